@@ -35,7 +35,7 @@ bench: $(READY) ## every promise of speed, against what one would use instead
 golden: $(READY) ## generate what is made from the code: exports, completions, help, schemas, reference, cached profiles
 	$(BIN)/python -m tools.exports
 	$(BIN)/python -m dbctl.cli._completion.generate
-	$(BIN)/python -m dbctl.cli._reference
+	$(BIN)/python -m tools.reference
 	$(BIN)/python docs/documents.py
 	$(BIN)/python -m dbctl.profiles.generate
 

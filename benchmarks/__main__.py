@@ -1,11 +1,11 @@
-"""Run every benchmark, or those that are named; fail where one misses its goal by more than the leeway."""
+"""Run all benchmarks or the named ones; fail if a result misses its goal by more than the leeway."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-from benchmarks.measure import LEEWAY, Area, told
+from benchmarks.measure import LEEWAY, Area, format_area
 
 #: Modules of this package, each with a ``measure``.
 AREAS = (
@@ -26,7 +26,7 @@ AREAS = (
 
 
 def main(names: list[str]) -> int:
-    """Measure, print a table per area, and return the exit status."""
+    """Measure, print a table per area, and return the exit code."""
     unknown = set(names) - set(AREAS)
     if unknown:
         print(
@@ -36,7 +36,7 @@ def main(names: list[str]) -> int:
     failed = False
     for name in names or AREAS:
         area: Area = import_module(f"benchmarks.{name}").measure()
-        print(told(area), flush=True)
+        print(format_area(area), flush=True)
         failed = failed or not all(result.within(LEEWAY) for result in area.results)
     return int(failed)
 

@@ -1,4 +1,4 @@
-"""Backups and restores of one large SQLite database, against the programs that one would use instead."""
+"""Backups and restores of one large SQLite database, against the usual programs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from benchmarks.measure import (
 )
 
 ROUNDS = 5
-#: Of ``.backup`` and then ``gzip``; of a copy that is synced; of ``gunzip`` alone.
+#: Relative to ``.backup`` followed by ``gzip``, to a synced copy, and to ``gunzip`` alone.
 GZIP_GOAL, ZSTD_GOAL = 0.2, 1.8
 UNGZIP_GOAL, UNZSTD_GOAL = 1.2, 0.5
-#: Of the same SQLite calls, one after the other.
+#: Relative to the same SQLite calls in sequence.
 PLAIN_GOAL = 1.15
 SIZE_GOAL, MOST_MEGABYTES = 1.1, 100
-#: Seconds after which the shell's own backup beside a writer is given up.
+#: Seconds after which the backup of the shell is stopped while an app writes.
 GIVE_UP = 20
 PROFILE = """\
 schema = "dbctl.profile/1"
@@ -50,10 +50,10 @@ main = "main.db"
 [apps.catalogue.backup]
 repository = "backups"
 """
-#: What restores do, by the same calls: the backup proven, what is there now kept, and the backup written over it.
+#: The calls of a restore: verify the backup, copy the live database, overwrite it with the backup.
 RESTORE = """
 import hashlib, os, sqlite3, sys
-def prove(path):
+def verify(path):
     db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
     assert db.execute("pragma quick_check").fetchall() == [("ok",)]
     for (name,) in db.execute("select name from sqlite_master where type = 'table'").fetchall():
@@ -61,21 +61,21 @@ def prove(path):
     db.close()
     with open(path, "rb", buffering=0) as file:
         hashlib.file_digest(file, "sha256")
-prove(sys.argv[2])
-read, made = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[3])
-read.backup(made)
-made.close(), read.close()
+verify(sys.argv[2])
+live, copy = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[3])
+live.backup(copy)
+copy.close(), live.close()
 with open(sys.argv[3], "rb") as file:
     os.fsync(file.fileno())
-prove(sys.argv[3])
-kept, live = sqlite3.connect(f"file:{sys.argv[2]}?mode=ro&immutable=1", uri=True), sqlite3.connect(sys.argv[1])
-kept.backup(live)
+verify(sys.argv[3])
+backup, live = sqlite3.connect(f"file:{sys.argv[2]}?mode=ro&immutable=1", uri=True), sqlite3.connect(sys.argv[1])
+backup.backup(live)
 live.close()
 """
 
 
 def measure() -> Area:
-    """Time both on a copy of the games, in a folder of its own that is removed again."""
+    """Measure on a copy of the games in a temporary folder."""
     title = "Backup and restore of 200,000 games (325 MB)"
     lacking = [name for name in ("sqlite3", "gzip") if shutil.which(name) is None]
     if lacking:
@@ -88,25 +88,25 @@ def measure() -> Area:
         shutil.copyfile(games, place / "main.db")
         (place / "catalogue.toml").write_text(PROFILE)
         (place / "dbctl.toml").write_text(CONFIGURATION)
-        return Area(title, [*_create(place), *_size(place), *_restore(place), *_beside_a_writer()])
+        return Area(title, [*_create(place), *_size(place), *_restore(place), *_measure_with_writer()])
     finally:
         shutil.rmtree(place)
 
 
-def _create(place: Path) -> list[Result]:
-    def mine(form: str) -> Run:
-        return _afresh([place / "backups"], process(_backup(form), cwd=place))
+def _create(parent: Path) -> list[Result]:
+    def run_dbctl(form: str) -> Run:
+        return _remove_before([parent / "backups"], process(_backup(form), cwd=parent))
 
-    def theirs(*words: str) -> Run:
-        made = [place / "copy.db", place / "copy.db.gz"]
-        return _afresh(made, process(words, cwd=place))
+    def run_peer(*words: str) -> Run:
+        outputs = [parent / "copy.db", parent / "copy.db.gz"]
+        return _remove_before(outputs, process(words, cwd=parent))
 
     times = in_turn(
         {
-            "gzip": mine("gzip"),
-            "zstd": mine("zstd"),
-            "usual": theirs("sh", "-c", "sqlite3 main.db '.backup copy.db' && gzip copy.db"),
-            "copy": theirs("dd", "if=main.db", "of=copy.db", "bs=4M", "conv=fsync"),
+            "gzip": run_dbctl("gzip"),
+            "zstd": run_dbctl("zstd"),
+            "usual": run_peer("sh", "-c", "sqlite3 main.db '.backup copy.db' && gzip copy.db"),
+            "copy": run_peer("dd", "if=main.db", "of=copy.db", "bs=4M", "conv=fsync"),
         },
         rounds=ROUNDS,
     )
@@ -121,52 +121,54 @@ def _backup(form: str) -> list[str]:
 
 
 def _size(place: Path) -> list[Result]:
-    """Tell how much memory it takes, and how large the files are beside what gzip makes of the same."""
-    usual, found = place / "usual.gz", []
+    """Measure the memory, and the size of the backups relative to gzip."""
+    usual, results = place / "usual.gz", []
     subprocess.run(["sh", "-c", f"gzip -c main.db > {usual.name}"], cwd=place, check=True)
     for form in ("gzip", "zstd"):
         shutil.rmtree(place / "backups", ignore_errors=True)
         memory = megabytes(_backup(form), cwd=place)
-        (kept,) = (place / "backups").glob("*/*/main_*")
-        share = kept.stat().st_size / usual.stat().st_size
-        found += [
+        (backup,) = (place / "backups").glob("*/*/main_*")
+        share = backup.stat().st_size / usual.stat().st_size
+        results += [
             Result(f"its size, {form}", "gzip", [share], SIZE_GOAL),
             Result(f"its memory, {form}", "", [memory], MOST_MEGABYTES, unit=" MB"),
         ]
-    return found
+    return results
 
 
 def _restore(place: Path) -> list[Result]:
     shutil.rmtree(place / "backups", ignore_errors=True)
-    ids, packed = dict[str, str](), Path()
+    ids, compressed = dict[str, str](), Path()
     for form in ("none", "gzip", "zstd"):
         process(_backup(form), cwd=place)()
-        ids[form] = max(one.name for one in (place / "backups").glob("*/*") if one.is_dir())
-        packed = next((place / "backups").glob("*/*/*.gz"), packed)
-    held, made = place / "kept.db", place / "copy.db"
-    shutil.copyfile(place / "main.db", held)
+        ids[form] = max(backup.name for backup in (place / "backups").glob("*/*") if backup.is_dir())
+        compressed = next((place / "backups").glob("*/*/*.gz"), compressed)
+    retained, restored = place / "kept.db", place / "copy.db"
+    shutil.copyfile(place / "main.db", retained)
     prune = process([DBCTL, "backup", "prune", "--keep-last", "3", "--yes"], cwd=place)
 
-    def aside(form: str) -> Run:
+    def restore_to_copy(form: str) -> Run:
         words = [DBCTL, "restore", "apply", ids[form], "--to", "copy.db"]
-        return _afresh([made], process(words, cwd=place))
+        return _remove_before([restored], process(words, cwd=place))
 
-    def live() -> float:
+    def restore_in_place() -> float:
         prune()
         return process([DBCTL, "restore", "apply", ids["none"], "--yes"], cwd=place)()
 
-    plain = process([sys.executable, "-c", RESTORE, "main.db", str(held), "copy.db"], cwd=place)
+    plain = process([sys.executable, "-c", RESTORE, "main.db", str(retained), "copy.db"], cwd=place)
     times = in_turn(
         {
-            "gzip": aside("gzip"),
-            "zstd": aside("zstd"),
-            "gunzip": _afresh([made], process(["sh", "-c", f"gunzip -c {packed} > copy.db"], cwd=place)),
-            "live": live,
-            "plain": _afresh([made], plain),
+            "gzip": restore_to_copy("gzip"),
+            "zstd": restore_to_copy("zstd"),
+            "gunzip": _remove_before(
+                [restored], process(["sh", "-c", f"gunzip -c {compressed} > copy.db"], cwd=place)
+            ),
+            "live": restore_in_place,
+            "plain": _remove_before([restored], plain),
         },
         rounds=ROUNDS,
     )
-    made.unlink(missing_ok=True)
+    restored.unlink(missing_ok=True)
     memory = megabytes([DBCTL, "restore", "apply", ids["zstd"], "--to", "copy.db"], cwd=place)
     return [
         Result("restore apply --to, gzip", "gunzip", ratios(times, "gzip", "gunzip"), UNGZIP_GOAL),
@@ -176,10 +178,10 @@ def _restore(place: Path) -> list[Result]:
     ]
 
 
-def _beside_a_writer() -> list[Result]:
-    """Back up a database to which an app commits every 2 ms; the shell's own backup of it is given up after a while."""
-    longest, seconds, never = [], [], []
-    with sample.copied(sample.plays()) as copy:
+def _measure_with_writer() -> list[Result]:
+    """Back up a database to which an app commits every 2 ms; the backup of the shell is stopped after ``GIVE_UP``."""
+    longest, seconds, shell_seconds = [], [], []
+    with sample.copy_sample(sample.plays()) as copy:
         database = copy / "backend/user.db"
         words = [DBCTL, "backup", "create", "--db", "user", "--repository", str(copy / "backups")]
         for _ in range(3):
@@ -197,20 +199,20 @@ def _beside_a_writer() -> list[Result]:
                     check=True,
                     timeout=GIVE_UP,
                 )
-            never.append(time.perf_counter() - begin)
+            shell_seconds.append(time.perf_counter() - begin)
     return [
         Result("a writer's longest wait", "", longest, LONGEST_WAIT, unit=" ms"),
-        Result("the backup beside it", "", seconds, None, unit=" s"),
-        Result(f"sqlite3 .backup beside it, at most {GIVE_UP} s", "", never, None, unit=" s"),
+        Result("the backup during writes", "", seconds, None, unit=" s"),
+        Result(f"sqlite3 .backup during writes, at most {GIVE_UP} s", "", shell_seconds, None, unit=" s"),
     ]
 
 
-def _afresh(paths: Sequence[Path], run: Run) -> Run:
-    """Return the run, with what the last one made removed before it."""
+def _remove_before(paths: Sequence[Path], run: Run) -> Run:
+    """Return the run, with the files of the last run removed first."""
 
-    def again() -> float:
+    def remove_and_run() -> float:
         for path in paths:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return run()
 
-    return again
+    return remove_and_run

@@ -1,4 +1,4 @@
-"""``backup create`` on a server against the server's own program alone, writing the same file."""
+"""``backup create`` on a server against the dump program of the server, writing the same file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.measure import DBCTL, Area, Result, in_turn, process
 
 GOAL = 1.1
 ROUNDS = 5
-#: Half text that compresses well, half that does not, as an app's rows are.
+#: Half of the text compresses well, half does not.
 ROWS = int(os.environ.get("DBCTL_BENCH_ROWS", "600000"))
 DATABASE = "dbctl_benchmark"
-#: What answers to ``--command``, ``-e`` and so on on this machine, as one who may create databases.
+#: Options of the clients for a role that may create databases.
 POSTGRESQL = ["-h", "127.0.0.1", "-U", "postgres"]
 MYSQL = ["-h", "127.0.0.1", "-u", "root"]
 PROFILE = """\
@@ -32,7 +32,7 @@ TITLE = f"Backups of {ROWS:,} rows on a server, against the server's own program
 
 
 def measure() -> Area:
-    """Time whatever servers answer on this machine, in databases that are dropped again."""
+    """Measure each server of this machine in a temporary database."""
     place = Path(tempfile.mkdtemp(prefix="dbctl-benchmark-"))
     results, skipped = list[Result](), list[str]()
     try:
@@ -49,7 +49,7 @@ def measure() -> Area:
 
 def _postgresql(place: Path) -> Sequence[Result]:
     def psql(sql: str, database: str = DATABASE) -> None:
-        _quietly(["psql", *POSTGRESQL, "-X", "-q", "-d", database, "-c", sql])
+        _run_silently(["psql", *POSTGRESQL, "-X", "-q", "-d", database, "-c", sql])
 
     psql(f"create database {DATABASE}", "postgres")
     try:
@@ -61,7 +61,7 @@ def _postgresql(place: Path) -> Sequence[Result]:
         alone = place / "alone"
         dump = ["pg_dump", *POSTGRESQL, "-d", DATABASE]
         return [
-            _compared(
+            _compare(
                 place,
                 url,
                 [],
@@ -69,7 +69,7 @@ def _postgresql(place: Path) -> Sequence[Result]:
                 "PostgreSQL, custom",
                 "pg_dump -Fc",
             ),
-            _compared(
+            _compare(
                 place,
                 url,
                 ["--format", "plain"],
@@ -85,7 +85,7 @@ def _postgresql(place: Path) -> Sequence[Result]:
 
 def _mariadb(place: Path) -> Sequence[Result]:
     def mariadb(sql: str) -> None:
-        _quietly(["mariadb", *MYSQL, "-e", sql])
+        _run_silently(["mariadb", *MYSQL, "-e", sql])
 
     mariadb(f"create database {DATABASE}")
     try:
@@ -96,13 +96,13 @@ def _mariadb(place: Path) -> Sequence[Result]:
         words = f"mariadb-dump {' '.join(MYSQL)} --single-transaction {DATABASE} | gzip > alone"
         theirs = process(["sh", "-c", words], cwd=place)
         url = f"mysql://root@127.0.0.1/{DATABASE}"
-        return [_compared(place, url, [], theirs, "MariaDB", "mariadb-dump | gzip")]
+        return [_compare(place, url, [], theirs, "MariaDB", "mariadb-dump | gzip")]
     finally:
         mariadb(f"drop database {DATABASE}")
 
 
-def _compared(
-    place: Path, url: str, words: Sequence[str], theirs: Callable[[], float], what: str, peer: str
+def _compare(
+    place: Path, url: str, words: Sequence[str], run_peer: Callable[[], float], subject: str, peer: str
 ) -> Result:
     (place / "dbctl.toml").write_text(
         f'[apps.rows]\nprofile = "rows.toml"\n[apps.rows.databases]\nmain = "{url}"\n'
@@ -110,14 +110,14 @@ def _compared(
     )
     create = process([DBCTL, "backup", "create", *words], cwd=place)
 
-    def mine() -> float:
+    def run_dbctl() -> float:
         shutil.rmtree(place / "backups", ignore_errors=True)
         return create()
 
-    times = in_turn({"mine": mine, "theirs": theirs}, rounds=ROUNDS)
-    ratios = [one / other for one, other in zip(times["mine"], times["theirs"], strict=True)]
-    return Result(f"backup create, {what}", peer, ratios, GOAL)
+    times = in_turn({"mine": run_dbctl, "theirs": run_peer}, rounds=ROUNDS)
+    ratios = [seconds / reference for seconds, reference in zip(times["mine"], times["theirs"], strict=True)]
+    return Result(f"backup create, {subject}", peer, ratios, GOAL)
 
 
-def _quietly(words: Sequence[str]) -> None:
+def _run_silently(words: Sequence[str]) -> None:
     subprocess.run(words, check=True, capture_output=True)

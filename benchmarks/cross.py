@@ -1,4 +1,4 @@
-"""``integrity cross-check`` of 100,000 messages and their vectors against reading both columns of ids bare."""
+"""``integrity cross-check`` of 100,000 messages and their vectors against a script that reads both columns of ids."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, megabytes, process, ratios
-from benchmarks.sample import kept
+from benchmarks.sample import cached_sample
 from dbctl import demo
 
 MESSAGES = 100_000
-#: What anybody has to read who compares the two.
+#: The reads that any comparison requires.
 BARE = """
 import sqlite3
 import lancedb
-own = [row for row in sqlite3.connect("data/chat.db").execute("select id from messages")]
+messages = [row for row in sqlite3.connect("data/chat.db").execute("select id from messages")]
 table = lancedb.connect("data/lancedb").open_table("chat_embeddings")
-told = [one for batch in table.search().select(["message_id"]).to_batches() for one in batch["message_id"].to_pylist()]
-assert len(own) == len(told)
+vectors = [message for batch in table.search().select(["message_id"]).to_batches() for message in batch["message_id"].to_pylist()]
+assert len(messages) == len(vectors)
 """
 GOAL, MEMORY = 3.0, 300.0
 
 
 def measure() -> Area:
-    """Time whole processes, and measure what the check holds in memory."""
+    """Time whole processes, and measure the peak memory of the check."""
     sources = sorted((Path(demo.__file__).parent / "chat_lancedb").glob("*.py"))
-    place = kept(f"{MESSAGES}-messages", [Path(__file__), *sources], _make)
+    place = cached_sample(f"{MESSAGES}-messages", [Path(__file__), *sources], _make)
     check = [DBCTL, "integrity", "cross-check"]
     times = in_turn(
         {"cross": process(check, cwd=place), "bare": process([sys.executable, "-c", BARE], cwd=place)}
     )
-    held = [megabytes(check, cwd=place) for _ in range(3)]
+    memory = [megabytes(check, cwd=place) for _ in range(3)]
     return Area(
         f"Messages and vectors compared: {MESSAGES:,} of each",
         [
             Result("integrity cross-check", "reading both ids", ratios(times, "cross", "bare"), GOAL),
-            Result("what it holds at once", "nothing", held, MEMORY, unit=" MB"),
+            Result("its memory", "nothing", memory, MEMORY, unit=" MB"),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""``data export`` of a million rows on PostgreSQL against the copy of psql; and how much memory it takes."""
+"""``data export`` of a million rows on PostgreSQL against the copy of psql, and its peak memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure() -> Area:
         folder, place = Path(name), servers.text(url)
         with closing(servers.connection(url)) as own:
             own.execute(TABLE)
-            (schema,) = own.execute("select current_schema()").fetchone()
+            ((schema,),) = own.execute("select current_schema()").fetchall()
         file, copied = folder / "things.csv", folder / "copied.csv"
         ours = [DBCTL, "data", "export", "things", str(file), "--url", f"main={place}"]
         copy = f"\\copy {schema}.things to '{file}' csv header"

@@ -1,4 +1,4 @@
-"""``integrity check`` over 200,000 games against the ``sqlite3`` shell running the checks that it is made of."""
+"""``integrity check`` over 200,000 games against the ``sqlite3`` shell running the same checks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 from benchmarks.measure import DBCTL, Area, Result, in_turn, process
 from benchmarks.sample import deployment
 
-#: What dbctl runs, and what SQLite calls it.
+#: Options of dbctl, and the pragma of SQLite.
 CHECKS = {(): "integrity_check", ("--quick",): "quick_check"}
 START = "users list"
 GOAL = 1.15
 
 
 def measure() -> Area:
-    """Time both checks of the archive, without what dbctl's start-up takes, as ``users list`` shows it."""
+    """Time both checks of the archive, less the start-up of dbctl, which ``users list`` measures."""
     shell = shutil.which("sqlite3")
     title = "Integrity of 200,000 games: (dbctl - its start-up) / sqlite3"
     if not shell:

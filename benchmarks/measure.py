@@ -1,4 +1,4 @@
-"""Runs in turn, and ratios of what was timed in the same round, so that a busy machine slows both sides."""
+"""Interleaved runs and the ratios of their times, so that a busy machine slows both sides."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-#: Odd, so that a median is a round that happened.
+#: Odd, so that the median is the time of one round.
 ROUNDS = 7
-LONGEST_WAIT = 100  #: ms that an app which commits all the while may wait for dbctl
-#: What a run may miss its goal by before it fails: other machines, other neighbours.
+LONGEST_WAIT = 100  #: milliseconds that a commit of a running app may wait for dbctl
+#: Factor by which a result may miss its goal before the run fails; machines differ.
 LEEWAY = 1.5
 
-#: The environment of what is measured, without what makes Python slower or keeps it from keeping bytecode.
+#: The environment of measured processes, without variables that slow Python or prevent cached bytecode.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("PYTHON", "DBCTL")) and name != "COLUMNS"
 }
-#: Commands of the environment that runs the benchmarks.
+#: Commands of the virtual environment that runs the benchmarks.
 BIN = Path(sys.executable).parent
 DBCTL = str(BIN / "dbctl")
 
-#: Does something once and returns the seconds it took.
+#: One run; returns its duration in seconds.
 Run = Callable[[], float]
 Times = Mapping[str, Sequence[float]]
 
 
 class Result(NamedTuple):
-    """How something fared against a peer."""
+    """A measured command compared with its peer."""
 
     what: str
     peer: str
     ratios: Sequence[float]  #: one per round
-    goal: float | None  #: None: it is told, and nothing was promised
-    least: bool = False  #: whether the goal is what the ratio must reach, not what it may reach
-    unit: str = ""  #: of what is no ratio, because what was promised is none
+    goal: float | None  #: None: reported without a goal
+    least: bool = False  #: whether the goal is a minimum
+    unit: str = ""  #: the unit of a value that is not a ratio
 
     @property
     def ratio(self) -> float:
-        """The median."""
+        """The median of the rounds."""
         return median(self.ratios)
 
     def within(self, leeway: float) -> bool:
@@ -57,7 +57,7 @@ class Result(NamedTuple):
 
 
 class Area(NamedTuple):
-    """What one module measured, and the peers that are not installed here."""
+    """The results of one module, and the peers that are not installed."""
 
     title: str
     results: Sequence[Result]
@@ -86,13 +86,19 @@ def in_turn(runs: Mapping[str, Run], *, rounds: int = ROUNDS) -> dict[str, list[
     return times
 
 
-def ratios(times: Times, one: str, other: str) -> list[float]:
-    """Return how many times as long ``one`` took as ``other``, round by round."""
-    return [mine / theirs for mine, theirs in zip(times[one], times[other], strict=True)]
+def ratios(times: Times, measured: str, reference: str) -> list[float]:
+    """Return the ratio of both times for each round."""
+    return [
+        seconds / reference_seconds
+        for seconds, reference_seconds in zip(times[measured], times[reference], strict=True)
+    ]
 
 
 def megabytes(words: Sequence[str], *, cwd: Path | None = None) -> float:
-    """Return the most memory that a run held at once; this process, of which it begins as a copy, has to be smaller."""
+    """Return the peak memory of a process in megabytes.
+
+    The peak of this process must be smaller, because the child starts as its copy.
+    """
     started = subprocess.Popen(words, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(started.pid, 0)
     started.returncode = os.waitstatus_to_exitcode(status)
@@ -103,12 +109,12 @@ def megabytes(words: Sequence[str], *, cwd: Path | None = None) -> float:
 
 @contextmanager
 def app_at_work(database: Path) -> Iterator[Callable[[], list[float]]]:
-    """Run an app that commits every 2 ms; what is given ends it and returns the seconds of each of its commits."""
+    """Run an app that commits every 2 ms; yield a function that stops it and returns the duration of each commit."""
     script = Path(__file__).with_name("app_at_work.py")
     words = [sys.executable, str(script), str(database)]
     with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE) as app:
 
-        def ended() -> list[float]:
+        def stop_app() -> list[float]:
             app.terminate()
             waits: list[float] = json.loads(app.communicate()[0])
             return waits
@@ -116,13 +122,13 @@ def app_at_work(database: Path) -> Iterator[Callable[[], list[float]]]:
         try:
             if app.stdout:
                 app.stdout.readline()
-            yield ended
+            yield stop_app
         finally:
             app.kill()
 
 
-def told(area: Area) -> str:
-    """Return the table of an area."""
+def format_area(area: Area) -> str:
+    """Return the results of an area as a table."""
     rows = [("what", "against", "ratio", "min-max", "goal", "")]
     for result in area.results:
         verdict, goal = "", ""

@@ -1,4 +1,4 @@
-"""Sample deployments, made once and kept in the system's directory for temporary files."""
+"""Sample deployments, built once and cached in the temporary directory of the system."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ user = "backend/user.db"
 """
 ARCHIVE = 'flashpoint = "Data/flashpoint.sqlite"\n'
 
-#: Where cleanup finds its work: rows in all, and those that are due.
+#: Rows of the cleanup samples: all, and those that are due.
 PLAYS, ABANDONED = 1_000_000, 50_000
 ATTEMPTS, OLD = 5_000_000, 1_000_000
 
 
 def deployment(*, games: int, users: int) -> Path:
-    """Return the directory of a sample with a ``dbctl.toml``; it is made anew after its generator has changed."""
+    """Return the directory of a sample with a ``dbctl.toml``; it is rebuilt when its generator changes."""
 
     def make(place: Path) -> None:
         demo.build(place, counts={"games": games, "users": users, "plays": 1_000})
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
-    return kept(f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make)
+    return cached_sample(
+        f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make
+    )
 
 
 def launcher(*, games: int) -> Path:
-    """Return the directory of a sample whose games are in a file that the launcher's own engine made.
+    """Return the directory of a sample with a games file in the schema of the launcher's engine.
 
-    Of ``LAUNCHER_WORDS`` each stands in so many of 200,000 titles, evenly strewn.
+    Each of ``LAUNCHER_WORDS`` is in that number of 200,000 titles, evenly distributed.
     """
 
     def make(place: Path) -> None:
@@ -52,7 +54,7 @@ def launcher(*, games: int) -> Path:
             connection.execute("pragma synchronous = off")
             connection.execute("attach ? as demo", [str(archive)])
             connection.execute("begin")
-            for statement in _LAUNCHED:
+            for statement in _LAUNCHER_STATEMENTS:
                 connection.execute(statement)
             for number, (word, hits) in enumerate(LAUNCHER_WORDS.items()):
                 chance = f"(rowid * {7_919 + 2 * number * 5_000} % {games})"
@@ -62,50 +64,50 @@ def launcher(*, games: int) -> Path:
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
     sources = [Path(__file__), _LAUNCHER, *sorted(Path(demo.__file__).parent.glob("*.py"))]
-    return kept(f"{games}-launcher", sources, make)
+    return cached_sample(f"{games}-launcher", sources, make)
 
 
 def plays() -> Path:
     """Return a deployed ``user.db`` of 1,000 users and a million plays, 50,000 of them abandoned, with their statistics.
 
-    A few users have played much, the first one 31,000 times; times have both forms.
+    The number of plays is skewed: the first user has 31,000. Timestamps have both formats.
     """
-    return kept("plays", _SHAPE, lambda place: _fill(place, _PLAYS))
+    return cached_sample("plays", _SOURCES, lambda place: _fill(place, _PLAYS))
 
 
 def attempts() -> Path:
-    """Return a deployed ``user.db`` of five million attempts to sign in, a million of them long ago."""
-    return kept("attempts", _SHAPE, lambda place: _fill(place, _ATTEMPTS))
+    """Return a deployed ``user.db`` of five million sign-in attempts, a million of them expired."""
+    return cached_sample("attempts", _SOURCES, lambda place: _fill(place, _ATTEMPTS))
 
 
 @contextmanager
-def copied(place: Path) -> Iterator[Path]:
-    """Give a copy of a sample, which is removed at the end; what was written of it rests on the disk already."""
+def copy_sample(place: Path) -> Iterator[Path]:
+    """Yield a synced copy of a sample; it is removed at the end."""
     with tempfile.TemporaryDirectory(dir=place.parent) as directory:
         copy = Path(shutil.copytree(place, Path(directory) / "copy"))
         os.sync()
         yield copy
 
 
-def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    made_by = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+def cached_sample(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
+    fingerprint = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     root = Path(tempfile.gettempdir()) / f"dbctl-benchmarks-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    place = root / f"{name}-{made_by}"
-    if not place.exists():
-        aside = Path(tempfile.mkdtemp(dir=root))
+    directory = root / f"{name}-{fingerprint}"
+    if not directory.exists():
+        temporary = Path(tempfile.mkdtemp(dir=root))
         try:
-            make(aside)
-            aside.rename(place)
+            make(temporary)
+            temporary.rename(directory)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return place
+            shutil.rmtree(temporary, ignore_errors=True)
+    return directory
 
 
 #: Words that no other title has, and how many games have them.
 LAUNCHER_WORDS = {"Vrykolakas": 5, "Quokka": 124, "Ostinato": 47_000}
 _LAUNCHER = Path(flashpoint_web.__file__).parents[1] / "data/flashpoint-launcher.sqlite"
-_LAUNCHED = [
+_LAUNCHER_STATEMENTS = [
     *(
         f"delete from {table}"
         for table in ("game_tags_tag", "game_platforms_platform", "tag_alias", "tag", "game_data", "game")
@@ -125,10 +127,10 @@ _LAUNCHED = [
     select gameId, title, dateAdded, coalesce(sha256, ''), 0, coalesce(presentOnDisk, 0), path, coalesce(size, 0), parameters, launchCommand from demo.game_data""",
 ]
 
-_SHAPE = [
+_SOURCES = [
     Path(__file__),
     Path(flashpoint_web.__file__),
-    Path(flashpoint_web.__file__).with_name("flashpoint-web-deployed.sql"),
+    flashpoint_web.DEPLOYED,
 ]
 
 
@@ -150,18 +152,20 @@ def _numbers(last: int) -> str:
 
 
 def _chance(multiplier: int) -> str:
-    """Return SQL for a number from 0 up to 1 that looks like chance, another one for each row and multiplier."""
+    """Return SQL for a pseudo-random number in [0, 1) that depends on the row and the multiplier."""
     return f"(i * {multiplier} % 4294967296 / 4294967296.0)"
 
 
-# Squared, so that a few users and games are met much more often than the others.
-_ONE, _OTHER = (f"{_chance(number)} * {_chance(number)}" for number in (2_654_435_761, 2_246_822_519))
+# Squared: a few users and games are much more frequent than the others.
+_SKEWED_USER, _SKEWED_GAME = (
+    f"{_chance(number)} * {_chance(number)}" for number in (2_654_435_761, 2_246_822_519)
+)
 
 _PLAYS = [
     f"""{_numbers(1_000)} insert into users (username, email, password_hash, role_id)
     select 'user' || i, 'user' || i || '@example.org', 'x', 2 from n""",
     f"""{_numbers(PLAYS)}, play as (
-        select i, 1 + cast(1000 * {_ONE} as integer) as user, cast(5000 * {_OTHER} as integer) as game,
+        select i, 1 + cast(1000 * {_SKEWED_USER} as integer) as user, cast(5000 * {_SKEWED_GAME} as integer) as game,
             1700000000 + i * 31 as began, case when i % {PLAYS // ABANDONED} <> 7 then 60 + i % 7000 end as lasted
         from n
     )
@@ -184,7 +188,7 @@ _PLAYS = [
 _ATTEMPTS = [
     f"""{_numbers(ATTEMPTS)}
     insert into login_attempts (username, ip_address, success, attempted_at)
-    select 'user' || cast(20000 * {_ONE} as integer), printf('10.%d.%d.%d', i * 31 % 256, i * 7919 % 256, i * 104729 % 256),
+    select 'user' || cast(20000 * {_SKEWED_USER} as integer), printf('10.%d.%d.%d', i * 31 % 256, i * 7919 % 256, i * 104729 % 256),
         i % 10 = 0, strftime('%Y-%m-%dT%H:%M:%fZ', case when i <= {OLD} then 1700000000 + i else 4000000000 + i / 50.0 end, 'unixepoch')
     from n""",
 ]

@@ -1,4 +1,4 @@
-"""``search games`` over 200,000 games against the ``sqlite3`` shell answering as much by the very SQL of ``--explain``."""
+"""``search games`` over 200,000 games against the ``sqlite3`` shell with the SQL of ``--explain``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GOAL = 1.3
 
 
 def measure() -> Area:
-    """Time the first page of each search, without what dbctl's start-up takes, as ``users list`` shows it."""
+    """Time the first page of each search, less the start-up of dbctl, which ``users list`` measures."""
     shell = shutil.which("sqlite3")
     if not shell:
         return Area(_TITLE, [], ["sqlite3 (the shell)"])
@@ -50,7 +50,7 @@ def measure() -> Area:
             }
         )
         rounds = zip(times[name], times[START], times[peer], strict=True)
-        ratios = [(mine - start) / theirs for mine, start, theirs in rounds]
+        ratios = [(dbctl - start) / shell_seconds for dbctl, start, shell_seconds in rounds]
         results.append(Result(name, peer, ratios, GOAL))
     return Area(_TITLE, results)
 
@@ -59,23 +59,23 @@ _TITLE = "Search over 200,000 games: (dbctl - its start-up) / sqlite3"
 
 
 def _script(command: Sequence[str], place: Path) -> tuple[str, str]:
-    """Return what makes the shell answer as much as a search does, and what that is.
+    """Return the input of the shell that gives the same result as a search, and its description.
 
-    A page that is not the last one says how many rows there are in all, which takes a second statement.
+    A page that is not the last one also returns the total, which takes a second statement.
     """
-    told = _answer([*command, "--explain"], place)
+    explanation = _answer([*command, "--explain"], place)
     bound = [
         f"insert into sqlite_parameters values (':p{number}', {_literal(value)});"
-        for number, value in enumerate(told["parameters"])
+        for number, value in enumerate(explanation["parameters"])
     ]
-    statements, peer = [told["sql"]], "the same SQL"
+    statements, peer = [explanation["sql"]], "the same SQL"
     if _answer(command, place)["has_more"]:
         # No index serves the descending order, so its statement has the conditions once.
         plain = _answer([*command, "--sort", "-title", "--explain"], place)["sql"]
-        counted = plain.partition(" from ")[2].rpartition(" order by ")[0]
-        statements.append(f"select count(*) from {counted}")
+        conditions = plain.partition(" from ")[2].rpartition(" order by ")[0]
+        statements.append(f"select count(*) from {conditions}")
         peer = "the same SQL, and count(*)"
-    return "\n".join([".parameter init", *bound, *(f"{one};" for one in statements), ""]), peer
+    return "\n".join([".parameter init", *bound, *(f"{statement};" for statement in statements), ""]), peer
 
 
 def _answer(command: Sequence[str], place: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``search games`` through its index over 200,000 games against the launcher's own engine, asked the same by a node program."""
+"""``search games`` through its index over 200,000 games against the launcher's own engine in a node program."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
-from benchmarks.sample import LAUNCHER_WORDS, copied, launcher
+from benchmarks.sample import LAUNCHER_WORDS, copy_sample, launcher
+from dbctl.config import Selection
+from dbctl.model import PageRequest
+from dbctl.services.app import open_app
+from dbctl.services.search.search import SearchRequest, find
 from tests import external_tools
 
+ROOT = Path(__file__).parents[1]
 TITLE = "Search of 200,000 games through an index, against the launcher's own engine (npm @fparchive/flashpoint-archive)"
-#: For words with how many hits: what a whole process, and the query alone, may take of the peer's time.
+#: By number of hits: the goals for the whole process and for the query alone, relative to the peer.
 GOALS = {5: (0.5, 0.02), 124: (0.5, 0.02), 47_000: (0.9, 0.5)}
 GAMES, BUILDS, FASTEST = 200_000, 3, 20_000
-#: The first page, and how many there are in all where that is not the last one. With a third word it is asked twice, so that
-#: what is loaded once is not timed; the seconds that the last one takes go to standard error.
+#: Returns the first page, and the total unless it is the last page. With a third argument the query runs twice, so that the
+#: first one loads everything. The duration of the last query goes to standard error, in seconds.
 PEER = """
 const { createRequire } = require('node:module');
 const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() + '/')('@fparchive/flashpoint-archive');
@@ -31,7 +36,7 @@ const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() 
   search.limit = 50;
   search.slim = true;
   let games, total, begin;
-  for (let left = process.argv[4] ? 2 : 1; left; left--) {
+  for (let rounds = process.argv[4] ? 2 : 1; rounds; rounds--) {
     begin = performance.now();
     games = await archive.searchGames(search);
     total = games.length < search.limit ? games.length : await archive.searchGamesTotal(search);
@@ -40,42 +45,32 @@ const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() 
   console.log(JSON.stringify({ total, titles: games.map((game) => game.title) }));
 })();
 """
-#: The same of dbctl, once its database is open.
-OWN = """
-import sys, time
-from dbctl.config import Selection
-from dbctl.model import Window
-from dbctl.services import apps, search
-from dbctl.services.search.search import Asked
-with apps.opened(Selection(config=sys.argv[1]), timeout=5) as app:
-    for _ in range(2):
-        begin = time.perf_counter()
-        search.find(app, "games", Asked(words=[sys.argv[2]]), Window(limit=50), brief=True)
-    sys.stderr.write(str(time.perf_counter() - begin))
-"""
 
 
 def measure() -> Area:
-    """Build the index a few times; then time a rare word, one on some pages, and one in a quarter of all titles."""
-    with copied(launcher(games=GAMES)) as place:
+    """Build the index a few times; then search for a rare, a less rare and a common word."""
+    with copy_sample(launcher(games=GAMES)) as place:
         database = place / "Data/flashpoint.sqlite"
-        results = _built(place, database)
+        results = _measure_build(place, database)
         peer, node = external_tools.flashpoint(), shutil.which("node")
         if peer is None or node is None:
             return Area(TITLE, results, ["@fparchive/flashpoint-archive (npm)"])
-        theirs = place / "peer.sqlite"  # it writes its database when it opens it
+        theirs = place / "peer.sqlite"  # the engine writes its database when it opens it
         shutil.copy(database, theirs)
         script = place / "peer.cjs"
         script.write_text(PEER)
         for word, hits in LAUNCHER_WORDS.items():
-            asked = [node, str(script), str(theirs), word]
-            mine = [DBCTL, "search", "games", word]
-            _agree(asked, [*mine, "-o", "json", "--quiet"], hits, peer, place)
-            whole = in_turn({"dbctl": process(mine, cwd=place), "node": process(asked, cwd=peer)})
+            peer_command = [node, str(script), str(theirs), word]
+            command = [DBCTL, "search", "games", word]
+            _compare_results(peer_command, [*command, "-o", "json", "--quiet"], hits, peer, place)
+            whole = in_turn({"dbctl": process(command, cwd=place), "node": process(peer_command, cwd=peer)})
             alone = in_turn(
                 {
-                    "dbctl": _told([sys.executable, "-c", OWN, str(place / "dbctl.toml"), word], place),
-                    "node": _told([*asked, "twice"], peer),
+                    "dbctl": _read_seconds(
+                        [sys.executable, "-m", "benchmarks.search_index", str(place / "dbctl.toml"), word],
+                        ROOT,
+                    ),
+                    "node": _read_seconds([*peer_command, "twice"], peer),
                 }
             )
             goal, goal_alone = GOALS[hits]
@@ -86,7 +81,7 @@ def measure() -> Area:
     return Area(TITLE, results)
 
 
-def _built(place: Path, database: Path) -> list[Result]:
+def _measure_build(place: Path, database: Path) -> list[Result]:
     rates = []
     for _ in range(BUILDS):
         begin = time.perf_counter()
@@ -107,26 +102,43 @@ def _built(place: Path, database: Path) -> list[Result]:
     ]
 
 
-def _agree(asked: Sequence[str], mine: Sequence[str], hits: int, peer: Path, place: Path) -> None:
-    """Let both answer once: as many games, and the same number on the first page."""
-    theirs = json.loads(
-        subprocess.run(asked, cwd=peer, env=ENVIRONMENT, capture_output=True, check=True).stdout
+def _compare_results(
+    peer_command: Sequence[str], command: Sequence[str], hits: int, peer: Path, place: Path
+) -> None:
+    """Raise unless both find the same number of games, in all and on the first page."""
+    peer_result = json.loads(
+        subprocess.run(peer_command, cwd=peer, env=ENVIRONMENT, capture_output=True, check=True).stdout
     )
-    answer = subprocess.run(mine, cwd=place, env=ENVIRONMENT, capture_output=True, check=True).stdout
-    found = json.loads(answer)
-    if found["warnings"] or not theirs["total"] == found["data"]["total"] == hits:
+    answer = subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, check=True).stdout
+    result = json.loads(answer)
+    if result["warnings"] or not peer_result["total"] == result["data"]["total"] == hits:
         raise RuntimeError(
-            f"{hits} hits: node {theirs['total']}, dbctl {found['data']['total']} {found['warnings']}"
+            f"{hits} hits: node {peer_result['total']}, dbctl {result['data']['total']} {result['warnings']}"
         )
-    if len(theirs["titles"]) != len(found["data"]["items"]):
+    if len(peer_result["titles"]) != len(result["data"]["items"]):
         raise RuntimeError("the first pages differ")
 
 
-def _told(words: Sequence[str], cwd: Path) -> Run:
-    """Return a run that takes the seconds which a process tells on standard error."""
+def _read_seconds(words: Sequence[str], cwd: Path) -> Run:
+    """Return a run whose duration a process writes to standard error, in seconds."""
 
-    def run() -> float:
-        done = subprocess.run(words, cwd=cwd, env=ENVIRONMENT, capture_output=True, check=True)
-        return float(done.stderr)
+    def run_process() -> float:
+        process_result = subprocess.run(words, cwd=cwd, env=ENVIRONMENT, capture_output=True, check=True)
+        return float(process_result.stderr)
 
-    return run
+    return run_process
+
+
+def _time_query(config: str, word: str) -> float:
+    """Return the duration of the second of two equal searches in one process, in seconds."""
+    duration = 0.0
+    with open_app(Selection(config=config), timeout=5) as app:
+        for _ in range(2):
+            begin = time.perf_counter()
+            find(app, "games", SearchRequest(words=[word]), PageRequest(limit=50), summary=True)
+            duration = time.perf_counter() - begin
+    return duration
+
+
+if __name__ == "__main__":
+    sys.stderr.write(str(_time_query(*sys.argv[1:])))

@@ -1,4 +1,4 @@
-"""``search semantic`` over 100,000 vectors of 768 numbers against lancedb asked directly."""
+"""``search semantic`` over 100,000 vectors of 768 numbers against lancedb itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
-from benchmarks.sample import kept
+from benchmarks.sample import cached_sample
 from dbctl.config import Selection
-from dbctl.services.app import app as apps
-from dbctl.services.search.semantic.search import Asked, Like, Meaning
+from dbctl.services.app import app as app_service
+from dbctl.services.search.semantic.search import Reference, SemanticRequest, SemanticSearch
 from tests.shapes import chat_lancedb
 
 ROWS, NUMBERS, TOP, LIKE = 100_000, 768, 5, "msg-00042"
@@ -29,32 +29,32 @@ profile = "chat-lancedb"
 chat = "chat.db"
 vectors = "lancedb:lancedb"
 """
-#: The same question, asked by a script that does nothing else.
+#: A script that runs the same query and nothing else.
 BARE = f"""
 import lancedb
 table = lancedb.connect("lancedb").open_table("{TABLE}")
 vector = table.search().where("message_id = '{LIKE}'").select(["vector"]).limit(1).to_arrow()["vector"][0].as_py()
-found = table.search(vector, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
-print(found.select(["message_id", "content", "_distance"]).limit({TOP + 1}).to_arrow().to_pylist())
+query = table.search(vector, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
+print(query.select(["message_id", "content", "_distance"]).limit({TOP + 1}).to_arrow().to_pylist())
 """
 GOAL = 1.3
-#: Seconds that the whole command may take longer than the script, which imports and opens as much.
+#: Seconds by which the command may exceed the script, which imports and opens the same.
 OVERHEAD = 0.4
 
 
 def measure() -> Area:
-    """Time the question alone, inside one process, and the whole command."""
-    place = kept(f"{ROWS}-vectors", [Path(__file__)], _make)
+    """Time the query alone in one process, and the whole command."""
+    place = cached_sample(f"{ROWS}-vectors", [Path(__file__)], _make)
     urls = [f"chat={place}/chat.db", f"vectors=lancedb:{place}/lancedb"]
     table = lancedb.connect(str(place / "lancedb")).open_table(TABLE)
-    with apps.opened(Selection(profile="chat-lancedb", urls=urls), timeout=5) as app:
-        meaning = Meaning(app)
-        vector = list(meaning.vector_of(LIKE))
-        asked = Asked(like=Like(row=LIKE), top=TOP)
+    with app_service.open_app(Selection(profile="chat-lancedb", urls=urls), timeout=5) as app:
+        meaning = SemanticSearch(app)
+        vector = list(meaning.read_vector(LIKE))
+        request = SemanticRequest(reference=Reference(row=LIKE), limit=TOP)
         times = in_turn(
             {
-                "the question": _timed(lambda: meaning.nearest(vector, asked)),
-                "lancedb": _timed(lambda: _bare(table, vector)),
+                "the query": _time(lambda: meaning.find_nearest(vector, request)),
+                "lancedb": _time(lambda: _search_directly(table, vector)),
             }
         )
     whole = in_turn(
@@ -63,32 +63,36 @@ def measure() -> Area:
             "a script": process([sys.executable, "-c", BARE], cwd=place),
         }
     )
-    more = [mine - bare for mine, bare in zip(whole["search semantic"], whole["a script"], strict=True)]
-    long = [round(one * 1000) for one in whole["search semantic"]]
-    milliseconds = [round(one * 1000) for one in more]
+    overhead = [
+        command_seconds - script_seconds
+        for command_seconds, script_seconds in zip(whole["search semantic"], whole["a script"], strict=True)
+    ]
+    durations = [round(seconds * 1000) for seconds in whole["search semantic"]]
+    milliseconds = [round(seconds * 1000) for seconds in overhead]
     return Area(
         f"The {TOP} nearest of {ROWS:,} vectors of {NUMBERS} numbers",
         [
-            Result("the question alone", "lancedb's search", ratios(times, "the question", "lancedb"), GOAL),
+            Result("the query alone", "lancedb's search", ratios(times, "the query", "lancedb"), GOAL),
             Result(
                 "search semantic --similar-to",
-                "a script that asks lancedb",
+                "a script with lancedb",
                 ratios(whole, "search semantic", "a script"),
                 None,
             ),
-            Result("the same, from start to end", "nothing", long, None, unit=" ms"),
-            Result("what it takes longer", "the same", milliseconds, OVERHEAD * 1000, unit=" ms"),
+            Result("the same, from start to end", "nothing", durations, None, unit=" ms"),
+            Result("its overhead", "the same", milliseconds, OVERHEAD * 1000, unit=" ms"),
         ],
     )
 
 
-def _bare(table: lancedb.table.Table, vector: Sequence[float]) -> object:
-    query = table.search(vector, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
+def _search_directly(table: lancedb.table.Table, vector: Sequence[float]) -> object:
+    query = table.search(vector, vector_column_name="vector")
+    query = query.distance_type("cosine").bypass_vector_index()  # type: ignore[attr-defined]
     columns = ["message_id", "role", "content", "timestamp", "chat_id", "chat_title", "user_id", "_distance"]
     return query.select(columns).limit(TOP + 3).to_arrow().to_pylist()
 
 
-def _timed(run: Callable[[], object]) -> Run:
+def _time(run: Callable[[], object]) -> Run:
     def timed() -> float:
         begin = time.perf_counter()
         run()
@@ -98,7 +102,7 @@ def _timed(run: Callable[[], object]) -> Run:
 
 
 def _make(place: Path) -> None:
-    """Make a deployment: 64 topics, around each of which vectors lie, and a thousand messages that SQLite knows."""
+    """Create a deployment: vectors around 64 topics, and a thousand messages in SQLite."""
     random = np.random.default_rng(1)
     topics = random.standard_normal((64, NUMBERS), dtype=np.float32)
     vectors = topics[random.integers(0, 64, ROWS)] + random.standard_normal((ROWS, NUMBERS), dtype=np.float32)
@@ -120,6 +124,6 @@ def _make(place: Path) -> None:
         db.execute("pragma foreign_keys = off")
         db.executemany(
             "insert into messages (id, chat_id, user_id, content, role) values (?, 'chat-1', 'USER-1', 'x', 'user')",
-            [(one,) for one in ids[:1000]],
+            [(message_id,) for message_id in ids[:1000]],
         )
     (place / "dbctl.toml").write_text(CONFIGURATION)

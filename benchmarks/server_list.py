@@ -1,4 +1,4 @@
-"""``users list`` on a server against a script that does nothing but ask for the same rows and print them."""
+"""``users list`` on a server against a script that only reads and prints the same rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TITLE = f"A list of {USERS} users on PostgreSQL, whole processes"
 
 
 def measure() -> Area:
-    """Time both on the server of this machine, in a database that is dropped again."""
+    """Time both on the server of this machine in a temporary database."""
     place = Path(tempfile.mkdtemp(prefix="dbctl-benchmark-"))
     try:
         _psql(f"create database {DATABASE}")

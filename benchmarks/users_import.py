@@ -1,4 +1,4 @@
-"""``users import``: against the hashing that it cannot do without, spread over the cores, and beside an app that writes."""
+"""``users import`` against hashing alone on all cores, and the waits of an app that writes at the same time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from benchmarks.measure import (
 from benchmarks.sample import deployment
 
 USERS = 200
-COST = 10  #: of bcrypt, as Flashpoint Web has it
-#: Passwords that the peer hashes; it is told what all of them would have taken.
+COST = 10  #: of bcrypt in Flashpoint Web
+#: Passwords that the peer hashes; its time is extrapolated to all users.
 HASHED = 40
-#: Users who bring their hashes along: nothing is hashed, so that what the app waits for is the writing alone.
-BROUGHT = 2_000
+#: Users imported with hashes: nothing is hashed, so the app waits only for the writes.
+WITH_HASHES = 2_000
 
 
 def measure() -> Area:
     """Import users into a fresh copy of a sample each time."""
     with tempfile.TemporaryDirectory() as name:
-        aside = Path(name)
-        shutil.copytree(deployment(games=2_000, users=100), aside, dirs_exist_ok=True)
+        directory = Path(name)
+        shutil.copytree(deployment(games=2_000, users=100), directory, dirs_exist_ok=True)
         lines = [
             {
                 "username": f"bench{n}",
@@ -46,9 +46,9 @@ def measure() -> Area:
             }
             for n in range(USERS)
         ]
-        (aside / "users.json").write_text(json.dumps(lines))
-        times = in_turn({"import": _importing(aside), "hashing": _hashing})
-        beside = _beside_a_writer(aside)
+        (directory / "users.json").write_text(json.dumps(lines))
+        times = in_turn({"import": _import_into_copy(directory), "hashing": _hash_passwords})
+        longest_wait = _measure_longest_wait(directory)
     cores = min(os.cpu_count() or 1, USERS)
     speeds = [
         alone / cores / imported for alone, imported in zip(times["hashing"], times["import"], strict=True)
@@ -57,12 +57,12 @@ def measure() -> Area:
     peer = f"{cores} x the speed of bcrypt in one thread" if cores > 1 else "bcrypt in one thread"
     return Area(
         "Import of users, as a share of the cores' speed",
-        [Result(what, peer, speeds, 0.9, least=True), beside],
+        [Result(what, peer, speeds, 0.9, least=True), longest_wait],
     )
 
 
-def _beside_a_writer(place: Path) -> Result:
-    """Import users with their hashes into a database to which an app commits every 2 ms, others in each round."""
+def _measure_longest_wait(place: Path) -> Result:
+    """Import other users with hashes in each round, while an app commits every 2 ms."""
     longest = []
     for number in range(ROUNDS):
         lines = [
@@ -72,7 +72,7 @@ def _beside_a_writer(place: Path) -> Result:
                 "password_hash": "$2b$10$" + "a" * 53,
                 "role": "user",
             }
-            for n in range(BROUGHT)
+            for n in range(WITH_HASHES)
         ]
         (place / "brought.json").write_text(json.dumps(lines))
         with app_at_work(place / "backend/user.db") as waits:
@@ -85,23 +85,23 @@ def _beside_a_writer(place: Path) -> Result:
             )
             longest.append(max(waits()) * 1000)
     return Result(
-        f"an app's longest wait, {BROUGHT:,} users with hashes", "", longest, LONGEST_WAIT, unit=" ms"
+        f"an app's longest wait, {WITH_HASHES:,} users with hashes", "", longest, LONGEST_WAIT, unit=" ms"
     )
 
 
-def _importing(place: Path) -> Run:
-    database, kept = place / "backend/user.db", place / "kept.db"
-    shutil.copy(database, kept)
+def _import_into_copy(place: Path) -> Run:
+    database, original = place / "backend/user.db", place / "kept.db"
+    shutil.copy(database, original)
     run = process([DBCTL, "users", "import", "users.json"], cwd=place)
 
-    def fresh() -> float:
-        shutil.copy(kept, database)
+    def import_into_copy() -> float:
+        shutil.copy(original, database)
         return run()
 
-    return fresh
+    return import_into_copy
 
 
-def _hashing() -> float:
+def _hash_passwords() -> float:
     import bcrypt
 
     begin = time.perf_counter()

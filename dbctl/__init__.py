@@ -1,3 +1,3 @@
-"""Operate the databases of self-hosted applications."""
+"""Administer the databases of self-hosted applications."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""``dbctl`` and ``python -m dbctl``: make the process sound, answer the quick questions, hand the rest to the command line."""
+"""``dbctl`` and ``python -m dbctl``: prepare the process, print help and version directly, otherwise run the command line."""
 
 import gc
 import os
@@ -6,80 +6,80 @@ import sys
 
 from dbctl import __version__
 
-#: Objects between two looks for garbage: most commands make fewer, and leave them all to the end of the process.
-_GARBAGE = 50_000
-_WIDTH = 80  # columns; narrower terminals get the help wrapped anew
+#: Objects between two garbage collections: most commands create fewer, and the end of the process releases them.
+_GC_THRESHOLD = 50_000
+_WIDTH = 80  # columns; on narrower terminals the help is wrapped again
 
 
 def run() -> None:
     """Run dbctl and end the process with its status."""
-    sound_streams()
-    words = sys.argv[1:]
-    if words == ["--version"]:  # before anything heavy is imported: scripts ask this often
-        status = at_once(f"dbctl {__version__}\n")
+    open_missing_streams()
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:  # scripts often run this, so nothing is imported
+        status = print_or_run(f"dbctl {__version__}\n")
     elif sys.platform == "win32":
         sys.stderr.write("dbctl: Windows is not supported; run it on Linux or macOS (WSL is Linux)\n")
         status = 2
-    elif words in (["--help"], ["-h"]) and _columns() >= _WIDTH:
-        status = at_once(_help())
+    elif arguments in (["--help"], ["-h"]) and _terminal_width() >= _WIDTH:
+        status = print_or_run(_read_help())
     else:
-        status = whole()
+        status = run_command_line()
     try:  # noqa: SIM105 - contextlib is slow to import
         sys.stderr.flush()
     except OSError:
         pass
-    # taking the interpreter apart would take as long as a query; every file and database is closed by now
+    # Finalizing the interpreter takes as long as a query; every file and database is already closed.
     os._exit(status)
 
 
-def at_once(text: str) -> int:
-    """Print an answer that needs no command line; when that fails, the command line tells why."""
+def print_or_run(text: str) -> int:
+    """Print text without the command line; if that fails, run the command line, which reports the error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:
-        return whole()
+        return run_command_line()
     return 0
 
 
-def _help() -> str:
-    """Return the help as it was when the command tree was last written down; a test compares the two."""
-    place = os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt")  # noqa: PTH118, PTH120 - pathlib is slow to import
-    with open(place, encoding="utf-8") as file:  # noqa: PTH123
+def _read_help() -> str:
+    """Return the generated help of the command tree; a test compares the two."""
+    path = os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt")  # noqa: PTH118, PTH120 - pathlib is slow to import
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
         return file.read()
 
 
-def whole() -> int:
+def run_command_line() -> int:
     """Run the command line and return its status."""
     from dbctl import signals
 
     try:
-        signals.listen()
-        gc.disable()  # what is imported stays; looking through it for garbage is wasted
+        signals.install_handlers()
+        gc.disable()  # imported modules remain in memory; scanning them for garbage is wasted
         from dbctl.cli.main import main
 
         gc.freeze()
-        gc.set_threshold(_GARBAGE)
+        gc.set_threshold(_GC_THRESHOLD)
         gc.enable()
         return main()
-    except signals.Interrupted as error:  # outside main: nothing had begun, or all was over
+    except signals.Interrupted as error:  # outside of main: nothing has begun, or everything has ended
         return error.exit_status
 
 
-def _columns() -> int:
-    told = os.environ.get("COLUMNS", "")
-    if told.isdigit() and int(told):
-        return int(told)
+def _terminal_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return int(columns)
     try:
         return os.get_terminal_size(1).columns or _WIDTH
     except OSError:  # no terminal
         return _WIDTH
 
 
-def sound_streams() -> None:
-    """Open /dev/null on whichever of the descriptors 0, 1 and 2 the caller closed.
+def open_missing_streams() -> None:
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that the caller has closed.
 
-    Otherwise the next file that is opened becomes standard output, and answers are written into it.
+    Otherwise the next opened file would become standard output, and results would be written into it.
     """
     while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the three standard streams
         os.set_inheritable(lowest, True)  # noqa: FBT003 - its one argument

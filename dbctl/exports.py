@@ -11,8 +11,8 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
     """Return the ``__getattr__`` of a package.
 
     Args:
-        package: the name of the package.
-        modules: for each module of the package the names that it exports, separated by spaces.
+        package: its name.
+        modules: for each module the exported names, separated by spaces.
     """
     homes = {name: module for module, names in modules.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""The values that rooms hand to each other: plans, pages, findings, secrets."""
+"""Base classes and values that several packages share: plans, pages, findings, secrets, durations."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ import msgspec
 
 T = TypeVar("T")
 
-#: A row as a person or a script sees it: column name to value.
+#: A row with column names and values, for output.
 Row = Mapping[str, object]
 
 #: Compression of backup files whose engine does not compress them itself.
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every plan and result. Its fields are its JSON, so a field is added, never renamed.
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all plans and results. Its fields are its JSON; after a release, fields are only added.
 
-    A field named ``extra`` holds an app's further columns; they are shown beside the others under their own names.
+    A field named ``extra`` contains further columns of an app; output shows them with their own names.
     """
 
-    def brief(self) -> Row | Sequence[Row]:
-        """Return what a table shows of it to a person; empty: all its fields. Every other form has all of them."""
+    def summary(self) -> Row | Sequence[Row]:
+        """Return the columns of the table output; empty: all fields. Other output formats contain all fields."""
         return {}
 
 
-class Done(Value, frozen=True, kw_only=True):
-    """Base of what a change answers. Into a pipe a table says nothing about it, so that cron mails only trouble."""
+class ChangeResult(Struct, frozen=True, kw_only=True):
+    """Base of results of changes. If standard output is not a terminal, table output omits them, for cron."""
 
     @property
-    def tells(self) -> bool:
-        """Whether it holds what is said only this once, such as a password that dbctl made up."""
+    def has_one_time_output(self) -> bool:
+        """Whether it contains data that is shown only once, such as a generated password."""
         return False
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What somebody has to know though it was done; said into a pipe, too."""
+        """Notes for the user, which are always printed."""
         return ()
 
     @property
     def exit_status(self) -> int:
-        """How the command ends; other than 0 where it was done and something is wrong all the same."""
+        """The exit code of the command; other than 0 if the change was applied, but a problem remains."""
         return 0
 
 
 class Secret:
-    """Text that never shows itself: only ``reveal`` gives it, at the call that needs it."""
+    """Text that is never printed: only ``reveal`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -56,7 +56,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text; for the driver or the hash function, never for a message."""
+        """Return the text; for a driver or hash function, never for a message."""
         return self._text
 
     def __repr__(self) -> str:
@@ -68,67 +68,68 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not written anywhere")
+        raise TypeError("a secret cannot be serialized")
 
 
-class Id(Value, frozen=True):
-    """What a person typed as the key of a user or of a role, where its name would not do."""
+class KeyText(Struct, frozen=True):
+    """A key of a user or role as typed, where a name is also possible."""
 
     text: str
 
 
-class Page(Value, Generic[T], frozen=True, kw_only=True):
-    """Part of a list. ``limit`` is None when everything was asked for."""
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
+    """A part of a list. ``limit`` is None for all items."""
 
     items: Sequence[T]
     total: int
     limit: int | None = None
     offset: int = 0
-    names: Sequence[str] = ()  #: the columns of an item, for forms that have a heading even over nothing
-    nothing: str = "none"  #: what a person is told where there is no item
-    alike: Sequence[str] = ()  #: columns that say the same in every row, and that a table leaves out
-    after: Sequence[str] = ()  #: of a list that goes on by its keys: the last one, as a person would type it
+    column_names: Sequence[str] = ()  #: the columns of an item, for output with a header even without items
+    empty_message: str = "none"  #: the text for an empty list
+    #: Columns with the same value in every row, which table output omits.
+    constant_columns: Sequence[str] = ()
+    next_key: Sequence[str] = ()  #: for keyset pagination: the key of the last item, as typed
 
     @property
     def has_more(self) -> bool:
-        """Whether rows follow the last one of ``items``."""
+        """Whether further items follow the last one."""
         return self.offset + len(self.items) < self.total
 
 
-class Window(Value, frozen=True, kw_only=True):
-    """Which part of a list is wanted, and in which order."""
+class PageRequest(Struct, frozen=True, kw_only=True):
+    """The requested part and order of a list."""
 
     limit: int | None = None
     offset: int = 0
-    sort: str = ""  #: a column, ``-column`` for descending; empty for the list's own order
+    sort: str = ""  #: a column, ``-column`` for descending order; empty: the default order
 
 
-class Plan(Value, frozen=True, kw_only=True):
-    """Exactly what a change would do; ``--dry-run`` prints it, and applying it does this and nothing else."""
+class Plan(Struct, frozen=True, kw_only=True):
+    """The exact effects of a change; ``--dry-run`` prints it, and the change does nothing else."""
 
     title: str
     target: str
     steps: Sequence[str]
-    rows: Mapping[str, int]  #: rows touched per table
-    destructive: bool = False  #: whether data is lost that the command does not put back
+    rows: Mapping[str, int]  #: affected rows per table
+    destructive: bool = False  #: whether it deletes data that the command cannot restore
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every field, 16 hex digits: two equal digests are the same plan."""
+        """SHA-256 over every field, 16 hex digits; equal digests mean equal plans."""
         import hashlib
         import json
 
-        told = [self.title, self.target, list(self.steps), dict(self.rows), self.destructive]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        values = [self.title, self.target, list(self.steps), dict(self.rows), self.destructive]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing to do."""
+    def is_empty(self) -> bool:
+        """Whether the plan has no steps."""
         return not self.steps
 
 
-class Planned(Value, frozen=True, kw_only=True):
-    """Answer of every command that ran with ``--dry-run``."""
+class DryRunResult(Struct, frozen=True, kw_only=True):
+    """Result of a command with ``--dry-run``."""
 
     plan: Plan
 
@@ -136,8 +137,8 @@ class Planned(Value, frozen=True, kw_only=True):
 Severity = Literal["info", "warning", "error"]
 
 
-class Finding(Value, frozen=True, kw_only=True):
-    """One thing a check found."""
+class Finding(Struct, frozen=True, kw_only=True):
+    """One problem that a check reports."""
 
     target: str
     severity: Severity
@@ -146,61 +147,61 @@ class Finding(Value, frozen=True, kw_only=True):
     hint: str = ""
 
 
-class Findings(Value, frozen=True, kw_only=True):
-    """Answer of every check."""
+class Findings(Struct, frozen=True, kw_only=True):
+    """Result of a check."""
 
-    checked: int  #: how many things were looked at
+    checked: int  #: number of checked objects
     findings: Sequence[Finding]
 
     @property
-    def unsound(self) -> bool:
+    def has_errors(self) -> bool:
         """Whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
 
-class Examined(Findings, frozen=True, kw_only=True):
-    """Answer of a check whose hints are commands: a person gets each on a line of its own, to be copied whole."""
+class CheckResult(Findings, frozen=True, kw_only=True):
+    """Result of a check whose hints are commands: each is printed on a separate line, so that it can be copied."""
 
 
 def now() -> datetime:
-    """Return the present moment, aware, in UTC, in whole milliseconds (the finest that the apps store)."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    """Return the current time in UTC, truncated to milliseconds (the highest resolution that apps store)."""
+    timestamp = datetime.now(UTC)
+    return timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000)
 
 
-def before(age: timedelta) -> datetime:
-    """Return the moment ``age`` ago, in whole seconds, as apps compare times: what is older is so for them too."""
+def time_before(age: timedelta) -> datetime:
+    """Return the current time minus ``age``, in whole seconds, as apps compare times."""
     return (now() - age).replace(microsecond=0)
 
 
-#: Seconds of each unit in which people give a length of time.
-SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+#: Seconds of each unit of a duration.
+DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
 
-def read_span(text: str) -> timedelta:
-    """Read a length of time: ``90s``, ``36h``, ``2w``.
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration: ``90s``, ``36h``, ``2w``.
 
     Raises:
-        ValueError: it is none, or longer than anything is old.
+        ValueError: it is not a duration, or longer than 1000 years.
     """
-    number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdigit() and unit in SPANS):
+    digits, unit = text[:-1], text[-1:]
+    if not (digits.isascii() and digits.isdigit() and unit in DURATION_UNITS):
         raise ValueError(text)
-    lasted = int(number) * SPANS[unit] if len(number) <= 9 else None  # noqa: PLR2004 - digits that any unit bears
-    if lasted is None or lasted > 1000 * SPANS["y"]:
+    seconds = int(digits) * DURATION_UNITS[unit] if len(digits) <= 9 else None  # noqa: PLR2004 - more digits exceed the limit with any unit
+    if seconds is None or seconds > 1000 * DURATION_UNITS["y"]:
         raise ValueError(text)
-    return timedelta(seconds=lasted)
+    return timedelta(seconds=seconds)
 
 
-def is_span(text: str) -> bool:
-    """Whether it is a length of time that ``read_span`` reads."""
+def is_duration(text: str) -> bool:
+    """Whether ``parse_duration`` accepts the text."""
     try:
-        read_span(text)
+        parse_duration(text)
     except ValueError:
         return False
     return True
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Return ``1 row``, ``2 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

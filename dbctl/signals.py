@@ -1,4 +1,4 @@
-"""Signals that end dbctl: work is rolled back, the exit status tells which."""
+"""Signals that end dbctl: open transactions are rolled back, and the exit code contains the signal."""
 
 from __future__ import annotations
 
@@ -9,133 +9,133 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: The signals that a person, a supervisor or a closing terminal sends to end a program.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: The signals that a user, a supervisor or a closing terminal sends to end a program.
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
-_holding: list[object] = []  #: one entry for each ``held`` that is open
-_unheard: list[object] = []  #: the same of ``unheard``
-_telling: list[object] = []  #: the same of ``telling``
+_deferred: list[object] = []  #: one entry for each open ``defer_signals``
+_blocked: list[object] = []  #: one entry for each open ``block_signals``
+_critical: list[object] = []  #: one entry for each open ``critical_result``
 
 
 class Interrupted(BaseException):
-    """A signal asked dbctl to end; whoever holds a transaction rolls it back on the way out."""
+    """A signal requested the end of dbctl; open transactions are rolled back."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_status = 128 + number
-        self.hint = ""  #: what a series of transactions had done by then
-
-
-def listen() -> None:
-    """Turn the ending signals into ``Interrupted``; a second signal ends the process at once."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and cron set some to be ignored
-            signal.signal(number, _on_signal)
-    sys.unraisablehook = _unraisable
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.exit_status = 128 + signal_number
+        self.hint = ""  #: the completed part of a series of transactions
 
 
-def received() -> int | None:
-    """Return the number of the signal that asked dbctl to end, if any did.
+def install_handlers() -> None:
+    """Raise ``Interrupted`` for ``TERMINATION_SIGNALS``; a second signal ends the process immediately."""
+    for signal_number in TERMINATION_SIGNALS:
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:  # nohup and cron ignore some signals
+            signal.signal(signal_number, _on_signal)
+    sys.unraisablehook = _ignore_unraisable_interrupt
 
-    A long call into a driver polls this: Python runs signal handlers only between its own instructions.
+
+def received_signal() -> int | None:
+    """Return the number of the signal that requested the end of dbctl, or None.
+
+    A long call of a driver polls this: Python runs signal handlers only between its own instructions.
     """
-    return _received[0] if _received and not _unheard else None
+    return _received[0] if _received and not _blocked else None
 
 
-def check() -> None:
-    """Raise ``Interrupted`` when a signal has asked dbctl to end."""
-    number = received()
-    if number is not None:
-        raise Interrupted(number)
+def raise_if_interrupted() -> None:
+    """Raise ``Interrupted`` if a signal has requested the end of dbctl."""
+    signal_number = received_signal()
+    if signal_number is not None:
+        raise Interrupted(signal_number)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Keep a signal from raising inside, where it could leave a lock of somebody else's code taken for ever.
+def defer_signals() -> Iterator[None]:
+    """Defer signals in this context, where an exception could leave locks of a library held forever.
 
-    Thread pools have such locks. Whoever is inside calls ``check`` often.
+    Thread pools have such locks. Code inside calls ``raise_if_interrupted`` often.
     """
-    _holding.append(None)
+    _deferred.append(None)
     try:
         yield
     finally:
-        _holding.pop()
+        _deferred.pop()
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Keep a signal from ending what is inside at all: the way back, which has to be gone to its end.
+def block_signals() -> Iterator[None]:
+    """Ignore signals in this context: a rollback or cleanup that must be completed.
 
-    A second signal ends the process all the same.
+    A second signal ends the process nevertheless.
     """
-    _unheard.append(None)
+    _blocked.append(None)
     try:
-        with held():
+        with defer_signals():
             yield
     finally:
-        _unheard.pop()
+        _blocked.pop()
 
 
-def begin() -> None:
-    """Hear signals, whatever was done before."""
-    _unheard.clear()
-    _holding.clear()
-    _telling.clear()
+def reset_signals() -> None:
+    """Handle signals again, and forget all open contexts."""
+    _blocked.clear()
+    _deferred.clear()
+    _critical.clear()
 
 
-def over() -> None:
-    """Hear no signal until ``begin``: what was asked for is done and told, and the exit status has to say so."""
-    _unheard.append(None)
-    _holding.append(None)
+def ignore_signals_until_exit() -> None:
+    """Ignore signals until ``reset_signals``: the change is committed, and the exit code must report that."""
+    _blocked.append(None)
+    _deferred.append(None)
 
 
 @contextmanager
-def telling() -> Iterator[None]:
-    """Do one thing, and tell what became of it: from ``done`` on no signal is heard, also between the two."""
-    _telling.append(None)
+def critical_result() -> Iterator[None]:
+    """Ignore signals after ``commit_point``, so that the result of the change is reported."""
+    _critical.append(None)
     try:
         yield
     finally:
-        if _telling:
-            _telling.pop()
+        if _critical:
+            _critical.pop()
 
 
-def done() -> None:
-    """Say that what was asked for is done, and nothing takes it back any more."""
-    if _telling:
-        over()
+def commit_point() -> None:
+    """Declare the change committed."""
+    if _critical:
+        ignore_signals_until_exit()
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Give the work of the main thread a time; it ends between two steps of Python, or inside a regular expression.
+def time_limit(seconds: float) -> Iterator[None]:
+    """Limit the duration of a block in the main thread; checked between Python instructions and in regular expressions.
 
     Raises:
         TimeoutError: it took longer.
     """
 
-    def late(_number: int, _frame: FrameType | None) -> None:
+    def raise_timeout(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, late)
+    previous_handler = signal.signal(signal.SIGALRM, raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
-    """Be silent of a signal that came where nothing can be raised, as while Python clears an object away: ``check`` hears it."""
-    if not isinstance(told.exc_value, Interrupted):
-        sys.__unraisablehook__(told)
+def _ignore_unraisable_interrupt(args: sys.UnraisableHookArgs) -> None:
+    """Suppress the message about an ``Interrupted`` that cannot be raised, as in a destructor; ``raise_if_interrupted`` reports it."""
+    if not isinstance(args.exc_value, Interrupted):
+        sys.__unraisablehook__(args)
 
 
-def _on_signal(number: int, _frame: FrameType | None) -> None:
+def _on_signal(signal_number: int, _frame: FrameType | None) -> None:
     if _received:
-        os._exit(128 + number)
-    _received.append(number)
-    if not _holding:
-        raise Interrupted(number)
+        os._exit(128 + signal_number)
+    _received.append(signal_number)
+    if not _deferred:
+        raise Interrupted(signal_number)

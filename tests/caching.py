@@ -28,7 +28,7 @@ NOTICE_SECONDS, LOOK_SECONDS = 2.0, 0.02
 _number = count()
 
 
-class _Filled:
+class _FilledDatabase:
     """A database of MySQL as ``fill`` makes it, and a twin of it that no test sees."""
 
     def __init__(self, fill: Fill) -> None:
@@ -36,13 +36,13 @@ class _Filled:
         # Tests look for what is named like theirs, and must not find the twin.
         number = f"{os.getpid()}_{next(_number)}"
         self.name, self._twin = f"t_{number}_filled", f"twin_{number}"
-        atexit.register(self.drop)  # after a private server has said that it will stop, and so before it does
+        atexit.register(self.drop)  # registered after the private server, so it runs before the server stops
         with self._own() as cursor:
             for name in (self.name, self._twin):
                 cursor.execute(f"create database {ident(name)} character set utf8mb4")
                 cursor.execute(f"use {ident(name)}")
                 fill(cursor)
-            self._sound = self._look(cursor)
+            self._sound = self._read_state(cursor)
 
     @property
     def url(self) -> Url:
@@ -53,19 +53,19 @@ class _Filled:
         with closing(servers.mysql_connection(self._server)) as own, own.cursor() as cursor:
             yield cursor
 
-    def _look(self, cursor: pymysql.cursors.Cursor) -> dict[str, tuple[object, ...]]:
+    def _read_state(self, cursor: pymysql.cursors.Cursor) -> dict[str, tuple[object, ...]]:
         """Return what each table is and a checksum of its rows, and what else there is."""
-        whose = [self.name]
+        names = [self.name]
         cursor.execute(
-            "select table_name, table_type from information_schema.tables where table_schema = %s", whose
+            "select table_name, table_type from information_schema.tables where table_schema = %s", names
         )
-        found: dict[str, tuple[object, ...]] = {name: (kind,) for name, kind in cursor.fetchall()}
-        for name in found:
+        states: dict[str, tuple[object, ...]] = {name: (kind,) for name, kind in cursor.fetchall()}
+        for name in states:
             full = f"{ident(self.name)}.{ident(name)}"
             cursor.execute(f"show create table {full}")
-            found[name] += cursor.fetchone() or ()
+            states[name] += cursor.fetchone() or ()
             cursor.execute(f"checksum table {full}")
-            found[name] += cursor.fetchone() or ()
+            states[name] += cursor.fetchone() or ()
         for what, sql in {
             "database": "select default_character_set_name, default_collation_name"
             " from information_schema.schemata where schema_name = %s",
@@ -73,9 +73,9 @@ class _Filled:
             "routines": "select routine_name, routine_definition from information_schema.routines where routine_schema = %s",
             "events": "select event_name, event_definition from information_schema.events where event_schema = %s",
         }.items():
-            cursor.execute(sql, whose)
-            found[f"({what})"] = tuple(cursor.fetchall())
-        return found
+            cursor.execute(sql, names)
+            states[f"({what})"] = tuple(cursor.fetchall())
+        return states
 
     def _left(self, cursor: pymysql.cursors.Cursor) -> bool:
         """Return whether all sessions of the test have ended."""
@@ -85,20 +85,20 @@ class _Filled:
             sleep(LOOK_SECONDS)
         return False
 
-    def mend(self) -> bool:
-        """Bring back the rows that were there first; return whether all is as it was then."""
+    def restore_rows(self) -> bool:
+        """Restore the initial rows, and return whether the state equals the initial one."""
         with self._own() as cursor:
             if not self._left(cursor):
                 return False
             cursor.execute("select schema_name from information_schema.schemata")
-            for (one,) in cursor.fetchall():  # what restores have put beside it
-                if one.startswith(f"{self.name}_"):
-                    cursor.execute(f"drop database {ident(one)}")
-            found = self._look(cursor)
-            if found.keys() == self._sound.keys() and found != self._sound:
-                self._refill(cursor, [name for name, told in found.items() if told != self._sound[name]])
-                found = self._look(cursor)
-            return found == self._sound
+            for (database_name,) in cursor.fetchall():  # databases that restores created
+                if database_name.startswith(f"{self.name}_"):
+                    cursor.execute(f"drop database {ident(database_name)}")
+            states = self._read_state(cursor)
+            if states.keys() == self._sound.keys() and states != self._sound:
+                self._refill(cursor, [name for name, state in states.items() if state != self._sound[name]])
+                states = self._read_state(cursor)
+            return states == self._sound
 
     def _refill(self, cursor: pymysql.cursors.Cursor, names: Sequence[str]) -> None:
         cursor.execute("set foreign_key_checks = 0")
@@ -113,10 +113,10 @@ class _Filled:
             columns = ", ".join(ident(column) for (column,) in cursor.fetchall())
             if not columns:
                 continue  # no table
-            here, there = (f"{ident(one)}.{ident(name)}" for one in (self.name, self._twin))
+            live, twin = (f"{ident(schema)}.{ident(name)}" for schema in (self.name, self._twin))
             try:
-                cursor.execute(f"delete from {here}")
-                cursor.execute(f"insert into {here} ({columns}) select {columns} from {there}")
+                cursor.execute(f"delete from {live}")
+                cursor.execute(f"insert into {live} ({columns}) select {columns} from {twin}")
             except pymysql.Error:
                 cursor.execute("rollback")
                 return  # it is no longer the same table
@@ -124,11 +124,11 @@ class _Filled:
                 "select auto_increment from information_schema.tables where table_schema = %s and table_name = %s",
                 [self._twin, name],
             )
-            ((nexts[here],),) = cursor.fetchall()
+            ((nexts[live],),) = cursor.fetchall()
         cursor.execute("commit")
-        for here, following in nexts.items():
+        for live, following in nexts.items():
             if following is not None:
-                cursor.execute(f"alter table {here} auto_increment = {following}")
+                cursor.execute(f"alter table {live} auto_increment = {following}")
 
     def drop(self) -> None:
         atexit.unregister(self.drop)
@@ -137,24 +137,24 @@ class _Filled:
                 cursor.execute(f"drop database if exists {ident(name)}")
 
 
-_filled: defaultdict[Fill, list[_Filled]] = defaultdict(list)
+_filled: defaultdict[Fill, list[_FilledDatabase]] = defaultdict(list)
 
 
 @contextmanager
 def mysql_database(fill: Fill) -> Iterator[Url]:
-    """Give a database in which ``fill`` alone has worked, as far as can be told, to one test."""
+    """Yield a database with only the content of ``fill`` to one test."""
     ready = _filled[fill]
-    made = ready.pop() if ready else _Filled(fill)
+    database = ready.pop() if ready else _FilledDatabase(fill)
     try:
-        yield made.url
+        yield database.url
     finally:
-        if made.mend():
-            ready.append(made)
+        if database.restore_rows():
+            ready.append(database)
         else:
-            made.drop()
+            database.drop()
 
 
-#: Where what a database of PostgreSQL may hold is counted, beside its schemas.
+#: Catalogs whose rows are counted, besides the schemas.
 CATALOGUES = [
     "class",
     "proc",
@@ -190,22 +190,22 @@ ABOUT = (
     """select nspname, nspowner, nspacl::text, obj_description(oid, 'pg_namespace') from pg_namespace
         where nspname !~ '^pg_(toast_)?temp_' order by 1""",
     """select relname, relacl::text from pg_class where relnamespace = 'pg_catalog'::regnamespace order by 1""",
-    "select " + ", ".join(f"(select count(*) from pg_{one})" for one in CATALOGUES),
+    "select " + ", ".join(f"(select count(*) from pg_{catalog})" for catalog in CATALOGUES),
 )
 
 
-class _Emptied:
+class _EmptyDatabase:
     """A database of PostgreSQL that holds nothing; after ``LONGEST`` tests its catalogue is no longer quickly read."""
 
     LONGEST = 40
 
     def __init__(self) -> None:
-        self._given = servers.postgresql_database(encoding="UTF8")
-        self.url = self._given.__enter__()
+        self._server_database = servers.postgresql_database(encoding="UTF8")
+        self.url = self._server_database.__enter__()
         self._uses = 0
         with closing(servers.connection(self.url)) as own:
             self._sound = self._look(own)
-        atexit.register(self.drop)  # as above
+        atexit.register(self.drop)  # before the server stops
 
     def _look(self, own: psycopg.Connection) -> list[list[tuple[object, ...]]]:
         return [own.execute(sql).fetchall() for sql in ABOUT]
@@ -216,18 +216,18 @@ class _Emptied:
         if self._uses >= self.LONGEST:
             return False
         with closing(servers.connection(servers.postgresql())) as central:
-            for (one,) in central.execute(  # what restores have put beside it
+            for (name,) in central.execute(  # databases that restores created
                 "select datname from pg_database where starts_with(datname, %s)", [f"{self.url.path}_"]
             ).fetchall():
-                central.execute(f"drop database {ident(one)} with (force)")
+                central.execute(f"drop database {ident(name)} with (force)")
         try:
             with closing(servers.connection(self.url)) as own:
                 own.execute("set synchronous_commit = off")
                 with own.transaction():
-                    for (one,) in own.execute(
+                    for (name,) in own.execute(
                         "select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'"
                     ).fetchall():
-                        own.execute(f"drop schema {ident(one)} cascade")
+                        own.execute(f"drop schema {ident(name)} cascade")
                     # as PostgreSQL makes it since version 15; of another one, nothing is used twice
                     own.execute("create schema public authorization pg_database_owner")
                     own.execute("grant usage on schema public to public")
@@ -238,20 +238,20 @@ class _Emptied:
 
     def drop(self) -> None:
         atexit.unregister(self.drop)
-        self._given.__exit__(None, None, None)
+        self._server_database.__exit__(None, None, None)
 
 
-_emptied: list[_Emptied] = []
+_emptied: list[_EmptyDatabase] = []
 
 
 @contextmanager
 def postgresql_database() -> Iterator[Url]:
-    """Give a database in which there is nothing, as far as can be told, to one test."""
-    made = _emptied.pop() if _emptied else _Emptied()
+    """Yield an empty database to one test."""
+    database = _emptied.pop() if _emptied else _EmptyDatabase()
     try:
-        yield made.url
+        yield database.url
     finally:
-        if made.empty():
-            _emptied.append(made)
+        if database.empty():
+            _emptied.append(database)
         else:
-            made.drop()
+            database.drop()

@@ -44,7 +44,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Collect without collecting garbage: what is made here stays until the end, and is not looked through again."""
+    """Collect without garbage collection, and exclude the collected objects from it."""
     gc.disable()
     try:
         return (yield)
@@ -59,10 +59,10 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture(autouse=True)
-def hearing():
-    """What a command in this process has told of what it did makes dbctl deaf to signals, as a process at its end is."""
+def signals_enabled():
+    """Handle signals again: a command that printed its result in this process ignores them."""
     yield
-    signals.begin()
+    signals.reset_signals()
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def answer(capsys):
     def run(*words, status=0):
         capsys.readouterr()
         ended = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert told["exit_code"] == ended
-        assert status in (None, ended), told
-        return told
+        result = json.loads(capsys.readouterr().out)
+        assert result["exit_code"] == ended
+        assert status in (None, ended), result
+        return result
 
     return run
 
@@ -84,21 +84,21 @@ def answer(capsys):
 def start(capsys, monkeypatch):
     """Runs a command as if it had been started: in a folder, with nothing but that environment and that input.
 
-    It runs in this process, which starts no interpreter and imports nothing again. What only a process of its own proves
-    (bytes, pipes, terminals, signals, its end) is proven by ``test_contract.py``, ``test_pipes.py`` and where it counts.
+    It runs in this process, without starting an interpreter. Tests that need a process (bytes, pipes, terminals, signals, its
+    end) are in ``test_contract.py`` and ``test_pipes.py``.
     """
 
     def run(*words, environment, cwd=".", stdin=b""):
-        with monkeypatch.context() as there:
-            there.chdir(cwd)
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
             for name in os.environ.keys() - environment.keys():
-                there.delenv(name)
+                patch.delenv(name)
             for name, value in environment.items():
-                there.setenv(name, value)
-            there.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+                patch.setenv(name, value)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             capsys.readouterr()
             status = main([str(word) for word in words])
-            told = capsys.readouterr()
-        return subprocess.CompletedProcess(words, status, told.out, told.err)
+            captured = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, captured.out, captured.err)
 
     return run

@@ -14,7 +14,7 @@ from dbctl.engines.sql.query_builder import ident
 from tests import servers
 
 
-class Kept(ABC):
+class ComparedDatabase(ABC):
     """One database; ``url`` is how a configuration names it."""
 
     engine: str
@@ -35,14 +35,14 @@ class Kept(ABC):
 
     def content(self) -> dict[str, list[str]]:
         """Return every row of every table, but the app's record of restores."""
-        found = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
+        rows_by_table = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
         return {
-            name: sorted(told for told in map(str, rows) if "restore.apply" not in told)
-            for name, rows in found.items()
+            name: sorted(text for text in map(str, rows) if "restore.apply" not in text)
+            for name, rows in rows_by_table.items()
         }
 
 
-class File(Kept):
+class File(ComparedDatabase):
     """A file of SQLite."""
 
     engine = "sqlite"
@@ -76,15 +76,15 @@ class Folder:
         """Return every row of every table."""
         import lancedb
 
-        names = [one.name.removesuffix(".lance") for one in sorted(self.path.glob("*.lance"))]
-        found = {name: lancedb.connect(str(self.path)).open_table(name).to_arrow() for name in names}
-        return {name: sorted(map(str, told.to_pylist())) for name, told in found.items()}
+        names = [path.name.removesuffix(".lance") for path in sorted(self.path.glob("*.lance"))]
+        tables = {name: lancedb.connect(str(self.path)).open_table(name).to_arrow() for name in names}
+        return {name: sorted(map(str, rows.to_pylist())) for name, rows in tables.items()}
 
     def destroy(self) -> None:
         shutil.rmtree(self.path)
 
 
-class PostgreSQL(Kept):
+class PostgreSQL(ComparedDatabase):
     """A database of a server, or a schema of one."""
 
     engine = "postgresql"
@@ -119,7 +119,7 @@ class PostgreSQL(Kept):
             central.execute(f"drop database {ident(self.own.path)} with (force)")
 
 
-class MySQL(Kept):
+class MySQL(ComparedDatabase):
     """A database of a server."""
 
     engine = "mysql"
@@ -150,14 +150,14 @@ class MySQL(Kept):
         self.run(f"drop database {ident(self.own.path)}")
 
 
-def of(url: str) -> Kept:
+def of(url: str) -> ComparedDatabase:
     """Return the database at an address."""
-    own = urls.parse(url)
+    own = urls.parse_url(url)
     return File(Path(url)) if own.is_file else PostgreSQL(own) if own.engine == "postgresql" else MySQL(own)
 
 
 @contextmanager
-def nothing_yet(engine: str, path: Path) -> Iterator[Kept]:
+def nothing_yet(engine: str, path: Path) -> Iterator[ComparedDatabase]:
     """Give an empty database of a server, which is dropped again, or the place of a file."""
     if engine == "sqlite":
         yield File(path)

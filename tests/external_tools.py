@@ -38,21 +38,21 @@ def flashpoint() -> Path | None:
 
 
 def _installed(package: str) -> Path | None:
-    """Return the folder of a package; it is kept beside the Python that runs this, so that npm is asked but once."""
+    """Return the folder of a package; it is cached next to the Python interpreter."""
     place = Path(sys.prefix) / "peers" / package
     if place.is_dir():
         return place
     if not shutil.which("npm"):
         return None
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as aside:
+    with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as temporary:
         words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix"]
         try:
-            subprocess.run([*words, aside, package], capture_output=True, check=True, timeout=PATIENCE)
+            subprocess.run([*words, temporary, package], capture_output=True, check=True, timeout=PATIENCE)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return None
         try:
-            Path(aside).rename(place)
+            Path(temporary).rename(place)
         except OSError:  # another process of the same tests was faster
             if not place.is_dir():
                 raise

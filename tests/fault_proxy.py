@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request."""
 
     method: str
@@ -40,20 +40,20 @@ def refused(status: int, code: str, more: str = "") -> Answer:
 #: Nothing is answered, and the connection ends.
 CUT = Answer(sent=-1)
 #: Does what it likes with a request: gives an answer in place of the server's, or None to let it through.
-Meddle = Callable[[Asked], Answer | None]
+Interfere = Callable[[Request], Answer | None]
 #: Does what it likes with the server's answer.
-Change = Callable[[Asked, Answer], Answer]
+Change = Callable[[Request, Answer], Answer]
 
 
-class Meddler:
+class FaultProxy:
     """The server of one test."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
-        """Stand before the server at a port of this machine; with a ``context``, it is spoken to by TLS."""
+        """Forward requests to a local port; with a ``context``, accept TLS."""
         self._port, self._lock = port, threading.Lock()
-        self.asked = list[Asked]()
-        self.meddle: Meddle = lambda _asked: None
-        self.change: Change = lambda _asked, answer: answer
+        self.requests = list[Request]()
+        self.interfere: Interfere = lambda _request: None
+        self.change: Change = lambda _request, answer: answer
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,7 +62,7 @@ class Meddler:
             def handle_any(self) -> None:
                 outer._serve(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - as the library wants it
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of the library
 
             def log_message(self, *_words: object) -> None:
                 """Say nothing."""
@@ -78,17 +78,17 @@ class Meddler:
         body = handler.rfile.read(length)
         headers = {name.lower(): value for name, value in handler.headers.items()}
         with self._lock:
-            asked = Asked(
+            request = Request(
                 method=handler.command,
                 path=handler.path,
                 headers=headers,
                 body=body,
-                number=len(self.asked),
+                number=len(self.requests),
             )
-            self.asked.append(asked)
-        answer = self.meddle(asked)
+            self.requests.append(request)
+        answer = self.interfere(request)
         if answer is None:
-            answer = self.change(asked, self.passed(asked))
+            answer = self.change(request, self.forward(request))
         if answer.sent == -1:
             handler.close_connection = True
             return
@@ -96,25 +96,27 @@ class Meddler:
         for name, value in answer.headers.items():
             if name.lower() not in {"content-length", "connection", "transfer-encoding", "date", "server"}:
                 handler.send_header(name, value)
-        length = int(answer.headers.get("Content-Length", 0)) if asked.method == "HEAD" else len(answer.body)
+        length = (
+            int(answer.headers.get("Content-Length", 0)) if request.method == "HEAD" else len(answer.body)
+        )
         handler.send_header("Content-Length", str(length))
         handler.end_headers()
-        if asked.method != "HEAD":
+        if request.method != "HEAD":
             handler.wfile.write(answer.body[: answer.sent])
         handler.close_connection = answer.sent is not None
 
-    def passed(self, asked: Asked) -> Answer:
+    def forward(self, request: Request) -> Answer:
         """Return what the server itself answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request(asked.method, asked.path, asked.body, asked.headers)
+            connection.request(request.method, request.path, request.body, request.headers)
             got = connection.getresponse()
             return Answer(status=got.status, body=got.read(), headers=dict(got.getheaders()))
         finally:
             connection.close()
 
     @contextmanager
-    def running(self) -> Iterator[Meddler]:
+    def running(self) -> Iterator[FaultProxy]:
         thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

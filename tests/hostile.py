@@ -88,7 +88,7 @@ class PostgreSQLVictim(Victim):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = url.parse(servers.private_postgresql())
+        self.server = url.parse_url(servers.private_postgresql())
         with closing(servers.connection(self.server)) as central:
             central.execute("create role larder_app login")
             for name in ("larder", "neighbour"):

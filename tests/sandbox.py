@@ -17,13 +17,13 @@ import pytest
 from tests.servers import BINARIES
 
 
-class Private:
+class PrivateServer:
     """A server that listens on a socket of its own alone; ``postgres`` may do everything."""
 
     def __init__(self, binaries: Path, place: Path, settings: Sequence[str]) -> None:
         self.data, self._binaries, self._place = place / "data", binaries, place
         self.url = f"postgresql://postgres@/postgres?host={place}"
-        self._settings = [word for one in settings for word in ("-c", one)]
+        self._settings = [word for setting in settings for word in ("-c", setting)]
         self._as_user: Sequence[str] = []
         if os.geteuid() == 0:  # it refuses to run as root
             shutil.chown(place, "postgres", "postgres")
@@ -68,16 +68,16 @@ class Private:
 
 
 @contextmanager
-def private(*settings: str) -> Iterator[Private]:
+def start_private(*settings: str) -> Iterator[PrivateServer]:
     """Give a server that runs with ``settings`` (``name=value``) and is gone afterwards; else skip, or fail in CI."""
-    found = sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True)
-    binaries = next((folder for folder in found if (folder / "initdb").exists()), None)
+    programs = sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True)
+    binaries = next((folder for folder in programs if (folder / "initdb").exists()), None)
     if binaries is None:
         reason = f"no PostgreSQL binaries ({BINARIES}/initdb)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
     try:
-        server = Private(binaries, place, settings)
+        server = PrivateServer(binaries, place, settings)
         try:
             server.start()
             yield server

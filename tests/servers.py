@@ -30,11 +30,11 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.options import connecting
-from dbctl.engines.mysql.session import Server, Session, server_of, try_socket
+from dbctl.engines.mysql.options import connection_arguments
+from dbctl.engines.mysql.session import Server, Session, check_socket, parse_server
 from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.sql.query_builder import ident
-from dbctl.url import Url, parse
+from dbctl.url import Url, parse_url
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
@@ -45,7 +45,7 @@ SHARED_MYSQL = (
     "--collation-server=utf8mb4_general_ci",
     "--innodb-flush-log-at-trx-commit=1",
 )
-#: Without them a server of MySQL listens on a second port, waits for its disk, and wants a folder of its package.
+#: Options that prevent a second port, synced writes and a missing folder of the package.
 MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
 #: A file system in memory, and the bytes that must be free there.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
@@ -80,14 +80,16 @@ _shared: list[subprocess.Popen[bytes]] = []
 @cache
 def postgresql() -> Url:
     """Return the server that tests use, as one that may create schemas, roles and databases; else skip, or fail in CI."""
-    if given := os.environ.get("DBCTL_TEST_POSTGRESQL"):
-        return parse(given)  # what was asked for is used, or fails
+    if url_text := os.environ.get("DBCTL_TEST_POSTGRESQL"):
+        return parse_url(url_text)  # what was asked for is used, or fails
     if SHARED in os.environ and _postgresql_binaries():
-        return parse(_share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL)))
+        return parse_url(
+            _share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL))
+        )
     reason = _reason(LOCAL)
     if not reason:
-        return parse(LOCAL)
-    return parse(private_postgresql(why=reason))
+        return parse_url(LOCAL)
+    return parse_url(private_postgresql(why=reason))
 
 
 def begin_sharing() -> None:
@@ -129,7 +131,7 @@ def _share(name: str, start: Callable[[], _Running]) -> str:
 def _place() -> str:
     """Return the folder below which servers keep their data; its path is short, as a socket's must be."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
-    return str(MEMORY) if roomy else "/tmp"  # noqa: S108 - as above
+    return str(MEMORY) if roomy else "/tmp"  # noqa: S108 - a private folder is created in it
 
 
 def _await_end(pid: int) -> None:
@@ -149,14 +151,14 @@ def _await_end(pid: int) -> None:
 def private_postgresql(*, password: str = "", certificate: Path | None = None, why: str = "") -> str:
     """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything.
 
-    With a ``certificate``, the file of one with its key, it listens on a port and takes nobody who does not encrypt.
+    With a ``certificate`` (a file with its key), it listens on a port and requires encryption.
     """
     return _start_for_this_process(password, certificate, listening=certificate is not None, why=why)
 
 
 def listening_postgresql() -> Url:
     """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
-    return parse(_start_for_this_process("", None, listening=True))
+    return parse_url(_start_for_this_process("", None, listening=True))
 
 
 def missing(reason: str) -> NoReturn:
@@ -169,8 +171,10 @@ def missing(reason: str) -> NoReturn:
 @cache
 def client(program: str) -> Path:
     """Return a program of PostgreSQL's that fits the server of the tests."""
-    with psycopg.connect(text(postgresql())) as asked:
-        return client_programs.find(program, "tests", least=asked.info.server_version // 10_000).path
+    with psycopg.connect(text(postgresql())) as connection:
+        return client_programs.find_program(
+            program, "tests", min_version=connection.info.server_version // 10_000
+        ).path
 
 
 def _reason(url: str, password: str = "") -> str:
@@ -257,8 +261,8 @@ def _start(
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def connection(url: Url) -> psycopg.Connection:
@@ -271,10 +275,10 @@ def connection(url: Url) -> psycopg.Connection:
 
 
 def text(url: Url, *, schema: bool = True) -> str:
-    """Return ``url`` with everything in it, as it stands in a configuration."""
+    """Return ``url`` as text, as in a configuration."""
     password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
-        one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
+        option for option in url.options.split("&") if option and (schema or not option.startswith("schema="))
     )
     port = f":{url.port}" if url.port else ""
     return f"{url.engine}://{url.user}{password}@{url.host}{port}/{url.path}" + (
@@ -284,7 +288,8 @@ def text(url: Url, *, schema: bool = True) -> str:
 
 def schema_of(url: Url) -> str:
     return next(
-        (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
+        (option.removeprefix("schema=") for option in url.options.split("&") if option.startswith("schema=")),
+        "",
     )
 
 
@@ -314,7 +319,7 @@ def postgresql_schema() -> Iterator[Url]:
     """Give an empty schema of its own to one test, and take it away again with all that is in it."""
     server = _home()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
-    options = "&".join(one for one in (server.options, f"schema={name}") if one)
+    options = "&".join(option for option in (server.options, f"schema={name}") if option)
     url = structs.replace(server, options=options)
     with closing(connection(server)) as own:
         own.execute(f"create schema {ident(name)}")
@@ -336,23 +341,23 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
         try:
             yield structs.replace(server, path=name)
         finally:
-            for (one,) in own.execute(  # also what restores have put beside it
+            for (leftover,) in own.execute(  # also databases that restores created
                 "select datname from pg_database where datname = %s or starts_with(datname, %s)",
                 [name, f"{name}_"],
             ).fetchall():
-                own.execute(f"drop database {ident(one)} with (force)")
+                own.execute(f"drop database {ident(leftover)} with (force)")
 
 
 @cache
 def mysql() -> Url:
     """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
-    if given := os.environ.get("DBCTL_TEST_MYSQL"):
-        return parse(given)  # what was asked for is used, or fails
+    if url_text := os.environ.get("DBCTL_TEST_MYSQL"):
+        return parse_url(url_text)  # what was asked for is used, or fails
     if SHARED in os.environ and all(_mariadb_binaries()):
-        return parse(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
-    reason = _mysql_reason(parse(LOCAL_MYSQL))
+        return parse_url(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
+    reason = _mysql_reason(parse_url(LOCAL_MYSQL))
     if not reason:
-        return parse(LOCAL_MYSQL)
+        return parse_url(LOCAL_MYSQL)
     return private_mysql(why=reason)
 
 
@@ -365,7 +370,7 @@ def mysql_server() -> Server:
 def server_at(url: Url) -> Server:
     """Return what the server of MySQL or MariaDB at an address is."""
     with closing(mysql_connection(url)) as own:
-        return server_of(own.get_server_info(), "the server of tests")
+        return parse_server(own.get_server_info(), "the server of tests")
 
 
 @cache
@@ -377,7 +382,7 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
     """
     server = _start_mysql(settings, certificate, why=why)
     atexit.register(server.stop)
-    return parse(server.url)
+    return parse_url(server.url)
 
 
 def _mariadb_binaries() -> tuple[str | None, str | None]:
@@ -415,7 +420,7 @@ def _start_mysql(
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
     data, socket_file = place / "data", place / "socket"
-    # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
+    # A starting server removes temporary tables in /tmp, also those of another server.
     basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
     if is_mariadb:
         basics.append("--debug-no-sync")
@@ -448,7 +453,7 @@ def _start_mysql(
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while reason := _mysql_reason(parse(url)):
+    while reason := _mysql_reason(parse_url(url)):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
@@ -458,8 +463,8 @@ def _start_mysql(
 def _mysql_reason(url: Url) -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
-        if socket_path := connecting(url).get("unix_socket"):
-            try_socket(str(socket_path))
+        if socket_path := connection_arguments(url).get("unix_socket"):
+            check_socket(str(socket_path))
         mysql_connection(url).close()
     except pymysql.Error as error:
         return str(error)
@@ -472,13 +477,13 @@ class _Own(pymysql.connections.Connection):
 
 def mysql_connection(url: Url) -> pymysql.Connection:
     """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    made = _Own(**connecting(url), charset="utf8mb4", autocommit=True)
+    connection = _Own(**connection_arguments(url), charset="utf8mb4", autocommit=True)
     modes = ["ANSI_QUOTES", "PIPES_AS_CONCAT", "STRICT_ALL_TABLES"]
-    if not server_of(made.get_server_info(), "the server of tests").escapes:
+    if not parse_server(connection.get_server_info(), "the server of tests").backslash_escapes:
         modes.append("NO_BACKSLASH_ESCAPES")
-    with made.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"set sql_mode = '{','.join(modes)}'")
-    return made
+    return connection
 
 
 @contextmanager
@@ -492,6 +497,6 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
             yield structs.replace(server, path=name)
         finally:
             cursor.execute("select schema_name from information_schema.schemata")
-            for (one,) in cursor.fetchall():  # also what restores have put beside it
-                if one == name or one.startswith(f"{name}_"):
-                    cursor.execute(f"drop database {ident(one)}")
+            for (leftover,) in cursor.fetchall():  # also databases that restores created
+                if leftover == name or leftover.startswith(f"{name}_"):
+                    cursor.execute(f"drop database {ident(leftover)}")

@@ -1,4 +1,4 @@
-"""Storage that speaks S3, for tests: a server of its own process on a port of this machine, and what stands in its buckets."""
+"""S3 storage for tests: a local server process and the content of its buckets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def endpoint() -> str:
     while True:
         assert running.poll() is None, "the server of S3 ended"
         try:
-            asked(port, "GET", "/moto-api/data.json")
+            send_request(port, "GET", "/moto-api/data.json")
         except ConnectionError:
             assert time.monotonic() < deadline, "the server of S3 does not answer"
             time.sleep(0.1)
@@ -52,7 +52,7 @@ def endpoint() -> str:
             return f"http://127.0.0.1:{port}"
 
 
-def asked(port: int, method: str, path: str) -> bytes:
+def send_request(port: int, method: str, path: str) -> bytes:
     """Return what the server answers to a request, which it has to grant."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
@@ -78,7 +78,7 @@ def variables(at: str = "") -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_ENDPOINT_URL": at or endpoint(),
         "AWS_REGION": "us-east-1",
-        # What whoever runs the tests may have set.
+        # Variables of the environment of the tests.
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_CONFIG_FILE": os.devnull,
     }
@@ -87,12 +87,12 @@ def variables(at: str = "") -> dict[str, str]:
 def bucket() -> str:
     """Make a new bucket and return its name."""
     name = f"t-{os.getpid()}-{next(_number)}"
-    asked(port(), "PUT", f"/{name}")
+    send_request(port(), "PUT", f"/{name}")
     return name
 
 
 class Bucket:
-    """What stands in a bucket, behind the back of dbctl."""
+    """The content of a bucket, read without dbctl."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -111,7 +111,9 @@ class Bucket:
 
     def keys(self, prefix: str = "") -> list[str]:
         return sorted(
-            one["path"] for page in obstore.list(self._store, prefix or None, chunk_size=1000) for one in page
+            entry["path"]
+            for page in obstore.list(self._store, prefix or None, chunk_size=1000)
+            for entry in page
         )
 
     def get(self, key: str) -> bytes:
@@ -126,12 +128,12 @@ class Bucket:
 
     def uploads(self) -> bytes:
         """Return how the server lists what was begun in parts and neither finished nor given up."""
-        return asked(port(), "GET", f"/{self.name}?uploads=")
+        return send_request(port(), "GET", f"/{self.name}?uploads=")
 
 
 def given_to(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
     """Set the variables for the time of a test; return a new bucket."""
-    for name in environment.STORAGE:  # what whoever runs the tests has set
+    for name in environment.STORAGE_VARIABLES:  # of the environment of the tests
         environ.delenv(name, raising=False)
     for name, value in (variables(at) | {"TMPDIR": str(staging)}).items():
         environ.setenv(name, value)

@@ -1,4 +1,4 @@
-"""The table of errors: nothing in it that no code raises."""
+"""Error classes: each is raised by the package, and has a sentence and a remedy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SOURCES = [
 
 
 @pytest.mark.parametrize("error", load_registry().values(), ids=lambda error: error.code)
-def test_every_error_is_raised_somewhere(error):
+def test_error_is_raised_by_package(error):
     assert any(re.search(rf"\b{error.__name__}\(", source) for source in SOURCES)
 
 
 @pytest.mark.parametrize("error", load_registry().values(), ids=lambda error: error.code)
-def test_every_error_says_what_happened_and_what_to_do(error):
+def test_error_has_sentence_remedy_and_exit_status(error):
     assert error.sentence
     assert error.remedy
     assert error.exit_status in set(Exit) - {Exit.OK}

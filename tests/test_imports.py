@@ -21,9 +21,9 @@ HEAVY = {
 #: Modules of dbctl that a command may load. Each is a file more to read for every such command.
 BUDGET = {"users list": 98, "search games wizard": 109}
 
-#: Tells, before ``RUN``, which modules make a regular expression while they are imported. Those of profiles hand it to
+#: Reports, before ``RUN``, which modules compile a regular expression on import. Those of profiles pass it to
 #: msgspec, which does so.
-TOLD_OF_PATTERNS = """\
+REPORT_PATTERNS = """\
 import re, sys
 made = re.compile
 def compile(*given, **named):
@@ -43,19 +43,19 @@ flashpoint = "Data/flashpoint.sqlite"
 """
 
 
-def imported(code, *words, cwd=None):
+def list_imports(code, *words, cwd=None):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBCTL")}
     environment.pop("COLUMNS", None)
     command = [sys.executable, "-X", "importtime", "-c", code, *words]
-    ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    lines = [line for line in ran.stderr.splitlines() if line.startswith("import time:")]
+    process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    lines = [line for line in process.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines[1:]}
 
 
 @pytest.fixture(scope="module")
 def python():
-    return imported("pass")
+    return list_imports("pass")
 
 
 @pytest.fixture(scope="module")
@@ -67,40 +67,44 @@ def sample(tmp_path_factory):
 
 
 def find_unneeded(modules):
-    """Return the heavy packages, and the command groups beside that of the command itself."""
+    """Return the heavy packages, and the command groups other than that of the command."""
     groups = {f"dbctl.cli.{group}" for group in GROUPS}
     return sorted(modules & (HEAVY | groups))
 
 
 @pytest.mark.parametrize("word", ["--version", "--help"])
 def test_version_and_help_import_nothing_but_the_entry(word, python):
-    beyond = imported(RUN, word) - python - {"gc"}
+    beyond = list_imports(RUN, word) - python - {"gc"}
     assert beyond == {"dbctl", "dbctl.__main__"}
 
 
 @pytest.mark.parametrize("words", BUDGET)
 def test_a_reading_command_imports_no_more_than_a_query_needs(sample, words):
-    modules = imported(RUN, *words.split(), cwd=sample)
+    modules = list_imports(RUN, *words.split(), cwd=sample)
     assert find_unneeded(modules - {f"dbctl.cli.{words.split()[0]}"}) == []
     assert len([name for name in modules if name.startswith("dbctl")]) <= BUDGET[words]
 
 
 @pytest.mark.parametrize("words", ["users list", "search games wizard"])
 def test_a_reading_command_makes_no_regular_expression_before_it_needs_one(sample, words):
-    code = f"{TOLD_OF_PATTERNS}{RUN}"
+    code = f"{REPORT_PATTERNS}{RUN}"
     command = [sys.executable, "-c", code, *words.split()]
-    ran = subprocess.run(command, cwd=sample, capture_output=True, text=True, check=True)
-    made = {line.split()[-1] for line in ran.stderr.splitlines() if line.startswith("compiled by dbctl")}
-    assert {name for name in made if not name.startswith("dbctl.profiles.")} == set()
+    process = subprocess.run(command, cwd=sample, capture_output=True, text=True, check=True)
+    patterns = {
+        line.split()[-1] for line in process.stderr.splitlines() if line.startswith("compiled by dbctl")
+    }
+    assert {name for name in patterns if not name.startswith("dbctl.profiles.")} == set()
 
 
 def test_the_help_of_a_group_loads_no_driver():
-    modules = imported(RUN, "users", "--help")
+    modules = list_imports(RUN, "users", "--help")
     assert find_unneeded(modules - {"dbctl.cli.users"} | (modules & {"sqlite3"})) == []
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_a_command_takes_is_not_written_as_text_which_typer_would_compile_in_every_run(group):
     app = import_module(f"dbctl.cli.{group.replace(' ', '_')}").app
-    taken = [one.callback.__annotations__ for one in app.registered_commands]
-    assert [name for one in taken for name, kind in one.items() if isinstance(kind, str)] == []
+    annotations = [annotation.callback.__annotations__ for annotation in app.registered_commands]
+    assert [
+        name for annotation in annotations for name, kind in annotation.items() if isinstance(kind, str)
+    ] == []

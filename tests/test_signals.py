@@ -1,29 +1,29 @@
-"""Signals that come at a bad moment."""
+"""Signals that arrive in a destructor."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-CLEARED_AWAY = """
+SCRIPT = """
 import os, signal
-from dbctl import signals as interrupt
+from dbctl import signals
 
 class Last:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         [None for _ in range(1000)]
 
-interrupt.listen()
+signals.install_handlers()
 Last()
 try:
-    interrupt.check()
-except interrupt.Interrupted as ended:
-    print(ended)
+    signals.raise_if_interrupted()
+except signals.Interrupted as error:
+    print(error)
 """
 
 
-def test_a_signal_while_an_object_is_cleared_away_is_heard_and_prints_nothing() -> None:
-    result = subprocess.run([sys.executable, "-c", CLEARED_AWAY], capture_output=True, text=True, check=True)
+def test_signal_in_destructor_is_reported_without_message() -> None:
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert result.stdout == "SIGTERM\n"
     assert result.stderr == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl import url as urls
 from dbctl.errors import DbctlError, UrlInvalidError
-from dbctl.url import parse
+from dbctl.url import parse_url
 
 MARKED = "hunter2-marked"
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
@@ -34,12 +34,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     ],
 )
 def test_a_file_is_named_by_a_path_or_an_address(text, path):
-    assert (parse(text).engine, parse(text).path) == ("sqlite", path)
+    assert (parse_url(text).engine, parse_url(text).path) == ("sqlite", path)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "postgresql+psycopg"])
 def test_a_server_is_taken_apart(scheme):
-    url = parse(f"{scheme}://ann:p%40ss%2Fword@db.example:5433/my%20app?sslmode=require")
+    url = parse_url(f"{scheme}://ann:p%40ss%2Fword@db.example:5433/my%20app?sslmode=require")
     assert (url.engine, url.host, url.port, url.user, url.path) == (
         "postgresql",
         "db.example",
@@ -51,20 +51,23 @@ def test_a_server_is_taken_apart(scheme):
 
 
 def test_an_at_sign_in_a_password_needs_no_care():
-    url = parse("mysql://u:p@ss@h/d")
+    url = parse_url("mysql://u:p@ss@h/d")
     assert (url.password.reveal(), url.host) == ("p@ss", "h")
 
 
 def test_a_host_may_be_the_place_of_a_socket_and_is_shown_as_it_may_be_given_again():
     for login in ("", "@", "ann@"):
-        url = parse(f"postgresql://{login}%2Fvar%2Frun%2Fpostgresql:5433/app?schema=s")
+        url = parse_url(f"postgresql://{login}%2Fvar%2Frun%2Fpostgresql:5433/app?schema=s")
         assert (url.host, url.port, url.path) == ("/var/run/postgresql", 5433, "app")
-        assert parse(str(url)).host == url.host
-    assert str(parse("mysql://u@%2Frun%2Fmy%25d%40x.sock/d")) == "mysql://u@%2Frun%2Fmy%25d%40x.sock/d"
+        assert parse_url(str(url)).host == url.host
+    assert str(parse_url("mysql://u@%2Frun%2Fmy%25d%40x.sock/d")) == "mysql://u@%2Frun%2Fmy%25d%40x.sock/d"
 
 
 def test_the_address_of_a_host_may_be_numbers_between_colons():
-    assert (parse("postgresql://[::1]:5432/d").host, parse("postgresql://[::1]/d").port) == ("[::1]", None)
+    assert (parse_url("postgresql://[::1]:5432/d").host, parse_url("postgresql://[::1]/d").port) == (
+        "[::1]",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,14 +94,16 @@ def test_the_address_of_a_host_may_be_numbers_between_colons():
 )
 def test_what_is_not_understood_is_refused_without_repeating_it(text):
     with pytest.raises(UrlInvalidError) as caught:
-        parse(text)
+        parse_url(text)
     assert MARKED not in str(caught.value) + caught.value.hint
 
 
 @given(TEXT, TEXT, TEXT)
 def test_a_password_round_trips_and_never_shows(user, password, name):
     marked = password + MARKED
-    url = parse(f"postgresql://{quote(user, safe='')}:{quote(marked, safe='')}@h:1/{quote(name, safe='')}")
+    url = parse_url(
+        f"postgresql://{quote(user, safe='')}:{quote(marked, safe='')}@h:1/{quote(name, safe='')}"
+    )
     assert (url.user, url.password.reveal(), url.path) == (user, marked, name)
     assert MARKED not in f"{url} {url!r} {url.password!r}"
     with pytest.raises(TypeError):
@@ -108,7 +113,7 @@ def test_a_password_round_trips_and_never_shows(user, password, name):
 @given(st.text())
 def test_any_text_is_understood_or_refused(text):
     try:
-        assert str(parse(text)) or parse(text).engine in set(urls.SCHEMES.values())
+        assert str(parse_url(text)) or parse_url(text).engine in set(urls.SCHEMES.values())
     except DbctlError as error:
         assert error.exit_status == 2  # noqa: PT017 - either way is right
 
@@ -119,9 +124,9 @@ def test_any_text_is_understood_or_refused(text):
     )
 )
 def test_a_bare_path_stays_as_it_is(path):
-    assert parse(path).path == path
+    assert parse_url(path).path == path
 
 
 def test_a_lancedb_in_storage_may_be_named_by_engine_and_storage():
-    assert parse("lancedb+s3://bucket/app/lancedb") == parse("s3://bucket/app/lancedb")
-    assert not parse("lancedb+s3://bucket/app").is_folder
+    assert parse_url("lancedb+s3://bucket/app/lancedb") == parse_url("s3://bucket/app/lancedb")
+    assert not parse_url("lancedb+s3://bucket/app").is_folder

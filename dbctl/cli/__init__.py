@@ -1,1 +1,1 @@
-"""What did the person type? One module per command group: parse, call one service, emit its result."""
+"""The command line: one module per command group, which parses, calls one service, and emits its result."""

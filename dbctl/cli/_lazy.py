@@ -1,4 +1,4 @@
-"""The root of the command tree: groups are imported when they are named."""
+"""The root of the command tree, which imports a group only when the command line names it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_command_name
 
-from dbctl.cli._support.options import share
+from dbctl.cli._support.options import add_common_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,91 +18,93 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
     from typer.models import CommandInfo
 
-#: Modules of ``dbctl.cli``, each with an ``app``, and what the help of dbctl says of them without loading one.
+#: Modules of ``dbctl.cli`` that define an ``app``, with their help, so that the help of dbctl imports none of them.
 GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
-    "demo": "Build sample data to try dbctl on.",
-    "apps": "Configured apps and what dbctl knows of them.",
-    "status": "How every database stands, in one line each.",
-    "doctor": "What to know before trusting a deployment.",
+    "demo": "Create a sample deployment.",
+    "apps": "Configured apps and their profiles.",
+    "status": "State of every database, one line each.",
+    "doctor": "Check whether a deployment is safe to operate.",
     "users": "Users of the app.",
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
-    "migrate": "Migrations of the schema.",
-    "backup": "Backups: make, list, verify, drill, adopt, copy, prune.",
-    "restore": "Bring a backup back, undo that, or read a damaged database.",
-    "integrity": "Whether the databases are sound and agree.",
-    "stats": "Figures: room, rows, indexes, connections, locks, reports.",
-    "maintain": "Look after databases; end what sessions do.",
-    "sessions": "Sessions of users, and rows that have had their day.",
-    "schedule": "What is to be done by itself.",
+    "migrate": "Schema migrations.",
+    "backup": "Create, list, verify, drill, adopt, copy, prune and delete backups.",
+    "restore": "Restore a backup, undo a restore, or salvage a damaged database.",
+    "integrity": "Check and repair the consistency of databases.",
+    "stats": "Statistics: sizes, rows, indexes, connections, locks, reports.",
+    "maintain": "Vacuum, analyze and reindex databases; cancel running statements.",
+    "sessions": "User sessions, and cleanup of expired rows.",
+    "schedule": "Generate crontab lines for scheduled jobs.",
     "search": "Search the app's content.",
-    "search all": "A word in every text of every database.",
-    "search semantic": "Rows by what they mean.",
-    "search index": "The index behind a search.",
-    "search vectors": "The vectors behind a search by meaning.",
-    "data": "Rows of any table: look, mend, ask, export, import.",
-    "completions": "Completion of words for the shell.",
+    "search all": "Find a word in every text column of every database.",
+    "search semantic": "Semantic search (vector similarity).",
+    "search index": "Full-text and vector indexes of searches.",
+    "search vectors": "Vectors of semantic search.",
+    "data": "Rows of any table: list, edit, query, export, import.",
+    "completions": "Shell completion.",
 }
 
-#: Those that are a command of their own and no group.
+#: Entries of ``GROUPS`` that are commands, not groups.
 COMMANDS = frozenset({"init", "demo", "doctor", "search", "search all", "search semantic", "status"})
 
 
 class LazyGroup(TyperGroup):
-    """A group that makes a member when it is named: a command's parameters take as long as a query."""
+    """A group that creates a command on first use, because parsing its parameters takes as long as a query."""
 
     @abstractmethod
-    def names(self) -> Sequence[str]:
-        """Return the words that name the members."""
+    def command_names(self) -> Sequence[str]:
+        """Return the names of the commands in this group."""
 
     @abstractmethod
-    def make(self, name: str) -> Command:
-        """Make the member ``name``."""
+    def load_command(self, name: str) -> Command:
+        """Create the command ``name``."""
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        return list(self.names())
+        return list(self.command_names())
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - as above
-        if cmd_name not in self.commands and cmd_name in self.names():
-            self.add_command(share(self.make(cmd_name), top=False), cmd_name)
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - the signature is Typer's
+        if cmd_name not in self.commands and cmd_name in self.command_names():
+            self.add_command(add_common_options(self.load_command(cmd_name), is_root=False), cmd_name)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         word = args[0]
-        if word not in self.names():
+        if word not in self.command_names():
             from difflib import get_close_matches
 
-            near = get_close_matches(word, self.names())
-            ctx.fail(f"no such command {word!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+            suggestions = get_close_matches(word, self.command_names())
+            ctx.fail(
+                f"no such command {word!r}"
+                + (f"; did you mean {' or '.join(suggestions)}?" if suggestions else "")
+            )
         return super().resolve_command(ctx, args)
 
 
 class Root(LazyGroup):
-    """``dbctl`` itself: the members are modules, and its help loads none of them."""
+    """``dbctl`` itself: each command or group is a module, and the help imports none of them."""
 
-    def names(self) -> Sequence[str]:
+    def command_names(self) -> Sequence[str]:
         return list(GROUPS)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        both = " ".join(args[:2])
-        if (
-            len(args) > 1 and both in self.names()
-        ):  # a group below a command: the command's argument is no such word
-            return both, self.get_command(ctx, both), args[2:]
+        nested_name = " ".join(args[:2])
+        # A group nested in a command, such as search index; no search has the name of a nested group.
+        if len(args) > 1 and nested_name in self.command_names():
+            return nested_name, self.get_command(ctx, nested_name), args[2:]
         return super().resolve_command(ctx, args)
 
-    def make(self, name: str) -> Command:
+    def load_command(self, name: str) -> Command:
         app = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app
-        return _command(app.registered_commands[0]) if name in COMMANDS else Group(name, app)
+        return _build_command(app.registered_commands[0]) if name in COMMANDS else Group(name, app)
 
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - as above
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
         with formatter.section("Commands"):
             formatter.write_dl(list(GROUPS.items()))
 
 
 class Group(LazyGroup):
-    """One module's commands."""
+    """The commands of one module."""
 
     def __init__(self, name: str, app: Typer) -> None:
         super().__init__(name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
@@ -112,12 +114,12 @@ class Group(LazyGroup):
             if info.callback
         }
 
-    def names(self) -> Sequence[str]:
+    def command_names(self) -> Sequence[str]:
         return list(self._infos)
 
-    def make(self, name: str) -> Command:
-        return _command(self._infos[name])
+    def load_command(self, name: str) -> Command:
+        return _build_command(self._infos[name])
 
 
-def _command(info: CommandInfo) -> Command:
+def _build_command(info: CommandInfo) -> Command:
     return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)

@@ -1,12 +1,12 @@
-"""``dbctl apps``: what is configured, and what dbctl knows of it."""
+"""``dbctl apps``: configured apps and their profiles."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import opened, selection
+from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.emit import emit
 from dbctl.config import loader
 from dbctl.errors import Exit
@@ -15,7 +15,7 @@ from dbctl.services.profiles import inventory
 
 app = typer.Typer(
     name="apps",
-    help="Configured apps and what dbctl knows of them.",
+    help="Configured apps and their profiles.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,46 +23,63 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(ctx: typer.Context) -> int:
-    """List the configured apps and their databases."""
-    return emit(ctx, inventory.list_apps(selection(ctx)))
+    """List the configured apps and their databases.
+
+    Example: dbctl apps list -o json
+    """
+    return emit(ctx, inventory.list_apps(read_selection(ctx)))
 
 
 @app.command("show")
 def show_(
     ctx: typer.Context,
     profile: Annotated[
-        str, typer.Argument(metavar="[PROFILE]", help="A profile by name or file; else that of the app.")
+        str,
+        typer.Argument(
+            metavar="[PROFILE]", help="Name or file of a profile; default: the profile of the app."
+        ),
     ] = "",
 ) -> int:
-    """Show what dbctl understood of an app's profile: databases, abilities, searches."""
+    """Show the profile of an app: databases, features, searches.
+
+    Example: dbctl apps show flashpoint-web
+    """
     if profile:
         return emit(ctx, inventory.show_profile(profile))
-    configured = loader.find(selection(ctx))
-    return emit(ctx, inventory.show_profile(configured.profile, configured))
+    app_config = loader.find_app(read_selection(ctx))
+    return emit(ctx, inventory.show_profile(app_config.profile, app_config))
 
 
 @app.command()
 def check(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="A profile file; else the whole configuration.")
+        str,
+        typer.Argument(
+            metavar="[FILE]", help="Check only this profile file; default: the whole configuration."
+        ),
     ] = "",
 ) -> int:
-    """Check configuration and profiles, every mistake with line and key, and the live databases against them.
+    """Check the configuration, the profiles, and whether the live databases match them.
 
-    Exit 2 where a file has a mistake, 4 where a live database lacks what its profile names.
+    List every error with its line and key. Exit 2 if a file has an error, 4 if a live database lacks what its
+    profile requires.
+
+    Example: dbctl apps check --app flashpoint-web
     """
-    said = selection(ctx)
+    selection = read_selection(ctx)
     if file:
-        said = structs.replace(said, profile=file)
-    files = inventory.check_files(said, said.profile)
-    if files.unsound or (file and not said.urls):
-        return emit(ctx, files, status=Exit.USAGE if files.unsound else Exit.OK)
-    names = [said.app] if said.app or said.profile else list(loader.load(said).apps)
-    live: list[Findings] = []
+        selection = structs.replace(selection, profile=file)
+    files = inventory.check_files(selection, selection.profile)
+    if files.has_errors or (file and not selection.urls):
+        return emit(ctx, files, status=Exit.USAGE if files.has_errors else Exit.OK)
+    names = [selection.app] if selection.app or selection.profile else list(loader.load(selection).apps)
+    live_results: list[Findings] = []
     for name in names:
-        with opened(ctx, structs.replace(said, app=name)) as found:
-            live.append(inventory.check_live(found))
-    findings = [*files.findings, *(finding for one in live for finding in one.findings)]
-    answer = Findings(checked=files.checked + sum(one.checked for one in live), findings=findings)
-    return emit(ctx, answer, status=Exit.UNSOUND if answer.unsound else Exit.OK)
+        with open_app(ctx, structs.replace(selection, app=name)) as app:
+            live_results.append(inventory.check_live(app))
+    findings = [*files.findings, *(finding for result in live_results for finding in result.findings)]
+    combined = Findings(
+        checked=files.checked + sum(result.checked for result in live_results), findings=findings
+    )
+    return emit(ctx, combined, status=Exit.CHECK_FAILED if combined.has_errors else Exit.OK)

@@ -1,6 +1,6 @@
-"""``dbctl backup``: made while the app writes, proven, and never pruned to nothing."""
+"""``dbctl backup``: create, verify, copy, and prune backups of running apps."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,33 +8,33 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import AllApps, opened, selections, show, size_in_bytes, span
+from dbctl.cli._support.app import AllApps, open_app, parse_size, read_duration, read_selections
 from dbctl.cli._support.backups import (
+    BackupKind,
+    BackupName,
     Before,
     Identities,
-    OfKind,
     PassphraseFile,
-    RepositoryAt,
-    Which,
-    address,
-    apart,
-    copying,
-    found_in,
-    keys_of,
-    moment,
+    RepositoryAddress,
+    load_keys,
+    parse_time,
+    require_address,
+    select_backup,
+    show_byte_progress,
+    split_ids_and_paths,
 )
-from dbctl.cli._support.emit import change, emit, note, warn
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
-from dbctl.config import Keep
+from dbctl.cli._support.emit import emit, note, run_change, warn
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
+from dbctl.config import Retention
 from dbctl.model import Compression
 from dbctl.services.backup import (
     LATEST,
-    BackupShown,
-    Copying,
-    Creation,
-    Deletion,
+    BackupDetail,
+    CopyBackups,
+    CreateBackup,
+    DeleteBackups,
     ListedKind,
-    Pruning,
+    PruneBackups,
     Repository,
     copy,
     list_backups,
@@ -42,112 +42,123 @@ from dbctl.services.backup import (
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.foreign import Adoption, detect, discovery
-from dbctl.services.backup.foreign import verify as backup_try
-from dbctl.services.restore import Drills
+from dbctl.services.backup.foreign import AdoptBackup, detect, discovery
+from dbctl.services.backup.foreign import verify as foreign_verify
+from dbctl.services.restore import RunDrills
 
 app = typer.Typer(
     name="backup",
-    help="Backups: make, list, verify, drill, adopt, copy, prune, delete.",
+    help="Create, list, verify, drill, adopt, copy, prune and delete backups.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-def _rule(name: str, what: str) -> object:
-    return typer.Option(f"--keep-{name}", min=0, max=100_000, metavar="N", help=f"Keep {what}.")
+def _keep_option(name: str, description: str) -> object:
+    return typer.Option(f"--keep-{name}", min=0, max=100_000, metavar="N", help=f"Retain {description}.")
 
 
 @app.command()
 def create(
     ctx: typer.Context,
-    table: Annotated[
+    tables: Annotated[
         list[str] | None,
         typer.Option(
-            "--table", metavar="NAME", help="Only this table of a database on a server; repeatable."
+            "--table", metavar="NAME", help="Back up only this table of a database on a server; repeatable."
         ),
     ] = None,
-    form: Annotated[
+    dump_format: Annotated[
         str,
-        typer.Option("--format", metavar="FORM", help="Of the dumps of a server: custom or plain (.sql.gz)."),
+        typer.Option(
+            "--format", metavar="FORM", help="Format of dumps of a server: custom or plain (.sql.gz)."
+        ),
     ] = "",
     compress: Annotated[
         Compression | None,
-        typer.Option(
-            "--compress", help="How databases are packed that are files; else as configured (gzip)."
-        ),
+        typer.Option("--compress", help="Compression of database files; default: as configured (gzip)."),
     ] = None,
-    rate: Annotated[
+    bytes_per_second: Annotated[
         int | None,
         typer.Option(
             "--limit-rate",
-            parser=size_in_bytes,
+            parser=parse_size,
             metavar="20M",
-            help="Read at most so many bytes a second while copying, then while packing; of a file in DELETE mode, whose writers wait for the copy, only while packing.",
+            help="Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait.",
         ),
     ] = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Copy the app's databases, each at one moment, while the app writes; prove the copies, and keep them.
+    """Back up the app's databases while the app runs, and verify the copies.
 
-    A backup of some tables counts as partial: it is never the latest, and gives back its tables one by one.
+    Each database is copied as one snapshot. A backup of some tables is partial: it is never the latest one, and
+    its tables can only be restored one by one.
+
+    Example: dbctl backup create --app flashpoint-web
     """
-    with opened(ctx) as found:
-        kept = Repository(found, repository)
-        with copying(ctx, "Copying", backup_create.size(found)) as advance:
-            work = Creation(
-                found,
-                kept,
-                timeout=call(ctx).timeout,
-                form=form,
-                tables=table or (),
+    with open_app(ctx) as app:
+        repository = Repository(app, repository_address)
+        with show_byte_progress(ctx, "Copying", backup_create.estimate_size(app)) as advance:
+            operation = CreateBackup(
+                app,
+                repository,
+                timeout=read_options(ctx).timeout,
+                form=dump_format,
+                tables=tables or (),
                 compress=compress,
-                rate=rate or 0,
+                rate=bytes_per_second or 0,
                 advance=advance,
             )
-            return change(ctx, work, target=found.name)
+            return run_change(ctx, operation, target=app.name)
 
 
 @app.command("list")
 def list_(
     ctx: typer.Context,
     kind: Annotated[
-        ListedKind | None, typer.Option("--kind", help="Only those of a kind.", show_default=False)
+        ListedKind | None, typer.Option("--kind", help="List only backups of this kind.", show_default=False)
     ] = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List the backups, the newest first; those that restores made before they began are called safety.
+    """List backups, newest first.
 
-    Behind them stand the files that the app's own scripts or hands left (foreign), by their paths: unproven until
-    dbctl backup verify PATH has read them, and backups like the others once dbctl backup adopt PATH has made them so.
+    Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
+    path, with the kind foreign: dbctl backup verify PATH verifies them, and dbctl backup adopt PATH turns them
+    into backups.
+
+    Example: dbctl backup list --kind safety
     """
-    with opened(ctx) as found:
-        kept, wanted = Repository(found, repository), window(limit, offset, sort)
-        loose = discovery.found(found, kept) if kind in (None, "foreign") else []
-        listed = list_backups(kept, wanted, database=found.only, kind=kind, loose=loose)
-        for name in listed.unread:
-            warn(ctx, f"backup {name} has a manifest that cannot be read; dbctl backup verify tells more")
-        for name in listed.incomplete:
-            note(ctx, f"{name} was cut off, or is being made now: no backup")
-        return show(ctx, found, listed.page)
+    with open_app(ctx) as app:
+        repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
+        foreign_files = discovery.find_foreign_backups(app, repository) if kind in (None, "foreign") else []
+        listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
+        for folder in listed.unreadable:
+            warn(ctx, f"backup {folder}: cannot read the manifest; run dbctl backup verify")
+        for folder in listed.incomplete:
+            note(ctx, f"{folder} is incomplete: interrupted, or still being created")
+        return emit(ctx, listed.page, app=app)
 
 
 @app.command("show")
 def show_(
     ctx: typer.Context,
-    backup: Which = "",
+    backup: BackupName = "",
     before: Before = None,
-    kind: OfKind = None,
-    repository: RepositoryAt = "",
+    kind: BackupKind = None,
+    repository_address: RepositoryAddress = "",
 ) -> int:
-    """Show one backup and what it holds."""
-    with opened(ctx) as found:
-        kept = Repository(found, repository)
-        return show(ctx, found, kept.told(found_in(kept, backup, before, kind), BackupShown))
+    """Show one backup: its files, tables and verification.
+
+    Example: dbctl backup show latest
+    """
+    with open_app(ctx) as app:
+        repository = Repository(app, repository_address)
+        return emit(
+            ctx, repository.describe(select_backup(repository, backup, before, kind), BackupDetail), app=app
+        )
 
 
 @app.command()
@@ -157,11 +168,11 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="[ID|PATH]...",
-            help="Backups by id, or latest; none: all. A path is a file that somebody else made.",
+            help="Ids of backups, or latest; default: all. A path selects a foreign file.",
         ),
     ] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Open each, check it through, and count its rows.")
+        bool, typer.Option("--deep", help="Load each backup, check it, and count its rows.")
     ] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
@@ -169,31 +180,42 @@ def verify(
         bool,
         typer.Option(
             "--against-live",
-            help="Compare rows, schema and migrations with the running databases; none named: the latest.",
+            help="Compare rows, schema and migrations with the live databases; default: the latest backup.",
         ),
     ] = False,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
 ) -> int:
-    """Read backups whole and compare them with what was written; exit 4 on an error.
+    """Verify backups: read them completely and compare the checksums. Exit 4 on an error.
 
-    A file that dbctl did not make is read whole, too, and tried: a dump is loaded into a database that is dropped again.
+    Foreign files are verified, too: a dump is loaded into a temporary database, which is then dropped.
+
+    Example: dbctl backup verify --deep latest
     """
-    ids, paths = apart(names or ())
-    with opened(ctx) as found:
-        kept = backup_try.room(found, repository) if paths and not ids else Repository(found, repository)
-        chosen = ids or ([LATEST] if against_live and not paths else [])
-        keys = keys_of(ctx, found, identity, passphrase_file)
+    ids, paths = split_ids_and_paths(names or ())
+    with open_app(ctx) as app:
+        repository = (
+            foreign_verify.repository_or_temp_dir(app, repository_address)
+            if paths and not ids
+            else Repository(app, repository_address)
+        )
+        selected = ids or ([LATEST] if against_live and not paths else [])
+        keys = load_keys(ctx, app, identity, passphrase_file)
         if deep and not (paths and not ids):
-            backup_verify.ready(kept, chosen, keys)
-        with copying(ctx, "Reading", backup_try.size(kept, chosen, paths)) as advance:
-            checked = backup_try.verify(
-                found, kept, chosen, paths, deep=deep, keys=keys, live=against_live, advance=advance
+            backup_verify.prepare_keys(repository, selected, keys)
+        with show_byte_progress(
+            ctx, "Reading", foreign_verify.count_bytes(repository, selected, paths)
+        ) as advance:
+            checked = foreign_verify.verify(
+                app, repository, selected, paths, deep=deep, keys=keys, live=against_live, advance=advance
             )
-        if checked.unopened:
-            note(ctx, f"{checked.unopened} encrypted: their files are as written; --deep also opens them")
-        for remark in checked.remarks:
-            warn(ctx, remark)
-        return emit(ctx, checked.findings, status=checked.status, target=found.name)
+        if checked.not_decrypted:
+            note(
+                ctx,
+                f"{checked.not_decrypted} encrypted backups: only checksums were compared; --deep also decrypts them",
+            )
+        for message in checked.remarks:
+            warn(ctx, message)
+        return emit(ctx, checked.findings, status=checked.status, target=app.name)
 
 
 @app.command("copy")
@@ -203,75 +225,82 @@ def copy_(
         str,
         typer.Option(
             "--to",
-            callback=address,
+            callback=require_address,
             metavar="ADDRESS",
-            help="Where they go: a directory, or s3://BUCKET/PREFIX.",
+            help="Destination: a directory, or s3://BUCKET/PREFIX.",
         ),
     ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Backups by id, or latest; none: all that are not there yet."),
+        typer.Argument(
+            metavar="[ID]...", help="Ids of backups, or latest; default: all that the destination lacks."
+        ),
     ] = None,
     repository: Annotated[
         str,
         typer.Option(
             "--from",
             "--repository",
-            callback=address,
+            callback=require_address,
             metavar="ADDRESS",
-            help="Where they are, in place of the configured one.",
+            help="Source repository instead of the configured one.",
         ),
     ] = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Copy backups into another repository, byte for byte, and prove them on the way.
+    """Copy backups into another repository, and verify each copy.
 
-    What is there already is compared and never written over. A copy that was cut off goes on with the next run.
+    Existing backups are compared and never overwritten. The next run continues an interrupted copy.
+
+    Example: dbctl backup copy --to s3://backups/flashpoint
     """
-    with opened(ctx) as found:
-        source, destination = Repository(found, repository), Repository(found, to)
-        chosen = copy.choose(found, source, destination, names or ())
-        with copying(ctx, "Copying", chosen.bytes) as advance:
-            timeout = call(ctx).timeout
-            work = Copying(found, source, destination, chosen, timeout=timeout, advance=advance)
-            return change(ctx, work, target=found.name)
+    with open_app(ctx) as app:
+        source, destination = Repository(app, repository), Repository(app, to)
+        selected = copy.select_backups(app, source, destination, names or ())
+        with show_byte_progress(ctx, "Copying", selected.bytes) as advance:
+            timeout = read_options(ctx).timeout
+            operation = CopyBackups(app, source, destination, selected, timeout=timeout, advance=advance)
+            return run_change(ctx, operation, target=app.name)
 
 
 @app.command()
 def adopt(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of another repository.")
+        list[Path], typer.Argument(metavar="PATH...", help="Files, or backup folders of another repository.")
     ],
     at: Annotated[
         datetime | None,
         typer.Option(
             "--at",
-            parser=moment,
+            parser=parse_time,
             metavar="TIME",
-            help="When it was made (2026-01-31T03:00, local time without Z); else as its name tells.",
+            help="Creation time (2026-01-31T03:00, local time without Z); default: from its name.",
         ),
     ] = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Make backups of files that dbctl did not make: proven, and from then on listed, pruned and restored like others.
+    """Verify files that dbctl did not create, and store them as backups.
 
-    The files stay as they are. Times in names are read as local time where dbctl did not give them.
+    The files themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
+    name.
+
+    Example: dbctl backup adopt old/user_20260105.db.gz --dry-run
     """
-    with opened(ctx) as found:
-        kept = Repository(found, repository)
-        with copying(ctx, "Adopting", detect.size(paths)) as advance:
-            work = Adoption(
-                found,
-                kept,
+    with open_app(ctx) as app:
+        repository = Repository(app, repository_address)
+        with show_byte_progress(ctx, "Adopting", detect.count_bytes(paths)) as advance:
+            operation = AdoptBackup(
+                app,
+                repository,
                 paths,
-                keys_of(ctx, found, (), None),
-                at=at,
-                timeout=call(ctx).timeout,
+                load_keys(ctx, app, (), None),
+                created_at=at,
+                timeout=read_options(ctx).timeout,
                 advance=advance,
             )
-            return change(ctx, work, target=found.name)
+            return run_change(ctx, operation, target=app.name)
 
 
 @app.command()
@@ -280,84 +309,99 @@ def status(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit 3 where a backup, a verification or a drill is overdue, 4 on a damaged one."
+            "--check",
+            help="Exit 3 if a backup, a verification or a drill is overdue, 4 if a backup is damaged.",
         ),
     ] = False,
     all_apps: AllApps = False,
-    repository: RepositoryAt = "",
+    repository: RepositoryAddress = "",
 ) -> int:
-    """Show how old the backups of each database are, when they were verified and restored on trial, and what is due.
+    """Show the age, verification and last drill of the backups of each database, and what is overdue.
 
-    What is due is said in the configuration: max_age, verify_within, drill_within. No backup is read for that.
+    The configuration sets the limits: max_age, verify_within, drill_within. No backup is read.
+
+    Example: dbctl backup status --check --all-apps
     """
-    said = selections(ctx, all_apps=all_apps)
-    told = backup_status.survey(said, timeout=call(ctx).timeout, only=call(ctx).db, repository=repository)
-    for text in told.troubles:
-        warn(ctx, text)
-    for one in told.standing.repositories:
-        for name in one.incomplete if not one.cut_off else ():
-            note(ctx, f"{one.app}: {name} is being written")
-    names = ", ".join(one.app for one in told.standing.repositories)
-    return emit(ctx, told.standing, status=told.check if check else told.status, target=names or None)
+    app_selections = read_selections(ctx, all_apps=all_apps)
+    report = backup_status.collect_status(
+        app_selections, timeout=read_options(ctx).timeout, only=read_options(ctx).db, repository=repository
+    )
+    for message in report.problems:
+        warn(ctx, message)
+    for repository_status in report.backups.repositories:
+        for name in repository_status.incomplete if not repository_status.interrupted else ():
+            note(ctx, f"{repository_status.app}: {name} is being written")
+    names = ", ".join(repository_status.app for repository_status in report.backups.repositories)
+    return emit(
+        ctx, report.backups, status=report.check_status if check else report.status, target=names or None
+    )
 
 
 @app.command()
 def drill(
     ctx: typer.Context,
     backup: Annotated[
-        str, typer.Argument(metavar="[ID]", help="A backup by id; else the newest of each database.")
+        str, typer.Argument(metavar="[ID]", help="Id of a backup; default: the newest of each database.")
     ] = LATEST,
     all_apps: AllApps = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
-    repository: RepositoryAt = "",
+    repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Restore the newest backup of each database where nobody looks, prove it there, and record that and how long it took.
+    """Restore the newest backup of each database into a temporary location, verify it, and record the result.
 
-    The live databases are not touched: files go into a folder of their own, dumps into a new database on the server
-    (or on that of scratch in the configuration), all of which is gone at the end. Exit 4 where a backup fails.
+    Live databases remain unchanged: files are restored into a temporary folder, dumps into a new database on the
+    server (or on the configured scratch server), and both are deleted at the end. Exit 4 if a backup fails.
+
+    Example: dbctl backup drill --all-apps
     """
-    with ExitStack() as held:
-        apps = [held.enter_context(opened(ctx, one)) for one in selections(ctx, all_apps=all_apps)]
-        work = Drills(
+    with ExitStack() as stack:
+        apps = [
+            stack.enter_context(open_app(ctx, selection))
+            for selection in read_selections(ctx, all_apps=all_apps)
+        ]
+        operation = RunDrills(
             apps,
-            lambda app: keys_of(ctx, app, identity, passphrase_file),
+            lambda app: load_keys(ctx, app, identity, passphrase_file),
             repository=repository,
             name=backup,
         )
-        work.advance = held.enter_context(copying(ctx, "Restoring", work.size()))
-        return change(ctx, work, target=work.target)
+        operation.advance = stack.enter_context(show_byte_progress(ctx, "Restoring", operation.size()))
+        return run_change(ctx, operation)
 
 
 @app.command()
 def prune(
     ctx: typer.Context,
-    last: Annotated[int, _rule("last", "the N newest")] = 0,
-    hourly: Annotated[int, _rule("hourly", "the newest of each of the last N hours")] = 0,
-    daily: Annotated[int, _rule("daily", "the newest of each of the last N days")] = 0,
-    weekly: Annotated[int, _rule("weekly", "the newest of each of the last N weeks")] = 0,
-    monthly: Annotated[int, _rule("monthly", "the newest of each of the last N months")] = 0,
-    yearly: Annotated[int, _rule("yearly", "the newest of each of the last N years")] = 0,
+    keep_last: Annotated[int, _keep_option("last", "the N newest")] = 0,
+    hourly: Annotated[int, _keep_option("hourly", "the newest of each of the last N hours")] = 0,
+    daily: Annotated[int, _keep_option("daily", "the newest of each of the last N days")] = 0,
+    weekly: Annotated[int, _keep_option("weekly", "the newest of each of the last N weeks")] = 0,
+    monthly: Annotated[int, _keep_option("monthly", "the newest of each of the last N months")] = 0,
+    yearly: Annotated[int, _keep_option("yearly", "the newest of each of the last N years")] = 0,
     within: Annotated[
         timedelta | None,
         typer.Option(
             "--keep-within",
-            parser=span,
+            parser=read_duration,
             metavar="30d",
-            help="Keep all that are no older than this.",
+            help="Retain all backups up to this age.",
         ),
     ] = None,
-    repository: RepositoryAt = "",
+    repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Delete the backups that no rule keeps; without options, the configured rules (keep) count.
+    """Delete the backups that the retention does not cover; without options, the configured retention (keep)
+    applies.
 
-    Hours, days and so on in which no backup was made are not counted. The newest backup of each database always stays.
-    Backups that are damaged do not count, and stay too. While the clock contradicts the backups, nothing is deleted.
+    Periods without a backup are not counted. The newest backup of each database is always retained, and so are
+    damaged backups, which do not count. If the clock contradicts the backups, nothing is deleted.
+
+    Example: dbctl backup prune --keep-daily 14 --dry-run
     """
-    keep = Keep(
-        last=last,
+    keep = Retention(
+        last=keep_last,
         hourly=hourly,
         daily=daily,
         weekly=weekly,
@@ -365,22 +409,24 @@ def prune(
         yearly=yearly,
         within=f"{within.total_seconds():.0f}s" if within else "",
     )
-    with opened(ctx) as found:
-        work = Pruning(found, Repository(found, repository), keep, timeout=call(ctx).timeout)
-        return change(ctx, work, target=found.name)
+    with open_app(ctx) as app:
+        operation = PruneBackups(app, Repository(app, repository), keep, timeout=read_options(ctx).timeout)
+        return run_change(ctx, operation, target=app.name)
 
 
 @app.command()
 def delete(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Backups by id.")],
-    repository: RepositoryAt = "",
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Delete the named backups, whatever the rules of retention say.
+    """Delete the named backups, regardless of the retention.
 
-    Refused where no other sound backup of one of their databases would be left.
+    Refused if a database would have no other valid backup.
+
+    Example: dbctl backup delete 20260105_030000
     """
-    with opened(ctx) as found:
-        work = Deletion(found, Repository(found, repository), names, timeout=call(ctx).timeout)
-        return change(ctx, work, target=found.name)
+    with open_app(ctx) as app:
+        operation = DeleteBackups(app, Repository(app, repository), names, timeout=read_options(ctx).timeout)
+        return run_change(ctx, operation, target=app.name)

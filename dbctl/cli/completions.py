@@ -1,6 +1,6 @@
-"""``dbctl completions``: the shells' completion files, shown and installed."""
+"""``dbctl completions``: print and install shell completion files."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from dbctl.cli._support.emit import emit
-from dbctl.cli._support.options import call
-from dbctl.config import shipped
+from dbctl.cli._support.options import read_options
+from dbctl.config import bundled_folder
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, UsageError
-from dbctl.files import written_whole
-from dbctl.model import Value
+from dbctl.files import write_atomically
+from dbctl.model import Struct
 from dbctl.render import Format, streams
 
-app = typer.Typer(name="completions", help="Completion of words for the shell.", no_args_is_help=True)
+app = typer.Typer(name="completions", help="Shell completion.", no_args_is_help=True)
 
 
 class Shell(StrEnum):
@@ -27,33 +27,36 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-#: The names under which the shells look for the file.
+#: Name of the completion file for each shell.
 FILES = {Shell.BASH: "dbctl.bash", Shell.ZSH: "_dbctl", Shell.FISH: "dbctl.fish"}
 
-MARK = "generated from the command tree of dbctl"  #: what tells a file of dbctl's from one of yours
+MARK = "generated from the command tree of dbctl"  #: marks a file that dbctl generated
 
 
-class Script(Value, frozen=True, kw_only=True):
-    """Answer of ``completions show``."""
+class Script(Struct, frozen=True, kw_only=True):
+    """Result of ``completions show``."""
 
     shell: str
     script: str
 
 
-class Installed(Value, frozen=True, kw_only=True):
-    """Answer of ``completions install``."""
+class Installed(Struct, frozen=True, kw_only=True):
+    """Result of ``completions install``."""
 
     shell: str
     path: Path
-    changed: bool  #: False: the file was there already, as it should be
+    changed: bool  #: False: the file was already up to date
     next: str
 
 
 @app.command()
-def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> int:
-    """Print the completion file of a shell."""
-    script = (shipped("completions") / FILES[shell]).read_text(encoding="utf-8")
-    if call(ctx).output is Format.TABLE:
+def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
+    """Print the completion file of a shell.
+
+    Example: dbctl completions show bash
+    """
+    script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
+    if read_options(ctx).output is Format.TABLE:
         streams.write(script, utf8=True)
         return 0
     return emit(ctx, Script(shell=shell, script=script))
@@ -62,23 +65,31 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="The sh
 @app.command()
 def install(
     ctx: typer.Context,
-    shell: Annotated[Shell | None, typer.Argument(help="The shell; else the one of $SHELL.")] = None,
+    shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,
 ) -> int:
-    """Write the completion file where the shell looks for it."""
-    shell = shell or _own_shell()
-    script = (shipped("completions") / FILES[shell]).read_text(encoding="utf-8")
-    path = _place(shell)
-    return emit(ctx, Installed(shell=shell, path=path, changed=_put(path, script), next=_next(shell, path)))
+    """Install the completion file of a shell for the current user.
+
+    Example: dbctl completions install zsh
+    """
+    shell = shell or _detect_shell()
+    script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
+    path = _install_path(shell)
+    return emit(
+        ctx,
+        Installed(
+            shell=shell, path=path, changed=_write_if_changed(path, script), next=_next_step(shell, path)
+        ),
+    )
 
 
-def _own_shell() -> Shell:
+def _detect_shell() -> Shell:
     name = Path(os.environ.get("SHELL", "")).name
     if name not in set(Shell):
-        raise UsageError(detail=f"$SHELL is {name!r}; say which shell: {', '.join(Shell)}")
+        raise UsageError(detail=f"$SHELL is {name!r}; pass one of {', '.join(Shell)}")
     return Shell(name)
 
 
-def _place(shell: Shell) -> Path:
+def _install_path(shell: Shell) -> Path:
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     bash = Path(os.environ.get("BASH_COMPLETION_USER_DIR") or data / "bash-completion")
@@ -89,7 +100,7 @@ def _place(shell: Shell) -> Path:
     }[shell]
 
 
-def _next(shell: Shell, path: Path) -> str:
+def _next_step(shell: Shell, path: Path) -> str:
     return {
         Shell.BASH: f"Open a new shell. Without the package bash-completion, add to ~/.bashrc: source '{path}'",
         Shell.ZSH: f"Add to ~/.zshrc, before compinit: fpath=('{path.parent}' $fpath)",
@@ -97,17 +108,19 @@ def _next(shell: Shell, path: Path) -> str:
     }[shell]
 
 
-def _put(path: Path, script: str) -> bool:
+def _write_if_changed(path: Path, script_text: str) -> bool:
     try:
         if path.exists():
-            found = path.read_text(encoding="utf-8", errors="replace")
-            if found == script:
+            existing = path.read_text(encoding="utf-8", errors="replace")
+            if existing == script_text:
                 return False
-            if MARK not in found:
-                raise FileExistsAlreadyError(path=path, instead="It is not dbctl's; move it away first.")
+            if MARK not in existing:
+                raise FileExistsAlreadyError(
+                    path=path, hint="It was not created by dbctl; move it to another location first."
+                )
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    with written_whole(path, mode=0o644, replace=True) as file:
-        file.write(script)
+    with write_atomically(path, mode=0o644, replace=True) as file:
+        file.write(script_text)
     return True

@@ -1,6 +1,6 @@
-"""``dbctl data``: rows of any table, by their primary key."""
+"""``dbctl data``: list, edit, query, export, and import rows of any table."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,71 +12,84 @@ from typing import IO, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import carry_out, contents, opened, pairs, show, span
-from dbctl.cli._support.emit import note, read_password, warn
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
+from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_file
+from dbctl.cli._support.emit import emit, note, read_password, run_change, warn
+from dbctl.cli._support.options import (
+    DryRun,
+    Limit,
+    Offset,
+    Sort,
+    command_path,
+    parse_count,
+    read_options,
+    requested_page,
+)
 from dbctl.errors import FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import Page, Secret
 from dbctl.profiles import Encoding
 from dbctl.render import Format, result, write_bytes
 from dbctl.services.data import Filters, Form, delete_row, export_query, export_table, import_rows, set_row
-from dbctl.services.data import query as looks
+from dbctl.services.data import query as queries
 
 app = typer.Typer(
     name="data",
-    help="Rows of any table: look, mend, ask, export, import.",
+    help="Rows of any table: list, edit, query, export, import.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-#: Forms that are written as the rows come, and so have all of them.
-FLOWING = frozenset({Format.JSONL, Format.CSV, Format.TSV})
-PIECE = 1 << 20  #: bytes of standard input that are read at a time
-SHOWN = 1000  #: rows of an answer that is shown whole
+#: Formats that are written row by row, so that results of any size fit in memory.
+STREAMED = frozenset({Format.JSONL, Format.CSV, Format.TSV})
+CHUNK_BYTES = 1 << 20  #: size of one read from standard input
+DEFAULT_LIMIT = 1000  #: rows of a result that is built in memory
 
-Table: TypeAlias = Annotated[str, typer.Argument(metavar="TABLE", help="A table, or a view to look at.")]
+Table: TypeAlias = Annotated[str, typer.Argument(metavar="TABLE", help="Table, or a view for reading.")]
 Key: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="KEY...", help="The primary key, a word for each of its columns.")
+    list[str], typer.Argument(metavar="KEY...", help="Primary key, one argument per key column.")
 ]
 Secrets: TypeAlias = Annotated[
-    bool, typer.Option("--secrets", help="Also hashes, tokens and keys, which are *** otherwise.")
+    bool, typer.Option("--secrets", help="Show hashes, tokens and keys instead of ***.")
 ]
 Parameters: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--param", metavar="NAME=VALUE", help="What :NAME in the statement stands for; repeatable."),
+    typer.Option(
+        "--param", metavar="NAME=VALUE", help="Value of the parameter :NAME of the statement; repeatable."
+    ),
 ]
 Filter: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--filter",
         metavar="COLUMN=VALUE",
-        help="Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count.",
+        help="Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold.",
     ),
 ]
 Null: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--null", metavar="COLUMN", help="Make it NULL; repeatable.")
+    list[str] | None, typer.Option("--null", metavar="COLUMN", help="Set this column to NULL; repeatable.")
 ]
 FormOption: TypeAlias = Annotated[
-    Form | None, typer.Option("--format", help="csv, or jsonl; else as the file's name ends.")
+    Form | None, typer.Option("--format", help="csv or jsonl; default: by the suffix of the file.")
 ]
 
 
-def _limit(text: str) -> int:
-    return whole(text, 1)
+def _parse_limit(text: str) -> int:
+    return parse_count(text, 1)
 
 
 FilterNull: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--filter-null", metavar="COLUMN", help="All rows in which it is NULL."),
+    typer.Option("--filter-null", metavar="COLUMN", help="Select rows in which this column is NULL."),
 ]
 FilterNotNull: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--filter-not-null", metavar="COLUMN", help="All rows in which it is not."),
+    typer.Option("--filter-not-null", metavar="COLUMN", help="Select rows in which this column is not NULL."),
 ]
 MatchLimit: TypeAlias = Annotated[
     int,
-    typer.Option("--limit", parser=_limit, metavar="N", help="With a filter: refuse where more rows match."),
+    typer.Option(
+        "--limit", parser=_parse_limit, metavar="N", help="With a filter: refuse if more than N rows match."
+    ),
 ]
 
 
@@ -86,17 +99,19 @@ def rows(
     table: Table,
     filters: Filter = None,
     null: Annotated[
-        list[str] | None, typer.Option("--null", metavar="COLUMN", help="Only rows in which it is NULL.")
+        list[str] | None,
+        typer.Option("--null", metavar="COLUMN", help="Select rows in which this column is NULL."),
     ] = None,
     not_null: Annotated[
-        list[str] | None, typer.Option("--not-null", metavar="COLUMN", help="Only rows in which it is not.")
+        list[str] | None,
+        typer.Option("--not-null", metavar="COLUMN", help="Select rows in which this column is not NULL."),
     ] = None,
     after: Annotated[
         list[str] | None,
         typer.Option(
             "--after",
             metavar="KEY",
-            help="Only rows behind this primary key, whether or not it is there; once for each of its columns.",
+            help="List rows after this primary key, which need not exist; repeat for each key column.",
         ),
     ] = None,
     secrets: Secrets = False,
@@ -104,15 +119,20 @@ def rows(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List rows, by primary key unless told otherwise."""
-    wanted = looks.Wanted(
+    """List rows, ordered by primary key or by --sort.
+
+    Example: dbctl data rows users --filter role_id=2 --limit 10
+    """
+    row_query = queries.RowQuery(
         filters=Filters(conditions=filters or (), null=null or (), not_null=not_null or ()),
         after=after or (),
-        columns=call(ctx).look.columns,
+        columns=read_options(ctx).output_options.columns,
         secrets=secrets,
     )
-    with opened(ctx) as found:
-        return show(ctx, found, looks.rows(found, table, wanted, window(limit, offset, sort)))
+    with open_app(ctx) as app:
+        return emit(
+            ctx, queries.list_rows(app, table, row_query, requested_page(limit, offset, sort)), app=app
+        )
 
 
 @app.command("show")
@@ -125,65 +145,78 @@ def show_(
         typer.Option(
             "--to",
             metavar="FILE",
-            help="Write the content of one column to a new file; - is standard output. --columns names the column, where the"
-            " profile names none for the table.",
+            help="Write the content of one column to a new file; - is standard output. --columns selects the column, unless"
+            " the profile does.",
         ),
     ] = "",
     encoding: Annotated[
         Encoding | None,
         typer.Option(
-            "--encoding", help="With --to: how the column stores the file, in place of what the profile says."
+            "--encoding", help="With --to: encoding of the stored file, instead of the one in the profile."
         ),
     ] = None,
     secrets: Secrets = False,
 ) -> int:
-    """Show one row, or write the file that one of its columns holds."""
+    """Show one row, or write the file that one of its columns stores.
+
+    Example: dbctl data show users 7
+    """
     if to:
         from dbctl.services.data import read_content
 
-        with opened(ctx) as found:
+        with open_app(ctx) as app:
             content = read_content(
-                found, table, key, columns=call(ctx).look.columns, encoding=encoding, secrets=secrets
+                app,
+                table,
+                key,
+                columns=read_options(ctx).output_options.columns,
+                encoding=encoding,
+                secrets=secrets,
             )
-            with _sink(to) as write:
+            with _open_output(to) as write:
                 write(content.data)
-            for remark in content.remarks:
-                warn(ctx, remark)
-            return 0 if to == "-" else show(ctx, found, content.written(to), picked=False)
+            for message in content.remarks:
+                warn(ctx, message)
+            return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
     if encoding:
-        raise UsageError(detail="--encoding belongs to --to FILE")
-    with opened(ctx) as found:
-        row = looks.show(found, table, key, columns=call(ctx).look.columns, secrets=secrets)
-        return show(ctx, found, row, picked=False)
+        raise UsageError(detail="--encoding requires --to FILE")
+    with open_app(ctx) as app:
+        row = queries.show_row(
+            app, table, key, columns=read_options(ctx).output_options.columns, secrets=secrets
+        )
+        return emit(ctx, row, app=app, columns_apply=False)
 
 
 @app.command()
 def describe(ctx: typer.Context, table: Table) -> int:
-    """Describe a table: columns, keys, indexes, foreign keys both ways, checks, triggers, comments."""
+    """Describe a table: columns, keys, indexes, foreign keys in both directions, checks, triggers, comments.
+
+    Example: dbctl data describe users
+    """
     from dbctl.services.data import describe_table
 
-    with opened(ctx) as found:
-        return show(ctx, found, describe_table(found, table), picked=False)
+    with open_app(ctx) as app:
+        return emit(ctx, describe_table(app, table), app=app, columns_apply=False)
 
 
 @app.command("set")
 def set_(
     ctx: typer.Context,
     table: Table,
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[KEY]... COLUMN=VALUE...",
-            help="The primary key, a word for each of its columns, unless --filter is given; then what to set.",
+            help="Primary key, one argument per key column, unless --filter is passed; then the new values.",
         ),
     ] = None,
     null: Null = None,
-    secret: Annotated[
+    secret_column: Annotated[
         str,
         typer.Option(
             "--secret",
             metavar="COLUMN",
-            help="Read the new value of this column of secrets from the first line of standard input, or ask for it.",
+            help="Read the new value of this secret column from the first line of standard input, or prompt for it.",
         ),
     ] = "",
     filters: Filter = None,
@@ -192,28 +225,29 @@ def set_(
     limit: MatchLimit = 1000,
     dry_run: DryRun = False,
 ) -> int:
-    """Change columns of one row, or of all rows that a filter matches, by the column's type and the app's rules."""
-    words = words or []
+    """Change columns of one row, or of all rows that match a filter; types and the app's rules apply.
+
+    Example: dbctl data set users 7 email=alice@example.org --dry-run
+    """
+    arguments = arguments or []
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
-    with opened(ctx) as found:
+    with open_app(ctx) as app:
         if selection != Filters():
             from dbctl.services.data import set_rows
 
-            if secret:
-                raise UsageError(detail="--secret changes one row: name it by its key, without filters")
-            given = pairs(words, "what to set,")
-            return carry_out(ctx, set_rows(found, table, selection, given, null or (), limit=limit))
-        size = looks.key_size(found, table)
-        if len(words) <= size and not (null or secret):
-            raise UsageError(
-                detail="name the row by its key, or rows by --filter; then what to set: COLUMN=VALUE"
-            )
-        key, given = words[:size], pairs(words[size:], "what to set,")
-        secrets = {secret: _secret(ctx)} if secret else {}
-        return carry_out(ctx, set_row(found, table, key, given, null or (), secrets=secrets))
+            if secret_column:
+                raise UsageError(detail="--secret changes one row: pass its key instead of filters")
+            values = parse_key_values(arguments, "new values:")
+            return run_change(ctx, set_rows(app, table, selection, values, null or (), limit=limit))
+        size = queries.count_key_columns(app, table)
+        if len(arguments) <= size and not (null or secret_column):
+            raise UsageError(detail="pass the key of a row, or --filter, and then COLUMN=VALUE")
+        key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
+        secrets = {secret_column: _read_secret(ctx)} if secret_column else {}
+        return run_change(ctx, set_row(app, table, key, values, null or (), secrets=secrets))
 
 
-def _secret(ctx: typer.Context) -> Secret:
+def _read_secret(ctx: typer.Context) -> Secret:
     return read_password(ctx, stdin=not sys.stdin.isatty(), file=None, generate=False)[0]
 
 
@@ -221,21 +255,24 @@ def _secret(ctx: typer.Context) -> Secret:
 def add(
     ctx: typer.Context,
     table: Table,
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[COLUMN=VALUE]...", help="The columns of the new row; the others get their defaults."
+            metavar="[COLUMN=VALUE]...", help="Columns of the new row; other columns get their defaults."
         ),
     ] = None,
     null: Null = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add one row, each value by the column's type and the app's rules."""
+    """Add one row; types and the app's rules apply.
+
+    Example: dbctl data add login_attempts username=alice ip_address=10.0.0.9 success=no
+    """
     from dbctl.services.data import add_row
 
-    with opened(ctx) as found:
-        given = pairs(words or [], "the new row,")
-        return carry_out(ctx, add_row(found, table, given, null or ()))
+    with open_app(ctx) as app:
+        values = parse_key_values(arguments or [], "new row:")
+        return run_change(ctx, add_row(app, table, values, null or ()))
 
 
 @app.command()
@@ -246,7 +283,7 @@ def delete(
         list[str] | None,
         typer.Argument(
             metavar="[KEY]...",
-            help="The primary key, a word for each of its columns, unless --filter is given.",
+            help="Primary key, one argument per key column, unless --filter is passed.",
         ),
     ] = None,
     filters: Filter = None,
@@ -255,106 +292,122 @@ def delete(
     limit: MatchLimit = 1000,
     dry_run: DryRun = False,
 ) -> int:
-    """Delete one row, or all rows that a filter matches, with what the live foreign keys take along."""
+    """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to.
+
+    Example: dbctl data delete user_game_plays 12 --dry-run
+    """
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     if bool(key) == (selection != Filters()):
-        raise UsageError(detail="name either one row by its key, or rows by --filter")
-    with opened(ctx) as found:
+        raise UsageError(detail="pass either the key of one row, or --filter")
+    with open_app(ctx) as app:
         if key:
-            return carry_out(ctx, delete_row(found, table, key))
+            return run_change(ctx, delete_row(app, table, key))
         from dbctl.services.data import delete_rows
 
-        return carry_out(ctx, delete_rows(found, table, selection, limit=limit))
+        return run_change(ctx, delete_rows(app, table, selection, limit=limit))
 
 
 @app.command()
 def query(
     ctx: typer.Context,
     sql: Annotated[
-        str, typer.Argument(metavar="[SQL]", help="One statement that reads; - reads it from standard input.")
+        str,
+        typer.Argument(metavar="[SQL]", help="Statement that only reads; - reads it from standard input."),
     ] = "",
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="Read the statement from a file.")
     ] = None,
-    given: Parameters = None,
+    parameters: Parameters = None,
     within: Annotated[
-        timedelta, typer.Option("--within", parser=span, metavar="60s", help="How long it may take.")
+        timedelta,
+        typer.Option("--within", parser=read_duration, metavar="60s", help="Stop after this time."),
     ] = "60s",  # type: ignore[assignment]
     secrets: Annotated[
-        bool, typer.Option("--secrets", help="Let it read hashes, tokens and keys; else that is refused.")
+        bool, typer.Option("--secrets", help="Allow the statement to read hashes, tokens and keys.")
     ] = False,
     limit: Annotated[
         int | None,
         typer.Option(
             "--limit",
-            parser=_limit,
+            parser=_parse_limit,
             metavar="N",
-            help=f"At most so many rows; {SHOWN} of a table or JSON, all of csv, tsv and jsonl.",
+            help=f"Show at most N rows; default: {DEFAULT_LIMIT} as table or JSON, all as csv, tsv and jsonl.",
         ),
     ] = None,
 ) -> int:
-    """Run one statement of SQL that only reads: the database itself keeps it from writing."""
-    statement, values = _statement(sql, file), pairs(given or (), "--param")
-    with opened(ctx) as found, looks.asked(found, statement, values, within=within, secrets=secrets) as asked:
-        if call(ctx).output in FLOWING:
-            told = asked if limit is None else looks.cut(asked, limit)
-            return _flow(ctx, told.columns, told.batches)
-        first = looks.first_of(asked, limit or SHOWN)
-        if first.has_more:
-            note(ctx, f"the first {first.limit} rows; -o csv and -o jsonl give all of them, --limit N more")
-        return show(ctx, found, first)
+    """Run one SQL statement that only reads; the database itself rejects writes.
+
+    Example: dbctl data query 'select count(*) from users'
+    """
+    statement, values = _read_statement(sql, file), parse_key_values(parameters or (), "--param")
+    with (
+        open_app(ctx) as app,
+        queries.run_query(app, statement, values, within=within, secrets=secrets) as result,
+    ):
+        if read_options(ctx).output in STREAMED:
+            limited = result if limit is None else queries.limit_rows(result, limit)
+            return _stream_rows(ctx, limited.columns, limited.batches)
+        page = queries.read_first_rows(result, limit or DEFAULT_LIMIT)
+        if page.has_more:
+            note(
+                ctx, f"the first {page.limit} rows; show more with --limit N, or all with -o csv or -o jsonl"
+            )
+        return emit(ctx, page, app=app)
 
 
 @app.command()
 def export(
     ctx: typer.Context,
-    words: Annotated[
+    arguments: Annotated[
         list[str],
-        typer.Argument(metavar="[TABLE] FILE", help="A table, and a new file for it; - is standard output."),
+        typer.Argument(metavar="[TABLE] FILE", help="Table and new file; - is standard output."),
     ],
-    sql: Annotated[
-        str, typer.Option("--query", metavar="SQL", help="Instead of a table: what a statement answers.")
+    statement: Annotated[
+        str,
+        typer.Option("--query", metavar="SQL", help="Export the result of a statement instead of a table."),
     ] = "",
-    form: FormOption = None,
-    given: Parameters = None,
+    file_format: FormOption = None,
+    parameters: Parameters = None,
     secrets: Annotated[
         bool,
-        typer.Option(
-            "--secrets", help="Also columns of hashes, tokens and keys, which are left out otherwise."
-        ),
+        typer.Option("--secrets", help="Include columns of hashes, tokens and keys."),
     ] = False,
 ) -> int:
-    """Write all rows of a table to a file, exactly: NULL is nothing, an empty text is "", every digit is there."""
-    if len(words) != (1 if sql else 2):
-        raise UsageError(detail="name a table and a file, or --query SQL and a file")
-    table, file = "" if sql else words[0], words[-1]
-    form, look = form or _form(file), call(ctx).look
-    with opened(ctx) as found, _sink(file) as write:
-        if sql:
-            done = export_query(
-                found,
-                sql,
-                pairs(given or (), "--param"),
+    """Write all rows of a table to a file without loss: NULL is an empty field, empty text is "", and numbers
+    have every digit.
+
+    Example: dbctl data export users users.csv
+    """
+    if len(arguments) != (1 if statement else 2):
+        raise UsageError(detail="pass a table and a file, or --query SQL and a file")
+    table, file = "" if statement else arguments[0], arguments[-1]
+    file_format, output = file_format or _detect_format(file), read_options(ctx).output_options
+    with open_app(ctx) as app, _open_output(file) as write:
+        if statement:
+            result = export_query(
+                app,
+                statement,
+                parse_key_values(parameters or (), "--param"),
                 write,
                 file=file,
-                form=form,
+                form=file_format,
                 secrets=secrets,
-                excel_safe=look.excel_safe,
+                excel_safe=output.excel_safe,
             )
         else:
-            done = export_table(
-                found,
+            result = export_table(
+                app,
                 table,
                 write,
                 file=file,
-                form=form,
-                columns=look.columns,
+                form=file_format,
+                columns=output.columns,
                 secrets=secrets,
-                excel_safe=look.excel_safe,
+                excel_safe=output.excel_safe,
             )
-    if done.left_out:
-        note(ctx, f"left out: {', '.join(done.left_out)}; --secrets takes them along")
-    return 0 if file == "-" else show(ctx, found, done, picked=False)
+    if result.left_out:
+        note(ctx, f"left out: {', '.join(result.left_out)}; include them with --secrets")
+    return 0 if file == "-" else emit(ctx, result, app=app, columns_apply=False)
 
 
 @app.command("import")
@@ -365,69 +418,74 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="What export writes: csv with a heading, or jsonl; - reads it from standard input.",
+            help="CSV with a header, or JSON lines, as export writes them; - is standard input.",
         ),
     ],
-    form: FormOption = None,
+    file_format: FormOption = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add every row of a file, or none; all lines that are wrong are told before anything is written."""
-    with _source(file) as source, opened(ctx) as found:
-        return carry_out(
+    """Add all rows of a file, or none; every invalid line is reported before anything is written.
+
+    Example: dbctl data import user_game_plays plays.csv --dry-run
+    """
+    with _open_input(file) as source, open_app(ctx) as app:
+        return run_change(
             ctx,
-            import_rows(found, table, source, file=str(file), form=form or _form(str(file))),
+            import_rows(app, table, source, file=str(file), form=file_format or _detect_format(str(file))),
         )
 
 
-def _statement(sql: str, file: Path | None) -> str:
+def _read_statement(sql: str, file: Path | None) -> str:
     if bool(sql) == (file is not None):
-        raise UsageError(detail="give one statement: SQL, - for standard input, or --file FILE")
+        raise UsageError(detail="pass one statement: SQL, - for standard input, or --file FILE")
     if sql and sql != "-":
         return sql
-    raw = contents(file or Path("-"), "statement")
+    raw = read_file(file or Path("-"), "statement")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(detail=f"{file or 'standard input'} is not UTF-8") from None
 
 
-def _form(file: str) -> Form:
+def _detect_format(file: str) -> Form:
     return Form.JSONL if file.endswith((".jsonl", ".ndjson")) else Form.CSV
 
 
-def _flow(ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]) -> int:
-    headed = True
-    for batch in looks.with_one(batches):
+def _stream_rows(
+    ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]
+) -> int:
+    has_header = True
+    for batch in queries.ensure_batch(batches):
         items = [dict(zip(columns, row, strict=True)) for row in batch]
-        page = Page(items=items, total=len(items), names=columns)
-        told = result.Answer(command=command_words(ctx), result=page, headed=headed)
-        result.show(told, call(ctx).look)
-        headed = False
+        page = Page(items=items, total=len(items), column_names=columns)
+        output = result.CommandOutput(command=command_path(ctx), result=page, has_header=has_header)
+        result.show(output, read_options(ctx).output_options)
+        has_header = False
     return 0
 
 
 @contextmanager
-def _sink(file: str) -> Iterator[Callable[[bytes], object]]:
-    """Give what writes an export: whole into a new file, or on to standard output."""
+def _open_output(file: str) -> Iterator[Callable[[bytes], object]]:
+    """Yield a function that writes to a new file, which appears only when complete, or to standard output."""
     if file == "-":
         yield write_bytes
         return
-    with atomic.written_whole(Path(file)) as text:
+    with atomic.write_atomically(Path(file)) as text:
         yield text.buffer.write  # type: ignore[attr-defined]
 
 
 @contextmanager
-def _source(file: Path) -> Iterator[IO[bytes]]:
-    """Give a file that can be read more than once; standard input is kept in one without a name."""
+def _open_input(file: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that can be read repeatedly; standard input is copied to an unnamed temporary file."""
     with ExitStack() as stack:
         try:
             if str(file) == "-":
-                kept: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
-                kept.writelines(iter(partial(sys.stdin.buffer.read, PIECE), b""))
+                seekable: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+                seekable.writelines(iter(partial(sys.stdin.buffer.read, CHUNK_BYTES), b""))
             else:
-                kept = stack.enter_context(atomic.named(file))
+                seekable = stack.enter_context(atomic.open_named(file))
         except FileNotFoundError as error:
-            raise FileMissingError(what="file", path=file) from error
+            raise FileMissingError(kind="file", path=file) from error
         except OSError as error:
             raise FileFailedError(path=file, reason=error.strerror) from error
-        yield kept
+        yield seekable

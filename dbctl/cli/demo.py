@@ -1,77 +1,98 @@
-"""``dbctl demo``: sample data to try dbctl on."""
+"""``dbctl demo``: create a sample deployment."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import selection
-from dbctl.cli._support.emit import change, progress
-from dbctl.cli._support.options import DryRun, Shape, whole
-from dbctl.demo import counts_of
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.options import DryRun, Variant, parse_count
+from dbctl.demo import resolve_counts
 from dbctl.demo.command import Sample
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
 
 
-def _count(text: str) -> int:
-    return whole(text, 0)
+def _parse_count(text: str) -> int:
+    return parse_count(text, 0)
 
 
 @app.command()
 def demo(
     ctx: typer.Context,
-    profile: Annotated[str, typer.Argument(metavar="[PROFILE]", help="Which app.")] = "flashpoint-web",
+    profile: Annotated[
+        str, typer.Argument(metavar="[PROFILE]", help="Profile of the app.")
+    ] = "flashpoint-web",
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="A new or empty directory.", file_okay=False)
+        Path, typer.Argument(metavar="[DIR]", help="New or empty directory.", file_okay=False)
     ] = Path("dbctl-sample"),
     games: Annotated[
         int | None,
-        typer.Option("--games", parser=_count, metavar="N", help="How many games (flashpoint-web)."),
+        typer.Option("--games", parser=_parse_count, metavar="N", help="Number of games (flashpoint-web)."),
     ] = None,
     users: Annotated[
-        int | None, typer.Option("--users", parser=_count, metavar="N", help="How many users.")
+        int | None, typer.Option("--users", parser=_parse_count, metavar="N", help="Number of users.")
     ] = None,
     plays: Annotated[
         int | None,
-        typer.Option("--plays", parser=_count, metavar="N", help="How many plays (flashpoint-web)."),
+        typer.Option("--plays", parser=_parse_count, metavar="N", help="Number of plays (flashpoint-web)."),
     ] = None,
     messages: Annotated[
         int | None,
         typer.Option(
-            "--messages", parser=_count, metavar="N", help="How many messages (chat-lancedb, waqtor, yaai)."
+            "--messages",
+            parser=_parse_count,
+            metavar="N",
+            help="Number of messages (chat-lancedb, waqtor, yaai).",
         ),
     ] = None,
     chats: Annotated[
         int | None,
-        typer.Option("--chats", parser=_count, metavar="N", help="How many chats (chat-lancedb, yaai)."),
+        typer.Option(
+            "--chats", parser=_parse_count, metavar="N", help="Number of chats (chat-lancedb, yaai)."
+        ),
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (promptvault)."),
+        typer.Option("--prompts", parser=_parse_count, metavar="N", help="Number of prompts (promptvault)."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
+        int,
+        typer.Option(
+            "--seed",
+            parser=_parse_count,
+            metavar="N",
+            help="Seed of the random data; the same seed creates the same data.",
+        ),
     ] = 0,
-    shape: Shape = "",
+    variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Build a sample deployment of an app, with a dbctl.toml beside it.
+    """Create a sample deployment of an app, with a dbctl.toml.
 
-    An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
+    An app with a database on a server requires a new, empty database there: --url main=postgresql://…
+
+    Example: dbctl demo flashpoint-web sample
     """
-    given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
-    given |= {"chats": chats}
-    counts = counts_of(profile, given)
-    with progress(ctx, "Making rows", sum(counts.values())) as advance:
-        prepared = Sample(
+    requested_counts = {
+        "games": games,
+        "users": users,
+        "plays": plays,
+        "messages": messages,
+        "prompts": prompts,
+    }
+    requested_counts |= {"chats": chats}
+    counts = resolve_counts(profile, requested_counts)
+    with show_progress(ctx, "Creating rows", sum(counts.values())) as advance:
+        operation = Sample(
             profile,
             directory,
             counts=counts,
-            urls=selection(ctx).urls,
-            shape=shape,
+            urls=read_selection(ctx).urls,
+            variant=variant,
             seed=seed,
             advance=advance,
         )
-        return change(ctx, prepared)
+        return run_change(ctx, operation)

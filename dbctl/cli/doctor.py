@@ -1,11 +1,11 @@
-"""``dbctl doctor``: what an admin should know before trusting a deployment."""
+"""``dbctl doctor``: check whether a deployment is safe to operate."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import typer
 
-from dbctl.cli._support.app import AllApps, selections
+from dbctl.cli._support.app import AllApps, read_selections
 from dbctl.cli._support.emit import emit
-from dbctl.cli._support.options import call
+from dbctl.cli._support.options import read_options
 from dbctl.services.doctor import examine
 
 app = typer.Typer(name="doctor", rich_markup_mode=None)
@@ -13,11 +13,15 @@ app = typer.Typer(name="doctor", rich_markup_mode=None)
 
 @app.command("doctor")
 def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
-    """Look for what an admin should know before trusting a deployment; exit 4 on an error.
+    """Check whether a deployment is safe to operate; exit 4 if a finding has severity error.
 
-    Owners and modes of files, room, passwords that everybody can know, roles, migrations, cleanup: each finding with the
-    command that helps. Nothing is written, and no right to write is needed.
+    Check owners and modes of files, free space, well-known passwords, roles, migrations and cleanup. Each finding
+    suggests a command to fix it. Nothing is written, and no write access is required.
+
+    Example: dbctl doctor --all-apps
     """
-    said = call(ctx)
-    told = examine.examine(selections(ctx, all_apps=all_apps), timeout=said.timeout, only=said.db)
-    return emit(ctx, told.findings, status=told.status, target=", ".join(told.apps))
+    options = read_options(ctx)
+    report = examine.examine(
+        read_selections(ctx, all_apps=all_apps), timeout=options.timeout, only=options.db
+    )
+    return emit(ctx, report.findings, status=report.status, target=", ".join(report.apps))

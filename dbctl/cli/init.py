@@ -1,16 +1,16 @@
 """``dbctl init``: find an app's databases and write the configuration."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import selection
-from dbctl.cli._support.emit import change
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.options import DryRun
 from dbctl.config import FILE_NAME
-from dbctl.services.setup import Setup
+from dbctl.services.setup import InitConfig
 
 app = typer.Typer(name="init", rich_markup_mode=None)
 
@@ -19,13 +19,13 @@ app = typer.Typer(name="init", rich_markup_mode=None)
 def init(
     ctx: typer.Context,
     profile: Annotated[
-        str, typer.Argument(metavar="PROFILE", help="A profile by name or file: flashpoint-web.")
+        str, typer.Argument(metavar="PROFILE", help="Name or file of a profile, such as flashpoint-web.")
     ],
     directory: Annotated[
         Path | None,
         typer.Argument(
             metavar="[DIR]",
-            help="Where the app is; databases below it are found. Else here, or where the app keeps its files.",
+            help="Directory of the app, in which databases are searched; default: the current one, or the app's usual location.",
         ),
     ] = None,
     env_file: Annotated[
@@ -33,29 +33,32 @@ def init(
         typer.Option(
             "--env-file",
             metavar="FILE",
-            help="The app's own settings; else the .env in DIR, where it has one.",
+            help="File of the app's own settings; default: .env in DIR, if any.",
         ),
     ] = None,
     protected: Annotated[
-        bool, typer.Option("--protected", help="Destructive commands will want the app's name typed.")
+        bool, typer.Option("--protected", help="Require the app's name to confirm destructive commands.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Find an app's databases below DIR and write them to dbctl.toml, here or where --config says.
+    """Find an app's databases below DIR and write them to dbctl.toml, or to the file of --config.
 
-    --app names the app; --url DATABASE=PATH says where one is that cannot be found. A database on a server is where
-    the app's own settings say; the password stays there, and dbctl.toml names the variable.
+    --app sets the name of the app; --url DATABASE=PATH sets a database that cannot be found. The address of a
+    database on a server comes from the app's own settings; the password remains there, and dbctl.toml only names
+    the variable.
+
+    Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
     """
-    said = selection(ctx)
-    file = Path(said.config or FILE_NAME)
-    return change(
+    selection = read_selection(ctx)
+    file = Path(selection.config or FILE_NAME)
+    return run_change(
         ctx,
-        Setup(
+        InitConfig(
             profile,
             directory,
-            app=said.app,
+            app=selection.app,
             file=file,
-            urls=said.urls,
+            urls=selection.urls,
             protected=protected,
             settings=env_file,
         ),

@@ -1,12 +1,12 @@
-"""``dbctl integrity``: whether the databases are sound, and agree with each other."""
+"""``dbctl integrity``: check databases, and their consistency with each other."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import carry_out, opened
-from dbctl.cli._support.emit import emit
+from dbctl.cli._support.app import open_app
+from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import DryRun
 from dbctl.errors import UsageError
 from dbctl.services.integrity import check as integrity
@@ -15,7 +15,7 @@ from dbctl.services.integrity import repair as integrity_repair
 
 app = typer.Typer(
     name="integrity",
-    help="Whether the databases are sound and agree.",
+    help="Check and repair the consistency of databases.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,55 +25,64 @@ app = typer.Typer(
 def check(
     ctx: typer.Context,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out what takes long: whether indexes and tables agree.")
+        bool, typer.Option("--quick", help="Skip the slow comparison of indexes with tables.")
     ] = False,
-    table: Annotated[str, typer.Option("--table", metavar="NAME", help="Only this table.")] = "",
+    table: Annotated[str, typer.Option("--table", metavar="NAME", help="Check only this table.")] = "",
 ) -> int:
-    """Look for damage, for rows that point to nothing, and for what is missing; exit 4 on an error.
+    """Check the databases for damage, orphaned rows and missing rows; exit 4 if a finding has severity error.
 
-    No row is changed. What SQLite keeps only once it cannot check: only a backup's checksum shows that it changed.
+    No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
+    backup reveals it.
+
+    Example: dbctl integrity check --quick
     """
-    with opened(ctx) as found:
-        told = integrity.check(found, quick=quick, table=table)
-        return emit(ctx, told.findings, status=told.status, target=found.name)
+    with open_app(ctx) as app:
+        result = integrity.check(app, quick=quick, table=table)
+        return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
 @app.command()
 def cross_check(ctx: typer.Context) -> int:
-    """Look for rows whose other half is missing in another database, and for figures that a recount does not give."""
-    with opened(ctx) as found:
-        told = cross_database.cross(found)
-        return emit(ctx, told.findings, status=told.status, target=found.name)
+    """Find rows without their counterpart in another database, and stored counts that differ from a recount.
+
+    Example: dbctl integrity cross-check --app chat
+    """
+    with open_app(ctx) as app:
+        result = cross_database.cross_check(app)
+        return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
 @app.command()
 def repair(
     ctx: typer.Context,
-    orphans: Annotated[
+    delete_orphans: Annotated[
         bool,
         typer.Option(
-            "--delete-orphans", help="Delete rows that repeat nothing, too; many an app keeps some rightly."
+            "--delete-orphans",
+            help="Also delete copies whose original row no longer exists; many apps retain some of them intentionally.",
         ),
     ] = False,
-    times: Annotated[
+    repair_times: Annotated[
         bool,
-        typer.Option("--times", help="Rewrite columns of SQLite that hold times in several forms, instead."),
+        typer.Option("--times", help="Instead, rewrite SQLite columns with times in several formats."),
     ] = False,
     table: Annotated[
-        str, typer.Option("--table", metavar="NAME", help="With --times: only this table.")
+        str, typer.Option("--table", metavar="NAME", help="With --times: repair only this table.")
     ] = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Bring rows that repeat those of another database in line with them, and list what they lack.
+    """Update rows that duplicate those of another database, and list missing ones.
 
-    With --times, columns that hold times in several forms get the app's form, in one transaction. A time whose zone
-    nothing tells is refused.
+    With --times, columns with times in several formats are rewritten in the app's format, in one transaction. A
+    time with an ambiguous time zone is refused.
+
+    Example: dbctl integrity repair --dry-run
     """
-    if orphans and times:
-        raise UsageError(detail="--delete-orphans and --times exclude each other")
-    if table and not times:
-        raise UsageError(detail="--table goes with --times")
-    with opened(ctx) as found:
-        if times:
-            return carry_out(ctx, time_repair.repair_times(found, table=table))
-        return carry_out(ctx, integrity_repair.repair(found, orphans=orphans))
+    if delete_orphans and repair_times:
+        raise UsageError(detail="--delete-orphans and --times cannot be combined")
+    if table and not repair_times:
+        raise UsageError(detail="--table requires --times")
+    with open_app(ctx) as app:
+        if repair_times:
+            return run_change(ctx, time_repair.repair_times(app, table=table))
+        return run_change(ctx, integrity_repair.repair(app, delete_orphans=delete_orphans))

@@ -1,34 +1,34 @@
-"""``dbctl maintain``: looking after databases, and ending what sessions do."""
+"""``dbctl maintain``: vacuum, analyze, and reindex databases; cancel running statements."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import opened, span
-from dbctl.cli._support.emit import change, progress
-from dbctl.cli._support.options import DryRun, whole
-from dbctl.services.maintenance import Cancelling, Kind, Maintenance
+from dbctl.cli._support.app import open_app, read_duration
+from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.options import DryRun, parse_count
+from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
 
 app = typer.Typer(
     name="maintain",
-    help="Look after databases; end what sessions do.",
+    help="Vacuum, analyze and reindex databases; cancel running statements.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 Tables: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; repeatable.")
+    list[str] | None, typer.Option("--table", metavar="NAME", help="Process only this table; repeatable.")
 ]
 
 
-def _maintained(
-    ctx: typer.Context, kind: Kind, tables: list[str] | None, older_than: timedelta | None = None
+def _run_maintenance(
+    ctx: typer.Context, kind: TaskKind, tables: list[str] | None, older_than: timedelta | None = None
 ) -> int:
-    with opened(ctx) as found, progress(ctx, f"maintain {kind}", lambda: work.found) as advance:
-        work = Maintenance(found, kind, tables or (), older_than=older_than, advance=advance)
-        return change(ctx, work, target=work.target)
+    with open_app(ctx) as app, show_progress(ctx, f"maintain {kind}", lambda: operation.total) as advance:
+        operation = RunMaintenance(app, kind, tables or (), older_than=older_than, advance=advance)
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -38,40 +38,58 @@ def vacuum(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            "--older-than", parser=span, metavar="7d", help="Of LanceDB: versions of that age; 7 days else."
+            "--older-than",
+            parser=read_duration,
+            metavar="7d",
+            help="LanceDB: delete versions older than this; default: 7 days.",
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Clear dead rows, free pages and old versions away, and look anew at what the tables hold.
+    """Remove dead rows, free pages and old versions, and update the statistics.
 
-    On PostgreSQL the app goes on meanwhile. SQLite writes the whole file anew: that takes room beside it, and others wait.
+    PostgreSQL does not block the app. SQLite rewrites the whole file: this requires free space for a copy, and
+    blocks other processes.
+
+    Example: dbctl maintain vacuum --dry-run
     """
-    return _maintained(ctx, "vacuum", tables, older_than)
+    return _run_maintenance(ctx, "vacuum", tables, older_than)
 
 
 @app.command()
 def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Look anew at what the tables hold, so that the database finds the best way to its answers."""
-    return _maintained(ctx, "analyze", tables)
+    """Update the statistics that the database uses to plan queries.
+
+    Example: dbctl maintain analyze
+    """
+    return _run_maintenance(ctx, "analyze", tables)
 
 
 @app.command()
 def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Look after what needs it: tables with many dead rows, or that have changed much since they were looked at."""
-    return _maintained(ctx, "optimize", tables)
+    """Vacuum and analyze only the tables with many dead rows or many changes.
+
+    Example: dbctl maintain optimize --dry-run
+    """
+    return _run_maintenance(ctx, "optimize", tables)
 
 
 @app.command()
 def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Make indexes anew; on PostgreSQL beside the old ones, so that the app goes on meanwhile."""
-    return _maintained(ctx, "reindex", tables)
+    """Rebuild indexes; on PostgreSQL concurrently, without blocking the app.
+
+    Example: dbctl maintain reindex --table users
+    """
+    return _run_maintenance(ctx, "reindex", tables)
 
 
 @app.command()
 def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
-    """Bring what stands in the log (the -wal of SQLite) into the files of the database."""
-    return _maintained(ctx, "checkpoint", None)
+    """Write the log (the -wal file of SQLite) into the database files.
+
+    Example: dbctl maintain checkpoint --db user
+    """
+    return _run_maintenance(ctx, "checkpoint", None)
 
 
 @app.command()
@@ -80,15 +98,17 @@ def wal(
     off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Switch SQLite files to a write-ahead log: readers and one writer then work at the same time.
+    """Switch SQLite files to a write-ahead log, which allows reads during a write.
 
-    The mode stays with the file. Each file is locked for a moment; --off waits until no other process has it open.
+    The mode is stored in the file. Each file is locked briefly; --off waits until no other process has it open.
+
+    Example: dbctl maintain wal --db user
     """
-    return _maintained(ctx, "rollback-journal" if off else "wal", None)
+    return _run_maintenance(ctx, "rollback-journal" if off else "wal", None)
 
 
-def _pid(text: str) -> int:
-    return whole(text, 1)
+def _parse_pid(text: str) -> int:
+    return parse_count(text, 1)
 
 
 @app.command()
@@ -96,23 +116,34 @@ def cancel(
     ctx: typer.Context,
     pids: Annotated[
         list[int] | None,
-        typer.Argument(parser=_pid, metavar="PID...", help="Sessions, as stats connections shows them."),
+        typer.Argument(
+            parser=_parse_pid,
+            metavar="PID...",
+            help="Process ids of sessions; list them with dbctl stats connections.",
+        ),
     ] = None,
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            "--older-than", parser=span, metavar="5m", help="In their place: all whose statement runs longer."
+            "--older-than",
+            parser=read_duration,
+            metavar="5m",
+            help="Select all sessions whose statement runs longer, instead of PIDs.",
         ),
     ] = None,
     terminate: Annotated[
         bool,
         typer.Option(
-            "--terminate", help="End the session, too; with --older-than also those idle in a transaction."
+            "--terminate",
+            help="Also end the session; with --older-than, include sessions idle in a transaction.",
         ),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """End the statements that sessions of a server run; asks first. What they were changing is rolled back."""
-    with opened(ctx) as found:
-        work = Cancelling(found, pids or (), older_than=older_than, terminate=terminate)
-        return change(ctx, work, target=work.target)
+    """Cancel the statements of server sessions, after confirmation; their changes are rolled back.
+
+    Example: dbctl maintain cancel 4711
+    """
+    with open_app(ctx) as app:
+        operation = CancelSessions(app, pids or (), older_than=older_than, terminate=terminate)
+        return run_change(ctx, operation)

@@ -1,6 +1,6 @@
-"""``dbctl migrate``: the migrations of a schema, against the ledger that the app keeps of them."""
+"""``dbctl migrate``: schema migrations, and the ledger of the applied ones."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,54 +8,52 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import AllApps, opened, selections
-from dbctl.cli._support.backups import RepositoryAt
-from dbctl.cli._support.emit import change, emit, note, warn
-from dbctl.cli._support.options import DryRun, Shape, call
+from dbctl.cli._support.app import AllApps, open_app, read_selections
+from dbctl.cli._support.backups import RepositoryAddress
+from dbctl.cli._support.emit import emit, note, run_change, warn
+from dbctl.cli._support.options import DryRun, Variant, read_options
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services.app import App
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.migrations import (
     NOTHING_PENDING,
-    Adoption,
-    Downgrade,
-    Outcome,
-    Pending,
-    Reach,
-    Safety,
-    Upgrade,
+    Baseline,
+    DownSelection,
+    MigrateDown,
+    MigrateUp,
+    PendingMigration,
+    SafetyBackup,
+    StatementOutcome,
 )
 from dbctl.services.migrations import drift as migration_drift
 from dbctl.services.migrations import lint as migration_lint
 from dbctl.services.migrations import rehearse as migration_rehearsal
-from dbctl.services.migrations import repair as migration_mend
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations import verify as migration_check
-from dbctl.services.migrations.files import NewMigration
+from dbctl.services.migrations import repair as migration_repair
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations import verify as migration_verify
+from dbctl.services.migrations.files import CreateMigration
 
-app = typer.Typer(
-    name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(name="migrate", help="Schema migrations.", no_args_is_help=True, rich_markup_mode=None)
 
-Folder: TypeAlias = Annotated[
+MigrationsFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--migrations", metavar="DIR", help="Folder of the migrations, in place of the configured one."
+        "--migrations", metavar="DIR", help="Use this folder of migrations instead of the configured one."
     ),
 ]
 To: TypeAlias = Annotated[
-    str, typer.Option("--to", metavar="NAME", help="The last one to run, by name or number.")
+    str, typer.Option("--to", metavar="NAME", help="Stop after this migration (name or number).")
 ]
 Steps: TypeAlias = Annotated[
-    int | None, typer.Option("--steps", min=1, metavar="N", help="So many of each database.")
+    int | None, typer.Option("--steps", min=1, metavar="N", help="Limit to N migrations per database.")
 ]
 NoBackup: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--no-backup",
-        help="Make no safety backup before something is destroyed: what is lost then cannot be brought back.",
+        help="Create no safety backup before data is deleted; deleted data cannot be restored.",
     ),
 ]
 
@@ -64,36 +62,42 @@ NoBackup: TypeAlias = Annotated[
 def status(
     ctx: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit 3 where migrations are pending, 4 where something is wrong.")
+        bool, typer.Option("--check", help="Exit 3 if migrations are pending, 4 if a check fails.")
     ] = False,
     all_apps: AllApps = False,
-    migrations: Folder = None,
-    shape: Shape = "",
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
 ) -> int:
-    """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
-    with _meant(ctx, all_apps=all_apps) as found:
-        survey = migrate.survey(found, call(ctx).db, migrations, shape=shape)
-    for target in survey.unrecorded:
-        warn(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
-    for error in survey.failed:
+    """Show applied and pending migrations; nothing is created, and no write access is required.
+
+    Example: dbctl migrate status --check
+    """
+    with _open_apps(ctx, all_apps=all_apps) as app:
+        report = migration_status.collect_status(app, read_options(ctx).db, migrations, variant=variant)
+    for target in report.unrecorded:
+        warn(ctx, f"{target} has tables but no ledger of applied migrations")
+    for error in report.failed:
         warn(ctx, str(error))
-    told = survey.check if check else survey.status
-    return emit(ctx, survey.page, status=told, target=", ".join(one.name for one in found))
+    exit_status = report.check if check else report.status
+    return emit(ctx, report.page, status=exit_status, target=", ".join(app.name for app in app))
 
 
 @app.command()
-def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
-    """Print the SQL that up would run."""
-    with opened(ctx) as found:
-        upgrade = Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
-        pending = upgrade.pending()
-    if call(ctx).output is Format.TABLE:
-        streams.write("".join(map(_script, pending)), utf8=True)
+def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+    """Print the SQL that dbctl migrate up would run.
+
+    Example: dbctl migrate plan --to 004
+    """
+    with open_app(ctx) as app:
+        upgrade = MigrateUp(app, read_options(ctx).db, migrations, to=to, variant=variant)
+        pending = upgrade.list_pending()
+    if read_options(ctx).output is Format.TABLE:
+        streams.write("".join(map(_render_script, pending)), utf8=True)
         if not pending:
             note(ctx, NOTHING_PENDING)
         return Exit.OK
-    answer = Page(items=pending, total=len(pending), names=Pending.__struct_fields__)
-    return emit(ctx, answer, target=upgrade.target)
+    page = Page(items=pending, total=len(pending), column_names=PendingMigration.__struct_fields__)
+    return emit(ctx, page, target=upgrade.target)
 
 
 @app.command()
@@ -101,241 +105,297 @@ def up(
     ctx: typer.Context,
     to: To = "",
     steps: Steps = None,
-    migrations: Folder = None,
-    shape: Shape = "",
-    loses_rows: Annotated[
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    allow_data_loss: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-data-loss",
             metavar="NAME",
-            help="A migration that may take rows away although its file does not say so; repeatable.",
+            help="Allow this migration to delete rows that its file does not declare; repeatable.",
         ),
     ] = None,
-    repository: RepositoryAt = "",
+    repository: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Run the pending migrations, each in one transaction with its row in the app's ledger.
+    """Run the pending migrations, each in one transaction with its row in the ledger.
 
-    One that takes rows away and does not say so (-- dbctl: allow-data-loss) is rolled back. Before one that drops or
-    deletes something, a safety backup is made.
+    A migration that deletes rows without the line -- dbctl: allow-data-loss is rolled back. A safety backup is
+    created before a migration that drops or deletes something.
+
+    Example: dbctl migrate up --dry-run
     """
-    with opened(ctx) as found:
-        safety = Safety(found, repository=repository, wanted=not no_backup)
-        upgrade = Upgrade(
-            found,
-            call(ctx).db,
+    with open_app(ctx) as app:
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        upgrade = MigrateUp(
+            app,
+            read_options(ctx).db,
             migrations,
             to=to,
             steps=steps or 0,
-            shape=shape,
-            losing=loses_rows or (),
-            safety=safety,
+            variant=variant,
+            allow_data_loss=allow_data_loss or (),
+            safety_backup=safety_backup,
         )
-        return change(ctx, upgrade, target=upgrade.target)
+        return run_change(ctx, upgrade)
 
 
 @app.command()
 def down(
     ctx: typer.Context,
     to: Annotated[
-        str, typer.Option("--to", metavar="NAME", help="All that came after this one, by name or number.")
+        str,
+        typer.Option("--to", metavar="NAME", help="Revert all migrations after this one (name or number)."),
     ] = "",
     steps: Steps = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every one of every database; never those of a protected app.")
+    all_migrations: Annotated[
+        bool,
+        typer.Option("--all", help="Revert all migrations of every database; refused for a protected app."),
     ] = False,
-    migrations: Folder = None,
-    shape: Shape = "",
-    repository: RepositoryAt = "",
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    repository: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Take the last migration back by its own way down, or more, the newest first.
+    """Revert the last migration with its down script, or several, newest first.
 
-    Each is one transaction with its row in the app's ledger. A safety backup is made first; the plan tells which rows
-    are lost.
+    Each is reverted in one transaction with its row in the ledger. A safety backup is created first; the plan
+    lists the rows that are lost.
+
+    Example: dbctl migrate down --steps 1 --dry-run
     """
-    with opened(ctx) as found:
-        safety = Safety(found, repository=repository, wanted=not no_backup)
-        reach = Reach(steps=steps or 0, to=to, everything=everything)
-        downgrade = Downgrade(found, reach, call(ctx).db, migrations, shape=shape, safety=safety)
-        return change(ctx, downgrade, target=downgrade.target)
+    with open_app(ctx) as app:
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        down_selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
+        downgrade = MigrateDown(
+            app,
+            down_selection,
+            read_options(ctx).db,
+            migrations,
+            variant=variant,
+            safety_backup=safety_backup,
+        )
+        return run_change(ctx, downgrade)
 
 
 @app.command()
 def reset(
     ctx: typer.Context,
-    migrations: Folder = None,
-    shape: Shape = "",
-    repository: RepositoryAt = "",
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    repository: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Empty a development database and run every migration again; never for a protected app.
+    """Drop everything in a development database and run all migrations; refused for a protected app.
 
-    A safety backup is made first; the plan lists the tables and rows that are dropped.
+    A safety backup is created first; the plan lists the tables and rows that are dropped.
+
+    Example: dbctl migrate reset --dry-run
     """
-    from dbctl.services.migrations import Reset
+    from dbctl.services.migrations import ResetDatabase
 
-    with opened(ctx) as found:
-        safety = Safety(found, repository=repository, wanted=not no_backup)
-        prepared = Reset(found, call(ctx).db, migrations, shape=shape, safety=safety)
-        return change(ctx, prepared, target=prepared.target)
+    with open_app(ctx) as app:
+        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        operation = ResetDatabase(
+            app, read_options(ctx).db, migrations, variant=variant, safety_backup=safety_backup
+        )
+        return run_change(ctx, operation)
 
 
 @app.command()
 def baseline(
-    ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False
+    ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
 ) -> int:
-    """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
+    """Create the ledger of a database that has none: record the migrations that its schema already contains,
+    without running them.
 
-    Each is tried in a scratch database, and what it makes compared with what is there.
+    Each migration is applied to a temporary database, and the result is compared with the schema.
+
+    Example: dbctl migrate baseline --dry-run
     """
-    with opened(ctx) as found:
-        adoption = Adoption(found, call(ctx).db, migrations, shape=shape)
-        return change(ctx, adoption, target=adoption.target)
+    with open_app(ctx) as app:
+        operation = Baseline(app, read_options(ctx).db, migrations, variant=variant)
+        return run_change(ctx, operation)
 
 
 @app.command()
 def mark(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Migrations, by name or number.")],
-    applied: Annotated[bool, typer.Option("--applied", help="They count as applied.")] = False,
-    pending: Annotated[bool, typer.Option("--pending", help="They count as not applied.")] = False,
-    migrations: Folder = None,
-    shape: Shape = "",
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
+    applied: Annotated[bool, typer.Option("--applied", help="Record them as applied.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Record them as pending.")] = False,
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Let migrations count as applied, or as pending, without running anything: for what was done by hand."""
+    """Record migrations as applied or pending without running them, after a manual change.
+
+    Example: dbctl migrate mark 004 --applied
+    """
     if applied == pending:
-        raise UsageError(detail="say how they count: --applied or --pending")
-    with opened(ctx) as found:
-        wanted: migration_mend.Wanted = "applied" if applied else "pending"
-        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations, shape=shape)
-        return change(ctx, marking, target=marking.target)
+        raise UsageError(detail="pass either --applied or --pending")
+    with open_app(ctx) as app:
+        state: migration_repair.MarkedState = "applied" if applied else "pending"
+        operation = migration_repair.mark(
+            app, names, state, read_options(ctx).db, migrations, variant=variant
+        )
+        return run_change(ctx, operation)
 
 
 @app.command()
 def repair(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Migrations, by name or number; else all.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or numbers of migrations; default: all."),
     ] = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums", help="Take the files as they are now for what was applied.")
+        bool, typer.Option("--checksums", help="Accept the current files as the applied ones.")
     ] = False,
     failed: Annotated[
         bool,
         typer.Option(
-            "--failed", help="Let those that failed count as never tried: what they did, you took back."
+            "--failed", help="Remove failed migrations from the ledger, after you reverted their changes."
         ),
     ] = False,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Forget those that have no file any more.")
+        bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
     ] = False,
     statement: Annotated[
-        Outcome | None,
-        typer.Option(
-            "--statement", help="Whether the statement ran at which a run was killed, as you found."
-        ),
+        StatementOutcome | None,
+        typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),
     ] = None,
-    migrations: Folder = None,
-    shape: Shape = "",
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Bring the ledger in line with the files, once you know that they are right; runs no migration."""
-    asked = {"checksums": checksums, "failed": failed, "missing": missing}
-    with opened(ctx) as found:
-        words = [word for word, wanted in asked.items() if wanted]
-        mending = migration_mend.repair(
-            found,
-            words,
-            call(ctx).db,
+    """Correct the ledger to match the files; no migration runs.
+
+    Example: dbctl migrate repair --checksums --dry-run
+    """
+    requested = {"checksums": checksums, "failed": failed, "missing": missing}
+    with open_app(ctx) as app:
+        repairs = [word for word, is_requested in requested.items() if is_requested]
+        operation = migration_repair.repair(
+            app,
+            repairs,
+            read_options(ctx).db,
             migrations,
             names=names or (),
             outcome=statement,
-            shape=shape,
+            variant=variant,
         )
-        return change(ctx, mending, target=mending.target)
+        return run_change(ctx, operation)
 
 
 @app.command()
 def new(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it does, in a few words: add-notes.")],
-    migrations: Folder = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
+    migrations: MigrationsFolder = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Begin a migration: the next number, a safe name, and a header; prints the path."""
-    with opened(ctx) as found:
-        begun = NewMigration(found, migrate.tracks(found, call(ctx).db, migrations), name)
-        return change(ctx, begun, target=begun.target)
+    """Create the file of a new migration with the next number and a header, and print its path.
 
-
-@app.command()
-def verify(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
-    """Compare the files with the ledger, and look into the files; exit 4 on an error."""
-    with opened(ctx) as found:
-        findings = migration_check.verify(found, call(ctx).db, migrations, shape=shape)
-        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
-
-
-@app.command()
-def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
-    """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
-
-    They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
+    Example: dbctl migrate new add-notes
     """
-    with opened(ctx) as found:
-        findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
-        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+    with open_app(ctx) as app:
+        operation = CreateMigration(
+            app, migration_status.find_targets(app, read_options(ctx).db, migrations), name
+        )
+        return run_change(ctx, operation)
+
+
+@app.command()
+def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+    """Compare the files with the ledger, and check the files; exit 4 on an error.
+
+    Example: dbctl migrate verify
+    """
+    with open_app(ctx) as app:
+        findings = migration_verify.verify(app, read_options(ctx).db, migrations, variant=variant)
+        return emit(
+            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
+        )
+
+
+@app.command()
+def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
+    """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
+
+    The migrations run in memory, so nothing is written. Differences that only affect speed, and additional
+    objects, are at most warnings.
+
+    Example: dbctl migrate drift
+    """
+    with open_app(ctx) as app:
+        findings = migration_drift.drift(app, read_options(ctx).db, migrations, variant=variant)
+        return emit(
+            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
+        )
 
 
 @app.command()
 def lint(
     ctx: typer.Context,
-    migrations: Folder = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every file, not the pending ones alone; no database is opened.")
+    migrations: MigrationsFolder = None,
+    all_files: Annotated[
+        bool, typer.Option("--all", help="Check every file, not only pending ones; no database is opened.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 on a warning, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Also exit 4 on a warning.")] = False,
 ) -> int:
-    """Tell what the pending files may do to a database with rows and users; exit 4 on an error.
+    """Check pending migrations for statements that are risky on a database with rows and users; exit 4 on an
+    error.
 
-    With --migrations every file of the folder counts, and no database has to be there: its URL says which engine's rules
-    hold. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, keeps a finding from being told.
+    With --migrations, every file of the folder is checked without a database; the URL selects the rules of the
+    engine. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, suppresses a finding.
+
+    Example: dbctl migrate lint --strict
     """
-    with opened(ctx) as found:
-        findings = migration_lint.lint(found, call(ctx).db, migrations, every=every)
-        return emit(ctx, findings, status=migration_lint.status(findings, strict=strict), target=found.name)
+    with open_app(ctx) as app:
+        findings = migration_lint.lint(app, read_options(ctx).db, migrations, all_files=all_files)
+        return emit(
+            ctx, findings, status=migration_lint.exit_status(findings, strict=strict), target=app.name
+        )
 
 
 @app.command()
-def rehearse(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
-    """Run the pending migrations on a copy, and tell how long they take and what becomes of rows and schema.
+def rehearse(
+    ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
+) -> int:
+    """Run the pending migrations on a copy, and report their duration and the changes of rows and schema.
 
-    The database itself is not touched, and nothing is left of the copy. Exit 1 where one fails, 4 on an error.
+    The database itself remains unchanged, and the copy is deleted. Exit 1 if a migration fails, 4 on an error.
+
+    Example: dbctl migrate rehearse
     """
-    with opened(ctx) as found:
-        told = migration_rehearsal.rehearse(found, call(ctx).db, migrations, to=to, shape=shape)
-        if not told.migrations:
+    with open_app(ctx) as app:
+        rehearsal = migration_rehearsal.rehearse(
+            app, read_options(ctx).db, migrations, to=to, variant=variant
+        )
+        if not rehearsal.migrations:
             note(ctx, NOTHING_PENDING)
-        return emit(ctx, told, status=told.status, target=found.name)
+        return emit(ctx, rehearsal, status=rehearsal.status, target=app.name)
 
 
 @contextmanager
-def _meant(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
-    """Give the app that is meant, or every configured one; what they open is closed at the end."""
+def _open_apps(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
+    """Yield the app of the options, or every configured app; their databases are closed at the end."""
     with ExitStack() as stack:
-        each = selections(ctx, all_apps=all_apps)
-        yield [stack.enter_context(apps.opened(one, timeout=call(ctx).timeout)) for one in each]
+        app_selections = read_selections(ctx, all_apps=all_apps)
+        yield [
+            stack.enter_context(app_service.open_app(selection, timeout=read_options(ctx).timeout))
+            for selection in app_selections
+        ]
 
 
-def _script(one: Pending) -> str:
-    """Return a migration as it stands in its file, below a comment that names it."""
-    head = f"-- {one.app}/{one.database}: {one.name} ({one.path})"
-    text = f"{head}\n{one.sql.rstrip()}\n\n"
+def _render_script(migration: PendingMigration) -> str:
+    """Return the text of a migration file after a comment with its name."""
+    heading = f"-- {migration.app}/{migration.database}: {migration.name} ({migration.path})"
+    text = f"{heading}\n{migration.sql.rstrip()}\n\n"
     if not is_terminal():
         return text
     lines = text.replace("\r\n", "\n").split("\n")

@@ -1,6 +1,6 @@
-"""``dbctl restore``: a backup brought back into the live database, with a way back."""
+"""``dbctl restore``: restore backups into live databases, undo a restore, and salvage damaged files."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -9,54 +9,54 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import opened, selection, show
+from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.backups import (
+    BackupKind,
     Before,
     Identities,
-    OfKind,
     PassphraseFile,
-    RepositoryAt,
-    copying,
-    found_in,
-    keys_of,
+    RepositoryAddress,
+    load_keys,
+    select_backup,
+    show_byte_progress,
 )
-from dbctl.cli._support.emit import change, note, progress, warn
-from dbctl.cli._support.options import DryRun, call
+from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
+from dbctl.cli._support.options import DryRun, read_options
 from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
-from dbctl.services.backup import LATEST, Keys, Kind, Manifest, Repository
+from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.backup.foreign import detect, verify
 from dbctl.services.restore import (
-    FilesRestoring,
-    Merging,
-    Recovering,
-    Restoring,
-    RestoringTables,
-    Wanted,
+    ApplyRestore,
+    MergeMode,
+    RestoreFiles,
+    RestoreTables,
+    SalvageDatabase,
+    TableSelection,
     copy,
-    latest_safety,
-    sound,
+    find_undo_backup,
+    open_reference,
 )
-from dbctl.services.restore import merge as restore_rows
+from dbctl.services.restore import merge as restore_merge
 from dbctl.services.restore import preview as restore_preview
 from dbctl.services.restore import source as restore_source
 
 app = typer.Typer(
     name="restore",
-    help="Bring a backup back, undo that, or read a damaged database.",
+    help="Restore a backup, undo a restore, or salvage a damaged database.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-Meant: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="A backup by id, or latest.")]
-FileAt: TypeAlias = Annotated[
+BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
+BackupFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--file",
         metavar="PATH",
-        help="A file that anybody made, or a folder of another repository, in place of a backup by id.",
+        help="Restore a foreign file, or a backup folder of another repository, instead of a backup by id.",
     ),
 ]
 
@@ -64,93 +64,97 @@ FileAt: TypeAlias = Annotated[
 @app.command()
 def preview(
     ctx: typer.Context,
-    backup: Meant = "",
-    file: FileAt = None,
+    backup: BackupName = "",
+    file: BackupFile = None,
     before: Before = None,
-    kind: OfKind = None,
+    kind: BackupKind = None,
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="On a server: load the backup aside, and compare settings and migrations."
+            "--deep",
+            help="On a server: load the backup into a temporary database, and compare settings and migrations.",
         ),
     ] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
-    repository: RepositoryAt = "",
+    repository: RepositoryAddress = "",
 ) -> int:
-    """Show what a restore would change: rows of each table, schema, migrations and settings now and then, and who holds the files."""
+    """Show what a restore would change: rows per table, schema, migrations, settings, and processes that have the
+    files open.
+
+    Example: dbctl restore preview latest
+    """
     with (
-        opened(ctx) as found,
-        _meant(ctx, found, repository, backup or LATEST, file, before, kind) as (kept, manifest),
+        open_app(ctx) as app,
+        _open_backup(ctx, app, repository, backup or LATEST, file, before, kind) as (source, manifest),
     ):
-        keys = keys_of(ctx, found, identity, passphrase_file)
-        return show(ctx, found, restore_preview.preview(found, kept, manifest, keys, deep=deep))
+        keys = load_keys(ctx, app, identity, passphrase_file)
+        return emit(ctx, restore_preview.preview(app, source, manifest, keys, deep=deep), app=app)
 
 
 @app.command()
 def apply(
     ctx: typer.Context,
-    backup: Meant = "",
-    file: FileAt = None,
+    backup: BackupName = "",
+    file: BackupFile = None,
     before: Before = None,
-    kind: OfKind = None,
+    kind: BackupKind = None,
     to: Annotated[
         list[str] | None,
         typer.Option(
             "--to",
             metavar="[NAME=]URL",
-            help="Leave the app alone, and make a copy of a database there; repeatable.",
+            help="Create a copy of a database at this address, and leave the app unchanged; repeatable.",
         ),
     ] = None,
     replace: Annotated[
         bool,
         typer.Option(
             "--replace",
-            help="With --to: let what is there already go, for good. Else: drop tables that a dump of another program does not hold.",
+            help="With --to: replace the existing content permanently. Otherwise: drop tables that a foreign dump lacks.",
         ),
     ] = False,
     table: Annotated[
         list[str] | None,
-        typer.Option("--table", metavar="NAME", help="Only this table; repeatable, with --merge."),
+        typer.Option("--table", metavar="NAME", help="Restore only this table; repeatable with --merge."),
     ] = None,
-    new: Annotated[
+    new_table: Annotated[
         str,
-        typer.Option(
-            "--as", metavar="NEW", help="With --table: leave it alone, and make a new one beside it."
-        ),
+        typer.Option("--into", metavar="NEW", help="With --table: restore into this new table."),
     ] = "",
     merge: Annotated[
-        Merging | None,
+        MergeMode | None,
         typer.Option(
             "--merge",
-            help="With --table: bring in the rows whose key is missing; replace: those, too, that differ.",
+            help="With --table: insert rows with missing keys; replace: also overwrite rows that differ.",
             show_default=False,
         ),
     ] = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Replace what the databases hold by a backup, in one transaction each.
+    """Restore a backup into the live databases, one transaction per database.
 
-    The backup is proven first, and what it replaces is kept as a safety backup. The app may run meanwhile: it sees
-    the old content or the new. With --to, a copy is made beside them, of which the app knows nothing. With --table, one
-    table comes back: into a new one (--as), or its rows by their key (--merge); what is secret in rows that are there
-    stays.
+    The backup is verified first, and the replaced data is stored as a safety backup. The app may run: it sees
+    either the old or the new data. With --to, a copy is created that the app does not use. With --table, one
+    table is restored: into a new table (--into), or row by row (--merge); secrets in existing rows remain.
+
+    Example: dbctl restore apply latest --dry-run
     """
-    _refuse_odd(to=to, replace=replace, table=table, new=new, merge=merge)
+    _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge)
     with (
-        opened(ctx) as found,
-        _meant(ctx, found, repository, backup, file, before, kind) as (kept, manifest),
+        open_app(ctx) as app,
+        _open_backup(ctx, app, repository_address, backup, file, before, kind) as (repository, manifest),
     ):
-        keys = keys_of(ctx, found, identity, passphrase_file)
+        keys = load_keys(ctx, app, identity, passphrase_file)
         if to:
-            return _copy(ctx, found, kept, manifest, to, keys, replace=replace)
+            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace)
         if table:
-            wanted = Wanted(tables=table, new=new, merge=merge)
-            return _bring_tables(ctx, found, kept, manifest, wanted, keys)
-        return _carry_out(ctx, found, kept, manifest, keys, replace=replace)
+            selection = TableSelection(tables=table, new_name=new_table, merge=merge)
+            return _restore_tables(ctx, app, repository, manifest, selection, keys)
+        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace)
 
 
 @app.command()
@@ -158,166 +162,216 @@ def undo(
     ctx: typer.Context,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Go back to what was there before the last restore; a second undo takes the first one back."""
-    with opened(ctx) as found:
-        kept = Repository(found, repository)
-        keys = keys_of(ctx, found, identity, passphrase_file)
-        return _carry_out(ctx, found, kept, latest_safety(found, kept), keys)
+    """Restore the data from before the last restore; a second undo reverts the first one.
+
+    Example: dbctl restore undo --dry-run
+    """
+    with open_app(ctx) as app:
+        repository = Repository(app, repository_address)
+        keys = load_keys(ctx, app, identity, passphrase_file)
+        return _restore_databases(ctx, app, repository, find_undo_backup(app, repository), keys)
 
 
 @app.command()
 def files(
     ctx: typer.Context,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The new folder.")],
-    backup: Meant = "",
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
+    backup: BackupName = "",
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="PATH", help="An archive (tar) in place of a backup's.")
+        Path | None,
+        typer.Option("--file", metavar="PATH", help="Extract this tar archive instead of a backup's."),
     ] = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
-    repository: RepositoryAt = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Unpack the app's own files of a backup, such as keys and uploads, into a folder of their own.
+    """Extract the app's own files from a backup, such as keys and uploads, into a new folder.
 
-    Nothing of an archive reaches beyond that folder: only files and folders are made, and no links. What the app has now
-    stays as it is.
+    Nothing is written outside that folder: only files and folders are created, and no links. The app's current
+    files remain unchanged.
+
+    Example: dbctl restore files latest --to restored
     """
     if bool(backup) == bool(file):
-        raise UsageError(detail="say which files: those of a backup (an id, or latest), or --file PATH")
-    with opened(ctx) as found:
-        kept = Repository(found, repository) if backup else verify.room(found, repository)
-        keys = keys_of(ctx, found, identity, passphrase_file)
-        work = FilesRestoring(found, kept, file or kept.find(backup), to, keys)
-        return change(ctx, work, target=found.name)
+        raise UsageError(detail="pass either the id of a backup (or latest), or --file PATH")
+    with open_app(ctx) as app:
+        repository = (
+            Repository(app, repository_address)
+            if backup
+            else verify.repository_or_temp_dir(app, repository_address)
+        )
+        keys = load_keys(ctx, app, identity, passphrase_file)
+        operation = RestoreFiles(app, repository, file or repository.find(backup), to, keys)
+        return run_change(ctx, operation, target=app.name)
 
 
 @app.command()
 def recover(
     ctx: typer.Context,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="The new file, in place of one beside it.")
+        Path | None, typer.Option("--to", metavar="FILE", help="New file; default: next to the damaged one.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="A damaged file in place of the app's own.")
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Salvage this file instead of the app's database."),
     ] = None,
-    like: Annotated[
+    reference: Annotated[
         str,
         typer.Option(
-            "--like",
+            "--reference",
             metavar="FILE|ID",
-            help="A sound database of the same shape, or a backup by id or latest: for tables that the damaged one no longer tells of.",
+            help="Take the definitions of lost tables from a valid database of the same schema, or from a backup (id or latest).",
         ),
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Read a database that is sound, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also read a database without damage.")] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Read what can be read of a damaged SQLite database into a new file.
+    """Salvage the readable rows of a damaged SQLite database into a new file.
 
-    The damaged one is not changed, nor is the app's database exchanged: the answer tells how the new file takes its
-    place, and of each table how many rows came back. Exit 4: something is lost.
+    The damaged file and the app's database remain unchanged: the output describes how to replace the database,
+    and how many rows of each table were salvaged. Exit 4 if data is lost.
+
+    Example: dbctl restore recover --db user --to salvaged.db
     """
     with (
-        opened(ctx) as found,
-        sound(
-            found, like, found.only or found.main(), keys_of(ctx, found, identity, passphrase_file)
-        ) as sound_one,
-        progress(ctx, "Recovering (%)", 100) as advance,
+        open_app(ctx) as app,
+        open_reference(
+            app, reference, app.only or app.main(), load_keys(ctx, app, identity, passphrase_file)
+        ) as reference_database,
+        show_progress(ctx, "Recovering (%)", 100) as advance,
     ):
-        work = Recovering(
-            found,
-            selection(ctx),
+        operation = SalvageDatabase(
+            app,
+            read_selection(ctx),
             to=to,
             source=source,
-            like=sound_one,
-            like_named=like,
+            reference=reference_database,
+            reference_name=reference,
             force=force,
             advance=lambda share: advance(100 * share),
         )
-        return change(ctx, work, target=work.target)
+        return run_change(ctx, operation)
 
 
 @contextmanager
-def _meant(
+def _open_backup(
     ctx: typer.Context,
-    found: App,
-    repository: str,
+    app: App,
+    repository_address: str,
     backup: str,
     file: Path | None,
     before: datetime | None,
     kind: Kind | None,
 ) -> Iterator[tuple[Repository, Manifest]]:
-    """Give the backup that is meant, and the repository through which it is read."""
-    kept = Repository(found, repository)
+    """Yield the selected backup with the repository that reads it."""
+    repository = Repository(app, repository_address)
     if file is None:
-        yield kept, found_in(kept, backup, before, kind)
+        yield repository, select_backup(repository, backup, before, kind)
         return
     if (backup and backup != LATEST) or before or kind:
-        raise UsageError(detail=f"--file {file} names what to restore; leave out the id, --before and --kind")
-    with ExitStack() as held:
-        with copying(ctx, "Reading", detect.size([file])) as advance:
-            reading = detect.staged(found, kept, file, trial=False, advance=advance)
-            taken, beside = held.enter_context(reading)
-        for remark in taken.remarks:
-            warn(ctx, remark)
-        when = taken.manifest.created_at
-        source = f" ({taken.manifest.origin.time})" if taken.manifest.origin else ""
-        note(ctx, f"{file} is {taken.what}, of {when:%Y-%m-%d %H:%M:%S} UTC{source}")
-        yield beside, taken.manifest
+        raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
+    with ExitStack() as stack:
+        with show_byte_progress(ctx, "Reading", detect.count_bytes([file])) as advance:
+            staging = detect.stage_backup(app, repository, file, trial=False, advance=advance)
+            staged_backup, overlay = stack.enter_context(staging)
+        for message in staged_backup.remarks:
+            warn(ctx, message)
+        created_at = staged_backup.manifest.created_at
+        source = f" ({staged_backup.manifest.origin.time})" if staged_backup.manifest.origin else ""
+        note(ctx, f"{file} is {staged_backup.description}, of {created_at:%Y-%m-%d %H:%M:%S} UTC{source}")
+        yield overlay, staged_backup.manifest
 
 
-def _refuse_odd(
-    *, to: Sequence[str] | None, replace: bool, table: Sequence[str] | None, new: str, merge: Merging | None
+def _check_options(
+    *,
+    to: Sequence[str] | None,
+    replace: bool,
+    table: Sequence[str] | None,
+    new_table: str,
+    merge: MergeMode | None,
 ) -> None:
     if to and table:
-        raise UsageError(detail="--to makes a copy of whole databases; give --to or --table")
+        raise UsageError(detail="--to and --table cannot be combined: --to copies whole databases")
     if replace and table:
-        raise UsageError(detail="--replace is about whole databases; rows of a table: --merge replace")
-    if (new or merge) and not table:
-        raise UsageError(detail=f"{'--as' if new else '--merge'} is about one table: --table NAME")
-
-
-def _bring_tables(
-    ctx: typer.Context, found: App, kept: Repository, manifest: Manifest, wanted: Wanted, keys: Keys
-) -> int:
-    keys.ready(kept.store, manifest)
-    with copying(ctx, "Restoring", restore_rows.size(found, kept, manifest, wanted)) as advance:
-        work = RestoringTables(
-            found, kept, manifest, wanted, keys, timeout=call(ctx).timeout, advance=advance
+        raise UsageError(
+            detail="--replace applies to whole databases; for rows of a table use --merge replace"
         )
-        return change(ctx, work, target=work.target)
+    if (new_table or merge) and not table:
+        raise UsageError(detail=f"{'--into' if new_table else '--merge'} requires --table NAME")
 
 
-def _copy(
+def _restore_tables(
     ctx: typer.Context,
-    found: App,
-    kept: Repository,
+    app: App,
+    repository: Repository,
+    manifest: Manifest,
+    selection: TableSelection,
+    keys: DecryptionKeys,
+) -> int:
+    keys.prepare(repository.store, manifest)
+    with show_byte_progress(
+        ctx, "Restoring", restore_merge.estimate_size(app, repository, manifest, selection)
+    ) as advance:
+        operation = RestoreTables(
+            app, repository, manifest, selection, keys, timeout=read_options(ctx).timeout, advance=advance
+        )
+        return run_change(ctx, operation)
+
+
+def _restore_copy(
+    ctx: typer.Context,
+    app: App,
+    repository: Repository,
     manifest: Manifest,
     to: Sequence[str],
-    keys: Keys,
+    keys: DecryptionKeys,
     *,
     replace: bool,
 ) -> int:
-    places = loader.given(to, Path.cwd(), option="--to")
-    keys.ready(kept.store, manifest)
-    with copying(ctx, "Copying", copy.size(found, kept, manifest, places)) as advance:
-        work = copy.Copying(
-            found, kept, manifest, places, keys, replace=replace, timeout=call(ctx).timeout, advance=advance
+    targets = loader.parse_urls(to, Path.cwd(), option="--to")
+    keys.prepare(repository.store, manifest)
+    with show_byte_progress(
+        ctx, "Copying", copy.estimate_size(app, repository, manifest, targets)
+    ) as advance:
+        operation = copy.CopyRestore(
+            app,
+            repository,
+            manifest,
+            targets,
+            keys,
+            replace=replace,
+            timeout=read_options(ctx).timeout,
+            advance=advance,
         )
-        return change(ctx, work, target=found.name)
+        return run_change(ctx, operation, target=app.name)
 
 
-def _carry_out(
-    ctx: typer.Context, found: App, kept: Repository, manifest: Manifest, keys: Keys, *, replace: bool = False
+def _restore_databases(
+    ctx: typer.Context,
+    app: App,
+    repository: Repository,
+    manifest: Manifest,
+    keys: DecryptionKeys,
+    *,
+    replace: bool = False,
 ) -> int:
-    keys.ready(kept.store, manifest)
-    with copying(ctx, "Restoring", restore_source.size(found, kept, manifest)) as advance:
-        work = Restoring(
-            found, kept, manifest, keys, timeout=call(ctx).timeout, replace=replace, advance=advance
+    keys.prepare(repository.store, manifest)
+    with show_byte_progress(
+        ctx, "Restoring", restore_source.estimate_size(app, repository, manifest)
+    ) as advance:
+        operation = ApplyRestore(
+            app,
+            repository,
+            manifest,
+            keys,
+            timeout=read_options(ctx).timeout,
+            replace=replace,
+            advance=advance,
         )
-        return change(ctx, work, target=found.name)
+        return run_change(ctx, operation, target=app.name)

@@ -1,15 +1,16 @@
-"""``dbctl roles``: who may do what."""
+"""``dbctl roles``: roles and their permissions."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import carry_out, one_of, opened, show
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.cli._support.app import name_or_id, open_app
+from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
-from dbctl.model import Id
+from dbctl.model import KeyText
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
 
@@ -17,58 +18,74 @@ app = typer.Typer(
     name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="A role by name.")]
-RoleId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="A role by id, in place of ROLE.")]
+Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
+RoleId: TypeAlias = Annotated[
+    str, typer.Option("--id", metavar="ID", help="Select a role by id instead of ROLE.")
+]
 RoleAndPermissions: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[ROLE] PERMISSION...",
-        help="A role by name, and permissions by name; games.* means all that fit.",
+        help="Name of a role, then names of permissions; games.* selects all that match.",
     ),
 ]
 Description: TypeAlias = Annotated[
-    str | None, typer.Option("--description", metavar="TEXT", help="What it is for; empty takes it away.")
+    str | None,
+    typer.Option("--description", metavar="TEXT", help="New description; an empty text removes it."),
 ]
 Priority: TypeAlias = Annotated[
     int | None,
-    typer.Option("--priority", metavar="N", help="Higher means more privileged, where the app keeps it."),
+    typer.Option(
+        "--priority", metavar="N", help="Priority, if the app has it; a higher number has more privileges."
+    ),
 ]
 
 
 @app.command("list")
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
-    """List roles with how many users hold each."""
-    with opened(ctx) as found:
-        return show(ctx, found, queries.list_roles(found, window(limit, offset, sort)))
+    """List roles with the number of their users.
+
+    Example: dbctl roles list
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
 
 
 @app.command("show")
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
-    """Show one role and its permissions."""
-    with opened(ctx) as found:
-        return show(ctx, found, queries.show_role(found, _role(role, ident)))
+    """Show one role and its permissions.
+
+    Example: dbctl roles show editor
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
 
 
 @app.command()
 def create(
     ctx: typer.Context,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="Its name.")],
-    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")] = "",
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="Name of the new role.")],
+    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="Description.")] = "",
     priority: Priority = None,
     permissions: Annotated[
         list[str] | None,
         typer.Option(
-            "--permission", metavar="PERMISSION", help="Grant this one; repeatable; games.* fits several."
+            "--permission",
+            metavar="PERMISSION",
+            help="Grant this permission; games.* selects all that match; repeatable.",
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add a role."""
-    with opened(ctx) as found:
-        prepared = changes.create_role(
-            found, role, description=description, priority=priority, permissions=permissions or ()
+    """Add a role.
+
+    Example: dbctl roles create editor --permission 'games.*'
+    """
+    with open_app(ctx) as app:
+        operation = changes.create_role(
+            app, role, description=description, priority=priority, permissions=permissions or ()
         )
-        return carry_out(ctx, prepared)
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -76,106 +93,129 @@ def update(
     ctx: typer.Context,
     role: Role = "",
     ident: RoleId = "",
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its new name.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name.")] = None,
     description: Description = None,
     priority: Priority = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Change a role's name, description or priority."""
-    told = {"name": name, "description": description, "priority": priority}
-    fields = {word: value for word, value in told.items() if value is not None}
+    """Change the name, description or priority of a role.
+
+    Example: dbctl roles update editor --description 'Edits games'
+    """
+    values = {"name": name, "description": description, "priority": priority}
+    fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
-        raise UsageError(detail="nothing to change was given: --name, --description or --priority")
-    with opened(ctx) as found:
-        return carry_out(ctx, changes.update_role(found, _role(role, ident), fields))
+        raise UsageError(detail="pass at least one of --name, --description and --priority")
+    with open_app(ctx) as app:
+        return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields))
 
 
 @app.command()
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
-    """Delete a role that nobody holds."""
-    with opened(ctx) as found:
-        return carry_out(ctx, changes.delete_role(found, _role(role, ident)))
+    """Delete a role that no user has.
+
+    Example: dbctl roles delete editor --dry-run
+    """
+    with open_app(ctx) as app:
+        return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)))
 
 
 @app.command()
 def grant(
-    ctx: typer.Context, words: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
+    ctx: typer.Context, arguments: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
 ) -> int:
-    """Give a role permissions."""
-    with opened(ctx) as found:
-        prepared = changes.grant(found, *_role_and_permissions(words or (), ident))
-        return carry_out(ctx, prepared, notes=_cached(found))
+    """Grant permissions to a role.
+
+    Example: dbctl roles grant editor games.read games.play
+    """
+    with open_app(ctx) as app:
+        operation = changes.grant(app, *_role_and_permissions(arguments or (), ident))
+        return run_change(ctx, operation, notes=_cache_notes(app))
 
 
 @app.command()
 def revoke(
-    ctx: typer.Context, words: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
+    ctx: typer.Context, arguments: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
 ) -> int:
-    """Take permissions from a role."""
-    with opened(ctx) as found:
-        prepared = changes.revoke(found, *_role_and_permissions(words or (), ident))
-        return carry_out(ctx, prepared, notes=_cached(found))
+    """Revoke permissions from a role.
+
+    Example: dbctl roles revoke editor games.play
+    """
+    with open_app(ctx) as app:
+        operation = changes.revoke(app, *_role_and_permissions(arguments or (), ident))
+        return run_change(ctx, operation, notes=_cache_notes(app))
 
 
 @app.command()
 def matrix(ctx: typer.Context) -> int:
-    """Show which role has which permission."""
-    with opened(ctx) as found:
-        return show(ctx, found, queries.matrix(found))
+    """Show the permissions of every role in one table.
+
+    Example: dbctl roles matrix
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, queries.read_matrix(app), app=app)
 
 
 @app.command()
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
-    """List permissions and the roles that have each."""
-    with opened(ctx) as found:
-        return show(ctx, found, queries.list_permissions(found, window(limit, offset, sort)))
+    """List permissions and the roles that have each.
+
+    Example: dbctl roles permissions
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
 
 
 @app.command()
 def can(
     ctx: typer.Context,
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[USER] PERMISSION", help="A username or an e-mail address, and a permission by name."
+            metavar="[USER] PERMISSION", help="Username or e-mail address, then the name of a permission."
         ),
     ] = None,
-    ident: Annotated[str, typer.Option("--id", metavar="ID", help="A user by id, in place of USER.")] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    ident: Annotated[
+        str, typer.Option("--id", metavar="ID", help="Select a user by id instead of USER.")
+    ] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Show the reason.")] = False,
 ) -> int:
-    """Say whether a user may do something: exit 0 where they may, 1 where they may not."""
-    login, permissions = _split(words or (), ident, "a user")
+    """Check whether a user has a permission: exit 0 if allowed, 1 if not.
+
+    Example: dbctl roles can alice games.play --explain
+    """
+    login, permissions = _split_target(arguments or (), ident, "a user")
     if len(permissions) != 1:
-        raise UsageError(detail="name one permission")
-    with opened(ctx) as found:
-        answer = queries.can(found, login, permissions[0], explain=explain)
-        return show(ctx, found, answer, status=Exit.OK if answer.allowed else Exit.FAILED)
+        raise UsageError(detail="pass exactly one permission")
+    with open_app(ctx) as app:
+        decision = queries.check_permission(app, login, permissions[0], explain=explain)
+        return emit(ctx, decision, app=app, status=Exit.OK if decision.allowed else Exit.FAILED)
 
 
-def _role(name: str, ident: str) -> str | Id:
+def _role_selector(name: str, ident: str) -> str | KeyText:
     if not (name or ident):
-        raise UsageError(detail="no role was named: ROLE, or --id ID")
-    return one_of(name, ident)
+        raise UsageError(detail="pass ROLE or --id ID")
+    return name_or_id(name, ident)
 
 
-def _split(words: Sequence[str], ident: str, what: str) -> tuple[str | Id, Sequence[str]]:
-    """Return what the first word names, or ``--id`` in its place, and the other words."""
-    if not (words or ident):
-        raise UsageError(detail=f"{what} is missing")
-    return (Id(ident), words) if ident else (words[0], words[1:])
+def _split_target(arguments: Sequence[str], ident: str, subject: str) -> tuple[str | KeyText, Sequence[str]]:
+    """Return the first argument, or ``--id`` instead of it, and the remaining arguments."""
+    if not (arguments or ident):
+        raise UsageError(detail=f"{subject} is missing")
+    return (KeyText(ident), arguments) if ident else (arguments[0], arguments[1:])
 
 
-def _role_and_permissions(words: Sequence[str], ident: str) -> tuple[str | Id, Sequence[str]]:
-    role, permissions = _split(words, ident, "a role")
+def _role_and_permissions(arguments: Sequence[str], ident: str) -> tuple[str | KeyText, Sequence[str]]:
+    role, permissions = _split_target(arguments, ident, "a role")
     if not permissions:
         raise UsageError(detail="a permission is missing")
     return role, permissions
 
 
-def _cached(found: App) -> list[str]:
-    told = found.profile.roles
+def _cache_notes(app: App) -> list[str]:
+    section = app.profile.roles
     return (
-        [f"a running {found.profile.title} may use the old permissions for up to {told.cache}"]
-        if told and told.cache
+        [f"a running {app.profile.title} may use the old permissions for up to {section.cache}"]
+        if section and section.cache
         else []
     )

@@ -1,18 +1,18 @@
-"""``dbctl search``: look for rows of an app's content, as its profile describes them."""
+"""``dbctl search``: search the content of an app, as its profile defines it."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import opened
+from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit
-from dbctl.cli._support.options import Limit, Offset, Sort, call, window
+from dbctl.cli._support.options import Limit, Offset, Sort, read_options, requested_page
 from dbctl.errors import UsageError
-from dbctl.profiles.model import RESERVED
+from dbctl.profiles.model import RESERVED_NAMES
 from dbctl.render import Format
-from dbctl.services.search import Asked
-from dbctl.services.search import search as searches
+from dbctl.services.search import SearchRequest
+from dbctl.services.search import search as search_service
 
 app = typer.Typer(name="search", rich_markup_mode=None)
 
@@ -20,17 +20,17 @@ app = typer.Typer(name="search", rich_markup_mode=None)
 @app.command("search")
 def search(
     ctx: typer.Context,
-    name: Annotated[
+    search_name: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="What to search: games (Flashpoint Web), or as the profile calls it."
+            metavar="WHAT", help="Name of a search of the profile, such as games (Flashpoint Web)."
         ),
     ] = "",
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[WORDS]...",
-            help="Words; all must be found. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole.",
+            help="Words that must all match. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole.",
         ),
     ] = None,
     filters: Annotated[
@@ -38,7 +38,7 @@ def search(
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all.",
+            help="Filter: KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable; filters on one key are ORed (tags: ANDed).",
         ),
     ] = None,
     query: Annotated[
@@ -46,63 +46,72 @@ def search(
         typer.Option(
             "--query",
             metavar="TEXT",
-            help="A query in the app's own language: '#Puzzle -dev:x title:\"mad dog\"'.",
+            help="Query in the app's own syntax: '#Puzzle -dev:x title:\"mad dog\"'.",
         ),
     ] = "",
-    shown: Annotated[
+    hidden_keys: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="KEY,KEY", help="Also rows hidden by these keys: broken, extreme."),
+        typer.Option(
+            "--include-hidden",
+            metavar="KEY,KEY",
+            help="Include rows that these keys hide, such as broken or extreme.",
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--hidden", help="Also all that is hidden.")] = False,
-    key: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Show this one row with all that belongs to it.")
+    all_hidden: Annotated[bool, typer.Option("--hidden", help="Include all hidden rows.")] = False,
+    row_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Show one row with its related rows.")
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Only count.")] = False,
+    count_only: Annotated[bool, typer.Option("--count", help="Show only the number of matches.")] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the SQL and how the database would answer it.")
+        bool, typer.Option("--explain", help="Show the SQL and the query plan of the database.")
     ] = False,
     mark: Annotated[
         tuple[str, str],
         typer.Option(
             "--mark",
-            metavar="BEFORE BEHIND",
-            help="Put these around what was found, in snippets: '<mark>' '</mark>'.",
+            metavar="BEFORE AFTER",
+            help="Enclose matches in snippets, for example in '<mark>' '</mark>'.",
         ),
     ] = ("", ""),
     limit: Limit = 50,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Search the app's content."""
-    if name in RESERVED:
-        detail = f"{name!r} is no search; dbctl search {name} {' '.join(words or ())}".rstrip()
-        raise UsageError(detail=f"{detail} wants its options behind it")
-    asked = Asked(
+    """Search the app's content.
+
+    Example: dbctl search games portal --filter platform=Flash
+    """
+    if search_name in RESERVED_NAMES:
+        detail = f"{search_name!r} is no search; dbctl search {search_name} {' '.join(words or ())}".rstrip()
+        raise UsageError(detail=f"{detail} requires its options after the name")
+    request = SearchRequest(
         words=words or (),
         filters=filters or (),
         query=query,
-        shown=[searches.ALL] if everything else [word for told in shown or () for word in told.split(",")],
+        show_hidden=[search_service.ALL]
+        if all_hidden
+        else [key_name for keys in hidden_keys or () for key_name in keys.split(",")],
     )
-    looked_for = bool(asked.words or asked.filters or asked.query or asked.shown)
-    if sum((key is not None, count, explain)) > 1 or (key is not None and looked_for):
-        raise UsageError(
-            detail="--id, --count and --explain exclude each other, and --id what else is looked for"
-        )
-    with opened(ctx) as found:
-        target = found.target(searches.named(found, name).database)
-        if key is not None:
+    has_conditions = bool(request.words or request.filters or request.query or request.show_hidden)
+    if sum((row_id is not None, count_only, explain)) > 1 or (row_id is not None and has_conditions):
+        raise UsageError(detail="--id, --count and --explain cannot be combined, nor --id with a query")
+    with open_app(ctx) as app:
+        target = app.target(search_service.select_search(app, search_name).database)
+        if row_id is not None:
             from dbctl.services.search import detail as search_detail
 
-            return emit(ctx, search_detail.one(found, name, key), target=target)
-        if count:
-            told = searches.count(found, name, asked)
-            return emit(ctx, told.counted, notes=[told.remark] if told.remark else (), target=target)
-        page = window(limit, offset, sort)
+            return emit(ctx, search_detail.read_detail(app, search_name, row_id), target=target)
+        if count_only:
+            keys = search_service.count(app, search_name, request)
+            return emit(ctx, keys.count, notes=[keys.note] if keys.note else (), target=target)
+        page = requested_page(limit, offset, sort)
         if explain:
-            answer = searches.explain(found, name, asked, page)
-            notes = [f"{table} is read whole, row by row" for table in answer.full_scans]
-            return emit(ctx, answer, notes=notes, target=target)
-        look = call(ctx).look
-        brief = look.format is Format.TABLE
-        page_of = searches.find(found, name, asked, page, columns=look.columns, brief=brief, marks=mark)
-        return emit(ctx, page_of, notes=[page_of.remark] if page_of.remark else (), target=target)
+            explanation = search_service.explain(app, search_name, request, page)
+            notes = [f"{table} is scanned completely" for table in explanation.full_scans]
+            return emit(ctx, explanation, notes=notes, target=target)
+        output = read_options(ctx).output_options
+        is_table = output.format is Format.TABLE
+        results = search_service.find(
+            app, search_name, request, page, columns=output.columns, summary=is_table, marks=mark
+        )
+        return emit(ctx, results, notes=[results.note] if results.note else (), target=target)

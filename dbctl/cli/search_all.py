@@ -1,14 +1,14 @@
-"""``dbctl search all``: a word in all that an app stores."""
+"""``dbctl search all``: find a word in all databases of an app."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import opened, span
+from dbctl.cli._support.app import open_app, read_duration
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import Limit, call
+from dbctl.cli._support.options import Limit, read_options
 from dbctl.model import Page
 from dbctl.render import Format
 from dbctl.services.search import Match, all_tables
@@ -19,35 +19,40 @@ app = typer.Typer(name="search all", rich_markup_mode=None)
 @app.command("search all")
 def search_all(
     ctx: typer.Context,
-    word: Annotated[
-        str, typer.Argument(metavar="WORD", help="Text to look for, literally; upper and lower case are one.")
-    ],
+    word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],
     secrets: Annotated[
         bool,
-        typer.Option("--secrets", help="Look at columns of hashes, tokens and keys, too, and show them."),
+        typer.Option("--secrets", help="Include columns of hashes, tokens and keys, and show them."),
     ] = False,
     within: Annotated[
-        timedelta, typer.Option("--within", parser=span, metavar="60s", help="How long all of it may take.")
+        timedelta,
+        typer.Option("--within", parser=read_duration, metavar="60s", help="Stop after this time."),
     ] = "60s",  # type: ignore[assignment]
     mark: Annotated[
         tuple[str, str],
-        typer.Option("--mark", metavar="BEFORE BEHIND", help="Put these around the word in snippets."),
+        typer.Option("--mark", metavar="BEFORE AFTER", help="Enclose the word in snippets."),
     ] = ("", ""),
     limit: Limit = 5,
 ) -> int:
-    """Find a word in every text of every database: where it stands, and what was not looked at.
+    """Find a word in every text column of every database, and list the columns that were not scanned.
 
-    --limit is for the rows of each table. Ends with 12 where part of it could not be looked through.
+    --limit applies to each table. Exit 12 if a part could not be scanned.
+
+    Example: dbctl search all alice@example.org
     """
-    with opened(ctx) as found:
-        looked = all_tables.look(found, word, limit=limit, within=within, secrets=secrets, marks=mark)
-    answer = looked.found
-    if call(ctx).output is Format.JSON:
-        return emit(ctx, answer, status=looked.status, target=found.name)
-    for text in answer.troubles:
+    with open_app(ctx) as app:
+        scan = all_tables.scan_tables(app, word, limit=limit, timeout=within, secrets=secrets, marks=mark)
+    result = scan.result
+    if read_options(ctx).output is Format.JSON:
+        return emit(ctx, result, status=scan.status, target=app.name)
+    for text in result.problems:
         warn(ctx, text)
-    more = [f"more rows of {', '.join(answer.more)} have it: --limit N"] if answer.more else []
-    for text in [*more, *([answer.remark] if answer.remark else [])]:
+    notes = (
+        [f"more rows of {', '.join(result.truncated)} match; show them with --limit N"]
+        if result.truncated
+        else []
+    )
+    for text in [*notes, *([result.note] if result.note else [])]:
         note(ctx, text)
-    page = Page[Match](items=answer.items, total=len(answer.items), names=Match.__struct_fields__)
-    return emit(ctx, page, status=looked.status, target=found.name)
+    page = Page[Match](items=result.items, total=len(result.items), column_names=Match.__struct_fields__)
+    return emit(ctx, page, status=scan.status, target=app.name)

@@ -1,87 +1,106 @@
-"""``dbctl search index``: the index behind a search."""
+"""``dbctl search index``: full-text and vector indexes of searches."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import opened
-from dbctl.cli._support.emit import change, emit
+from dbctl.cli._support.app import open_app
+from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import DryRun
 from dbctl.errors import Exit
 from dbctl.services.search import indexes
 
 app = typer.Typer(
     name="search index",
-    help="The index behind a search.",
+    help="Full-text and vector indexes of searches.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-What: TypeAlias = Annotated[
+SearchName: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="[WHAT]",
-        help="Whose index: games (Flashpoint Web), prompts (PromptVault), semantic (vectors), or as the profile calls it.",
+        help="Name of a search of the profile, such as games (Flashpoint Web) or prompts (PromptVault), or semantic for vectors.",
     ),
 ]
 
 
 @app.command()
-def status(ctx: typer.Context, name: What = "") -> int:
-    """Show which searches have an index of words, and whether it can be used."""
-    with opened(ctx) as found:
-        return emit(ctx, indexes.standings(found, name), target=found.name)
+def status(ctx: typer.Context, name: SearchName = "") -> int:
+    """Show which searches have a full-text index, and whether it is usable.
+
+    Example: dbctl search index status
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, indexes.read_statuses(app, name), target=app.name)
 
 
 @app.command()
 def check(
     ctx: typer.Context,
-    name: What = "",
-    whole: Annotated[
+    name: SearchName = "",
+    full: Annotated[
         bool,
         typer.Option(
-            "--whole",
-            help="Compare an index in a file of its own with one that is made anew, not with 1,000 rows.",
+            "--full",
+            help="Compare an external index with a rebuilt one, not only with 1,000 rows.",
         ),
     ] = False,
 ) -> int:
-    """Compare the index with what it should be, and every entry with its row; exit 4 on an error."""
-    with opened(ctx) as found:
-        findings = indexes.check(found, name, whole=whole)
-        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+    """Compare the index with its definition, and every entry with its row; exit 4 on an error.
+
+    Example: dbctl search index check games
+    """
+    with open_app(ctx) as app:
+        findings = indexes.check(app, name, full=full)
+        return emit(
+            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
+        )
 
 
 @app.command()
 def build(
     ctx: typer.Context,
-    name: What = "",
+    name: SearchName = "",
     cache: Annotated[
         bool,
         typer.Option(
             "--cache",
-            help="Make one of a read-only database in this user's folder for caches, not beside the database.",
+            help="Store the index of a read-only database in the user's cache folder, not next to the database.",
         ),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Make the index where it is missing; one that is of no use is left to repair. That of a read-only database is a file beside it, which is made anew wherever the database was changed since."""
-    with opened(ctx) as found:
-        made = indexes.change_of(found, name, "build", cache=cache)
-        return change(ctx, made, target=made.target)
+    """Build the index if it is missing; an invalid one requires repair.
+
+    The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
+
+    Example: dbctl search index build games
+    """
+    with open_app(ctx) as app:
+        operation = indexes.create_change(app, name, "build", cache=cache)
+        return run_change(ctx, operation)
 
 
 @app.command()
-def repair(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
-    """Replace an index that is of no use, or does not agree with its rows, by a sound one; proven before it stays."""
-    with opened(ctx) as found:
-        made = indexes.change_of(found, name, "repair")
-        return change(ctx, made, target=made.target)
+def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
+    """Replace an index that is invalid or differs from its rows; the new one is verified first.
+
+    Example: dbctl search index repair games
+    """
+    with open_app(ctx) as app:
+        operation = indexes.create_change(app, name, "repair")
+        return run_change(ctx, operation)
 
 
 @app.command()
-def drop(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
-    """Drop the index, and the triggers or the file that keep it. Build makes it again."""
-    with opened(ctx) as found:
-        made = indexes.change_of(found, name, "drop")
-        return change(ctx, made, target=made.target)
+def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
+    """Drop the index with its triggers or its file; dbctl search index build creates it again.
+
+    Example: dbctl search index drop games --dry-run
+    """
+    with open_app(ctx) as app:
+        operation = indexes.create_change(app, name, "drop")
+        return run_change(ctx, operation)

@@ -1,34 +1,34 @@
-"""``dbctl search semantic``: rows of an app by what they mean."""
+"""``dbctl search semantic``: find rows by vector similarity."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import contents, opened
+from dbctl.cli._support.app import open_app, read_file
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import call, whole
+from dbctl.cli._support.options import parse_count, read_options
 from dbctl.errors import UsageError
 from dbctl.render import Format, is_terminal
-from dbctl.services.search.semantic import LARGEST, Asked, Like, search
+from dbctl.services.search.semantic import MAX_BYTES, Reference, SemanticRequest, search
 
 app = typer.Typer(name="search semantic", rich_markup_mode=None)
 
 
-def _top(text: str) -> int:
-    return whole(text, 1)
+def _parse_limit(text: str) -> int:
+    return parse_count(text, 1)
 
 
-def _similarity(text: str) -> float:
+def _parse_similarity(text: str) -> float:
     try:
-        told = float(text)
+        similarity = float(text)
     except ValueError:
-        told = math.nan
-    if not -1 <= told <= 1:
-        raise typer.BadParameter(f"{text!r} is no similarity; it lies between -1 and 1")
-    return told
+        similarity = math.nan
+    if not -1 <= similarity <= 1:
+        raise typer.BadParameter(f"{text!r} is not a similarity; write a number from -1 to 1")
+    return similarity
 
 
 @app.command("search semantic")
@@ -39,7 +39,7 @@ def semantic(
         typer.Option(
             "--similar-to",
             metavar="ID",
-            help="Rows like this one, by the vector that it has; no model is asked.",
+            help="Find rows similar to this row, by its stored vector; no embedder is used.",
         ),
     ] = None,
     vector: Annotated[
@@ -47,52 +47,60 @@ def semantic(
         typer.Option(
             "--vector",
             metavar="FILE",
-            help="Rows near this vector: JSON, a number a line, or 32-bit numbers; - is standard input.",
+            help="Find rows similar to this vector: JSON, one number per line, or 32-bit floats; - is standard input.",
         ),
     ] = None,
     text: Annotated[
         str | None,
         typer.Option(
-            "--text", metavar="WORDS", help="Rows that mean the like, by the embedder of the configuration."
+            "--text", metavar="WORDS", help="Find rows similar to this text, with the configured embedder."
         ),
     ] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only rows of this user.")] = None,
-    chat: Annotated[str | None, typer.Option("--chat", metavar="ID", help="Only rows of this chat.")] = None,
-    top: Annotated[int, typer.Option("--limit", parser=_top, metavar="N", help="How many rows.")] = 5,
-    least: Annotated[
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Show only rows of this user.")
+    ] = None,
+    chat: Annotated[
+        str | None, typer.Option("--chat", metavar="ID", help="Show only rows of this chat.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Show at most N rows.")
+    ] = 5,
+    min_similarity: Annotated[
         float | None,
         typer.Option(
             "--min-similarity",
-            parser=_similarity,
+            parser=_parse_similarity,
             metavar="X",
-            help="Only rows at least so alike: 1 is the same, 0 unrelated.",
+            help="Show only rows with at least this similarity: 1 is identical, 0 unrelated.",
         ),
     ] = None,
     index: Annotated[
-        bool, typer.Option("--index", help="Ask an index where there is one: faster, and it may miss some.")
+        bool, typer.Option("--index", help="Use an index, if any: faster, but approximate.")
     ] = False,
 ) -> int:
-    """Find rows by what they mean: give one of --similar-to, --vector and --text.
+    """Find rows with similar vectors; pass one of --similar-to, --vector and --text.
 
-    Every vector is looked at unless --index is said. The row itself is not among those like it.
+    Every vector is compared unless --index is passed. The row of --similar-to is not part of the result.
+
+    Example: dbctl search semantic --text 'lost password' --limit 10
     """
-    if (similar_to, vector, text).count(None) != 2:  # noqa: PLR2004 - one of three
-        raise UsageError(detail="say what to look for by one of --similar-to, --vector and --text")
-    raw = None if vector is None else contents(vector, "vector", most=LARGEST)
-    asked = Asked(
-        like=Like(row=similar_to, file=raw, text=text),
+    if (similar_to, vector, text).count(None) != 2:  # noqa: PLR2004 - exactly one of three
+        raise UsageError(detail="pass exactly one of --similar-to, --vector and --text")
+    vector_bytes = None if vector is None else read_file(vector, "vector", limit=MAX_BYTES)
+    request = SemanticRequest(
+        reference=Reference(row=similar_to, file=vector_bytes, text=text),
         filters={name: value for name, value in (("user", user), ("chat", chat)) if value is not None},
-        top=top,
-        least=least,
-        index=index,
+        limit=limit,
+        min_similarity=min_similarity,
+        use_index=index,
     )
-    with opened(ctx) as found:
-        look = call(ctx).look
-        brief = look.format is Format.TABLE and is_terminal()
-        told = search.find(found, asked, columns=look.columns, brief=brief)
-        for trouble in told.troubles:
-            warn(ctx, trouble)
-        for remark in told.remarks:
-            note(ctx, remark)
-        target = found.target(found.used[0]) if found.used else found.name
-        return emit(ctx, told.page, status=told.status, target=target)
+    with open_app(ctx) as app:
+        output = read_options(ctx).output_options
+        is_table = output.format is Format.TABLE and is_terminal()
+        result = search.find(app, request, columns=output.columns, summary=is_table)
+        for problem in result.problems:
+            warn(ctx, problem)
+        for message in result.notes:
+            note(ctx, message)
+        target = app.target(app.used[0]) if app.used else app.name
+        return emit(ctx, result.page, status=result.status, target=target)

@@ -1,63 +1,73 @@
-"""``dbctl search vectors``: the vectors behind a search by meaning."""
+"""``dbctl search vectors``: store and compute the vectors of semantic search."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import carry_out, contents, opened
-from dbctl.cli._support.emit import change, progress
-from dbctl.cli._support.options import DryRun, whole
-from dbctl.services.search.semantic import LARGEST, store_vector
+from dbctl.cli._support.app import open_app, read_file
+from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.options import DryRun, parse_count
+from dbctl.services.search.semantic import MAX_BYTES, store_vector
 
 app = typer.Typer(
     name="search vectors",
-    help="The vectors behind a search by meaning.",
+    help="Vectors of semantic search.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-def _limit(text: str) -> int:
-    return whole(text, 1)
+def _parse_limit(text: str) -> int:
+    return parse_count(text, 1)
 
 
 @app.command()
 def store(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="ID", help="The row, such as a message.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
     vector: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Its vector: JSON, a number a line, or 32-bit numbers; - is standard input."
+            metavar="FILE", help="Vector: JSON, one number per line, or 32-bit floats; - is standard input."
         ),
     ],
     dry_run: DryRun = False,
 ) -> int:
-    """Store a ready vector for a row; asks first where the row has a vector, which is replaced."""
-    raw = contents(vector, "vector", most=LARGEST)
-    with opened(ctx) as found:
-        return carry_out(ctx, store_vector.store_vector(found, key, raw))
+    """Store a vector for a row; replacing an existing one requires confirmation.
+
+    Example: dbctl search vectors store 42 vector.json
+    """
+    vector_bytes = read_file(vector, "vector", limit=MAX_BYTES)
+    with open_app(ctx) as app:
+        return run_change(ctx, store_vector.store_vector(app, key, vector_bytes))
 
 
 @app.command()
 def make(
     ctx: typer.Context,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only rows of this user.")] = None,
-    chat: Annotated[str | None, typer.Option("--chat", metavar="ID", help="Only rows of this chat.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Process only rows of this user.")
+    ] = None,
+    chat: Annotated[
+        str | None, typer.Option("--chat", metavar="ID", help="Process only rows of this chat.")
+    ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", parser=_limit, metavar="N", help="Make at most so many vectors.")
+        int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Compute at most N vectors.")
     ] = 1000,
     dry_run: DryRun = False,
 ) -> int:
-    """Make the vectors that are missing, by the embedder of the configuration, which gets the text of each row.
+    """Compute missing vectors with the configured embedder, which receives the text of each row.
 
-    A few rows are written at a time. Where the embedder fails, the vectors that were made stay; run it again to go on.
+    Vectors are written in small batches. If the embedder fails, the stored ones remain; run the command again to
+    continue.
+
+    Example: dbctl search vectors make --limit 100
     """
-    from dbctl.services.search.semantic import VectorMaking
+    from dbctl.services.search.semantic import MakeVectors
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
-    with opened(ctx) as found, progress(ctx, "Making vectors", lambda: work.total) as advance:
-        work = VectorMaking(found, filters=filters, limit=limit, advance=advance)
-        return change(ctx, work, target=work.target)
+    with open_app(ctx) as app, show_progress(ctx, "Computing vectors", lambda: operation.total) as advance:
+        operation = MakeVectors(app, filters=filters, limit=limit, advance=advance)
+        return run_change(ctx, operation)

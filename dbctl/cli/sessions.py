@@ -1,29 +1,29 @@
-"""``dbctl sessions``: what users left open, and what has had its day."""
+"""``dbctl sessions``: user sessions, and cleanup of expired rows."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, carry_out, opened, show, span, who
-from dbctl.cli._support.emit import change, emit, progress
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, read_duration, select_users
+from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
-from dbctl.services.sessions import CleanupWork, Rebuilding, State, sessions
+from dbctl.services.sessions import CleanUp, RebuildStatistics, State, sessions
 
 app = typer.Typer(
     name="sessions",
-    help="Sessions of users, and rows that have had their day.",
+    help="User sessions, and cleanup of expired rows.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-def _age(text: str) -> timedelta:
-    age = span(text)
+def _parse_age(text: str) -> timedelta:
+    age = read_duration(text)
     if not age:
-        raise typer.BadParameter(f"{text!r} would take what is in use; write 90d, 36h, 2w or 1y")
+        raise typer.BadParameter(f"{text!r} would delete rows in use; write 90d, 36h, 2w or 1y")
     return age
 
 
@@ -31,20 +31,25 @@ def _age(text: str) -> timedelta:
 def list_(
     ctx: typer.Context,
     state: Annotated[
-        State | None, typer.Option("--state", help="Only those that last, have ended, or nobody ended.")
+        State | None, typer.Option("--state", help="Show only open, ended or abandoned sessions.")
     ] = None,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only those of this user.")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",
     kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="Which, where the app has several kinds of them.")
+        str, typer.Option("--kind", metavar="KIND", help="Kind of sessions, if the app has several.")
     ] = "",
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List what users are at, or were: the newest first."""
-    with opened(ctx) as found:
-        wanted = window(limit, offset, sort)
-        return show(ctx, found, sessions.list_sessions(found, wanted, kind=kind, state=state, login=user))
+    """List sessions of users, newest first.
+
+    Example: dbctl sessions list --user alice
+    """
+    with open_app(ctx) as app:
+        page_request = requested_page(limit, offset, sort)
+        return emit(
+            ctx, sessions.list_sessions(app, page_request, kind=kind, state=state, login=user), app=app
+        )
 
 
 @app.command()
@@ -55,9 +60,12 @@ def revoke(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """End what keeps users signed in; they have to sign in anew."""
-    with opened(ctx) as found:
-        return carry_out(ctx, sessions.revoke(found, who(logins, ids, inactive)))
+    """Sign users out everywhere: delete or invalidate their sessions and tokens.
+
+    Example: dbctl sessions revoke alice --dry-run
+    """
+    with open_app(ctx) as app:
+        return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)))
 
 
 @app.command()
@@ -65,49 +73,57 @@ def cleanup(
     ctx: typer.Context,
     rules: Annotated[
         list[str] | None,
-        typer.Option("--rule", metavar="RULE", help="Only this rule of the profile; repeatable."),
+        typer.Option("--rule", metavar="RULE", help="Apply only this rule of the profile; repeatable."),
     ] = None,
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            "--older-than", parser=_age, metavar="36h", help="In place of the rule's own age; with --rule."
+            "--older-than",
+            parser=_parse_age,
+            metavar="36h",
+            help="With --rule: use this age instead of the rule's own.",
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit 3 where something is due.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 if rows are due.")] = False,
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast", help="One transaction a rule, for when the app is stopped: others would wait."
+            "--fast",
+            help="Use one transaction per rule; only while the app is stopped, because it blocks others.",
         ),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Close plays that were abandoned and delete tokens, attempts and logs that are old, as the profile says.
+    """Close abandoned sessions and delete expired tokens, attempts and logs, by the rules of the profile.
 
-    In small transactions, each with its statistics, so that the app never waits long. It can be stopped and run again.
+    Rows are changed in small transactions with their statistics, so that the app is never blocked for long. An
+    interrupted cleanup can be run again.
+
+    Example: dbctl sessions cleanup --dry-run
     """
     if check and dry_run:
-        raise UsageError(detail="--check and --dry-run exclude each other: both change nothing")
-    with opened(ctx) as found, progress(ctx, "Cleaning up", lambda: work.found) as advance:
-        work = CleanupWork(found, rules or (), older_than=older_than, at_once=fast, advance=advance)
+        raise UsageError(detail="--check and --dry-run cannot be combined")
+    with open_app(ctx) as app, show_progress(ctx, "Cleaning up", lambda: operation.matched) as advance:
+        operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast, advance=advance)
         if not check:
-            return change(ctx, work, target=work.target)
-        due = work.due()
-        status = Exit.ACTION_NEEDED if any(one.matched for one in due.items) else Exit.OK
-        return emit(ctx, due, status=status, target=work.target)
+            return run_change(ctx, operation)
+        due = operation.count_due()
+        status = Exit.ACTION_NEEDED if any(rule.matched for rule in due.items) else Exit.OK
+        return emit(ctx, due, status=status, target=operation.target)
 
 
 @app.command("rebuild-stats")
 def rebuild_stats(
     ctx: typer.Context,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only those of this user.")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Count the statistics of users anew from the sessions that have ended; asks first where a figure would fall.
+    """Recompute the statistics of users from their ended sessions; a lower value requires confirmation.
 
-    In one transaction. First and last times that the app wrote stay; where a row is missing, they come from the sessions.
+    All changes are one transaction. First and last times that the app wrote remain; missing rows are created from
+    the sessions.
+
+    Example: dbctl sessions rebuild-stats --user alice --dry-run
     """
-    with opened(ctx) as found:
-        return carry_out(ctx, Rebuilding(found, login=user))
+    with open_app(ctx) as app:
+        return run_change(ctx, RebuildStatistics(app, login=user))

@@ -1,38 +1,41 @@
-"""``dbctl settings``: of the app, and of one user."""
+"""``dbctl settings``: settings of the app, and of single users."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import carry_out, contents, one_of, opened, show
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.cli._support.app import name_or_id, open_app, read_file
+from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit
 from dbctl.render import Format
 from dbctl.services.app import App
-from dbctl.services.settings import files, queries, reset_setting, section, set_setting
+from dbctl.services.settings import files, find_section, queries, reset_setting, set_setting
 
 app = typer.Typer(
     name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as app.site_name.")]
-User: TypeAlias = Annotated[str, typer.Option("--user", metavar="LOGIN", help="That user's own settings.")]
-UserId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="The same, by the user's id.")]
+Key: TypeAlias = Annotated[
+    str, typer.Argument(metavar="KEY", help="Key of a setting, such as app.site_name.")
+]
+User: TypeAlias = Annotated[
+    str, typer.Option("--user", metavar="LOGIN", help="Use the settings of this user.")
+]
+UserId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="Select the user by id.")]
 File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Keys and values, JSON or TOML; - is JSON on standard input.")
+    Path, typer.Argument(metavar="FILE", help="Keys and values as JSON or TOML; - is JSON on standard input.")
 ]
 
 
-Secrets: TypeAlias = Annotated[
-    bool, typer.Option("--secrets", help="Also values that are secrets, which are *** otherwise.")
-]
+Secrets: TypeAlias = Annotated[bool, typer.Option("--secrets", help="Show secrets instead of ***.")]
 
 
 class Mode(StrEnum):
-    """How far ``apply`` goes."""
+    """Which settings ``apply`` changes."""
 
     CREATE_ONLY = "create-only"
     MERGE = "merge"
@@ -42,9 +45,11 @@ class Mode(StrEnum):
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    category: Annotated[str, typer.Option("--category", metavar="NAME", help="Only this category.")] = "",
+    category: Annotated[
+        str, typer.Option("--category", metavar="NAME", help="Show only this category.")
+    ] = "",
     public: Annotated[
-        bool | None, typer.Option("--public/--no-public", help="Only those that anybody may read, or not.")
+        bool | None, typer.Option("--public/--no-public", help="Show only public settings, or only others.")
     ] = None,
     user: User = "",
     ident: UserId = "",
@@ -53,23 +58,36 @@ def list_(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List settings with their values and who changed each last."""
-    with opened(ctx) as found:
-        part = window(limit, offset, sort)
-        return show(
+    """List settings with their values and the author of the last change.
+
+    Example: dbctl settings list --category app
+    """
+    with open_app(ctx) as app:
+        page_request = requested_page(limit, offset, sort)
+        return emit(
             ctx,
-            found,
             queries.list_settings(
-                found, part, category=category, public=public, login=one_of(user, ident), secrets=secrets
+                app,
+                page_request,
+                category=category,
+                public=public,
+                login=name_or_id(user, ident),
+                secrets=secrets,
             ),
+            app=app,
         )
 
 
 @app.command()
 def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", secrets: Secrets = False) -> int:
-    """Show one setting."""
-    with opened(ctx) as found:
-        return show(ctx, found, queries.get_setting(found, key, login=one_of(user, ident), secrets=secrets))
+    """Show one setting.
+
+    Example: dbctl settings get app.site_name
+    """
+    with open_app(ctx) as app:
+        return emit(
+            ctx, queries.get_setting(app, key, login=name_or_id(user, ident), secrets=secrets), app=app
+        )
 
 
 @app.command("set")
@@ -78,35 +96,44 @@ def set_(
     key: Key,
     value: Annotated[
         str,
-        typer.Argument(metavar="VALUE", help="The value, as text; the setting's type says how it is read."),
+        typer.Argument(metavar="VALUE", help="New value as text; parsed by the type of the setting."),
     ],
     user: User = "",
     ident: UserId = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Change a setting, if its own schema takes the value."""
-    with opened(ctx) as found:
-        prepared = set_setting(found, key, value, login=one_of(user, ident))
-        return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
+    """Change a setting, after validation against its schema.
+
+    Example: dbctl settings set app.site_name Arcade --dry-run
+    """
+    with open_app(ctx) as app:
+        operation = set_setting(app, key, value, login=name_or_id(user, ident))
+        return run_change(ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)))
 
 
 @app.command()
 def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry_run: DryRun = False) -> int:
-    """Give a setting its default back; a user's own is removed, so that the app's counts."""
-    with opened(ctx) as found:
-        return carry_out(
+    """Reset a setting to its default; for a user's own setting, the app's value applies again.
+
+    Example: dbctl settings reset app.site_name
+    """
+    with open_app(ctx) as app:
+        return run_change(
             ctx,
-            reset_setting(found, key, login=one_of(user, ident)),
-            notes=_cached(found, of_user=bool(user or ident)),
+            reset_setting(app, key, login=name_or_id(user, ident)),
+            notes=_cache_notes(app, of_user=bool(user or ident)),
         )
 
 
 @app.command()
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
-    """Check every stored value against its type and its own schema: exit 4 where one does not fit."""
-    with opened(ctx) as found:
-        answer = queries.validate(found, login=one_of(user, ident))
-        return show(ctx, found, answer, status=Exit.UNSOUND if answer.unsound else Exit.OK)
+    """Check every stored value against its type and schema; exit 4 if one is invalid.
+
+    Example: dbctl settings validate
+    """
+    with open_app(ctx) as app:
+        findings = queries.validate(app, login=name_or_id(user, ident))
+        return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
 @app.command()
@@ -114,22 +141,27 @@ def export(
     ctx: typer.Context,
     user: User = "",
     ident: UserId = "",
-    secrets: Annotated[
-        bool, typer.Option("--secrets", help="Also values that are secrets, which are left out otherwise.")
-    ] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Include secrets.")] = False,
 ) -> int:
-    """Give out every key and value, as `settings apply` takes them; JSON unless -o says otherwise."""
-    with opened(ctx) as found:
-        told = queries.export(found, login=one_of(user, ident), secrets=secrets)
-        return show(ctx, found, told, instead_of_table=Format.JSON)
+    """Print all keys and values in the form that dbctl settings apply reads; JSON unless -o selects another
+    format.
+
+    Example: dbctl settings export > settings.json
+    """
+    with open_app(ctx) as app:
+        values = queries.export(app, login=name_or_id(user, ident), secrets=secrets)
+        return emit(ctx, values, app=app, instead_of_table=Format.JSON)
 
 
 @app.command()
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "") -> int:
-    """Show what a file and the app have differently."""
-    wanted = files.read_wanted(contents(file, "file of settings"), str(file))
-    with opened(ctx) as found:
-        return show(ctx, found, files.diff(found, wanted, login=one_of(user, ident)))
+    """Show the differences between a file and the app's settings.
+
+    Example: dbctl settings diff settings.json
+    """
+    settings = files.read_settings_file(read_file(file, "file of settings"), str(file))
+    with open_app(ctx) as app:
+        return emit(ctx, files.diff(app, settings, login=name_or_id(user, ident)), app=app)
 
 
 @app.command()
@@ -139,27 +171,31 @@ def apply(
     mode: Annotated[
         Mode,
         typer.Option(
-            "--mode", help="create-only: add what is missing; merge: also change; exact: also remove."
+            "--mode",
+            help="create-only: add missing keys; merge: also change values; exact: also remove other keys.",
         ),
     ] = Mode.MERGE,
     new_keys: Annotated[
-        bool, typer.Option("--new-keys", help="Add keys that the app does not know, too.")
+        bool, typer.Option("--new-keys", help="Also add keys that the app does not define.")
     ] = False,
     user: User = "",
     ident: UserId = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Bring the settings to what a file says, all in one transaction."""
-    wanted = files.read_wanted(contents(file, "file of settings"), str(file))
-    with opened(ctx) as found:
-        prepared = files.apply(found, wanted, mode.value, login=one_of(user, ident), new_keys=new_keys)
-        return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
+    """Change the settings to the values of a file, in one transaction.
+
+    Example: dbctl settings apply settings.json --dry-run
+    """
+    settings = files.read_settings_file(read_file(file, "file of settings"), str(file))
+    with open_app(ctx) as app:
+        operation = files.apply(app, settings, mode.value, login=name_or_id(user, ident), new_keys=new_keys)
+        return run_change(ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)))
 
 
-def _cached(found: App, *, of_user: bool) -> list[str]:
-    told = section(found, "user" if of_user else "system")
+def _cache_notes(app: App, *, of_user: bool) -> list[str]:
+    settings_section = find_section(app, "user" if of_user else "system")
     return (
-        [f"a running {found.profile.title} may use the old value for up to {told.cache}"]
-        if told and told.cache
+        [f"a running {app.profile.title} may use the old value for up to {settings_section.cache}"]
+        if settings_section and settings_section.cache
         else []
     )

@@ -1,72 +1,83 @@
-"""``dbctl stats``: figures of an app and of its databases."""
+"""``dbctl stats``: statistics of an app and of its databases."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import opened, pairs, show, span
+from dbctl.cli._support.app import open_app, parse_key_values, read_duration
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import Limit, Offset, Sort, window
-from dbctl.services.app import Figures
-from dbctl.services.stats import State, reports
+from dbctl.cli._support.options import Limit, Offset, Sort, requested_page
+from dbctl.services.app import DatabaseResults
+from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
 from dbctl.services.stats import tables as stats
 
 app = typer.Typer(
     name="stats",
-    help="Figures: room, rows, indexes, connections, locks, reports.",
+    help="Statistics: sizes, rows, indexes, connections, locks, reports.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-def _told(ctx: typer.Context, target: str, figures: Figures[Any]) -> int:
+def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]) -> int:
     for error in figures.failed:
         warn(ctx, str(error))
-    for text in figures.remarks:
-        note(ctx, text)
+    for message in figures.remarks:
+        note(ctx, message)
     return emit(ctx, figures.page, status=figures.status, target=target)
 
 
 @app.command()
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show how much room each database takes, and what its server counts; causes no checkpoint."""
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats.overview(found, window(limit, offset, sort)))
+    """Show the size of each database, and the counters of its server; causes no checkpoint.
+
+    Example: dbctl stats overview
+    """
+    with open_app(ctx) as app:
+        return _emit_figures(ctx, app.name, stats.list_databases(app, requested_page(limit, offset, sort)))
 
 
 @app.command()
 def tables(
     ctx: typer.Context,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Count the rows of large tables on a server, too, however long.")
+        bool,
+        typer.Option("--exact", help="Also count the rows of large tables on a server, which may take long."),
     ] = False,
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Show how much each table holds: rows, bytes, indexes; on a server also what was written.
+    """Show rows, bytes and indexes of each table, and on a server its writes.
 
-    The rows of a large table on a server are estimated (~) unless --exact is given.
+    Row counts of large tables on a server are estimates (~) unless --exact is passed.
+
+    Example: dbctl stats tables --sort -bytes
     """
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats.tables(found, window(limit, offset, sort), exact=exact))
+    with open_app(ctx) as app:
+        return _emit_figures(
+            ctx, app.name, stats.list_tables(app, requested_page(limit, offset, sort), exact=exact)
+        )
 
 
 @app.command()
 def user(
     ctx: typer.Context,
-    login: Annotated[str, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")],
+    login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
 ) -> int:
-    """Show what the app counts for one user, and how many rows of each table are that user's."""
-    with opened(ctx) as found:
-        told = stats.user(found, login)
-        for text in told.unasked:
-            warn(ctx, text)
-        return show(ctx, found, told)
+    """Show the app's statistics of one user, and the number of the user's rows per table.
+
+    Example: dbctl stats user alice
+    """
+    with open_app(ctx) as app:
+        report = stats.measure_user(app, login)
+        for message in report.skipped:
+            warn(ctx, message)
+        return emit(ctx, report, app=app)
 
 
 @app.command()
@@ -75,29 +86,32 @@ def activity(
     user: Annotated[
         str,
         typer.Option(
-            "--user", metavar="LOGIN", help="Only what this user did; 'dbctl*': only what dbctl did."
+            "--user", metavar="LOGIN", help="Show only actions of this user; 'dbctl*': only actions of dbctl."
         ),
     ] = "",
     action: Annotated[
-        str, typer.Option("--action", metavar="NAME", help="Only this action; NAME* those that begin so.")
+        str, typer.Option("--action", metavar="NAME", help="Show only this action; NAME* selects by prefix.")
     ] = "",
     resource: Annotated[
-        str, typer.Option("--resource", metavar="NAME", help="Only what was done to such things.")
+        str, typer.Option("--resource", metavar="NAME", help="Show only actions on this kind of resource.")
     ] = "",
     since: Annotated[
         timedelta | None,
-        typer.Option("--since", parser=span, metavar="7d", help="Only what is not older than this."),
+        typer.Option("--since", parser=read_duration, metavar="7d", help="Show only entries up to this age."),
     ] = None,
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> int:
-    """Show the app's own record of what was done, the latest first."""
-    with opened(ctx) as found:
-        part = window(limit, offset, "")
-        return show(
+    """Show the app's activity log, newest first.
+
+    Example: dbctl stats activity --user alice --since 7d
+    """
+    with open_app(ctx) as app:
+        page_request = requested_page(limit, offset, "")
+        return emit(
             ctx,
-            found,
-            stats.activity(found, part, login=user, action=action, resource=resource, since=since),
+            stats.list_activity(app, page_request, login=user, action=action, resource=resource, since=since),
+            app=app,
         )
 
 
@@ -105,93 +119,123 @@ def activity(
 def locks(
     ctx: typer.Context,
     waiting: Annotated[
-        bool, typer.Option("--waiting", help="Who waits for whom on a server, with both statements.")
+        bool,
+        typer.Option(
+            "--waiting", help="Show which sessions of a server wait for which, with both statements."
+        ),
     ] = False,
     limit: Limit = 50,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Show which processes have the databases open, their locks, and who waits for whom.
+    """Show the processes that have the databases open, their locks, and which process waits for which.
 
-    Of a file, root sees all of them, others their own and every lock. Of a server, with the type and object of each lock,
-    the statement without the values in it, and how long the transaction lasts.
+    For files, root sees all processes, and other users their own and every lock. For servers, each lock is shown
+    with its type and object, the statement without its values, and the duration of the transaction.
+
+    Example: dbctl stats locks --waiting
     """
-    with opened(ctx) as found:
-        part = window(limit, offset, sort)
+    with open_app(ctx) as app:
+        page_request = requested_page(limit, offset, sort)
         if waiting:
-            return _told(ctx, found.name, stats_sessions.waits(found, part))
-        return _told(ctx, found.name, stats.locks(found, part))
+            return _emit_figures(ctx, app.name, stats_sessions.list_waits(app, page_request))
+        return _emit_figures(ctx, app.name, stats.list_locks(app, page_request))
 
 
 @app.command()
 def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show who is connected to a database on a server, and what they do, without the values in it."""
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats_sessions.connections(found, window(limit, offset, sort)))
+    """Show the connections of a database on a server and their statements, without the values.
+
+    Example: dbctl stats connections
+    """
+    with open_app(ctx) as app:
+        return _emit_figures(
+            ctx, app.name, stats_sessions.list_connections(app, requested_page(limit, offset, sort))
+        )
 
 
 @app.command()
 def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show the statements that take long on a server, those that took longest in all first; --sort -mean_seconds.
+    """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
-    Where the server does not remember them, it says what switches that on.
+    If the server does not record them, the output contains the command that enables it.
+
+    Example: dbctl stats slow --limit 20
     """
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats_sessions.slow(found, window(limit, offset, sort)))
+    with open_app(ctx) as app:
+        return _emit_figures(
+            ctx, app.name, stats_sessions.list_slow_statements(app, requested_page(limit, offset, sort))
+        )
 
 
 @app.command()
 def indexes(
     ctx: typer.Context,
     only: Annotated[
-        State | None,
+        IndexProblem | None,
         typer.Option(
-            "--only", help="Those that are like another one, are its beginning, or were never read."
+            "--only", help="Show only indexes that duplicate another one, are its prefix, or were never read."
         ),
     ] = None,
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Show every index: what it takes, how often it was read, and whether another one does its work."""
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats_indexes.indexes(found, window(limit, offset, sort), only=only))
+    """Show every index: its size, how often it was read, and whether another one makes it redundant.
+
+    Example: dbctl stats indexes --only unused
+    """
+    with open_app(ctx) as app:
+        return _emit_figures(
+            ctx, app.name, stats_indexes.list_indexes(app, requested_page(limit, offset, sort), only=only)
+        )
 
 
 @app.command()
 def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show which room tables take and do not use, and what that figure comes from."""
-    with opened(ctx) as found:
-        return _told(ctx, found.name, stats_indexes.bloat(found, window(limit, offset, sort)))
+    """Show the unused space of tables, and how it was measured.
+
+    Example: dbctl stats bloat
+    """
+    with open_app(ctx) as app:
+        return _emit_figures(
+            ctx, app.name, stats_indexes.list_bloat(app, requested_page(limit, offset, sort))
+        )
 
 
 @app.command("reports")
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """List the app's reports."""
-    with opened(ctx) as found:
-        return emit(ctx, reports.listed(found, window(limit, offset, sort)), target=found.name)
+    """List the app's reports.
+
+    Example: dbctl stats reports
+    """
+    with open_app(ctx) as app:
+        return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
 
 
 @app.command()
 def run(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="REPORT", help="A report: most-played, games-per-tag, …")],
-    given: Annotated[
+    name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],
+    assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the report; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the report; repeatable."),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the SQL and how the database would answer it.")
+        bool, typer.Option("--explain", help="Show the SQL and the query plan of the database.")
     ] = False,
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> int:
-    """Run a report."""
-    with opened(ctx) as found:
-        part, told = window(limit, offset, ""), pairs(given or (), "--set")
+    """Run a report.
+
+    Example: dbctl stats run most-played --limit 10
+    """
+    with open_app(ctx) as app:
+        page_request, values = requested_page(limit, offset, ""), parse_key_values(assignments or (), "--set")
         if not explain:
-            return show(ctx, found, reports.run(found, name, told, part))
-        explained = reports.explain(found, name, told, part)
+            return emit(ctx, reports.run(app, name, values, page_request), app=app)
+        explained = reports.explain(app, name, values, page_request)
         for table in explained.full_scans:
-            warn(ctx, f"{table} is read whole, row by row")
-        return show(ctx, found, explained)
+            warn(ctx, f"{table} is scanned completely")
+        return emit(ctx, explained, app=app)

@@ -1,14 +1,14 @@
-"""``dbctl status``: how every database stands, in one line each."""
+"""``dbctl status``: the state of every database, one line each."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import selection, selections
+from dbctl.cli._support.app import read_selection, read_selections
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import call
-from dbctl.services import status as standing
+from dbctl.cli._support.options import read_options
+from dbctl.services import status as database_status
 
 app = typer.Typer(name="status", rich_markup_mode=None)
 
@@ -18,21 +18,24 @@ def status(
     ctx: typer.Context,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Exit 3 where something is to be done, 4, 10 or 11 where more is wrong."
-        ),
+        typer.Option("--check", help="Exit 3 if an action is due, and 4, 10 or 11 on more severe problems."),
     ] = False,
 ) -> int:
-    """Show how every database of every configured app stands, in one line each; --app NAME shows one app's.
+    """Show the state of every database of every configured app, one line each; --app NAME selects one app.
 
-    Whether it can be read, its room, pending migrations, a cleanup that is overdue by more than a day, the newest
-    backup. Nothing is written, and nothing large is read: dbctl integrity check looks into the databases.
+    It shows whether each database is readable, its size, pending migrations, cleanup that is overdue by more than
+    a day, and the newest backup. Nothing is written, and nothing large is read: dbctl integrity check examines
+    the content.
+
+    Example: dbctl status --check
     """
-    said, chosen = call(ctx), selection(ctx)
-    every = not (chosen.app or chosen.profile or chosen.urls)
-    told = standing.survey(selections(ctx, all_apps=every), timeout=said.timeout, only=said.db)
-    for text in told.troubles:
-        warn(ctx, text)
-    for text in told.unclear:
-        note(ctx, text)
-    return emit(ctx, told.page, status=told.check if check else 0, target=", ".join(told.apps))
+    options, selection = read_options(ctx), read_selection(ctx)
+    all_apps = not (selection.app or selection.profile or selection.urls)
+    report = database_status.collect_status(
+        read_selections(ctx, all_apps=all_apps), timeout=options.timeout, only=options.db
+    )
+    for message in report.problems:
+        warn(ctx, message)
+    for message in report.notes:
+        note(ctx, message)
+    return emit(ctx, report.page, status=report.check if check else 0, target=", ".join(report.apps))

@@ -1,21 +1,21 @@
-"""``dbctl users``: the people of an app."""
+"""``dbctl users``: users of an app."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
-from dbctl.cli._support.emit import note, progress, read_password
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, parse_key_values, read_file, select_users
+from dbctl.cli._support.emit import emit, note, read_password, run_change, show_progress
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
-from dbctl.files import written_whole
-from dbctl.model import Value
+from dbctl.files import write_atomically
+from dbctl.model import Struct
 from dbctl.render import Format, streams
 from dbctl.services.app import App
-from dbctl.services.users import Existing, Filter, queries, read_lines
+from dbctl.services.users import Existing, UserFilter, queries, read_lines
 
 if TYPE_CHECKING:
     from dbctl.services.users import NewUser
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
 Login: TypeAlias = Annotated[
-    str, typer.Argument(metavar="LOGIN", help="What they sign in with: the username, in most apps.")
+    str, typer.Argument(metavar="LOGIN", help="Login of the user: the username, in most apps.")
 ]
-OneLogin: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")
+SingleLogin: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")
 ]
 Active: TypeAlias = Annotated[
-    bool | None, typer.Option("--active/--no-active", help="Whether they may sign in.")
+    bool | None, typer.Option("--active/--no-active", help="Allow the user to sign in, or not.")
 ]
 Stdin: TypeAlias = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
@@ -39,67 +39,75 @@ PasswordFile: TypeAlias = Annotated[
     typer.Option("--password-file", metavar="FILE", help="Read the password from the first line of a file."),
 ]
 Generate: TypeAlias = Annotated[
-    bool, typer.Option("--generate", help="Make a password up and show it once, in the answer.")
+    bool, typer.Option("--generate", help="Generate a password and print it once.")
 ]
 Role: TypeAlias = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="The role; a new user has the app's own default else.")
+    str, typer.Option("--role", metavar="ROLE", help="Role; default for a new user: the app's default role.")
 ]
-Email: TypeAlias = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The e-mail address.")]
-Name: TypeAlias = Annotated[
-    str, typer.Option("--name", metavar="NAME", help="The name, where the app keeps one.")
-]
+Email: TypeAlias = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
+Name: TypeAlias = Annotated[str, typer.Option("--name", metavar="NAME", help="Name, if the app stores one.")]
 Fields: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the profile; repeatable."),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any other field of the profile; repeatable."),
 ]
 
 
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Only this role.")] = "",
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
     active: Annotated[
-        bool | None, typer.Option("--active/--no-active", help="Only those who may sign in, or may not.")
+        bool | None, typer.Option("--active/--no-active", help="Show only active, or only inactive users.")
     ] = None,
-    never: Annotated[bool, typer.Option("--never-signed-in", help="Only those who never signed in.")] = False,
+    never: Annotated[
+        bool, typer.Option("--never-signed-in", help="Show only users who never signed in.")
+    ] = False,
     locked: Annotated[
-        bool, typer.Option("--locked", help="Only those whom failed attempts to sign in keep out now.")
+        bool, typer.Option("--locked", help="Show only users who are locked out by failed attempts.")
     ] = False,
     inactive: Inactive = None,
     filters: Annotated[
         list[str] | None,
-        typer.Option("--filter", metavar="FIELD=VALUE", help="Any mapped field; repeatable."),
+        typer.Option("--filter", metavar="FIELD=VALUE", help="Filter by any mapped field; repeatable."),
     ] = None,
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List users."""
-    wanted = Filter(
+    """List users.
+
+    Example: dbctl users list --role admin
+    """
+    user_filter = UserFilter(
         role=role,
         active=active,
         never_signed_in=never,
-        inactive=inactive,
-        fields=pairs(filters or (), "--filter"),
+        inactive_for=inactive,
+        fields=parse_key_values(filters or (), "--filter"),
     )
-    with opened(ctx) as found:
+    with open_app(ctx) as app:
         if not locked:
-            return show(ctx, found, queries.list_users(found, wanted, window(limit, offset, sort)))
+            return emit(
+                ctx, queries.list_users(app, user_filter, requested_page(limit, offset, sort)), app=app
+            )
         from dbctl.services.users import list_locked
 
-        told = list_locked(found, wanted, window(limit, offset, sort))
-        for remark in told.remarks:
-            note(ctx, remark)
-        return show(ctx, found, told.page)
+        report = list_locked(app, user_filter, requested_page(limit, offset, sort))
+        for message in report.remarks:
+            note(ctx, message)
+        return emit(ctx, report.page, app=app)
 
 
 @app.command("show")
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
-    """Show all that is known of users: role, permissions, tokens (never their values), settings, statistics."""
+    """Show users with role, permissions, tokens (without their values), settings and statistics.
+
+    Example: dbctl users show alice
+    """
     from dbctl.services.users import show_users
 
-    with opened(ctx) as found:
-        return show(ctx, found, show_users(found, who(logins, ids)))
+    with open_app(ctx) as app:
+        return emit(ctx, show_users(app, select_users(logins, ids)), app=app)
 
 
 @app.command()
@@ -113,31 +121,30 @@ def create(
     active: Active = None,
     with_settings: Annotated[
         bool,
-        typer.Option(
-            "--with-settings", help="Add the user settings that the app gives to those who register."
-        ),
+        typer.Option("--with-settings", help="Add the settings that the app creates for users who register."),
     ] = False,
     stdin: Stdin = False,
     file: PasswordFile = None,
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Add a user."""
-    from dbctl.services.users import create as user_creation
+    """Add a user.
 
-    with opened(ctx) as found:
-        given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
-        new = user_creation.NewUser(fields=given, with_settings=with_settings)
-        user_creation.create_user(
-            found, new
-        ).plan()  # whatever else is wrong is said before a password is asked for
-        new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
-        gives = found.profile.users and found.profile.users.new_settings and not with_settings
+    Example: dbctl users create alice --email alice@example.org --generate
+    """
+    from dbctl.services.users import create as user_create
+
+    with open_app(ctx) as app:
+        values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
+        new = user_create.NewUser(fields=values, with_settings=with_settings)
+        user_create.create_user(app, new).plan()  # report other errors before prompting for a password
+        new = _add_password(ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate))
+        has_new_user_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
-            "no user settings were added, as when an admin of the app adds a user; --with-settings adds them"
+            "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
-        prepared = user_creation.create_user(found, new)
-        return carry_out(ctx, prepared, notes=notes if gives else ())
+        operation = user_create.create_user(app, new)
+        return run_change(ctx, operation, notes=notes if has_new_user_settings else ())
 
 
 @app.command()
@@ -154,19 +161,21 @@ def ensure(
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Make sure that a user is there with these values.
+    """Create a user, or update an existing one to these values.
 
-    What is not given stays as it is. The password counts only for one who has to be added.
+    Values that are not passed remain unchanged. The password is only used for a new user.
+
+    Example: dbctl users ensure alice --role editor --dry-run
     """
-    from dbctl.services.users import create as user_creation
+    from dbctl.services.users import create as user_create
 
-    with opened(ctx) as found:
-        given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
-        new = user_creation.NewUser(fields=given)
-        user_creation.ensure_user(found, new).plan()
-        if user_creation.wants_password(found, new):
-            new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
-        return carry_out(ctx, user_creation.ensure_user(found, new))
+    with open_app(ctx) as app:
+        values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
+        new = user_create.NewUser(fields=values)
+        user_create.ensure_user(app, new).plan()
+        if user_create.needs_password(app, new):
+            new = _add_password(ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate))
+        return run_change(ctx, user_create.ensure_user(app, new))
 
 
 @app.command()
@@ -179,15 +188,18 @@ def update(
     fields: Fields = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Change what is known of a user, such as the e-mail address."""
-    from dbctl.services.users import update as user_changes
+    """Change fields of a user, such as the e-mail address.
 
-    values = _given(fields, email=email, name=name)
+    Example: dbctl users update alice --email alice@example.org
+    """
+    from dbctl.services.users import update as user_update
+
+    values = _merge_fields(fields, email=email, name=name)
     if not values:
-        raise UsageError(detail="nothing to change was given: --email, --name or --set FIELD=VALUE")
-    with opened(ctx) as found:
-        prepared = user_changes.update_user(found, who(logins, ids), values)
-        return carry_out(ctx, prepared)
+        raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
+    with open_app(ctx) as app:
+        operation = user_update.update_user(app, select_users(logins, ids), values)
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -196,73 +208,85 @@ def delete(
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
-    heir: Annotated[
+    new_owner: Annotated[
         str,
         typer.Option(
-            "--transfer-to", metavar="LOGIN", help="Who takes over what they leave, where the app allows it."
+            "--transfer-to", metavar="LOGIN", help="Transfer their rows to this user, if the app allows it."
         ),
     ] = "",
     delete_duplicates: Annotated[
         bool,
         typer.Option(
             "--delete-duplicates",
-            help="With --transfer-to: delete rows whose unique key the other user has too.",
+            help="With --transfer-to: delete rows whose unique key the other user already has.",
         ),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Delete users with all that is theirs; what that is, per table, is shown first."""
-    if delete_duplicates and not heir:
-        raise UsageError(detail="--delete-duplicates needs --transfer-to")
+    """Delete users with all their rows; the plan lists the rows per table.
+
+    Example: dbctl users delete alice --transfer-to bob --dry-run
+    """
+    if delete_duplicates and not new_owner:
+        raise UsageError(detail="--delete-duplicates requires --transfer-to")
     from dbctl.services.users import delete_users
 
-    with opened(ctx) as found:
-        prepared = delete_users(
-            found, who(logins, ids, inactive), heir=heir, delete_duplicates=delete_duplicates
+    with open_app(ctx) as app:
+        operation = delete_users(
+            app, select_users(logins, ids, inactive), new_owner=new_owner, delete_duplicates=delete_duplicates
         )
-        return carry_out(ctx, prepared)
+        return run_change(ctx, operation)
 
 
 @app.command("set-password")
 def set_password(
     ctx: typer.Context,
-    login: OneLogin = None,
+    login: SingleLogin = None,
     ids: Ids = None,
     stdin: Stdin = False,
     file: PasswordFile = None,
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Set a user's password and end their sessions."""
-    from dbctl.services.users import create as user_creation
-    from dbctl.services.users import update as user_changes
+    """Set the password of a user and end their sessions.
 
-    with opened(ctx) as found:
-        meant = who(login, ids)
-        user_changes.set_password(found, meant, "").plan()  # who it is comes before the question
-        new = _with_password(
-            ctx, found, user_creation.NewUser(fields={}), _Source(stdin=stdin, file=file, generate=generate)
+    Example: dbctl users set-password alice --generate
+    """
+    from dbctl.services.users import create as user_create
+    from dbctl.services.users import update as user_update
+
+    with open_app(ctx) as app:
+        selector = select_users(login, ids)
+        user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
+        new = _add_password(
+            ctx,
+            app,
+            user_create.NewUser(fields={}),
+            _PasswordSource(stdin=stdin, file=file, generate=generate),
         )
-        prepared = user_changes.set_password(found, meant, new.hashed, new.generated)
-        return carry_out(ctx, prepared)
+        operation = user_update.set_password(app, selector, new.password_hash, new.generated_password)
+        return run_change(ctx, operation)
 
 
 @app.command("set-role")
 def set_role(
     ctx: typer.Context,
     logins: Annotated[
-        list[str], typer.Argument(metavar="LOGIN... ROLE", help="Users, and last the role they get.")
+        list[str], typer.Argument(metavar="LOGIN... ROLE", help="Logins, and the new role as last argument.")
     ],
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Give users a role and end their sessions."""
-    from dbctl.services.users import update as user_changes
+    """Assign a role to users and end their sessions.
 
-    with opened(ctx) as found:
-        prepared = user_changes.set_role(found, who(logins[:-1], ids, inactive), logins[-1])
-        return carry_out(ctx, prepared)
+    Example: dbctl users set-role alice bob editor
+    """
+    from dbctl.services.users import update as user_update
+
+    with open_app(ctx) as app:
+        operation = user_update.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -273,12 +297,15 @@ def activate(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Let users sign in."""
-    from dbctl.services.users import update as user_changes
+    """Allow users to sign in.
 
-    with opened(ctx) as found:
-        prepared = user_changes.set_active(found, who(logins, ids, inactive), active=True)
-        return carry_out(ctx, prepared)
+    Example: dbctl users activate alice
+    """
+    from dbctl.services.users import update as user_update
+
+    with open_app(ctx) as app:
+        operation = user_update.set_active(app, select_users(logins, ids, inactive), active=True)
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -289,12 +316,15 @@ def deactivate(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Keep users out and end their sessions."""
-    from dbctl.services.users import update as user_changes
+    """Prevent users from signing in, and end their sessions.
 
-    with opened(ctx) as found:
-        prepared = user_changes.set_active(found, who(logins, ids, inactive), active=False)
-        return carry_out(ctx, prepared)
+    Example: dbctl users deactivate alice --dry-run
+    """
+    from dbctl.services.users import update as user_update
+
+    with open_app(ctx) as app:
+        operation = user_update.set_active(app, select_users(logins, ids, inactive), active=False)
+        return run_change(ctx, operation)
 
 
 @app.command()
@@ -305,31 +335,39 @@ def unlock(
     addresses: Annotated[
         list[str] | None,
         typer.Option(
-            "--address", metavar="ADDRESS", help="All failed attempts from this address; repeatable."
+            "--address",
+            metavar="ADDRESS",
+            help="Also clear all failed attempts from this address; repeatable.",
         ),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
-    from dbctl.services.users import update as user_changes
+    """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses.
 
-    with opened(ctx) as found:
-        return carry_out(ctx, user_changes.unlock(found, who(logins, ids), addresses or ()))
+    Example: dbctl users unlock alice
+    """
+    from dbctl.services.users import update as user_update
+
+    with open_app(ctx) as app:
+        return run_change(ctx, user_update.unlock(app, select_users(logins, ids), addresses or ()))
 
 
 @app.command("check-password")
 def check_password(
     ctx: typer.Context,
-    login: OneLogin = None,
+    login: SingleLogin = None,
     ids: Ids = None,
     stdin: Stdin = False,
     file: PasswordFile = None,
 ) -> int:
-    """Say whether a password is a user's: exit 0 where it is, 1 where it is not."""
-    with opened(ctx) as found:
-        user = queries.find_single_user(found, who(login, ids))
+    """Check the password of a user: exit 0 if it matches, 1 if not.
+
+    Example: dbctl users check-password alice --password-stdin
+    """
+    with open_app(ctx) as app:
+        user = queries.find_single_user(app, select_users(login, ids))
         password, _ = read_password(ctx, stdin=stdin, file=file, generate=False, confirm=False)
-        return show(ctx, found, queries.check_password(found, user, password))
+        return emit(ctx, queries.check_password(app, user, password), app=app)
 
 
 @app.command("import")
@@ -339,108 +377,115 @@ def import_(
         Path, typer.Argument(metavar="FILE", help="CSV, JSON or JSON lines; - is standard input.")
     ],
     existing: Annotated[
-        Existing, typer.Option("--existing", help="What to do with users who are there already.")
+        Existing, typer.Option("--existing", help="Action for users who already exist.")
     ] = Existing.FAIL,
     generate: Annotated[
         bool,
-        typer.Option(
-            "--generate", help="Make passwords up for those who come without; shown once, in the answer."
-        ),
+        typer.Option("--generate", help="Generate passwords for users without one, and print them once."),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Add the users of a file, all in one transaction or none."""
+    """Add the users of a file, in one transaction.
+
+    Example: dbctl users import users.csv --existing skip --dry-run
+    """
     from dbctl.services.users import import_users
 
-    lines = read_lines(contents(file, "file of users"), str(file))
-    with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
-        prepared = import_users(
-            found, lines, file=str(file), existing=existing, generate=generate, advance=advance
+    lines = read_lines(read_file(file, "file of users"), str(file))
+    with open_app(ctx) as app, show_progress(ctx, "Hashing passwords", len(lines)) as advance:
+        operation = import_users(
+            app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
-        return carry_out(ctx, prepared)
+        return run_change(ctx, operation)
 
 
 @app.command()
 def export(
     ctx: typer.Context,
-    secrets: Annotated[bool, typer.Option("--secrets", help="Take the password hashes along.")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
 ) -> int:
-    """Give out every user, as `users import` takes them; CSV unless -o says otherwise."""
+    """Print all users in the form that dbctl users import reads; CSV unless -o selects another format.
+
+    Example: dbctl users export > users.csv
+    """
     from dbctl.services.users import export_users
 
-    with opened(ctx) as found:
-        return show(ctx, found, export_users(found, secrets=secrets), instead_of_table=Format.CSV)
+    with open_app(ctx) as app:
+        return emit(ctx, export_users(app, secrets=secrets), app=app, instead_of_table=Format.CSV)
 
 
 @app.command("export-data")
 def export_data(
     ctx: typer.Context,
-    login: Annotated[str, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A new JSON file; - is standard output.")],
+    login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="New JSON file; - is standard output.")],
     secrets: Annotated[
         bool,
-        typer.Option("--secrets", help="Also hashes, tokens and keys, which are left out otherwise."),
+        typer.Option("--secrets", help="Include hashes, tokens and keys."),
     ] = False,
 ) -> int:
-    """Write all data of one user, from every database of the app, to a JSON file."""
+    """Write all data of one user, from every database of the app, to a JSON file.
+
+    Example: dbctl users export-data alice alice.json
+    """
     import json
 
     from dbctl.render import jsonable
     from dbctl.services.data import UserDataExported, collect_user_data
 
-    with opened(ctx) as found:
-        data = collect_user_data(found, who([login], None), secrets=secrets)
+    with open_app(ctx) as app:
+        data = collect_user_data(app, select_users([login], None), secrets=secrets)
         text = json.dumps(jsonable(data), indent=1, ensure_ascii=False) + "\n"
         if file == "-":
             streams.write(text, utf8=True)
             return 0
-        with written_whole(Path(file)) as target:
+        with write_atomically(Path(file)) as target:
             target.write(text)
-        return show(ctx, found, UserDataExported.of(data, file), picked=False)
+        return emit(ctx, UserDataExported.from_data(data, file), app=app, columns_apply=False)
 
 
-class _Source(Value, frozen=True, kw_only=True):
-    """Where a new password comes from; from a question where nothing says."""
+class _PasswordSource(Struct, frozen=True, kw_only=True):
+    """Source of a new password; a prompt by default."""
 
     stdin: bool
     file: Path | None
     generate: bool
 
 
-def _given(fields: list[str] | None, **options: str) -> dict[str, str]:
-    """Return what options and ``--set`` say of a user's fields."""
+def _merge_fields(assignments_given: list[str] | None, **options: str) -> dict[str, str]:
+    """Return the fields of a user from options and ``--set``."""
     values = {field: text for field, text in options.items() if text}
-    more = pairs(fields or (), "--set")
-    for field in more.keys() & values.keys():
-        raise UsageError(detail=f"{field} is given twice: by --{field} and by --set")
-    return values | more
+    assignments = parse_key_values(assignments_given or (), "--set")
+    for field in assignments.keys() & values.keys():
+        raise UsageError(detail=f"{field} is passed twice: with --{field} and with --set")
+    return values | assignments
 
 
-def _typed(
-    found: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
+def _user_fields(
+    app: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
-    """Return what is wanted of a user; the argument is the first of the fields by which the app's users sign in."""
-    login = queries.open_user_table(found).section.login[0]
+    """Return the fields of a user; ``username`` is the value of the first login field of the profile."""
+    login = queries.open_user_table(app).section.login[0]
     options = {field: text for field, text in options.items() if field != login}
-    word = "" if active is None else "true" if active else "false"
-    values = _given(fields, **options, active=word)
+    active_text = "" if active is None else "true" if active else "false"
+    values = _merge_fields(fields, **options, active=active_text)
     if login in values:
-        raise UsageError(detail=f"{login} is given twice: as the argument and by --set")
+        raise UsageError(detail=f"{login} is passed twice: as argument and with --set")
     return {login: username} | values
 
 
-def _with_password(ctx: typer.Context, found: App, new: "NewUser", source: _Source) -> "NewUser":
-    """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
-    from dbctl.services.users import create as user_creation
+def _add_password(ctx: typer.Context, app: App, new: "NewUser", source: _PasswordSource) -> "NewUser":
+    """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
+    from dbctl.services.users import create as user_create
 
     dry_run = bool(ctx.params.get("dry_run"))
-    asked = source.stdin or source.file is not None or source.generate
-    lacks = found.profile.users is None or found.profile.users.password is None
-    if (dry_run or lacks) and not asked:
+    has_source = source.stdin or source.file is not None or source.generate
+    is_without_passwords = app.profile.users is None or app.profile.users.password is None
+    if (dry_run or is_without_passwords) and not has_source:
         return new
-    password, made = read_password(ctx, stdin=source.stdin, file=source.file, generate=source.generate)
-    user_creation.check_password(found, password)
+    password, generated = read_password(ctx, stdin=source.stdin, file=source.file, generate=source.generate)
+    user_create.check_password(app, password)
     if dry_run:
         return new
-    hashed = user_creation.hash_password(found, password)
-    return structs.replace(new, hashed=hashed, generated=password if made else None)
+    hashed = user_create.hash_password(app, password)
+    return structs.replace(new, password_hash=hashed, generated_password=password if generated else None)

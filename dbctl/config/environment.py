@@ -1,4 +1,4 @@
-"""Variables of the environment and of the env files of apps, and the user at work."""
+"""Variables of the environment and of env files of apps, and the name of the operator."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from dbctl.config.model import AppConfig
 from dbctl.errors import UsageError
 from dbctl.files import atomic, toml
 
-#: The variables by which every program finds storage that speaks S3, and its keys.
-STORAGE = (
+#: The standard variables for S3 storage and its keys.
+STORAGE_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -27,68 +27,77 @@ STORAGE = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
 
-#: Takes where in the file something is wrong, and why.
-Complain = Callable[[Sequence[toml.Key], str], None]
+#: A function that records a configuration error: key in the file, reason.
+ReportProblem = Callable[[Sequence[toml.Key], str], None]
 
-VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+VARIABLE_PATTERN = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
-#: User and password at the beginning of an address.
-_LOGIN = r"[A-Za-z][\w+]*://[^@/]*(?=@)"
+#: User and password at the beginning of a URL.
+_CREDENTIALS_PATTERN = r"[A-Za-z][\w+]*://[^@/]*(?=@)"
 
 
-def variables_set(names: Mapping[str, str]) -> dict[str, str]:
-    """Return what the variables of the environment hold that are set, each under the name given for it."""
+def read_set_variables(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of the environment variables in ``names`` that are set, by the names to which they are mapped."""
     return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
 
 
-def fill_variables(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
-    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it.
+def fill_variables(
+    text: str, key: Sequence[toml.Key], report: ReportProblem, app_variables: Mapping[str, str]
+) -> str:
+    """Replace ``${NAME}`` with the value of the variable; an unset variable is reported as error and replaced with its name.
 
-    Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
+    In credentials (``://USER:${NAME}@``) the value is percent-encoded, so that no part of it is parsed as URL.
     """
     if "${" not in text:
         return text
-    login = re.match(_LOGIN, text)
+    credentials = re.match(_CREDENTIALS_PATTERN, text)
 
-    def value(found: re.Match[str]) -> str:
+    def replace_variable(match: re.Match[str]) -> str:
         try:
-            told = own[found[1]] if found[1] in own else read_variable(found[1])
+            variable_value = app_variables[match[1]] if match[1] in app_variables else read_variable(match[1])
         except (KeyError, OSError, UnicodeDecodeError) as error:
-            complain(at, explain_unreadable(found[1], error))
-            return found[1]
-        if login is None or found.start() > login.end():
-            return told
+            report(key, explain_unreadable(match[1], error))
+            return match[1]
+        if credentials is None or match.start() > credentials.end():
+            return variable_value
         from urllib.parse import quote
 
-        return quote(told, safe="", errors="surrogateescape")
+        return quote(variable_value, safe="", errors="surrogateescape")
 
-    return re.sub(VARIABLE, value, text)
+    return re.sub(VARIABLE_PATTERN, replace_variable, text)
 
 
 def read_env_file(
-    app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complain
+    app: AppConfig, folder: Path, key: Sequence[toml.Key], report: ReportProblem
 ) -> Mapping[str, str]:
-    """Return the variables of the app's own file of settings.
+    """Return the variables of the app's env file.
 
-    They count before those of the environment, where another app's ``DATABASE_URL`` may stand.
+    They take precedence over the environment, which may have the ``DATABASE_URL`` of another app.
     """
     if not app.env_file:
         return {}
     from dbctl.files import dotenv
 
     try:
-        return dotenv.read(atomic.read_settings(folder / app.env_file))
+        return dotenv.parse_dotenv(atomic.read_settings(folder / app.env_file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
-        # What is lost with everything else may be in a backup, and without it no command finds the backups.
-        kept = isinstance(error, FileNotFoundError) and app.backup and app.backup.repository
-        lost = f" (files_*.tar.gz of the newest backup below {kept} may hold it)" if kept else ""
-        complain(at, f"{app.env_file} cannot be read: {reason}{lost}")
+        # Without this file no command finds the backups, so the hint names a backup that may contain it.
+        repository = isinstance(error, FileNotFoundError) and app.backup and app.backup.repository
+        hint = (
+            f" (files_*.tar.gz of the newest backup below {repository} may contain it)" if repository else ""
+        )
+        report(key, f"{app.env_file} cannot be read: {reason}{hint}")
         return {}
 
 
 def read_variable(name: str) -> str:
-    """Return what a variable of the environment says, or the file that ``NAME_FILE`` names, as containers keep secrets."""
+    """Return the value of a variable, or the contents of the file in ``NAME_FILE``, as used for container secrets.
+
+    Raises:
+        KeyError: neither is set.
+        OSError, UnicodeDecodeError: the file cannot be read.
+    """
     if name in os.environ:
         return os.environ[name]
     file = os.environ.get(f"{name}_FILE", "")
@@ -98,38 +107,38 @@ def read_variable(name: str) -> str:
 
 
 def explain_unreadable(name: str, error: Exception) -> str:
-    """Return why the variable has no value: it is not set, or its file cannot be read."""
+    """Return why a variable cannot be read."""
     if isinstance(error, KeyError):
         return f"the environment has no variable {name}, and no {name}_FILE"
     reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
     return f"the file that {name}_FILE names cannot be read: {reason}"
 
 
-def storage() -> Mapping[str, str]:
-    """Return the variables of ``STORAGE`` that are set, or that a file holds which ``NAME_FILE`` names.
+def read_storage_variables() -> Mapping[str, str]:
+    """Return the variables of ``STORAGE_VARIABLES`` that are set, directly or with ``NAME_FILE``.
 
     Raises:
-        UsageError: such a file cannot be read.
+        UsageError: a file cannot be read.
     """
-    found = {}
-    for name in STORAGE:
+    values = {}
+    for name in STORAGE_VARIABLES:
         try:
-            found[name] = read_variable(name)
+            values[name] = read_variable(name)
         except KeyError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(detail=explain_unreadable(name, error)) from error
-    return found
+    return values
 
 
-def operator() -> str:
-    """Return the name of the person at work: who called sudo, else the user this process runs as."""
+def operator_name() -> str:
+    """Return the name of the user who called sudo, otherwise of the user of this process."""
     import pwd
 
-    said = os.environ.get("SUDO_USER", "")
-    if said and os.geteuid() == 0:
-        return said
+    sudo_user = os.environ.get("SUDO_USER", "")
+    if sudo_user and os.geteuid() == 0:
+        return sudo_user
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a container may run as a number without a name
+    except KeyError:  # containers may run with a user id that has no name
         return str(os.geteuid())

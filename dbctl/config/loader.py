@@ -1,6 +1,6 @@
-"""Which apps are here: the only reader of ``dbctl.toml``."""
+"""Read ``dbctl.toml``: find the file, parse it, and resolve paths and variables. No other module reads it."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl import url as urls
-from dbctl.config.environment import VARIABLE, Complain, fill_variables, read_env_file
+from dbctl.config.environment import VARIABLE_PATTERN, ReportProblem, fill_variables, read_env_file
 from dbctl.config.model import (
     NO_MIGRATIONS,
     PLAIN,
@@ -20,7 +20,7 @@ from dbctl.config.model import (
     Configuration,
     Embedder,
     EmbedderKind,
-    Encrypt,
+    EncryptionConfig,
     SearchConfig,
     Selection,
 )
@@ -35,7 +35,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import is_span
+from dbctl.model import is_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
@@ -45,22 +45,22 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     apps: dict[str, AppConfig] = {}
 
 
-def find(selection: Selection) -> App:
-    """Return the app that is meant: the one named, or the only one there is.
+def find_app(selection: Selection) -> App:
+    """Return the selected app, or the only one.
 
     Raises:
-        ConfigMissingError: nothing is configured.
-        AppAmbiguousError: there are several, and none was named.
-        AppMissingError: there is no such app.
-        ConfigInvalidError: a mistake in the file, with its line and key.
+        ConfigMissingError: no configuration exists, or it has no app.
+        AppAmbiguousError: several apps are configured, and none is selected.
+        AppMissingError: the selected app is not configured.
+        ConfigInvalidError: the file has an error; contains the first one, with its line and key.
     """
     if selection.profile and selection.urls:
-        return _unconfigured(selection, selection.profile)
+        return _app_from_options(selection, selection.profile)
     try:
-        configuration = read(path(selection), only=selection.app)
+        configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
         if selection.urls:
-            return _unconfigured(selection, PLAIN)
+            return _app_from_options(selection, PLAIN)
         raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
     if selection.app and selection.app not in apps:
@@ -68,9 +68,9 @@ def find(selection: Selection) -> App:
     if not selection.app and len(apps) > 1:
         raise AppAmbiguousError(names=names)
     if not apps:
-        raise ConfigMissingError(looked=f"{configuration.path} has no [apps.NAME]")
+        raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[selection.app or next(iter(apps))]
-    databases = {**app.databases, **given(selection.urls, Path.cwd())}
+    databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
     return msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
 
 
@@ -78,90 +78,92 @@ def load(selection: Selection) -> Configuration:
     """Read the configuration.
 
     Raises:
-        ConfigInvalidError: the first mistake, with its line and key.
-        ConfigMissingError, FileMissingError, FileFailedError: there is none, or it cannot be read.
+        ConfigInvalidError: the file has an error; contains the first one, with its line and key.
+        ConfigMissingError, FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
-    return read(path(selection))
+    return read(config_path(selection))
 
 
 def read(file: Path, *, only: str = "") -> Configuration:
-    """Read one configuration file; raises as ``load`` does, and ``only`` is that of ``parse``."""
+    """Read one configuration file: ``parse``, with the exceptions of ``load``."""
     try:
         return parse(file, only=only)
     except toml.TomlError as error:
-        first = error.mistakes[0]
+        first = error.problems[0]
         raise ConfigInvalidError(file=file, line=first.line, key=first.key, reason=first.reason) from error
 
 
-def path(selection: Selection) -> Path:
-    """Return the file that counts: ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's, the system's."""
-    named = selection.config or os.environ.get("DBCTL_CONFIG", "")
-    if named:
-        return Path(named)
-    places = _places()
-    for place in places:
-        if atomic.is_regular(place):
-            return place
-    raise ConfigMissingError(looked=f"looked for {', '.join(map(str, places))}")
+def config_path(selection: Selection) -> Path:
+    """Return the first existing file of ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's and the system's."""
+    explicit = selection.config or os.environ.get("DBCTL_CONFIG", "")
+    if explicit:
+        return Path(explicit)
+    paths = _default_paths()
+    for path in paths:
+        if atomic.is_regular(path):
+            return path
+    raise ConfigMissingError(reason=f"looked for {', '.join(map(str, paths))}")
 
 
 def parse(file: Path, *, only: str = "") -> Configuration:
     """Read one configuration file.
 
     Args:
-        file: where it is.
-        only: the app that is meant: a variable or a file that another one lacks is no mistake.
+        file: the path.
+        only: the selected app: unset variables and missing files of other apps are not errors.
 
     Raises:
-        TomlError: every mistake in it.
-        FileFailedError: it cannot be read.
+        TomlError: the file has errors; contains all of them.
+        FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
     try:
-        told, text = toml.load(file)
+        values, text = toml.load(file)
     except FileNotFoundError as error:
-        raise FileMissingError(what="configuration", path=file) from error
+        raise FileMissingError(kind="configuration", path=file) from error
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder = file.resolve().parent
-    mistakes: list[toml.Mistake] = []
+    problems: list[toml.Problem] = []
     apps = {}
-    for name, app in toml.structure(told, _File, text).apps.items():
-        found = list[tuple[Sequence[toml.Key], str]]()
-        apps[name] = _resolved(name, app, folder, _adding(found))
+    for name, app in toml.structure(values, _File, text).apps.items():
+        app_problems = list[tuple[Sequence[toml.Key], str]]()
+        apps[name] = _resolve_app(name, app, folder, _collect_into(app_problems))
         if only in ("", name):
-            mistakes += [toml.mistake(text, at, why) for at, why in found]
-    if mistakes:
-        raise toml.TomlError(*sorted(mistakes, key=lambda one: one.line))
+            problems += [toml.create_problem(text, key, reason) for key, reason in app_problems]
+    if problems:
+        raise toml.TomlError(*sorted(problems, key=lambda problem: problem.line))
     return Configuration(path=file, apps=apps)
 
 
-def _adding(found: list[tuple[Sequence[toml.Key], str]]) -> Complain:
-    return lambda at, why: found.append((at, why))
+def _collect_into(problems: list[tuple[Sequence[toml.Key], str]]) -> ReportProblem:
+    return lambda key, reason: problems.append((key, reason))
 
 
-def _places() -> list[Path]:
-    here = Path(FILE_NAME)
-    if atomic.is_regular(here):
-        return [here]
+def _default_paths() -> list[Path]:
+    local = Path(FILE_NAME)
+    if atomic.is_regular(local):
+        return [local]
     from platformdirs import site_config_path, user_config_path
 
-    return [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+    return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> App:
+def _resolve_app(name: str, app: AppConfig, folder: Path, report: ReportProblem) -> App:
     databases, migrations = {}, {}
-    own = read_env_file(app, folder, ("apps", name, "env_file"), complain)
+    app_variables = read_env_file(app, folder, ("apps", name, "env_file"), report)
     for database, address in app.databases.items():
-        at = ("apps", name, "databases", database)
+        key = ("apps", name, "databases", database)
         try:
-            databases[database] = _absolute(urls.parse(fill_variables(address, at, complain, own)), folder)
+            databases[database] = _resolve_path(
+                urls.parse_url(fill_variables(address, key, report, app_variables)), folder
+            )
         except UrlInvalidError as error:
-            complain(at, str(error))
+            report(key, str(error))
     for database, path in app.migrations.items():
         if path == NO_MIGRATIONS:
             continue
         migrations[database] = folder / fill_variables(
-            path, ("apps", name, "migrations", database), complain, own
+            path, ("apps", name, "migrations", database), report, app_variables
         )
     return App(
         name=name,
@@ -170,18 +172,18 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         databases=databases,
         migrations=migrations,
         unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
-        backup=_backup(app.backup, ("apps", name, "backup"), folder, complain, own),
-        scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
+        backup=_resolve_backup(app.backup, ("apps", name, "backup"), folder, report, app_variables),
+        scratch=_resolve_scratch(app.backup, ("apps", name, "backup", "scratch"), report, app_variables),
         schedule=app.schedule,
-        embedder=_embedder(app.embedder, ("apps", name, "embedder"), folder, complain),
+        embedder=_resolve_embedder(app.embedder, ("apps", name, "embedder"), folder, report),
         env_file=folder / app.env_file if app.env_file else None,
-        search=_search(app.search, ("apps", name, "search", "folder"), folder, complain, own),
+        search=_resolve_search(app.search, ("apps", name, "search", "folder"), folder, report, app_variables),
         folder=folder,
         directory=folder / app.directory,
     )
 
 
-#: The usual address of a service, and the usual variable of its key, which goes to no other address unasked.
+#: The default URL of a service, and the variable of its key, which is not sent to other URLs by default.
 SERVICES = {
     "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
     "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
@@ -189,7 +191,7 @@ SERVICES = {
 
 _REMOTE = ("url", "key_env", "key_file", "dimensions")
 
-#: What each kind of embedder has to be told, and what it may be told besides.
+#: The required and the optional keys of each kind of embedder.
 _EMBEDDERS: Mapping[EmbedderKind, tuple[Sequence[str], Sequence[str]]] = {
     "gemini": (["model"], [*_REMOTE, "task"]),
     "openai": (["model"], _REMOTE),
@@ -198,177 +200,193 @@ _EMBEDDERS: Mapping[EmbedderKind, tuple[Sequence[str], Sequence[str]]] = {
 }
 
 
-def _embedder(
-    told: Embedder | None, at: Sequence[toml.Key], folder: Path, complain: Complain
+def _resolve_embedder(
+    embedder: Embedder | None, key: Sequence[toml.Key], folder: Path, report: ReportProblem
 ) -> Embedder | None:
-    if told is None:
+    if embedder is None:
         return None
-    for name, why in _wrong(told):
-        complain((*at, name), why)
-    service = SERVICES.get(told.kind, ("", ""))
-    if not told.url and not told.key_file:
-        told = msgspec.structs.replace(told, key_env=told.key_env or service[1])
-    address = told.url or service[0]
-    if told.kind in SERVICES:
-        _want_safe(address, bool(told.key_env or told.key_file), (*at, "url"), complain)
+    for name, reason in _check_embedder(embedder):
+        report((*key, name), reason)
+    service = SERVICES.get(embedder.kind, ("", ""))
+    if not embedder.url and not embedder.key_file:
+        embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
+    address = embedder.url or service[0]
+    if embedder.kind in SERVICES:
+        _require_encryption(address, bool(embedder.key_env or embedder.key_file), (*key, "url"), report)
 
-    def placed(text: str) -> str:
+    def resolve_path(text: str) -> str:
         return str(folder / atomic.expand_home(text)) if text else ""
 
-    # A program without a slash is looked for on the PATH.
-    command = [placed(word) if not place and "/" in word else word for place, word in enumerate(told.command)]
-    return msgspec.structs.replace(told, url=address, key_file=placed(told.key_file), command=command)
+    # A program without a slash is searched on the PATH.
+    command = [
+        resolve_path(word) if not index and "/" in word else word
+        for index, word in enumerate(embedder.command)
+    ]
+    return msgspec.structs.replace(
+        embedder, url=address, key_file=resolve_path(embedder.key_file), command=command
+    )
 
 
-def _wrong(told: Embedder) -> Iterator[tuple[str, str]]:
-    """Yield the keys of an embedder that are wrong by themselves, and why."""
-    wanted, may = _EMBEDDERS[told.kind]
+def _check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
+    """Yield the invalid keys of an embedder, with the reason."""
+    required, optional = _EMBEDDERS[embedder.kind]
     for name in ("model", *_REMOTE, "task", "command", "package"):
-        if getattr(told, name) and name not in (*wanted, *may):
-            yield name, f"an embedder of kind {told.kind} takes none"
-        if name in wanted and not getattr(told, name):
-            yield name, f"an embedder of kind {told.kind} wants it"
-    if not is_span(told.timeout) or not told.timeout[:-1].strip("0"):
-        yield "timeout", f"{told.timeout!r} is no length of time; write 30s or 2m"
-    if told.command and not told.command[0]:
-        yield "command", "it names no program"
-    if told.key_env and told.key_file:
-        yield "key_file", "the key comes from key_env or from key_file, not from both"
-    if told.key_env and not re.fullmatch(VARIABLE, f"${{{told.key_env}}}"):
-        yield "key_env", "it is the name of a variable, not the key itself"
+        if getattr(embedder, name) and name not in (*required, *optional):
+            yield name, f"an embedder of kind {embedder.kind} does not accept it"
+        if name in required and not getattr(embedder, name):
+            yield name, f"an embedder of kind {embedder.kind} requires it"
+    if not is_duration(embedder.timeout) or not embedder.timeout[:-1].strip("0"):
+        yield "timeout", f"{embedder.timeout!r} is not a duration; write 30s or 2m"
+    if embedder.command and not embedder.command[0]:
+        yield "command", "the program is missing"
+    if embedder.key_env and embedder.key_file:
+        yield "key_file", "use either key_env or key_file"
+    if embedder.key_env and not re.fullmatch(VARIABLE_PATTERN, f"${{{embedder.key_env}}}"):
+        yield "key_env", "it must be the name of a variable, not the key itself"
 
 
-def _want_safe(address: str, has_key: bool, at: Sequence[toml.Key], complain: Complain) -> None:  # noqa: FBT001
+def _require_encryption(address: str, has_key: bool, key: Sequence[toml.Key], report: ReportProblem) -> None:  # noqa: FBT001
     try:
-        place = urls.endpoint(address)
+        endpoint = urls.parse_endpoint(address)
     except UrlInvalidError as error:
-        complain(at, str(error.facts["reason"]))
+        report(key, str(error.context["reason"]))
         return
-    if has_key and not (place.secure or place.is_here):
-        complain(at, "the key would cross the network in plain sight; write https://, or use no key")
+    if has_key and not (endpoint.secure or endpoint.is_loopback):
+        report(key, "the key would be sent unencrypted; write https://, or use no key")
 
 
-def _search(
-    told: SearchConfig | None,
-    at: Sequence[toml.Key],
+def _resolve_search(
+    section: SearchConfig | None,
+    key: Sequence[toml.Key],
     folder: Path,
-    complain: Complain,
-    own: Mapping[str, str],
+    report: ReportProblem,
+    app_variables: Mapping[str, str],
 ) -> Path | None:
-    if told is None:
+    if section is None:
         return None
-    if not told.folder:
-        complain(at, "it is empty")
-    return folder / atomic.expand_home(fill_variables(told.folder, at, complain, own))
+    if not section.folder:
+        report(key, "it is empty")
+    return folder / atomic.expand_home(fill_variables(section.folder, key, report, app_variables))
 
 
-def _scratch(
-    told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]
+def _resolve_scratch(
+    section: BackupConfig | None,
+    key: Sequence[toml.Key],
+    report: ReportProblem,
+    app_variables: Mapping[str, str],
 ) -> Url | None:
-    if told is None or not told.scratch:
+    if section is None or not section.scratch:
         return None
     try:
-        return urls.parse(fill_variables(told.scratch, at, complain, own))
+        return urls.parse_url(fill_variables(section.scratch, key, report, app_variables))
     except UrlInvalidError as error:
-        complain(at, str(error))
+        report(key, str(error))
         return None
 
 
-def _backup(
-    told: BackupConfig | None,
-    at: Sequence[toml.Key],
+def _resolve_backup(
+    section: BackupConfig | None,
+    key: Sequence[toml.Key],
     folder: Path,
-    complain: Complain,
-    own: Mapping[str, str],
+    report: ReportProblem,
+    app_variables: Mapping[str, str],
 ) -> BackupConfig | None:
-    if told is None:
+    if section is None:
         return None
-    spans = {name: getattr(told, name) for name in ("max_age", "verify_within", "drill_within")}
-    for key, text in (
-        *(((*at, name), text) for name, text in spans.items()),
-        ((*at, "keep", "within"), told.keep.within),
+    spans = {name: getattr(section, name) for name in ("max_age", "verify_within", "drill_within")}
+    for span_key, text in (
+        *(((*key, name), text) for name, text in spans.items()),
+        ((*key, "keep", "within"), section.keep.within),
     ):
-        if text and not is_span(text):
-            complain(key, f"{text!r} is no length of time; write 26h, 30d or 1y")
-    if not told.repository:
-        complain((*at, "repository"), "it is empty")
-    repository = fill_variables(told.repository, (*at, "repository"), complain, own)
-    encrypt = told.encrypt and _encrypt(told.encrypt, (*at, "encrypt"), folder, complain, own)
-    return msgspec.structs.replace(told, repository=repository, encrypt=encrypt)
+        if text and not is_duration(text):
+            report(span_key, f"{text!r} is not a duration; write 26h, 30d or 1y")
+    if not section.repository:
+        report((*key, "repository"), "it is empty")
+    repository = fill_variables(section.repository, (*key, "repository"), report, app_variables)
+    encrypt = section.encrypt and _resolve_encryption(
+        section.encrypt, (*key, "encrypt"), folder, report, app_variables
+    )
+    return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
 
 
-def _encrypt(
-    told: Encrypt, at: Sequence[toml.Key], folder: Path, complain: Complain, own: Mapping[str, str]
-) -> Encrypt:
-    if told.recipients:
+def _resolve_encryption(
+    section: EncryptionConfig,
+    key: Sequence[toml.Key],
+    folder: Path,
+    report: ReportProblem,
+    app_variables: Mapping[str, str],
+) -> EncryptionConfig:
+    if section.recipients:
         from dbctl.files import age
-    for number, text in enumerate(told.recipients):
-        twice = "it stands here twice" if text in told.recipients[:number] else ""
-        if problem := age.recipient_problem(text) or twice:
-            complain((*at, "recipients"), f"recipient {number + 1}: {problem}")
-    meant = bool(told.recipients or told.recipients_file)
-    if meant and told.passphrase_file:
-        complain((*at, "passphrase_file"), "age encrypts for recipients or by a passphrase, never both")
-    if not (meant or told.passphrase_file):
-        complain(at, "it names neither recipients nor a passphrase_file, so nobody could open a backup")
+    for index, text in enumerate(section.recipients):
+        duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
+        if problem := age.recipient_problem(text) or duplicate:
+            report((*key, "recipients"), f"recipient {index + 1}: {problem}")
+    has_recipients = bool(section.recipients or section.recipients_file)
+    if has_recipients and section.passphrase_file:
+        report((*key, "passphrase_file"), "use either recipients or a passphrase; age does not support both")
+    if not (has_recipients or section.passphrase_file):
+        report(key, "recipients, recipients_file or passphrase_file is missing")
 
-    def placed(name: str, text: str) -> str:
+    def resolve_path(name: str, text: str) -> str:
         return (
-            str(folder / atomic.expand_home(fill_variables(text, (*at, name), complain, own))) if text else ""
+            str(folder / atomic.expand_home(fill_variables(text, (*key, name), report, app_variables)))
+            if text
+            else ""
         )
 
     files = {
-        name: placed(name, getattr(told, name))
+        name: resolve_path(name, getattr(section, name))
         for name in ("recipients_file", "passphrase_file", "identity_file")
     }
-    return msgspec.structs.replace(told, **files)
+    return msgspec.structs.replace(section, **files)
 
 
-def variables(file: Path) -> Sequence[str]:
-    """Return the variables of the environment that a configuration names, but for those of the apps' own files."""
+def referenced_variables(file: Path) -> Sequence[str]:
+    """Return the environment variables that a configuration refers to, without those of the apps' env files."""
     try:
-        told, text = toml.load(file)
+        values, text = toml.load(file)
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder, unread = file.resolve().parent, list[str]()
-    own: set[str] = set()
-    for app in toml.structure(told, _File, text).apps.values():
-        own |= read_env_file(app, folder, (), lambda _, why: unread.append(why)).keys()
-    return [name for name in dict.fromkeys(re.findall(VARIABLE, text)) if name not in own]
+    app_variables: set[str] = set()
+    for app in toml.structure(values, _File, text).apps.values():
+        app_variables |= read_env_file(app, folder, (), lambda _, reason: unread.append(reason)).keys()
+    return [name for name in dict.fromkeys(re.findall(VARIABLE_PATTERN, text)) if name not in app_variables]
 
 
-def _absolute(url: Url, folder: Path) -> Url:
+def _resolve_path(url: Url, folder: Path) -> Url:
     if not url.is_local:
         return url
     return msgspec.structs.replace(url, path=str(folder / atomic.expand_home(url.path)))
 
 
-def given(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:
-    """Return the databases of ``--url NAME=URL``, or of another option; one without a name is called main.
+def parse_urls(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:
+    """Return the databases of ``--url NAME=URL``, or of another option; a URL without a name is for ``main``.
 
     Raises:
-        UsageError: one is given twice.
-        UrlInvalidError: one is not understood.
+        UsageError: two URLs have the same name.
+        UrlInvalidError: a URL is invalid.
     """
-    found: dict[str, Url] = {}
+    urls_by_name: dict[str, Url] = {}
     for text in texts:
-        name, mark, address = text.partition("=")
-        if not mark or not name.replace("-", "_").isidentifier():
+        name, separator, address = text.partition("=")
+        if not separator or not name.replace("-", "_").isidentifier():
             name, address = "main", text
-        if name in found:
-            raise UsageError(detail=f"{option} gives database {name!r} twice")
-        found[name] = _absolute(urls.parse(address), folder)
-    return found
+        if name in urls_by_name:
+            raise UsageError(detail=f"duplicate {option} for database {name!r}")
+        urls_by_name[name] = _resolve_path(urls.parse_url(address), folder)
+    return urls_by_name
 
 
-def _unconfigured(selection: Selection, profile: str) -> App:
-    here = Path.cwd()
+def _app_from_options(selection: Selection, profile: str) -> App:
+    folder = Path.cwd()
     return App(
         name=selection.app or UNNAMED_APP,
         profile=profile,
         protected=False,
-        databases=given(selection.urls, here),
+        databases=parse_urls(selection.urls, folder),
         migrations={},
-        folder=here,
-        directory=here,
+        folder=folder,
+        directory=folder,
     )

@@ -1,6 +1,6 @@
 """The values of ``dbctl.toml``: apps, their backups, embedders, and schedules."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -13,85 +13,82 @@ from dbctl.url import Url
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
 
-#: The profile of a database that --url alone describes: all that needs to know no app.
+#: The profile for --url without --profile.
 PLAIN = "plain"
 
-#: How many backups a rule may keep.
+#: The number of backups that a retention rule covers.
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which backups stay: of each kind of time, the newest of so many that have any. Nothing said: no rule."""
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The backups to retain: the newest of each of the last N hours, days and so on; 0: no rule."""
 
-    last: Count = 0  #: the newest ones, whatever their time
+    last: Count = 0  #: the N newest backups
     hourly: Count = 0
     daily: Count = 0
     weekly: Count = 0
     monthly: Count = 0
     yearly: Count = 0
-    within: str = ""  #: all that are at most so much older than the newest: ``30d``
+    within: str = ""  #: all backups that are at most this much older than the newest: ``30d``
 
 
-class Encrypt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[apps.NAME.backup.encrypt]``: for whom backups are encrypted, always, and what opens them on this machine."""
+class EncryptionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.backup.encrypt]``: the recipients or passphrase of encrypted backups, and the key that decrypts them."""
 
-    recipients: Sequence[str] = ()  #: ``age1…``, or the public keys of ssh
-    recipients_file: str = ""  #: more of them, one a line
-    passphrase_file: str = ""  #: for a passphrase in the place of recipients
-    identity_file: str = ""  #: only what reads backups needs it
+    recipients: Sequence[str] = ()  #: ``age1…``, or public ssh keys
+    recipients_file: str = ""  #: a file with further recipients, one per line
+    passphrase_file: str = ""  #: a file with a passphrase, instead of recipients
+    identity_file: str = ""  #: only commands that read backups need it
 
 
 class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.backup]``."""
 
     repository: str
-    keep: Keep = Keep()
-    max_age: str = ""  #: ``26h``: an older newest backup is overdue
-    verify_within: str = ""  #: ``8d``: a backup that was not read whole for longer is unverified
-    drill_within: str = (
-        ""  #: ``32d``: a database of which no backup was restored on trial for longer is undrilled
-    )
-    format: str = ""  #: of the dumps of a server, where it knows several: ``custom``, ``plain``
+    keep: Retention = Retention()
+    max_age: str = ""  #: ``26h``: the maximum age of the newest backup
+    verify_within: str = ""  #: ``8d``: the maximum age of the last full verification of a backup
+    drill_within: str = ""  #: ``32d``: the maximum age of the last drill of a database
+    format: str = ""  #: the dump format, if the server has several: ``custom``, ``plain``
     compress: Compression = "gzip"
-    scratch: str = ""  #: the URL of a server that trial restores may use, in place of the app's own
-    encrypt: Encrypt | None = None
-    staging: str = ""  #: where on this machine files wait that go to, or come from, a store elsewhere, or are to be encrypted
+    scratch: str = ""  #: the URL of a server for drills, instead of the app's server
+    encrypt: EncryptionConfig | None = None
+    staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption
 
 
-#: How a vector of words is come by.
+#: The kinds of programs and services that compute the vector of a text.
 EmbedderKind: TypeAlias = Literal["gemini", "openai", "command", "local"]
 
 
 class Embedder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[apps.NAME.embedder]``: what makes a vector of words, by the model that made those of the app.
+    """``[apps.NAME.embedder]``: computes the vector of a text, with the model that the app uses.
 
-    Kinds: ``gemini``, Google's service; ``openai``, every service that answers ``/embeddings`` as OpenAI's does;
-    ``command``, a program that gets the words on standard input and writes a JSON array; ``local``, a package of
-    Python beside dbctl.
+    Kinds: ``gemini``, Google's service; ``openai``, any service with an OpenAI-compatible ``/embeddings`` endpoint;
+    ``command``, a program that reads the text from standard input and writes a JSON array; ``local``, a Python package in
+    dbctl's environment.
     """
 
     kind: EmbedderKind
     model: str = ""
-    url: str = ""  #: of another service than the usual one, with its version: ``https://host/v1``
-    key_env: str = ""  #: the variable that holds the key; of the usual service its usual one
+    url: str = ""  #: base URL of another service, with its version: ``https://host/v1``
+    key_env: str = ""  #: the variable with the key; default without ``url``: that of the service
     key_file: str = ""  #: a file whose first line is the key
-    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = (
-        None  #: asked of models that can do several
-    )
-    task: str = ""  #: gemini: what the vector is for, ``RETRIEVAL_QUERY``
-    command: Sequence[str] = ()  #: the program and its words; no shell reads them
+    #: Requested from models that support several.
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
+    task: str = ""  #: gemini: the purpose of the vector, ``RETRIEVAL_QUERY``
+    command: Sequence[str] = ()  #: the program and its arguments, run without a shell
     package: Literal["", "fastembed", "sentence-transformers"] = ""
-    timeout: str = "30s"  #: for everything, asking again included
+    timeout: str = "30s"  #: for all attempts together
 
 
 class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[apps.NAME.search]``: where the files of search indexes are that a database cannot have itself."""
+    """``[apps.NAME.search]``: the folder of external search indexes."""
 
-    folder: str  #: in place of the database's own, and of the user's for caches
+    folder: str  #: instead of the folder of the database, or of the user's cache
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[apps.NAME.schedule]``: when jobs run, as cron expressions; ``off`` leaves a job out, empty is its usual time."""
+    """``[apps.NAME.schedule]``: cron expressions of jobs; ``off`` disables a job, empty means its default time."""
 
     search: str = ""
     backup: str = ""
@@ -99,14 +96,14 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verify: str = ""
     drill: str = ""
     optimize: str = ""
-    vacuum: str = ""  #: usually off: it locks what it rewrites
+    vacuum: str = ""  #: off by default, because it locks the tables that it rewrites
     cleanup: str = ""
     status: str = ""
-    #: further runs of ``backup``, ``verify``, ``optimize`` or ``vacuum`` for one database
+    #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
     databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
 
 
-#: In place of a folder of migrations: the database has none.
+#: The value for a database without migrations, instead of a folder.
 NO_MIGRATIONS = "none"
 
 
@@ -115,10 +112,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: str
     protected: bool = False
-    directory: str = ""  #: where the app is installed; else where the file is
-    env_file: str = (
-        ""  #: the app's own file of settings, whose variables count before those of the environment
-    )
+    directory: str = ""  #: where the app is installed; default: the directory of the file
+    env_file: str = ""  #: the app's env file; its variables take precedence over the environment
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
@@ -128,33 +123,33 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
-    """One app as configured: every address resolved, nothing opened yet."""
+    """One configured app: all URLs and paths are resolved, no database is open."""
 
     name: str
     profile: str  #: a name, or the path of a profile file
     protected: bool
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
-    unmigrated: Collection[str] = ()  #: databases that have no migrations, as the configuration says
+    unmigrated: Collection[str] = ()  #: databases that are configured without migrations
     backup: BackupConfig | None = None
-    scratch: Url | None = None  #: a server for trial restores
+    scratch: Url | None = None  #: a server for drills
     embedder: Embedder | None = None
-    env_file: Path | None = None  #: the app's own file of settings
-    search: Path | None = None  #: the folder of search indexes, where one is named
-    folder: Path  #: what relative paths are relative to
+    env_file: Path | None = None  #: the app's env file
+    search: Path | None = None  #: the folder of external search indexes, if configured
+    folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed
     schedule: Schedule = Schedule()
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """Every configured app."""
+    """All configured apps."""
 
     path: Path | None
     apps: Mapping[str, App]
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options of the command line said about which app is meant; empty means not said."""
+    """The options of the command line that select an app; empty: not passed."""
 
     config: str = ""
     app: str = ""

@@ -8,29 +8,29 @@ from dbctl.config.model import App
 from dbctl.files import atomic
 
 
-def caches() -> Path | None:
-    """Return the folder of this user for what dbctl can make again; None where this user has none."""
+def cache_folder() -> Path | None:
+    """Return the user's folder for files that dbctl can create again; None without a home directory."""
     if sys.platform != "linux":
         from platformdirs import user_cache_path
 
         return user_cache_path("dbctl") / "search"
-    # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
-    named = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = named if named.is_absolute() else atomic.expand_home("~/.cache") if has_home() else None
+    # The same path as platformdirs, without importing it for every search; users of containers may have no home.
+    configured = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
+    base = configured if configured.is_absolute() else atomic.expand_home("~/.cache") if has_home() else None
     return base and base / "dbctl" / "search"
 
 
 def has_home() -> bool:
-    """Whether this user has a home directory."""
-    return os.path.expanduser("~").startswith("/")  # noqa: PTH111 - pathlib's raises where there is none
+    """Return whether the user has a home directory."""
+    return os.path.expanduser("~").startswith("/")  # noqa: PTH111 - pathlib raises without one
 
 
-def aside(app: App) -> Path | None:
-    """Return the folder of this machine for what is not for the repository, or not yet; None: as ``staging`` says."""
-    told = app.backup.staging if app.backup else ""
-    return app.folder / atomic.expand_home(told) if told else None
+def staging_folder(app: App) -> Path | None:
+    """Return the configured local folder for staged files of backups; None: use ``default_staging_folder``."""
+    configured = app.backup.staging if app.backup else ""
+    return app.folder / atomic.expand_home(configured) if configured else None
 
 
-def staging() -> Path:
-    """Return where files wait on their way when nothing says otherwise: on a disk, for ``/tmp`` may be memory."""
-    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - the folder made in it is private
+def default_staging_folder() -> Path:
+    """Return the default folder for staged files: on a disk, because ``/tmp`` may be in memory."""
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - callers create a private folder in it

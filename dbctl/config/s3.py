@@ -1,4 +1,4 @@
-"""Where storage that speaks S3 is, and with which keys: an address, the usual variables, the shared files of profiles."""
+"""Address, endpoint and keys of S3 storage, from the URL, the AWS variables and the shared files of AWS profiles."""
 
 from __future__ import annotations
 
@@ -10,87 +10,87 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dbctl.config import environment
-from dbctl.errors import StorageKeysMissingError, StorageUnknownError
+from dbctl.errors import StorageKeysMissingError, StorageSettingInvalidError
 from dbctl.files import expand_home, read_settings, read_whole
-from dbctl.model import Secret, Value
+from dbctl.model import Secret, Struct
 
-#: Of AWS itself, for storage that knows no regions, too.
-REGION = "us-east-1"
-#: 3 to 63 small letters, digits, dots and dashes, as every provider takes them.
+#: The default of AWS; also for storage without regions.
+DEFAULT_REGION = "us-east-1"
+#: 3 to 63 lowercase letters, digits, dots and dashes, which every provider accepts.
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
-#: What is the same in every tool that shows a key.
+#: Characters that all tools show unchanged in object keys.
 _PREFIX = re.compile(r"[\w!.*'()=+@,~:-]+")
-#: What may stand in the head of a request.
-_SENT = re.compile(r"[!-~]*")
-#: Bytes; those of all authorities that there are take less.
-_LARGEST_BUNDLE = 4 << 20
-#: Variables by which a container or a cluster gives keys that last an hour; the library asks for those.
-_LENT = (
+#: Characters that HTTP headers may contain.
+_HEADER_TEXT = re.compile(r"[!-~]*")
+#: Maximum bytes of a certificate bundle; one with all public authorities is smaller.
+_MAX_BUNDLE_BYTES = 4 << 20
+#: Variables with which containers and clusters provide temporary keys, which the library fetches.
+_TEMPORARY_KEYS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 
 
-class Address(Value, frozen=True, kw_only=True):
-    """``s3://[PROFILE@]BUCKET[/PREFIX]``, taken apart."""
+class Address(Struct, frozen=True, kw_only=True):
+    """``s3://[PROFILE@]BUCKET[/PREFIX]``."""
 
-    profile: str  #: of the shared files; empty: as the variables say
+    profile: str  #: a profile of the shared files; empty: from the variables
     bucket: str
-    prefix: str  #: without a slash at its ends; may be empty
+    prefix: str  #: without leading and trailing slash; may be empty
 
     @property
     def text(self) -> str:
-        """The address as it is written."""
+        """The address as text."""
         profile, prefix = self.profile and f"{self.profile}@", self.prefix and f"/{self.prefix}"
         return f"s3://{profile}{self.bucket}{prefix}"
 
 
-class Keys(Value, frozen=True, kw_only=True):
-    """What requests are signed with."""
+class Keys(Struct, frozen=True, kw_only=True):
+    """The keys that sign requests."""
 
     key: str
     secret: Secret
     token: Secret | None = None
 
 
-class Access(Value, frozen=True, kw_only=True):
-    """How storage is reached."""
+class Access(Struct, frozen=True, kw_only=True):
+    """Endpoint, region and keys of a storage."""
 
     endpoint: str  #: empty: AWS
     region: str
-    keys: Keys | None  #: None: the library fetches keys that are lent
-    authorities: bytes = b""  #: who is trusted beside those of this machine, as PEM
+    keys: Keys | None  #: None: the library fetches temporary keys
+    authorities: bytes = b""  #: further certificate authorities besides those of the system, as PEM
 
 
-def parse(text: str) -> Address:
-    """Take an address apart.
+def parse_address(text: str) -> Address:
+    """Parse an address.
 
     Raises:
-        StorageUnknownError: it is none.
+        StorageSettingInvalidError: the address is invalid.
     """
-    where, mark, prefix = text.removeprefix("s3://").partition("/")
-    profile, _, bucket = where.rpartition("@")
+    bucket_part, separator, prefix = text.removeprefix("s3://").partition("/")
+    profile, _, bucket = bucket_part.rpartition("@")
 
-    def refuse(reason: str) -> StorageUnknownError:
-        return StorageUnknownError(
-            what=f"the address {_shown(text)!r}",
+    def refuse(reason: str) -> StorageSettingInvalidError:
+        return StorageSettingInvalidError(
+            setting=f"the address {_mask_secrets(text)!r}",
             reason=reason,
-            instead="Write s3://BUCKET/PREFIX, or s3://PROFILE@BUCKET/PREFIX with a profile of ~/.aws/credentials.",
+            hint="Write s3://BUCKET/PREFIX, or s3://PROFILE@BUCKET/PREFIX with a profile of ~/.aws/credentials.",
         )
 
     if ":" in profile:
-        raise refuse("no key stands in an address")
+        raise refuse("addresses must not contain keys")
     if not _BUCKET.fullmatch(bucket) or _is_host(bucket):
-        raise refuse(f"{bucket!r} is no name of a bucket (3 to 63 of a-z, 0-9, - and .)")
-    for part in prefix.rstrip("/").split("/") if mark and prefix.rstrip("/") else []:
+        raise refuse(f"{bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, - and .)")
+    for part in prefix.rstrip("/").split("/") if separator and prefix.rstrip("/") else []:
         if part in {".", ".."} or not _PREFIX.fullmatch(part):
-            raise refuse(f"{part!r} is no part of a prefix")
+            raise refuse(f"{part!r} is not allowed in a prefix")
     return Address(profile=profile, bucket=bucket, prefix=prefix.rstrip("/"))
 
 
-def _shown(text: str) -> str:
-    """Return an address without what may be a secret that somebody wrote into it."""
+def _mask_secrets(text: str) -> str:
+    """Return an address with user and password masked."""
     return re.sub(r"(?<=://)[^/@]*:[^/@]*(?=@)", "***", text)
 
 
@@ -102,119 +102,136 @@ def _is_host(bucket: str) -> bool:
     return True
 
 
-def access(address: Address) -> Access:
-    """Return how the storage at an address is reached.
+def resolve_access(address: Address) -> Access:
+    """Return endpoint, region and keys for an address.
 
-    A profile that the address names counts alone. Else variables count before the files, each for itself, but keys
-    come from one of both.
+    If the address names a profile, only that profile is used. Otherwise each variable takes precedence over the files, but
+    both parts of the key are read from the same source.
 
     Raises:
-        StorageKeysMissingError: nothing gives keys.
-        StorageUnknownError: an endpoint is none, or there is no such profile.
+        StorageKeysMissingError: no keys are configured.
+        StorageSettingInvalidError: the endpoint or region is invalid, or the profile does not exist.
     """
-    told = environment.storage()
-    profile = _profile(address, told)
-    said = {} if address.profile else told
+    variables = environment.read_storage_variables()
+    profile = _read_profile(address, variables)
+    address_variables = {} if address.profile else variables
     endpoint = (
-        said.get("AWS_ENDPOINT_URL_S3")
-        or said.get("AWS_ENDPOINT_URL")
+        address_variables.get("AWS_ENDPOINT_URL_S3")
+        or address_variables.get("AWS_ENDPOINT_URL")
         or profile.get("s3.endpoint_url")
         or profile.get("endpoint_url", "")
     )
-    region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION") or profile.get("region", REGION)
+    region = (
+        address_variables.get("AWS_REGION")
+        or address_variables.get("AWS_DEFAULT_REGION")
+        or profile.get("region", DEFAULT_REGION)
+    )
     if not re.fullmatch(r"[A-Za-z0-9_-]+", region):
-        raise StorageUnknownError(
-            what=f"the region {region!r}", reason="it is none", instead="Correct AWS_REGION, or the profile."
+        raise StorageSettingInvalidError(
+            setting=f"the region {region!r}",
+            reason="it is invalid",
+            hint="Correct AWS_REGION or the profile.",
         )
     return Access(
-        endpoint=_endpoint(endpoint),
+        endpoint=_check_endpoint(endpoint),
         region=region,
-        keys=_keys(address, said, profile),
-        authorities=_authorities(told.get("AWS_CA_BUNDLE") or profile.get("ca_bundle", "")),
+        keys=_find_keys(address, address_variables, profile),
+        authorities=_read_authorities(variables.get("AWS_CA_BUNDLE") or profile.get("ca_bundle", "")),
     )
 
 
-def _authorities(file: str) -> bytes:
+def _read_authorities(file: str) -> bytes:
     if not file:
         return b""
     try:
-        found = read_whole(expand_home(file).resolve(), _LARGEST_BUNDLE)
+        content = read_whole(expand_home(file).resolve(), _MAX_BUNDLE_BYTES)
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        if b"-----BEGIN CERTIFICATE-----" in found:
-            return found
-        reason = "it holds no certificate (PEM)"
-    raise StorageUnknownError(what=f"AWS_CA_BUNDLE {file}", reason=reason, instead="Correct it, or unset it.")
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            return content
+        reason = "it contains no certificate (PEM)"
+    raise StorageSettingInvalidError(
+        setting=f"AWS_CA_BUNDLE {file}", reason=reason, hint="Correct it, or unset it."
+    )
 
 
-def _endpoint(text: str) -> str:
+def _check_endpoint(text: str) -> str:
     if not text:
         return ""
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) and text.isascii()
+        is_valid = (
+            parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) and text.isascii()
+        )
     except ValueError:
-        sound = False
-    if not sound or re.search(r"[\s?#@\\]", text):  # its text is not repeated: a login may stand in it
-        raise StorageUnknownError(
-            what="the endpoint of AWS_ENDPOINT_URL",
-            reason="it is no address",
-            instead="Write https://HOST or https://HOST:PORT; http:// goes without encryption.",
+        is_valid = False
+    if not is_valid or re.search(r"[\s?#@\\]", text):  # not shown, because it may contain a login
+        raise StorageSettingInvalidError(
+            setting="the endpoint of AWS_ENDPOINT_URL",
+            reason="it is not a URL",
+            hint="Write https://HOST or https://HOST:PORT; http:// is not encrypted.",
         )
     return text.rstrip("/")
 
 
-def _keys(address: Address, said: Mapping[str, str], profile: Mapping[str, str]) -> Keys | None:
+def _find_keys(address: Address, variables: Mapping[str, str], profile: Mapping[str, str]) -> Keys | None:
     for source, names in (
-        (said, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")),
+        (variables, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")),
         (profile, ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")),
     ):
         key, secret, token = (source.get(name, "") for name in names)
-        if not (_SENT.fullmatch(key) and _SENT.fullmatch(token)):
-            raise StorageKeysMissingError(place=address.text, reason=f"{names[0]} or {names[2]} is none")
+        if not (_HEADER_TEXT.fullmatch(key) and _HEADER_TEXT.fullmatch(token)):
+            raise StorageKeysMissingError(place=address.text, reason=f"{names[0]} or {names[2]} is invalid")
         if key and secret:
             return Keys(key=key, secret=Secret(secret), token=Secret(token) if token else None)
         if key or secret:
-            lacking = names[1] if key else names[0]
-            raise StorageKeysMissingError(place=address.text, reason=f"{lacking} is not set")
-    if any(said.get(name) for name in _LENT):
+            missing = names[1] if key else names[0]
+            raise StorageKeysMissingError(place=address.text, reason=f"{missing} is not set")
+    if any(variables.get(name) for name in _TEMPORARY_KEYS):
         return None
-    raise StorageKeysMissingError(place=address.text, reason="nothing gives any")
+    raise StorageKeysMissingError(place=address.text, reason="no keys are configured")
 
 
-def _profile(address: Address, told: Mapping[str, str]) -> dict[str, str]:
-    """Return what the shared files say of a profile; of one that nobody named there need be none."""
-    name = address.profile or told.get("AWS_PROFILE", "")
-    found = dict[str, str]()
+def _read_profile(address: Address, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of a profile in the shared files; the default profile may be missing."""
+    name = address.profile or variables.get("AWS_PROFILE", "")
+    values = dict[str, str]()
     home = Path("~/.aws")
     for variable, file, section in (
         ("AWS_CONFIG_FILE", "config", f"profile {name}" if name not in ("", "default") else "default"),
         ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name or "default"),
     ):
-        found |= _section(Path(told.get(variable, "")) if told.get(variable) else home / file, section)
-    if name and not found:
-        raise StorageUnknownError(
-            what=f"the profile {name!r}",
-            reason="no file of profiles has it",
-            instead="They are in ~/.aws/credentials and ~/.aws/config, or where AWS_SHARED_CREDENTIALS_FILE says.",
+        values |= _read_section(
+            Path(variables.get(variable, "")) if variables.get(variable) else home / file, section
         )
-    return found
+    if name and not values:
+        raise StorageSettingInvalidError(
+            setting=f"the profile {name!r}",
+            reason="no file of profiles contains it",
+            hint="Profiles are in ~/.aws/credentials and ~/.aws/config, or in AWS_SHARED_CREDENTIALS_FILE.",
+        )
+    return values
 
 
-def _section(file: Path, name: str) -> dict[str, str]:
+def _read_section(file: Path, name: str) -> dict[str, str]:
     parser = configparser.RawConfigParser(strict=False)
     try:
         text = read_settings(expand_home(str(file)))
         parser.read_string(text)
-        found = dict(parser.items(name))
-        services = found.get("services")
-        more = dict(parser.items(f"services {services}")) if services else {}
+        values = dict(parser.items(name))
+        services = values.get("services")
+        service_values = dict(parser.items(f"services {services}")) if services else {}
     except (FileNotFoundError, NotADirectoryError, RuntimeError, configparser.NoSectionError):
         return {}
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:  # what stands there is not repeated
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        # The text is not shown, because it may contain keys.
         reason = f"it cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
-        raise StorageUnknownError(what=file, reason=reason, instead="Correct it, or its mode.") from None
-    # A service's own settings are lines below its name.
-    nested = dict(line.partition("=")[::2] for line in more.get("s3", "").splitlines() if line.strip())
-    return found | {f"s3.{key.strip()}": value.strip() for key, value in nested.items()}
+        raise StorageSettingInvalidError(
+            setting=file, reason=reason, hint="Correct the file or its permissions."
+        ) from None
+    # The settings of a service are indented lines below its name.
+    nested = dict(
+        line.partition("=")[::2] for line in service_values.get("s3", "").splitlines() if line.strip()
+    )
+    return values | {f"s3.{key.strip()}": value.strip() for key, value in nested.items()}

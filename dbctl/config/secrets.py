@@ -1,6 +1,6 @@
-"""The keys of embedders, and the files that open encrypted backups."""
+"""The keys of embedders, and the files that decrypt backups."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import re
 from collections.abc import Sequence
@@ -9,73 +9,84 @@ from pathlib import Path
 import msgspec
 
 from dbctl.config.environment import read_variable
-from dbctl.config.model import App, Encrypt
-from dbctl.config.paths import aside
+from dbctl.config.model import App, EncryptionConfig
+from dbctl.config.paths import staging_folder
 from dbctl.errors import EmbedderKeyMissingError
 from dbctl.files import atomic
 from dbctl.model import Secret
 
-#: What a key of a service is made of, and how long none is.
-_KEY = r"[!-~]{1,4096}"
+#: The characters and lengths that the key of a service may have.
+_KEY_PATTERN = r"[!-~]{1,4096}"
 
-_LONGEST_KEY = 4098
+_MAX_KEY_BYTES = 4098
 
 
 def embedder_key(app: App) -> Secret | None:
-    """Return the key of an app's embedder, from the variable or file that the configuration names; None: it names none.
+    """Return the key of an app's embedder, from the configured variable or file; None: neither is configured.
 
-    A variable of the app's own file of settings counts before one of the environment.
+    Variables of the app's env file take precedence over the environment.
 
     Raises:
-        EmbedderKeyMissingError: there is none, or it is no key.
+        EmbedderKeyMissingError: the variable or file is missing, or its value is not a key.
     """
-    told = app.embedder
-    if told is None or not (told.key_env or told.key_file):
+    embedder = app.embedder
+    if embedder is None or not (embedder.key_env or embedder.key_file):
         return None
-    place = told.key_file or told.key_env
+    source = embedder.key_file or embedder.key_env
     try:
-        text = _key_in(Path(told.key_file)) if told.key_file else _key_of(app, told.key_env)
+        text = (
+            _read_key_file(Path(embedder.key_file))
+            if embedder.key_file
+            else _read_key_variable(app, embedder.key_env)
+        )
     except KeyError as error:
-        reason = f"neither {told.key_env} nor {told.key_env}_FILE is set"
-        raise EmbedderKeyMissingError(app=app.name, place=place, reason=reason) from error
+        reason = f"neither {embedder.key_env} nor {embedder.key_env}_FILE is set"
+        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "it is not valid UTF-8"
-        raise EmbedderKeyMissingError(app=app.name, place=place, reason=reason) from error
-    if not re.fullmatch(_KEY, text):
+        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason) from error
+    if not re.fullmatch(_KEY_PATTERN, text):
         reason = (
-            "it is empty" if not text else "it holds what no key does: blanks, or other signs than ASCII's"
+            "it is empty"
+            if not text
+            else "it contains characters that keys do not have (blanks or non-ASCII)"
         )
-        raise EmbedderKeyMissingError(app=app.name, place=place, reason=reason)
+        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason)
     return Secret(text)
 
 
-def _key_of(app: App, name: str) -> str:
+def _read_key_variable(app: App, name: str) -> str:
     from dbctl.files import dotenv
 
-    own = dotenv.read(atomic.read_settings(app.env_file)) if app.env_file else {}
-    return (own[name] if name in own else read_variable(name)).strip()
+    app_variables = dotenv.parse_dotenv(atomic.read_settings(app.env_file)) if app.env_file else {}
+    return (app_variables[name] if name in app_variables else read_variable(name)).strip()
 
 
-def _key_in(path: Path) -> str:
-    with atomic.named(path) as file:
-        return str(file.readline(_LONGEST_KEY).decode().strip())
+def _read_key_file(path: Path) -> str:
+    with atomic.open_named(path) as file:
+        return str(file.readline(_MAX_KEY_BYTES).decode().strip())
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of what opens encrypted backups."""
+class DecryptionFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The files with keys and passphrases that decrypt backups."""
 
     identities: Sequence[Path]
     passphrases: Sequence[Path]
-    aside: Path | None  #: as ``aside`` says
+    staging: Path | None  #: the result of ``staging_folder``
 
 
-def opening(app: App, identities: Sequence[Path] = (), passphrase: Path | None = None) -> Opening:
-    """Return the files that options, the environment (``DBCTL_BACKUP_…``) and the configuration name, in that order."""
-    told = (app.backup and app.backup.encrypt) or Encrypt()
-    named = (os.environ.get("DBCTL_BACKUP_IDENTITY_FILE", ""), told.identity_file)
-    secrets = (os.environ.get("DBCTL_BACKUP_PASSPHRASE_FILE", ""), told.passphrase_file)
-    return Opening(
-        identities=[*identities, *(Path(one) for one in named if one)],
-        passphrases=[*([passphrase] if passphrase else []), *(Path(one) for one in secrets if one)],
-        aside=aside(app),
+def find_decryption_files(
+    app: App, identities: Sequence[Path] = (), passphrase: Path | None = None
+) -> DecryptionFiles:
+    """Return the files from the options, the environment (``DBCTL_BACKUP_…``) and the configuration, in that order."""
+    encryption = (app.backup and app.backup.encrypt) or EncryptionConfig()
+    identity_files = (os.environ.get("DBCTL_BACKUP_IDENTITY_FILE", ""), encryption.identity_file)
+    passphrase_files = (os.environ.get("DBCTL_BACKUP_PASSPHRASE_FILE", ""), encryption.passphrase_file)
+    return DecryptionFiles(
+        identities=[*identities, *(Path(path) for path in identity_files if path)],
+        passphrases=[
+            *([passphrase] if passphrase else []),
+            *(Path(path) for path in passphrase_files if path),
+        ],
+        staging=staging_folder(app),
     )

@@ -1,4 +1,4 @@
-"""Sample deployments to try dbctl on: invented rows that are the same for the same seed and moment."""
+"""Sample deployments for trying dbctl; the same seed and time create the same rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from types import ModuleType
 
 from dbctl.demo.random import Progress
 from dbctl.errors import (
-    AbilityMissingError,
-    MigrationShapeUnknownError,
+    FeatureMissingError,
+    MigrationVariantUnknownError,
     NotSupportedError,
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.url import Url
 
-#: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
-#: unless told otherwise, its ``SERVED`` which databases must be on a server,
-#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` the shapes that ``--variant`` may name.
+#: Profiles with a sample, and the module whose ``build`` creates it. In the module, ``COUNTS`` contains the default numbers
+#: of rows, ``SERVER_DATABASES`` the databases that must be on a server, ``URL_DATABASES`` those that accept ``--url``, and
+#: ``VARIANTS`` the variants of the schema.
 SAMPLES = {
     "chat-lancedb": "dbctl.demo.chat_lancedb",
     "flashpoint-web": "dbctl.demo.flashpoint_web",
@@ -31,93 +31,93 @@ SAMPLES = {
 }
 
 
-class Account(Value, frozen=True, kw_only=True):
-    """A user of the sample that a person can sign in as. The password is public: it guards nothing."""
+class Account(Struct, frozen=True, kw_only=True):
+    """A user of the sample with a public password."""
 
     login: str
     password: str
     role: str
 
 
-class DemoBuilt(Value, frozen=True, kw_only=True):
-    """Answer of ``demo``."""
+class DemoBuilt(Struct, frozen=True, kw_only=True):
+    """Result of ``demo``."""
 
     profile: str
     directory: Path
     databases: Mapping[str, Path]
-    servers: Mapping[str, str] = {}  #: those that are no files, where they are; a password is not shown
-    rows: Mapping[str, int]  #: what was made, in the app's own words: games, users, plays…
-    bytes: int  #: of all databases together
+    servers: Mapping[str, str] = {}  #: the addresses of databases on a server, without passwords
+    rows: Mapping[str, int]  #: the numbers of created rows: games, users, plays…
+    bytes: int  #: of all databases
     seconds: float
     accounts: Sequence[Account]
-    password_of_others: str  #: of every user who is no account of these; as public as theirs
+    password_of_others: str  #: the public password of all other users
 
 
-#: Of each thing: what is more fills a disk by mistake.
-MOST = 10_000_000
+#: The maximum number of each kind of row, so that a typing error does not fill the disk.
+MAX_ROWS = 10_000_000
 
 
-def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int]:
-    """Return how many of what a sample has: as ``given``, else as the sample itself says.
+def resolve_counts(profile: str, overrides: Mapping[str, int | None]) -> Mapping[str, int]:
+    """Return the numbers of rows of a sample: the defaults with ``overrides``.
 
     Raises:
-        NotSupportedError: the profile has no sample, or its sample nothing that was given.
-        ValueInvalidError: a number is negative, or of more than a sample is for.
+        NotSupportedError: the profile has no sample, or the sample has no rows of this kind.
+        ValueInvalidError: a number is negative or too large.
     """
     counts: dict[str, int] = dict(_module(profile).COUNTS)
-    for what, count in given.items():
+    for kind, count in overrides.items():
         if count is None:
             continue
-        if what not in counts:
+        if kind not in counts:
             raise NotSupportedError(
-                what=f"--{what}", by=f"a sample of {profile}", instead=f"It has: {', '.join(counts)}."
+                feature=f"--{kind}", subject=f"a sample of {profile}", hint=f"It has: {', '.join(counts)}."
             )
         if count < 0:
-            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
-        if count > MOST:
+            raise ValueInvalidError(name=f"the number of {kind}", value=count, reason="it is negative")
+        if count > MAX_ROWS:
             raise ValueInvalidError(
-                what=f"the number of {what}", value=count, reason=f"a sample has at most {MOST:,}"
+                name=f"the number of {kind}", value=count, reason=f"a sample has at most {MAX_ROWS:,}"
             )
-        counts[what] = count
+        counts[kind] = count
     return counts
 
 
-def refuse_misplaced(profile: str, urls: Mapping[str, Url]) -> None:
-    """Refuse databases that the sample of ``profile`` would not fill, and one of which nothing says where it is.
+def check_urls(profile: str, urls: Mapping[str, Url]) -> None:
+    """Refuse databases that the sample does not fill, and required databases without an address.
 
     Raises:
-        NotSupportedError: the profile has no sample, or its sample itself says where a database is.
-        UsageError: a database must be on a server, and nothing says where.
+        NotSupportedError: the profile has no sample, or its sample does not accept an address.
+        UsageError: a database must be on a server and has no address.
     """
     module = _module(profile)
     for name in urls:
-        if name not in module.PLACED:
-            placed = ", ".join(f"--url {one}=URL" for one in module.PLACED)
+        if name not in module.URL_DATABASES:
+            accepted = ", ".join(f"--url {name}=URL" for name in module.URL_DATABASES)
             raise NotSupportedError(
-                what=f"--url {name}=…",
-                by=f"a sample of {profile}",
-                instead=f"It takes {placed}." if placed else "It makes its databases in its directory.",
+                feature=f"--url {name}=…",
+                subject=f"a sample of {profile}",
+                hint=f"It accepts {accepted}." if accepted else "It creates its databases in its directory.",
             )
-    for name in module.SERVED:
+    for name in module.SERVER_DATABASES:
         if name not in urls or urls[name].is_file:
             raise UsageError(
-                detail=f"a sample of {profile} needs an empty database on a server: --url {name}=URL"
+                detail=f"a sample of {profile} requires an empty database on a server: --url {name}=URL"
             )
 
 
-def refuse_unshaped(profile: str, shape: str) -> None:
-    """Refuse a shape that the app's database cannot be given.
+def check_variant(profile: str, variant: str) -> None:
+    """Refuse a variant that the sample does not support.
 
     Raises:
-        AbilityMissingError, MigrationShapeUnknownError: see ``migration_shapes.refuse_unknown``.
+        FeatureMissingError, MigrationVariantUnknownError: the sample has no variants, or not this one.
     """
-    own = getattr(_module(profile), "SHAPES", ())
-    if shape and own and shape not in own:
-        raise MigrationShapeUnknownError(app=profile, name=shape, names=", ".join(own))
-    if shape and not own:
-        others = ", ".join(name for name in SAMPLES if getattr(_module(name), "SHAPES", ()))
-        raise AbilityMissingError(
-            app=f"a sample of {profile}", profile=profile, ability="shapes", others=others
+    variants = getattr(_module(profile), "VARIANTS", ())
+    if variant and variants and variant not in variants:
+        raise MigrationVariantUnknownError(app=profile, name=variant, names=", ".join(variants))
+    if variant and not variants:
+        others = ", ".join(name for name in SAMPLES if getattr(_module(name), "VARIANTS", ()))
+        raise FeatureMissingError(
+            app=f"a sample of {profile}", profile=profile, feature="variants", profiles=others
         )
 
 
@@ -127,38 +127,37 @@ def build(
     profile: str = "flashpoint-web",
     counts: Mapping[str, int] = {},
     urls: Mapping[str, Url] = {},
-    shape: str = "",
+    variant: str = "",
     seed: int = 0,
     at: datetime | None = None,
     progress: Progress | None = None,
 ) -> DemoBuilt:
-    """Make the sample deployment of ``profile`` below ``directory``, which is made where it is missing.
+    """Create the sample deployment of ``profile`` in ``directory``, which is created if it is missing.
 
     Args:
         directory: where the app would be installed.
-        profile: whose sample.
-        counts: how many of what, in the app's own words: ``games``, ``users``, ``messages``…; named accounts are made
-            in any case.
-        urls: empty databases, of which nothing or their migrations is there.
-        shape: the app's shape that they get, where its profile has several; one that their migrations have made stays.
-        seed: another one gives other rows.
-        at: the moment at which the sample is "now"; the present one unless told.
-        progress: told of what is counted as it is made.
+        profile: the profile.
+        counts: the numbers of rows by kind: ``games``, ``users``, ``messages``…; named accounts are always created.
+        urls: databases on servers, which are empty or contain only their migrations.
+        variant: the variant of the schema, if the app has several; an existing schema keeps its variant.
+        seed: determines the random data.
+        at: the current time of the sample; now by default.
+        progress: called with the number of created rows.
 
     Raises:
-        NotSupportedError, UsageError: see ``counts_of`` and ``refuse_misplaced``.
-        AbilityMissingError, MigrationShapeUnknownError: see ``refuse_unshaped``.
-        MigrationShapeOtherError: a database has migrations of another shape already.
-        ValueInvalidError: a number is negative, or of more than a sample is for.
-        FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
-        FileFailedError: the directory cannot be made or written.
+        NotSupportedError, UsageError: see ``resolve_counts`` and ``check_urls``.
+        FeatureMissingError, MigrationVariantUnknownError: see ``check_variant``.
+        MigrationVariantMismatchError: a database already has migrations of another variant.
+        ValueInvalidError: a number is negative or too large.
+        FileExistsAlreadyError, DatabaseNotEmptyError: a database already exists; nothing was changed.
+        FileFailedError: the directory cannot be created or written.
     """
-    wanted = counts_of(profile, counts)
-    refuse_misplaced(profile, urls)
-    refuse_unshaped(profile, shape)
-    shaped = {"shape": shape} if shape else {}  # only a sample of a profile with shapes knows the word
+    all_counts = resolve_counts(profile, counts)
+    check_urls(profile, urls)
+    check_variant(profile, variant)
+    options = {"variant": variant} if variant else {}  # only samples with variants accept it
     built: DemoBuilt = _module(profile).build(
-        directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress, **shaped
+        directory, counts=all_counts, urls=urls, seed=seed, at=at, progress=progress, **options
     )
     return built
 
@@ -166,8 +165,8 @@ def build(
 def _module(profile: str) -> ModuleType:
     if profile not in SAMPLES:
         raise NotSupportedError(
-            what=f"a sample of {profile}",
-            by="dbctl demo",
-            instead=f"It has samples of: {', '.join(SAMPLES)}.",
+            feature=f"a sample of {profile}",
+            subject="dbctl demo",
+            hint=f"Profiles with a sample: {', '.join(SAMPLES)}.",
         )
     return import_module(SAMPLES[profile])

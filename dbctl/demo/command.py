@@ -1,4 +1,4 @@
-"""A sample deployment and the configuration that goes with it, ready to be shown or made like every other change."""
+"""Create a sample deployment and its configuration."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from dbctl.config import loader
 from dbctl.demo import DemoBuilt
 from dbctl.demo.random import Progress
 from dbctl.model import Plan, Row
-from dbctl.services.setup import Setup, has_room
+from dbctl.services.setup import InitConfig, config_exists
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
-    """Answer of ``demo``."""
+    """Result of ``demo``."""
 
     config: Path
 
-    def brief(self) -> Row:
-        accounts = [{"login": one.login, "password": one.password, "role": one.role} for one in self.accounts]
+    def summary(self) -> Row:
+        accounts = [
+            {"login": account.login, "password": account.password, "role": account.role}
+            for account in self.accounts
+        ]
         return {"directory": self.directory, "config": self.config.name, **self.rows, "accounts": accounts}
 
 
 class Sample:
-    """What ``demo`` is about to make."""
+    """A sample deployment to create."""
 
     protected = False
 
@@ -35,56 +38,56 @@ class Sample:
         *,
         counts: Mapping[str, int],
         urls: Sequence[str],
-        shape: str = "",
+        variant: str = "",
         seed: int,
         advance: Progress,
     ) -> None:
-        """Look at what was asked for.
+        """Check the options.
 
         Raises:
-            NotSupportedError, UsageError: see ``demo.refuse_misplaced``.
-            AbilityMissingError, MigrationShapeUnknownError: see ``demo.refuse_unshaped``.
-            AlreadyExistsError: the directory has a configuration with such an app.
+            NotSupportedError, UsageError: see ``demo.check_urls``.
+            FeatureMissingError, MigrationVariantUnknownError: see ``demo.check_variant``.
+            AlreadyExistsError: the configuration in the directory already has an app with this name.
         """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
-        self._counts, self._urls, self._shape = counts, urls, shape
-        self._places = loader.given(urls, Path.cwd())
-        demo.refuse_misplaced(profile, self._places)
-        demo.refuse_unshaped(profile, shape)
-        has_room(directory / loader.FILE_NAME, profile)
+        self._counts, self._urls, self._variant = counts, urls, variant
+        self._urls_by_name = loader.parse_urls(urls, Path.cwd())
+        demo.check_urls(profile, self._urls_by_name)
+        demo.check_variant(profile, variant)
+        config_exists(directory / loader.FILE_NAME, profile)
 
     def plan(self) -> Plan:
-        """Return what would be made."""
-        shape = f", of the shape {self._shape}" if self._shape else ""
+        """Return the plan."""
+        variant = f", variant {self._variant}" if self._variant else ""
         steps = [
-            f"build databases of {self.app} with invented rows in {self._directory}",
-            *(f"fill the empty database {url} ({name}{shape})" for name, url in self._places.items()),
+            f"create databases of {self.app} with generated rows in {self._directory}",
+            *(f"fill the empty database {url} ({name}{variant})" for name, url in self._urls_by_name.items()),
             f"write {loader.FILE_NAME}",
         ]
         return Plan(
             title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=self._counts
         )
 
-    def apply(self, seen: str | None = None) -> SampleBuilt:
-        """Make it.
+    def apply(self, confirmed: str | None = None) -> SampleBuilt:
+        """Create the sample.
 
         Raises:
-            FileExistsAlreadyError: the directory holds something.
-            NotSupportedError: there is no sample of that profile.
+            FileExistsAlreadyError: the directory already contains a file of the app.
+            NotSupportedError: the profile has no sample.
         """
-        del seen  # nothing else writes there
+        del confirmed  # the directory is new, so a second plan is not needed
         built = demo.build(
             self._directory,
             profile=self.app,
             counts=self._counts,
-            urls=self._places,
-            shape=self._shape,
+            urls=self._urls_by_name,
+            variant=self._variant,
             seed=self._seed,
             progress=self._advance,
         )
         file = self._directory / loader.FILE_NAME
-        Setup(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
+        InitConfig(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
         return SampleBuilt(
             **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file
         )

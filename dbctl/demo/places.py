@@ -1,4 +1,4 @@
-"""Where a sample goes: directories that do not stay where it could not be made, and databases that must be empty."""
+"""Directories and databases of a sample: created, removed after a failure, required to be empty."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from dbctl.services.app import ledger_detection
 
 
 @contextmanager
-def made(wanted: Iterable[Path]) -> Iterator[None]:
-    """Make the directories that are missing; what was made is removed again when the work fails."""
+def create_directories(paths: Iterable[Path]) -> Iterator[None]:
+    """Create missing directories; remove them again if the block fails."""
     new: list[Path] = []
     try:
-        for path in wanted:
-            missing = [one for one in [path, *path.parents] if not os.path.lexists(one)]
+        for path in paths:
+            missing = [parent for parent in [path, *path.parents] if not os.path.lexists(parent)]
             path.mkdir(parents=True, exist_ok=True)
             new += reversed(missing)
         yield
-    except BaseException:  # also on a signal: nothing is to be left of what was not finished
+    except BaseException:  # also after a signal: an incomplete sample is removed
         for path in reversed(new):
-            with suppress(OSError):  # somebody has put something there
+            with suppress(OSError):  # another process created files in it
                 path.rmdir()
         raise
 
 
-def refuse_full(db: Writable, profile: Profile) -> None:
-    """Refuse a database that holds anything but what a sample that was cut off has left: its migrations, and no row.
+def require_empty(db: Writable, profile: Profile) -> None:
+    """Refuse a database with rows; an interrupted sample leaves only migrations.
 
     Raises:
         DatabaseNotEmptyError: nothing was changed.
     """
     tables: Sequence[str] = list(db.tables())
     migrations = profile.databases["main"].migrations
-    ledger = ledger_detection.named(profile, migrations.ledger).table if migrations else ""
+    ledger = ledger_detection.resolve_ledger(profile, migrations.ledger).table if migrations else ""
     full = [name for name in tables if name != ledger and db.count(name)]
     if full or (tables and ledger not in tables):
         raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))

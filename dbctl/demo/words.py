@@ -1,4 +1,4 @@
-"""Words that invented names and titles are made of."""
+"""Words for generated names and titles."""
 
 ADJECTIVES = (
     "Amber", "Ancient", "Azure", "Bitter", "Bold", "Brave", "Bright", "Broken", "Calm", "Clever", "Cobalt", "Cosmic",

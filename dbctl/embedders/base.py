@@ -1,4 +1,4 @@
-"""The contract between services and embedders, and what counts as a vector."""
+"""The protocol of embedders, and validation of vectors."""
 
 from __future__ import annotations
 
@@ -8,64 +8,62 @@ from typing import Protocol
 
 from dbctl.errors import EmbedderFailedError
 
-#: Numbers of the longest vector that any model makes, and the largest that 32 bits hold.
-LONGEST = 65_536
-LARGEST = 3.4028234663852886e38
+#: The maximum dimensions of a model, and the largest 32-bit floating-point number.
+MAX_DIMENSIONS = 65_536
+MAX_FLOAT32 = 3.4028234663852886e38
 
 
 class Embedder(Protocol):
-    """Makes vectors of words, each time anew."""
+    """Computes the vector of a text."""
 
-    place: str  #: for messages: what makes them, without a key
+    place: str  #: for messages: the address or command, without key
 
     def embed(self, text: str) -> Sequence[float]:
-        """Return the vector of a text, all of its numbers finite.
+        """Return the vector of a text, with finite components.
 
         Raises:
-            EmbedderUnreachableError: it cannot be asked, or did not answer in time.
-            EmbedderBusyError: it takes no more questions for now.
-            EmbedderRefusedError: it does not take the key.
-            EmbedderFailedError: it gave no vector.
+            EmbedderUnreachableError: it cannot be reached, or did not respond in time.
+            EmbedderBusyError: it accepts no further requests for now.
+            EmbedderRefusedError: it rejected the key.
+            EmbedderFailedError: it returned no vector.
             EmbedderPackageMissingError: it is not installed.
-            EmbedderKeyMissingError: its key is not where the configuration says.
+            EmbedderKeyMissingError: the configured key is missing.
         """
         ...
 
 
-def problem(told: object) -> str:
-    """Return what keeps a value of JSON from being a vector, in words that repeat little of it; empty: nothing."""
-    if not isinstance(told, list):
-        return f"it is no list of numbers but {_kind(told)}"
-    if not told:
+def find_problem(components: object) -> str:
+    """Return why a JSON value is not a vector, or an empty text."""
+    if not isinstance(components, list):
+        return f"it is {_json_type(components)}, not a list of numbers"
+    if not components:
         return "it is empty"
-    if len(told) > LONGEST:
-        return f"it has {len(told):,} numbers, more than any model makes"
-    for number, one in enumerate(told, 1):
-        if isinstance(one, bool) or not isinstance(one, (int, float)):
-            return f"its number {number} is {_kind(one)}"
-        if not (-LARGEST <= one <= LARGEST):  # also what is no number
-            return f"its number {number} is {'not a number' if one != one else 'infinite, or too large'}"  # noqa: PLR0124 - only NaN differs from itself
+    if len(components) > MAX_DIMENSIONS:
+        return f"it has {len(components):,} numbers, more than any model returns"
+    for number, component in enumerate(components, 1):
+        if isinstance(component, bool) or not isinstance(component, (int, float)):
+            return f"its number {number} is {_json_type(component)}"
+        if not (-MAX_FLOAT32 <= component <= MAX_FLOAT32):  # also true for NaN
+            return f"its number {number} is {'not a number' if component != component else 'infinite, or too large'}"  # noqa: PLR0124 - only NaN differs from itself
     return ""
 
 
-def _kind(told: object) -> str:
+def _json_type(value: object) -> str:
     kinds = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
-    return kinds.get(type(told), "a number")
+    return kinds.get(type(value), "a number")
 
 
-def vector(told: object, place: str, instead: str) -> list[float]:
-    """Return what an embedder gave as a vector.
+def require_vector(components: object, place: str, hint: str) -> list[float]:
+    """Return the output of an embedder as a vector.
 
     Raises:
-        EmbedderFailedError: it is none.
+        EmbedderFailedError: it is not a vector.
     """
-    if reason := problem(told):
-        raise EmbedderFailedError(
-            place=place, reason=f"what it answers is no vector: {reason}", instead=instead
-        )
-    return [float(one) for one in told] if isinstance(told, list) else []
+    if reason := find_problem(components):
+        raise EmbedderFailedError(place=place, reason=reason, hint=hint)
+    return [float(component) for component in components] if isinstance(components, list) else []
 
 
-def length(numbers: Sequence[float]) -> float:
-    """Return the length of a vector; 0 for one that points nowhere."""
-    return math.sqrt(math.fsum(one * one for one in numbers))
+def vector_length(numbers: Sequence[float]) -> float:
+    """Return the Euclidean length of a vector."""
+    return math.sqrt(math.fsum(component * component for component in numbers))

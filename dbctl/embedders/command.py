@@ -1,4 +1,4 @@
-"""A program that makes a vector of the words it gets on standard input, and writes it as a JSON array."""
+"""An embedder program: reads text from standard input and writes a JSON array."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from dbctl import signals
 from dbctl.config import Embedder
 from dbctl.embedders import base
 from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
-from dbctl.model import read_span
+from dbctl.model import parse_duration
 
-#: Bytes that it may write, those that are read at once, and seconds between two looks for a signal.
-LARGEST, BLOCK, LOOK_SECONDS = 4 << 20, 1 << 16, 0.05
-#: Characters of what it says of its failure.
-LONGEST_COMPLAINT = 300
-TRY = "Run that program by hand: words on standard input, a JSON array of numbers on standard output."
+#: Maximum bytes of output, bytes per read, and seconds between checks for signals.
+MAX_OUTPUT_BYTES, BLOCK, POLL_SECONDS = 4 << 20, 1 << 16, 0.05
+#: Maximum characters of the program's error message.
+MAX_ERROR_CHARACTERS = 300
+CHECK_HINT = "Run the program manually: it reads text from standard input and writes a JSON array of numbers to standard output."
 
 
 class Command:
-    """A program, as an app's configuration names it; no shell reads its words, and it has the whole environment."""
+    """A configured program, run without a shell in the environment of dbctl."""
 
-    def __init__(self, told: Embedder) -> None:
-        self._argv = list(told.command)
-        self._seconds = read_span(told.timeout).total_seconds()
+    def __init__(self, section: Embedder) -> None:
+        self._argv = list(section.command)
+        self._seconds = parse_duration(section.timeout).total_seconds()
         self.place = self._argv[0]
 
     def embed(self, text: str) -> Sequence[float]:
-        with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as said:
-            asked.write(text.encode())
-            asked.seek(0)
-            written = self._run(asked, said)
+        with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as error_file:
+            input_file.write(text.encode())
+            input_file.seek(0)
+            output = self._run(input_file, error_file)
         try:
-            told = msgspec.json.decode(written)
+            result = msgspec.json.decode(output)
         except (msgspec.DecodeError, RecursionError) as error:
-            reason = "it wrote nothing" if not written.strip() else "what it wrote is no JSON"
-            raise EmbedderFailedError(place=self.place, reason=reason, instead=TRY) from error
-        return base.vector(told, self.place, TRY)
+            reason = "no output" if not output.strip() else "the output is not JSON"
+            raise EmbedderFailedError(place=self.place, reason=reason, hint=CHECK_HINT) from error
+        return base.require_vector(result, self.place, CHECK_HINT)
 
-    def _run(self, asked: IO[bytes], said: IO[bytes]) -> bytes:
+    def _run(self, input_file: IO[bytes], error_file: IO[bytes]) -> bytes:
         try:
-            process = subprocess.Popen(  # noqa: S603 - the words of the configuration, and no shell
+            process = subprocess.Popen(  # noqa: S603 - the configured program, without a shell
                 self._argv,
-                stdin=asked,
+                stdin=input_file,
                 stdout=subprocess.PIPE,
-                stderr=said,
-                start_new_session=True,  # so that whatever it starts can be ended with it
+                stderr=error_file,
+                start_new_session=True,  # so that its child processes can be ended with it
             )
         except OSError as error:
             raise EmbedderUnreachableError(
                 place=self.place,
                 reason=error.strerror or str(error),
-                instead="Check command under [apps.NAME.embedder]; it is a list: the program, then its words.",
+                hint="Check command under [apps.NAME.embedder]; it is a list: the program and its arguments.",
             ) from error
         try:
-            written = self._read(process)
+            output = self._read(process)
         finally:
-            with signals.unheard():
+            with signals.block_signals():
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -73,46 +73,50 @@ class Command:
                     process.stdout.close()
         if process.returncode:
             raise EmbedderFailedError(
-                place=self.place, reason=_complaint(said, process.returncode), instead=TRY
+                place=self.place, reason=_describe_failure(error_file, process.returncode), hint=CHECK_HINT
             )
-        return written
+        return output
 
     def _read(self, process: subprocess.Popen[bytes]) -> bytes:
-        """Return what it writes until it ends, though what it started may go on."""
+        """Return the output until the program ends, even if its child processes continue."""
         if process.stdout is None:
-            raise RuntimeError("it writes nowhere")
-        descriptor, until, written, open_ = (
+            raise RuntimeError(f"{self.place} has no output pipe")
+        descriptor, deadline, output, is_open = (
             process.stdout.fileno(),
             time.monotonic() + self._seconds,
             bytearray(),
             True,
         )
         while True:
-            signals.check()
-            ended = process.poll() is not None
-            if open_ and select.select([descriptor], [], [], 0 if ended else LOOK_SECONDS)[0]:
+            signals.raise_if_interrupted()
+            has_ended = process.poll() is not None
+            if is_open and select.select([descriptor], [], [], 0 if has_ended else POLL_SECONDS)[0]:
                 block = os.read(descriptor, BLOCK)
-                open_ = bool(block)
-                written += block
-            elif ended:
-                return bytes(written)
-            elif not open_:
-                time.sleep(LOOK_SECONDS)
-            if len(written) > LARGEST:
+                is_open = bool(block)
+                output += block
+            elif has_ended:
+                return bytes(output)
+            elif not is_open:
+                time.sleep(POLL_SECONDS)
+            if len(output) > MAX_OUTPUT_BYTES:
                 raise EmbedderFailedError(
-                    place=self.place, reason=f"it wrote more than {LARGEST >> 20} MiB", instead=TRY
+                    place=self.place,
+                    reason=f"it wrote more than {MAX_OUTPUT_BYTES >> 20} MiB",
+                    hint=CHECK_HINT,
                 )
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise EmbedderUnreachableError(
                     place=self.place,
-                    reason=f"it did not end within {self._seconds:g} s, and was ended",
-                    instead="Give it longer: timeout under [apps.NAME.embedder].",
+                    reason=f"it did not end within {self._seconds:g} s and was killed",
+                    hint="Increase timeout under [apps.NAME.embedder].",
                 )
 
 
-def _complaint(said: IO[bytes], status: int) -> str:
-    """Return the last line that it said on standard error, or how it ended."""
-    said.seek(max(0, said.seek(0, os.SEEK_END) - BLOCK))
-    lines = said.read().decode(errors="replace").strip().splitlines()
-    ended = f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with {status}"
-    return f"{ended}: {lines[-1].strip()[:LONGEST_COMPLAINT]}" if lines else ended
+def _describe_failure(error_file: IO[bytes], status: int) -> str:
+    """Return the exit code and the last line of standard error."""
+    error_file.seek(max(0, error_file.seek(0, os.SEEK_END) - BLOCK))
+    lines = error_file.read().decode(errors="replace").strip().splitlines()
+    status_text = (
+        f"it was killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
+    )
+    return f"{status_text}: {lines[-1].strip()[:MAX_ERROR_CHARACTERS]}" if lines else status_text

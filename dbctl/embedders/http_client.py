@@ -1,6 +1,6 @@
-"""One question to a service that speaks HTTP: in time, of bounded size, and with a key that goes nowhere else.
+"""One HTTP request to an embedding service, with a timeout, a size limit and without redirects.
 
-Nothing of what a service writes is repeated but words that codes are made of, since it may hold the key.
+Messages contain only error codes of a response, because its text may contain the key.
 """
 
 from __future__ import annotations
@@ -28,210 +28,217 @@ from dbctl.errors import (
 from dbctl.model import Secret
 from dbctl.url import Endpoint
 
-#: Bytes of an answer; a vector of the longest takes less.
-LARGEST = 4 << 20
+#: Maximum bytes of a response; the longest vector is smaller.
+MAX_RESPONSE_BYTES = 4 << 20
 BLOCK = 1 << 16
-#: Answers after which the same question may be answered.
-PASSING = frozenset({429, 500, 502, 503, 504})
-TOO_MANY, REFUSED, MOVED, FAULT = 429, frozenset({401, 403}), range(300, 400), 500
-#: Seconds before it is asked again, doubled each time.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-WHERE = "Check url under [apps.NAME.embedder], and the network."
-LATER = "Try again later."
-WHAT = (
-    "Is that the address of such a service, with its version? Check url and model under [apps.NAME.embedder]."
-)
+#: Status codes after which the request is repeated.
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
+TOO_MANY_REQUESTS = 429
+KEY_REJECTED_STATUSES = frozenset({401, 403})
+REDIRECT_STATUSES = range(300, 400)
+SERVER_ERROR = 500  #: the lowest status of server errors
+#: Seconds before a repetition, doubled each time.
+FIRST_PAUSE, MAX_PAUSE = 0.5, 8.0
+NETWORK_HINT = "Check url under [apps.NAME.embedder], and the network."
+RETRY_HINT = "Try again later."
+URL_HINT = "Check url, which must include the version of the service, and model under [apps.NAME.embedder]."
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,59}")
 
 
-class Question(NamedTuple):
-    """What is asked, and how long it may take."""
+class HttpRequest(NamedTuple):
+    """A request and its timeout."""
 
     endpoint: Endpoint
-    path: str  #: below that of the endpoint
+    path: str  #: below the path of the endpoint
     headers: Mapping[str, str]
     body: object  #: as JSON
-    timeout: float  #: seconds, for everything
-    key: Secret | None = None  #: never repeated
-    key_from: str = ""
+    timeout: float  #: in seconds, including repetitions
+    key: Secret | None = None  #: never shown in messages
+    key_source: str = ""  #: the variable or file of the key, for messages
 
     @property
     def place(self) -> str:
-        """What is asked, for messages."""
+        """The address for messages."""
         return str(self.endpoint)
 
 
-class _Answer(NamedTuple):
+class _Response(NamedTuple):
     status: int
     body: bytes
-    wait: float | None  #: seconds, where it says so
+    wait: float | None  #: seconds of Retry-After, if any
 
 
-class _Stays(urllib.request.HTTPRedirectHandler):
-    """Follows nobody elsewhere: the key is for this service alone."""
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Ignores redirects, so that the key is sent only to the configured service."""
 
     def redirect_request(self, *_words: object) -> None:
         return None
 
 
-def ask(question: Question) -> Any:
-    """Return what a service answers, as JSON; while it is overloaded it is asked again.
+def send_request(request: HttpRequest) -> Any:
+    """Return the JSON response of a service; repeat the request while the service is overloaded.
 
     Raises:
-        EmbedderUnreachableError, EmbedderBusyError, EmbedderRefusedError, EmbedderFailedError: it gives no answer.
+        EmbedderUnreachableError, EmbedderBusyError, EmbedderRefusedError, EmbedderFailedError: the request failed.
     """
-    passing = list[_Answer]()
+    retried = list[_Response]()
     try:
-        with signals.within(question.timeout):
-            answer = _answered(question, passing)
+        with signals.time_limit(request.timeout):
+            body = _send_with_retries(request, retried)
     except TimeoutError as error:
-        if passing:
-            _refuse(question, passing[-1])
+        if retried:
+            _raise_error(request, retried[-1])
         raise EmbedderUnreachableError(
-            place=question.place,
-            reason=f"it did not answer within {question.timeout:g} s",
-            instead="Try again, or give it longer: timeout under [apps.NAME.embedder].",
+            place=request.place,
+            reason=f"it did not respond within {request.timeout:g} s",
+            hint="Try again, or increase timeout under [apps.NAME.embedder].",
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        reason, instead = _why(error)
-        raise EmbedderUnreachableError(place=question.place, reason=reason, instead=instead) from error
+        reason, hint = _explain_error(error)
+        raise EmbedderUnreachableError(place=request.place, reason=reason, hint=hint) from error
     try:
-        return msgspec.json.decode(answer)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise EmbedderFailedError(
-            place=question.place, reason="what it answers is no JSON", instead=WHAT
+            place=request.place, reason="the response is not JSON", hint=URL_HINT
         ) from error
 
 
-def _answered(question: Question, passing: list[_Answer]) -> bytes:
-    """Return the body of an answer that tells what was asked for; those after which it is asked again go to ``passing``."""
-    body = msgspec.json.encode(question.body)
+def _send_with_retries(request: HttpRequest, retried: list[_Response]) -> bytes:
+    """Return the body of the successful response; responses that cause a repetition are appended to ``retried``."""
+    body = msgspec.json.encode(request.body)
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dbctl"}
-    request = urllib.request.Request(  # noqa: S310 - http and https are all that an endpoint is
-        f"{question.endpoint}{question.path}",
+    urllib_request = urllib.request.Request(  # noqa: S310 - an endpoint has the scheme http or https
+        f"{request.endpoint}{request.path}",
         data=body,
-        headers={**headers, **question.headers},
+        headers={**headers, **request.headers},
         method="POST",
     )
-    opener, until, pause = _opener(question.endpoint), time.monotonic() + question.timeout, FIRST_PAUSE
+    opener, deadline, pause = (
+        _create_opener(request.endpoint),
+        time.monotonic() + request.timeout,
+        FIRST_PAUSE,
+    )
     while True:
-        answer = _sent(opener, request, question)
-        if answer.status == http.client.OK:
-            return answer.body
-        wait = answer.wait if answer.wait is not None else pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        if answer.status not in PASSING or time.monotonic() + wait >= until:
-            _refuse(question, answer)
-        passing.append(answer)
+        response = _send_once(opener, urllib_request, request)
+        if response.status == http.client.OK:
+            return response.body
+        wait = response.wait if response.wait is not None else pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        if response.status not in RETRY_STATUSES or time.monotonic() + wait >= deadline:
+            _raise_error(request, response)
+        retried.append(response)
         time.sleep(wait)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
-def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
-    """Return what asks: through the proxy that the usual variables name, which gets nothing that is for this machine."""
-    proxies = {} if endpoint.is_here else urllib.request.getproxies()
+def _create_opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
+    """Return an opener that uses the proxy of the environment, except for loopback addresses."""
+    proxies = {} if endpoint.is_loopback else urllib.request.getproxies()
     context = ssl.create_default_context()
     return urllib.request.build_opener(
-        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _Stays()
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect()
     )
 
 
-def _sent(
-    opener: urllib.request.OpenerDirector, request: urllib.request.Request, question: Question
-) -> _Answer:
+def _send_once(
+    opener: urllib.request.OpenerDirector, urllib_request: urllib.request.Request, request: HttpRequest
+) -> _Response:
     try:
-        response = opener.open(request, timeout=question.timeout)
-    except urllib.error.HTTPError as error:  # an answer, too
+        response = opener.open(urllib_request, timeout=request.timeout)
+    except urllib.error.HTTPError as error:  # also a response
         response = error
     with response:
         body = bytearray()
         while block := response.read(BLOCK):
             body += block
-            if len(body) > LARGEST:
+            if len(body) > MAX_RESPONSE_BYTES:
                 raise EmbedderFailedError(
-                    place=question.place,
-                    reason=f"its answer is larger than {LARGEST >> 20} MiB",
-                    instead=WHAT,
+                    place=request.place,
+                    reason=f"its response is larger than {MAX_RESPONSE_BYTES >> 20} MiB",
+                    hint=URL_HINT,
                 )
         expected = response.headers.get("Content-Length", "")
         if expected.isascii() and expected.isdigit() and int(expected) > len(body):
             raise http.client.IncompleteRead(bytes(body))
-        told = response.headers.get("Retry-After", "")
-        wait = float(told) if re.fullmatch(r"[0-9]{1,6}", told) else None
-        return _Answer(response.status or 0, bytes(body), wait)
+        retry_after = response.headers.get("Retry-After", "")
+        wait = float(retry_after) if re.fullmatch(r"[0-9]{1,6}", retry_after) else None
+        return _Response(response.status or 0, bytes(body), wait)
 
 
-def _refuse(question: Question, answer: _Answer) -> NoReturn:
-    code = _code(answer.body, question.key)
-    what = f"{answer.status} ({code})" if code else str(answer.status)
-    if answer.status == TOO_MANY:
-        raise EmbedderBusyError(place=question.place, reason=f"it answers {what}")
-    if answer.status in REFUSED or code == "API_KEY_INVALID":
-        if question.key:
+def _raise_error(request: HttpRequest, response: _Response) -> NoReturn:
+    code = _read_error_code(response.body, request.key)
+    status_text = f"{response.status} ({code})" if code else str(response.status)
+    if response.status == TOO_MANY_REQUESTS:
+        raise EmbedderBusyError(place=request.place, reason=f"it responds with {status_text}")
+    if response.status in KEY_REJECTED_STATUSES or code == "API_KEY_INVALID":
+        if request.key:
             raise EmbedderRefusedError(
-                place=question.place, key=question.key_from, reason=f"it answers {what}"
+                place=request.place, key_source=request.key_source, reason=f"it responds with {status_text}"
             )
         raise EmbedderFailedError(
-            place=question.place,
-            reason=f"it wants a key ({what})",
-            instead="Name it by key_env or key_file under [apps.NAME.embedder].",
+            place=request.place,
+            reason=f"it requires a key ({status_text})",
+            hint="Set key_env or key_file under [apps.NAME.embedder].",
         )
-    if answer.status in MOVED:
+    if response.status in REDIRECT_STATUSES:
         raise EmbedderFailedError(
-            place=question.place,
-            reason=f"it sends elsewhere ({what}), and the key goes nowhere else",
-            instead="Write the address where it is now as url under [apps.NAME.embedder].",
+            place=request.place,
+            reason=f"it redirects to another address ({status_text}), to which the key is not sent",
+            hint="Set url under [apps.NAME.embedder] to the current address.",
         )
-    if answer.status >= FAULT:
+    if response.status >= SERVER_ERROR:
         raise EmbedderUnreachableError(
-            place=question.place,
-            reason=f"it answers {what}, also when asked again",
-            instead=LATER,
+            place=request.place,
+            reason=f"it responds with {status_text}, also to repeated requests",
+            hint=RETRY_HINT,
         )
-    raise EmbedderFailedError(place=question.place, reason=f"it answers {what}", instead=WHAT)
+    raise EmbedderFailedError(place=request.place, reason=f"it responds with {status_text}", hint=URL_HINT)
 
 
-def _code(body: bytes, key: Secret | None) -> str:
-    """Return the word by which a service calls its refusal, if that is what it looks like."""
+def _read_error_code(body: bytes, key: Secret | None) -> str:
+    """Return the error code in a response, or an empty text."""
     try:
-        told = msgspec.json.decode(body)
+        body_data = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return ""
-    error = told.get("error") if isinstance(told, dict) else None
+    error = body_data.get("error") if isinstance(body_data, dict) else None
     if not isinstance(error, dict):
         return ""
     details = error.get("details")
-    words = (
-        [one.get("reason") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+    codes = (
+        [detail.get("reason") for detail in details if isinstance(detail, dict)]
+        if isinstance(details, list)
+        else []
     )
-    for word in (*words, error.get("code"), error.get("status"), error.get("type")):
-        secret = key and isinstance(word, str) and (word in key.reveal() or key.reveal() in word)
-        if isinstance(word, str) and _CODE.fullmatch(word) and not secret:
-            return word
+    for code in (*codes, error.get("code"), error.get("status"), error.get("type")):
+        contains_key = key and isinstance(code, str) and (code in key.reveal() or key.reveal() in code)
+        if isinstance(code, str) and _CODE.fullmatch(code) and not contains_key:
+            return code
     return ""
 
 
-#: Why there was no answer, and what to do, by what was raised; the first that fits counts.
-_WHY: Sequence[tuple[type[BaseException], str, str]] = (
+#: Reasons and hints by exception; the first match is used.
+_FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
     (
         ssl.SSLCertVerificationError,
         "its certificate is not trusted",
-        "Check url; SSL_CERT_FILE names the authorities that are trusted in place of those of this machine.",
+        "Check url, or set SSL_CERT_FILE to a file with the authorities to trust instead of those of this machine.",
     ),
-    (ssl.SSLError, "it does not speak TLS", "Check url: http:// or https://."),
-    (socket.gaierror, "the name of its host is not known", WHERE),
-    (ConnectionRefusedError, "nobody listens there", WHERE),
-    (http.client.RemoteDisconnected, "the connection was cut off", LATER),
-    (http.client.IncompleteRead, "the connection was cut off", LATER),
-    (http.client.HTTPException, "what answers does not speak HTTP", WHERE),
-    (ConnectionError, "the connection was cut off", LATER),
+    (ssl.SSLError, "it does not support TLS", "Check url: http:// or https://."),
+    (socket.gaierror, "its host name cannot be resolved", NETWORK_HINT),
+    (ConnectionRefusedError, "connection refused", NETWORK_HINT),
+    (http.client.RemoteDisconnected, "the connection was interrupted", RETRY_HINT),
+    (http.client.IncompleteRead, "the connection was interrupted", RETRY_HINT),
+    (http.client.HTTPException, "the server does not support HTTP", NETWORK_HINT),
+    (ConnectionError, "the connection was interrupted", RETRY_HINT),
 )
 
 
-def _why(error: Exception) -> tuple[str, str]:
+def _explain_error(error: Exception) -> tuple[str, str]:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    for kind, reason, instead in _WHY:
+    for kind, reason, hint in _FAILURES:
         if isinstance(cause, kind):
-            return reason, instead
+            return reason, hint
     if str(cause).startswith("Tunnel connection failed"):
-        return "the proxy does not let it through", "Check HTTPS_PROXY and NO_PROXY."
-    return (cause.strerror if isinstance(cause, OSError) else "") or "the network failed", WHERE
+        return "the proxy refuses the connection", "Check HTTPS_PROXY and NO_PROXY."
+    return (cause.strerror if isinstance(cause, OSError) else "") or "the network failed", NETWORK_HINT

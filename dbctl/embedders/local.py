@@ -1,4 +1,4 @@
-"""Models on this machine, by packages of Python that are loaded when they are used."""
+"""Local models of Python packages, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dbctl.config import App, Embedder
 from dbctl.embedders import base
 from dbctl.errors import EmbedderFailedError, EmbedderPackageMissingError
 
-TRY = "Check model under [apps.NAME.embedder]: what it is called, and that it is here, or may be fetched."
+CHECK_HINT = (
+    "Check model under [apps.NAME.embedder]: its name, and that it is installed or can be downloaded."
+)
 
 
 def _fastembed(model: str) -> Callable[[str], Any]:
@@ -35,7 +37,7 @@ PACKAGES: Mapping[str, Callable[[str], Callable[[str], Any]]] = {
 
 
 class Local:
-    """A model that a package runs."""
+    """A model of a Python package."""
 
     def __init__(self, app: App, embedder: Embedder) -> None:
         self._app, self._embedder = app.name, embedder
@@ -43,7 +45,8 @@ class Local:
 
     def embed(self, text: str) -> Sequence[float]:
         try:
-            with redirect_stdout(sys.stderr):  # what loads a model may talk, and the answer is for programs
+            # A package may print messages, but programs read the output of dbctl.
+            with redirect_stdout(sys.stderr):
                 result = PACKAGES[self._embedder.package](self._embedder.model)(text)
         except ImportError as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -52,5 +55,7 @@ class Local:
             ) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
-            raise EmbedderFailedError(place=self.place, reason=reason, instead=TRY) from error
-        return base.vector(result.tolist() if hasattr(result, "tolist") else result, self.place, TRY)
+            raise EmbedderFailedError(place=self.place, reason=reason, hint=CHECK_HINT) from error
+        return base.require_vector(
+            result.tolist() if hasattr(result, "tolist") else result, self.place, CHECK_HINT
+        )

@@ -1,26 +1,27 @@
-"""Which embedder an app has, by the kind that its configuration names."""
+"""Create the configured embedder of an app."""
 
 from __future__ import annotations
 
 from dbctl.config import App
 from dbctl.embedders.base import Embedder
-from dbctl.errors import EmbedderUnsetError
+from dbctl.errors import EmbedderNotConfiguredError
 
 
-def of(app: App, *, model: str = "") -> Embedder:
-    """Return the embedder of an app; nothing is asked, and no key is read yet.
+def create_embedder(app: App, *, vector_model: str = "") -> Embedder:
+    """Return the embedder of an app; no request is sent and no key is read.
 
     Args:
         app: the app as configured.
-        model: which made the vectors that are searched, for the message where nothing is configured.
+        vector_model: the model of the searched vectors, for the error message.
 
     Raises:
-        EmbedderUnsetError: the configuration names none.
+        EmbedderNotConfiguredError: no embedder is configured.
     """
     embedder = app.embedder
     if embedder is None:
-        raise EmbedderUnsetError(
-            app=app.name, model=f", and the model that made its vectors ({model})" if model else ""
+        raise EmbedderNotConfiguredError(
+            app=app.name,
+            model=f", and the model that computed its vectors ({vector_model})" if vector_model else "",
         )
     if embedder.kind == "command":
         from dbctl.embedders.command import Command

@@ -1,4 +1,4 @@
-"""Services that make vectors of words: Google's, and those that answer as OpenAI's does."""
+"""Embedding services: Google and OpenAI-compatible ones."""
 
 from __future__ import annotations
 
@@ -9,77 +9,76 @@ from urllib.parse import quote
 from dbctl import url
 from dbctl.config import App, Embedder, embedder_key
 from dbctl.embedders import base, http_client
-from dbctl.embedders.http_client import Question
+from dbctl.embedders.http_client import HttpRequest
 from dbctl.errors import EmbedderFailedError
-from dbctl.model import read_span
+from dbctl.model import parse_duration
 
 
-class Way(NamedTuple):
-    """How a kind of service is asked, and what it answers."""
+class Provider(NamedTuple):
+    """The requests and responses of a kind of service."""
 
     path: Callable[[Embedder], str]
-    key: Callable[[str], Mapping[str, str]]  #: the headers that carry it; never the path, which is logged
+    key: Callable[[str], Mapping[str, str]]  #: headers with the key; the path would be logged
     body: Callable[[Embedder, str], Mapping[str, object]]
-    found: Callable[
-        [Any], object
-    ]  #: the vector in an answer; raises LookupError or TypeError where it is none
+    #: Returns the vector of a response; raises LookupError or TypeError.
+    extract_vector: Callable[[Any], object]
 
 
-def _resource(told: Embedder) -> str:
-    return told.model if "/" in told.model else f"models/{told.model}"
+def _model_path(section: Embedder) -> str:
+    return section.model if "/" in section.model else f"models/{section.model}"
 
 
-def _gemini(told: Embedder, text: str) -> Mapping[str, object]:
-    more = {"outputDimensionality": told.dimensions, "taskType": told.task}
-    said = {name: value for name, value in more.items() if value}
-    return {"model": _resource(told), "content": {"parts": [{"text": text}]}, **said}
+def _gemini_body(section: Embedder, text: str) -> Mapping[str, object]:
+    optional = {"outputDimensionality": section.dimensions, "taskType": section.task}
+    options = {name: value for name, value in optional.items() if value}
+    return {"model": _model_path(section), "content": {"parts": [{"text": text}]}, **options}
 
 
-def _openai(told: Embedder, text: str) -> Mapping[str, object]:
-    said = {"dimensions": told.dimensions} if told.dimensions else {}
-    return {"model": told.model, "input": text, "encoding_format": "float", **said}
+def _openai_body(section: Embedder, text: str) -> Mapping[str, object]:
+    options = {"dimensions": section.dimensions} if section.dimensions else {}
+    return {"model": section.model, "input": text, "encoding_format": "float", **options}
 
 
-WAYS: Mapping[str, Way] = {
-    "gemini": Way(
-        path=lambda told: f"/{quote(_resource(told))}:embedContent",
+PROVIDERS: Mapping[str, Provider] = {
+    "gemini": Provider(
+        path=lambda section: f"/{quote(_model_path(section))}:embedContent",
         key=lambda key: {"x-goog-api-key": key},
-        body=_gemini,
-        found=lambda answer: answer["embedding"]["values"],
+        body=_gemini_body,
+        extract_vector=lambda answer: answer["embedding"]["values"],
     ),
-    "openai": Way(
+    "openai": Provider(
         path=lambda _: "/embeddings",
         key=lambda key: {"Authorization": f"Bearer {key}"},
-        body=_openai,
-        found=lambda answer: answer["data"][0]["embedding"],
+        body=_openai_body,
+        extract_vector=lambda answer: answer["data"][0]["embedding"],
     ),
 }
 
 
 class Service:
-    """A service, as an app's configuration describes it."""
+    """A configured service."""
 
-    def __init__(self, app: App, told: Embedder) -> None:
-        self._app, self._told, self._way = app, told, WAYS[told.kind]
-        self._endpoint = url.endpoint(told.url)
-        self.place = f"{self._endpoint} ({told.model})"
+    def __init__(self, app: App, section: Embedder) -> None:
+        self._app, self._section, self._provider = app, section, PROVIDERS[section.kind]
+        self._endpoint = url.parse_endpoint(section.url)
+        self.place = f"{self._endpoint} ({section.model})"
 
     def embed(self, text: str) -> Sequence[float]:
         key = embedder_key(self._app)
-        question = Question(
+        request = HttpRequest(
             endpoint=self._endpoint,
-            path=self._way.path(self._told),
-            headers=self._way.key(key.reveal()) if key else {},
-            body=self._way.body(self._told, text),
-            timeout=read_span(self._told.timeout).total_seconds(),
+            path=self._provider.path(self._section),
+            headers=self._provider.key(key.reveal()) if key else {},
+            body=self._provider.body(self._section, text),
+            timeout=parse_duration(self._section.timeout).total_seconds(),
             key=key,
-            key_from=self._told.key_file or self._told.key_env,
+            key_source=self._section.key_file or self._section.key_env,
         )
-        answer = http_client.ask(question)
+        response = http_client.send_request(request)
         try:
-            found = self._way.found(answer)
+            vector_value = self._provider.extract_vector(response)
         except (LookupError, TypeError) as error:
             raise EmbedderFailedError(
-                place=self.place, reason="its answer holds no vector", instead=http_client.WHAT
+                place=self.place, reason="its response contains no vector", hint=http_client.URL_HINT
             ) from error
-        return base.vector(found, self.place, http_client.WHAT)
+        return base.require_vector(vector_value, self.place, http_client.URL_HINT)

@@ -1,1 +1,1 @@
-"""One open database each, behind one contract; the only room that imports a driver or quotes a name."""
+"""Database engines, which implement one contract; only they import drivers and quote names in SQL."""

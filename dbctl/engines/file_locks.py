@@ -1,4 +1,4 @@
-"""Who holds a file: dbctl's own lock between its writers, and what the kernel tells of other programs' locks."""
+"""Lock files of dbctl next to databases, and the processes that lock or use a file according to the kernel."""
 
 from __future__ import annotations
 
@@ -10,154 +10,158 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl.engines.contract import Holder
+from dbctl.engines.contract import LockHolder
 from dbctl.errors import NotSupportedError, UnreachableError
 from dbctl.files import lock
 
 
 @contextmanager
 def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iterator[None]:
-    """Hold the lock of all dbctl writers on the database file ``path``, in a file of its own beside it.
+    """Hold the lock of all dbctl writers of the database file ``path``, in a lock file next to it.
 
     Raises:
-        BusyError: another dbctl held it for all of ``timeout`` seconds.
+        BusyError: another dbctl process held it for all of ``timeout`` seconds.
     """
-    beside = _beside(path)
+    lock_path = _lock_path(path)
 
-    def refused(reason: str) -> UnreachableError:
+    def lock_error(reason: str) -> UnreachableError:
         return UnreachableError(
-            target=target, reason=f"its lock {beside}: {reason}", instead="Nothing was changed."
+            target=target, reason=f"its lock {lock_path}: {reason}", hint="Nothing was changed."
         )
 
     try:
         with lock.exclusive(
-            beside,
+            lock_path,
             target,
             purpose,
             timeout=timeout,
-            prepare=lambda opened: _share_like(path, opened, refused),
+            prepare=lambda descriptor: _copy_permissions(path, descriptor, lock_error),
         ):
             yield
     except lock.CannotLockError as error:
-        raise refused(str(error)) from error
+        raise lock_error(str(error)) from error
 
 
-def is_written(path: Path) -> bool:
-    """Whether a dbctl holds the lock of all writers on the database ``path``; nothing is written to tell."""
-    return lock.is_held(_beside(path))
+def is_write_locked(path: Path) -> bool:
+    """Whether a dbctl process holds the lock of all writers of the database ``path``; writes nothing."""
+    return lock.is_held(_lock_path(path))
 
 
-def _beside(path: Path) -> Path:
+def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-lock")
 
 
-def _share_like(path: Path, descriptor: int, refused: Callable[[str], UnreachableError]) -> None:
-    """Let everybody who may write the database use its lock file too, whoever made it.
+def _copy_permissions(path: Path, descriptor: int, lock_error: Callable[[str], UnreachableError]) -> None:
+    """Let all users who may write the database use its lock file, too, regardless of its creator.
 
-    It is known to be a file of its own, so that root does not hand over one of somebody else.
+    The lock file was checked to have no other hard link, so root does not change the owner of another user's file.
     """
-    found = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     try:
-        like = (path if path.exists() else path.parent).stat()  # a restore may bring back what is missing
-        if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
-            os.fchown(descriptor, like.st_uid, like.st_gid)
-        mode = 0o600 | (like.st_mode & 0o060 if os.fstat(descriptor).st_gid == like.st_gid else 0)
-        if os.geteuid() in {0, found.st_uid} and stat.S_IMODE(found.st_mode) != mode:
+        reference = (path if path.exists() else path.parent).stat()  # a restore may create a missing file
+        if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (reference.st_uid, reference.st_gid):
+            os.fchown(descriptor, reference.st_uid, reference.st_gid)
+        mode = 0o600 | (reference.st_mode & 0o060 if os.fstat(descriptor).st_gid == reference.st_gid else 0)
+        if os.geteuid() in {0, status.st_uid} and stat.S_IMODE(status.st_mode) != mode:
             os.fchmod(descriptor, mode)
     except OSError as error:
-        raise refused(error.strerror or str(error)) from error
+        raise lock_error(error.strerror or str(error)) from error
 
 
-def holder_of(path: Path) -> str:
-    """Return " by pid 4711 (node)" for those who hold a kernel lock on a SQLite file, or "" where that is unknown.
+def describe_lock_holders(path: Path) -> str:
+    """Return " by pid 4711 (node)" for the processes with a kernel lock on a SQLite file, or "" if unknown.
 
-    Only Linux tells, and only of processes in the same PID namespace: an app in a container stays unnamed.
+    Only Linux provides them, and only for processes in the same PID namespace: an app in a container remains unnamed.
     """
-    held = _held(path)
-    others = {kind: pids - {os.getpid(), -1, 0} for kind, pids in held.items()}
-    # Who merely has a WAL file open holds a lock for reading; where somebody writes, it is that one who is waited for.
-    named = [f"pid {pid} ({_command(pid)})" for pid in sorted(others["WRITE"] or others["READ"])]
-    return f" by {', '.join(named)}" if named else ""
+    lock_pids = _lock_pids(path)
+    others = {kind: pids - {os.getpid(), -1, 0} for kind, pids in lock_pids.items()}
+    # In WAL mode every open connection has a read lock; if there is a write lock, only its owner blocks others.
+    names = [f"pid {pid} ({_command(pid)})" for pid in sorted(others["WRITE"] or others["READ"])]
+    return f" by {', '.join(names)}" if names else ""
 
 
-def holders_of(path: Path) -> Sequence[Holder]:
-    """Return the processes that have a SQLite file open, as far as this user may know; opens nothing itself.
+def list_lock_holders(path: Path) -> Sequence[LockHolder]:
+    """Return the processes that have a SQLite file open, as far as this user may see them; does not open the file.
 
     Raises:
-        NotSupportedError: the system does not tell.
+        NotSupportedError: the system does not provide them.
     """
     if sys.platform != "linux":
         raise NotSupportedError(
-            what="telling who holds a file", by=sys.platform, instead="lsof FILE may tell it."
+            feature="listing the processes that use a file", subject=sys.platform, hint="Run: lsof FILE"
         )
-    held = _held(path)
-    wanted = set(_files(path))
-    pids = held["READ"] | held["WRITE"] | {pid for pid in _processes() if _has_open(pid, wanted)}
+    lock_pids = _lock_pids(path)
+    file_ids = set(_file_ids(path))
+    pids = lock_pids["READ"] | lock_pids["WRITE"] | {pid for pid in _list_pids() if _has_open(pid, file_ids)}
     return [
-        Holder(
+        LockHolder(
             pid=pid,
             command=_command(pid),
             owner=_owner(pid),
-            mode="write" if pid in held["WRITE"] else "read" if pid in held["READ"] else "open",
+            mode="write" if pid in lock_pids["WRITE"] else "read" if pid in lock_pids["READ"] else "open",
         )
         for pid in sorted(pids - {os.getpid(), -1, 0})
     ]
 
 
-def holders_below(folder: Path) -> Sequence[Holder]:
-    """Return the processes that have a file open which lies below a folder, as far as this user may know.
+def list_folder_users(folder: Path) -> Sequence[LockHolder]:
+    """Return the processes that have a file below a folder open, as far as this user may see them.
 
     Raises:
-        NotSupportedError: the system does not tell.
+        NotSupportedError: the system does not provide them.
     """
     if sys.platform != "linux":
         raise NotSupportedError(
-            what="telling who holds a folder", by=sys.platform, instead="lsof +D FOLDER may tell it."
+            feature="listing the processes that use a folder",
+            subject=sys.platform,
+            hint="Run: lsof +D FOLDER",
         )
-    wanted = set[tuple[int, int]]()
+    file_ids = set[tuple[int, int]]()
     for top, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):
-                told = os.lstat(os.path.join(top, name))  # noqa: PTH118 - of many texts
-                wanted.add((told.st_dev, told.st_ino))
-    pids = [pid for pid in _processes() if pid != os.getpid() and _has_open(pid, wanted)]
-    return [Holder(pid=pid, command=_command(pid), owner=_owner(pid), mode="open") for pid in sorted(pids)]
+                status = os.lstat(os.path.join(top, name))  # noqa: PTH118 - faster than pathlib for many files
+                file_ids.add((status.st_dev, status.st_ino))
+    pids = [pid for pid in _list_pids() if pid != os.getpid() and _has_open(pid, file_ids)]
+    return [
+        LockHolder(pid=pid, command=_command(pid), owner=_owner(pid), mode="open") for pid in sorted(pids)
+    ]
 
 
-def _files(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield device and inode of a database and of the file that carries its locks in WAL mode."""
-    for name in (path, Path(f"{path}-shm")):
+def _file_ids(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of a database and of the file with its locks in WAL mode."""
+    for candidate in (path, Path(f"{path}-shm")):
         with suppress(OSError):
-            found = name.stat()
-            yield found.st_dev, found.st_ino
+            status = candidate.stat()
+            yield status.st_dev, status.st_ino
 
 
-def _held(path: Path) -> dict[str, set[int]]:
-    """Return who holds a kernel lock on a SQLite file, for reading and for writing; nobody where that is unknown."""
-    held: dict[str, set[int]] = {"READ": set(), "WRITE": set()}
+def _lock_pids(path: Path) -> dict[str, set[int]]:
+    """Return the processes with read and write locks of the kernel on a SQLite file; empty if unknown."""
+    pids: dict[str, set[int]] = {"READ": set(), "WRITE": set()}
     if sys.platform != "linux":
-        return held
-    wanted = {f"{os.major(device):02x}:{os.minor(device):02x}:{inode}" for device, inode in _files(path)}
+        return pids
+    file_ids = {f"{os.major(device):02x}:{os.minor(device):02x}:{inode}" for device, inode in _file_ids(path)}
     with suppress(OSError):
-        for words in map(str.split, Path("/proc/locks").read_text().splitlines()):
-            if len(words) >= 8 and words[-3] in wanted and "->" not in words:  # noqa: PLR2004 - fields of a line
-                held.setdefault(words[-5], set()).add(int(words[-4]))
-    return held
+        for fields in map(str.split, Path("/proc/locks").read_text().splitlines()):
+            if len(fields) >= 8 and fields[-3] in file_ids and "->" not in fields:  # noqa: PLR2004 - fields of a line
+                pids.setdefault(fields[-5], set()).add(int(fields[-4]))
+    return pids
 
 
-def _processes() -> list[int]:
+def _list_pids() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names are enough
     except OSError:
         return []
 
 
-def _has_open(pid: int, wanted: AbstractSet[tuple[int, int]]) -> bool:
-    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it ended, or is somebody else's
+def _has_open(pid: int, file_ids: AbstractSet[tuple[int, int]]) -> bool:
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it ended, or belongs to another user
         for entry in entries:
             with suppress(OSError):
-                found = os.stat(entry.path)  # noqa: PTH116 - through the link that it is
-                if (found.st_dev, found.st_ino) in wanted:
+                status = os.stat(entry.path)  # noqa: PTH116 - follows the link
+                if (status.st_dev, status.st_ino) in file_ids:
                     return True
     return False
 
@@ -166,13 +170,13 @@ def _owner(pid: int) -> str:
     import pwd
 
     try:
-        number = Path(f"/proc/{pid}").stat().st_uid
+        user_id = Path(f"/proc/{pid}").stat().st_uid
     except OSError:
         return ""
     try:
-        return pwd.getpwuid(number).pw_name
+        return pwd.getpwuid(user_id).pw_name
     except KeyError:
-        return str(number)
+        return str(user_id)
 
 
 def _command(pid: int) -> str:

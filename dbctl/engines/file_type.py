@@ -1,4 +1,4 @@
-"""What a file is that nobody tells anything of: by its first bytes, packed or not, and never by its name."""
+"""Detect the type of a file by its first bytes, compressed or not, and never by its name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.model import Compression, Value
+from dbctl.model import Compression, Struct
 
-#: What a file holds once it is unpacked.
+#: The content of a file after decompression.
 Content: TypeAlias = Literal[
     "sqlite",
     "sqlite-sql",
@@ -23,13 +23,13 @@ Content: TypeAlias = Literal[
     "tar",
     "json",
     "encrypted",
-    "packed",
+    "compressed",
     "empty",
     "unknown",
 ]
-#: Bytes from which a file is told: more than any tool writes before it says what it wrote.
-HEAD = 1 << 16
-#: The engine that takes such a file back.
+#: Bytes that are read for the detection: more than any program writes before the header of a dump.
+HEAD_BYTES = 1 << 16
+#: The engine that can restore such a file.
 ENGINES: Mapping[Content, str] = {
     "sqlite": "sqlite",
     "sqlite-sql": "sqlite",
@@ -52,27 +52,27 @@ TITLES: Mapping[Content, str] = {
     "tar": "an archive of files (tar)",
     "json": "JSON",
     "encrypted": "encrypted by age",
-    "packed": "packed in a way that is not unpacked here",
+    "compressed": "compressed in an unsupported format",
     "empty": "empty",
-    "unknown": "nothing that is known here",
+    "unknown": "of an unknown type",
 }
-#: What serves instead of restoring from such a file.
-INSTEAD: Mapping[Content, str] = {
-    "postgresql-directory": "pg_restore --file=dump.sql FOLDER makes of the folder a dump that dbctl takes.",
-    "postgresql-cluster": "psql runs it on an empty server; pg_dump of one database writes what dbctl takes.",
-    "tar": "dbctl restore files --file unpacks it into a folder of its own.",
-    "json": "dbctl data import reads rows of a table, dbctl settings apply settings; neither brings a database back.",
-    "encrypted": "age -d opens it; name what comes out.",
-    "packed": "Unpack it (xz -d, bunzip2, unzip), and name what comes out.",
-    "empty": "Whatever wrote it did not come to its end.",
-    "unknown": "dbctl takes SQLite databases, and dumps of sqlite3, pg_dump and mysqldump, and archives (tar) of a LanceDB folder, plain or packed by gzip or zstd.",
+#: What to do instead of restoring such a file.
+HINTS: Mapping[Content, str] = {
+    "postgresql-directory": "Convert it: pg_restore --file=dump.sql FOLDER",
+    "postgresql-cluster": "Run it with psql on an empty server, or dump a single database with pg_dump.",
+    "tar": "Extract it into a new folder with: dbctl restore files --file",
+    "json": "Import table rows with dbctl data import, or settings with dbctl settings apply.",
+    "encrypted": "Decrypt it with age -d first.",
+    "compressed": "Decompress it first (xz -d, bunzip2, unzip).",
+    "empty": "The program that wrote it probably failed.",
+    "unknown": "Supported: SQLite databases, dumps of sqlite3, pg_dump and mysqldump, and tar archives of a LanceDB folder, uncompressed or compressed with gzip or zstd.",
 }
-#: What files begin with.
-_BEGIN: Sequence[tuple[tuple[bytes, ...], Content]] = (
+#: The first bytes of files.
+_SIGNATURES: Sequence[tuple[tuple[bytes, ...], Content]] = (
     ((b"SQLite format 3\0",), "sqlite"),
     ((b"PGDMP",), "postgresql-custom"),
     ((b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----"), "encrypted"),
-    # xz, bzip2, zip, lz4, 7z; and gzip and zstd inside of another one
+    # xz, bzip2, zip, lz4, 7z; and gzip and zstd inside another compression
     (
         (
             b"\xfd7zXZ\0",
@@ -83,95 +83,95 @@ _BEGIN: Sequence[tuple[tuple[bytes, ...], Content]] = (
             b"\x1f\x8b",
             b"\x28\xb5\x2f\xfd",
         ),
-        "packed",
+        "compressed",
     ),
 )
-#: What the text of a dump says in its first lines, and whose that is. The order counts: one is the beginning of another.
-_TEXTS: Sequence[tuple[bytes, Content]] = (
+#: The first lines of a text dump. The order matters: one is the prefix of another.
+_TEXT_HEADERS: Sequence[tuple[bytes, Content]] = (
     (b"-- PostgreSQL database cluster dump", "postgresql-cluster"),
     (b"-- PostgreSQL database dump", "postgresql-sql"),
     (b"-- MariaDB dump ", "mysql-sql"),
     (b"-- MySQL dump ", "mysql-sql"),
 )
-#: Where an archive of pg_dump has the number of its form, and that of tar, which the folder of a directory shares.
+#: Position and value of the format in an archive of pg_dump; the directory format has the value of tar, too.
 _FORM_AT, _FORM_TAR = 10, 3
-#: The file in the folder of a dump in the directory form that names the others.
-CONTENTS = "toc.dat"
+#: The table of contents of a dump in the directory format.
+TOC_FILE = "toc.dat"
 _TAR_MAGIC_AT, _TAR_SIZE_AT, _TAR_NAME, _TAR_BLOCK = 257, 124, 100, 512
-#: The folder of a table of LanceDB, as the name of a member has it.
+#: The folder of a LanceDB table in a member name.
 _TABLE = rb"(?:^|/)[^/]+\.lance/"
 
 
-class Recognised(Value, frozen=True, kw_only=True):
-    """A file, by what it begins with."""
+class FileType(Struct, frozen=True, kw_only=True):
+    """The type of a file."""
 
     content: Content
     compress: Compression
 
     @property
     def engine(self) -> str:
-        """The engine that takes it back; empty: none does."""
+        """The engine that can restore it; empty: none."""
         return ENGINES.get(self.content, "")
 
     @property
-    def told(self) -> str:
-        """What it is, in words."""
-        packed = "" if self.compress == "none" else f", packed by {self.compress}"
-        return f"{TITLES[self.content]}{packed}"
+    def description(self) -> str:
+        """Its type in words, for messages."""
+        compression = "" if self.compress == "none" else f", compressed with {self.compress}"
+        return f"{TITLES[self.content]}{compression}"
 
 
-class TakenIn(Value, frozen=True, kw_only=True):
-    """A file of somebody else, made into one as ``Dumps.dump`` of its engine makes them."""
+class ImportedDump(Struct, frozen=True, kw_only=True):
+    """A file of another program, converted to the format of ``Dumps.dump`` of its engine."""
 
-    facts: Mapping[str, str]
-    remarks: Sequence[str] = ()  #: what somebody has to know of it
+    metadata: Mapping[str, str]
+    remarks: Sequence[str] = ()  #: what the user should know about it
 
 
-def recognise(path: Path) -> Recognised:
-    """Return what a file is; what it holds behind its beginning is not looked at.
+def detect_file_type(path: Path) -> FileType:
+    """Return the type of a file from its first bytes.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     from dbctl.files import compression
 
-    packed, head = compression.head_of(path, HEAD)
-    return Recognised(content=content_of(head), compress=packed)
+    compression_form, head = compression.read_head(path, HEAD_BYTES)
+    return FileType(content=detect_content(head), compress=compression_form)
 
 
-def content_of(head: bytes) -> Content:
-    """Return what begins so."""
+def detect_content(head: bytes) -> Content:
+    """Return the type of content with these first bytes."""
     if not head:
         return "empty"
-    for begins, content in _BEGIN:
-        if head.startswith(begins):
+    for prefixes, content in _SIGNATURES:
+        if head.startswith(prefixes):
             in_folder = content == "postgresql-custom" and head[_FORM_AT : _FORM_AT + 1] == bytes([_FORM_TAR])
             return "postgresql-directory" if in_folder else content
     if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
-        return "postgresql-tar" if head.startswith(b"toc.dat\0") else _tar_of(head)
-    return _text_of(head)
+        return "postgresql-tar" if head.startswith(b"toc.dat\0") else _detect_tar(head)
+    return _detect_text(head)
 
 
-def _tar_of(head: bytes) -> Content:
-    """Return what an archive is, by the names of its first members."""
-    at = 0
-    while len(header := head[at : at + _TAR_BLOCK]) == _TAR_BLOCK:
+def _detect_tar(head: bytes) -> Content:
+    """Return the type of an archive from the names of its first members."""
+    position = 0
+    while len(header := head[position : position + _TAR_BLOCK]) == _TAR_BLOCK:
         if re.search(_TABLE, header[:_TAR_NAME].rstrip(b"\0")):
             return "lancedb"
         try:
             size = int(header[_TAR_SIZE_AT : _TAR_SIZE_AT + 11] or b"0", 8)
         except ValueError:
             break
-        at += _TAR_BLOCK + size + -size % _TAR_BLOCK
+        position += _TAR_BLOCK + size + -size % _TAR_BLOCK
     return "tar"
 
 
-def _text_of(head: bytes) -> Content:
+def _detect_text(head: bytes) -> Content:
     lines = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if lines.startswith((b"PRAGMA foreign_keys=OFF;", b"BEGIN TRANSACTION;")):
         return "sqlite-sql"
     for line in lines.split(b"\n", 40)[:40]:
-        for begin, content in _TEXTS:
-            if line.startswith(begin):
+        for prefix, content in _TEXT_HEADERS:
+            if line.startswith(prefix):
                 return content
     return "json" if lines[:1] in (b"{", b"[") else "unknown"

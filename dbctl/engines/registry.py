@@ -1,4 +1,4 @@
-"""Which engine opens which URL, and in which mode; the only place that knows engines by name."""
+"""Select the engine of a URL; the only module with the names of engines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import FillRow, Holder, Housing, Readable, Writable, fill_nothing
+from dbctl.engines.contract import DatabaseFiles, FillRow, LockHolder, Readable, Writable, fill_no_columns
 from dbctl.errors import (
     DatabaseMissingError,
     DriverMissingError,
@@ -16,43 +16,43 @@ from dbctl.errors import (
     FolderMissingError,
     NotSupportedError,
 )
-from dbctl.files import Progress, at_once, silent
+from dbctl.files import Progress, no_progress, release_nothing
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract import (
         Dump,
         Dumps,
-        Language,
-        Loaded,
-        Outside,
-        Proof,
-        Recovered,
-        Recovery,
-        Tried,
+        DumpVerification,
+        LoadResult,
+        RestoreTarget,
+        SalvageRequest,
+        SalvageResult,
+        ScriptDialect,
+        TrialRestore,
     )
-    from dbctl.engines.file_type import Content, TakenIn
+    from dbctl.engines.file_type import Content, ImportedDump
 
-#: Gives a private folder with room for so many bytes.
-Room = Callable[[int], AbstractContextManager[Path]]
-#: The extra of dbctl that brings the driver of an engine, and what the driver is called.
+#: Provides a private folder with free space for a number of bytes.
+TempDirFactory = Callable[[int], AbstractContextManager[Path]]
+#: The extra of dbctl that installs the driver of an engine, and the name of the driver.
 DRIVERS = {
     "postgresql": ("postgresql", "psycopg[binary]"),
     "mysql": ("mysql", "PyMySQL[rsa,ed25519]"),
 }
 
-#: What messages call an engine.
+#: Names of engines, for messages.
 TITLES = {"postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB", "lancedb": "LanceDB"}
-#: What to do about damage on a server, which no file of its own could be read past.
-DAMAGED = {
-    "postgresql": "Keep a copy of the whole data directory, stop the server, and restore a backup: dbctl restore apply. pg_amcheck tells what is damaged; SET zero_damaged_pages = on reads past it.",
-    "mysql": "Keep a copy of the whole data directory and restore a backup: dbctl restore apply. innodb_force_recovery = 1, and more where that is not enough, lets a damaged server start so far that it can be dumped.",
+#: Hints for damage on a server, whose files cannot be salvaged one by one.
+DAMAGE_HINTS = {
+    "postgresql": "Copy the whole data directory, stop the server, and restore a backup: dbctl restore apply. pg_amcheck lists the damage; SET zero_damaged_pages = on skips damaged pages.",
+    "mysql": "Copy the whole data directory and restore a backup: dbctl restore apply. A damaged server may start for a dump with innodb_force_recovery = 1 or higher.",
 }
 
-#: Why what stands in storage is in no backup.
-AWAY = "they stand in storage, which keeps versions of its own where its bucket is told to"
-#: What to do where a trial restore has nowhere to go.
-TRIAL = "Name one: scratch in [apps.NAME.backup] of the configuration; or verify without --deep."
+#: Why remote storage cannot be backed up.
+REMOTE_REASON = "they are in remote storage; enable the versioning of its bucket instead"
+#: What to do without a server for a trial restore.
+TRIAL_HINT = "Set scratch in [apps.NAME.backup] of the configuration, or verify without --deep."
 
 
 def open_for_reading(
@@ -61,39 +61,39 @@ def open_for_reading(
     *,
     timeout: float,
     traceless: bool = False,
-    sidecars: bool = False,
+    use_external_indexes: bool = False,
     keys: Mapping[str, Sequence[str]] = {},
 ) -> Readable:
-    """Open the database at ``url`` so that nothing can be written through what is returned.
+    """Open the database at ``url`` read-only.
 
     Args:
-        url: where it is.
+        url: the address.
         target: ``app/database``, for messages.
-        timeout: how long to wait for a lock, in seconds.
-        traceless: whether it is rather left unread than a file touched or left beside it.
-        sidecars: whether text is to be found through files of their own, where its engine can: nobody but its owner writes it.
-        keys: for tables whose engine keeps no primary key: the first of these columns that is there tells rows apart.
+        timeout: seconds to wait for a lock.
+        traceless: fail instead of changing a file or leaving one next to the database.
+        use_external_indexes: use external indexes for text searches, if the engine supports them.
+        keys: for tables of an engine without primary keys: the first existing one of these columns identifies a row.
 
     Raises:
-        DriverMissingError: the driver of its engine is not installed.
+        DriverMissingError: the driver of the engine is not installed.
     """
     if url.engine == "lancedb":
         from dbctl.engines.lancedb import LanceReader
 
         return LanceReader(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.postgresql import PostgreSQLReader
         return PostgreSQLReader(url, target, timeout=timeout)
     if url.engine == "mysql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.mysql import MySQLReader
         return MySQLReader(url, target, timeout=timeout)
-    path = _file(url, target)
-    if sidecars:
-        from dbctl.engines.sqlite.external_index import SQLiteSidecars
+    path = _file_path(url, target)
+    if use_external_indexes:
+        from dbctl.engines.sqlite.external_index import SQLiteExternalIndexes
 
-        return SQLiteSidecars(path, target, timeout=timeout, traceless=traceless)
+        return SQLiteExternalIndexes(path, target, timeout=timeout, traceless=traceless)
     from dbctl.engines.sqlite import SQLiteReader
 
     return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
@@ -107,139 +107,136 @@ def open_for_writing(
     pragmas: Mapping[str, str],
     create: Mapping[str, str] | None = None,
     keys: Mapping[str, Sequence[str]] = {},
-    fill: FillRow = fill_nothing,
+    fill: FillRow = fill_no_columns,
 ) -> Writable:
-    """Open the database at ``url`` for writing; ``pragmas`` are for an engine that has some, ``keys`` as for reading.
+    """Open the database at ``url`` for writing; ``pragmas`` are for an engine with pragmas, ``keys`` as for reading.
 
-    ``create`` gives the pragmas of a file that is made where none is; on a server its owner makes a database. ``fill``
-    completes new rows where the engine has no type for times.
+    ``create`` are the pragmas of a file that is created if missing; databases on a server are not created. ``fill``
+    completes new rows if the engine has no type for times.
 
     Raises:
-        DriverMissingError: the driver of its engine is not installed.
+        DriverMissingError: the driver of the engine is not installed.
     """
     if url.engine == "lancedb":
         from dbctl.engines.lancedb import LanceWriter
 
         return LanceWriter(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.postgresql import PostgreSQLWriter
         return PostgreSQLWriter(url, target, timeout=timeout)
     if url.engine == "mysql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.mysql import MySQLWriter
         return MySQLWriter(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteWriter
 
-    path = _file(url, target)
-    if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
+    path = _file_path(url, target)
+    if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
         raise FolderMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create, fill=fill)
 
 
-def housing(url: Url) -> Housing | None:
-    """Return the files of the database at ``url``; None where its engine keeps none that could be seen from here.
-
-    None of them is opened.
-    """
+def database_files(url: Url) -> DatabaseFiles | None:
+    """Return the files of the database at ``url``; None on a server. No file is opened."""
     if not url.is_file:
         return None
-    from dbctl.engines.sqlite import files as housing
+    from dbctl.engines.sqlite import files
 
-    return housing.of(Path(url.path))
+    return files.find_files(Path(url.path))
 
 
-def make_vector_table(
+def create_vector_table(
     url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float
 ) -> None:
-    """Make an empty table with vectors; ``columns`` as ``lancedb.create.make_table`` has them.
+    """Create an empty table with vectors; ``columns`` as for ``lancedb.create``.
 
     Raises:
-        DriverMissingError: the driver of its engine is not installed.
+        DriverMissingError: the driver of the engine is not installed.
     """
-    from dbctl.engines.lancedb import make_table
+    from dbctl.engines.lancedb import create_table
 
-    make_table(url, target, table, columns, timeout=timeout)
+    create_table(url, target, table, columns, timeout=timeout)
 
 
-def grows(url: Url) -> bool:
-    """Whether what is written to the database at ``url`` makes files that only maintenance puts together; nothing is opened."""
+def creates_fragments(url: Url) -> bool:
+    """Whether writes to the database at ``url`` create files that only maintenance merges; nothing is opened."""
     return url.engine == "lancedb"
 
 
 def open_scratch(url: Url, target: str) -> Writable:
-    """Open an empty database of the kind that is at ``url``, which nobody else sees and which ends when it is closed.
+    """Open an empty private database of the same engine as ``url``; it is dropped when it is closed.
 
     Args:
-        url: the other one; nothing of it is looked at.
+        url: the other database, which is not read.
         target: its name, for messages.
     """
     if url.engine == "postgresql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.postgresql import PostgreSQLScratch
         return PostgreSQLScratch(url, target)
     if url.engine == "mysql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.mysql import MySQLScratch
         return MySQLScratch(url, target)
     from dbctl.engines.sqlite import SQLiteScratch
 
-    _file(url, target)
+    _file_path(url, target)
     return SQLiteScratch(target)
 
 
-def holders(url: Url, target: str) -> Sequence[Holder]:
+def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
     """Return the processes that have the database at ``url`` open; a file itself is not opened.
 
     Raises:
-        DatabaseMissingError: there is none.
+        DatabaseMissingError: it does not exist.
     """
     if url.engine == "postgresql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.postgresql import holders_of
         return holders_of(url, target)
     if url.engine == "mysql":
-        with _driver(url, target):
+        with _require_driver(url, target):
             from dbctl.engines.mysql import reader
         return reader.holders_of(url, target)
     from dbctl.engines import file_locks
 
-    path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
+    path = Path(os.path.realpath(url.path if url.is_folder else _file_path(url, target)))
     if not os.path.lexists(path):
         raise (FolderMissingError if url.is_folder else DatabaseMissingError)(target=target, path=path)
-    return file_locks.holders_below(path) if url.is_folder else file_locks.holders_of(path)
+    return file_locks.list_folder_users(path) if url.is_folder else file_locks.list_lock_holders(path)
 
 
-def outside(url: Url, target: str) -> Outside:
-    """Return the database at ``url`` as backups and restores see it: it may be missing, or be none any more.
+def restore_target(url: Url, target: str) -> RestoreTarget:
+    """Return the database at ``url`` as backups and restores use it: it may be missing, or not be a database.
 
     Raises:
-        DriverMissingError: the driver of its engine is not installed.
+        DriverMissingError: the driver of the engine is not installed.
     """
     if url.engine == "postgresql":
-        with _driver(url, target):
-            from dbctl.engines.postgresql.backup import PostgreSQLOutside
-        return PostgreSQLOutside(url, target)
+        with _require_driver(url, target):
+            from dbctl.engines.postgresql.backup import PostgreSQLRestoreTarget
+        return PostgreSQLRestoreTarget(url, target)
     if url.engine == "mysql":
-        with _driver(url, target):
-            from dbctl.engines.mysql.backup import MySQLOutside
-        return MySQLOutside(url, target)
+        with _require_driver(url, target):
+            from dbctl.engines.mysql.backup import MySQLRestoreTarget
+        return MySQLRestoreTarget(url, target)
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.backup import LanceOutside
+        from dbctl.engines.lancedb.backup import LanceRestoreTarget
 
-        return LanceOutside(url, target)
-    from dbctl.engines.sqlite.backup import SQLiteOutside
+        return LanceRestoreTarget(url, target)
+    from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
 
-    return SQLiteOutside(_file(url, target), target)
-
-
-def elsewhere(url: Url) -> str:
-    """Return why no backup can hold the database at ``url``, wherever else it is looked after; empty: one can."""
-    return AWAY if url.engine == "lancedb" and not url.is_folder else ""
+    return SQLiteRestoreTarget(_file_path(url, target), target)
 
 
-def unfinished(url: Url) -> bool:
-    """Whether a restore was about to replace the database at ``url``, and has left traces of that; or is at it now."""
+def no_backup_reason(url: Url) -> str:
+    """Return why the database at ``url`` cannot be backed up; empty: it can."""
+    return REMOTE_REASON if url.engine == "lancedb" and not url.is_folder else ""
+
+
+def has_unfinished_restore(url: Url) -> bool:
+    """Whether a restore of the database at ``url`` was interrupted before it replaced the database, or is running."""
     if not url.is_folder:
         return False
     from dbctl.engines.lancedb.backup import swap
@@ -247,45 +244,45 @@ def unfinished(url: Url) -> bool:
     return swap.is_unfinished(Path(os.path.realpath(url.path)))
 
 
-def forsaken(url: Url) -> Sequence[Path]:
-    """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
+def find_leftovers(url: Url) -> Sequence[Path]:
+    """Return the files that a killed dbctl process left next to the database at ``url``; empty while one is writing."""
     from dbctl.engines import file_locks
 
-    place = Path(os.path.realpath(url.path)) if url.is_local else None
-    if place is None or file_locks.is_written(place):
+    path = Path(os.path.realpath(url.path)) if url.is_local else None
+    if path is None or file_locks.is_write_locked(path):
         return ()
     if url.is_file:
         from dbctl.engines.sqlite import files
 
-        return files.partials(place)
+        return files.list_partial_files(path)
     from dbctl.engines.lancedb.backup import swap
 
-    return swap.forsaken(place)
+    return swap.list_abandoned(path)
 
 
-def copier(url: Url, target: str) -> Dumps | None:
-    """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
+def open_copier(url: Url, target: str) -> Dumps | None:
+    """Return an object that dumps the database at ``url`` as files, without its driver; None if the engine has none."""
     if not url.is_folder:
         return None
-    from dbctl.engines.lancedb.backup import Copier
+    from dbctl.engines.lancedb.backup import FolderDumps
 
-    return Copier(Path(os.path.realpath(url.path)), target)
+    return FolderDumps(Path(os.path.realpath(url.path)), target)
 
 
 def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
-    """Keep every other dbctl from writing the database at ``url``, also where none is or it cannot be opened.
+    """Block other dbctl processes from writing the database at ``url``, even if it is missing or cannot be opened.
 
     Raises:
-        BusyError: another dbctl held it for all of ``timeout`` seconds.
+        BusyError: another dbctl process held the lock for all of ``timeout`` seconds.
     """
-    return outside(url, target).lock(purpose, timeout=timeout)
+    return restore_target(url, target).lock(purpose, timeout=timeout)
 
 
-def lacking_folder(url: Url) -> Path | None:
-    """Return the folder in which the database at ``url`` stands, where that alone is missing; None where it is there.
+def find_missing_folder(url: Url) -> Path | None:
+    """Return the parent folder of the database at ``url``, if only that folder is missing; otherwise None.
 
     Raises:
-        FileMissingError: neither is there what that folder stands in, which may be a disk that is not mounted.
+        FileMissingError: the parent of that folder is missing, too; it may be a disk that is not mounted.
     """
     if not url.is_local:
         return None
@@ -293,155 +290,167 @@ def lacking_folder(url: Url) -> Path | None:
     if os.path.lexists(folder):
         return None
     if not folder.parent.is_dir():
-        raise FileMissingError(what="directory", path=folder.parent)
+        raise FileMissingError(kind="directory", path=folder.parent)
     return folder
 
 
-def want_room(url: Url, target: str, need: int) -> None:
-    """Look whether a change of ``need`` bytes fits beside the database at ``url``, where that can be known from here.
+def require_space(url: Url, target: str, required_bytes: int) -> None:
+    """Check that ``required_bytes`` fit next to the database at ``url``, if the free space is known.
 
     Raises:
-        RoomMissingError: it does not.
+        InsufficientSpaceError: they do not.
     """
-    outside(url, target).want_room(need)
+    restore_target(url, target).require_space(required_bytes)
 
 
 @contextmanager
-def brief(_need: int) -> Iterator[Path]:
-    """Give a private folder for a moment, where the system keeps what is brief."""
+def temp_dir(_required_bytes: int) -> Iterator[Path]:
+    """Provide a private folder in the system's folder for temporary files."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="dbctl-") as folder:
         yield Path(folder)
 
 
-def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room: Room = brief) -> Proof:
-    """Look into a dump that ``Dumps.dump`` of an engine of that name made; what it is made of stays as it is.
+def verify_dump(
+    engine: str, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+) -> DumpVerification:
+    """Verify a dump that ``Dumps.dump`` of an engine created, without changing it.
 
     Args:
-        engine: the name of its engine.
+        engine: the name of the engine.
         path: the file.
-        dump: what is known of it.
+        dump: its description.
         target: ``app/database``, for messages.
-        quick: leaves out what takes long: whether indexes and tables agree, or to unpack it.
-        room: gives a private folder for as many bytes as the file has, where it has to be unpacked.
+        quick: skip slow checks: the comparison of indexes with tables, or decompression.
+        make_temp_dir: provides a private folder with free space for the size of the file, for decompression.
 
     Raises:
-        NotADatabaseError, CorruptError: it cannot even be opened.
+        NotADatabaseError, CorruptError: it cannot be opened.
     """
     if engine == "postgresql":
-        with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql.backup import load as undump
-        return undump.proof(path, dump.facts, target)
+        with _require_driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.postgresql.backup import load as postgresql_loader
+        return postgresql_loader.verify_dump(path, dump.metadata, target)
     if engine == "mysql":
-        with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql.backup import load as unpacking
-        return unpacking.proof(path, target)
+        with _require_driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.mysql.backup import load as mysql_loader
+        return mysql_loader.verify_dump(path, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb.backup import load as archived
+        from dbctl.engines.lancedb.backup import load as archive_loader
 
-        return archived.told(path, target) if quick else archived.proven(path, target, room)
+        return (
+            archive_loader.read_manifests(path, target)
+            if quick
+            else archive_loader.verify_archive(path, target, make_temp_dir)
+        )
     from dbctl.engines.sqlite import SQLiteReader
 
-    reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
+    reader = SQLiteReader(_file_path(Url(engine=engine, path=str(path)), target), target, timeout=0)
     with closing(reader):
-        return reader.proof(quick=quick)
+        return reader.verify_dump(quick=quick)
 
 
-def take_in(content: Content, plain: Path, destination: Path, target: str, *, most: int) -> TakenIn:
-    """Make of what somebody else left a file as ``Dumps.dump`` of its engine makes them.
+def import_dump(
+    content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+) -> ImportedDump:
+    """Convert a file of another program to the format of ``Dumps.dump`` of its engine.
 
     Args:
-        content: what it is.
-        plain: a private copy, unpacked, which is used up.
+        content: its type.
+        source: a private uncompressed copy, which is consumed.
         destination: the new file.
-        target: how messages call it.
-        most: bytes that it may become.
+        target: the name of the file, for messages.
+        max_bytes: maximum bytes of the result.
 
     Raises:
-        CorruptError: it is not whole.
-        FileUnfitError: it says more than a dump says.
-        DiskFullError: there is no room.
+        CorruptError: it is incomplete.
+        FileInvalidError: it contains more than a dump.
+        DiskFullError: there is not enough free space.
     """
     from dbctl.engines.file_type import ENGINES
 
     engine = ENGINES[content]
     if engine == "postgresql":
-        with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql.backup.foreign import dump as loose
-        return loose.take_in(plain, destination, content, target)
+        with _require_driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.postgresql.backup.foreign import dump as postgresql_foreign_dump
+        return postgresql_foreign_dump.import_dump(source, destination, content, target)
     if engine == "mysql":
-        with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql.backup.foreign import dump as mysql_loose
-        return mysql_loose.take_in(plain, destination, target)
+        with _require_driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.mysql.backup.foreign import dump as mysql_foreign_dump
+        return mysql_foreign_dump.import_dump(source, destination, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb.backup import foreign_dump as lance_loose
+        from dbctl.engines.lancedb.backup import foreign_dump as lancedb_foreign_dump
 
-        return lance_loose.take_in(plain, destination, target)
+        return lancedb_foreign_dump.import_dump(source, destination, target)
     from dbctl.engines.sqlite.backup import foreign_dump
 
-    return foreign_dump.take_in(plain, destination, content, target, most=most)
+    return foreign_dump.import_dump(source, destination, content, target, max_bytes=max_bytes)
 
 
-def holds_tables(folder: Path) -> bool:
-    """Whether a folder is one of tables that an engine keeps as folders of their own."""
+def is_table_folder(folder: Path) -> bool:
+    """Whether a folder contains tables of an engine that stores each table as a folder."""
     from dbctl.engines.lancedb.backup import snapshot
 
-    return snapshot.holds_tables(folder)
+    return snapshot.contains_tables(folder)
 
 
-def take_in_folder(folder: Path, destination: Path, target: str) -> TakenIn:
-    """Make of a folder of tables that somebody else left a file as ``take_in`` does; it stays as it is.
+def import_folder(folder: Path, destination: Path, target: str) -> ImportedDump:
+    """Convert a folder of tables of another program as ``import_dump`` does; the folder is not changed.
 
     Raises:
-        As ``take_in``.
+        As ``import_dump``.
     """
-    from dbctl.engines.lancedb.backup import foreign_dump as loose
+    from dbctl.engines.lancedb.backup import foreign_dump
 
-    return loose.take_in_folder(folder, destination, target)
+    return foreign_dump.import_folder(folder, destination, target)
 
 
 @contextmanager
-def tried(
+def trial_restore(
     engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
-) -> Iterator[Tried]:
-    """Give a database that a dump was loaded into as a restore does, and that nobody else knows; it is gone at the end.
+) -> Iterator[TrialRestore]:
+    """Provide a temporary database with a loaded dump; it is dropped at the end.
 
     Args:
-        engine: the name of its engine.
-        url: a database of a server that may take one more, or a file that is to be made.
-        path: a file that ``Dumps.dump`` made.
-        dump: what is known of it.
+        engine: the name of the engine.
+        url: a database of a server that can create another one, or a file that does not exist.
+        path: a file that ``Dumps.dump`` created.
+        dump: its description.
         target: ``app/database``, for messages.
         timeout: seconds to wait for a server.
 
     Raises:
-        NotSupportedError: no server is known that could take it.
-        PrivilegeMissingError: this user may not make databases there.
+        NotSupportedError: no server is configured for it.
+        PrivilegeMissingError: the user may not create databases on the server.
         RestoreFailedError, CorruptError: it cannot be loaded.
     """
     if url is None or url.engine != engine:
         raise NotSupportedError(
-            what=f"a trial restore of {target}", by="a configuration without a server for it", instead=TRIAL
+            feature=f"a trial restore of {target}",
+            subject="a configuration without a server",
+            hint=TRIAL_HINT,
         )
-    with outside(url, target).tried(path, dump, timeout=timeout) as there:
-        yield there
+    with restore_target(url, target).trial_restore(path, dump, timeout=timeout) as trial:
+        yield trial
 
 
-def copied(url: Url, path: Path, target: str, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
-    """Give a database of the kind at ``url`` that holds a dump of it and that nobody else knows; it is gone at the end.
+def restored_copy(
+    url: Url, path: Path, target: str, dump: Dump, *, timeout: float
+) -> AbstractContextManager[Url]:
+    """Provide a temporary database of the same engine as ``url`` with the content of a dump; it is dropped at the end.
 
     Args:
         url: the database.
-        path: a file that ``Dumps.dump`` made of it; it may become the copy itself.
+        path: a file that ``Dumps.dump`` created; it may become the copy itself.
         target: ``app/database``, for messages.
-        dump: what is known of it.
+        dump: its description.
         timeout: seconds to wait for a server.
 
     Raises:
-        PrivilegeMissingError: this user may not make databases there.
+        PrivilegeMissingError: the user may not create databases on the server.
     """
-    return outside(url, target).copied(path, dump, timeout=timeout)
+    return restore_target(url, target).restored_copy(path, dump, timeout=timeout)
 
 
 def load(
@@ -451,74 +460,84 @@ def load(
     dump: Dump,
     *,
     timeout: float,
-    keep: Mapping[str, str] = {},
-    progress: Progress = silent,
-    let_go: Callable[[], None] = at_once,
-    spare: bool = False,
-) -> Loaded:
-    """Bring the content of a dump into the place of the database at ``url``, as one change or not at all.
+    retained: Mapping[str, str] = {},
+    progress: Progress = no_progress,
+    release_locks: Callable[[], None] = release_nothing,
+    can_consume: bool = False,
+) -> LoadResult:
+    """Replace the database at ``url`` with the content of a dump, as one change or not at all.
 
-    Whoever calls has proven the dump, holds ``write_lock``, and has kept what is there now, unless ``keep`` lets the
-    engine do it.
+    The caller has verified the dump, holds ``write_lock``, and has copied the current database, unless the engine
+    retains it (``retained``).
 
     Args:
-        url: the database; it may be missing, or be no database any more.
-        path: a file that ``Dumps.dump`` of the same engine made.
+        url: the database; it may be missing, or not be a database.
+        path: a file that ``Dumps.dump`` of the same engine created.
         target: ``app/database``, for messages.
-        dump: what is known of it.
-        timeout: seconds to wait for those who hold a lock.
-        keep: what ``Outside.kept`` told; without it, a database that makes room for another one is dropped.
-        progress: told the share that is done.
-        let_go: what ``Outside.still`` gave, where what is there now was copied first; called as late as can be.
-        spare: whether ``path`` is wanted by nobody else, so that it may be taken away.
+        dump: its description.
+        timeout: seconds to wait for a lock.
+        retained: metadata of ``RestoreTarget.describe_retained``; without it, a swapped database is dropped.
+        progress: receives the completed share.
+        release_locks: releases ``RestoreTarget.block_writers``, if the current database was copied; called as late as possible.
+        can_consume: whether ``path`` is not needed any more, so that it may be moved.
 
     Raises:
-        BusyError: somebody held a lock for all of ``timeout`` seconds; nothing was changed.
-        StirredError: somebody was quicker than the change once they were let go; nothing was changed.
+        BusyError: another session held a lock for all of ``timeout`` seconds; nothing was changed.
+        WriteConflictError: another process wrote after the locks were released; nothing was changed.
         ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
     """
-    return outside(url, target).load(
-        path, dump, timeout=timeout, keep=keep, progress=progress, let_go=let_go, spare=spare
+    return restore_target(url, target).load(
+        path,
+        dump,
+        timeout=timeout,
+        retained=retained,
+        progress=progress,
+        release_locks=release_locks,
+        can_consume=can_consume,
     )
 
 
-def title(engine: str) -> str:
-    """Return what messages call an engine."""
+def engine_title(engine: str) -> str:
+    """Return the name of an engine for messages."""
     return TITLES.get(engine, "SQLite" if engine == "sqlite" else engine)
 
 
-def want_recoverable(url: Url, target: str) -> None:
-    """Look whether ``recover`` could read the database at ``url`` at all.
+def require_salvageable(url: Url, target: str) -> None:
+    """Check that ``salvage`` supports the database at ``url``.
 
     Raises:
         NotSupportedError: it is on a server.
     """
-    if url.engine in DAMAGED:
+    if url.engine in DAMAGE_HINTS:
         raise NotSupportedError(
-            what=f"recovering {target} from its files", by=TITLES[url.engine], instead=DAMAGED[url.engine]
+            feature=f"salvaging {target} from its files",
+            subject=TITLES[url.engine],
+            hint=DAMAGE_HINTS[url.engine],
         )
-    _file(url, target)
+    _file_path(url, target)
 
 
-def recover(url: Url, what: Recovery, target: str, *, progress: Progress = silent) -> Recovered:
-    """Bring what can be read of a damaged database into a new one; the damaged one is only read.
+def salvage(
+    url: Url, request: SalvageRequest, target: str, *, progress: Progress = no_progress
+) -> SalvageResult:
+    """Salvage a damaged database into a new one; the damaged one is only read.
 
-    Whoever calls holds ``write_lock``, and has looked that no program has it open.
+    The caller holds ``write_lock``, and has checked that no program has the database open.
 
     Raises:
-        As ``want_recoverable``, and what the engine's own raises.
+        As ``require_salvageable``, and the errors of the engine.
     """
-    want_recoverable(url, target)
-    from dbctl.engines.sqlite import recover as recovering
+    require_salvageable(url, target)
+    from dbctl.engines.sqlite import recover as recover_module
 
-    return recovering.recover(what, target, progress)
+    return recover_module.recover(request, target, progress)
 
 
-def language(engine: str) -> Language:
-    """Return how the engine of that name reads scripts.
+def script_dialect(engine: str) -> ScriptDialect:
+    """Return the SQL dialect of an engine's scripts.
 
     Raises:
-        NotSupportedError: it reads none.
+        NotSupportedError: it has no scripts.
     """
     if engine == "postgresql":
         from dbctl.engines.postgresql.sql import script
@@ -533,13 +552,13 @@ def language(engine: str) -> Language:
 
         return sqlite_script
     raise NotSupportedError(
-        what="scripts of SQL", by=engine, instead="SQLite, PostgreSQL, MySQL and MariaDB read them."
+        feature="SQL scripts", subject=engine, hint="Supported by SQLite, PostgreSQL, MySQL and MariaDB."
     )
 
 
 @contextmanager
-def _driver(url: Url, target: str) -> Iterator[None]:
-    """Tell how to install what importing an engine misses."""
+def _require_driver(url: Url, target: str) -> Iterator[None]:
+    """Translate a missing driver into an error that states how to install it."""
     try:
         yield
     except ImportError as error:
@@ -548,11 +567,11 @@ def _driver(url: Url, target: str) -> Iterator[None]:
         raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
 
 
-def _file(url: Url, target: str) -> Path:
+def _file_path(url: Url, target: str) -> Path:
     if url.engine != "sqlite":
         raise NotSupportedError(
-            what=f"opening {target} ({url})",
-            by="this version of dbctl",
-            instead="It opens SQLite, PostgreSQL, MySQL and MariaDB databases only.",
+            feature=f"opening {target} ({url})",
+            subject="this version of dbctl",
+            hint="dbctl opens only SQLite, PostgreSQL, MySQL and MariaDB databases.",
         )
     return Path(url.path)

@@ -1,4 +1,4 @@
-"""Every expected failure of dbctl: code, exit status, sentence and hint."""
+"""Every expected failure of dbctl: code, exit code, sentence and hint."""
 
 from typing import TYPE_CHECKING
 
@@ -6,118 +6,117 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.errors.backup import (
-        AdoptedAlreadyError,
+        AlreadyAdoptedError,
         ArchiveUnsafeError,
+        BackupCorruptError,
         BackupDiffersError,
         BackupFailedError,
-        BackupLaterError,
         BackupMissingError,
         BackupUnloadableError,
-        BackupUnsoundError,
-        ClockDoubtedError,
-        CopyFilledError,
-        CopyOntoOwnError,
-        FileUnfitError,
+        ClockImplausibleError,
+        DecompressionLimitError,
+        FileInvalidError,
+        FileNotRestorableError,
         FileUnsafeError,
-        FileUnsoundError,
         KeyInvalidError,
         KeyWrongError,
         LastBackupError,
+        NoBackupBeforeError,
         PassphraseInvalidError,
         RepositoryFailedError,
         RepositoryMissingError,
-        RepositoryUnreadError,
+        RepositoryNotConfiguredError,
+        RepositoryUnreadableError,
         RepositoryUnsafeError,
-        RepositoryUnsetError,
-        RetentionUnsetError,
-        SafetyBackupUnsetError,
+        RetentionNotConfiguredError,
+        SafetyBackupNotConfiguredError,
         StorageFailedError,
+        StorageIncompatibleError,
         StorageKeysMissingError,
-        StorageUnfitError,
-        StorageUnknownError,
-        UnpacksTooFarError,
+        StorageSettingInvalidError,
+        TargetIsSourceError,
+        TargetNotEmptyError,
     )
-    from dbctl.errors.base import DbctlError, Exit, gravest, load_registry
+    from dbctl.errors.base import DbctlError, Exit, load_registry, worst_status
     from dbctl.errors.connection import (
         IN_DOUBT,
-        AlongUnreachableError,
         BusyError,
-        ChangedMeanwhileError,
+        CascadeUnreachableError,
         ChangedWhileReadError,
-        ChangesLeftError,
         ClientFailedError,
         ClientMissingError,
         ClientOldError,
         CommitUnsyncedError,
+        ConcurrentChangeError,
         ConstraintError,
         CorruptError,
-        CutOffWriteError,
         DatabaseMissingError,
         DiskFullError,
+        ExternalIndexInvalidError,
         FileExistsAlreadyError,
         FileFailedError,
         FileMissingError,
         FileUnsyncedError,
         FolderMissingError,
+        InsufficientSpaceError,
+        InterruptedWriteError,
         NotADatabaseError,
         OutputFailedError,
         PoolerError,
         PrivilegeMissingError,
         QueryFailedError,
+        QueryTimeoutError,
         ReadOnlyError,
-        RoomMissingError,
-        SecretAskedError,
-        SidecarUnsoundError,
-        StirredError,
+        SecretColumnError,
         StoppedError,
-        TimeUpError,
+        UncheckpointedWalError,
         UnreachableError,
+        WriteConflictError,
     )
     from dbctl.errors.databases import (
         AlreadyExistsError,
         ColumnMissingError,
-        ContentAbsentError,
+        ContentNullError,
         ContentUndecodableError,
         DatabaseNotEmptyError,
         DatabaseNotFoundError,
-        HalfWrittenError,
         ImportInvalidError,
         LimitExceededError,
-        MoveRefusedError,
-        RowAbsentError,
-        RowMissingError,
+        MaintenanceUnsafeError,
+        PartialWriteError,
+        RowNotFoundError,
         SameFileError,
-        ScratchFailedError,
         TableMissingError,
+        TempSpaceFailedError,
         TimesAmbiguousError,
-        UpkeepUnsafeError,
-        VersionsKeptError,
+        TransitionRefusedError,
+        VersionsTaggedError,
     )
     from dbctl.errors.migrations import (
         DownAllRefusedError,
+        DuplicateMigrationNumberError,
         LedgerForeignError,
         LedgerMissingError,
         MigrationBrokenError,
         MigrationChangedError,
         MigrationFailedError,
-        MigrationHalfBackError,
-        MigrationHalfDoneError,
+        MigrationFilesMissingError,
         MigrationInDoubtError,
         MigrationInvalidError,
+        MigrationIrreversibleError,
         MigrationMissingError,
-        MigrationOneWayError,
+        MigrationPartialError,
+        MigrationPartiallyRevertedError,
         MigrationsAheadError,
-        MigrationShapeOtherError,
-        MigrationShapeUnknownError,
+        MigrationsMismatchError,
         MigrationsMissingError,
         MigrationsOutOfOrderError,
         MigrationsShippedError,
+        MigrationStatementUnknownError,
         MigrationStepMissingError,
         MigrationStepsChangedError,
-        MigrationsTwinnedError,
-        MigrationsUnfitError,
-        MigrationsUnsoundError,
-        MigrationUnknownError,
+        MigrationVariantMismatchError,
+        MigrationVariantUnknownError,
         RehearsalFailedError,
         RehearsalRefusedError,
         ReplayFailedError,
@@ -128,34 +127,31 @@ if TYPE_CHECKING:
         BackupPartialError,
         DumpOverreachesError,
         ForeignDumpRefusedError,
-        KeptMissingError,
-        RecoverHopelessError,
+        NothingToUndoError,
         RestoreFailedError,
-        RestoreHalfError,
+        RestorePartialError,
         RestoreUnfinishedError,
+        RetainedDatabaseMissingError,
         TableNotRestoredError,
         TablesLostError,
         UndoMissingError,
-        UndoneAlreadyError,
-        UndoNeedlessError,
-        UndoNothingError,
+        UnrecoverableError,
     )
     from dbctl.errors.search import (
         EmbedderBusyError,
         EmbedderFailedError,
         EmbedderKeyMissingError,
+        EmbedderNotConfiguredError,
         EmbedderPackageMissingError,
         EmbedderRefusedError,
         EmbedderUnreachableError,
-        EmbedderUnsetError,
         TextIndexForeignError,
-        TextIndexUnsoundError,
-        VectorIndexUnfitError,
+        TextIndexInvalidError,
+        VectorIndexUnsuitableError,
         VectorInvalidError,
         VectorMissingError,
     )
     from dbctl.errors.usage import (
-        AbilityMissingError,
         AmbiguousLoginError,
         AppAmbiguousError,
         AppMissingError,
@@ -163,14 +159,14 @@ if TYPE_CHECKING:
         ConfigMissingError,
         ConfirmationMissingError,
         ConfirmationWrongError,
+        DatabaseNotConfiguredError,
         DatabaseUnknownError,
-        DatabaseUnsetError,
         DeclinedError,
         DriverMissingError,
+        FeatureMissingError,
         KeyMissingError,
-        NobodyMeantError,
+        NoMatchError,
         NotSupportedError,
-        OwnCommandError,
         PasswordWrongError,
         PlanChangedError,
         ProfileInvalidError,
@@ -178,11 +174,12 @@ if TYPE_CHECKING:
         ReportMissingError,
         RoleMissingError,
         RuleMissingError,
-        SchemaLacksError,
+        SchemaMismatchError,
         SearchMissingError,
         SessionMissingError,
         UrlInvalidError,
         UsageError,
+        UseDedicatedCommandError,
         UserMissingError,
         ValueInvalidError,
         WrongAppError,
@@ -194,7 +191,7 @@ if TYPE_CHECKING:
         DuplicateRowsError,
         LastAdminError,
         PermissionMissingError,
-        RoleHeldError,
+        RoleInUseError,
         SettingMissingError,
     )
 else:
@@ -202,61 +199,62 @@ else:
         __name__,
         {
             "backup": (
-                "AdoptedAlreadyError ArchiveUnsafeError BackupDiffersError BackupFailedError BackupLaterError "
-                "BackupMissingError BackupUnloadableError BackupUnsoundError ClockDoubtedError CopyFilledError "
-                "CopyOntoOwnError FileUnfitError FileUnsafeError FileUnsoundError KeyInvalidError KeyWrongError "
-                "LastBackupError PassphraseInvalidError RepositoryFailedError RepositoryMissingError "
-                "RepositoryUnreadError RepositoryUnsafeError RepositoryUnsetError RetentionUnsetError "
-                "SafetyBackupUnsetError StorageFailedError StorageKeysMissingError StorageUnfitError "
-                "StorageUnknownError UnpacksTooFarError"
+                "AlreadyAdoptedError ArchiveUnsafeError BackupCorruptError BackupDiffersError BackupFailedError "
+                "BackupMissingError BackupUnloadableError ClockImplausibleError DecompressionLimitError "
+                "FileInvalidError FileNotRestorableError FileUnsafeError KeyInvalidError KeyWrongError "
+                "LastBackupError NoBackupBeforeError PassphraseInvalidError RepositoryFailedError "
+                "RepositoryMissingError RepositoryNotConfiguredError RepositoryUnreadableError RepositoryUnsafeError "
+                "RetentionNotConfiguredError SafetyBackupNotConfiguredError StorageFailedError "
+                "StorageIncompatibleError StorageKeysMissingError StorageSettingInvalidError TargetIsSourceError "
+                "TargetNotEmptyError"
             ),
-            "base": "DbctlError Exit gravest load_registry",
+            "base": "DbctlError Exit load_registry worst_status",
             "connection": (
-                "AlongUnreachableError BusyError ChangedMeanwhileError ChangedWhileReadError ChangesLeftError "
-                "ClientFailedError ClientMissingError ClientOldError CommitUnsyncedError ConstraintError CorruptError "
-                "CutOffWriteError DatabaseMissingError DiskFullError FileExistsAlreadyError FileFailedError "
-                "FileMissingError FileUnsyncedError FolderMissingError IN_DOUBT NotADatabaseError OutputFailedError "
-                "PoolerError PrivilegeMissingError QueryFailedError ReadOnlyError RoomMissingError SecretAskedError "
-                "SidecarUnsoundError StirredError StoppedError TimeUpError UnreachableError"
+                "BusyError CascadeUnreachableError ChangedWhileReadError ClientFailedError ClientMissingError "
+                "ClientOldError CommitUnsyncedError ConcurrentChangeError ConstraintError CorruptError "
+                "DatabaseMissingError DiskFullError ExternalIndexInvalidError FileExistsAlreadyError FileFailedError "
+                "FileMissingError FileUnsyncedError FolderMissingError IN_DOUBT InsufficientSpaceError "
+                "InterruptedWriteError NotADatabaseError OutputFailedError PoolerError PrivilegeMissingError "
+                "QueryFailedError QueryTimeoutError ReadOnlyError SecretColumnError StoppedError "
+                "UncheckpointedWalError UnreachableError WriteConflictError"
             ),
             "databases": (
-                "AlreadyExistsError ColumnMissingError ContentAbsentError ContentUndecodableError "
-                "DatabaseNotEmptyError DatabaseNotFoundError HalfWrittenError ImportInvalidError LimitExceededError "
-                "MoveRefusedError RowAbsentError RowMissingError SameFileError ScratchFailedError TableMissingError "
-                "TimesAmbiguousError UpkeepUnsafeError VersionsKeptError"
+                "AlreadyExistsError ColumnMissingError ContentNullError ContentUndecodableError DatabaseNotEmptyError "
+                "DatabaseNotFoundError ImportInvalidError LimitExceededError MaintenanceUnsafeError PartialWriteError "
+                "RowNotFoundError SameFileError TableMissingError TempSpaceFailedError TimesAmbiguousError "
+                "TransitionRefusedError VersionsTaggedError"
             ),
             "migrations": (
-                "DownAllRefusedError LedgerForeignError LedgerMissingError MigrationBrokenError MigrationChangedError "
-                "MigrationFailedError MigrationHalfBackError MigrationHalfDoneError MigrationInDoubtError "
-                "MigrationInvalidError MigrationMissingError MigrationOneWayError MigrationShapeOtherError "
-                "MigrationShapeUnknownError MigrationStepMissingError MigrationStepsChangedError "
-                "MigrationUnknownError MigrationsAheadError MigrationsMissingError MigrationsOutOfOrderError "
-                "MigrationsShippedError MigrationsTwinnedError MigrationsUnfitError MigrationsUnsoundError "
-                "RehearsalFailedError RehearsalRefusedError ReplayFailedError ResetRefusedError RowsLostError"
+                "DownAllRefusedError DuplicateMigrationNumberError LedgerForeignError LedgerMissingError "
+                "MigrationBrokenError MigrationChangedError MigrationFailedError MigrationFilesMissingError "
+                "MigrationInDoubtError MigrationInvalidError MigrationIrreversibleError MigrationMissingError "
+                "MigrationPartialError MigrationPartiallyRevertedError MigrationStatementUnknownError "
+                "MigrationStepMissingError MigrationStepsChangedError MigrationVariantMismatchError "
+                "MigrationVariantUnknownError MigrationsAheadError MigrationsMismatchError MigrationsMissingError "
+                "MigrationsOutOfOrderError MigrationsShippedError RehearsalFailedError RehearsalRefusedError "
+                "ReplayFailedError ResetRefusedError RowsLostError"
             ),
             "restore": (
-                "BackupPartialError DumpOverreachesError ForeignDumpRefusedError KeptMissingError "
-                "RecoverHopelessError RestoreFailedError RestoreHalfError RestoreUnfinishedError "
-                "TableNotRestoredError TablesLostError UndoMissingError UndoNeedlessError UndoNothingError "
-                "UndoneAlreadyError"
+                "BackupPartialError DumpOverreachesError ForeignDumpRefusedError NothingToUndoError "
+                "RestoreFailedError RestorePartialError RestoreUnfinishedError RetainedDatabaseMissingError "
+                "TableNotRestoredError TablesLostError UndoMissingError UnrecoverableError"
             ),
             "search": (
-                "EmbedderBusyError EmbedderFailedError EmbedderKeyMissingError EmbedderPackageMissingError "
-                "EmbedderRefusedError EmbedderUnreachableError EmbedderUnsetError TextIndexForeignError "
-                "TextIndexUnsoundError VectorIndexUnfitError VectorInvalidError VectorMissingError"
+                "EmbedderBusyError EmbedderFailedError EmbedderKeyMissingError EmbedderNotConfiguredError "
+                "EmbedderPackageMissingError EmbedderRefusedError EmbedderUnreachableError TextIndexForeignError "
+                "TextIndexInvalidError VectorIndexUnsuitableError VectorInvalidError VectorMissingError"
             ),
             "usage": (
-                "AbilityMissingError AmbiguousLoginError AppAmbiguousError AppMissingError ConfigInvalidError "
-                "ConfigMissingError ConfirmationMissingError ConfirmationWrongError DatabaseUnknownError "
-                "DatabaseUnsetError DeclinedError DriverMissingError KeyMissingError NobodyMeantError "
-                "NotSupportedError OwnCommandError PasswordWrongError PlanChangedError ProfileInvalidError "
-                "ProfileMissingError ReportMissingError RoleMissingError RuleMissingError SchemaLacksError "
-                "SearchMissingError SessionMissingError UrlInvalidError UsageError UserMissingError ValueInvalidError "
-                "WrongAppError"
+                "AmbiguousLoginError AppAmbiguousError AppMissingError ConfigInvalidError ConfigMissingError "
+                "ConfirmationMissingError ConfirmationWrongError DatabaseNotConfiguredError DatabaseUnknownError "
+                "DeclinedError DriverMissingError FeatureMissingError KeyMissingError NoMatchError NotSupportedError "
+                "PasswordWrongError PlanChangedError ProfileInvalidError ProfileMissingError ReportMissingError "
+                "RoleMissingError RuleMissingError SchemaMismatchError SearchMissingError SessionMissingError "
+                "UrlInvalidError UsageError UseDedicatedCommandError UserMissingError ValueInvalidError WrongAppError"
             ),
             "users": (
                 "ActingUserInactiveError BuiltInRoleError CategoryMissingError DuplicateRowsError LastAdminError "
-                "PermissionMissingError RoleHeldError SettingMissingError"
+                "PermissionMissingError RoleInUseError SettingMissingError"
             ),
         },
     )

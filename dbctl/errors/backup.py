@@ -5,192 +5,193 @@ from __future__ import annotations
 from dbctl.errors.base import DbctlError, Exit
 
 
-class RepositoryUnsetError(DbctlError):
-    code, exit_status = "repository-unset", Exit.USAGE
-    sentence = "nothing says where the backups of {app} are kept"
-    remedy = 'Set repository = "DIR" under [apps.{app}.backup] in the configuration, or give --repository DIR; s3://BUCKET/PREFIX will do, too.'
+class RepositoryNotConfiguredError(DbctlError):
+    code, exit_status = "repository-not-configured", Exit.USAGE
+    sentence = "no backup repository is configured for {app}"
+    remedy = 'Set repository = "DIR" (or "s3://BUCKET/PREFIX") under [apps.{app}.backup], or pass --repository DIR.'
 
 
-class StorageUnknownError(DbctlError):
-    code, exit_status = "storage-unknown", Exit.USAGE
-    sentence, remedy = "{what}: {reason}", "{instead}"
+class StorageSettingInvalidError(DbctlError):
+    code, exit_status = "storage-setting-invalid", Exit.USAGE
+    sentence, remedy = "{setting}: {reason}", "{hint}"
 
 
 class StorageKeysMissingError(DbctlError):
     code, exit_status = "storage-keys-missing", Exit.USAGE
-    sentence = "{place} wants keys: {reason}"
-    remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them into a profile of ~/.aws/credentials and set AWS_PROFILE."
+    sentence = "{place} requires access keys: {reason}"
+    remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile of ~/.aws/credentials."
 
 
-class StorageUnfitError(DbctlError):
-    code, exit_status = "storage-unfit", Exit.USAGE
-    sentence = "{place}: this storage is not fit for backups: {reason}"
-    remedy = "Nothing was written that stays. Keep backups elsewhere, and let its provider tell whether a newer version can do it."
+class StorageIncompatibleError(DbctlError):
+    code, exit_status = "storage-incompatible", Exit.USAGE
+    sentence = "{place}: this storage cannot store backups: {reason}"
+    remedy = "No backup was stored. Use other storage, or ask its provider for a newer version."
 
 
-class RetentionUnsetError(DbctlError):
-    code, exit_status = "retention-unset", Exit.USAGE
-    sentence = "nothing says which backups of {app} to keep"
-    remedy = (
-        "Set keep = {{ last = 7, daily = 14 }} under [apps.{app}.backup], or give --keep-last 7 and the like."
-    )
+class RetentionNotConfiguredError(DbctlError):
+    code, exit_status = "retention-not-configured", Exit.USAGE
+    sentence = "no retention rules are configured for the backups of {app}"
+    remedy = "Set keep = {{ last = 7, daily = 14 }} under [apps.{app}.backup], or pass --keep-last 7."
 
 
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
-    sentence = "there is no directory {place} with backups"
-    remedy = "Is it mounted? The first dbctl backup create or adopt makes it."
+    sentence = "backup directory not found: {place}"
+    remedy = "Check that its disk is mounted; dbctl backup create creates the directory."
 
 
 class RepositoryFailedError(DbctlError):
     code, exit_status = "repository-failed", Exit.UNREACHABLE
-    sentence = "the backups in {place} cannot be reached: {reason}"
-    remedy = "Check that it is mounted, its owner and its mode. No backup was touched."
+    sentence = "cannot access the backups in {place}: {reason}"
+    remedy = "Check that it is mounted, and its owner and mode. No backup was changed."
 
 
 class StorageFailedError(DbctlError):
-    """Facts: ``place``, ``reason`` and ``instead``; never what a server wrote, which may repeat a key."""
+    """Context: ``place``, ``reason`` and ``hint``; never the text of a server, which may repeat a key."""
 
     code, exit_status = "storage-failed", Exit.UNREACHABLE
-    sentence, remedy = "{place} cannot be used: {reason}", "{instead}"
+    sentence, remedy = "cannot use {place}: {reason}", "{hint}"
 
 
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
-    sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"
+    sentence, remedy = (
+        "no backup {name!r} of {app} in {place}",
+        "List backups with: dbctl backup list.{suggestion}",
+    )
 
 
-class BackupLaterError(DbctlError):
-    code, exit_status = "backup-later", Exit.NOT_FOUND
-    sentence = "{place} holds no {kind} of {app} from {before} or before"
-    remedy = "dbctl backup list shows what it holds."
+class NoBackupBeforeError(DbctlError):
+    code, exit_status = "no-backup-before", Exit.NOT_FOUND
+    sentence = "{place} has no {kind} of {app} from {before} or earlier"
+    remedy = "List backups with: dbctl backup list"
 
 
-class FileUnfitError(DbctlError):
-    code, exit_status = "file-unfit", Exit.USAGE
-    sentence, remedy = "{path} cannot be restored from: {reason}", "Nothing was changed. {instead}"
+class FileNotRestorableError(DbctlError):
+    code, exit_status = "file-not-restorable", Exit.USAGE
+    sentence, remedy = "cannot restore from {path}: {reason}", "Nothing was changed. {hint}"
 
 
-class FileUnsoundError(DbctlError):
-    code, exit_status = "file-unsound", Exit.UNSOUND
-    sentence = "{path} is not sound: {reason}"
-    remedy = "Nothing was changed. {instead}"
+class FileInvalidError(DbctlError):
+    code, exit_status = "file-invalid", Exit.CHECK_FAILED
+    sentence = "{path} is corrupt: {reason}"
+    remedy = "Nothing was changed. {hint}"
 
     def __init__(
-        self, *, instead: str = "Make the file anew; dbctl backup list shows backups.", **facts: object
+        self, *, hint: str = "Create the file again; dbctl backup list lists backups.", **context: object
     ) -> None:
-        super().__init__(instead=instead, **facts)
+        super().__init__(hint=hint, **context)
 
 
 class FileUnsafeError(DbctlError):
     code, exit_status = "file-unsafe", Exit.REFUSED
-    sentence = "others may write {path} (mode {mode}), and so change what it holds"
-    remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
+    sentence = "other users can write to {path} (mode {mode})"
+    remedy = "Nothing was changed. Check its content, then run: chmod go-w {path}"
 
 
-class UnpacksTooFarError(DbctlError):
-    code, exit_status = "unpacks-too-far", Exit.REFUSED
-    sentence = (
-        "{path} unpacks to more than {most:,} bytes, which is more than {times} times what it takes packed"
-    )
-    remedy = "Nothing was changed. If that is as it should be, unpack it yourself and name what comes out."
+class DecompressionLimitError(DbctlError):
+    code, exit_status = "decompression-limit", Exit.REFUSED
+    sentence = "{path} decompresses to over {limit:,} bytes, more than {ratio} times its size"
+    remedy = "Nothing was changed. If you trust the file, decompress it and pass the result."
 
 
 class ArchiveUnsafeError(DbctlError):
-    code, exit_status = "archive-unsafe", Exit.UNSOUND
-    sentence = "{path} is no archive to be unpacked: {reason}"
-    remedy = "Nothing was unpacked. dbctl writes no such archive; look who made it."
+    code, exit_status = "archive-unsafe", Exit.CHECK_FAILED
+    sentence = "{path} cannot be extracted safely: {reason}"
+    remedy = "Nothing was extracted. dbctl does not write such archives; check where it came from."
 
 
-class AdoptedAlreadyError(DbctlError):
-    code, exit_status = "adopted-already", Exit.REFUSED
+class AlreadyAdoptedError(DbctlError):
+    code, exit_status = "already-adopted", Exit.REFUSED
     sentence, remedy = (
-        "{path} is in the repository already: it is backup {id}",
-        "dbctl backup show {id} tells of it.",
+        "{path} is already in the repository as backup {id}",
+        "Show it with: dbctl backup show {id}",
     )
 
 
 class RepositoryUnsafeError(DbctlError):
     code, exit_status = "repository-unsafe", Exit.REFUSED
-    sentence = "others may write into {place} (mode {mode}), and so exchange backups"
-    remedy = "Nothing was changed. chmod go-w {place}"
+    sentence = "other users can write to {place} (mode {mode}) and replace backups"
+    remedy = "Nothing was changed. Run: chmod go-w {place}"
 
 
-class ClockDoubtedError(DbctlError):
-    code, exit_status = "clock-doubted", Exit.REFUSED
-    sentence = "the clock says {now}, and {reason}"
-    remedy = "Nothing was changed. Correct the clock; if it is right: {instead}"
+class ClockImplausibleError(DbctlError):
+    code, exit_status = "clock-implausible", Exit.REFUSED
+    sentence = "the clock shows {now}, but {reason}"
+    remedy = "Nothing was changed. Correct the clock; if it is right: {hint}"
 
 
 class LastBackupError(DbctlError):
     code, exit_status = "last-backup", Exit.REFUSED
-    sentence = "{ids}: no other sound backup of {databases} would be left"
-    remedy = "Nothing was changed. Make another one first: dbctl backup create"
+    sentence = "{ids}: no other valid backup of {databases} would remain"
+    remedy = "Nothing was changed. Create another one first: dbctl backup create"
 
 
-class RepositoryUnreadError(DbctlError):
-    code, exit_status = "repository-unread", Exit.UNSOUND
-    sentence = "{place}: {names} cannot be read, so nothing tells what may go"
-    remedy = "Nothing was deleted. dbctl backup verify tells more; move what is damaged elsewhere."
+class RepositoryUnreadableError(DbctlError):
+    code, exit_status = "repository-unreadable", Exit.CHECK_FAILED
+    sentence = "{place}: cannot decide what to delete, because {names} cannot be read"
+    remedy = "Nothing was deleted. Run dbctl backup verify, and move damaged backups to another location."
 
 
-class BackupUnsoundError(DbctlError):
-    code, exit_status = "backup-unsound", Exit.UNSOUND
-    sentence = "backup {id} of {app} is not sound: {reason}"
-    remedy = "Nothing was changed. dbctl backup verify looks over all of them."
+class BackupCorruptError(DbctlError):
+    code, exit_status = "backup-corrupt", Exit.CHECK_FAILED
+    sentence = "backup {id} of {app} is corrupt: {reason}"
+    remedy = "Nothing was changed. Verify all backups with: dbctl backup verify"
 
 
 class KeyInvalidError(DbctlError):
     code, exit_status = "key-invalid", Exit.USAGE
     sentence = "{place}: {reason}"
-    remedy = "Nothing was changed. age-keygen -o FILE makes an identity, and tells its recipient (age1…)."
+    remedy = "Nothing was changed. age-keygen -o FILE creates an identity and prints its recipient (age1…)."
 
 
 class PassphraseInvalidError(KeyInvalidError):
     code, exit_status = "passphrase-invalid", Exit.USAGE
     sentence = "{place}: {reason}"
-    remedy = "Nothing was changed. The file holds the passphrase on its first line, and nothing else counts."
+    remedy = (
+        "Nothing was changed. Write the passphrase on the first line of the file; other lines are ignored."
+    )
 
 
 class KeyWrongError(DbctlError):
     code, exit_status = "key-wrong", Exit.REFUSED
-    sentence = "{file} cannot be opened: {reason}"
-    remedy = "Nothing was changed. dbctl backup show ID tells for whom a backup was encrypted; older ones may want older keys."
+    sentence = "cannot decrypt {file}: {reason}"
+    remedy = "Nothing was changed. dbctl backup show ID lists the recipients; older backups may require older keys."
 
 
 class BackupDiffersError(DbctlError):
     code, exit_status = "backup-differs", Exit.REFUSED
-    sentence = "backup {id} is in {place} already, and not as it is here: {reason}"
-    remedy = "Nothing was changed. dbctl backup verify --repository tells more of it; move it elsewhere to have it copied."
+    sentence = "{place} already has a different backup {id}: {reason}"
+    remedy = "Nothing was changed. Run dbctl backup verify --repository {place}, or move that backup to another location."
 
 
 class BackupFailedError(DbctlError):
-    code, exit_status = "backup-failed", Exit.UNSOUND
-    sentence = "{target} could not be backed up: the copy is not sound ({reason})"
+    code, exit_status = "backup-failed", Exit.CHECK_FAILED
+    sentence = "backup of {target} failed: the copy is corrupt ({reason})"
     remedy = (
-        "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
+        "No backup was created; earlier ones are unchanged. Check the database with: dbctl integrity check"
     )
 
 
 class BackupUnloadableError(DbctlError):
-    code, exit_status = "backup-unloadable", Exit.UNSOUND
-    sentence = "{target} could not be backed up: no restore could load it ({reason})"
-    remedy = "No backup was made; earlier ones are as they were. {instead}"
+    code, exit_status = "backup-unloadable", Exit.CHECK_FAILED
+    sentence = "backup of {target} failed: no restore could load it ({reason})"
+    remedy = "No backup was created; earlier ones are unchanged. {hint}"
 
 
-class CopyOntoOwnError(DbctlError):
-    code, exit_status = "copy-onto-own", Exit.REFUSED
+class TargetIsSourceError(DbctlError):
+    code, exit_status = "target-is-source", Exit.REFUSED
     sentence = "{place} is {target} itself"
-    remedy = "Nothing was changed. --to names another database; without it the app's own is restored."
+    remedy = "Nothing was changed. Pass another database with --to, or omit --to to restore the app's own."
 
 
-class CopyFilledError(DbctlError):
-    code, exit_status = "copy-filled", Exit.REFUSED
-    sentence = "{place} holds something already"
-    remedy = "Nothing was changed. Name a new database, or an empty one; --replace lets all go that is there."
+class TargetNotEmptyError(DbctlError):
+    code, exit_status = "target-not-empty", Exit.REFUSED
+    sentence = "{place} is not empty"
+    remedy = "Nothing was changed. Pass a new or empty database, or replace its content with --replace."
 
 
-class SafetyBackupUnsetError(DbctlError):
-    code, exit_status = "safety-backup-unset", Exit.USAGE
-    sentence = "{target}: {names} destroys what only a backup would bring back, and nothing says where those of {app} are kept"
-    remedy = 'Nothing was run. Set repository = "DIR" under [apps.{app}.backup], give --repository DIR, or go without one by --no-backup.'
+class SafetyBackupNotConfiguredError(DbctlError):
+    code, exit_status = "safety-backup-not-configured", Exit.USAGE
+    sentence = "{target}: {names} deletes data, and no repository is configured for a safety backup of {app}"
+    remedy = 'Nothing was run. Set repository = "DIR" under [apps.{app}.backup], or pass --repository DIR or --no-backup.'

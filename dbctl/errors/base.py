@@ -1,4 +1,4 @@
-"""The base of every expected failure of dbctl, with the exit statuses and the registry of codes."""
+"""The base class of every expected failure, with the exit codes and the registry of codes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import ClassVar
 
 
 class Exit(IntEnum):
-    """Exit statuses, few and by kind; a script may rely on them."""
+    """Exit codes, one per kind of result; scripts may rely on them."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     ACTION_NEEDED = 3
-    UNSOUND = 4
+    CHECK_FAILED = 4
     NOT_FOUND = 5
     REFUSED = 6
     UNREACHABLE = 10
@@ -24,12 +24,12 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
-#: The gravest first, where several targets failed.
-GRAVITY = (
+#: Exit codes from the most to the least severe; it decides which one a command with several targets returns.
+SEVERITY_ORDER = (
     Exit.FAILED,
     Exit.UNREACHABLE,
     Exit.BUSY,
-    Exit.UNSOUND,
+    Exit.CHECK_FAILED,
     Exit.REFUSED,
     Exit.NOT_FOUND,
     Exit.USAGE,
@@ -37,34 +37,32 @@ GRAVITY = (
 )
 
 
-def gravest(statuses: Sequence[Exit]) -> Exit:
-    """Return the one that stands for all of several targets."""
-    return next((status for status in GRAVITY if status in statuses), Exit.OK)
+def worst_status(statuses: Sequence[Exit]) -> Exit:
+    """Return the most severe of several exit codes; ``OK`` for none."""
+    return next((status for status in SEVERITY_ORDER if status in statuses), Exit.OK)
 
 
-LONGEST_LIST = 20  #: details of a message; more are counted
+LONGEST_LIST = 20  #: details of a message; further ones are only counted
 
 
 class DbctlError(Exception):
-    """Base of every expected failure: a raise names facts, the class owns the words.
+    """Base of every expected failure: a raise passes values, the class owns the text.
 
-    Both ``sentence`` and ``remedy`` are format strings over the facts.
+    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``.
     """
 
     code: ClassVar[str] = "internal"
     exit_status: ClassVar[Exit] = Exit.FAILED
-    sentence: ClassVar[str] = "dbctl met a fault of its own: {detail}"
-    remedy: ClassVar[str] = "--verbose prints where; please report it."
-    #: by code; complete only behind ``load_registry``
+    sentence: ClassVar[str] = "internal error: {detail}"
+    remedy: ClassVar[str] = "Run it again with --verbose, and report the output."
+    #: by code; complete only after ``load_registry``
     registry: ClassVar[dict[str, type[DbctlError]]] = {}
 
-    def __init__(self, **facts: object) -> None:
-        super().__init__(self.sentence.format(**facts))
-        self.facts = facts
-        self.details: Sequence[
-            str
-        ] = ()  #: further lines of the message, where there are several things to tell
-        self.hint = self.remedy.format(**facts)
+    def __init__(self, **context: object) -> None:
+        super().__init__(self.sentence.format(**context))
+        self.context = context
+        self.details: Sequence[str] = ()  #: further lines of the message, one per problem
+        self.hint = self.remedy.format(**context)
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.args), *self.details])
@@ -75,7 +73,7 @@ class DbctlError(Exception):
 
 
 def load_registry() -> Mapping[str, type[DbctlError]]:
-    """Return every error of dbctl by its code, with all modules of this package imported."""
+    """Return every error class by its code, after importing all modules of this package."""
     from pkgutil import iter_modules
 
     from dbctl import errors

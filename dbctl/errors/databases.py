@@ -1,4 +1,4 @@
-"""Failures of tables, rows, and content of a database."""
+"""Failures of the tables, rows, and content of a database."""
 
 from __future__ import annotations
 
@@ -9,108 +9,106 @@ from dbctl.errors.base import LONGEST_LIST, DbctlError, Exit
 
 class ImportInvalidError(DbctlError):
     code, exit_status = "import-invalid", Exit.USAGE
-    sentence, remedy = "{count} rows of {file} cannot be imported", "Nothing was imported."
+    sentence, remedy = "cannot import {count} rows of {file}", "Nothing was imported."
 
-    def __init__(self, *, wrong: Sequence[str], rows: int, file: str) -> None:
-        """Take every error with its line; a few of many are told, the others counted."""
-        super().__init__(count=f"{len(wrong)} of {rows}", file=file)
-        more = [f"… and {len(wrong) - LONGEST_LIST} more"] if len(wrong) > LONGEST_LIST else []
-        self.details = [*wrong[:LONGEST_LIST], *more]
+    def __init__(self, *, errors: Sequence[str], rows: int, file: str) -> None:
+        """Show the first errors, each with its line, and count the others."""
+        super().__init__(count=f"{len(errors)} of {rows}", file=file)
+        omitted = len(errors) - LONGEST_LIST
+        self.details = [*errors[:LONGEST_LIST], *([f"… and {omitted} more"] if omitted > 0 else [])]
 
 
 class ColumnMissingError(DbctlError):
     code, exit_status = "column-missing", Exit.USAGE
-    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+    sentence, remedy = "{table} has no column {column!r}", "Columns: {names}."
 
 
-class VersionsKeptError(DbctlError):
-    code, exit_status = "versions-kept", Exit.REFUSED
-    sentence = "{target}: versions that would be taken away are kept by a name: {tags}"
-    remedy = "A backup may be reading them: wait for its end; what nobody needs any more, take the name away from. Nothing was taken away."
+class VersionsTaggedError(DbctlError):
+    code, exit_status = "versions-tagged", Exit.REFUSED
+    sentence = "{target}: tags protect versions that would be deleted: {tags}"
+    remedy = "Nothing was deleted. Wait until running backups end, or delete tags that are no longer used."
 
 
-class HalfWrittenError(DbctlError):
-    code, exit_status = "half-written", Exit.FAILED
-    sentence = "{target}: the change failed half way ({reason}), and somebody else wrote {tables} meanwhile, so that what was written there by then stays"
-    remedy = "Stop the app, look at the rows that the change was about, and run it again."
+class PartialWriteError(DbctlError):
+    code, exit_status = "partial-write", Exit.FAILED
+    sentence = "{target}: the change failed ({reason}) and cannot be reverted in {tables}, which another process wrote"
+    remedy = "Stop the app, check the rows of the change, and run it again."
 
 
-class ScratchFailedError(DbctlError):
-    code, exit_status = "scratch-failed", Exit.FAILED
-    sentence = "{target} cannot be unpacked for a moment: {reason}"
-    remedy = "Nothing was changed, and it says nothing about the backup. Look after the disk."
+class TempSpaceFailedError(DbctlError):
+    code, exit_status = "temp-space-failed", Exit.FAILED
+    sentence = "cannot decompress {target} into a temporary file: {reason}"
+    remedy = "Nothing was changed; the backup itself may be valid. Check the disk."
 
 
-class MoveRefusedError(DbctlError):
-    code, exit_status = "move-refused", Exit.REFUSED
-    sentence = "{target}: {column} may not go from {before} to {after}"
-    remedy = "From {before} it may go to: {moves}.{hint}"
-
-
-class RowMissingError(DbctlError):
-    code, exit_status = "row-missing", Exit.NOT_FOUND
-    sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
+class TransitionRefusedError(DbctlError):
+    code, exit_status = "transition-refused", Exit.REFUSED
+    sentence = "{target}: {column} cannot change from {before} to {after}"
+    remedy = "From {before} it can change to: {allowed}.{hint}"
 
 
 class TableMissingError(DbctlError):
     code, exit_status = "table-missing", Exit.NOT_FOUND
     sentence = "no table {name!r} in {target}"
-    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+    remedy = "List tables with dbctl stats tables; select another database with --db.{suggestion}"
 
 
-class ContentAbsentError(DbctlError):
-    code, exit_status = "content-absent", Exit.NOT_FOUND
+class ContentNullError(DbctlError):
+    code, exit_status = "content-null", Exit.NOT_FOUND
     sentence, remedy = "{column} of {table} {key} in {target} is NULL", "Nothing was written."
 
 
-class RowAbsentError(DbctlError):
-    code, exit_status = "row-absent", Exit.NOT_FOUND
-    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
+class RowNotFoundError(DbctlError):
+    code, exit_status = "row-not-found", Exit.NOT_FOUND
+    sentence, remedy = "no row {key} in {table} of {target}", "{hint}"
+
+    def __init__(self, *, table: str, hint: str = "", **context: object) -> None:
+        super().__init__(table=table, hint=hint or f"List rows with: dbctl data rows {table}", **context)
 
 
 class DatabaseNotFoundError(DbctlError):
     code, exit_status = "database-not-found", Exit.NOT_FOUND
-    sentence = "no database {name} of {profile} ({files}) was found below {directory}"
-    remedy = "Say where it is: --url {name}=PATH.{seen}"
+    sentence = "database {name} of {profile} ({files}) not found in {directory}"
+    remedy = "Pass its path: --url {name}=PATH.{candidates}"
 
 
 class DatabaseNotEmptyError(DbctlError):
     code, exit_status = "database-not-empty", Exit.REFUSED
-    sentence = "{target} is not empty: it holds {tables}"
-    remedy = "Nothing was changed. Make a new, empty database for it."
+    sentence = "{target} is not empty: it has the tables {tables}"
+    remedy = "Nothing was changed. Create a new, empty database."
 
 
 class ContentUndecodableError(DbctlError):
-    code, exit_status = "content-undecodable", Exit.UNSOUND
+    code, exit_status = "content-undecodable", Exit.CHECK_FAILED
     sentence = "{column} of {table} {key} in {target} is not {encoding}: {reason}"
-    remedy = "--encoding plain writes it as it is stored."
+    remedy = "Write the stored bytes with: --encoding plain"
 
 
 class LimitExceededError(DbctlError):
     code, exit_status = "limit-exceeded", Exit.REFUSED
-    sentence = "{rows} rows of {table} in {target} match, and the limit is {limit}"
-    remedy = "Nothing was changed. Narrow the filter, or allow more with --limit N."
+    sentence = "{rows} rows of {table} in {target} match, but the limit is {limit}"
+    remedy = "Nothing was changed. Narrow the filter, or raise the limit with --limit N."
 
 
 class AlreadyExistsError(DbctlError):
     code, exit_status = "already-exists", Exit.REFUSED
-    sentence, remedy = "{target} already has {what} {name!r}", "Nothing was changed. {instead}"
+    sentence, remedy = "{target} already has {kind} {name!r}", "Nothing was changed. {hint}"
 
 
-class UpkeepUnsafeError(DbctlError):
-    code, exit_status = "upkeep-unsafe", Exit.REFUSED
-    sentence, remedy = "{what} of {target} would do harm: {reason}", "Nothing was changed. {instead}"
+class MaintenanceUnsafeError(DbctlError):
+    code, exit_status = "maintenance-unsafe", Exit.REFUSED
+    sentence, remedy = "{operation} of {target} is unsafe: {reason}", "Nothing was changed. {hint}"
 
 
 class SameFileError(DbctlError):
     code, exit_status = "same-file", Exit.REFUSED
     sentence = "{path} is the database itself, under this or another name"
-    remedy = "Nothing was changed. Restore from a file of its own."
+    remedy = "Nothing was changed. Restore from a separate file."
 
 
 class TimesAmbiguousError(DbctlError):
     code, exit_status = "times-ambiguous", Exit.REFUSED
     sentence = (
-        "{table}.{column} of {target} holds {rows} with T and without Z, whose zone nothing tells{example}"
+        "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
-    remedy = "Nothing was changed. dbctl data set {table} KEY {column}=TIME sets one of them; with --table another table is repaired."
+    remedy = "Nothing was changed. Set one with dbctl data set {table} KEY {column}=TIME, or repair another table with --table."

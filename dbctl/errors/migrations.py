@@ -10,181 +10,183 @@ from dbctl.errors.base import DbctlError, Exit
 class MigrationsMissingError(DbctlError):
     code, exit_status = "migrations-missing", Exit.NOT_FOUND
     sentence = "{target} has no folder of migrations{place}"
-    remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+    remedy = "Set [apps.NAME.migrations] in the configuration, or pass --migrations DIR."
 
     def __init__(self, *, target: str, path: Path | None) -> None:
-        """Name ``path``, the folder that is missing; None: nobody has named any."""
+        """Report ``path`` as the missing folder; None: no folder is configured."""
         super().__init__(target=target, path=path, place=f" ({path})" if path else "")
 
 
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
-    sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
+    sentence = "no migration {name!r} in {folder}"
+    remedy = "List migrations with: dbctl migrate status.{suggestion}"
 
 
-class MigrationShapeUnknownError(DbctlError):
-    code, exit_status = "migration-shape-unknown", Exit.NOT_FOUND
-    sentence, remedy = "the migrations of {app} have no shape {name!r}", "Its shapes: {names}."
+class MigrationVariantUnknownError(DbctlError):
+    code, exit_status = "migration-variant-unknown", Exit.NOT_FOUND
+    sentence, remedy = "{app} has no variant {name!r}", "Variants: {names}."
 
 
-class MigrationsUnsoundError(DbctlError):
-    code, exit_status = "migrations-unsound", Exit.REFUSED
-    sentence = "{target}: the ledger names migrations that {folder} does not have ({names})"
+class MigrationFilesMissingError(DbctlError):
+    code, exit_status = "migration-files-missing", Exit.REFUSED
+    sentence = "{target}: the ledger lists migrations that are missing in {folder} ({names})"
     remedy = (
-        "Nothing was run. Point [apps.NAME.migrations] at the folder of the deployed app, or give --migrations DIR."
-        " If {folder} is a new folder, copy the files of these migrations into it; if they are lost, dbctl migrate repair"
-        " --missing removes them from the ledger."
+        "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder};"
+        " remove lost migrations from the ledger with: dbctl migrate repair --missing"
     )
 
 
 class MigrationsAheadError(DbctlError):
-    code, exit_status = "migrations-ahead", Exit.UNSOUND
-    sentence = (
-        "{target} is newer than the files in {folder}: its ledger names {names}, which come after all of them"
-    )
+    code, exit_status = "migrations-ahead", Exit.CHECK_FAILED
+    sentence = "{target} is newer than the files in {folder}: its ledger also lists {names}"
     remedy = (
-        "Nothing was run. Install the app's newer version, or point [apps.NAME.migrations] at its folder."
+        "Nothing was run. Install the newer version of the app, or pass its folder with --migrations DIR."
     )
 
 
-class MigrationsTwinnedError(DbctlError):
-    code, exit_status = "migrations-twinned", Exit.UNSOUND
-    sentence = "{target}: {names} cannot be told from another migration, which has the same number"
-    remedy = "Nothing was run. Give each a number of its own."
+class DuplicateMigrationNumberError(DbctlError):
+    code, exit_status = "duplicate-migration-number", Exit.CHECK_FAILED
+    sentence = "{target}: {names} share their number with another migration"
+    remedy = "Nothing was run. Give each migration a unique number."
 
 
 class LedgerForeignError(DbctlError):
     code, exit_status = "ledger-foreign", Exit.REFUSED
-    sentence = "what {target} has had is recorded by {runner}, whose ledger dbctl reads and does not write"
-    remedy = "Nothing was run. Let {runner} run it, or give the database a ledger that dbctl writes: dbctl migrate baseline."
+    sentence = "the migrations of {target} are recorded by {runner}, whose ledger dbctl cannot write"
+    remedy = (
+        "Nothing was run. Run them with {runner}, or create a ledger for dbctl with: dbctl migrate baseline"
+    )
 
 
 class MigrationsOutOfOrderError(DbctlError):
     code, exit_status = "migrations-out-of-order", Exit.REFUSED
-    sentence = "{target}: {names} would run after {newest}, which was applied already"
+    sentence = "{target}: {names} would run after {newest}, which is already applied"
     remedy = "Nothing was run. Give them a number above the newest one."
 
 
 class MigrationsShippedError(DbctlError):
     code, exit_status = "migrations-shipped", Exit.REFUSED
-    sentence = "{target} uses the migrations shipped with dbctl, which take no new ones"
-    remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+    sentence = "{target} uses the migrations bundled with dbctl, which cannot be extended"
+    remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or pass --migrations DIR."
 
 
-class MigrationsUnfitError(DbctlError):
-    code, exit_status = "migrations-unfit", Exit.REFUSED
-    sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
-    remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+class MigrationsMismatchError(DbctlError):
+    code, exit_status = "migrations-mismatch", Exit.REFUSED
+    sentence = "the schema of {target} differs from the migrations in {folder}: {differences}"
+    remedy = (
+        "Nothing was recorded. Try another variant with --variant, or another folder with --migrations DIR."
+    )
 
 
-class MigrationShapeOtherError(DbctlError):
-    code, exit_status = "migration-shape-other", Exit.REFUSED
-    sentence = "{target} has the shape {found}, not {shape}"
-    remedy = "Nothing was changed. Leave --variant away: what a database has tells which one it is."
+class MigrationVariantMismatchError(DbctlError):
+    code, exit_status = "migration-variant-mismatch", Exit.REFUSED
+    sentence = "{target} has the variant {actual}, not {expected}"
+    remedy = "Nothing was changed. Omit --variant; dbctl detects the variant of a database that has tables."
 
 
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
-    sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. dbctl migrate baseline makes a ledger that tells which ones the schema shows; or let the app itself record them."
+    sentence = "{target} has tables but no ledger ({table}) of applied migrations"
+    remedy = "Nothing was run. Create the ledger from the schema with: dbctl migrate baseline"
 
 
 class MigrationChangedError(DbctlError):
-    code, exit_status = "migration-changed", Exit.UNSOUND
+    code, exit_status = "migration-changed", Exit.CHECK_FAILED
     sentence = "{target}: {names} changed after being applied"
-    remedy = "Nothing was run. Put the old text back, or write the change as a new migration."
+    remedy = "Nothing was run. Restore the old text, and write the change as a new migration."
 
 
 class MigrationBrokenError(DbctlError):
     code, exit_status = "migration-broken", Exit.REFUSED
-    sentence = "{target}: {names} was begun by the app's own runner and did not come to its end"
-    remedy = "Nothing was run. Look at what it left behind. Take that back, then dbctl migrate repair --failed; or complete it, then dbctl migrate mark NAME --applied."
+    sentence = "{target}: the app started {names} but did not complete it"
+    remedy = "Nothing was run. Revert its changes, then run dbctl migrate repair --failed; or complete them, then dbctl migrate mark NAME --applied."
 
 
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back whole. Done by this run: {applied}; not run: {pending}.{known}"
+    remedy = "{name} was rolled back completely. Done by this run: {applied}; not run: {pending}.{known}"
 
 
-class MigrationHalfDoneError(MigrationFailedError):
-    """Besides those of ``MigrationFailedError``: how far it came (``done``), and what a failed statement ``left``."""
+class MigrationPartialError(MigrationFailedError):
+    """Context in addition to ``MigrationFailedError``: ``done`` (the statements that ran) and ``leftovers`` of the failed one."""
 
-    code, exit_status = "migration-half-done", Exit.FAILED
-    remedy = "It was not one transaction: {done}, and that stays. Correct what follows in its file, not what has run: dbctl migrate {way} goes on there.{left} Done by this run: {applied}; not run: {pending}.{known}"
+    code, exit_status = "migration-partial", Exit.FAILED
+    remedy = "It ran without a transaction, and its changes remain: {done}. Correct the statements in its file that have not run, then continue with: dbctl migrate {direction}.{leftovers} Done by this run: {applied}; not run: {pending}.{known}"
 
 
 class MigrationInDoubtError(MigrationFailedError):
     code, exit_status = "migration-in-doubt", Exit.FAILED
-    remedy = "Whether {name} stands is not known: once the cause is mended, dbctl migrate status tells. Done by this run before it: {applied}; not run: {pending}.{known}"
+    remedy = "It is unknown whether {name} was committed; check with dbctl migrate status after you fix the cause. Done by this run before it: {applied}; not run: {pending}.{known}"
 
 
 class RowsLostError(MigrationFailedError):
     code, exit_status = "rows-lost", Exit.REFUSED
-    sentence = "{target}: {name} takes rows away without saying so: {losses}"
-    remedy = "{undone} If that is meant, put a line -- dbctl: allow-data-loss above its first statement, or, where the file is not yours, give --allow-data-loss {name}. Done by this run: {applied}; not run: {pending}."
+    sentence = "{target}: {name} deletes rows without declaring it: {losses}"
+    remedy = "{undone} To allow it, add the line -- dbctl: allow-data-loss above its first statement, or pass --allow-data-loss {name}. Done by this run: {applied}; not run: {pending}."
 
 
-class MigrationUnknownError(DbctlError):
-    code, exit_status = "migration-unknown", Exit.REFUSED
-    sentence = "{target}: whether statement {number} of {name} has run is not known, for the run was killed meanwhile: {sql}"
-    remedy = "Nothing was run. Look whether it was done, and record that: dbctl migrate repair --statement done, or undone."
+class MigrationStatementUnknownError(DbctlError):
+    code, exit_status = "migration-statement-unknown", Exit.REFUSED
+    sentence = "{target}: a killed run left it unknown whether statement {number} of {name} ran: {sql}"
+    remedy = "Nothing was run. Check the database, then record the result with: dbctl migrate repair --statement done (or undone)"
 
 
 class MigrationStepsChangedError(DbctlError):
-    code, exit_status = "migration-steps-changed", Exit.UNSOUND
-    sentence = "{target}: {name} is half done, and its statement {number}, which has run, is another one in the file now"
-    remedy = "Nothing was run. Put back the text of what has run; what follows it may change."
+    code, exit_status = "migration-steps-changed", Exit.CHECK_FAILED
+    sentence = "{target}: statement {number} of {name} has run, but its file now differs"
+    remedy = "Nothing was run. Restore the text of the statements that ran; later ones may change."
 
 
 class MigrationStepMissingError(DbctlError):
     code, exit_status = "migration-step-missing", Exit.NOT_FOUND
-    sentence = "{target}: of no statement of {name} it is in doubt whether it has run"
-    remedy = "dbctl migrate status shows how far it came."
+    sentence = "{target}: {name}: no statement is in an unknown state"
+    remedy = "Show its progress with: dbctl migrate status"
 
 
-class MigrationHalfBackError(DbctlError):
-    code, exit_status = "migration-half-back", Exit.REFUSED
-    sentence = "{target}: {name} is taken back in part"
-    remedy = "Nothing was run. dbctl migrate down takes back the rest."
+class MigrationPartiallyRevertedError(DbctlError):
+    code, exit_status = "migration-partially-reverted", Exit.REFUSED
+    sentence = "{target}: {name} is only partially reverted"
+    remedy = "Nothing was run. Revert the remaining statements with: dbctl migrate down"
 
 
 class DownAllRefusedError(DbctlError):
     code, exit_status = "down-all-refused", Exit.REFUSED
-    sentence = "{app} is protected: its migrations are never all taken back at once"
-    remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
+    sentence = "{app} is protected: its migrations cannot all be reverted at once"
+    remedy = "Nothing was run. Revert the last ones with --steps N or --to NAME."
 
 
 class ResetRefusedError(DbctlError):
     code, exit_status = "reset-refused", Exit.REFUSED
-    sentence = "{app} is protected: its databases are never reset"
+    sentence = "{app} is protected: its databases cannot be reset"
     remedy = "Nothing was changed. migrate reset is for development databases."
 
 
-class MigrationOneWayError(DbctlError):
-    code, exit_status = "migration-one-way", Exit.REFUSED
-    sentence = "{target}: {name} cannot be taken back: {reason}"
-    remedy = "Nothing was run. Write what takes it back as a new migration, or restore a backup of before."
+class MigrationIrreversibleError(DbctlError):
+    code, exit_status = "migration-irreversible", Exit.REFUSED
+    sentence = "{target}: {name} cannot be reverted: {reason}"
+    remedy = "Nothing was run. Write a new migration that reverts it, or restore an earlier backup."
 
 
 class RehearsalFailedError(DbctlError):
-    """What ``up`` would tell (``told``), of a copy."""
+    """Context: ``failure``, the message of ``migrate up`` on the copy."""
 
     code, exit_status = "rehearsal-failed", Exit.FAILED
-    sentence = "rehearsed on a copy, {told}"
-    remedy = "{target} is as it was. dbctl migrate up would end in the same way.{advice}"
+    sentence = "rehearsal on a copy failed: {failure}"
+    remedy = "{target} is unchanged. dbctl migrate up would fail in the same way.{advice}"
 
 
 class RehearsalRefusedError(DbctlError):
     code, exit_status = "rehearsal-refused", Exit.REFUSED
-    sentence = "{target}: {name} cannot be rehearsed, for it reaches beyond a copy: {reason} (line {line})"
-    remedy = "Nothing was run. Do that part by hand, or rehearse on a server of its own."
+    sentence = "{target}: cannot rehearse {name}, which has effects outside the copy: {reason} (line {line})"
+    remedy = "Nothing was run. Run that part manually, or rehearse on a separate server."
 
 
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
-    sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"
-    remedy = "Nothing was changed. Without it nothing tells what the schema should be; dbctl migrate verify looks over the files."
+    sentence = "{target}: {name} failed in an empty database{place}: {reason}"
+    remedy = "Nothing was changed. The expected schema cannot be determined; check the files with: dbctl migrate verify"
 
 
 class MigrationInvalidError(DbctlError):

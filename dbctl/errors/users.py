@@ -7,42 +7,48 @@ from dbctl.errors.base import DbctlError, Exit
 
 class DuplicateRowsError(DbctlError):
     code, exit_status = "duplicate-rows", Exit.REFUSED
-    sentence = "{target}: {login} cannot take over {rows}: rows with the same key are there already"
-    remedy = "Nothing was changed. Change these rows first, or let them be deleted with the user: --delete-duplicates."
+    sentence = "{target}: {login} already has rows with the same key as {rows}"
+    remedy = "Nothing was changed. Change these rows first, or delete them with the user: --delete-duplicates"
 
 
 class PermissionMissingError(DbctlError):
     code, exit_status = "permission-missing", Exit.NOT_FOUND
-    sentence, remedy = "no permission {name!r} in {target}", "dbctl roles permissions lists them.{near}"
+    sentence, remedy = (
+        "no permission {name!r} in {target}",
+        "List permissions with: dbctl roles permissions.{suggestion}",
+    )
 
 
 class SettingMissingError(DbctlError):
     code, exit_status = "setting-missing", Exit.NOT_FOUND
-    sentence, remedy = "no setting {key!r} in {target}", "dbctl settings list shows them.{near}"
+    sentence, remedy = (
+        "no setting {key!r} in {target}",
+        "List settings with: dbctl settings list.{suggestion}",
+    )
 
 
 class CategoryMissingError(DbctlError):
     code, exit_status = "category-missing", Exit.NOT_FOUND
-    sentence, remedy = "no settings of category {name!r} in {target}", "Known: {names}."
+    sentence, remedy = "no settings of category {name!r} in {target}", "Categories: {names}."
 
 
 class ActingUserInactiveError(DbctlError):
     code, exit_status = "acting-user-inactive", Exit.REFUSED
-    sentence = "{login!r} is not active in {target}, so no change is made on behalf of that user"
-    remedy = "Nothing was changed. Name an active user with --acting-as."
+    sentence = "{login!r} is not active in {target} and cannot act as author of a change"
+    remedy = "Nothing was changed. Pass an active user with --acting-as."
 
 
 class LastAdminError(DbctlError):
     code, exit_status = "last-admin", Exit.REFUSED
-    sentence = "{target} would be left without an active {role!r}: {logins}"
-    remedy = "Nothing was changed. Give another active user that role first."
+    sentence = "{target} would have no active {role!r} left: {logins}"
+    remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
 
 
-class RoleHeldError(DbctlError):
-    code, exit_status = "role-held", Exit.REFUSED
+class RoleInUseError(DbctlError):
+    code, exit_status = "role-in-use", Exit.REFUSED
     sentence, remedy = (
-        "role {name!r} is held (users: {count})",
-        "Nothing was changed. Move them first: dbctl users set-role LOGIN ROLE.",
+        "role {name!r} is in use (users: {count})",
+        "Nothing was changed. Assign them another role first: dbctl users set-role LOGIN ROLE",
     )
 
 
@@ -50,5 +56,5 @@ class BuiltInRoleError(DbctlError):
     code, exit_status = "role-built-in", Exit.REFUSED
     sentence, remedy = (
         "role {name!r} is built into {profile}",
-        "Nothing was changed. Create a role of your own beside it.",
+        "Nothing was changed. Create another role with: dbctl roles create",
     )

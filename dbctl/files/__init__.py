@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.files.age import Identity, MadeKey, Recipient
+    from dbctl.files.age import Identity, ProtectedKey, Recipient
     from dbctl.files.atomic import (
         check_settings,
         expand_home,
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
         make_folder,
         read_settings,
         read_whole,
-        rename_beside,
+        rename_exclusively,
         sync_directory,
         sync_file,
-        written_whole,
+        write_atomically,
     )
-    from dbctl.files.compression import ENDINGS, Seal, UnpackedAll
-    from dbctl.files.concurrency import both
+    from dbctl.files.compression import SUFFIXES, DecompressedImport, Encrypt
+    from dbctl.files.concurrency import run_in_parallel
     from dbctl.files.lock import is_held
-    from dbctl.files.mounts import Volume, volume_of
-    from dbctl.files.parallel_gzip import LEVEL, packing, unpacked
-    from dbctl.files.progress import Progress, at_once, silent
-    from dbctl.files.rate_limit import Pace
-    from dbctl.files.subprocesses import BLOCK, LOOK_SECONDS, SECRETS, new_file
+    from dbctl.files.mounts import Volume, read_volume
+    from dbctl.files.parallel_gzip import LEVEL, open_parallel_gzip, read_gzip
+    from dbctl.files.progress import Progress, no_progress, release_nothing
+    from dbctl.files.rate_limit import RateLimiter
+    from dbctl.files.subprocesses import BLOCK, POLL_SECONDS, SECRETS_PREFIX, create_file
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "age": "Identity MadeKey Recipient",
+            "age": "Identity ProtectedKey Recipient",
             "atomic": (
-                "check_settings expand_home is_full is_regular make_folder read_settings read_whole rename_beside "
-                "sync_directory sync_file written_whole"
+                "check_settings expand_home is_full is_regular make_folder read_settings read_whole "
+                "rename_exclusively sync_directory sync_file write_atomically"
             ),
-            "compression": "ENDINGS Seal UnpackedAll",
-            "concurrency": "both",
+            "compression": "DecompressedImport Encrypt SUFFIXES",
+            "concurrency": "run_in_parallel",
             "lock": "is_held",
-            "mounts": "Volume volume_of",
-            "parallel_gzip": "LEVEL packing unpacked",
-            "progress": "Progress at_once silent",
-            "rate_limit": "Pace",
-            "subprocesses": "BLOCK LOOK_SECONDS SECRETS new_file",
+            "mounts": "Volume read_volume",
+            "parallel_gzip": "LEVEL open_parallel_gzip read_gzip",
+            "progress": "Progress no_progress release_nothing",
+            "rate_limit": "RateLimiter",
+            "subprocesses": "BLOCK POLL_SECONDS SECRETS_PREFIX create_file",
         },
     )

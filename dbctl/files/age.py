@@ -1,7 +1,7 @@
-"""Files in the age format, which the ``age`` command opens too: encrypted and decrypted in blocks, however large they are.
+"""Encryption with the age format, compatible with the ``age`` command; works in blocks, so files may have any size.
 
-pyrage reads and writes through objects of Python. It wraps what they raise into errors of its own, and drops what the
-last write raises (1.4), so both keep what was raised, and it is raised once pyrage has ended.
+pyrage reads and writes through Python objects. It replaces their exceptions with its own, and drops the exception of the
+last write (version 1.4). Therefore both objects store the exception, which is raised again after pyrage has returned.
 """
 
 from __future__ import annotations
@@ -10,45 +10,45 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from dbctl.errors import CorruptError, DriverMissingError, KeyInvalidError, KeyWrongError
-from dbctl.model import Secret, Value
+from dbctl.model import Secret, Struct
 
-#: What the names of encrypted files end in.
-ENDING = ".age"
-#: How the files begin: the format itself, and its form for text.
+#: Suffix of encrypted files.
+SUFFIX = ".age"
+#: The first bytes of the files: the binary format, and its text format.
 MAGIC = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
-#: A recipient and an identity, as pyrage holds them.
+#: A recipient and an identity of pyrage.
 Recipient: TypeAlias = object
 Identity: TypeAlias = object
 Write: TypeAlias = Callable[[bytes], int]
 
-PRIVATE = b"-----BEGIN "
-#: Messages of pyrage about keys; all others mean damage.
+SSH_KEY_MAGIC = b"-----BEGIN "
+#: Messages of pyrage about keys; all others indicate damage.
 NOT_FOR_US = "it was not encrypted for any identity at hand"
 NO_MATCH, NOT_THIS_PASSPHRASE, TOO_MUCH_WORK = "No matching keys", "Decryption failed", "Excessive work"
 A = TypeVar("A")
 
 
-class MadeKey(Value, frozen=True, kw_only=True):
-    """A new identity that a passphrase protects."""
+class ProtectedKey(Struct, frozen=True, kw_only=True):
+    """A new identity, protected by a passphrase."""
 
     recipient: str
-    file: bytes  #: an identity file as ``age --passphrase`` makes it
+    file: bytes  #: an identity file in the format of ``age --passphrase``
 
 
 def recipient_problem(text: str) -> str:
-    """Return what is wrong with the form of a recipient, without a word of what may be a secret; empty: nothing."""
+    """Return the problem of a recipient's format, or an empty text; the recipient, which may be a secret, is not repeated."""
     if text.startswith("AGE-"):
-        return "it is a secret key, which belongs into a file of its own; age-keygen -y prints its recipient"
+        return "it is a secret key, which must be in a separate file; age-keygen -y prints its recipient"
     if not text.startswith(("age1", "ssh-ed25519 ", "ssh-rsa ")):
         return "a recipient begins with age1, ssh-ed25519 or ssh-rsa"
     return ""
 
 
-def recipient(text: str, place: str) -> Recipient:
-    """Read a recipient: ``age1…``, or the public key of ssh; ``place`` is its source, for messages.
+def parse_recipient(text: str, source: str) -> Recipient:
+    """Parse a recipient: ``age1…``, or a public SSH key; ``source`` is for messages.
 
     Raises:
-        KeyInvalidError: it is none.
+        KeyInvalidError: the text is invalid.
         DriverMissingError: pyrage is not installed.
     """
     pyrage, problem = _pyrage(), recipient_problem(text)
@@ -60,76 +60,78 @@ def recipient(text: str, place: str) -> Recipient:
                 else pyrage.ssh.Recipient.from_str(text)
             )
         except pyrage.RecipientError:
-            problem = "it is mistyped, or of a kind that is not known here"
+            problem = "it is invalid, or of an unsupported kind"
         else:
             return result
-    raise KeyInvalidError(place=place, reason=problem)
+    raise KeyInvalidError(place=source, reason=problem)
 
 
-def identities(raw: bytes, place: str, passphrase: Callable[[str], Secret]) -> list[Identity]:
-    """Read an identity file: identities of age line by line, a key of ssh, or one of age that a passphrase protects.
+def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Secret]) -> list[Identity]:
+    """Parse an identity file: age identities line by line, an SSH key, or an age file protected by a passphrase.
 
     Args:
-        raw: what it holds.
-        place: how messages call it.
-        passphrase: called with the place, returns the passphrase that protects the file.
+        content: the content of the file.
+        source: the name of the file, for messages.
+        passphrase: called with the source, returns the passphrase of the file.
 
     Raises:
-        KeyInvalidError: it is none, or one that cannot be used here.
-        KeyWrongError: the passphrase is not the one.
+        KeyInvalidError: the file is invalid or unsupported.
+        KeyWrongError: the passphrase is wrong.
         DriverMissingError: pyrage is not installed.
     """
-    if raw.startswith(MAGIC):
-        raw = _opened(raw, place, passphrase(place))
+    if content.startswith(MAGIC):
+        content = _decrypt_identities(content, source, passphrase(source))
     pyrage = _pyrage()
-    if raw.startswith(PRIVATE):
+    if content.startswith(SSH_KEY_MAGIC):
         try:
-            return [pyrage.ssh.Identity.from_buffer(raw)]
+            return [pyrage.ssh.Identity.from_buffer(content)]
         except pyrage.IdentityError as error:
             protected = "decrypted first" in str(error)
             reason = (
-                "a passphrase protects this key of ssh, and only the age command can ask for that one"
+                "a passphrase protects this SSH key, and only the age command can prompt for it"
                 if protected
-                else "it is no key of ssh that age can use (ed25519, rsa)"
+                else "it is not an SSH key that age supports (ed25519, rsa)"
             )
-            raise KeyInvalidError(place=place, reason=reason) from None
+            raise KeyInvalidError(place=source, reason=reason) from None
     result = list[Identity]()
-    for number, line in enumerate(raw.decode(errors="replace").splitlines(), 1):
+    for line_number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
         text = line.strip()
         if text and not text.startswith("#"):
             try:
                 result.append(pyrage.x25519.Identity.from_str(text))
             except pyrage.IdentityError:
-                raise KeyInvalidError(place=f"{place}, line {number}", reason="it is no identity") from None
+                raise KeyInvalidError(
+                    place=f"{source}, line {line_number}", reason="not an identity"
+                ) from None
     if not result:
-        raise KeyInvalidError(place=place, reason="it holds no identity")
+        raise KeyInvalidError(place=source, reason="it contains no identity")
     return result
 
 
-def _opened(raw: bytes, place: str, passphrase: Secret) -> bytes:
+def _decrypt_identities(content: bytes, source: str, passphrase: Secret) -> bytes:
     pyrage = _pyrage()
     try:
-        opened: bytes = pyrage.passphrase.decrypt(raw, passphrase.reveal())
+        decrypted: bytes = pyrage.passphrase.decrypt(content, passphrase.reveal())
     except pyrage.DecryptError as error:
         message = str(error)
         if message.startswith(NOT_THIS_PASSPHRASE):
-            raise KeyWrongError(file=place, reason="the passphrase is not the one that protects it") from None
+            raise KeyWrongError(file=source, reason="the passphrase is wrong") from None
         if message.startswith(NO_MATCH):
             raise KeyInvalidError(
-                place=place, reason="it is encrypted for recipients, not by a passphrase"
+                place=source, reason="it is encrypted for recipients, not with a passphrase"
             ) from None
         if message.startswith(TOO_MUCH_WORK):
             raise KeyInvalidError(
-                place=place, reason="to open it would take more work than any honest file asks for"
+                place=source, reason="its decryption requires more work than any legitimate file"
             ) from None
-        raise KeyInvalidError(place=place, reason="it is damaged") from None
-    return opened
+        raise KeyInvalidError(place=source, reason="it is damaged") from None
+    return decrypted
 
 
-def made_key(passphrase: Secret) -> MadeKey:
-    """Generate a new identity, and protect it by a passphrase.
+def generate_key(passphrase: Secret) -> ProtectedKey:
+    """Generate a new identity and protect it with a passphrase.
 
-    That takes about a second and 256 MB of memory for a moment, as it is meant to.
+    This deliberately takes about a second and 256 MB of memory.
 
     Raises:
         DriverMissingError: pyrage is not installed.
@@ -138,56 +140,56 @@ def made_key(passphrase: Secret) -> MadeKey:
     identity = pyrage.x25519.Identity.generate()
     text = f"# public key: {identity.to_public()}\n{identity}\n"
     file: bytes = pyrage.passphrase.encrypt(text.encode(), passphrase.reveal())
-    return MadeKey(recipient=str(identity.to_public()), file=file)
+    return ProtectedKey(recipient=str(identity.to_public()), file=file)
 
 
 def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipient]) -> None:
-    """Encrypt what comes in blocks, and write it piece by piece; what either raises is raised.
+    """Encrypt blocks and write the result; exceptions of both are raised unchanged.
 
     Raises:
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = _pyrage(), _Source(_reading(blocks)), _Sink(write)
-    complaint = _complaint(lambda: pyrage.encrypt_io(source, sink, list(recipients)), source, sink)
-    if complaint:
-        raise RuntimeError(complaint)
+    pyrage, source, sink = _pyrage(), _Source(_byte_reader(blocks)), _Sink(write)
+    message = _run_pyrage(lambda: pyrage.encrypt_io(source, sink, list(recipients)), source, sink)
+    if message:
+        raise RuntimeError(message)
 
 
 def decrypt(
-    read: Callable[[int], bytes], write: Write, own: Sequence[Identity], *, target: str, name: str
+    read: Callable[[int], bytes], write: Write, identities: Sequence[Identity], *, target: str, name: str
 ) -> None:
-    """Decrypt a file, and write what was in it piece by piece, also where more of it turns out to be damaged.
+    """Decrypt a file and write its content in blocks, including those before a damaged one.
 
     Args:
-        read: gives the next bytes of the file, at most so many.
-        write: takes what was in it.
-        own: identities.
+        read: returns the next bytes of the file, up to the given count.
+        write: receives the decrypted content.
+        identities: keys for the decryption.
         target: ``app/database``, for messages.
-        name: of the file.
+        name: the name of the file.
 
     Raises:
-        KeyWrongError: no identity opens it.
-        CorruptError: it is cut off, was changed, or is no file of age.
+        KeyWrongError: no identity can decrypt the file.
+        CorruptError: the file is truncated, changed, or not an age file.
         DriverMissingError: pyrage is not installed.
     """
     pyrage, source, sink = _pyrage(), _Source(read), _Sink(write)
-    complaint = _complaint(lambda: pyrage.decrypt_io(source, sink, list(own)), source, sink)
-    if complaint.startswith(NO_MATCH):
+    message = _run_pyrage(lambda: pyrage.decrypt_io(source, sink, list(identities)), source, sink)
+    if message.startswith(NO_MATCH):
         raise KeyWrongError(file=name, reason=NOT_FOR_US)
-    if complaint:
-        raise CorruptError(target=target, reason=f"{name}: it is not as age wrote it ({complaint})")
+    if message:
+        raise CorruptError(target=target, reason=f"{name}: damaged ({message})")
 
 
-def want() -> None:
-    """Look whether what does the work is installed; raises ``DriverMissingError``."""
+def require_pyrage() -> None:
+    """Check that pyrage is installed; raises ``DriverMissingError``."""
     _pyrage()
 
 
-def opens(own: Sequence[Identity], recipients: Sequence[Recipient]) -> bool:
-    """Whether one of the identities opens what is encrypted for these recipients."""
+def can_decrypt(identities: Sequence[Identity], recipients: Sequence[Recipient]) -> bool:
+    """Whether one of the identities can decrypt files for these recipients."""
     pyrage = _pyrage()
     try:
-        pyrage.decrypt(pyrage.encrypt(b"", list(recipients)), list(own))
+        pyrage.decrypt(pyrage.encrypt(b"", list(recipients)), list(identities))
     except pyrage.DecryptError:
         return False
     return True
@@ -205,40 +207,40 @@ def _pyrage() -> Any:
 
 
 class _Source:
-    """What pyrage reads from."""
+    """The source of pyrage, which stores exceptions."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read, self.failure = read, list[BaseException]()
 
     def read(self, size: int) -> bytes:
-        return _keeping(self.failure, lambda: self._read(size))
+        return _record_failure(self.failure, lambda: self._read(size))
 
 
 class _Sink:
-    """What pyrage writes to."""
+    """The destination of pyrage, which stores exceptions."""
 
     def __init__(self, write: Write) -> None:
         self._write, self.failure = write, list[BaseException]()
 
     def write(self, block: bytes) -> int:
-        return _keeping(self.failure, lambda: self._write(block))
+        return _record_failure(self.failure, lambda: self._write(block))
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Do nothing: nothing is buffered."""
 
 
-def _keeping(failure: list[BaseException], call: Callable[[], A]) -> A:
-    if failure:
-        raise OSError("it failed before")
+def _record_failure(failures: list[BaseException], call: Callable[[], A]) -> A:
+    if failures:
+        raise OSError("a previous call failed")
     try:
         return call()
-    except BaseException as error:  # also a signal: pyrage would make an error of its own of it
-        failure.append(error)
+    except BaseException as error:  # also a signal: pyrage would replace it with an error
+        failures.append(error)
         raise
 
 
-def _complaint(call: Callable[[], object], source: _Source, sink: _Sink) -> str:
-    """Return what pyrage complains of, empty where all went well; raise what reading or writing raised."""
+def _run_pyrage(call: Callable[[], object], source: _Source, sink: _Sink) -> str:
+    """Return the error message of pyrage, empty on success; raise the exception of a read or write."""
     pyrage, message = _pyrage(), ""
     try:
         call()
@@ -250,18 +252,18 @@ def _complaint(call: Callable[[], object], source: _Source, sink: _Sink) -> str:
     return message
 
 
-def _reading(blocks: Iterable[bytes]) -> Callable[[int], bytes]:
-    """Return what gives blocks out in pieces of any size."""
-    coming, left = iter(blocks), memoryview(b"")
+def _byte_reader(blocks: Iterable[bytes]) -> Callable[[int], bytes]:
+    """Return a function that reads the blocks in any sizes."""
+    iterator, remaining = iter(blocks), memoryview(b"")
 
     def read(size: int) -> bytes:
-        nonlocal left
-        while not left:
-            block = next(coming, None)
+        nonlocal remaining
+        while not remaining:
+            block = next(iterator, None)
             if block is None:
                 return b""
-            left = memoryview(block)
-        piece, left = left[:size], left[size:]
-        return bytes(piece)
+            remaining = memoryview(block)
+        block_part, remaining = remaining[:size], remaining[size:]
+        return bytes(block_part)
 
     return read

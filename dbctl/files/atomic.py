@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, also after the power goes."""
+"""Files that are either complete or absent, also after a power failure."""
 
 from __future__ import annotations
 
@@ -15,86 +15,86 @@ from typing import IO
 from dbctl import signals
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 
-#: How FAT, and some disks of other machines, say that they have no hard links.
+#: Errors of FAT and some network file systems, which have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-#: How a disk says that its directories are not synced at all.
+#: Errors of file systems that cannot sync directories.
 WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP}
 #: Errors of file systems that have no locks.
 WITHOUT_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-#: Where descriptors have names, as a shell gives them for <(…).
-OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
-#: Bytes that are read at a time.
+#: Folders with names of open descriptors, which a shell passes for <(…).
+DESCRIPTOR_FOLDERS = {Path("/dev/fd"), Path("/proc/self/fd")}
+#: Bytes of one read.
 BLOCK = 1 << 20
-#: Bytes of a file of settings or keys; nobody writes as many by hand.
-LARGEST_SETTINGS = 1 << 20
+#: Maximum bytes of a file with settings or keys.
+MAX_SETTINGS_BYTES = 1 << 20
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, owned like the one that it stands in, and open to whom that one is, but never to be written by all.
+    """Create a folder with the owner and permissions of its parent, but not writable by all users.
 
-    It may be there already.
+    It may exist already.
 
     Raises:
-        FileFailedError: it cannot be made.
+        FileFailedError: it cannot be created.
     """
     try:
-        like = path.parent.stat()
+        parent = path.parent.stat()
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
             if os.geteuid() == 0:
-                os.chown(path, like.st_uid, like.st_gid)
-            path.chmod(stat.S_IMODE(like.st_mode) & 0o2775)
+                os.chown(path, parent.st_uid, parent.st_gid)
+            path.chmod(stat.S_IMODE(parent.st_mode) & 0o2775)
             sync_directory(path.parent)
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
 @contextmanager
-def written_whole(
+def write_atomically(
     path: Path, *, mode: int = 0o600, replace: bool = False, follow: bool = True
 ) -> Iterator[IO[str]]:
-    """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
+    """Yield a text file (UTF-8) that gets the name ``path`` if the block succeeds, and is deleted otherwise.
 
     It is written to a partial file in the same directory, synced, renamed, and the directory is synced: a crash leaves
-    the old file or the new one, and a locked partial file that the next writer of ``path`` removes.
-    A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode,
-    and its owner where root replaces it. With ``follow=False`` whatever stands there is replaced, and nothing kept.
+    the old file or the new one, and a locked partial file that the next writer of ``path`` deletes.
+    A symbolic link at ``path`` is followed, so that the link remains; a replaced file keeps its mode,
+    and its owner if root replaces it. With ``follow=False`` anything at ``path`` is replaced, and its mode and owner are not retained.
 
     Raises:
-        FileExistsAlreadyError: there is a file and ``replace`` is false.
-        FileFailedError: the disk is full, the directory is missing or may not be written.
-        FileUnsyncedError: the file is in its place, and the directory could not be synced.
+        FileExistsAlreadyError: the file exists and ``replace`` is false.
+        FileFailedError: the disk is full, or the directory is missing or not writable.
+        FileUnsyncedError: the file was written, but the directory could not be synced.
     """
     import secrets
 
-    place = Path(os.path.realpath(path)) if follow else path
-    if not replace and os.path.exists(place):  # noqa: PTH110 - Path.exists raises where it may not look
-        raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")
-    partial = place.with_name(f".{place.name}.dbctl-{secrets.token_hex(4)}.partial")
-    _remove_abandoned(place)
+    destination = Path(os.path.realpath(path)) if follow else path
+    if not replace and os.path.exists(destination):  # noqa: PTH110 - Path.exists raises without permission
+        raise FileExistsAlreadyError(path=path, hint="Choose another name, or remove it first.")
+    partial = destination.with_name(f".{destination.name}.dbctl-{secrets.token_hex(4)}.partial")
+    _remove_abandoned(destination)
     try:
         try:
             with os.fdopen(_create_locked(partial, mode), "w", encoding="utf-8", newline="") as file:
-                if replace and follow and place.exists():
-                    _make_like(file.fileno(), place.stat())
+                if replace and follow and destination.exists():
+                    _copy_owner_and_mode(file.fileno(), destination.stat())
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                # still open, and so locked: it is not removed as abandoned
+                # The file is still open and therefore locked, so that it is not deleted as abandoned.
                 if replace:
-                    partial.rename(place)
+                    partial.rename(destination)
                 else:
-                    rename_beside(partial, place)
-        except BaseException:  # also on a signal: a half-written file must not stay
+                    rename_exclusively(partial, destination)
+        except BaseException:  # also on a signal: an incomplete file must not remain
             with suppress(OSError):
                 partial.unlink()
             raise
     except FileExistsError:
-        raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.") from None
+        raise FileExistsAlreadyError(path=path, hint="Choose another name, or remove it first.") from None
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     try:
-        sync_directory(place.parent)
+        sync_directory(destination.parent)
     except OSError as error:
         raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
 
@@ -114,9 +114,9 @@ def _create_locked(path: Path, mode: int) -> int:
 
 
 def mark_in_use(descriptor: int) -> None:
-    """Lock a temporary file or folder until it is closed: what is not locked is removed as abandoned.
+    """Lock a temporary file or folder until it is closed, because unlocked ones are removed as abandoned.
 
-    Where the file system has no locks, nothing is removed as abandoned, and nothing is locked.
+    On a file system without locks, nothing is locked and nothing is removed as abandoned.
 
     Raises:
         OSError: it cannot be locked.
@@ -128,12 +128,12 @@ def mark_in_use(descriptor: int) -> None:
             raise
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Remove the partial files of ``place`` that no process holds locked: their writers were killed."""
-    pattern = re.compile(re.escape(f".{place.name}.dbctl-") + r"[0-9a-f]{8}\.partial")
-    with suppress(OSError), os.scandir(place.parent) as entries:
+def _remove_abandoned(destination: Path) -> None:
+    """Delete the partial files of ``destination`` that no process has locked: their writers were killed."""
+    pattern = re.compile(re.escape(f".{destination.name}.dbctl-") + r"[0-9a-f]{8}\.partial")
+    with suppress(OSError), os.scandir(destination.parent) as entries:
         for path in [entry.path for entry in entries if pattern.fullmatch(entry.name)]:
-            with suppress(OSError):  # another user's file, a locked one, or one that is removed right now
+            with suppress(OSError):  # another user's file, a locked one, or one that another process deletes
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,69 +143,69 @@ def _remove_abandoned(place: Path) -> None:
                     os.close(descriptor)
 
 
-def _make_like(descriptor: int, other: os.stat_result) -> None:
+def _copy_owner_and_mode(descriptor: int, model: os.stat_result) -> None:
     if os.geteuid() == 0:
-        os.fchown(descriptor, other.st_uid, other.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
+        os.fchown(descriptor, model.st_uid, model.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(model.st_mode))
 
 
-def rename_beside(path: Path, place: Path) -> None:
-    """Rename a file to where none is; unlike a plain rename, it never replaces what came meanwhile.
+def rename_exclusively(path: Path, destination: Path) -> None:
+    """Rename a file to a name that does not exist; unlike a plain rename, it never replaces a file.
 
-    Where the disk has no hard links, an empty file takes the name first, and the rename replaces that one; a crash
-    between the two leaves it empty.
+    Without hard links, an empty file is created first, and the rename replaces it; a crash between the two steps leaves
+    the empty file.
     """
     try:
-        os.link(path, place)
+        os.link(path, destination)
     except OSError as error:
         if error.errno not in WITHOUT_LINKS:
             raise
     else:
-        with suppress(OSError):  # the file has its name; the next writer removes the partial one
+        with suppress(OSError):  # the file has its name; the next writer deletes the partial one
             path.unlink()
         return
-    os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     try:
-        path.rename(place)
-    except BaseException:  # also on a signal: the empty file must not stay
+        path.rename(destination)
+    except BaseException:  # also on a signal: the empty file must not remain
         with suppress(OSError):
-            place.unlink()
+            destination.unlink()
         raise
 
 
 def expand_home(path: str) -> Path:
-    """Return a path with the home directory in place of ``~`` or ``~USER``.
+    """Return a path with the home directory instead of ``~`` or ``~USER``.
 
     Raises:
-        UsageError: there is no such user, or the user has no home directory.
+        UsageError: the user does not exist, or has no home directory.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UsageError(detail=f"{path}: the home directory of that user is not known") from error
+        raise UsageError(detail=f"{path}: unknown home directory") from error
 
 
-def named(path: Path) -> IO[bytes]:
-    """Open a file for reading that a person named.
+def open_named(path: Path) -> IO[bytes]:
+    """Open a file for reading that the user has named.
 
-    What is no file is refused, since a pipe may be waited for for ever; what the shell has opened already is taken.
+    Other kinds of files are refused, because reading a pipe may block forever; descriptors of the shell are accepted.
 
     Raises:
         OSError: it cannot be read.
     """
-    return path.open("rb") if _is_safe(path) else regular(path)
+    return path.open("rb") if _is_safe(path) else open_regular(path)
 
 
 def _is_safe(path: Path) -> bool:
-    """Whether it is known what a path that is no regular file leads to: nothing, or what the shell has opened."""
-    return path in (Path(os.devnull), Path("/dev/stdin")) or path.parent in OPENED_ALREADY
+    """Whether a path that is not a regular file is safe to open: /dev/null, or a descriptor of the shell."""
+    return path in (Path(os.devnull), Path("/dev/stdin")) or path.parent in DESCRIPTOR_FOLDERS
 
 
-def regular(path: Path) -> IO[bytes]:
-    """Open a regular file for reading; what is something else is refused, and never waited for.
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; other kinds of files are refused without blocking.
 
     Raises:
-        OSError: it cannot be read, or is a directory, a pipe, a device.
+        OSError: it cannot be read, or is a directory, pipe or device.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
@@ -214,112 +214,112 @@ def regular(path: Path) -> IO[bytes]:
     os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_settings(path: Path) -> str:
-    """Return the text of a file of settings or keys, also of one that the shell has opened (``<(…)``).
+    """Return the text of a file with settings or keys, which may be a descriptor of the shell (``<(…)``).
 
     Raises:
-        OSError: it cannot be read, is no regular file, or holds more than ``LARGEST_SETTINGS`` bytes.
+        OSError: it cannot be read, is not a regular file, or has more than ``MAX_SETTINGS_BYTES`` bytes.
         UnicodeDecodeError: it is not UTF-8.
     """
     return read_settings_bytes(path).decode()
 
 
-def read_settings_bytes(path: Path, most: int = LARGEST_SETTINGS) -> bytes:
-    """Return what such a file of at most so many bytes holds; raises ``OSError`` as ``read_settings`` does."""
-    with named(path) as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:
-        raise _too_large(path, most)
+def read_settings_bytes(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes:
+    """Return the content of a file with settings or keys; raises the ``OSError`` of ``read_settings``."""
+    with open_named(path) as file:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise _too_large(path, max_bytes)
     return raw
 
 
 def check_settings(path: Path) -> None:
-    """Refuse a file that a library would wait for, or read without an end; one that is missing is its own affair.
+    """Refuse a file whose reading would block a library or never end; a missing file is accepted.
 
     Raises:
-        OSError: it is no regular file, or holds more than ``LARGEST_SETTINGS`` bytes.
+        OSError: it is not a regular file, or has more than ``MAX_SETTINGS_BYTES`` bytes.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or _is_safe(path)):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    if stat.S_ISREG(found.st_mode) and found.st_size > LARGEST_SETTINGS:
-        raise _too_large(path, LARGEST_SETTINGS)
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) or _is_safe(path)):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if stat.S_ISREG(status.st_mode) and status.st_size > MAX_SETTINGS_BYTES:
+        raise _too_large(path, MAX_SETTINGS_BYTES)
 
 
-def _too_large(path: Path, most: int) -> OSError:
-    return OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+def _too_large(path: Path, max_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a file is there, and can be looked at: ``Path.is_file`` fails where a directory may not be entered."""
-    return os.path.isfile(path)  # noqa: PTH113 - as said
+    """Whether a regular file exists and can be accessed; ``Path.is_file`` raises without permission for the directory."""
+    return os.path.isfile(path)  # noqa: PTH113 - see the docstring
 
 
 def is_full(error: OSError) -> bool:
-    """Whether it failed because there is no room: on the disk, in the quota, or in what the process may write."""
+    """Whether an error means missing free space: of the disk, the quota, or the limit of the process."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def blocks(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file; a symbolic link is not followed, and nothing is waited for.
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file; symbolic links are not followed, and reading never blocks.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
-        Interrupted: a signal came.
+        OSError: it cannot be read, or is not a regular file.
+        Interrupted: a signal was received.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         while block := file.read(BLOCK):
-            signals.check()
+            signals.raise_if_interrupted()
             yield block
 
 
-def read_whole(path: Path, most: int) -> bytes:
-    """Return what a file holds; a symbolic link is not followed, and nobody is waited for.
+def read_whole(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file; symbolic links are not followed, and reading never blocks.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or holds more than ``most`` bytes.
+        OSError: it cannot be read, is not a regular file, or has more than ``max_bytes`` bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        read = file.read(most + 1)
-    if len(read) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
-    return read
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
+    return content
 
 
-def copied(source: Path, destination: Path) -> None:
-    """Copy a file as it is into a new one; raises as ``filled`` does, and where it cannot be read."""
-    with source.open("rb", buffering=0) as read:
-        filled(destination, iter(lambda: read.read(BLOCK), b""))
+def copy_file(source: Path, destination: Path) -> None:
+    """Copy a file to a new one; raises the errors of ``write_blocks``, and ``OSError`` if it cannot be read."""
+    with source.open("rb", buffering=0) as reader:
+        write_blocks(destination, iter(lambda: reader.read(BLOCK), b""))
 
 
-def filled(destination: Path, content: Iterable[bytes]) -> None:
-    """Write a new file, mode 0600, and sync it; half of it does not stay.
+def write_blocks(destination: Path, content: Iterable[bytes]) -> None:
+    """Write a new file, mode 0600, and sync it; an incomplete file is deleted.
 
     Raises:
         OSError: it cannot be written.
-        Interrupted: a signal came.
+        Interrupted: a signal was received.
     """
     descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             for block in content:
-                signals.check()
+                signals.raise_if_interrupted()
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:  # also on a signal, as above
+    except BaseException:  # also on a signal: an incomplete file must not remain
         with suppress(OSError):
             destination.unlink()
         raise
@@ -335,7 +335,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable, where the disk can do that at all."""
+    """Make the names in a directory durable, if the file system supports that."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

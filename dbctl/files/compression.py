@@ -1,4 +1,4 @@
-"""Files packed and unpacked whole, so that ``gunzip`` and ``zstd -d`` read them, in blocks however large they are."""
+"""Compression of whole files in blocks, compatible with ``gunzip`` and ``zstd -d``."""
 
 from __future__ import annotations
 
@@ -14,128 +14,128 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dbctl import signals
-from dbctl.errors import CorruptError, FileFailedError, UnpacksTooFarError
+from dbctl.errors import CorruptError, DecompressionLimitError, FileFailedError
 from dbctl.files import atomic
-from dbctl.files.parallel_gzip import BARE, GZIP, THREADS, packing
-from dbctl.files.progress import Progress, silent
-from dbctl.files.subprocesses import BLOCK, new_file
-from dbctl.model import Compression, Value
+from dbctl.files.parallel_gzip import GZIP, RAW_DEFLATE, THREADS, open_parallel_gzip
+from dbctl.files.progress import Progress, no_progress
+from dbctl.files.subprocesses import BLOCK, create_file
+from dbctl.model import Compression, Struct
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: What the names of packed files end in.
-ENDINGS: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-#: What packed files begin with.
+#: Suffixes of compressed files.
+SUFFIXES: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+#: The first bytes of compressed files.
 MAGIC: Mapping[Compression, bytes] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
-#: Of gzip: as small as ``gzip -1`` packs databases; the next one packs half as fast for a hundredth less.
+#: For gzip: the ratio of ``gzip -1`` for databases; the next level is half as fast, and its output is 1 % smaller.
 GZIP_LEVEL, ZLIB_LEVEL = 2, 1
-#: Of zstd: as small as what gzip makes by itself; its usual one takes twice as long for an eighth less.
+#: For zstd: the ratio of gzip's default; the default level of zstd takes twice as long, and its output is 12 % smaller.
 ZSTD_LEVEL = 1
 
 
-#: Bytes that are unpacked at a time: of more, each piece is memory that the system has just made, and takes back.
-PIECE = 1 << 18
-#: Blocks that may wait to be hashed or written: unpacking never waits for one that takes a little longer.
-AHEAD = 4
+#: Bytes of one decompressed block: larger ones are slower, because the system allocates their memory each time.
+CHUNK = 1 << 18
+#: Blocks that may wait to be hashed or written, so that decompression does not wait for a slow block.
+MAX_PENDING = 4
 
-#: Takes what is to be called with a block, and the block.
-Later: TypeAlias = Callable[[Callable[[bytes], object], bytes], None]
-#: Passes blocks on to what writes them, encrypted.
-Seal: TypeAlias = Callable[[Iterator[bytes], Callable[[bytes], int]], None]
-#: Passes what is read, so many bytes at most, on to what takes it, decrypted.
-Unseal: TypeAlias = Callable[[Callable[[int], bytes], Callable[[bytes], int]], None]
+#: Calls a function with a block in the background.
+Submit: TypeAlias = Callable[[Callable[[bytes], object], bytes], None]
+#: Encrypts blocks and passes them to a function that writes them.
+Encrypt: TypeAlias = Callable[[Iterator[bytes], Callable[[bytes], int]], None]
+#: Decrypts the bytes that the first function reads, and passes the result to the second one.
+Decrypt: TypeAlias = Callable[[Callable[[int], bytes], Callable[[bytes], int]], None]
 
 
-class Packed(Value, frozen=True, kw_only=True):
-    """A file that was packed."""
+class CompressedFile(Struct, frozen=True, kw_only=True):
+    """A compressed file."""
 
     bytes: int
     sha256: str  #: hexadecimal
-    plain_bytes: int  #: what it unpacks to
-    inner_bytes: int  #: what was encrypted
-    inner_sha256: str  #: of that; empty where nothing was
+    plain_bytes: int  #: of the original
+    inner_bytes: int  #: of the compressed content before encryption
+    inner_sha256: str  #: of the compressed content before encryption; empty without encryption
 
 
-class Unpacked(Value, frozen=True, kw_only=True):
-    """What a file was that was unpacked."""
+class DecompressedFile(Struct, frozen=True, kw_only=True):
+    """The checksums of a decompressed file."""
 
     sha256: str  #: hexadecimal
-    inner_sha256: str  #: of what was in it once it was decrypted; empty where it was not encrypted
+    inner_sha256: str  #: of its content after decryption; empty without encryption
 
 
-class UnpackedAll(Value, frozen=True, kw_only=True):
-    """A file that was unpacked."""
+class DecompressedImport(Struct, frozen=True, kw_only=True):
+    """The decompressed content of a file that another program created."""
 
-    sha256: str  #: of what it unpacked to, hexadecimal
+    sha256: str  #: of the decompressed content, hexadecimal
     plain_bytes: int
 
 
-class Packer(Protocol):
-    """Packs blocks into one stream."""
+class Compressor(Protocol):
+    """Compresses blocks into one stream."""
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next block; return what has been packed by now, which may be nothing."""
+        """Compress the next block; return the available output, which may be empty."""
         ...
 
-    def rest(self) -> bytes:
-        """Return what was not returned yet, to the end of the stream."""
+    def finish(self) -> bytes:
+        """Return the remaining output up to the end of the stream."""
         ...
 
 
-class Unpacker(Protocol):
-    """Unpacks one stream; the interface of the standard library's decompressors of files."""
+class Decompressor(Protocol):
+    """Decompresses one stream; the interface of the decompressors in the standard library."""
 
     @property
     def eof(self) -> bool:
-        """Whether the stream came to its end."""
+        """Whether the end of the stream was reached."""
         ...
 
     @property
     def needs_input(self) -> bool:
-        """Whether it can make nothing more of what it was given."""
+        """Whether more output requires more input."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What stood behind the end."""
+        """The bytes after the end of the stream."""
         ...
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take more, and return what can be made of it, at most so many bytes."""
+        """Return up to ``max_length`` decompressed bytes."""
         ...
 
 
-def pack(
+def compress_file(
     source: Path,
     destination: Path,
-    form: Compression,
-    progress: Progress = silent,
+    compression: Compression,
+    progress: Progress = no_progress,
     *,
-    seal: Seal | None = None,
-) -> Packed:
-    """Pack a file into the new file ``destination``, mode 0600, which is synced; it is gone again when that fails.
+    encrypt: Encrypt | None = None,
+) -> CompressedFile:
+    """Compress a file into the new file ``destination``, mode 0600, and sync it; it is deleted on failure.
 
-    What packs it, and then encrypts it (``seal``), passes it on block by block, so nothing else is written.
+    Compression and encryption work block by block, without another temporary file.
 
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
     """
-    with _reading(source) as read, new_file(destination) as file:
-        inner, outer = _Tally(hashed=seal is not None), _Tally(hashed=False)
-        plain = _Tally(hashed=False)
-        blocks = inner.of(_packed(plain.of(_blocks(read, source, progress)), form))
+    with _open_source(source) as reader, create_file(destination) as file:
+        inner, outer = _HashingCounter(hashed=encrypt is not None), _HashingCounter(hashed=False)
+        plain = _HashingCounter(hashed=False)
+        blocks = inner.count(_compress(plain.count(_source_blocks(reader, source, progress)), compression))
 
         def write(block: bytes) -> int:
             outer.add(block)
             return file.write(block)
 
-        if seal:
-            seal(blocks, write)
+        if encrypt:
+            encrypt(blocks, write)
         else:
             for block in blocks:
                 write(block)
-    return Packed(
+    return CompressedFile(
         bytes=outer.bytes,
         sha256=file.sha256,
         plain_bytes=plain.bytes,
@@ -145,274 +145,288 @@ def pack(
 
 
 @contextmanager
-def _reading(source: Path) -> Iterator[FileIO]:
+def _open_source(source: Path) -> Iterator[FileIO]:
     try:
-        opened = source.open("rb", buffering=0)
+        source_file = source.open("rb", buffering=0)
     except OSError as error:
         raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
-    with opened:
-        yield opened
+    with source_file:
+        yield source_file
 
 
-def _block(read: FileIO, source: Path) -> bytes:
-    signals.check()
+def _read_source(reader: FileIO, source: Path) -> bytes:
+    signals.raise_if_interrupted()
     try:
-        return read.read(BLOCK)
+        return reader.read(BLOCK)
     except OSError as error:
         raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
 
 
-def _blocks(read: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:
-    size, done = max(1, os.fstat(read.fileno()).st_size), 0
-    while block := _block(read, source):
+def _source_blocks(reader: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:
+    size, read_bytes = max(1, os.fstat(reader.fileno()).st_size), 0
+    while block := _read_source(reader, source):
         yield block
-        done += len(block)
-        progress(min(1.0, done / size))
+        read_bytes += len(block)
+        progress(min(1.0, read_bytes / size))
 
 
-def _packed(blocks: Iterator[bytes], form: Compression) -> Iterator[bytes]:
-    if form == "none":
+def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
+    if compression == "none":
         yield from blocks
         return
-    with _PACKERS[form]() as packer:
+    with _COMPRESSORS[compression]() as compressor:
         for block in blocks:
-            yield packer.feed(block)
-        yield packer.rest()
+            yield compressor.feed(block)
+        yield compressor.finish()
 
 
-class _Tally:
-    """How many bytes came by, and their SHA-256 where that is wanted."""
+class _HashingCounter:
+    """Counts bytes, and computes their SHA-256 if ``hashed``."""
 
     def __init__(self, *, hashed: bool) -> None:
-        self.bytes, self._made = 0, hashlib.sha256() if hashed else None
+        self.bytes, self._hash = 0, hashlib.sha256() if hashed else None
 
     @property
     def sha256(self) -> str:
-        return self._made.hexdigest() if self._made else ""
+        return self._hash.hexdigest() if self._hash else ""
 
     def add(self, block: bytes) -> None:
         self.bytes += len(block)
-        if self._made:
-            self._made.update(block)
+        if self._hash:
+            self._hash.update(block)
 
-    def of(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def count(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         for block in blocks:
             self.add(block)
             yield block
 
 
-def unpack(
+def decompress_file(
     source: Path,
     destination: Path,
-    form: Compression,
+    compression: Compression,
     *,
-    most: int,
+    expected_bytes: int,
     target: str,
-    unseal: Unseal | None = None,
-) -> Unpacked:
-    """Decrypt a file and unpack it into the new file ``destination``, mode 0600, for a moment, in one pass.
+    decrypt: Decrypt | None = None,
+) -> DecompressedFile:
+    """Decrypt and decompress a file into the new file ``destination``, mode 0600, in one pass; it is not synced.
 
     Args:
-        source: the packed file.
-        destination: it is gone again when this fails.
-        form: how it is packed.
-        most: bytes that it unpacks to, neither fewer nor more.
+        source: the compressed file.
+        destination: the new file; it is deleted on failure.
+        compression: of the file.
+        expected_bytes: the exact number of decompressed bytes.
         target: ``app/database``, for messages.
-        unseal: what decrypts it; None: it is not encrypted.
+        decrypt: decrypts the file; None: it is not encrypted.
 
     Raises:
-        CorruptError: it is cut off, was changed, unpacks to another size, or something stands behind its end.
-        KeyWrongError: it cannot be decrypted with what is at hand.
-        DiskFullError, FileFailedError: what it unpacks to cannot be written.
+        CorruptError: the file is truncated or changed, has another decompressed size, or data after its end.
+        KeyWrongError: no available key can decrypt it.
+        DiskFullError, FileFailedError: the destination cannot be written.
     """
-    outer, inner = _Tally(hashed=True), _Tally(hashed=unseal is not None)
+    outer, inner = _HashingCounter(hashed=True), _HashingCounter(hashed=decrypt is not None)
     with (
         source.open("rb", buffering=0) as file,
-        new_file(destination, brief=True) as written,
-        _behind() as later,
+        create_file(destination, temporary=True) as written,
+        _background_calls() as submit,
     ):
 
-        def write(piece: bytes) -> None:
-            later(written.write, piece)
+        def write(chunk: bytes) -> None:
+            submit(written.write, chunk)
 
-        opening = _Opening(form, write, most=most, target=target, name=source.name)
+        decompressor = _SizedDecompressor(
+            compression, write, expected_bytes=expected_bytes, target=target, name=source.name
+        )
 
         def read(size: int) -> bytes:
-            signals.check()
+            signals.raise_if_interrupted()
             block = _read(file, size, target, source)
-            later(outer.add, block)
+            submit(outer.add, block)
             return block
 
-        def take(block: bytes) -> int:
+        def feed(block: bytes) -> int:
             inner.add(block)
-            opening.feed(block)
+            decompressor.feed(block)
             return len(block)
 
-        if unseal:
-            unseal(read, take)
+        if decrypt:
+            decrypt(read, feed)
         else:
-            while block := read(PIECE):
-                take(block)
-        opening.finish()
-    return Unpacked(sha256=outer.sha256, inner_sha256=inner.sha256)
+            while block := read(CHUNK):
+                feed(block)
+        decompressor.finish()
+    return DecompressedFile(sha256=outer.sha256, inner_sha256=inner.sha256)
 
 
-def unpack_all(
+def decompress_import(
     source: IO[bytes],
     path: Path,
     destination: Path,
-    form: Compression,
+    compression: Compression,
     *,
-    most: int,
+    max_bytes: int,
     target: str,
     advance: Callable[[int], None] = lambda _bytes: None,
-) -> UnpackedAll:
-    """Unpack what somebody else packed into the new file ``destination``, mode 0600, or copy it where it is not packed.
+) -> DecompressedImport:
+    """Decompress a file of another program into the new file ``destination``, mode 0600, or copy an uncompressed one.
 
-    Unlike what dbctl packs, it may be of several streams behind each other, as ``cat`` and parallel packers make it.
+    Unlike a file of dbctl, it may consist of several streams, as ``cat`` and parallel compressors create.
 
     Args:
-        source: the file, read from where it stands.
+        source: the open file, read from its current position.
         path: its name, for messages.
-        destination: it is gone again when this fails.
-        form: how it is packed.
-        most: bytes that it may unpack to.
+        destination: the new file; it is deleted on failure.
+        compression: of the file.
+        max_bytes: the maximum number of decompressed bytes.
         target: for messages.
-        advance: told how many bytes more were read.
+        advance: receives the number of bytes of each read.
 
     Raises:
-        CorruptError: it is empty, cut off, was changed, or something stands behind its end.
-        UnpacksTooFarError: it unpacks to more than ``most`` bytes.
-        DiskFullError, FileFailedError: what it unpacks to cannot be written.
+        CorruptError: the file is empty, truncated or changed, or has data after its end.
+        DecompressionLimitError: it decompresses to more than ``max_bytes`` bytes.
+        DiskFullError, FileFailedError: the destination cannot be written.
     """
-    made, taken, written, size = hashlib.sha256(), 0, 0, path.stat().st_size
-    with new_file(destination, brief=True) as file:
-        streams = _Streams(form, target, path)
+    content_hash, read_bytes, written, size = hashlib.sha256(), 0, 0, path.stat().st_size
+    with create_file(destination, temporary=True) as file:
+        streams = _StreamDecompressor(compression, target, path)
         while block := source.read(BLOCK):
-            signals.check()
-            taken += len(block)
+            signals.raise_if_interrupted()
+            read_bytes += len(block)
             advance(len(block))
-            for piece in [block] if form == "none" else streams.feed(block):
-                written += len(piece)
-                if written > most:
-                    raise UnpacksTooFarError(path=path, most=most, times=most // max(1, size))
-                made.update(piece)
-                file.write(piece)
-        if not taken:
-            raise _damaged(target, path, "it is empty")
-        if form != "none":
+            for chunk in [block] if compression == "none" else streams.feed(block):
+                written += len(chunk)
+                if written > max_bytes:
+                    raise DecompressionLimitError(path=path, limit=max_bytes, ratio=max_bytes // max(1, size))
+                content_hash.update(chunk)
+                file.write(chunk)
+        if not read_bytes:
+            raise _corrupt(target, path, "it is empty")
+        if compression != "none":
             streams.end()
-    return UnpackedAll(sha256=made.hexdigest(), plain_bytes=written)
+    return DecompressedImport(sha256=content_hash.hexdigest(), plain_bytes=written)
 
 
-def head_of(path: Path, most: int) -> tuple[Compression, bytes]:
-    """Return how a file is packed, by its first bytes, and the first of what it holds: at most ``most`` bytes.
+def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:
+    """Return the compression of a file, detected from its first bytes, and at most ``max_bytes`` bytes of its content.
 
-    Where it is damaged, that is none.
+    The content of a damaged file is empty.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
-    with atomic.regular(path) as file:
-        head = file.read(most)
-    form: Compression = next((form for form, magic in MAGIC.items() if head.startswith(magic)), "none")
-    if form == "none":
-        return form, head
-    unpacker, failure = _UNPACKERS[form]()
+    with atomic.open_regular(path) as file:
+        head = file.read(max_bytes)
+    compression: Compression = next(
+        (compression for compression, magic in MAGIC.items() if head.startswith(magic)), "none"
+    )
+    if compression == "none":
+        return compression, head
+    decompressor, failure = _DECOMPRESSORS[compression]()
     try:
-        return form, unpacker.decompress(head, most)
+        return compression, decompressor.decompress(head, max_bytes)
     except failure:
-        return form, b""
+        return compression, b""
 
 
-class _Streams:
-    """Unpacks streams behind each other."""
+class _StreamDecompressor:
+    """Decompresses consecutive streams."""
 
-    def __init__(self, form: Compression, target: str, path: Path) -> None:
-        self._form, self._target, self._path = form, target, path
-        self._unpacker: Unpacker | None = None
-        self._first, self._began = True, False
+    def __init__(self, compression: Compression, target: str, path: Path) -> None:
+        self._compression, self._target, self._path = compression, target, path
+        self._decompressor: Decompressor | None = None
+        self._first, self._has_output = True, False
 
     def feed(self, block: bytes) -> Iterator[bytes]:
         while block:
-            if self._unpacker is None:
-                self._unpacker, self._failure = _UNPACKERS[self._form]()
-                self._began = False
+            if self._decompressor is None:
+                self._decompressor, self._failure = _DECOMPRESSORS[self._compression]()
+                self._has_output = False
             try:
-                for piece in _pieces(self._unpacker, block):
-                    self._began = self._began or bool(piece)
-                    yield piece
+                for chunk in _decompress(self._decompressor, block):
+                    self._has_output = self._has_output or bool(chunk)
+                    yield chunk
             except self._failure as error:
-                reason = str(error) if self._first else "something stands behind its end"
-                raise _damaged(self._target, self._path, reason) from error
+                reason = str(error) if self._first else "it has data after its end"
+                raise _corrupt(self._target, self._path, reason) from error
             block = b""
-            if self._unpacker.eof:
-                block, self._unpacker, self._first = self._unpacker.unused_data, None, False
+            if self._decompressor.eof:
+                block, self._decompressor, self._first = self._decompressor.unused_data, None, False
 
     def end(self) -> None:
-        """Look whether the last one came to its end."""
-        if self._unpacker is not None:
-            begun = self._first or self._began
-            reason = "its end is missing" if begun else "something stands behind its end"
-            raise _damaged(self._target, self._path, reason)
+        """Check that the last stream is complete."""
+        if self._decompressor is not None:
+            has_begun = self._first or self._has_output
+            reason = "its end is missing" if has_begun else "it has data after its end"
+            raise _corrupt(self._target, self._path, reason)
 
 
-def _damaged(target: str, source: Path, reason: str) -> CorruptError:
+def _corrupt(target: str, source: Path, reason: str) -> CorruptError:
     return CorruptError(target=target, reason=f"{source.name}: {reason}")
 
 
 @contextmanager
-def _behind() -> Iterator[Later]:
-    """Give what calls something with a block while the next one is made, one call after the other.
+def _background_calls() -> Iterator[Submit]:
+    """Yield a function that runs another one with a block in the background, one call after the other.
 
-    All have been made when the block ends, and what one raises ends it.
+    All calls have finished when the block ends; the exception of a call ends it.
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        going = deque[Future[object]]()
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        pending = deque[Future[object]]()
 
-        def later(call: Callable[[bytes], object], block: bytes) -> None:
-            if len(going) == AHEAD:
-                going.popleft().result()
-            going.append(beside.submit(call, block))
+        def submit(call: Callable[[bytes], object], block: bytes) -> None:
+            if len(pending) == MAX_PENDING:
+                pending.popleft().result()
+            pending.append(executor.submit(call, block))
 
-        yield later
-        while going:
-            going.popleft().result()
+        yield submit
+        while pending:
+            pending.popleft().result()
 
 
-class _Opening:
-    """Unpacks what comes in blocks into a file, and no more than it may be."""
+class _SizedDecompressor:
+    """Decompresses blocks into a file of known size."""
 
     def __init__(
-        self, form: Compression, write: Callable[[bytes], None], *, most: int, target: str, name: str
+        self,
+        compression: Compression,
+        write: Callable[[bytes], None],
+        *,
+        expected_bytes: int,
+        target: str,
+        name: str,
     ) -> None:
-        self._unpacker, self._failure = _UNPACKERS[form]()
-        self._write, self._written, self._most = write, 0, most
-        self._target, self._name, self._has_end = target, name, form != "none"
+        self._decompressor, self._failure = _DECOMPRESSORS[compression]()
+        self._write, self._written, self._expected_bytes = write, 0, expected_bytes
+        self._target, self._name, self._has_end = target, name, compression != "none"
 
     def feed(self, block: bytes) -> None:
-        if self._unpacker.eof:
-            raise self._damaged("something stands behind its end")
+        if self._decompressor.eof:
+            raise self._corrupt("it has data after its end")
         try:
-            for piece in _pieces(self._unpacker, block):
-                self._written += len(piece)
-                if self._written > self._most:
-                    raise self._damaged(f"it unpacks to more than the {self._most:,} bytes that it had")
-                self._write(piece)
+            for chunk in _decompress(self._decompressor, block):
+                self._written += len(chunk)
+                if self._written > self._expected_bytes:
+                    raise self._corrupt(
+                        f"it decompresses to more than the expected {self._expected_bytes:,} bytes"
+                    )
+                self._write(chunk)
         except self._failure as error:
-            raise self._damaged(str(error)) from error
+            raise self._corrupt(str(error)) from error
 
     def finish(self) -> None:
-        if self._has_end and not self._unpacker.eof:
-            raise self._damaged("its end is missing")
-        if self._unpacker.unused_data:
-            raise self._damaged("something stands behind its end")
-        if self._written != self._most:
-            raise self._damaged(f"it unpacks to {self._written:,} bytes and had {self._most:,}")
+        if self._has_end and not self._decompressor.eof:
+            raise self._corrupt("its end is missing")
+        if self._decompressor.unused_data:
+            raise self._corrupt("it has data after its end")
+        if self._written != self._expected_bytes:
+            raise self._corrupt(
+                f"it decompresses to {self._written:,} bytes, expected {self._expected_bytes:,}"
+            )
 
-    def _damaged(self, reason: str) -> CorruptError:
+    def _corrupt(self, reason: str) -> CorruptError:
         return CorruptError(target=self._target, reason=f"{self._name}: {reason}")
 
 
@@ -424,15 +438,15 @@ def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:
         raise CorruptError(target=target, reason=reason) from error
 
 
-def _pieces(unpacker: Unpacker, block: bytes) -> Iterator[bytes]:
-    yield unpacker.decompress(block, PIECE)
-    while not (unpacker.eof or unpacker.needs_input):
-        signals.check()
-        yield unpacker.decompress(b"", PIECE)
+def _decompress(decompressor: Decompressor, block: bytes) -> Iterator[bytes]:
+    yield decompressor.decompress(block, CHUNK)
+    while not (decompressor.eof or decompressor.needs_input):
+        signals.raise_if_interrupted()
+        yield decompressor.decompress(b"", CHUNK)
 
 
-def _fast() -> ModuleType:
-    """Return what packs gzip fast, where there is such a thing for this machine."""
+def _isal_or_zlib() -> ModuleType:
+    """Return the fastest available gzip library."""
     try:
         from isal import isal_zlib
     except ImportError:
@@ -448,62 +462,62 @@ def _zstd() -> Any:
     return zstd
 
 
-def _gzip_packer() -> AbstractContextManager[Packer]:
-    fast = _fast()
-    level = ZLIB_LEVEL if fast is zlib else GZIP_LEVEL
+def _gzip_compressor() -> AbstractContextManager[Compressor]:
+    gzip_library = _isal_or_zlib()
+    level = ZLIB_LEVEL if gzip_library is zlib else GZIP_LEVEL
 
-    def deflate(piece: bytes, before: bytes) -> bytes:
-        made = fast.compressobj(level, fast.DEFLATED, BARE, zdict=before)
-        packed: bytes = made.compress(piece) + made.flush(fast.Z_SYNC_FLUSH)
-        return packed
+    def deflate(chunk: bytes, dictionary: bytes) -> bytes:
+        compressor = gzip_library.compressobj(level, gzip_library.DEFLATED, RAW_DEFLATE, zdict=dictionary)
+        compressed: bytes = compressor.compress(chunk) + compressor.flush(gzip_library.Z_SYNC_FLUSH)
+        return compressed
 
-    return packing(deflate)
+    return open_parallel_gzip(deflate)
 
 
-class _ZstdPacker:
+class _ZstdCompressor:
     def __init__(self) -> None:
         zstd = _zstd()
-        told = zstd.CompressionParameter
-        self._made = zstd.ZstdCompressor(
+        parameter = zstd.CompressionParameter
+        self._compressor = zstd.ZstdCompressor(
             options={
-                told.compression_level: ZSTD_LEVEL,
-                told.checksum_flag: 1,
-                told.nb_workers: min(THREADS, told.nb_workers.bounds()[1]),
+                parameter.compression_level: ZSTD_LEVEL,
+                parameter.checksum_flag: 1,
+                parameter.nb_workers: min(THREADS, parameter.nb_workers.bounds()[1]),
             }
         )
 
     def feed(self, block: bytes) -> bytes:
-        packed: bytes = self._made.compress(block)
-        return packed
+        compressed: bytes = self._compressor.compress(block)
+        return compressed
 
-    def rest(self) -> bytes:
-        packed: bytes = self._made.flush()
-        return packed
+    def finish(self) -> bytes:
+        compressed: bytes = self._compressor.flush()
+        return compressed
 
 
 @contextmanager
-def _zstd_packer() -> Iterator[Packer]:
-    yield _ZstdPacker()
+def _zstd_compressor() -> Iterator[Compressor]:
+    yield _ZstdCompressor()
 
 
-class _Gunzip:
-    """What unpacks gzip, with the interface of the others."""
+class _GzipDecompressor:
+    """The decompressor of gzip with the interface ``Decompressor``."""
 
     eof, needs_input, unused_data = False, True, b""
 
-    def __init__(self, made: Any) -> None:
-        self._made = made
+    def __init__(self, decompressor: Any) -> None:
+        self._decompressor = decompressor
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        piece: bytes = self._made.decompress(self._made.unconsumed_tail + data, max_length)
-        self.eof, self.unused_data = self._made.eof, self._made.unused_data
-        # A full piece may not be all that it could make of what it has taken in.
-        self.needs_input = not self._made.unconsumed_tail and len(piece) < max_length
-        return piece
+        chunk: bytes = self._decompressor.decompress(self._decompressor.unconsumed_tail + data, max_length)
+        self.eof, self.unused_data = self._decompressor.eof, self._decompressor.unused_data
+        # If the block is full, the input may produce further output.
+        self.needs_input = not self._decompressor.unconsumed_tail and len(chunk) < max_length
+        return chunk
 
 
-class _AsItIs:
-    """What unpacks a file that is not packed."""
+class _PassThrough:
+    """The decompressor of an uncompressed file."""
 
     eof, needs_input, unused_data = False, True, b""
 
@@ -511,22 +525,22 @@ class _AsItIs:
         return data
 
 
-def _gzip_unpacker() -> tuple[Unpacker, type[Exception]]:
-    fast = _fast()
-    return _Gunzip(fast.decompressobj(GZIP)), fast.error
+def _gzip_decompressor() -> tuple[Decompressor, type[Exception]]:
+    gzip_library = _isal_or_zlib()
+    return _GzipDecompressor(gzip_library.decompressobj(GZIP)), gzip_library.error
 
 
-def _zstd_unpacker() -> tuple[Unpacker, type[Exception]]:
+def _zstd_decompressor() -> tuple[Decompressor, type[Exception]]:
     zstd = _zstd()
     return zstd.ZstdDecompressor(), zstd.ZstdError
 
 
-_PACKERS: Mapping[Compression, Callable[[], AbstractContextManager[Packer]]] = {
-    "gzip": _gzip_packer,
-    "zstd": _zstd_packer,
+_COMPRESSORS: Mapping[Compression, Callable[[], AbstractContextManager[Compressor]]] = {
+    "gzip": _gzip_compressor,
+    "zstd": _zstd_compressor,
 }
-_UNPACKERS: Mapping[Compression, Callable[[], tuple[Unpacker, type[Exception]]]] = {
-    "none": lambda: (_AsItIs(), zlib.error),
-    "gzip": _gzip_unpacker,
-    "zstd": _zstd_unpacker,
+_DECOMPRESSORS: Mapping[Compression, Callable[[], tuple[Decompressor, type[Exception]]]] = {
+    "none": lambda: (_PassThrough(), zlib.error),
+    "gzip": _gzip_decompressor,
+    "zstd": _zstd_decompressor,
 }

@@ -1,4 +1,4 @@
-"""Two things done at once, where each spends its time outside the interpreter: reading, hashing, checking."""
+"""Run two functions in parallel threads; useful for I/O and hashing, which release the interpreter lock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def both(other: Callable[[], A], own: Callable[[], B]) -> tuple[A, B]:
-    """Run ``other`` in a thread and ``own`` in this one at the same time; return the results of both.
+def run_in_parallel(background: Callable[[], A], foreground: Callable[[], B]) -> tuple[A, B]:
+    """Run ``background`` in a thread and ``foreground`` in this one; return both results.
 
-    What either raises is raised once both have ended, what ``own`` raises first. A signal ends both only where they
-    call ``signals.check``.
+    Exceptions are raised after both have ended, that of ``foreground`` first. A signal interrupts them only if they call
+    ``signals.raise_if_interrupted``.
     """
-    with signals.held(), ThreadPoolExecutor(1) as pool:
-        future = pool.submit(other)
-        result = own()
+    with signals.defer_signals(), ThreadPoolExecutor(1) as pool:
+        future = pool.submit(background)
+        result = foreground()
         return future.result(), result

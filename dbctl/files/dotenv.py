@@ -1,11 +1,11 @@
-"""Files of settings as apps on Node read them (``.env``): one ``NAME=VALUE`` a line."""
+"""Parser of ``.env`` files, as Node apps read them: one ``NAME=VALUE`` per line."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-#: As the library dotenv takes a file apart: a value in quotes may go on over lines; without quotes a ``#`` ends it.
+#: The grammar of the library dotenv: a quoted value may span lines; without quotes a ``#`` ends the value.
 _LINE = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?(?P<name>[\w.-]+)(?:[ \t]*=|:[ \t])[ \t]*
     (?P<value>'(?:\\'|[^'])*'|"(?:\\"|[^"])*"|`(?:\\`|[^`])*`|[^#\r\n]*)?[ \t]*(?:\#.*)?$""",
@@ -13,8 +13,8 @@ _LINE = re.compile(
 )
 
 
-def read(text: str) -> Mapping[str, str]:
-    """Return the variables of a file; of several with one name the last counts, and what is no line is passed over."""
+def parse_dotenv(text: str) -> Mapping[str, str]:
+    """Return the variables of a file; the last of several with the same name is used, and invalid lines are ignored."""
     variables = {}
     for line in _LINE.finditer(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         value = (line["value"] or "").strip()

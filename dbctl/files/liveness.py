@@ -1,7 +1,7 @@
-"""Whether a connection on which nothing arrives is still of use: a limit on silence that cuts no long statement.
+"""Detect dead connections without limiting the duration of statements.
 
-A statement may run for hours, and its connection is silent for that time. So no wait is limited as such. After
-``SILENCE_SECONDS`` without a byte, a second connection asks the server whether it is at work for the first one; two
+A statement may run for hours without a byte on its connection, so that no wait can have a timeout. After
+``SILENCE_SECONDS`` without a byte, a second connection queries whether the server is working for the first one; two
 failures in a row end the wait.
 """
 
@@ -15,88 +15,90 @@ from contextlib import suppress
 
 from dbctl import signals
 
-#: Seconds without a byte after which a server is asked what it does, each time.
+#: Seconds without a byte after which the server is queried, each time.
 SILENCE_SECONDS = 10.0
-#: Failures in a row after which a connection counts as dead: an answer may be on its way while the first is found.
+#: Failures in a row after which a connection is dead; the first may occur while a response is on its way.
 FAILURES = 2
-#: Seconds between two looks for a signal.
-LOOK_SECONDS = 0.1
+#: Seconds between two checks for a signal.
+POLL_SECONDS = 0.1
 
-#: Returns why nothing can be expected from a connection any more; empty: its server is at work for it.
+#: Returns why a connection is dead; empty: its server is working for it.
 Probe = Callable[[], str]
 
 
-#: Seconds for which a server that was found dead is not given the benefit of the doubt.
+#: Seconds after a server was found dead during which a single failure is sufficient.
 DISTRUST_SECONDS = 60.0
-_died: dict[str, float] = {}  #: when each server was found dead, by its place
+_dead_since: dict[str, float] = {}  #: monotonic time at which each server was found dead
 
 
 class Liveness:
-    """The state of one connection, as asked each time it was silent for ``SILENCE_SECONDS``."""
+    """Detects whether one connection is dead; called after each ``SILENCE_SECONDS`` without a byte."""
 
-    def __init__(self, probe: Probe, place: str) -> None:
-        """Take what asks the server at ``place``, a name for it that its other connections share."""
-        self._probe, self._place, self._failures = probe, place, 0
+    def __init__(self, probe: Probe, server: str) -> None:
+        """Use ``probe`` for a connection to ``server``, a name that all connections to the server share."""
+        self._probe, self._server, self._failures = probe, server, 0
 
     def note_progress(self) -> None:
-        """Count from the start again: something arrived."""
+        """Reset the failures: data was received."""
         self._failures = 0
 
     def find_fault(self) -> str:
-        """Return why the connection is dead; empty: an answer may still come."""
+        """Return why the connection is dead; empty: a response may still arrive."""
         reason = self._probe()
         self._failures = self._failures + 1 if reason else 0
         now = time.monotonic()
-        # What is cleaned up on other connections would wait as long as the first one did.
-        enough = 1 if now - _died.get(self._place, -DISTRUST_SECONDS) < DISTRUST_SECONDS else FAILURES
-        if self._failures < enough:
+        # Otherwise the cleanup on other connections would wait as long as the first connection.
+        failure_limit = (
+            1 if now - _dead_since.get(self._server, -DISTRUST_SECONDS) < DISTRUST_SECONDS else FAILURES
+        )
+        if self._failures < failure_limit:
             return ""
-        _died[self._place] = now
+        _dead_since[self._server] = now
         return reason
 
 
 def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
-    """Return the addresses of a host; the system's resolver has no limit of its own that could be set here.
+    """Return the addresses of a host; the system's resolver has no configurable timeout.
 
     Raises:
-        TimeoutError: there was no answer within ``seconds``.
-        OSError: there is no such name.
+        TimeoutError: there was no response within ``seconds``.
+        OSError: the name does not exist.
     """
     addresses: list[str] = []
-    failures: list[OSError] = []
-    done = threading.Event()
+    errors: list[OSError] = []
+    is_done = threading.Event()
 
     def look_up() -> None:
         try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses.extend(dict.fromkeys(str(address[0]) for *_, address in answers))
+            results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses.extend(dict.fromkeys(str(address[0]) for *_, address in results))
         except OSError as error:
-            failures.append(error)
-        except UnicodeError as error:  # a label of the name is empty, or too long
-            failures.append(OSError(0, f"{host!r} is no name of a host: {error}"))
+            errors.append(error)
+        except UnicodeError as error:  # a label of the name is empty or too long
+            errors.append(OSError(0, f"{host!r} is not a valid host name: {error}"))
         finally:
-            done.set()
+            is_done.set()
 
-    # The thread cannot be ended; as a daemon it keeps nothing from ending.
-    with signals.held():  # threads have locks
+    # The thread cannot be cancelled; as a daemon it does not delay the end of the process.
+    with signals.defer_signals():  # an interruption would leave locks of the thread library held
         threading.Thread(target=look_up, daemon=True).start()
         waited = 0.0
-        while not done.wait(LOOK_SECONDS):
-            signals.check()
-            waited += LOOK_SECONDS
+        while not is_done.wait(POLL_SECONDS):
+            signals.raise_if_interrupted()
+            waited += POLL_SECONDS
             if waited >= seconds:
                 raise TimeoutError(f"the name {host!r} was not resolved within {seconds:g} seconds")
-    for failure in failures:
+    for failure in errors:
         raise failure
     return addresses
 
 
-def accepts(host: str, port: int, seconds: float) -> bool:
-    """Whether anybody accepts connections at an address, or at a socket where ``host`` is a path."""
+def accepts_connections(host: str, port: int, seconds: float) -> bool:
+    """Whether a server accepts connections at an address, or at a socket if ``host`` is a path."""
     if host.startswith("/"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried, suppress(OSError):
-            tried.settimeout(seconds)
-            tried.connect(host)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
+            connection.settimeout(seconds)
+            connection.connect(host)
             return True
         return False
     with suppress(OSError), socket.create_connection((host, port), seconds):

@@ -1,4 +1,4 @@
-"""Files that one process holds at a time: the lock is the kernel's, the text in the file names the process."""
+"""Exclusive lock files: the kernel manages the lock, and the text of the file names its holder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dbctl import signals
 from dbctl.errors import BusyError
 from dbctl.model import now
 
-#: Seconds between two tries for a lock; short, so that signals are handled soon.
+#: Seconds between two attempts to lock; short, so that signals are handled promptly.
 RETRY_SECONDS = 0.05
 
 
 class CannotLockError(Exception):
-    """The file cannot be made, opened or locked; the text is the reason."""
+    """The file cannot be created, opened or locked; the text is the reason."""
 
 
 @contextmanager
@@ -32,21 +32,21 @@ def exclusive(
     timeout: float,
     prepare: Callable[[int], None] = lambda _descriptor: None,
 ) -> Iterator[None]:
-    """Hold the lock of the file ``path``, which is made where it is missing.
+    """Hold the lock of the file ``path``, which is created if missing.
 
-    The lock is the kernel's (``flock``), so it ends with its process whatever happens; the file stays, because
-    removing it would let two processes hold locks on two files of one name. Its text names the holder.
+    The kernel manages the lock (``flock``), so it always ends with its process; the file remains, because deleting
+    it would let two processes lock two files with the same name. Its text names the holder.
 
     Args:
         path: the file.
-        target: what it guards, for messages.
-        purpose: the command that holds it, for the message of a process that waits.
+        target: the locked object, for messages.
+        purpose: the command that holds the lock, for the message of a waiting process.
         timeout: seconds to wait.
-        prepare: examines the opened file before it is locked, and may refuse it by raising.
+        prepare: examines the open file before it is locked, and may refuse it with an exception.
 
     Raises:
-        BusyError: another dbctl held it for all of ``timeout`` seconds.
-        CannotLockError: the file cannot be made, opened or locked, or is another one under its name.
+        BusyError: another dbctl process held the lock for ``timeout`` seconds.
+        CannotLockError: the file cannot be created, opened or locked, or has another hard link.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -54,14 +54,13 @@ def exclusive(
         raise CannotLockError(error.strerror or str(error)) from error
     try:
         status = os.fstat(descriptor)
-        if (
-            not stat.S_ISREG(status.st_mode) or status.st_nlink != 1
-        ):  # a link planted here would be written over
-            raise CannotLockError("it is not a file of its own")
+        # Writing to a planted link would overwrite its target.
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise CannotLockError("it is not a regular file, or has another hard link")
         prepare(descriptor)
         deadline = time.monotonic() + timeout
         while not _try_lock(descriptor):
-            signals.check()
+            signals.raise_if_interrupted()
             if time.monotonic() >= deadline:
                 raise BusyError(target=target, holder=_describe_holder(path), waited=f"{timeout:g}")
             time.sleep(RETRY_SECONDS)
@@ -80,7 +79,7 @@ def exclusive(
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock of a file or a folder; False without the right to read it. Nothing is written."""
+    """Whether a process holds the lock of a file or folder; False without permission to read it. Writes nothing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -110,5 +109,5 @@ def _describe_holder(lock: Path) -> str:
     try:
         holder = json.loads(lock.read_text())
         return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never
+    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never written
         return " by another dbctl"

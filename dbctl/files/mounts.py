@@ -1,4 +1,4 @@
-"""The file system that a path is on: its kind, its free space, and whether it takes writes."""
+"""The file system of a path: its kind, its free space, and whether it is writable."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 MOUNTS = Path("/proc/self/mounts")
 
-#: Kinds whose files several machines may have open at a time, each with a memory of its own.
-NETWORK = frozenset(
+#: Kinds of network file systems, whose files several machines may have open, each with its own cache.
+NETWORK_KINDS = frozenset(
     {
         *(
             "9p",
@@ -34,33 +34,33 @@ NETWORK = frozenset(
 )
 
 
-class Volume(Value, frozen=True, kw_only=True):
+class Volume(Struct, frozen=True, kw_only=True):
     """One file system, as the operating system describes it."""
 
     mount: str  #: the path of its root; empty: unknown
     kind: str  #: ext4, nfs4…; empty: unknown
-    free_bytes: int  #: for all users but root
-    free_files: int | None  #: how many more files it takes; None: it does not count them
+    free_bytes: int  #: for users other than root
+    free_files: int | None  #: number of files that can still be created; None: unlimited or unknown
     read_only: bool
 
     @property
-    def shared(self) -> bool:
-        """Whether other machines may use it, too."""
-        return self.kind in NETWORK
+    def is_network(self) -> bool:
+        """Whether other machines may also use it."""
+        return self.kind in NETWORK_KINDS
 
 
-def volume_of(path: Path) -> Volume:
-    """Return the file system that holds ``path``.
+def read_volume(path: Path) -> Volume:
+    """Return the file system that contains ``path``.
 
     Raises:
-        OSError: it does not exist, or must not be read.
+        OSError: the path does not exist, or cannot be accessed.
     """
     status = os.statvfs(path)
     try:
         table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # only Linux has such a table
+    except OSError:  # only Linux has this table
         table = ""
-    mount, kind = entry_of(os.path.realpath(path), table)
+    mount, kind = find_mount(os.path.realpath(path), table)
     return Volume(
         mount=mount,
         kind=kind,
@@ -70,18 +70,18 @@ def volume_of(path: Path) -> Volume:
     )
 
 
-def entry_of(path: str, table: str) -> tuple[str, str]:
-    """Return mount point and kind of the file system that holds an absolute ``path``, by a table as Linux writes it.
+def find_mount(path: str, table: str) -> tuple[str, str]:
+    """Return mount point and kind of the file system of an absolute ``path``, from a table in the format of Linux.
 
-    Only the table is read: reading a mount whose server does not respond would never end.
+    The file system itself is not accessed: a mount whose server does not respond would block forever.
     """
     entry = "", ""
     for line in table.splitlines():
-        words = line.split(" ")
-        if len(words) < 3:  # noqa: PLR2004 - device, place, kind
+        fields = line.split(" ")
+        if len(fields) < 3:  # noqa: PLR2004 - device, place, kind
             continue
-        place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1])
-        # Of several at one place, the last hides the others.
-        if PurePosixPath(path).is_relative_to(place) and len(place) >= len(entry[0]):
-            entry = place, words[2]
+        mount_point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        # The last of several file systems at the same mount point hides the others.
+        if PurePosixPath(path).is_relative_to(mount_point) and len(mount_point) >= len(entry[0]):
+            entry = mount_point, fields[2]
     return entry

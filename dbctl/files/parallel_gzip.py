@@ -1,4 +1,4 @@
-"""Text in the form of gzip: written on several cores, read in blocks however much it unpacks to."""
+"""Gzip compression with several threads, and reading of gzip files in blocks."""
 
 from __future__ import annotations
 
@@ -18,97 +18,97 @@ from dbctl.files.subprocesses import BLOCK
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-GZIP, BARE = 31, -15  #: for zlib: with the head and the checksum of gzip, and without any
-LEVEL = 5  #: one less than gzip itself: hardly larger, and a tenth faster
-#: What gzip begins with where there is nothing to tell of a file, and how a stream ends behind its last piece.
+GZIP, RAW_DEFLATE = 31, -15  #: for zlib: with header and checksum of gzip, and without
+LEVEL = 5  #: one less than gzip's default: 10 % faster, and the output is hardly larger
+#: The header of gzip without file name and time, and the end of a stream after its last block.
 HEAD, END = bytes.fromhex("1f8b08000000000000ff"), b"\x03\0"
-#: Pieces that are packed at once: enough to outrun one core, and the server and the app want the others.
+#: Blocks that are compressed at the same time; more would slow down the server and the app.
 THREADS = 2
-#: Packs a piece, knowing what stood before it.
+#: Compresses a block, with the bytes before it as dictionary.
 Deflate = Callable[[bytes, bytes], bytes]
-#: Bytes that are packed together, and how far back text may refer to what stood before.
-PIECE, WINDOW = 1 << 18, 1 << 15
+#: Bytes of one block, and the distance over which it may refer to earlier bytes.
+CHUNK, WINDOW = 1 << 18, 1 << 15
 
 
-def thorough(piece: bytes, before: bytes) -> bytes:
-    """Pack a piece well, for who waits for a server anyway."""
-    made = zlib.compressobj(LEVEL, zlib.DEFLATED, BARE, zdict=before)
-    return made.compress(piece) + made.flush(zlib.Z_SYNC_FLUSH)
+def best_gzip(chunk: bytes, dictionary: bytes) -> bytes:
+    """Compress a block with a good ratio; for callers whose speed a server limits."""
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, RAW_DEFLATE, zdict=dictionary)
+    return compressor.compress(chunk) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
 
 @contextmanager
-def packing(deflate: Deflate = thorough) -> Iterator[Packing]:
-    """Give what packs blocks."""
+def open_parallel_gzip(deflate: Deflate = best_gzip) -> Iterator[ParallelGzip]:
+    """Yield a compressor with a thread pool."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(THREADS)
     try:
-        yield Packing(pool, deflate)
+        yield ParallelGzip(pool, deflate)
     finally:
-        with signals.held():  # threads have locks
+        with signals.defer_signals():  # an interruption would leave locks of the pool held
             pool.shutdown(cancel_futures=True)
 
 
-class Packing:
-    """Packs blocks into one stream of gzip, several at once.
+class ParallelGzip:
+    """Compresses blocks into one gzip stream, several blocks concurrently.
 
-    Each piece is packed knowing the end of the one before it, so the cuts cost no room.
+    The end of the previous block is the dictionary of the next one, so the splits do not increase the size.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, deflate: Deflate) -> None:
-        self._pool, self._deflate, self._ready = pool, deflate, HEAD
-        self._begun: deque[Future[bytes]] = deque()
-        self._piece, self._before = bytearray(), b""
+        self._pool, self._deflate, self._output = pool, deflate, HEAD
+        self._pending: deque[Future[bytes]] = deque()
+        self._chunk, self._dictionary = bytearray(), b""
         self._sum = self._size = 0
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next block; return what has been packed by now, which may be nothing."""
+        """Compress the next block; return the available output, which may be empty."""
         self._sum, self._size = zlib.crc32(block, self._sum), self._size + len(block)
-        self._piece += block
-        if len(self._piece) >= PIECE:
+        self._chunk += block
+        if len(self._chunk) >= CHUNK:
             self._begin()
-        return self._packed(2 * THREADS)
+        return self._finished(2 * THREADS)
 
-    def rest(self) -> bytes:
-        """Return what was not returned yet, to the end of the stream."""
+    def finish(self) -> bytes:
+        """Return the remaining output up to the end of the stream."""
         self._begin()
-        return self._packed(0) + END + struct.pack("<II", self._sum, self._size % (1 << 32))
+        return self._finished(0) + END + struct.pack("<II", self._sum, self._size % (1 << 32))
 
     def _begin(self) -> None:
-        piece, self._piece = bytes(self._piece), bytearray()
-        with signals.held():  # threads have locks
-            self._begun.append(self._pool.submit(self._deflate, piece, self._before))
-        self._before = piece[-WINDOW:]
+        chunk, self._chunk = bytes(self._chunk), bytearray()
+        with signals.defer_signals():  # an interruption would leave locks of the pool held
+            self._pending.append(self._pool.submit(self._deflate, chunk, self._dictionary))
+        self._dictionary = chunk[-WINDOW:]
 
-    def _packed(self, most: int) -> bytes:
-        """Return what is done, in its order, and wait until no more than ``most`` pieces are not."""
-        done, self._ready = self._ready, b""
-        with signals.held():
-            while self._begun and (len(self._begun) > most or self._begun[0].done()):
-                done += self._begun.popleft().result()
-        return done
+    def _finished(self, max_pending: int) -> bytes:
+        """Return the finished output in order, and wait until at most ``max_pending`` blocks are pending."""
+        output, self._output = self._output, b""
+        with signals.defer_signals():
+            while self._pending and (len(self._pending) > max_pending or self._pending[0].done()):
+                output += self._pending.popleft().result()
+        return output
 
 
-def unpacked(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
-    """Yield what a file holds.
+def read_gzip(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
+    """Yield the decompressed content of a file in blocks.
 
     Raises:
-        CorruptError: it is cut off, was changed, or something stands behind its end.
+        CorruptError: it is truncated or changed, or has data after its end.
     """
-    size, done, unpacking = path.stat().st_size, 0, zlib.decompressobj(GZIP)
+    size, read_bytes, decompressor = path.stat().st_size, 0, zlib.decompressobj(GZIP)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            signals.check()
-            done += len(block)
-            left = block
+            signals.raise_if_interrupted()
+            read_bytes += len(block)
+            compressed = block
             try:
-                while left:
-                    yield unpacking.decompress(left, BLOCK)
-                    left = unpacking.unconsumed_tail
+                while compressed:
+                    yield decompressor.decompress(compressed, BLOCK)
+                    compressed = decompressor.unconsumed_tail
             except zlib.error as error:
                 raise CorruptError(target=target, reason=f"{path.name}: {error}") from error
-            if unpacking.unused_data:
-                raise CorruptError(target=target, reason=f"{path.name}: something stands behind its end")
-            progress(done / size)
-    if not unpacking.eof:
+            if decompressor.unused_data:
+                raise CorruptError(target=target, reason=f"{path.name}: it has data after its end")
+            progress(read_bytes / size)
+    if not decompressor.eof:
         raise CorruptError(target=target, reason=f"{path.name}: its end is missing")

@@ -1,4 +1,4 @@
-"""Limits the bytes per second that work may read, so that other programs are hardly slower."""
+"""Limit the bytes per second of reads, so that other programs are not slowed down."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import time
 
 from dbctl import signals
 
-#: Seconds between two checks for a signal, and of delay for which the work may catch up.
-LOOK, HASTE = 0.1, 1.0
+#: Seconds between two checks for a signal, and seconds of delay that may be caught up.
+POLL_SECONDS, CATCH_UP_SECONDS = 0.1, 1.0
 
 
-class Pace:
-    """Waits, after each part of the work, until so many bytes may have been read."""
+class RateLimiter:
+    """Called after each read; waits so that the rate is not exceeded."""
 
     def __init__(self, rate: int) -> None:
-        """Begin; ``rate`` is in bytes a second."""
+        """Start the clock; ``rate`` is in bytes per second."""
         self._rate = rate
-        self._due, self._turn = 0.0, threading.Lock()
+        self._due_time, self._lock = 0.0, threading.Lock()
 
-    def __call__(self, done: int) -> None:
-        with self._turn:
-            self._due = max(self._due, time.monotonic() - HASTE) + done / self._rate
-            due = self._due
-        while (left := due - time.monotonic()) > 0:
-            signals.check()
-            time.sleep(min(left, LOOK))
+    def __call__(self, read_bytes: int) -> None:
+        with self._lock:
+            self._due_time = (
+                max(self._due_time, time.monotonic() - CATCH_UP_SECONDS) + read_bytes / self._rate
+            )
+            due_time = self._due_time
+        while (remaining := due_time - time.monotonic()) > 0:
+            signals.raise_if_interrupted()
+            time.sleep(min(remaining, POLL_SECONDS))

@@ -1,4 +1,4 @@
-"""The programs that come with a server: found, told where to connect without anybody seeing a password, and run."""
+"""Client programs of database servers: selected, run with hidden passwords, and killed when their server is dead."""
 
 from __future__ import annotations
 
@@ -22,85 +22,86 @@ from dbctl.files import liveness, temp
 from dbctl.files.atomic import is_full
 from dbctl.files.liveness import Probe
 
-#: Bytes that are passed on at a time, and seconds between two looks for a signal.
-BLOCK, LOOK_SECONDS = 1 << 20, 0.1
-#: These programs write 4 KB at a time, and to wake up for each costs more than what is done with it; so what comes is let
-#: gather, for so short a time that nothing which writes below 100 MB/s fills a pipe of one block meanwhile.
+#: Bytes of one read, and seconds between two checks for a signal.
+BLOCK, POLL_SECONDS = 1 << 20, 0.1
+#: Seconds between two reads. Programs write 4 KB at a time, and each wakeup costs more than processing them, so their
+#: output is collected in the pipe; a program below 100 MB/s cannot fill it in this time.
 GATHER_SECONDS = 0.005
-#: Of all that a program says, only its end is kept.
-LONGEST_COMPLAINT = 1 << 16
-#: What a program may know of the environment; what else stands there is none of its business, and may be a secret.
+#: Bytes of a program's error output that are read.
+MAX_STDERR_BYTES = 1 << 16
+#: Environment variables that programs receive; others may contain secrets.
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "KRB5CCNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
-SECRETS = "dbctl-secret-"
-#: Seconds that a program which has no server gets to do anything at all.
+SECRETS_PREFIX = "dbctl-secret-"
+#: Seconds of inactivity after which a program without server is killed.
 LOCAL_SECONDS = 600.0
 
 
 @contextmanager
-def secrets(files: Mapping[str, str]) -> Iterator[Path]:
-    """Give a directory that only this user may look into, with these files in it, and take it away again."""
-    with temp.folder(Path(tempfile.gettempdir()), SECRETS) as place:
+def secret_files(files: Mapping[str, str]) -> Iterator[Path]:
+    """Yield a private directory with the given files, and delete it at the end."""
+    with temp.folder(Path(tempfile.gettempdir()), SECRETS_PREFIX) as folder:
         for name, text in files.items():
-            opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(opened, "w", encoding="utf-8") as file:
+            descriptor = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-        yield place
+        yield folder
 
 
-class Watch(NamedTuple):
-    """How a program is looked after that may do nothing for a long time."""
+class ProgramWatch(NamedTuple):
+    """How to monitor a program that may be silent for a long time."""
 
     target: str  #: ``app/database``
-    instead: str  #: what became of what it was to do
-    probe: Probe | None = None  #: asks whether its server is at work for it; None: it has no server
-    place: str = ""  #: the server, as sessions call it
+    hint: str  #: the consequence of a failure, for messages
+    #: Checks whether the server is working for the program; None: the program has no server.
+    probe: Probe | None = None
+    server: str = ""  #: the name of the server for ``Liveness``
 
 
-class Silence:
-    """How long a program has done nothing: it moved no byte, and used no time of a processor.
+class SilenceMonitor:
+    """Measures the inactivity of a program: no transferred byte, and no CPU time.
 
-    Whether its server is at work for it is asked each ``SILENCE_SECONDS``, since a statement may run for hours.
+    The server is queried after each ``SILENCE_SECONDS``, because a statement may run for hours.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], watch: Watch) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], watch: ProgramWatch) -> None:
         self._name, self._process, self._watch = name, process, watch
         self._limit = liveness.SILENCE_SECONDS if watch.probe else LOCAL_SECONDS
-        self._liveness = liveness.Liveness(watch.probe, watch.place) if watch.probe else None
+        self._liveness = liveness.Liveness(watch.probe, watch.server) if watch.probe else None
         self.note_progress()
 
     def note_progress(self) -> None:
-        """Count from the start again: it moved something."""
+        """Reset the time: the program transferred data."""
         self._since = time.monotonic()
         self._work: float | None = None
         if self._liveness:
             self._liveness.note_progress()
 
     def check(self) -> None:
-        """Kill the program where nothing can be expected of it any more.
+        """Kill the program if its server is dead.
 
         Raises:
-            UnreachableError, ClientFailedError: it was killed; the latter where it has no server.
+            UnreachableError, ClientFailedError: it was killed; the latter without a server.
         """
-        work = _processor_time(self._process.pid)
+        work = _read_cpu_ticks(self._process.pid)
         if self._work is not None and work != self._work:
             self.note_progress()
         self._work = work
         if time.monotonic() - self._since < self._limit:
             return
         self._since = time.monotonic()
-        reason = self._liveness.find_fault() if self._liveness else f"it did nothing for {self._limit:g} s"
+        reason = self._liveness.find_fault() if self._liveness else f"it was inactive for {self._limit:g} s"
         if not reason:
             return
         self._process.kill()
         self._process.wait()
-        target, instead = self._watch.target, self._watch.instead
+        target, hint = self._watch.target, self._watch.hint
         if self._liveness is None:
-            raise ClientFailedError(target=target, program=self._name, reason=reason, instead=instead)
-        raise UnreachableError(target=target, reason=f"{self._name}: {reason}", instead=instead)
+            raise ClientFailedError(target=target, program=self._name, reason=reason, hint=hint)
+        raise UnreachableError(target=target, reason=f"{self._name}: {reason}", hint=hint)
 
 
-def _processor_time(pid: int) -> float:
-    """Return how long a process has run on a processor, in ticks; 0 where the system does not tell."""
+def _read_cpu_ticks(pid: int) -> float:
+    """Return the CPU time of a process in ticks; 0 if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -109,32 +110,32 @@ def _processor_time(pid: int) -> float:
     return int(user) + int(system)
 
 
-class Client:
-    """One program that runs."""
+class ClientProgram:
+    """One running program."""
 
     def __init__(
-        self, argv: Sequence[str], process: subprocess.Popen[bytes], said: IO[bytes], watch: Watch
+        self, argv: Sequence[str], process: subprocess.Popen[bytes], stderr: IO[bytes], watch: ProgramWatch
     ) -> None:
         self.name = Path(argv[0]).name
-        self._process, self._said = process, said
-        self._silence = Silence(self.name, process, watch)
+        self._process, self._stderr = process, stderr
+        self._silence = SilenceMonitor(self.name, process, watch)
 
-    def blocks(self, *, heard: bool = True, watched: bool = True) -> Iterator[bytes]:
-        """Yield what it writes, until its end; one that is not ``watched`` may write nothing for ever.
+    def blocks(self, *, interruptible: bool = True, watched: bool = True) -> Iterator[bytes]:
+        """Yield the output of the program until its end; if not ``watched``, it may be silent forever.
 
         Raises:
-            Interrupted: a signal came, and ``heard`` says that it may end this.
-            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
+            Interrupted: a signal was received, and ``interruptible`` is set.
+            UnreachableError, ClientFailedError: it was inactive and was killed.
         """
         if self._process.stdout is None:
-            raise RuntimeError(f"{self.name} writes nowhere")
+            raise RuntimeError(f"{self.name} has no output pipe")
         descriptor = self._process.stdout.fileno()
-        roomy = sys.platform == "linux" and fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) >= BLOCK
+        has_large_pipe = sys.platform == "linux" and fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) >= BLOCK
         self._silence.note_progress()
         while True:
-            if heard:
-                signals.check()
-            if not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+            if interruptible:
+                signals.raise_if_interrupted()
+            if not select.select([descriptor], [], [], POLL_SECONDS)[0]:
                 if watched:
                     self._silence.check()
                 continue
@@ -142,29 +143,29 @@ class Client:
                 return
             yield block
             self._silence.note_progress()
-            if roomy and len(block) < BLOCK // 4:
+            if has_large_pipe and len(block) < BLOCK // 4:
                 time.sleep(GATHER_SECONDS)
 
     def write(self, block: bytes) -> bool:
-        """Give it something to read; return whether it took all of it, which it does not once it has ended.
+        """Write to the input of the program; return whether it read everything, which is False after its end.
 
         Raises:
-            Interrupted: a signal came.
-            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
+            Interrupted: a signal was received.
+            UnreachableError, ClientFailedError: it was inactive and was killed.
         """
         if self._process.stdin is None:
-            raise RuntimeError(f"{self.name} reads nothing")
+            raise RuntimeError(f"{self.name} has no input pipe")
         descriptor = self._process.stdin.fileno()
         os.set_blocking(descriptor, False)
-        left = memoryview(block)
+        remaining = memoryview(block)
         self._silence.note_progress()
-        while left:
-            signals.check()
-            if not select.select([], [descriptor], [], LOOK_SECONDS)[1]:
+        while remaining:
+            signals.raise_if_interrupted()
+            if not select.select([], [descriptor], [], POLL_SECONDS)[1]:
                 self._silence.check()
                 continue
             try:
-                left = left[os.write(descriptor, left) :]
+                remaining = remaining[os.write(descriptor, remaining) :]
                 self._silence.note_progress()
             except BlockingIOError:
                 continue
@@ -172,12 +173,12 @@ class Client:
                 return False
         return True
 
-    def finish(self, *, heard: bool = True) -> int:
-        """Tell it that there is no more, wait for its end, and return its exit status.
+    def finish(self, *, interruptible: bool = True) -> int:
+        """Close the input of the program, wait for its end, and return its exit status.
 
         Raises:
-            Interrupted: a signal came, and ``heard`` says that it may end this.
-            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
+            Interrupted: a signal was received, and ``interruptible`` is set.
+            UnreachableError, ClientFailedError: it was inactive and was killed.
         """
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
@@ -185,71 +186,70 @@ class Client:
         self._silence.note_progress()
         while True:
             try:
-                return self._process.wait(LOOK_SECONDS)
+                return self._process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 self._silence.check()
-                if heard:
-                    signals.check()
+                if interruptible:
+                    signals.raise_if_interrupted()
 
     def kill(self) -> None:
-        """Let it do nothing more."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
-    def complaint(self) -> str:
-        """Return what it wrote on standard error, or the signal that ended it before it could write anything.
+    def error_output(self) -> str:
+        """Return the error output of the program, or the signal that ended it without output.
 
-        Of a long text it is the beginning, which has the reason, and the end.
+        A long text is shortened to its beginning, which contains the reason, and its end.
         """
-        size, half = self._said.seek(0, os.SEEK_END), LONGEST_COMPLAINT // 2
-        self._said.seek(0)
-        text = self._said.read(half)
-        self._said.seek(max(half, size - half))
-        ended, said = (
+        size, half = self._stderr.seek(0, os.SEEK_END), MAX_STDERR_BYTES // 2
+        self._stderr.seek(0)
+        text = self._stderr.read(half)
+        self._stderr.seek(max(half, size - half))
+        returncode, output = (
             self._process.returncode or 0,
-            (text + self._said.read()).decode(errors="replace").strip(),
+            (text + self._stderr.read()).decode(errors="replace").strip(),
         )
-        return said or (f"it was ended by {signal.Signals(-ended).name}" if ended < 0 else "")
+        return output or (f"it was killed by {signal.Signals(-returncode).name}" if returncode < 0 else "")
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables of ``ENVIRONMENT`` that are set, and the locale of messages."""
+    """Return the variables of ``ENVIRONMENT`` that are set, and the C locale for messages."""
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
 
 
 @contextmanager
-def running(
+def run_program(
     argv: Sequence[str],
     environment: Mapping[str, str],
     *,
-    watch: Watch,
+    watch: ProgramWatch,
     reads: bool = False,
     writes: bool = False,
-) -> Iterator[Client]:
-    """Run a program; it has ended when this ends, and whatever it was doing then is cut off.
+) -> Iterator[ClientProgram]:
+    """Run a program; it is killed at the end of the block, if still running.
 
     Args:
-        argv: the program by its path, and its words; other users see them.
-        environment: what it is told beside ``ENVIRONMENT``.
-        watch: how its silence ends.
-        reads: whether it is given something to read; else it finds nothing.
-        writes: whether what it writes is wanted; else nobody gets it.
+        argv: the path of the program and its arguments, which other users can see.
+        environment: further variables besides ``ENVIRONMENT``.
+        watch: how to monitor it.
+        reads: whether it gets an input pipe; otherwise its input is empty.
+        writes: whether it gets an output pipe; otherwise its output is discarded.
     """
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(  # noqa: S603 - a program of the server, by its path, and no shell
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
             argv,
             env={**_environment(), **environment},
             stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
             stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,  # a key pressed at the terminal is for dbctl, which ends it in order
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone
         )
         for pipe in (process.stdin, process.stdout):
             if pipe is not None and sys.platform == "linux":
-                with suppress(OSError):  # more than an ordinary user may have is refused, and only costs time
+                with suppress(OSError):  # a user may have a lower limit, which only costs speed
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK)
-        client = Client(argv, process, said, watch)
+        client = ClientProgram(argv, process, stderr, watch)
         try:
             yield client
         finally:
@@ -260,10 +260,10 @@ def running(
                         pipe.close()
 
 
-def version_told(path: Path) -> str:
-    """Return what a program answers when it is asked for its version; empty where it does not answer."""
+def read_version(path: Path) -> str:
+    """Return the output of ``--version`` of a program; empty if it fails."""
     try:
-        done = subprocess.run(  # noqa: S603 - as below
+        process = subprocess.run(  # noqa: S603 - a program of the server with its full path, without a shell
             [path, "--version"],
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -273,66 +273,66 @@ def version_told(path: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.decode(errors="replace")
+    return process.stdout.decode(errors="replace")
 
 
-def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | None:
-    """Return the program that fits a server best: of its own version, else of the next one above."""
-    fitting = sorted(version for version in candidates if version >= least)
-    return (fitting[0], candidates[fitting[0]]) if fitting else None
+def select_version(candidates: Mapping[int, Path], min_version: int) -> tuple[int, Path] | None:
+    """Return the best program for a server: the same version, otherwise the next newer one."""
+    versions = sorted(version for version in candidates if version >= min_version)
+    return (versions[0], candidates[versions[0]]) if versions else None
 
 
 @contextmanager
-def new_file(path: Path, *, brief: bool = False) -> Iterator[NewFile]:
-    """Open a file that was not there and that nobody else may read; it is synced at the end, or gone.
+def create_file(path: Path, *, temporary: bool = False) -> Iterator[NewFile]:
+    """Open a new private file; it is synced at the end, or deleted on failure.
 
-    One that is ``brief`` is needed for a moment: it is neither synced nor hashed.
+    A ``temporary`` file is neither synced nor hashed.
 
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
     """
     try:
-        opened = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise _failed(path, error) from error
+        raise _to_error(path, error) from error
     try:
         try:
-            with os.fdopen(opened, "wb", buffering=0) as file:
-                yield NewFile(file, hashed=not brief)
-                if not brief:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                yield NewFile(file, hashed=not temporary)
+                if not temporary:
                     os.fsync(file.fileno())
         except OSError as error:
-            raise _failed(path, error) from error
-    except BaseException:  # also on a signal: half a file must not stay
+            raise _to_error(path, error) from error
+    except BaseException:  # also on a signal: an incomplete file must not remain
         with suppress(OSError):
             path.unlink()
         raise
 
 
 class NewFile:
-    """A file without a buffer, which takes as many bytes at once as the system likes."""
+    """An unbuffered file that computes the hash of its content."""
 
     def __init__(self, file: FileIO, *, hashed: bool) -> None:
         import hashlib
 
-        self._file, self._made, self._hashed = file, hashlib.sha256(), hashed
+        self._file, self._hash, self._hashed = file, hashlib.sha256(), hashed
 
     @property
     def sha256(self) -> str:
-        """Of all that was written, hexadecimal, where that is hashed."""
-        return self._made.hexdigest()
+        """SHA-256 of the content, hexadecimal, if it is hashed."""
+        return self._hash.hexdigest()
 
     def write(self, block: bytes) -> int:
-        """Write all of a block, and return how many bytes that is."""
+        """Write the complete block, and return its size."""
         if self._hashed:
-            self._made.update(block)
-        left = memoryview(block)
-        while left:
-            left = left[self._file.write(left) :]
+            self._hash.update(block)
+        remaining = memoryview(block)
+        while remaining:
+            remaining = remaining[self._file.write(remaining) :]
         return len(block)
 
 
-def _failed(path: Path, error: OSError) -> DbctlError:
+def _to_error(path: Path, error: OSError) -> DbctlError:
     if is_full(error):
         return DiskFullError(target=str(path.parent))
     return FileFailedError(path=path, reason=error.strerror or str(error))

@@ -1,8 +1,8 @@
-"""Extract archives (tar) so that nothing in them can reach beyond their folder.
+"""Extract tar archives safely: no member can write outside of the destination folder.
 
-``tarfile`` of an older Python follows any name in an archive: out of the folder, over links, into devices. So only
-regular files and folders are created here, by names that were validated, in a folder that no other user can enter, and
-which gets its name once it is complete.
+``tarfile`` of older Python versions accepts any name in an archive: outside of the folder, through links, of devices. So
+only regular files and folders are created, with validated names, in a folder that no other user can enter, and which gets
+its final name when it is complete.
 """
 
 from __future__ import annotations
@@ -21,111 +21,115 @@ from dbctl.errors import (
     DiskFullError,
     FileExistsAlreadyError,
     FileFailedError,
-    FileUnsoundError,
+    FileInvalidError,
 )
 from dbctl.files.atomic import is_full, sync_directory
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Members that an archive may have, folders in each other, and bytes of a long header.
-MOST_MEMBERS, DEEPEST, LONGEST_HEADER = 1_000_000, 64, 1 << 20
-#: Times that a file may be of: from 1970 to the end of what a clock shows.
-LATEST = 253_402_300_799
+#: Limits of an archive: members, nested folders, and bytes of a long header.
+MAX_MEMBERS, MAX_DEPTH, MAX_HEADER_BYTES = 1_000_000, 64, 1 << 20
+#: The latest accepted modification time: the end of the year 9999.
+MAX_TIMESTAMP = 253_402_300_799
 
 
-class Unarchived(Value, frozen=True, kw_only=True):
-    """What came of an archive."""
+class ExtractResult(Struct, frozen=True, kw_only=True):
+    """The result of an extraction."""
 
     files: int
     bytes: int
-    left_out: Sequence[str]  #: links, which are never made: ``name -> target``
+    skipped_links: Sequence[str]  #: links, which are never created: ``name -> target``
 
 
-def unpack(archive: Path, to: Path, *, name: str, most: int, members: int = MOST_MEMBERS) -> Unarchived:
-    """Unpack an archive that is not compressed into the new folder ``to``, mode 0700; its files get 0600.
+def extract(
+    archive: Path, destination: Path, *, name: str, max_bytes: int, max_members: int = MAX_MEMBERS
+) -> ExtractResult:
+    """Extract an uncompressed archive into the new folder ``destination``, mode 0700; its files get 0600.
 
     Args:
         archive: the file, which no other process writes.
-        to: the folder, which does not exist yet. It is created as a whole, or not at all.
-        name: how messages call the archive.
-        most: bytes that its files may hold.
-        members: that it may have.
+        destination: the folder, which must not exist. It is created completely or not at all.
+        name: the name of the archive, for messages.
+        max_bytes: maximum bytes of its files.
+        max_members: maximum number of members.
 
     Raises:
-        ArchiveUnsafeError: it would reach beyond its folder, or is no archive of files.
-        FileUnsoundError: it is cut off or damaged.
-        FileExistsAlreadyError: ``to`` exists.
+        ArchiveUnsafeError: a member is outside of the folder, or is not a file or folder.
+        FileInvalidError: it is truncated or damaged.
+        FileExistsAlreadyError: ``destination`` exists.
         DiskFullError, FileFailedError: it cannot be written.
     """
-    if os.path.lexists(to):
-        raise FileExistsAlreadyError(path=to, instead="Name a folder that is not there yet.")
-    partial = to.with_name(f".{to.name}.dbctl-{secrets.token_hex(4)}.partial")
+    if os.path.lexists(destination):
+        raise FileExistsAlreadyError(path=destination, hint="Choose a folder that does not exist.")
+    partial = destination.with_name(f".{destination.name}.dbctl-{secrets.token_hex(4)}.partial")
     try:
         partial.mkdir(mode=0o700)
         try:
-            unpacking = _Unpacking(partial, name, most, members)
+            extraction = _Extraction(partial, name, max_bytes, max_members)
             with _Bounded(archive, name) as file:
-                unpacking.take(file)
-            unpacking.sync()
-            partial.rename(to)  # over no file, and no folder that holds anything
-        except BaseException:  # also on a signal: half of it must not stay
-            with signals.unheard():
+                extraction.extract_all(file)
+            extraction.sync()
+            partial.rename(destination)  # does not replace a file or a non-empty folder
+        except BaseException:  # also on a signal: an incomplete folder must not remain
+            with signals.block_signals():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        sync_directory(to.parent)
+        sync_directory(destination.parent)
     except OSError as error:
         if is_full(error):
-            raise DiskFullError(target=str(to.parent)) from error
-        raise FileFailedError(path=error.filename or to, reason=error.strerror or str(error)) from error
-    return Unarchived(files=unpacking.files, bytes=unpacking.bytes, left_out=unpacking.left_out)
+            raise DiskFullError(target=str(destination.parent)) from error
+        raise FileFailedError(
+            path=error.filename or destination, reason=error.strerror or str(error)
+        ) from error
+    return ExtractResult(files=extraction.files, bytes=extraction.bytes, skipped_links=extraction.left_out)
 
 
 class _Bounded(FileIO):
-    """A file that refuses to read more at once than a header may be long: a header itself contains its length."""
+    """A file that refuses to read more than a long header in one call: a header contains its own length."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(path, "rb")
         self._shown_name = name
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= LONGEST_HEADER:
-            raise ArchiveUnsafeError(path=self._shown_name, reason="a header in it is longer than any")
+        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+            raise ArchiveUnsafeError(path=self._shown_name, reason="a header is too long")
         return super().read(size)
 
 
-class _Unpacking:
-    def __init__(self, top: Path, name: str, most: int, members: int) -> None:
-        self._top, self._name, self._most, self._members = top, name, most, members
+class _Extraction:
+    def __init__(self, top: Path, name: str, max_bytes: int, max_members: int) -> None:
+        self._top, self._name, self._max_bytes, self._max_members = top, name, max_bytes, max_members
         self.files = self.bytes = 0
         self.left_out = list[str]()
         self._links = set[tuple[str, ...]]()
         self._folders: dict[tuple[str, ...], Path] = {(): top}
         self._file_names = set[tuple[str, ...]]()
 
-    def take(self, file: FileIO) -> None:
+    def extract_all(self, file: FileIO) -> None:
         """Create the files and folders of the archive."""
         try:
             with tarfile.open(fileobj=file, mode="r:", errorlevel=2) as archive:
-                for number, member in enumerate(_members(archive), 1):
-                    signals.check()
-                    if number > self._members:
-                        raise self._unsafe(f"it has more than {self._members:,} members")
-                    self._take(file, member)
+                for index, member in enumerate(_members(archive), 1):
+                    signals.raise_if_interrupted()
+                    if index > self._max_members:
+                        raise self._unsafe(f"it has more than {self._max_members:,} members")
+                    self._extract_member(file, member)
                 self._require_end(file, archive)
         except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
-            raise FileUnsoundError(path=self._name, reason=f"as an archive: {error}") from error
+            raise FileInvalidError(path=self._name, reason=f"not a tar archive: {error}") from error
 
     def _require_end(self, file: FileIO, archive: tarfile.TarFile) -> None:
-        """Check that the archive ends with a block of zeros: one that was cut between two members does not."""
+        """Check that the archive ends with a block of zeros: one that was truncated between two members does not."""
         file.seek(archive.offset)
         if any(last := file.read(tarfile.BLOCKSIZE)) or len(last) < tarfile.BLOCKSIZE:
-            raise FileUnsoundError(path=self._name, reason="its end is missing")
+            raise FileInvalidError(path=self._name, reason="its end is missing")
 
-    def _take(self, file: FileIO, member: tarfile.TarInfo) -> None:
+    def _extract_member(self, file: FileIO, member: tarfile.TarInfo) -> None:
         parts = self._parts(member.name)
         if any(parts[:end] in self._links for end in range(1, len(parts) + 1)):
-            raise self._unsafe(f"{member.name!r} leads over a link of its own")
+            raise self._unsafe(f"the path {member.name!r} contains a link of the archive")
         if member.issym() or member.islnk():
-            self._refuse_twice(parts, member.name)
+            self._refuse_duplicate(parts, member.name)
             self._links.add(parts)
             self.left_out.append(f"{member.name} -> {member.linkname}")
         elif member.isdir():
@@ -136,14 +140,14 @@ class _Unpacking:
             raise self._unsafe(f"{member.name!r} is neither a file nor a folder")
 
     def _parts(self, name: str) -> tuple[str, ...]:
-        """Return the parts of a name that leads nowhere else."""
+        """Return the parts of a name that stays in the folder."""
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
         if name.startswith("/"):
-            raise self._unsafe(f"{name!r} begins at the root")
+            raise self._unsafe(f"{name!r} is an absolute path")
         if ".." in parts:
             raise self._unsafe(f"{name!r} leads out of its folder")
-        if "\0" in name or len(parts) > DEEPEST:
-            raise self._unsafe(f"{name[:60]!r} is no name of a file")
+        if "\0" in name or len(parts) > MAX_DEPTH:
+            raise self._unsafe(f"{name[:60]!r} is not a valid file name")
         return parts
 
     def _folder(self, parts: tuple[str, ...], name: str) -> Path:
@@ -151,7 +155,7 @@ class _Unpacking:
         for end in range(1, len(parts) + 1):
             prefix = parts[:end]
             if prefix in self._file_names:
-                raise self._unsafe(f"{name!r} is a file and a folder")
+                raise self._unsafe(f"{name!r} is both a file and a folder")
             if prefix not in self._folders:
                 path = self._folders[prefix[:-1]] / prefix[-1]
                 path.mkdir(mode=0o700)
@@ -160,34 +164,34 @@ class _Unpacking:
 
     def _file(self, file: FileIO, member: tarfile.TarInfo, parts: tuple[str, ...]) -> None:
         if not parts:
-            raise self._unsafe("a file without a name")
-        self._refuse_twice(parts, member.name)
-        if member.size < 0 or self.bytes + member.size > self._most:
-            raise self._unsafe(f"its files hold more than {self._most:,} bytes")
+            raise self._unsafe("a file has no name")
+        self._refuse_duplicate(parts, member.name)
+        if member.size < 0 or self.bytes + member.size > self._max_bytes:
+            raise self._unsafe(f"its files have more than {self._max_bytes:,} bytes")
         path = self._folder(parts[:-1], member.name) / parts[-1]
         self._file_names.add(parts)
-        opened = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(opened, "wb") as output:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as output:
             file.seek(member.offset_data)
-            left = member.size
-            while left:
-                signals.check()
-                if not (block := file.read(min(left, LONGEST_HEADER))):
-                    raise FileUnsoundError(path=self._name, reason="its end is missing")
-                left -= output.write(block)
+            remaining = member.size
+            while remaining:
+                signals.raise_if_interrupted()
+                if not (block := file.read(min(remaining, MAX_HEADER_BYTES))):
+                    raise FileInvalidError(path=self._name, reason="its end is missing")
+                remaining -= output.write(block)
             output.flush()
-            if 0 <= member.mtime <= LATEST:
+            if 0 <= member.mtime <= MAX_TIMESTAMP:
                 os.utime(output.fileno(), (member.mtime, member.mtime))
             os.fsync(output.fileno())
         self.files += 1
         self.bytes += member.size
 
-    def _refuse_twice(self, parts: tuple[str, ...], name: str) -> None:
+    def _refuse_duplicate(self, parts: tuple[str, ...], name: str) -> None:
         if parts in self._file_names or parts in self._links or parts in self._folders:
-            raise self._unsafe(f"{name!r} is in it twice")
+            raise self._unsafe(f"{name!r} occurs twice")
 
     def sync(self) -> None:
-        """Make the names in every folder durable, the innermost first."""
+        """Make the names in every folder durable, innermost first."""
         for path in reversed(self._folders.values()):
             sync_directory(path)
 
@@ -196,7 +200,7 @@ class _Unpacking:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members in their order; ``tarfile`` itself would keep them all."""
+    """Yield the members in order; ``tarfile`` itself would store all of them."""
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]
         yield member

@@ -1,4 +1,4 @@
-"""Temporary folders that only this user may read, removed at the end, also after their process was killed."""
+"""Temporary private folders, deleted at the end, or later if their process was killed."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from dbctl.files.atomic import mark_in_use
 
 
 @contextmanager
-def folder(place: Path, prefix: str) -> Iterator[Path]:
-    """Create a folder below ``place`` that only this user may read, and remove it at the end with its files.
+def folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Create a private folder below ``parent``, and delete it at the end.
 
-    Folders of a dbctl that was killed are removed, too: such a folder is locked as long as it is in use.
+    Folders of killed dbctl processes are also deleted: a folder is locked while it is in use.
 
     Raises:
         OSError: the folder cannot be created.
         FileFailedError: it cannot be locked.
     """
-    sweep(place, prefix)
+    remove_abandoned(parent, prefix)
     with ExitStack() as stack:
-        with signals.held():  # or a signal could come between the folder and the knowledge that it is ours
-            path, lock = _create(place, prefix)
+        # A signal between creating the folder and recording that would leave the folder behind.
+        with signals.defer_signals():
+            path, lock = _create(parent, prefix)
             stack.callback(_remove, path, lock)
-        signals.check()
+        signals.raise_if_interrupted()
         yield path
 
 
 def _remove(path: Path, lock: int) -> None:
-    with signals.unheard():
+    with signals.block_signals():
         shutil.rmtree(path, ignore_errors=True)
     os.close(lock)
 
 
-def sweep(place: Path, prefix: str) -> None:
-    """Remove the folders that no process uses any more."""
-    for left in place.glob(f"{prefix}*"):
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Delete the folders that no process uses any more."""
+    for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
-            opened = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if os.fstat(opened).st_uid == os.geteuid():
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left)
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
             finally:
-                os.close(opened)
+                os.close(descriptor)
 
 
-def _create(place: Path, prefix: str) -> tuple[Path, int]:
-    """Create a folder and lock it; return it with the descriptor that holds the lock."""
+def _create(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Create a folder and lock it; return it with the locked descriptor."""
     while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
-        with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))  # mode 0700
+        with suppress(FileNotFoundError):  # another dbctl process deleted it before it was locked
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 mark_in_use(descriptor)

@@ -1,4 +1,4 @@
-"""What an app is, as data: the model of a profile, its loader, and the codecs it may name."""
+"""Profiles: their model and loader, and the codecs and formats that they may name."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Encodings of values that a profile may name; each reads what it writes, and every form that deployments hold."""
+"""Encodings of values that a profile may name; each reads its own format and all others that deployments have."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret, Value
+from dbctl.model import Secret, Struct
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Numbers below this are seconds: as milliseconds they would all lie before March 1973.
+#: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
-#: bcrypt reads no further; what follows would not count, so it is refused instead of cut.
+#: bcrypt ignores further bytes, so longer passwords are refused.
 BCRYPT_BYTES = 72
 BCRYPT = r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
 
 
-#: How a column stores the content of a file: its bytes or text as they are, or base64, behind ``data:…,`` or not.
+#: How a column stores the content of a file: as bytes or text, or in base64, with or without the prefix ``data:…,``.
 Encoding = Literal["plain", "base64"]
 
 # Times ------------------------------------------------------------------------------------------------------------
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
 
 
-def _sqlite(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
+def _sqlite(time: datetime) -> str:
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-def _milliseconds(moment: datetime) -> int:
-    return round((moment - EPOCH) / timedelta(milliseconds=1))
+def _milliseconds(time: datetime) -> int:
+    return round((time - EPOCH) / timedelta(milliseconds=1))
 
 
-def _seconds(moment: datetime) -> int:
-    return _milliseconds(moment) // 1000
+def _seconds(time: datetime) -> int:
+    return _milliseconds(time) // 1000
 
 
 TimeCodec = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
 
-#: How a time is written where the column has no native type.
+#: Encoders of times, for columns without a native type.
 TIMES: Mapping[TimeCodec, Callable[[datetime], object]] = {
     "iso-ms": _iso,
     "sqlite-time": _sqlite,
@@ -53,7 +53,7 @@ TIMES: Mapping[TimeCodec, Callable[[datetime], object]] = {
 
 
 def read_time(stored: object) -> datetime | None:
-    """Return a stored time as aware UTC, whichever form it has; None for NULL, empty text and what is no time."""
+    """Return a stored time of any format as aware UTC; None for NULL, empty text and values that are not times."""
     if stored is None or stored == "":
         return None
     if isinstance(stored, datetime):
@@ -62,9 +62,9 @@ def read_time(stored: object) -> datetime | None:
         if isinstance(stored, int | float):
             milliseconds = stored if abs(stored) >= SMALLEST_MILLISECONDS else stored * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
-        read = datetime.fromisoformat(str(stored).strip())
-        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # an offset may lead out of the years there are
+        time = datetime.fromisoformat(str(stored).strip())
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # an offset may lead out of the range of datetime
         return None
 
 
@@ -72,7 +72,7 @@ def read_time(stored: object) -> datetime | None:
 
 BooleanCodec = Literal["bool-01", "bool-text"]
 
-#: False and true as they are written where the column has no native type.
+#: The stored values of false and true, for columns without a native type.
 BOOLEANS: Mapping[BooleanCodec, tuple[object, object]] = {"bool-01": (0, 1), "bool-text": ("false", "true")}
 
 
@@ -90,20 +90,20 @@ def _uuid4() -> str:
     return str(uuid.uuid4())
 
 
-#: Digits of the base in which a cuid is written.
-BASE_36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+#: Digits of cuids.
+BASE_36_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def _base_36(number: int, width: int) -> str:
     digits = ""
     for _ in range(width):
-        number, rest = divmod(number, 36)
-        digits = BASE_36[rest] + digits
+        number, digit = divmod(number, 36)
+        digits = BASE_36_DIGITS[digit] + digits
     return digits
 
 
 def _cuid() -> str:
-    """Return 25 characters: c, the milliseconds since 1970, and what no other process has thought of."""
+    """Return 25 characters: c, the milliseconds since 1970, and a random part."""
     import secrets
 
     return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
@@ -111,7 +111,7 @@ def _cuid() -> str:
 
 KeyCodec = Literal["autoincrement", "uuid4", "cuid", "given"]
 
-#: How the key of a new row comes about; ``autoincrement`` leaves it to the database, ``given`` to whoever adds the row.
+#: Generators of the keys of new rows; with ``autoincrement`` the database creates them, with ``given`` the caller.
 KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
     "autoincrement": None,
     "uuid4": _uuid4,
@@ -129,52 +129,48 @@ def _bcrypt(password: Secret, cost: int) -> str:
     raw = password.reveal().encode()
     if len(raw) > BCRYPT_BYTES or b"\0" in raw:
         reason = "bcrypt reads only 72 bytes" if len(raw) > BCRYPT_BYTES else "bcrypt ends at a NUL character"
-        raise ValueInvalidError(what="the password", value="(not shown)", reason=reason)
+        raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
     return bcrypt.hashpw(raw, bcrypt.gensalt(cost)).decode()
 
 
 def _bcrypt_cost(stored: str) -> int:
-    found = re.fullmatch(BCRYPT, stored)
-    return int(found[1]) if found else 0
+    match = re.fullmatch(BCRYPT, stored)
+    return int(match[1]) if match else 0
 
 
 def _bcrypt_fits(password: Secret, stored: str) -> bool:
     import bcrypt
 
-    # Apps let bcrypt cut at 72 bytes, so a longer password that was set there fits as its first 72.
+    # Apps let bcrypt truncate passwords at 72 bytes, so only the first 72 bytes are compared.
     raw = password.reveal().encode("utf-8", "surrogateescape")[:BCRYPT_BYTES]
     try:
         return bcrypt.checkpw(raw, stored.encode("utf-8", "surrogateescape"))
-    except ValueError:  # what is stored is no bcrypt hash
+    except ValueError:  # the stored value is not a bcrypt hash
         return False
 
 
 HashCodec = Literal["bcrypt"]
 
 
-class Hash(Value, frozen=True):
-    """How passwords are stored."""
+class Hash(Struct, frozen=True):
+    """The functions of a password hash format."""
 
-    make: Callable[
-        [Secret, int], str
-    ]  #: what is stored for a password, at a cost; the cost's unit is the hash's own
-    fits: Callable[[Secret, str], bool]  #: whether a password is the one behind what is stored
-    recognises: Callable[[str], bool]  #: whether a text can be what is stored
-    cost: Callable[
-        [str], int
-    ]  #: what it costs to look whether a password fits what is stored, in the hash's own unit
+    make: Callable[[Secret, int], str]  #: hash a password with a cost, in the unit of the format
+    matches: Callable[[Secret, str], bool]  #: whether a password has the stored hash
+    recognises: Callable[[str], bool]  #: whether a text is a hash of this format
+    cost: Callable[[str], int]  #: the cost of a stored hash, in the unit of the format
 
 
 HASHES: Mapping[HashCodec, Hash] = {
     "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(re.fullmatch(BCRYPT, text)), _bcrypt_cost),
 }
 
-#: Letters and digits that cannot be taken for each other.
+#: Letters and digits that cannot be confused.
 READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 def new_password(length: int = 20) -> Secret:
-    """Return a random password of readable letters and digits; 20 of them hold 115 bits."""
+    """Return a random password of readable letters and digits; 20 of them have 115 bits of entropy."""
     import secrets
 
     return Secret("".join(secrets.choice(READABLE) for _ in range(length)))

@@ -1,4 +1,4 @@
-"""Formats that a profile may require of a value; each function returns why a text violates its format, or nothing."""
+"""Formats that a profile may require of a value; each function returns why a text violates its format, or an empty text."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def _email(text: str) -> str:
         and not any(sign in text for sign in ' ,;<>()"')
         and "@" not in name
     )
-    return "" if is_address else "it is not like name@example.org"
+    return "" if is_address else "it is not an address such as name@example.org"
 
 
 def _cron(text: str) -> str:
     parts = text.split()
     if len(parts) not in (len(CRON_FIELDS) - 1, len(CRON_FIELDS)):
-        return f"it is no cron expression: it has {len(parts)} fields instead of 5, such as 0 3 * * *"
+        return f"it is not a cron expression: it has {len(parts)} fields instead of 5, such as 0 3 * * *"
     for part, (field, least, most, names) in zip(parts, CRON_FIELDS[-len(parts) :], strict=True):
         if not all(_is_cron_range(item, least, most, names) for item in part.split(",")):
-            return f"it is no cron expression: {part} is no {field} ({least} to {most})"
+            return f"it is not a cron expression: {part} is not a {field} ({least} to {most})"
     return ""
 
 
@@ -91,7 +91,7 @@ def _url(text: str) -> str:
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:  # such as a port that is not a number
         is_url = False
-    return "" if is_url and not re.search(r"\s", text) else "it is not like https://example.org/path"
+    return "" if is_url and not re.search(r"\s", text) else "it is not a URL such as https://example.org/path"
 
 
 def _time_zone(text: str) -> str:
@@ -100,7 +100,7 @@ def _time_zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        return "it is no time zone such as Europe/Berlin"
+        return "it is not a time zone such as Europe/Berlin"
     return ""
 
 

@@ -1,6 +1,6 @@
 """The ledgers of migrations that dbctl supports by name, in the order in which a database is searched for them."""
 
-# Without postponed annotations, as in ``profiles.model``.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from binascii import crc32
 from collections.abc import Mapping
 from functools import cache
@@ -15,27 +15,27 @@ SOURCE = Path(__file__).with_name("ledgers.toml")
 
 
 class Ledgers(Section, frozen=True, kw_only=True):
-    """All of them, by name."""
+    """The supported ledgers, by name."""
 
-    ledgers: Mapping[str, Ledger]  #: of the runners that dbctl can take turns with
-    foreign: Mapping[str, ForeignLedger]  #: of those that it only reads
+    ledgers: Mapping[str, Ledger]  #: ledgers that dbctl reads and writes
+    foreign: Mapping[str, ForeignLedger]  #: ledgers that it only reads
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """What ``profiles.generate`` makes of the file, as it does of profiles."""
+class CachedLedgers(msgspec.Struct, frozen=True):
+    """The ledgers in the JSON file that ``profiles.generate`` writes."""
 
-    of: int  #: CRC-32 of the TOML file that it was made of
+    source_crc32: int  #: CRC-32 of the TOML file
     profile: Ledgers
 
 
 @cache
-def known() -> Ledgers:
-    """Return all of them."""
+def load_ledgers() -> Ledgers:
+    """Return the supported ledgers."""
     try:
-        prepared = msgspec.json.decode(SOURCE.with_suffix(".json").read_bytes(), type=Prepared)
-        if prepared.of == crc32(SOURCE.read_bytes()):
+        prepared = msgspec.json.decode(SOURCE.with_suffix(".json").read_bytes(), type=CachedLedgers)
+        if prepared.source_crc32 == crc32(SOURCE.read_bytes()):
             return prepared.profile
-    except (OSError, msgspec.MsgspecError):  # missing or out of date: the source itself is read
+    except (OSError, msgspec.MsgspecError):  # missing or outdated: read the source
         pass
     values, text = toml.load(SOURCE)
     return toml.structure(values, Ledgers, text)

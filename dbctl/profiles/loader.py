@@ -1,4 +1,4 @@
-"""Profiles found by name or path, and read with every mistake explained."""
+"""Load profiles by name or path, and report errors with line and key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """Return the file of a built-in profile, or the path itself where ``name`` ends in ``.toml``.
+    """Return the file of a built-in profile, or the path itself if ``name`` ends in ``.toml``.
 
     Raises:
         ProfileMissingError: no built-in profile has that name.
@@ -30,7 +30,7 @@ def path_of(name: str) -> Path:
     if name.endswith(".toml"):
         return Path(name)
     path = BUILTIN / f"{name}.toml"
-    if path.parent != BUILTIN or not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises over a name that no disk takes
+    if path.parent != BUILTIN or not os.path.isfile(path):  # noqa: PTH113 - pathlib raises for names that are too long
         raise ProfileMissingError(name=name, names=", ".join(names()))
     return path
 
@@ -39,32 +39,32 @@ def load(name: str) -> Profile:
     """Return the profile of that name or path.
 
     Raises:
-        ProfileInvalidError: the first mistake in the file, with its line and key.
+        ProfileInvalidError: the first error in the file, with its line and key.
     """
     path = path_of(name)
-    prepared = _prepared(path) if path.parent == BUILTIN else None
+    prepared = _read_cache(path) if path.parent == BUILTIN else None
     if prepared:
         return prepared
     try:
         return read(path)
     except toml.TomlError as error:
-        first = error.mistakes[0]
+        first = error.problems[0]
         raise ProfileInvalidError(file=path, line=first.line, key=first.key, reason=first.reason) from error
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """A built-in profile in a form that loads without a reader of TOML: a fortieth of the time."""
+class CachedProfile(msgspec.Struct, frozen=True):
+    """A built-in profile in JSON, which loads about 40 times faster than TOML."""
 
-    of: int  #: CRC-32 of the TOML file that it was made of
+    source_crc32: int  #: CRC-32 of the TOML file
     profile: Profile
 
 
 @cache
-def _prepared(path: Path) -> Profile | None:
-    """Return what ``profiles.generate`` made of a built-in profile; None where that is missing or out of date."""
+def _read_cache(path: Path) -> Profile | None:
+    """Return the cached JSON form of a built-in profile; None if it is missing or outdated."""
     try:
-        prepared = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Prepared)
-        return prepared.profile if prepared.of == crc32(path.read_bytes()) else None
+        prepared = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=CachedProfile)
+        return prepared.profile if prepared.source_crc32 == crc32(path.read_bytes()) else None
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -79,13 +79,13 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
     """Return the profile in a file, and the file's text.
 
     Raises:
-        TomlError: every mistake in it.
-        FileMissingError, FileFailedError: there is none, or it cannot be read.
+        TomlError: the file has errors.
+        FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
     try:
         values, text = toml.load(path)
     except FileNotFoundError as error:
-        raise FileMissingError(what="profile", path=path) from error
+        raise FileMissingError(kind="profile", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
     return toml.structure(values, Profile, text), text

@@ -1,4 +1,4 @@
-"""How a result is shown: table, plain columns, JSON envelope, csv, markdown, failure."""
+"""Write results (as table, plain columns, JSON, csv, tsv or markdown) and errors."""
 
 from typing import TYPE_CHECKING
 
@@ -7,8 +7,8 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.render.envelope import schema
     from dbctl.render.escaping import escape
-    from dbctl.render.grid import blocks
-    from dbctl.render.options import Format, Look, is_terminal
+    from dbctl.render.grid import build_blocks
+    from dbctl.render.options import Format, OutputOptions, is_terminal
     from dbctl.render.streams import write_bytes
     from dbctl.render.values import jsonable
 else:
@@ -17,8 +17,8 @@ else:
         {
             "envelope": "schema",
             "escaping": "escape",
-            "grid": "blocks",
-            "options": "Format Look is_terminal",
+            "grid": "build_blocks",
+            "options": "Format OutputOptions is_terminal",
             "streams": "write_bytes",
             "values": "jsonable",
         },

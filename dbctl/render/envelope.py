@@ -1,4 +1,4 @@
-"""The one JSON object that ``-o json`` prints, whatever happens."""
+"""The JSON object that ``-o json`` prints for results and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def schema(command: Sequence[str]) -> str:
-    """Return the name of a command's schema: ``dbctl.users.list/1``."""
+    """Return the schema name of a command: ``dbctl.users.list/1``."""
     return ".".join(["dbctl", *command]) + "/1"
 
 
@@ -26,8 +26,8 @@ def envelope(
     warnings: Sequence[str] = (),
     error: DbctlError | None = None,
 ) -> str:
-    """Return the object as one line; ``ok`` is whether ``exit_code`` is 0."""
-    answer = {
+    """Return the object as one line; ``ok`` is true if ``exit_code`` is 0."""
+    fields = {
         "schema": schema(command),
         "ok": int(status) == 0,
         "exit_code": int(status),
@@ -36,11 +36,11 @@ def envelope(
         "warnings": list(warnings),
         "error": error and {"code": error.code, "message": str(error), "hint": error.hint},
     }
-    return line(answer)
+    return line(fields)
 
 
 def line(value: object) -> str:
-    """Return ``value`` as one line of JSON, in ASCII so that no locale can spoil it."""
+    """Return ``value`` as one line of JSON, in ASCII so that it does not depend on the locale."""
     import json
 
     return json.dumps(jsonable(value), allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""Text from a database is data: whatever could steer a terminal or hide is shown instead of obeyed."""
+"""Escape text from databases: control and invisible characters must not affect a terminal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape(text: str) -> str:
-    r"""Show controls, bidi overrides, zero-width characters and surrogates as ``\x1b``, ``\u202e``."""
+    r"""Return text with controls, bidi overrides, zero-width characters and surrogates as ``\x1b``, ``\u202e``."""
     if text.isprintable():
         return text
-    return "".join(character if _harmless(character) else _shown(character) for character in text)
+    return "".join(
+        character if _is_harmless(character) else _escape_character(character) for character in text
+    )
 
 
-def _harmless(character: str) -> bool:
+def _is_harmless(character: str) -> bool:
     if character.isprintable():
         return True
     from unicodedata import category
 
-    return category(character) == "Zs"  # spaces of other widths: in many Japanese titles
+    return category(character) == "Zs"  # spaces of other widths, as in Japanese titles
 
 
-def _shown(character: str) -> str:
+def _escape_character(character: str) -> str:
     point = ord(character)
     if character in _SHORT:
         return _SHORT[character]

@@ -1,4 +1,4 @@
-"""A failure: one line and a hint on standard error, the same as JSON where JSON was asked for."""
+"""Write an error: a line and a hint to standard error, and the JSON object if JSON is requested."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 def show(
     error: DbctlError,
-    look: Format,
+    output: Format,
     command: Sequence[str] = (),
     *,
     status: int | None = None,
     warnings: Sequence[str] = (),
 ) -> int:
-    """Show ``error`` of the command with the name ``command``; return the exit status, its own by default."""
+    """Write the error of ``command`` and return the exit code; default: that of the error."""
     status = int(error.exit_status if status is None else status)
     streams.remark(f"dbctl: {error.args[0]}")
     for detail in error.details:
         streams.remark(f"  {detail}")
     if error.hint:
         streams.remark(f"  hint: {error.hint}")
-    if look.structured and not isinstance(error, OutputFailedError):
-        target = error.facts.get("target")
+    if output.structured and not isinstance(error, OutputFailedError):
+        target = error.context.get("target")
         streams.write(
             envelope(
                 command,

@@ -1,4 +1,4 @@
-"""Values in a person's words: ``3 h ago``, ``1.2 MiB``, ``yes``."""
+"""Format values for people: ``3 h ago``, ``1.2 MiB``, ``yes``."""
 
 from __future__ import annotations
 
@@ -19,78 +19,78 @@ _RECENT = timedelta(days=2)
 _JUST_NOW = timedelta(minutes=1)
 
 
-def words(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one line per kind of value
-    """Return ``value`` of the field ``name`` on one line; the name tells sizes and durations from other numbers.
+def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one branch per type
+    """Return the value of the field ``name`` on one line; the suffix of the name marks sizes and durations.
 
     Raises:
-        TypeError: a secret, or something that has no form.
+        TypeError: the value is a secret, or has an unsupported type.
     """
     if value is None or value == "":
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return moment(value, model.now())
+        return format_time(value, model.now())
     if isinstance(value, timedelta):
-        return duration(value.total_seconds())
+        return format_duration(value.total_seconds())
     if isinstance(value, float) and not isfinite(value):
         return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, Enum):
         if name == "bytes" or name.endswith("_bytes"):
-            return size(value)
-        return duration(value) if name.endswith("_seconds") else str(value)
+            return format_size(value)
+        return format_duration(value) if name.endswith("_seconds") else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"{size(len(bytes(value)))} of bytes"
+        return f"{format_size(len(bytes(value)))} of bytes"
     if isinstance(value, (Mapping, msgspec.Struct)):
         return (
-            ", ".join(f"{escape(key)}={words(key, item)}" for key, item in fields_of(value).items())
+            ", ".join(f"{escape(key)}={format_value(key, item)}" for key, item in fields_of(value).items())
             or MISSING
         )
     if isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, str):
-        return ", ".join(words(name, item) for item in value) or MISSING
+        return ", ".join(format_value(name, item) for item in value) or MISSING
     if isinstance(value, (str, date)):
         return escape(str(value))
     return escape(str(jsonable(value)))
 
 
-def moment(value: datetime, now: datetime) -> str:
-    """Return a time as seen at ``now``: how long ago within two days, else date and minute in local time."""
+def format_time(value: datetime, now: datetime) -> str:
+    """Return the age of a time within two days of ``now``, otherwise date and minute in local time."""
     value = value if value.tzinfo else value.replace(tzinfo=UTC)
-    past = now - value
-    if timedelta(0) <= past < _JUST_NOW:
+    age = now - value
+    if timedelta(0) <= age < _JUST_NOW:
         return "just now"
-    if timedelta(0) <= past < _RECENT:
-        return f"{duration(int(past.total_seconds()), parts=1)} ago"
+    if timedelta(0) <= age < _RECENT:
+        return f"{format_duration(int(age.total_seconds()), parts=1)} ago"
     try:
         return value.astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, ValueError, OSError):  # years that the local calendar cannot hold
+    except (OverflowError, ValueError, OSError):  # years outside the range of the local calendar
         return value.isoformat(" ", "minutes")
 
 
-def duration(seconds: float, *, parts: int = 2) -> str:
-    """Return seconds as ``850 ms``, ``42 s`` or ``3 h 20 min``: no more than ``parts`` units."""
+def format_duration(seconds: float, *, parts: int = 2) -> str:
+    """Return seconds as ``850 ms``, ``42 s`` or ``3 h 20 min``, with at most ``parts`` units."""
     if seconds < 0:
-        return f"-{duration(-seconds, parts=parts)}"
+        return f"-{format_duration(-seconds, parts=parts)}"
     if seconds < 1 and seconds != int(seconds):
         milliseconds = seconds * 1000
         return f"{milliseconds:.1f} ms" if milliseconds < 1 else f"{milliseconds:.0f} ms"
-    rest = round(seconds)
-    told: list[str] = []
+    remainder = round(seconds)
+    units: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count or (told and parts > 1):
-            told.append(f"{count} {unit}" if count else "")
-        if len(told) == parts:
+        count, remainder = divmod(remainder, length)
+        if count or (units and parts > 1):
+            units.append(f"{count} {unit}" if count else "")
+        if len(units) == parts:
             break
-    return " ".join(part for part in told if part) or "0 s"
+    return " ".join(part for part in units if part) or "0 s"
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Return bytes as ``812 B`` or ``1.2 MiB``."""
-    if abs(count) < 1024:  # noqa: PLR2004 - what would be shown as 1024.0 belongs to the next unit
+    if abs(count) < 1024:  # noqa: PLR2004 - 1024.0 is shown in the next unit
         return f"{count} B"
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         count /= 1024
-        if abs(count) < 1023.95:  # noqa: PLR2004 - what would be shown as 1024.0 belongs to the next unit
+        if abs(count) < 1023.95:  # noqa: PLR2004 - 1024.0 is shown in the next unit
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} PiB"

@@ -1,4 +1,4 @@
-"""Options of an answer: its format, its columns, and where it is written."""
+"""Options of the output: format, columns, and the terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class Format(StrEnum):
-    """Forms of an answer."""
+    """Output formats."""
 
     TABLE = "table"
     JSON = "json"
@@ -25,25 +25,25 @@ class Format(StrEnum):
 
     @property
     def structured(self) -> bool:
-        """Whether failures are answered in this form too."""
+        """Whether errors are also written in this format."""
         return self in {Format.JSON, Format.JSONL}
 
 
-class Look(Value, frozen=True, kw_only=True):
-    """What a person asked for about the form of an answer."""
+class OutputOptions(Struct, frozen=True, kw_only=True):
+    """Output options of the user."""
 
     format: Format = Format.TABLE
     columns: Sequence[str] = ()  #: empty: all of them
     excel_safe: bool = False
     color: bool = True
-    quiet: bool = False  #: no remarks
+    quiet: bool = False  #: no notes
 
 
-def draws(*, stream_is_terminal: bool) -> bool:
-    """Return whether tables are drawn with rich: on terminals that understand more than plain text."""
+def supports_drawing(*, stream_is_terminal: bool) -> bool:
+    """Whether tables are drawn with rich, which requires a terminal that is not dumb."""
     return stream_is_terminal and os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
 
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()

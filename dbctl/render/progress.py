@@ -1,4 +1,4 @@
-"""Progress of long work: on a terminal only, and only once the work has lasted."""
+"""Progress bars on a terminal, for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from dbctl.render.escaping import escape
-from dbctl.render.options import draws
+from dbctl.render.options import supports_drawing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.progress import Progress, TaskID
 
-_LONG = 2.0  # seconds
+_DELAY = 2.0  # seconds
 
-#: How much there is to do, where that is known; work that finds more of it as it goes is asked again and again.
+#: Amount of work, if known; a function is called again on each update, because the amount may grow.
 Total: TypeAlias = "float | Callable[[], float] | None"
 
-_drawn: list[Progress] = []
+_active: list[Progress] = []
 
 
 @contextmanager
 def progress(
     label: str, total: Total, *, color: bool, quiet: bool = False
 ) -> Iterator[Callable[[float], None]]:
-    """Give a function that is told of each further ``n`` done; it draws once two seconds have gone by."""
-    began, done = time.monotonic(), 0.0
+    """Yield ``advance(n)``, which adds ``n`` units of done work and draws the bar after two seconds."""
+    start, done = time.monotonic(), 0.0
     bar: tuple[Progress, TaskID] | None = None
-    silent = quiet or not draws(stream_is_terminal=sys.stderr.isatty())
+    silent = quiet or not supports_drawing(stream_is_terminal=sys.stderr.isatty())
 
     def advance(count: float = 1) -> None:
         nonlocal bar, done
         done += count
-        if silent or time.monotonic() - began < _LONG:
+        if silent or time.monotonic() - start < _DELAY:
             return
         if bar is None:
-            bar = _begin(label, color=color)
+            bar = _start(label, color=color)
         shown, task = bar
-        whole = total() if callable(total) else total
-        rate = f"{done / (time.monotonic() - began):,.0f}/s"
-        shown.update(task, completed=done, total=whole, rate=rate)
+        amount = total() if callable(total) else total
+        rate = f"{done / (time.monotonic() - start):,.0f}/s"
+        shown.update(task, completed=done, total=amount, rate=rate)
 
     try:
         yield advance
     finally:
-        end()
+        stop()
 
 
-def end() -> None:
-    """Take away what is drawn: something is said now that it must not stand in the way of."""
-    while _drawn:
-        _drawn.pop().stop()
+def stop() -> None:
+    """Remove the progress bar before other output is written."""
+    while _active:
+        _active.pop().stop()
 
 
-def _begin(label: str, *, color: bool) -> tuple[Progress, TaskID]:
+def _start(label: str, *, color: bool) -> tuple[Progress, TaskID]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -68,10 +68,10 @@ def _begin(label: str, *, color: bool) -> tuple[Progress, TaskID]:
         TimeRemainingColumn(),
         console=Console(stderr=True, color_system="auto" if color else None),
         transient=True,
-        redirect_stdout=False,  # an answer that goes into a file or a pipe must not end on the terminal instead
+        redirect_stdout=False,  # output to a file or pipe must not appear on the terminal
         redirect_stderr=False,
     )
     task = shown.add_task(escape(label), total=None, rate="")
     shown.start()
-    _drawn.append(shown)
+    _active.append(shown)
     return shown, task

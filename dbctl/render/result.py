@@ -1,4 +1,4 @@
-"""An answer in the form that was asked for; one writer per form."""
+"""Write results in the requested format; one writer per format."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.errors import UsageError
-from dbctl.model import Done, Findings, Page, Value, counted
+from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import drawing, streams
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escaping import escape
-from dbctl.render.grid import Block, blocks, heading, is_table, names_of, records
-from dbctl.render.options import Format, Look, draws, is_terminal
+from dbctl.render.grid import Block, build_blocks, is_table, known_columns, records, select_columns
+from dbctl.render.options import Format, OutputOptions, is_terminal, supports_drawing
 from dbctl.render.values import jsonable
 
 if TYPE_CHECKING:
@@ -22,178 +22,182 @@ if TYPE_CHECKING:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Answer(Value, frozen=True, kw_only=True):
-    """What a command has to say, and how it ends."""
+class CommandOutput(Struct, frozen=True, kw_only=True):
+    """Result and exit code of a command."""
 
-    command: Sequence[str]  #: the words that name it: users, list
-    result: object  #: a ``Value``; None where there is nothing to say
+    command: Sequence[str]  #: path of the command: users, list
+    result: object  #: a ``Struct``, or None for no output
     status: int = 0
     target: str | None = None  #: ``app/database``
     warnings: Sequence[str] = ()
-    headed: bool = True  #: whether csv and tsv begin with the names of the columns
+    has_header: bool = True  #: csv and tsv begin with the names of the columns
 
 
-def show(answer: Answer, look: Look) -> None:
-    """Write ``answer`` to standard output, remarks about it to standard error.
+def show(output: CommandOutput, options: OutputOptions) -> None:
+    """Write ``output`` to standard output, and notes about it to standard error.
 
     Raises:
-        UsageError: ``look`` asks for a column that the answer does not have, or for what its form cannot be. Of what
-            has been done already that is said, and the answer is given all the same: nothing was refused.
-        OutputFailedError: standard output takes no more.
+        UsageError: ``options`` select a column that the result lacks, or an option that the format does not support.
+            After a change this is only a warning, because the change was applied.
+        OutputFailedError: standard output cannot be written.
     """
     try:
-        _check(answer, look)
+        _check_options(output, options)
     except UsageError as error:
-        if not isinstance(answer.result, Done):
+        if not isinstance(output.result, ChangeResult):
             raise
-        if look.format is not Format.JSON:
-            streams.remark(f"dbctl: {error}; what was asked for was done all the same")
-        answer = structs.replace(answer, warnings=[*answer.warnings, str(error)])
-        look = structs.replace(look, columns=(), excel_safe=False)
-    _WRITERS[look.format](answer, look)
+        if options.format is not Format.JSON:
+            streams.remark(f"dbctl: {error}; the command itself succeeded")
+        output = structs.replace(output, warnings=[*output.warnings, str(error)])
+        options = structs.replace(options, columns=(), excel_safe=False)
+    _WRITERS[options.format](output, options)
 
 
-def _check(answer: Answer, look: Look) -> None:
-    if look.excel_safe and look.format not in {Format.CSV, Format.TSV}:
-        raise UsageError(detail="--excel-safe belongs to -o csv and -o tsv")
-    if isinstance(answer.result, Done) and look.columns:  # others are checked as they are written
-        names_of(records(answer.result), look.columns)
+def _check_options(output: CommandOutput, options: OutputOptions) -> None:
+    if options.excel_safe and options.format not in {Format.CSV, Format.TSV}:
+        raise UsageError(detail="--excel-safe requires -o csv or -o tsv")
+    # Other results are checked while they are written.
+    if isinstance(output.result, ChangeResult) and options.columns:
+        select_columns(records(output.result), options.columns)
 
 
-def _table(answer: Answer, look: Look) -> None:
-    if isinstance(answer.result, Done) and not (answer.result.tells or is_terminal()):
+def _table(output: CommandOutput, options: OutputOptions) -> None:
+    if isinstance(output.result, ChangeResult) and not (output.result.has_one_time_output or is_terminal()):
         return
-    made = blocks(answer.result, look.columns)
-    if not draws(stream_is_terminal=is_terminal()):
-        streams.write("".join(f"{text}\n" for text in drawing.plain(made)))
+    blocks = build_blocks(output.result, options.columns)
+    if not supports_drawing(stream_is_terminal=is_terminal()):
+        streams.write("".join(f"{text}\n" for text in drawing.plain_lines(blocks)))
         return
-    drawing.rich(made, color=look.color)
-    if look.quiet:
+    drawing.draw(blocks, color=options.color)
+    if options.quiet:
         return
-    if isinstance(answer.result, Page):
-        footer(answer.result)
-    if isinstance(answer.result, Findings):
-        streams.remark(closing(answer.result))
+    if isinstance(output.result, Page):
+        write_page_footer(output.result)
+    if isinstance(output.result, Findings):
+        streams.remark(findings_summary(output.result))
 
 
-def closing(result: Findings) -> str:
-    """Return the line below the findings of a check on a terminal."""
+def findings_summary(result: Findings) -> str:
+    """Return the last line of the findings of a check on a terminal."""
     if not (result.checked or result.findings):
         return "nothing to check"
     return f"{result.checked} checked, {len(result.findings) or 'nothing'} found"
 
 
-def footer(page: Page[object]) -> None:
-    """Say on a terminal how much of a list was shown, and how the rest is reached."""
+def write_page_footer(page: Page[object]) -> None:
+    """Write to a terminal how many rows of a list were shown, and the option that shows further ones."""
     from shlex import quote
 
     shown, end = len(page.items), page.offset + len(page.items)
-    here = " ".join(f"--after {quote(word)}" for word in page.after)
+    cursor = " ".join(f"--after {quote(word)}" for word in page.next_key)
     if page.has_more and shown:
-        streams.remark(f"{shown} of {page.total}; {here or f'--offset {end}'} shows more")
+        streams.remark(f"{shown} of {page.total}; {cursor or f'--offset {end}'} shows more")
     elif not shown:
-        behind = f"{here or f'--offset {page.offset}'} is behind the last one"
-        streams.remark(f"none of {page.total}; {behind}" if page.total else page.nothing)
+        position = f"{cursor or f'--offset {page.offset}'} is after the last row"
+        streams.remark(f"none of {page.total}; {position}" if page.total else page.empty_message)
 
 
-def picture(made: Sequence[Block], *, color: bool, terminal: bool) -> None:
-    """Show blocks on standard error, beside a question."""
-    if draws(stream_is_terminal=terminal):
-        drawing.rich(made, color=color, stderr=True)
+def show_blocks(blocks: Sequence[Block], *, color: bool, terminal: bool) -> None:
+    """Write blocks to standard error, before a prompt."""
+    if supports_drawing(stream_is_terminal=terminal):
+        drawing.draw(blocks, color=color, stderr=True)
     else:
-        for text in drawing.plain(made):
+        for text in drawing.plain_lines(blocks):
             streams.remark(text)
 
 
-def _json(answer: Answer, look: Look) -> None:
-    data = _picked(answer.result, look.columns)
+def _json(output: CommandOutput, options: OutputOptions) -> None:
+    data = _select_fields(output.result, options.columns)
     streams.write(
-        envelope(answer.command, data, status=answer.status, target=answer.target, warnings=answer.warnings),
+        envelope(output.command, data, status=output.status, target=output.target, warnings=output.warnings),
         utf8=True,
     )
 
 
-def _picked(result: object, columns: Sequence[str]) -> object:
+def _select_fields(result: object, columns: Sequence[str]) -> object:
     if not columns or result is None:
         return result
     rows = records(result)
-    names = names_of(rows, columns, heading(result))
-    chosen = [{name: row.get(name) for name in names} for row in rows]
+    names = select_columns(rows, columns, known_columns(result))
+    selected = [{name: row.get(name) for name in names} for row in rows]
     if isinstance(result, Page):
-        return Page(items=chosen, total=result.total, limit=result.limit, offset=result.offset)
+        return Page(items=selected, total=result.total, limit=result.limit, offset=result.offset)
     if is_table(result):
-        return chosen
-    return chosen[0] if chosen else result
+        return selected
+    return selected[0] if selected else result
 
 
-def _jsonl(answer: Answer, look: Look) -> None:
-    data = _picked(answer.result, look.columns)
+def _jsonl(output: CommandOutput, options: OutputOptions) -> None:
+    data = _select_fields(output.result, options.columns)
     for item in data.items if isinstance(data, Page) else () if data is None else (data,):
         streams.write(line(item), utf8=True)
 
 
-def _cells(answer: Answer, look: Look) -> tuple[list[str], list[list[str]]]:
-    rows = records(answer.result) if answer.result is not None else []
-    names = names_of(rows, look.columns, heading(answer.result))
+def _cells(output: CommandOutput, options: OutputOptions) -> tuple[list[str], list[list[str]]]:
+    rows = records(output.result) if output.result is not None else []
+    names = select_columns(rows, options.columns, known_columns(output.result))
     return names, [[_cell(row.get(name)) for name in names] for row in rows]
 
 
 def _cell(value: object) -> str:
-    """Return one exact cell: text as it is, nothing for None, things and lists as JSON."""
-    told = jsonable(value)
-    if told is None:
+    """Return the exact text of a cell: empty for None, JSON for objects and lists."""
+    plain = jsonable(value)
+    if plain is None:
         return ""
-    return told if isinstance(told, str) else line(told).rstrip()
+    return plain if isinstance(plain, str) else line(plain).rstrip()
 
 
-def _safe(
-    rows: Sequence[Sequence[str]], raw: Sequence[Mapping[str, object]], names: Sequence[str], look: Look
+def _escape_formulas(
+    rows: Sequence[Sequence[str]],
+    raw: Sequence[Mapping[str, object]],
+    names: Sequence[str],
+    options: OutputOptions,
 ) -> list[list[str]]:
-    """Put ``'`` before text that a spreadsheet would run as a formula, and say how often."""
-    made, changed = [], 0
+    """Prefix text that a spreadsheet would run as a formula with ``'``, and report the number of cells."""
+    escaped, count = [], 0
     for cells, row in zip(rows, raw, strict=True):
         risky = [
             isinstance(row.get(n), str) and c.startswith(_FORMULA) for n, c in zip(names, cells, strict=True)
         ]
-        made.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
-        changed += sum(risky)
-    if changed and not look.quiet and sys.stderr.isatty():
-        streams.remark(f"--excel-safe put ' before {counted(changed, 'cell')}")
-    return made
+        escaped.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
+        count += sum(risky)
+    if count and not options.quiet and sys.stderr.isatty():
+        streams.remark(f"--excel-safe prefixed with ': {format_count(count, 'cell')}")
+    return escaped
 
 
-def _csv(answer: Answer, look: Look) -> None:
-    names, rows = _cells(answer, look)
-    if look.excel_safe:
-        rows = _safe(rows, records(answer.result), names, look)
-    if is_terminal():  # a program gets every byte; what a person looks at must not steer the terminal
+def _csv(output: CommandOutput, options: OutputOptions) -> None:
+    names, rows = _cells(output, options)
+    if options.excel_safe:
+        rows = _escape_formulas(rows, records(output.result), names, options)
+    if is_terminal():  # a program gets every byte; on a terminal control characters are escaped
         rows = [[escape(cell) for cell in row] for row in rows]
     import csv
     import io
 
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\r\n")  # what is quoted depends on it: a CR must be
-    for row in [names, *rows] if names and answer.headed else rows:
+    writer = csv.writer(text, lineterminator="\r\n")  # so that a field with a CR is quoted
+    for row in [names, *rows] if names and output.has_header else rows:
         writer.writerow(row)
         text.seek(text.tell() - 2)
-        text.write("\n")  # a line ends as every other tool in a pipe ends it
+        text.write("\n")  # lines end with LF, as in other tools
         text.truncate()
     streams.write(text.getvalue(), utf8=True)
 
 
-def _tsv(answer: Answer, look: Look) -> None:
-    names, rows = _cells(answer, look)
-    if look.excel_safe:
-        rows = _safe(rows, records(answer.result), names, look)
-    for row in [names, *rows] if names and answer.headed else rows:
+def _tsv(output: CommandOutput, options: OutputOptions) -> None:
+    names, rows = _cells(output, options)
+    if options.excel_safe:
+        rows = _escape_formulas(rows, records(output.result), names, options)
+    for row in [names, *rows] if names and output.has_header else rows:
         streams.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
 
 
-def _markdown(answer: Answer, look: Look) -> None:
+def _markdown(output: CommandOutput, options: OutputOptions) -> None:
     from tabulate import tabulate
 
-    rows = records(answer.result) if answer.result is not None else []
-    names = names_of(rows, look.columns, heading(answer.result))
+    rows = records(output.result) if output.result is not None else []
+    names = select_columns(rows, options.columns, known_columns(output.result))
     cells = [[_markdown_cell(_cell(row.get(name))) for name in names] for row in rows]
     if names:
         table = tabulate(
@@ -206,7 +210,7 @@ def _markdown_cell(text: str) -> str:
     return escape(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-_WRITERS: dict[Format, Callable[[Answer, Look], None]] = {
+_WRITERS: dict[Format, Callable[[CommandOutput, OutputOptions], None]] = {
     Format.TABLE: _table,
     Format.JSON: _json,
     Format.JSONL: _jsonl,

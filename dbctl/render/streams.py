@@ -1,4 +1,4 @@
-"""The two streams of dbctl: answers on standard output, everything else on standard error."""
+"""Output streams: results on standard output, all other text on standard error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dbctl.render.escaping import escape
 
 
 def prepare() -> None:
-    """Let no narrow locale end the work: a character that a stream cannot take is written as its escape.
+    """Write characters that the locale cannot encode as escapes, instead of failing.
 
     Raises:
-        OutputFailedError: standard output takes no more.
-        BrokenPipeError: the reader went away.
+        OutputFailedError: standard output cannot be written.
+        BrokenPipeError: the reader closed the pipe.
     """
     with contextlib.suppress(OSError):
         _lenient(sys.stderr)
@@ -30,11 +30,11 @@ def _lenient(stream: object) -> None:
 
 
 def write(text: str, *, utf8: bool = False) -> None:
-    """Write a part of the answer; ``utf8`` for forms that programs read, whatever the locale is.
+    """Write a part of the result; ``utf8`` for formats that programs read, independent of the locale.
 
     Raises:
-        OutputFailedError: standard output takes no more, as on a full disk.
-        BrokenPipeError: the reader went away.
+        OutputFailedError: standard output cannot be written, for example on a full disk.
+        BrokenPipeError: the reader closed the pipe.
     """
     if utf8 and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")
@@ -47,7 +47,7 @@ def write(text: str, *, utf8: bool = False) -> None:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write a part of an answer that is a file; raises as ``write`` does."""
+    """Write bytes of a result that is a file; raises the errors of ``write``."""
     try:
         sys.stdout.buffer.write(data)
     except BrokenPipeError:
@@ -57,11 +57,11 @@ def write_bytes(data: bytes) -> None:
 
 
 def flush() -> None:
-    """Make sure that the answer has left; a status of 0 is a lie otherwise.
+    """Flush standard output, so that exit code 0 means that the result was written.
 
     Raises:
-        OutputFailedError: standard output takes no more.
-        BrokenPipeError: the reader went away.
+        OutputFailedError: standard output cannot be written.
+        BrokenPipeError: the reader closed the pipe.
     """
     try:
         sys.stdout.flush()
@@ -72,7 +72,7 @@ def flush() -> None:
 
 
 def discard() -> None:
-    """Send what is left of the answer nowhere, so that Python's last flush does not complain."""
+    """Discard buffered output, so that Python's final flush does not fail."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -80,7 +80,7 @@ def discard() -> None:
 
 
 def remark(text: str) -> None:
-    """Write one line to standard error; a stream that takes nothing must not change what dbctl does."""
+    """Write one line to standard error; a failure to write it is ignored."""
     with contextlib.suppress(OSError):
         sys.stderr.write(escape(text) + "\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Values as JSON has them: exact, and the same for every command."""
+"""Convert values to JSON without loss, in the same way for every command."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from dbctl.model import Page, Plan, Secret
 
 
 def fields_of(value: object) -> dict[str, object]:
-    """Return the fields of a struct or a mapping as a person sees them, values untouched.
+    """Return the fields of a struct or a mapping as they are shown, with unchanged values.
 
-    A page also has ``has_more``, a plan its ``digest``. The columns in ``extra`` are next to the fields and
-    never take the place of one.
+    A page also has ``has_more``, and a plan ``digest``. The columns in ``extra`` are added, but never replace a field.
     """
     if isinstance(value, Mapping):
         return {_key(key): item for key, item in value.items()}
@@ -39,15 +38,15 @@ def fields_of(value: object) -> dict[str, object]:
     return fields
 
 
-def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one line per kind of value
-    """Return ``value`` in the types of JSON.
+def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one branch per type
+    """Convert ``value`` to types of JSON.
 
     Times are ISO 8601 in UTC with milliseconds, durations seconds, bytes and text that is not Unicode
     ``{"$b64": …}``. NaN and the infinities, which JSON lacks, are the texts ``NaN``, ``Infinity`` and
-    ``-Infinity``; a decimal that no float holds exactly is text as well.
+    ``-Infinity``; a decimal that no float represents exactly is also text.
 
     Raises:
-        TypeError: a secret, or something that has no form in JSON.
+        TypeError: the value is a secret, or has an unsupported type.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -89,7 +88,7 @@ def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one lin
         return sorted((jsonable(item) for item in value), key=str)
     if isinstance(value, Iterable) and not isinstance(value, Secret):
         return [jsonable(item) for item in value]
-    raise TypeError(f"{type(value).__name__} is not shown")
+    raise TypeError(f"{type(value).__name__} cannot be shown")
 
 
 def _text(text: str) -> object:
@@ -99,7 +98,8 @@ def _text(text: str) -> object:
         text.encode()
     except UnicodeEncodeError:
         try:
-            raw = text.encode(errors="surrogateescape")  # how engines hand over bytes that are no UTF-8
+            # Engines return bytes that are not UTF-8 in this form.
+            raw = text.encode(errors="surrogateescape")
         except UnicodeEncodeError:
             raw = text.encode(errors="surrogatepass")
         return {"$b64": b2a_base64(raw, newline=False).decode()}

@@ -1,1 +1,1 @@
-"""What is the right thing to do? One module per command group; typed values in, typed results out."""
+"""Services: the work of the commands. One package per command group; typed values in, typed results out."""

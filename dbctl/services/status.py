@@ -1,4 +1,4 @@
-"""How every database of some apps stands, in one line each; nothing is written, and nothing large is read."""
+"""Status of every database of the selected apps; reads only small amounts of data."""
 
 from __future__ import annotations
 
@@ -9,230 +9,239 @@ from msgspec import structs
 
 from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import Advises, Capability, Housing, Measures
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
-from dbctl.files import volume_of
-from dbctl.model import Page, Row, Value, counted
+from dbctl.engines.contract import Capability, DatabaseFiles, ReportsFindings, ReportsSizes
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, worst_status
+from dbctl.files import read_volume
+from dbctl.model import Page, Row, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.backup import AppBackups
 from dbctl.services.backup import status as backup_status
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger import Schema, standing
-from dbctl.services.sessions import CleanupWork
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.ledger import SchemaState, read_state
+from dbctl.services.sessions import CleanUp
 
-#: How long one database may be looked through for rows that a cleanup should have taken.
-LOOKING = timedelta(seconds=0.3)
+#: Time limit per database for counting rows with an overdue cleanup.
+CLEANUP_TIMEOUT = timedelta(seconds=0.3)
 
 
-class DatabaseStatus(Value, frozen=True, kw_only=True):
-    """How one database stands; what could not be told, or does not apply, is None."""
+class DatabaseStatus(Struct, frozen=True, kw_only=True):
+    """Status of one database; unknown or inapplicable fields are None."""
 
     app: str
-    database: str | None  #: None: the app itself cannot be known
-    state: str  #: ``ok``, or the code of the error that says what is wrong
+    database: str | None  #: None: the app could not be opened
+    state: str  #: ``ok``, or the code of an error
     bytes: int | None = None
-    wal_bytes: int | None = None  #: changes that stand beside the file, or their room
-    migrations: Schema | None = None  #: ``unrecorded``: there is no ledger
+    wal_bytes: int | None = None  #: size of the -wal
+    migrations: SchemaState | None = None  #: ``unrecorded``: the ledger is missing
     pending: int | None = None  #: migrations
-    overdue: Sequence[str] | None = (
-        None  #: rules of ``sessions cleanup`` that have been due for more than a day
-    )
-    backup_at: datetime | None = None  #: the moment of the newest sound backup that holds it
+    #: rules of ``sessions cleanup`` that have been due for more than a day
+    overdue: Sequence[str] | None = None
+    backup_at: datetime | None = None  #: time of the newest verified backup of this database
 
-    def brief(self) -> Row:
-        told = {word: getattr(self, word) for word in ("app", "database", "state", "bytes", "wal_bytes")}
-        told["migrations"] = f"{self.pending} pending" if self.migrations == "pending" else self.migrations
-        told["cleanup"] = None if self.overdue is None else "overdue" if self.overdue else "done"
-        return told | {"backup": self.backup_at}
+    def summary(self) -> Row:
+        row = {field: getattr(self, field) for field in ("app", "database", "state", "bytes", "wal_bytes")}
+        row["migrations"] = f"{self.pending} pending" if self.migrations == "pending" else self.migrations
+        row["cleanup"] = None if self.overdue is None else "overdue" if self.overdue else "done"
+        return row | {"backup": self.backup_at}
 
 
-class Surveyed(Value, frozen=True, kw_only=True):
-    """How some apps stand."""
+class StatusReport(Struct, frozen=True, kw_only=True):
+    """Status of the selected apps."""
 
     page: Page[DatabaseStatus]
     apps: Sequence[str]
-    troubles: Sequence[str]  #: what is wrong, in sentences
-    unclear: Sequence[str]  #: what would have taken long to tell
-    check: Exit  #: what ``--check`` asks for
+    problems: Sequence[str]  #: messages
+    notes: Sequence[str]  #: checks that were skipped because of their duration
+    check: Exit  #: exit code of ``--check``
 
 
-def survey(said: Sequence[Selection], *, timeout: float, only: str = "") -> Surveyed:
-    """Tell how the databases of some apps stand.
+def collect_status(selections: Sequence[Selection], *, timeout: float, only: str = "") -> StatusReport:
+    """Return the status of the databases of apps.
 
     Args:
-        said: which apps, as the options say it.
-        timeout: how long to wait for a lock, in seconds.
-        only: the one database of each that is looked at.
+        selections: the apps.
+        timeout: for locks, in seconds.
+        only: restricts the report to one database.
 
     Raises:
-        DbctlError: what keeps the only app from being known; of several, the others are told all the same.
+        DbctlError: the only app cannot be opened. With several apps, the error is part of the report.
     """
-    found = _Survey()
-    for one in said:
+    collector = _StatusCollector()
+    for selection in selections:
         try:
-            with apps.opened(one, timeout=timeout, only=only, traceless=True) as app:
-                found.look(app)
+            with app_service.open_app(selection, timeout=timeout, only=only, traceless=True) as app:
+                collector.add_app(app)
         except DbctlError as error:
-            if len(said) == 1:
+            if len(selections) == 1:
                 raise
-            found.fail(error, one.app)
-            found.rows.append(DatabaseStatus(app=one.app, database=None, state=error.code))
-    return found.told()
+            collector.add_failure(error, selection.app)
+            collector.rows.append(DatabaseStatus(app=selection.app, database=None, state=error.code))
+    return collector.create_report()
 
 
-class _Survey:
-    """What was seen on the way through some apps."""
+class _StatusCollector:
+    """Collects the status of databases, app by app."""
 
     def __init__(self) -> None:
         self.rows: list[DatabaseStatus] = []
         self._apps: list[str] = []
-        self._troubles: list[str] = []
-        self._unclear: list[str] = []
-        self._failed: list[Exit] = []  #: what kept from looking
-        self._wanting: list[Exit] = []  #: what looking found
+        self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._failure_statuses: list[Exit] = []  #: of errors that prevented a check
+        self._problem_statuses: list[Exit] = []  #: of problems that checks found
 
-    def told(self) -> Surveyed:
-        overall = gravest(self._failed)
-        if self._failed and len(self._failed) < len(self.rows):
-            overall = Exit.PARTIAL
-        return Surveyed(
+    def create_report(self) -> StatusReport:
+        status = worst_status(self._failure_statuses)
+        if self._failure_statuses and len(self._failure_statuses) < len(self.rows):
+            status = Exit.PARTIAL
+        return StatusReport(
             page=Page(
                 items=self.rows,
                 total=len(self.rows),
-                names=DatabaseStatus.__struct_fields__,
-                nothing="no databases are configured",
+                column_names=DatabaseStatus.__struct_fields__,
+                empty_message="no databases are configured",
             ),
             apps=self._apps,
-            troubles=list(dict.fromkeys(self._troubles)),
-            unclear=self._unclear,
-            check=overall or gravest(self._wanting),
+            problems=list(dict.fromkeys(self._problems)),
+            notes=self._notes,
+            check=status or worst_status(self._problem_statuses),
         )
 
-    def fail(self, error: DbctlError, target: str) -> None:
-        self._failed.append(error.exit_status)
-        self._say(target, str(error))
+    def add_failure(self, error: DbctlError, target: str) -> None:
+        self._failure_statuses.append(error.exit_status)
+        self._add_message(target, str(error))
 
-    def look(self, app: App) -> None:
+    def add_app(self, app: App) -> None:
         self._apps.append(app.name)
-        backups = self._backups(app)
-        for name, told in app.profile.databases.items():
+        backups = self._read_backups(app)
+        for name, section in app.profile.databases.items():
             if app.only not in ("", name):
                 continue
             try:
-                housing = registry.housing(app.url(name))
-            except DatabaseUnsetError as error:
-                if not told.optional:
-                    self.fail(error, app.target(name))
+                database_files = registry.database_files(app.url(name))
+            except DatabaseNotConfiguredError as error:
+                if not section.optional:
+                    self.add_failure(error, app.target(name))
                     self.rows.append(DatabaseStatus(app=app.name, database=name, state=error.code))
                 continue
-            row = self._database(app, name, housing)
-            self.rows.append(structs.replace(row, backup_at=self._backup_at(app, name, backups)))
+            row = self._read_database(app, name, database_files)
+            self.rows.append(structs.replace(row, backup_at=self._find_backup_time(app, name, backups)))
 
-    def _database(self, app: App, name: str, housing: Housing | None) -> DatabaseStatus:
+    def _read_database(self, app: App, name: str, database_files: DatabaseFiles | None) -> DatabaseStatus:
         row = DatabaseStatus(
             app=app.name,
             database=name,
             state="ok",
-            bytes=_size(housing),
-            wal_bytes=housing.waiting_bytes if housing else None,
+            bytes=_read_size(database_files),
+            wal_bytes=database_files.pending_bytes if database_files else None,
         )
         try:
             db = app.reader(name)
-            if housing is None and Capability.MEASURE in db.capabilities and isinstance(db, Measures):
-                row = structs.replace(row, bytes=db.storage().bytes)
-            if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
-                for concern in db.abandoned():
-                    self._want(Exit.ACTION_NEEDED, app.target(name), f"{concern.message}. {concern.hint}")
+            if (
+                database_files is None
+                and Capability.MEASURE in db.capabilities
+                and isinstance(db, ReportsSizes)
+            ):
+                row = structs.replace(row, bytes=db.measure_storage().bytes)
+            if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+                for concern in db.find_abandoned():
+                    self._add_problem(
+                        Exit.ACTION_NEEDED, app.target(name), f"{concern.message}. {concern.hint}"
+                    )
         except DbctlError as error:
-            self.fail(error, app.target(name))
+            self.add_failure(error, app.target(name))
             return structs.replace(row, state=error.code)
-        if app.database(name).mode == "read-write" and housing and _takes_no_writes(housing):
-            self._want(Exit.REFUSED, app.target(name), "its disk takes no writes")
+        if app.database(name).mode == "read-write" and database_files and _is_read_only(database_files):
+            self._add_problem(Exit.REFUSED, app.target(name), "its disk is read-only")
             row = structs.replace(row, state=ReadOnlyError.code)
-        schema, pending = self._migrations(app, name)
-        return structs.replace(row, migrations=schema, pending=pending, overdue=self._overdue(app, name))
+        schema, pending = self._read_migrations(app, name)
+        return structs.replace(row, migrations=schema, pending=pending, overdue=self._find_overdue(app, name))
 
-    def _migrations(self, app: App, name: str) -> tuple[Schema | None, int | None]:
+    def _read_migrations(self, app: App, name: str) -> tuple[SchemaState | None, int | None]:
         if app.database(name).migrations is None:
             return None, None
         target = app.target(name)
         try:
-            (track,) = migrate.tracks(app, name, may_lack_folder=True)
-            found = standing(track, app.reader(name))
+            (migration_target,) = migration_status.find_targets(app, name, may_lack_folder=True)
+            state = read_state(migration_target, app.reader(name))
         except DbctlError as error:
-            self._want(error.exit_status, target, str(error))
+            self._add_problem(error.exit_status, target, str(error))
             return None, None
-        pending = found.named("pending")
-        if found.schema == "none":
+        pending = state.names_in("pending")
+        if state.schema == "none":
             return None, None
-        if found.schema == "unrecorded":
-            self._want(
-                Exit.UNSOUND, target, "there is no ledger, so nothing tells which migrations it has had"
+        if state.schema == "unrecorded":
+            self._add_problem(
+                Exit.CHECK_FAILED, target, "the ledger is missing: applied migrations are unknown"
             )
-            return found.schema, None
-        if found.schema == "unsound":
-            self._want(
-                Exit.UNSOUND, target, "the ledger does not agree with the migrations (dbctl migrate verify)"
+            return state.schema, None
+        if state.schema == "inconsistent":
+            self._add_problem(
+                Exit.CHECK_FAILED,
+                target,
+                "the ledger does not agree with the migrations (dbctl migrate verify)",
             )
         elif pending:
-            self._want(Exit.ACTION_NEEDED, target, f"{counted(len(pending), 'migration')} pending")
-        return found.schema, len(pending)
+            self._add_problem(
+                Exit.ACTION_NEEDED, target, f"{format_count(len(pending), 'migration')} pending"
+            )
+        return state.schema, len(pending)
 
-    def _overdue(self, app: App, name: str) -> Sequence[str] | None:
+    def _find_overdue(self, app: App, name: str) -> Sequence[str] | None:
         if name not in {rule.database or app.main() for rule in app.profile.cleanup}:
             return None
         target = app.target(name)
         try:
-            late = CleanupWork(app).late(name, within=LOOKING)
+            overdue = CleanUp(app).find_overdue(name, within=CLEANUP_TIMEOUT)
         except DbctlError as error:
-            self._want(error.exit_status, target, str(error))
+            self._add_problem(error.exit_status, target, str(error))
             return None
-        if late.rules:
-            what = f"cleanup has been due for more than a day ({', '.join(late.rules)})"
-            self._want(Exit.ACTION_NEEDED, target, what)
-        if late.unclear:
-            rules = ", ".join(late.unclear)
-            self._unclear.append(
-                f"{target}: whether {rules} is overdue would take long to tell; sessions cleanup --check tells"
+        if overdue.rules:
+            message = f"cleanup has been due for more than a day ({', '.join(overdue.rules)})"
+            self._add_problem(Exit.ACTION_NEEDED, target, message)
+        if overdue.unknown:
+            rules = ", ".join(overdue.unknown)
+            self._notes.append(
+                f"{target}: not checked whether {rules} is overdue, because the query takes too long; run sessions cleanup --check"
             )
-        return late.rules
+        return overdue.rules
 
-    def _backups(self, app: App) -> AppBackups | None:
+    def _read_backups(self, app: App) -> AppBackups | None:
         try:
-            found = backup_status.stand(app)
+            app_backups = backup_status.read_status(app)
         except DbctlError as error:
-            self._want(error.exit_status, app.name, str(error))
+            self._add_problem(error.exit_status, app.name, str(error))
             return None
-        for _, what in found.unsound() if found else ():
-            self._want(Exit.UNSOUND, app.name, what)
-        for folder in found.repository.cut_off if found else ():
-            self._want(Exit.ACTION_NEEDED, app.name, backup_status.was_cut_off(folder))
-        return found
+        for _, message in app_backups.invalid_backups() if app_backups else ():
+            self._add_problem(Exit.CHECK_FAILED, app.name, message)
+        for folder in app_backups.repository.interrupted if app_backups else ():
+            self._add_problem(Exit.ACTION_NEEDED, app.name, backup_status.describe_interrupted(folder))
+        return app_backups
 
-    def _backup_at(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:
-        found = backups.of(name) if backups else None
-        for what in found.due.values() if found else ():
-            self._want(Exit.ACTION_NEEDED, app.target(name), what)
-        return found.created_at if found else None
+    def _find_backup_time(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:
+        backup = backups.find_database(name) if backups else None
+        for message in backup.due.values() if backup else ():
+            self._add_problem(Exit.ACTION_NEEDED, app.target(name), message)
+        return backup.created_at if backup else None
 
-    def _want(self, status: Exit, target: str, what: str) -> None:
-        self._wanting.append(status)
-        self._say(target, what)
+    def _add_problem(self, status: Exit, target: str, message: str) -> None:
+        self._problem_statuses.append(status)
+        self._add_message(target, message)
 
-    def _say(self, target: str, what: str) -> None:
-        self._troubles.append(what if target in what else f"{target}: {what}")
+    def _add_message(self, target: str, message: str) -> None:
+        self._problems.append(message if target in message else f"{target}: {message}")
 
 
-def _size(housing: Housing | None) -> int | None:
+def _read_size(database_files: DatabaseFiles | None) -> int | None:
     try:
-        return housing.file.stat().st_size if housing else None
+        return database_files.file.stat().st_size if database_files else None
     except OSError:
         return None
 
 
-def _takes_no_writes(housing: Housing) -> bool:
+def _is_read_only(database_files: DatabaseFiles) -> bool:
     try:
-        return volume_of(housing.file.parent).read_only
+        return read_volume(database_files.file.parent).read_only
     except OSError:
         return False

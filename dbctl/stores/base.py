@@ -1,4 +1,4 @@
-"""The contract between backups and the places where they rest: folders of files, each folder whole or marked."""
+"""Contract: a store of backups. A backup is a folder of files, which is complete or marked as incomplete."""
 
 from __future__ import annotations
 
@@ -9,200 +9,202 @@ from pathlib import Path
 from typing import Protocol
 
 from dbctl.errors import RepositoryFailedError
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Marks a folder that is being filled, or whose filling was cut off. It is written first and removed last.
-MARK = ".dbctl-incomplete"
-#: The last file of a folder: with it, the folder is whole.
-LAST = "manifest.json"
-#: A remark on a folder.
-NOTE = "verified.json"
+#: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
+INCOMPLETE_MARK = ".dbctl-incomplete"
+#: The last file of a folder: a folder with this file is complete.
+MANIFEST = "manifest.json"
+#: The verification record of a folder.
+VERIFICATION = "verified.json"
 LOCK = ".dbctl-lock"
-#: What the names of folders for what is unpacked, or on its way, begin with.
-SCRATCH = ".dbctl-unpacked-"
-#: Bytes; a last file tells a line of each table, so this is more than any has.
-LARGEST = 16 << 20
+#: Prefix of temporary folders.
+TEMP_PREFIX = ".dbctl-unpacked-"
+#: Maximum bytes of a manifest, which has one line per table.
+MAX_MANIFEST_BYTES = 16 << 20
 
 
-class State(Enum):
-    """What stands in a folder."""
+class FolderState(Enum):
+    """The state of a folder."""
 
-    WHOLE = "whole"  #: its last file was written
-    INCOMPLETE = "incomplete"  #: dbctl began it and did not end
-    FOREIGN = "foreign"  #: somebody else made it; dbctl leaves it alone
+    COMPLETE = "whole"  #: its manifest was written
+    INCOMPLETE = "incomplete"  #: dbctl began to fill it and was interrupted
+    FOREIGN = "foreign"  #: another program created it; dbctl does not change it
 
 
-class Kept(Value, frozen=True, kw_only=True):
-    """A file as it rests in the store."""
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """A file in the store."""
 
     bytes: int
     sha256: str  #: hexadecimal
 
 
-class NewFolder(Protocol):
-    """A folder that is being filled. A file that is there is never written over: ``drop`` takes it away first."""
+class FolderWriter(Protocol):
+    """A folder that is being filled. Existing files are not overwritten: ``remove`` deletes them first."""
 
-    def place(self, name: str) -> Path:
-        """Return where on this machine the file ``name`` is to be made; nothing stands there yet."""
+    def local_path(self, name: str) -> Path:
+        """Return the local path at which the file ``name`` has to be created; nothing exists there yet."""
         ...
 
-    def keep(self, name: str, sha256: str = "") -> Kept:
-        """Make the file that was made at ``place(name)`` rest in the store, durably.
+    def store(self, name: str, sha256: str = "") -> StoredFile:
+        """Store the file that was created at ``local_path(name)`` durably.
 
-        It is read for its SHA-256, unless whoever wrote it knows it. At its place it can be read until the next file is made.
+        Without ``sha256`` the file is read to compute it. The local file can be read until the next one is created.
         """
         ...
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
-        """Write a file of about ``size`` bytes from its content; durably, and without one that stands aside."""
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+        """Write a file of about ``size`` bytes from its content, durably and without a local file."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Take a file away again, whether it was only made or is kept already; there need not be one."""
+    def remove(self, name: str) -> None:
+        """Delete a file, if it exists, whether it is only local or already stored."""
         ...
 
-    def finish(self, text: str) -> None:
-        """Write the last file; from now on the folder is whole.
+    def write_manifest(self, text: str) -> None:
+        """Write the manifest, which completes the folder.
 
         Raises:
-            RepositoryFailedError: the folder is not what was put into it.
+            RepositoryFailedError: the folder does not contain exactly the files that were stored.
         """
         ...
 
 
 class Store(Protocol):
-    """The backups of one app: folders by name. Nothing in it follows a symbolic link."""
+    """The backups of one app: folders by name. Symbolic links in the store are not followed."""
 
-    place: str  #: how messages call it
+    location: str  #: for messages
 
-    def folders(self) -> Mapping[str, State]:
-        """Return the folders by name, in their order; none where nothing of this app was ever kept.
+    def list_folders(self) -> Mapping[str, FolderState]:
+        """Return the state of each folder by name, sorted; empty if nothing of this app was ever stored.
 
         Raises:
-            RepositoryMissingError: the repository itself is not there.
+            RepositoryMissingError: the repository does not exist.
             RepositoryFailedError: it cannot be read.
         """
         ...
 
     def is_locked(self) -> bool:
-        """Return whether a process holds the lock, as far as that can be seen without writing."""
+        """Return whether a process holds the lock, as far as this can be detected without writing."""
         ...
 
-    def last(self, folder: str) -> bytes | None:
-        """Return the content of a folder's last file, as it was given to ``finish``; None where it is gone meanwhile.
+    def read_manifest(self, folder: str) -> bytes | None:
+        """Return the content of a folder's manifest, as passed to ``FolderWriter.write_manifest``; None if the folder was deleted concurrently.
 
         Raises:
             RepositoryFailedError: it cannot be read.
         """
         ...
 
-    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-        """Yield the folders in their order with what ``last`` returns or raises of each; one elsewhere asks for several at once."""
+    def read_manifests(
+        self, folders: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        """Yield each folder with the result or error of ``read_manifest``; a remote store reads several concurrently."""
         ...
 
-    def note(self, folder: str, text: str) -> None:
-        """Keep a remark on a folder beside its files, in place of an earlier one."""
+    def write_verification(self, folder: str, text: str) -> None:
+        """Write the verification record of a folder, and replace an earlier one."""
         ...
 
-    def noted(self, folder: str) -> bytes | None:
-        """Return that remark; None where there is none.
+    def read_verification(self, folder: str) -> bytes | None:
+        """Return the verification record of a folder, or None.
 
         Raises:
             RepositoryFailedError: it cannot be read.
         """
         ...
 
-    def files(self, folder: str) -> Mapping[str, int]:
-        """Return the files of a folder with their bytes, without the last one and the remark; none of one that is gone."""
+    def list_files(self, folder: str) -> Mapping[str, int]:
+        """Return the size of each file of a folder, without manifest and verification record; empty for a missing folder."""
         ...
 
-    def path(self, folder: str, name: str) -> Path | None:
-        """Return where a person finds a file on this machine; None where it rests elsewhere."""
+    def local_path(self, folder: str, name: str) -> Path | None:
+        """Return the local path of a file; None if the store is remote."""
         ...
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
-        """Yield the content of a file, from its beginning to its end, in blocks.
+        """Yield the content of a file in blocks.
 
         Raises:
-            RepositoryFailedError: it is not there, or cannot be read.
+            RepositoryFailedError: it does not exist, or cannot be read.
         """
         ...
 
-    def opened(self, folder: str, name: str) -> AbstractContextManager[Path]:
-        """Give a path of this machine at which a file can be read, and not be written.
+    def open_locally(self, folder: str, name: str) -> AbstractContextManager[Path]:
+        """Yield a local path of a file for reading only.
 
         Raises:
-            RoomMissingError, DiskFullError: it rests elsewhere, and this machine has no room for it.
-            RepositoryFailedError: it is not there, or cannot be fetched.
+            InsufficientSpaceError, DiskFullError: the store is remote, and the file does not fit on this machine.
+            RepositoryFailedError: it does not exist, or cannot be fetched.
         """
         ...
 
-    def scratch(self, need: int) -> AbstractContextManager[Path]:
-        """Give an empty folder of this machine that only this user may look into, for what is unpacked, and then remove it.
+    def temp_dir(self, required_bytes: int) -> AbstractContextManager[Path]:
+        """Yield an empty local folder that only this user can read, for decompressed files, and delete it at the end.
 
-        What a dbctl that was killed had left is removed, too.
+        The temporary folders of killed dbctl processes are also deleted.
 
         Raises:
-            RoomMissingError: it cannot take ``need`` bytes.
-            RepositoryFailedError: none can be made.
+            InsufficientSpaceError: there is no free space for ``required_bytes``.
+            RepositoryFailedError: no folder can be created.
         """
         ...
 
-    def begin(self, folder: str) -> AbstractContextManager[NewFolder]:
-        """Begin a folder; it is gone again when the block raises.
+    def create_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
+        """Create a folder; it is deleted if the block raises.
 
         Raises:
-            RepositoryFailedError: it is there already, or cannot be made.
+            RepositoryFailedError: it exists already, or cannot be created.
         """
         ...
 
-    def remove(self, folder: str) -> None:
-        """Remove a folder; cut off, it is left incomplete."""
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder; an interruption leaves it incomplete."""
         ...
 
-    def want_room(self, need: int, *, aside: bool = True) -> None:
-        """Refuse what will not fit, as far as that is known: where it rests, and where it is made before.
+    def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
+        """Check the free space of the store and of the local folder, if known.
 
         Args:
-            need: bytes.
-            aside: whether files are made at ``place``, and not written.
+            required_bytes: the size of the files.
+            staged: whether files are created at ``local_path`` first.
 
         Raises:
-            RoomMissingError: there is no room.
+            InsufficientSpaceError: there is not enough free space.
         """
         ...
 
-    def room(self) -> int | None:
-        """Return how many bytes more it takes; None where that is not known."""
+    def free_space(self) -> int | None:
+        """Return the free space of the store in bytes; None if unknown."""
         ...
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
-        """Keep every other dbctl from writing to it.
+        """Block other dbctl processes from writing to the store.
 
         Raises:
-            BusyError: another dbctl held it for all of ``timeout`` seconds.
+            BusyError: another dbctl process held the lock for ``timeout`` seconds.
         """
         ...
 
 
-def ordered(folders: Mapping[str, State], state: State) -> Sequence[str]:
-    """Return the names of the folders in one state, in their order."""
-    return [name for name, found in folders.items() if found is state]
+def folders_in_state(folders: Mapping[str, FolderState], state: FolderState) -> Sequence[str]:
+    """Return the names of the folders in one state, sorted."""
+    return [name for name, folder_state in folders.items() if folder_state is state]
 
 
-def each_last(
+def read_each_manifest(
     store: Store, folders: Iterable[str]
 ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-    """Yield what ``Store.lasts`` does, one after the other."""
+    """Yield the results of ``Store.read_manifests``, one folder after the other."""
     for folder in folders:
         try:
-            yield folder, store.last(folder)
+            yield folder, store.read_manifest(folder)
         except RepositoryFailedError as error:
             yield folder, error
 
 
-class Told:
-    """Blocks on their way, and what they were once they have all gone by."""
+class HashingReader:
+    """Iterates over blocks and computes their size and hash; ``result`` is complete after the last block."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         import hashlib
@@ -216,14 +218,13 @@ class Told:
             yield block
 
     @property
-    def kept(self) -> Kept:
-        """What has gone by."""
-        return Kept(bytes=self._bytes, sha256=self._sha256.hexdigest())
+    def result(self) -> StoredFile:
+        return StoredFile(bytes=self._bytes, sha256=self._sha256.hexdigest())
 
 
-def digest(blocks: Iterable[bytes]) -> Kept:
-    """Read a content whole and return what it is."""
-    told = Told(blocks)
-    for _ in told:
+def hash_blocks(blocks: Iterable[bytes]) -> StoredFile:
+    """Read all blocks and return their size and hash."""
+    reader = HashingReader(blocks)
+    for _ in reader:
         pass
-    return told.kept
+    return reader.result

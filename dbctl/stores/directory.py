@@ -11,267 +11,291 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
 from dbctl.files import atomic
-from dbctl.files import lock as lockfile
+from dbctl.files import lock as file_lock
 from dbctl.stores import local
-from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, SCRATCH, Kept, State, Told, digest, each_last
+from dbctl.stores.base import (
+    INCOMPLETE_MARK,
+    LOCK,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    TEMP_PREFIX,
+    VERIFICATION,
+    FolderState,
+    HashingReader,
+    StoredFile,
+    hash_blocks,
+    read_each_manifest,
+)
 
 
-class Directory:
-    """The backups of one app in a directory of this machine."""
+class DirectoryStore:
+    """The backups of one app in a local directory."""
 
     def __init__(self, repository: Path, app: str) -> None:
         self._repository, self._app = repository, app
         self._root = repository / app
-        self.place = str(self._root)
+        self.location = str(self._root)
 
-    def folders(self) -> Mapping[str, State]:
-        found = {}
+    def list_folders(self) -> Mapping[str, FolderState]:
+        states = {}
         try:
             with os.scandir(self._root) as entries:
-                for entry in sorted(entries, key=lambda one: one.name):
-                    if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.name.startswith(TEMP_PREFIX) or not entry.is_dir(follow_symlinks=False):
                         continue
                     if state := self._state(entry.name):
-                        found[entry.name] = state
+                        states[entry.name] = state
         except FileNotFoundError as error:
             if not self._repository.is_dir():
                 raise RepositoryMissingError(place=self._repository) from error
             return {}
         except OSError as error:
-            raise local.failed(self.place, error) from error
-        return found
+            raise local.to_error(self.location, error) from error
+        return states
 
-    def _state(self, folder: str) -> State | None:
-        """Return what stands in a folder; None where it is gone meanwhile."""
+    def _state(self, folder: str) -> FolderState | None:
+        """Return the state of a folder; None if it was deleted concurrently."""
         try:
             names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
         except FileNotFoundError:
             return None
-        except PermissionError:  # another user's; ``last`` tells so, and the others are not hidden by it
-            return State.WHOLE
-        if LAST in names:
-            return State.WHOLE
-        return State.INCOMPLETE if MARK in names or not names else State.FOREIGN
+        except PermissionError:
+            # Another user's folder. ``read_manifest`` reports the error, so that the other folders are still listed.
+            return FolderState.COMPLETE
+        if MANIFEST in names:
+            return FolderState.COMPLETE
+        return FolderState.INCOMPLETE if INCOMPLETE_MARK in names or not names else FolderState.FOREIGN
 
     def is_locked(self) -> bool:
-        return lockfile.is_held(self._root / LOCK)
+        return file_lock.is_held(self._root / LOCK)
 
-    def last(self, folder: str) -> bytes | None:
-        return self._read(folder, LAST)
+    def read_manifest(self, folder: str) -> bytes | None:
+        return self._read(folder, MANIFEST)
 
-    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-        return each_last(self, folders)
+    def read_manifests(
+        self, folders: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        return read_each_manifest(self, folders)
 
-    def note(self, folder: str, text: str) -> None:
-        with atomic.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
+    def write_verification(self, folder: str, text: str) -> None:
+        with atomic.write_atomically(self._root / folder / VERIFICATION, replace=True, follow=False) as file:
             file.write(text)
-            self._own(file.fileno())
+            self._set_owner(file.fileno())
 
-    def noted(self, folder: str) -> bytes | None:
-        return self._read(folder, NOTE)
+    def read_verification(self, folder: str) -> bytes | None:
+        return self._read(folder, VERIFICATION)
 
     def _read(self, folder: str, name: str) -> bytes | None:
         try:
-            return atomic.read_whole(self._root / folder / name, LARGEST)
+            return atomic.read_whole(self._root / folder / name, MAX_MANIFEST_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RepositoryFailedError(
-                place=self.place, reason=f"{folder}/{name}: {error.strerror}"
+                place=self.location, reason=f"{folder}/{name}: {error.strerror}"
             ) from error
 
-    def files(self, folder: str) -> Mapping[str, int]:
-        top, found = self._root / folder, {}
+    def list_files(self, folder: str) -> Mapping[str, int]:
+        root, sizes = self._root / folder, {}
         try:
-            for where, _folders, names in os.walk(top, onerror=_raise):
+            for parent, _folders, names in os.walk(root, onerror=_raise):
                 for name in names:
-                    path = Path(where, name)
-                    told = path.lstat()
-                    if stat.S_ISREG(told.st_mode):
-                        found[str(path.relative_to(top))] = told.st_size
-        except FileNotFoundError:  # another dbctl has pruned it meanwhile
+                    path = Path(parent, name)
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        sizes[str(path.relative_to(root))] = status.st_size
+        except FileNotFoundError:  # another dbctl process pruned it concurrently
             return {}
         except OSError as error:
-            raise local.failed(self.place, error) from error
-        return {name: size for name, size in sorted(found.items()) if name not in (LAST, MARK, NOTE)}
+            raise local.to_error(self.location, error) from error
+        return {
+            name: size
+            for name, size in sorted(sizes.items())
+            if name not in (MANIFEST, INCOMPLETE_MARK, VERIFICATION)
+        }
 
-    def path(self, folder: str, name: str) -> Path | None:
+    def local_path(self, folder: str, name: str) -> Path | None:
         return self._root / folder / name
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
-        with local.translated(self.place):
-            yield from atomic.blocks(self._root / folder / name)
+        with local.translate_errors(self.location):
+            yield from atomic.read_blocks(self._root / folder / name)
 
     @contextmanager
-    def opened(self, folder: str, name: str) -> Iterator[Path]:
+    def open_locally(self, folder: str, name: str) -> Iterator[Path]:
         yield self._root / folder / name
 
     @contextmanager
-    def scratch(self, need: int) -> Iterator[Path]:
+    def temp_dir(self, required_bytes: int) -> Iterator[Path]:
         import tempfile
 
         from dbctl.files import temp
 
-        # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
+        # Next to the backups, which have enough free space; a user with read access only uses the system's folder.
         writable = os.access(self._root, os.W_OK)
-        place = self._root if writable else Path(tempfile.gettempdir())
-        local.want_room(place, need)
-        with ExitStack() as held:
-            with local.translated(self.place):
-                folder = held.enter_context(temp.folder(place, SCRATCH))
+        parent = self._root if writable else Path(tempfile.gettempdir())
+        local.require_space(parent, required_bytes)
+        with ExitStack() as stack:
+            with local.translate_errors(self.location):
+                folder = stack.enter_context(temp.folder(parent, TEMP_PREFIX))
             yield folder
 
     @contextmanager
-    def begin(self, folder: str) -> Iterator[Filling]:
-        with local.translated(self.place):
-            self._make_root()
-        filling = Filling(self._root / folder)
+    def create_folder(self, folder: str) -> Iterator[DirectoryWriter]:
+        with local.translate_errors(self.location):
+            self._create_root()
+        writer = DirectoryWriter(self._root / folder)
         try:
-            with local.translated(self.place):
-                filling.begin()
-                yield filling
-        except BaseException:  # also on a signal: what is not whole must not stay
-            filling.undo()
+            with local.translate_errors(self.location):
+                writer.begin()
+                yield writer
+        except BaseException:  # also on a signal: an incomplete folder must not remain
+            writer.undo()
             raise
-        if not filling.whole:
-            raise RuntimeError(f"{folder} was not finished")
+        if not writer.is_complete:
+            raise RuntimeError(f"the manifest of {folder} was not written")
 
-    def remove(self, folder: str) -> None:
-        with local.translated(self.place):
+    def remove_folder(self, folder: str) -> None:
+        with local.translate_errors(self.location):
             path = self._root / folder
-            # The last file becomes the mark, so that a cut leaves a folder that calls itself incomplete. No file is
-            # made for that: on a full disk this is how room comes.
+            # Renaming the manifest to the mark leaves a folder marked as incomplete after an interruption. No file is
+            # created for that, so pruning works on a full disk.
             with suppress(FileNotFoundError):
-                (path / LAST).rename(path / MARK)
+                (path / MANIFEST).rename(path / INCOMPLETE_MARK)
             atomic.sync_directory(path)
-            _remove(path)
+            _remove_tree(path)
             atomic.sync_directory(self._root)
 
-    def want_room(self, need: int, *, aside: bool = True) -> None:
-        del aside  # they are made where they rest
-        local.want_room(self._nearest(), need)
+    def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
+        del staged  # files are created directly in the store
+        local.require_space(self._nearest_folder(), required_bytes)
 
-    def room(self) -> int | None:
-        return local.room(self._nearest())
+    def free_space(self) -> int | None:
+        return local.free_space(self._nearest_folder())
 
-    def _nearest(self) -> Path:
-        """Return the folder that is there, of this one and those that it is to stand in."""
-        return next(one for one in (self._root, *self._root.parents) if one.is_dir())
+    def _nearest_folder(self) -> Path:
+        """Return the path of the store, or its nearest existing parent."""
+        return next(folder for folder in (self._root, *self._root.parents) if folder.is_dir())
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         try:
-            self._make_root()
+            self._create_root()
         except OSError as error:
-            raise local.failed(self.place, error) from error
+            raise local.to_error(self.location, error) from error
         try:
-            with lockfile.exclusive(
-                self._root / LOCK, self.place, purpose, timeout=timeout, prepare=self._own
+            with file_lock.exclusive(
+                self._root / LOCK, self.location, purpose, timeout=timeout, prepare=self._set_owner
             ):
                 self._remove_leftovers()
                 yield
-        except lockfile.CannotLockError as error:
-            raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
+        except file_lock.CannotLockError as error:
+            raise RepositoryFailedError(place=self.location, reason=f"its lock: {error}") from error
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes left: scratch folders, and marks of folders that are whole."""
+        """Delete the leftovers of killed processes: temporary folders, and marks of complete folders."""
         from dbctl.files import temp
 
-        temp.sweep(self._root, SCRATCH)
-        for mark in self._root.glob(f"*/{MARK}"):
-            if (mark.parent / LAST).exists():
-                _settle(mark.parent)
+        temp.remove_abandoned(self._root, TEMP_PREFIX)
+        for mark_path in self._root.glob(f"*/{INCOMPLETE_MARK}"):
+            if (mark_path.parent / MANIFEST).exists():
+                _remove_mark(mark_path.parent)
 
-    def _make_root(self) -> None:
-        """Make the repository where it is missing, but not what it stands in: that may be a disk not mounted."""
+    def _create_root(self) -> None:
+        """Create the repository if missing, but not its parent, which may be a disk that is not mounted."""
         try:
             self._repository.mkdir(mode=0o700)
-            _give(self._repository, self._repository.parent.stat(), empty=True)
+            _hand_over(self._repository, self._repository.parent.stat(), empty=True)
             atomic.sync_directory(self._repository.parent)
         except FileExistsError:
             pass
-        told = self._repository.stat()
-        if not stat.S_ISDIR(told.st_mode):
+        repository_status = self._repository.stat()
+        if not stat.S_ISDIR(repository_status.st_mode):
             raise NotADirectoryError(20, "it is not a directory")
-        local.refuse_open(self._repository, told)
+        local.require_private(self._repository, repository_status)
         try:
             self._root.mkdir(mode=0o700)
-            _give(self._root, told, empty=True)
+            _hand_over(self._root, repository_status, empty=True)
             atomic.sync_directory(self._repository)
         except FileExistsError:
-            found = self._root.lstat()
-            if not stat.S_ISDIR(found.st_mode):
+            status = self._root.lstat()
+            if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
-            local.refuse_open(self._root, found)
+            local.require_private(self._root, status)
 
-    def _own(self, descriptor: int) -> None:
-        """Give an open file that root has made to the owner of the backups."""
-        like = self._root.stat()
+    def _set_owner(self, descriptor: int) -> None:
+        """Change the owner of an open file that root created to the owner of the backups."""
+        owner = self._root.stat()
         if os.geteuid() == 0:
-            with suppress(OSError):  # as for a folder
-                os.fchown(descriptor, like.st_uid, like.st_gid)
+            with suppress(OSError):  # some file systems have no owners
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-class Filling:
+class DirectoryWriter:
     """A folder of a directory that is being filled."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._ours = path, False
-        self.whole = False
+        self._path, self._is_created = path, False
+        self.is_complete = False
 
     def begin(self) -> None:
-        """Make it, and mark it."""
-        with signals.held():  # or a signal could come between the folder and the knowledge that it is ours
+        """Create and mark the folder."""
+        # A signal between creating the folder and recording that would leave the folder behind.
+        with signals.defer_signals():
             self._path.mkdir(mode=0o700)
-            self._ours = True
-            _mark(self._path)
+            self._is_created = True
+            _create_mark(self._path)
             atomic.sync_directory(self._path.parent)
-        signals.check()
+        signals.raise_if_interrupted()
 
     def undo(self) -> None:
-        """Remove what was begun and is not whole."""
-        if self._ours and not self.whole:
+        """Delete an incomplete folder."""
+        if self._is_created and not self.is_complete:
             with suppress(OSError):
-                _remove(self._path)
+                _remove_tree(self._path)
 
-    def place(self, name: str) -> Path:
+    def local_path(self, name: str) -> Path:
         path = self._path / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
-    def keep(self, name: str, sha256: str = "") -> Kept:
+    def store(self, name: str, sha256: str = "") -> StoredFile:
         path = self._path / name
         atomic.sync_file(path)
-        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else digest(atomic.blocks(path))
+        stored = (
+            StoredFile(bytes=path.lstat().st_size, sha256=sha256)
+            if sha256
+            else hash_blocks(atomic.read_blocks(path))
+        )
         atomic.sync_directory(path.parent)
-        return kept
+        return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
-        del size  # what does not fit is told by the disk
-        path, told = self.place(name), Told(blocks)
-        atomic.filled(path, told)
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+        del size  # a full disk reports an error itself
+        path, reader = self.local_path(name), HashingReader(blocks)
+        atomic.write_blocks(path, reader)
         atomic.sync_directory(path.parent)
-        return told.kept
+        return reader.result
 
-    def drop(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
-    def finish(self, text: str) -> None:
+    def write_manifest(self, text: str) -> None:
         try:
-            # The folder is ours alone. One rename it must be, for a file beside a manifest is part of the backup.
-            with atomic.written_whole(self._path / LAST, replace=True, follow=False) as file:
+            # A rename is needed: no other file may exist next to a manifest, because it would be part of the backup.
+            with atomic.write_atomically(self._path / MANIFEST, replace=True, follow=False) as file:
                 file.write(text)
-        except FileUnsyncedError as error:  # it goes again with all the rest
-            raise RepositoryFailedError(place=self._path, reason=error.facts["reason"]) from error
-        self.whole = True
-        _settle(self._path)
+        except FileUnsyncedError as error:  # it is deleted with the folder
+            raise RepositoryFailedError(place=self._path, reason=error.context["reason"]) from error
+        self.is_complete = True
+        _remove_mark(self._path)
 
 
-def _settle(folder: Path) -> None:
-    """Do what remains once a folder has its last file: with that it is whole for good, and its mark says nothing."""
+def _remove_mark(folder: Path) -> None:
+    """Hand over a complete folder to the owner of the repository and remove its mark; failures are harmless."""
     with suppress(OSError):
-        _give(folder, folder.parent.stat())
-        (folder / MARK).unlink()
+        _hand_over(folder, folder.parent.stat())
+        (folder / INCOMPLETE_MARK).unlink()
         atomic.sync_directory(folder)
 
 
@@ -279,38 +303,38 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _give(folder: Path, like: os.stat_result, *, empty: bool = False) -> None:
-    """Give what root has made, a folder and its files, to the owner of what it was made in.
+def _hand_over(folder: Path, owner: os.stat_result, *, empty: bool = False) -> None:
+    """Change the owner of a folder that root created, and of its files, to the owner of its parent.
 
-    Else one backup that root makes, as it does before a restore, is one that the owner's next prune cannot read. One that
-    was just made is ``empty``: whoever may rename it could have put another folder of root's in its place.
+    Otherwise the next prune of the owner could not read a backup that root created, for example before a restore. If the
+    folder was just created, it must be ``empty``: a user who may rename it could have replaced it by another folder of root.
     """
     if os.geteuid() != 0:
         return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        if os.fstat(opened).st_uid == 0:  # else it is not the one that was made
-            with suppress(OSError):  # some file systems know no owners
-                names = os.listdir(opened)  # noqa: PTH208 - not of a path
+        if os.fstat(descriptor).st_uid == 0:  # otherwise another folder took its place
+            with suppress(OSError):  # some file systems have no owners
+                names = os.listdir(descriptor)  # noqa: PTH208 - not of a path
                 if empty and names:
                     return
                 for name in names:
-                    os.chown(name, like.st_uid, like.st_gid, dir_fd=opened, follow_symlinks=False)
-                os.fchown(opened, like.st_uid, like.st_gid)
+                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _mark(folder: Path) -> None:
-    os.close(os.open(folder / MARK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+def _create_mark(folder: Path) -> None:
+    os.close(os.open(folder / INCOMPLETE_MARK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     atomic.sync_directory(folder)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, its mark last."""
+def _remove_tree(folder: Path) -> None:
+    """Delete a folder, its mark last."""
     import shutil
 
-    for entry in sorted(folder.iterdir(), key=lambda one: one.name == MARK):
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == INCOMPLETE_MARK):
         if stat.S_ISDIR(entry.lstat().st_mode):
             shutil.rmtree(entry)
         else:

@@ -1,4 +1,4 @@
-"""What stores need of this machine: room, folders that nobody else writes, and its failures in their own words."""
+"""Local checks of stores: free space, private folders, and the translation of disk errors."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError, RoomMissingError
+from dbctl.errors import DiskFullError, InsufficientSpaceError, RepositoryFailedError, RepositoryUnsafeError
 from dbctl.files import is_full
 
 
-def want_room(place: Path, need: int) -> None:
-    """Refuse what the disk of a directory cannot take.
+def require_space(path: Path, required_bytes: int) -> None:
+    """Check the free space on the disk of a directory.
 
     Raises:
-        RoomMissingError: it has no room for ``need`` bytes.
+        InsufficientSpaceError: it is less than ``required_bytes``.
     """
-    if (found := room(place)) < need:
-        raise RoomMissingError(place=place, need=need, room=found)
+    if (free_bytes := free_space(path)) < required_bytes:
+        raise InsufficientSpaceError(place=path, required=required_bytes, free=free_bytes)
 
 
-def room(place: Path) -> int:
-    """Return how many bytes the disk of a directory can take."""
-    found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize
+def free_space(path: Path) -> int:
+    """Return the free space on the disk of a directory in bytes."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
 
 
-def refuse_open(place: Path, told: os.stat_result) -> None:
-    """Refuse a directory into which others may write; raises ``RepositoryUnsafeError``."""
-    if told.st_mode & 0o022 and not told.st_mode & stat.S_ISVTX:
-        raise RepositoryUnsafeError(place=place, mode=f"{stat.S_IMODE(told.st_mode):o}")
+def require_private(path: Path, status: os.stat_result) -> None:
+    """Refuse a directory that other users can write to; raises ``RepositoryUnsafeError``."""
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise RepositoryUnsafeError(place=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
 
 
 @contextmanager
-def translated(place: object) -> Iterator[None]:
-    """Tell a failure of the disk as one of ``place``; raises ``DiskFullError`` or ``RepositoryFailedError``."""
+def translate_errors(location: object) -> Iterator[None]:
+    """Translate ``OSError`` into an error of ``location``: ``DiskFullError`` or ``RepositoryFailedError``."""
     try:
         yield
     except OSError as error:
-        raise failed(place, error) from error
+        raise to_error(location, error) from error
 
 
-def failed(place: object, error: OSError) -> RepositoryFailedError | DiskFullError:
-    """Return a failure of the disk as one of ``place``."""
+def to_error(location: object, error: OSError) -> RepositoryFailedError | DiskFullError:
+    """Return an ``OSError`` as an error of ``location``."""
     if is_full(error):
-        return DiskFullError(target=place)
-    path = f"{error.filename}: " if error.filename and str(error.filename) != str(place) else ""
-    return RepositoryFailedError(place=place, reason=f"{path}{error.strerror or error}")
+        return DiskFullError(target=location)
+    path = f"{error.filename}: " if error.filename and str(error.filename) != str(location) else ""
+    return RepositoryFailedError(place=location, reason=f"{path}{error.strerror or error}")

@@ -1,4 +1,4 @@
-"""A store with one folder more, which lies elsewhere and is only read."""
+"""A store with one additional, read-only folder at another path."""
 
 from __future__ import annotations
 
@@ -7,70 +7,72 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dbctl.errors import RepositoryFailedError
-from dbctl.stores.base import NewFolder, State, Store
-from dbctl.stores.directory import Directory
+from dbctl.stores.base import FolderState, FolderWriter, Store
+from dbctl.stores.directory import DirectoryStore
 
-#: The folder itself, as a store of one folder sees it.
-ITSELF = "."
+#: The name of the additional folder in its ``DirectoryStore``, whose path is the folder itself.
+SELF = "."
 
 
-class Beside:
-    """Another store, and below the name of one more folder what lies at a path of this machine."""
+class OverlayStore:
+    """A store in which one additional folder is at another local path."""
 
     def __init__(self, store: Store, folder: str, path: Path) -> None:
         self._store, self._folder = store, folder
-        self._there = Directory(path.parent, path.name)
-        self.place = store.place
+        self._extra = DirectoryStore(path.parent, path.name)
+        self.location = store.location
 
-    def folders(self) -> Mapping[str, State]:
-        return {**self._store.folders(), self._folder: State.WHOLE}
+    def list_folders(self) -> Mapping[str, FolderState]:
+        return {**self._store.list_folders(), self._folder: FolderState.COMPLETE}
 
-    def last(self, folder: str) -> bytes | None:
-        store, name = self._of(folder)
-        return store.last(name)
+    def read_manifest(self, folder: str) -> bytes | None:
+        store, name = self._resolve(folder)
+        return store.read_manifest(name)
 
-    def note(self, folder: str, text: str) -> None:
+    def write_verification(self, folder: str, text: str) -> None:
         if folder != self._folder:
-            self._store.note(folder, text)
+            self._store.write_verification(folder, text)
 
-    def noted(self, folder: str) -> bytes | None:
-        store, name = self._of(folder)
-        return store.noted(name)
+    def read_verification(self, folder: str) -> bytes | None:
+        store, name = self._resolve(folder)
+        return store.read_verification(name)
 
-    def files(self, folder: str) -> Mapping[str, int]:
-        store, name = self._of(folder)
-        return store.files(name)
+    def list_files(self, folder: str) -> Mapping[str, int]:
+        store, name = self._resolve(folder)
+        return store.list_files(name)
 
-    def opened(self, folder: str, name: str) -> AbstractContextManager[Path]:
-        store, there = self._of(folder)
-        return store.opened(there, name)
+    def open_locally(self, folder: str, name: str) -> AbstractContextManager[Path]:
+        store, name_in_store = self._resolve(folder)
+        return store.open_locally(name_in_store, name)
 
-    def scratch(self, need: int) -> AbstractContextManager[Path]:
-        return self._store.scratch(need)
+    def temp_dir(self, required_bytes: int) -> AbstractContextManager[Path]:
+        return self._store.temp_dir(required_bytes)
 
-    def path(self, folder: str, name: str) -> Path | None:
-        store, there = self._of(folder)
-        return store.path(there, name)
+    def local_path(self, folder: str, name: str) -> Path | None:
+        store, name_in_store = self._resolve(folder)
+        return store.local_path(name_in_store, name)
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
-        store, there = self._of(folder)
-        return store.read(there, name)
+        store, name_in_store = self._resolve(folder)
+        return store.read(name_in_store, name)
 
-    def begin(self, folder: str) -> AbstractContextManager[NewFolder]:
-        return self._store.begin(folder)
+    def create_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
+        return self._store.create_folder(folder)
 
-    def remove(self, folder: str) -> None:
+    def remove_folder(self, folder: str) -> None:
         if folder != self._folder:
-            self._store.remove(folder)
+            self._store.remove_folder(folder)
 
-    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-        return self._store.lasts(folders)
+    def read_manifests(
+        self, folders: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        return self._store.read_manifests(folders)
 
-    def room(self) -> int | None:
-        return self._store.room()
+    def free_space(self) -> int | None:
+        return self._store.free_space()
 
-    def want_room(self, need: int, *, aside: bool = True) -> None:
-        self._store.want_room(need, aside=aside)
+    def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
+        self._store.require_space(required_bytes, staged=staged)
 
     def is_locked(self) -> bool:
         return self._store.is_locked()
@@ -78,5 +80,5 @@ class Beside:
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         return self._store.lock(purpose, timeout=timeout)
 
-    def _of(self, folder: str) -> tuple[Store, str]:
-        return (self._there, ITSELF) if folder == self._folder else (self._store, folder)
+    def _resolve(self, folder: str) -> tuple[Store, str]:
+        return (self._extra, SELF) if folder == self._folder else (self._store, folder)

@@ -1,4 +1,4 @@
-"""Map the address of a store to its kind; the only module that names them."""
+"""Open the store at an address; no other module depends on the kinds of stores."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from dbctl.stores.base import Store
 def open_store(
     address: str, app: str, *, folder: Path, staging: Path | None = None, timeout: float = 5
 ) -> Store:
-    """Return the store of one app's backups; nothing is made, opened or asked yet.
+    """Return the store of one app's backups; nothing is created or accessed yet.
 
     Args:
         address: a path, which is relative to ``folder``, or ``s3://BUCKET/PREFIX``.
         app: the name of the app.
         folder: the folder of the configuration.
-        staging: where files wait that go to a store elsewhere, or come from one; None: where ``Staging`` has them.
-        timeout: seconds to wait for a connection to one elsewhere.
+        staging: a local folder for files of a remote store; None: the default of ``Staging``.
+        timeout: seconds to wait for a connection to a remote store.
 
     Raises:
         NotSupportedError: dbctl supports no such kind of store.
         StorageKeysMissingError: it requires keys, and none are configured.
-        StorageUnknownError, UsageError: the address is none.
+        StorageSettingInvalidError, UsageError: the address is invalid.
     """
-    scheme, mark, _ = address.partition("://")
-    if scheme == "s3" and mark:
-        from dbctl.config import parse
+    scheme, separator, _ = address.partition("://")
+    if scheme == "s3" and separator:
+        from dbctl.config import parse_address
         from dbctl.stores.s3 import S3
         from dbctl.stores.staging import Staging
 
-        return S3(parse(address), _name(app), Staging(staging), timeout=timeout)
-    if mark:
+        return S3(parse_address(address), _folder_name(app), Staging(staging), timeout=timeout)
+    if separator:
         raise NotSupportedError(
-            what=f"keeping backups in {scheme}",
-            by="this version of dbctl",
-            instead="It keeps them in a directory, or in storage with the S3 protocol (s3://BUCKET/PREFIX).",
+            feature=f"storing backups in {scheme}",
+            subject="this version of dbctl",
+            hint="Use a directory, or storage with the S3 protocol (s3://BUCKET/PREFIX).",
         )
-    from dbctl.stores.directory import Directory
+    from dbctl.stores.directory import DirectoryStore
 
     if "\0" in address:
-        raise UsageError(detail=f"the repository {address!r}: no path holds a NUL character")
-    return Directory(folder / expand_home(address), _name(app))
+        raise UsageError(detail=f"the repository {address!r}: a path must not contain a NUL character")
+    return DirectoryStore(folder / expand_home(address), _folder_name(app))
 
 
-def _name(app: str) -> str:
-    """Return a folder's name for an app, which may be called whatever a configuration likes."""
+def _folder_name(app: str) -> str:
+    """Return the name of an app as a valid folder name."""
     if re.fullmatch(r"\w[\w.-]*", app):
         return app
     from urllib.parse import quote

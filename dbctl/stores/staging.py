@@ -1,4 +1,4 @@
-"""The folder of this machine in which files wait that go to a store elsewhere, or come from one."""
+"""The local folder for files that are sent to a remote store or fetched from it."""
 
 from __future__ import annotations
 
@@ -11,75 +11,77 @@ from pathlib import Path
 
 from dbctl.config import paths
 from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
-from dbctl.files import lock as lockfile
-from dbctl.files import read_whole, written_whole
+from dbctl.files import lock as file_lock
+from dbctl.files import read_whole, write_atomically
 from dbctl.stores import local
-from dbctl.stores.base import SCRATCH
+from dbctl.stores.base import TEMP_PREFIX
 
 
 class Staging:
-    """A private folder, made when it is first used; databases stand in it as they are, for as long as they are needed."""
+    """A private folder, created on first use; it contains unencrypted databases while they are needed."""
 
-    def __init__(self, given: Path | None) -> None:
-        """Take the one that is configured, else one of this user where the system keeps what is large."""
-        self.place = given or paths.staging() / f"dbctl-{os.geteuid()}"
+    def __init__(self, configured: Path | None) -> None:
+        """Use the configured folder, or a folder of this user in the system's folder for large temporary files."""
+        self.path = configured or paths.default_staging_folder() / f"dbctl-{os.geteuid()}"
 
-    def want_room(self, need: int) -> None:
-        """Refuse what does not fit; raises ``RoomMissingError``."""
-        local.want_room(next(one for one in (self.place, *self.place.parents) if one.is_dir()), need)
+    def require_space(self, required_bytes: int) -> None:
+        """Check the free space; raises ``InsufficientSpaceError``."""
+        local.require_space(
+            next(folder for folder in (self.path, *self.path.parents) if folder.is_dir()), required_bytes
+        )
 
     @contextmanager
-    def folder(self, need: int) -> Iterator[Path]:
-        """Give an empty folder that only this user may look into, and then remove it.
+    def folder(self, required_bytes: int) -> Iterator[Path]:
+        """Yield an empty folder that only this user can read, and delete it at the end.
 
-        What a dbctl that was killed had left is removed, too.
+        The folders of killed dbctl processes are also deleted.
 
         Raises:
-            RoomMissingError: it cannot take ``need`` bytes.
-            RepositoryFailedError, RepositoryUnsafeError: none can be made, or others may write beside it.
+            InsufficientSpaceError: there is no free space for ``required_bytes``.
+            RepositoryFailedError, RepositoryUnsafeError: no folder can be created, or other users can write next to it.
         """
         from dbctl.files import temp
 
-        with ExitStack() as held:
-            with local.translated(self.place):
-                self._make()
-                local.want_room(self.place, need)
-                made = held.enter_context(temp.folder(self.place, SCRATCH))
-            yield made
+        with ExitStack() as stack:
+            with local.translate_errors(self.path):
+                self._create_path()
+                local.require_space(self.path, required_bytes)
+                path = stack.enter_context(temp.folder(self.path, TEMP_PREFIX))
+            yield path
 
     @contextmanager
     def lock(self, target: str, purpose: str, *, timeout: float) -> Iterator[str]:
-        """Keep every other dbctl of this folder from the store ``target``; give what this machine is known by there.
+        """Lock the store ``target`` for processes that use this folder; yield the identifier of this machine.
 
         Raises:
-            BusyError: another dbctl held it for all of ``timeout`` seconds.
+            BusyError: another dbctl process held the lock for ``timeout`` seconds.
         """
         import hashlib
 
-        with local.translated(self.place):
-            self._make()
-            machine = f"{os.uname().nodename} {self._number()}"
+        with local.translate_errors(self.path):
+            self._create_path()
+            machine = f"{os.uname().nodename} {self._machine_id()}"
         name = hashlib.sha256(target.encode()).hexdigest()[:16]
         try:
-            with lockfile.exclusive(self.place / f"{name}.lock", target, purpose, timeout=timeout):
+            with file_lock.exclusive(self.path / f"{name}.lock", target, purpose, timeout=timeout):
                 yield machine
-        except lockfile.CannotLockError as error:
-            raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
+        except file_lock.CannotLockError as error:
+            raise RepositoryFailedError(place=self.path, reason=f"its lock: {error}") from error
 
-    def _number(self) -> str:
-        """Return what no other folder of this kind has; made once."""
-        file = self.place / "number"
+    def _machine_id(self) -> str:
+        """Return the random identifier of this folder; created once."""
+        file = self.path / "number"
         if not file.exists():
-            with suppress(FileExistsAlreadyError), written_whole(file) as made:
-                made.write(secrets.token_hex(16))
+            with suppress(FileExistsAlreadyError), write_atomically(file) as output:
+                output.write(secrets.token_hex(16))
         return read_whole(file, 64).decode()
 
-    def _make(self) -> None:
+    def _create_path(self) -> None:
         with suppress(FileExistsError):
-            self.place.mkdir(mode=0o700)
-        told = self.place.lstat()
-        if not stat.S_ISDIR(told.st_mode):
+            self.path.mkdir(mode=0o700)
+        status = self.path.lstat()
+        if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(20, "it is not a directory")
-        if told.st_uid not in {os.geteuid(), 0}:  # else its owner could exchange what is restored
+        if status.st_uid not in {os.geteuid(), 0}:  # otherwise its owner could replace restored files
             raise PermissionError(1, "it belongs to another user")
-        local.refuse_open(self.place, told)
+        local.require_private(self.path, status)

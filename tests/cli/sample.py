@@ -1,4 +1,4 @@
-"""A command group that does nothing to any database, run by the real command line: the skeleton's own facts."""
+"""A command group without a database, run by the real command line, to test options, output and prompts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import typer
 
 from dbctl import __main__
 from dbctl.cli._lazy import GROUPS
-from dbctl.cli._support.emit import change, emit, note, progress, read_logins, read_password
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
+from dbctl.cli._support.emit import emit, note, read_logins, read_password, run_change, show_progress
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
 from dbctl.errors import BusyError, PlanChangedError
-from dbctl.model import Page, Plan, Secret, Value
+from dbctl.model import Page, Plan, Secret, Struct
 
-app = typer.Typer(name="sample", help="Facts about the skeleton.", no_args_is_help=True)
+app = typer.Typer(name="sample", help="Commands for tests.", no_args_is_help=True)
 EVIDENCE = Path("done")
 
 
-class Done(Value, frozen=True, kw_only=True):
+class Done(Struct, frozen=True, kw_only=True):
     changed: int
 
 
@@ -41,12 +41,12 @@ class Wipe:
             destructive=bool(self.steps),
         )
 
-    def apply(self, seen=None):
+    def apply(self, confirmed=None):
         if os.environ.get("MOVED"):
             self.steps = ["something else"]
-        if seen not in {None, self.plan().digest}:
+        if confirmed not in {None, self.plan().digest}:
             raise PlanChangedError(target="shop/main")
-        EVIDENCE.write_text(str(seen))
+        EVIDENCE.write_text(str(confirmed))
         return Done(changed=len(self.steps))
 
 
@@ -56,35 +56,37 @@ def wipe(
     step: Annotated[list[str] | None, typer.Option("--step")] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Destroy it."""
-    return change(ctx, Wipe(step or []), target="shop/main")
+    """Delete everything."""
+    return run_change(ctx, Wipe(step or []), target="shop/main")
 
 
 @app.command("list")
 def list_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """List what was said."""
-    wanted = window(limit, offset, sort)
+    """List numbers."""
+    page_request = requested_page(limit, offset, sort)
     items = [
-        {"n": number, "sort": wanted.sort, "text": os.environ.get("TEXT", "x")}
+        {"n": number, "sort": page_request.sort, "text": os.environ.get("TEXT", "x")}
         for number in range(min(limit, 200_000))
     ]
     return emit(
-        ctx, Page(items=items, total=10**6, limit=wanted.limit, offset=wanted.offset), notes=["a remark"]
+        ctx,
+        Page(items=items, total=10**6, limit=page_request.limit, offset=page_request.offset),
+        notes=["a remark"],
     )
 
 
 @app.command()
-def said(ctx: typer.Context) -> int:
-    """Tell the options."""
-    told = call(ctx)
+def options(ctx: typer.Context) -> int:
+    """Show the common options."""
+    result = read_options(ctx)
     return emit(
         ctx,
         {
-            "app": told.app,
-            "url": list(told.url),
-            "timeout": told.timeout,
-            "quiet": told.quiet,
-            "color": told.color,
+            "app": result.app,
+            "url": list(result.url),
+            "timeout": result.timeout,
+            "quiet": result.quiet,
+            "color": result.color,
         },
     )
 
@@ -108,7 +110,7 @@ def fault(ctx: typer.Context, kind: str) -> int:
 
 @app.command()
 def secret(ctx: typer.Context) -> int:
-    """Try to show one."""
+    """Try to show a secret."""
     return emit(ctx, {"password": Secret("hunter2")})
 
 
@@ -128,21 +130,24 @@ def password(
     file: Annotated[Path | None, typer.Option("--password-file")] = None,
     generate: Annotated[bool, typer.Option("--generate")] = False,
 ) -> int:
-    """Read one."""
-    read, made = read_password(ctx, stdin=stdin, file=file, generate=generate)
-    return emit(ctx, {"length": len(read.reveal()), "made": made, "right": read.reveal() == " pass word "})
+    """Read a password."""
+    password_, generated = read_password(ctx, stdin=stdin, file=file, generate=generate)
+    return emit(
+        ctx,
+        {"length": len(password_.reveal()), "made": generated, "right": password_.reveal() == " pass word "},
+    )
 
 
 @app.command()
 def names(ctx: typer.Context, words: list[str]) -> int:
-    """Read some."""
+    """Read logins."""
     return emit(ctx, {"names": read_logins(words)})
 
 
 @app.command()
 def work(ctx: typer.Context, seconds: float) -> int:
-    """Take long."""
-    with progress(ctx, "Working [bold]", 100) as advance:
+    """Show progress for some seconds."""
+    with show_progress(ctx, "Working [bold]", 100) as advance:
         for _ in range(20):
             time.sleep(seconds / 20)
             advance(5)
@@ -151,6 +156,6 @@ def work(ctx: typer.Context, seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    GROUPS["sample"] = "Facts about the skeleton."
+    GROUPS["sample"] = "Commands for tests."
     sys.modules["dbctl.cli.sample"] = sys.modules["__main__"]
     __main__.run()

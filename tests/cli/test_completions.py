@@ -1,4 +1,4 @@
-"""Completion files: current, and right in the real shells."""
+"""Completion files: current, and correct in real shells."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES, Shell
-from dbctl.config import shipped
+from dbctl.config import bundled_folder
 from dbctl.profiles import loader
 
-FOLDER = shipped("completions")
+FOLDER = bundled_folder("completions")
 
 
 def needs(shell):
@@ -26,11 +26,11 @@ def needs(shell):
 
 
 @pytest.mark.parametrize("shell", list(Shell))
-def test_the_shipped_file_is_what_the_command_tree_gives_now(shell):
+def test_bundled_completion_file_is_current(shell):
     assert (FOLDER / FILES[shell]).read_text() == generate.generate(shell)
 
 
-def test_the_shipped_help_is_what_the_command_tree_gives_now():
+def test_bundled_help_is_current():
     assert generate.HELP.read_text() == generate.root_help()
 
 
@@ -177,7 +177,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("shell", list(Shell))
-def test_install_writes_where_the_shell_looks_and_a_second_time_changes_nothing(shell, tmp_path):
+def test_install_writes_completion_file_once(shell, tmp_path):
     first, second = (json.loads(install([shell], tmp_path).stdout)["data"] for _ in range(2))
     place = tmp_path / PLACES[shell]
     assert (first["path"], first["changed"], second["changed"]) == (str(place), True, False)
@@ -185,11 +185,11 @@ def test_install_writes_where_the_shell_looks_and_a_second_time_changes_nothing(
     assert [path.name for path in place.parent.iterdir()] == [place.name]
 
 
-def test_install_takes_the_shell_of_the_environment(tmp_path):
+def test_install_detects_shell_from_environment(tmp_path):
     assert json.loads(install([], tmp_path).stdout)["data"]["shell"] == "bash"
 
 
-def test_install_leaves_a_file_that_is_not_its_own(tmp_path):
+def test_install_does_not_replace_foreign_file(tmp_path):
     place = tmp_path / PLACES["bash"]
     place.parent.mkdir(parents=True)
     place.write_text("# mine\n")

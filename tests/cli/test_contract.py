@@ -1,4 +1,4 @@
-"""What a script may rely on, whatever the command: options, forms, exit statuses, pipes, signals, questions."""
+"""The contract of every command: options, formats, exit codes, pipes, signals, prompts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(*words):
 
 
 def dbctl(*words, cwd=None, stdin="", **environment):
-    done = subprocess.run(
+    process = subprocess.run(
         command(*words),
         cwd=cwd,
         env=CLEAN | environment,
@@ -31,17 +31,20 @@ def dbctl(*words, cwd=None, stdin="", **environment):
         capture_output=True,
         check=False,
     )
-    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()  # line ends as they are
-    return done
+    process.stdout, process.stderr = (
+        process.stdout.decode(),
+        process.stderr.decode(),
+    )  # without newline translation
+    return process
 
 
 def data(*words, **more):
-    done = dbctl("-o", "json", *words, **more)
-    return json.loads(done.stdout)
+    process = dbctl("-o", "json", *words, **more)
+    return json.loads(process.stdout)
 
 
-def error(done):
-    return json.loads(done.stdout)["error"]
+def error(process):
+    return json.loads(process.stdout)["error"]
 
 
 # Options -------------------------------------------------------------------------------------------------------
@@ -49,21 +52,25 @@ def error(done):
 
 @pytest.mark.parametrize(
     "words",
-    [("--app", "a", "sample", "said"), ("sample", "--app", "a", "said"), ("sample", "said", "--app", "a")],
+    [
+        ("--app", "a", "sample", "options"),
+        ("sample", "--app", "a", "options"),
+        ("sample", "options", "--app", "a"),
+    ],
 )
-def test_an_option_of_every_command_stands_before_between_and_after(words):
+def test_common_option_is_allowed_at_every_position(words):
     assert data(*words)["data"]["app"] == "a"
 
 
-def test_later_words_win_and_typed_words_beat_the_environment():
-    assert data("--app", "a", "sample", "said", "--app", "b")["data"]["app"] == "b"
-    assert data("--app", "a", "sample", "said", DBCTL_APP="env")["data"]["app"] == "a"
-    assert data("sample", "said", "--app", "a", DBCTL_APP="env")["data"]["app"] == "a"
-    assert data("sample", "said", DBCTL_APP="env")["data"]["app"] == "env"
+def test_later_options_override_earlier_ones_and_environment():
+    assert data("--app", "a", "sample", "options", "--app", "b")["data"]["app"] == "b"
+    assert data("--app", "a", "sample", "options", DBCTL_APP="env")["data"]["app"] == "a"
+    assert data("sample", "options", "--app", "a", DBCTL_APP="env")["data"]["app"] == "a"
+    assert data("sample", "options", DBCTL_APP="env")["data"]["app"] == "env"
 
 
-def test_urls_add_up():
-    assert data("--url", "a=1", "sample", "--url", "b=2", "said", "--url", "c")["data"]["url"] == [
+def test_urls_accumulate():
+    assert data("--url", "a=1", "sample", "--url", "b=2", "options", "--url", "c")["data"]["url"] == [
         "a=1",
         "b=2",
         "c",
@@ -71,37 +78,37 @@ def test_urls_add_up():
 
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon", ""])
-def test_a_timeout_that_is_no_time_is_refused(seconds):
-    done = dbctl("sample", "said", f"--timeout={seconds}")
+def test_invalid_timeout_is_refused(seconds):
+    done = dbctl("sample", "options", f"--timeout={seconds}")
     assert done.returncode == 2
     assert "--timeout" in done.stderr
     assert done.stderr.count("\n") == 2
 
 
-def test_a_timeout_of_zero_is_a_time():
-    assert data("sample", "said", "--timeout", "0")["data"]["timeout"] == 0
+def test_timeout_zero_is_valid():
+    assert data("sample", "options", "--timeout", "0")["data"]["timeout"] == 0
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", str(10**20), "1.5", "٣x", ""])
-def test_a_limit_that_is_none_is_refused(limit):
+def test_invalid_limit_is_refused(limit):
     done = dbctl("sample", "list", f"--limit={limit}", "-o", "json")
     assert (done.returncode, error(done)["code"]) == (2, "usage")
 
 
 @pytest.mark.parametrize("offset", ["-1", str(2**63)])
-def test_an_offset_that_is_none_is_refused(offset):
+def test_invalid_offset_is_refused(offset):
     assert dbctl("sample", "list", f"--offset={offset}").returncode == 2
 
 
 @pytest.mark.parametrize(
-    ("sort", "meant"), [("a", "a"), ("-a", "-a"), ("a:desc", "-a"), ("a:asc", "a"), ("-a:desc", "a")]
+    ("sort", "expected"), [("a", "a"), ("-a", "-a"), ("a:desc", "-a"), ("a:asc", "a"), ("-a:desc", "a")]
 )
-def test_sort_takes_both_spellings_of_descending(sort, meant):
-    assert data("sample", "list", "--limit=1", f"--sort={sort}")["data"]["items"][0]["sort"] == meant
+def test_sort_accepts_both_forms_of_descending(sort, expected):
+    assert data("sample", "list", "--limit=1", f"--sort={sort}")["data"]["items"][0]["sort"] == expected
 
 
 @pytest.mark.parametrize("sort", ["a:down", "a:", "-", ":desc"])
-def test_a_sort_that_names_nothing_is_refused(sort):
+def test_sort_without_column_is_refused(sort):
     done = dbctl("sample", "list", f"--sort={sort}", "-o", "json")
     assert (done.returncode, json.loads(done.stdout)["schema"]) == (2, "dbctl.sample.list/1")
 
@@ -110,14 +117,14 @@ def test_a_sort_that_names_nothing_is_refused(sort):
     ("words", "near"),
     [(("sampel",), "sample"), (("sample", "lst"), "list"), (("sample", "list", "--limt", "1"), "--limit")],
 )
-def test_a_mistyped_word_is_answered_with_the_near_one(words, near):
+def test_misspelled_argument_gets_suggestion(words, near):
     done = dbctl(*words)
     assert done.returncode == 2
     assert near in done.stderr
     assert not done.stdout
 
 
-def test_help_of_a_command_hides_what_every_command_takes_and_says_where_it_is():
+def test_command_help_refers_to_root_help_for_common_options():
     shown = dbctl("sample", "list", "--help").stdout
     assert "--limit" in shown
     assert "--profile" not in shown
@@ -125,24 +132,24 @@ def test_help_of_a_command_hides_what_every_command_takes_and_says_where_it_is()
     assert "--profile" in dbctl("--help").stdout
 
 
-def test_no_words_get_the_help_on_standard_error():
+def test_missing_arguments_print_help_to_standard_error():
     for words in ((), ("sample",)):
         done = dbctl(*words)
         assert (done.returncode, done.stdout) == (2, "")
         assert "Usage:" in done.stderr
 
 
-def test_help_on_a_narrow_terminal_fits():
+def test_help_fits_narrow_terminal():
     assert max(map(len, dbctl("--help", COLUMNS="60").stdout.splitlines())) <= 60
 
 
-def test_the_version_is_told_alone_and_beside_other_words():
+def test_version_is_printed_with_other_options():
     assert dbctl("--version").stdout == dbctl("-q", "--version").stdout
     assert dbctl("--version").stdout.startswith("dbctl ")
 
 
 def imported(*words):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "dbctl", *words],
         env=CLEAN,
         cwd=ROOT,
@@ -152,20 +159,20 @@ def imported(*words):
     )
     return {
         line.rpartition("|")[2].strip()
-        for line in done.stderr.splitlines()
+        for line in process.stderr.splitlines()
         if line.startswith("import time:")
     }
 
 
 @pytest.mark.parametrize("word", ["--version", "--help"])
-def test_quick_questions_import_nothing_heavy(word):
+def test_version_and_help_import_no_heavy_modules(word):
     assert (
         imported(word) & {"typer", "msgspec", "rich", "enum", "re", "dbctl.errors.base", "dbctl.cli.main"}
         == set()
     )
 
 
-def test_an_ordinary_command_imports_no_rich_no_tabulate_no_pydantic():
+def test_ordinary_command_imports_no_heavy_modules():
     loaded = imported("completions", "show", "bash")
     assert "typer" in loaded
     assert (
@@ -174,19 +181,19 @@ def test_an_ordinary_command_imports_no_rich_no_tabulate_no_pydantic():
     )
 
 
-# Forms ---------------------------------------------------------------------------------------------------------
+# Formats -------------------------------------------------------------------------------------------------------
 
 
 def test_json_is_one_object_on_success():
-    told = data("sample", "list", "--limit", "2")
-    assert {key: told[key] for key in ("schema", "ok", "exit_code", "error", "warnings")} == {
+    result = data("sample", "list", "--limit", "2")
+    assert {key: result[key] for key in ("schema", "ok", "exit_code", "error", "warnings")} == {
         "schema": "dbctl.sample.list/1",
         "ok": True,
         "exit_code": 0,
         "error": None,
         "warnings": ["a remark"],
     }
-    assert {key: told["data"][key] for key in ("total", "limit", "offset", "has_more")} == {
+    assert {key: result["data"][key] for key in ("total", "limit", "offset", "has_more")} == {
         "total": 10**6,
         "limit": 2,
         "offset": 0,
@@ -212,18 +219,23 @@ def test_json_is_one_object_on_success():
 @pytest.mark.parametrize("form", [("-o", "json"), ("-ojson",), ("--output=json",), ("-qo", "json")])
 def test_json_is_one_object_on_failure(words, code, status, schema, form):
     done = dbctl(*form, *words)
-    told = json.loads(done.stdout)
-    assert (told["ok"], told["data"], told["exit_code"], done.returncode) == (False, None, status, status)
-    assert (told["error"]["code"], told["schema"]) == (code, schema)
+    response = json.loads(done.stdout)
+    assert (response["ok"], response["data"], response["exit_code"], done.returncode) == (
+        False,
+        None,
+        status,
+        status,
+    )
+    assert (response["error"]["code"], response["schema"]) == (code, schema)
     assert done.stderr.startswith("dbctl: ")
     assert "Traceback" not in done.stderr
 
 
-def test_the_form_may_come_from_the_environment_also_for_failures():
+def test_format_of_environment_applies_to_failures():
     assert json.loads(dbctl("nope", DBCTL_OUTPUT="json").stdout)["error"]["code"] == "usage"
 
 
-def test_a_fault_shows_where_and_never_what():
+def test_internal_error_shows_location_without_values():
     done = dbctl("sample", "fault", "own")
     assert (done.returncode, done.stdout) == (1, "")
     assert "KeyError" in done.stderr
@@ -233,7 +245,7 @@ def test_a_fault_shows_where_and_never_what():
         assert "Traceback" in dbctl(loud, "sample", "fault", "own").stderr
 
 
-def test_a_word_that_only_looks_like_the_form_does_not_change_it():
+def test_argument_similar_to_output_option_does_not_change_format():
     assert (
         json.loads(dbctl("-o", "json", "sample", "list", "--sort", "-joined_on", "--nope").stdout)["ok"]
         is False
@@ -241,42 +253,42 @@ def test_a_word_that_only_looks_like_the_form_does_not_change_it():
 
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv", "markdown"])
-def test_a_secret_is_shown_in_no_form(form):
+def test_secret_is_written_in_no_format(form):
     done = dbctl("sample", "secret", "-o", form)
     assert done.returncode == 1
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_an_unknown_column_is_refused_and_the_known_ones_are_named():
+def test_unknown_column_error_lists_known_columns():
     done = dbctl("sample", "list", "--columns", "n,zip")
     assert done.returncode == 2
     assert "n, sort, text" in done.stderr
 
 
-def test_columns_are_picked_in_the_order_that_was_asked_for():
+def test_columns_are_shown_in_requested_order():
     assert (
         dbctl("sample", "list", "--limit", "1", "--columns", "text,n", "-o", "csv").stdout == "text,n\nx,0\n"
     )
 
 
-def test_what_spreadsheets_run_is_disarmed_and_counted(tmp_path):
+def test_excel_safe_prefixes_formulas_and_counts_them(tmp_path):
     done = dbctl(
         "sample", "list", "--limit", "2", "--columns", "text", "-o", "csv", "--excel-safe", TEXT="=1+1"
     )
     assert done.stdout == "text\n'=1+1\n'=1+1\n"
-    assert done.stderr == "", "cron mails whatever is said"
+    assert done.stderr == "", "cron mails all output"
     words = ("sample", "list", "--limit", "2", "--columns", "text", "-o", "csv", "--excel-safe")
     assert "2 cells" in seen(*words, cwd=tmp_path, TEXT="=1+1")
     assert dbctl("sample", "list", "--excel-safe").returncode == 2
 
 
-def test_remarks_are_for_a_person_at_a_terminal_since_cron_mails_whatever_is_said(tmp_path):
+def test_notes_are_written_only_on_a_terminal(tmp_path):
     assert dbctl("sample", "list", "--limit", "1").stderr == ""
     assert "note: a remark" in seen("sample", "list", "--limit", "1", cwd=tmp_path)
     assert "note: a remark" not in seen("sample", "list", "--limit", "1", "-q", cwd=tmp_path)
 
 
-def test_a_narrow_locale_ends_nothing():
+def test_ascii_locale_does_not_fail():
     narrow = {"PYTHONIOENCODING": "ascii", "TEXT": "é"}
     assert "\\xe9" in dbctl("sample", "list", "--limit", "1", **narrow).stdout
     assert "é" in dbctl("sample", "list", "--limit", "1", "-o", "csv", **narrow).stdout
@@ -299,7 +311,7 @@ def shell(script, *words, **environment):
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "jsonl", "tsv"])
-def test_a_reader_that_goes_away_is_no_trouble(form):
+def test_closed_pipe_exits_141_without_message(form):
     done = shell(
         "DBCTL | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}",
         "sample",
@@ -319,12 +331,12 @@ def test_a_reader_that_goes_away_is_no_trouble(form):
         ("--help",),
         ("--version",),
         ("sample", "--help"),
-        ("sample", "said"),
+        ("sample", "options"),
         ("sample", "list", "--limit", "90000", "-q"),
-        ("-o", "json", "sample", "said"),
+        ("-o", "json", "sample", "options"),
     ],
 )
-def test_a_full_disk_behind_standard_output_is_a_failure(words):
+def test_full_disk_at_standard_output_is_failure(words):
     done = shell("DBCTL >/dev/full", *words)
     assert done.returncode == 1
     assert "standard output: No space left" in done.stderr
@@ -333,17 +345,17 @@ def test_a_full_disk_behind_standard_output_is_a_failure(words):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_no_trouble(closed):
-    assert shell(f"DBCTL {closed}", "sample", "said").returncode == 0
+def test_closed_streams_are_ignored(closed):
+    assert shell(f"DBCTL {closed}", "sample", "options").returncode == 0
 
 
-def test_what_is_opened_never_becomes_standard_output(tmp_path):
+def test_closed_stdout_is_not_reused_as_file_descriptor(tmp_path):
     done = shell(f"cd {tmp_path}; DBCTL >&- 2>&- <&-", "sample", "wipe")
     assert done.returncode == 0
     assert (tmp_path / "done").read_text() == "None"
 
 
-def test_a_standard_error_that_takes_nothing_changes_nothing():
+def test_unwritable_standard_error_is_ignored():
     assert shell("DBCTL 2>/dev/full", "sample", "fault", "busy").returncode == 11
 
 
@@ -351,7 +363,7 @@ def test_a_standard_error_that_takes_nothing_changes_nothing():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_with_its_own_status_and_one_line(number):
+def test_signal_sets_exit_status_and_writes_one_line(number):
     with subprocess.Popen(
         command("-o", "json", "sample", "wait"), env=CLEAN, stdout=-1, stderr=-1, text=True
     ) as running:
@@ -364,7 +376,7 @@ def test_a_signal_ends_it_with_its_own_status_and_one_line(number):
     assert json.loads(stdout)["exit_code"] == 128 + number
 
 
-# Questions -----------------------------------------------------------------------------------------------------
+# Prompts -------------------------------------------------------------------------------------------------------
 
 
 def terminal(*words, cwd, **environment):
@@ -379,20 +391,20 @@ def terminal(*words, cwd, **environment):
     )
 
 
-def ended(child):
-    child.expect(pexpect.EOF)
-    child.close()
-    return child.exitstatus
+def ended(child_process):
+    child_process.expect(pexpect.EOF)
+    child_process.close()
+    return child_process.exitstatus
 
 
-def test_dry_run_shows_the_plan_and_does_nothing(tmp_path):
-    told = data("sample", "wipe", "--step", "x", "--dry-run", cwd=tmp_path)
-    assert set(told["data"]["plan"]) == {"title", "target", "steps", "rows", "destructive", "digest"}
-    assert told["target"] == "shop/main"
+def test_dry_run_shows_plan_without_change(tmp_path):
+    result = data("sample", "wipe", "--step", "x", "--dry-run", cwd=tmp_path)
+    assert set(result["data"]["plan"]) == {"title", "target", "steps", "rows", "destructive", "digest"}
+    assert result["target"] == "shop/main"
     assert not (tmp_path / "done").exists()
 
 
-def test_what_destroys_needs_a_yes_where_nobody_can_be_asked(tmp_path):
+def test_destructive_command_without_terminal_requires_yes(tmp_path):
     done = dbctl("sample", "wipe", "--step", "x", cwd=tmp_path)
     assert (done.returncode, "--yes" in done.stderr) == (6, True)
     assert not (tmp_path / "done").exists()
@@ -400,7 +412,7 @@ def test_what_destroys_needs_a_yes_where_nobody_can_be_asked(tmp_path):
     assert (tmp_path / "done").exists()
 
 
-def test_a_protected_app_wants_its_name(tmp_path):
+def test_protected_app_requires_its_name(tmp_path):
     words = ("sample", "wipe", "--step", "x")
     done = dbctl(*words, "--yes", cwd=tmp_path, PROTECTED="1")
     assert (done.returncode, "--confirm shop" in done.stderr) == (6, True)
@@ -409,14 +421,14 @@ def test_a_protected_app_wants_its_name(tmp_path):
     assert dbctl(*words, "--confirm", "shop", cwd=tmp_path, PROTECTED="1").returncode == 0
 
 
-def test_what_destroys_nothing_asks_nothing(tmp_path):
+def test_harmless_command_needs_no_confirmation(tmp_path):
     assert dbctl("sample", "wipe", cwd=tmp_path, PROTECTED="1").returncode == 0
 
 
 @pytest.mark.parametrize(
     ("typed", "status", "done"), [("yes", 0, True), ("y", 0, True), ("no", 6, False), ("", 6, False)]
 )
-def test_a_terminal_is_asked_after_the_plan_was_shown(tmp_path, typed, status, done):
+def test_prompt_follows_plan_on_terminal(tmp_path, typed, status, done):
     child = terminal("sample", "wipe", "--step", "remove [bold]x", cwd=tmp_path)
     child.expect_exact("remove [bold]x")
     child.expect("Type yes or no: ")
@@ -424,7 +436,7 @@ def test_a_terminal_is_asked_after_the_plan_was_shown(tmp_path, typed, status, d
     assert (ended(child), (tmp_path / "done").exists()) == (status, done)
 
 
-def test_the_plan_that_was_seen_is_the_one_that_is_done(tmp_path):
+def test_changed_plan_is_not_applied_after_confirmation(tmp_path):
     child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path, MOVED="1")
     child.sendline("yes")
     assert ended(child) == 6
@@ -432,7 +444,7 @@ def test_the_plan_that_was_seen_is_the_one_that_is_done(tmp_path):
 
 
 @pytest.mark.parametrize(("typed", "status"), [("shop", 0), ("yes", 6), ("sho", 6)])
-def test_a_protected_app_wants_its_name_typed(tmp_path, typed, status):
+def test_protected_app_prompts_for_its_name(tmp_path, typed, status):
     child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path, PROTECTED="1")
     child.expect("Type its name")
     child.sendline(typed)
@@ -440,7 +452,7 @@ def test_a_protected_app_wants_its_name_typed(tmp_path, typed, status):
 
 
 @pytest.mark.parametrize("key", ["d", "c"])
-def test_leaving_at_the_question_changes_nothing(tmp_path, key):
+def test_leaving_prompt_changes_nothing(tmp_path, key):
     child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path)
     child.expect("yes or no: ")
     child.sendcontrol(key)
@@ -452,20 +464,20 @@ def test_leaving_at_the_question_changes_nothing(tmp_path, key):
 # Passwords and names -------------------------------------------------------------------------------------------
 
 
-def test_a_password_keeps_its_blanks_and_loses_only_the_end_of_its_line(tmp_path):
+def test_password_retains_spaces_without_line_end(tmp_path):
     assert data("sample", "password", "--password-stdin", stdin=" pass word \nrest")["data"]["right"]
     assert data("sample", "password", "--password-stdin", stdin=" pass word ")["data"]["right"]
     file = tmp_path / "p"
     file.write_text(" pass word \r\n")
     file.chmod(0o644)
-    told = data("sample", "password", "--password-file", file)
-    assert told["data"]["right"]
-    assert "chmod 600" in told["warnings"][0]
+    result = data("sample", "password", "--password-file", file)
+    assert result["data"]["right"]
+    assert "chmod 600" in result["warnings"][0]
     file.chmod(0o600)
     assert data("sample", "password", "--password-file", file)["warnings"] == []
 
 
-def test_a_generated_password_is_long():
+def test_generated_password_has_20_characters():
     assert data("sample", "password", "--generate")["data"] == {"length": 20, "made": True, "right": False}
 
 
@@ -482,19 +494,19 @@ def test_a_generated_password_is_long():
         (("--password-file", "/"), "", 1),
     ],
 )
-def test_what_is_no_password_is_refused(words, stdin, status):
+def test_invalid_password_source_is_refused(words, stdin, status):
     done = dbctl("sample", "password", *words, stdin=stdin)
     assert done.returncode == status
     assert done.stderr.startswith("dbctl: ")
 
 
-def test_a_password_is_typed_twice_and_not_shown(tmp_path):
+def test_password_is_typed_twice_without_echo(tmp_path):
     child = terminal("sample", "password", "-o", "json", cwd=tmp_path)
     for prompt, typed in [
         ("Password: ", "a"),
-        ("more: ", "b"),
+        ("Repeat password: ", "b"),
         ("Password: ", " pass word "),
-        ("more: ", " pass word "),
+        ("Repeat password: ", " pass word "),
     ]:
         child.expect(prompt)
         child.sendline(typed)
@@ -503,9 +515,9 @@ def test_a_password_is_typed_twice_and_not_shown(tmp_path):
     assert ended(child) == 0
 
 
-def test_a_dash_reads_names_line_by_line():
-    told = data("sample", "names", "a", "-", "c", stdin="b b\n\n  a  \r\nd")
-    assert told["data"]["names"] == ["a", "b b", "d", "c"]
+def test_dash_reads_names_from_standard_input():
+    result = data("sample", "names", "a", "-", "c", stdin="b b\n\n  a  \r\nd")
+    assert result["data"]["names"] == ["a", "b b", "d", "c"]
 
 
 # Terminals -----------------------------------------------------------------------------------------------------
@@ -521,7 +533,7 @@ def seen(*words, cwd, **environment):
 HOSTILE = "[bold]\x1b[31m\u202e\u200b[/foo]\n"
 
 
-def test_a_terminal_gets_nothing_that_steers_it(tmp_path):
+def test_control_characters_are_escaped_on_terminal(tmp_path):
     for form in ("table", "csv", "tsv", "markdown"):
         text = seen("sample", "list", "--limit", "1", "--no-color", "-o", form, cwd=tmp_path, TEXT=HOSTILE)
         assert "\x1b" not in text
@@ -531,17 +543,17 @@ def test_a_terminal_gets_nothing_that_steers_it(tmp_path):
 
 
 @pytest.mark.parametrize("quiet", [{"NO_COLOR": "please"}, {"TERM": "dumb"}])
-def test_colours_stay_away_when_asked(tmp_path, quiet):
+def test_colors_can_be_disabled(tmp_path, quiet):
     assert "\x1b" in seen("sample", "list", "--limit", "1", cwd=tmp_path)
     assert "\x1b" not in seen("sample", "list", "--limit", "1", cwd=tmp_path, **quiet)
 
 
-def test_a_terminal_is_told_how_the_rest_is_reached(tmp_path):
+def test_terminal_footer_shows_next_offset(tmp_path):
     assert "2 of 1000000; --offset 2 shows more" in seen("sample", "list", "--limit", "2", cwd=tmp_path)
     assert "--offset" not in dbctl("sample", "list", "--limit", "2").stderr
 
 
-def test_an_answer_that_goes_into_a_file_goes_there_also_where_progress_was_drawn(tmp_path):
+def test_redirected_output_goes_to_file_despite_progress_bar(tmp_path):
     line = f"{shlex.join(command('sample', 'work', '3', '-o', 'json'))} > answer"
     child = pexpect.spawn("/bin/sh", ["-c", line], cwd=str(tmp_path), env=CLEAN | {"TERM": "xterm"})
     child.expect(pexpect.EOF)
@@ -550,7 +562,7 @@ def test_an_answer_that_goes_into_a_file_goes_there_also_where_progress_was_draw
     assert b'"ok"' not in child.before
 
 
-def test_progress_is_drawn_on_terminals_and_for_long_work_only(tmp_path):
+def test_progress_is_drawn_only_for_long_work_on_terminal(tmp_path):
     assert "Working [bold]" in seen("sample", "work", "3", cwd=tmp_path)
     assert "Working" not in seen("sample", "work", "0.2", cwd=tmp_path)
     assert dbctl("sample", "work", "2.5").stderr == ""

@@ -1,4 +1,4 @@
-"""``dbctl data`` as it is typed, on both shapes of Flashpoint Web."""
+"""``dbctl data`` on both variants of Flashpoint Web."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.services.data import csv_jsonl
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import SHAPES, TOKEN, rows, settle
-from tests.services.flashpoint_app import run as change
+from tests.services.flashpoint_app import SHAPES, TOKEN, create_app, query_rows
+from tests.services.flashpoint_app import run_statements as change
 
 
 @pytest.fixture(params=SHAPES)
 def path(request, tmp_path, monkeypatch):
-    made = settle(tmp_path / "app", request.param)
-    monkeypatch.chdir(made.parent)
-    return made
+    database = create_app(tmp_path / "app", request.param)
+    monkeypatch.chdir(database.parent)
+    return database
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def dbctl(path, capsys):
     def run(*words):
         capsys.readouterr()
         status = main(list(words))
-        told = capsys.readouterr()
-        return status, told.out, told.err
+        output = capsys.readouterr()
+        return status, output.out, output.err
 
     return run
 
@@ -40,21 +40,21 @@ def dbctl(path, capsys):
 def answer(dbctl):
     def run(*words, status=0):
         ended, out, _ = dbctl(*words, "-o", "json")
-        told = json.loads(out)
-        assert ended == status, told
-        return told["error"] or told["data"]
+        response = json.loads(out)
+        assert ended == status, response
+        return response["error"] or response["data"]
 
     return run
 
 
 def hash_of(path):
-    return rows(path, "select password_hash from users where id = 1")[0][0]
+    return query_rows(path, "select password_hash from users where id = 1")[0][0]
 
 
-# Looking ---------------------------------------------------------------------------------------------------------
+# Reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_rows_come_filtered_sorted_and_cut_with_how_many_there_are(answer):
+def test_rows_are_filtered_sorted_limited_and_counted(answer):
     page = answer("data", "rows", "users", "--sort", "-username", "--limit", "2", "--columns", "id,username")
     assert page == {
         "items": [{"id": 1, "username": "root"}, {"id": 3, "username": "bob"}],
@@ -64,16 +64,18 @@ def test_rows_come_filtered_sorted_and_cut_with_how_many_there_are(answer):
         "has_more": True,
     }
 
-    def found(*words):
-        return [one["id"] for one in answer("data", "rows", "users", *words)["items"]]
+    def select_ids(*words):
+        return [item["id"] for item in answer("data", "rows", "users", *words)["items"]]
 
-    assert found("--filter", "username=ann") == [2]
-    assert found("--filter", "username!=ann", "--filter", "is_active=yes") == [1]
-    assert found("--filter", "id>=2", "--filter", "username:NN") == [2]
-    assert found("--filter", "last_login_at<2026-01-01") == [2], "a time, whatever form a row stores"
-    assert found("--filter", "last_login_at=2025-02-03") == [2], "a day is all of it"
-    assert found("--null", "last_login_at") == [3]
-    assert found("--not-null", "last_login_at", "--offset", "1") == [2]
+    assert select_ids("--filter", "username=ann") == [2]
+    assert select_ids("--filter", "username!=ann", "--filter", "is_active=yes") == [1]
+    assert select_ids("--filter", "id>=2", "--filter", "username:NN") == [2]
+    assert select_ids("--filter", "last_login_at<2026-01-01") == [2], (
+        "times are compared in every stored format"
+    )
+    assert select_ids("--filter", "last_login_at=2025-02-03") == [2], "a date covers the whole day"
+    assert select_ids("--null", "last_login_at") == [3]
+    assert select_ids("--not-null", "last_login_at", "--offset", "1") == [2]
 
 
 @pytest.mark.parametrize(
@@ -89,20 +91,22 @@ def test_rows_come_filtered_sorted_and_cut_with_how_many_there_are(answer):
         (["rows", "users", "--sort", "password_hash"], "usage"),
         (["rows", "users", "--null", "password_hash"], "usage"),
         (["rows", "users", "--after", "ann"], "value-invalid"),
-        (["show", "users", "99"], "row-absent"),
-        (["show", "users", "ann"], "row-absent"),
+        (["show", "users", "99"], "row-not-found"),
+        (["show", "users", "ann"], "row-not-found"),
         (["show", "users", "1", "2"], "usage"),
         (["show", 'us"ers; drop table users', "1"], "table-missing"),
     ],
 )
-def test_what_cannot_be_looked_at_is_told(answer, words, code):
-    told = answer(
-        "data", *words, status=5 if code.endswith(("-missing", "-absent")) and code != "column-missing" else 2
+def test_invalid_row_query_is_refused(answer, words, code):
+    response = answer(
+        "data",
+        *words,
+        status=5 if code.endswith(("-missing", "-not-found")) and code != "column-missing" else 2,
     )
-    assert told["code"] == code
+    assert response["code"] == code
 
 
-def test_secrets_are_seen_only_by_those_who_ask_for_them(path, dbctl, answer):
+def test_secrets_are_shown_only_with_secrets_option(path, dbctl, answer):
     for words in (
         ["rows", "users"],
         ["show", "users", "1"],
@@ -119,25 +123,27 @@ def test_secrets_are_seen_only_by_those_who_ask_for_them(path, dbctl, answer):
         answer("data", "rows", "users", "--secrets", "--filter", f"password_hash={hash_of(path)}")["total"]
         >= 1
     )
-    assert answer("data", "query", "select * from users", status=6)["code"] == "secret-asked"
+    assert answer("data", "query", "select * from users", status=6)["code"] == "secret-column"
     assert answer("data", "query", "select * from users", "--secrets")["total"] == 3
 
 
-# Mending ---------------------------------------------------------------------------------------------------------
+# Editing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_is_changed_as_its_types_have_it_and_that_is_recorded(path, answer):
-    told = answer(
+def test_row_change_uses_column_types_and_is_logged(path, answer):
+    response = answer(
         "data", "set", "user_game_plays", "1", "ended_at=2025-01-02T03:04:05Z", "duration_seconds=60"
     )
-    assert told["before"] == {"ended_at": None, "duration_seconds": None}
-    assert told["after"] == {"ended_at": "2025-01-02T03:04:05.000Z", "duration_seconds": 60}
-    ((action, details),) = rows(path, "select action, details from activity_logs order by id desc limit 1")
+    assert response["before"] == {"ended_at": None, "duration_seconds": None}
+    assert response["after"] == {"ended_at": "2025-01-02T03:04:05.000Z", "duration_seconds": 60}
+    ((action, details),) = query_rows(
+        path, "select action, details from activity_logs order by id desc limit 1"
+    )
     assert action == "data.set"
     assert json.loads(details)["changed"]["duration_seconds"] == [None, 60]
     assert answer("data", "set", "user_game_plays", "1", "duration_seconds=60")["changed"] is False
     answer("data", "set", "user_game_plays", "1", "--null", "ended_at")
-    assert rows(path, "select ended_at from user_game_plays where id = 1") == [(None,)]
+    assert query_rows(path, "select ended_at from user_game_plays where id = 1") == [(None,)]
 
 
 @pytest.mark.parametrize(
@@ -151,59 +157,59 @@ def test_a_row_is_changed_as_its_types_have_it_and_that_is_recorded(path, answer
         (["user_game_plays", "1"], "usage"),
         (["user_game_plays", "1", "duration_seconds"], "usage"),
         (["user_game_plays", "1", "duration_seconds=1", "--null", "duration_seconds"], "usage"),
-        (["user_game_plays", "77", "duration_seconds=1"], "row-absent"),
+        (["user_game_plays", "77", "duration_seconds=1"], "row-not-found"),
         (["refresh_tokens", "1", "token=abc"], "value-invalid"),
-        (["users", "2", "password_hash=abc"], "own-command"),
-        (["users", "2", "--null", "role_id"], "own-command"),
+        (["users", "2", "password_hash=abc"], "use-dedicated-command"),
+        (["users", "2", "--null", "role_id"], "use-dedicated-command"),
         (["users", "2", "username=a"], "value-invalid"),
         (["users", "2", "email=nonsense"], "value-invalid"),
         (["users", "2", "username=ROOT"], "already-exists"),
         (["users", "2", "role_id=77"], "role-missing"),
         (["users", "1", "is_active=no"], "last-admin"),
         (["users", "1", "role_id=2"], "last-admin"),
-        (["system_settings", "1", "value=x"], "own-command"),
-        (["roles", "1", "name=x"], "own-command"),
+        (["system_settings", "1", "value=x"], "use-dedicated-command"),
+        (["roles", "1", "name=x"], "use-dedicated-command"),
     ],
 )
-def test_what_a_rule_forbids_is_refused_and_changes_nothing(path, answer, words, code):
-    before = flashpoint_app.content(path)
-    status = {"row-absent": 5, "role-missing": 5, "already-exists": 6, "last-admin": 6}.get(code, 2)
+def test_change_against_rule_is_refused(path, answer, words, code):
+    before = flashpoint_app.read_all_rows(path)
+    status = {"row-not-found": 5, "role-missing": 5, "already-exists": 6, "last-admin": 6}.get(code, 2)
     assert answer("data", "set", *words, status=status)["code"] == code
     assert answer("data", "set", *words, "--dry-run", status=status)["code"] == code
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_a_user_is_changed_by_the_rules_for_users(path, answer):
-    told = answer("data", "set", "users", "2", "role_id=1", "email=ann@example.net")
-    assert (told["after"]["role_id"], told["ended_sessions"]) == (1, 2)
-    ((changed,),) = rows(path, "select updated_at from users where id = 2")
+def test_user_row_change_follows_user_rules(path, answer):
+    response = answer("data", "set", "users", "2", "role_id=1", "email=ann@example.net")
+    assert (response["after"]["role_id"], response["ended_sessions"]) == (1, 2)
+    ((changed,),) = query_rows(path, "select updated_at from users where id = 2")
     assert changed > "2026"
     answer("data", "set", "users", "1", "is_active=no")
     assert answer("data", "set", "users", "2", "is_active=no", status=6)["code"] == "last-admin"
 
 
-def test_a_dry_run_tells_and_changes_nothing(path, dbctl):
-    before = flashpoint_app.content(path)
+def test_dry_run_shows_steps_and_changes_nothing(path, dbctl):
+    before = flashpoint_app.read_all_rows(path)
     _, out, _ = dbctl("data", "set", "users", "2", "is_active=no", "--dry-run")
     assert "end 2 sessions" in out
     _, out, _ = dbctl("data", "delete", "user_game_plays", "1", "-n")
     assert "delete user_game_plays 1" in out
     assert "This destroys data." in out
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_a_row_goes_with_what_its_keys_take_along(path, answer):
+def test_deleting_row_cascades_by_foreign_keys(path, answer):
     assert answer("data", "delete", "user_game_plays", "1", status=6)["code"] == "confirmation-missing"
     assert answer("data", "delete", "user_game_plays", "1", "--yes")["rows"] == {"user_game_plays": 1}
-    told = answer("data", "delete", "users", "2", "--yes")
-    assert (told["rows"]["users"], told["rows"]["refresh_tokens"]) == (1, 3)
-    assert rows(path, "select count(*) from refresh_tokens where user_id = 2") == [(0,)]
+    response = answer("data", "delete", "users", "2", "--yes")
+    assert (response["rows"]["users"], response["rows"]["refresh_tokens"]) == (1, 3)
+    assert query_rows(path, "select count(*) from refresh_tokens where user_id = 2") == [(0,)]
     assert answer("data", "delete", "users", "1", "--yes", status=6)["code"] == "last-admin"
-    assert answer("data", "delete", "roles", "3", "--yes", status=2)["code"] == "own-command"
+    assert answer("data", "delete", "roles", "3", "--yes", status=2)["code"] == "use-dedicated-command"
 
 
-def test_the_record_of_migrations_is_changed_by_migrate_alone(path, answer):
-    if not rows(path, "select 1 from sqlite_master where name = 'migrations'"):
+def test_ledger_rows_can_only_be_changed_by_migrate(path, answer):
+    if not query_rows(path, "select 1 from sqlite_master where name = 'migrations'"):
         change(path, "create table migrations (id integer primary key, name text, applied_at text)")
     (path.parent / "rows.csv").write_text("name\n009_invented\n")
     for words in (
@@ -211,22 +217,22 @@ def test_the_record_of_migrations_is_changed_by_migrate_alone(path, answer):
         ["set", "migrations", "1", "name=x"],
         ["import", "migrations", "rows.csv"],
     ):
-        assert answer("data", *words, status=2)["code"] == "own-command"
+        assert answer("data", *words, status=2)["code"] == "use-dedicated-command"
 
 
-def test_a_row_that_others_hold_stays(path, answer):
+def test_referenced_row_is_not_deleted(path, answer):
     change(path, "create table shelves (id integer primary key)", "insert into shelves values (1)")
     change(
         path,
         "create table books (id integer primary key, shelf integer references shelves (id))",
         "insert into books values (1, 1)",
     )
-    told = answer("data", "delete", "shelves", "1", "--yes", status=6)
-    assert told["code"] == "constraint"
-    assert "1 row of books" in told["message"]
+    response = answer("data", "delete", "shelves", "1", "--yes", status=6)
+    assert response["code"] == "constraint"
+    assert "1 row of books" in response["message"]
 
 
-def test_keys_of_several_columns_and_none(path, answer):
+def test_composite_and_missing_keys(path, answer):
     change(
         path,
         "create table pairs (a integer not null, b text not null, c text, primary key (a, b))",
@@ -242,28 +248,33 @@ def test_keys_of_several_columns_and_none(path, answer):
     assert answer("data", "set", "few", "username=x", status=2)["code"] == "usage"
 
 
-def test_pages_go_on_behind_a_key_whatever_came_or_went_meanwhile(path, answer):
+def test_key_pagination_is_stable_under_deletions(path, answer):
     def page(*words):
-        told = answer("data", "rows", "users", "--columns", "id", "--limit", "1", *words)
-        return [one["id"] for one in told["items"]], told["total"], told["offset"], told["has_more"]
+        response = answer("data", "rows", "users", "--columns", "id", "--limit", "1", *words)
+        return (
+            [item["id"] for item in response["items"]],
+            response["total"],
+            response["offset"],
+            response["has_more"],
+        )
 
     assert page() == ([1], 3, 0, True)
     assert page("--after", "1") == ([2], 3, 1, True)
     change(path, "delete from users where id in (1, 2)")
-    assert page("--offset", "2") == ([], 1, 2, False), "by its number, the third is passed over"
+    assert page("--offset", "2") == ([], 1, 2, False), "pagination by offset skips the third row"
     assert page("--after", "2") == ([3], 1, 0, False)
     assert page("--after", "3") == ([], 1, 1, False)
     assert page("--after", "0", "--filter", "id>3") == ([], 0, 0, False)
 
 
-def test_pages_of_a_key_of_several_columns_go_by_all_of_them(path, answer):
+def test_pagination_uses_all_columns_of_composite_key(path, answer):
     change(
         path,
         "create table pairs (a integer not null, b text not null, primary key (a, b))",
         "insert into pairs values (1, 'x'), (1, 'y'), (2, ''), (2, 'it''s')",
     )
-    told = answer("data", "rows", "pairs", "--after", "1", "--after", "y", "--limit", "1")
-    assert told == {"items": [{"a": 2, "b": ""}], "total": 4, "limit": 1, "offset": 2, "has_more": True}
+    response = answer("data", "rows", "pairs", "--after", "1", "--after", "y", "--limit", "1")
+    assert response == {"items": [{"a": 2, "b": ""}], "total": 4, "limit": 1, "offset": 2, "has_more": True}
 
 
 @pytest.mark.parametrize(
@@ -273,10 +284,10 @@ def test_pages_of_a_key_of_several_columns_go_by_all_of_them(path, answer):
         ("users", ["1", "--offset", "1"]),
         ("users", ["1", "--after", "2"]),
         ("few", ["1"]),
-        ("user_playlists", ["x"]),  # a secret, which would be told letter by letter
+        ("user_playlists", ["x"]),  # a secret, which pagination would reveal letter by letter
     ],
 )
-def test_only_a_primary_key_says_where_a_page_goes_on(path, answer, table, words):
+def test_after_option_requires_primary_key_order(path, answer, table, words):
     change(
         path,
         "create view few as select username from users",
@@ -286,10 +297,10 @@ def test_only_a_primary_key_says_where_a_page_goes_on(path, answer, table, words
     assert answer("data", "rows", table, "--after", *words, status=2)["code"] == "usage"
 
 
-# Asking ----------------------------------------------------------------------------------------------------------
+# Querying --------------------------------------------------------------------------------------------------------
 
 
-def test_a_question_is_answered_in_every_form(path, dbctl, answer, monkeypatch, tmp_path):
+def test_query_result_in_every_format(path, dbctl, answer, monkeypatch, tmp_path):
     sql = "select id, username from users where id < :n order by id"
     assert answer("data", "query", sql, "--param", "n=3") == {
         "items": [{"id": 1, "username": "root"}, {"id": 2, "username": "ann"}],
@@ -315,7 +326,7 @@ def test_a_question_is_answered_in_every_form(path, dbctl, answer, monkeypatch, 
 @pytest.mark.parametrize(
     "setting", ["journal_mode", "cache_size", "synchronous", "foreign_keys", "busy_timeout"]
 )
-def test_a_pragma_that_only_reads_is_answered(path, answer, setting):
+def test_reading_pragma_is_allowed(path, answer, setting):
     assert answer("data", "query", f"pragma {setting}", "--db", "user")["total"] == 1
 
 
@@ -328,7 +339,7 @@ def test_a_pragma_that_only_reads_is_answered(path, answer, setting):
         "select ?",
     ],
 )
-def test_the_hint_of_a_refused_query_names_no_check_of_the_profile(path, answer, sql):
+def test_hint_of_refused_query_omits_profile_check(path, answer, sql):
     error = answer("data", "query", sql, "--db", "user", status=1)
     assert error["code"] == "query-failed"
     assert "apps check" not in error["hint"]
@@ -337,7 +348,7 @@ def test_the_hint_of_a_refused_query_names_no_check_of_the_profile(path, answer,
 @pytest.mark.parametrize(
     "sql", ["pragma wal_checkpoint(passive)", "PRAGMA main.wal_checkpoint", " pragma wal_checkpoint = full"]
 )
-def test_a_checkpoint_is_refused_with_the_command_that_makes_one(path, answer, sql):
+def test_checkpoint_query_hint_names_checkpoint_command(path, answer, sql):
     error = answer("data", "query", sql, "--db", "user", status=1)
     assert "dbctl maintain checkpoint" in error["hint"]
     answer("maintain", "checkpoint", "--db", "user")
@@ -362,35 +373,35 @@ def test_a_checkpoint_is_refused_with_the_command_that_makes_one(path, answer, s
         ),
     ],
 )
-def test_what_is_no_question_is_refused(path, answer, words, status):
-    before = flashpoint_app.content(path)
+def test_writing_statement_is_refused(path, answer, words, status):
+    before = flashpoint_app.read_all_rows(path)
     answer("data", "query", *words, status=status)
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
 # Files -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_export_is_a_file_that_is_whole_or_none(path, answer, monkeypatch):
+def test_failed_export_leaves_no_file(path, answer, monkeypatch):
     files = {path.parent / "users.csv", *path.parent.iterdir()}
-    told = answer("data", "export", "users", "users.csv")
-    assert (told["rows"], told["left_out"], told["format"]) == (3, ["password_hash"], "csv")
+    response = answer("data", "export", "users", "users.csv")
+    assert (response["rows"], response["left_out"], response["format"]) == (3, ["password_hash"], "csv")
     file = path.parent / "users.csv"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.stat().st_size == told["bytes"]
+    assert file.stat().st_size == response["bytes"]
     assert answer("data", "export", "users", "users.csv", status=6)["code"] == "file-exists"
     assert answer("data", "export", "users", "no/such/place.csv", status=1)["code"] == "file-failed"
     assert answer("data", "export", "nope", "other.csv", status=5)["code"] == "table-missing"
 
-    def fails(*_more, **_named):
+    def fail_to_write(*_more, **_named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(csv_jsonl, "_cell", fails)
+    monkeypatch.setattr(csv_jsonl, "_encode_cell", fail_to_write)
     answer("data", "export", "users", "other.csv", status=1)
     assert set(path.parent.iterdir()) == files
 
 
-def test_an_export_of_an_answer_and_for_spreadsheets(path, dbctl, answer):
+def test_query_export_and_excel_safe_export(path, dbctl, answer):
     change(path, "update users set username = '=1+1' where id = 3")
     status, out, _ = dbctl(
         "data", "export", "--query", "select id, username from users where id = :n", "-", "--param", "n=3"
@@ -408,39 +419,39 @@ def test_an_export_of_an_answer_and_for_spreadsheets(path, dbctl, answer):
     assert dbctl("data", "export", "--query", "select token from refresh_tokens", "-")[0] == 6
 
 
-def test_an_import_adds_every_row_and_says_so_in_the_record(path, dbctl, answer):
+def test_import_adds_all_rows_and_is_logged(path, dbctl, answer):
     dbctl("data", "export", "user_game_plays", "plays.jsonl")
-    kept = rows(path, "select * from user_game_plays order by id")
+    exported_rows = query_rows(path, "select * from user_game_plays order by id")
     change(path, "delete from user_game_plays")
     assert answer("data", "import", "user_game_plays", "plays.jsonl", "--dry-run")["plan"]["rows"] == {
         "user_game_plays": 2
     }
-    assert rows(path, "select count(*) from user_game_plays") == [(0,)]
+    assert query_rows(path, "select count(*) from user_game_plays") == [(0,)]
     assert answer("data", "import", "user_game_plays", "plays.jsonl") == {
         "table": "user_game_plays",
         "added": 2,
     }
-    assert rows(path, "select * from user_game_plays order by id") == kept
-    ((details,),) = rows(path, "select details from activity_logs where action = 'data.import'")
+    assert query_rows(path, "select * from user_game_plays order by id") == exported_rows
+    ((details,),) = query_rows(path, "select details from activity_logs where action = 'data.import'")
     assert json.loads(details) == {"rows": 2, "file": "plays.jsonl", "by": "dbctl"}
-    told = answer("data", "import", "user_game_plays", "plays.jsonl", status=6)
-    assert told["code"] == "constraint"
-    assert "line 1 of plays.jsonl" in told["message"]
+    response = answer("data", "import", "user_game_plays", "plays.jsonl", status=6)
+    assert response["code"] == "constraint"
+    assert "line 1 of plays.jsonl" in response["message"]
 
 
-def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
+def test_import_reports_every_invalid_line_and_writes_nothing(path, answer):
     (path.parent / "bad.csv").write_text(
         "user_id,token,expires_at\n1,***,2020-01-01\n1,,2020-01-01\n1,new,2020-01-01\n1,new\n"
     )
-    before = flashpoint_app.content(path)
-    told = answer("data", "import", "refresh_tokens", "bad.csv", status=2)
-    assert told["code"] == "import-invalid"
-    assert [line.partition(":")[0] for line in told["message"].splitlines()[1:]] == [
+    before = flashpoint_app.read_all_rows(path)
+    response = answer("data", "import", "refresh_tokens", "bad.csv", status=2)
+    assert response["code"] == "import-invalid"
+    assert [line.partition(":")[0] for line in response["message"].splitlines()[1:]] == [
         "line 2",
         "line 3",
         "line 5",
     ]
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
 @pytest.mark.parametrize(
@@ -453,26 +464,26 @@ def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
         ("user_id,token,expires_at\n77,new,2020-01-01\n", "constraint"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_whole(path, answer, text, code):
+def test_file_with_wrong_columns_is_refused(path, answer, text, code):
     (path.parent / "bad.csv").write_text(text)
-    before = flashpoint_app.content(path)
+    before = flashpoint_app.read_all_rows(path)
     assert (
         answer("data", "import", "refresh_tokens", "bad.csv", status=6 if code == "constraint" else 2)["code"]
         == code
     )
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_rows_may_point_to_later_rows_of_the_same_file(path, answer, monkeypatch):
+def test_imported_rows_may_refer_to_later_rows(path, answer, monkeypatch):
     change(path, "create table parts (id integer primary key, whole integer references parts (id))")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"id,whole\n1,2\n2,\n")))
     assert answer("data", "import", "parts", "-")["added"] == 2
     (path.parent / "bad.csv").write_text("id,whole\n3,9\n")
     assert answer("data", "import", "parts", "bad.csv", status=6)["code"] == "constraint"
-    assert rows(path, "select count(*) from parts") == [(2,)]
+    assert query_rows(path, "select count(*) from parts") == [(2,)]
 
 
-def test_what_nobody_writes_is_not_imported(path, answer):
+def test_generated_columns_are_not_imported(path, answer):
     change(
         path,
         "create table doubled (id integer primary key, twice as (id * 2))",
@@ -487,7 +498,7 @@ def test_what_nobody_writes_is_not_imported(path, answer):
     assert answer("data", "import", "few", "few.csv", status=2)["code"] == "usage"
 
 
-def test_text_that_is_no_utf8_keeps_its_bytes_through_csv(path, dbctl, answer):
+def test_non_utf8_text_round_trips_through_csv(path, dbctl, answer):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update users set username = cast(x'c3' as text) where id = 3")
     dbctl("data", "export", "users", "users.csv", "--columns", "id,username")
@@ -496,8 +507,8 @@ def test_text_that_is_no_utf8_keeps_its_bytes_through_csv(path, dbctl, answer):
     change(path, "create table names (id integer primary key, username text)")
     answer("data", "import", "names", "users.csv")
     with closing(sqlite3.connect(path)) as connection:
-        told = "select count(*), sum(cast(n.username as blob) = cast(u.username as blob)), sum(typeof(n.username) = 'text')"
-        assert connection.execute(f"{told} from users u left join names n using (id)").fetchone() == (3, 3, 3)
+        sql = "select count(*), sum(cast(n.username as blob) = cast(u.username as blob)), sum(typeof(n.username) = 'text')"
+        assert connection.execute(f"{sql} from users u left join names n using (id)").fetchone() == (3, 3, 3)
 
 
 # Adding a row, and changing several --------------------------------------------------------------------------------
@@ -506,35 +517,35 @@ def test_text_that_is_no_utf8_keeps_its_bytes_through_csv(path, dbctl, answer):
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (["add", "users", "username=zoe"], "own-command"),
-        (["add", "system_settings", "category=x", "value=1"], "own-command"),
-        (["add", "roles", "name=x"], "own-command"),
+        (["add", "users", "username=zoe"], "use-dedicated-command"),
+        (["add", "system_settings", "category=x", "value=1"], "use-dedicated-command"),
+        (["add", "roles", "name=x"], "use-dedicated-command"),
         (["add", "refresh_tokens", "token=x"], "value-invalid"),
-        (["set", "users", "role_id=1", "--filter", "id>1"], "own-command"),
-        (["set", "users", "is_active=yes", "--filter", "id>1"], "own-command"),
-        (["set", "system_settings", "value=1", "--filter", "id>0"], "own-command"),
-        (["set", "roles", "name=x", "--filter", "id>0"], "own-command"),
+        (["set", "users", "role_id=1", "--filter", "id>1"], "use-dedicated-command"),
+        (["set", "users", "is_active=yes", "--filter", "id>1"], "use-dedicated-command"),
+        (["set", "system_settings", "value=1", "--filter", "id>0"], "use-dedicated-command"),
+        (["set", "roles", "name=x", "--filter", "id>0"], "use-dedicated-command"),
         (["set", "refresh_tokens", "token=x", "--filter", "id>0"], "value-invalid"),
         (["set", "refresh_tokens", "user_id=1", "--filter", "token:a"], "usage"),
-        (["delete", "users", "--filter", "id>1"], "own-command"),
-        (["delete", "roles", "--filter", "id>0"], "own-command"),
+        (["delete", "users", "--filter", "id>1"], "use-dedicated-command"),
+        (["delete", "roles", "--filter", "id>0"], "use-dedicated-command"),
         (["delete", "refresh_tokens", "--filter", "token:a"], "usage"),
     ],
 )
-def test_the_rules_of_an_app_hold_for_added_rows_and_for_several(path, answer, words, code):
-    before = flashpoint_app.content(path)
+def test_app_rules_apply_to_added_and_filtered_rows(path, answer, words, code):
+    before = flashpoint_app.read_all_rows(path)
     assert answer("data", *words, "--yes", status=2)["code"] == code
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_what_is_added_or_changed_by_a_condition_is_recorded(path, answer):
+def test_added_and_filtered_changes_are_logged(path, answer):
     added = answer("data", "add", "login_attempts", "username=zoe", "ip_address=10.0.0.9", "success=no")
     assert (added["row"]["username"], added["row"]["success"]) == ("zoe", 0)
     changed = answer(
         "data", "set", "login_attempts", "ip_address=10.0.0.1", "--filter", "username=zoe", "--yes"
     )
     assert changed["changed"] == 1
-    actions = rows(path, "select action, resource_id from activity_logs order by id desc limit 2")
+    actions = query_rows(path, "select action, resource_id from activity_logs order by id desc limit 2")
     assert actions == [("data.set", ""), ("data.add", str(added["key"]["id"]))]
-    (details,) = rows(path, "select details from activity_logs order by id desc limit 1")
+    (details,) = query_rows(path, "select details from activity_logs order by id desc limit 1")
     assert json.loads(details[0])["rows"] == 1

@@ -1,4 +1,4 @@
-"""``data show --to``: the file that a column holds, on its own and as the chat app's profile says."""
+"""``data show --to``: write the file that a column stores, without and with a profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = b64encode(PICTURE).decode()
 
 @pytest.fixture
 def chat(tmp_path, monkeypatch, answer):
-    """Runs a command on the chat app, whose attachment ``att-1`` gets the content that a test stores."""
+    """Run a command on the chat app, after storing ``content`` in the attachment ``att-1``."""
     monkeypatch.chdir(tmp_path)
     chat_lancedb.deployed(tmp_path / "chat.db")
 
@@ -42,41 +42,41 @@ def chat(tmp_path, monkeypatch, answer):
         ("\n".join(TEXT[at : at + 76] for at in range(0, len(TEXT), 76)), "image/jpeg"),
     ],
 )
-def test_an_attachment_is_written_as_the_file_that_it_was(chat, content, kind):
-    told = chat("attachments", "att-1", "--to", "bed.jpg", content=content)
+def test_attachment_is_written_as_original_file(chat, content, kind):
+    result = chat("attachments", "att-1", "--to", "bed.jpg", content=content)
     assert Path("bed.jpg").read_bytes() == PICTURE
-    assert (told["data"]["name"], told["data"]["content_type"]) == ("bed.jpg", kind)
-    assert told["data"]["bytes"] == len(PICTURE)
-    assert "2048" in told["warnings"][0], "the row says another size"
+    assert (result["data"]["name"], result["data"]["content_type"]) == ("bed.jpg", kind)
+    assert result["data"]["bytes"] == len(PICTURE)
+    assert "2048" in result["warnings"][0], "the row has another size"
 
 
-def test_a_data_url_without_base64_is_percent_encoded(chat):
+def test_data_url_without_base64_is_percent_decoded(chat):
     chat("attachments", "att-1", "--to", "a.txt", content="data:text/plain;charset=utf-8,a%20b%C3%A9")
     assert Path("a.txt").read_bytes() == "a bé".encode()
 
 
 @pytest.mark.parametrize("content", ["not base64!", "YWJj=YWJj", "data:image/png;base64,é", "YWJ"])
-def test_content_that_is_not_in_its_encoding_writes_no_file(chat, content):
-    told = chat("attachments", "att-1", "--to", "a", content=content, status=4)
-    assert told["error"]["code"] == "content-undecodable"
+def test_undecodable_content_writes_no_file(chat, content):
+    result = chat("attachments", "att-1", "--to", "a", content=content, status=4)
+    assert result["error"]["code"] == "content-undecodable"
     assert sorted(Path().glob("*")) == [Path("chat.db")]
     chat("attachments", "att-1", "--to", "a", "--encoding", "plain")
     assert Path("a").read_text(encoding="utf-8") == content
 
 
-def test_no_file_is_replaced_and_none_is_written_without_content(chat):
+def test_content_is_not_written_over_file_or_without_value(chat):
     Path("there").write_text("mine")
     assert chat("attachments", "att-1", "--to", "there", status=6)["error"]["code"] == "file-exists"
     assert Path("there").read_text() == "mine"
-    assert chat("attachments", "att-2", "--to", "none", status=5)["error"]["code"] == "content-absent"
-    assert chat("attachments", "nope", "--to", "none", status=5)["error"]["code"] == "row-absent"
+    assert chat("attachments", "att-2", "--to", "none", status=5)["error"]["code"] == "content-null"
+    assert chat("attachments", "nope", "--to", "none", status=5)["error"]["code"] == "row-not-found"
     assert chat("chats", chat_lancedb.PYTHON, "--to", "none", status=2)["error"]["code"] == "usage"
     assert not Path("none").exists()
     chat("chats", chat_lancedb.PYTHON, "--columns", "title", "--to", "title.txt")
     assert Path("title.txt").read_text() == "Python Discussion"
 
 
-def test_a_secret_is_written_only_when_it_is_asked_for(chat):
+def test_secret_content_requires_secrets_option(chat):
     words = ("accounts", "acc-1", "--columns", "access_token", "--to", "token")
     assert chat(*words, status=2)["error"]["code"] == "usage"
     assert not Path("token").exists()
@@ -85,20 +85,24 @@ def test_a_secret_is_written_only_when_it_is_asked_for(chat):
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_bytes_are_written_as_they_are_and_on_standard_output(engine, tmp_path, monkeypatch, answer, start):
+def test_content_bytes_are_written_to_standard_output(engine, tmp_path, monkeypatch, answer, start):
     monkeypatch.chdir(tmp_path)
     kind = {"sqlite": "blob", "postgresql": "bytea", "mysql": "longblob"}[engine]
     literal = f"'\\x{PICTURE.hex()}'" if engine == "postgresql" else f"x'{PICTURE.hex()}'"
     script = [f"create table files (id integer primary key, content {kind})", f"insert into files values (1, {literal})"]  # fmt: skip
-    made = {"postgresql": servers.postgresql_schema, "mysql": servers.mysql_database}.get(engine)
-    if made is None:
+    create_database = {"postgresql": servers.postgresql_schema, "mysql": servers.mysql_database}.get(engine)
+    if create_database is None:
         with closing(sqlite3.connect("files.db", isolation_level=None)) as connection:
             for sql in script:
                 connection.execute(sql)
         answer("--url", "files.db", "data", "show", "files", "1", "--columns", "content", "--to", "out")
     else:
         connect = servers.connection if engine == "postgresql" else servers.mysql_connection
-        with made() as url, closing(connect(url)) as connection, closing(connection.cursor()) as cursor:
+        with (
+            create_database() as url,
+            closing(connect(url)) as connection,
+            closing(connection.cursor()) as cursor,
+        ):
             for sql in script:
                 cursor.execute(sql)
             connection.commit()

@@ -1,4 +1,4 @@
-"""``data describe``, ``data add``, ``data set --filter`` and ``data delete --filter`` on tables of every engine, by their address alone."""
+"""``data describe``, ``add``, ``set --filter`` and ``delete --filter`` on every engine, without a profile."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def engine(request):
 
 @pytest.fixture
 def dbctl(engine, tmp_path, monkeypatch, answer):
-    """Runs a command on a database of the engine with shelves and books; returns its data, or its error."""
+    """Run a command on a database with shelves and books; return its data, or its error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def run_on(address):
         def run(*words, status=0):
-            told = answer("--url", address, *words, status=status)
-            return told["error"] or told["data"]
+            response = answer("--url", address, *words, status=status)
+            return response["error"] or response["data"]
 
         return run
 
@@ -101,7 +101,7 @@ def titles(dbctl, *words):
 # Describing ------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_is_described_with_keys_both_ways_checks_and_triggers(dbctl, engine):
+def test_describe_shows_keys_checks_and_triggers(dbctl, engine):
     books = dbctl("data", "describe", "books")
     assert (books["kind"], books["rows"], books["rows_estimated"]) == ("table", 3, False)
     assert books["primary_key"] == ["id"]
@@ -111,7 +111,7 @@ def test_a_table_is_described_with_keys_both_ways_checks_and_triggers(dbctl, eng
     assert "untitled" in columns["title"]["default"]
     assert (columns["id"]["key"], columns["shelf"]["key"]) == (True, False)
     ((key),) = books["foreign_keys"]
-    assert (key["columns"], key["to_table"], key["to"], key["on_delete"]) == (
+    assert (key["columns"], key["to_table"], key["to_columns"], key["on_delete"]) == (
         ["shelf"],
         "shelves",
         ["id"],
@@ -127,12 +127,12 @@ def test_a_table_is_described_with_keys_both_ways_checks_and_triggers(dbctl, eng
     assert any(index["unique"] and index["columns"] == ["name"] for index in shelves["indexes"])
 
 
-def test_describing_a_table_that_is_not_there_exits_5(dbctl):
+def test_describe_of_missing_table_exits_5(dbctl):
     assert dbctl("data", "describe", 'books"; drop table books; --', status=5)["code"] == "table-missing"
     assert dbctl("data", "describe", "book", status=5)["code"] == "table-missing"
 
 
-def test_a_view_is_described_by_its_query(tmp_path, monkeypatch, answer):
+def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("view.db")) as connection:
         connection.execute("create table things (id integer primary key)")
@@ -142,20 +142,20 @@ def test_a_view_is_described_by_its_query(tmp_path, monkeypatch, answer):
     assert "select" in view["definition"].lower()
 
 
-def test_a_lancedb_table_is_described(tmp_path, monkeypatch, answer):
+def test_describe_lancedb_table(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
-    lance.made(tmp_path / "lancedb")
-    told = answer("--url", "lancedb:lancedb", "data", "describe", lance.TABLE)["data"]
-    assert told["rows"] == len(
+    lance.create_table(tmp_path / "lancedb")
+    response = answer("--url", "lancedb:lancedb", "data", "describe", lance.TABLE)["data"]
+    assert response["rows"] == len(
         list(answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["items"])
     )
-    assert "chat_id" in [column["name"] for column in told["columns"]]
+    assert "chat_id" in [column["name"] for column in response["columns"]]
 
 
 # Adding ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_is_added_with_typed_values_and_the_database_s_defaults(dbctl):
+def test_added_row_has_typed_values_and_defaults(dbctl):
     plan = dbctl("data", "add", "books", "pages=5", "bought=2026-01-02T03:04:05Z", "--dry-run")["plan"]
     assert plan["rows"] == {"books": 1}
     assert len(titles(dbctl)) == 3
@@ -163,8 +163,8 @@ def test_a_row_is_added_with_typed_values_and_the_database_s_defaults(dbctl):
     assert added["row"]["title"] == "untitled"
     assert (added["row"]["pages"], added["row"]["state"]) == (5, None)
     assert dbctl("data", "show", "books", str(added["key"]["id"]))["bought"].startswith("2026-01-02")
-    given = dbctl("data", "add", "books", "id=77", "title=a=b; drop table books")
-    assert given["key"] == {"id": 77}
+    explicit = dbctl("data", "add", "books", "id=77", "title=a=b; drop table books")
+    assert explicit["key"] == {"id": 77}
     assert dbctl("data", "add", "books")["key"] == {"id": 78}
 
 
@@ -183,32 +183,32 @@ def test_a_row_is_added_with_typed_values_and_the_database_s_defaults(dbctl):
         (["nothing", "a=1"], 5, "table-missing"),
     ],
 )
-def test_a_row_that_the_table_does_not_take_is_refused_and_none_is_added(dbctl, words, status, code):
+def test_invalid_row_is_refused_and_not_added(dbctl, words, status, code):
     assert dbctl("data", "add", *words, status=status)["code"] == code
     assert len(titles(dbctl)) == 3
 
 
-def test_a_row_whose_text_key_is_not_given_is_refused(tmp_path, monkeypatch, answer):
+def test_row_without_text_key_is_refused(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("words.db")) as connection:
         connection.execute("create table words (word text primary key, size int)")
-    told = answer("--url", "words.db", "data", "add", "words", "size=1", status=2)
-    assert told["error"]["code"] == "value-invalid"
+    response = answer("--url", "words.db", "data", "add", "words", "size=1", status=2)
+    assert response["error"]["code"] == "value-invalid"
     assert answer("--url", "words.db", "data", "rows", "words")["data"]["total"] == 0
 
 
-def test_a_row_is_added_to_lancedb(tmp_path, monkeypatch, answer):
+def test_row_is_added_to_lancedb(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
-    lance.made(tmp_path / "lancedb")
+    lance.create_table(tmp_path / "lancedb")
     before = answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["total"]
     answer("--url", "lancedb:lancedb", "data", "add", lance.TABLE, "message_id=new", "content=Hello")
     assert answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["total"] == before + 1
 
 
-# Changing by a condition -----------------------------------------------------------------------------------------
+# Changing by filter ----------------------------------------------------------------------------------------------
 
 
-def test_all_rows_that_a_filter_matches_are_changed_after_an_answer(dbctl):
+def test_filtered_rows_are_changed_after_confirmation(dbctl):
     words = ["data", "set", "books", "state=old", "--filter", "pages>=20"]
     plan = dbctl(*words, "--dry-run")["plan"]
     assert (plan["rows"], plan["destructive"]) == ({"books": 1}, True)
@@ -217,7 +217,7 @@ def test_all_rows_that_a_filter_matches_are_changed_after_an_answer(dbctl):
     done = dbctl(*words, "--yes")
     assert (done["matched"], done["changed"]) == (2, 1)
     assert titles(dbctl, "--filter", "state=old") == ["Two", "Three"]
-    assert dbctl(*words)["changed"] == 0, "nothing to change asks nothing"
+    assert dbctl(*words)["changed"] == 0, "no confirmation without a change"
     assert (
         dbctl("data", "set", "books", "--filter-not-null", "shelf", "--null", "state", "--yes")["changed"]
         == 2
@@ -239,38 +239,38 @@ def test_all_rows_that_a_filter_matches_are_changed_after_an_answer(dbctl):
         (["1", "state=x", "--filter", "pages>0"], "usage"),
     ],
 )
-def test_a_change_by_a_condition_that_is_refused_changes_nothing(dbctl, words, code):
+def test_refused_filtered_change_changes_nothing(dbctl, words, code):
     before = json.dumps(dbctl("data", "rows", "books"))
     assert dbctl("data", "set", "books", *words, "--yes", status=None)["code"] == code
     assert json.dumps(dbctl("data", "rows", "books")) == before
 
 
-def test_a_move_that_is_forbidden_for_any_row_is_refused_for_all(answer, tmp_path):
+def test_transition_forbidden_for_one_row_is_refused_for_all(answer, tmp_path):
     promptvault.deployed(tmp_path / "vault.db")
     vault = ["--profile", "promptvault", "--url", f"main={tmp_path}/vault.db", "data"]
     before = answer(*vault, "rows", "Prompt")["data"]["items"]
     words = ["set", "Prompt", "visibility=PUBLIC", "--filter-not-null", "id", "--yes"]
-    assert answer(*vault, *words, status=6)["error"]["code"] == "move-refused"
+    assert answer(*vault, *words, status=6)["error"]["code"] == "transition-refused"
     assert answer(*vault, "rows", "Prompt")["data"]["items"] == before
     team = ["set", "Prompt", "visibility=TEAM", "--filter-not-null", "id", "--yes"]
     assert answer(*vault, *team)["data"]["changed"] == sum(row["visibility"] != "TEAM" for row in before) > 0
 
 
-def test_a_column_that_is_true_once_is_not_made_true_in_several_rows(answer, tmp_path):
+def test_single_true_column_cannot_be_true_in_several_rows(answer, tmp_path):
     chat_lancedb.deployed(tmp_path / "chat.db")
     chat = ["--profile", "chat-lancedb", "--url", f"chat={tmp_path}/chat.db", "data"]
-    told = answer(*chat, "set", "chats", "is_active=yes", "--filter-not-null", "id", "--yes", status=6)
-    assert told["error"]["code"] == "constraint"
+    response = answer(*chat, "set", "chats", "is_active=yes", "--filter-not-null", "id", "--yes", status=6)
+    assert response["error"]["code"] == "constraint"
     active = answer(*chat, "rows", "chats", "--filter", "is_active=yes")["data"]["total"]
     added = ["add", "chats", "id=c-9", f"user_id={chat_lancedb.ANON}", "title=T", "is_active=yes"]
     assert answer(*chat, *added, status=6)["error"]["code"] == "constraint"
     assert answer(*chat, "rows", "chats", "--filter", "is_active=yes")["data"]["total"] == active
 
 
-# Deleting by a condition -----------------------------------------------------------------------------------------
+# Deleting by filter ----------------------------------------------------------------------------------------------
 
 
-def test_all_rows_that_a_filter_matches_are_deleted_after_an_answer(dbctl):
+def test_filtered_rows_are_deleted_after_confirmation(dbctl):
     words = ["data", "delete", "books", "--filter", "pages>=20"]
     plan = dbctl(*words, "--dry-run")["plan"]
     assert (plan["rows"], plan["destructive"]) == ({"books": 2}, True)
@@ -279,7 +279,7 @@ def test_all_rows_that_a_filter_matches_are_deleted_after_an_answer(dbctl):
     done = dbctl(*words, "--yes")
     assert (done["matched"], done["rows"]) == (2, {"books": 2})
     assert titles(dbctl) == ["One"]
-    assert dbctl(*words)["matched"] == 0, "nothing to delete asks nothing"
+    assert dbctl(*words)["matched"] == 0, "no confirmation without a deletion"
     along = dbctl("data", "delete", "shelves", "--filter", "name=low", "--yes")
     assert along["rows"] == {"shelves": 1, "books": 1}
     assert titles(dbctl) == []
@@ -295,12 +295,12 @@ def test_all_rows_that_a_filter_matches_are_deleted_after_an_answer(dbctl):
         (["nothing", "--filter", "pages>0"], "table-missing"),
     ],
 )
-def test_a_deletion_by_a_condition_that_is_refused_deletes_nothing(dbctl, words, code):
+def test_refused_filtered_deletion_deletes_nothing(dbctl, words, code):
     assert dbctl("data", "delete", *words, "--yes", status=None)["code"] == code
     assert titles(dbctl) == ["One", "Two", "Three"]
 
 
-def test_vectors_of_a_chat_or_a_user_are_deleted_and_their_messages_stay(answer, tmp_path):
+def test_deleting_vectors_by_filter_retains_messages(answer, tmp_path):
     stored, folder = chat_lancedb.deployed(tmp_path / "chat.db"), chat_lancedb.vectors(tmp_path / "lancedb")
     app = ["--profile", "chat-lancedb", "--url", f"chat={stored}", "--url", f"vectors=lancedb:{folder}"]
     words = [*app, "--db", "vectors", "data", "delete", lance.TABLE, "--filter"]
@@ -318,4 +318,4 @@ def test_vectors_of_a_chat_or_a_user_are_deleted_and_their_messages_stay(answer,
     refused = answer(
         *app, "--db", "chat", "data", "delete", "users", "--filter", "id:USER", "--yes", status=None
     )
-    assert refused["error"]["code"] == "own-command"
+    assert refused["error"]["code"] == "use-dedicated-command"

@@ -1,4 +1,4 @@
-"""Every command on an app that dbctl has never heard of, and every one as a table; JSON is judged by its schema elsewhere."""
+"""Every command on an app with a custom profile, as JSON and as table; each answer must match its schema."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.cli import _reference
 from dbctl.cli.main import main
 from tests.cli import larders
+from tools import reference
 
-SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
 UNABLE = 2
-#: Every command as the larder's admin would type it, and how it ends: 0, or 2 where the larder has no such thing.
+#: Every command with its exit code on SQLite: 0, or 2 if the app lacks the feature.
 LINES: dict[str, int] = {
     "apps list": 0,
     "apps show": 0,
@@ -52,8 +52,8 @@ LINES: dict[str, int] = {
     "settings reset kitchen.title": 0,
     "settings validate": 0,
     "settings export": 0,
-    "settings diff wanted.json": 0,
-    "settings apply wanted.json": 0,
+    "settings diff settings.json": 0,
+    "settings apply settings.json": 0,
     "settings list --user pip": 2,
     "migrate status": 2,
     "migrate plan": 2,
@@ -97,7 +97,7 @@ LINES: dict[str, int] = {
     "restore apply latest --dry-run": 0,
     "restore preview --before 0s --deep": 0,
     "restore apply latest --to copy.db": 0,
-    "restore apply latest --table tallies --as tallies_then": 0,
+    "restore apply latest --table tallies --into tallies_copy": 0,
     "restore apply latest --table tallies --merge replace --yes": 0,
     "restore undo --yes": 0,
     "restore recover": 0,
@@ -162,8 +162,8 @@ LINES: dict[str, int] = {
     "demo larder.toml new": 2,
 }
 
-#: Lines that end otherwise elsewhere than in a file, by engine; none where a server may keep what they ask for, or not.
-ELSEWHERE: dict[tuple[str, str], set[int]] = {
+#: Exit codes on servers that differ from those on SQLite.
+SERVER_STATUSES: dict[tuple[str, str], set[int]] = {
     ("backup create --table members", "postgresql"): {0},
     ("backup create --table members", "mysql"): {0},
     ("backup create --compress none", "postgresql"): {2},
@@ -199,7 +199,7 @@ def deployments(request, tmp_path_factory):
 
 @pytest.fixture
 def words(deployments, line, tmp_path, monkeypatch, capsys):
-    """The words of a line, in the folder of a deployment of its own."""
+    """Arguments of a line, in the folder of a new deployment."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     with deployments.deployed(tmp_path / "larder", line) as where:
@@ -209,29 +209,29 @@ def words(deployments, line, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("deployments", ["sqlite", "postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_answers_on_an_app_that_dbctl_has_never_heard_of(line, deployments, words, capsys):
+def test_every_command_runs_on_app_with_custom_profile(line, deployments, words, capsys):
     status = main([*words, "-o", "json"])
-    told = capsys.readouterr()
-    assert larders.SECRET not in told.out + told.err
-    answer = json.loads(told.out)
-    assert status in ELSEWHERE.get((line, deployments.engine), {LINES[line]}), answer
+    output = capsys.readouterr()
+    assert larders.SECRET not in output.out + output.err
+    answer = json.loads(output.out)
+    assert status in SERVER_STATUSES.get((line, deployments.engine), {LINES[line]}), answer
     if status == UNABLE:
-        assert answer["error"]["code"] in {"ability-missing", "not-supported"}
+        assert answer["error"]["code"] in {"feature-missing", "not-supported"}
     schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(answer)
 
 
 @pytest.mark.parametrize("deployments", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("line", LINES)
-def test_it_answers_as_a_table_too_and_says_as_much_in_a_pipe(line, words, capsys):
+def test_every_command_writes_a_table(line, words, capsys):
     status = main(words)
-    told = capsys.readouterr()
-    assert status == LINES[line], told.err
-    assert "\x1b" not in told.out
-    assert bool(told.err) == bool(status), told.err
+    output = capsys.readouterr()
+    assert status == LINES[line], output.err
+    assert "\x1b" not in output.out
+    assert bool(output.err) == bool(status), output.err
 
 
-def test_every_command_is_tried():
-    words = {words for words, text in _reference.helps() if "Commands:" not in text}
+def test_every_command_is_tested():
+    words = {words for words, text in reference.command_helps() if "Commands:" not in text}
     tried = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
     assert words - tried == {"users check-password"}  # it reads standard input

@@ -1,4 +1,4 @@
-"""Databases as hostile or careless hands leave them: never a fault of dbctl's own, never a wrong answer as a right one."""
+"""Databases with hostile or broken content: no internal error, and no failed change that is reported as success."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from tests.cli.test_reference import KEYS, deployment, here  # noqa: F401 - fixtures
+from tests.cli.test_reference import KEYS, app_folder, deployment  # noqa: F401 - fixtures
 
 SWALLOW = "create trigger {name} before {what} begin select raise(ignore); end"
 
@@ -29,8 +29,8 @@ def change(folder: Path, *statements: str) -> None:
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     capsys.readouterr()
     main([*words, "-o", "json"])
-    told: dict[str, object] = json.loads(capsys.readouterr().out)
-    return told
+    response: dict[str, object] = json.loads(capsys.readouterr().out)
+    return response
 
 
 @pytest.mark.parametrize(
@@ -46,60 +46,60 @@ def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
         ("delete on roles", ["roles", "delete", "helper", "--yes"]),
     ],
 )
-def test_a_write_that_a_trigger_swallows_is_not_called_done(here, capsys, what, words):  # noqa: F811
+def test_write_ignored_by_trigger_is_reported_as_failure(app_folder, capsys, what, words):  # noqa: F811
     token = "insert into refresh_tokens (user_id, token, expires_at) select id, 'x' || id, '2999-01-01' from users"
-    change(here, token, SWALLOW.format(name="swallow", what=what))
-    told = ask(capsys, *[word.format(key=KEYS[here.name]) for word in words])
-    assert (told["exit_code"], told["ok"]) == (6, False), told
-    assert told["error"]["code"] == "constraint"  # type: ignore[index]
+    change(app_folder, token, SWALLOW.format(name="swallow", what=what))
+    result = ask(capsys, *[word.format(key=KEYS[app_folder.name]) for word in words])
+    assert (result["exit_code"], result["ok"]) == (6, False), result
+    assert result["error"]["code"] == "constraint"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("form", ["json", "table", "csv"])
-@pytest.mark.parametrize("late", [["--columns", "nosuch"], ["--excel-safe", "--columns", "nosuch"]])
-def test_what_was_done_is_not_called_refused_for_a_wrong_word_about_its_answer(here, capsys, form, late):  # noqa: F811
-    assert main(["users", "deactivate", "eve", "-o", form, *late]) == 0
-    said = capsys.readouterr()
-    wrong = "--columns" if form == "csv" else late[0]  # --excel-safe belongs to csv
-    assert wrong in (said.out if form == "json" else said.err)
+@pytest.mark.parametrize("options", [["--columns", "nosuch"], ["--excel-safe", "--columns", "nosuch"]])
+def test_invalid_output_option_after_change_is_only_a_warning(app_folder, capsys, form, options):  # noqa: F811
+    assert main(["users", "deactivate", "eve", "-o", form, *options]) == 0
+    output = capsys.readouterr()
+    option = "--columns" if form == "csv" else options[0]  # --excel-safe is valid for csv
+    assert option in (output.out if form == "json" else output.err)
     assert ask(capsys, "users", "show", "eve")["data"]["active"] is False  # type: ignore[index]
-    assert main(["users", "show", "eve", "-o", form, *late]) == 2
+    assert main(["users", "show", "eve", "-o", form, *options]) == 2
 
 
-def test_columns_of_an_answer_that_is_a_table_are_those_that_are_seen(here, capsys):  # noqa: F811
-    told = ask(capsys, "sessions", "cleanup", "--columns", "rule,changed")["data"]
-    assert [*told[0]] == ["rule", "changed"]  # type: ignore[index]
-    assert len(told) > 1  # type: ignore[arg-type]
+def test_columns_select_columns_of_result_table(app_folder, capsys):  # noqa: F811
+    result = ask(capsys, "sessions", "cleanup", "--columns", "rule,changed")["data"]
+    assert [*result[0]] == ["rule", "changed"]  # type: ignore[index]
+    assert len(result) > 1  # type: ignore[arg-type]
     assert main(["sessions", "cleanup", "--columns", "changed,rule", "-o", "csv"]) == 0
     assert capsys.readouterr().out.startswith("changed,rule\n0,abandoned-plays\n")
 
 
-def test_a_view_is_in_nobodys_way(here, capsys):  # noqa: F811
-    change(here, "create view everybody as select id, username from users")
+def test_view_does_not_block_deletion(app_folder, capsys):  # noqa: F811
+    change(app_folder, "create view everybody as select id, username from users")
     assert ask(capsys, "users", "delete", "eve", "--yes")["ok"]
 
 
-def test_a_value_that_is_no_text_is_a_finding_and_can_be_mended(here, capsys):  # noqa: F811
-    column = "key = 'siteName'" if here.name == "document" else "key = 'app.site_name'"
-    change(here, f"update system_settings set value = x'80ff' where {column}")
+def test_non_text_value_is_reported_and_can_be_replaced(app_folder, capsys):  # noqa: F811
+    column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
+    change(app_folder, f"update system_settings set value = x'80ff' where {column}")
     assert ask(capsys, "settings", "validate")["exit_code"] == 4
-    assert ask(capsys, "settings", "set", KEYS[here.name], "Arcade")["ok"]
+    assert ask(capsys, "settings", "set", KEYS[app_folder.name], "Arcade")["ok"]
     assert ask(capsys, "settings", "validate")["exit_code"] == 0
 
 
-def test_a_pattern_that_takes_for_ever_is_given_up(here, capsys):  # noqa: F811
-    column = "key = 'siteName'" if here.name == "document" else "key = 'app.site_name'"
+def test_endless_pattern_is_aborted(app_folder, capsys):  # noqa: F811
+    column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
     endless = json.dumps({"type": "string", "pattern": "^(a+)+$"})
-    change(here, f"update system_settings set validation_schema = '{endless}' where {column}")
-    begun = time.monotonic()
-    told = ask(capsys, "settings", "set", KEYS[here.name], "a" * 40 + "!")
-    assert told["exit_code"] == 2
-    assert "too long" in str(told["error"])
-    assert time.monotonic() - begun < 60
+    change(app_folder, f"update system_settings set validation_schema = '{endless}' where {column}")
+    start_time = time.monotonic()
+    result = ask(capsys, "settings", "set", KEYS[app_folder.name], "a" * 40 + "!")
+    assert result["exit_code"] == 2
+    assert "too long" in str(result["error"])
+    assert time.monotonic() - start_time < 60
 
 
-def test_an_endless_number_is_shown(here, capsys):  # noqa: F811
+def test_infinite_number_is_shown(app_folder, capsys):  # noqa: F811
     change(
-        here,
+        app_folder,
         "insert or replace into user_stats (user_id, total_playtime_seconds) select id, 9e999 from users",
     )
     capsys.readouterr()
@@ -107,16 +107,16 @@ def test_an_endless_number_is_shown(here, capsys):  # noqa: F811
     assert "inf" in capsys.readouterr().out
 
 
-def test_a_name_that_is_no_text_can_be_unlocked(here, capsys):  # noqa: F811
-    change(here, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
-    assert ask(capsys, "users", "unlock", "--id", "2" if here.name == "deployed" else "7")["ok"]
+def test_user_with_non_text_name_can_be_unlocked(app_folder, capsys):  # noqa: F811
+    change(app_folder, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
+    assert ask(capsys, "users", "unlock", "--id", "2" if app_folder.name == "deployed" else "7")["ok"]
 
 
-def test_a_file_of_one_byte_is_not_written_over(here, capsys):  # noqa: F811
-    path = here / "new.db"
+def test_one_byte_file_is_not_overwritten(app_folder, capsys):  # noqa: F811
+    path = app_folder / "new.db"
     path.write_text("x")
-    told = ask(capsys, "migrate", "up", "--profile", "flashpoint-web", "--url", f"user={path}")
-    assert told["exit_code"] == 4
+    result = ask(capsys, "migrate", "up", "--profile", "flashpoint-web", "--url", f"user={path}")
+    assert result["exit_code"] == 4
     assert path.read_text() == "x"
 
 
@@ -137,24 +137,24 @@ def test_a_file_of_one_byte_is_not_written_over(here, capsys):  # noqa: F811
         ["integrity", "check", "--profile", "plain", "--url", "main=~no-user-of-that-name/x"],
     ],
 )
-def test_a_path_that_cannot_exist_is_an_expected_failure(here, capsys, words):  # noqa: F811
+def test_impossible_path_is_expected_failure(app_folder, capsys, words):  # noqa: F811
     answer = ask(capsys, *[word.format(long="n" * 300) for word in words])
     assert answer["exit_code"] in {1, 2, 5, 10}
     assert '"internal"' not in json.dumps(answer)
 
 
-#: As root, run a program without the right to pass by the modes of files. Another user might be unable to import dbctl.
+#: Runs a program as root without the capability to ignore file modes; another user may be unable to import dbctl.
 BOUND_BY_MODES = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
-def test_what_may_not_be_looked_at_is_said_so(tmp_path):
+def test_unsearchable_directory_is_reported(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "dbctl.toml").write_text("[apps]")
     words = ["--config", str(closed / "dbctl.toml"), "users", "list"]
     closed.chmod(0o000)
     try:
-        ran = subprocess.run(
+        process = subprocess.run(
             [*BOUND_BY_MODES, sys.executable, "-m", "dbctl", *words],
             capture_output=True,
             text=True,
@@ -162,6 +162,6 @@ def test_what_may_not_be_looked_at_is_said_so(tmp_path):
         )
     finally:
         closed.chmod(0o700)
-    assert "fault of its own" not in ran.stderr
-    assert ran.returncode in {1, 5}
-    assert "Permission denied" in ran.stderr
+    assert "internal error" not in process.stderr
+    assert process.returncode in {1, 5}
+    assert "Permission denied" in process.stderr

@@ -1,34 +1,34 @@
-"""Whatever a name is like, or however many have it: what is meant can be said by its id."""
+"""Users and roles can be selected by id if their names are ambiguous or cannot be typed."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import rows, run
+from tests.services.flashpoint_app import query_rows, run_statements
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
-    path = flashpoint_app.settle(tmp_path, request.param)
+    path = flashpoint_app.create_app(tmp_path, request.param)
     monkeypatch.chdir(tmp_path)
     return path
 
 
 @pytest.fixture
 def ask(answer):
-    def typed(*words, status=0):
-        told = answer(*words, status=status)
-        return told["error"] or told["data"]
+    def run(*words, status=0):
+        response = answer(*words, status=status)
+        return response["error"] or response["data"]
 
-    return typed
+    return run
 
 
 @pytest.fixture
 def twice(path):
     """Two users whose logins differ only in case: ann (2) and ANN (4)."""
-    flashpoint_app.without_nocase(path)
-    run(
+    flashpoint_app.drop_nocase(path)
+    run_statements(
         path,
         "insert into users (username, email, password_hash, role_id, is_active) values ('ANN', 'x@y.example', 'x', 3, 1)",
         "insert into user_settings (user_id, setting_key, setting_value) values (4, 'theme_mode', 'dark')",
@@ -49,23 +49,23 @@ def twice(path):
         (["settings", "apply", "f.json"], "--user"),
     ],
 )
-def test_of_two_users_whose_logins_fit_one_is_meant_by_id(twice, ask, words, key):
+def test_ambiguous_login_is_resolved_by_id(twice, ask, words, key):
     twice.with_name("f.json").write_text('{"theme_mode": "system"}')
     refused = ask(*words, "--user", "ann", status=6)
     assert (refused["code"], "--id" in refused["hint"]) == ("login-ambiguous", True)
     ask(*words, "--id", "4")
-    assert rows(twice, "select setting_value from user_settings where user_id = 2") == [("light",)]
+    assert query_rows(twice, "select setting_value from user_settings where user_id = 2") == [("light",)]
     assert ask(*words, "--id", "77", status=5)["code"] == "user-missing"
     assert ask(*words, "--id", "4", "--user", "ann", status=2)["code"] == "usage"
 
 
-def test_what_is_changed_by_id_is_that_users(twice, ask):
+def test_setting_is_changed_by_user_id(twice, ask):
     ask("settings", "set", "theme_mode", "light", "--id", "4")
-    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("light",)]
+    assert query_rows(twice, "select setting_value from user_settings where user_id = 4") == [("light",)]
     assert ask("settings", "export", "--id", "4") == {"theme_mode": "light"}
 
 
-def test_what_a_user_may_is_asked_by_id(twice, ask):
+def test_permission_check_by_user_id(twice, ask):
     assert ask("roles", "can", "ann", "playlists.create", status=6)["code"] == "login-ambiguous"
     assert ask("roles", "can", "--id", "2", "playlists.create")["allowed"]
     assert not ask("roles", "can", "playlists.create", "--id", "4", status=1)["allowed"]
@@ -74,8 +74,8 @@ def test_what_a_user_may_is_asked_by_id(twice, ask):
     assert ask("roles", "can", "ann", "playlists.create", "--id", "2", status=2)["code"] == "usage"
 
 
-def test_a_role_whose_name_nobody_can_type_is_meant_by_id(path, ask):
-    run(path, "insert into roles (id, name, description) values (9, 'bell\x07', 'x')")
+def test_role_with_unprintable_name_is_selected_by_id(path, ask):
+    run_statements(path, "insert into roles (id, name, description) values (9, 'bell\x07', 'x')")
     assert ask("roles", "show", "bell\x07", status=5)["code"] == "role-missing"
     assert ask("roles", "show", "--id", "9")["name"] == "bell\x07"
     assert ask("roles", "grant", "--id", "9", "games.read", "games.play")["changed"] == [
@@ -86,10 +86,10 @@ def test_a_role_whose_name_nobody_can_type_is_meant_by_id(path, ask):
     assert ask("roles", "update", "--id", "9", "--description", "y")["role"]["description"] == "y"
     assert ask("roles", "update", "--id", "9", "--name", "bell")["role"]["name"] == "bell"
     ask("roles", "delete", "--id", "9", "--yes")
-    assert rows(path, "select name from roles where id = 9") == []
+    assert query_rows(path, "select name from roles where id = 9") == []
 
 
-def test_a_role_is_named_once_and_must_be_there(path, ask):
+def test_role_must_exist_and_be_selected_once(path, ask):
     for words in (["show"], ["delete"], ["update", "--name", "x"], ["grant"], ["revoke", "user"]):
         assert ask("roles", *words, status=2)["code"] == "usage"
     assert ask("roles", "show", "user", "--id", "2", status=2)["code"] == "usage"

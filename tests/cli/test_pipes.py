@@ -1,4 +1,4 @@
-"""What is named as a file and is none: a pipe without a writer must not block a command for ever."""
+"""Special files instead of regular ones: a pipe without a writer must not block a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.services import flashpoint_app
 
 @pytest.fixture
 def place(tmp_path):
-    flashpoint_app.settle(tmp_path, "deployed")
+    flashpoint_app.create_app(tmp_path, "deployed")
     os.mkfifo(tmp_path / "pipe.toml")
     return tmp_path
 
@@ -39,10 +39,10 @@ def dbctl(place, *words, shell=""):
         ("settings", "diff", "/dev/zero"),
     ],
 )
-def test_a_pipe_in_place_of_a_file_is_refused_at_once(place, words):
+def test_pipe_instead_of_file_is_refused_immediately(place, words):
     done = dbctl(place, *words)
     assert done.returncode == 1
-    assert "no regular file" in done.stderr
+    assert "not a regular file" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(place, words):
         "DBCTL users import /dev/stdin --dry-run <<< '[]'",
     ],
 )
-def test_what_the_shell_has_opened_already_is_read(place, shell):
+def test_file_opened_by_shell_is_read(place, shell):
     assert dbctl(place, shell=shell).returncode == 0
 
 
-def test_a_directory_is_called_one(place):
+def test_directory_instead_of_file_is_reported(place):
     assert "Is a directory" in dbctl(place, "settings", "diff", ".").stderr

@@ -1,4 +1,4 @@
-"""No command writes the launcher's database: not a byte of it, and no file beside it."""
+"""No command writes the launcher's database or creates a file next to it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.config import Selection
 from dbctl.errors import ReadOnlyError
-from dbctl.services.app import app as apps
-from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401 - fixtures
+from dbctl.services.app import app as app_service
+from tests.cli.test_reference import LINES, app_folder, deployment, split_line  # noqa: F401 - fixtures
 
-#: What somebody might try.
-TRIES = [
+#: Commands that would write it.
+WRITE_ATTEMPTS = [
     "migrate up --db flashpoint",
     "migrate down --db flashpoint --yes",
     "migrate up --url user=Data/flashpoint.sqlite",
@@ -28,40 +28,40 @@ TRIES = [
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return everything of every file: content, size, times, owner, mode."""
-    told = {}
+    """Return the digest, size, times, inode, mode and owner of every file."""
+    state = {}
     for file in folder.iterdir():
-        found = file.stat()
+        file_stat = file.stat()
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        told[file.name] = (
+        state[file.name] = (
             digest,
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ino,
-            found.st_mode,
-            found.st_uid,
+            file_stat.st_size,
+            file_stat.st_mtime_ns,
+            file_stat.st_ino,
+            file_stat.st_mode,
+            file_stat.st_uid,
         )
-    return told
+    return state
 
 
-@pytest.mark.parametrize("line", [*LINES, *TRIES])
-def test_no_command_leaves_a_trace_on_the_launchers_database(line: str, here: Path) -> None:  # noqa: F811 - a fixture
-    before, listed = snapshot(here / "Data"), (here / "Data").stat().st_mtime_ns
-    main(said(line, here))
-    assert snapshot(here / "Data") == before
-    assert (here / "Data").stat().st_mtime_ns == listed, "a file came and went beside it"
+@pytest.mark.parametrize("line", [*LINES, *WRITE_ATTEMPTS])
+def test_no_command_changes_launcher_database(line: str, app_folder: Path) -> None:  # noqa: F811 - a fixture
+    before, modified_at = snapshot(app_folder / "Data"), (app_folder / "Data").stat().st_mtime_ns
+    main(split_line(line, app_folder))
+    assert snapshot(app_folder / "Data") == before
+    assert (app_folder / "Data").stat().st_mtime_ns == modified_at, "a file was created next to it"
 
 
-@pytest.mark.parametrize("line", TRIES[:7])
-def test_what_would_write_it_is_refused(line: str, here: Path) -> None:  # noqa: F811 - a fixture
-    assert main(said(line, here)) in {2, 6}
+@pytest.mark.parametrize("line", WRITE_ATTEMPTS[:7])
+def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> None:  # noqa: F811 - a fixture
+    assert main(split_line(line, app_folder)) in {2, 6}
 
 
-def test_a_read_only_database_is_refused_before_anything_opens(here: Path) -> None:  # noqa: F811 - a fixture
-    """Also where the file is not even there."""
-    (here / "Data" / "flashpoint.sqlite").unlink()
+def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:  # noqa: F811 - a fixture
+    """This also holds for a missing file."""
+    (app_folder / "Data" / "flashpoint.sqlite").unlink()
     with (
-        apps.opened(Selection(), timeout=1) as app,
+        app_service.open_app(Selection(), timeout=1) as app,
         pytest.raises(ReadOnlyError),
         app.writer("flashpoint", "data set"),
     ):

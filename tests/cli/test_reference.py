@@ -1,4 +1,4 @@
-"""What is made from the code is current, and the answers are what their schemas promise."""
+"""Generated files are current, and answers match their schemas."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dbctl import demo
-from dbctl.cli import _reference
 from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import main
-from dbctl.config import shipped
+from dbctl.config import bundled_folder
 from dbctl.errors import DbctlError, load_registry
-from dbctl.services.setup.init import Setup
+from dbctl.services.setup.init import InitConfig
 from tests.engines import lance
 from tests.shapes import chat_lancedb, flashpoint_web
+from tools import reference
 
-SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
-#: Every command that answers, as a person would type it on either shape; {key} is a setting of the shape.
+#: Every command with an answer, for both variants of the schema; {key} is a setting of the variant.
 LINES = [
     "apps list",
     "apps show",
@@ -69,8 +69,8 @@ LINES = [
     "settings reset {key}",
     "settings validate",
     "settings export",
-    "settings diff wanted.json",
-    "settings apply wanted.json",
+    "settings diff settings.json",
+    "settings apply settings.json",
     "settings set --user admin theme_mode light",
     "settings list --user admin",
     "settings list --id 1",
@@ -152,7 +152,7 @@ LINES = [
     "restore apply latest --dry-run",
     "restore apply latest --to {key}.copy.db",
     "restore apply --before 0s --to {key}.copy.db --replace --dry-run",
-    "restore apply latest --table users --as users_then --dry-run",
+    "restore apply latest --table users --into users_then --dry-run",
     "restore apply latest --table roles --merge replace --yes",
     "restore apply latest --table roles --merge missing --dry-run",
     "restore undo --yes",
@@ -196,7 +196,7 @@ LINES = [
     "init flashpoint-web . --app second",
     "demo flashpoint-web new --games 5 --users 4 --plays 5",
 ]
-#: What was done in each deployment before.
+#: Commands that run first in each deployment.
 BEFORE = [
     "migrate up --profile plain --url main=steps.db --migrations steps",
     "users create eve --email eve@example.org --generate",
@@ -211,7 +211,7 @@ KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 
 @pytest.fixture(scope="module", params=["document", "deployed"])
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A deployment of each shape, with its configuration and files to read."""
+    """A deployment of each variant, with its configuration and input files."""
     folder = tmp_path_factory.mktemp("deployment") / request.param
     if request.param == "document":
         demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
@@ -223,7 +223,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         "username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8"
     )
     (folder / "attempts.csv").write_text("username,ip_address\neve,10.0.0.7\n", encoding="utf-8")
-    (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
+    (folder / "settings.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
     (folder / "steps").mkdir()
     (folder / "steps" / "001_notes.sql").write_text(
         "-- migrate:up\ncreate table notes (text text);\n-- migrate:down\ndrop table notes;\n",
@@ -231,28 +231,30 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     )
     shutil.copy(folder / "backend" / "user.db", folder / "copy_20260105_030000.db")
     with tarfile.open(folder / "some.tar", "w") as archive:
-        archive.add(folder / "wanted.json", "wanted.json")
-    Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
+        archive.add(folder / "settings.json", "settings.json")
+    InitConfig(
+        "flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False
+    ).apply()
     shutil.copytree(
-        Path(shipped("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations"
+        Path(bundled_folder("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations"
     )
     pending = "005_notes.sql"
-    if request.param == "deployed":  # the folder that this ledger belongs to
+    if request.param == "deployed":  # the folder of this ledger
         shutil.rmtree(folder / "migrations")
         (folder / "migrations").mkdir()
         shutil.copy(flashpoint_web.DEPLOYED, folder / "migrations")
         pending = "002_notes.sql"
     (folder / "migrations" / pending).write_text("create table notes (text text);\n", encoding="utf-8")
-    with pytest.MonkeyPatch.context() as there:
-        there.chdir(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         for line in BEFORE:
             assert main(line.split()) == 0
     return folder
 
 
 @pytest.fixture
-def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the deployment, and the working directory."""
+def app_folder(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the deployment, as working directory."""
     folder = tmp_path / deployment.name
     shutil.copytree(deployment, folder)
     monkeypatch.chdir(folder)
@@ -261,8 +263,8 @@ def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def said(line: str, folder: Path) -> list[str]:
-    """Return the words of a line for the deployment in ``folder``."""
+def split_line(line: str, folder: Path) -> list[str]:
+    """Return the arguments of a line for the deployment in ``folder``."""
     game = "none"
     if "{game}" in line:
         path = folder / "Data" / "flashpoint.sqlite"
@@ -273,74 +275,78 @@ def said(line: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_answer_is_what_its_schema_promises(
-    line: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = said(line, here)
+def test_answer_matches_its_schema(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = split_line(line, app_folder)
     capsys.readouterr()
     status = main([*words, "-o", "json"])
-    told = json.loads(capsys.readouterr().out)
-    assert status == 0, told
-    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
-    Draft202012Validator(schema).validate(told)
+    response = json.loads(capsys.readouterr().out)
+    assert status == 0, response
+    schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(response)
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_answer_is_given_as_a_table_too(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = said(line, here)
+def test_answer_is_also_written_as_table(
+    line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = split_line(line, app_folder)
     capsys.readouterr()
     status = main(words)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert status == 0
-    wrong = line.startswith("status") and here.name == "document"
-    assert bool(told.err) == wrong, "which says what is wrong with this deployment"
-    assert "\x1b" not in told.out
+    wrong = line.startswith("status") and app_folder.name == "document"
+    assert bool(output.err) == wrong, "status warns about problems of this deployment"
+    assert "\x1b" not in output.out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [pair for pair in reference.command_helps() if "Commands:" not in pair[1]]
+)
+def test_help_has_example_of_the_command(words: str, text: str) -> None:
+    examples = " ".join(text.split()).split("Example: ")[1:]
+    assert [example.startswith(f"dbctl {words} ") for example in examples] == [True]
 
 
 @pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])
-def test_a_failure_is_what_its_schema_promises(
-    line: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failure_matches_its_schema(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     status = main([*line.split(), "-o", "json"])
-    told = json.loads(capsys.readouterr().out)
-    assert (told["exit_code"], told["ok"]) == (status, False)
-    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
-    Draft202012Validator(schema).validate(told)
-    assert told["error"]["code"] in load_registry()
+    response = json.loads(capsys.readouterr().out)
+    assert (response["exit_code"], response["ok"]) == (status, False)
+    schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(response)
+    assert response["error"]["code"] in load_registry()
 
 
-def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
-    words = {words for words, text in _reference.helps() if "Commands:" not in text}
-    assert words == set(_reference.ANSWERS)
-    answered = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
-    answered |= {
-        one for one in words if one.startswith("search index ")
-    }  # on an app that has one: everywhere
-    answered |= {"search semantic", "search vectors store", "search vectors make"}  # on vectors: below
+def test_every_command_has_schema_help_and_test_line() -> None:
+    words = {words for words, text in reference.command_helps() if "Commands:" not in text}
+    assert words == set(reference.ANSWERS)
+    tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
+    tested |= {item for item in words if item.startswith("search index ")}  # tested in test_everywhere
+    tested |= {"search semantic", "search vectors store", "search vectors make"}  # tested below
     on_servers = {
         "maintain cancel",
         "stats connections",
         "stats slow",
         "integrity repair",
-    }  # their own tests judge them by their schema
-    assert words - answered == on_servers | {"users check-password"}  # which reads standard input
+    }  # other tests compare them with their schema
+    assert words - tested == on_servers | {"users check-password"}  # it reads standard input
 
 
-def test_what_is_near_is_told_by_its_schema(tmp_path, capsys) -> None:
+def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:
     chat_lancedb.deployed(tmp_path / "chat.db")
-    lance.made(tmp_path / "lancedb")
+    lance.create_table(tmp_path / "lancedb")
     urls = ["--url", f"chat={tmp_path}/chat.db", "--url", f"vectors=lancedb:{tmp_path}/lancedb"]
     words = ["search", "semantic", "--similar-to", "msg-00003", "--limit", "3", "-o", "json"]
     assert main(["--profile", "chat-lancedb", *urls, *words]) == 0
-    told = json.loads(capsys.readouterr().out)
-    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
-    Draft202012Validator(schema).validate(told)
-    assert [row["stored"] for row in told["data"]["items"]] == [False] * 3
+    response = json.loads(capsys.readouterr().out)
+    schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(response)
+    assert [row["stored"] for row in response["data"]["items"]] == [False] * 3
 
 
 @pytest.mark.parametrize("words", [["make"], ["make", "--dry-run"], ["store", "msg-1", "near.json"]])
-def test_what_is_done_to_vectors_is_told_by_its_schema(words, tmp_path, monkeypatch, capsys) -> None:
+def test_vector_commands_match_their_schema(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     chat_lancedb.deployed(tmp_path / "data/chat.db")
     chat_lancedb.vectors(tmp_path / "data/lancedb")
@@ -350,30 +356,34 @@ def test_what_is_done_to_vectors_is_told_by_its_schema(words, tmp_path, monkeypa
         file.write('[apps.chat-lancedb.embedder]\nkind = "command"\ncommand = ["cat", "near.json"]\n')
     capsys.readouterr()
     assert main(["search", "vectors", *words, "--yes", "-o", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
-    Draft202012Validator(schema).validate(told)
+    response = json.loads(capsys.readouterr().out)
+    schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(response)
 
 
-def test_the_reference_is_current() -> None:
-    assert json.loads(json.dumps(_reference.schemas())) == SCHEMAS, "run make golden"
-    assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), (
+def test_reference_is_current() -> None:
+    assert json.loads(json.dumps(reference.build_schemas())) == SCHEMAS, "run make golden"
+    assert (reference.PAGES / "commands.md").read_text(encoding="utf-8") == reference.commands_page(), (
         "run make golden"
     )
-    assert (_reference.PAGES / "lint.md").read_text(encoding="utf-8") == _reference.lint(), "run make golden"
-    assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), (
+    assert (reference.PAGES / "lint.md").read_text(encoding="utf-8") == reference.lint_page(), (
+        "run make golden"
+    )
+    assert (reference.PAGES / "errors.md").read_text(encoding="utf-8") == reference.errors_page(), (
         "run make golden"
     )
 
 
 @pytest.mark.parametrize("shell", sorted(FILES))
-def test_the_shipped_completions_are_current(shell: str) -> None:
-    assert (shipped("completions") / FILES[shell]).read_text(encoding="utf-8") == generate.generate(shell)
+def test_bundled_completions_are_current(shell: str) -> None:
+    assert (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8") == generate.generate(
+        shell
+    )
 
 
-@pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda one: one.code))
-def test_an_error_has_a_code_a_sentence_and_a_remedy(error: type[DbctlError]) -> None:
+@pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda error: error.code))
+def test_error_has_code_sentence_and_remedy(error: type[DbctlError]) -> None:
     assert error.code == error.code.lower().replace("_", "-")
     assert error.sentence
     assert error.remedy
-    assert not error.sentence.endswith("."), "the sentence stands after 'dbctl:'"
+    assert not error.sentence.endswith("."), "the sentence follows 'dbctl:'"

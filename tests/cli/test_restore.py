@@ -1,4 +1,4 @@
-"""``dbctl restore`` as it is typed: which backup is meant, and what the words must not mean together."""
+"""``dbctl restore`` on the command line: selection of backups, and invalid combinations of options."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.cli._support.backups import moment
+from dbctl.cli._support.backups import parse_time
 from tests.services import flashpoint_app, promptvault_app
 
 
 @pytest.fixture
 def two(tmp_path, monkeypatch):
-    """An app with two backups; gives its database, and the ids."""
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    """An app with two backups; returns its database, and their ids."""
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
-    return path, [promptvault_app.create(path, compress="none").id for _ in range(2)]
+    return path, [promptvault_app.create_app_backup(path, compress="none").id for _ in range(2)]
 
 
 def at(answer, name):
-    """Return the latest moment that a backup holds."""
+    """Return the time of the latest snapshot in a backup."""
     members = answer("backup", "show", name)["data"]["members"]
-    return max(datetime.fromisoformat(one["taken_at"]) for one in members)
+    return max(datetime.fromisoformat(item["taken_at"]) for item in members)
 
 
 @pytest.mark.parametrize("verb", [("restore", "preview"), ("backup", "show")])
-def test_before_means_the_newest_that_holds_nothing_later(two, answer, verb):
+def test_before_selects_newest_backup_without_later_data(two, answer, verb):
     _, (old, new) = two
     word = "backup" if verb[0] == "restore" else "id"
     newest = at(answer, new)
-    for before, found in (
+    for before, expected in (
         (newest, new),
         (newest - timedelta(milliseconds=1), old),
         (newest.astimezone() - timedelta(milliseconds=1), old),
         (newest.astimezone().replace(tzinfo=None), new),
     ):
-        assert answer(*verb, "--before", before.isoformat())["data"][word] == found
+        assert answer(*verb, "--before", before.isoformat())["data"][word] == expected
     assert answer(*verb, "latest", "--before", "0s")["data"][word] == new
     answer(*verb, "--before", "1y", status=5)
 
 
-def test_before_and_kind_restore_what_they_find(two, answer):
+def test_before_and_kind_select_backup_to_restore(two, answer):
     path, (old, new) = two
     before = (at(answer, new) - timedelta(milliseconds=1)).isoformat()
     done = answer("restore", "apply", "--before", before, "--yes")["data"]
@@ -49,7 +49,7 @@ def test_before_and_kind_restore_what_they_find(two, answer):
     safety = answer("backup", "show", "latest", "--kind", "safety")["data"]
     assert safety["id"] == done["safety_backup"]
     assert answer("restore", "apply", "latest", "--kind", "safety", "--yes")["data"]["backup"] == safety["id"]
-    assert flashpoint_app.content(path)
+    assert flashpoint_app.read_all_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_before_and_kind_restore_what_they_find(two, answer):
         "latest --before 99999999-01-01",
         "latest --before 0001-01-01T00:00+14:00",
         "latest --table users --merge missing --replace",
-        "latest --as x",
+        "latest --into x",
         "latest --merge missing",
         "latest --merge all --table users",
         "latest --table users",
-        "latest --table users --to copy.db --as x",
+        "latest --table users --to copy.db --into x",
         "latest --to copy.db --to other.db",
         "latest --to ftp://x/y",
     ],
 )
-def test_what_makes_no_sense_changes_nothing(two, answer, words):
+def test_invalid_option_combination_changes_nothing(two, answer, words):
     path, _ = two
-    before = flashpoint_app.content(path)
+    before = flashpoint_app.read_all_rows(path)
     answer("restore", "apply", *words.split(), "--yes", status=2)
-    assert flashpoint_app.content(path) == before
+    assert flashpoint_app.read_all_rows(path) == before
     assert not path.with_name("copy.db").exists()
 
 
@@ -89,59 +89,65 @@ def test_what_makes_no_sense_changes_nothing(two, answer, words):
         ("backup", "copy", "--to", "other", "--from", ""),
     ],
 )
-def test_an_address_that_a_script_left_empty_is_not_the_configured_repository(two, answer, words):
+def test_empty_repository_address_is_refused(two, answer, words):
     assert "is empty" in answer(*words, status=2)["error"]["message"]
-    assert [one["id"] for one in answer("backup", "list")["data"]["items"]] == two[1][::-1]
+    assert [item["id"] for item in answer("backup", "list")["data"]["items"]] == two[1][::-1]
 
 
-def test_the_id_of_a_backup_is_a_moment_of_utc_and_a_time_without_zone_one_of_the_local_clock(monkeypatch):
+def test_backup_id_is_utc_and_time_without_zone_is_local(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert moment("20261119_030000") == datetime(2026, 11, 19, 3, tzinfo=UTC)
-        assert moment(" 2026-11-19T03:00 ") == datetime(2026, 11, 18, 18, tzinfo=UTC)
-        assert moment("2026-11-19T03:00Z") == datetime(2026, 11, 19, 3, tzinfo=UTC)
+        assert parse_time("20261119_030000") == datetime(2026, 11, 19, 3, tzinfo=UTC)
+        assert parse_time(" 2026-11-19T03:00 ") == datetime(2026, 11, 18, 18, tzinfo=UTC)
+        assert parse_time("2026-11-19T03:00Z") == datetime(2026, 11, 19, 3, tzinfo=UTC)
     finally:
         monkeypatch.undo()
         time.tzset()
 
 
-def test_a_copy_tells_how_it_is_used(two, answer):
+def test_copy_result_contains_command_to_use_it(two, answer):
     _, (_, new) = two
     done = answer("restore", "apply", new, "--to", "copy.db")["data"]
-    assert done["use"].startswith("dbctl --profile ")
-    listed = answer(*done["use"].split()[1:], "users", "list")["data"]["items"]
-    assert [one["id"] for one in listed] == [one["id"] for one in answer("users", "list")["data"]["items"]]
+    assert done["command"].startswith("dbctl --profile ")
+    listed = answer(*done["command"].split()[1:], "users", "list")["data"]["items"]
+    assert [item["id"] for item in listed] == [
+        item["id"] for item in answer("users", "list")["data"]["items"]
+    ]
     answer("restore", "apply", new, "--to", "copy.db", status=6)
-    answer("restore", "apply", new, "--to", "copy.db", "--replace", status=6)  # nobody there to ask
+    answer("restore", "apply", new, "--to", "copy.db", "--replace", status=6)  # there is no terminal
     answer("restore", "apply", new, "--to", "copy.db", "--replace", "--yes")
 
 
-def test_what_is_replaced_in_a_protected_app_wants_its_name(two, answer):
+def test_replacing_rows_of_protected_app_requires_its_name(two, answer):
     path, _ = two
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace("protected = false", "protected = true"))
-    flashpoint_app.run(path, "update users set email = 'x' || id")
+    flashpoint_app.run_statements(path, "update users set email = 'x' || id")
     answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--yes", status=6)
-    answer("restore", "apply", "latest", "--table", "users", "--merge", "missing")  # nothing goes
+    answer("restore", "apply", "latest", "--table", "users", "--merge", "missing")  # no row is replaced
     done = answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--confirm", "fp")
     assert done["data"]["tables"][0]["replaced"]
 
 
-def test_a_preview_tells_the_settings_and_migrations_that_differ(two, answer):
+def test_preview_lists_different_settings_and_migrations(two, answer):
     path, (_, new) = two
     items = answer("settings", "list")["data"]["items"]
-    title = next(one for one in items if one["type"] == "string")
-    flashpoint_app.run(path, f"update system_settings set value = 'changed' where key = '{title['key']}'")
-    flashpoint_app.run(path, "insert into migrations (id, name) values (999, '999_of_now')")
-    (told,) = answer("restore", "preview", new)["data"]["databases"]
-    found = told["content"]
-    assert found["settings"] == [{"key": title["key"], "now": "changed", "then": title["value"]}]
-    assert found["migrations"]["only_now"] == ["999_of_now"]
-    assert found["unread"] == []
+    title = next(item for item in items if item["type"] == "string")
+    flashpoint_app.run_statements(
+        path, f"update system_settings set value = 'changed' where key = '{title['key']}'"
+    )
+    flashpoint_app.run_statements(path, "insert into migrations (id, name) values (999, '999_of_now')")
+    (response,) = answer("restore", "preview", new)["data"]["databases"]
+    differences = response["content"]
+    assert differences["settings"] == [
+        {"key": title["key"], "current": "changed", "in_backup": title["value"]}
+    ]
+    assert differences["migrations"]["only_current"] == ["999_of_now"]
+    assert differences["not_compared"] == []
 
 
-def test_a_damaged_database_is_recovered_like_one_of_a_backup(two, answer):
+def test_damaged_database_is_salvaged_with_backup_as_reference(two, answer):
     path, (old, _) = two
     damaged = path.with_name("damaged.db")
     damaged.write_bytes(path.read_bytes())
@@ -150,7 +156,7 @@ def test_a_damaged_database_is_recovered_like_one_of_a_backup(two, answer):
         file.write(b"\xff" * 3900)
     words = ("restore", "recover", "--from", damaged.name)
     answer(*words, "--to", "alone.db", status=4)
-    done = answer(*words, "--like", old, "--to", "found.db", status=4)["data"]
-    assert {one["table"]: one["saved"] for one in done["tables"]}["users"]
-    answer(*words, "--like", "20200101_000000", "--to", "none.db", status=5)
-    assert old in " ".join(answer(*words, "--like", old, "--dry-run")["data"]["plan"]["steps"])
+    done = answer(*words, "--reference", old, "--to", "found.db", status=4)["data"]
+    assert {item["table"]: item["saved"] for item in done["tables"]}["users"]
+    answer(*words, "--reference", "20200101_000000", "--to", "none.db", status=5)
+    assert old in " ".join(answer(*words, "--reference", old, "--dry-run")["data"]["plan"]["steps"])

@@ -1,4 +1,4 @@
-"""Secret columns without a profile, and behind views: recognized, masked, and refused in a query."""
+"""Secret columns without a profile and in views: detected, masked, and refused in a query."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def address(request, tmp_path, monkeypatch):
         ("counted", {"name": "ben", "people": 1}),
     ],
 )
-def test_secret_columns_are_masked_through_views_and_without_a_profile(address, answer, table, shown):
+def test_secret_columns_are_masked_in_views_without_profile(address, answer, table, shown):
     rows = answer("--url", address, "data", "rows", table)["data"]["items"]
     assert shown in rows
     revealed = answer("--url", address, "data", "rows", table, "--secrets")["data"]["items"]
     assert "***" not in {value for row in revealed for value in row.values()}
 
 
-def test_export_leaves_out_secret_columns_of_views(address, capsys, answer):
+def test_export_omits_secret_columns_of_views(address, capsys, answer):
     exported = answer("--url", address, "data", "export", "renamed", "renamed.csv")["data"]
     assert (exported["columns"], exported["left_out"]) == (["id"], ["label", "remark"])
 
@@ -84,17 +84,17 @@ def test_export_leaves_out_secret_columns_of_views(address, capsys, answer):
         "select x.id from (select reset_token as id from people) x",
     ],
 )
-def test_a_query_that_reads_a_secret_through_a_view_is_refused(address, answer, sql):
+def test_query_of_secret_through_view_is_refused(address, answer, sql):
     refused = answer("--url", address, "data", "query", sql, status=6)
-    assert refused["error"]["code"] == "secret-asked"
+    assert refused["error"]["code"] == "secret-column"
 
 
 @pytest.mark.parametrize("sql", ["select name from counted", "select id, name from people"])
-def test_a_query_that_reads_no_secret_is_answered(address, answer, sql):
+def test_query_without_secret_is_allowed(address, answer, sql):
     assert answer("--url", address, "data", "query", sql)["data"]["total"] == 2
 
 
-def test_a_query_of_the_other_columns_of_a_view_is_answered(tmp_path, monkeypatch, answer):
+def test_query_of_other_view_columns_is_allowed(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("people.db", isolation_level=None)) as db:
         for sql in SCHEMA[:3]:
@@ -115,7 +115,7 @@ def test_a_query_of_the_other_columns_of_a_view_is_answered(tmp_path, monkeypatc
         ],
     ],
 )
-def test_names_of_secret_columns(name, is_secret):
+def test_secret_column_names(name, is_secret):
     assert bool(SECRET_NAMES.search(name)) is is_secret
 
 
@@ -136,16 +136,16 @@ def test_names_of_secret_columns(name, is_secret):
         ("Ann", False),
     ],
 )
-def test_values_that_are_secret_whatever_their_column(value, is_secret):
+def test_secret_values_are_detected_in_any_column(value, is_secret):
     assert bool(SECRET_VALUES.fullmatch(value)) is is_secret
 
 
 def live_table(name, columns, *, view=False):
-    made = {
-        column: Column(name=column, type="TEXT", nullable=True, required=False, key=False)
+    live_columns = {
+        column: Column(name=column, type="TEXT", nullable=True, required=False, is_primary_key=False)
         for column in columns
     }
-    return Table(name=name, columns=made, view=view)
+    return Table(name=name, columns=live_columns, is_view=view)
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def live_table(name, columns, *, view=False):
 def test_lineage_of_a_view(query, columns, sources):
     names = columns.split()
     tables = {"users": live_table("users", ["id", "token"]), "v": live_table("v", names, view=True)}
-    found = lineage.sources_of({"v": query}, tables, "sqlite")["v"]
+    lineage_ = lineage.trace_sources({"v": query}, tables, "sqlite")["v"]
     expected = [None if each is None else {("users", column) for column in each} for each in sources]
-    assert [found[name] for name in names] == expected
+    assert [lineage_[name] for name in names] == expected
 
 
-def test_lineage_of_a_chain_of_views_is_resolved_once_each():
+def test_lineage_of_view_chain_is_resolved_once_per_view():
     names = [f"v{number}" for number in range(300)]
     tables = {"users": live_table("users", ["id", "token"])}
     tables |= {name: live_table(name, ["a"], view=True) for name in names}
     queries = {"v0": "select token as a from users"}
     queries |= {name: f"select a from {before}" for before, name in pairwise(names)}
-    assert set(lineage.reaching(queries, ["users"])) == set(names)
-    assert lineage.sources_of(queries, tables, "sqlite")["v299"] == {"a": {("users", "token")}}
+    assert set(lineage.find_dependent_views(queries, ["users"])) == set(names)
+    assert lineage.trace_sources(queries, tables, "sqlite")["v299"] == {"a": {("users", "token")}}

@@ -1,4 +1,4 @@
-"""``dbctl settings``, ``roles``, ``apps`` and ``init`` as they are typed: pipes, terminals, forms, statuses."""
+"""``dbctl settings``, ``roles``, ``apps`` and ``init`` on the command line: pipes, terminals, formats, statuses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.services.flashpoint_app import SHAPES, content, rows, settle
-from tests.services.flashpoint_app import run as change
+from tests.services.flashpoint_app import SHAPES, create_app, query_rows, read_all_rows
+from tests.services.flashpoint_app import run_statements as change
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -25,7 +25,7 @@ def shape(request):
 
 @pytest.fixture
 def path(tmp_path, shape):
-    return settle(tmp_path / "app", shape)
+    return create_app(tmp_path / "app", shape)
 
 
 @pytest.fixture
@@ -49,70 +49,70 @@ def typed(path, *words):
 
 
 def visible(path):
-    """Return the files beside the database, but for the one that stands for dbctl's lock."""
+    """Return the files in the folder of the database, except for hidden lock files."""
     return sorted(file for file in path.parent.iterdir() if not file.name.startswith("."))
 
 
 def answer(done):
-    """Return the one JSON object of an answer."""
+    """Return the JSON object of an answer."""
     (line,) = done.stdout.splitlines()
     return json.loads(line)
 
 
-def test_a_value_may_begin_with_a_dash(dbctl, shape):
+def test_value_may_begin_with_dash(dbctl, shape):
     assert dbctl("settings", "set", SITE[shape], "--", "-x value").returncode == 0
     assert answer(dbctl("settings", "get", SITE[shape], "-o", "json"))["data"]["value"] == "-x value"
 
 
-def test_a_change_is_silent_into_a_pipe_and_notes_the_cache_in_json(dbctl, shape):
+def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl, shape):
     done = dbctl("settings", "set", SITE[shape], "A")
     assert (done.stdout, done.stderr) == ("", "")
-    told = answer(dbctl("settings", "set", SITE[shape], "B", "-o", "json"))
-    assert told["schema"] == "dbctl.settings.set/1"
-    assert told["target"] == "fp/user"
-    assert told["warnings"] == ["a running Flashpoint Web may use the old value for up to 60 seconds"]
-    assert (told["data"]["before"], told["data"]["setting"]["value"]) == ("A", "B")
+    response = answer(dbctl("settings", "set", SITE[shape], "B", "-o", "json"))
+    assert response["schema"] == "dbctl.settings.set/1"
+    assert response["target"] == "fp/user"
+    assert response["warnings"] == ["a running Flashpoint Web may use the old value for up to 60 seconds"]
+    assert (response["data"]["before"], response["data"]["setting"]["value"]) == ("A", "B")
 
 
-def test_a_terminal_is_told_of_the_cache(path, shape):
+def test_cache_note_is_written_on_terminal(path, shape):
     child = typed(path, "settings", "set", SITE[shape], "New")
     child.expect("up to 60 seconds")
     child.expect(pexpect.EOF)
 
 
-def test_a_dry_run_shows_the_plan_and_changes_nothing(dbctl, path, shape):
-    before = content(path)
+def test_dry_run_shows_plan_and_changes_nothing(dbctl, path, shape):
+    before = read_all_rows(path)
     plan = answer(dbctl("settings", "set", SITE[shape], "New", "--dry-run", "-o", "json"))["data"]["plan"]
     assert plan["steps"] == [f'change {SITE[shape]} from "Flashpoint Web" to "New"']
-    assert content(path) == before
+    assert read_all_rows(path) == before
 
 
-def test_export_is_json_and_apply_takes_it_also_from_standard_input(dbctl, path):
-    told = dbctl("settings", "export").stdout
-    assert answer(dbctl("settings", "diff", "-", "-o", "json", stdin=told))["data"]["total"] == 0
-    before = content(path)
-    assert dbctl("settings", "apply", "-", "--mode", "exact", stdin=told).returncode == 0
-    assert content(path) == before
+def test_apply_reads_exported_json_from_standard_input(dbctl, path):
+    result = dbctl("settings", "export").stdout
+    assert answer(dbctl("settings", "diff", "-", "-o", "json", stdin=result))["data"]["total"] == 0
+    before = read_all_rows(path)
+    assert dbctl("settings", "apply", "-", "--mode", "exact", stdin=result).returncode == 0
+    assert read_all_rows(path) == before
 
 
-def test_exact_asks_before_it_removes(dbctl, path, shape):
+def test_exact_mode_confirms_removal(dbctl, path, shape):
     (path.parent / "f.json").write_text(json.dumps({SITE[shape]: "Only"}))
-    before = content(path)
+    before = read_all_rows(path)
     done = dbctl("settings", "apply", "f.json", "--mode", "exact")
     assert done.returncode == 6
-    assert "--yes answers it" in done.stderr
+    assert "--yes" in done.stderr
     child = typed(path, "settings", "apply", "f.json", "--mode", "exact")
     child.expect("This destroys data")
     child.expect("yes or no")
     child.sendline("no")
-    child.expect("not done")
+    child.expect("declined")
     child.expect(pexpect.EOF)
-    assert content(path) == before
+    assert read_all_rows(path) == before
     assert dbctl("settings", "apply", "f.json", "--mode", "exact", "--yes").returncode == 0
-    assert rows(path, "select value from system_settings") == [("Only",)]
+    assert query_rows(path, "select value from system_settings") == [("Only",)]
 
 
-def test_validate_ends_with_4_when_something_stored_does_not_fit(dbctl, path, shape):
+def test_validate_exits_4_on_invalid_stored_value(dbctl, path, shape):
     assert dbctl("settings", "validate").returncode == 0
     dbctl("settings", "set", SITE[shape], "fine")
     change(path, "update system_settings set value = '' where value = 'fine'")
@@ -147,16 +147,16 @@ def test_validate_ends_with_4_when_something_stored_does_not_fit(dbctl, path, sh
         (["init", "flashpoint-web", ".", "--app", "fp"], 6, "already-exists"),
     ],
 )
-def test_what_goes_wrong_is_one_line_a_hint_and_a_status(dbctl, path, words, status, code):
-    before, files = content(path), visible(path)
+def test_failure_has_message_hint_and_exit_status(dbctl, path, words, status, code):
+    before, files = read_all_rows(path), visible(path)
     done = dbctl(*words, "-o", "json")
     assert (done.returncode, answer(done)["error"]["code"]) == (status, code)
     assert done.stderr.startswith("dbctl: ")
     assert done.stderr.count("\n") == 2
-    assert (content(path), visible(path)) == (before, files)
+    assert (read_all_rows(path), visible(path)) == (before, files)
 
 
-def test_roles_show_their_permissions_and_lists_count_them(dbctl):
+def test_roles_show_permissions_and_user_counts(dbctl):
     assert "games.read, games.play" in dbctl("roles", "show", "user").stdout
     assert (
         dbctl("roles", "list", "--columns", "name,users", "-o", "csv").stdout
@@ -166,7 +166,7 @@ def test_roles_show_their_permissions_and_lists_count_them(dbctl):
     assert (matrix[0].split(), len(matrix)) == (["permission", "admin", "user", "guest"], 19)
 
 
-def test_can_answers_by_its_status_and_explains_when_asked(dbctl):
+def test_can_returns_exit_status_and_explains(dbctl):
     assert dbctl("roles", "can", "ann", "games.play").returncode == 0
     done = dbctl("roles", "can", "ann", "users.delete", "--explain")
     assert done.returncode == 1
@@ -174,7 +174,7 @@ def test_can_answers_by_its_status_and_explains_when_asked(dbctl):
     assert "because" not in dbctl("roles", "can", "ann", "games.play").stdout
 
 
-def test_a_role_is_deleted_when_asked_twice(path):
+def test_role_is_deleted_after_confirmation(path):
     make = typed(path, "roles", "create", "editor", "--permission", "games.*")
     make.expect(pexpect.EOF)
     child = typed(path, "roles", "delete", "EDITOR")
@@ -182,10 +182,10 @@ def test_a_role_is_deleted_when_asked_twice(path):
     child.expect("yes or no")
     child.sendline("yes")
     child.expect(pexpect.EOF)
-    assert rows(path, "select count(*) from roles") == [(3,)]
+    assert query_rows(path, "select count(*) from roles") == [(3,)]
 
 
-def test_check_tells_files_from_live_databases_by_its_status(dbctl, path):
+def test_check_exits_2_for_files_and_4_for_databases(dbctl, path):
     assert dbctl("apps", "check").returncode == 0
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text() + 'nix = "x"\n')
@@ -199,7 +199,7 @@ def test_check_tells_files_from_live_databases_by_its_status(dbctl, path):
     assert dbctl("apps", "check", "--db", "user").returncode == 0
 
 
-def test_a_broken_configuration_is_explained_by_every_command(dbctl, path):
+def test_broken_configuration_is_reported_by_every_command(dbctl, path):
     path.with_name("dbctl.toml").write_text("[apps.fp]\nprofil = 'x'\n")
     done = dbctl("users", "list")
     assert (done.returncode, done.stderr.splitlines()[0]) == (
@@ -216,13 +216,13 @@ def test_a_broken_configuration_is_explained_by_every_command(dbctl, path):
         ["--url", "mysql://u:hunter2@h:x/d"],
     ],
 )
-def test_a_password_typed_by_mistake_is_not_repeated(dbctl, words):
+def test_password_in_invalid_url_is_not_printed(dbctl, words):
     done = dbctl("--profile", "flashpoint-web", *words, "users", "list", "-o", "json")
     assert done.returncode == 2
     assert "hunter2" not in done.stdout + done.stderr
 
 
-def test_init_writes_what_every_command_then_finds(dbctl, path):
+def test_init_writes_configuration_for_other_commands(dbctl, path):
     path.with_name("dbctl.toml").unlink()
     plan = dbctl("init", "flashpoint-web", "--dry-run")
     assert "user = user.db" in plan.stdout

@@ -1,4 +1,4 @@
-"""What is configured in files is read from regular files of bounded size; everything else is refused, and never waited for."""
+"""Configured files must be regular and of limited size; other files are refused without blocking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from dbctl.files.toml import MOST_CHARACTERS
+from dbctl.files.toml import MAX_CHARACTERS
 
 CONFIG = """[apps.w]
 profile = "plain"
@@ -37,11 +37,11 @@ def make_socket(path):
 
 
 def make_large_file(path):
-    path.write_bytes(b"NAME=x7\n" * (4 * MOST_CHARACTERS // 8 + 1))
+    path.write_bytes(b"NAME=x7\n" * (4 * MAX_CHARACTERS // 8 + 1))
 
 
 SPECIAL = [make_fifo, link_to_zero, make_directory, make_socket, make_large_file]
-#: How each file is named: words, environment, what the configuration holds, the database.
+#: Reference to the file: arguments, environment, further configuration, database URL.
 NAMED = {
     "configuration": (["--config", "special"], {}, "", POSTGRESQL),
     "env_file": ([], {}, 'env_file = "special"', "${URL}"),
@@ -58,7 +58,7 @@ NAMED = {
         POSTGRESQL,
     ),
 }
-#: Read by a library, which opens no directory.
+#: Files that a library reads, which does not open directories.
 LEFT_TO_LIBRARIES = {"passfile", "servicefile", "certificate"}
 
 
@@ -71,7 +71,7 @@ LEFT_TO_LIBRARIES = {"passfile", "servicefile", "certificate"}
         if not (named in LEFT_TO_LIBRARIES and special is make_directory)
     ],
 )
-def test_a_special_file_is_refused_wherever_a_configuration_names_it(named, special, start, tmp_path):
+def test_configured_special_file_is_refused(named, special, start, tmp_path):
     words, environment, more, url = NAMED[named]
     special(tmp_path / "special")
     if named == "options of mysql":
@@ -81,13 +81,13 @@ def test_a_special_file_is_refused_wherever_a_configuration_names_it(named, spec
     known = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
     done = start(*command, *words, "-o", "json", environment=known, cwd=tmp_path)
     error = json.loads(done.stdout)["error"]
-    assert error["code"] in ("config-invalid", "file-failed", "storage-unknown", "url-invalid"), error
+    assert error["code"] in ("config-invalid", "file-failed", "storage-setting-invalid", "url-invalid"), error
     assert done.returncode in (1, 2)
     assert any(name in error["message"] for name in ("special", ".my.cnf", "URL_FILE")), error
 
 
 @pytest.mark.parametrize("special", SPECIAL)
-def test_a_password_is_read_from_no_special_file(special, start, tmp_path):
+def test_password_file_must_be_regular(special, start, tmp_path):
     special(tmp_path / "special")
     assert start("demo", "flashpoint-web", "app", environment={}, cwd=tmp_path).returncode == 0
     words = ("users", "set-password", "admin", "--password-file", tmp_path / "special")

@@ -1,4 +1,4 @@
-"""``dbctl users``: every command as a person and a script use it, on both shapes of the database."""
+"""``dbctl users``: every command on a terminal and in a pipe, on both variants of the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from dbctl.cli.main import main
 from tests import in_process
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import content, rows, run
+from tests.services.flashpoint_app import query_rows, read_all_rows, run_statements
 from tests.shapes.flashpoint_web import add_user
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +32,12 @@ COMMAND = [sys.executable, "-m", "dbctl"]
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return flashpoint_app.settle(tmp_path, request.param)
+    return flashpoint_app.create_app(tmp_path, request.param)
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return flashpoint_app.settle(tmp_path, "deployed")
+    return flashpoint_app.create_app(tmp_path, "deployed")
 
 
 def dbctl(path, *words, stdin=b""):
@@ -51,13 +51,13 @@ def dbctl(path, *words, stdin=b""):
 
 def answer(path, *words, status=0, **more):
     done = dbctl(path, *words, "-o", "json", **more)
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["exit_code"]) == (status, status), done
-    assert told["schema"] == f"dbctl.users.{words[0]}/1"
-    assert told["ok"] is (status == 0)
+    response = json.loads(done.stdout)
+    assert (done.returncode, response["exit_code"]) == (status, status), done
+    assert response["schema"] == f"dbctl.users.{words[0]}/1"
+    assert response["ok"] is (status == 0)
     if status == 0:
-        assert (told["error"], done.stderr) == (None, b"")
-    return told
+        assert (response["error"], done.stderr) == (None, b"")
+    return response
 
 
 def data(path, *words, **more):
@@ -65,14 +65,14 @@ def data(path, *words, **more):
 
 
 def error(path, *words, status, **more):
-    before = content(path)
-    told = answer(path, *words, status=status, **more)
-    assert content(path) == before
-    return told["error"]
+    before = read_all_rows(path)
+    response = answer(path, *words, status=status, **more)
+    assert read_all_rows(path) == before
+    return response["error"]
 
 
 def terminal(path, *words, answers=(), columns=100, lines=60):
-    """Run a command on a terminal; return its screen, everything it sent, and its exit status."""
+    """Run a command on a terminal; return its screen, everything it sent, and its exit code."""
     child = pexpect.spawn(
         COMMAND[0],
         [*COMMAND[1:], "--config", str(path.with_name("dbctl.toml")), "users", *words],
@@ -96,7 +96,7 @@ def terminal(path, *words, answers=(), columns=100, lines=60):
 # Reading -------------------------------------------------------------------------------------------------------
 
 
-def test_list_is_a_plain_table_into_a_pipe_and_whole_in_json(path):
+def test_list_is_plain_table_in_pipe_and_complete_in_json(path):
     done = dbctl(path, "list")
     assert done.stderr == b""
     header, *lines = done.stdout.decode().splitlines()
@@ -113,7 +113,7 @@ def test_list_is_a_plain_table_into_a_pipe_and_whole_in_json(path):
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "expected"),
     [
         (["--role", "user"], ["ann", "bob"]),
         (["--active"], ["root", "ann"]),
@@ -125,11 +125,11 @@ def test_list_is_a_plain_table_into_a_pipe_and_whole_in_json(path):
         (["--sort", "username:desc", "--limit", "1", "--offset", "1"], ["bob"]),
     ],
 )
-def test_list_filters_sorts_and_pages(path, words, found):
-    assert [user["login"] for user in data(path, "list", *words)["items"]] == found
+def test_list_is_filtered_sorted_and_paginated(path, words, expected):
+    assert [user["login"] for user in data(path, "list", *words)["items"]] == expected
 
 
-def test_columns_choose_in_every_form(deployed):
+def test_columns_apply_to_every_format(deployed):
     assert (
         dbctl(deployed, "list", "--columns", "login,role", "-o", "csv").stdout
         == b"login,role\nroot,admin\nann,user\nbob,user\n"
@@ -194,10 +194,10 @@ def test_columns_choose_in_every_form(deployed):
         (["import", "-"], 2, "usage"),
     ],
 )
-def test_what_cannot_be_done_says_why_and_changes_nothing(deployed, words, status, code):
-    told = error(deployed, *words, status=status)
-    assert told["code"] == code
-    assert told["message"].isprintable()
+def test_refused_command_reports_reason_and_changes_nothing(deployed, words, status, code):
+    failure = error(deployed, *words, status=status)
+    assert failure["code"] == code
+    assert failure["message"].isprintable()
 
 
 def test_show_has_everything_but_secrets(path):
@@ -219,38 +219,38 @@ def test_show_has_everything_but_secrets(path):
 
 
 def test_create_and_ensure_for_scripts(path):
-    made = answer(
+    created = answer(
         path, "create", "carl", "--email", "c@example.org", "--password-stdin", stdin="a password\n"
     )
-    assert "--with-settings" in made["warnings"][0]
-    assert (made["data"]["created"], made["data"]["user"]["role"], made["data"]["password"]) == (
+    assert "--with-settings" in created["warnings"][0]
+    assert (created["data"]["created"], created["data"]["user"]["role"], created["data"]["password"]) == (
         True,
         "user",
         None,
     )
-    before = content(path)
-    for _ in range(2):  # no password at hand, none needed
+    before = read_all_rows(path)
+    for _ in range(2):  # no password is required
         again = data(path, "ensure", "CARL", "--email", "c@example.org", "--role", "user", "--active")
         assert (again["created"], again["changed"]) == (False, False)
     assert dbctl(path, "ensure", "carl").stdout == b""
-    assert content(path) == before
+    assert read_all_rows(path) == before
     assert data(path, "ensure", "dora", "--email", "d@example.org", "--password-stdin", stdin="a password")[
         "created"
     ]
     assert data(path, "check-password", "dora", "--password-stdin", stdin="a password")["matches"]
 
 
-def test_ensure_leaves_alone_what_was_not_said(deployed):
+def test_ensure_retains_fields_that_are_not_passed(deployed):
     changed = data(deployed, "ensure", "bob", "--role", "guest")
     assert (changed["changed"], changed["user"]["active"], changed["user"]["role"]) == (True, False, "guest")
     assert data(deployed, "ensure", "bob", "--email", "b@new.example")["user"]["role"] == "guest"
 
 
-def test_a_made_up_password_is_told_once_and_works(deployed):
-    made = data(deployed, "create", "carl", "--email", "c@example.org", "--generate", "--with-settings")
-    assert made["default_settings"] == ["theme_mode", "primary_color"]
-    assert len(made["password"]) == 20
-    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=made["password"])["matches"]
+def test_generated_password_is_shown_once_and_works(deployed):
+    created = data(deployed, "create", "carl", "--email", "c@example.org", "--generate", "--with-settings")
+    assert created["default_settings"] == ["theme_mode", "primary_color"]
+    assert len(created["password"]) == 20
+    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=created["password"])["matches"]
     shown = dbctl(deployed, "set-password", "carl", "--generate").stdout.decode()
     (line,) = [line for line in shown.splitlines() if line.startswith("password")]
     assert data(deployed, "check-password", "carl", "--password-stdin", stdin=line.split()[1] + "\n")[
@@ -284,10 +284,8 @@ def test_check_password_is_an_exit_status(deployed):
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_a_bad_password_is_refused_before_anything_is_written_and_in_a_plan_too(
-    deployed, password, reason, dry
-):
-    told = error(
+def test_invalid_password_is_refused_before_write_and_in_dry_run(deployed, password, reason, dry):
+    failure = error(
         deployed,
         "create",
         "carl",
@@ -298,7 +296,7 @@ def test_a_bad_password_is_refused_before_anything_is_written_and_in_a_plan_too(
         stdin=password,
         status=2,
     )
-    assert (told["code"], reason in told["message"]) == ("value-invalid", True)
+    assert (failure["code"], reason in failure["message"]) == ("value-invalid", True)
     error(deployed, "set-password", "ann", "--password-stdin", *dry, stdin=password, status=2)
 
 
@@ -314,7 +312,7 @@ ODD_BYTES = [
 
 
 @pytest.mark.parametrize("name", ODD_BYTES)
-def test_names_that_steer_or_hide_are_refused_in_one_short_line(deployed, name):
+def test_names_with_control_characters_are_refused_in_one_line(deployed, name):
     done = dbctl(deployed, "create", name, "--email", "c@example.org", "--generate")
     assert (done.returncode, done.stdout) == (2, b"")
     line, hint = done.stderr.decode().splitlines()
@@ -335,7 +333,7 @@ def test_names_that_steer_or_hide_are_refused_in_one_short_line(deployed, name):
 # Changing ------------------------------------------------------------------------------------------------------
 
 
-def test_changes_say_nothing_into_a_pipe_and_all_in_json(path):
+def test_changes_write_nothing_to_pipe_and_result_to_json(path):
     for words in (
         ["update", "ann", "--email", "x@example.org"],
         ["deactivate", "ann"],
@@ -345,16 +343,16 @@ def test_changes_say_nothing_into_a_pipe_and_all_in_json(path):
     ):
         done = dbctl(path, *words)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), words
-    told = data(path, "set-role", "ann", "bob", "user")
-    assert (told["changed"], [user["role"] for user in told["users"]]) == (2, ["user", "user"])
+    result = data(path, "set-role", "ann", "bob", "user")
+    assert (result["changed"], [user["role"] for user in result["users"]]) == (2, ["user", "user"])
     assert data(path, "unlock", "bob")["cleared"] == 1
-    told = data(path, "set-password", "ann", "--password-stdin", stdin="another one\n")
-    assert (told["changed"], told["password"]) == (1, None)
+    result = data(path, "set-password", "ann", "--password-stdin", stdin="another one\n")
+    assert (result["changed"], result["password"]) == (1, None)
 
 
-def test_names_come_from_standard_input(deployed):
-    told = data(deployed, "deactivate", "-", "--id", "3", stdin=b"ann\nANN\n\n  ann@example.org \n")
-    assert ([user["login"] for user in told["users"]], told["changed"]) == (["ann", "bob"], 1)
+def test_logins_are_read_from_standard_input(deployed):
+    result = data(deployed, "deactivate", "-", "--id", "3", stdin=b"ann\nANN\n\n  ann@example.org \n")
+    assert ([user["login"] for user in result["users"]], result["changed"]) == (["ann", "bob"], 1)
 
 
 @pytest.mark.parametrize(
@@ -374,9 +372,9 @@ def test_names_come_from_standard_input(deployed):
         ["import", "new.csv"],
     ],
 )
-def test_a_dry_run_prints_a_plan_asks_nothing_and_leaves_no_trace(path, words):
+def test_dry_run_prints_plan_without_prompt_or_change(path, words):
     path.with_name("new.csv").write_text("username,email,password\nzoe,zoe@example.org,123456\n")
-    before, files = content(path), sorted(path.parent.iterdir())
+    before, files = read_all_rows(path), sorted(path.parent.iterdir())
     raw = path.read_bytes()
     plan = data(path, *words, "--dry-run")["plan"]
     assert set(plan) == {"title", "target", "steps", "rows", "destructive", "digest"}
@@ -384,25 +382,25 @@ def test_a_dry_run_prints_a_plan_asks_nothing_and_leaves_no_trace(path, words):
     assert plan["steps"]
     assert plan["destructive"] is (words[0] == "delete")
     assert plan["title"] in dbctl(path, *words, "-n").stdout.decode()
-    assert (content(path), path.read_bytes(), sorted(path.parent.iterdir())) == (before, raw, files)
+    assert (read_all_rows(path), path.read_bytes(), sorted(path.parent.iterdir())) == (before, raw, files)
 
 
-def test_deletion_is_confirmed_by_an_option_or_by_the_protected_apps_name(tmp_path):
-    path = flashpoint_app.settle(tmp_path, "deployed", protected=True)
+def test_deletion_from_protected_app_requires_its_name(tmp_path):
+    path = flashpoint_app.create_app(tmp_path, "deployed", protected=True)
     assert error(path, "delete", "ann", "--yes", status=6)["code"] == "confirmation-missing"
     assert error(path, "delete", "ann", "--confirm", "other", status=6)["code"] == "confirmation-wrong"
-    told = data(path, "delete", "ann", "bob", "--confirm", "fp")
-    assert [user["login"] for user in told["users"]] == ["ann", "bob"]
-    assert told["rows"]["refresh_tokens"] == 3
-    assert rows(path, "select username from users") == [("root",)]
+    result = data(path, "delete", "ann", "bob", "--confirm", "fp")
+    assert [user["login"] for user in result["users"]] == ["ann", "bob"]
+    assert result["rows"]["refresh_tokens"] == 3
+    assert query_rows(path, "select username from users") == [("root",)]
 
 
-def test_deleting_nobody_asks_nothing(deployed):
-    run(deployed, "update users set last_login_at = '2031-01-01T00:00:00.000Z'")
+def test_deletion_of_no_user_needs_no_confirmation(deployed):
+    run_statements(deployed, "update users set last_login_at = '2031-01-01T00:00:00.000Z'")
     assert dbctl(deployed, "delete", "--inactive", "365d").returncode == 0
 
 
-def test_two_hits_list_their_ids_and_an_id_decides(deployed):
+def test_ambiguous_login_lists_ids(deployed):
     add_user(deployed, "ANN@example.org", email="other@example.org")
     for words in (
         ["show"],
@@ -412,8 +410,8 @@ def test_two_hits_list_their_ids_and_an_id_decides(deployed):
         ["set-password", "--generate"],
         ["check-password"],
     ):
-        told = error(deployed, words[0], "ann@example.org", *words[1:], status=6)
-        assert (told["code"], "2, 4" in told["message"], "--id" in told["hint"]) == (
+        failure = error(deployed, words[0], "ann@example.org", *words[1:], status=6)
+        assert (failure["code"], "2, 4" in failure["message"], "--id" in failure["hint"]) == (
             "login-ambiguous",
             True,
             True,
@@ -421,42 +419,46 @@ def test_two_hits_list_their_ids_and_an_id_decides(deployed):
     assert data(deployed, "deactivate", "--id", "4")["users"][0]["email"] == "other@example.org"
 
 
-# In and out ----------------------------------------------------------------------------------------------------
+# Import, export ------------------------------------------------------------------------------------------------
 
 
-def test_export_is_csv_unless_told_otherwise_and_goes_in_again(path, tmp_path):
-    there = flashpoint_app.settle(tmp_path / "there", "deployed")
-    run(there, "delete from users")
+def test_export_is_csv_by_default_and_can_be_imported(path, tmp_path):
+    other = flashpoint_app.create_app(tmp_path / "there", "deployed")
+    run_statements(other, "delete from users")
     out = dbctl(path, "export", "--secrets").stdout
     assert list(csv.DictReader(io.StringIO(out.decode())))[1]["username"] == "ann"
-    done = dbctl(there, "import", "-", "-o", "json", stdin=out)
+    done = dbctl(other, "import", "-", "-o", "json", stdin=out)
     assert json.loads(done.stdout)["data"] == {"added": 3, "skipped": 0, "generated": []}
     for form in ("csv", "json", "jsonl"):
-        run(there, "delete from users", "delete from sqlite_sequence")
-        said = dbctl(path, "export", "--secrets", "-o", form).stdout
-        assert dbctl(there, "import", "-", stdin=said).returncode == 0
-        assert dbctl(there, "export", "--secrets", "-o", form).stdout == said
+        run_statements(other, "delete from users", "delete from sqlite_sequence")
+        exported = dbctl(path, "export", "--secrets", "-o", form).stdout
+        assert dbctl(other, "import", "-", stdin=exported).returncode == 0
+        assert dbctl(other, "export", "--secrets", "-o", form).stdout == exported
 
 
-def test_an_import_error_names_each_line_and_imports_nothing(path):
+def test_user_import_reports_each_invalid_line(path):
     path.with_name("bad.csv").write_text(
         "username,email,password\nok1,ok@example.org,123456\nab,x,1\nann,a@b.example,123456\n"
     )
-    told = error(path, "import", "bad.csv", status=2)
-    assert told["code"] == "import-invalid"
-    assert "2 of 3" in told["message"]
-    assert "line 3" in told["message"]
-    assert "line 4" in told["message"]
+    failure = error(path, "import", "bad.csv", status=2)
+    assert failure["code"] == "import-invalid"
+    assert "2 of 3" in failure["message"]
+    assert "line 3" in failure["message"]
+    assert "line 4" in failure["message"]
 
 
-def test_import_makes_passwords_up_and_skips_who_is_there(deployed):
+def test_import_generates_passwords_and_skips_existing_users(deployed):
     deployed.with_name("new.jsonl").write_text(
         '{"username":"zoe","email":"z@example.org"}\n{"username":"ANN","email":"q@example.org"}\n'
     )
-    told = data(deployed, "import", "new.jsonl", "--generate", "--existing", "skip")
-    assert (told["added"], told["skipped"], [one["login"] for one in told["generated"]]) == (1, 1, ["zoe"])
+    result = data(deployed, "import", "new.jsonl", "--generate", "--existing", "skip")
+    assert (result["added"], result["skipped"], [item["login"] for item in result["generated"]]) == (
+        1,
+        1,
+        ["zoe"],
+    )
     assert data(
-        deployed, "check-password", "zoe", "--password-stdin", stdin=told["generated"][0]["password"]
+        deployed, "check-password", "zoe", "--password-stdin", stdin=result["generated"][0]["password"]
     )["matches"]
     assert dbctl(deployed, "import", "new.jsonl", "--generate", "--existing", "skip").stdout == b""
 
@@ -464,10 +466,10 @@ def test_import_makes_passwords_up_and_skips_who_is_there(deployed):
 # On a terminal -------------------------------------------------------------------------------------------------
 
 
-def test_a_password_is_asked_for_twice_after_everything_else_was_looked_at(deployed):
+def test_password_prompt_follows_all_other_checks(deployed):
     screen, sent, status = terminal(
         deployed, "create", "carl", "--email", "c@example.org",
-        answers=[("Password: ", "marked pass"), ("Once more: ", "marked pass")],
+        answers=[("Password: ", "marked pass"), ("Repeat password: ", "marked pass")],
     )  # fmt: skip
     assert status == 0
     assert b"marked pass" not in sent
@@ -485,14 +487,14 @@ def test_a_password_is_asked_for_twice_after_everything_else_was_looked_at(deplo
     assert "Password" not in terminal(deployed, "ensure", "carl", "--email", "c@example.org")[0]
 
 
-def test_a_deletion_is_shown_and_asked_about(deployed):
-    before = content(deployed)
+def test_deletion_shows_plan_and_prompts(deployed):
+    before = read_all_rows(deployed)
     screen, _sent, status = terminal(deployed, "delete", "ann", answers=[("yes or no: ", "no")])
     assert status == 6
     assert "keep 2 rows of activity_logs" in screen
-    assert content(deployed) == before
+    assert read_all_rows(deployed) == before
     assert terminal(deployed, "delete", "ann", answers=[("yes or no: ", "yes")])[2] == 0
-    assert rows(deployed, "select count(*) from users") == [(2,)]
+    assert query_rows(deployed, "select count(*) from users") == [(2,)]
 
 
 HOSTILE = [
@@ -509,10 +511,10 @@ HOSTILE = [
 ]
 
 
-def test_hostile_names_in_the_database_never_steer_a_terminal(deployed):
-    for at, name in enumerate(HOSTILE):
-        add_user(deployed, name, email=f"h{at}@example.org")
-    run(
+def test_control_characters_in_names_are_escaped_on_terminal(deployed):
+    for index, name in enumerate(HOSTILE):
+        add_user(deployed, name, email=f"h{index}@example.org")
+    run_statements(
         deployed,
         "insert into users (username, email, password_hash, role_id) values (cast(x'fffe41' as text), 'raw@example.org', 'x', 2)",
     )
@@ -543,7 +545,7 @@ def test_hostile_names_in_the_database_never_steer_a_terminal(deployed):
 # Secrets -------------------------------------------------------------------------------------------------------
 
 
-def test_no_command_shows_a_password_a_hash_or_a_token(path, monkeypatch, capfd):
+def test_no_command_shows_password_hash_or_token(path, monkeypatch, capfd):
     monkeypatch.chdir(path.parent)
     mark = "Marked-Pa55word"
     secret = path.with_name("secret.txt")
@@ -557,20 +559,20 @@ def test_no_command_shows_a_password_a_hash_or_a_token(path, monkeypatch, capfd)
     path.with_name("bad.json").write_text(
         json.dumps([{"username": "zoe", "email": "z@example.org", "password": [mark], "password_hash": mark}])
     )
-    given = ["--password-file", str(secret)]
+    password_options = ["--password-file", str(secret)]
     for words in (
         ["list"],
         ["show", "ann"],
-        ["create", "carl", "--email", "c@example.org", *given],
-        ["create", "carl", "--email", "c@example.org", *given],
-        ["create", "ca", "--email", "c@example.org", *given],
-        ["ensure", "dora", "--email", "d@example.org", *given],
-        ["ensure", "dora", "--email", "d@example.org", *given],
+        ["create", "carl", "--email", "c@example.org", *password_options],
+        ["create", "carl", "--email", "c@example.org", *password_options],
+        ["create", "ca", "--email", "c@example.org", *password_options],
+        ["ensure", "dora", "--email", "d@example.org", *password_options],
+        ["ensure", "dora", "--email", "d@example.org", *password_options],
         ["update", "ann", "--email", "x@example.org"],
-        ["set-password", "ann", *given],
-        ["set-password", "ann", *given, "--dry-run"],
-        ["check-password", "ann", *given],
-        ["check-password", "bob", *given],
+        ["set-password", "ann", *password_options],
+        ["set-password", "ann", *password_options, "--dry-run"],
+        ["check-password", "ann", *password_options],
+        ["check-password", "bob", *password_options],
         ["set-role", "ann", "guest"],
         ["deactivate", "ann"],
         ["activate", "ann"],
@@ -590,14 +592,14 @@ def test_no_command_shows_a_password_a_hash_or_a_token(path, monkeypatch, capfd)
             assert both or form == "table"
             for hidden in (mark, "$2b$", flashpoint_app.TOKEN):
                 assert hidden not in both, words
-    logged = repr(rows(path, "select * from activity_logs"))
+    logged = repr(query_rows(path, "select * from activity_logs"))
     assert mark not in logged
     assert "$2b$" not in logged
     for name in path.parent.glob("user.db*"):
         assert mark.encode() not in name.read_bytes()
 
 
-def test_a_field_that_a_new_user_needs_is_named_by_its_option(path, answer, monkeypatch):
+def test_missing_field_of_new_user_is_reported_as_option(path, answer, monkeypatch):
     monkeypatch.chdir(path.parent)
     error = answer("users", "create", "foo", "--generate", status=2)["error"]
     assert "--email" in error["message"] + error["hint"]

@@ -1,44 +1,52 @@
-"""What an engine says it can, it is: services ask for both, and do nothing, without a word, where one of them is missing."""
+"""Capabilities and protocols of an engine must match: services check both, and skip a feature if one is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract import Capability, Checks, Describes, Explains, Measures, Readable
+from dbctl.engines.contract import Capability, Checks, DescribesSchema, Explains, Readable, ReportsSizes
 from dbctl.engines.contract.dumps import Dumps
-from dbctl.engines.contract.external_index import Sidecars
-from dbctl.engines.contract.fulltext import FullText
-from dbctl.engines.contract.monitoring import Advises, Indexes, Maintains, Prunes, Sessions, Timed, Wastes
-from dbctl.engines.contract.streaming import Streams, WritesCsv
-from dbctl.engines.contract.text_scan import LooksThrough
-from dbctl.engines.contract.vectors import Vectors
+from dbctl.engines.contract.external_index import SearchesExternalIndex
+from dbctl.engines.contract.fulltext import SearchesFullText
+from dbctl.engines.contract.monitoring import (
+    Maintains,
+    PrunesVersions,
+    ReportsBloat,
+    ReportsFindings,
+    ReportsIndexes,
+    ReportsSessions,
+    ReportsSlowQueries,
+)
+from dbctl.engines.contract.streaming import StreamsRows, WritesCsv
+from dbctl.engines.contract.text_scan import ScansText
+from dbctl.engines.contract.vectors import SearchesVectors
 
-#: What a reader is that can something; what only a writer is, is left out.
+#: The protocol of each capability of readers.
 PROTOCOLS: Mapping[Capability, type] = {
     Capability.DUMP: Dumps,
-    Capability.ADVISE: Advises,
-    Capability.BLOAT: Wastes,
+    Capability.ADVISE: ReportsFindings,
+    Capability.BLOAT: ReportsBloat,
     Capability.CSV: WritesCsv,
     Capability.CHECK: Checks,
     Capability.EXPLAIN: Explains,
-    Capability.FULL_TEXT: FullText,
-    Capability.INDEXES: Indexes,
-    Capability.LOOK: LooksThrough,
+    Capability.FULL_TEXT: SearchesFullText,
+    Capability.INDEXES: ReportsIndexes,
+    Capability.TEXT_SCAN: ScansText,
     Capability.MAINTAIN: Maintains,
-    Capability.MEASURE: Measures,
-    Capability.SCHEMA: Describes,
-    Capability.SIDECAR: Sidecars,
-    Capability.SESSIONS: Sessions,
-    Capability.SLOW: Timed,
-    Capability.STREAM: Streams,
-    Capability.VERSIONS: Prunes,
-    Capability.VECTORS: Vectors,
+    Capability.MEASURE: ReportsSizes,
+    Capability.SCHEMA: DescribesSchema,
+    Capability.EXTERNAL_INDEX: SearchesExternalIndex,
+    Capability.SESSIONS: ReportsSessions,
+    Capability.SLOW_QUERIES: ReportsSlowQueries,
+    Capability.STREAM: StreamsRows,
+    Capability.VERSIONS: PrunesVersions,
+    Capability.VECTORS: SearchesVectors,
 }
-OF_WRITERS = {Capability.ASIDE, Capability.MIGRATE}
+WRITER_CAPABILITIES = {Capability.STAGING, Capability.MIGRATE}
 
 
-def broken_promises(reader: Readable) -> list[str]:
-    """Return what a reader says that it can, and is not."""
-    assert PROTOCOLS.keys() | OF_WRITERS == set(Capability)
-    told = reader.capabilities - OF_WRITERS
-    return [one.name for one in told if not isinstance(reader, PROTOCOLS[one])]
+def find_mismatches(reader: Readable) -> list[str]:
+    """Return the capabilities of a reader whose protocol it does not implement."""
+    assert PROTOCOLS.keys() | WRITER_CAPABILITIES == set(Capability)
+    capabilities = reader.capabilities - WRITER_CAPABILITIES
+    return [capability.name for capability in capabilities if not isinstance(reader, PROTOCOLS[capability])]

@@ -1,4 +1,4 @@
-"""Facts about indexes of words, of every engine that says that it has them."""
+"""Tests for full-text indexes, for every engine with that capability."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.contract import AnyOf, Capability, Condition, Migrates, Order, Readable, Writable
-from dbctl.engines.contract.fulltext import FullText, Gathered, Link, MakesFullText, Marked, TextIndex
+from dbctl.engines.contract.fulltext import (
+    IndexMarker,
+    JoinedText,
+    Link,
+    ManagesTextIndexes,
+    SearchesFullText,
+    TextIndexSpec,
+)
 from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
-from dbctl.errors import SchemaLacksError
+from dbctl.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
-    from tests.conformance.contract import Fresh
+    from tests.conformance.contract import DatabaseFactory
 
-INDEX = TextIndex(
+INDEX = TextIndexSpec(
     table="people",
     id="id",
     columns=["name", "note"],
-    index="people_words",
-    own_table="PeopleWords",
+    index_name="people_words",
+    index_table="PeopleWords",
     key="pid",
-    gathered=[Gathered(name="tags", path=[Link("id", "tags", "person")], column="tag")],
-    triggers="words_{table}_{event}",
+    joined_texts=[JoinedText(name="tags", path=[Link("id", "tags", "person")], column="tag")],
+    trigger_pattern="words_{table}_{event}",
     language="english",
-    mark=Marked(table="marks", key="key", value="value", name="WORDS"),
+    marker=IndexMarker(table="marks", key="key", value="value", name="WORDS"),
 )
 ROWS = [
     (11, "Garden", "A pond and a garden full of lilies"),
@@ -34,98 +41,98 @@ ROWS = [
     (13, "O'Hara's", "pond; drop table people -- \\ % _ \U0001f40d"),
     (14, "nothing", None),
 ]
-#: The rows that hold the word, for an index that only ranks.
+#: The rows that contain the word, for an index that only ranks.
 GARDENS = [Condition("id", "in", [11, 12])]
 
 
-class Finds(Readable, FullText, Protocol):
-    """A reader of such an engine."""
+class FullTextReader(Readable, SearchesFullText, Protocol):
+    """A reader of an engine with full-text indexes."""
 
 
-class Makes(Writable, FullText, MakesFullText, Migrates, Protocol):
-    """A writer of such an engine."""
+class FullTextWriter(Writable, SearchesFullText, ManagesTextIndexes, Migrates, Protocol):
+    """A writer of an engine with full-text indexes."""
 
 
-def finds(opened: Readable) -> Finds:
-    assert isinstance(opened, FullText)
+def as_full_text_reader(opened: Readable) -> FullTextReader:
+    assert isinstance(opened, SearchesFullText)
     return opened  # type: ignore[return-value]
 
 
-def makes(opened: Writable) -> Makes:
-    assert isinstance(opened, MakesFullText)
+def as_full_text_writer(opened: Writable) -> FullTextWriter:
+    assert isinstance(opened, ManagesTextIndexes)
     assert isinstance(opened, Migrates)
     return opened  # type: ignore[return-value]
 
 
-def make(writer: Makes, told: TextIndex = INDEX) -> None:
+def create_index(writer: FullTextWriter, index: TextIndexSpec = INDEX) -> None:
     with writer.schema_transaction():
-        for sql in writer.text_index_makes(told).values():
+        for sql in writer.text_index_create_statements(index).values():
             writer.run_statement(sql)
-        writer.mark_text_index(told)
-        writer.probe_text_index(told)
+        writer.mark_text_index(index)
+        writer.probe_text_index(index)
 
 
-def drop(writer: Makes, told: TextIndex = INDEX) -> None:
+def drop_index(writer: FullTextWriter, index: TextIndexSpec = INDEX) -> None:
     with writer.schema_transaction():
-        for sql in writer.text_index_drops(told).values():
+        for sql in writer.text_index_drop_statements(index).values():
             writer.run_statement(sql)
 
 
-def query(*words: str) -> TextQuery:
+def build_query(*words: str) -> TextQuery:
     return TextAnd([TextTerm((word,), "word") for word in words])
 
 
-def found(opened: Readable, *words: str) -> set[object]:
-    """Return the rows that the index finds; where it only ranks, those that hold the words."""
-    told = finds(opened)
+def search(opened: Readable, *words: str) -> set[object]:
+    """Return the ids of rows that the index finds; if it only ranks, of rows that contain the words."""
+    reader = as_full_text_reader(opened)
     where = []
-    if told.text_index_use(INDEX, query(*words)) == "rank":
+    if reader.text_index_use(INDEX, build_query(*words)) == "rank":
         where = [AnyOf([Condition(name, "contains", word) for name in INDEX.columns]) for word in words]
-    return {row[0] for row in told.ranked(INDEX, query(*words), ["id"], where)}
+    return {row[0] for row in reader.select_ranked(INDEX, build_query(*words), ["id"], where)}
 
 
 class FullTextContract:
     @pytest.fixture
-    def worded(self, filled: Fresh) -> Fresh:
+    def indexed(self, filled: DatabaseFactory) -> DatabaseFactory:
         opened = filled.writer()
         with opened.transaction():
             opened.insert_many("people", ["id", "name", "note"], ROWS)
         if Capability.FULL_TEXT not in opened.capabilities:
-            pytest.skip("it has no indexes of words")
-        make(makes(opened))
+            pytest.skip("the engine has no full-text indexes")
+        create_index(as_full_text_writer(opened))
         opened.close()
         return filled
 
-    def test_it_says_that_it_finds_words_and_does(self, filled: Fresh) -> None:
+    def test_full_text_capability_matches_protocols(self, filled: DatabaseFactory) -> None:
         for opened in (filled.reader(), filled.writer()):
-            assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, FullText)
-        assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, MakesFullText)
+            assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, SearchesFullText)
+        assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, ManagesTextIndexes)
 
-    def test_an_index_of_words_is_missing_made_sound_and_dropped(self, worded: Fresh) -> None:
-        writer = makes(worded.writer())
-        assert writer.text_index(INDEX).state == "sound"
-        assert finds(worded.reader()).text_index(INDEX) == writer.text_index(INDEX)
-        drop(writer)
-        assert writer.text_index(INDEX).state == "missing"
-        assert writer.text_index_drops(INDEX) == {}
-        make(writer)
-        assert writer.text_index(INDEX).state == "sound"
-        assert not writer.text_index_faults(INDEX)
+    def test_index_is_created_and_dropped(self, indexed: DatabaseFactory) -> None:
+        writer = as_full_text_writer(indexed.writer())
+        assert writer.text_index_state(INDEX).state == "valid"
+        assert as_full_text_reader(indexed.reader()).text_index_state(INDEX) == writer.text_index_state(INDEX)
+        drop_index(writer)
+        assert writer.text_index_state(INDEX).state == "missing"
+        assert writer.text_index_drop_statements(INDEX) == {}
+        create_index(writer)
+        assert writer.text_index_state(INDEX).state == "valid"
+        assert not writer.find_text_index_faults(INDEX)
         assert writer.count("people") == 9
 
-    def test_one_over_other_columns_is_of_no_use(self, worded: Fresh) -> None:
+    def test_index_of_other_columns_is_broken(self, indexed: DatabaseFactory) -> None:
         other = structs.replace(INDEX, columns=["name"])
-        opened = finds(worded.reader())
-        assert opened.text_index(other).state == "broken"
-        assert opened.text_index(other).reason
+        opened = as_full_text_reader(indexed.reader())
+        assert opened.text_index_state(other).state == "broken"
+        assert opened.text_index_state(other).reason
 
-    def test_a_probe_leaves_nothing_behind(self, worded: Fresh) -> None:
-        writer = makes(worded.writer())
+    def test_probe_is_rolled_back(self, indexed: DatabaseFactory) -> None:
+        writer = as_full_text_writer(indexed.writer())
         before = writer.select("people", list(writer.tables()["people"].columns))
         with writer.schema_transaction():
             writer.probe_text_index(INDEX)
         assert writer.select("people", list(writer.tables()["people"].columns)) == before
-        assert found(writer, "garden") == {11, 12}
+        assert search(writer, "garden") == {11, 12}
 
     @pytest.mark.parametrize(
         ("words", "ids"),
@@ -139,65 +146,67 @@ class FullTextContract:
             (["zebra"], set()),
         ],
     )
-    def test_each_word_is_found_in_any_of_the_columns(
-        self, worded: Fresh, words: Sequence[str], ids: set[int]
+    def test_words_match_in_any_column(
+        self, indexed: DatabaseFactory, words: Sequence[str], ids: set[int]
     ) -> None:
-        assert found(worded.reader(), *words) == ids
+        assert search(indexed.reader(), *words) == ids
 
-    def test_the_best_come_first_with_their_score(self, worded: Fresh) -> None:
-        opened = finds(worded.reader())
-        (first, best), (second, less) = opened.ranked(INDEX, query("garden"), ["id"], GARDENS)
-        assert (first, second) == (11, 12), "it says it twice, and little else"
+    def test_rows_are_ordered_by_score(self, indexed: DatabaseFactory) -> None:
+        opened = as_full_text_reader(indexed.reader())
+        (first, best), (second, less) = opened.select_ranked(INDEX, build_query("garden"), ["id"], GARDENS)
+        assert (first, second) == (11, 12), "it contains the word twice in few words"
         assert float(str(best)) > float(str(less)) > 0
 
-    def test_conditions_and_orders_are_those_of_every_other_reading(self, worded: Fresh) -> None:
-        opened = finds(worded.reader())
+    def test_ranked_select_supports_conditions_and_orders(self, indexed: DatabaseFactory) -> None:
+        opened = as_full_text_reader(indexed.reader())
         backwards = [Order(["id"], descending=True)]
-        told = opened.ranked(INDEX, query("garden"), ["id", "name"], GARDENS, order_by=backwards)
-        assert [row[:2] for row in told] == [(12, "Kitchen"), (11, "Garden")]
-        only = [*GARDENS, Condition("name", "same", "KITCHEN")]
-        assert [row[0] for row in opened.ranked(INDEX, query("garden"), ["id"], only)] == [12]
-        with pytest.raises(SchemaLacksError):
-            opened.ranked(INDEX, query("garden"), ["nope"])
+        rows = opened.select_ranked(INDEX, build_query("garden"), ["id", "name"], GARDENS, order_by=backwards)
+        assert [row[:2] for row in rows] == [(12, "Kitchen"), (11, "Garden")]
+        conditions = [*GARDENS, Condition("name", "same", "KITCHEN")]
+        assert [row[0] for row in opened.select_ranked(INDEX, build_query("garden"), ["id"], conditions)] == [
+            12
+        ]
+        with pytest.raises(SchemaMismatchError):
+            opened.select_ranked(INDEX, build_query("garden"), ["nope"])
 
-    def test_how_it_would_be_answered_is_told(self, worded: Fresh) -> None:
-        opened = finds(worded.reader())
-        told = opened.explain_ranked(INDEX, query("garden"), ["id"])
-        assert "people" in told.sql
-        assert told.plan
+    def test_ranked_select_is_explained(self, indexed: DatabaseFactory) -> None:
+        opened = as_full_text_reader(indexed.reader())
+        explanation = opened.explain_ranked(INDEX, build_query("garden"), ["id"])
+        assert "people" in explanation.sql
+        assert explanation.plan
 
-    def test_what_changes_is_found_by_its_new_words_alone(self, worded: Fresh) -> None:
-        writer = worded.writer()
+    def test_index_follows_row_changes(self, indexed: DatabaseFactory) -> None:
+        writer = indexed.writer()
         with writer.transaction():
             writer.update("people", {"note": "An orchard"}, [Condition("id", "=", 11)])
             writer.update("people", {"name": "Orchard"}, [Condition("id", "=", 14)])
             writer.delete("people", [Condition("id", "=", 12)])
             writer.insert("people", {"id": 15, "name": "New", "note": "meadow"})
-        assert found(writer, "orchard") == {11, 14}
-        assert found(writer, "garden") == {11}
-        assert found(writer, "meadow") == {15}
+        assert search(writer, "orchard") == {11, 14}
+        assert search(writer, "garden") == {11}
+        assert search(writer, "meadow") == {15}
         with writer.transaction():
             writer.update("people", {"id": 16}, [Condition("id", "=", 15)])
-        assert found(writer, "meadow") == {16}
-        assert not finds(writer).text_index_faults(INDEX)
+        assert search(writer, "meadow") == {16}
+        assert not as_full_text_reader(writer).find_text_index_faults(INDEX)
 
-    def test_what_is_taken_back_is_not_found(self, worded: Fresh) -> None:
-        writer = worded.writer()
+    def test_index_follows_rollback(self, indexed: DatabaseFactory) -> None:
+        writer = indexed.writer()
         with pytest.raises(LookupError), writer.transaction():
             writer.insert("people", {"id": 15, "name": "New", "note": "orchard"})
             writer.delete("people", [Condition("id", "=", 11)])
             raise LookupError
-        assert (found(writer, "orchard"), found(writer, "garden")) == (set(), {11, 12})
+        assert (search(writer, "orchard"), search(writer, "garden")) == (set(), {11, 12})
 
     @pytest.mark.parametrize(
         "word", ["*", '"', "'", "''", "\\", "-", "(", "a\0b", "\ud800", "%", "C++", "\U0001f40d", "x" * 300, "@5", "~"]
     )  # fmt: skip
-    def test_a_word_of_signs_is_no_failure(self, worded: Fresh, word: str) -> None:
-        opened = finds(worded.reader())
-        if opened.text_index_use(INDEX, query(word)) == "find":
-            assert found(opened, word) == set()
-        assert found(opened, "pond") == {11, 13}
+    def test_punctuation_is_searched_without_error(self, indexed: DatabaseFactory, word: str) -> None:
+        opened = as_full_text_reader(indexed.reader())
+        if opened.text_index_use(INDEX, build_query(word)) == "find":
+            assert search(opened, word) == set()
+        assert search(opened, "pond") == {11, 13}
 
     @pytest.mark.parametrize("word", ["O'Hara", "garden", "lilies", "behind"])
-    def test_a_word_that_an_index_can_find_is_found(self, worded: Fresh, word: str) -> None:
-        assert found(finds(worded.reader()), word)
+    def test_word_with_apostrophe_or_common_word_is_found(self, indexed: DatabaseFactory, word: str) -> None:
+        assert search(as_full_text_reader(indexed.reader()), word)

@@ -1,4 +1,4 @@
-"""What every store does: one set of facts, which whoever writes another one inherits and gives the fixture ``place``."""
+"""Tests for every store, inherited by a class with the fixture ``place``."""
 
 from __future__ import annotations
 
@@ -9,286 +9,287 @@ from abc import ABC, abstractmethod
 
 import pytest
 
-from dbctl.errors import BusyError, RepositoryFailedError, RoomMissingError
-from dbctl.stores.base import State, Store, digest, ordered
+from dbctl.errors import BusyError, InsufficientSpaceError, RepositoryFailedError
+from dbctl.stores.base import FolderState, Store, folders_in_state, hash_blocks
 
-ONE, TWO = "20260101_000000", "20260101_000001"
-#: More than a store sends at a time, and no multiple of it.
-LARGE = (9 << 20) + 17
+FIRST_FOLDER, SECOND_FOLDER = "20260101_000000", "20260101_000001"
+#: Larger than one part of an upload, and not a multiple of it.
+LARGE_SIZE = (9 << 20) + 17
 
 
-class Place(ABC):
-    """Where the store of one test is; ``open`` gives what another process would have of it."""
+class StoreLocation(ABC):
+    """The location of a test's store; ``open`` returns it as another process would open it."""
 
     @abstractmethod
     def open(self, app: str = "app") -> Store: ...
 
     @abstractmethod
     def put(self, folder: str, name: str, content: bytes) -> None:
-        """Write a file behind the back of dbctl."""
+        """Write a file without dbctl."""
 
     @abstractmethod
-    def take(self, folder: str, name: str) -> None:
-        """Remove one."""
+    def delete(self, folder: str, name: str) -> None:
+        """Delete a file without dbctl."""
 
     @abstractmethod
-    def names(self, folder: str) -> set[str]:
-        """Return all that is in a folder."""
+    def list_names(self, folder: str) -> set[str]:
+        """Return the names of all files in a folder."""
 
 
-def fill(store: Store, folder: str = ONE, text: str = "{}", **files: bytes) -> None:
-    with store.begin(folder) as made:
+def create_backup(store: Store, folder: str = FIRST_FOLDER, manifest: str = "{}", **files: bytes) -> None:
+    with store.create_folder(folder) as writer:
         for name, content in files.items():
-            made.place(name).write_bytes(content)
-            assert made.keep(name) == digest([content])
-        made.finish(text)
+            writer.local_path(name).write_bytes(content)
+            assert writer.store(name) == hash_blocks([content])
+        writer.write_manifest(manifest)
 
 
 class StoreContract:
-    """The facts."""
-
     @pytest.fixture
-    def store(self, place: Place) -> Store:
+    def store(self, place: StoreLocation) -> Store:
         return place.open()
 
-    # Filled ------------------------------------------------------------------------------------------------------
+    # Writing ------------------------------------------------------------------------------------------------------
 
-    def test_where_nothing_was_kept_there_is_nothing(self, store):
-        assert store.folders() == {}
-        assert store.last(ONE) is None
-        assert store.noted(ONE) is None
-        assert store.files(ONE) == {}
+    def test_empty_store_has_no_folders(self, store):
+        assert store.list_folders() == {}
+        assert store.read_manifest(FIRST_FOLDER) is None
+        assert store.read_verification(FIRST_FOLDER) is None
+        assert store.list_files(FIRST_FOLDER) == {}
 
-    def test_what_was_put_in_comes_out_byte_for_byte(self, place, store):
+    def test_files_are_stored_unchanged(self, place, store):
         content = os.urandom(1000)
-        fill(store, text='{"a": "ä"}\n', one=content, empty=b"")
+        create_backup(store, manifest='{"a": "ä"}\n', one=content, empty=b"")
         other = place.open()
-        assert other.folders() == {ONE: State.WHOLE}
-        assert other.last(ONE) == '{"a": "ä"}\n'.encode()
-        assert other.files(ONE) == {"one": 1000, "empty": 0}
-        assert b"".join(other.read(ONE, "one")) == content
-        assert b"".join(other.read(ONE, "empty")) == b""
-        with other.opened(ONE, "one") as path:
+        assert other.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+        assert other.read_manifest(FIRST_FOLDER) == '{"a": "ä"}\n'.encode()
+        assert other.list_files(FIRST_FOLDER) == {"one": 1000, "empty": 0}
+        assert b"".join(other.read(FIRST_FOLDER, "one")) == content
+        assert b"".join(other.read(FIRST_FOLDER, "empty")) == b""
+        with other.open_locally(FIRST_FOLDER, "one") as path:
             assert path.read_bytes() == content
 
-    @pytest.mark.parametrize("way", ["made", "written"])
-    def test_a_large_file_is_told_as_it_is_and_read_in_blocks(self, store, way):
+    @pytest.mark.parametrize("method", ["made", "written"])
+    def test_large_file_is_stored_and_read_in_blocks(self, store, method):
         content = os.urandom(1 << 20) * 9 + b"x" * 17
-        pieces = [content[start : start + 100_000] for start in range(0, LARGE, 100_000)]
-        with store.begin(ONE) as made:
-            if way == "made":
-                made.place("big").write_bytes(content)
-                kept = made.keep("big")
+        blocks = [content[start : start + 100_000] for start in range(0, LARGE_SIZE, 100_000)]
+        with store.create_folder(FIRST_FOLDER) as writer:
+            if method == "made":
+                writer.local_path("big").write_bytes(content)
+                stored = writer.store("big")
             else:
-                kept = made.write("big", iter(pieces), LARGE)
-            made.finish("{}")
-        assert kept == digest([content]) == digest(store.read(ONE, "big"))
-        assert kept.bytes == LARGE
-        assert max(map(len, store.read(ONE, "big"))) < LARGE
+                stored = writer.write("big", iter(blocks), LARGE_SIZE)
+            writer.write_manifest("{}")
+        assert stored == hash_blocks([content]) == hash_blocks(store.read(FIRST_FOLDER, "big"))
+        assert stored.bytes == LARGE_SIZE
+        assert max(map(len, store.read(FIRST_FOLDER, "big"))) < LARGE_SIZE
 
-    def test_who_wrote_a_file_may_know_what_it_is(self, store):
-        with store.begin(ONE) as made:
-            made.place("a").write_bytes(b"abc")
-            known = digest([b"abc"])
-            assert made.keep("a", known.sha256) == known
-            made.finish("{}")
+    def test_known_hash_is_accepted(self, store):
+        with store.create_folder(FIRST_FOLDER) as writer:
+            writer.local_path("a").write_bytes(b"abc")
+            known = hash_blocks([b"abc"])
+            assert writer.store("a", known.sha256) == known
+            writer.write_manifest("{}")
 
-    def test_a_kept_file_can_be_read_at_its_place_until_the_next_one_is_made(self, store):
-        with store.begin(ONE) as made:
-            made.place("a").write_bytes(b"abc")
-            made.keep("a")
-            assert made.place("a").read_bytes() == b"abc"
-            made.place("b").write_bytes(b"b")
-            made.keep("b")
-            made.finish("{}")
-        assert store.files(ONE) == {"a": 3, "b": 1}
+    def test_stored_file_is_readable_locally_until_next_file(self, store):
+        with store.create_folder(FIRST_FOLDER) as writer:
+            writer.local_path("a").write_bytes(b"abc")
+            writer.store("a")
+            assert writer.local_path("a").read_bytes() == b"abc"
+            writer.local_path("b").write_bytes(b"b")
+            writer.store("b")
+            writer.write_manifest("{}")
+        assert store.list_files(FIRST_FOLDER) == {"a": 3, "b": 1}
 
-    def test_what_was_dropped_is_not_there_and_may_be_made_again(self, place, store):
-        with store.begin(ONE) as made:
-            made.drop("never made")
-            made.place("a").write_bytes(b"first")
-            made.keep("a")
-            made.drop("a")
-            assert not made.place("a").exists()
-            made.place("a").write_bytes(b"second")
-            made.keep("a")
-            made.place("b").write_bytes(b"only made")
-            made.drop("b")
-            made.finish("{}")
-        assert b"".join(place.open().read(ONE, "a")) == b"second"
-        assert store.files(ONE) == {"a": 6}
+    def test_removed_file_can_be_created_again(self, place, store):
+        with store.create_folder(FIRST_FOLDER) as writer:
+            writer.remove("never made")
+            writer.local_path("a").write_bytes(b"first")
+            writer.store("a")
+            writer.remove("a")
+            assert not writer.local_path("a").exists()
+            writer.local_path("a").write_bytes(b"second")
+            writer.store("a")
+            writer.local_path("b").write_bytes(b"only made")
+            writer.remove("b")
+            writer.write_manifest("{}")
+        assert b"".join(place.open().read(FIRST_FOLDER, "a")) == b"second"
+        assert store.list_files(FIRST_FOLDER) == {"a": 6}
 
-    def test_a_lock_is_seen_by_others_until_it_ends(self, place, store):
-        fill(store, a=b"first")
+    def test_lock_is_visible_to_others(self, place, store):
+        create_backup(store, a=b"first")
         assert not place.open().is_locked()
         with store.lock("test", timeout=5):
             assert place.open().is_locked()
         assert not place.open().is_locked()
 
-    def test_a_folder_that_is_being_filled_is_incomplete_to_others(self, place, store):
-        with store.begin(ONE) as made:
-            made.write("a", iter([b"a"]), 1)
-            assert place.open().folders() == {ONE: State.INCOMPLETE}
-            made.finish("{}")
-            assert place.open().folders() == {ONE: State.WHOLE}
+    def test_folder_is_incomplete_until_finished(self, place, store):
+        with store.create_folder(FIRST_FOLDER) as writer:
+            writer.write("a", iter([b"a"]), 1)
+            assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
+            writer.write_manifest("{}")
+            assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-    def test_what_fails_in_the_middle_leaves_nothing(self, place, store, error):
-        fill(store, a=b"earlier")
-        failed = RepositoryFailedError if error is OSError else error
-        with pytest.raises(failed), store.begin(TWO) as made:
-            made.place("a").write_bytes(b"a" * 10)
-            made.keep("a")
-            made.place("b").write_bytes(b"b")
+    def test_failed_folder_is_deleted(self, place, store, error):
+        create_backup(store, a=b"earlier")
+        expected = RepositoryFailedError if error is OSError else error
+        with pytest.raises(expected), store.create_folder(SECOND_FOLDER) as writer:
+            writer.local_path("a").write_bytes(b"a" * 10)
+            writer.store("a")
+            writer.local_path("b").write_bytes(b"b")
             raise error
-        assert place.open().folders() == {ONE: State.WHOLE}
-        assert place.names(TWO) == set()
-        assert store.files(ONE) == {"a": 7}
+        assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+        assert place.list_names(SECOND_FOLDER) == set()
+        assert store.list_files(FIRST_FOLDER) == {"a": 7}
 
-    def test_content_that_fails_in_the_middle_leaves_nothing(self, place, store):
+    def test_folder_with_failing_content_is_deleted(self, place, store):
         def content():
-            yield b"x" * LARGE
+            yield b"x" * LARGE_SIZE
             raise ValueError
 
-        with pytest.raises(ValueError), store.begin(ONE) as made:  # noqa: PT011 - any
-            made.write("big", content(), 2 * LARGE)
-        assert place.names(ONE) == set()
+        with pytest.raises(ValueError), store.create_folder(FIRST_FOLDER) as writer:  # noqa: PT011 - any
+            writer.write("big", content(), 2 * LARGE_SIZE)
+        assert place.list_names(FIRST_FOLDER) == set()
 
-    def test_one_that_is_not_finished_is_a_mistake_of_dbctl(self, store):
-        with pytest.raises(RuntimeError), store.begin(ONE):
+    def test_unfinished_folder_raises_runtime_error(self, store):
+        with pytest.raises(RuntimeError), store.create_folder(FIRST_FOLDER):
             pass
 
-    def test_a_folder_that_is_there_is_never_begun_again(self, place, store):
-        fill(store, a=b"first")
-        before = place.names(ONE)
-        with pytest.raises(RepositoryFailedError, match=r"is there already|File exists"):
-            fill(place.open(), a=b"second")
-        assert (place.names(ONE), b"".join(store.read(ONE, "a"))) == (before, b"first")
+    def test_existing_folder_is_not_created_again(self, place, store):
+        create_backup(store, a=b"first")
+        before = place.list_names(FIRST_FOLDER)
+        with pytest.raises(RepositoryFailedError, match=r"exists already|File exists"):
+            create_backup(place.open(), a=b"second")
+        assert (place.list_names(FIRST_FOLDER), b"".join(store.read(FIRST_FOLDER, "a"))) == (before, b"first")
 
-    def test_of_two_that_begin_one_folder_at_once_one_alone_fills_it(self, place):
-        ended, ready = list[str](), threading.Barrier(4)
+    def test_concurrent_creation_of_folder_succeeds_once(self, place):
+        results, barrier = list[str](), threading.Barrier(4)
 
         def run(number: int) -> None:
             store = place.open()
-            ready.wait()
+            barrier.wait()
             try:
-                fill(store, a=b"%d" % number, text=f"{number}")
+                create_backup(store, a=b"%d" % number, manifest=f"{number}")
             except RepositoryFailedError:
-                ended.append("refused")
+                results.append("refused")
             else:
-                ended.append(f"{number}")
+                results.append(f"{number}")
 
-        others = [threading.Thread(target=run, args=[number]) for number in range(4)]
-        for one in others:
-            one.start()
-        for one in others:
-            one.join()
-        (winner,) = [one for one in ended if one != "refused"]
+        threads = [threading.Thread(target=run, args=[number]) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (winner,) = [thread for thread in results if thread != "refused"]
         store = place.open()
-        assert store.folders() == {ONE: State.WHOLE}
-        assert (store.last(ONE), b"".join(store.read(ONE, "a"))) == (winner.encode(), winner.encode())
+        assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+        assert (store.read_manifest(FIRST_FOLDER), b"".join(store.read(FIRST_FOLDER, "a"))) == (
+            winner.encode(),
+            winner.encode(),
+        )
 
-    # Found -------------------------------------------------------------------------------------------------------
+    # Reading -------------------------------------------------------------------------------------------------------
 
-    def test_folders_come_in_their_order_and_each_in_its_state(self, place, store):
-        fill(store, TWO, a=b"")
-        fill(store, ONE, a=b"")
+    def test_folders_are_sorted_and_have_states(self, place, store):
+        create_backup(store, SECOND_FOLDER, a=b"")
+        create_backup(store, FIRST_FOLDER, a=b"")
         place.put("20250101_000000", "by-hand.db", b"x")
         place.put("20250101_000001", ".dbctl-incomplete", b"")
-        found = store.folders()
-        assert list(found) == ["20250101_000000", "20250101_000001", ONE, TWO]
-        assert ordered(found, State.FOREIGN) == ["20250101_000000"]
-        assert ordered(found, State.INCOMPLETE) == ["20250101_000001"]
+        states = store.list_folders()
+        assert list(states) == ["20250101_000000", "20250101_000001", FIRST_FOLDER, SECOND_FOLDER]
+        assert folders_in_state(states, FolderState.FOREIGN) == ["20250101_000000"]
+        assert folders_in_state(states, FolderState.INCOMPLETE) == ["20250101_000001"]
 
-    def test_apps_do_not_see_each_other(self, place):
-        fill(place.open("app"), ONE)
-        fill(place.open("app-2"), TWO)
-        assert list(place.open("app").folders()) == [ONE]
-        assert list(place.open("app-2").folders()) == [TWO]
-        assert place.open("ap").folders() == {}
+    def test_apps_are_separate(self, place):
+        create_backup(place.open("app"), FIRST_FOLDER)
+        create_backup(place.open("app-2"), SECOND_FOLDER)
+        assert list(place.open("app").list_folders()) == [FIRST_FOLDER]
+        assert list(place.open("app-2").list_folders()) == [SECOND_FOLDER]
+        assert place.open("ap").list_folders() == {}
 
     @pytest.mark.parametrize("app", ["../../x", "a b", "ä", "%2E", "a/b", "a#?&"])
-    def test_an_app_may_be_called_whatever_a_configuration_likes(self, place, app):
-        fill(place.open(app), a=b"1")
-        again = place.open(app)
-        assert list(again.folders()) == [ONE]
-        assert b"".join(again.read(ONE, "a")) == b"1"
+    def test_app_name_may_contain_special_characters(self, place, app):
+        create_backup(place.open(app), a=b"1")
+        reopened = place.open(app)
+        assert list(reopened.list_folders()) == [FIRST_FOLDER]
+        assert b"".join(reopened.read(FIRST_FOLDER, "a")) == b"1"
 
-    def test_a_file_that_is_gone_is_told(self, place, store):
-        fill(store, a=b"1")
-        place.take(ONE, "a")
+    def test_missing_file_is_reported(self, place, store):
+        create_backup(store, a=b"1")
+        place.delete(FIRST_FOLDER, "a")
         with pytest.raises(RepositoryFailedError):
-            b"".join(store.read(ONE, "a"))
-        assert store.files(ONE) == {}
+            b"".join(store.read(FIRST_FOLDER, "a"))
+        assert store.list_files(FIRST_FOLDER) == {}
 
-    def test_a_last_file_that_no_backup_has_is_not_read_into_memory(self, place, store):
-        fill(store)
-        place.take(ONE, "manifest.json")
-        place.put(ONE, "manifest.json", b" " * (17 << 20))
+    def test_oversized_manifest_is_refused(self, place, store):
+        create_backup(store)
+        place.delete(FIRST_FOLDER, "manifest.json")
+        place.put(FIRST_FOLDER, "manifest.json", b" " * (17 << 20))
         with pytest.raises(RepositoryFailedError):
-            store.last(ONE)
+            store.read_manifest(FIRST_FOLDER)
 
-    # Changed -----------------------------------------------------------------------------------------------------
+    # Changing -----------------------------------------------------------------------------------------------------
 
-    def test_a_remark_takes_the_place_of_an_earlier_one_and_is_no_file(self, place, store):
-        fill(store, a=b"1")
-        store.note(ONE, "first")
-        store.note(ONE, "second")
-        assert place.open().noted(ONE) == b"second"
-        assert store.files(ONE) == {"a": 1}
+    def test_verification_record_is_replaced_and_not_listed(self, place, store):
+        create_backup(store, a=b"1")
+        store.write_verification(FIRST_FOLDER, "first")
+        store.write_verification(FIRST_FOLDER, "second")
+        assert place.open().read_verification(FIRST_FOLDER) == b"second"
+        assert store.list_files(FIRST_FOLDER) == {"a": 1}
 
-    def test_a_remark_on_what_is_gone_is_refused(self, place, store):
-        fill(store, TWO)
-        with pytest.raises(Exception, match=ONE):
-            store.note(ONE, "late")
-        assert place.names(ONE) == set()
+    def test_verification_of_missing_folder_is_refused(self, place, store):
+        create_backup(store, SECOND_FOLDER)
+        with pytest.raises(Exception, match=FIRST_FOLDER):
+            store.write_verification(FIRST_FOLDER, "late")
+        assert place.list_names(FIRST_FOLDER) == set()
 
-    def test_what_is_removed_is_gone_wholly_and_nothing_else(self, place, store):
-        fill(store, ONE, a=b"1", b=b"2")
-        fill(store, TWO, a=b"1")
-        store.note(ONE, "x")
-        store.remove(ONE)
-        assert place.open().folders() == {TWO: State.WHOLE}
-        assert place.names(ONE) == set()
+    def test_remove_folder_deletes_only_that_folder(self, place, store):
+        create_backup(store, FIRST_FOLDER, a=b"1", b=b"2")
+        create_backup(store, SECOND_FOLDER, a=b"1")
+        store.write_verification(FIRST_FOLDER, "x")
+        store.remove_folder(FIRST_FOLDER)
+        assert place.open().list_folders() == {SECOND_FOLDER: FolderState.COMPLETE}
+        assert place.list_names(FIRST_FOLDER) == set()
 
-    def test_what_was_cut_off_can_be_removed(self, place, store):
-        place.put(ONE, ".dbctl-incomplete", b"")
-        place.put(ONE, "a", b"1")
-        store.remove(ONE)
-        assert place.names(ONE) == set()
+    def test_incomplete_folder_can_be_removed(self, place, store):
+        place.put(FIRST_FOLDER, ".dbctl-incomplete", b"")
+        place.put(FIRST_FOLDER, "a", b"1")
+        store.remove_folder(FIRST_FOLDER)
+        assert place.list_names(FIRST_FOLDER) == set()
 
-    # Beside ------------------------------------------------------------------------------------------------------
+    # Locks and local folders ------------------------------------------------------------------------------------------------------
 
-    def test_a_second_dbctl_waits_and_is_told_who_holds_it(self, place, store):
+    def test_second_process_waits_for_lock(self, place, store):
         with store.lock("backup create", timeout=0):
             with pytest.raises(BusyError, match=f"backup create.*{os.getpid()}"):
                 place.open().lock("other", timeout=0).__enter__()
-            fill(place.open(), a=b"who reads or writes by the protocol asks for the lock itself")
+            create_backup(place.open(), a=b"only the caller takes the lock")
         with place.open().lock("other", timeout=0):
             pass
 
-    def test_the_lock_goes_when_its_holder_fails(self, place, store):
+    def test_lock_is_released_on_failure(self, place, store):
         with pytest.raises(ValueError), store.lock("first", timeout=0):  # noqa: PT011 - any
             raise ValueError
         with place.open().lock("second", timeout=0):
             pass
 
-    def test_apps_have_locks_of_their_own(self, place):
+    def test_apps_have_separate_locks(self, place):
         with place.open("one").lock("a", timeout=0), place.open("two").lock("b", timeout=0):
             pass
 
-    def test_what_is_unpacked_is_private_and_goes(self, store):
-        fill(store)
-        with store.scratch(10) as folder:
+    def test_temp_dir_is_private_and_deleted(self, store):
+        create_backup(store)
+        with store.temp_dir(10) as folder:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             (folder / "plain").write_bytes(b"x")
         assert not folder.exists()
 
-    def test_what_does_not_fit_is_refused_before(self, store):
-        fill(store)
-        with pytest.raises(RoomMissingError):
-            store.want_room(1 << 60)
-        with pytest.raises(RoomMissingError), store.scratch(1 << 60):
+    def test_insufficient_space_is_refused(self, store):
+        create_backup(store)
+        with pytest.raises(InsufficientSpaceError):
+            store.require_space(1 << 60)
+        with pytest.raises(InsufficientSpaceError), store.temp_dir(1 << 60):
             pass
-        store.want_room(1)
-        assert store.room() is None or store.room() > 1
+        store.require_space(1)
+        assert store.free_space() is None or store.free_space() > 1

@@ -1,5 +1,5 @@
-/* Stands between a process and its files: counts the calls that change what is below one folder, and at one of them
-   kills the process, lets the call fail, or writes down what was called. Loaded by LD_PRELOAD; quiet until armed. */
+/* Intercepts file system calls of a process: counts the calls that change files below one folder, and at one of them
+   kills the process, fails the call, or records all calls. Loaded by LD_PRELOAD; inactive until armed. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,21 +19,21 @@
 
 enum { COUNT = 1, KILL, KILL_HALF, FAIL_ONCE, FAIL_ON, RECORD };
 
-/* Shared with whoever armed it, who reads it once the process is gone. */
-struct told { uint64_t calls, fired; };
+/* Shared memory, which the fork server reads after the end of the process. */
+struct counters { uint64_t calls, fired; };
 
-static struct told *told;
+static struct counters *counters;
 static char folder[PATH_MAX];
 static size_t folder_size;
-static int action, number, record = -1;
+static int action, error_number, record = -1;
 static uint64_t nth;
-static pthread_mutex_t one = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
-void faults_arm(const char *below, int what, uint64_t at, int error, const char *into, struct told *shared) {
-    told = shared;
+void faults_arm(const char *below, int what, uint64_t at, int error, const char *into, struct counters *shared) {
+    counters = shared;
     snprintf(folder, sizeof folder, "%s", below);
     folder_size = strlen(folder);
-    nth = at, number = error;
+    nth = at, error_number = error;
     if (what == RECORD)
         record = syscall(SYS_openat, AT_FDCWD, into, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     action = what;
@@ -43,8 +43,8 @@ static int is_below(const char *path) {
     return strncmp(path, folder, folder_size) == 0 && (path[folder_size] == '/' || path[folder_size] == 0);
 }
 
-/* Put the path that a call means into ``path``; return whether it is below the folder. */
-static int named(int at, const char *name, char *path) {
+/* Write the path of a call into ``path``; return whether it is below the folder. */
+static int resolve_path(int at, const char *name, char *path) {
     char link[64];
     ssize_t size = 0;
     if (!action || !name)
@@ -76,12 +76,12 @@ static int opened(int fd, char *path) {
     return is_below(path);
 }
 
-/* Count a call; return whether it must fail. ``half`` tells what it is about to write, of which half gets there. */
+/* Count a call; return whether it must fail. ``half`` writes half of the call's data before a kill. */
 static int falls(int fd, const void *half, size_t size, off_t offset) {
-    uint64_t mine = __atomic_add_fetch(&told->calls, 1, __ATOMIC_SEQ_CST);
+    uint64_t mine = __atomic_add_fetch(&counters->calls, 1, __ATOMIC_SEQ_CST);
     if (action == COUNT || action == RECORD || mine < nth || (mine > nth && action != FAIL_ON))
         return 0;
-    told->fired = 1;
+    counters->fired = 1;
     if (action == KILL_HALF && half && size > 1) {
         if (offset < 0)
             syscall(SYS_write, fd, half, size / 2);
@@ -90,7 +90,7 @@ static int falls(int fd, const void *half, size_t size, off_t offset) {
     }
     if (action == KILL || action == KILL_HALF)
         syscall(SYS_kill, getpid(), SIGKILL);
-    errno = number;
+    errno = error_number;
     return 1;
 }
 
@@ -100,21 +100,21 @@ static void note(char what, const char *path, const char *other, int64_t offset,
     struct iovec parts[] = {{&head, sizeof head}, {(void *)path, head.path}, {(void *)other, head.other},
                             {(void *)data, data ? size : 0}};
     if (syscall(SYS_writev, record, parts, 4) < 0)
-        syscall(SYS_kill, getpid(), SIGKILL); /* half a record proves nothing */
+        syscall(SYS_kill, getpid(), SIGKILL); /* an incomplete record is useless */
 }
 
 #define REAL(name) \
     static __typeof__(name) *real; \
     if (!real) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
-/* Do a call that is not about what is written, and write it down when it went well. */
+/* Run a call without data, and record it if it succeeded. */
 #define DO(call, what, path, other, offset) ({ \
     int saved_; long done_; \
-    if (action == RECORD) pthread_mutex_lock(&one); \
+    if (action == RECORD) pthread_mutex_lock(&mutex); \
     done_ = (call), saved_ = errno; \
     if (action == RECORD) { \
         if (done_ >= 0) note(what, path, other, offset, NULL, 0); \
-        pthread_mutex_unlock(&one); \
+        pthread_mutex_unlock(&mutex); \
     } \
     errno = saved_, done_; })
 
@@ -133,16 +133,16 @@ static ssize_t written(int fd, const char *path, const void *data, off_t offset,
     char path[PATH_MAX]; ssize_t done; \
     if (!opened(fd, path)) return call; \
     if (falls(fd, data, size, offset)) return -1; \
-    pthread_mutex_lock(&one); \
+    pthread_mutex_lock(&mutex); \
     done = written(fd, path, data, offset, call); \
-    pthread_mutex_unlock(&one); \
+    pthread_mutex_unlock(&mutex); \
     return done
 
 ssize_t write(int fd, const void *data, size_t size) { REAL(write); WRITE(real(fd, data, size), data, size, -1); }
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); WRITE(real(fd, data, size, at), data, size, at); }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); WRITE(real(fd, data, size, at), data, size, at); }
 
-/* Whoever asks for these is told to use plain writes, as on a file system that lacks them. */
+/* Report these calls as unsupported, so that callers use plain writes. */
 ssize_t sendfile64(int out, int in, off64_t *at, size_t size) { (void)out, (void)in, (void)at, (void)size; errno = EINVAL; return -1; }
 ssize_t sendfile(int out, int in, off_t *at, size_t size) { (void)out, (void)in, (void)at, (void)size; errno = EINVAL; return -1; }
 ssize_t copy_file_range(int in, off64_t *from, int out, off64_t *to, size_t size, unsigned flags) {
@@ -162,13 +162,13 @@ int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); OF_FD(real(fd, size),
 
 #define OF_NAME(at, name, call, what) \
     char path[PATH_MAX]; \
-    if (!named(at, name, path)) return call; \
+    if (!resolve_path(at, name, path)) return call; \
     if (falls(-1, NULL, 0, -1)) return -1; \
     return DO(call, what, path, "", 0)
 
-/* A full disk takes files away all the same. */
+/* Files can be deleted on a full disk. */
 #define AWAY(at, name, call) \
-    if (number == ENOSPC) return call; \
+    if (error_number == ENOSPC) return call; \
     OF_NAME(at, name, call, 'u')
 
 int unlink(const char *name) { REAL(unlink); AWAY(AT_FDCWD, name, real(name)); }
@@ -179,7 +179,7 @@ int mkdirat(int at, const char *name, mode_t mode) { REAL(mkdirat); OF_NAME(at, 
 
 #define OF_TWO(old_at, old, new_at, new, call, what) \
     char path[PATH_MAX], other[PATH_MAX]; \
-    if (!named(old_at, old, path) || !named(new_at, new, other)) return call; \
+    if (!resolve_path(old_at, old, path) || !resolve_path(new_at, new, other)) return call; \
     if (falls(-1, NULL, 0, -1)) return -1; \
     return DO(call, what, path, other, 0)
 
@@ -191,7 +191,7 @@ int renameat(int a, const char *old, int b, const char *new) { REAL(renameat); O
 int link(const char *old, const char *new) { REAL(link); OF_TWO(AT_FDCWD, old, AT_FDCWD, new, real(old, new), 'l'); }
 int linkat(int a, const char *old, int b, const char *new, int flags) { REAL(linkat); OF_TWO(a, old, b, new, real(a, old, b, new, flags), 'l'); }
 
-/* Only what may change a file counts: made, cut off, or opened for writing. A full disk opens what is there already. */
+/* Count only calls that create, truncate or open a file for writing. Existing files can be opened on a full disk. */
 static int changes(int flags) { return flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR); }
 
 #define OPEN(at, name, call) \
@@ -199,8 +199,8 @@ static int changes(int flags) { return flags & (O_CREAT | O_TRUNC | O_WRONLY | O
     va_start(more, flags); \
     if (flags & (O_CREAT | __O_TMPFILE)) mode = va_arg(more, mode_t); \
     va_end(more); \
-    if (!changes(flags) || !named(at, name, path)) return call; \
-    if (number == ENOSPC && syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0) return call; \
+    if (!changes(flags) || !resolve_path(at, name, path)) return call; \
+    if (error_number == ENOSPC && syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0) return call; \
     if (falls(-1, NULL, 0, -1)) return -1; \
     return DO(call, flags & O_TRUNC ? 'o' : 'c', path, "", 0)
 

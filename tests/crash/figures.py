@@ -1,6 +1,6 @@
-"""How often the tests of this folder try something: a slice for each commit, all of it for ``make torture``.
+"""Number of runs of the tests in this folder: a sample for each commit, all of them for ``make torture``.
 
-``DBCTL_TORTURE=0.1`` tries a tenth of all.
+``DBCTL_TORTURE=0.1`` runs a tenth of all.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import random
 from collections.abc import Collection, Iterator
 
 TORTURE = float(os.environ.get("DBCTL_TORTURE") or 0)
-#: What is drawn by chance is drawn by this; a test that fails shows it, and ``DBCTL_SEED=…`` tries the same again.
+#: The seed of all random choices; a failing test prints it, and ``DBCTL_SEED=…`` repeats the same choices.
 SEED = os.environ.get("DBCTL_SEED") or str(random.SystemRandom().randrange(10**9))
 
 
-def figure(commit: int, nightly: int) -> int:
-    """Return how often: as for each commit, or as for ``make torture``."""
+def choose_count(commit: int, nightly: int) -> int:
+    """Return the number of runs: for each commit, or for ``make torture``."""
     return max(commit, round(TORTURE * nightly))
 
 
-def tries(least: int, seen: Collection[object], wanted: int = 1) -> Iterator[int]:
-    """Yield the numbers of tries: so many, and more until so much is in ``seen``.
+def retry_until(min_tries: int, seen: Collection[object], required: int = 1) -> Iterator[int]:
+    """Yield indexes of runs: at least ``min_tries``, and more until ``seen`` has the required size.
 
-    Whether a kill comes in time is also up to what else the machine does, and that is no failure.
+    Whether a kill is in time depends on the load of the machine, so a late one is no failure.
     """
-    for number in range(20 * least):
-        if number >= least and len(seen) >= wanted:
+    for number in range(20 * min_tries):
+        if number >= min_tries and len(seen) >= required:
             return
         yield number
-    assert len(seen) >= wanted, f"{20 * least} tries, and only {list(seen)} was seen"
+    assert len(seen) >= required, f"{20 * min_tries} runs, and only {list(seen)} occurred"
 
 
-def chance(what: str) -> random.Random:
-    """Return what draws for one test; a slice draws others each time, so that many commits try what a night tries."""
+def create_rng(name: str) -> random.Random:
+    """Return the random generator of one test; every run draws other samples, so that many commits cover all cases."""
     print(f"DBCTL_SEED={SEED}")
-    return random.Random(f"{SEED} {what}")  # noqa: S311 - moments, no secrets
+    return random.Random(f"{SEED} {name}")  # noqa: S311 - random delays, not secrets

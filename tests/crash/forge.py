@@ -1,9 +1,9 @@
-"""Where crash tests start dbctl: a process that has it loaded already, and forks a child for each command.
+"""Start dbctl for crash tests: a server process with loaded modules forks a child for each command.
 
-A child begins in the middle of what an interpreter's start would take half a second for, so a random moment is one of
-the work itself, and a thousand of them are soon tried. It is a process as any other: it is killed by the kernel, and
-what it leaves is what a killed dbctl leaves. Where there is a C compiler, the calls of a child that change files can be
-counted, made to fail, be its last, or be written down: ``faults.c`` stands between it and the kernel.
+A child skips the start of the interpreter, which takes half a second, so a random delay hits the actual work, and a
+thousand runs are fast. It is a normal process: the kernel kills it, and it leaves what a killed dbctl process leaves. With
+a C compiler, its calls that change files can be counted, failed, made the last one, or recorded: ``faults.c`` is loaded
+between dbctl and the C library.
 """
 
 from __future__ import annotations
@@ -29,33 +29,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+CLEAN_ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "PYTHONPATH": str(ROOT),
+    "LANG": "C.UTF-8",
+}
 SOURCE = Path(__file__).with_name("faults.c")
-#: What is done at the chosen call, as ``faults.c`` numbers it.
+#: The action at the chosen call, as numbered in ``faults.c``.
 ACTIONS = {"count": 1, "kill": 2, "kill half-way": 3, "fail once": 4, "fail on": 5, "record": 6}
-TORN_OFF = Path("torn off")  #: a standard output whose reader went away
+BROKEN_PIPE = Path("broken pipe")  #: a standard output whose reader has closed the pipe
 FOR_WRITING = os.O_WRONLY | os.O_CREAT
-SECONDS = 120  #: that a command may take
+MAX_SECONDS = 120  #: maximum duration of a command
 
 
 class Job:
-    """One command that runs, with what ``subprocess.Popen`` has of it."""
+    """One running command, with the interface of ``subprocess.Popen``."""
 
-    def __init__(self, forge: Forge, pid: int, place: Path) -> None:
-        self._forge, self.pid, self._place = forge, pid, place
+    def __init__(self, forge: ForkServer, pid: int, folder: Path) -> None:
+        self._forge, self.pid, self._folder = forge, pid, folder
         self.returncode: int | None = None
-        self.calls = 0  #: that could have been chosen
-        self.fired = False  #: whether the chosen one came
+        self.calls = 0  #: number of calls that could have been chosen
+        self.fault_fired = False  #: whether the chosen call occurred
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            told = self._forge.ask({"ended": self.pid})
-            self.returncode, self.calls, self.fired = told["status"], told["calls"], told["fired"]
+            status = self._forge.request({"ended": self.pid})
+            self.returncode, self.calls, self.fault_fired = status["status"], status["calls"], status["fired"]
         return self.returncode
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, signal_number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)  # it stays a zombie until it is asked about, so the number is its own
+            os.kill(
+                self.pid, signal_number
+            )  # it remains a zombie until it is polled, so its pid is not reused
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -63,98 +70,100 @@ class Job:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float = SECONDS) -> int:
+    def wait(self, timeout: float = MAX_SECONDS) -> int:
         deadline = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > deadline:
                 self.kill()
-                pytest.fail("it does not end")
+                pytest.fail("the command does not end")
             time.sleep(0.0005)
         assert self.returncode is not None
         return self.returncode
 
-    def communicate(self, timeout: float = SECONDS) -> tuple[bytes, bytes]:
+    def communicate(self, timeout: float = MAX_SECONDS) -> tuple[bytes, bytes]:
         self.wait(timeout)
-        told = [self._read(name) for name in ("out", "err")]
-        shutil.rmtree(self._place, ignore_errors=True)
-        return told[0], told[1]
+        outputs = [self._read(name) for name in ("out", "err")]
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return outputs[0], outputs[1]
 
     def _read(self, name: str) -> bytes:
         try:
-            return (self._place / name).read_bytes()
-        except FileNotFoundError:  # it went elsewhere
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:  # the output was redirected
             return b""
 
 
-class Forge:
+class ForkServer:
     """The process that forks."""
 
     def __init__(self, shim: Path | None) -> None:
         self.shim = shim
-        self._place = Path(tempfile.mkdtemp(prefix="dbctl-forge-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="dbctl-forge-"))
         self._child = subprocess.Popen(
             [sys.executable, __file__],
-            env=CLEAN | ({"LD_PRELOAD": str(shim)} if shim else {}),
+            env=CLEAN_ENVIRONMENT | ({"LD_PRELOAD": str(shim)} if shim else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._number = 0
+        self._job_count = 0
 
-    def ask(self, what: Mapping[str, object]) -> dict:
+    def request(self, request: Mapping[str, object]) -> dict:
         assert self._child.stdin
         assert self._child.stdout
-        self._child.stdin.write(json.dumps(what).encode() + b"\n")
+        self._child.stdin.write(json.dumps(request).encode() + b"\n")
         self._child.stdin.flush()
         line = self._child.stdout.readline()
-        assert line, "the process that forks has ended"
+        assert line, "the fork server has ended"
         return json.loads(line)
 
-    def begin(
+    def start(
         self,
         folder: Path,
-        *words: object,
+        *arguments: object,
         fault: tuple[str, int, int] | None = None,
         below: Path | None = None,
         record: Path | None = None,
-        more: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         umask: int = 0o022,
         limit: int = 0,
         closed: Sequence[int] = (),
         out: Path | None = None,
     ) -> Job:
-        """Start ``dbctl`` with these words in a folder.
+        """Start ``dbctl`` with these arguments in a folder.
 
         Args:
             folder: its working directory.
-            words: of the command line.
-            fault: what happens at which call, counted from 1, and the number of the error.
-            below: the calls that count are about what is there.
-            record: where they are written down.
-            more: variables of its environment.
-            umask: what it may not give to others.
-            closed: the standard descriptors that it does not get.
-            out: where its standard output goes, if not to the answer of ``Job.communicate``.
-            limit: bytes that no file which it writes may exceed; 0 is none.
+            arguments: of the command line.
+            fault: the action, the number of the call, counted from 1, and the error number.
+            below: only calls for paths below this one are counted.
+            record: file for recorded calls.
+            environment: additional environment variables.
+            umask: its umask.
+            closed: standard descriptors that are closed.
+            out: file for its standard output; None: the result of ``Job.communicate``.
+            limit: maximum size of a file that it writes, in bytes; 0: unlimited.
         """
-        self._number += 1
-        place = self._place / str(self._number)
-        place.mkdir()
-        action, at, error = fault or (("record", 0, 0) if record else ("count", 0, 0))
-        arm = [ACTIONS[action], at, error, str(below or folder), str(record or "")] if self.shim else None
-        told = self.ask(
+        self._job_count += 1
+        job_folder = self._folder / str(self._job_count)
+        job_folder.mkdir()
+        action, call, error = fault or (("record", 0, 0) if record else ("count", 0, 0))
+        arm = [ACTIONS[action], call, error, str(below or folder), str(record or "")] if self.shim else None
+        response = self.request(
             {
-                "begin": [str(word) for word in words],
+                "begin": [str(word) for word in arguments],
                 "folder": str(folder),
-                "place": str(place),
+                "place": str(job_folder),
                 "arm": arm,
-                "environment": CLEAN | {"TMPDIR": tempfile.gettempdir()} | dict(more or {}),
+                "environment": CLEAN_ENVIRONMENT
+                | {"TMPDIR": tempfile.gettempdir()}
+                | dict(environment or {}),
                 "umask": umask,
                 "limit": limit,
                 "closed": list(closed),
-                "out": str(out or place / "out"),
+                "out": str(out or job_folder / "out"),
             }
         )
-        return Job(self, told["pid"], place)
+        return Job(self, response["pid"], job_folder)
 
     def stop(self) -> None:
         assert self._child.stdin
@@ -162,172 +171,185 @@ class Forge:
         self._child.stdin.close()
         self._child.wait(timeout=30)
         self._child.stdout.close()
-        shutil.rmtree(self._place, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @functools.cache
-def _compiled() -> Path | None:
+def _compile_shim() -> Path | None:
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None
-    place = Path(tempfile.mkdtemp(prefix="dbctl-faults-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    made = place / "faults.so"
-    words = [compiler, "-shared", "-fPIC", "-O2", "-o", made, SOURCE, "-ldl"]
-    done = subprocess.run(words, capture_output=True, check=False)
-    return made if done.returncode == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="dbctl-faults-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = folder / "faults.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"]
+    process = subprocess.run(command, capture_output=True, check=False)
+    return library if process.returncode == 0 else None
 
 
 @functools.cache
-def forge() -> Forge:
-    """Return the process that forks for the tests of this one."""
-    made = Forge(_compiled())
-    atexit.register(made.stop)
-    return made
+def fork_server() -> ForkServer:
+    """Return the fork server of this test process."""
+    server = ForkServer(_compile_shim())
+    atexit.register(server.stop)
+    return server
 
 
-def begin(folder: Path, *words: object, **more: object) -> Job:
-    """Start ``dbctl``; the words and the rest are those of ``Forge.begin``."""
-    return forge().begin(folder, *words, **more)  # type: ignore[arg-type]
+def start(folder: Path, *arguments: object, **environment: object) -> Job:
+    """Start ``dbctl``; the arguments are those of ``ForkServer.start``."""
+    return fork_server().start(folder, *arguments, **environment)  # type: ignore[arg-type]
 
 
-def end(job: Job) -> tuple[int, object]:
-    """Return how it ended, and what it answered: its JSON, or what it wrote to standard error."""
+def wait_for_result(job: Job) -> tuple[int, object]:
+    """Return the exit code and the result: its JSON, or its error output."""
     out, err = job.communicate()
     assert job.returncode is not None
     return job.returncode, json.loads(out) if out else err
 
 
-def done(folder: Path, *words: object, **more: object) -> tuple[int, object]:
-    """Run ``dbctl`` to its end, for an answer in JSON."""
-    return end(begin(folder, *words, "-o", "json", **more))
+def run(folder: Path, *arguments: object, **options: object) -> tuple[int, object]:
+    """Run ``dbctl`` to its end with JSON output."""
+    return wait_for_result(start(folder, *arguments, "-o", "json", **options))
 
 
-class Moments:
-    """Random moments of a command; they learn how long it takes, which differs with what else the machine does."""
+class KillTimer:
+    """Sends signals after random delays; adapts to the duration of the command, which depends on the machine's load."""
 
-    def __init__(self, draw: random.Random, lasts: float) -> None:
-        self._draw, self._lasts = draw, lasts
+    def __init__(self, rng: random.Random, duration: float) -> None:
+        self._draw, self._duration = rng, duration
         self.tries = self.in_time = 0
 
-    def strike(self, job: Job, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a job at one of them."""
-        begun = time.monotonic()
-        moment = self._draw.uniform(0, self._lasts)
-        while job.poll() is None and time.monotonic() < begun + moment:
+    def send_signal(self, job: Job, signal_number: int = signal.SIGKILL) -> None:
+        """Send a signal to a job after a random delay."""
+        start = time.monotonic()
+        delay = self._draw.uniform(0, self._duration)
+        while job.poll() is None and time.monotonic() < start + delay:
             time.sleep(0.0005)
-        passed = time.monotonic() - begun
+        elapsed = time.monotonic() - start
         self.tries += 1
         if job.returncode is not None:
-            self._lasts = passed
+            self._duration = elapsed
         else:
             self.in_time += 1
-            self._lasts = max(self._lasts, passed * 1.1)
-        job.send_signal(number)
+            self._duration = max(self._duration, elapsed * 1.1)
+        job.send_signal(signal_number)
 
-    def over(self) -> None:
-        """Fail where hardly any came in time."""
+    def assert_in_time(self) -> None:
+        """Fail if most signals were sent too late."""
         print(f"{self.in_time} of {self.tries} in time")
         assert self.in_time >= self.tries // 4
 
 
-def want_faults() -> None:
-    """Skip a test where no call can be made to fail."""
-    if forge().shim is None:
-        pytest.skip("no C compiler (cc) for glibc on Linux: calls can be neither counted nor made to fail")
+def require_faults() -> None:
+    """Skip a test if calls cannot be made to fail."""
+    if fork_server().shim is None:
+        pytest.skip("no C compiler (cc) for glibc on Linux: calls can be neither counted nor failed")
 
 
-# In the process that forks ------------------------------------------------------------------------------------------
+# The fork server --------------------------------------------------------------------------------------------------
 
 
-class _Serving:
+class _Server:
     def __init__(self) -> None:
         self._shim = os.environ.pop(
             "LD_PRELOAD", None
-        )  # else the programs that dbctl starts would have it, too
-        self._told = dict[int, mmap.mmap]()
+        )  # otherwise programs that dbctl starts would load it, too
+        self._shared_memory = dict[int, mmap.mmap]()
 
     def serve(self) -> None:
-        _load()
+        _import_modules()
         for line in sys.stdin.buffer:
-            asked = json.loads(line)
-            answer = self._begin(asked) if "begin" in asked else self._ended(asked["ended"])
-            sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+            request = json.loads(line)
+            response = self._fork(request) if "begin" in request else self._poll(request["ended"])
+            sys.stdout.buffer.write(json.dumps(response).encode() + b"\n")
             sys.stdout.buffer.flush()
 
-    def _begin(self, asked: Mapping) -> Mapping:
+    def _fork(self, request: Mapping) -> Mapping:
         shared = mmap.mmap(-1, mmap.PAGESIZE)
         if pid := os.fork():
-            self._told[pid] = shared
+            self._shared_memory[pid] = shared
             return {"pid": pid}
         try:
-            self._become(asked, shared)
-        except KeyboardInterrupt:  # before dbctl listens, by which an interpreter would end itself so
+            self._run_command(request, shared)
+        except (
+            KeyboardInterrupt
+        ):  # before dbctl has installed its handlers; the interpreter would exit in the same way
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         finally:
             os._exit(99)
 
-    def _become(self, asked: Mapping, shared: mmap.mmap) -> None:
-        os.setsid()  # else Ctrl-C of whoever runs the tests would reach it
-        os.chdir(asked["folder"])
-        os.umask(asked["umask"])
-        if asked["limit"]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (asked["limit"], asked["limit"]))
+    def _run_command(self, request: Mapping, shared: mmap.mmap) -> None:
+        os.setsid()  # otherwise Ctrl-C in the terminal of the tests would reach it
+        os.chdir(request["folder"])
+        os.umask(request["umask"])
+        if request["limit"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
         os.environ.clear()
-        os.environ.update(asked["environment"])
+        os.environ.update(request["environment"])
         tempfile.tempdir = None
-        places = (os.devnull, asked["out"], os.path.join(asked["place"], "err"))  # noqa: PTH118 - a text
-        for number, name in enumerate(places):
-            made = _torn_off() if name == str(TORN_OFF) else os.open(name, number and FOR_WRITING, 0o600)
-            os.dup2(made, number)
-            os.close(made)
-        # what is buffered of the pipe to the tests is not this child's to write or read
+        paths = (os.devnull, request["out"], os.path.join(request["place"], "err"))  # noqa: PTH118 - paths as text
+        for index, name in enumerate(paths):
+            descriptor = (
+                _open_broken_pipe()
+                if name == str(BROKEN_PIPE)
+                else os.open(name, index and FOR_WRITING, 0o600)
+            )
+            os.dup2(descriptor, index)
+            os.close(descriptor)
+        # the buffered input and output of the tests must not be used by this child
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        for number in asked["closed"]:
-            setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as the interpreter begins then
-            os.close(number)
-        sys.argv = ["dbctl", *asked["begin"]]
+        for closed_descriptor in request["closed"]:
+            setattr(
+                sys, ("stdin", "stdout", "stderr")[closed_descriptor], None
+            )  # as in an interpreter without this descriptor
+            os.close(closed_descriptor)
+        sys.argv = ["dbctl", *request["begin"]]
         from dbctl.__main__ import run
 
-        if asked["arm"]:
-            action, at, error, below, record = asked["arm"]
-            place = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+        if request["arm"]:
+            action, call, error, below, record = request["arm"]
+            counters = ctypes.addressof(ctypes.c_char.from_buffer(shared))
             ctypes.CDLL(self._shim).faults_arm(
-                below.encode(), action, ctypes.c_uint64(at), error, record.encode(), ctypes.c_void_p(place)
+                below.encode(),
+                action,
+                ctypes.c_uint64(call),
+                error,
+                record.encode(),
+                ctypes.c_void_p(counters),
             )
         run()
 
-    def _ended(self, pid: int) -> Mapping:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if not found:
+    def _poll(self, pid: int) -> Mapping:
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if not ended_pid:
             return {"status": None, "calls": 0, "fired": False}
-        shared = self._told.pop(pid)
-        calls, fired = (int.from_bytes(shared[at : at + 8], sys.byteorder) for at in (0, 8))
+        shared = self._shared_memory.pop(pid)
+        calls, fired = (int.from_bytes(shared[offset : offset + 8], sys.byteorder) for offset in (0, 8))
         shared.close()
         return {"status": os.waitstatus_to_exitcode(status), "calls": calls, "fired": bool(fired)}
 
 
-def _torn_off() -> int:
+def _open_broken_pipe() -> int:
     reading, writing = os.pipe()
     os.close(reading)
     return writing
 
 
-def _load() -> None:
-    """Import what a command would import, and leave out what this machine has not installed."""
+def _import_modules() -> None:
+    """Import all modules that a command could import, except optional ones that are not installed."""
     from importlib import import_module
     from pkgutil import walk_packages
 
     import dbctl
 
-    ours = [one.name for one in walk_packages(dbctl.__path__, "dbctl.", onerror=lambda _name: None)]
-    for name in (*ours, "isal.isal_zlib", "backports.zstd", "rich.table", "rich.console"):
+    modules = [module.name for module in walk_packages(dbctl.__path__, "dbctl.", onerror=lambda _name: None)]
+    for name in (*modules, "isal.isal_zlib", "backports.zstd", "rich.table", "rich.console"):
         with suppress(ImportError):
             import_module(name)
 
 
 if __name__ == "__main__":
-    _Serving().serve()
+    _Server().serve()

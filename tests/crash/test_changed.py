@@ -1,77 +1,79 @@
-"""Backups whose files were changed since, in any way: every change is reported, and nothing is restored from them."""
+"""Backups with changed files: every change is reported, and nothing is restored from them."""
 
 from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import BackupMissingError, BackupUnsoundError
-from tests.crash.figures import chance, figure
+from dbctl.errors import BackupCorruptError, BackupMissingError
+from tests.crash.figures import choose_count, create_rng
 from tests.services import flashpoint_app, promptvault_app
-from tests.services.promptvault_app import file_of, folder_of
+from tests.services.promptvault_app import find_backup_file, find_backup_folder
 
 PAGE = 4096
-FORMS = ("none", "gzip", "zstd")
+COMPRESSIONS = ("none", "gzip", "zstd")
 
 
-def flipped(draw, text):
-    place = draw.randrange(len(text))
-    return text[:place] + bytes([text[place] ^ 1 << draw.randrange(8)]) + text[place + 1 :]
+def flip_bit(rng, content):
+    position = rng.randrange(len(content))
+    return content[:position] + bytes([content[position] ^ 1 << rng.randrange(8)]) + content[position + 1 :]
 
 
-def cut(draw, text):
-    return text[: draw.randrange(len(text))]
+def truncate(rng, content):
+    return content[: rng.randrange(len(content))]
 
 
-def zeroed(draw, text):
-    place = draw.randrange(0, len(text), 512)
-    return text[:place] + bytes(len(text[place : place + 512])) + text[place + 512 :]
+def zero_sector(rng, content):
+    position = rng.randrange(0, len(content), 512)
+    return content[:position] + bytes(len(content[position : position + 512])) + content[position + 512 :]
 
 
-def swapped(draw, text):
-    one, two = sorted(draw.sample(range(max(2, len(text) // PAGE)), 2))
-    pages = [text[at : at + PAGE] for at in range(0, len(text), PAGE)] + [b""]
-    pages[one], pages[two] = pages[two], pages[one]
+def swap_pages(rng, content):
+    first, second = sorted(rng.sample(range(max(2, len(content) // PAGE)), 2))
+    pages = [content[start : start + PAGE] for start in range(0, len(content), PAGE)] + [b""]
+    pages[first], pages[second] = pages[second], pages[first]
     return b"".join(pages)
 
 
-def longer(draw, text):
-    return text + draw.randbytes(draw.randrange(1, 100))
+def append_bytes(rng, content):
+    return content + rng.randbytes(rng.randrange(1, 100))
 
 
-WAYS = (flipped, flipped, flipped, flipped, cut, zeroed, swapped, longer)
+CHANGES = (flip_bit, flip_bit, flip_bit, flip_bit, truncate, zero_sector, swap_pages, append_bytes)
 
 
 @pytest.fixture
 def path(tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, "pragma journal_mode = delete")
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, "pragma journal_mode = delete")
     return path
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_change_is_reported_and_nothing_is_restored(path, form):
-    made = promptvault_app.create(path, compress=form)
-    promptvault_app.spoil(path)
-    held, draw = path.read_bytes(), chance(f"changed {form}")
-    files = [file_of(path, made), folder_of(path, made) / "manifest.json"]
-    whole = {file: file.read_bytes() for file in files}
-    found = changed = 0
-    while changed < figure(100, 3400):
-        file = files[draw.random() < 0.25]
-        way = draw.choice(WAYS)
-        file.write_bytes(text := way(draw, whole[file]))
-        if text == whole[file]:
-            continue  # such a page, or sector, looks like the other
-        changed += 1
-        wrong = promptvault_app.codes(promptvault_app.verified(path, deep=draw.random() < 0.05))
-        found += bool(wrong)
-        assert wrong, (file.name, way.__name__, f"change {changed}")
-        with pytest.raises((BackupUnsoundError, BackupMissingError)):
-            promptvault_app.apply(path, made.id)
-        assert path.read_bytes() == held
-        file.write_bytes(whole[file])
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    assert [one.id for one in promptvault_app.listed(path).page.items] == [
-        made.id
-    ]  # no restore came as far as to keep anything
-    print(f"{found} of {changed} found")
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_changed_backup_is_reported_and_not_restored(path, compression):
+    backup = promptvault_app.create_app_backup(path, compress=compression)
+    promptvault_app.change_data(path)
+    before, rng = path.read_bytes(), create_rng(f"changed {compression}")
+    files = [find_backup_file(path, backup), find_backup_folder(path, backup) / "manifest.json"]
+    contents = {file: file.read_bytes() for file in files}
+    reported_count = change_count = 0
+    while change_count < choose_count(100, 3400):
+        file = files[rng.random() < 0.25]
+        change = rng.choice(CHANGES)
+        file.write_bytes(content := change(rng, contents[file]))
+        if content == contents[file]:
+            continue  # the changed page or sector has the same content
+        change_count += 1
+        reported_codes = promptvault_app.list_codes(
+            promptvault_app.verify_backups(path, deep=rng.random() < 0.05)
+        )
+        reported_count += bool(reported_codes)
+        assert reported_codes, (file.name, change.__name__, f"change {change_count}")
+        with pytest.raises((BackupCorruptError, BackupMissingError)):
+            promptvault_app.apply_restore(path, backup.id)
+        assert path.read_bytes() == before
+        file.write_bytes(contents[file])
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    assert [listed.id for listed in promptvault_app.list_all_backups(path).page.items] == [
+        backup.id
+    ]  # no restore went far enough to create a safety backup
+    print(f"{reported_count} of {change_count} reported")

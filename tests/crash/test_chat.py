@@ -1,4 +1,4 @@
-"""What changes both databases of the chat, killed at any moment: a person deleted, vectors compacted."""
+"""Commands that change both databases of the chat app, killed at random: deletion of a user, compaction of vectors."""
 
 from __future__ import annotations
 
@@ -12,103 +12,101 @@ import lancedb
 import pytest
 
 from tests.crash import forge
-from tests.crash.figures import chance, figure
-from tests.crash.forge import Moments
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.forge import KillTimer
 
 SAMPLE = ("--users", "4", "--chats", "6", "--messages", "60")
 
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory):
-    """A sample of the app, made once."""
+    """A sample of the app, created once."""
     folder = tmp_path_factory.mktemp("chat")
-    done(folder, "demo", "chat-lancedb", ".", *SAMPLE)
+    run_dbctl(folder, "demo", "chat-lancedb", ".", *SAMPLE)
     return folder
 
 
 @pytest.fixture
 def folder(master, tmp_path):
-    return anew(master, tmp_path / "app")
+    return reset_folder(master, tmp_path / "app")
 
 
-def anew(master, folder):
-    """Put the sample into a folder, in place of what was there."""
+def reset_folder(master, folder):
+    """Replace a folder by the sample."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(master, folder)
     return folder
 
 
-def done(folder, *words):
-    status, told = forge.done(folder, *words)
-    assert status == 0, told
-    return told["data"]
+def run_dbctl(folder, *arguments):
+    status, result = forge.run(folder, *arguments)
+    assert status == 0, result
+    return result["data"]
 
 
-def messages(folder):
-    """Return the message of each row of SQLite, and of each vector, with whose they are."""
+def read_messages_and_vectors(folder):
+    """Return the ids and owners of the messages in SQLite and of their vectors."""
     with closing(sqlite3.connect(folder / "data/chat.db")) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert connection.execute("pragma foreign_key_check").fetchall() == []
-        own = connection.execute("select id, user_id from messages order by id").fetchall()
-    told = lancedb.connect(folder / "data/lancedb").open_table("chat_embeddings").search().to_arrow()
-    assert all(len(one) == 768 for one in told.column("vector").to_pylist())
-    return own, sorted(
-        zip(told.column("message_id").to_pylist(), told.column("user_id").to_pylist(), strict=True)
+        rows = connection.execute("select id, user_id from messages order by id").fetchall()
+    vectors = lancedb.connect(folder / "data/lancedb").open_table("chat_embeddings").search().to_arrow()
+    assert all(len(vector) == 768 for vector in vectors.column("vector").to_pylist())
+    return rows, sorted(
+        zip(vectors.column("message_id").to_pylist(), vectors.column("user_id").to_pylist(), strict=True)
     )
 
 
-def moments(folder, what, *words):
-    """Run a command to its end, for how long that takes."""
-    begun = time.monotonic()
-    done(folder, *words)
-    return Moments(chance(what), time.monotonic() - begun)
+def create_kill_timer(folder, name, *arguments):
+    """Run a command once to measure its duration."""
+    start = time.monotonic()
+    run_dbctl(folder, *arguments)
+    return KillTimer(create_rng(name), time.monotonic() - start)
 
 
-def test_a_kill_while_a_person_is_deleted_leaves_both_or_what_a_cross_check_names_and_the_next_run_finishes(
-    master, folder
-):
-    before = messages(folder)
+def test_killed_user_deletion_is_reported_and_completed_by_next_run(master, folder):
+    before = read_messages_and_vectors(folder)
     owner = Counter(user for _, user in before[0]).most_common(1)[0][0]
-    words = ("users", "delete", owner, "--yes")
-    at, seen = moments(folder, "deletion of a person", *words), Counter()
-    after = messages(folder)
+    arguments = ("users", "delete", owner, "--yes")
+    timer, seen = create_kill_timer(folder, "deletion of a person", *arguments), Counter()
+    after = read_messages_and_vectors(folder)
     assert after == tuple([row for row in rows if row[1] != owner] for rows in before)
-    for _ in range(figure(2, 200)):
-        anew(master, folder)
-        job = forge.begin(folder, *words, "-o", "json")
-        at.strike(job)
-        forge.end(job)
-        now = messages(folder)
-        _, told = forge.done(folder, "integrity", "cross-check")
-        half = now not in (before, after)
-        assert bool(told["data"]["findings"]) == half
-        seen["half" if half else "before" if now == before else "after"] += 1
+    for _ in range(choose_count(2, 200)):
+        reset_folder(master, folder)
+        job = forge.start(folder, *arguments, "-o", "json")
+        timer.send_signal(job)
+        forge.wait_for_result(job)
+        now = read_messages_and_vectors(folder)
+        _, result = forge.run(folder, "integrity", "cross-check")
+        is_partial = now not in (before, after)
+        assert bool(result["data"]["findings"]) == is_partial
+        seen["half" if is_partial else "before" if now == before else "after"] += 1
         if now[0] == before[0]:
-            done(folder, *words)
-        assert messages(folder) == after
-        assert done(folder, "integrity", "cross-check")["findings"] == []
+            run_dbctl(folder, *arguments)
+        assert read_messages_and_vectors(folder) == after
+        assert run_dbctl(folder, "integrity", "cross-check")["findings"] == []
     print(dict(seen))
-    at.over()
+    timer.assert_in_time()
 
 
-def test_a_kill_while_vectors_are_compacted_loses_none(master, folder):
+def test_killed_compaction_loses_no_vectors(master, folder):
     table = lancedb.connect(folder / "data/lancedb").open_table("chat_embeddings")
     rows = table.search().to_arrow()
-    for row in rows.to_pylist()[:8]:  # a version and a file each
+    for row in rows.to_pylist()[:8]:  # creates a version and a file for each row
         table.delete(f"message_id = '{row['message_id']}'")
         table.add([row], mode="append")
-    before = messages(folder)
+    before = read_messages_and_vectors(folder)
     littered = shutil.copytree(folder, folder.with_name("littered"))
-    words = ("maintain", "optimize", "--db", "vectors")
-    at = moments(folder, "compaction", *words)
-    assert messages(folder) == before
-    for _ in range(figure(2, 200)):
-        anew(littered, folder)
-        job = forge.begin(folder, *words, "-o", "json")
-        at.strike(job)
-        forge.end(job)
-        assert messages(folder) == before
-        assert done(folder, "integrity", "check")["findings"] == []
-        done(folder, *words)
-        assert messages(folder) == before
-    at.over()
+    arguments = ("maintain", "optimize", "--db", "vectors")
+    timer = create_kill_timer(folder, "compaction", *arguments)
+    assert read_messages_and_vectors(folder) == before
+    for _ in range(choose_count(2, 200)):
+        reset_folder(littered, folder)
+        job = forge.start(folder, *arguments, "-o", "json")
+        timer.send_signal(job)
+        forge.wait_for_result(job)
+        assert read_messages_and_vectors(folder) == before
+        assert run_dbctl(folder, "integrity", "check")["findings"] == []
+        run_dbctl(folder, *arguments)
+        assert read_messages_and_vectors(folder) == before
+    timer.assert_in_time()

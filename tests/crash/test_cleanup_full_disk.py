@@ -1,4 +1,4 @@
-"""``sessions cleanup`` for which the disk has no room left in the middle: whole batches stay and are told, the next run does the rest."""
+"""``sessions cleanup`` on a disk that becomes full: complete batches are retained and reported, and the next run continues."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from contextlib import suppress
 
 import pytest
 
-from tests.crash.figures import tries
+from tests.crash.figures import retry_until
 from tests.crash.test_cleanup import (
     PLAYS,
-    begin,
-    end,
+    assert_consistent,
     path,  # noqa: F401 - a fixture
-    put_back,
-    sound,
-    wait_for_a_batch,
+    reset_database,
+    start_cleanup,
+    wait_for_batch,
+    wait_for_result,
 )
-from tests.services.flashpoint_app import rows
+from tests.services.flashpoint_app import query_rows
 
 MIB = 1 << 20
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own, of 16 MB, that a test may fill."""
+    """A file system of 16 MB that a test may fill."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk]
@@ -37,59 +37,57 @@ def small_disk(tmp_path):
         or os.geteuid()
         or subprocess.run(mount, check=False, capture_output=True).returncode
     ):
-        pytest.skip("only root can mount a small disk; what a limit on files does is proven all the same")
+        pytest.skip("only root can mount a small disk; the test with a file size limit covers the rest")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
 
-def kept(told):
-    """Return what the failure says of rows that stay changed."""
-    hint = told["error"]["hint"]
+def committed_rows(result):
+    """Return the number of retained rows according to the error."""
+    hint = result["error"]["hint"]
     if hint.startswith("Nothing was changed"):
         return 0
-    said = hint.removeprefix("Done before, and staying so: abandoned-plays (").partition(" row")
-    assert said[1], hint
-    return int(said[0])
+    row_count = hint.removeprefix("Committed before: abandoned-plays (").partition(" row")
+    assert row_count[1], hint
+    return int(row_count[0])
 
 
-def the_rest_is_done(database, left):
-    status, told = end(begin(database))
-    assert (status, told["data"]["rules"][0]["changed"]) == (0, left)
-    assert sound(database) == 0
+def assert_next_run_completes(database, open_plays):
+    status, result = wait_for_result(start_cleanup(database))
+    assert (status, result["data"]["rules"][0]["changed"]) == (0, open_plays)
+    assert assert_consistent(database) == 0
 
 
-def test_a_disk_that_fills_up_meanwhile(path, small_disk):  # noqa: F811 - a fixture
+def test_full_disk_retains_complete_batches(path, small_disk):  # noqa: F811 - a fixture
     for file in path.parent.iterdir():
         if file.is_file():
             shutil.copy(file, small_disk)
-    full, filler, ended = small_disk / path.name, small_disk / "filler", set()
-    for _ in tries(1, ended):  # again where it was done before the disk was full
-        put_back(full, path.read_bytes())
-        process = begin(full)
-        wait_for_a_batch(full, process)
+    database, filler, statuses = small_disk / path.name, small_disk / "filler", set()
+    for _ in retry_until(1, statuses):  # again if it was done before the disk was full
+        reset_database(database, path.read_bytes())
+        process = start_cleanup(database)
+        wait_for_batch(database, process)
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             file.writelines(itertools.repeat(bytes(MIB)))
             file.writelines(itertools.repeat(bytes(1)))
-        status, told = end(process)
-        ended |= {status} - {0}
+        status, result = wait_for_result(process)
+        statuses |= {status} - {0}
         filler.unlink()
-    assert (status, told["error"]["code"]) == (1, "disk-full"), told
-    left = sound(full)
-    assert 0 < left < PLAYS
-    assert kept(told) == PLAYS - left
-    the_rest_is_done(full, left)
+    assert (status, result["error"]["code"]) == (1, "disk-full"), result
+    open_plays = assert_consistent(database)
+    assert 0 < open_plays < PLAYS
+    assert committed_rows(result) == PLAYS - open_plays
+    assert_next_run_completes(database, open_plays)
 
 
-@pytest.mark.parametrize("room", [MIB // 8, MIB // 2, MIB, 3 * MIB // 2])
-def test_a_file_that_may_not_grow_any_further(path, room):  # noqa: F811 - a fixture
-    """Without any right: the kernel refuses every write behind a limit, as a quota does."""
-    process = begin(path, limit=room)
-    status, told = end(process)
-    assert (status, told["error"]["code"]) == (1, "file-failed"), told
-    left = sound(path)
-    assert kept(told) == PLAYS - left
-    if room > MIB // 8 and rows(path, "pragma journal_mode") == [("wal",)]:
-        assert (
-            left < PLAYS
-        )  # there was room for some batches; without a -wal even the first one reaches too far
-    the_rest_is_done(path, left)
+@pytest.mark.parametrize("limit", [MIB // 8, MIB // 2, MIB, 3 * MIB // 2])
+def test_file_size_limit_retains_complete_batches(path, limit):  # noqa: F811 - a fixture
+    """The kernel refuses writes beyond a file size limit, as with a quota; requires no privileges."""
+    process = start_cleanup(path, limit=limit)
+    status, result = wait_for_result(process)
+    assert (status, result["error"]["code"]) == (1, "file-failed"), result
+    open_plays = assert_consistent(path)
+    assert committed_rows(result) == PLAYS - open_plays
+    if limit > MIB // 8 and query_rows(path, "pragma journal_mode") == [("wal",)]:
+        assert open_plays < PLAYS  # some batches fitted; without WAL even the first one exceeds the limit
+    assert_next_run_completes(path, open_plays)

@@ -1,4 +1,4 @@
-"""Dumps of servers that were cut anywhere, with a manifest that agrees: never called sound, never brought in."""
+"""Truncated dumps of servers with a matching manifest: always reported, and never restored."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ import gzip
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import BackupUnsoundError
-from dbctl.services.app import app as apps
-from dbctl.services.backup.create import Creation
+from dbctl.errors import BackupCorruptError
+from dbctl.services.app import app as app_service
+from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
-from tests.crash.figures import chance, figure
+from tests.crash.figures import choose_count, create_rng
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.test_compression import resealed
-from tests.services.flashpoint_app import caught
+from tests.services.backup.test_compression import replace_member
+from tests.services.flashpoint_app import catch_error
 
-#: Each kind of dump, and whether the cut is in what it unpacks to; gzip itself tells of the other cuts.
+#: Each kind of dump, and whether it is truncated before compression; gzip itself detects other truncations.
 DUMPS = [("postgresql", "custom", False), ("postgresql", "plain", True), ("mysql", "", True)]
 
 
-@pytest.fixture(params=DUMPS, ids=lambda one: " ".join(map(str, one)).strip())
-def dumped(request, tmp_path):
-    place, form, inside = request.param
-    with larder_app.settled(place, tmp_path / "app") as pantry:
-        with apps.opened(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
-            made = Creation(app, Repository(app), timeout=5, form=form).apply()
-        yield pantry, made, inside
+@pytest.fixture(params=DUMPS, ids=lambda values: " ".join(map(str, values)).strip())
+def dump(request, tmp_path):
+    engine, form, is_compressed = request.param
+    with larder_app.open_pantry(engine, tmp_path / "app") as pantry:
+        with app_service.open_app(
+            Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5
+        ) as app:
+            backup = CreateBackup(app, Repository(app), timeout=5, form=form).apply()
+        yield pantry, backup, is_compressed
 
 
-def test_a_cut_dump_is_never_called_sound_and_never_brought_in(dumped):
-    pantry, made, inside = dumped
-    file = promptvault_app.file_of(pantry.path, made)
-    whole = gzip.decompress(file.read_bytes()) if inside else file.read_bytes()
-    held = pantry.content()
-    draw = chance(f"cuts {made.members[0].engine}")
-    for share in draw.sample(range(100), figure(2, 100)):
-        text = whole[: len(whole) * share // 100]
-        resealed(pantry.path, made, gzip.compress(text, 1) if inside else text)
-        found = promptvault_app.codes(promptvault_app.verified(pantry.path, made.id))
-        assert found, f"cut at {share} %"
-        error = caught(BackupUnsoundError, lambda: promptvault_app.apply(pantry.path, made.id))
-        assert made.id in str(error)
-    assert pantry.content() == held
-    assert pantry.databases() in ([pantry.own.path], {pantry.own.path: True})  # no trial is left
-    resealed(pantry.path, made, gzip.compress(whole, 1) if inside else whole)
-    assert promptvault_app.codes(promptvault_app.verified(pantry.path, made.id)) == []
+def test_truncated_dump_is_reported_and_not_restored(dump):
+    pantry, backup, is_compressed = dump
+    file = promptvault_app.find_backup_file(pantry.path, backup)
+    content = gzip.decompress(file.read_bytes()) if is_compressed else file.read_bytes()
+    before = pantry.content()
+    rng = create_rng(f"cuts {backup.members[0].engine}")
+    for share in rng.sample(range(100), choose_count(2, 100)):
+        truncated = content[: len(content) * share // 100]
+        replace_member(pantry.path, backup, gzip.compress(truncated, 1) if is_compressed else truncated)
+        codes = promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path, backup.id))
+        assert codes, f"cut at {share} %"
+        error = catch_error(BackupCorruptError, lambda: promptvault_app.apply_restore(pantry.path, backup.id))
+        assert backup.id in str(error)
+    assert pantry.content() == before
+    assert pantry.databases() in ([pantry.own.path], {pantry.own.path: True})  # no test restore remains
+    replace_member(pantry.path, backup, gzip.compress(content, 1) if is_compressed else content)
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path, backup.id)) == []

@@ -1,4 +1,4 @@
-"""A deletion in two databases, killed at each of its steps: the same command finishes it, and nothing hides what is left."""
+"""A deletion in two databases, killed at each step: the same command completes it, and checks report the rest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dbctl.cli.main import main
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, in_vectors
 
-#: Runs a deletion that is killed as a statement begins or has ended, counted over both databases.
-KILLED = """
+#: Runs a deletion that is killed before or after a given statement, counted over both databases.
+KILLED_DELETION = """
 import os, signal, sys
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
@@ -52,37 +52,40 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def left(home: Path) -> tuple[int, int]:
-    """Return how many messages and how many vectors the user has."""
+def count_messages_and_vectors(home: Path) -> tuple[int, int]:
+    """Return the number of messages and vectors of the user."""
     with closing(sqlite3.connect(home / "data/chat.db")) as connection:
         ((messages,),) = connection.execute("select count(*) from messages where user_id = ?", [ANON])
     return messages, sum(user == ANON for (user,) in in_vectors(home / "data/lancedb", "user_id"))
 
 
-def test_it_is_finished_by_the_same_command_wherever_it_was_killed(
+def test_killed_deletion_is_completed_by_same_command(
     master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    met = set[tuple[int, int]]()
-    for at in range(1, 100):
-        home = tmp_path / str(at)
+    seen = set[tuple[int, int]]()
+    for step in range(1, 100):
+        home = tmp_path / str(step)
         shutil.copytree(master, home)
         monkeypatch.chdir(home)
         assert main(["init", "chat-lancedb"]) == 0
-        ran = subprocess.run(
-            [sys.executable, "-c", KILLED, str(at), ANON], capture_output=True, text=True, check=False
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED_DELETION, str(step), ANON],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        if ran.returncode == 0:
-            assert left(home) == (0, 0)
+        if process.returncode == 0:
+            assert count_messages_and_vectors(home) == (0, 0)
             break
-        assert ran.returncode == -signal.SIGKILL, ran.stderr
-        met.add(left(home))
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        seen.add(count_messages_and_vectors(home))
         capsys.readouterr()
         main(["integrity", "cross-check", "-o", "json"])
-        told = {one["code"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]}
-        messages, vectors = left(home)
-        assert ("wanting" in told) == (messages > vectors)
+        codes = {finding["code"] for finding in json.loads(capsys.readouterr().out)["data"]["findings"]}
+        messages, vectors = count_messages_and_vectors(home)
+        assert ("missing-rows" in codes) == (messages > vectors)
         if messages:
             assert main(["users", "delete", ANON, "--yes"]) == 0
-        assert left(home) == (0, 0), "no vector stays of which the other database knows nothing any more"
+        assert count_messages_and_vectors(home) == (0, 0), "a vector remains without a message"
         assert main(["integrity", "check", "--quick", "--db", "chat"]) == 0
-    assert met == {(4, 5), (4, 0), (0, 0)}, "before, after the vectors were deleted, and after the commit"
+    assert seen == {(4, 5), (4, 0), (0, 0)}, "before, after the vectors were deleted, and after the commit"

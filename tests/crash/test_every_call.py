@@ -1,6 +1,6 @@
-"""Backups and restores of which every call to the kernel that changes a file is once the last, or fails.
+"""Backups and restores in which each call that changes a file is once the last, or fails.
 
-``N = 1, 2, 3 …`` until the command meets no fault any more, as SQLite tests itself. A slice draws some of the calls.
+``N = 1, 2, 3 …`` until the command runs without a fault, as in SQLite's tests. A sample draws some of the calls.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import signal
 import pytest
 
 from tests.crash import forge
-from tests.crash.figures import chance, figure
-from tests.crash.lossy import calls
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.lossy import read_calls
 from tests.services import flashpoint_app, promptvault_app
 
-#: How the failure of a call may be told.
-EXPECTED = {
+#: Error codes for the failure of a call.
+EXPECTED_CODES = {
     "disk-full",
     "file-failed",
     "repository-failed",
@@ -26,7 +26,7 @@ EXPECTED = {
     "restore-unfinished",
     "backup-failed",
     "unreachable",
-    "scratch-failed",
+    "temp-space-failed",
 }
 KINDS = [
     ("kill", 0),
@@ -39,213 +39,228 @@ KINDS = [
 MODES = ("wal", "delete")
 
 
-class Tries:
-    """A deployment, put back before each try; what a try finds wrong is kept, so that one run tells all of it."""
+class FaultRuns:
+    """A deployment that is reset before each run; all problems are collected, so that one run reports them together."""
 
-    def __init__(self, path, words):
-        self.path, self.words, self._aside = path, words, path.parent.with_name("aside")
-        shutil.copytree(path.parent, self._aside)
-        self.found = []
-        job = forge.begin(path.parent, *words, "-o", "json")
-        assert forge.end(job)[0] == 0
-        assert job.calls > 50, "the calls are not seen"
-        self._last = job.calls + 1
+    def __init__(self, path, arguments):
+        self.path, self.words, self._copy = path, arguments, path.parent.with_name("aside")
+        shutil.copytree(path.parent, self._copy)
+        self.problems = []
+        job = forge.start(path.parent, *arguments, "-o", "json")
+        assert forge.wait_for_result(job)[0] == 0
+        assert job.calls > 50, "the calls are not counted"
+        self._call_count = job.calls + 1
 
-    def each(self, what, sample, kinds=KINDS):
-        """Yield what to try: every call of every kind and one behind the last, or a sample of them."""
-        every = [(kind, at) for kind in kinds for at in range(1, self._last + 1)]
-        for kind, at in chance(what).sample(every, figure(sample, len(every))):
+    def sample_faults(self, name, sample, kinds=KINDS):
+        """Yield faults: every call with every kind of fault, and one after the last call, or a sample of them."""
+        faults = [(kind, call) for kind in kinds for call in range(1, self._call_count + 1)]
+        for kind, call in create_rng(name).sample(faults, choose_count(sample, len(faults))):
             shutil.rmtree(self.path.parent)
-            shutil.copytree(self._aside, self.path.parent)
-            yield Try(self, kind, at)
+            shutil.copytree(self._copy, self.path.parent)
+            yield FaultRun(self, kind, call)
 
-    def over(self):
-        assert not self.found, "\n".join(map(str, self.found))
+    def assert_no_problems(self):
+        assert not self.problems, "\n".join(map(str, self.problems))
 
 
-class Try:
-    """One run, in which one call falls."""
+class FaultRun:
+    """One run with a fault at one call."""
 
-    def __init__(self, tries, kind, at):
-        self._tries, self._what = tries, (*kind, at)
+    def __init__(self, runs, kind, call):
+        self._runs, self._description = runs, (*kind, call)
         action, error = kind
-        self.killed = action.startswith("kill")
-        job = forge.begin(tries.path.parent, *tries.words, "-o", "json", fault=(action, at, error))
-        self.status, self.told = forge.end(job)
-        self.well, self.lasting = self.status == 0, action == "fail on"
-        if not job.fired:
-            self.holds(self.well, "without a fault")
-        elif self.killed:
-            self.holds(self.status == -signal.SIGKILL, "killed")
-        elif not self.well:
-            self.holds(self.status in (1, 10), "how it ends")
-            self._judge(self.told["error"], error)
+        self.is_killed = action.startswith("kill")
+        job = forge.start(runs.path.parent, *runs.words, "-o", "json", fault=(action, call, error))
+        self.status, self.result = forge.wait_for_result(job)
+        self.succeeded, self.is_permanent = self.status == 0, action == "fail on"
+        if not job.fault_fired:
+            self.check(self.succeeded, "fails without a fault")
+        elif self.is_killed:
+            self.check(self.status == -signal.SIGKILL, "not killed")
+        elif not self.succeeded:
+            self.check(self.status in (1, 10), "unexpected exit code")
+            self._check_error(self.result["error"], error)
 
-    def _judge(self, failure, error):
-        self.holds(failure["code"] in EXPECTED, "what it says")
-        # SQLite does not tell why it cannot open, nor why it could not come to an end
+    def _check_error(self, failure, error):
+        self.check(failure["code"] in EXPECTED_CODES, "unexpected error code")
+        # SQLite reports no reason if it cannot open a file or finish a transaction
         silent = "CANTOPEN" in failure["message"] or failure["code"] == "restore-unfinished"
         if error == errno.ENOSPC and not silent:
-            self.holds(re.search("full|[Nn]o space", failure["message"]), "what it says of a full disk")
+            self.check(re.search("full|[Nn]o space", failure["message"]), "no message about the full disk")
 
-    def holds(self, fact, what):
-        if not fact:
-            self._tries.found.append((what, *self._what, self.status, self.told and self.told.get("error")))
-            print(self._tries.found[-1])
+    def check(self, is_true, problem):
+        if not is_true:
+            self._runs.problems.append(
+                (problem, *self._description, self.status, self.result and self.result.get("error"))
+            )
+            print(self._runs.problems[-1])
 
 
-def mended(one, path, kept):
-    """Let the next runs show that nothing is in their way, and that they clear up."""
-    status, told = forge.done(path.parent, "backup", "create")
-    one.holds(status == 0, f"the next backup: {told}")
-    with promptvault_app.pruning(path, last=1) as work:
+def check_next_runs(run, path, backup):
+    """Check that the next commands succeed and delete leftovers."""
+    status, result = forge.run(path.parent, "backup", "create")
+    run.check(status == 0, f"the next backup: {result}")
+    with promptvault_app.open_prune(path, last=1) as work:
         work.apply()
-    root = promptvault_app.folder_of(path, kept).parent
-    stays = {one.name for one in root.iterdir()} - {".dbctl-lock"}
-    one.holds(
-        stays == {one.id for one in promptvault_app.listed(path).page.items}, f"the next prune leaves {stays}"
+    root = promptvault_app.find_backup_folder(path, backup).parent
+    remaining = {child.name for child in root.iterdir()} - {".dbctl-lock"}
+    run.check(
+        remaining == {backup.id for backup in promptvault_app.list_all_backups(path).page.items},
+        f"the next prune leaves {remaining}",
     )
-    left = [one.name for one in path.parent.iterdir() if "partial" in one.name]
-    one.holds(not left, f"left: {left}")
-    one.holds(not list(root.glob("*/.dbctl-incomplete")), "a mark stays")
+    left = [child.name for child in path.parent.iterdir() if "partial" in child.name]
+    run.check(not left, f"leftovers: {left}")
+    run.check(not list(root.glob("*/.dbctl-incomplete")), "a mark remains")
 
 
 @pytest.fixture(autouse=True)
 def _faults():
-    forge.want_faults()
+    forge.require_faults()
 
 
 @pytest.fixture(params=MODES)
 def path(request, tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, f"pragma journal_mode = {request.param}")
     return path
 
 
-@pytest.mark.parametrize("form", ["gzip", "none"])
-def test_whichever_call_of_a_backup_falls_nothing_is_lost_and_no_half_one_is_listed(path, form):
-    before, kept = promptvault_app.content(path), promptvault_app.create(path)
-    tries = Tries(path, ("backup", "create", "--compress", form))
-    for one in tries.each(f"create {path}", 3):
-        listed = promptvault_app.listed(path)
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_backup_with_failing_call_loses_nothing(path, compression):
+    before, earlier = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    runs = FaultRuns(path, ("backup", "create", "--compress", compression))
+    for run in runs.sample_faults(f"create {path}", 3):
+        listed = promptvault_app.list_all_backups(path)
         names = {backup.id for backup in listed.page.items}
-        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
-        one.holds(wrong <= {"backup-incomplete"}, f"verify: {wrong}")
-        if one.well:
-            one.holds(names == {kept.id, one.told["data"]["id"]}, f"listed: {names}")
+        codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
+        run.check(codes <= {"backup-incomplete"}, f"verify: {codes}")
+        if run.succeeded:
+            run.check(names == {earlier.id, run.result["data"]["id"]}, f"listed: {names}")
         else:
-            one.holds(kept.id in names, f"listed: {names}")
-        if not (one.well or one.killed):
-            one.holds(one.lasting or names == {kept.id}, f"listed: {names}")
-            one.holds(one.lasting or not listed.incomplete, "a half one stays")
-        one.holds(promptvault_app.content(path) == before, "the database changed")
-        mended(one, path, kept)
-    tries.over()
+            run.check(earlier.id in names, f"listed: {names}")
+        if not (run.succeeded or run.is_killed):
+            run.check(run.is_permanent or names == {earlier.id}, f"listed: {names}")
+            run.check(run.is_permanent or not listed.incomplete, "an incomplete backup remains")
+        run.check(promptvault_app.read_content(path) == before, "the database changed")
+        check_next_runs(run, path, earlier)
+    runs.assert_no_problems()
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
-def test_whichever_call_of_a_restore_falls_the_rows_are_the_old_or_the_new(path, gone):
-    new, kept = promptvault_app.content(path), promptvault_app.create(path)
-    promptvault_app.spoil(path)
-    old = promptvault_app.content(path)
-    if gone:
-        promptvault_app.lose(path)
-    tries = Tries(path, ("restore", "apply", kept.id, "--yes"))
-    for one in tries.each(f"restore {gone} {path}", 3):
-        if gone and not path.exists():
-            one.holds(not one.well, "done, and there is none")
+@pytest.mark.parametrize("is_missing", [False, True], ids=["there", "gone"])
+def test_restore_with_failing_call_leaves_old_or_new_rows(path, is_missing):
+    new, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    promptvault_app.change_data(path)
+    old = promptvault_app.read_content(path)
+    if is_missing:
+        promptvault_app.delete_database(path)
+    runs = FaultRuns(path, ("restore", "apply", backup.id, "--yes"))
+    for run in runs.sample_faults(f"restore {is_missing} {path}", 3):
+        if is_missing and not path.exists():
+            run.check(not run.succeeded, "succeeded, but the database is missing")
         else:
-            one.holds(flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)], "integrity")
-            now = promptvault_app.content(path)
-            if one.killed:
-                one.holds(now == new or (now == old and not gone), "neither old nor new")
+            run.check(flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)], "integrity")
+            now = promptvault_app.read_content(path)
+            if run.is_killed:
+                run.check(now == new or (now == old and not is_missing), "neither old nor new rows")
             else:
-                unfinished = not one.well and one.told["error"]["code"] == "restore-unfinished"
-                one.holds(now == (new if one.well or gone or unfinished else old), "not what it says")
-                one.holds(
-                    not unfinished or len(promptvault_app.listed(path).page.items) > 1,
-                    "what it held is not kept",
+                unfinished = not run.succeeded and run.result["error"]["code"] == "restore-unfinished"
+                run.check(
+                    now == (new if run.succeeded or is_missing or unfinished else old),
+                    "rows do not match the result",
                 )
-        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
-        one.holds(wrong <= {"backup-incomplete"}, f"verify: {wrong}")
-        status, told = forge.done(path.parent, *tries.words)
-        one.holds(status == 0 and promptvault_app.content(path) == new, f"the next restore: {told}")
-        mended(one, path, kept)
-    tries.over()
+                run.check(
+                    not unfinished or len(promptvault_app.list_all_backups(path).page.items) > 1,
+                    "the previous content is not retained",
+                )
+        codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
+        run.check(codes <= {"backup-incomplete"}, f"verify: {codes}")
+        status, result = forge.run(path.parent, *runs.words)
+        run.check(status == 0 and promptvault_app.read_content(path) == new, f"the next restore: {result}")
+        check_next_runs(run, path, backup)
+    runs.assert_no_problems()
 
 
-def test_a_disk_that_tells_only_when_it_is_synced_that_it_is_full_is_named_as_one_and_nothing_was_changed(
+def test_failed_fsync_is_reported_and_rolled_back(
     tmp_path,
 ):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, "pragma journal_mode = delete")
-    words = ("users", "update", "ann", "--email")
-    never = ("fail once", 1 << 30, errno.ENOSPC)
-    job = forge.begin(path.parent, *words, "first@example.org", below=path, fault=never)
-    assert forge.end(job)[0] == 0
-    before = flashpoint_app.content(path)
-    status, told = forge.done(
-        path.parent, *words, "other@example.org", below=path, fault=("fail once", job.calls, errno.ENOSPC)
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, "pragma journal_mode = delete")
+    arguments = ("users", "update", "ann", "--email")
+    no_fault = ("fail once", 1 << 30, errno.ENOSPC)
+    job = forge.start(path.parent, *arguments, "first@example.org", below=path, fault=no_fault)
+    assert forge.wait_for_result(job)[0] == 0
+    before = flashpoint_app.read_all_rows(path)
+    status, result = forge.run(
+        path.parent, *arguments, "other@example.org", below=path, fault=("fail once", job.calls, errno.ENOSPC)
     )
-    assert (status, told["error"]["code"]) == (1, "file-failed")
-    assert "SQLITE_IOERR_FSYNC" in told["error"]["message"]
-    assert "the disk fails or is full" in told["error"]["message"]
-    assert flashpoint_app.content(path) == before
+    assert (status, result["error"]["code"]) == (1, "file-failed")
+    assert "SQLITE_IOERR_FSYNC" in result["error"]["message"]
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-SPOIL = "update users set email = username || '@spoiled.example'"
+CHANGE_EMAILS = "update users set email = username || '@spoiled.example'"
 
 
-def unsynced(path, code, *words):
-    """Run a command again and again, and let the sync fail by which its journal is gone for good, until it says so."""
-    kept, record = promptvault_app.create(path), path.parent.with_name("record")
-    words = [word.format(kept=kept.id) for word in words]
-    flashpoint_app.run(path, SPOIL)
-    job = forge.begin(path.parent, *words, record=record)
-    assert forge.end(job)[0] == 0
-    journal, every = f"{path}-journal", list(calls(record))
-    gone = min(at for at, (what, name, *_) in enumerate(every, 1) if (what, name) == (b"u", journal))
-    for at in range(gone, gone + 16):  # those that do nothing are counted, and not recorded
-        flashpoint_app.run(path, SPOIL)
-        before = {one.id for one in promptvault_app.listed(path).page.items}
-        told = forge.done(path.parent, *words, fault=("fail once", at, errno.EIO))[1]
-        if told["error"] and told["error"]["code"] == code:
-            assert "SQLITE_IOERR_DIR_FSYNC" in told["error"]["message"] or code == "restore-unfinished"
+def run_until_sync_fails(path, code, *arguments):
+    """Run a command repeatedly, failing the sync after the deletion of its journal, until it returns ``code``."""
+    backup, record = promptvault_app.create_app_backup(path), path.parent.with_name("record")
+    arguments = [word.format(kept=backup.id) for word in arguments]
+    flashpoint_app.run_statements(path, CHANGE_EMAILS)
+    job = forge.start(path.parent, *arguments, record=record)
+    assert forge.wait_for_result(job)[0] == 0
+    journal, recorded_calls = f"{path}-journal", list(read_calls(record))
+    first_call = min(
+        call
+        for call, (operation, name, *_) in enumerate(recorded_calls, 1)
+        if (operation, name) == (b"u", journal)
+    )
+    for call in range(first_call, first_call + 16):  # calls without effect are counted, but not recorded
+        flashpoint_app.run_statements(path, CHANGE_EMAILS)
+        before = {listed.id for listed in promptvault_app.list_all_backups(path).page.items}
+        result = forge.run(path.parent, *arguments, fault=("fail once", call, errno.EIO))[1]
+        if result["error"] and result["error"]["code"] == code:
+            assert "SQLITE_IOERR_DIR_FSYNC" in result["error"]["message"] or code == "restore-unfinished"
             return before
-    pytest.fail(f"no call made it {code}")
+    pytest.fail(f"no call caused {code}")
 
 
 @pytest.fixture
-def unlogged(tmp_path):
-    """Without a -wal a change is done once its journal is gone; where that cannot be synced, nobody takes it back."""
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, "pragma journal_mode = delete")
+def delete_mode_path(tmp_path):
+    """Without WAL a change is committed by deleting the journal; if that cannot be synced, it is not rolled back."""
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, "pragma journal_mode = delete")
     return path
 
 
-def test_a_change_that_is_done_and_may_not_outlast_the_power_is_not_told_as_none(unlogged):
-    unsynced(unlogged, "file-unsynced", "users", "update", "ann", "--email", "new@example.org")
-    assert flashpoint_app.rows(unlogged, "select email from users where username = 'ann'") == [
+def test_committed_but_unsynced_change_is_reported(delete_mode_path):
+    run_until_sync_fails(
+        delete_mode_path, "file-unsynced", "users", "update", "ann", "--email", "new@example.org"
+    )
+    assert flashpoint_app.query_rows(delete_mode_path, "select email from users where username = 'ann'") == [
         ("new@example.org",)
     ]
 
 
 @pytest.mark.parametrize(
-    ("more", "code"),
+    ("options", "code"),
     [((), "restore-unfinished"), (("--table", "users", "--merge", "replace"), "file-unsynced")],
     ids=["database", "table"],
 )
-def test_what_a_restore_replaced_is_kept_where_its_end_could_not_be_synced(unlogged, more, code):
-    emails = flashpoint_app.rows(unlogged, "select email from users")
-    before = unsynced(unlogged, code, "restore", "apply", "{kept}", *more, "--yes")
-    assert flashpoint_app.rows(unlogged, "select email from users") == emails
-    (safety,) = [one for one in promptvault_app.listed(unlogged).page.items if one.id not in before]
+def test_unsynced_restore_retains_safety_backup(delete_mode_path, options, code):
+    emails = flashpoint_app.query_rows(delete_mode_path, "select email from users")
+    before = run_until_sync_fails(delete_mode_path, code, "restore", "apply", "{kept}", *options, "--yes")
+    assert flashpoint_app.query_rows(delete_mode_path, "select email from users") == emails
+    (safety,) = [
+        backup
+        for backup in promptvault_app.list_all_backups(delete_mode_path).page.items
+        if backup.id not in before
+    ]
     assert safety.kind == "safety"
-    assert promptvault_app.codes(promptvault_app.verified(unlogged, safety.id)) == []
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(delete_mode_path, safety.id)) == []
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "arguments"),
     [
         ("commit-unsynced", ("users", "update", "ann", "--email", "new@example.org")),
         ("restore-unfinished", ("restore", "apply", "{kept}", "--yes")),
@@ -256,59 +271,65 @@ def test_what_a_restore_replaced_is_kept_where_its_end_could_not_be_synced(unlog
     ],
     ids=["change", "database", "table"],
 )
-def test_what_the_disk_did_not_confirm_and_may_come_back_out_of_the_wal_is_not_told_as_undone(
-    tmp_path, code, words
-):
-    path, record = promptvault_app.settle(tmp_path / "app", "deployed"), tmp_path / "record"
-    flashpoint_app.run(path, "pragma journal_mode = wal")
-    kept = promptvault_app.create(path)
-    words = [word.format(kept=kept.id) for word in words]
-    flashpoint_app.run(path, SPOIL)
-    before, aside = emails(path), shutil.copytree(path.parent, tmp_path / "aside")
-    assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
-    synced = [(at, name) for at, (what, name, *_) in enumerate(calls(record), 1) if what == b"s"]
-    moved = next(
-        at for at, name in synced if name == str(path)
-    )  # by a checkpoint, which syncs the -wal once more
-    *_, begun, _ = (at for at, name in synced if name == f"{path}-wal" and at < moved)
-    for at in range(begun, begun + 16):  # those that do nothing are counted, and not recorded
+def test_unconfirmed_wal_commit_is_not_reported_as_undone(tmp_path, code, arguments):
+    path, record = promptvault_app.create_app(tmp_path / "app", "deployed"), tmp_path / "record"
+    flashpoint_app.run_statements(path, "pragma journal_mode = wal")
+    backup = promptvault_app.create_app_backup(path)
+    arguments = [word.format(kept=backup.id) for word in arguments]
+    flashpoint_app.run_statements(path, CHANGE_EMAILS)
+    before, copy = read_emails(path), shutil.copytree(path.parent, tmp_path / "aside")
+    assert forge.wait_for_result(forge.start(path.parent, *arguments, record=record))[0] == 0
+    sync_calls = [
+        (call, name) for call, (operation, name, *_) in enumerate(read_calls(record), 1) if operation == b"s"
+    ]
+    checkpoint_call = next(
+        call for call, name in sync_calls if name == str(path)
+    )  # which syncs the -wal again
+    *_, first_call, _ = (
+        call for call, name in sync_calls if name == f"{path}-wal" and call < checkpoint_call
+    )
+    for call in range(first_call, first_call + 16):  # calls without effect are counted, but not recorded
         shutil.rmtree(path.parent)
-        shutil.copytree(aside, path.parent)
-        status, answer = forge.done(path.parent, *words, fault=("fail on", at, errno.EIO))
-        changed = emails(path) != before
+        shutil.copytree(copy, path.parent)
+        status, result = forge.run(path.parent, *arguments, fault=("fail on", call, errno.EIO))
+        changed = read_emails(path) != before
         if status == 0:
             assert changed
             continue
-        assert answer["error"]["code"] == code or not changed
+        assert result["error"]["code"] == code or not changed
         if changed:
-            kept_too = [one for one in promptvault_app.listed(path).page.items if one.kind == "safety"]
-            assert kept_too or words[0] != "restore"
+            safety_backups = [
+                listed
+                for listed in promptvault_app.list_all_backups(path).page.items
+                if listed.kind == "safety"
+            ]
+            assert safety_backups or arguments[0] != "restore"
             return
-    pytest.fail("nothing came back")
+    pytest.fail("no change reappeared")
 
 
-def test_a_new_file_of_which_nothing_stays_is_not_told_as_written(tmp_path):
-    path, record = promptvault_app.settle(tmp_path / "app", "deployed"), tmp_path / "record"
-    words = ("restore", "apply", promptvault_app.create(path).id, "--yes")
-    promptvault_app.lose(path)
-    aside = shutil.copytree(path.parent, tmp_path / "aside")
-    assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
+def test_failed_new_file_is_not_reported_as_written(tmp_path):
+    path, record = promptvault_app.create_app(tmp_path / "app", "deployed"), tmp_path / "record"
+    arguments = ("restore", "apply", promptvault_app.create_app_backup(path).id, "--yes")
+    promptvault_app.delete_database(path)
+    copy = shutil.copytree(path.parent, tmp_path / "aside")
+    assert forge.wait_for_result(forge.start(path.parent, *arguments, record=record))[0] == 0
     journals = [
-        at
-        for at, (what, name, *_) in enumerate(calls(record), 1)
-        if what == b"u" and name.endswith("-journal")
+        call
+        for call, (operation, name, *_) in enumerate(read_calls(record), 1)
+        if operation == b"u" and name.endswith("-journal")
     ]
-    told = []
-    for at in range(journals[0], journals[0] + 16):  # those that do nothing are counted, and not recorded
+    codes = []
+    for call in range(journals[0], journals[0] + 16):  # calls without effect are counted, but not recorded
         shutil.rmtree(path.parent)
-        shutil.copytree(aside, path.parent)
-        status, answer = forge.done(path.parent, *words, fault=("fail once", at, errno.ENOSPC))
+        shutil.copytree(copy, path.parent)
+        status, result = forge.run(path.parent, *arguments, fault=("fail once", call, errno.ENOSPC))
         assert path.exists() == (status == 0)
-        if status and "SQLITE_IOERR_DIR_FSYNC" in answer["error"]["message"]:
-            told.append(answer["error"]["code"])
-    assert told
-    assert set(told) == {"file-failed"}
+        if status and "SQLITE_IOERR_DIR_FSYNC" in result["error"]["message"]:
+            codes.append(result["error"]["code"])
+    assert codes
+    assert set(codes) == {"file-failed"}
 
 
-def emails(path):
-    return flashpoint_app.rows(path, "select email from users order by id")
+def read_emails(path):
+    return flashpoint_app.query_rows(path, "select email from users order by id")

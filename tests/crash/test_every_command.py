@@ -1,4 +1,4 @@
-"""Every command with standard streams that are closed, full or torn off, and every two that write at the same time."""
+"""Every command with closed, full or broken standard streams, and every two concurrent write commands."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 from tests.cli import larders
 from tests.cli.test_everywhere import LINES
 from tests.crash import forge
-from tests.crash.figures import chance, figure
+from tests.crash.figures import choose_count, create_rng
 from tests.services import promptvault_app
 
-#: What a command line may end with when it could not say what it found: an error, a reader that went away, or well.
-BROKEN_PIPE = 141
-#: Commands that write the database or the repository, of which any two may meet.
-WRITING = [
+#: Status of a command whose reader has closed the pipe.
+BROKEN_PIPE_STATUS = 141
+#: Commands that write the database or the repository.
+WRITE_COMMANDS = [
     "users create zoe --email zoe@example.org --generate",
     "users update pip --email pip@example.net",
     "users set-role ana guest",
     "users delete ana --yes",
     "users import people.csv",
     "settings set kitchen.title Shelf",
-    "settings apply wanted.json",
+    "settings apply settings.json",
     "backup create",
     "backup verify --deep",
     "backup prune --keep-last 1 --yes",
@@ -43,8 +43,8 @@ WRITING = [
     "data import recipe_labels labels.csv",
     "search index build",
 ]
-#: How one of two may end that the other was in the way of: taken, declined, not found, refused by a rule, busy.
-MET = {0, 2, 3, 5, 6, 11}
+#: Statuses of concurrent commands: success, declined, not found, rejected by a rule, busy.
+ALLOWED_STATUSES = {0, 2, 3, 5, 6, 11}
 
 
 @pytest.fixture(scope="module")
@@ -53,77 +53,80 @@ def deployments(tmp_path_factory):
 
 
 @pytest.fixture
-def larder(deployments, tmp_path):
-    """Makes a deployment in a folder of its own, and returns the folder."""
-    made = itertools.count()
+def create_larder(deployments, tmp_path):
+    """Return a function that creates a deployment in a new folder and returns the folder."""
+    numbers = itertools.count()
 
-    def make():
-        folder = tmp_path / str(next(made))
+    def create():
+        folder = tmp_path / str(next(numbers))
         with deployments.deployed(folder, ""):
             return folder
 
-    return make
+    return create
 
 
-def sound(folder):
+def assert_consistent(folder):
     with closing(sqlite3.connect(folder / "larder.db")) as db:
         assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert db.execute("pragma foreign_key_check").fetchall() == []
-    listed = set(promptvault_app.codes(promptvault_app.verified(folder / "larder.db", deep=False)))
-    assert not listed, listed
+    codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(folder / "larder.db", deep=False)))
+    assert not codes, codes
 
 
-def words_of(line):
-    return line.format(where="--url pantry=larder.db").split()
+def words_of(command_line):
+    return command_line.format(where="--url pantry=larder.db").split()
 
 
-STREAMS = ("no input", "no output", "no errors", "none", "full", "torn off")
+STREAMS = ("no input", "no output", "no errors", "none", "full", "broken pipe")
 
 
-def run(folder, line, streams):
-    """Run a command with such streams; return its status, and what it wrote to standard error."""
-    words = [*words_of(line), "-o", "json"]
+def run_with_streams(folder, command_line, streams):
+    """Run a command with such streams; return its status and error output."""
+    arguments = [*words_of(command_line), "-o", "json"]
     closed = {"no input": (0,), "no output": (1,), "no errors": (2,), "none": (0, 1, 2)}.get(streams, ())
-    out = {"full": Path("/dev/full"), "torn off": forge.TORN_OFF}.get(streams)
-    job = forge.begin(folder, *words, closed=closed, out=out, more={"HOME": str(folder)})
-    told = job.communicate()[1]
-    return job.returncode, told
+    out = {"full": Path("/dev/full"), "broken pipe": forge.BROKEN_PIPE}.get(streams)
+    job = forge.start(folder, *arguments, closed=closed, out=out, environment={"HOME": str(folder)})
+    errors = job.communicate()[1]
+    return job.returncode, errors
 
 
-def test_trap_a_closed_output_becomes_the_next_file_that_is_opened_so_a_command_does_what_it_does_whatever_its_streams_are(
-    larder,
-):
-    tries = list(itertools.product(LINES, STREAMS))
-    for line, streams in chance("streams").sample(tries, figure(10, len(tries))):
-        print(line, "|", streams)
-        folder = larder()
-        status, told = run(folder, line, streams)
-        assert b"Traceback" not in told, told
+def test_trap_closed_stdout_is_not_reused_as_file_descriptor(create_larder):
+    combinations = list(itertools.product(LINES, STREAMS))
+    for command_line, streams in create_rng("streams").sample(
+        combinations, choose_count(10, len(combinations))
+    ):
+        print(command_line, "|", streams)
+        folder = create_larder()
+        status, errors = run_with_streams(folder, command_line, streams)
+        assert b"Traceback" not in errors, errors
         assert status is not None
-        allowed = {LINES[line]}
-        if streams in ("full", "torn off"):
-            allowed |= {1, BROKEN_PIPE}
-            assert status or streams == "torn off", "a full disk took its answer, and it ended well"
-        assert status in allowed, (status, told)
-        if not line.startswith("init"):  # then there are two apps
-            sound(folder)
-        for one in folder.glob("*.db"):  # what was said did not go into what was opened next
-            assert one.read_bytes()[:16] == b"SQLite format 3\0"
+        allowed = {LINES[command_line]}
+        if streams in ("full", "broken pipe"):
+            allowed |= {1, BROKEN_PIPE_STATUS}
+            assert status or streams == "broken pipe", "a full disk was not reported"
+        assert status in allowed, (status, errors)
+        if not command_line.startswith("init"):  # which creates a second app
+            assert_consistent(folder)
+        for database in folder.glob("*.db"):  # the output was not written into a file that was opened later
+            assert database.read_bytes()[:16] == b"SQLite format 3\0"
 
 
-def test_whichever_two_commands_meet_each_is_done_or_says_why_not(larder):
-    pairs = list(itertools.combinations_with_replacement(WRITING, 2))
-    for pair in chance("pairs").sample(pairs, figure(4, len(pairs))):
+def test_concurrent_commands_succeed_or_report_conflict(create_larder):
+    pairs = list(itertools.combinations_with_replacement(WRITE_COMMANDS, 2))
+    for pair in create_rng("pairs").sample(pairs, choose_count(4, len(pairs))):
         print(" | ".join(pair))
-        folder = larder()
-        jobs = [forge.begin(folder, *words_of(line), "-o", "json", "--timeout", "30") for line in pair]
-        for line, job in zip(pair, jobs, strict=True):
+        folder = create_larder()
+        jobs = [
+            forge.start(folder, *words_of(command_line), "-o", "json", "--timeout", "30")
+            for command_line in pair
+        ]
+        for command_line, job in zip(pair, jobs, strict=True):
             out, err = job.communicate()
-            told = json.loads(out)
-            assert told["exit_code"] == job.returncode
-            assert job.returncode in MET, (line, told)
-            assert not told["error"] or told["error"]["code"] != "internal", told
+            result = json.loads(out)
+            assert result["exit_code"] == job.returncode
+            assert job.returncode in ALLOWED_STATUSES, (command_line, result)
+            assert not result["error"] or result["error"]["code"] != "internal", result
             assert b"Traceback" not in err
-        sound(folder)
-        again = forge.begin(folder, "status", "-o", "json")  # nothing stays locked
-        assert forge.end(again)[0] == 0
+        assert_consistent(folder)
+        status_job = forge.start(folder, "status", "-o", "json")  # no lock remains
+        assert forge.wait_for_result(status_job)[0] == 0

@@ -1,6 +1,7 @@
-"""Backups and restores whose every write may be the one that no longer fits: nothing lost, nothing half, and said.
+"""Backups and restores with a full disk at any write: nothing is lost or incomplete, and the error is reported.
 
-A limit on the size of files (``RLIMIT_FSIZE``) stands for the full disk: it needs no rights, and fails at an exact byte.
+A limit on the size of files (``RLIMIT_FSIZE``) simulates the full disk: it requires no privileges, and fails at an exact
+byte.
 """
 
 from __future__ import annotations
@@ -14,96 +15,98 @@ import pytest
 from dbctl.engines import registry
 from dbctl.errors import DbctlError
 from dbctl.stores import local
-from tests.crash.figures import chance, figure
+from tests.crash.figures import choose_count, create_rng
 from tests.services import flashpoint_app, promptvault_app
 
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, f"pragma journal_mode = {request.param}")
     return path
 
 
-def limited(size, work):
-    """Do ``work`` in a process that can write no file beyond ``size`` bytes; return how it ended, and its failure."""
+def run_with_file_size_limit(size, action):
+    """Run ``action`` in a process with a file size limit of ``size`` bytes; return whether it succeeded, and its failure."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
-        status, told = 9, ""
+        status, failure = 9, ""
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-            local.want_room = lambda *_words: None
-            registry.want_room = lambda *_words: None
-            work()
+            local.require_space = lambda *_words: None
+            registry.require_space = lambda *_words: None
+            action()
             status = 0
         except DbctlError as error:
-            status, told = 1, f"{type(error).__name__}: {error} | {error.hint}"
-        except BaseException:  # noqa: BLE001 - it goes to the parent, which fails
-            told = traceback.format_exc()
+            status, failure = 1, f"{type(error).__name__}: {error} | {error.hint}"
+        except BaseException:  # noqa: BLE001 - reported to the parent process, which fails
+            failure = traceback.format_exc()
         finally:
-            os.write(write, told.encode())
+            os.write(write, failure.encode())
             os._exit(status)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        told = pipe.read().decode()
+        failure = pipe.read().decode()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 1), told
-    return status == 0, told
+    assert status in (0, 1), failure
+    return status == 0, failure
 
 
-def limits(path):
-    """Yield sizes at which one write after the other fails, up to one at which none does."""
-    whole = path.stat().st_size
-    between = [1, 100, 512, 1000, 4096, 5000, 20_000, whole // 3, whole // 2, whole - 4096, whole - 1]
-    between += [whole, whole + 1]
-    yield from (0, *sorted(chance("limits").sample(between, figure(6, len(between)))), 3 * whole)
+def sample_sizes(path):
+    """Yield sizes at which one write after the other fails, up to one at which all succeed."""
+    size = path.stat().st_size
+    sizes = [1, 100, 512, 1000, 4096, 5000, 20_000, size // 3, size // 2, size - 4096, size - 1]
+    sizes += [size, size + 1]
+    yield from (0, *sorted(create_rng("limits").sample(sizes, choose_count(6, len(sizes)))), 3 * size)
 
 
-def test_trap_a_full_disk_leaves_a_part_that_opens_as_an_empty_database_so_nothing_of_it_stays(path):
-    first = promptvault_app.create(path)
-    before = flashpoint_app.content(path)
-    ended = []
-    for size in limits(path):
-        well, told = limited(size, lambda: promptvault_app.create(path))
-        ended.append(well)
-        assert well or "|" in told
-        listed = promptvault_app.listed(path)
-        assert first.id in [one.id for one in listed.page.items]
-        assert len(listed.page.items) == 1 + sum(ended)
+def test_trap_backup_on_full_disk_leaves_no_partial_file(path):
+    first = promptvault_app.create_app_backup(path)
+    before = flashpoint_app.read_all_rows(path)
+    results = []
+    for size in sample_sizes(path):
+        succeeded, error = run_with_file_size_limit(size, lambda: promptvault_app.create_app_backup(path))
+        results.append(succeeded)
+        assert succeeded or "|" in error
+        listed = promptvault_app.list_all_backups(path)
+        assert first.id in [backup.id for backup in listed.page.items]
+        assert len(listed.page.items) == 1 + sum(results)
         assert not listed.incomplete
-        assert promptvault_app.codes(promptvault_app.verified(path)) == []
-        assert flashpoint_app.content(path) == before
-    assert (ended[0], ended[-1]) == (False, True)
+        assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+        assert flashpoint_app.read_all_rows(path) == before
+    assert (results[0], results[-1]) == (False, True)
 
 
-def test_a_restore_that_does_not_fit_leaves_the_old_rows_and_a_working_database(path):
-    new = promptvault_app.content(path)
-    promptvault_app.create(path)
-    promptvault_app.spoil(path)
-    old = promptvault_app.content(path)
-    ended = []
-    for size in limits(path):
-        well, told = limited(size, lambda: promptvault_app.apply(path))
-        ended.append(well)
-        assert promptvault_app.content(path) == (new if well else old), (size, told)
-        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
-        assert promptvault_app.codes(promptvault_app.verified(path)) == []
-        if well:
-            promptvault_app.undo(path)
-            assert promptvault_app.content(path) == old
-    assert (ended[0], ended[-1]) == (False, True)
+def test_restore_on_full_disk_leaves_old_rows(path):
+    new = promptvault_app.read_content(path)
+    promptvault_app.create_app_backup(path)
+    promptvault_app.change_data(path)
+    old = promptvault_app.read_content(path)
+    results = []
+    for size in sample_sizes(path):
+        succeeded, error = run_with_file_size_limit(size, lambda: promptvault_app.apply_restore(path))
+        results.append(succeeded)
+        assert promptvault_app.read_content(path) == (new if succeeded else old), (size, error)
+        assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+        if succeeded:
+            promptvault_app.undo_restore(path)
+            assert promptvault_app.read_content(path) == old
+    assert (results[0], results[-1]) == (False, True)
 
 
-def test_a_missing_database_that_does_not_fit_stays_missing_and_leaves_no_part(path):
-    new = promptvault_app.content(path)
-    promptvault_app.create(path)
+def test_restore_of_missing_database_on_full_disk_leaves_no_file(path):
+    new = promptvault_app.read_content(path)
+    promptvault_app.create_app_backup(path)
     path.unlink()
-    for size in limits(promptvault_app.plain_of(path, promptvault_app.listed(path).page.items[0])):
-        well, told = limited(size, lambda: promptvault_app.apply(path))
-        assert path.exists() == well, told
-        assert {one.name for one in path.parent.glob("*user.db*")} <= {"user.db", ".user.db.dbctl-lock"}
-        if well:
-            assert promptvault_app.content(path) == new
+    for size in sample_sizes(
+        promptvault_app.decompress_backup(path, promptvault_app.list_all_backups(path).page.items[0])
+    ):
+        succeeded, error = run_with_file_size_limit(size, lambda: promptvault_app.apply_restore(path))
+        assert path.exists() == succeeded, error
+        assert {child.name for child in path.parent.glob("*user.db*")} <= {"user.db", ".user.db.dbctl-lock"}
+        if succeeded:
+            assert promptvault_app.read_content(path) == new
             path.unlink()

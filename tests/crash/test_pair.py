@@ -1,4 +1,4 @@
-"""SQLite and LanceDB of one app, backed up and restored as one: killed, failed, and while both are written."""
+"""SQLite and LanceDB databases of one app, backed up and restored together: killed, with faults, and with writers."""
 
 from __future__ import annotations
 
@@ -17,197 +17,206 @@ import pytest
 from dbctl.services.integrity import check
 from dbctl.services.integrity.interrupted_restore import CODE
 from tests.crash import forge
-from tests.crash.figures import chance, figure
-from tests.crash.forge import Moments
-from tests.crash.test_every_call import KINDS, Tries
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.forge import KillTimer
+from tests.crash.test_every_call import KINDS, FaultRuns
 from tests.services import chat_app, flashpoint_app, promptvault_app
 
-ONCE = [kind for kind in KINDS if kind[0] != "fail on"]
+SINGLE_FAULTS = [kind for kind in KINDS if kind[0] != "fail on"]
 
 
 @pytest.fixture
 def path(tmp_path):
-    return chat_app.settle(tmp_path / "app")
+    return chat_app.create_app(tmp_path / "app")
 
 
-def spoil(path):
-    """Change both databases; return what both hold then."""
-    chat_app.say(path, range(100, 120))
-    chat_app.unsay(path, 3)
-    return chat_app.state(path)
+def change_both(path):
+    """Change both databases; return their content."""
+    chat_app.add_messages(path, range(100, 120))
+    chat_app.delete_message(path, 3)
+    return chat_app.read_keys(path)
 
 
-def said(path):
-    """Return whether a check says that a restore was cut off."""
-    with promptvault_app.opened(path) as (app, _):
-        return CODE in promptvault_app.codes(check.check(app).findings)
+def is_interruption_reported(path):
+    """Return whether a check reports an interrupted restore."""
+    with promptvault_app.open_repository(path) as (app, _):
+        return CODE in promptvault_app.list_codes(check.check(app).findings)
 
 
-def left(path):
-    """Return what dbctl has left beside the databases."""
-    names = (one.name for one in path.parent.iterdir() if one.is_dir() and ".dbctl-" in one.name)
-    return sorted(name for name in names if ".dbctl-new-" not in name)  # which whoever unpacks next removes
+def list_leftovers(path):
+    """Return the folders that dbctl has left next to the databases."""
+    names = (child.name for child in path.parent.iterdir() if child.is_dir() and ".dbctl-" in child.name)
+    return sorted(name for name in names if ".dbctl-new-" not in name)  # the next restore deletes those
 
 
-def done(path, *words):
-    status, told = forge.done(path.parent, *words)
-    assert status == 0, told
-    return told["data"]
+def run_dbctl(path, *arguments):
+    status, result = forge.run(path.parent, *arguments)
+    assert status == 0, result
+    return result["data"]
 
 
-def cut_between(path, apply, old):
-    """Kill a restore when SQLite has committed, and before the folders change places."""
-    forge.want_faults()
-    about = path.with_name("chat.db-shm")  # the last that is done to this file is done in between
-    counting = forge.begin(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=about)
-    assert forge.end(counting)[0] == 0
-    done(path, "restore", "undo", "--yes")
-    assert chat_app.state(path) == old
-    job = forge.begin(path.parent, *apply, "-o", "json", fault=("kill", counting.calls, 0), below=about)
-    forge.end(job)
+def kill_between_databases(path, apply, old):
+    """Kill a restore after the commit of SQLite, and before the swap of the folders."""
+    forge.require_faults()
+    counted_file = path.with_name("chat.db-shm")  # its last change is between the two
+    counting_job = forge.start(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=counted_file)
+    assert forge.wait_for_result(counting_job)[0] == 0
+    run_dbctl(path, "restore", "undo", "--yes")
+    assert chat_app.read_keys(path) == old
+    job = forge.start(
+        path.parent, *apply, "-o", "json", fault=("kill", counting_job.calls, 0), below=counted_file
+    )
+    forge.wait_for_result(job)
 
 
-@pytest.mark.parametrize("then", ["undo", "again"][: figure(1, 2)])
-def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_both_to_one_side(path, then):
-    new, kept = chat_app.state(path), promptvault_app.create(path)
-    old, apply = spoil(path), ("restore", "apply", kept.id, "--yes")
-    cut_between(path, apply, old)
-    assert chat_app.state(path) == (new[0], old[1])
-    assert said(path)
-    done(path, *(("restore", "undo", "--yes") if then == "undo" else apply))
-    assert chat_app.state(path) == (old if then == "undo" else new)
-    assert not said(path)
-    if then == "again":
-        done(path, "restore", "undo", "--yes")
-        assert chat_app.state(path) == (new[0], old[1])  # which was there before that restore
+@pytest.mark.parametrize("next_command", ["undo", "again"][: choose_count(1, 2)])
+def test_kill_between_databases_is_reported_and_repaired(path, next_command):
+    new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    old, apply = change_both(path), ("restore", "apply", backup.id, "--yes")
+    kill_between_databases(path, apply, old)
+    assert chat_app.read_keys(path) == (new[0], old[1])
+    assert is_interruption_reported(path)
+    run_dbctl(path, *(("restore", "undo", "--yes") if next_command == "undo" else apply))
+    assert chat_app.read_keys(path) == (old if next_command == "undo" else new)
+    assert not is_interruption_reported(path)
+    if next_command == "again":
+        run_dbctl(path, "restore", "undo", "--yes")
+        assert chat_app.read_keys(path) == (new[0], old[1])  # the state before that restore
 
 
-def test_once_a_cut_off_restore_is_undone_the_next_undo_means_the_one_before_it_and_no_mixture(path):
-    new, kept = chat_app.state(path), promptvault_app.create(path)
-    old = spoil(path)
-    cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
-    done(path, "restore", "undo", "--yes")
-    assert chat_app.state(path) == old
-    done(path, "restore", "undo", "--yes")
-    assert chat_app.state(path) == new  # to which the restore before, itself an undo, had put an end
+def test_undo_after_interrupted_restore_refers_to_earlier_restore(path):
+    new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    kill_between_databases(path, ("restore", "apply", backup.id, "--yes"), old)
+    run_dbctl(path, "restore", "undo", "--yes")
+    assert chat_app.read_keys(path) == old
+    run_dbctl(path, "restore", "undo", "--yes")
+    assert chat_app.read_keys(path) == new  # the state before the earlier restore, which was itself an undo
 
 
-def test_once_the_first_restore_was_cut_off_and_undone_there_is_nothing_to_undo(path):
-    kept = promptvault_app.create(path)
-    old = spoil(path)
-    cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
-    for one in promptvault_app.listed(path).page.items[1:]:  # all that came before the one that was cut off
-        if one.id != kept.id:
-            shutil.rmtree(promptvault_app.folder_of(path, one.id))
-    done(path, "restore", "undo", "--yes")
-    status, told = forge.done(path.parent, "restore", "undo", "--yes")
-    assert (status, told["error"]["code"]) == (5, "undone-already")
-    assert chat_app.state(path) == old
+def test_nothing_to_undo_after_undone_first_restore(path):
+    backup = promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    kill_between_databases(path, ("restore", "apply", backup.id, "--yes"), old)
+    for listed in promptvault_app.list_all_backups(path).page.items[
+        1:
+    ]:  # all backups before the interrupted restore
+        if listed.id != backup.id:
+            shutil.rmtree(promptvault_app.find_backup_folder(path, listed.id))
+    run_dbctl(path, "restore", "undo", "--yes")
+    status, result = forge.run(path.parent, "restore", "undo", "--yes")
+    assert (status, result["error"]["code"]) == (5, "nothing-to-undo")
+    assert chat_app.read_keys(path) == old
 
 
-def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_is_told(path):
-    forge.want_faults()
-    new, kept = chat_app.state(path), promptvault_app.create(path)
-    old = spoil(path)
-    tries, seen = Tries(path, ("restore", "apply", kept.id, "--yes")), Counter()
-    for one in tries.each("pair", 1, ONCE):
-        now = chat_app.state(path)
-        mixed = now not in (old, new)
-        seen["mixed" if mixed else "old" if now == old else "new"] += 1
-        if one.killed:
-            one.holds(not mixed or said(path), "mixed, and nobody says so")
+def test_failing_call_leaves_consistent_pair_or_is_reported(path):
+    forge.require_faults()
+    new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    runs, seen = FaultRuns(path, ("restore", "apply", backup.id, "--yes")), Counter()
+    for run in runs.sample_faults("pair", 1, SINGLE_FAULTS):
+        now = chat_app.read_keys(path)
+        is_mixed = now not in (old, new)
+        seen["mixed" if is_mixed else "old" if now == old else "new"] += 1
+        if run.is_killed:
+            run.check(not is_mixed or is_interruption_reported(path), "mixed without a report")
         else:
-            one.holds(now == (new if one.well else old), "not what it says")
-            one.holds(not said(path), "said of what was not cut off")
-            one.holds(len(left(path)) == one.well, f"left: {left(path)}")
-        if mixed:
-            status, told = forge.done(path.parent, "restore", "undo", "--yes")
-            one.holds(status == 0 and chat_app.state(path) == old, f"undone: {told}")
-        status, told = forge.done(path.parent, *tries.words)
-        one.holds(status == 0 and chat_app.state(path) == new, f"the next restore: {told}")
-        one.holds(not said(path) and len(left(path)) == 1, f"left: {left(path)}")
-        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
-        one.holds(wrong <= {"backup-incomplete", "retained-gone"}, f"verify: {wrong}")
+            run.check(now == (new if run.succeeded else old), "state does not match the result")
+            run.check(not is_interruption_reported(path), "reported without an interruption")
+            run.check(len(list_leftovers(path)) == run.succeeded, f"left: {list_leftovers(path)}")
+        if is_mixed:
+            status, result = forge.run(path.parent, "restore", "undo", "--yes")
+            run.check(status == 0 and chat_app.read_keys(path) == old, f"undone: {result}")
+        status, result = forge.run(path.parent, *runs.words)
+        run.check(status == 0 and chat_app.read_keys(path) == new, f"the next restore: {result}")
+        run.check(
+            not is_interruption_reported(path) and len(list_leftovers(path)) == 1,
+            f"left: {list_leftovers(path)}",
+        )
+        codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
+        run.check(codes <= {"backup-incomplete", "retained-database-missing"}, f"verify: {codes}")
     print(dict(seen))
-    tries.over()
+    runs.assert_no_problems()
 
 
-def test_undo_survives_a_kill_at_every_call_on_the_folder_that_it_brings_back(path):
-    """Each call before it is done, and at night half-way, too; undo again must bring the folder back."""
-    forge.want_faults()
-    kept = promptvault_app.create(path)
-    old = spoil(path)
-    done(path, "restore", "apply", kept.id, "--yes")
-    (folder,) = left(path)
+def test_undo_survives_kill_at_every_call(path):
+    """Killed before each call, and in ``make torture`` half-way through it, too; the next undo must restore the folder."""
+    forge.require_faults()
+    backup = promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    run_dbctl(path, "restore", "apply", backup.id, "--yes")
+    (folder,) = list_leftovers(path)
     undo, saved = ("restore", "undo", "--yes", "-o", "json"), path.parent.with_name("saved")
     shutil.copytree(path.parent, saved)
-    counting = forge.begin(path.parent, *undo, fault=("count", 0, 0), below=path.with_name(folder))
-    assert forge.end(counting)[0] == 0
-    assert counting.calls > 2, "no call on the folder is seen"
-    for kind in ("kill", "kill half-way")[: figure(1, 2)]:
-        for call in range(1, counting.calls + 1):
+    counting_job = forge.start(path.parent, *undo, fault=("count", 0, 0), below=path.with_name(folder))
+    assert forge.wait_for_result(counting_job)[0] == 0
+    assert counting_job.calls > 2, "no call for the folder is counted"
+    for kind in ("kill", "kill half-way")[: choose_count(1, 2)]:
+        for call in range(1, counting_job.calls + 1):
             shutil.rmtree(path.parent)
             shutil.copytree(saved, path.parent)
-            job = forge.begin(path.parent, *undo, fault=(kind, call, 0), below=path.with_name(folder))
-            forge.end(job)
-            status, told = forge.done(path.parent, "restore", "undo", "--yes")
-            if status == 5:  # the one that was killed had done everything
-                assert told["error"]["code"] in ("undone-already", "backup-missing"), told
+            job = forge.start(path.parent, *undo, fault=(kind, call, 0), below=path.with_name(folder))
+            forge.wait_for_result(job)
+            status, result = forge.run(path.parent, "restore", "undo", "--yes")
+            if status == 5:  # the killed command had finished
+                assert result["error"]["code"] in ("nothing-to-undo", "backup-missing"), result
             else:
-                assert status == 0, (kind, call, told)
-            assert chat_app.state(path) == old, (kind, call)
+                assert status == 0, (kind, call, result)
+            assert chat_app.read_keys(path) == old, (kind, call)
 
 
-def test_a_kill_at_any_moment_of_a_backup_of_both_leaves_them_as_they_were_and_no_half_one_listed(path):
-    before, kept = chat_app.state(path), promptvault_app.create(path)
-    begun = time.monotonic()
-    done(path, "backup", "create")
-    at = Moments(chance("create pair"), time.monotonic() - begun)
-    for _ in range(figure(1, 200)):
-        job = forge.begin(path.parent, "backup", "create", "-o", "json")
-        at.strike(job)
-        forge.end(job)
-        assert chat_app.state(path) == before
-        assert not left(path)  # what is read is held open, so that nothing stands beside it
-        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
-        told = done(path, "backup", "prune", "--keep-last", "1", "--yes")
-        assert kept.id not in told["leftovers"]
-    at.over()
+def test_killed_backup_of_pair_changes_nothing(path):
+    before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    start = time.monotonic()
+    run_dbctl(path, "backup", "create")
+    timer = KillTimer(create_rng("create pair"), time.monotonic() - start)
+    for _ in range(choose_count(1, 200)):
+        job = forge.start(path.parent, "backup", "create", "-o", "json")
+        timer.send_signal(job)
+        forge.wait_for_result(job)
+        assert chat_app.read_keys(path) == before
+        assert not list_leftovers(path)  # versions are pinned by open files, so no copies exist
+        assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
+            "backup-incomplete"
+        }
+        pruned = run_dbctl(path, "backup", "prune", "--keep-last", "1", "--yes")
+        assert backup.id not in pruned["leftovers"]
+    timer.assert_in_time()
 
 
-def test_a_kill_at_any_moment_of_a_restore_of_both_leaves_a_pair_or_says_that_it_is_none(path):
-    new, kept = chat_app.state(path), promptvault_app.create(path)
-    old = spoil(path)
-    apply = ("restore", "apply", kept.id, "--yes")
-    begun = time.monotonic()
-    done(path, *apply)
-    at, seen = Moments(chance("restore pair"), time.monotonic() - begun), Counter()
-    done(path, "restore", "undo", "--yes")
-    for _ in range(figure(1, 200)):
-        job = forge.begin(path.parent, *apply, "-o", "json")
-        at.strike(job)
-        forge.end(job)
-        now = chat_app.state(path)
-        mixed = now not in (old, new)
-        assert not mixed or said(path)
-        seen["mixed" if mixed else "old" if now == old else "new"] += 1
+def test_killed_restore_of_pair_is_consistent_or_reported(path):
+    new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    apply = ("restore", "apply", backup.id, "--yes")
+    start = time.monotonic()
+    run_dbctl(path, *apply)
+    timer, seen = KillTimer(create_rng("restore pair"), time.monotonic() - start), Counter()
+    run_dbctl(path, "restore", "undo", "--yes")
+    for _ in range(choose_count(1, 200)):
+        job = forge.start(path.parent, *apply, "-o", "json")
+        timer.send_signal(job)
+        forge.wait_for_result(job)
+        now = chat_app.read_keys(path)
+        is_mixed = now not in (old, new)
+        assert not is_mixed or is_interruption_reported(path)
+        seen["mixed" if is_mixed else "old" if now == old else "new"] += 1
         if now == old:
-            done(path, *apply)
-            assert chat_app.state(path) == new
-        done(path, "restore", "undo", "--yes")
-        assert chat_app.state(path) == old
-        assert not said(path)
-        for one in promptvault_app.listed(path).page.items:
-            if one.id != kept.id:
-                shutil.rmtree(promptvault_app.folder_of(path, one.id))
+            run_dbctl(path, *apply)
+            assert chat_app.read_keys(path) == new
+        run_dbctl(path, "restore", "undo", "--yes")
+        assert chat_app.read_keys(path) == old
+        assert not is_interruption_reported(path)
+        for listed in promptvault_app.list_all_backups(path).page.items:
+            if listed.id != backup.id:
+                shutil.rmtree(promptvault_app.find_backup_folder(path, listed.id))
     print(dict(seen))
-    at.over()
+    timer.assert_in_time()
 
 
-# Not alone -------------------------------------------------------------------------------------------------------
+# Concurrent writers -----------------------------------------------------------------------------------------------
 
-#: Writes batches of ten, deletes some whole, compacts, and removes every version but the newest.
-VECTORS = """
+#: Adds batches of ten, deletes some batches, compacts, and deletes all versions but the newest.
+VECTOR_WRITER = """
 import datetime, random, sys, time, warnings
 import lancedb
 warnings.simplefilter("ignore")
@@ -222,8 +231,8 @@ while True:
     if number % 5 == 0:
         table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
 """
-#: Moves money about, so that the sum stays.
-MESSAGES = """
+#: Transfers money, so that the sum is constant.
+BANK_WRITER = """
 import random, sqlite3, sys
 c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 print(flush=True)
@@ -237,7 +246,7 @@ while True:
 
 
 @contextmanager
-def beside(code, place):
+def run_concurrently(code, place):
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), str(place)], stdout=subprocess.PIPE
     )
@@ -250,56 +259,63 @@ def beside(code, place):
         child.communicate()
 
 
-def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tmp_path):
+def test_backup_of_pair_under_writers_is_consistent(path, tmp_path):
     with flashpoint_app.sqlite3.connect(path) as bank:
         bank.execute("create table bank (id integer primary key, cents integer)")
-        bank.executemany("insert into bank values (?, 1000)", [(one,) for one in range(100)])
+        bank.executemany("insert into bank values (?, 1000)", [(account,) for account in range(100)])
     bank.close()
     rows = [{"batch": 0, "vector": [0.0] * 8} for _ in range(10)]
-    lancedb.connect(chat_app.vectors(path)).create_table("batches", rows)
-    seen, until = set(), time.monotonic() + figure(1, 60)
-    with beside(VECTORS, chat_app.vectors(path)), beside(MESSAGES, path):
-        while time.monotonic() < until or len(seen) < 2:
-            made = promptvault_app.create(path)
-            seen.add(made.members[-1].facts["version of batches"])
-            folder = promptvault_app.folder_of(path, made)
-            there = Path(tmp_path, "there")
-            there.mkdir()
-            for one in folder.glob("*.tar.gz"):
-                subprocess.run(["tar", "-xzf", one, "-C", there], check=True)
-            found = lancedb.connect(there / "lancedb").open_table("batches").search().to_arrow()
-            assert set(Counter(found.column("batch").to_pylist()).values()) == {10}
-            plain = there / "chat.db"
-            with next(folder.glob("chat_*.db.gz")).open("rb") as packed, plain.open("wb") as unpacked:
-                subprocess.run(["gunzip", "-c"], stdin=packed, stdout=unpacked, check=True)
-            assert flashpoint_app.rows(plain, "select sum(cents), count(*) from bank") == [(100_000, 100)]
-            shutil.rmtree(there)
+    lancedb.connect(chat_app.vector_folder(path)).create_table("batches", rows)
+    versions, deadline = set(), time.monotonic() + choose_count(1, 60)
+    with run_concurrently(VECTOR_WRITER, chat_app.vector_folder(path)), run_concurrently(BANK_WRITER, path):
+        while time.monotonic() < deadline or len(versions) < 2:
+            backup = promptvault_app.create_app_backup(path)
+            versions.add(backup.members[-1].facts["version of batches"])
+            folder = promptvault_app.find_backup_folder(path, backup)
+            extracted = Path(tmp_path, "there")
+            extracted.mkdir()
+            for archive in folder.glob("*.tar.gz"):
+                subprocess.run(["tar", "-xzf", archive, "-C", extracted], check=True)
+            table = lancedb.connect(extracted / "lancedb").open_table("batches").search().to_arrow()
+            assert set(Counter(table.column("batch").to_pylist()).values()) == {10}
+            decompressed = extracted / "chat.db"
+            with (
+                next(folder.glob("chat_*.db.gz")).open("rb") as compressed,
+                decompressed.open("wb") as output,
+            ):
+                subprocess.run(["gunzip", "-c"], stdin=compressed, stdout=output, check=True)
+            assert flashpoint_app.query_rows(decompressed, "select sum(cents), count(*) from bank") == [
+                (100_000, 100)
+            ]
+            shutil.rmtree(extracted)
             shutil.rmtree(folder)
-    print(len(seen), "versions")
+    print(len(versions), "versions")
 
 
-# No room ---------------------------------------------------------------------------------------------------------
+# Insufficient space -----------------------------------------------------------------------------------------------
 
 
-def test_where_either_does_not_fit_both_stay_as_they_are_and_nothing_of_it_stays(path):
-    """A limit on the size of files stands for the full disk, as for SQLite alone."""
-    new, kept = chat_app.state(path), promptvault_app.create(path)
-    old = spoil(path)
-    largest = max(one.stat().st_size for one in path.parent.rglob("*") if one.is_file())
-    sizes = [2500, 3500, 4096, 9000, 12_500, largest - 1]  # in which the answer fits, which is a file, too
-    for size in sorted(chance("pair limits").sample(sizes, figure(2, len(sizes)))):
-        job = forge.begin(path.parent, "backup", "create", "-o", "json", limit=size)
-        status, told = forge.end(job)
-        assert status in (0, 1, 10), told
-        assert chat_app.state(path) == old
-        job = forge.begin(path.parent, "restore", "apply", kept.id, "--yes", "-o", "json", limit=size)
-        status, told = forge.end(job)
-        assert status in (0, 1, 10, 12), told
-        assert chat_app.state(path) == (new if status == 0 else old), told
-        assert not said(path)
-        assert len(left(path)) == (status == 0)
+def test_insufficient_space_leaves_pair_unchanged(path):
+    """A file size limit simulates the full disk, as for SQLite alone."""
+    new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    old = change_both(path)
+    largest = max(child.stat().st_size for child in path.parent.rglob("*") if child.is_file())
+    sizes = [2500, 3500, 4096, 9000, 12_500, largest - 1]  # the output is a file, too, and fits
+    for size in sorted(create_rng("pair limits").sample(sizes, choose_count(2, len(sizes)))):
+        job = forge.start(path.parent, "backup", "create", "-o", "json", limit=size)
+        status, result = forge.wait_for_result(job)
+        assert status in (0, 1, 10), result
+        assert chat_app.read_keys(path) == old
+        job = forge.start(path.parent, "restore", "apply", backup.id, "--yes", "-o", "json", limit=size)
+        status, result = forge.wait_for_result(job)
+        assert status in (0, 1, 10, 12), result
+        assert chat_app.read_keys(path) == (new if status == 0 else old), result
+        assert not is_interruption_reported(path)
+        assert len(list_leftovers(path)) == (status == 0)
         if status == 0:
-            done(path, "restore", "undo", "--yes")
-            for one in left(path):
-                shutil.rmtree(path.with_name(one))
-        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
+            run_dbctl(path, "restore", "undo", "--yes")
+            for name in list_leftovers(path):
+                shutil.rmtree(path.with_name(name))
+        assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
+            "backup-incomplete"
+        }

@@ -1,4 +1,4 @@
-"""Backups and restores cut short by the power: what was not synced is lost, and what was reported done is not."""
+"""Backups and restores with a power failure: unsynced data is lost, and reported changes are not."""
 
 from __future__ import annotations
 
@@ -7,144 +7,150 @@ import shutil
 import pytest
 
 from tests.crash import forge
-from tests.crash.figures import chance, figure
-from tests.crash.lossy import Disk, File, Folder, calls, keeping
+from tests.crash.figures import choose_count, create_rng
+from tests.crash.lossy import Disk, File, Folder, keep_share, read_calls
 from tests.services import flashpoint_app, promptvault_app
 
-SHARES = (0.0, 0.0, 0.3, 0.5, 0.9, 1.0)  #: of what was not synced gets there: nothing most of all
+SURVIVING_SHARES = (0.0, 0.0, 0.3, 0.5, 0.9, 1.0)  #: shares of unsynced data that reach the disk: mostly none
 
 
 @pytest.fixture(autouse=True)
 def _faults():
-    forge.want_faults()
+    forge.require_faults()
 
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, f"pragma journal_mode = {request.param}")
     return path
 
 
-class Cuts:
-    """A command that was done, and the moments at which the power may go while it is, or after it."""
+class PowerLosses:
+    """A completed command, and power failures during or after it."""
 
-    def __init__(self, path, what, *words):
-        self._path, self._what = path, what
+    def __init__(self, path, name, *arguments):
+        self._path, self._name = path, name
         self._app, self._before = path.parent, path.parent.with_name("before")
         shutil.copytree(self._app, self._before)
         record = path.parent.with_name("record")
-        status, self.told = forge.done(self._app, *words, record=record)
-        assert status == 0, self.told
-        self._calls = list(calls(record))
+        status, self.result = forge.run(self._app, *arguments, record=record)
+        assert status == 0, self.result
+        self._calls = list(read_calls(record))
         assert {what for what, *_ in self._calls} >= {b"c", b"w", b"s"}
 
-    def each(self, number):
-        """Yield, ``number`` times, whether it was done when the power went; what is left is in the place of the app."""
-        draw = chance(self._what)
-        moments = [len(self._calls)] * (number // 4)  # done, and nothing more was synced
-        moments += [draw.randrange(len(self._calls)) for _ in range(number - len(moments))]
+    def sample_losses(self, count):
+        """Yield, ``count`` times, whether the command was done before the power failure; the app's folder has the rest."""
+        rng = create_rng(self._name)
+        call_counts = [len(self._calls)] * (count // 4)  # done, and nothing else was synced
+        call_counts += [rng.randrange(len(self._calls)) for _ in range(count - len(call_counts))]
         shutil.rmtree(self._app)
         shutil.copytree(self._before, self._app)
         disk, reached = Disk(self._app), 0
-        for moment in sorted(moments):
-            for one in self._calls[reached:moment]:
-                disk.call(*one)
-            reached = moment
+        for call_count in sorted(call_counts):
+            for call in self._calls[reached:call_count]:
+                disk.apply_call(*call)
+            reached = call_count
             shutil.rmtree(self._app)
-            disk.after(self._app, *(keeping(draw, draw.choice(SHARES)) for _ in ("content", "names")))
-            print(f"after call {moment} of {len(self._calls)}")
-            yield moment == len(self._calls)
+            disk.write_after_power_loss(
+                self._app, *(keep_share(rng, rng.choice(SURVIVING_SHARES)) for _ in ("content", "names"))
+            )
+            print(f"after call {call_count} of {len(self._calls)}")
+            yield call_count == len(self._calls)
 
 
-@pytest.mark.parametrize("form", ["gzip", "none"])
-def test_a_backup_that_was_reported_done_survives_the_loss_of_all_that_was_not_synced(path, form):
-    before, kept = promptvault_app.content(path), promptvault_app.create(path)
-    cuts = Cuts(path, f"power {form}", "backup", "create", "--compress", form)
-    for done in cuts.each(figure(10, 625)):
-        names = {one.id for one in promptvault_app.listed(path).page.items}
-        assert kept.id in names
-        assert not done or cuts.told["data"]["id"] in names
-        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
-        assert promptvault_app.content(path) == before
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_reported_backup_survives_power_loss(path, compression):
+    before, earlier = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    losses = PowerLosses(path, f"power {compression}", "backup", "create", "--compress", compression)
+    for is_done in losses.sample_losses(choose_count(10, 625)):
+        names = {backup.id for backup in promptvault_app.list_all_backups(path).page.items}
+        assert earlier.id in names
+        assert not is_done or losses.result["data"]["id"] in names
+        assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
+            "backup-incomplete"
+        }
+        assert promptvault_app.read_content(path) == before
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
-def test_a_restore_that_was_reported_done_survives_too_and_a_cut_one_leaves_the_old_rows_or_the_new(
-    path, gone
-):
-    new, kept = promptvault_app.content(path), promptvault_app.create(path)
-    promptvault_app.spoil(path)
-    old = promptvault_app.content(path)
-    if gone:
-        promptvault_app.lose(path)
-    cuts = Cuts(path, f"power {gone}", "restore", "apply", kept.id, "--yes")
-    for done in cuts.each(figure(10, 625)):
-        if gone and not path.exists():
-            assert not done
+@pytest.mark.parametrize("is_missing", [False, True], ids=["there", "gone"])
+def test_restore_survives_power_loss(path, is_missing):
+    new, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    promptvault_app.change_data(path)
+    old = promptvault_app.read_content(path)
+    if is_missing:
+        promptvault_app.delete_database(path)
+    losses = PowerLosses(path, f"power {is_missing}", "restore", "apply", backup.id, "--yes")
+    for is_done in losses.sample_losses(choose_count(10, 625)):
+        if is_missing and not path.exists():
+            assert not is_done
         else:
-            assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
-            assert promptvault_app.content(path) in ([new] if done or gone else [old, new])
+            assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
+            assert promptvault_app.read_content(path) in ([new] if is_done or is_missing else [old, new])
         names = {
-            one.id
-            for one in promptvault_app.listed(
+            listed.id
+            for listed in promptvault_app.list_all_backups(
                 path,
             ).page.items
         }
-        assert kept.id in names
-        assert gone or not done or cuts.told["data"]["safety_backup"] in names
-        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert backup.id in names
+        assert is_missing or not is_done or losses.result["data"]["safety_backup"] in names
+        assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
+            "backup-incomplete"
+        }
 
 
-def test_a_copy_beside_that_was_reported_done_survives_too_and_none_has_the_name_before_it_is_whole(path):
-    held, kept = promptvault_app.content(path), promptvault_app.create(path)
-    cuts = Cuts(path, "power copy", "restore", "apply", kept.id, "--to", "copy.db")
+def test_restored_copy_survives_power_loss(path):
+    content, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    losses = PowerLosses(path, "power copy", "restore", "apply", backup.id, "--to", "copy.db")
     copy = path.with_name("copy.db")
-    for done in cuts.each(figure(10, 625)):
-        assert copy.exists() or not done
+    for is_done in losses.sample_losses(choose_count(10, 625)):
+        assert copy.exists() or not is_done
         if copy.exists():
-            assert promptvault_app.content(copy) == held
-            assert flashpoint_app.rows(copy, "pragma integrity_check") == [("ok",)]
-        assert promptvault_app.content(path) == held
+            assert promptvault_app.read_content(copy) == content
+            assert flashpoint_app.query_rows(copy, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.read_content(path) == content
 
 
-def test_a_vacuum_leaves_every_row_whatever_was_synced(path):
-    """SQLite shortens the file once its journal is gone: one that came back would lack the pages that were cut off."""
-    promptvault_app.fatten(path)
-    held = promptvault_app.content(path)
-    cuts = Cuts(path, "power vacuum", "maintain", "vacuum", "--db", "user", "--yes")
-    for _done in cuts.each(figure(24, 625)):
-        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
-        assert promptvault_app.content(path) == held
+def test_vacuum_survives_power_loss(path):
+    """SQLite truncates the file after deleting its journal: a reappearing journal would lack the truncated pages."""
+    promptvault_app.add_free_pages(path)
+    content = promptvault_app.read_content(path)
+    losses = PowerLosses(path, "power vacuum", "maintain", "vacuum", "--db", "user", "--yes")
+    for _done in losses.sample_losses(choose_count(24, 625)):
+        assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.read_content(path) == content
 
 
-def test_a_change_that_was_reported_done_is_done_and_a_cut_one_is_none_or_whole(path):
+def test_change_survives_power_loss(path):
     state = "select count(*) from users where is_active"
-    active = flashpoint_app.rows(path, state)[0][0]
-    cuts = Cuts(path, "power change", "users", "deactivate", "ann", "--yes")
-    for done in cuts.each(figure(20, 625)):
-        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
-        assert flashpoint_app.rows(path, state)[0][0] in ([active - 1] if done else [active, active - 1])
+    active = flashpoint_app.query_rows(path, state)[0][0]
+    losses = PowerLosses(path, "power change", "users", "deactivate", "ann", "--yes")
+    for is_done in losses.sample_losses(choose_count(20, 625)):
+        assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
+        assert flashpoint_app.query_rows(path, state)[0][0] in (
+            [active - 1] if is_done else [active, active - 1]
+        )
 
 
-def test_a_disk_that_loses_what_was_not_synced_is_one(tmp_path):
-    """Else the tests above could not fail."""
+def test_simulated_disk_loses_unsynced_data(tmp_path):
+    """Otherwise the tests above could not fail."""
     (tmp_path / "top").mkdir()
     (tmp_path / "top/old").write_bytes(b"old")
     disk, top = Disk(tmp_path / "top"), str(tmp_path / "top")
 
-    def left(share, name):
-        disk.after(tmp_path / name, keeping(chance(name), share))
-        return {one.name: one.read_bytes() for one in (tmp_path / name).iterdir()}
+    def files_after_loss(share, name):
+        disk.write_after_power_loss(tmp_path / name, keep_share(create_rng(name), share))
+        return {child.name: child.read_bytes() for child in (tmp_path / name).iterdir()}
 
-    disk.call(b"c", f"{top}/new", "", 0, b"")
-    disk.call(b"w", f"{top}/new", "", 0, b"text")
-    disk.call(b"r", f"{top}/new", f"{top}/old", 0, b"")
-    assert left(0.0, "nothing") == {"old": b"old"}
-    assert left(1.0, "all") == {"old": b"text"}
-    disk.call(b"s", top, "", 0, b"")
-    assert left(0.0, "renamed too early") == {"old": b""}
-    disk.call(b"s", f"{top}/old", "", 0, b"")
-    assert left(0.0, "synced") == {"old": b"text"}
-    assert isinstance(disk._found(top), Folder)
-    assert isinstance(disk._found(f"{top}/old"), File)
+    disk.apply_call(b"c", f"{top}/new", "", 0, b"")
+    disk.apply_call(b"w", f"{top}/new", "", 0, b"text")
+    disk.apply_call(b"r", f"{top}/new", f"{top}/old", 0, b"")
+    assert files_after_loss(0.0, "nothing") == {"old": b"old"}
+    assert files_after_loss(1.0, "all") == {"old": b"text"}
+    disk.apply_call(b"s", top, "", 0, b"")
+    assert files_after_loss(0.0, "renamed too early") == {"old": b""}
+    disk.apply_call(b"s", f"{top}/old", "", 0, b"")
+    assert files_after_loss(0.0, "synced") == {"old": b"text"}
+    assert isinstance(disk._find(top), Folder)
+    assert isinstance(disk._find(f"{top}/old"), File)

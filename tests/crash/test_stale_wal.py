@@ -1,4 +1,4 @@
-"""What may lie beside a database when it is replaced: each ``-wal`` there can be, each way in, both modes."""
+"""Leftover ``-wal`` files next to a replaced database: each kind, each restore method, both journal modes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from tests.services import flashpoint_app, promptvault_app
 MANY = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 3000) insert into more select n, hex(randomblob(40)) from n"
 
 
-def left_by_a_killed_app(path, statements):
-    """Put the files of a database, as an app leaves them that is killed after its commits, back in their place."""
-    aside = path.with_name("aside")
-    aside.mkdir()
+def leave_wal_of_killed_app(path, statements):
+    """Replace the files of a database by those of an app that was killed after its commits."""
+    copy = path.with_name("aside")
+    copy.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as app:
         for statement in ("pragma journal_mode = wal", "pragma wal_autocheckpoint = 0", *statements):
             app.execute(statement)
-        for one in path.parent.glob(f"{path.name}*"):
-            shutil.copyfile(one, aside / one.name)
-    for one in path.parent.glob(f"{path.name}*"):
-        one.unlink()
-    for one in aside.iterdir():
-        shutil.move(one, path.parent / one.name)
-    aside.rmdir()
+        for database_file in path.parent.glob(f"{path.name}*"):
+            shutil.copyfile(database_file, copy / database_file.name)
+    for database_file in path.parent.glob(f"{path.name}*"):
+        database_file.unlink()
+    for database_file in copy.iterdir():
+        shutil.move(database_file, path.parent / database_file.name)
+    copy.rmdir()
 
 
-def lay(path, kind):
-    """Leave a ``-wal`` of that kind beside the database."""
+def leave_wal(path, kind):
+    """Leave a ``-wal`` of the given kind next to the database."""
     wal = path.with_name(f"{path.name}-wal")
     if kind != "none":
-        left_by_a_killed_app(path, ["create table more (n integer primary key, text)", MANY])
+        leave_wal_of_killed_app(path, ["create table more (n integer primary key, text)", MANY])
         assert wal.stat().st_size > 100_000
     if kind == "torn":
         wal.write_bytes(wal.read_bytes()[: wal.stat().st_size // 2 + 100])
     if kind == "foreign":
-        other = promptvault_app.settle(path.parent / "other", "document")
-        left_by_a_killed_app(
+        other = promptvault_app.create_app(path.parent / "other", "document")
+        leave_wal_of_killed_app(
             other, ["create table theirs (n integer primary key, text)", MANY.replace("more", "theirs")]
         )
         shutil.copyfile(other.with_name(f"{other.name}-wal"), wal)
@@ -47,26 +47,26 @@ def lay(path, kind):
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-@pytest.mark.parametrize("way", ["in place", "new", "replaced"])
+@pytest.mark.parametrize("method", ["in place", "new", "replaced"])
 @pytest.mark.parametrize("kind", ["none", "fat", "foreign", "torn"])
-def test_whatever_wal_lies_beside_it_what_is_restored_is_the_backup_row_by_row(tmp_path, kind, way, mode):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, f"pragma journal_mode = {mode}")
-    before, made = promptvault_app.content(path), promptvault_app.create(path)
-    promptvault_app.spoil(path)
-    lay(path, kind)
-    if way == "new":
+def test_stale_wal_does_not_change_restored_rows(tmp_path, kind, method, mode):
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, f"pragma journal_mode = {mode}")
+    before, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
+    promptvault_app.change_data(path)
+    leave_wal(path, kind)
+    if method == "new":
         path.unlink()
-    elif way == "replaced":
+    elif method == "replaced":
         path.write_bytes(b"no database any more" * 5000)
-    done = promptvault_app.apply(path, made.id)
+    result = promptvault_app.apply_restore(path, backup.id)
     assert (
-        kind != "none" or done.databases[0].way == way
-    )  # else what the -wal holds of it may still be readable
-    assert promptvault_app.content(path) == before
-    assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
+        kind != "none" or result.databases[0].strategy == method
+    )  # otherwise the -wal may keep the database readable
+    assert promptvault_app.read_content(path) == before
+    assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
     with closing(sqlite3.connect(path, isolation_level=None)) as app:
         app.execute("update users set email = 'after@example.org' where username = 'ann'")
-    assert flashpoint_app.rows(path, "select email from users where username = 'ann'") == [
+    assert flashpoint_app.query_rows(path, "select email from users where username = 'ann'") == [
         ("after@example.org",)
     ]

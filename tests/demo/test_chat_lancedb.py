@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from dbctl import demo
-from dbctl.engines.contract.vectors import Vectors
-from dbctl.errors import FileExistsAlreadyError, MigrationShapeUnknownError
+from dbctl.engines.contract.vectors import SearchesVectors
+from dbctl.errors import FileExistsAlreadyError, MigrationVariantUnknownError
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
@@ -22,25 +22,25 @@ KEY = {"deployed": "message_id", "document": "id"}
 VECTOR = {"deployed": "vector", "document": "embedding"}
 
 
-def build(place: Path, seed: int = 0, shape: str = "") -> demo.DemoBuilt:
-    return demo.build(place, profile="chat-lancedb", at=AT, seed=seed, counts=COUNTS, shape=shape)
+def build(place: Path, seed: int = 0, variant: str = "") -> demo.DemoBuilt:
+    return demo.build(place, profile="chat-lancedb", at=AT, seed=seed, counts=COUNTS, variant=variant)
 
 
 def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     with closing(sqlite3.connect(built.databases["chat"])) as connection:
         rows = {name: connection.execute(f"select * from {name} order by 1").fetchall() for name in ("users", "chats", "messages", "attachments")}  # fmt: skip
-    with closing(lance.reader(built.databases["vectors"])) as reader:
+    with closing(lance.open_reader(built.databases["vectors"])) as reader:
         columns = [name for name in reader.tables()["chat_embeddings"].columns if name != "metadata"]
         rows["vectors"] = reader.select("chat_embeddings", columns)
     return rows
 
 
 def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
-    one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
-    assert content(one) == content(again)
-    assert content(one) != content(other)
-    assert all(content(one).values()), "no table is empty"
-    assert one.rows == {"users": 6, "chats": 24, "messages": 200, "attachments": one.rows["attachments"]}
+    first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
+    assert content(first) == content(second)
+    assert content(first) != content(other)
+    assert all(content(first).values()), "no table is empty"
+    assert first.rows == {"users": 6, "chats": 24, "messages": 200, "attachments": first.rows["attachments"]}
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file() and "lancedb" not in path.parts]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
@@ -67,38 +67,38 @@ def test_it_is_a_sound_deployment_of_either_shape(
             "items"
         ]
     ) == (2 if shape == "document" else 0)
-    told = answer("stats", "run", "users")["data"]["items"]
-    assert sum(one["messages"] for one in told) == 80
+    users = answer("stats", "run", "users")["data"]["items"]
+    assert sum(user["messages"] for user in users) == 80
     assert answer("search", "messages", "train", "--count")["data"]["total"] >= 0
 
 
 @pytest.mark.parametrize("shape", ["deployed", "document"])
 def test_what_is_near_is_about_the_same_and_of_length_one(shape: str, tmp_path: Path) -> None:
-    built = build(tmp_path / "new", shape=shape)
-    with closing(lance.reader(built.databases["vectors"])) as reader:
-        near, column, key = cast("Vectors", reader), VECTOR[shape], KEY[shape]
+    built = build(tmp_path / "new", variant=shape)
+    with closing(lance.open_reader(built.databases["vectors"])) as reader:
+        near, column, key = cast("SearchesVectors", reader), VECTOR[shape], KEY[shape]
         with closing(sqlite3.connect(built.databases["chat"])) as connection:
             topics = {
-                one: title.partition(" ")[0]
-                for one, title in connection.execute("select id, title from chats")
+                chat_id: title.partition(" ")[0]
+                for chat_id, title in connection.execute("select id, title from chats")
             }
         assert len(set(topics.values())) > 3, "chats are about several things"
         for message, chat in reader.select("chat_embeddings", [key, "chat_id"])[::40]:
-            vector = near.vector_of("chat_embeddings", {key: message}, column)
+            vector = near.read_vector("chat_embeddings", {key: message}, column)
             assert vector is not None
-            assert abs(sum(one * one for one in vector) - 1) < 1e-5
-            found = near.nearest("chat_embeddings", vector, ["chat_id"], column=column, top=5)
-            assert {topics[str(one[0])] for one in found} == {topics[str(chat)]}
+            assert abs(sum(component * component for component in vector) - 1) < 1e-5
+            neighbours = near.find_nearest("chat_embeddings", vector, ["chat_id"], column=column, limit=5)
+            assert {topics[str(row[0])] for row in neighbours} == {topics[str(chat)]}
 
 
 def test_a_shape_that_it_does_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MigrationShapeUnknownError):
-        build(tmp_path, shape="waqtor")
+    with pytest.raises(MigrationVariantUnknownError):
+        build(tmp_path, variant="waqtor")
 
 
-@pytest.mark.parametrize("there", ["data", ".env"])
-def test_what_is_there_is_left_alone_and_nothing_is_put_beside_it(tmp_path: Path, there: str) -> None:
-    (tmp_path / there).write_text("mine")
+@pytest.mark.parametrize("existing", ["data", ".env"])
+def test_existing_files_are_refused_and_unchanged(tmp_path: Path, existing: str) -> None:
+    (tmp_path / existing).write_text("mine")
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
-    assert [one.name for one in tmp_path.iterdir()] == [there]
+    assert [path.name for path in tmp_path.iterdir()] == [existing]

@@ -9,7 +9,7 @@ import bcrypt
 import pytest
 
 from dbctl import demo
-from dbctl.config import shipped
+from dbctl.config import bundled_folder
 from dbctl.demo import flashpoint_web, random
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 
@@ -20,9 +20,9 @@ SMALL = {"counts": COUNTS, "at": AT}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    told = []
-    sample = demo.build(tmp_path_factory.mktemp("sample") / "new", **SMALL, progress=told.append)
-    return sample, told
+    progress = []
+    sample = demo.build(tmp_path_factory.mktemp("sample") / "new", **SMALL, progress=progress.append)
+    return sample, progress
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def archive(built):
         yield connection
 
 
-def one(connection, sql):
+def fetch_row(connection, sql):
     return connection.execute(sql).fetchone()[0]
 
 
@@ -81,18 +81,18 @@ def test_both_databases_are_sound(user_db, archive):
         assert connection.execute("pragma foreign_key_check").fetchall() == []
 
 
-def test_the_counts_are_those_asked_for_and_told(built, user_db, archive):
-    sample, told = built
-    assert one(archive, "select count(*) from game") == sample.rows["games"] == 300
-    assert one(user_db, "select count(*) from users") == sample.rows["users"] == 60
-    assert one(user_db, "select count(*) from user_game_plays") == sample.rows["plays"] == 900
-    assert sum(told) == 300 + 60 + 900
+def test_counts_are_as_requested_and_reported(built, user_db, archive):
+    sample, progress = built
+    assert fetch_row(archive, "select count(*) from game") == sample.rows["games"] == 300
+    assert fetch_row(user_db, "select count(*) from users") == sample.rows["users"] == 60
+    assert fetch_row(user_db, "select count(*) from user_game_plays") == sample.rows["plays"] == 900
+    assert sum(progress) == 300 + 60 + 900
     assert sample.bytes == sum(path.stat().st_size for path in sample.databases.values())
 
 
 def test_the_ledger_names_the_migrations_that_made_it(user_db):
     rows = user_db.execute("select name, checksum from migrations order by id").fetchall()
-    folder = shipped("migrations") / "flashpoint-web" / "user" / "document"
+    folder = bundled_folder("migrations") / "flashpoint-web" / "user" / "document"
     assert (
         rows
         == [
@@ -104,23 +104,23 @@ def test_the_ledger_names_the_migrations_that_made_it(user_db):
 
 
 def test_each_database_has_the_journal_mode_in_which_the_app_keeps_it(user_db, archive):
-    assert one(user_db, "pragma journal_mode") == "wal"
-    assert one(archive, "pragma journal_mode") == "delete"
+    assert fetch_row(user_db, "pragma journal_mode") == "wal"
+    assert fetch_row(archive, "pragma journal_mode") == "delete"
 
 
 def test_statistics_equal_a_recount_of_the_ended_plays(user_db):
-    kept = "select user_id, game_id, total_plays, total_playtime_seconds from user_game_stats order by 1, 2"
+    query = "select user_id, game_id, total_plays, total_playtime_seconds from user_game_stats order by 1, 2"
     counted = (
         "select user_id, game_id, count(*), sum(duration_seconds) from user_game_plays"
         " where ended_at is not null group by 1, 2 order by 1, 2"
     )
-    assert user_db.execute(kept).fetchall() == user_db.execute(counted).fetchall() != []
-    kept = "select user_id, total_games_played, total_sessions, total_playtime_seconds from user_stats order by 1"
+    assert user_db.execute(query).fetchall() == user_db.execute(counted).fetchall() != []
+    query = "select user_id, total_games_played, total_sessions, total_playtime_seconds from user_stats order by 1"
     counted = (
         "select user_id, count(distinct game_id), count(*), sum(duration_seconds) from user_game_plays"
         " where ended_at is not null group by 1 order by 1"
     )
-    assert user_db.execute(kept).fetchall() == user_db.execute(counted).fetchall() != []
+    assert user_db.execute(query).fetchall() == user_db.execute(counted).fetchall() != []
 
 
 @pytest.mark.parametrize("plays", [3, 900])
@@ -137,24 +137,24 @@ def test_plays_are_in_all_three_states(tmp_path, plays):
 
 
 def test_no_play_and_no_log_entry_lies_in_the_future_or_before_its_user(user_db):
-    moment = "2026-06-01T12:00:00.000Z"
+    now_text = "2026-06-01T12:00:00.000Z"
     assert (
-        one(
+        fetch_row(
             user_db,
-            f"select count(*) from user_game_plays where max(started_at, coalesce(ended_at, '')) > '{moment}'",
+            f"select count(*) from user_game_plays where max(started_at, coalesce(ended_at, '')) > '{now_text}'",
         )
         == 0
     )
-    assert one(user_db, f"select count(*) from activity_logs where created_at > '{moment}'") == 0
+    assert fetch_row(user_db, f"select count(*) from activity_logs where created_at > '{now_text}'") == 0
     assert (
-        one(
+        fetch_row(
             user_db,
             "select count(*) from user_game_plays p join users u on u.id = p.user_id where p.started_at < u.created_at",
         )
         == 0
     )
     assert (
-        one(
+        fetch_row(
             user_db,
             "select count(*) from refresh_tokens t join users u on u.id = t.user_id where t.created_at < u.created_at",
         )
@@ -162,9 +162,9 @@ def test_no_play_and_no_log_entry_lies_in_the_future_or_before_its_user(user_db)
     )
 
 
-def test_ended_plays_last_as_long_as_they_say(user_db):
+def test_duration_of_ended_plays_matches_their_times(user_db):
     assert (
-        one(
+        fetch_row(
             user_db,
             "select count(*) from user_game_plays where ended_at is not null and"
             " duration_seconds <> round((julianday(ended_at) - julianday(started_at)) * 86400)",
@@ -175,7 +175,7 @@ def test_ended_plays_last_as_long_as_they_say(user_db):
 
 def test_plays_name_games_of_the_archive_by_their_titles(built, user_db):
     user_db.execute("attach ? as archive", (str(built[0].databases["flashpoint"]),))
-    played = one(
+    played = fetch_row(
         user_db,
         "select count(*) from user_game_plays p join archive.game g on g.id = p.game_id and g.title = p.game_title",
     )
@@ -194,23 +194,23 @@ def test_a_few_games_get_most_of_the_plays(user_db):
 
 def test_users_are_as_different_as_those_of_a_real_site(user_db):
     def count(where):
-        return one(user_db, f"select count(*) from users where {where}")
+        return fetch_row(user_db, f"select count(*) from users where {where}")
 
     assert count("last_login_at is null") > 0
     assert count("is_active = 0") > 0
-    assert one(user_db, "select count(distinct role_id) from users") == 4
+    assert fetch_row(user_db, "select count(distinct role_id) from users") == 4
     assert count("role_id = 1 and is_active = 1") >= 1
 
 
 def test_tokens_are_valid_expired_and_revoked(user_db):
-    moment = "2026-06-01T12:00:00.000Z"
+    now_text = "2026-06-01T12:00:00.000Z"
     for state in (
-        f"revoked_at is null and expires_at > '{moment}'",
-        f"revoked_at is null and expires_at < '{moment}'",
+        f"revoked_at is null and expires_at > '{now_text}'",
+        f"revoked_at is null and expires_at < '{now_text}'",
         "revoked_at is not null",
     ):
-        assert one(user_db, f"select count(*) from refresh_tokens where {state}") > 0, state
-    assert one(user_db, "select count(*) from refresh_tokens where length(token) <> 128") == 0
+        assert fetch_row(user_db, f"select count(*) from refresh_tokens where {state}") > 0, state
+    assert fetch_row(user_db, "select count(*) from refresh_tokens where length(token) <> 128") == 0
 
 
 def test_exactly_one_user_is_locked_out_in_several_spellings(user_db):
@@ -221,7 +221,7 @@ def test_exactly_one_user_is_locked_out_in_several_spellings(user_db):
     locked = user_db.execute(recent).fetchall()
     assert len(locked) == 1
     assert locked[0][2] > 1
-    assert one(user_db, f"select count(*) from users where lower(username) = '{locked[0][0]}'") == 1
+    assert fetch_row(user_db, f"select count(*) from users where lower(username) = '{locked[0][0]}'") == 1
 
 
 def test_each_account_signs_in_with_its_password_and_has_its_role(built, user_db):
@@ -243,26 +243,26 @@ def test_all_others_share_one_hash(built, user_db):
     assert bcrypt.checkpw(built[0].password_of_others.encode(), hashes[0][0].encode())
 
 
-def test_named_accounts_exist_however_few_users_are_asked_for(tmp_path):
+def test_named_accounts_exist_for_few_users(tmp_path):
     sample = demo.build(tmp_path, counts={"games": 0, "users": 0, "plays": 50}, at=AT)
     assert sample.rows["users"] == len(sample.accounts)
     assert sample.rows["plays"] == 0  # there is nothing to play
 
 
-def test_nothing_is_left_beside_the_databases(built):
+def test_no_other_files_remain(built):
     left = {path.relative_to(built[0].directory).as_posix() for path in built[0].directory.rglob("*")}
     assert left == {"backend", "backend/user.db", "Data", "Data/flashpoint.sqlite"}
 
 
 @pytest.mark.parametrize("place", ["backend/user.db", "Data/flashpoint.sqlite"])
-def test_a_database_that_is_there_is_refused_and_kept(tmp_path, place):
-    kept = tmp_path / place
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"mine")
-    with pytest.raises(FileExistsAlreadyError, match=r"exists already"):
+def test_existing_database_is_refused_and_unchanged(tmp_path, place):
+    existing = tmp_path / place
+    existing.parent.mkdir(parents=True)
+    existing.write_bytes(b"mine")
+    with pytest.raises(FileExistsAlreadyError, match=r"already exists"):
         demo.build(tmp_path, **SMALL)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
-    assert kept.read_bytes() == b"mine"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [existing]
+    assert existing.read_bytes() == b"mine"
 
 
 def test_an_interrupted_build_leaves_no_database(tmp_path):
@@ -280,7 +280,7 @@ def test_a_directory_that_cannot_be_made_is_one_clear_error(tmp_path):
         demo.build(tmp_path / "file" / "below", **SMALL)
 
 
-@pytest.mark.parametrize("count", [-1, demo.MOST + 1])
+@pytest.mark.parametrize("count", [-1, demo.MAX_ROWS + 1])
 @pytest.mark.parametrize("number", ["games", "users", "plays"])
 def test_a_number_that_no_sample_has_is_refused(tmp_path, number, count):
     with pytest.raises(ValueInvalidError, match=f"the number of {number} {count}"):
@@ -299,10 +299,10 @@ def test_what_a_sample_is_not_counted_in_is_refused(tmp_path):
 
 
 def test_ranks_stay_in_range_and_favour_the_first():
-    ranks = [random.ranked(random.dice(0, "rank", number), 10) for number in range(3_000)]
+    ranks = [random.zipf_rank(random.rng_for(0, "rank", number), 10) for number in range(3_000)]
     assert set(ranks) == set(range(10))
     assert ranks.count(0) > ranks.count(1) > ranks.count(9)
-    assert random.ranked(random.dice(0, "x"), 1) == 0
+    assert random.zipf_rank(random.rng_for(0, "x"), 1) == 0
 
 
 def test_every_sample_is_a_module_with_a_build():

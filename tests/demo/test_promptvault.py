@@ -15,7 +15,7 @@ import pytest
 from dbctl import demo
 from dbctl.cli.main import main
 from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
-from dbctl.url import parse
+from dbctl.url import parse_url
 from tests import servers
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
@@ -34,10 +34,10 @@ def content(built: demo.DemoBuilt) -> list[list[tuple[object, ...]]]:
 
 
 def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
-    one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
-    assert content(one) == content(again) != content(other)
-    assert one.rows["prompts"] == 40
-    assert one.rows["users"] == 8
+    first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
+    assert content(first) == content(second) != content(other)
+    assert first.rows["prompts"] == 40
+    assert first.rows["users"] == 8
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
@@ -45,8 +45,8 @@ def test_it_is_a_sound_deployment_on_every_engine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with servers.postgresql_schema() as served, servers.mysql_database() as mine:
-        url = {"postgresql": served, "mysql": mine}.get(engine)
+    with servers.postgresql_schema() as postgresql_url, servers.mysql_database() as mysql_url:
+        url = {"postgresql": postgresql_url, "mysql": mysql_url}.get(engine)
         words = ["--url", f"main={servers.text(url)}"] if url else []
         assert main(["demo", "promptvault", "new", "--users", "8", "--prompts", "40", *words]) == 0
         monkeypatch.chdir(tmp_path / "new")
@@ -63,7 +63,9 @@ def test_it_is_a_sound_deployment_on_every_engine(
         assert main(["search", "prompts", "--count"]) == 0
         if url:
             with pytest.raises(DatabaseNotEmptyError):
-                demo.build(tmp_path / "more", profile="promptvault", urls={"main": parse(servers.text(url))})
+                demo.build(
+                    tmp_path / "more", profile="promptvault", urls={"main": parse_url(servers.text(url))}
+                )
             assert not (tmp_path / "more").exists()
 
 
@@ -81,10 +83,10 @@ def test_a_file_that_url_names_is_the_one_that_is_filled_also_when_it_was_migrat
         at = ["--url", f"main={name}"]
         if before:
             answer("--profile", "promptvault", *at, "migrate", "up")
-        told = answer("demo", "promptvault", name[:3], *at, "--users", "4", "--prompts", "9")["data"]
-        assert told["databases"] == {"main": str(tmp_path / name)}
+        result = answer("demo", "promptvault", name[:3], *at, "--users", "4", "--prompts", "9")["data"]
+        assert result["databases"] == {"main": str(tmp_path / name)}
         assert answer("--config", f"{name[:3]}/dbctl.toml", "users", "list")["data"]["total"] == 4
-        assert [one.name for one in (tmp_path / name[:3]).iterdir()] == ["dbctl.toml"]
+        assert [path.name for path in (tmp_path / name[:3]).iterdir()] == ["dbctl.toml"]
         assert answer("demo", "promptvault", "more", *at, status=6)["error"]["code"] == "database-not-empty"
 
 

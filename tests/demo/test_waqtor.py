@@ -12,7 +12,7 @@ from dbctl import demo
 from dbctl.errors import (
     DatabaseNotEmptyError,
     FileExistsAlreadyError,
-    MigrationShapeOtherError,
+    MigrationVariantMismatchError,
     NotSupportedError,
     UsageError,
 )
@@ -26,8 +26,8 @@ TABLES = ("users", "whatsapp_sessions", "messages", "campaigns", "recipients", "
 
 
 def build(folder, url, **further):
-    given = {"counts": COUNTS, "at": AT, "urls": {"main": url}} | further
-    return demo.build(folder, profile="waqtor", **given)
+    options = {"counts": COUNTS, "at": AT, "urls": {"main": url}} | further
+    return demo.build(folder, profile="waqtor", **options)
 
 
 #: What a row is in the columns of each shape, as far as both have it.
@@ -46,42 +46,42 @@ OTHERWISE = {
 }
 
 
-def told(url, tables=TABLES):
+def read_rows(url, tables=TABLES):
     with closing(servers.connection(url)) as connection:
         return {name: sorted(map(str, connection.execute(f"select * from {name}"))) for name in tables}
 
 
-def told_alike(url, *, document):
+def read_comparable_rows(url, *, document):
     """Return what both shapes hold of the same rows, times in UTC."""
-    found = {}
+    rows_by_table = {}
     with closing(servers.connection(url)) as connection:
         for table, columns in ALIKE.items():
-            asked = re.sub(r"{(\w+)}", r"\1" if document else r"\1 at time zone 'UTC'", columns)
-            asked += "".join(f", {one}" for one in OTHERWISE.get(table, ())[document:][:1])
-            found[table] = sorted(map(str, connection.execute(f"select {asked} from {table}")))
-    return found
+            expressions = re.sub(r"{(\w+)}", r"\1" if document else r"\1 at time zone 'UTC'", columns)
+            expressions += "".join(f", {column}" for column in OTHERWISE.get(table, ())[document:][:1])
+            rows_by_table[table] = sorted(map(str, connection.execute(f"select {expressions} from {table}")))
+    return rows_by_table
 
 
 def test_every_table_has_rows_and_the_same_seed_gives_the_same(tmp_path):
-    with servers.postgresql_schema() as one, servers.postgresql_schema() as two:
-        made = build(tmp_path / "one", one)
-        assert (made.rows["users"], made.rows["messages"]) == (12, 150)
-        build(tmp_path / "two", two)
-        rows = told(one)
+    with servers.postgresql_schema() as first, servers.postgresql_schema() as second:
+        result = build(tmp_path / "one", first)
+        assert (result.rows["users"], result.rows["messages"]) == (12, 150)
+        build(tmp_path / "two", second)
+        rows = read_rows(first)
         assert all(rows.values())
-        assert told(two) == rows
+        assert read_rows(second) == rows
     assert (tmp_path / "one/runtime/server/db/waqtor.db").is_file()
 
 
 def test_the_document_s_shape_gets_the_same_rows(tmp_path):
     with servers.postgresql_schema() as deployed, servers.postgresql_schema() as document:
-        made = build(tmp_path / "one", deployed).rows
-        assert build(tmp_path / "two", document, shape="document").rows == {
-            what: count for what, count in made.items() if what != "tokens"
+        row_counts = build(tmp_path / "one", deployed).rows
+        assert build(tmp_path / "two", document, variant="document").rows == {
+            what: count for what, count in row_counts.items() if what != "tokens"
         }
-        rows = told_alike(document, document=True)
+        rows = read_comparable_rows(document, document=True)
         assert all(rows.values())
-        assert rows == told_alike(deployed, document=False)
+        assert rows == read_comparable_rows(deployed, document=False)
         assert set(PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
 
 
@@ -89,13 +89,13 @@ def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path,
     with servers.postgresql_schema() as url, servers.postgresql_schema() as other:
         app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
         answer(*app, "migrate", "up", "--to", "2", "--variant", "document")
-        with pytest.raises(MigrationShapeOtherError):
-            build(tmp_path / "no", url, shape="deployed")
+        with pytest.raises(MigrationVariantMismatchError):
+            build(tmp_path / "no", url, variant="deployed")
         assert PostgreSQL(url).rows("select count(*) from users") == [(0,)]
         assert not (tmp_path / "no").exists()
         build(tmp_path / "one", url)
-        build(tmp_path / "two", other, shape="document")
-        assert told(url, ALIKE) == told(other, ALIKE)
+        build(tmp_path / "two", other, variant="document")
+        assert read_rows(url, ALIKE) == read_rows(other, ALIKE)
 
 
 @pytest.mark.parametrize("shape", ["deployed", "document"])
@@ -105,8 +105,8 @@ def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, a
         words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--variant", shape]
         answer("demo", *words, "--users", "8", "--messages", "40")
         (tmp_path / "password").write_text("sample-admin")
-        found = answer("users", "check-password", "admin@waqtor.example", "--password-file", "password")
-        assert found["data"]["matches"]
+        check = answer("users", "check-password", "admin@waqtor.example", "--password-file", "password")
+        assert check["data"]["matches"]
         assert answer("integrity", "check")["data"]["findings"] == []
         assert answer("integrity", "cross-check")["data"]["findings"] == []
         assert answer("apps", "check")["data"]["findings"] == []
@@ -114,20 +114,20 @@ def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, a
         assert answer("migrate", "verify")["data"]["findings"] == []
         assert answer("migrate", "drift", "--db", "main")["data"]["findings"] == []
         summary = {
-            (one["figure"], one["value"]): one["number"]
-            for one in answer("stats", "run", "summary")["data"]["items"]
+            (row["figure"], row["value"]): row["number"]
+            for row in answer("stats", "run", "summary")["data"]["items"]
         }
         assert (summary["users", "total"], summary["messages", "total"]) == (8, 40)
         assert summary["sessions", "active"] > summary["sessions", "ready"] > 0
         assert summary["recipients", "total"] > summary["recipients", "active"] > 0
-        codes = {one["code"] for one in answer("doctor")["data"]["findings"]}
+        codes = {finding["code"] for finding in answer("doctor")["data"]["findings"]}
         assert not codes & {
             "known-login",
             "known-secret",
-            "flaw",
+            "invariant-violated",
             "no-admin",
             "migrations-pending",
-            "migrations-unsound",
+            "migration-files-missing",
             "ledger-missing",
         }
 
@@ -151,7 +151,7 @@ def test_a_database_that_holds_anything_is_refused_and_one_that_was_cut_off_is_f
             build(tmp_path / "c", url)
 
 
-def test_where_it_goes_must_be_said_and_what_it_has_not_cannot_be_counted(tmp_path):
+def test_address_is_required_and_unknown_counts_are_refused(tmp_path):
     with pytest.raises(UsageError, match="--url main=URL"):
         build(tmp_path, servers.postgresql(), urls={})
     with pytest.raises(NotSupportedError, match="--games"):
@@ -166,4 +166,4 @@ def test_where_its_configuration_finds_no_room_nothing_is_filled(tmp_path, answe
         for more in ([], ["--dry-run"]):
             assert answer("demo", *words, *more, status=6)["error"]["code"] == "already-exists"
         assert PostgreSQL(url).tables() == []
-    assert [one.name for one in tmp_path.iterdir()] == ["dbctl.toml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["dbctl.toml"]

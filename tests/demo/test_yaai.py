@@ -34,13 +34,13 @@ def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
-    one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
-    assert content(one) == content(again) != content(other)
-    assert all(content(one).values()), "no table is empty"
-    assert (one.rows["chats"], one.rows["messages"], one.accounts) == (9, 300, ())
+    first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
+    assert content(first) == content(second) != content(other)
+    assert all(content(first).values()), "no table is empty"
+    assert (first.rows["chats"], first.rows["messages"], first.accounts) == (9, 300, ())
     assert (tmp_path / "a/secrets/encryption.key").stat().st_size == 32
     assert sorted(path.name for path in (tmp_path / "a/db").iterdir()) == sorted(
-        path.name for path in one.databases.values()
+        path.name for path in first.databases.values()
     )
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
 
@@ -62,10 +62,10 @@ def test_it_is_a_sound_deployment(
     assert answer("doctor")["data"]["findings"] == []
 
 
-@pytest.mark.parametrize("there", ["db", "settings.json"])
-def test_what_is_there_is_left_alone_and_nothing_is_put_beside_it(tmp_path: Path, there: str) -> None:
-    (tmp_path / there).write_text("mine")
+@pytest.mark.parametrize("existing", ["db", "settings.json"])
+def test_existing_files_are_refused_and_unchanged(tmp_path: Path, existing: str) -> None:
+    (tmp_path / existing).write_text("mine")
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
-    assert [one.name for one in tmp_path.iterdir()] == [there]
-    assert (tmp_path / there).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [existing]
+    assert (tmp_path / existing).read_text() == "mine"

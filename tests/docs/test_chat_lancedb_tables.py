@@ -1,4 +1,4 @@
-"""The table of the page about the chat with LanceDB: every command in it works on databases of the document."""
+"""The table of the page about the chat with LanceDB: every command runs on databases of the documented schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ command = ["{sys.executable}", "-c", "print([0.5] * 16)"]
 """
 
 
-def test_every_operation_of_the_document_has_a_row() -> None:
+def test_every_operation_of_document_has_row() -> None:
     functions = {
         "userOps.create", "userOps.updateLastActive", "userOps.get", "userOps.updatePreferences", "chatOps.create",
         "chatOps.getByUser", "chatOps.getById", "chatOps.update", "chatOps.delete", "chatOps.setActive",
@@ -38,7 +38,7 @@ def test_every_operation_of_the_document_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_of_a_row_works(
+def test_command_of_row_works(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ from docs import documents
 PAGES = documents.DOCS / "how-to"
 
 
-def test_the_page_is_current() -> None:
+def test_page_is_current() -> None:
     assert documents.PAGE.read_text(encoding="utf-8") == documents.render_page(), "run make golden"
 
 
@@ -24,7 +24,7 @@ def test_no_cell_is_empty(app: str) -> None:
 
 
 @pytest.mark.parametrize("app", documents.APPS)
-def test_every_table_about_a_document_is_read(app: str) -> None:
+def test_every_document_table_is_read(app: str) -> None:
     """A row outside the sections that are read would be on no page and in no test."""
     text = (PAGES / documents.APPS[app]).read_text(encoding="utf-8")
     tables = re.findall(
@@ -34,10 +34,10 @@ def test_every_table_about_a_document_is_read(app: str) -> None:
 
 
 PROMISES = Path(documents.DOCS.parent / "README.md").read_text(encoding="utf-8")
-PROMISES = PROMISES.partition("## What you can rely on")[2].partition("\n## ")[0]
+PROMISES = PROMISES.partition("## Guarantees")[2].partition("\n## ")[0]
 
 
-def test_every_promise_of_the_readme_names_a_test_that_is_there() -> None:
+def test_every_promise_of_readme_names_existing_test() -> None:
     """A link to a test has the name of a function as its text."""
     promises = re.findall(r"^\* .+(?:\n  .+)*", PROMISES, re.MULTILINE)
     assert len(promises) > 4

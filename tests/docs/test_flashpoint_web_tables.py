@@ -1,4 +1,4 @@
-"""The tables of the page about Flashpoint Web: every command in them works on the sample."""
+"""The tables of the page about Flashpoint Web: every command runs on the sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_table_of_the_document_has_a_row() -> None:
+def test_every_table_of_document_has_row() -> None:
     functions = " ".join(row.function for row in ROWS)
     tables = {
         "game", "game_data", "platform", "tag", "game_tags_tag", "playlist", "playlist_game", "users", "roles",
@@ -38,7 +38,7 @@ def test_every_table_of_the_document_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_of_a_row_works(
+def test_command_of_row_works(
     command: str,
     sample: Path,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""What the pages show is what happens."""
+"""Documentation pages: shown output is real, and links and names exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = sorted(
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     if "```console" in path.read_text(encoding="utf-8")
 )
-#: Pages about the code itself.
+#: Pages about the code.
 DEVELOPER_PAGES = [
     ROOT / "CONTRIBUTING.md",
     *(ROOT / "docs/design").glob("*.md"),
@@ -26,7 +26,7 @@ LINKED_PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *DEVE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None:
     copy = tmp_path / page.name
     copy.write_bytes(page.read_bytes())
     completed = subprocess.run(
@@ -40,14 +40,14 @@ def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path
 
 
 @pytest.mark.parametrize("page", LINKED_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+def test_links_to_files_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_module_that_a_page_about_the_code_names_exists(page: Path) -> None:
-    """Names in backticks count: modules, also by the end of their path, and paths from the root without placeholders."""
+def test_modules_named_on_developer_pages_exist(page: Path) -> None:
+    """Checks names in backticks: modules, by the end of their path, and paths from the root without placeholders."""
     text = page.read_text(encoding="utf-8")
     modules = re.findall(r"`([\w/]+\.py)`", text)
     paths = re.findall(r"`((?:dbctl|docs|migrations|tests|tools)/[a-z_./-]+)`", text)

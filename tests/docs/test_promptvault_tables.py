@@ -1,4 +1,4 @@
-"""The tables of the page about PromptVault: every command in them does its work, on the engines that it is said for."""
+"""The tables of the page about PromptVault: every command runs on the engines of its row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.shapes import promptvault
 
 ROWS = read_rows("PromptVault")
 ENGINES = {"SQLite": "sqlite", "PostgreSQL": "postgresql", "MySQL": "mysql"}
-#: Other than 0: ``doctor`` reports errors of the sample; ``stats slow`` names the extension that the server lacks.
-ENDS = {"doctor": {Exit.OK, Exit.UNSOUND}, "stats slow": {Exit.OK, Exit.USAGE}}
+#: Exit codes other than 0: ``doctor`` reports errors of the sample; ``stats slow`` a missing extension.
+EXIT_STATUSES = {"doctor": {Exit.OK, Exit.CHECK_FAILED}, "stats slow": {Exit.OK, Exit.USAGE}}
 NEW_TAGS = "id,name\nnew-tag,new\n"
 
 
 def engines(row: Row) -> set[str]:
-    """Return the engines that a row is about: that at its end, or all."""
+    """Return the engines of a row: the one at its end, or all."""
     return {ENGINES[name] for name in re.findall(r"\((\w+)\)$", row.function) if name in ENGINES} or {
         *ENGINES.values()
     }
@@ -49,24 +49,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(promptvault.deployed(tmp_path / "promptvault.db"))
     else:
-        with getattr(promptvault, f"on_{request.param}")() as made:
-            yield made
+        with getattr(promptvault, f"on_{request.param}")() as address:
+            yield address
 
 
-def test_every_query_of_the_document_has_a_row() -> None:
-    """Those of its section "Common Queries" and "Advanced Queries", by their own comments."""
-    asked = {
+def test_every_query_of_document_has_row() -> None:
+    """Checks the comments of the sections "Common Queries" and "Advanced Queries"."""
+    queries = {
         "Get all users", "Get user by email", "Get users by team", "Get admin users", "Get all prompts",
         "Get prompts by user", "Get team prompts", "Get public prompts", "Get all tags", "Get tags with usage count",
         "Get most used tags", "Full-text search", "Tag-based search", "User activity", "Popular prompts",
     }  # fmt: skip
-    assert asked <= {row.function for row in ROWS if engines(row) == {*ENGINES.values()}}
+    assert queries <= {row.function for row in ROWS if engines(row) == {*ENGINES.values()}}
 
 
 @pytest.mark.parametrize(
     ("url", "command"), CASES, indirect=["url"], ids=[f"{engine} {command}" for engine, command in CASES]
 )
-def test_the_command_of_a_row_works(
+def test_command_of_row_works(
     url: str,
     command: str,
     tmp_path: Path,
@@ -77,7 +77,7 @@ def test_the_command_of_a_row_works(
     Path("new-tags.csv").write_text(NEW_TAGS, encoding="utf-8")
     Path("own").mkdir()
     app = ["--profile", "promptvault", "--url", f"main={url}"]
-    assert main([*app, "search", "index", "repair"]) == 0  # the index of the app refuses a VACUUM
+    assert main([*app, "search", "index", "repair"]) == 0  # the original index of the app prevents a VACUUM
     if re.match(r"backup (verify|prune)|restore apply", command):
         assert main([*app, "backup", "create", "--repository", "backups"]) == 0
     if url.startswith("postgresql") and command.startswith("migrate"):
@@ -91,4 +91,4 @@ def test_the_command_of_a_row_works(
         command = re.sub(rf"\b{name}\b", value, command)
     capsys.readouterr()
     status = main([*app, *shlex.split(command), "-o", "json"])
-    assert status in ENDS.get(command, {Exit.OK}), capsys.readouterr().out
+    assert status in EXIT_STATUSES.get(command, {Exit.OK}), capsys.readouterr().out

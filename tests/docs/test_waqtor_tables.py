@@ -1,4 +1,4 @@
-"""The tables of the page about WaQtor: every command in them does what its row says, in both shapes of the app."""
+"""The tables of the page about WaQtor: every command runs on both variants of the app."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-def test_every_function_of_the_app_s_script_has_its_row():
+def test_every_function_of_app_script_has_row():
     assert {row.function.strip("`").split()[0] for row in ROWS} >= FUNCTIONS
 
 
-#: Other than 0: ``doctor`` reports errors of the sample; ``stats slow`` names the extension that the server lacks.
-ENDS = {"doctor": {Exit.OK, Exit.UNSOUND}, "stats slow": {Exit.OK, Exit.USAGE}}
-#: What only one shape has.
+#: Exit codes other than 0: ``doctor`` reports errors of the sample; ``stats slow`` a missing extension.
+EXIT_STATUSES = {"doctor": {Exit.OK, Exit.CHECK_FAILED}, "stats slow": {Exit.OK, Exit.USAGE}}
+#: Values that only one variant has.
 ONLY = {"is_active=false": "deployed", "status=disconnected": "document"}
-STANDS_FOR = {
+PLACEHOLDERS = {
     "ADDRESS": "ana@waqtor.example",
     "NEW": "new@waqtor.example",
     "SESSION": waqtor.key("b", 1),
@@ -52,7 +52,7 @@ IMPORTED = """id,email,password_hash,created_at,updated_at
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Runs a command on a database of the shape that is asked for, in a folder of its own; returns its exit status."""
+    """Run a command on a database of the requested variant, in a temporary folder; return its exit code and output."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
     (tmp_path / "own").mkdir()
@@ -61,8 +61,8 @@ def run(tmp_path, monkeypatch, capsys):
         def running(words):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))
             app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
-            ended = main([*app, *shlex.split(words), "-o", "json"])
-            return ended, capsys.readouterr().out
+            status = main([*app, *shlex.split(words), "-o", "json"])
+            return status, capsys.readouterr().out
 
         def shaped(shape, words):
             with closing(servers.connection(url)) as connection:
@@ -75,7 +75,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("shape", "words"), CASES)
-def test_the_command_of_a_row_does_its_work(run, shape, words):
+def test_command_of_row_works(run, shape, words):
     running = run(shape, words)
     if words.startswith("restore"):
         assert running("backup create --repository backups")[0] == 0
@@ -83,7 +83,7 @@ def test_the_command_of_a_row_does_its_work(run, shape, words):
         assert running("migrate baseline")[0] == 0
         assert running("migrate new add-index --migrations own")[0] == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
-    for name, stood_for in STANDS_FOR.items():
-        words = words.replace(name, stood_for)
-    ended, told = running(words)
-    assert ended in ENDS.get(words, {Exit.OK}), told
+    for name, value in PLACEHOLDERS.items():
+        words = words.replace(name, value)
+    status, output = running(words)
+    assert status in EXIT_STATUSES.get(words, {Exit.OK}), output

@@ -1,4 +1,4 @@
-"""The table of the page about YAAI: every command in it works on databases of the document."""
+"""The table of the page about YAAI: every command runs on databases of the documented schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = read_rows("YAAI")
 COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
 
 
-def test_every_function_of_the_document_has_a_row() -> None:
+def test_every_function_of_document_has_row() -> None:
     functions = {
         "paginate", "selectMany", "insert", "execute", "raw", "batchInsert", "runMigrations", "applyMigration",
         "parseMigration", "getMigrationStatus", "getAppliedMigrations", "getPendingMigrations", "searchMessages",
@@ -29,7 +29,7 @@ def test_every_function_of_the_document_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_of_a_row_works(
+def test_command_of_row_works(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""LanceDB for tests: tables of both shapes, made by the library itself as an app makes them."""
+"""LanceDB tables of both variants for tests, created with the library."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ import pyarrow as pa
 
 from dbctl.engines.lancedb.reader import LanceReader
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.url import parse
+from dbctl.url import parse_url
 
 TABLE = "chat_embeddings"
 KEYS = {TABLE: ["id", "message_id"]}
-#: Numbers of a vector: fewer than the 768 of the app, so that tests are quick.
+#: Dimensions of a vector: fewer than the 768 of the app, so that tests are fast.
 SIZE = 16
 
 
-def vector(number: int, size: int = SIZE) -> list[float]:
-    """Return a vector that is the same for the same number, and of another direction for another."""
-    told = random.Random(number)  # noqa: S311 - no secret
-    return [told.gauss(0, 1) for _ in range(size)]
+def create_vector(number: int, size: int = SIZE) -> list[float]:
+    """Return a vector that depends only on ``number``."""
+    generator = random.Random(number)  # noqa: S311 - no secret
+    return [generator.gauss(0, 1) for _ in range(size)]
 
 
-def row(number: int, *, deployed: bool = True, size: int = SIZE) -> dict[str, object]:
-    """Return a row as the deployed app writes it, or as its document says."""
-    told = {
+def create_row(number: int, *, deployed: bool = True, size: int = SIZE) -> dict[str, object]:
+    """Return a row of the deployed or the documented variant."""
+    values = {
         "id": f"msg-{number:05}",
         "chat_id": f"chat-{number % 7}",
         "user_id": f"USER-{number % 3}",
         "content": f"It's text {number}",
-        "embedding": vector(number, size),
+        "embedding": create_vector(number, size),
         "role": ("user", "assistant")[number % 2],
         "timestamp": 1_700_000_000_000.0 + number * 1000,
         "metadata": {"model": "gemini-2.5-flash", "language": "en"},
     }
     if not deployed:
-        return told
+        return values
     names = {"id": "message_id", "embedding": "vector"}
     return {
-        **{names.get(name, name): value for name, value in told.items()},
+        **{names.get(name, name): value for name, value in values.items()},
         "chat_title": f"Chat {number % 7}",
         "metadata": json.dumps({}),
     }
 
 
-def schema(*, deployed: bool = True, size: int = SIZE) -> pa.Schema:
+def create_schema(*, deployed: bool = True, size: int = SIZE) -> pa.Schema:
     text = [
         (name, pa.string())
         for name in (("message_id" if deployed else "id"), "chat_id", "user_id", "content", "role")
     ]
     metadata = pa.string() if deployed else pa.struct([("model", pa.string()), ("language", pa.string())])
-    more = [("chat_title", pa.string())] if deployed else []
+    extra_fields = [("chat_title", pa.string())] if deployed else []
     return pa.schema(
         [
             *text,
-            *more,
+            *extra_fields,
             ("timestamp", pa.float64()),
             ("metadata", metadata),
             ("vector" if deployed else "embedding", pa.list_(pa.float32(), size)),
@@ -66,28 +66,34 @@ def schema(*, deployed: bool = True, size: int = SIZE) -> pa.Schema:
     )
 
 
-def made(
-    place: Path | str,
+def create_table(
+    location: Path | str,
     numbers: Iterable[int] = range(20),
     *,
     deployed: bool = True,
     size: int = SIZE,
     options: dict[str, str] | None = None,
 ) -> lancedb.table.Table:
-    """Make the table of the app below ``place``, and return it as the library sees it."""
-    connection = lancedb.connect(str(place), storage_options=options)
-    told = schema(deployed=deployed, size=size)
-    rows = [row(number, deployed=deployed, size=size) for number in numbers]
-    return connection.create_table(TABLE, pa.Table.from_pylist(rows, told))
+    """Create the table of the app in a location; return it as an object of the library."""
+    connection = lancedb.connect(str(location), storage_options=options)
+    table_schema = create_schema(deployed=deployed, size=size)
+    rows = [create_row(number, deployed=deployed, size=size) for number in numbers]
+    return connection.create_table(TABLE, pa.Table.from_pylist(rows, table_schema))
 
 
-def reader(place: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceReader:
+def open_reader(location: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceReader:
     return LanceReader(
-        parse(f"lancedb:{place}" if isinstance(place, Path) else place), "chat/vectors", timeout=1, keys=keys
+        parse_url(f"lancedb:{location}" if isinstance(location, Path) else location),
+        "chat/vectors",
+        timeout=1,
+        keys=keys,
     )
 
 
-def writer(place: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceWriter:
+def open_writer(location: Path | str, keys: dict[str, Sequence[str]] = KEYS) -> LanceWriter:
     return LanceWriter(
-        parse(f"lancedb:{place}" if isinstance(place, Path) else place), "chat/vectors", timeout=1, keys=keys
+        parse_url(f"lancedb:{location}" if isinstance(location, Path) else location),
+        "chat/vectors",
+        timeout=1,
+        keys=keys,
     )

@@ -1,4 +1,4 @@
-"""What a statement may do to a database with rows and users, told by its words alone."""
+"""Lint findings of single statements and scripts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Script
-from dbctl.services.migrations.lint_rules import KINDS
+from dbctl.services.migrations.lint_rules import LINT_RULES
 from tests import servers
 
-EVERYWHERE = {
+ALL_ENGINES = {
     "create table t (a int)": [],
     "drop table t": ["drops-table", "no-if-exists"],
     "drop table if exists t": ["drops-table"],
@@ -48,7 +48,7 @@ SQLITE = {
     ],
     "insert or ignore into t values (1)": [],
     'insert into t values (1) on conflict ("a") do nothing': [],
-    "pragma foreign_keys = off": ["pragma-rests"],
+    "pragma foreign_keys = off": ["pragma-no-effect"],
     "pragma foreign_key_check": [],
     "alter table t add column a text not null": ["not-null-without-default"],
     "alter table t add column a text not null default null": ["not-null-without-default"],
@@ -67,8 +67,8 @@ SQLITE = {
     'update t set a = 1 where b = "not a name"': ["double-quoted-text"],
     "create index if not exists i on t (a); create trigger if not exists g after insert on t begin select 1; end;"
     "create table if not exists n (a int); drop table if exists t; alter table n rename to t": [
-        "rebuild-forgets",
-        "rebuild-forgets",
+        "rebuild-drops-objects",
+        "rebuild-drops-objects",
     ],
     "create index if not exists i on t (a); create table if not exists n (a int); drop table if exists t;"
     "alter table n rename to t; create index if not exists i on t (a)": [],
@@ -102,7 +102,7 @@ POSTGRESQL = {
     "alter table t add unique (a)": ["unique-locks"],
     "alter table t add constraint k primary key using index i": [],
     "alter table t add constraint k primary key (a)": ["unique-locks"],
-    "alter type mood add value 'glad'; insert into t select 'glad'": ["enum-value-early"],
+    "alter type mood add value 'glad'; insert into t select 'glad'": ["enum-value-same-transaction"],
     "alter type mood add value if not exists 'glad' after 'sad'; insert into t select 'sad'": [],
     "create type mood as enum ('sad'); alter type mood add value 'glad'; insert into t select 'glad'": [],
     "lock table t in exclusive mode": ["locks-table"],
@@ -111,11 +111,11 @@ POSTGRESQL = {
     "truncate table only t, u": ["deletes-all", "deletes-all"],
     "do $$ begin delete from t; drop table u; end $$": [],
     "create function f() returns void language sql as 'delete from t'": [],
-    "create role reader": ["reaches-out"],
-    "do $$ begin create role reader; end $$": ["reaches-out"],
-    "alter role reader set work_mem = '1MB'": ["reaches-out"],
+    "create role reader": ["external-side-effect"],
+    "do $$ begin create role reader; end $$": ["external-side-effect"],
+    "alter role reader set work_mem = '1MB'": ["external-side-effect"],
     "grant select on t to reader": [],
-    "grant admins to reader": ["reaches-out"],
+    "grant admins to reader": ["external-side-effect"],
     "insert into t values (1) on conflict do nothing": [],
     "create type mood as enum ('sad')": [],
 }
@@ -123,8 +123,8 @@ MYSQL = {
     "create index i on t (a)": [],
     "insert ignore into t values (1)": [],
     "insert into t values (1) on duplicate key update a = 1": [],
-    "create table if not exists t (a int); alter table t add b int": ["not-taken-back"],
-    "alter table t add b int; update t set b = 1 where a = 1": ["not-taken-back", "ddl-and-rows"],
+    "create table if not exists t (a int); alter table t add b int": ["not-transactional"],
+    "alter table t add b int; update t set b = 1 where a = 1": ["not-transactional", "mixed-ddl-dml"],
     "update t set b = 1 where a = 1; insert ignore into t values (1)": [],
     "alter table t modify column a bigint": ["copies-table"],
     "alter table t change a b bigint": ["renames", "copies-table"],
@@ -135,97 +135,115 @@ MYSQL = {
     "alter table t drop primary key": ["copies-table"],
     "alter table t drop index i, drop foreign key k, drop constraint c": [],
     "alter table t drop column a, drop b": ["drops-column", "drops-column"],
-    "alter table t add (a int, b int); update t set a = 1, b = 2": ["not-taken-back", "ddl-and-rows"],
+    "alter table t add (a int, b int); update t set a = 1, b = 2": ["not-transactional", "mixed-ddl-dml"],
     "rename table t to u, v to w": ["renames", "renames"],
     "truncate t": ["deletes-all"],
     "update t x join u y on x.a = y.b set x.c = 1.5 where y.d = 2": [],
-    "update app.t set a = 1 where b = 2": ["reaches-out"],
-    "insert into t select a from other.u": ["reaches-out"],
+    "update app.t set a = 1 where b = 2": ["external-side-effect"],
+    "insert into t select a from other.u": ["external-side-effect"],
     "create trigger g before insert on t for each row set new.a = 1": [],
-    "create user reader": ["reaches-out"],
-    "grant select on t to reader": ["reaches-out"],
-    "set global max_connections = 5": ["reaches-out"],
+    "create user reader": ["external-side-effect"],
+    "grant select on t to reader": ["external-side-effect"],
+    "set global max_connections = 5": ["external-side-effect"],
 }
-#: What is told beside, and asked for by some apps alone.
+
 CASES = [
-    *(("sqlite", sql, codes) for sql, codes in {**EVERYWHERE, **SQLITE}.items() if codes is not None),
-    *(("postgresql", sql, codes) for sql, codes in {**EVERYWHERE, **POSTGRESQL}.items() if codes is not None),
-    *(("mysql", sql, codes) for sql, codes in {**EVERYWHERE, **MYSQL}.items() if codes is not None),
+    *(("sqlite", sql, codes) for sql, codes in {**ALL_ENGINES, **SQLITE}.items() if codes is not None),
+    *(
+        ("postgresql", sql, codes)
+        for sql, codes in {**ALL_ENGINES, **POSTGRESQL}.items()
+        if codes is not None
+    ),
+    *(("mysql", sql, codes) for sql, codes in {**ALL_ENGINES, **MYSQL}.items() if codes is not None),
 ]
-BESIDE = {"no-if-not-exists", "not-taken-back", "ddl-and-rows"}
+OPTIONAL_CODES = {"no-if-not-exists", "not-transactional", "mixed-ddl-dml"}
 
 
-def hazards(engine, *texts, outside=False):
-    language = registry.language(engine)
-    scripts = [Script(statements=language.split(text), outside=outside) for text in texts]
-    return [list(found) for found in language.hazards(scripts)]
+def lint_texts(engine, *texts, outside=False):
+    language = registry.script_dialect(engine)
+    scripts = [Script(statements=language.split(text), outside_transaction=outside) for text in texts]
+    return [list(findings) for findings in language.lint(scripts)]
 
 
 @pytest.mark.parametrize(("engine", "sql", "codes"), CASES)
-def test_a_statement_is_told_for_what_it_may_do_and_for_nothing_else(engine, sql, codes):
-    (found,) = hazards(engine, sql)
-    beside = BESIDE if sql in EVERYWHERE else set()
-    assert sorted(one.code for one in found if one.code not in beside) == sorted(codes)
-    assert {one.code for one in found} <= set(KINDS)
+def test_statement_has_exactly_its_findings(engine, sql, codes):
+    (findings,) = lint_texts(engine, sql)
+    optional_codes = OPTIONAL_CODES if sql in ALL_ENGINES else set()
+    assert sorted(finding.code for finding in findings if finding.code not in optional_codes) == sorted(codes)
+    assert {finding.code for finding in findings} <= set(LINT_RULES)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_a_hazard_names_the_line_where_its_statement_begins(engine):
-    (found,) = hazards(
+def test_finding_has_first_line_of_its_statement(engine):
+    (findings,) = lint_texts(
         engine, "-- one\n\ncreate table if not exists t (a int);\n\n/* three\n*/ drop table if exists u;"
     )
-    assert [(one.line, one.code) for one in found if one.line] == [(6, "drops-table")]
+    assert [(finding.line, finding.code) for finding in findings if finding.line] == [(6, "drops-table")]
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_a_name_is_compared_in_any_case_and_shown_as_it_is_written(engine):
-    (found,) = hazards(
+def test_names_are_case_insensitive_and_shown_unchanged(engine):
+    (findings,) = lint_texts(
         engine, 'drop table if exists Users, "User"; create table T (a int); drop table if exists t'
     )
-    assert [one.message for one in found if one.code == "drops-table"] == [
-        "DROP TABLE Users takes its rows away",
-        "DROP TABLE User takes its rows away",
+    assert [finding.message for finding in findings if finding.code == "drops-table"] == [
+        "DROP TABLE Users deletes its rows",
+        "DROP TABLE User deletes its rows",
     ]
 
 
-def test_what_earlier_scripts_made_is_known_to_later_ones():
-    made = "create table t (a int); create unique index once on t (a);"
+def test_objects_of_earlier_scripts_are_known():
+    created = "create table t (a int); create unique index once on t (a);"
     rebuilt = (
         "create table n (a int); insert into n select a from t; drop table t; alter table n rename to t;"
     )
-    assert [one.code for one in hazards("sqlite", made, rebuilt)[1] if one.code == "rebuild-forgets"]
-    assert not [one.code for one in hazards("sqlite", rebuilt)[0] if one.code == "rebuild-forgets"]
-
-
-def test_a_table_that_an_earlier_script_made_holds_rows_by_now():
     assert [
-        one.code for one in hazards("postgresql", "create table t (a int)", "drop table if exists t")[1]
+        finding.code
+        for finding in lint_texts("sqlite", created, rebuilt)[1]
+        if finding.code == "rebuild-drops-objects"
+    ]
+    assert not [
+        finding.code
+        for finding in lint_texts("sqlite", rebuilt)[0]
+        if finding.code == "rebuild-drops-objects"
+    ]
+
+
+def test_table_of_an_earlier_script_may_have_rows():
+    assert [
+        finding.code
+        for finding in lint_texts("postgresql", "create table t (a int)", "drop table if exists t")[1]
     ] == ["drops-table"]
 
 
-#: Those whose finding is an error, which the database itself has to refuse where there is a row.
-REFUSED = {"not-null-without-default", "default-not-constant", "column-refused", "enum-value-early"}
+#: Codes of errors: the database itself refuses the statement if the table has rows.
+REFUSED = {
+    "not-null-without-default",
+    "default-not-constant",
+    "column-refused",
+    "enum-value-same-transaction",
+}
 
 
-def refused(cases):
+def select_refused(cases):
     return [sql for sql, codes in cases.items() if REFUSED & set(codes)]
 
 
-@pytest.mark.parametrize("sql", refused(SQLITE))
-def test_what_is_called_an_error_is_one_on_sqlite(sql):
+@pytest.mark.parametrize("sql", select_refused(SQLITE))
+def test_sqlite_refuses_what_is_an_error(sql):
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript("create table t (b int); insert into t values (1)")
         with pytest.raises(sqlite3.OperationalError, match=r"[Cc]annot add"):
             db.executescript(sql)
 
 
-@pytest.mark.parametrize("sql", refused(POSTGRESQL))
-def test_what_is_called_an_error_is_one_on_postgresql(sql):
+@pytest.mark.parametrize("sql", select_refused(POSTGRESQL))
+def test_postgresql_refuses_what_is_an_error(sql):
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
         db.execute("create table t (c int); insert into t values (1); create type mood as enum ('sad')")
         with pytest.raises(psycopg.Error, match=r"contains null values|unsafe use of new value"):
             db.execute(f"begin; alter table t add m mood; {sql.replace('t select', 't (m) select')}")
 
 
-def test_outside_a_transaction_a_pragma_does_what_it_says():
-    assert hazards("sqlite", "pragma foreign_keys = off", outside=True) == [[]]
+def test_pragma_outside_transaction_has_no_finding():
+    assert lint_texts("sqlite", "pragma foreign_keys = off", outside=True) == [[]]

@@ -1,4 +1,4 @@
-"""A statement is shown short, on one line, and without the values that stand in it, however it is written."""
+"""Redacted statements are short, on one line, and without values."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.mysql.sql.lexer import tokens as mysql
-from dbctl.engines.parsing.redact import LONGEST, shown
-from dbctl.engines.postgresql.sql.lexer import tokens as postgresql
+from dbctl.engines.mysql.sql.lexer import tokenize as mysql
+from dbctl.engines.parsing.redact import MAX_CHARACTERS, redact_statement
+from dbctl.engines.postgresql.sql.lexer import tokenize as postgresql
 
-BOTH = [(postgresql, "'"), (mysql, "'\"")]
+DIALECTS = [(postgresql, "'"), (mysql, "'\"")]
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "expected"),
     [
         ("select * from t where a = 'it''s' and b = 12", "select * from t where a = ? and b = ?"),
         ("alter role x password 'sec", "alter role x password ?"),
@@ -24,31 +24,31 @@ BOTH = [(postgresql, "'"), (mysql, "'\"")]
         ("", ""),
     ],
 )
-@pytest.mark.parametrize(("tokens", "quotes"), BOTH)
-def test_values_and_comments_go_and_names_stay(sql, told, tokens, quotes):
-    assert shown(sql, tokens, quotes) == told
+@pytest.mark.parametrize(("tokens", "quotes"), DIALECTS)
+def test_values_and_comments_are_removed_and_names_remain(sql, expected, tokens, quotes):
+    assert redact_statement(sql, tokens, quotes) == expected
 
 
-def test_what_stands_in_double_quotes_is_a_name_or_a_value_by_the_engine():
+def test_double_quotes_are_name_or_value_by_engine():
     sql = 'select "a b" from t'
-    assert shown(sql, postgresql) == sql
-    assert shown(sql, mysql, "'\"") == "select ? from t"
-    assert shown("select `a b` from t", mysql, "'\"") == "select `a b` from t"
-    assert shown("select $tag$ secret $tag$, $1", postgresql) == "select ?, $1"
+    assert redact_statement(sql, postgresql) == sql
+    assert redact_statement(sql, mysql, "'\"") == "select ? from t"
+    assert redact_statement("select `a b` from t", mysql, "'\"") == "select `a b` from t"
+    assert redact_statement("select $tag$ secret $tag$, $1", postgresql) == "select ?, $1"
 
 
-@pytest.mark.parametrize(("tokens", "quotes"), BOTH)
-def test_a_long_statement_is_cut(tokens, quotes):
-    found = shown("select " + "a, " * 100, tokens, quotes)
-    assert len(found) == LONGEST
-    assert found.endswith("…")
+@pytest.mark.parametrize(("tokens", "quotes"), DIALECTS)
+def test_long_statement_is_shortened(tokens, quotes):
+    redacted = redact_statement("select " + "a, " * 100, tokens, quotes)
+    assert len(redacted) == MAX_CHARACTERS
+    assert redacted.endswith("…")
 
 
-@pytest.mark.parametrize(("tokens", "quotes"), BOTH)
+@pytest.mark.parametrize(("tokens", "quotes"), DIALECTS)
 @given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0")), escaped=st.booleans())
-def test_no_value_shows_whatever_is_in_it(tokens, quotes, value, escaped):
+def test_no_value_is_shown(tokens, quotes, value, escaped):
     secret = f"hunter{value}x"
     text = secret.replace("\\", "\\\\").replace("'", "\\'") if escaped else secret.replace("'", "''")
     for sql in (f"set password = '{text}'", f"set a = '{text}', b = '{text}' where c = '{text}'"):
-        for kept in (sql, sql[: len(sql) * 3 // 4]):
-            assert "hunter" not in shown(kept, tokens, quotes)
+        for statement in (sql, sql[: len(sql) * 3 // 4]):
+            assert "hunter" not in redact_statement(statement, tokens, quotes)

@@ -1,4 +1,4 @@
-"""Rules for the source of dbctl that no type checker knows; what breaks them loses locks or data without an error."""
+"""Rules for the source code; violations lose locks or data without an error."""
 
 import ast
 from collections.abc import Iterator
@@ -11,112 +11,115 @@ import dbctl
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-#: Who may open files by their path, and which: closing any descriptor of a database file drops every lock that
-#: this process holds on it. A line here says why what is opened is never one.
+#: Modules that may open files by path, and which files: closing any descriptor of a database file drops every lock of
+#: this process on it, so each entry explains why the files are not databases.
 OPENERS = {
-    "__main__.py": "/dev/null, the standard streams and the help that is shipped",
-    "files/tar.py": "files that it makes of an archive (O_EXCL), in a folder of its own",
-    "files/atomic.py": "files it has just made, directories, what a person names before any database is opened, and what else is handed to it: backups, and the files of a database that cannot be opened",
-    "files/subprocesses.py": "dumps of servers that it makes (O_EXCL), and what programs of a server are told (O_EXCL)",
-    "files/compression.py": "copies that a backup has made, and files of backups",
-    "engines/lancedb/location.py": "files of LanceDB, on which nobody holds a lock",
-    "engines/lancedb/ownership.py": "files of LanceDB that root has made, whose owner it changes by what it has opened",
-    "engines/lancedb/backup/snapshot.py": "files of LanceDB tables, of which no process keeps locks",
+    "__main__.py": "/dev/null, the standard streams and the shipped help",
+    "files/tar.py": "files that it extracts from an archive (O_EXCL) into a new folder",
+    "files/atomic.py": "new files, directories, files that the user names before any database is opened, backups, and the files of a database that cannot be opened",
+    "files/subprocesses.py": "dumps of servers that it creates (O_EXCL), and option files for client programs (O_EXCL)",
+    "files/compression.py": "copies that a backup created, and files of backups",
+    "engines/lancedb/location.py": "files of LanceDB, which are never locked",
+    "engines/lancedb/ownership.py": "files of LanceDB that root created, whose owner it changes by descriptor",
+    "engines/lancedb/backup/snapshot.py": "files of LanceDB tables, which are never locked",
     "engines/lancedb/backup/load.py": "archives of backups",
-    "engines/file_locks.py": "what the kernel tells under /proc",
+    "engines/file_locks.py": "files under /proc",
     "engines/mysql/backup/foreign/dump.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
     "engines/mysql/backup/restore_target.py": "the script in a safety backup",
     "files/parallel_gzip.py": "dumps of servers",
     "engines/postgresql/backup/foreign/dump.py": "private copies of dumps",
-    "engines/sqlite/backup/dumper.py": "the copy that it makes (O_EXCL), before it is connected to",
-    "engines/sqlite/backup/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
+    "engines/sqlite/backup/dumper.py": "the copy that it creates (O_EXCL), before it connects to it",
+    "engines/sqlite/backup/replace.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "engines/sqlite/backup/foreign_dump.py": "private copies of dumps",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
-    "engines/sqlite/recover/image.py": "private copies of damaged files, and a sound one beside them, while no connection to them is open",
-    "engines/sqlite/recover/new_database.py": "the new file that it makes (O_EXCL), before it is connected to",
-    "engines/sqlite/external_index/state.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its own index",
-    "engines/sqlite/external_index/create.py": "the same while it is made (O_EXCL), and its folder",
-    "engines/sqlite/wal.py": "-wal files, which carry no locks",
-    "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
+    "engines/sqlite/recover/image.py": "private copies of damaged files, and a reference file, without open connections to them",
+    "engines/sqlite/recover/new_database.py": "the new file that it creates (O_EXCL), before it connects to it",
+    "engines/sqlite/external_index/state.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
+    "engines/sqlite/external_index/create.py": "the external index while it is created (O_EXCL), and its folder",
+    "engines/sqlite/wal.py": "-wal files, which are never locked",
+    "engines/sqlite/writer.py": "a database that it creates (O_EXCL), before it connects to it",
     "files/lock.py": "lock files",
-    "files/temp.py": "folders, most of which it has just made",
+    "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",
-    "services/backup/app_files.py": "the archive that it makes (O_EXCL) of files that are no database of the app",
-    "stores/directory.py": "marks and manifests of backups",
+    "services/backup/app_files.py": "the archive that it creates (O_EXCL), from files that are not databases of the app",
+    "stores/directory.py": "markers and manifests of backups",
 }
-#: Who connects to a database.
+#: Modules that connect to databases, and to which.
 CONNECTORS = {
     "engines/lancedb/location.py": "every folder of tables",
-    "engines/lancedb/backup/verify.py": "a private folder that holds what a backup does",
+    "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
     "engines/mysql/session.py": "every database on a server",
-    "engines/postgresql/backup/foreign/scratch_role.py": "the scratch database of a foreign dump, as the role that owns it alone",
-    "engines/postgresql/probe.py": "the state of a session whose connection is silent",
+    "engines/postgresql/backup/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
+    "engines/postgresql/probe.py": "the server, for the state of a session with a silent connection",
     "engines/postgresql/session.py": "every database on a server",
-    "files/liveness.py": "the same, to see whether the server accepts connections",
+    "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app",
-    "engines/sqlite/backup/dumper.py": "the copy that a backup makes",
-    "engines/sqlite/backup/load.py": "what a restore writes over, and the dump that it reads",
-    "engines/sqlite/backup/foreign_dump.py": "private copies of what somebody else left, and the file that it makes of a dump's text",
-    "engines/sqlite/recover/finish.py": "the new file that a recovery makes, and an empty one in memory",
-    "engines/sqlite/recover/image.py": "a private copy of a damaged database, to ask SQLite what is wrong with it",
-    "engines/sqlite/recover/new_database.py": "the new file that a recovery makes",
-    "engines/sqlite/recover/recover.py": "the same, for its journal mode",
-    "engines/sqlite/recover/schema.py": "a sound database of the same shape",
+    "engines/sqlite/backup/dumper.py": "the copy of a backup",
+    "engines/sqlite/backup/replace.py": "the target of a restore, and the dump",
+    "engines/sqlite/backup/foreign_dump.py": "private copies of foreign files, and the file that it creates from a dump",
+    "engines/sqlite/recover/finish.py": "the new file of a recovery, and an empty database in memory",
+    "engines/sqlite/recover/image.py": "a private copy of a damaged database, for the integrity check",
+    "engines/sqlite/recover/new_database.py": "the new file of a recovery",
+    "engines/sqlite/recover/recover.py": "the new file of a recovery, for its journal mode",
+    "engines/sqlite/recover/schema.py": "the reference file",
 }
 DRIVERS = ("sqlite", "psycopg", "pymysql", "lancedb", "pyarrow")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+def find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            made = node.func
-            yield made.attr if isinstance(made, ast.Attribute) else getattr(made, "id", ""), node
+            function = node.func
+            yield function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""), node
 
 
-def called(name: str) -> list[str]:
+def find_callers(name: str) -> list[str]:
     return [
         str(file.relative_to(SOURCE))
         for file in FILES
-        for found, _ in calls(ast.parse(file.read_text(encoding="utf-8")))
-        if found == name
+        for called, _ in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called == name
     ]
 
 
-def test_only_the_engines_import_drivers_and_connect_and_in_few_places():
-    assert set(called("connect")) == set(CONNECTORS)
+def test_only_listed_engine_modules_import_drivers_and_connect():
+    assert set(find_callers("connect")) == set(CONNECTORS)
     importing = {
         str(file.relative_to(SOURCE))
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.Import) and any(one.name.startswith(DRIVERS) for one in node.names))
+        if (isinstance(node, ast.Import) and any(alias.name.startswith(DRIVERS) for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
     assert all(name.startswith("engines/") for name in importing), importing
 
 
 @pytest.mark.parametrize("name", ["executescript", "enable_load_extension"])
-def test_nothing_that_commits_behind_our_back_is_called(name):
-    assert called(name) == []
+def test_no_function_with_implicit_commit_is_called(name):
+    assert find_callers(name) == []
 
 
-def test_sqlites_backup_is_called_only_with_a_callback_that_can_end_it():
-    """Without one, Python tries again for ever where somebody holds a lock."""
-    made = [
-        (str(file.relative_to(SOURCE)), {one.arg for one in node.keywords})
+def test_sqlite_backup_always_has_a_callback():
+    """Without a callback, Python retries without limit while another process holds a lock."""
+    backup_calls = [
+        (str(file.relative_to(SOURCE)), {keyword.arg for keyword in node.keywords})
         for file in FILES
-        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
-        if found == "backup"
+        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called == "backup"
     ]
-    assert {file for file, _ in made} == {"engines/sqlite/backup/dumper.py", "engines/sqlite/backup/load.py"}
-    assert all({"pages", "progress"} <= words for _, words in made)
+    assert {file for file, _ in backup_calls} == {
+        "engines/sqlite/backup/dumper.py",
+        "engines/sqlite/backup/replace.py",
+    }
+    assert all({"pages", "progress"} <= words for _, words in backup_calls)
 
 
 def test_no_connection_is_a_context_manager():
-    """``with connection:`` neither begins a transaction nor, without one, rolls anything back."""
-    wrong = [
+    """``with connection:`` does not begin a transaction, and rolls back nothing without one."""
+    violations = [
         f"{file.relative_to(SOURCE)}:{item.context_expr.lineno}"
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
@@ -125,36 +128,36 @@ def test_no_connection_is_a_context_manager():
         if isinstance(item.context_expr, ast.Name | ast.Attribute)
         and "connection" in ast.unparse(item.context_expr).lower()
     ]
-    assert wrong == []
+    assert violations == []
 
 
-def test_the_engines_open_files_only_where_it_is_said_why_none_is_a_database():
+def test_engines_open_files_only_in_listed_modules():
     opening = {
         str(file.relative_to(SOURCE))
         for file in FILES
         if file.is_relative_to(SOURCE / "engines")
-        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
-        if found in OPENING and not ast.unparse(node.func).startswith("self._")
+        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called in OPENING and not ast.unparse(node.func).startswith("self._")
     }
     assert opening <= set(OPENERS)
 
 
-def test_os_open_is_called_only_where_it_is_said_why():
+def test_os_open_is_called_only_in_listed_modules():
     opening = {
         str(file.relative_to(SOURCE))
         for file in FILES
-        for _, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+        for _, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
         if ast.unparse(node.func) == "os.open"
     }
     assert opening <= set(OPENERS)
 
 
 @pytest.mark.parametrize("name", sorted(COPYING))
-def test_no_file_is_copied_or_hashed_by_its_path(name):
-    wrong = [
+def test_no_file_is_copied_or_hashed_by_path(name):
+    violations = [
         f"{file.relative_to(SOURCE)}:{node.lineno}"
         for file in FILES
-        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
-        if found == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
+        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
     ]
-    assert wrong == []
+    assert violations == []

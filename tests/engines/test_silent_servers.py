@@ -1,4 +1,4 @@
-"""A server that falls silent ends no command late, and one that is at work for long is waited for."""
+"""Commands end soon if a server becomes silent, and wait for long statements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.relay import relaying
 from tests.shapes import flashpoint_web
 
 SLEEP = {"postgresql": "select pg_sleep({})", "mysql": "select sleep({})"}
-#: What each server sends last when a session may begin: ready, idle; an OK without a warning.
+#: The last bytes of a server before a session begins.
 READY = {"postgresql": b"Z\x00\x00\x00\x05I", "mysql": b"\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00"}
 PORTS = {"postgresql": 5432, "mysql": 3306}
 
@@ -29,53 +29,53 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
-def made(request):
+def database(request):
     """An empty database of each kind of server, reached by TCP."""
-    made = request.getfixturevalue(request.param)
-    if not made.url.host or made.url.host.startswith("/"):
+    database = request.getfixturevalue(request.param)
+    if not database.url.host or database.url.host.startswith("/"):
         pytest.skip("the server is reached by a socket")
-    return made
+    return database
 
 
 @pytest.fixture(autouse=True)
-def _brief(monkeypatch):
+def _short_silence(monkeypatch):
     monkeypatch.setattr(liveness, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(liveness, "_died", {})
+    monkeypatch.setattr(liveness, "_dead_since", {})
 
 
 @pytest.fixture
-def relay(made):
-    with relaying(made.url.host, made.url.port or PORTS[made.url.engine]) as relay:
+def relay(database):
+    with relaying(database.url.host, database.url.port or PORTS[database.url.engine]) as relay:
         yield relay
 
 
 @pytest.fixture
-def url(made, relay):
-    options = "&".join(filter(None, [made.url.options, "connect_timeout=2"]))
-    return structs.replace(made.url, host="127.0.0.1", port=relay.port, options=options)
+def url(database, relay):
+    options = "&".join(filter(None, [database.url.options, "connect_timeout=2"]))
+    return structs.replace(database.url, host="127.0.0.1", port=relay.port, options=options)
 
 
-def later(seconds, action):
+def run_later(seconds, action):
     threading.Timer(seconds, action).start()
 
 
-def fill(made):
-    """Make a table whose rows are more than all the buffers on the way hold."""
-    made.execute(f"create table pieces (id {made.key}, body text not null)")
-    made.execute("insert into pieces (body) values (%s)", *[("x" * 60_000,)] * 400)
+def create_pieces(database):
+    """Create a table with more data than all network buffers can store."""
+    database.execute(f"create table pieces (id {database.key}, body text not null)")
+    database.execute("insert into pieces (body) values (%s)", *[("x" * 60_000,)] * 400)
 
 
 @pytest.mark.parametrize("for_new", [True, False])
-def test_silence_in_the_middle_of_a_statement_ends_it(made, relay, url, for_new):
+def test_silence_ends_a_statement(database, relay, url, for_new):
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
-        later(0.3, lambda: relay.fall_silent(for_new=for_new))
+        run_later(0.3, lambda: relay.fall_silent(for_new=for_new))
         with pytest.raises(UnreachableError):
-            db.query(SLEEP[made.url.engine].format(2))
+            db.query(SLEEP[database.url.engine].format(2))
 
 
 @pytest.mark.parametrize("for_new", [True, False])
-def test_silence_in_the_middle_of_an_answer_ends_it(made, relay, url, for_new):
-    fill(made)
+def test_silence_ends_a_result(database, relay, url, for_new):
+    create_pieces(database)
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
         db.tables()
         relay.spares_new, relay.bytes_until_silence = not for_new, 2_000_000
@@ -83,14 +83,14 @@ def test_silence_in_the_middle_of_an_answer_ends_it(made, relay, url, for_new):
             db.query("select body from pieces")
 
 
-def test_a_connection_that_fell_silent_is_replaced_where_nothing_depends_on_it(made, relay, url):
+def test_silent_idle_connection_is_replaced(database, relay, url):
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
         relay.fall_silent(for_new=False)
         assert db.query("select 1 as n") == [(1,)]
 
 
-def test_silence_while_a_large_value_is_written_changes_nothing(made, relay, url):
-    made.execute(f"create table pieces (id {made.key}, body text)")
+def test_silence_during_a_write_changes_nothing(database, relay, url):
+    database.execute(f"create table pieces (id {database.key}, body text)")
     with (
         closing(registry.open_for_writing(url, "app/main", timeout=1, pragmas={})) as db,
         pytest.raises(UnreachableError),
@@ -98,35 +98,35 @@ def test_silence_while_a_large_value_is_written_changes_nothing(made, relay, url
     ):
         relay.fall_silent()
         db.insert("pieces", {"id": 1, "body": "x" * 12_000_000})
-    assert made.rows("select count(*) from pieces")[0][0] == 0
+    assert database.rows("select count(*) from pieces")[0][0] == 0
 
 
-def test_a_long_statement_is_waited_for(made, url):
+def test_long_statement_is_awaited(database, url):
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
-        assert len(db.query(SLEEP[made.url.engine].format(3))) == 1
+        assert len(db.query(SLEEP[database.url.engine].format(3))) == 1
 
 
-def test_a_server_that_turns_new_connections_away_is_waited_for(made, url):
+def test_server_that_refuses_new_connections_is_awaited(database, url):
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
         other = structs.replace(url, user="nobody-of-this-name", password=None)
         session = db._session
-        if made.url.engine == "mysql":
+        if database.url.engine == "mysql":
             session.url = other
         else:
             session.parameters = {**session.parameters, "user": other.user}
-        assert len(db.query(SLEEP[made.url.engine].format(3))) == 1
+        assert len(db.query(SLEEP[database.url.engine].format(3))) == 1
 
 
-def test_silence_behind_the_sign_in_is_unreachable(made, relay, url):
-    relay.last_words = READY[made.url.engine]
-    if made.url.engine == "mysql":  # encrypted, the words are not recognized
+def test_silence_after_authentication_is_unreachable(database, relay, url):
+    relay.last_words = READY[database.url.engine]
+    if database.url.engine == "mysql":  # encrypted, the words are not recognized
         url = structs.replace(url, options=f"{url.options}&ssl-mode=DISABLED")
     with pytest.raises(UnreachableError):
         registry.open_for_reading(url, "app/main", timeout=1)
 
 
-def test_a_dump_ends_when_the_server_falls_silent(made, relay, url, tmp_path):
-    fill(made)
+def test_silence_ends_a_dump(database, relay, url, tmp_path):
+    create_pieces(database)
     with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
         db.tables()
         relay.bytes_until_silence = 3_000_000
@@ -135,22 +135,27 @@ def test_a_dump_ends_when_the_server_falls_silent(made, relay, url, tmp_path):
     assert not (tmp_path / "dump").exists()
 
 
-def test_a_restore_ends_when_the_server_falls_silent_and_the_next_works(made, relay, url, tmp_path):
-    fill(made)
+def test_silence_ends_a_restore_and_the_next_works(database, relay, url, tmp_path):
+    create_pieces(database)
     path = tmp_path / "dump"
-    with closing(registry.open_for_reading(made.url, "app/main", timeout=1)) as db:
+    with closing(registry.open_for_reading(database.url, "app/main", timeout=1)) as db:
         dumped = db.dump(path)
-    dump = Dump(facts=dumped.facts, tables=dumped.proof.tables, schema=dumped.proof.schema)
+    dump = Dump(
+        metadata=dumped.metadata, tables=dumped.verification.tables, schema=dumped.verification.schema
+    )
     relay.bytes_until_silence = 3_000_000
-    with pytest.raises(UnreachableError), registry.outside(url, "app/main").tried(path, dump, timeout=1):
+    with (
+        pytest.raises(UnreachableError),
+        registry.restore_target(url, "app/main").trial_restore(path, dump, timeout=1),
+    ):
         pass
-    relay.end()  # a server drops no database while a COPY waits for its client
-    with registry.outside(made.url, "app/main").tried(path, dump, timeout=1) as tried:
-        assert not tried.proof.problems
-        assert tried.proof.tables == dump.tables
+    relay.end()  # a server cannot drop a database while a COPY waits for its client
+    with registry.restore_target(database.url, "app/main").trial_restore(path, dump, timeout=1) as restored:
+        assert not restored.verification.problems
+        assert restored.verification.tables == dump.tables
 
 
-def test_status_names_the_silent_server_and_reports_the_others(tmp_path):
+def test_status_reports_silent_and_other_servers(tmp_path):
     server = servers.postgresql()
     if not server.host or server.host.startswith("/"):
         pytest.skip("the server is reached by a socket")
@@ -164,14 +169,14 @@ def test_status_names_the_silent_server_and_reports_the_others(tmp_path):
             encoding="utf-8",
         )
         words = [sys.executable, "-m", "dbctl", "status", "--check", "--output", "json"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=50)
-    rows = json.loads(done.stdout)["data"]["items"]
+        process = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=50)
+    rows = json.loads(process.stdout)["data"]["items"]
     states = {(row["app"], row["database"]): row["state"] for row in rows}
     assert (states["fp", "user"], states["silent", "main"]) == ("ok", "unreachable")
-    assert done.returncode == 12
+    assert process.returncode == 12
 
 
-def test_a_name_that_is_not_resolved_is_unreachable(made, url, monkeypatch):
+def test_unresolved_host_name_is_unreachable(database, url, monkeypatch):
     ended = threading.Event()
 
     def hang(*_words, **_more):
@@ -186,20 +191,20 @@ def test_a_name_that_is_not_resolved_is_unreachable(made, url, monkeypatch):
         ended.set()
 
 
-def test_a_program_without_a_server_that_does_nothing_is_ended(monkeypatch):
+def test_idle_program_without_server_is_ended(monkeypatch):
     monkeypatch.setattr(subprocesses, "LOCAL_SECONDS", 1.0)
-    watch = subprocesses.Watch("app/main", "Nothing was changed.")
+    watch = subprocesses.ProgramWatch("app/main", "Nothing was changed.")
     with (
-        subprocesses.running(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program,
+        subprocesses.run_program(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program,
         pytest.raises(ClientFailedError),
     ):
         list(program.blocks())
 
 
-def test_a_program_that_computes_is_waited_for(monkeypatch):
+def test_computing_program_is_awaited(monkeypatch):
     monkeypatch.setattr(subprocesses, "LOCAL_SECONDS", 0.5)
-    watch = subprocesses.Watch("app/main", "Nothing was changed.")
+    watch = subprocesses.ProgramWatch("app/main", "Nothing was changed.")
     words = ["/bin/sh", "-c", "i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; echo done"]
-    with subprocesses.running(words, {}, watch=watch, writes=True) as program:
+    with subprocesses.run_program(words, {}, watch=watch, writes=True) as program:
         assert b"".join(program.blocks()) == b"done\n"
         assert program.finish() == 0

@@ -1,4 +1,4 @@
-"""Files in the age format: the ``age`` command and dbctl open each other's, and nothing that is damaged passes."""
+"""Encryption with the age format: compatibility with the ``age`` command, and detection of damage."""
 
 from __future__ import annotations
 
@@ -18,76 +18,76 @@ from dbctl.errors import CorruptError, KeyInvalidError, KeyWrongError
 from dbctl.files import age
 from dbctl.model import Secret
 from dbctl.signals import Interrupted
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 
-#: What a file of age keeps together.
+#: Bytes that age encrypts as one unit.
 CHUNK = 1 << 16
-#: Made for these tests alone.
-OWN = pyrage.x25519.Identity.from_str(
+#: Keys for these tests only.
+IDENTITY = pyrage.x25519.Identity.from_str(
     "AGE-SECRET-KEY-1QPFT83NNL5J5T6VUXDC7R39K0SX5Z7DH56FN3EXX4ZX8M9FDGEJS2PM4S9"
 )
-OTHER = pyrage.x25519.Identity.from_str(
+OTHER_IDENTITY = pyrage.x25519.Identity.from_str(
     "AGE-SECRET-KEY-1J6P2HU5X4H09YLHTPPU66QG2W6Q28V2W7HTTAQW6FUXAFTSMRYRS2LAQCY"
 )
-FOR_OWN = (OWN.to_public(),)
+RECIPIENTS = (IDENTITY.to_public(),)
 needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
 
 
-def nobody(_what):
-    raise AssertionError("nobody should be asked")
+def fail_on_passphrase(_what):
+    raise AssertionError("no passphrase is expected")
 
 
-def sealed(*blocks, recipients=FOR_OWN):
-    made = io.BytesIO()
-    age.encrypt(blocks, made.write, recipients)
-    return made.getvalue()
+def encrypt(*blocks, recipients=RECIPIENTS):
+    output = io.BytesIO()
+    age.encrypt(blocks, output.write, recipients)
+    return output.getvalue()
 
 
-def opened(raw, *identities):
-    made = io.BytesIO()
-    age.decrypt(io.BytesIO(raw).read, made.write, identities or [OWN], target="tests", name="one.age")
-    return made.getvalue()
+def decrypt(raw, *identities):
+    output = io.BytesIO()
+    age.decrypt(io.BytesIO(raw).read, output.write, identities or [IDENTITY], target="tests", name="one.age")
+    return output.getvalue()
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 9000)), max_size=6))
 @settings(deadline=None, max_examples=30)
-def test_what_comes_in_blocks_of_any_size_comes_back_as_it_was(parts):
+def test_blocks_of_any_size_round_trip(parts):
     blocks = [part * times for part, times in parts]
-    assert opened(sealed(*blocks)) == b"".join(blocks)
+    assert decrypt(encrypt(*blocks)) == b"".join(blocks)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-def test_every_recipient_opens_it_whatever_its_size(size):
-    raw = sealed(b"x" * size, recipients=[OWN.to_public(), OTHER.to_public()])
-    assert opened(raw) == opened(raw, OTHER) == b"x" * size
+def test_every_recipient_decrypts_files_of_any_size(size):
+    raw = encrypt(b"x" * size, recipients=[IDENTITY.to_public(), OTHER_IDENTITY.to_public()])
+    assert decrypt(raw) == decrypt(raw, OTHER_IDENTITY) == b"x" * size
     stranger = pyrage.x25519.Identity.generate()
-    assert caught(KeyWrongError, lambda: opened(raw, stranger)).exit_status == 6
-    assert opened(raw, stranger, OTHER) == b"x" * size
+    assert catch_error(KeyWrongError, lambda: decrypt(raw, stranger)).exit_status == 6
+    assert decrypt(raw, stranger, OTHER_IDENTITY) == b"x" * size
 
 
-def test_no_change_of_a_bit_passes():
-    raw = sealed(os.urandom(2 * CHUNK + 100))
-    chance = random.Random(3)  # noqa: S311 - places, not secrets
+def test_flipped_bit_is_detected():
+    raw = encrypt(os.urandom(2 * CHUNK + 100))
+    rng = random.Random(3)  # noqa: S311 - places, not secrets
     header = range(raw.index(b"\n---") + 50)
-    for place in (*header, *(chance.randrange(len(raw)) for _ in range(60))):
+    for position in (*header, *(rng.randrange(len(raw)) for _ in range(60))):
         changed = bytearray(raw)
-        changed[place] ^= 1 << chance.randrange(8)
+        changed[position] ^= 1 << rng.randrange(8)
         with pytest.raises((CorruptError, KeyWrongError)):
-            opened(bytes(changed))
+            decrypt(bytes(changed))
 
 
-def test_nothing_that_is_cut_or_followed_by_something_passes():
-    raw = sealed(os.urandom(2 * CHUNK + 100))
+def test_truncated_or_extended_file_is_refused():
+    raw = encrypt(os.urandom(2 * CHUNK + 100))
     chunks = len(raw) - (CHUNK + 16) - 116
     for length in (0, 1, 20, 100, 150, chunks, chunks + CHUNK + 16, len(raw) - 100, len(raw) - 1):
         with pytest.raises((CorruptError, KeyWrongError)):
-            opened(raw[:length])
-    caught(CorruptError, lambda: opened(raw + b"\0"))
-    caught(CorruptError, lambda: opened(b"not of age\n" * 9))
+            decrypt(raw[:length])
+    catch_error(CorruptError, lambda: decrypt(raw + b"\0"))
+    catch_error(CorruptError, lambda: decrypt(b"not of age\n" * 9))
 
 
-def test_what_a_write_raises_is_raised_also_by_the_last_one():
+def test_error_of_any_write_is_raised():
     calls, failing = 0, 0
 
     def write(block):
@@ -97,38 +97,35 @@ def test_what_a_write_raises_is_raised_also_by_the_last_one():
             raise OSError(28, "No space left on device")
         return len(block)
 
-    def encrypted():
+    def encrypt_and_count():
         nonlocal calls
         calls = 0
-        age.encrypt([b"x" * (CHUNK + 100)], write, FOR_OWN)
+        age.encrypt([b"x" * (CHUNK + 100)], write, RECIPIENTS)
         return calls
 
-    for failing in range(1, encrypted() + 1):  # noqa: B007 - which write fails
+    for failing in range(1, encrypt_and_count() + 1):  # noqa: B007 - which write fails
         with pytest.raises(OSError, match="No space left"):
-            encrypted()
+            encrypt_and_count()
 
 
-def test_a_signal_while_it_reads_or_writes_is_that_signal():
+def test_signal_during_read_or_write_is_raised():
     def stop(_size):
         raise Interrupted(15)
 
     with pytest.raises(Interrupted):
-        age.decrypt(stop, len, [OWN], target="tests", name="one.age")
+        age.decrypt(stop, len, [IDENTITY], target="tests", name="one.age")
     with pytest.raises(Interrupted):
-        age.encrypt((stop(1) for _ in "x"), len, [OWN.to_public()])
+        age.encrypt((stop(1) for _ in "x"), len, [IDENTITY.to_public()])
     with pytest.raises(Interrupted):
-        age.decrypt(io.BytesIO(sealed(b"x")).read, stop, [OWN], target="tests", name="one.age")
+        age.decrypt(io.BytesIO(encrypt(b"x")).read, stop, [IDENTITY], target="tests", name="one.age")
 
 
-# The age command -------------------------------------------------------------------------------------------------
-
-
-def pair(kind, folder):
-    """Return a recipient and the file of its identity."""
+def create_key_pair(kind, folder):
+    """Return a recipient and the file with its identity."""
     path = folder / kind
     if kind == "x25519":
-        path.write_text(f"# mine\n\n{OWN}\r\n")
-        return str(OWN.to_public()), path
+        path.write_text(f"# mine\n\n{IDENTITY}\r\n")
+        return str(IDENTITY.to_public()), path
     if shutil.which("ssh-keygen") is None:
         pytest.skip("ssh-keygen is not installed")
     subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
@@ -137,23 +134,27 @@ def pair(kind, folder):
 
 @needs_age
 @pytest.mark.parametrize("kind", ["x25519", "ed25519", "rsa"])
-def test_the_age_command_and_dbctl_open_what_the_other_encrypted(tmp_path, kind):
+def test_age_command_and_dbctl_are_compatible(tmp_path, kind):
     text = os.urandom(CHUNK + 7)
-    recipient, identity = pair(kind, tmp_path)
-    ours = sealed(text, recipients=[age.recipient(recipient, "here")])
-    theirs = subprocess.run(["age", "-d", "-i", identity], input=ours, capture_output=True, check=True)
-    assert theirs.stdout == text
-    own = age.identities(identity.read_bytes(), str(identity), nobody)
-    for form in ([], ["--armor"]):
-        made = subprocess.run(["age", "-r", recipient, *form], input=text, capture_output=True, check=True)
-        assert opened(made.stdout, *own) == text
+    recipient, identity = create_key_pair(kind, tmp_path)
+    encrypted = encrypt(text, recipients=[age.parse_recipient(recipient, "here")])
+    process = subprocess.run(["age", "-d", "-i", identity], input=encrypted, capture_output=True, check=True)
+    assert process.stdout == text
+    identities = age.parse_identities(identity.read_bytes(), str(identity), fail_on_passphrase)
+    for options in ([], ["--armor"]):
+        process_output = subprocess.run(
+            ["age", "-r", recipient, *options], input=text, capture_output=True, check=True
+        )
+        assert decrypt(process_output.stdout, *identities) == text
 
 
 @needs_age
-def test_the_age_command_asks_for_the_passphrase_of_a_key_and_opens_with_it(tmp_path):
-    key = age.made_key(Secret("of the sea"))
+def test_age_command_accepts_generated_key(tmp_path):
+    key = age.generate_key(Secret("of the sea"))
     (tmp_path / "key.age").write_bytes(key.file)
-    (tmp_path / "one.age").write_bytes(sealed(b"here", recipients=[age.recipient(key.recipient, "here")]))
+    (tmp_path / "one.age").write_bytes(
+        encrypt(b"here", recipients=[age.parse_recipient(key.recipient, "here")])
+    )
     run = pexpect.spawn("age", ["-d", "-i", "key.age", "one.age"], cwd=str(tmp_path), timeout=60)
     run.expect("passphrase")
     run.sendline("of the sea")
@@ -163,72 +164,86 @@ def test_the_age_command_asks_for_the_passphrase_of_a_key_and_opens_with_it(tmp_
     assert run.exitstatus == 0
 
 
-# Keys ------------------------------------------------------------------------------------------------------------
+def test_protected_key_requires_its_passphrase():
+    key = age.generate_key(Secret("of the sea"))
+    prompts = []
 
-
-def test_a_key_that_a_passphrase_protects_opens_with_that_one_alone():
-    key = age.made_key(Secret("of the sea"))
-    asked = []
-
-    def ask(what):
-        asked.append(what)
+    def enter_passphrase(place):
+        prompts.append(place)
         return Secret("of the sea")
 
-    (identity,) = age.identities(key.file, "key.age", ask)
-    assert (asked, str(identity.to_public())) == (["key.age"], key.recipient)
+    (identity,) = age.parse_identities(key.file, "key.age", enter_passphrase)
+    assert (prompts, str(identity.to_public())) == (["key.age"], key.recipient)
     assert b"SECRET" not in key.file
-    wrong = caught(KeyWrongError, lambda: age.identities(key.file, "key.age", lambda _: Secret("of the see")))
+    wrong = catch_error(
+        KeyWrongError, lambda: age.parse_identities(key.file, "key.age", lambda _: Secret("of the see"))
+    )
     assert "of the se" not in f"{wrong} {wrong.hint}"
     for damaged in (key.file[:-1], key.file[:40], key.file + b"x"):
-        caught(KeyInvalidError, lambda damaged=damaged: age.identities(damaged, "key.age", ask))
+        catch_error(
+            KeyInvalidError,
+            lambda damaged=damaged: age.parse_identities(damaged, "key.age", enter_passphrase),
+        )
 
 
-def test_a_key_that_asks_for_hours_of_work_is_refused_at_once():
-    key = age.made_key(Secret("x"))
-    head, _, rest = key.file.partition(b"\n-> scrypt ")
-    salt, _, rest = rest.partition(b" ")
-    bomb = head + b"\n-> scrypt " + salt + b" 40\n" + rest.partition(b"\n")[2]
-    told = caught(KeyInvalidError, lambda: age.identities(bomb, "key.age", lambda _: Secret("x")))
-    assert "more work" in str(told)
+def test_key_with_excessive_work_factor_is_refused():
+    key = age.generate_key(Secret("x"))
+    head, _, remainder = key.file.partition(b"\n-> scrypt ")
+    salt, _, remainder = remainder.partition(b" ")
+    bomb = head + b"\n-> scrypt " + salt + b" 40\n" + remainder.partition(b"\n")[2]
+    error = catch_error(KeyInvalidError, lambda: age.parse_identities(bomb, "key.age", lambda _: Secret("x")))
+    assert "more work" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("raw", "why"),
+    ("raw", "reason"),
     [
-        (b"", "no identity"),
-        (b"# public key: age1abc\n\n", "no identity"),
-        (b"AGE-SECRET-KEY-1QQQ\n", "line 1: it is no identity"),
-        (b"\xff\xfe\x00", "line 1: it is no identity"),
-        (b"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p\n", "line 1: it is no identity"),
-        (f"{OTHER}\njunk {OTHER}\n".encode(), "line 2: it is no identity"),
-        (b"-----BEGIN OPENSSH PRIVATE KEY-----\njunk\n", "no key of ssh"),
+        (b"", "contains no identity"),
+        (b"# public key: age1abc\n\n", "contains no identity"),
+        (b"AGE-SECRET-KEY-1QQQ\n", "line 1: not an identity"),
+        (b"\xff\xfe\x00", "line 1: not an identity"),
+        (b"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p\n", "line 1: not an identity"),
+        (f"{OTHER_IDENTITY}\njunk {OTHER_IDENTITY}\n".encode(), "line 2: not an identity"),
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\njunk\n", "not an SSH key"),
     ],
 )
-def test_what_is_no_identity_is_refused_and_not_repeated(raw, why):
-    told = caught(KeyInvalidError, lambda: age.identities(raw, "id.txt", lambda _: Secret("x")))
-    assert why in str(told)
-    assert str(OTHER) not in f"{told} {told.hint}"
-    assert told.exit_status == 2
+def test_invalid_identity_is_refused_and_not_printed(raw, reason):
+    error = catch_error(KeyInvalidError, lambda: age.parse_identities(raw, "id.txt", lambda _: Secret("x")))
+    assert reason in str(error)
+    assert str(OTHER_IDENTITY) not in f"{error} {error.hint}"
+    assert error.exit_status == 2
 
 
-def test_a_file_for_recipients_is_no_key_that_a_passphrase_protects():
-    told = caught(KeyInvalidError, lambda: age.identities(sealed(b"x"), "id.age", lambda _: Secret("x")))
-    assert "encrypted for recipients" in str(told)
+def test_file_encrypted_for_recipients_is_not_an_identity():
+    error = catch_error(
+        KeyInvalidError, lambda: age.parse_identities(encrypt(b"x"), "id.age", lambda _: Secret("x"))
+    )
+    assert "encrypted for recipients" in str(error)
 
 
 @needs_ssh
-def test_a_key_of_ssh_with_a_passphrase_is_refused_with_its_reason(tmp_path):
+def test_protected_ssh_key_is_refused(tmp_path):
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "sesame", "-f", path], check=True)
-    told = caught(KeyInvalidError, lambda: age.identities(path.read_bytes(), "key", nobody))
-    assert "a passphrase protects this key of ssh" in str(told)
+    error = catch_error(
+        KeyInvalidError, lambda: age.parse_identities(path.read_bytes(), "key", fail_on_passphrase)
+    )
+    assert "a passphrase protects this SSH key" in str(error)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "age1xyz", "ssh-ed25519 AAAA", "ssh-dss AAAA", str(OWN), f"{OWN.to_public()}x", "age1pq1qqqq"],
+    [
+        "",
+        "age1xyz",
+        "ssh-ed25519 AAAA",
+        "ssh-dss AAAA",
+        str(IDENTITY),
+        f"{IDENTITY.to_public()}x",
+        "age1pq1qqqq",
+    ],
 )
-def test_what_is_no_recipient_is_refused_and_a_secret_is_not_repeated(text):
-    told = caught(KeyInvalidError, lambda: age.recipient(text, "recipient 1 of shop"))
-    assert str(told).startswith("recipient 1 of shop: ")
-    assert str(OWN) not in f"{told} {told.hint}"
+def test_invalid_recipient_is_refused_and_not_printed(text):
+    error = catch_error(KeyInvalidError, lambda: age.parse_recipient(text, "recipient 1 of shop"))
+    assert str(error).startswith("recipient 1 of shop: ")
+    assert str(IDENTITY) not in f"{error} {error.hint}"

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic creation and replacement of files."""
 
 from __future__ import annotations
 
@@ -15,69 +15,69 @@ import pytest
 
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 from dbctl.files import temp
-from dbctl.files.atomic import WITHOUT_LOCKS, expand_home, written_whole
+from dbctl.files.atomic import WITHOUT_LOCKS, expand_home, write_atomically
 
 ROOT = Path(__file__).parents[2]
 
 
-def names(folder):
+def list_names(folder):
     return [path.name for path in folder.iterdir()]
 
 
-def test_a_new_file_is_whole_and_private(tmp_path):
-    with written_whole(tmp_path / "f") as file:
+def test_new_file_is_complete_and_private(tmp_path):
+    with write_atomically(tmp_path / "f") as file:
         file.write("naïve\r\n")
     assert (tmp_path / "f").read_bytes() == "naïve\r\n".encode()
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
+def test_interrupted_write_leaves_old_file(tmp_path):
     (tmp_path / "f").write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "f", replace=True) as file:
+    with pytest.raises(KeyboardInterrupt), write_atomically(tmp_path / "f", replace=True) as file:
         file.write("half")
         raise KeyboardInterrupt
     assert (tmp_path / "f").read_text() == "old"
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_what_is_there_is_not_replaced_unasked(tmp_path):
+def test_existing_file_is_not_replaced_by_default(tmp_path):
     (tmp_path / "f").write_text("old")
-    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileExistsAlreadyError), write_atomically(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "old"
 
 
-def test_what_came_meanwhile_is_not_replaced_either(tmp_path):
-    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
+def test_concurrently_created_file_is_not_replaced(tmp_path):
+    with pytest.raises(FileExistsAlreadyError), write_atomically(tmp_path / "f") as file:
         (tmp_path / "f").write_text("theirs")
         file.write("mine")
     assert (tmp_path / "f").read_text() == "theirs"
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_a_replaced_file_keeps_its_mode_and_a_link_to_it_stays_a_link(tmp_path):
+def test_replaced_file_keeps_mode_and_symlink(tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "f").chmod(0o640)
     (tmp_path / "link").symlink_to("f")
-    with written_whole(tmp_path / "link", replace=True) as file:
+    with write_atomically(tmp_path / "link", replace=True) as file:
         file.write("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "f").read_text() == "new"
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_missing_directory_is_an_expected_failure(tmp_path):
-    with pytest.raises(FileFailedError, match="No such file"), written_whole(tmp_path / "no" / "f"):
+def test_missing_directory_raises_file_failed(tmp_path):
+    with pytest.raises(FileFailedError, match="No such file"), write_atomically(tmp_path / "no" / "f"):
         pass
 
 
 @pytest.mark.parametrize("text", ["", "half"])
-def test_a_killed_writer_leaves_the_old_file_whole_and_the_next_one_removes_its_partial_file(tmp_path, text):
+def test_partial_file_of_killed_writer_is_removed(tmp_path, text):
     (tmp_path / "f").write_text("old")
     script = (
         "import os, pathlib, signal\nfrom dbctl.files import atomic as durable\n"
-        "with durable.written_whole(pathlib.Path('f'), replace=True) as file:\n"
+        "with durable.write_atomically(pathlib.Path('f'), replace=True) as file:\n"
         f"    file.write({text!r}); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
@@ -85,40 +85,40 @@ def test_a_killed_writer_leaves_the_old_file_whole_and_the_next_one_removes_its_
     )
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
-    assert len(names(tmp_path)) == 2
-    with written_whole(tmp_path / "other"):
+    assert len(list_names(tmp_path)) == 2
+    with write_atomically(tmp_path / "other"):
         pass
-    assert len(names(tmp_path)) == 3
-    with written_whole(tmp_path / "f", replace=True) as file:
+    assert len(list_names(tmp_path)) == 3
+    with write_atomically(tmp_path / "f", replace=True) as file:
         file.write("new")
-    assert sorted(names(tmp_path)) == ["f", "other"]
+    assert sorted(list_names(tmp_path)) == ["f", "other"]
 
 
-def test_the_partial_file_of_a_writer_that_is_alive_is_not_removed(tmp_path):
-    with written_whole(tmp_path / "f", replace=True) as first:
+def test_partial_file_of_running_writer_remains(tmp_path):
+    with write_atomically(tmp_path / "f", replace=True) as first:
         first.write("first")
-        with written_whole(tmp_path / "f", replace=True) as second:
+        with write_atomically(tmp_path / "f", replace=True) as second:
             second.write("second")
     assert (tmp_path / "f").read_text() == "first"
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_a_file_that_has_its_name_is_not_reported_as_failed(tmp_path, monkeypatch):
+def test_failed_unlink_after_rename_is_ignored(tmp_path, monkeypatch):
     def unlink(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     with monkeypatch.context() as broken_disk:
         broken_disk.setattr(Path, "unlink", unlink)
-        with written_whole(tmp_path / "f") as file:
+        with write_atomically(tmp_path / "f") as file:
             file.write("new")
     assert (tmp_path / "f").read_text() == "new"
-    with written_whole(tmp_path / "f", replace=True) as file:
+    with write_atomically(tmp_path / "f", replace=True) as file:
         file.write("newer")
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ENOLCK, errno.ENOTSUP])
-def test_a_private_folder_is_locked_unless_the_file_system_has_no_locks(tmp_path, monkeypatch, error):
+def test_temp_folder_requires_lock_if_supported(tmp_path, monkeypatch, error):
     def flock(descriptor, operation):
         raise OSError(error, os.strerror(error))
 
@@ -129,10 +129,10 @@ def test_a_private_folder_is_locked_unless_the_file_system_has_no_locks(tmp_path
     else:
         with pytest.raises(FileFailedError), temp.folder(tmp_path, "x-"):
             pass
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
-def test_the_home_of_an_unknown_user_is_refused():
+def test_home_of_unknown_user_is_refused():
     assert expand_home("~/x") == Path.home() / "x"
     with pytest.raises(UsageError):
         expand_home("~no-user-of-that-name/x")
@@ -140,7 +140,7 @@ def test_the_home_of_an_unknown_user_is_refused():
 
 @pytest.fixture
 def without_links(monkeypatch):
-    """A disk without hard links, as FAT and some of other machines are."""
+    """A disk without hard links, such as FAT."""
 
     def link(*_words, **_more):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -148,44 +148,44 @@ def without_links(monkeypatch):
     monkeypatch.setattr(os, "link", link)
 
 
-def test_a_disk_without_hard_links_gets_a_new_file_all_the_same(tmp_path, without_links):
-    with written_whole(tmp_path / "f") as file:
+def test_new_file_is_created_without_hard_links(tmp_path, without_links):
+    with write_atomically(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "new"
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_without_hard_links_too_what_came_meanwhile_is_not_replaced(tmp_path, without_links):
-    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
+def test_concurrent_file_is_not_replaced_without_hard_links(tmp_path, without_links):
+    with pytest.raises(FileExistsAlreadyError), write_atomically(tmp_path / "f") as file:
         (tmp_path / "f").write_text("theirs")
         file.write("mine")
     assert (tmp_path / "f").read_text() == "theirs"
-    assert names(tmp_path) == ["f"]
+    assert list_names(tmp_path) == ["f"]
 
 
-def test_without_hard_links_too_a_file_that_fails_leaves_nothing(tmp_path, without_links, monkeypatch):
+def test_failed_file_leaves_nothing_without_hard_links(tmp_path, without_links, monkeypatch):
     def rename(*_words):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(FileFailedError), written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileFailedError), write_atomically(tmp_path / "f") as file:
         file.write("new")
-    assert names(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_file_that_root_replaces_stays_whose_it_was(tmp_path):
+def test_file_replaced_by_root_keeps_owner(tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "f").chmod(0o640)
     os.chown(tmp_path / "f", 4711, 4712)
-    with written_whole(tmp_path / "f", replace=True) as file:
+    with write_atomically(tmp_path / "f", replace=True) as file:
         file.write("new")
-    found = (tmp_path / "f").stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o640)
+    status = (tmp_path / "f").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (4711, 4712, 0o640)
 
 
-def directories_fail_with(monkeypatch, number):
+def fail_directory_sync(monkeypatch, number):
     real = os.fsync
 
     def fsync(descriptor):
@@ -196,16 +196,16 @@ def directories_fail_with(monkeypatch, number):
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-def test_where_only_the_name_is_not_confirmed_nobody_is_told_that_nothing_was_changed(tmp_path, monkeypatch):
-    directories_fail_with(monkeypatch, errno.EIO)
-    with pytest.raises(FileUnsyncedError) as caught, written_whole(tmp_path / "f") as file:
+def test_unsynced_directory_is_not_reported_as_unchanged(tmp_path, monkeypatch):
+    fail_directory_sync(monkeypatch, errno.EIO)
+    with pytest.raises(FileUnsyncedError) as caught, write_atomically(tmp_path / "f") as file:
         file.write("new")
     assert "Nothing was changed" not in caught.value.hint
     assert (tmp_path / "f").read_text() == "new"
 
 
-def test_a_disk_that_cannot_sync_directories_at_all_is_no_trouble(tmp_path, monkeypatch):
-    directories_fail_with(monkeypatch, errno.EINVAL)
-    with written_whole(tmp_path / "f") as file:
+def test_unsupported_directory_sync_is_ignored(tmp_path, monkeypatch):
+    fail_directory_sync(monkeypatch, errno.EINVAL)
+    with write_atomically(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "new"

@@ -1,4 +1,4 @@
-"""Files that are packed whole: read by the usual programs, and refused once a byte of them is another."""
+"""Compression of files: compatibility with standard programs, and detection of damage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dbctl.files.subprocesses import BLOCK
 
 PROGRAMS = {"gzip": ["gunzip", "-c"], "zstd": ["zstd", "-d", "-c"]}
 TEXT = b"".join(b"%d\tthe same again, and again\t%x\n" % (n, n * 7919) for n in range(40_000))
-NOISE = random.Random(1).randbytes(BLOCK + 17)  # noqa: S311 - what cannot be packed
+NOISE = random.Random(1).randbytes(BLOCK + 17)  # noqa: S311 - incompressible
 FORMS = list(PROGRAMS)
 
 
@@ -35,89 +35,99 @@ def plain(tmp_path):
     return path
 
 
-def unpacked(packed, form, most):
-    place = packed.with_name("unpacked")
-    place.unlink(missing_ok=True)
-    found = compression.unpack(packed, place, form, most=most, target="tests")
-    return place.read_bytes(), found.sha256
+def decompress(compressed, compression_form, expected_bytes):
+    destination = compressed.with_name("unpacked")
+    destination.unlink(missing_ok=True)
+    result = compression.decompress_file(
+        compressed, destination, compression_form, expected_bytes=expected_bytes, target="tests"
+    )
+    return destination.read_bytes(), result.sha256
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 60_000)), max_size=6))
 @settings(max_examples=25)
 @pytest.mark.parametrize("form", FORMS)
-def test_any_file_comes_back_as_it_was(tmp_path_factory, form, parts):
+def test_any_file_round_trips(tmp_path_factory, form, parts):
     text = b"".join(part * times for part, times in parts)
     plain = tmp_path_factory.mktemp("any") / "plain"
     plain.write_bytes(text)
-    packed = plain.with_name("packed")
-    made = compression.pack(plain, packed, form)
-    assert (made.bytes, made.plain_bytes) == (packed.stat().st_size, len(text))
-    assert unpacked(packed, form, len(text)) == (text, made.sha256)
+    compressed = plain.with_name("compressed")
+    result = compression.compress_file(plain, compressed, form)
+    assert (result.bytes, result.plain_bytes) == (compressed.stat().st_size, len(text))
+    assert decompress(compressed, form, len(text)) == (text, result.sha256)
 
 
-def test_the_usual_program_unpacks_it_alone(plain, form):
+def test_standard_program_decompresses_file(plain, form):
     if shutil.which(PROGRAMS[form][0]) is None:
         pytest.skip(f"{PROGRAMS[form][0]} is not installed")
-    compression.pack(plain, plain.with_name("packed"), form)
-    with plain.with_name("packed").open("rb") as packed:
-        done = subprocess.run(PROGRAMS[form], stdin=packed, capture_output=True, check=True)
-    assert done.stdout == TEXT + NOISE
+    compression.compress_file(plain, plain.with_name("compressed"), form)
+    with plain.with_name("compressed").open("rb") as compressed:
+        process = subprocess.run(PROGRAMS[form], stdin=compressed, capture_output=True, check=True)
+    assert process.stdout == TEXT + NOISE
 
 
-def test_without_the_fast_library_gzip_is_packed_and_unpacked_all_the_same(plain, monkeypatch):
+def test_gzip_works_without_isal(plain, monkeypatch):
     fast, slow = plain.with_name("fast"), plain.with_name("slow")
-    compression.pack(plain, fast, "gzip")
+    compression.compress_file(plain, fast, "gzip")
     monkeypatch.setitem(sys.modules, "isal", None)
-    compression.pack(plain, slow, "gzip")
-    for packed in (fast, slow):
-        assert unpacked(packed, "gzip", plain.stat().st_size)[0] == TEXT + NOISE
+    compression.compress_file(plain, slow, "gzip")
+    for compressed in (fast, slow):
+        assert decompress(compressed, "gzip", plain.stat().st_size)[0] == TEXT + NOISE
 
 
-def test_a_file_that_lost_its_end_or_a_byte_or_got_more_is_told(plain, form):
-    packed, size = plain.with_name("packed"), plain.stat().st_size
-    compression.pack(plain, packed, form)
-    whole = packed.read_bytes()
-    broken = [whole[:-1], whole[:-9], whole[: len(whole) // 2], whole[:1], b"", whole + b"x", whole + whole]
-    for place in range(len(TEXT) // 100, len(whole), len(whole) // 12):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+def test_damaged_file_is_detected(plain, form):
+    compressed, size = plain.with_name("compressed"), plain.stat().st_size
+    compression.compress_file(plain, compressed, form)
+    content = compressed.read_bytes()
+    broken = [
+        content[:-1],
+        content[:-9],
+        content[: len(content) // 2],
+        content[:1],
+        b"",
+        content + b"x",
+        content + content,
+    ]
+    for position in range(len(TEXT) // 100, len(content), len(content) // 12):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
         broken.append(bytes(changed))
-    for one in broken:
-        packed.write_bytes(one)
+    for damaged in broken:
+        compressed.write_bytes(damaged)
         with pytest.raises(CorruptError):
-            unpacked(packed, form, size)
+            decompress(compressed, form, size)
         assert not plain.with_name("unpacked").exists()
 
 
-@pytest.mark.parametrize("wrong", [-1, 1])
-def test_what_unpacks_to_another_size_is_told(plain, form, wrong):
-    packed = plain.with_name("packed")
-    compression.pack(plain, packed, form)
-    with pytest.raises(CorruptError, match="unpacks to"):
-        unpacked(packed, form, plain.stat().st_size + wrong)
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_unexpected_size_is_detected(plain, form, difference):
+    compressed = plain.with_name("compressed")
+    compression.compress_file(plain, compressed, form)
+    with pytest.raises(CorruptError, match="decompresses to"):
+        decompress(compressed, form, plain.stat().st_size + difference)
 
 
-def test_what_unpacks_to_far_more_than_it_had_ends_there_and_fills_neither_memory_nor_disk(tmp_path, form):
-    bomb, packed = tmp_path / "plain", tmp_path / "packed"
+def test_decompression_bomb_is_stopped_early(tmp_path, form):
+    bomb, compressed = tmp_path / "plain", tmp_path / "compressed"
     with bomb.open("wb") as file:
         file.truncate(400 << 20)
-    compression.pack(bomb, packed, form)
+    compression.compress_file(bomb, compressed, form)
     bomb.unlink()
-    assert packed.stat().st_size < 2 << 20
+    assert compressed.stat().st_size < 2 << 20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CorruptError, match="more than the 1,000 bytes"):
-        unpacked(packed, form, 1000)
+    with pytest.raises(CorruptError, match="more than the expected 1,000 bytes"):
+        decompress(compressed, form, 1000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
-    assert {one.name for one in tmp_path.iterdir()} == {"packed"}
+    assert {path.name for path in tmp_path.iterdir()} == {"compressed"}
 
 
-def test_packing_that_fails_leaves_no_file_and_no_thread(plain, form):
+def test_failed_compression_leaves_no_file_or_thread(plain, form):
     before = threading.active_count()
 
     def fail(_share):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        compression.pack(plain, plain.with_name("packed"), form, fail)
-    assert {one.name for one in plain.parent.iterdir()} == {"plain"}
+        compression.compress_file(plain, plain.with_name("compressed"), form, fail)
+    assert {path.name for path in plain.parent.iterdir()} == {"plain"}
     assert threading.active_count() == before

@@ -1,4 +1,4 @@
-"""Files of settings as the library dotenv reads them."""
+"""Parser of ``.env`` files."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ from dbctl.files import dotenv
         ("", {}),
     ],
 )
-def test_a_file_is_read_as_the_app_reads_it(text, variables):
-    assert dotenv.read(text) == variables
+def test_dotenv_file_is_parsed_like_node(text, variables):
+    assert dotenv.parse_dotenv(text) == variables

@@ -1,10 +1,10 @@
-"""Which file system holds a path, told from a table as Linux writes it."""
+"""The file system of a path, from a table in the format of Linux."""
 
 from __future__ import annotations
 
 import pytest
 
-from dbctl.files.mounts import NETWORK, entry_of, volume_of
+from dbctl.files.mounts import NETWORK_KINDS, find_mount, read_volume
 
 TABLE = """\
 /dev/sda1 / ext4 rw,relatime 0 0
@@ -33,22 +33,22 @@ nonsense
         ("/srv/twice/user.db", "/srv/twice", "tmpfs"),
     ],
 )
-def test_the_deepest_mount_counts_and_of_two_at_one_place_the_last(path, mount, kind):
-    assert entry_of(path, TABLE) == (mount, kind)
+def test_deepest_and_last_mount_is_found(path, mount, kind):
+    assert find_mount(path, TABLE) == (mount, kind)
 
 
-def test_where_there_is_no_table_nothing_is_told():
-    assert entry_of("/srv/user.db", "") == ("", "")
+def test_mount_is_unknown_without_table():
+    assert find_mount("/srv/user.db", "") == ("", "")
 
 
-def test_disks_of_other_machines_are_told_from_ones_own():
-    assert {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"} <= NETWORK
-    assert not {"ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "apfs"} & NETWORK
+def test_network_file_systems_are_recognised():
+    assert {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"} <= NETWORK_KINDS
+    assert not {"ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "apfs"} & NETWORK_KINDS
 
 
-def test_the_room_is_that_of_the_path(tmp_path):
-    found = volume_of(tmp_path)
-    assert found.free_bytes > 0
-    assert not found.read_only
+def test_volume_reports_free_space(tmp_path):
+    volume = read_volume(tmp_path)
+    assert volume.free_bytes > 0
+    assert not volume.read_only
     with pytest.raises(FileNotFoundError):
-        volume_of(tmp_path / "gone")
+        read_volume(tmp_path / "gone")

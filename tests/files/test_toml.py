@@ -1,4 +1,4 @@
-"""TOML files: every mistake with its line and key."""
+"""TOML files: every error is reported with line and key."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     map: Mapping[str, int] = {}
 
 
-def mistakes(text, kind=Outer):
+def find_problems(text, kind=Outer):
     with pytest.raises(toml.TomlError) as caught:
         toml.structure(toml.loads(text), kind, text)
-    return [(one.line, one.key, one.reason) for one in caught.value.mistakes]
+    return [(problem.line, problem.key, problem.reason) for problem in caught.value.problems]
 
 
-def refused(text):
+def parse_error(text):
     with pytest.raises(toml.TomlError) as caught:
         toml.loads(text)
-    (one,) = caught.value.mistakes
-    return one.line, one.reason
+    (problem,) = caught.value.problems
+    return problem.line, problem.reason
 
 
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("a = 1\n\na = 2\n", 3, "this key is there already"),
-        ("[a]\n[b]\n[a]\n", 3, "this table is there already"),
-        ("a = {b = 1, b = 2}\n", 1, "there already is a key 'b'"),
+        ("a = 1\n\na = 2\n", 3, "this key exists already"),
+        ("[a]\n[b]\n[a]\n", 3, "this table exists already"),
+        ("a = {b = 1, b = 2}\n", 1, "duplicate key 'b'"),
         ("[a\n", 1, "expected ']'"),
         ("a = [1,\n2\n", 3, "unclosed array"),
         ("\n\na = 1 b = 2\n", 3, "expected newline"),
     ],
 )
-def test_what_is_no_toml_is_told_with_its_line(text, line, words):
-    assert refused(text)[0] == line
-    assert words in refused(text)[1]
+def test_invalid_toml_is_reported_with_line(text, line, words):
+    assert parse_error(text)[0] == line
+    assert words in parse_error(text)[1]
 
 
 @pytest.mark.parametrize(
@@ -62,81 +62,84 @@ def test_what_is_no_toml_is_told_with_its_line(text, line, words):
         ("[a" + ".'b'" * 50_000 + "]\n", 1),
         ("x = {y" + ' . "z"' * 50_000 + " = 1}\n", 1),
         ("\n\na = " + "9" * 5_000 + "\n", 3),
-        ("a = 1\n" + "# " + "x" * toml.MOST_CHARACTERS, 1),
+        ("a = 1\n" + "# " + "x" * toml.MAX_CHARACTERS, 1),
     ],
     ids=["key", "header", "inline table", "digits", "length"],
 )
-def test_text_that_needs_unbounded_work_is_refused_with_its_line(text, line):
-    assert refused(text)[0] == line
+def test_excessive_input_is_refused_with_line(text, line):
+    assert parse_error(text)[0] == line
 
 
-def test_as_many_parts_as_are_allowed_are_read():
-    value = toml.loads("a" + ".a" * (toml.MOST_PARTS - 1) + " = 1")
-    for _ in range(toml.MOST_PARTS):
+def test_maximum_key_parts_are_accepted():
+    value = toml.loads("a" + ".a" * (toml.MAX_KEY_PARTS - 1) + " = 1")
+    for _ in range(toml.MAX_KEY_PARTS):
         value = value["a"]
     assert value == 1
 
 
-def test_of_fifty_thousand_mistakes_the_first_are_listed():
-    found = mistakes("name = 'x'\n" + "".join(f"k{number}.b = 1\n" for number in range(50_000)))
-    assert [line for line, _, _ in found[: toml.MOST_MISTAKES]] == list(range(2, toml.MOST_MISTAKES + 2))
-    assert len(found) == toml.MOST_MISTAKES + 1
+def test_only_first_problems_are_listed():
+    reported = find_problems("name = 'x'\n" + "".join(f"k{number}.b = 1\n" for number in range(50_000)))
+    assert [line for line, _, _ in reported[: toml.MAX_PROBLEMS]] == list(range(2, toml.MAX_PROBLEMS + 2))
+    assert len(reported) == toml.MAX_PROBLEMS + 1
 
 
-def test_a_thousand_open_brackets_are_a_mistake_like_any_other():
-    assert refused("a = " + "[" * 100_000) == (1, "it is nested too deeply")
+def test_deep_nesting_is_refused():
+    assert parse_error("a = " + "[" * 100_000) == (1, "it is nested too deeply")
 
 
-def test_a_file_may_begin_with_a_mark_of_its_byte_order_and_end_its_lines_as_windows_does(tmp_path):
+def test_bom_and_crlf_are_accepted(tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(b"\xef\xbb\xbfa = 1\r\nb = 2\r\n")
     assert toml.load(path) == ({"a": 1, "b": 2}, "a = 1\nb = 2\n")
 
 
-def test_a_file_in_another_encoding_is_refused_at_the_line_where_that_shows(tmp_path):
+def test_invalid_utf8_is_reported_with_line(tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(b'a = 1\nb = "\xff"\n')
     with pytest.raises(toml.TomlError) as caught:
         toml.load(path)
-    assert caught.value.mistakes == (toml.Mistake(2, "TOML", "it is not UTF-8"),)
+    assert caught.value.problems == (toml.Problem(2, "TOML", "it is not UTF-8"),)
 
 
-def test_every_mistake_is_told_at_once_in_the_order_of_its_line():
+def test_all_problems_are_reported_in_line_order():
     text = 'nam = "x"\n[inner]\nsize = "big"\n[[many]]\ntable = "t"\n[[many]]\nsiez = 1\n[map]\na = "b"\n'
-    assert mistakes(text) == [
+    assert find_problems(text) == [
         (1, "name", "it is missing"),
         (1, "nam", "unknown key; did you mean name?"),
         (2, "inner.table", "it is missing"),
-        (3, "inner.size", "'big' is no whole number"),
+        (3, "inner.size", "must be a whole number, not 'big'"),
         (6, "many[1].table", "it is missing"),
         (7, "many[1].siez", "unknown key; did you mean size?"),
-        (9, "map.a", "'b' is no whole number"),
+        (9, "map.a", "must be a whole number, not 'b'"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "mistake"),
+    ("text", "problem"),
     [
-        ("name = 1", (1, "name", "1 is no text")),
-        ("name = 'x'\nkind = 3", (2, "kind", "3 is no text or list")),
-        ("name = 'x'\nkind = ['a', 3]", (2, "kind[1]", "3 is no text")),
-        ("name = 'x'\ninner = 3", (2, "inner", "3 is no table")),
-        ("name = 'x'\nmany = {}", (2, "many", "{} is no list")),
+        ("name = 1", (1, "name", "must be text, not 1")),
+        ("name = 'x'\nkind = 3", (2, "kind", "must be text or a list, not 3")),
+        ("name = 'x'\nkind = ['a', 3]", (2, "kind[1]", "must be text, not 3")),
+        ("name = 'x'\ninner = 3", (2, "inner", "must be a table, not 3")),
+        ("name = 'x'\nmany = {}", (2, "many", "must be a list, not {}")),
         (
             "name = 'x'\n# many = 3\n\nmany = [\n  {table = 'a'},\n  {},\n]",
             (4, "many[1].table", "it is missing"),
         ),
         ("name = 'x'\n\n[zzz]\ntable = 3", (3, "zzz", "unknown key; known: name, kind, inner, many, map")),
-        ("name = '''\nkind = 1\n'''\nkind = 2", (4, "kind", "2 is no text or list")),
-        ("name = 'x'\n'inner'.table = 'a'\ninner.size = '1'", (3, "inner.size", "'1' is no whole number")),
+        ("name = '''\nkind = 1\n'''\nkind = 2", (4, "kind", "must be text or a list, not 2")),
+        (
+            "name = 'x'\n'inner'.table = 'a'\ninner.size = '1'",
+            (3, "inner.size", "must be a whole number, not '1'"),
+        ),
     ],
 )
-def test_a_mistake_is_told_at_its_own_line_and_key(text, mistake):
-    assert mistakes(text) == [mistake]
+def test_problem_is_reported_with_line_and_key(text, problem):
+    assert find_problems(text) == [problem]
 
 
-def test_a_long_wrong_value_is_not_told_whole():
-    ((_, _, reason),) = mistakes("name = 'x'\nmany = '" + "y" * 5000 + "'")
+def test_long_wrong_value_is_shortened():
+    ((_, _, reason),) = find_problems("name = 'x'\nmany = '" + "y" * 5000 + "'")
     assert len(reason) < 80
 
 
@@ -144,12 +147,12 @@ def test_a_long_wrong_value_is_not_told_whole():
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
-def test_any_text_is_written_so_that_toml_reads_it_back(text, key):
+def test_quoted_text_round_trips(text, key):
     line = f"{toml.quoted(key)} = {toml.quoted(text, value=True)}"
     assert tomllib.loads(line) == {key: text}
     assert toml.quoted(key).isprintable()
 
 
 @given(st.text(), st.lists(st.text() | st.integers(0, 5)))
-def test_the_line_of_anything_is_a_line_of_the_text(text, path):
+def test_line_is_always_within_text(text, path):
     assert 1 <= toml.line_of(text, path) <= max(1, len(text.splitlines()))

@@ -1,4 +1,4 @@
-"""Codecs: what they write they read, and they read every form that deployments hold."""
+"""Codecs: values round-trip, and every format of deployments can be read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dbctl.model import Secret
 from dbctl.profiles import codecs
 from dbctl.profiles.codecs import BOOLEANS, HASHES, KEYS, TIMES, read_boolean, read_time
 
-#: From when numbers tell milliseconds from seconds, to when they tell seconds from milliseconds.
-MOMENTS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the zone comes apart
-    lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+#: The range of times in which milliseconds and seconds can be distinguished.
+TIMESTAMPS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the zone comes apart
+    lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)
 )
 EXACT = {
     "iso-ms": timedelta(0),
@@ -36,29 +36,29 @@ EXACT = {
         (codecs.HashCodec, HASHES),
     ],
 )
-def test_the_codecs_that_a_profile_may_name_are_those_there_are(names, codecs_there_are):
+def test_codec_names_match_implemented_codecs(names, codecs_there_are):
     assert set(get_args(names)) == set(codecs_there_are)
 
 
 @pytest.mark.parametrize("codec", TIMES)
-@given(moment=MOMENTS)
-def test_a_time_round_trips(codec, moment):
-    read = read_time(TIMES[codec](moment))
-    assert timedelta(0) <= moment - read
-    assert moment - read < EXACT[codec] or moment == read
+@given(time=TIMESTAMPS)
+def test_time_round_trips(codec, time):
+    read = read_time(TIMES[codec](time))
+    assert timedelta(0) <= time - read
+    assert time - read < EXACT[codec] or time == read
 
 
 @pytest.mark.parametrize("codec", TIMES)
-@given(moment=MOMENTS, hours=st.integers(-12, 14))
-def test_the_zone_of_a_time_does_not_change_what_is_stored(codec, moment, hours):
-    elsewhere = moment.astimezone(timezone(timedelta(hours=hours)))
-    assert TIMES[codec](elsewhere) == TIMES[codec](moment)
+@given(time=TIMESTAMPS, hours=st.integers(-12, 14))
+def test_time_zone_does_not_change_stored_value(codec, time, hours):
+    other_zone = time.astimezone(timezone(timedelta(hours=hours)))
+    assert TIMES[codec](other_zone) == TIMES[codec](time)
 
 
 @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
-def test_text_forms_hold_any_year(moment):
-    assert read_time(TIMES["iso-ms"](moment)) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    assert read_time(TIMES["sqlite-time"](moment)) == moment.replace(microsecond=0)
+def test_text_formats_support_any_year(time):
+    assert read_time(TIMES["iso-ms"](time)) == time.replace(microsecond=time.microsecond // 1000 * 1000)
+    assert read_time(TIMES["sqlite-time"](time)) == time.replace(microsecond=0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_text_forms_hold_any_year(moment):
         datetime(2026, 1, 2, 4, 4, 5, tzinfo=timezone(timedelta(hours=1))),
     ],
 )
-def test_a_time_is_read_in_every_form(stored):
+def test_time_is_read_in_every_format(stored):
     assert read_time(stored) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -85,56 +85,56 @@ def test_a_time_is_read_in_every_form(stored):
     "stored",
     [None, "", "soon", "2026-13-01", 10**30, float("nan"), float("inf"), "0001-01-01T00:00:00+10:00"],
 )
-def test_what_is_no_time_is_none(stored):
+def test_invalid_time_is_none(stored):
     assert read_time(stored) is None
 
 
 @given(st.none() | st.text() | st.integers() | st.floats() | st.binary())
-def test_anything_stored_is_read_as_a_time_or_none(stored):
+def test_any_stored_value_is_time_or_none(stored):
     read = read_time(stored)
     assert read is None or read.tzinfo is UTC
 
 
 @pytest.mark.parametrize("codec", BOOLEANS)
 @pytest.mark.parametrize("value", [False, True])
-def test_a_boolean_round_trips(codec, value):
+def test_boolean_round_trips(codec, value):
     assert read_boolean(BOOLEANS[codec][value]) is value
 
 
 @pytest.mark.parametrize(
-    ("stored", "meant"),
-    [(one, True) for one in (1, 2, "1", " TRUE ", "t", "on", True)]
-    + [(one, False) for one in (0, "0", "false", "f", "", None, "no")],
+    ("stored", "expected"),
+    [(value, True) for value in (1, 2, "1", " TRUE ", "t", "on", True)]
+    + [(value, False) for value in (0, "0", "false", "f", "", None, "no")],
 )
-def test_a_boolean_is_read_in_every_form(stored, meant):
-    assert read_boolean(stored) is meant
+def test_boolean_is_read_in_every_format(stored, expected):
+    assert read_boolean(stored) is expected
 
 
-def test_a_new_uuid_is_one_and_never_the_same():
-    made = {KEYS["uuid4"]() for _ in range(100)}
-    assert len(made) == 100
-    assert all(uuid.UUID(one).version == 4 for one in made)
+def test_new_uuids_are_valid_and_unique():
+    keys = {KEYS["uuid4"]() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(uuid.UUID(key).version == 4 for key in keys)
 
 
-def test_a_hash_fits_its_password_and_no_other():
+def test_hash_matches_only_its_password():
     bcrypt = HASHES["bcrypt"]
     stored = bcrypt.make(Secret("pässword"), 4)
     assert bcrypt.recognises(stored)
-    assert bcrypt.fits(Secret("pässword"), stored)
-    assert not bcrypt.fits(Secret("pässword "), stored)
+    assert bcrypt.matches(Secret("pässword"), stored)
+    assert not bcrypt.matches(Secret("pässword "), stored)
 
 
-@pytest.mark.parametrize(("length", "taken"), [(72, True), (73, False)])
-def test_a_password_of_more_than_72_bytes_is_refused_instead_of_cut(length, taken):
+@pytest.mark.parametrize(("length", "is_accepted"), [(72, True), (73, False)])
+def test_password_over_72_bytes_is_refused(length, is_accepted):
     secret = Secret("é" + "x" * (length - 2))
-    if taken:
-        assert HASHES["bcrypt"].fits(secret, HASHES["bcrypt"].make(secret, 4))
+    if is_accepted:
+        assert HASHES["bcrypt"].matches(secret, HASHES["bcrypt"].make(secret, 4))
     else:
         with pytest.raises(ValueInvalidError, match="72 bytes"):
             HASHES["bcrypt"].make(secret, 4)
 
 
-def test_a_password_with_a_nul_character_is_refused():
+def test_password_with_nul_character_is_refused():
     with pytest.raises(ValueInvalidError, match="NUL") as caught:
         HASHES["bcrypt"].make(Secret("hunter2\0x"), 4)
     assert "hunter2" not in str(caught.value)
@@ -143,13 +143,13 @@ def test_a_password_with_a_nul_character_is_refused():
 @pytest.mark.parametrize(
     "stored", ["", "plain", "$2b$04$short", "$2b$99$" + "a" * 53, "$argon2id$v=19$x", "\udcff"]
 )
-def test_what_is_no_hash_is_not_recognised_and_fits_nothing(stored):
+def test_invalid_hash_is_not_recognised_and_matches_nothing(stored):
     assert not HASHES["bcrypt"].recognises(stored)
-    assert not HASHES["bcrypt"].fits(Secret("x"), stored)
+    assert not HASHES["bcrypt"].matches(Secret("x"), stored)
 
 
-def test_a_made_up_password_has_no_letters_that_look_alike():
-    made = codecs.new_password().reveal()
-    assert len(made) == 20
-    assert not set(made) & set("0O1lIio")
-    assert made != codecs.new_password().reveal()
+def test_generated_password_has_no_ambiguous_characters():
+    password = codecs.new_password().reveal()
+    assert len(password) == 20
+    assert not set(password) & set("0O1lIio")
+    assert password != codecs.new_password().reveal()

@@ -1,4 +1,4 @@
-"""An app that dbctl has never heard of: its profile alone, no line of Python, and every command works."""
+"""An app without built-in support: every command works with only a profile."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ServedShelf:
 
     engine = "postgresql"
     made_by = MADE_BY["postgresql"]
-    #: How many sessions wait for somebody else.
+    #: Counts the sessions that wait for a lock.
     waiting = "select count(*) from pg_locks where not granted and pid in (select pid from pg_locks where relation = 'members'::regclass)"
 
     def empty(self) -> None:
@@ -87,8 +87,8 @@ class ServedShelf:
         self._connection.execute(script.replace(":password_hash", f"'{flashpoint_web.PASSWORD_HASH}'"))
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        done = self._connection.execute(sql)
-        return done.fetchall() if done.description else []
+        result = self._connection.execute(sql)
+        return result.fetchall() if result.description else []
 
     def close(self) -> None:
         self._connection.close()
@@ -135,7 +135,7 @@ def pantry(request, tmp_path):
 
 @pytest.fixture
 def quick(tmp_path):
-    """The profile with the cheapest hash there is, so that tests need not wait for it."""
+    """The profile with the cheapest password hash, for fast tests."""
     path = tmp_path / "quick.toml"
     path.write_text(PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4"), encoding="utf-8")
     return path
@@ -143,29 +143,29 @@ def quick(tmp_path):
 
 @pytest.fixture
 def dbctl(pantry, quick, start):
-    """Runs a command and returns its ``data``, or its error where it is to fail."""
+    """Run a command; return its ``data``, or its error if it should fail."""
 
     def run(*words, stdin="", status=0):
         app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
-        done = start(*app, *words, environment=CLEAN, stdin=stdin.encode())
-        assert done.returncode == status, done.stderr
-        told = json.loads(done.stdout)
-        return told["data"] if status == 0 else told["error"] or told["data"]
+        result = start(*app, *words, environment=CLEAN, stdin=stdin.encode())
+        assert result.returncode == status, result.stderr
+        output = json.loads(result.stdout)
+        return output["data"] if status == 0 else output["error"] or output["data"]
 
     return run
 
 
-def test_no_module_knows_the_app():
+def test_no_module_mentions_app():
     for path in (ROOT / "dbctl").rglob("*.py"):
         assert not re.search(
             r"larder|member_uuid|secret_hash|val_kind", path.read_text(encoding="utf-8"), re.IGNORECASE
         )
 
 
-def test_its_profile_and_its_database_agree(dbctl, pantry):
+def test_profile_and_database_agree(dbctl, pantry):
     assert dbctl("apps", "check", str(PROFILE))["findings"] == []
     assert dbctl("apps", "check")["findings"] == []
-    assert dbctl("apps", "show", str(PROFILE))["abilities"] == [
+    assert dbctl("apps", "show", str(PROFILE))["features"] == [
         "users",
         "passwords",
         "roles",
@@ -181,25 +181,28 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
     assert loader.load(str(PROFILE)).title == "Larder"
 
 
-def test_its_users_are_listed_filtered_sorted_and_shown(dbctl):
-    everybody = dbctl("users", "list")["items"]
-    assert [(one["login"], one["role"], one["active"]) for one in everybody] == [
+def test_users_are_listed_filtered_sorted_and_shown(dbctl):
+    users = dbctl("users", "list")["items"]
+    assert [(user["login"], user["role"], user["active"]) for user in users] == [
         ("pip", "chief", True),
         ("ana", "cook", True),
         ("木下", "cook", True),
         ("olav", "guest", False),
     ]
-    assert everybody[0] | {"id": PIP, "last_login_at": "2025-06-15T15:06:40.123Z"} == everybody[0]
-    found = dbctl("users", "list", "--role", "cook", "--sort", "-created_at")["items"]
-    assert [one["login"] for one in found] == ["木下", "ana"]
-    assert [one["login"] for one in dbctl("users", "list", "--never-signed-in")["items"]] == ["木下", "olav"]
-    assert [one["login"] for one in dbctl("users", "list", "--inactive", "1d")["items"]] != []
-    shown = dbctl("users", "show", "ANA@larder.example")
-    assert (shown["login"], shown["tokens"]) == ("ana", {"valid": 1, "expired": 1, "revoked": 0})
+    assert users[0] | {"id": PIP, "last_login_at": "2025-06-15T15:06:40.123Z"} == users[0]
+    cooks = dbctl("users", "list", "--role", "cook", "--sort", "-created_at")["items"]
+    assert [user["login"] for user in cooks] == ["木下", "ana"]
+    assert [user["login"] for user in dbctl("users", "list", "--never-signed-in")["items"]] == [
+        "木下",
+        "olav",
+    ]
+    assert [user["login"] for user in dbctl("users", "list", "--inactive", "1d")["items"]] != []
+    output = dbctl("users", "show", "ANA@larder.example")
+    assert (output["login"], output["tokens"]) == ("ana", {"valid": 1, "expired": 1, "revoked": 0})
 
 
-def test_its_users_are_created_changed_and_deleted(dbctl, pantry):
-    made = dbctl(
+def test_users_are_created_changed_and_deleted(dbctl, pantry):
+    created = dbctl(
         "users",
         "create",
         "mo",
@@ -210,12 +213,12 @@ def test_its_users_are_created_changed_and_deleted(dbctl, pantry):
         "--password-stdin",
         stdin="pass word 1\n",
     )
-    assert uuid.UUID(made["user"]["id"]).version == 4
+    assert uuid.UUID(created["user"]["id"]).version == 4
     ((joined, kind, enabled),) = pantry.rows(
         "select joined_ms, kind, enabled from members where handle = 'mo'"
     )
     assert (type(joined), kind, enabled) == (int, "cook", 1)
-    assert str(read_time(joined))[:23] == made["user"]["created_at"].replace("T", " ")[:23]
+    assert str(read_time(joined))[:23] == created["user"]["created_at"].replace("T", " ")[:23]
     assert dbctl("users", "check-password", "mo", "--password-stdin", stdin="pass word 1\n")["matches"]
     dbctl(
         "users",
@@ -247,28 +250,26 @@ def test_its_users_are_created_changed_and_deleted(dbctl, pantry):
     assert pantry.rows("select count(*) from recipe_labels") == [(1,)]
 
 
-def test_its_passwords_are_set_and_end_what_keeps_a_user_signed_in(dbctl, pantry):
+def test_new_password_ends_sessions(dbctl, pantry):
     dbctl("users", "set-password", "ana", "--password-stdin", stdin="another one\n")
     assert pantry.rows(f"select token from member_logins where member_uuid = '{ANA}'") == []
     dbctl("users", "check-password", "ana", "--password-stdin", stdin="another one\n")
     dbctl("users", "check-password", "ana", "--password-stdin", stdin=flashpoint_web.PASSWORD, status=1)
 
 
-def test_its_last_chief_stays(dbctl):
-    for words in (["deactivate", "pip"], ["set-role", "pip", "cook"], ["delete", "pip", "--yes"]):
-        assert dbctl("users", *words, status=6)["code"] == "last-admin"
+def test_last_admin_cannot_be_removed(dbctl):
+    for arguments in (["deactivate", "pip"], ["set-role", "pip", "cook"], ["delete", "pip", "--yes"]):
+        assert dbctl("users", *arguments, status=6)["code"] == "last-admin"
     dbctl("users", "set-role", "ana", "chief")
     dbctl("users", "deactivate", "pip")
 
 
-@pytest.mark.parametrize(
-    "pantry", ["postgresql", "mysql"], indirect=True
-)  # a file is locked whole by whoever writes it
-def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_moment(pantry, quick):
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)  # a writer locks the whole file
+def test_last_admin_cannot_be_removed_during_concurrent_demotion(pantry, quick):
     pantry.rows("update members set kind = 'chief' where handle = 'ana'")
     pantry.rows("begin")
     pantry.rows("update members set kind = 'cook' where handle = 'ana'")
-    words = [
+    arguments = [
         "--profile",
         quick,
         "--url",
@@ -279,60 +280,66 @@ def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_momen
         "deactivate",
         "pip",
     ]
-    ran = subprocess.Popen(
-        [sys.executable, "-m", "dbctl", *words], env=CLEAN, stderr=subprocess.PIPE, text=True
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbctl", *arguments], env=CLEAN, stderr=subprocess.PIPE, text=True
     )
-    with ran:
+    with process:
         while pantry.rows(pantry.waiting) == [(0,)]:
-            assert ran.poll() is None
-            time.sleep(0.2)  # MariaDB keeps its answer for 0.1 s after each time that it was asked
+            assert process.poll() is None
+            time.sleep(0.2)  # MariaDB caches the result for 0.1 s after each query
         pantry.rows("commit")
-        told = ran.stderr.read()
-    # MySQL has no such refusal, so whoever reads there waits, and then sees what was changed.
+        stderr = process.stderr.read()
+    # MySQL has no such error: a reader waits, and then reads the change.
     waited = pantry.engine == "mysql" and not servers.mysql_server().is_mariadb
-    reason = "left without an active 'chief'" if waited else "changed by somebody else"
-    assert (ran.returncode, reason in told) == (6 if waited else 11, True), told
+    reason = "no active 'chief' left" if waited else "another process changed"
+    assert (process.returncode, reason in stderr) == (6 if waited else 11, True), stderr
     assert pantry.rows("select handle from members where kind = 'chief' and enabled") == [("pip",)]
 
 
-def test_its_users_go_out_and_come_in_again(dbctl, tmp_path):
-    assert {one["handle"] for one in dbctl("users", "export")["items"]} == {"pip", "ana", "木下", "olav"}
+def test_users_are_exported_and_imported(dbctl, tmp_path):
+    assert {user["handle"] for user in dbctl("users", "export")["items"]} == {"pip", "ana", "木下", "olav"}
     (tmp_path / "in.csv").write_text(
         "handle,email,role\nzoe,zoe@x.example,cook\nyan,yan@x.example,\n", encoding="utf-8"
     )
-    done = dbctl("users", "import", str(tmp_path / "in.csv"), "--generate")
-    assert done["added"] == 2
+    result = dbctl("users", "import", str(tmp_path / "in.csv"), "--generate")
+    assert result["added"] == 2
     assert dbctl("users", "show", "yan")["role"] == "guest"
 
 
-def test_what_it_does_not_have_is_told(dbctl):
-    assert dbctl("users", "unlock", "ana", status=2)["code"] == "ability-missing"
-    assert dbctl("settings", "list", "--user", "ana", status=2)["code"] == "ability-missing"
-    assert dbctl("migrate", "status", status=2)["code"] == "ability-missing"
-    assert dbctl("roles", "matrix", status=2)["code"] == "ability-missing"
+def test_missing_features_are_reported(dbctl):
+    assert dbctl("users", "unlock", "ana", status=2)["code"] == "feature-missing"
+    assert dbctl("settings", "list", "--user", "ana", status=2)["code"] == "feature-missing"
+    assert dbctl("migrate", "status", status=2)["code"] == "feature-missing"
+    assert dbctl("roles", "matrix", status=2)["code"] == "feature-missing"
 
 
-def test_its_roles_are_listed_and_counted_and_changing_them_is_refused(dbctl, pantry):
-    assert [(one["name"], one["users"], one["permissions"]) for one in dbctl("roles", "list")["items"]] == [
+def test_roles_are_listed_but_cannot_be_changed(dbctl, pantry):
+    assert [
+        (role["name"], role["users"], role["permissions"]) for role in dbctl("roles", "list")["items"]
+    ] == [
         ("chief", 1, None),
         ("cook", 2, None),
         ("guest", 1, None),
     ]
     assert dbctl("roles", "show", "COOK")["users"] == 2
-    assert dbctl("roles", "show", "wizard", status=5)["hint"] == "Known: chief, cook, guest."
-    for words in (["create", "wizard"], ["update", "cook", "--name", "chef"], ["delete", "cook", "--yes"]):
-        error = dbctl("roles", *words, status=2)
-        assert error["message"] == "changing roles is not possible with Larder"
+    assert dbctl("roles", "show", "wizard", status=5)["hint"] == "Roles: chief, cook, guest."
+    for arguments in (
+        ["create", "wizard"],
+        ["update", "cook", "--name", "chef"],
+        ["delete", "cook", "--yes"],
+    ):
+        error = dbctl("roles", *arguments, status=2)
+        assert error["message"] == "changing roles is not supported by Larder"
         assert "members.kind (chief, cook, guest)" in error["hint"]
 
 
-def test_a_role_that_the_profile_does_not_know_is_counted_all_the_same(dbctl, pantry):
+def test_role_missing_in_profile_is_counted(dbctl, pantry):
     if pantry.engine == "postgresql":
         pantry.rows("alter type member_kind add value 'wizard'")
     if pantry.engine == "mysql":
         pantry.rows("alter table members modify kind enum('guest', 'cook', 'chief', 'wizard') not null")
     pantry.rows("update members set kind = 'wizard' where handle = 'ana'")
-    assert {one["name"]: one["users"] for one in dbctl("roles", "list")["items"]} == {
+    assert {role["name"]: role["users"] for role in dbctl("roles", "list")["items"]} == {
         "chief": 1,
         "cook": 1,
         "guest": 1,
@@ -340,9 +347,10 @@ def test_a_role_that_the_profile_does_not_know_is_counted_all_the_same(dbctl, pa
     }
 
 
-def test_its_settings_are_typed_checked_and_stamped(dbctl, pantry):
+def test_settings_are_typed_validated_and_timestamped(dbctl, pantry):
     listed = {
-        one["key"]: (one["value"], one["type"], one["default"]) for one in dbctl("settings", "list")["items"]
+        setting["key"]: (setting["value"], setting["type"], setting["default"])
+        for setting in dbctl("settings", "list")["items"]
     }
     assert listed == {
         "kitchen.closed": (False, "flag", False),
@@ -352,7 +360,7 @@ def test_its_settings_are_typed_checked_and_stamped(dbctl, pantry):
     }
     assert dbctl("settings", "get", "limits.servings")["updated_by"] == "pip"
     assert [
-        one["key"] for one in dbctl("settings", "list", "--category", "kitchen", "--public")["items"]
+        setting["key"] for setting in dbctl("settings", "list", "--category", "kitchen", "--public")["items"]
     ] == [
         "kitchen.closed",
         "kitchen.title",
@@ -371,10 +379,10 @@ def test_its_settings_are_typed_checked_and_stamped(dbctl, pantry):
     assert dbctl("settings", "validate")["findings"] == []
 
 
-def test_its_settings_go_out_and_come_in_again(dbctl, tmp_path):
+def test_settings_are_exported_and_applied(dbctl, tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(dbctl("settings", "export")), encoding="utf-8")
     dbctl("settings", "set", "kitchen.title", "Changed")
-    assert [one["key"] for one in dbctl("settings", "diff", str(tmp_path / "s.json"))["items"]] == [
+    assert [setting["key"] for setting in dbctl("settings", "diff", str(tmp_path / "s.json"))["items"]] == [
         "kitchen.title"
     ]
     assert dbctl("settings", "apply", str(tmp_path / "s.json"))["changed"] == ["kitchen.title"]
@@ -382,7 +390,7 @@ def test_its_settings_go_out_and_come_in_again(dbctl, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "titles"),
+    ("arguments", "titles"),
     [
         ([], ["100% Rye Bread", "Lentil Soup", 'Pip\'s "Best" Lentils', "親子丼"]),
         (["lentil*"], ["Lentil Soup", 'Pip\'s "Best" Lentils']),
@@ -394,37 +402,41 @@ def test_its_settings_go_out_and_come_in_again(dbctl, tmp_path):
         (["--sort", "-added", "--limit", "1"], ['Pip\'s "Best" Lentils']),
     ],
 )
-def test_its_recipes_are_searched(dbctl, words, titles):
-    assert [one["title"] for one in dbctl("search", "recipes", *words)["items"]] == titles
+def test_recipes_are_searched(dbctl, arguments, titles):
+    assert [recipe["title"] for recipe in dbctl("search", "recipes", *arguments)["items"]] == titles
 
 
-def test_one_recipe_is_shown_whole(dbctl):
-    shown = dbctl("search", "recipes", "--id", "b2c8d1ef-0000-4000-8000-000000000001")
-    assert (shown["title"], shown['a "pinch"'], shown["labels"]) == ("Lentil Soup", "salt", ["soup", "vegan"])
+def test_recipe_is_shown_with_details(dbctl):
+    output = dbctl("search", "recipes", "--id", "b2c8d1ef-0000-4000-8000-000000000001")
+    assert (output["title"], output['a "pinch"'], output["labels"]) == (
+        "Lentil Soup",
+        "salt",
+        ["soup", "vegan"],
+    )
 
 
-def test_what_was_done_stands_in_its_own_record(dbctl, pantry):
+def test_changes_are_written_to_audit_log(dbctl, pantry):
     dbctl("users", "create", "mo", "--email", "mo@x.example", "--password-stdin", stdin="pass word 1\n")
     dbctl("settings", "set", "limits.servings", "6")
-    found = pantry.rows("select at_ms, who, verb, subject from history order by id")[2:]
-    assert [(type(at), who[:7], *rest) for at, who, *rest in found] == [
+    records = pantry.rows("select at_ms, who, verb, subject from history order by id")[2:]
+    assert [(type(at), username[:7], *rest) for at, username, *rest in records] == [
         (int, "dbctl (", "joined", "users"),
         (int, "dbctl (", "settings.set", "settings"),
     ]
 
 
-def test_its_figures_and_reports_are_told(dbctl, pantry):
-    (told,) = dbctl("stats", "overview")["items"]
-    assert (told["target"], told["tables"]) == ("app/pantry", 8)
+def test_statistics_and_reports_are_shown(dbctl, pantry):
+    (overview,) = dbctl("stats", "overview")["items"]
+    assert (overview["target"], overview["tables"]) == ("app/pantry", 8)
     if pantry.engine == "sqlite":
-        assert (told["journal_mode"], told["bytes"]) == ("delete", pantry.path.stat().st_size)
-    counted = {one["table"]: one["rows"] for one in dbctl("stats", "tables")["items"]}
+        assert (overview["journal_mode"], overview["bytes"]) == ("delete", pantry.path.stat().st_size)
+    counted = {row["table"]: row["rows"] for row in dbctl("stats", "tables")["items"]}
     assert counted["recipes"] == 4
     assert dbctl("stats", "user", "ana")["rows"] == {"member_logins": 2, "options": 0, "recipes": 2}
-    assert [one["action"] for one in dbctl("stats", "activity", "--user", "ANA")["items"]] == ["wrote"]
+    assert [row["action"] for row in dbctl("stats", "activity", "--user", "ANA")["items"]] == ["wrote"]
     assert dbctl("stats", "activity", "--since", "1d")["items"] == []
-    found = dbctl("stats", "run", "recipes-per-cuisine", "--set", "since=1712000000000")
-    assert [(one["cuisine"], one["recipes"]) for one in found["items"]] == [
+    report = dbctl("stats", "run", "recipes-per-cuisine", "--set", "since=1712000000000")
+    assert [(item["cuisine"], item["recipes"]) for item in report["items"]] == [
         (None, 1),
         ("japanese", 1),
         ("nordic", 1),
@@ -433,9 +445,9 @@ def test_its_figures_and_reports_are_told(dbctl, pantry):
     assert dbctl("stats", "run", "recipes-per-cuisine", "--set", "since=soon", status=2)["code"] == "usage"
 
 
-def test_it_can_be_set_up_like_any_other(tmp_path):
+def test_init_configures_app(tmp_path):
     flashpoint_web.sixth_app_db(tmp_path / "larder.db")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "dbctl", "init", PROFILE, ".", "-o", "json"],
         cwd=tmp_path,
         env=CLEAN,
@@ -443,7 +455,7 @@ def test_it_can_be_set_up_like_any_other(tmp_path):
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     listed = subprocess.run(
         [sys.executable, "-m", "dbctl", "users", "list", "-o", "jsonl"],
         cwd=tmp_path,
@@ -459,12 +471,12 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
     now = time.time_ns() // 1_000_000 if pantry.engine == "sqlite" else "now()"
     pantry.rows(
         f"update members set seen_ms = {now} where member_uuid = '{PIP}'"
-    )  # else the clock is doubted
+    )  # without a recent row the clock would be doubted
     assert dbctl("sessions", "cleanup", "--check", status=3)["items"] == [
         {"rule": "stale-logins", "matched": 1, "older_than": 0}
     ]
-    (done,) = dbctl("sessions", "cleanup")["rules"]
-    assert (done["matched"], done["changed"], done["batches"]) == (1, 1, 1)
+    (result,) = dbctl("sessions", "cleanup")["rules"]
+    assert (result["matched"], result["changed"], result["batches"]) == (1, 1, 1)
     assert pantry.rows("select token from member_logins order by id") == [
         ("larder-token-one",),
         ("larder-token-two",),
@@ -475,14 +487,14 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
     assert dbctl("sessions", "cleanup", "--check")["items"][0]["matched"] == 0
 
 
-def test_its_statistics_are_counted_anew(dbctl, pantry):
+def test_statistics_are_recounted(dbctl, pantry):
     pantry.rows(f"update tallies set dishes = 9 where cook = '{ANA}'")
     pantry.rows(f"delete from tallies where cook = '{PIP}'")
     assert dbctl("sessions", "rebuild-stats", "--user", "ana", status=6)["code"] == "confirmation-missing"
-    (done,) = dbctl("sessions", "rebuild-stats", "--yes")["tables"]
-    assert done == {"table": "tallies", "added": 1, "corrected": 0, "lowered": 1}
-    found = pantry.rows("select dishes, first_ms, counted_ms from tallies order by cook")
-    assert [(dishes, first, type(counted)) for dishes, first, counted in found] == [
+    (result,) = dbctl("sessions", "rebuild-stats", "--yes")["tables"]
+    assert result == {"table": "tallies", "added": 1, "corrected": 0, "lowered": 1}
+    tallies = pantry.rows("select dishes, first_ms, counted_ms from tallies order by cook")
+    assert [(dishes, first, type(counted)) for dishes, first, counted in tallies] == [
         (1, 1731000000000, int),
         (2, 1600000000000, int),
         (1, 1721000000000, type(None)),
@@ -490,11 +502,11 @@ def test_its_statistics_are_counted_anew(dbctl, pantry):
     assert pantry.rows("select verb, subject from history where verb like 'sessions%'") == [
         ("sessions.rebuild-stats", "statistics")
     ]
-    (done,) = dbctl("sessions", "rebuild-stats")["tables"]
-    assert done == {"table": "tallies", "added": 0, "corrected": 0, "lowered": 0}
+    (result,) = dbctl("sessions", "rebuild-stats")["tables"]
+    assert result == {"table": "tallies", "added": 0, "corrected": 0, "lowered": 0}
 
 
-def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
+def test_own_ledger_is_written_and_schema_compared(dbctl, pantry, quick, tmp_path):
     quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"
     folder.mkdir()
@@ -502,40 +514,40 @@ def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pan
     (folder / "002-jars.sql").write_text("create table jars (jar integer primary key);", encoding="utf-8")
     pantry.empty()
     dbctl("migrate", "up", "--migrations", folder)
-    assert [(step, type(done)) for step, done in pantry.rows("select step, done_ms from steps")] == [
+    assert [(step, type(result)) for step, result in pantry.rows("select step, done_ms from steps")] == [
         ("001-kitchen", int),
         ("002-jars", int),
     ]
     assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []
     pantry.rows('alter table "order" add column "a ""lid""" text')
     pantry.rows("drop table jars")
-    found = dbctl("migrate", "drift", "--migrations", folder, status=4)["findings"]
-    assert [one["message"] for one in found] == [
-        "table jars is missing: jar; 002-jars makes it",
-        'order.a "lid" is there, and no migration makes it: TEXT',
+    findings = dbctl("migrate", "drift", "--migrations", folder, status=4)["findings"]
+    assert [finding["message"] for finding in findings] == [
+        "table jars is missing: jar; created by 002-jars",
+        'order.a "lid" exists, but no migration creates it: TEXT',
     ]
 
 
-def test_its_rows_are_shown_and_mended_by_its_types_and_its_moves(dbctl, pantry):
-    shown = dbctl("data", "show", "members", ANA)
-    assert (shown["secret_hash"], shown["kind"], str(shown["member_uuid"])) == ("***", "cook", ANA)
+def test_rows_are_shown_and_edited_by_types_and_transitions(dbctl, pantry):
+    output = dbctl("data", "show", "members", ANA)
+    assert (output["secret_hash"], output["kind"], str(output["member_uuid"])) == ("***", "cook", ANA)
     for key in (ANA.replace("2", "9"), "no uuid"):
-        assert dbctl("data", "show", "members", key, status=5)["code"] == "row-absent"
-    told = dbctl("data", "rows", "members", "--filter", "enabled=no", "--columns", "handle,kind")
-    assert told["items"] == [{"handle": "olav", "kind": "guest"}]
+        assert dbctl("data", "show", "members", key, status=5)["code"] == "row-not-found"
+    result = dbctl("data", "rows", "members", "--filter", "enabled=no", "--columns", "handle,kind")
+    assert result["items"] == [{"handle": "olav", "kind": "guest"}]
     assert dbctl("data", "rows", "members", "--filter", "kind=nonsense")["total"] == 0
     refused = dbctl("data", "set", "members", OLAV, "kind=chief", status=6)
     assert (refused["code"], refused["message"]) == (
-        "move-refused",
-        "app/pantry: members.kind may not go from guest to chief",
+        "transition-refused",
+        "app/pantry: members.kind cannot change from guest to chief",
     )
-    assert refused["hint"] == "From guest it may go to: cook. A chief was a cook first."
-    told = dbctl("data", "set", "members", OLAV, "kind=cook", "enabled=yes")
-    assert (told["before"]["kind"], told["after"]["kind"]) == ("guest", "cook")
+    assert refused["hint"] == "From guest it can change to: cook. A chief was a cook first."
+    result = dbctl("data", "set", "members", OLAV, "kind=cook", "enabled=yes")
+    assert (result["before"]["kind"], result["after"]["kind"]) == ("guest", "cook")
     assert dbctl("data", "set", "members", PIP, "kind=cook", status=6)["code"] == "last-admin"
     assert dbctl("data", "set", "recipes", RYE, "added_ms=soon", status=2)["code"] == "value-invalid"
-    told = dbctl("data", "set", "recipes", RYE, 'a "pinch"=', "cuisine=danish")
-    assert told["after"] == {'a "pinch"': "", "cuisine": "danish"}
+    result = dbctl("data", "set", "recipes", RYE, 'a "pinch"=', "cuisine=danish")
+    assert result["after"] == {'a "pinch"': "", "cuisine": "danish"}
     assert dbctl("data", "rows", "recipes", "--filter", 'a "pinch"=')["total"] == 2
     assert dbctl("data", "delete", "recipes", RYE, "--yes")["rows"] == {
         "recipes": 1,
@@ -548,11 +560,13 @@ def test_its_rows_are_shown_and_mended_by_its_types_and_its_moves(dbctl, pantry)
     ]
 
 
-def test_its_tables_leave_and_come_back_with_keys_that_go_on(dbctl, pantry, tmp_path):
-    pantry.rows("update member_logins set ends_ms = '2020-01-02 03:04:05'")  # no open one comes in
+def test_exported_tables_are_imported_with_advanced_sequences(dbctl, pantry, tmp_path):
+    pantry.rows(
+        "update member_logins set ends_ms = '2020-01-02 03:04:05'"
+    )  # so that no open login is imported
     file = str(tmp_path / "logins.jsonl")
-    done = dbctl("data", "export", "member_logins", file)
-    assert (done["rows"], done["left_out"]) == (3, ["token"])
+    result = dbctl("data", "export", "member_logins", file)
+    assert (result["rows"], result["left_out"]) == (3, ["token"])
     assert dbctl("data", "import", "member_logins", file, status=2)["code"] == "usage"
     file = str(tmp_path / "all.csv")
     dbctl("data", "export", "member_logins", file, "--secrets")
@@ -560,7 +574,7 @@ def test_its_tables_leave_and_come_back_with_keys_that_go_on(dbctl, pantry, tmp_
     pantry.rows("delete from member_logins")
     assert dbctl("data", "import", "member_logins", file)["added"] == 3
     assert pantry.rows("select * from member_logins order by id") == before
-    assert dbctl("data", "query", "select token from member_logins", status=6)["code"] == "secret-asked"
+    assert dbctl("data", "query", "select token from member_logins", status=6)["code"] == "secret-column"
     assert dbctl("data", "query", "select count(*) as n from member_logins")["items"] == [{"n": 3}]
     (tmp_path / "wrong.csv").write_text("recipe_uuid,label\nno uuid,x\n" + f"{RYE},new\n")
     status = 2 if pantry.url.startswith("postgresql") else 6
@@ -568,28 +582,28 @@ def test_its_tables_leave_and_come_back_with_keys_that_go_on(dbctl, pantry, tmp_
     assert pantry.rows("select count(*) from recipe_labels") == [(5,)]
 
 
-def test_its_recipes_are_found_by_an_index_of_words(dbctl):
+def test_recipes_are_found_by_full_text_index(dbctl):
     assert dbctl("search", "index", "check")["findings"][0]["code"] == "text-index-missing"
     assert dbctl("search", "index", "build")["changed"]
     assert dbctl("search", "index", "check")["findings"] == []
-    (found,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
-    assert (found["title"], found["score"] > 0) == ("Lentil Soup", True)
+    (recipe,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
+    assert (recipe["title"], recipe["score"] > 0) == ("Lentil Soup", True)
     assert dbctl("search", "recipes", "lentils", "--count") == {"total": 2}
     assert dbctl("search", "index", "drop")["changed"]
 
 
-def test_a_setting_that_is_a_secret_is_shown_to_whom_asks_for_secrets_alone(dbctl, quick, tmp_path):
+def test_secret_setting_is_shown_only_with_secrets_option(dbctl, quick, tmp_path):
     text = quick.read_text(encoding="utf-8")
     table = 'scope = "system"\ntable = "options"\n'
     assert table in text
     quick.write_text(text.replace(table, f'{table}secret = ["kitchen.*"]\n'), encoding="utf-8")
 
-    def title(*words):
+    def title(*arguments):
         return next(
             (
-                one["value"]
-                for one in dbctl("settings", "list", *words)["items"]
-                if one["key"] == "kitchen.title"
+                setting["value"]
+                for setting in dbctl("settings", "list", *arguments)["items"]
+                if setting["key"] == "kitchen.title"
             ),
             None,
         )
@@ -599,23 +613,23 @@ def test_a_setting_that_is_a_secret_is_shown_to_whom_asks_for_secrets_alone(dbct
     assert (title(), title("--secrets")) == ("***", "hush-hush")
     assert dbctl("settings", "get", "kitchen.title")["value"] == "***"
     assert dbctl("settings", "get", "kitchen.title", "--secrets")["value"] == "hush-hush"
-    shown = dbctl("settings", "export")
-    assert "kitchen.title" not in shown
+    output = dbctl("settings", "export")
+    assert "kitchen.title" not in output
     assert dbctl("settings", "export", "--secrets")["kitchen.title"] == "hush-hush"
-    (tmp_path / "wanted.json").write_text(json.dumps(shown))
-    wanted = tmp_path / "wanted.json"
-    assert "hush" not in str(dbctl("settings", "diff", wanted))
+    (tmp_path / "wanted.json").write_text(json.dumps(output))
+    settings_file = tmp_path / "wanted.json"
+    assert "hush" not in str(dbctl("settings", "diff", settings_file))
     dbctl(
-        "settings", "apply", wanted, "--mode", "exact", "--yes"
-    )  # what an export leaves out is not taken away
+        "settings", "apply", settings_file, "--mode", "exact", "--yes"
+    )  # settings that the export omits are not deleted
     assert title("--secrets") == "hush-hush"
     (tmp_path / "wanted.json").write_text(json.dumps({"kitchen.title": "***"}))
-    refused = dbctl("settings", "apply", wanted, status=2)
-    assert "stands for a secret" in refused["message"]
+    refused = dbctl("settings", "apply", settings_file, status=2)
+    assert "mask of a secret" in refused["message"]
     assert title("--secrets") == "hush-hush"
 
 
-def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pantry, quick, tmp_path):
+def test_failed_migration_is_reported_with_applied_statements(dbctl, pantry, quick, tmp_path):
     quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"
     folder.mkdir()
@@ -628,11 +642,11 @@ def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pa
     error = dbctl("migrate", "up", "--migrations", folder, status=1)
     assert "002-jars failed in statement 2 (line 2)" in error["message"]
     if pantry.engine == "mysql":
-        assert error["code"] == "migration-half-done"
-        assert "statement 1 of 2 ran, and that stays" in error["hint"]
+        assert error["code"] == "migration-partial"
+        assert "its changes remain: statement 1 of 2 ran" in error["hint"]
     else:
         assert error["code"] == "migration-failed"
-        assert "rolled back whole" in error["hint"]
+        assert "rolled back completely" in error["hint"]
     assert pantry.rows("select step from steps") == [("001-kitchen",)]
     wrong.write_text("create table jars (jar integer primary key);", encoding="utf-8")
     dbctl("migrate", "up", "--migrations", folder)

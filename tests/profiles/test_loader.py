@@ -1,4 +1,4 @@
-"""Profiles found, read, and made into what ships beside them."""
+"""Profiles are located, loaded and compiled to JSON caches and a schema."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ SECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("file", list(generate.files()), ids=lambda path: path.name)
-def test_what_is_made_of_the_profiles_is_current(file):
-    assert file.read_text(encoding="utf-8") == generate.files()[file], "python -m dbctl.profiles.generate"
+@pytest.mark.parametrize("file", list(generate.generated_files()), ids=lambda path: path.name)
+def test_generated_files_are_current(file):
+    assert file.read_text(encoding="utf-8") == generate.generated_files()[file], (
+        "python -m dbctl.profiles.generate"
+    )
 
 
 @pytest.mark.parametrize("name", loader.names())
-def test_a_built_in_profile_is_the_same_from_either_file(name):
+def test_built_in_profile_is_equal_from_toml_and_cache(name):
     prepared = loader.load(name)
     assert prepared == loader.read(loader.path_of(name))
     assert prepared.name == name
 
 
-def test_a_built_in_profile_loads_without_a_reader_of_toml():
+def test_built_in_profile_loads_without_toml_parser():
     script = "import sys; from dbctl.profiles import loader; loader.load('flashpoint-web'); print('tomllib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
-@pytest.mark.parametrize("spoilt", ["", "[]", '{"of": 1, "profile": {}}', "missing"])
-def test_a_profile_that_was_changed_by_hand_counts_at_once(tmp_path, monkeypatch, spoilt):
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"source_crc32": 1, "profile": {}}', "missing"])
+def test_edited_profile_is_used_immediately(tmp_path, monkeypatch, spoilt):
     folder = tmp_path / "builtin"
     shutil.copytree(loader.BUILTIN, folder)
     path = folder / "flashpoint-web.toml"
@@ -58,14 +60,14 @@ def test_a_profile_that_was_changed_by_hand_counts_at_once(tmp_path, monkeypatch
     assert loader.load("flashpoint-web").title == "Changed"
 
 
-def test_the_schema_takes_every_profile_there_is_and_describes_its_keys():
+def test_schema_accepts_all_profiles_and_describes_keys():
     schema = json.loads(generate.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     for name in loader.names():
-        told, _ = toml.load(loader.path_of(name))
-        assert not list(Draft202012Validator(schema).iter_errors(told))
+        values, _ = toml.load(loader.path_of(name))
+        assert not list(Draft202012Validator(schema).iter_errors(values))
     assert schema["$defs"]["Users"]["properties"]["admin"]["description"].startswith(
-        "the role of which one active"
+        "the role that at least one active"
     )
     assert all(
         schema["$defs"][kind.__name__]["description"]
@@ -74,7 +76,7 @@ def test_the_schema_takes_every_profile_there_is_and_describes_its_keys():
     )
 
 
-def test_a_profile_that_is_not_there_is_told_with_those_that_are():
+def test_unknown_profile_error_lists_existing_profiles():
     with pytest.raises(ProfileMissingError) as caught:
         loader.load("nix")
     assert "flashpoint-web" in caught.value.hint
@@ -84,7 +86,7 @@ def test_a_profile_that_is_not_there_is_told_with_those_that_are():
         loader.load("../builtin/flashpoint-web")
 
 
-def test_a_mistake_in_a_profile_names_file_line_and_key(tmp_path):
+def test_profile_mistake_has_file_line_and_key(tmp_path):
     path = tmp_path / "p.toml"
     text = loader.path_of("flashpoint-web").read_text(encoding="utf-8")
     path.write_text(text.replace('table = "refresh_tokens"', 'tabel = "refresh_tokens"'), encoding="utf-8")
@@ -109,7 +111,7 @@ def test_a_mistake_in_a_profile_names_file_line_and_key(tmp_path):
         '{ three = "three_{time}" }',
     ],
 )
-def test_files_of_a_backup_have_names_of_their_own_and_no_paths(tmp_path, names):
+def test_backup_file_names_are_unique_and_without_path(tmp_path, names):
     text = 'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n'
     text += '[databases.one]\nengines = ["sqlite"]\n[databases.two]\nengines = ["sqlite"]\n'
     path = tmp_path / "p.toml"
@@ -118,7 +120,7 @@ def test_files_of_a_backup_have_names_of_their_own_and_no_paths(tmp_path, names)
         loader.load(str(path))
 
 
-def test_a_database_is_called_so_that_files_can_be(tmp_path):
+def test_database_name_is_valid_file_name(tmp_path):
     path = tmp_path / "p.toml"
     text = (
         'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases."../evil"]\nengines = ["sqlite"]\n'

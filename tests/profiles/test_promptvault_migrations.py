@@ -1,4 +1,4 @@
-"""PromptVault's migrations: Prisma's folders and ledger, on an empty database of each engine and on one the app made."""
+"""PromptVault's migrations: Prisma's folders and ledger, on an empty database of each engine and on deployments."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import shipped
+from dbctl.config import bundled_folder
 from tests import servers
-from tests.profiles.test_promptvault import File, Run, Served, Vault, runner
-from tests.profiles.test_promptvault import made as vaults
+from tests.profiles.test_promptvault import FileDeployment, Run, ServerDeployment, Vault, make_runner
+from tests.profiles.test_promptvault import open_deployments as vaults
 from tests.shapes import promptvault
 
 ENGINES = ("sqlite", "postgresql", "mysql")
@@ -26,7 +26,7 @@ NAMES = {
     "postgresql": "select indexname from pg_indexes where schemaname = current_schema()",
     "mysql": "select index_name from information_schema.statistics where table_schema = database()",
 }
-#: As upstream's fifth file does it: the table is made anew.
+#: A table rebuild as in the fifth migration of the app.
 REBUILD = """
 CREATE TABLE "new_Prompt" ("id" TEXT NOT NULL PRIMARY KEY, "title" TEXT NOT NULL);
 INSERT INTO "new_Prompt" ("id", "title") SELECT "id", "title" FROM "Prompt";
@@ -36,29 +36,29 @@ ALTER TABLE "new_Prompt" RENAME TO "Prompt";
 
 
 @contextmanager
-def empty(engine: str, place: Path) -> Iterator[Vault]:
-    """Give an empty database."""
+def open_empty_database(engine: str, folder: Path) -> Iterator[Vault]:
+    """Yield an empty database."""
     if engine == "sqlite":
-        file = File.__new__(File)
-        file.shape, file.path, file.url = "sqlite", place / "new.db", str(place / "new.db")
+        file = FileDeployment.__new__(FileDeployment)
+        file.variant, file.path, file.url = "sqlite", folder / "new.db", str(folder / "new.db")
         yield file
     elif engine == "postgresql":
         with servers.postgresql_schema() as url:
-            yield Served(engine, servers.text(url))
+            yield ServerDeployment(engine, servers.text(url))
     else:
         with servers.mysql_database() as url:
-            yield Served(engine, servers.text(url))
+            yield ServerDeployment(engine, servers.text(url))
 
 
 @pytest.fixture(params=ENGINES)
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
-    with empty(request.param, tmp_path) as vault:
+    with open_empty_database(request.param, tmp_path) as vault:
         yield vault
 
 
 @pytest.fixture
 def run(fresh: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(fresh.url, capsys)
+    return make_runner(fresh.url, capsys)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def deployed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A folder of the app's own, as a checkout has it."""
+    """A folder of migrations as in a checkout of the app."""
     folder = tmp_path / "migrations"
     for name, text in {
         "20250825092600_init": 'CREATE TABLE "User" ("id" TEXT NOT NULL PRIMARY KEY);\nCREATE TABLE "Prompt" ("id" TEXT);\n',
@@ -85,65 +85,71 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def states(found: object) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in found["items"]}  # type: ignore[index]
+def migration_states(page: object) -> dict[str, str]:
+    return {migration["name"]: migration["state"] for migration in page["items"]}  # type: ignore[index]
 
 
 # An empty database ---------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_database_becomes_one_of_the_app_with_every_index_of_the_document(
-    run: Run, fresh: Vault
-) -> None:
+def test_migrations_create_schema_with_documented_indexes(run: Run, fresh: Vault) -> None:
     run("migrate", "up", "--variant", "indexed")
-    assert set(states(run("migrate", "status")).values()) == {"applied"}
+    assert set(migration_states(run("migrate", "status")).values()) == {"applied"}
     assert run("migrate", "up")["items"] == []
     assert run("migrate", "drift")["findings"] == []
     assert run("migrate", "verify")["findings"] == []
     assert run("apps", "check")["findings"] == []
     assert run("integrity", "cross-check")["findings"] == []
-    known = {row[0] for row in fresh.rows(NAMES[fresh.shape])}
+    known = {row[0] for row in fresh.rows(NAMES[fresh.variant])}
     assert known >= INDEXES
-    assert ("idx_prompt_fts" in known) == (fresh.shape != "sqlite")
-    wanted = "missing" if fresh.shape == "sqlite" else "sound"
-    assert run("search", "index", "status")["items"][0]["state"] == wanted
+    assert ("idx_prompt_fts" in known) == (fresh.variant != "sqlite")
+    expected = "missing" if fresh.variant == "sqlite" else "valid"
+    assert run("search", "index", "status")["items"][0]["state"] == expected
     run("users", "create", "first@example.org", "--role", "ADMIN", "--generate")
 
 
-def test_a_row_of_the_ledger_is_what_prisma_writes(run: Run, fresh: Vault) -> None:
+def test_ledger_row_is_as_written_by_prisma(run: Run, fresh: Vault) -> None:
     run("migrate", "up", "--to", "20250825092600")
     ((key, checksum, finished, name, logs, rolled_back, started, steps),) = fresh.rows(
         'select "id", "checksum", "finished_at", "migration_name", "logs", "rolled_back_at", "started_at",'
         ' "applied_steps_count" from "_prisma_migrations"'
     )
-    file = shipped("migrations") / "promptvault" / "main" / "deployed" / fresh.shape / name / "migration.sql"
+    file = (
+        bundled_folder("migrations")
+        / "promptvault"
+        / "main"
+        / "deployed"
+        / fresh.variant
+        / name
+        / "migration.sql"
+    )
     assert (name, logs, rolled_back, steps) == ("20250825092600_init", None, None, 1)
     assert len(key) == 36
     assert checksum == hashlib.sha256(file.read_bytes()).hexdigest()
     assert started <= finished
-    assert isinstance(finished, int) == (fresh.shape == "sqlite"), (
+    assert isinstance(finished, int) == (fresh.variant == "sqlite"), (
         "milliseconds where there is no type for times"
     )
 
 
-# One that the app made -----------------------------------------------------------------------------------------------
+# A database that the app created -------------------------------------------------------------------------------------
 
 
-def test_what_upstream_has_applied_counts_though_its_text_is_another(
-    deployed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = runner(str(deployed), capsys)
-    assert states(run("migrate", "status", "--check")) == {name: "applied" for name, _ in promptvault.LEDGER}
+def test_published_checksums_count_as_applied(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_runner(str(deployed), capsys)
+    assert migration_states(run("migrate", "status", "--check")) == {
+        name: "applied" for name, _ in promptvault.LEDGER
+    }
     shared = rows(deployed, "select id, publicShareId from Prompt order by id")
     assert run("migrate", "up")["items"] == []
     indexed = run("migrate", "up", "--variant", "indexed")["items"]
-    assert [one["name"] for one in indexed] == ["20250829090000_prompt_indexes"]
+    assert [migration["name"] for migration in indexed] == ["20250829090000_prompt_indexes"]
     assert rows(deployed, "select id, publicShareId from Prompt order by id") == shared
-    assert {one["severity"] for one in run("migrate", "drift")["findings"]} <= {"info"}
+    assert {finding["severity"] for finding in run("migrate", "drift")["findings"]} <= {"info"}
 
 
 @pytest.mark.parametrize("applied", [3, 4])
-def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place(
+def test_older_deployment_is_migrated_with_existing_search_index(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], applied: int
 ) -> None:
     path = promptvault.deployed(tmp_path / "old.db")
@@ -156,31 +162,29 @@ def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place
             connection.execute("drop table Team")
         names = ", ".join(f"'{name}'" for name, _ in promptvault.LEDGER[applied:])
         connection.execute(f"delete from _prisma_migrations where migration_name in ({names})")
-    run = runner(str(path), capsys)
+    run = make_runner(str(path), capsys)
     assert len(run("migrate", "up")["items"]) == 5 - applied
     assert rows(path, "select count(*), sum(isPubliclyShared) from Prompt") == [(3, 0)]
     assert run("apps", "check")["findings"] == []
 
 
-def test_a_migration_that_prisma_did_not_finish_blocks_until_it_is_rolled_back(
+def test_unfinished_prisma_migration_blocks_until_rolled_back(
     deployed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = promptvault.LEDGER[-1][0]
     rows(deployed, f"update _prisma_migrations set finished_at = null where migration_name = '{last}'")
-    run = runner(str(deployed), capsys)
-    assert states(run("migrate", "status"))[last] == "failed"
+    run = make_runner(str(deployed), capsys)
+    assert migration_states(run("migrate", "status"))[last] == "failed"
     assert run("migrate", "status", "--check", status=4)
     error = run("migrate", "up", status=6)
     assert (error["code"], last in error["message"]) == ("migration-broken", True)
-    assert [one["code"] for one in run("migrate", "verify", status=4)["findings"]] == ["failed"]
-    assert "migrations-unsound" in str(run("doctor")["findings"])
+    assert [finding["code"] for finding in run("migrate", "verify", status=4)["findings"]] == ["failed"]
+    assert "migration-files-missing" in str(run("doctor")["findings"])
     rows(deployed, f"update _prisma_migrations set rolled_back_at = 1 where migration_name = '{last}'")
-    assert states(run("migrate", "status"))[last] == "pending"
+    assert migration_states(run("migrate", "status"))[last] == "pending"
 
 
-def test_of_several_rows_of_one_migration_the_one_that_was_finished_counts(
-    deployed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_finished_ledger_row_takes_precedence(deployed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last, checksum = promptvault.LEDGER[-1]
     for key, rolled_back in (("a", 1772440000000), ("b", "null")):
         rows(
@@ -188,35 +192,35 @@ def test_of_several_rows_of_one_migration_the_one_that_was_finished_counts(
             "insert into _prisma_migrations (id, checksum, migration_name, started_at, rolled_back_at)"
             f" values ('{key}', '{checksum}', '{last}', 1772440000000, {rolled_back})",
         )
-    assert states(runner(str(deployed), capsys)("migrate", "status"))[last] == "applied"
+    assert migration_states(make_runner(str(deployed), capsys)("migrate", "status"))[last] == "applied"
 
 
-# Folders of the app's own --------------------------------------------------------------------------------------------
+# Migration folders of the app ----------------------------------------------------------------------------------------
 
 
-def test_a_checkout_of_the_app_is_its_own_history(
+def test_migrations_of_checkout_are_used(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = runner(str(tmp_path / "new.db"), capsys)
+    run = make_runner(str(tmp_path / "new.db"), capsys)
     folder = ("--migrations", str(own))
-    assert [one["name"] for one in run("migrate", "plan", *folder)["items"]] == [
+    assert [migration["name"] for migration in run("migrate", "plan", *folder)["items"]] == [
         "20250825092600_init", "20250825092830_more",
     ]  # fmt: skip
     run("migrate", "up", *folder)
     assert run("migrate", "verify", *folder)["findings"] == []
     (own / "20250825092830_more" / "migration.sql").write_text("select 1;\n")
-    assert states(run("migrate", "status", *folder))["20250825092830_more"] == "changed"
+    assert migration_states(run("migrate", "status", *folder))["20250825092830_more"] == "changed"
     assert run("migrate", "up", *folder, status=4)["code"] == "migration-changed"
 
 
-def test_a_new_migration_is_a_folder_named_after_the_moment(
+def test_new_migration_folder_has_timestamp(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = runner(str(tmp_path / "new.db"), capsys)
-    made = run("migrate", "new", "Add a Field!", "--migrations", str(own))
-    path = Path(made["path"])
+    run = make_runner(str(tmp_path / "new.db"), capsys)
+    created = run("migrate", "new", "Add a Field!", "--migrations", str(own))
+    path = Path(created["path"])
     assert (path.name, path.parent.parent) == ("migration.sql", own)
-    assert (path.parent.name, len(made["version"])) == (f"{made['version']}_add_a_field", 14)
+    assert (path.parent.name, len(created["version"])) == (f"{created['version']}_add_a_field", 14)
     assert path.read_text().startswith("-- Purpose: Add a Field!")
     path.unlink()
     with path.parent.joinpath("notes.txt").open("w"):
@@ -224,19 +228,25 @@ def test_a_new_migration_is_a_folder_named_after_the_moment(
     assert run("migrate", "plan", "--migrations", str(own))["items"], "a folder without a script is none"
 
 
-def test_a_table_that_is_made_anew_under_the_triggers_of_the_index_is_rolled_back_and_the_cure_is_told(
+def test_table_rebuild_with_index_triggers_is_rolled_back_with_hint(
     deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "own"
     for name, _ in promptvault.LEDGER:
         (folder / name).mkdir(parents=True)
         script = (
-            shipped("migrations") / "promptvault" / "main" / "deployed" / "sqlite" / name / "migration.sql"
+            bundled_folder("migrations")
+            / "promptvault"
+            / "main"
+            / "deployed"
+            / "sqlite"
+            / name
+            / "migration.sql"
         )
         (folder / name / "migration.sql").write_bytes(script.read_bytes())
     (folder / "20260101000000_anew").mkdir()
     (folder / "20260101000000_anew" / "migration.sql").write_text(REBUILD)
-    run = runner(str(deployed), capsys)
+    run = make_runner(str(deployed), capsys)
     before = rows(deployed, "select name, sql from sqlite_master order by name")
     up = ("migrate", "up", "--no-backup", "--migrations", str(folder))
     error = run(*up, status=1)
@@ -246,15 +256,15 @@ def test_a_table_that_is_made_anew_under_the_triggers_of_the_index_is_rolled_bac
     assert len(run(*up)["items"]) == 1
 
 
-@pytest.mark.parametrize("shape", ["pushed", "postgresql", "mysql"])
-def test_a_database_that_was_pushed_is_adopted_and_brought_up(
-    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("variant", ["pushed", "postgresql", "mysql"])
+def test_pushed_database_is_baselined_and_migrated(
+    variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for vault in vaults(shape, tmp_path):
-        run = runner(vault.url, capsys)
-        names = [one["name"] for one in run("migrate", "baseline")["items"]]
+    for vault in vaults(variant, tmp_path):
+        run = make_runner(vault.url, capsys)
+        names = [migration["name"] for migration in run("migrate", "baseline")["items"]]
         assert names == [name for name, _ in promptvault.LEDGER], "not its indexes, of which none is there"
         run("migrate", "up")
-        assert set(states(run("migrate", "status")).values()) == {"applied"}
-        found = run("migrate", "drift")["findings"]
-        assert {one["severity"] for one in found} <= {"info"}, "at most the order of columns"
+        assert set(migration_states(run("migrate", "status")).values()) == {"applied"}
+        findings = run("migrate", "drift")["findings"]
+        assert {finding["severity"] for finding in findings} <= {"info"}, "at most the order of columns"

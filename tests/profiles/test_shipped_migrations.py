@@ -1,4 +1,4 @@
-"""Every migration that travels with dbctl: up, back where it has a way back, and up again to the same schema."""
+"""Every shipped migration: up, down if it has a down script, and up again to the same schema."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.config import Selection
-from dbctl.engines.registry import language
+from dbctl.engines.registry import script_dialect
 from dbctl.profiles import loader
-from dbctl.services.app import app as apps
-from dbctl.services.migrations.status import shipped_track
-from tests.databases import Kept, nothing_yet
+from dbctl.services.app import app as app_service
+from dbctl.services.migrations.status import create_shipped_target
+from tests.databases import ComparedDatabase, nothing_yet
 
-#: Profile, database, shape and engine of all that dbctl ships.
+#: Profile, database, variant and engine of all shipped migrations.
 SHIPPED = [
-    (name, database, shape, engine)
+    (name, database, variant, engine)
     for name in loader.names()
-    for database, told in loader.load(name).databases.items()
-    if told.migrations and name != "plain"
-    for shape, engines in [(one.name, one.engines) for one in told.migrations.shape] or [("", ())]
-    for engine in told.engines
+    for database, section in loader.load(name).databases.items()
+    if section.migrations and name != "plain"
+    for variant, engines in [(entry.name, entry.engines) for entry in section.migrations.variant]
+    or [("", ())]
+    for engine in section.engines
     if not engines or engine in engines
 ]
 Answer = Callable[..., dict[str, Any]]
-#: What deployments of YAAI ran: the app's own ways down do not work.
+#: Variants of YAAI's deployments: the down scripts of the app do not work.
 NO_WAY_DOWN = {"deployed", "printed", "printed-indexed", "printed-completed"}
 
 
@@ -36,82 +37,89 @@ NO_WAY_DOWN = {"deployed", "printed", "printed-indexed", "printed-completed"}
 def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
     def answer(*words: str) -> dict[str, Any]:
         status = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert status == 0, told
-        return dict(told)
+        output = json.loads(capsys.readouterr().out)
+        assert status == 0, output
+        return dict(output)
 
     return answer
 
 
-def schema(place: Kept) -> Sequence[tuple[object, ...]]:
-    """Return what the database itself says of its schema."""
-    if place.engine == "sqlite":
-        rows = place.rows(
+def read_schema(target: ComparedDatabase) -> Sequence[tuple[object, ...]]:
+    """Return the schema as the database stores it."""
+    if target.engine == "sqlite":
+        rows = target.rows(
             "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite_%'"
         )
     else:
         columns = "table_name, column_name, data_type, is_nullable, column_default"
-        rows = place.rows(
+        rows = target.rows(
             f"select {columns} from information_schema.columns where table_schema = "
-            + ("database()" if place.engine == "mysql" else "current_schema()")
+            + ("database()" if target.engine == "mysql" else "current_schema()")
         )
     return sorted(rows, key=str)
 
 
-@pytest.mark.parametrize(("profile", "database", "shape", "engine"), SHIPPED)
-def test_they_go_up_and_status_reads_a_copy_without_a_trace(
-    profile: str, database: str, shape: str, engine: str, tmp_path: Path, answer: Answer
+@pytest.mark.parametrize(("profile", "database", "variant", "engine"), SHIPPED)
+def test_shipped_migrations_apply_and_status_reads_read_only_copy(
+    profile: str, database: str, variant: str, engine: str, tmp_path: Path, answer: Answer
 ) -> None:
-    track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
-    shaped = ["--variant", shape] if shape else []
-    with nothing_yet(engine, tmp_path / "it.db") as place:
-        app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
-        done = answer(*app, "migrate", "up", *shaped)["data"]["items"]
-        others = {name for names in track.told.one_of for name in names[1:]} & track.folder.files.keys()
-        assert [one["name"] for one in done] == [name for name in track.folder.files if name not in others]
+    migrations = create_shipped_target(loader.load(profile), database, profile, engine, variant=variant)
+    variant_option = ["--variant", variant] if variant else []
+    with nothing_yet(engine, tmp_path / "it.db") as target:
+        app = ["--profile", profile, "--url", f"{database}={target.url}", "--db", database]
+        result = answer(*app, "migrate", "up", *variant_option)["data"]["items"]
+        others = {
+            name for names in migrations.section.one_of for name in names[1:]
+        } & migrations.folder.files.keys()
+        assert [migration["name"] for migration in result] == [
+            name for name in migrations.folder.files if name not in others
+        ]
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         for path in tmp_path.iterdir():
             path.chmod(0o444)
         items = answer(*app, "migrate", "status", "--check")["data"]["items"]
-        assert {one["state"] for one in items} == ({"applied", "baseline"} if others else {"applied"})
+        assert {migration["state"] for migration in items} == (
+            {"applied", "baseline"} if others else {"applied"}
+        )
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
         for path in tmp_path.iterdir():
             path.chmod(0o644)
 
-        made = schema(place)
-        read = language(engine)
+        created_schema = read_schema(target)
+        read = script_dialect(engine)
         back = []
-        for name, file in reversed(track.folder.files.items()):
-            if file.down(read) is None:
+        for name, file in reversed(migrations.folder.files.items()):
+            if file.parse_down(read) is None:
                 break
             back.append(name)
         if back:
             down = answer(*app, "migrate", "down", "--steps", str(len(back)), "--yes", "--no-backup")
-            assert [one["name"] for one in down["data"]["items"]] == back
-            assert schema(place) != made
-            again = answer(*app, "migrate", "up", *shaped)["data"]["items"]
-            assert [one["name"] for one in again] == back[::-1]
-            assert schema(place) == made
+            assert [row["name"] for row in down["data"]["items"]] == back
+            assert read_schema(target) != created_schema
+            repeated = answer(*app, "migrate", "up", *variant_option)["data"]["items"]
+            assert [migration["name"] for migration in repeated] == back[::-1]
+            assert read_schema(target) == created_schema
 
 
-def test_those_of_a_format_with_ways_down_have_them() -> None:
-    for profile, database, shape, engine in SHIPPED:
-        track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
-        if track.told.format in ("up-down", "dbmate", "goose") and not (
-            profile == "yaai" and (shape in NO_WAY_DOWN or database == "memory")
+def test_reversible_formats_have_down_scripts() -> None:
+    for profile, database, variant, engine in SHIPPED:
+        migrations = create_shipped_target(loader.load(profile), database, profile, engine, variant=variant)
+        if migrations.section.format in ("up-down", "dbmate", "goose") and not (
+            profile == "yaai" and (variant in NO_WAY_DOWN or database == "memory")
         ):
-            assert all(file.down(language(engine)) for file in track.folder.files.values())
+            assert all(file.parse_down(script_dialect(engine)) for file in migrations.folder.files.values())
 
 
 @pytest.mark.parametrize(
     ("profile", "database"),
     sorted({(name, database) for name, database, _, engine in SHIPPED if engine == "sqlite"}),
 )
-def test_what_runs_in_a_new_file_is_on_the_disk_once_it_is_told(
-    profile: str, database: str, tmp_path: Path
-) -> None:
-    said = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
-    with apps.opened(said, timeout=1) as app, app.writer(database, "migrate up", create=True) as db:
+def test_migrations_of_new_file_are_synced_before_report(profile: str, database: str, tmp_path: Path) -> None:
+    selection = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
+    with (
+        app_service.open_app(selection, timeout=1) as app,
+        app.writer(database, "migrate up", create=True) as db,
+    ):
         assert db.query("pragma synchronous") == [
             (3,)
-        ]  # EXTRA: each commit is synced, and that its journal is gone
+        ]  # EXTRA: each commit and the deletion of its journal are synced

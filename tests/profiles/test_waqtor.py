@@ -1,4 +1,4 @@
-"""WaQtor in the shape that is deployed and in that of its document: every ability works on both."""
+"""WaQtor: every feature on the deployed and on the documented variant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests import servers
 from tests.shapes import waqtor as shapes
-from tests.shapes.waqtor import ANA, BOSS, NOBODY, PASSWORD, key
+from tests.shapes.waqtor import ANA, BOSS, PASSWORD, UNUSED, key
 
 FAR_BACK = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -20,28 +20,28 @@ FAR_BACK = datetime(2020, 1, 1, tzinfo=UTC)
 class Deployment:
     """One database of WaQtor on a server."""
 
-    def __init__(self, shape, url, connection):
-        self.shape, self.url = shape, servers.text(url)
+    def __init__(self, variant, url, connection):
+        self.variant, self.url = variant, servers.text(url)
         self._connection = connection
 
     @property
     def deployed(self):
-        return self.shape == "deployed"
+        return self.variant == "deployed"
 
-    def rows(self, sql, *given):
-        done = self._connection.execute(sql, given)
-        return done.fetchall() if done.description else []
+    def rows(self, sql, *parameters):
+        result = self._connection.execute(sql, parameters)
+        return result.fetchall() if result.description else []
 
-    def one(self, sql, *given):
-        ((value,),) = self.rows(sql, *given)
+    def query_value(self, sql, *parameters):
+        ((value,),) = self.rows(sql, *parameters)
         return value
 
 
-def deployment(shape):
+def deployment(variant):
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
-        getattr(shapes, shape)(connection)
+        getattr(shapes, variant)(connection)
         connection.execute("set timezone = 'UTC'")
-        yield Deployment(shape, url, connection)
+        yield Deployment(variant, url, connection)
 
 
 @pytest.fixture(params=["deployed", "document"])
@@ -54,13 +54,13 @@ only_deployed = pytest.mark.parametrize("waqtor", ["deployed"], indirect=True)
 
 @pytest.fixture
 def ask(waqtor, answer, monkeypatch):
-    """Runs a command on the deployment of the test; returns its ``data``, or its error where it is to fail."""
+    """Run a command on the deployment of the test; return its ``data``, or its error if it should fail."""
 
     def run(*words, stdin="", status=0, urls=()):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        named = [word for one in urls for word in ("--url", one)]
-        told = answer("--profile", "waqtor", "--url", f"main={waqtor.url}", *named, *words, status=status)
-        return told["error"] or told["data"]
+        options = [word for warning in urls for word in ("--url", warning)]
+        output = answer("--profile", "waqtor", "--url", f"main={waqtor.url}", *options, *words, status=status)
+        return output["error"] or output["data"]
 
     return run
 
@@ -68,59 +68,63 @@ def ask(waqtor, answer, monkeypatch):
 # The profile and the schema ---------------------------------------------------------------------------------------
 
 
-def test_its_profile_fits_both_shapes(ask, tmp_path):
+def test_profile_matches_both_variants(ask, tmp_path):
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
     assert ask("apps", "check", urls=[legacy])["findings"] == []
 
 
 @only_deployed
-def test_a_shape_that_the_profile_does_not_know_is_told(ask, waqtor):
+def test_unknown_variant_is_reported(ask, waqtor):
     waqtor.rows("alter table whatsapp_sessions rename column is_active to active")
-    found = ask("apps", "check", status=4)["findings"]
-    assert [one["message"].partition(" (")[0] for one in found if one["code"] == "shape-unknown"] == [
-        "no shape of stale-whatsapp-sessions fits whatsapp_sessions: is_active, is_ready, or status",
-        "no shape of whatsapp fits whatsapp_sessions: is_active, or status",
+    findings = ask("apps", "check", status=4)["findings"]
+    assert [
+        finding["message"].partition(" (")[0] for finding in findings if finding["code"] == "variant-unknown"
+    ] == [
+        "no variant of stale-whatsapp-sessions fits whatsapp_sessions: is_active, is_ready, or status",
+        "no variant of whatsapp fits whatsapp_sessions: is_active, or status",
     ]
-    assert ask("sessions", "list", status=2)["code"] == "schema-lacks"
+    assert ask("sessions", "list", status=2)["code"] == "schema-mismatch"
 
 
-@pytest.mark.parametrize(("shape", "words"), [("deployed", []), ("document", ["--variant", "document"])])
-def test_its_migrations_make_the_schema_of_either_shape(answer, shape, words):
-    with servers.postgresql_schema() as made, servers.postgresql_schema() as wanted:
-        with closing(servers.connection(wanted)) as connection:
-            getattr(shapes, shape)(connection, rows=False)
-        app = ["--profile", "waqtor", "--url", f"main={servers.text(made)}"]
-        done = answer(*app, "migrate", "up", *words)["data"]["items"]
-        assert [one["name"][:3] for one in done] == ["001", "002", "003"]
+@pytest.mark.parametrize(
+    ("variant", "arguments"), [("deployed", []), ("document", ["--variant", "document"])]
+)
+def test_migrations_create_schema_of_each_variant(answer, variant, arguments):
+    with servers.postgresql_schema() as migrated, servers.postgresql_schema() as expected:
+        with closing(servers.connection(expected)) as connection:
+            getattr(shapes, variant)(connection, rows=False)
+        app = ["--profile", "waqtor", "--url", f"main={servers.text(migrated)}"]
+        result = answer(*app, "migrate", "up", *arguments)["data"]["items"]
+        assert [migration["name"][:3] for migration in result] == ["001", "002", "003"]
         assert answer(*app, "migrate", "drift")["data"]["findings"] == []
-        with closing(servers.connection(made)) as connection:
+        with closing(servers.connection(migrated)) as connection:
             connection.execute("drop table schema_migrations")
-        assert catalogue(made) == catalogue(wanted)
+        assert read_catalog(migrated) == read_catalog(expected)
 
 
-def test_the_migrations_of_the_former_database_make_what_the_app_makes(answer, tmp_path):
+def test_legacy_migrations_create_schema_of_app(answer, tmp_path):
     app = ["--profile", "waqtor", "--url", f"legacy={tmp_path / 'new.db'}"]
     answer(*app, "migrate", "up", "--db", "legacy")
     (tmp_path / "theirs").mkdir()
     shapes.legacy(tmp_path / "theirs" / "waqtor.db")
     theirs = ["--profile", "waqtor", "--url", f"legacy={tmp_path / 'theirs/waqtor.db'}"]
     tables = {
-        one["table"]: one["indexes"]
-        for one in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
+        row["table"]: row["indexes"]
+        for row in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
     tables.pop("schema_migrations")
-    made = {
-        one["table"]: one["indexes"]
-        for one in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
+    created = {
+        row["table"]: row["indexes"]
+        for row in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
-    made.pop("session_state")  # the app makes it when it first looks at a session
-    assert tables == made
+    created.pop("session_state")  # the app creates it when it first reads a session
+    assert tables == created
 
 
-def catalogue(url):
-    """Return what a server tells of every table, its columns, constraints and indexes, without the schema's name."""
+def read_catalog(url):
+    """Return the columns, constraints and indexes of all tables from the catalog, without the schema's name."""
     with closing(servers.connection(url)) as connection:
-        told = connection.execute("""
+        catalog = connection.execute("""
             select 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
                 coalesce(pg_get_expr(d.adbin, d.adrelid), '')
             from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
@@ -133,15 +137,15 @@ def catalogue(url):
             select 'index', tablename, indexname, indexdef, '', '' from pg_indexes where schemaname = current_schema()
         """).fetchall()
         ((schema,),) = connection.execute("select current_schema()").fetchall()
-    return sorted(tuple(text.replace(f"{schema}.", "") for text in row) for row in told)
+    return sorted(tuple(text.replace(f"{schema}.", "") for text in row) for row in catalog)
 
 
 # Users --------------------------------------------------------------------------------------------------------------
 
 
-def test_its_users_are_listed_with_what_the_app_wrote_of_them(ask):
-    everybody = ask("users", "list")["items"]
-    assert [(one["login"], one["name"], one["role"], one["active"]) for one in everybody] == [
+def test_users_are_listed_with_stored_values(ask):
+    users = ask("users", "list")["items"]
+    assert [(user["login"], user["name"], user["role"], user["active"]) for user in users] == [
         ("boss@waqtor.example", "Boss", "admin", True),
         ("ana@waqtor.example", "Ana 安", "user", True),
         ("Vic@waqtor.example", None, "viewer", True),
@@ -149,15 +153,15 @@ def test_its_users_are_listed_with_what_the_app_wrote_of_them(ask):
         ("admin@waqtor.local", "System Admin", "admin", True),
     ]
     times = ("2025-10-02T08:15:30.123Z", "2025-11-10T08:15:30.123Z")
-    assert (everybody[0]["created_at"], everybody[0]["last_login_at"]) == times
+    assert (users[0]["created_at"], users[0]["last_login_at"]) == times
 
 
-def test_a_new_user_is_one_that_the_app_could_have_added(ask, waqtor):
-    made = ask(
+def test_new_user_is_stored_as_by_app(ask, waqtor):
+    result = ask(
         "users", "create", "new@x.example", "--name", "New", "--role", "viewer", "--password-stdin",
         stdin="secret 1\n",
     )  # fmt: skip
-    assert uuid.UUID(made["user"]["id"]).version == 4
+    assert uuid.UUID(result["user"]["id"]).version == 4
     ((created, updated, role, active, hashed),) = waqtor.rows(
         "select created_at, updated_at, role, is_active, password_hash from users where email = 'new@x.example'"
     )
@@ -168,14 +172,14 @@ def test_a_new_user_is_one_that_the_app_could_have_added(ask, waqtor):
     assert ask("users", "check-password", "new@x.example", "--password-stdin", stdin="secret 1\n")["matches"]
 
 
-def test_the_app_s_rules_for_passwords_and_addresses_hold(ask):
+def test_password_and_email_rules_are_enforced(ask):
     for address, password in (("a@x.example", "12345"), ("no address", "123456"), ("a@x.example", "ä" * 37)):
         ask("users", "create", address, "--password-stdin", stdin=f"{password}\n", status=2)
     ask("users", "create", "a@x.example", "--password-stdin", stdin="123456\n")
     ask("users", "create", "a@x.example", "--password-stdin", stdin="123456\n", status=6)
 
 
-def test_addresses_that_differ_in_case_are_different_users(ask, waqtor):
+def test_emails_that_differ_in_case_are_different_users(ask, waqtor):
     ask("users", "create", "Boss@waqtor.example", "--role", "viewer", "--password-stdin", stdin="123456\n")
     assert ask("users", "show", "boss@waqtor.example")["id"] == BOSS
     assert ask("users", "show", "Boss@waqtor.example")["role"] == "viewer"
@@ -183,13 +187,13 @@ def test_addresses_that_differ_in_case_are_different_users(ask, waqtor):
     assert (refused["code"], BOSS in refused["message"]) == ("login-ambiguous", True)
     assert ask("users", "show", "ANA@waqtor.example")["id"] == ANA
     ask("users", "set-role", "Boss@waqtor.example", "user")
-    assert waqtor.one("select role from users where id = %s", BOSS) == "admin"
+    assert waqtor.query_value("select role from users where id = %s", BOSS) == "admin"
 
 
-def test_a_role_that_there_is_not_is_refused_and_one_that_came_later_is_taken(ask, waqtor):
+def test_unknown_role_is_refused_and_new_enum_label_accepted(ask, waqtor):
     refused = ask("users", "set-role", "ana@waqtor.example", "superuser", status=5)
     assert "admin, user, viewer" in refused["hint"]
-    assert [(one["name"], one["users"]) for one in ask("roles", "list")["items"]] == [
+    assert [(role["name"], role["users"]) for role in ask("roles", "list")["items"]] == [
         ("admin", 2),
         ("user", 2),
         ("viewer", 1),
@@ -199,59 +203,59 @@ def test_a_role_that_there_is_not_is_refused_and_one_that_came_later_is_taken(as
         assert ask("users", "set-role", "ana@waqtor.example", "auditor")["users"][0]["role"] == "auditor"
 
 
-def test_an_account_with_an_impossible_hash_is_dealt_with_like_any_other(ask):
+def test_account_with_invalid_hash_can_be_changed(ask):
     login = "admin@waqtor.local"
     ask("users", "check-password", login, "--password-stdin", stdin="dummy\n", status=1)
-    assert ask("users", "show", login)["id"] == NOBODY
+    assert ask("users", "show", login)["id"] == UNUSED
     ask("users", "set-password", login, "--password-stdin", stdin="possible\n")
     ask("users", "check-password", login, "--password-stdin", stdin="possible\n")
 
 
-def test_what_bcryptjs_wrote_is_read(ask):
+def test_bcryptjs_hashes_are_verified(ask):
     assert ask("users", "check-password", "ana@waqtor.example", "--password-stdin", stdin=f"{PASSWORD}\n")[
         "matches"
     ]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["set-password", "ana@waqtor.example", "--password-stdin"],
         ["set-role", "ana@waqtor.example", "viewer"],
         ["deactivate", "ana@waqtor.example"],
     ],
 )
-def test_what_the_app_lets_go_on_ends_with_a_password_a_role_or_an_account(ask, waqtor, words):
-    done = ask("users", *words, stdin="another one\n")
-    assert done["ended_sessions"] == (2 if waqtor.deployed else 0)
+def test_sessions_end_with_change_of_password_role_or_account(ask, waqtor, arguments):
+    result = ask("users", *arguments, stdin="another one\n")
+    assert result["ended_sessions"] == (2 if waqtor.deployed else 0)
     if waqtor.deployed:
         assert waqtor.rows("select id, is_revoked, updated_at > now() - interval '1 minute' from refresh_tokens order by id") == [
             (1, False, False), (2, True, True), (3, True, False), (4, True, True),
         ]  # fmt: skip
 
 
-def test_its_last_admin_stays(ask, waqtor):
+def test_last_admin_cannot_be_removed(ask, waqtor):
     ask("users", "deactivate", "admin@waqtor.local")
-    for words in (
+    for arguments in (
         ["set-role", "boss@waqtor.example", "user"],
         ["deactivate", "boss@waqtor.example"],
         ["delete", "boss@waqtor.example", "--yes"],
     ):
-        assert ask("users", *words, status=6)["code"] == "last-admin"
+        assert ask("users", *arguments, status=6)["code"] == "last-admin"
 
 
-def test_a_user_is_deleted_with_all_that_is_theirs(ask, waqtor):
+def test_user_is_deleted_with_rows(ask, waqtor):
     plan = ask("users", "delete", "ana@waqtor.example", "--dry-run")["plan"]
     assert plan["rows"]["messages"] == (4 if waqtor.deployed else 3)
-    done = ask("users", "delete", "ana@waqtor.example", "--yes")["rows"]
-    assert done == plan["rows"]
-    assert waqtor.one("select count(*) from messages where user_id = %s", ANA) == 0
-    assert waqtor.one("select count(*) from recipient_groups") == 1
+    result = ask("users", "delete", "ana@waqtor.example", "--yes")["rows"]
+    assert result == plan["rows"]
+    assert waqtor.query_value("select count(*) from messages where user_id = %s", ANA) == 0
+    assert waqtor.query_value("select count(*) from recipient_groups") == 1
     if waqtor.deployed:
         assert waqtor.rows("select user_id from feature_access_logs") == [(None,)]
 
 
-def test_users_go_out_and_come_in_again(ask, waqtor, tmp_path):
+def test_users_are_exported_and_imported(ask, waqtor, tmp_path):
     assert len(ask("users", "export")["items"]) == 5
     (tmp_path / "in.csv").write_text(
         "email,name,role\nzoe@x.example,Zoë,viewer\nZoe@x.example,,\n", encoding="utf-8"
@@ -264,18 +268,20 @@ def test_users_go_out_and_come_in_again(ask, waqtor, tmp_path):
         ("Zoë", "viewer"),
     ]
     assert (
-        waqtor.one("select count(*) from users where id is null or created_at is null or updated_at is null")
+        waqtor.query_value(
+            "select count(*) from users where id is null or created_at is null or updated_at is null"
+        )
         == 0
     )
 
 
-# Sessions, and rows that have had their day ---------------------------------------------------------------------------
+# Sessions and expired rows --------------------------------------------------------------------------------------------
 
 
-def test_its_whatsapp_sessions_are_listed_by_what_has_become_of_them(ask, waqtor):
+def test_whatsapp_sessions_are_listed_by_state(ask, waqtor):
     waqtor.rows("update whatsapp_sessions set updated_at = now() where id = %s", key("b", 3))
     listed = ask("sessions", "list", "--sort", "id")["items"]
-    assert [(one["user"], one["state"], one["name"], one["phone"]) for one in listed] == [
+    assert [(session["user"], session["state"], session["name"], session["phone"]) for session in listed] == [
         (
             "ana@waqtor.example",
             "abandoned",
@@ -291,9 +297,9 @@ def test_its_whatsapp_sessions_are_listed_by_what_has_become_of_them(ask, waqtor
     assert "SECRET" not in str(listed)
 
 
-def test_its_campaigns_are_listed_as_what_users_do_for_a_while(ask):
+def test_campaigns_are_listed_as_sessions(ask):
     listed = ask("sessions", "list", "--kind", "campaigns", "--sort", "id")["items"]
-    assert [(one["name"], one["state"], one["status"]) for one in listed] == [
+    assert [(session["name"], session["state"], session["status"]) for session in listed] == [
         ("Spring", "completed", "completed"),
         ("Stuck", "abandoned", "running"),
         ("Under way", "active", "running"),
@@ -304,33 +310,35 @@ def test_its_campaigns_are_listed_as_what_users_do_for_a_while(ask):
     assert "known: whatsapp, sign-ins, campaigns" in refused["message"]
 
 
-def test_its_sign_ins_are_listed_and_revoked(ask, waqtor):
+def test_sign_ins_are_listed_and_revoked(ask, waqtor):
     if not waqtor.deployed:
-        assert ask("sessions", "list", "--kind", "sign-ins", status=2)["code"] == "schema-lacks"
+        assert ask("sessions", "list", "--kind", "sign-ins", status=2)["code"] == "schema-mismatch"
         assert ask("sessions", "revoke", "ana@waqtor.example", status=2)["code"] == "not-supported"
         assert ask("users", "show", "ana@waqtor.example")["tokens"] is None
         return
     assert ask("users", "show", "ana@waqtor.example")["tokens"] == {"valid": 1, "expired": 1, "revoked": 1}
     listed = ask("sessions", "list", "--kind", "sign-ins", "--sort", "id")["items"]
-    assert [(one["user"], one["state"]) for one in listed] == [
+    assert [(session["user"], session["state"]) for session in listed] == [
         ("boss@waqtor.example", "active"),
         ("ana@waqtor.example", "active"),
         ("ana@waqtor.example", "completed"),
         ("ana@waqtor.example", "completed"),
     ]
-    assert waqtor.one("select token from refresh_tokens where id = 1") not in str(listed)
+    assert waqtor.query_value("select token from refresh_tokens where id = 1") not in str(listed)
     assert ask("sessions", "revoke", "ana@waqtor.example")["ended_sessions"] == 2
-    assert waqtor.one("select count(*) from refresh_tokens where not is_revoked") == 1
+    assert waqtor.query_value("select count(*) from refresh_tokens where not is_revoked") == 1
 
 
 @pytest.fixture
 def in_use(waqtor):
-    """An app in use: without a row of today, a cleanup doubts the clock."""
+    """Add a row of today: without it, a cleanup doubts the clock."""
     waqtor.rows("update users set last_login_at = now() where email = 'boss@waqtor.example'")
 
 
-def test_what_has_had_its_day_is_cleaned_up_and_what_only_an_admin_asks_for_is_left(ask, waqtor, in_use):
-    rules = {one["rule"]: one["matched"] for one in ask("sessions", "cleanup", "--check", status=3)["items"]}
+def test_expired_rows_are_cleaned_up_except_on_demand_rules(ask, waqtor, in_use):
+    rules = {
+        rule["rule"]: rule["matched"] for rule in ask("sessions", "cleanup", "--check", status=3)["items"]
+    }
     assert rules == {"stuck-campaigns": 1} | (
         {"expired-tokens": 1, "revoked-tokens": 1, "expired-subscriptions": 1, "expired-trials": 1}
         if waqtor.deployed
@@ -341,8 +349,8 @@ def test_what_has_had_its_day_is_cleaned_up_and_what_only_an_admin_asks_for_is_l
         "select status, completed_at, updated_at from campaigns where id = %s", key("d", 2)
     )
     assert (status, completed is not None, updated.year >= 2026) == ("failed", True, True)
-    assert waqtor.one("select status from campaigns where id = %s", key("d", 4)) == "running"
-    assert waqtor.one("select count(*) from messages") == (6 if waqtor.deployed else 5)
+    assert waqtor.query_value("select status from campaigns where id = %s", key("d", 4)) == "running"
+    assert waqtor.query_value("select count(*) from messages") == (6 if waqtor.deployed else 5)
     if waqtor.deployed:
         assert waqtor.rows("select id, status from feature_subscriptions order by id") == [
             (1, "expired"),
@@ -353,17 +361,17 @@ def test_what_has_had_its_day_is_cleaned_up_and_what_only_an_admin_asks_for_is_l
     ask("sessions", "cleanup", "--check")
 
 
-def test_messages_that_were_sent_go_only_when_asked_for_and_no_others(ask, waqtor, in_use):
-    (done,) = ask("sessions", "cleanup", "--rule", "sent-messages")["rules"]
-    assert done["changed"] == 1
+def test_sent_messages_are_deleted_only_on_demand(ask, waqtor, in_use):
+    (result,) = ask("sessions", "cleanup", "--rule", "sent-messages")["rules"]
+    assert result["changed"] == 1
     left = {status for (status,) in waqtor.rows("select status from messages")}
     assert left == {"delivered", "failed", "read", "pending"}
 
 
-def test_whatsapp_sessions_that_nobody_used_are_put_to_rest_only_when_asked_for(ask, waqtor, in_use):
+def test_stale_whatsapp_sessions_are_closed_only_on_demand(ask, waqtor, in_use):
     waqtor.rows("update whatsapp_sessions set updated_at = now() where id = %s", key("b", 3))
-    (done,) = ask("sessions", "cleanup", "--rule", "stale-whatsapp-sessions")["rules"]
-    assert done["changed"] == 1
+    (result,) = ask("sessions", "cleanup", "--rule", "stale-whatsapp-sessions")["rules"]
+    assert result["changed"] == 1
     column = "is_active" if waqtor.deployed else "status"
     assert waqtor.rows(f"select {column} from whatsapp_sessions order by id") == [
         (False if waqtor.deployed else "disconnected",),
@@ -377,7 +385,7 @@ def test_whatsapp_sessions_that_nobody_used_are_put_to_rest_only_when_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("arguments", "expected"),
     [
         (["100%"], [1]),
         (["grüße"], [2]),
@@ -395,32 +403,32 @@ def test_whatsapp_sessions_that_nobody_used_are_put_to_rest_only_when_asked_for(
         (["--sort", "-newest", "--limit", "2", "--filter", "status=failed", "--filter", "status=sent"], [3, 1]),
     ],
 )  # fmt: skip
-def test_its_messages_are_searched(ask, words, found):
-    items = ask("search", "messages", *words)["items"]
-    assert [one["id"] for one in items] == [key("c", number) for number in found]
+def test_messages_are_searched(ask, arguments, expected):
+    items = ask("search", "messages", *arguments)["items"]
+    assert [message["id"] for message in items] == [key("c", number) for number in expected]
 
 
-def test_a_message_is_shown_with_its_user_and_its_session(ask, waqtor):
-    shown = ask("search", "messages", "--id", key("c", 1))
-    assert shown["user"] == [{"id": ANA, "email": "ana@waqtor.example", "name": "Ana 安"}]
-    assert shown["session"][0]["id"] == key("b", 1)
-    assert shown["body" if waqtor.deployed else "message_text"] == 'Hello 100% "you"'
-    assert "SECRET" not in str(shown)
+def test_message_is_shown_with_user_and_session(ask, waqtor):
+    output = ask("search", "messages", "--id", key("c", 1))
+    assert output["user"] == [{"id": ANA, "email": "ana@waqtor.example", "name": "Ana 安"}]
+    assert output["session"][0]["id"] == key("b", 1)
+    assert output["body" if waqtor.deployed else "message_text"] == 'Hello 100% "you"'
+    assert "SECRET" not in str(output)
     ask("search", "messages", "--id", "nope", status=5)
 
 
-def test_what_only_one_shape_has_is_told_where_it_is_missing(ask, waqtor):
+def test_missing_key_of_other_variant_is_explained(ask, waqtor):
     if waqtor.deployed:
         items = ask("search", "messages", "--filter", "direction=incoming")["items"]
-        assert [one["from_phone"] for one in items] == ["491700009@c.us"]
+        assert [message["from_phone"] for message in items] == ["491700009@c.us"]
     else:
         refused = ask("search", "messages", "--filter", "direction=incoming", status=2)
-        assert "every message is one that was sent" in refused["hint"]
+        assert "all messages are sent messages" in refused["hint"]
 
 
-def test_its_campaigns_and_recipients_are_searched(ask, waqtor):
+def test_campaigns_and_recipients_are_searched(ask, waqtor):
     def names(*words):
-        return [one["name"] for one in ask("search", *words)["items"]]
+        return [item["name"] for item in ask("search", *words)["items"]]
 
     assert names("campaigns", "--filter", "status=running") == ["Stuck", "Under way"]
     assert names("campaigns", "spring", "--filter", "user=ana@waqtor.example") == ["Spring"]
@@ -429,11 +437,11 @@ def test_its_campaigns_and_recipients_are_searched(ask, waqtor):
         "Lee",
     ]
     assert names("recipients", "--filter", "phone=491700001") == ["Kim", "Kim of Boss"]
-    shown = ask("search", "recipients", "--id", key("e", 1))
-    assert (shown["groups"], shown["user"][0]["email"]) == (["Friends"], "ana@waqtor.example")
+    output = ask("search", "recipients", "--id", key("e", 1))
+    assert (output["groups"], output["user"][0]["email"]) == (["Friends"], "ana@waqtor.example")
     if waqtor.deployed:
         whole = ask("search", "campaigns", "--id", key("d", 1))
-        assert {one["error_message"] for one in whole["recipients"]} == {None, "no such number"}
+        assert {recipient["error_message"] for recipient in whole["recipients"]} == {None, "no such number"}
 
 
 @pytest.mark.parametrize(
@@ -449,11 +457,11 @@ def test_its_campaigns_and_recipients_are_searched(ask, waqtor):
         (["user-sessions", "--set", "user=ana@waqtor.example"], [], 2, 2),
     ],
 )  # fmt: skip
-def test_what_the_document_asks_of_its_tables_is_a_report(ask, waqtor, report, first, deployed, document):
-    told = ask("stats", "run", *report)
-    assert told["total"] == (deployed if waqtor.deployed else document)
+def test_documented_queries_are_reports(ask, waqtor, report, first, deployed, document):
+    rows = ask("stats", "run", *report)
+    assert rows["total"] == (deployed if waqtor.deployed else document)
     if first and (waqtor.deployed or report != ["recent-messages"]):
-        assert list(told["items"][0].values())[: len(first)] == first
+        assert list(rows["items"][0].values())[: len(first)] == first
 
 
 def test_messages_per_day_add_up(ask, waqtor):
@@ -472,7 +480,7 @@ def test_messages_per_day_add_up(ask, waqtor):
         (["user-sessions", "--set", "user=ana@waqtor.example"], {"user_email"}),
     ],
 )
-def test_a_report_has_every_column_that_the_document_asks_for(ask, report, columns):
+def test_report_has_documented_columns(ask, report, columns):
     assert columns <= set(ask("stats", "run", *report)["items"][0])
 
 
@@ -484,7 +492,7 @@ def test_a_report_has_every_column_that_the_document_asks_for(ask, report, colum
         ("recipients", {"custom_fields", "updated_at"}),
     ],
 )
-def test_a_search_has_every_column_that_the_document_asks_for(ask, waqtor, name, columns):
+def test_search_has_documented_columns(ask, waqtor, name, columns):
     items = ask("search", name)["items"]
     assert columns <= set(items[0])
     users = {str(user): email for user, email in waqtor.rows("select id, email from users")}
@@ -492,85 +500,87 @@ def test_a_search_has_every_column_that_the_document_asks_for(ask, waqtor, name,
         assert all(item["user_email"] == users[item["user_id"]] for item in items)
 
 
-def test_a_deployment_is_told_in_figures(ask, waqtor):
+def test_summary_report_counts_rows(ask, waqtor):
     waqtor.rows("update messages set created_at = now() - interval '3 days' where status in ('sent', 'read')")
-    told = {(one["figure"], one["value"]): one["number"] for one in ask("stats", "run", "summary")["items"]}
-    assert told["users", "total"] == 5
-    assert (told["users by role", "admin"], told["users", "active"]) == (2, 4)
-    assert (told["sessions", "active"], told["sessions", "ready"]) == ((2, 1) if waqtor.deployed else (2, 2))
-    assert (told["messages", "last day"], told["messages", "last 7 days"]) == (0, 2)
-    assert told["messages by status", "failed"] == 1
-    assert (told["campaigns by status", "running"], told["recipients", "active"], told["groups", "total"]) == (2, 2, 2)  # fmt: skip
+    counts = {(row["figure"], row["value"]): row["number"] for row in ask("stats", "run", "summary")["items"]}
+    assert counts["users", "total"] == 5
+    assert (counts["users by role", "admin"], counts["users", "active"]) == (2, 4)
+    assert (counts["sessions", "active"], counts["sessions", "ready"]) == (
+        (2, 1) if waqtor.deployed else (2, 2)
+    )
+    assert (counts["messages", "last day"], counts["messages", "last 7 days"]) == (0, 2)
+    assert counts["messages by status", "failed"] == 1
+    assert (counts["campaigns by status", "running"], counts["recipients", "active"], counts["groups", "total"]) == (2, 2, 2)  # fmt: skip
     changed = ask("stats", "run", "summary", "--set", "day=30d", "--set", "week=2020-01-01")["items"]
-    told = {(one["figure"], one["value"]): one["number"] for one in changed}
-    assert (told["messages", "last day"], told["messages", "last 7 days"]) == (
+    counts = {(row["figure"], row["value"]): row["number"] for row in changed}
+    assert (counts["messages", "last day"], counts["messages", "last 7 days"]) == (
         2,
         6 if waqtor.deployed else 5,
     )
     assert ask("stats", "run", "summary", "--set", "day=soon", status=2)["code"] == "value-invalid"
 
 
-# What everybody can know, and rows that should not be ----------------------------------------------------------------------
+# Published secrets and invariants ------------------------------------------------------------------------------------------
 
 
-def test_known_secrets_and_flawed_rows_are_found_and_never_shown(ask, waqtor, tmp_path):
+def test_known_secrets_and_violations_are_reported_without_values(ask, waqtor, tmp_path):
     waqtor.rows("update users set email = 'test@admin.com' where id = %s", ANA)
     ask("users", "set-password", "test@admin.com", "--password-stdin", stdin="admin123\n")
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
-    told = ask("doctor", status=4, urls=[legacy])["findings"]
-    found = {one["code"]: 0 for one in told}
-    for one in told:
-        found[one["code"]] += 1
-    assert found.get("known-login") == 1
-    assert found.get("known-secret") == (3 if waqtor.deployed else 1)
-    assert found.get("flaw") == (2 if waqtor.deployed else 1)
+    findings = ask("doctor", status=4, urls=[legacy])["findings"]
+    counts = {finding["code"]: 0 for finding in findings}
+    for finding in findings:
+        counts[finding["code"]] += 1
+    assert counts.get("known-login") == 1
+    assert counts.get("known-secret") == (3 if waqtor.deployed else 1)
+    assert counts.get("invariant-violated") == (2 if waqtor.deployed else 1)
     for secret in ("admin123", "test-api-key-123", "waqtor_default_key", "e8452f08", "330022", "$2"):
-        assert secret not in str(told)
+        assert secret not in str(findings)
 
 
-def test_what_doctor_advises_about_a_known_secret_is_a_command_that_helps(ask, waqtor, tmp_path):
+def test_hint_for_known_secret_is_working_command(ask, waqtor, tmp_path):
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
-    found = ask("doctor", status=None, urls=[legacy])["findings"]
-    for one in found:
-        if one["code"] == "known-secret":
-            key = re.search(r"id (\d+)", one["message"])[1]
-            (command,) = re.findall(r"dbctl (data set .*?)(?:[:.,] | switches|,|\.$|$)", one["hint"])
+    findings = ask("doctor", status=None, urls=[legacy])["findings"]
+    for finding in findings:
+        if finding["code"] == "known-secret":
+            key = re.search(r"id (\d+)", finding["message"])[1]
+            (command,) = re.findall(r"dbctl (data set .*?)(?:[:.,] | deactivates|,|\.$|$)", finding["hint"])
             ask(*command.replace(" ID ", f" {key} ").split(), urls=[legacy])
-    assert "known-secret" in {one["code"] for one in found}
+    assert "known-secret" in {finding["code"] for finding in findings}
     assert "known-secret" not in {
-        one["code"] for one in ask("doctor", status=None, urls=[legacy])["findings"]
+        finding["code"] for finding in ask("doctor", status=None, urls=[legacy])["findings"]
     }
 
 
 @only_deployed
-def test_a_deployment_that_is_well_gives_nothing_to_complain_of(ask, waqtor, in_use):
+def test_valid_deployment_has_no_findings(ask, waqtor, in_use):
     waqtor.rows("update access_codes set is_active = false")
     waqtor.rows("update api_keys set is_active = false")
     waqtor.rows("update campaigns set sent_count = 1 where status = 'running'")
     ask("sessions", "cleanup")
-    codes = {one["code"] for one in ask("doctor", status=None)["findings"]}
-    assert not codes & {"known-secret", "flaw", "cleanup-due", "known-login", "no-admin"}
+    codes = {finding["code"] for finding in ask("doctor", status=None)["findings"]}
+    assert not codes & {"known-secret", "invariant-violated", "cleanup-due", "known-login", "no-admin"}
 
 
-# What is written, and what the app's own constraints take --------------------------------------------------------------------
+# Stored values ---------------------------------------------------------------------------------------------------------------
 
 
 @only_deployed
-def test_rows_with_json_and_arrays_are_shown_as_the_app_wrote_them(ask):
-    shown = ask("search", "recipients", "--id", key("e", 1))
-    assert shown["tags"] == ["vip", "two words", "a,b", 'q"uote']
-    assert shown["custom_fields"] == '{"city": "Köln"}'
+def test_json_and_array_values_are_shown_as_stored(ask):
+    output = ask("search", "recipients", "--id", key("e", 1))
+    assert output["tags"] == ["vip", "two words", "a,b", 'q"uote']
+    assert output["custom_fields"] == '{"city": "Köln"}'
 
 
-# A ledger for a database that was made without one -----------------------------------------------------------------------------
+# Baseline of databases without a ledger ----------------------------------------------------------------------------------------
 
 NEWEST = (
     "recipient_groups", "groups", "feature_subscriptions", "access_codes", "feature_access_logs", "api_keys", "refresh_tokens",
 )  # fmt: skip
 
 
-def go_back(waqtor, tables):
-    """Take away what the app's later versions made."""
+def drop_tables(waqtor, tables):
+    """Drop tables and types that later versions of the app created."""
     waqtor.rows(f"drop table {', '.join(tables)}")
     if not waqtor.deployed:
         return
@@ -580,7 +590,7 @@ def go_back(waqtor, tables):
 
 
 @pytest.mark.parametrize(
-    ("waqtor", "gone", "adopted"),
+    ("waqtor", "dropped_tables", "adopted"),
     [
         ("deployed", (), 3),
         ("deployed", NEWEST[2:], 2),
@@ -590,105 +600,112 @@ def go_back(waqtor, tables):
     ],
     indirect=["waqtor"],
 )
-def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask, waqtor, gone, adopted):
-    if gone:
-        go_back(waqtor, gone)
-    assert [one["state"] for one in ask("migrate", "status")["items"]] == ["pending"] * 3
+def test_older_deployments_are_baselined_and_migrated(ask, waqtor, dropped_tables, adopted):
+    if dropped_tables:
+        drop_tables(waqtor, dropped_tables)
+    assert [migration["state"] for migration in ask("migrate", "status")["items"]] == ["pending"] * 3
     refused = ask("migrate", "up", status=6)
     assert (refused["code"], "migrate baseline" in refused["hint"]) == ("ledger-missing", True)
     plan = ask("migrate", "baseline", "--dry-run")["plan"]
     assert plan["rows"] == {"schema_migrations": adopted}
-    assert waqtor.one("select to_regclass('schema_migrations')") is None
-    done = ask("migrate", "baseline")
-    assert [one["name"][:3] for one in done["items"]] == ["001", "002", "003"][:adopted]
+    assert waqtor.query_value("select to_regclass('schema_migrations')") is None
+    result = ask("migrate", "baseline")
+    assert [migration["name"][:3] for migration in result["items"]] == ["001", "002", "003"][:adopted]
     assert ask("migrate", "baseline")["items"] == []
-    states = [one["state"] for one in ask("migrate", "status")["items"]]
+    states = [migration["state"] for migration in ask("migrate", "status")["items"]]
     assert states == ["applied"] * adopted + ["pending"] * (3 - adopted)
     assert len(ask("migrate", "up")["items"]) == 3 - adopted
     assert ask("migrate", "drift")["findings"] == []
     assert ask("apps", "check")["findings"] == []
-    assert waqtor.one("select count(*) from users") == 5
+    assert waqtor.query_value("select count(*) from users") == 5
 
 
 @only_deployed
-def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
+def test_small_differences_are_baselined_and_reported(ask, waqtor):
     waqtor.rows("drop index messages_to_phone")
     waqtor.rows("alter table users add column nick text")
     assert ask("migrate", "baseline")["differences"] == 1
-    assert {one["code"] for one in ask("migrate", "drift")["findings"]} == {"index-missing", "column-extra"}
+    assert {finding["code"] for finding in ask("migrate", "drift")["findings"]} == {
+        "index-missing",
+        "column-extra",
+    }
 
 
-def test_a_schema_is_adopted_as_the_shape_that_it_is_and_as_no_other(ask, waqtor):
+def test_baseline_accepts_only_matching_variant(ask, waqtor):
     other = "document" if waqtor.deployed else "deployed"
-    assert ask("migrate", "baseline", "--variant", other, status=6)["code"] == "migration-shape-other"
-    assert waqtor.one("select to_regclass('schema_migrations')") is None
-    assert len(ask("migrate", "baseline", "--variant", waqtor.shape)["items"]) == 3
+    assert ask("migrate", "baseline", "--variant", other, status=6)["code"] == "migration-variant-mismatch"
+    assert waqtor.query_value("select to_regclass('schema_migrations')") is None
+    assert len(ask("migrate", "baseline", "--variant", waqtor.variant)["items"]) == 3
     assert ask("migrate", "verify")["findings"] == []
-    assert {one["state"] for one in ask("migrate", "status", "--check")["items"]} == {"applied"}
+    assert {migration["state"] for migration in ask("migrate", "status", "--check")["items"]} == {"applied"}
 
 
 @only_deployed
-def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
+def test_partially_applied_migration_is_refused(ask, waqtor):
     waqtor.rows("drop table recipient_groups, groups")
     refused = ask("migrate", "baseline", status=6)
-    assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
-    assert waqtor.one("select to_regclass('schema_migrations')") is None
+    assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-mismatch", True)
+    assert waqtor.query_value("select to_regclass('schema_migrations')") is None
 
 
 @only_deployed
-def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_what_drops_them(ask, waqtor):
-    def told():
+def test_repeated_constraints_are_reported_with_drop_statements(ask, waqtor):
+    def repeated_constraints():
         findings = ask("doctor", status=None)["findings"]
-        return [one for one in findings if one["code"] == "constraint-repeated"]
+        return [finding for finding in findings if finding["code"] == "duplicate-constraint"]
 
-    assert told() == []
+    assert repeated_constraints() == []
     for number in (1, 2):
         waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
-    (found,) = told()
-    assert "users_email_key1, users_email_key2" in found["message"]
+    (finding,) = repeated_constraints()
+    assert "users_email_key1, users_email_key2" in finding["message"]
     assert ask("migrate", "baseline")["items"]
     extra = ask("migrate", "drift")["findings"]
-    assert [one["code"] for one in extra] == ["index-extra", "index-extra"]
-    waqtor.rows(found["hint"])
-    assert told() == ask("migrate", "drift")["findings"] == []
+    assert [finding["code"] for finding in extra] == ["index-extra", "index-extra"]
+    waqtor.rows(finding["hint"])
+    assert repeated_constraints() == ask("migrate", "drift")["findings"] == []
     assert waqtor.rows("select conname from pg_constraint where conrelid = 'users'::regclass and contype = 'u'") == [
         ("users_email_key",)
     ]  # fmt: skip
 
 
-# Handing over ------------------------------------------------------------------------------------------------------
+# Transfer of rows --------------------------------------------------------------------------------------------------
 
 
-def test_what_a_deleted_user_owns_is_handed_over_and_keys_and_tokens_are_not(ask, waqtor):
+def test_rows_except_keys_and_tokens_are_transferred(ask, waqtor):
     tables = ["whatsapp_sessions", "messages", "campaigns", "recipients", "groups"]
     waqtor.rows("update groups set name = 'Of her own' where user_id = %s", ANA)
-    owned = {table: waqtor.one(f"select count(*) from {table} where user_id = %s", ANA) for table in tables}
-    before = {table: waqtor.one(f"select count(*) from {table}") for table in tables}
+    owned = {
+        table: waqtor.query_value(f"select count(*) from {table} where user_id = %s", ANA) for table in tables
+    }
+    before = {table: waqtor.query_value(f"select count(*) from {table}") for table in tables}
     phone = "phone" if waqtor.deployed else "phone_number"
-    both = waqtor.one(
+    both = waqtor.query_value(
         f"select count(*) from recipients a join recipients b using ({phone}) where a.user_id = %s and b.user_id = %s",
         ANA,
         BOSS,
     )
-    words = ["users", "delete", "ana@waqtor.example", "--transfer-to", "boss@waqtor.example"]
-    for refused in (ask(*words, "--dry-run", status=6), ask(*words, "--yes", status=6)):
+    arguments = ["users", "delete", "ana@waqtor.example", "--transfer-to", "boss@waqtor.example"]
+    for refused in (ask(*arguments, "--dry-run", status=6), ask(*arguments, "--yes", status=6)):
         assert refused["code"] == "duplicate-rows"
         assert f"{both} row" in refused["message"]
         assert f"recipients ({phone})" in refused["message"]
-    assert waqtor.one("select count(*) from recipients where user_id = %s", ANA) == owned["recipients"]
-    words.append("--delete-duplicates")
-    plan = ask(*words, "--dry-run")["plan"]
+    assert (
+        waqtor.query_value("select count(*) from recipients where user_id = %s", ANA) == owned["recipients"]
+    )
+    arguments.append("--delete-duplicates")
+    plan = ask(*arguments, "--dry-run")["plan"]
     assert f"recipients, which boss@waqtor.example has too ({phone})" in " ".join(plan["steps"])
-    done = ask(*words, "--yes")
-    assert done["duplicates"]["recipients"] == both
-    assert done["transferred"]["messages"] == owned["messages"] > 0
-    assert done["transferred"]["recipients"] == owned["recipients"] - both
+    result = ask(*arguments, "--yes")
+    assert result["duplicates"]["recipients"] == both
+    assert result["transferred"]["messages"] == owned["messages"] > 0
+    assert result["transferred"]["recipients"] == owned["recipients"] - both
     assert both, "what both have is there once"
     before["recipients"] -= both
     for table in tables:
-        assert waqtor.one(f"select count(*) from {table}") == before[table], table
-        assert waqtor.one(f"select count(*) from {table} where user_id = %s", ANA) == 0
+        assert waqtor.query_value(f"select count(*) from {table}") == before[table], table
+        assert waqtor.query_value(f"select count(*) from {table} where user_id = %s", ANA) == 0
     if waqtor.deployed:
-        assert waqtor.one("select count(*) from refresh_tokens where user_id = %s", ANA) == 0
-        assert waqtor.one("select count(*) from api_keys where user_id in (%s, %s)", ANA, BOSS) < 3
-    assert plan["rows"] == done["rows"]
+        assert waqtor.query_value("select count(*) from refresh_tokens where user_id = %s", ANA) == 0
+        assert waqtor.query_value("select count(*) from api_keys where user_id in (%s, %s)", ANA, BOSS) < 3
+    assert plan["rows"] == result["rows"]

@@ -1,4 +1,4 @@
-"""YAAI: every ability on the shape of its document and on that of a deployment, and on each index that these have."""
+"""YAAI: every feature on the documented and the deployed variant, with each of their full-text indexes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import pytest
 from dbctl.cli.main import main
 from tests.shapes import yaai
 
-SHAPES = ("document", "deployed")
+VARIANTS = ("document", "deployed")
 Run = Callable[..., Any]
-of_document = pytest.mark.parametrize("place", ["document"], indirect=True)
-of_deployment = pytest.mark.parametrize("place", ["deployed"], indirect=True)
+of_document = pytest.mark.parametrize("deployment", ["document"], indirect=True)
+of_deployment = pytest.mark.parametrize("deployment", ["deployed"], indirect=True)
 
 
-class Place:
+class Deployment:
     """One deployment."""
 
-    def __init__(self, shape: str, home: Path) -> None:
-        self.shape, self.home = shape, home
-        self.paths: dict[str, Path] = getattr(yaai, shape)(home)
+    def __init__(self, variant: str, home: Path) -> None:
+        self.variant, self.home = variant, home
+        self.paths: dict[str, Path] = getattr(yaai, variant)(home)
 
     def rows(self, database: str, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.paths[database], isolation_level=None)) as connection:
@@ -35,27 +35,27 @@ class Place:
             return connection.execute(sql).fetchall()
 
 
-@pytest.fixture(params=SHAPES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(request.param, tmp_path / ".yaai")
+@pytest.fixture(params=VARIANTS)
+def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Deployment:
+    return Deployment(request.param, tmp_path / ".yaai")
 
 
 @pytest.fixture
-def run(place: Place, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the deployment of the test; return its ``data``, or its error where another status is expected."""
-    urls = [word for name, path in place.paths.items() for word in ("--url", f"{name}={path}")]
+def run(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command on the deployment of the test; return its ``data``, or its error if it should fail."""
+    urls = [word for name, path in deployment.paths.items() for word in ("--url", f"{name}={path}")]
 
     def run(*words: str, status: int = 0, warnings: bool = False) -> Any:
         capsys.readouterr()
-        found = main(["--profile", "yaai", *urls, "-o", "json", *words])
+        exit_status = main(["--profile", "yaai", *urls, "-o", "json", *words])
         shown = capsys.readouterr()
         assert yaai.KEY not in shown.out + shown.err
         assert yaai.PROXY not in shown.out + shown.err
-        told = json.loads(shown.out)
-        assert found == status, told
+        output = json.loads(shown.out)
+        assert exit_status == status, output
         if warnings:
-            return told["warnings"]
-        return told["data"] if told["data"] is not None else told["error"]
+            return output["warnings"]
+        return output["data"] if output["data"] is not None else output["error"]
 
     return run
 
@@ -67,34 +67,34 @@ def test_profile_and_databases_agree(run: Run) -> None:
     assert run("apps", "check")["findings"] == []
 
 
-def test_nobody_signs_in_to_it_and_commands_of_users_say_so(run: Run) -> None:
-    for words in ("users list", "roles list", "sessions list", "stats activity"):
-        assert run(*words.split(), status=2)["code"] == "ability-missing"
+def test_user_commands_report_missing_feature(run: Run) -> None:
+    for arguments in ("users list", "roles list", "sessions list", "stats activity"):
+        assert run(*arguments.split(), status=2)["code"] == "feature-missing"
 
 
-def test_a_key_is_replaced_without_being_shown(
-    place: Place, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_key_is_replaced_without_being_shown(
+    deployment: Deployment, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = "sk-another-key-7788"
 
-    def replace(*words: str, text: str = f"{new}\n", status: int = 0) -> Any:
+    def replace(*arguments: str, text: str = f"{new}\n", status: int = 0) -> Any:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        told = run("data", "set", "credentials", *words, "--db", "app", status=status)
-        assert new not in json.dumps(told)
-        return told
+        output = run("data", "set", "credentials", *arguments, "--db", "app", status=status)
+        assert new not in json.dumps(output)
+        return output
 
     def stored() -> list[tuple[Any, ...]]:
-        return place.rows("app", "select api_key_encrypted from credentials where id = 'anthropic'")
+        return deployment.rows("app", "select api_key_encrypted from credentials where id = 'anthropic'")
 
     secret = ("--secret", "api_key_encrypted")
     replace("anthropic", *secret, "--dry-run")
     assert stored() == [(yaai.KEY,)]
-    done = replace("anthropic", *secret)
-    assert (done["changed"], done["after"]["api_key_encrypted"]) == (True, "***")
+    result = replace("anthropic", *secret)
+    assert (result["changed"], result["after"]["api_key_encrypted"]) == (True, "***")
     assert stored() == [(new,)]
     assert replace("anthropic", *secret)["changed"] is False
     assert replace("anthropic", *secret, text="", status=2)["code"] == "value-invalid"
-    assert replace("nosuch", *secret, status=5)["code"] == "row-absent"
+    assert replace("nosuch", *secret, status=5)["code"] == "row-not-found"
     assert replace("anthropic", "--secret", "base_url", status=2)["code"] == "usage"
     assert replace("--filter", "id=anthropic", *secret, status=2)["code"] == "usage"
     assert replace("anthropic", *secret, "--null", "api_key_encrypted", status=2)["code"] == "usage"
@@ -102,32 +102,35 @@ def test_a_key_is_replaced_without_being_shown(
 
 
 @of_deployment
-def test_a_database_that_was_opened_once_and_never_used_is_none_of_the_app(place: Place, run: Run) -> None:
-    place.paths["code"] = place.home / "db/code.sqlite"
-    with_code = ["--url", f"code={place.paths['code']}"]
-    assert "keeps nothing there" in run(*with_code, "stats", "run", "sessions", status=2)["hint"]
+def test_unused_database_is_rejected(deployment: Deployment, run: Run) -> None:
+    deployment.paths["code"] = deployment.home / "db/code.sqlite"
+    with_code = ["--url", f"code={deployment.paths['code']}"]
+    assert "only created the file" in run(*with_code, "stats", "run", "sessions", status=2)["hint"]
 
 
-def test_init_finds_the_databases_that_are_used_and_where_the_apps_own_files_are(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+def test_init_finds_used_databases_and_app_directory(
+    deployment: Deployment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[..., dict[str, Any]],
 ) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
+    other_folder = tmp_path / "elsewhere"
+    other_folder.mkdir()
+    monkeypatch.chdir(other_folder)
     monkeypatch.setenv("HOME", str(tmp_path))
-    used = {name: f"../.yaai/db/{name}.sqlite" for name in place.paths}
-    for name, words in (("home", []), ("above", [str(tmp_path)]), ("itself", [str(place.home)])):
-        done = answer("--config", f"{name}.toml", "init", "yaai", *words)["data"]
-        assert done["databases"] == used
-        assert 'directory = "../.yaai"' in (elsewhere / f"{name}.toml").read_text()
-    nearer = getattr(yaai, place.shape)(elsewhere / "copy")
-    done = answer("--config", "here.toml", "init", "yaai")["data"]
-    assert done["databases"] == {name: f"copy/db/{name}.sqlite" for name in nearer}
+    used = {name: f"../.yaai/db/{name}.sqlite" for name in deployment.paths}
+    for name, arguments in (("home", []), ("above", [str(tmp_path)]), ("itself", [str(deployment.home)])):
+        result = answer("--config", f"{name}.toml", "init", "yaai", *arguments)["data"]
+        assert result["databases"] == used
+        assert 'directory = "../.yaai"' in (other_folder / f"{name}.toml").read_text()
+    nearer = getattr(yaai, deployment.variant)(other_folder / "copy")
+    result = answer("--config", "here.toml", "init", "yaai")["data"]
+    assert result["databases"] == {name: f"copy/db/{name}.sqlite" for name in nearer}
 
 
 # Searching ---------------------------------------------------------------------------------------------------------
 
-#: How an app that knew better would keep the index: no command that such a table does not take.
+#: Triggers that update the index correctly: without commands that contentless tables reject.
 HEALTHY = """
 drop trigger messages_fts_delete; drop trigger messages_fts_update;
 CREATE TRIGGER messages_fts_delete AFTER DELETE ON messages BEGIN
@@ -149,109 +152,109 @@ def index(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def indexed(index: str, tmp_path: Path) -> Place:
-    place = Place("document" if index == "document" else "deployed", tmp_path / ".yaai")
-    with closing(sqlite3.connect(place.paths["chat"], isolation_level=None)) as connection:
+def indexed(index: str, tmp_path: Path) -> Deployment:
+    deployment = Deployment("document" if index == "document" else "deployed", tmp_path / ".yaai")
+    with closing(sqlite3.connect(deployment.paths["chat"], isolation_level=None)) as connection:
         connection.executescript(INDEXES[index])
-    return place
+    return deployment
 
 
 @pytest.fixture
-def search(indexed: Place, index: str, capsys: pytest.CaptureFixture[str]) -> Run:
+def search(indexed: Deployment, index: str, capsys: pytest.CaptureFixture[str]) -> Run:
     def search(*words: str, status: int = 0) -> Any:
         capsys.readouterr()
         url = f"chat={indexed.paths['chat']}"
-        found = main(["--profile", "yaai", "--url", url, "-o", "json", "search", *words])
-        told = json.loads(capsys.readouterr().out)
-        assert found == status, told
-        return told
+        exit_status = main(["--profile", "yaai", "--url", url, "-o", "json", "search", *words])
+        output = json.loads(capsys.readouterr().out)
+        assert exit_status == status, output
+        return output
 
     if index == "repaired":
         search("index", "repair")
     return search
 
 
-def ids(told: Any) -> set[str]:
-    return {one["id"] for one in told["data"]["items"]}
+def ids(output: Any) -> set[str]:
+    return {message["id"] for message in output["data"]["items"]}
 
 
-#: What is asked for, and the messages that it means.
-ASKED = [
-    (["plant*"], {yaai.TOLD, yaai.AGAIN, yaai.REPLY}),
-    (["PLANT*", "--filter", f"chat={yaai.GARDEN}"], {yaai.TOLD, yaai.AGAIN}),
+#: Queries, and the ids of the messages that they match.
+QUERIES = [
+    (["plant*"], {yaai.ANSWER, yaai.FOLLOW_UP, yaai.REPLY}),
+    (["PLANT*", "--filter", f"chat={yaai.GARDEN}"], {yaai.ANSWER, yaai.FOLLOW_UP}),
     (["plant*", "--filter", "chat=The parser"], {yaai.REPLY}),
-    (["plant*", "--filter", "role=assistant", "--filter", "model=haiku"], {yaai.AGAIN}),
-    (["carrots", "salad"], {yaai.TOLD}),
+    (["plant*", "--filter", "role=assistant", "--filter", "model=haiku"], {yaai.FOLLOW_UP}),
+    (["carrots", "salad"], {yaai.ANSWER}),
     (["foo-bar"], {yaai.CODE}),
     (["NEAR"], {yaai.CODE}),
     (["NEAR(x)"], {yaai.CODE}),
     (["*.py"], {yaai.CODE}),
     (["bar:"], {yaai.CODE}),
-    (["🥕"], {yaai.TOLD}),
-    (['"'], {yaai.TOLD}),
-    (['"salad",'], {yaai.TOLD}),
-    (["--filter", 'text:and "salad"'], {yaai.TOLD}),
-    (["plant*", "AND"], {yaai.TOLD}),
+    (["🥕"], {yaai.ANSWER}),
+    (['"'], {yaai.ANSWER}),
+    (['"salad",'], {yaai.ANSWER}),
+    (["--filter", 'text:and "salad"'], {yaai.ANSWER}),
+    (["plant*", "AND"], {yaai.ANSWER}),
     (["nothing like it"], set()),
-    (["--filter", "liked=yes"], {yaai.TOLD}),
+    (["--filter", "liked=yes"], {yaai.ANSWER}),
     (["--filter", "since=2026-03-02"], {yaai.CODE, yaai.REPLY}),
-    (["--filter", "until=2026-03-01", "--filter", "branch=later"], {yaai.AGAIN}),
-    (["--filter", "tools>0"], {yaai.TOLD, yaai.REPLY}),
+    (["--filter", "until=2026-03-01", "--filter", "branch=later"], {yaai.FOLLOW_UP}),
+    (["--filter", "tools>0"], {yaai.ANSWER, yaai.REPLY}),
 ]
 
 
-def test_words_are_found_whatever_index_there_is(search: Run) -> None:
-    for words, found in ASKED:
-        assert ids(search("messages", *words)) == found, words
+def test_words_are_found_with_any_index(search: Run) -> None:
+    for arguments, expected in QUERIES:
+        assert ids(search("messages", *arguments)) == expected, arguments
 
 
-def test_words_stand_between_marks_whatever_index_there_is(search: Run, index: str) -> None:
-    told = search("messages", "plant*", "--mark", "<b>", "</b>")
-    shown = {one["id"]: one["snippet"] for one in told["data"]["items"]}
+def test_snippets_mark_words_with_any_index(search: Run, index: str) -> None:
+    output = search("messages", "plant*", "--mark", "<b>", "</b>")
+    shown = {message["id"]: message["snippet"] for message in output["data"]["items"]}
     assert all("<b>" in text and "</b>" in text for text in shown.values())
     assert shown[yaai.REPLY] == "<b>Plant</b> a breakpoint at the colon."
     assert "<b>" not in str(search("messages", "plant")["data"])
     if index in ("repaired", "none", "document"):
-        assert '"type"' not in shown[yaai.TOLD], "the texts of its blocks, not their JSON"
+        assert '"type"' not in shown[yaai.ANSWER], "the texts of its blocks, not their JSON"
 
 
-def test_an_item_has_the_title_of_its_chat(search: Run) -> None:
-    told = search("messages", "plant")["data"]["items"]
-    assert [item["chat_title"] for item in told] == ["The parser"]
+def test_message_has_title_of_chat(search: Run) -> None:
+    messages = search("messages", "plant")["data"]["items"]
+    assert [item["chat_title"] for item in messages] == ["The parser"]
     assert list(search("messages", "--columns", "id,chat_title", "--limit", "1")["data"]["items"][0]) == [
         "id",
         "chat_title",
     ]
 
 
-#: What is told of each index: how it stands, whether rows are ranked, and part of what is told beside them.
-STANDING = {
-    "healthy": ("sound", True, None),
-    "repaired": ("sound", True, None),
-    "deployed": ("broken", True, "for finding alone"),
+#: For each index: its state, whether results are ranked, and part of the warning.
+INDEX_STATES = {
+    "healthy": ("valid", True, None),
+    "repaired": ("valid", True, None),
+    "deployed": ("broken", True, "finds rows, but is broken"),
     "document": ("broken", False, "every row was read"),
     "none": ("missing", False, "every row was read"),
 }
 
 
-def test_an_index_is_used_where_it_finds_every_row_and_what_is_wrong_is_told(search: Run, index: str) -> None:
-    state, ranked, remark = STANDING[index]
-    told = search("messages", "plant")
+def test_only_complete_index_is_used_and_problems_are_reported(search: Run, index: str) -> None:
+    state, ranked, remark = INDEX_STATES[index]
+    output = search("messages", "plant")
     assert search("index", "status")["data"]["items"][0]["state"] == state
-    assert [one["score"] is not None for one in told["data"]["items"]] == [ranked]
-    assert [remark in one for one in told["warnings"]] == ([True] if remark else [])
+    assert [row["score"] is not None for row in output["data"]["items"]] == [ranked]
+    assert [remark in warning for warning in output["warnings"]] == ([True] if remark else [])
 
 
 @pytest.mark.parametrize("index", ["deployed"])
-def test_an_index_that_may_hold_old_words_is_not_used(search: Run, indexed: Place, index: str) -> None:
+def test_possibly_stale_index_is_not_used(search: Run, indexed: Deployment, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_update")
-    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{yaai.TOLD}'")
-    assert ids(search("messages", "pond*")) == {yaai.TOLD}
+    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{yaai.ANSWER}'")
+    assert ids(search("messages", "pond*")) == {yaai.ANSWER}
     assert ids(search("messages", "carrots")) == set()
 
 
 @pytest.mark.parametrize("index", ["deployed"])
-def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index: str) -> None:
+def test_incomplete_index_is_not_used(search: Run, indexed: Deployment, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_insert")
     indexed.rows(
         "chat",
@@ -261,49 +264,47 @@ def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index
 
 
 @pytest.mark.parametrize("index", ["healthy"])
-def test_an_index_that_is_damaged_inside_is_told_and_made_anew(
-    search: Run, indexed: Place, index: str
-) -> None:
-    """What an index is kept in can be damaged though its definition and its rows are sound."""
+def test_corrupt_index_is_reported_and_rebuilt(search: Run, indexed: Deployment, index: str) -> None:
+    """The internal tables of an index can be corrupt although its definition and its rows are valid."""
     leaf = "(select max(id) from messages_fts_data)"
     indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
-    told = search("index", "check", status=4)["data"]["findings"]
-    assert [(one["code"], one["hint"]) for one in told] == [
-        ("text-index", "dbctl search index repair makes it anew.")
+    findings = search("index", "check", status=4)["data"]["findings"]
+    assert [(finding["code"], finding["hint"]) for finding in findings] == [
+        ("text-index", "Rebuild it with: dbctl search index repair")
     ]
     steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
-    assert steps[0].startswith("messages_fts is of no use: ")
+    assert steps[0].startswith("messages_fts is not usable: ")
     assert search("index", "repair")["data"]["changed"]
     assert search("index", "check")["data"]["findings"] == []
-    assert ids(search("messages", "plant*")) == {yaai.TOLD, yaai.AGAIN, yaai.REPLY}
+    assert ids(search("messages", "plant*")) == {yaai.ANSWER, yaai.FOLLOW_UP, yaai.REPLY}
 
 
-def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
-    search: Run, indexed: Place, index: str
+def test_repaired_index_allows_and_follows_writes_of_app(
+    search: Run, indexed: Deployment, index: str
 ) -> None:
-    content = f"update messages set content = 'All about ponds' where id = '{yaai.TOLD}'"
-    gone = f"delete from chats where id = '{yaai.PARSER}'"
+    content = f"update messages set content = 'All about ponds' where id = '{yaai.ANSWER}'"
+    delete_chat = f"delete from chats where id = '{yaai.PARSER}'"
     if index in ("deployed", "document"):
         with pytest.raises(sqlite3.Error):
             indexed.rows("chat", content if index == "deployed" else "select message_id from messages_fts")
     search("index", "repair")
     indexed.rows("chat", content)
-    indexed.rows("chat", gone)
+    indexed.rows("chat", delete_chat)
     indexed.rows(
         "chat",
         f"""insert into messages (id, chat_id, role, content) values ('n1', '{yaai.GARDEN}', 'user', '[{{"type":"text","text":"A pond"}}]')""",
     )
-    assert ids(search("messages", "pond*")) == {yaai.TOLD, "n1"}
-    assert ids(search("messages", "plant*")) == {yaai.AGAIN}
+    assert ids(search("messages", "pond*")) == {yaai.ANSWER, "n1"}
+    assert ids(search("messages", "plant*")) == {yaai.FOLLOW_UP}
     assert search("index", "check")["data"]["findings"] == []
     apps_own = "select message_id, highlight(messages_fts, 0, '<', '>') from messages_fts where messages_fts match 'pond' and chat_id = '{}' order by rank"
-    found = dict(indexed.rows("chat", apps_own.format(yaai.GARDEN)))
-    assert set(found) == {yaai.TOLD, "n1"}, "the question of the app itself"
-    assert found["n1"] == ('[{"type":"text","text":"A <pond>"}]' if index == "healthy" else "A <pond>")
+    snippets = dict(indexed.rows("chat", apps_own.format(yaai.GARDEN)))
+    assert set(snippets) == {yaai.ANSWER, "n1"}, "the question of the app itself"
+    assert snippets["n1"] == ('[{"type":"text","text":"A <pond>"}]' if index == "healthy" else "A <pond>")
 
 
 @pytest.mark.parametrize("index", ["repaired"])
-def test_the_words_of_json_itself_find_nothing(search: Run, index: str) -> None:
+def test_json_syntax_words_match_nothing(search: Run, index: str) -> None:
     for word in ("type", "tool_use"):
         assert ids(search("messages", word)) == set()
 
@@ -322,14 +323,14 @@ def test_the_words_of_json_itself_find_nothing(search: Run, index: str) -> None:
     ],
 )
 @pytest.mark.parametrize("index", ["repaired"])
-def test_content_of_any_form_is_taken(search: Run, indexed: Place, index: str, content: str) -> None:
+def test_content_of_any_format_is_indexed(search: Run, indexed: Deployment, index: str, content: str) -> None:
     with closing(sqlite3.connect(indexed.paths["chat"], isolation_level=None)) as connection:
-        connection.execute("update messages set content = ? where id = ?", [content, yaai.ASKED])
+        connection.execute("update messages set content = ? where id = ?", [content, yaai.QUESTION])
     assert search("index", "check")["data"]["findings"] == []
     search("messages", "pond")
 
 
-def test_the_triggers_keep_the_names_that_the_app_knows(search: Run, indexed: Place, index: str) -> None:
+def test_triggers_have_names_of_app(search: Run, indexed: Deployment, index: str) -> None:
     search("index", "repair")
     names = {
         row[0]
@@ -342,7 +343,7 @@ def test_the_triggers_keep_the_names_that_the_app_knows(search: Run, indexed: Pl
     assert names == (document if index == "document" else deployed)
 
 
-def test_an_index_is_dropped_and_built(search: Run) -> None:
+def test_index_is_dropped_and_built(search: Run) -> None:
     search("index", "drop")
     assert search("index", "status")["data"]["items"][0]["state"] == "missing"
     search("index", "build")
@@ -350,66 +351,68 @@ def test_an_index_is_dropped_and_built(search: Run) -> None:
 
 
 @pytest.mark.parametrize("index", ["none"])
-@pytest.mark.parametrize("what", ["build", "repair", "drop"])
+@pytest.mark.parametrize("expected_text", ["build", "repair", "drop"])
 @pytest.mark.parametrize("seen", [(), ("--dry-run",)])
-def test_a_table_of_somebody_else_under_the_name_of_the_index_stays_and_nothing_promises_otherwise(
-    search: Run, indexed: Place, index: str, what: str, seen: tuple[str, ...]
+def test_foreign_table_with_index_name_is_not_dropped(
+    search: Run, indexed: Deployment, index: str, expected_text: str, seen: tuple[str, ...]
 ) -> None:
     indexed.rows("chat", "create table messages_fts (notes)")
     indexed.rows("chat", "insert into messages_fts values ('mine')")
-    assert search("index", what, *seen, status=6)["error"]["code"] == "text-index-foreign"
+    assert search("index", expected_text, *seen, status=6)["error"]["code"] == "text-index-foreign"
     assert indexed.rows("chat", "select * from messages_fts") == [("mine",)]
     assert "repair" not in str(search("index", "check", status=4)) + str(search("messages", "plant"))
 
 
-def test_chats_are_found_by_their_title(run: Run) -> None:
-    (found,) = run("search", "chats", "garden")["items"]
-    assert found["id"] == yaai.GARDEN
+def test_chats_are_found_by_title(run: Run) -> None:
+    (chat,) = run("search", "chats", "garden")["items"]
+    assert chat["id"] == yaai.GARDEN
     assert run("search", "chats", "--filter", "messages>2", "--count") == {"total": 1}
     assert run("search", "chats", "--filter", "branches=1", "--count") == {"total": 1}
 
 
-def test_one_message_is_shown_with_all_that_belongs_to_it(run: Run) -> None:
-    whole = run("search", "messages", "--id", yaai.ASKED)
-    assert [one["title"] for one in whole["chat"]] == ["A garden"]
-    assert [one["name"] for one in whole["attachments"]] == ["bed.png"]
-    assert [one["id"] for one in whole["answers"]] == [yaai.TOLD, yaai.AGAIN]
+def test_message_is_shown_with_details(run: Run) -> None:
+    whole = run("search", "messages", "--id", yaai.QUESTION)
+    assert [chat["title"] for chat in whole["chat"]] == ["A garden"]
+    assert [attachment["name"] for attachment in whole["attachments"]] == ["bed.png"]
+    assert [answer["id"] for answer in whole["answers"]] == [yaai.ANSWER, yaai.FOLLOW_UP]
 
 
 @of_document
 def test_artifacts_are_found(run: Run) -> None:
-    assert [one["id"] for one in run("search", "artifacts", "row")["items"]] == ["g1"]
-    assert [one["id"] for one in run("search", "artifacts", "--filter", "size>1000")["items"]] == ["g2"]
+    assert [artifact["id"] for artifact in run("search", "artifacts", "row")["items"]] == ["g1"]
+    assert [artifact["id"] for artifact in run("search", "artifacts", "--filter", "size>1000")["items"]] == [
+        "g2"
+    ]
     assert run("search", "artifacts", "--filter", f"chat={yaai.GARDEN}", "--count") == {"total": 1}
 
 
 @of_deployment
-def test_a_deployment_without_artifacts_says_so(run: Run) -> None:
-    assert run("search", "artifacts", status=2)["code"] == "schema-lacks"
+def test_missing_artifacts_database_is_reported(run: Run) -> None:
+    assert run("search", "artifacts", status=2)["code"] == "schema-mismatch"
 
 
 # Settings and secrets ------------------------------------------------------------------------------------------------
 
 
-def test_settings_are_text_by_their_key(run: Run, place: Place) -> None:
-    assert {one["key"]: one["value"] for one in run("settings", "list")["items"]} == {
+def test_settings_are_text_by_key(run: Run, deployment: Deployment) -> None:
+    assert {setting["key"]: setting["value"] for setting in run("settings", "list")["items"]} == {
         "theme": "dark",
         "fontSize": "14",
     }
     run("settings", "set", "theme", "light")
-    assert place.rows("app", "select value from settings where key = 'theme'") == [("light",)]
+    assert deployment.rows("app", "select value from settings where key = 'theme'") == [("light",)]
     run("settings", "set", "accentColor", "#00ff00")
     assert run("settings", "get", "accentColor")["value"] == "#00ff00"
     run("settings", "reset", "accentColor")
     assert run("settings", "get", "accentColor", status=5)["code"] == "setting-missing"
 
 
-def test_a_key_of_a_provider_is_shown_to_who_asks_for_secrets_alone(
-    run: Run, place: Place, capsys: pytest.CaptureFixture[str]
+def test_provider_key_is_shown_only_with_secrets_option(
+    run: Run, deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = run("data", "rows", "credentials", "--db", "app")["items"]
-    assert {one["api_key_encrypted"] for one in rows} == {"***"}
-    url = f"app={place.paths['app']}"
+    assert {row["api_key_encrypted"] for row in rows} == {"***"}
+    url = f"app={deployment.paths['app']}"
     main(
         [
             "--profile",
@@ -440,24 +443,29 @@ def crossed(run: Run) -> Callable[[], list[Any]]:
     return crossed
 
 
-def told(findings: list[Any]) -> dict[str, str]:
-    return {one["message"].partition(" (")[0].partition(": ")[2]: one["severity"] for one in findings}
+def severities_by_message(findings: list[Any]) -> dict[str, str]:
+    return {
+        finding["message"].partition(" (")[0].partition(": ")[2]: finding["severity"] for finding in findings
+    }
 
 
-def test_keys_in_clear_text_and_tools_that_never_ended_are_told(crossed: Callable[[], list[Any]]) -> None:
+def test_plain_text_keys_and_unfinished_tool_calls_are_reported(crossed: Callable[[], list[Any]]) -> None:
     findings = crossed()
-    clear = [one["message"] for one in findings if "keys of providers" in one["message"]]
+    clear = [finding["message"] for finding in findings if "keys of providers" in finding["message"]]
     assert clear == [
-        "1 row: keys of providers that are stored as they are, whatever their column is called (anthropic)"
+        "1 row: keys of providers that are stored unencrypted, despite the name of their column (anthropic)"
     ], "the other one is encrypted"
-    assert told(findings)["tools that have been at work for more than an hour"] == "warning"
+    assert (
+        severities_by_message(findings)["tool calls that have been running for more than an hour"]
+        == "warning"
+    )
 
 
 @of_deployment
-def test_times_in_two_forms_passwords_and_lost_research_are_told(
-    place: Place, crossed: Callable[[], list[Any]]
+def test_mixed_times_passwords_and_lost_research_are_reported(
+    deployment: Deployment, crossed: Callable[[], list[Any]]
 ) -> None:
-    place.rows(
+    deployment.rows(
         "chat",
         """insert into research_sessions (id, query, depth_profile, config, stats, status, updated_at) values
         ('r1', 'x', 'light', '{}', '{}', 'reading', '2026-03-01 10:00:00'),
@@ -465,97 +473,104 @@ def test_times_in_two_forms_passwords_and_lost_research_are_told(
         ('r3', 'x', 'light', '{}', '{}', 'reading', strftime('%Y-%m-%d %H:%M:%S', 'now'))""",
     )
     findings = crossed()
-    assert {"passwords of proxies that are stored as they are", "chats whose times are in two forms"} <= set(
-        told(findings)
+    assert {"passwords of proxies that are stored unencrypted", "chats with times in two formats"} <= set(
+        severities_by_message(findings)
     )
-    (research,) = [one["message"] for one in findings if "research" in one["message"]]
+    (research,) = [finding["message"] for finding in findings if "research" in finding["message"]]
     assert research.endswith("(r1)")
 
 
 @of_deployment
-def test_two_active_proxies_are_an_error(place: Place, run: Run) -> None:
-    place.rows("app", "drop index idx_proxy_active")
-    place.rows(
+def test_two_active_proxies_are_an_error(deployment: Deployment, run: Run) -> None:
+    deployment.rows("app", "drop index idx_proxy_active")
+    deployment.rows(
         "app",
         "insert into proxy_configs (id, nickname, type, hostname, port, is_active, created_at, updated_at) values ('x2', 'home', 'http', 'h', 1, 1, '', '')",
     )
-    found = run("integrity", "cross-check", status=4)["findings"]
-    assert told(found)["proxies beside another one that are active, too"] == "error"
+    findings = run("integrity", "cross-check", status=4)["findings"]
+    assert severities_by_message(findings)["additional active proxies"] == "error"
 
 
 @of_deployment
-def test_a_deployment_that_never_got_its_drafts_is_told(place: Place, run: Run) -> None:
-    assert "a table that the app relies on was never made" not in told(
+def test_missing_drafts_table_is_reported(deployment: Deployment, run: Run) -> None:
+    assert "required tables that do not exist" not in severities_by_message(
         run("integrity", "cross-check")["findings"]
     )
-    place.rows("app", "drop table drafts")
-    found = run("integrity", "cross-check", status=4)["findings"]
-    assert told(found)["a table that the app relies on was never made"] == "error"
+    deployment.rows("app", "drop table drafts")
+    findings = run("integrity", "cross-check", status=4)["findings"]
+    assert severities_by_message(findings)["required tables that do not exist"] == "error"
 
 
 @of_document
-def test_messages_that_answer_nothing_or_stand_on_no_branch_are_told(
-    place: Place, crossed: Callable[[], list[Any]], run: Run
+def test_messages_without_parent_or_branch_are_reported(
+    deployment: Deployment, crossed: Callable[[], list[Any]], run: Run
 ) -> None:
     run("search", "index", "repair")
-    place.rows("chat", f"update messages set parent_id = 'gone' where id = '{yaai.REPLY}'")
-    place.rows("chat", f"update messages set branch_id = 'gone' where id = '{yaai.TOLD}'")
-    assert {"messages that answer one which is gone", "messages on a branch that is gone"} <= set(
-        told(crossed())
+    deployment.rows("chat", f"update messages set parent_id = 'gone' where id = '{yaai.REPLY}'")
+    deployment.rows("chat", f"update messages set branch_id = 'gone' where id = '{yaai.ANSWER}'")
+    assert {"replies to deleted messages", "messages on a deleted branch"} <= set(
+        severities_by_message(crossed())
     )
 
 
-def test_rows_that_name_a_chat_which_is_gone_are_told_over_all_databases(
-    place: Place, run: Run, crossed: Callable[[], list[Any]]
+def test_references_to_deleted_chat_are_reported_in_all_databases(
+    deployment: Deployment, run: Run, crossed: Callable[[], list[Any]]
 ) -> None:
     run("search", "index", "repair")
-    assert "not-in-other" not in {one["code"] for one in crossed()}
-    place.rows("chat", "delete from chats")
-    found = {one["message"].partition(":")[0] for one in crossed() if one["code"] == "not-in-other"}
-    assert found == (
+    assert "missing-reference" not in {finding["code"] for finding in crossed()}
+    deployment.rows("chat", "delete from chats")
+    messages = {
+        finding["message"].partition(":")[0]
+        for finding in crossed()
+        if finding["code"] == "missing-reference"
+    }
+    assert messages == (
         {"chats of artifacts", "chats of sessions"}
-        if place.shape == "document"
-        else {"chats in memory", "messages in memory", "messages that memory thinks important"}
+        if deployment.variant == "document"
+        else {"chats in memory", "messages in memory", "important messages in memory"}
     )
 
 
-def test_every_database_is_checked_and_measured_in_one_answer(run: Run, place: Place) -> None:
+def test_all_databases_are_checked_and_measured(run: Run, deployment: Deployment) -> None:
     run("search", "index", "repair")
     checked = run("integrity", "check")
     codes = [finding["code"] for finding in checked["findings"]]
-    assert (checked["checked"], codes) == (len(place.paths), ["times-mixed"])  # the app itself mixes them
+    assert (checked["checked"], codes) == (
+        len(deployment.paths),
+        ["times-mixed"],
+    )  # the app mixes time formats
     items = run("stats", "overview")["items"]
-    assert [one["target"].partition("/")[2] for one in items] == list(place.paths)
-    assert all(one["page_count"] * one["page_size"] == one["bytes"] for one in items)
-    assert all({"freelist_pages", "wal_pages"} <= one.keys() for one in items)
-    tables = {one["target"].partition("/")[2] for one in run("stats", "tables")["items"]}
-    assert tables == set(place.paths)
+    assert [row["target"].partition("/")[2] for row in items] == list(deployment.paths)
+    assert all(row["page_count"] * row["page_size"] == row["bytes"] for row in items)
+    assert all({"freelist_pages", "wal_pages"} <= row.keys() for row in items)
+    tables = {row["target"].partition("/")[2] for row in run("stats", "tables")["items"]}
+    assert tables == set(deployment.paths)
 
 
-def test_doctor_tells_of_a_file_of_keys_that_others_may_read_and_of_the_index(
+def test_doctor_reports_readable_key_file_and_index(
     answer: Callable[..., dict[str, Any]],
 ) -> None:
-    with TemporaryDirectory() as folder:  # what pytest makes is closed to others
+    with TemporaryDirectory() as folder:  # folders of pytest are not readable by other users
         Path(folder).chmod(0o755)
         paths = yaai.deployed(Path(folder))
         for path in (paths["app"].parent, paths["app"]):
             path.chmod(0o755)
         urls = [word for name, path in paths.items() for word in ("--url", f"{name}={path}")]
         findings = answer("--profile", "yaai", *urls, "doctor")["data"]["findings"]
-    found = {one["code"]: one["message"] for one in findings}
-    assert found["readable-by-all"].endswith("it holds keys or passwords")
-    assert "good for finding alone" in found["text-index-broken"]
+    messages = {finding["code"]: finding["message"] for finding in findings}
+    assert messages["readable-by-all"].endswith("it contains keys or passwords")
+    assert "finds rows, but is broken" in messages["text-index-broken"]
 
 
 # Cleanup, reports, rows --------------------------------------------------------------------------------------------
 
 
 @of_deployment
-def test_drafts_go_when_somebody_asks_for_it_by_name(place: Place, run: Run) -> None:
+def test_drafts_are_deleted_only_on_demand(deployment: Deployment, run: Run) -> None:
     run("sessions", "cleanup")
-    assert place.rows("app", "select count(*) from drafts") == [(2,)]
+    assert deployment.rows("app", "select count(*) from drafts") == [(2,)]
     run("sessions", "cleanup", "--rule", "drafts", "--older-than", "30d")
-    assert place.rows("app", "select project_id from drafts") == [(yaai.PARSER,)]
+    assert deployment.rows("app", "select project_id from drafts") == [(yaai.PARSER,)]
 
 
 #: Reports with their first row.
@@ -574,75 +589,81 @@ REPORTED: dict[str, dict[str, object]] = {
 
 
 @of_document
-def test_every_report_answers(run: Run) -> None:
+def test_every_report_runs(run: Run) -> None:
     for name, expected in REPORTED.items():
         first = run("stats", "run", name)["items"][0]
         assert {word: first[word] for word in expected} == expected, name
 
 
 @of_deployment
-def test_reports_answer_on_a_deployment_too(run: Run) -> None:
+def test_reports_run_on_deployment(run: Run) -> None:
     assert run("stats", "run", "research")["items"] == []
     for name in ("models", "tools", "stuck", "providers"):
         first = run("stats", "run", name)["items"][0]
         assert {word: first[word] for word in REPORTED[name]} == REPORTED[name], name
 
 
-def test_the_messages_of_one_chat_come_in_the_order_of_their_times_whatever_form_these_have(run: Run) -> None:
-    found = run("stats", "run", "chat", "--set", f"chat={yaai.GARDEN}")["items"]
-    assert [one["id"] for one in found] == [yaai.ASKED, yaai.TOLD, yaai.AGAIN]
+def test_chat_report_sorts_times_of_any_format(run: Run) -> None:
+    rows = run("stats", "run", "chat", "--set", f"chat={yaai.GARDEN}")["items"]
+    assert [row["id"] for row in rows] == [yaai.QUESTION, yaai.ANSWER, yaai.FOLLOW_UP]
 
 
-def test_a_report_about_one_thing_wants_to_know_which(run: Run) -> None:
-    told = run("stats", "run", "chat", status=2)
-    assert told["message"] == "chat wants --set chat=…"
+def test_report_requires_its_parameter(run: Run) -> None:
+    error = run("stats", "run", "chat", status=2)
+    assert error["message"] == "chat requires --set chat=…"
 
 
-def test_a_tool_that_has_ended_does_not_go_on(run: Run) -> None:
+def test_ended_tool_call_state_is_final(run: Run) -> None:
     run("data", "set", "tool_calls", "f2", "status=error")
-    assert "has ended" in run("data", "set", "tool_calls", "f2", "status=running", status=6)["hint"]
+    assert "is final" in run("data", "set", "tool_calls", "f2", "status=running", status=6)["hint"]
 
 
 # Backups -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_takes_every_database_and_the_files_beside_them_and_brings_them_back(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+def test_backup_and_restore_cover_databases_and_app_files(
+    deployment: Deployment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[..., dict[str, Any]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    yaai.files(place.home)
+    yaai.files(deployment.home)
     answer("init", "yaai", ".yaai")
-    made = answer("backup", "create")["data"]
-    stamp = made["id"]
+    backup = answer("backup", "create")["data"]
+    stamp = backup["id"]
     iso = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}-{stamp[11:13]}-{stamp[13:]}-000Z"
-    names = {one["database"]: one["file"] for one in made["members"]}
+    names = {member["database"]: member["file"] for member in backup["members"]}
     assert names.pop("") == f"files_{stamp}.tar.gz"
-    assert names == {name: f"{name}_{iso}.sqlite.gz" for name in place.paths}
-    files = next(one for one in made["members"] if not one["database"])
+    assert names == {name: f"{name}_{iso}.sqlite.gz" for name in deployment.paths}
+    files = next(member for member in backup["members"] if not member["database"])
     assert files["facts"] == {"files": "6"}, "what is temporary stays out"
-    before = place.rows("chat", "select * from messages order by id")
+    before = deployment.rows("chat", "select * from messages order by id")
     answer("search", "index", "repair")
-    place.rows("chat", "delete from chats")
+    deployment.rows("chat", "delete from chats")
     answer("restore", "apply", "latest", "--yes")
-    assert place.rows("chat", "select * from messages order by id") == before
+    assert deployment.rows("chat", "select * from messages order by id") == before
     answer("restore", "undo", "--yes")
-    assert place.rows("chat", "select count(*) from messages") == [(0,)]
+    assert deployment.rows("chat", "select count(*) from messages") == [(0,)]
 
 
-def test_one_database_is_backed_up_and_restored_by_itself(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+def test_single_database_is_backed_up_and_restored(
+    deployment: Deployment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[..., dict[str, Any]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     answer("init", "yaai", ".yaai")
-    made = answer("backup", "create", "--db", "app")["data"]
-    assert [one["database"] for one in made["members"]] == ["app"]
-    place.rows("app", "delete from settings")
+    backup = answer("backup", "create", "--db", "app")["data"]
+    assert [member["database"] for member in backup["members"]] == ["app"]
+    deployment.rows("app", "delete from settings")
     answer("restore", "apply", "latest", "--db", "app", "--yes")
-    assert place.rows("app", "select count(*) from settings") == [(2,)]
+    assert deployment.rows("app", "select count(*) from settings") == [(2,)]
 
 
 @of_deployment
-def test_a_vacuum_keeps_the_index_of_a_deployment(run: Run) -> None:
+def test_vacuum_preserves_search_index(run: Run) -> None:
     run("maintain", "vacuum")
     assert len(run("search", "messages", "plant*")["items"]) == 3
 
@@ -659,7 +680,7 @@ FILES = {
 
 @pytest.fixture
 def empty(tmp_path: Path) -> list[str]:
-    """Four places where nothing is yet, as options."""
+    """Options for four databases that do not exist yet."""
     return [
         "--profile",
         "yaai",
@@ -667,19 +688,25 @@ def empty(tmp_path: Path) -> list[str]:
     ]
 
 
-def test_four_empty_places_become_the_databases_of_the_document(
+def test_migrations_create_documented_databases(
     empty: list[str], answer: Callable[..., dict[str, Any]]
 ) -> None:
     answer(*empty, "migrate", "up")
     items = answer(*empty, "migrate", "status", "--check")["data"]["items"]
-    assert [(one["database"], one["name"]) for one in items] == [
+    assert [(migration["database"], migration["name"]) for migration in items] == [
         (name, file) for name, files in FILES.items() for file in files
     ]
-    for words in ("apps check", "migrate verify", "migrate drift", "integrity check", "search index check"):
-        assert answer(*empty, *words.split())["data"]["findings"] == [], words
+    for arguments in (
+        "apps check",
+        "migrate verify",
+        "migrate drift",
+        "integrity check",
+        "search index check",
+    ):
+        assert answer(*empty, *arguments.split())["data"]["findings"] == [], arguments
 
 
-def test_the_ledger_is_the_one_that_the_app_keeps(
+def test_ledger_is_that_of_app(
     empty: list[str], tmp_path: Path, answer: Callable[..., dict[str, Any]]
 ) -> None:
     answer(*empty, "migrate", "up")
@@ -688,7 +715,7 @@ def test_the_ledger_is_the_one_that_the_app_keeps(
     assert rows == [(1, "initial", "integer"), (2, "add_branches", "integer"), (3, "add_fts", "integer")]
 
 
-def test_what_is_taken_back_and_applied_again_is_the_same_and_the_ledger_stays(tmp_path: Path) -> None:
+def test_reverted_and_reapplied_schema_is_identical(tmp_path: Path) -> None:
     for database, names in FILES.items():
         with closing(sqlite3.connect(tmp_path / database, isolation_level=None)) as connection:
             connection.executescript(yaai.LEDGER)
@@ -697,64 +724,64 @@ def test_what_is_taken_back_and_applied_again_is_the_same_and_the_ledger_stays(t
                 if name:
                     connection.executescript(yaai.up(f"{database}/{name}"))
                 else:
-                    for one in reversed(names):
-                        connection.executescript(yaai.down(f"{database}/{one}"))
+                    for reverted in reversed(names):
+                        connection.executescript(yaai.down(f"{database}/{reverted}"))
                 schemas.append(
                     connection.execute("select type, name, sql from sqlite_master order by 1, 2").fetchall()
                 )
-            emptied, again = schemas[len(names)], schemas[len(names) + 1 :]
-            assert [one[1] for one in emptied] == ["_migrations"]
-            assert again == schemas[: len(names)]
+            emptied, repeated = schemas[len(names)], schemas[len(names) + 1 :]
+            assert [entry[1] for entry in emptied] == ["_migrations"]
+            assert repeated == schemas[: len(names)]
 
 
-def test_messages_that_are_there_are_found_once_the_index_is_made(tmp_path: Path) -> None:
+def test_built_index_finds_existing_messages(tmp_path: Path) -> None:
     first = "".join(yaai.up(f"chat/{name}") for name in FILES["chat"][:2])
-    path = yaai.made(tmp_path / "chat.sqlite", first, yaai.CHAT)
+    path = yaai.create_database(tmp_path / "chat.sqlite", first, yaai.CHAT)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(yaai.up("chat/003_add_fts"))
-        found = connection.execute(
+        matches = connection.execute(
             "select message_id from messages_fts where messages_fts match 'plant'"
         ).fetchall()
-    assert {one for (one,) in found} == {yaai.TOLD, yaai.AGAIN, yaai.REPLY}
+    assert {message_id for (message_id,) in matches} == {yaai.ANSWER, yaai.FOLLOW_UP, yaai.REPLY}
 
 
 @of_document
-def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_until_it_is_repaired(
+def test_documented_database_has_index_drift_until_repair(
     run: Run,
 ) -> None:
-    differs = {one["code"] for one in run("migrate", "drift", "--db", "chat", status=4)["findings"]}
+    differs = {finding["code"] for finding in run("migrate", "drift", "--db", "chat", status=4)["findings"]}
     assert {"table-differs", "trigger-differs"} <= differs
     run("search", "index", "repair")
     assert run("migrate", "drift", "--db", "chat")["findings"] == []
 
 
 @of_deployment
-def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(run: Run, place: Place) -> None:
+def test_repaired_index_is_no_drift(run: Run, deployment: Deployment) -> None:
     drift = ("migrate", "drift", "--db", "chat")
     assert run(*drift)["findings"] == []
-    refused = run("data", "set", "messages", yaai.TOLD, "content=ponds", status=1)
+    refused = run("data", "set", "messages", yaai.ANSWER, "content=ponds", status=1)
     assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
     assert run("search", "index", "repair", "messages")["changed"]
     assert run(*drift)["findings"] == []
-    place.rows("chat", "drop trigger chat_updated_on_message")
+    deployment.rows("chat", "drop trigger chat_updated_on_message")
     assert [finding["code"] for finding in run(*drift, status=4)["findings"]] == ["trigger-missing"]
 
 
 @of_deployment
-def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
-    before = place.rows("chat", "select name, sql from sqlite_master order by name")
+def test_documented_migrations_do_not_run_on_deployment(run: Run, deployment: Deployment) -> None:
+    before = deployment.rows("chat", "select name, sql from sqlite_master order by name")
     assert run("migrate", "up")["items"] == []
     refused = run("migrate", "up", "--db", "chat", "--variant", "document", status=6)
-    assert refused["code"] == "migration-shape-other"
-    assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
+    assert refused["code"] == "migration-variant-mismatch"
+    assert deployment.rows("chat", "select name, sql from sqlite_master order by name") == before
 
 
 @of_deployment
-def test_a_deployment_that_ran_the_first_migration_alone_goes_on_with_its_own(place: Place, run: Run) -> None:
+def test_deployment_with_first_migration_continues(deployment: Deployment, run: Run) -> None:
     names = yaai.DEPLOYED["chat"]
     script = yaai.up(f"chat/{names[0]}", "deployed") + yaai.recorded(names[:1])
-    place.paths["chat"].unlink()
-    yaai.made(place.paths["chat"], script)
+    deployment.paths["chat"].unlink()
+    yaai.create_database(deployment.paths["chat"], script)
     run("migrate", "up", "--db", "chat")
     states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "chat")["items"]}
     assert states == dict.fromkeys(names, "applied")
@@ -763,42 +790,43 @@ def test_a_deployment_that_ran_the_first_migration_alone_goes_on_with_its_own(pl
 
 @of_deployment
 @pytest.mark.parametrize("recorded", [True, False], ids=["ledger", "no ledger"])
-@pytest.mark.parametrize("ran", ["006_drafts", "006_extended_model_types"])
+@pytest.mark.parametrize("applied", ["006_drafts", "006_extended_model_types"])
 @pytest.mark.parametrize("completed", [True, False], ids=["columns added", "columns lacking"])
-def test_each_history_of_the_number_that_two_migrations_share_is_current(
-    place: Place, run: Run, ran: str, *, completed: bool, recorded: bool
+def test_either_history_of_duplicate_number_is_current(
+    deployment: Deployment, run: Run, applied: str, *, completed: bool, recorded: bool
 ) -> None:
-    names = [ran if name.startswith("006") else name for name in yaai.DEPLOYED["app"]]
-    added = yaai.up("app/006_extended_model_types", "deployed") if completed and "drafts" in ran else ""
+    names = [applied if name.startswith("006") else name for name in yaai.DEPLOYED["app"]]
+    added = yaai.up("app/006_extended_model_types", "deployed") if completed and "drafts" in applied else ""
     script = "".join(yaai.up(f"app/{name}", "deployed") for name in names) + added
-    place.paths["app"].unlink()
-    yaai.made(place.paths["app"], script + (yaai.recorded(names) if recorded else ""))
-    for words in ("baseline", "status --check", "verify", "drift", "up"):
-        told = run("migrate", *words.split(), "--db", "app")
-        assert told.get("findings", []) == [], words
+    deployment.paths["app"].unlink()
+    yaai.create_database(deployment.paths["app"], script + (yaai.recorded(names) if recorded else ""))
+    for arguments in ("baseline", "status --check", "verify", "drift", "up"):
+        output = run("migrate", *arguments.split(), "--db", "app")
+        assert output.get("findings", []) == [], arguments
     states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "app")["items"]}
     assert [name for name, state in states.items() if state == "applied"] == names
 
 
 @of_deployment
-@pytest.mark.parametrize("ran", ["drafts", "extended_model_types"])
-def test_two_files_of_one_number_stand_for_each_other_as_in_the_app(
-    place: Place, run: Run, tmp_path: Path, ran: str
+@pytest.mark.parametrize("applied", ["drafts", "extended_model_types"])
+def test_files_with_same_number_replace_each_other(
+    deployment: Deployment, run: Run, tmp_path: Path, applied: str
 ) -> None:
     own = tmp_path / "own"
     own.mkdir()
     names = [
-        f"{version:03}_{name}" for version, name in place.rows("app", "select version, name from _migrations")
+        f"{version:03}_{name}"
+        for version, name in deployment.rows("app", "select version, name from _migrations")
     ]
     for name in {*names, "006_drafts", "006_extended_model_types"}:
         (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
-    place.rows("app", f"update _migrations set name = '{ran}' where version = 6")
+    deployment.rows("app", f"update _migrations set name = '{applied}' where version = 6")
     (own / "008_next.sql").write_text("-- Up\ncreate table next (x);\n")
     run("migrate", "up", "--db", "app", "--migrations", str(own))
-    told = run("migrate", "status", "--check", "--db", "app", "--migrations", str(own))
-    states = {one["name"]: one["state"] for one in told["items"]}
-    other = {"drafts": "extended_model_types", "extended_model_types": "drafts"}[ran]
-    assert (states[f"006_{ran}"], states[f"006_{other}"], states["008_next"]) == (
+    page = run("migrate", "status", "--check", "--db", "app", "--migrations", str(own))
+    states = {migration["name"]: migration["state"] for migration in page["items"]}
+    other = {"drafts": "extended_model_types", "extended_model_types": "drafts"}[applied]
+    assert (states[f"006_{applied}"], states[f"006_{other}"], states["008_next"]) == (
         "applied",
         "baseline",
         "applied",
@@ -806,7 +834,9 @@ def test_two_files_of_one_number_stand_for_each_other_as_in_the_app(
 
 
 @of_deployment
-def test_a_deployment_goes_on_with_the_migrations_of_its_app(place: Place, run: Run, tmp_path: Path) -> None:
+def test_deployment_continues_with_migrations_of_app(
+    deployment: Deployment, run: Run, tmp_path: Path
+) -> None:
     own = tmp_path / "own"
     own.mkdir()
     for name in (
@@ -821,7 +851,7 @@ def test_a_deployment_goes_on_with_the_migrations_of_its_app(place: Place, run: 
         "-- Up\ncreate table notes (id text primary key);\n\n-- Down\ndrop table notes;\n"
     )
     run("migrate", "up", "--db", "chat", "--migrations", str(own))
-    assert place.rows("chat", "select version, name from _migrations order by version desc limit 1") == [
+    assert deployment.rows("chat", "select version, name from _migrations order by version desc limit 1") == [
         (6, "notes")
     ]
-    assert place.rows("chat", "select count(*) from notes") == [(0,)]
+    assert deployment.rows("chat", "select count(*) from notes") == [(0,)]

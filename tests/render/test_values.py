@@ -1,4 +1,4 @@
-"""Values in JSON and in words."""
+"""Values as JSON and as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.model import Page, Plan, Secret, Value
+from dbctl.model import Page, Plan, Secret, Struct
 from dbctl.render.envelope import line
 from dbctl.render.escaping import escape
-from dbctl.render.human import duration, moment, size, words
+from dbctl.render.human import format_duration, format_size, format_time, format_value
 from dbctl.render.values import fields_of, jsonable
 
 
-class Person(Value, frozen=True, kw_only=True):
+class Person(Struct, frozen=True, kw_only=True):
     id: int
     extra: dict
 
@@ -28,14 +28,14 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (NOON, "2026-05-01T12:00:00.000Z"),
         (
             datetime(2026, 5, 1, 14, 0, 0, 123999, tzinfo=timezone(timedelta(hours=2))),
             "2026-05-01T12:00:00.123Z",
         ),
-        (datetime(2026, 5, 1, 12), "2026-05-01T12:00:00.000Z"),  # noqa: DTZ001 - what is naive is UTC
+        (datetime(2026, 5, 1, 12), "2026-05-01T12:00:00.000Z"),  # noqa: DTZ001 - naive times are UTC
         (timedelta(minutes=1), 60),
         (timedelta(milliseconds=1500), 1.5),
         (b"\xff", {"$b64": "/w=="}),
@@ -55,16 +55,16 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
         ({1: {"a": (None, True)}}, {"1": {"a": [None, True]}}),
     ],
 )
-def test_json_holds(value, told):
-    assert jsonable(value) == told
-    assert json.loads(line(value)) == told
+def test_value_as_json(value, expected):
+    assert jsonable(value) == expected
+    assert json.loads(line(value)) == expected
 
 
-def test_columns_of_the_app_stand_beside_the_fields_and_replace_none():
+def test_extra_columns_do_not_replace_fields():
     assert jsonable(Person(id=1, extra={"id": 2, "theme": "dark"})) == {"id": 1, "theme": "dark"}
 
 
-def test_pages_tell_whether_more_follows_and_plans_their_digest():
+def test_page_has_has_more_and_plan_has_digest():
     assert fields_of(Page(items=[1], total=2, limit=1))["has_more"] is True
     plan = Plan(title="t", target="a/b", steps=["s"], rows={})
     assert jsonable(plan)["digest"] == plan.digest
@@ -75,11 +75,11 @@ def test_pages_tell_whether_more_follows_and_plans_their_digest():
     "value",
     [Secret("x"), [Secret("x")], {"a": {"b": Secret("x")}}, Person(id=1, extra={"p": Secret("x")}), object()],
 )
-def test_a_secret_and_what_has_no_form_are_refused(value):
+def test_secret_and_unsupported_type_raise_type_error(value):
     with pytest.raises(TypeError):
         jsonable(value)
     with pytest.raises(TypeError):
-        words("p", value)
+        format_value("p", value)
 
 
 PLAIN = st.recursive(
@@ -106,14 +106,14 @@ def test_every_value_is_one_line_of_ascii_json(value):
 
 
 @given(PLAIN)
-def test_every_value_has_words_on_one_harmless_line(value):
-    told = words("x", value)
-    assert escape(told) == told
-    assert told
+def test_every_value_is_formatted_on_one_escaped_line(value):
+    formatted = format_value("x", value)
+    assert escape(formatted) == formatted
+    assert formatted
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_nothing_that_was_escaped_can_steer_or_hide(text):
+def test_escaped_text_has_no_control_characters(text):
     shown = escape(text)
     assert all(character.isprintable() or character.isspace() for character in shown)
     assert not {"\n", "\r", "\t", "\x1b", "\x9b", "\u202e", "\u200b", "\u2028", "\u2029"} & set(shown)
@@ -132,12 +132,12 @@ def test_nothing_that_was_escaped_can_steer_or_hide(text):
         ("\U000e0001", "\\U000e0001"),
     ],
 )
-def test_escape_shows(text, shown):
+def test_escaped_characters(text, shown):
     assert escape(text) == shown
 
 
 @pytest.mark.parametrize(
-    ("ago", "told"),
+    ("ago", "expected"),
     [
         (timedelta(0), "just now"),
         (timedelta(seconds=59), "just now"),
@@ -147,8 +147,8 @@ def test_escape_shows(text, shown):
         (timedelta(hours=47), "1 d ago"),
     ],
 )
-def test_a_recent_time_is_told_by_its_age(ago, told):
-    assert moment(NOON - ago, NOON) == told
+def test_recent_time_is_shown_as_age(ago, expected):
+    assert format_time(NOON - ago, NOON) == expected
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_a_recent_time_is_told_by_its_age(ago, told):
         datetime.max.replace(tzinfo=UTC),
     ],
 )
-def test_any_other_time_is_a_date(when):
-    assert moment(when, NOON)[4] == "-"
+def test_other_times_are_shown_as_date(when):
+    assert format_time(when, NOON)[4] == "-"
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "expected"),
     [
         (0, "0 B"),
         (1023, "1023 B"),
@@ -175,12 +175,12 @@ def test_any_other_time_is_a_date(when):
         (2**60, "1024.0 PiB"),
     ],
 )
-def test_sizes(count, told):
-    assert size(count) == told
+def test_format_size(count, expected):
+    assert format_size(count) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "expected"),
     [
         (0, "0 s"),
         (0.25, "250 ms"),
@@ -191,12 +191,12 @@ def test_sizes(count, told):
         (-60, "-1 min"),
     ],
 )
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_format_duration(seconds, expected):
+    assert format_duration(seconds) == expected
 
 
-def test_the_name_of_a_field_tells_sizes_and_durations():
-    assert [words(name, 2048) for name in ("bytes", "wal_bytes", "play_seconds", "id")] == [
+def test_field_suffix_selects_size_or_duration_format():
+    assert [format_value(name, 2048) for name in ("bytes", "wal_bytes", "play_seconds", "id")] == [
         "2.0 KiB",
         "2.0 KiB",
         "34 min 8 s",

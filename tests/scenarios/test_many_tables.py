@@ -135,7 +135,7 @@ def test_sqlite_reads_its_catalogue_in_proportion_to_the_indexes(tmp_path):
             def fetch(sql, parameters, own=own):
                 return own.execute(sql, parameters).fetchall()
 
-            assert len(list(sqlite_indexes.indexes(fetch, tables))) == size
+            assert len(list(sqlite_indexes.list_indexes(fetch, tables))) == size
             figures.append(len(steps))
     assert growth(figures) < MOST, figures
 
@@ -150,19 +150,19 @@ def visited(plan):
 
 def test_postgresql_visits_rows_of_its_catalogue_in_proportion_to_the_tables():
     """Also where the catalogue was never analysed, as in a database whose tables are all new."""
-    looks = {
-        "room": sizes.ROOM,
+    visits = {
+        "room": sizes.TABLE_SIZES,
         "indexes": indexes.INDEXES,
-        "waste": indexes.WASTE,
+        "waste": indexes.BLOAT,
         "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:
-        database, figures, first = PostgreSQL(url), {name: [] for name in looks}, 0
+        database, figures, first = PostgreSQL(url), {name: [] for name in visits}, 0
         for size in (60, 120, 240):
             add_tables(database, first, size)
             first = size
             names = "array[" + ", ".join(f"'t{number}'" for number in range(size)) + "]"
-            for name, sql in looks.items():
+            for name, sql in visits.items():
                 explained = f"explain (analyze, format json) {sql.replace(':tables', names)}"
                 ((((plan,),),),) = (database.rows(explained),)
                 figures[name].append(visited(plan["Plan"]))

@@ -1,7 +1,7 @@
-"""Traps of SQLite, of its copies and of gzip: each was an experiment in which data was lost, or its loss not noticed.
+"""Traps of SQLite, its copies and gzip: experiments in which data was lost, or a loss was not noticed.
 
-What each trap is, is shown beside what dbctl does; so a test fails too when the trap is gone. Others stand where they
-belong: ``grep -r "def test_trap"`` lists all of them.
+Each test shows the trap and the behavior of dbctl, so it also fails if the trap no longer exists. ``grep -r "def test_trap"`` lists
+the traps in other tests.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import CorruptError, DatabaseMissingError, FileFailedError
 from dbctl.files import compression
 from tests.crash import forge
-from tests.crash.figures import chance, figure
+from tests.crash.figures import choose_count, create_rng
 from tests.services import promptvault_app
-from tests.services.flashpoint_app import caught, rows, run
+from tests.services.flashpoint_app import catch_error, query_rows, run_statements
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return promptvault_app.settle(tmp_path / "app", "deployed")
+    return promptvault_app.create_app(tmp_path / "app", "deployed")
 
 
 def silently(_share):
@@ -41,8 +41,8 @@ def silently(_share):
 # Backups -------------------------------------------------------------------------------------------------------------
 
 
-def test_trap_a_vacuum_may_number_rows_anew_which_a_search_index_points_to_so_a_copy_keeps_them(deployed):
-    run(
+def test_trap_vacuum_renumbers_rows_so_copies_preserve_rowids(deployed):
+    run_statements(
         deployed,
         "create table notes (text)",
         "create virtual table found using fts5(text, content='notes')",
@@ -52,12 +52,12 @@ def test_trap_a_vacuum_may_number_rows_anew_which_a_search_index_points_to_so_a_
         "insert into found (found) values ('rebuild')",
     )
     numbers = "select rowid, text from notes order by rowid"
-    meant = "select n.text from found join notes n on n.rowid = found.rowid where found match 'word270'"
-    before = rows(deployed, numbers)
+    query = "select n.text from found join notes n on n.rowid = found.rowid where found match 'word270'"
+    before = query_rows(deployed, numbers)
     assert before[0] == (3, "word3")
-    copy = promptvault_app.plain_of(deployed, promptvault_app.create(deployed))
-    assert rows(copy, numbers) == before
-    assert rows(copy, meant) == [("word270",)]
+    copy = promptvault_app.decompress_backup(deployed, promptvault_app.create_app_backup(deployed))
+    assert query_rows(copy, numbers) == before
+    assert query_rows(copy, query) == [("word270",)]
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("insert into found (found, rank) values ('integrity-check', 1)")
 
@@ -65,37 +65,35 @@ def test_trap_a_vacuum_may_number_rows_anew_which_a_search_index_points_to_so_a_
 def test_trap_vacuum_into_writes_through_a_dangling_link_so_a_copy_is_made_where_nothing_is(
     deployed, tmp_path
 ):
-    link, elsewhere = tmp_path / "copy.db", tmp_path / "elsewhere.db"
-    link.symlink_to(elsewhere)
+    link, target = tmp_path / "copy.db", tmp_path / "elsewhere.db"
+    link.symlink_to(target)
     with closing(sqlite3.connect(deployed, isolation_level=None)) as source:
         source.execute("vacuum into ?", [str(link)])
-        assert elsewhere.exists(), "the trap"
-        elsewhere.unlink()
-        caught(FileFailedError, lambda: dump(source, link, silently))
-        assert not elsewhere.exists()
+        assert target.exists(), "the trap"
+        target.unlink()
+        catch_error(FileFailedError, lambda: dump(source, link, silently))
+        assert not target.exists()
         (tmp_path / "empty.db").touch()  # which VACUUM INTO would fill
-        caught(FileFailedError, lambda: dump(source, tmp_path / "empty.db", silently))
+        catch_error(FileFailedError, lambda: dump(source, tmp_path / "empty.db", silently))
     assert (tmp_path / "empty.db").read_bytes() == b""
 
 
-def test_trap_sqlite_closes_without_a_word_where_its_journal_stays_so_nothing_stays_beside_a_copy(
-    deployed, tmp_path
-):
-    copy, beside = tmp_path / "copy.db", [tmp_path / "copy.db-journal", tmp_path / "copy.db-wal"]
-    run(deployed, "pragma journal_mode = delete")
+def test_trap_sqlite_leaves_a_journal_so_copies_remove_it(deployed, tmp_path):
+    copy, siblings = tmp_path / "copy.db", [tmp_path / "copy.db-journal", tmp_path / "copy.db-wal"]
+    run_statements(deployed, "pragma journal_mode = delete")
 
     def leave(*_progress):
-        for one in beside:
-            one.write_bytes(bytes(512))  # as they are left where the disk fails to remove them
+        for path in siblings:
+            path.write_bytes(bytes(512))  # as they are left where the disk fails to remove them
 
     with closing(sqlite3.connect(deployed, isolation_level=None)) as source:
         with closing(sqlite3.connect(copy, isolation_level=None)) as plain:
             plain.execute("pragma journal_mode = off")
             source.backup(plain, progress=leave)
-        assert all(one.exists() for one in beside), "the trap"
+        assert all(path.exists() for path in siblings), "the trap"
         copy.unlink()
         dump(source, copy, leave)
-    assert not any(one.exists() for one in beside)
+    assert not any(path.exists() for path in siblings)
 
 
 def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_read(deployed, tmp_path):
@@ -104,29 +102,33 @@ def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_r
         app.execute("update users set email = 'wal@example.org' where username = 'ann'")
         for suffix in ("", "-wal"):
             shutil.copyfile(f"{deployed}{suffix}", tmp_path / f"copy.db{suffix}")
-    asked = "select count(*) from users where email = 'wal@example.org'"
+    query = "select count(*) from users where email = 'wal@example.org'"
     with closing(sqlite3.connect(f"file:{tmp_path}/copy.db?immutable=1", uri=True)) as frozen:
-        assert frozen.execute(asked).fetchone() == (0,), "the trap"
+        assert frozen.execute(query).fetchone() == (0,), "the trap"
     with closing(SQLiteReader(tmp_path / "copy.db", "app/user")) as reader:
-        assert reader.query(asked) == [(1,)]
+        assert reader.query(query) == [(1,)]
 
 
 # Integrity -----------------------------------------------------------------------------------------------------------
 
 
 def test_trap_sqlite_calls_a_changed_word_sound_and_only_a_digest_notices(deployed):
-    made = promptvault_app.create(deployed, compress="none")
-    file = promptvault_app.file_of(deployed, made)
+    backup = promptvault_app.create_app_backup(deployed, compress="none")
+    file = promptvault_app.find_backup_file(deployed, backup)
     whole = file.read_bytes()
     at = whole.index(b"light", whole.index(b"theme_mode"))  # a value that no index repeats
     file.write_bytes(whole[:at] + b"Light" + whole[at + 5 :])
-    assert rows(file, "pragma integrity_check") == [("ok",)], "the trap"
-    assert promptvault_app.codes(promptvault_app.verified(deployed, made.id, deep=False)) == ["file-changed"]
-    assert promptvault_app.codes(promptvault_app.verified(deployed, made.id, deep=True)) == ["file-changed"]
+    assert query_rows(file, "pragma integrity_check") == [("ok",)], "the trap"
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(deployed, backup.id, deep=False)) == [
+        "file-changed"
+    ]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(deployed, backup.id, deep=True)) == [
+        "file-changed"
+    ]
 
 
 def test_trap_an_index_of_words_agrees_with_itself_unless_it_is_compared_with_its_rows(deployed):
-    run(
+    run_statements(
         deployed,
         "create table notes (id integer primary key, text)",
         "create virtual table found using fts5(text, content='notes', content_rowid='id')",
@@ -139,27 +141,27 @@ def test_trap_an_index_of_words_agrees_with_itself_unless_it_is_compared_with_it
             "insert into found (found) values ('integrity-check')"
         )  # the trap: no rank, no error
         connection.rollback()
-    assert rows(deployed, "pragma integrity_check") == [("ok",)], "the trap"
+    assert query_rows(deployed, "pragma integrity_check") == [("ok",)], "the trap"
     with closing(SQLiteWriter(deployed, "app/user")) as writer:
-        assert "malformed" in writer.text_index_damage("found")
+        assert "malformed" in writer.check_text_index("found")
 
 
 def test_trap_a_file_of_no_bytes_passes_every_check_and_a_wrong_path_makes_one(
     deployed, tmp_path, answer, monkeypatch
 ):
     wrong = tmp_path / "wrong.db"
-    with closing(sqlite3.connect(wrong)) as made:
-        assert made.execute("pragma integrity_check").fetchall() == [("ok",)], "the trap"
-        made.execute("pragma user_version = 0")
+    with closing(sqlite3.connect(wrong)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)], "the trap"
+        connection.execute("pragma user_version = 0")
     wrong.unlink(missing_ok=True)
-    caught(DatabaseMissingError, lambda: SQLiteReader(wrong, "app/user"))
-    caught(DatabaseMissingError, lambda: SQLiteWriter(wrong, "app/user"))
+    catch_error(DatabaseMissingError, lambda: SQLiteReader(wrong, "app/user"))
+    catch_error(DatabaseMissingError, lambda: SQLiteWriter(wrong, "app/user"))
     assert not wrong.exists()
     monkeypatch.chdir(deployed.parent)
     deployed.write_bytes(b"")
-    told = answer("integrity", "check", status=None)
-    assert told["exit_code"] != 0
-    assert [one["severity"] for one in (told["data"] or told["error"])["findings"]] == ["error"]
+    result = answer("integrity", "check", status=None)
+    assert result["exit_code"] != 0
+    assert [finding["severity"] for finding in (result["data"] or result["error"])["findings"]] == ["error"]
 
 
 @pytest.fixture
@@ -176,36 +178,36 @@ def logged(tmp_path):
     return tmp_path / "left.db"
 
 
-def test_trap_a_changed_wal_loses_commits_and_sqlite_says_ok_so_every_flip_in_it_is_told(logged):
-    log, draw = logged.with_name("left.db-wal"), chance("flips in a wal")
+def test_trap_sqlite_ignores_damage_in_a_wal_so_each_flip_is_reported(logged):
+    log, draw = logged.with_name("left.db-wal"), create_rng("flips in a wal")
     whole = log.read_bytes()
-    assert wal.lost_commits(log) == 0
-    for number in range(figure(20, 200)):
+    assert wal.count_lost_commits(log) == 0
+    for number in range(choose_count(20, 200)):
         place = draw.randrange(len(whole))
         changed = bytearray(whole)
         changed[place] ^= 1 << draw.randrange(8)
         log.write_bytes(changed)
-        lost = wal.lost_commits(log)
+        lost = wal.count_lost_commits(log)
         assert 0 < lost <= 200, place
         if not number:
             with closing(sqlite3.connect(f"file:{logged}?mode=ro", uri=True)) as app:
                 assert app.execute("pragma integrity_check").fetchall() == [("ok",)], "the trap"
-                there = app.execute("select count(*) from sqlite_master").fetchone()[0]
-                kept = app.execute("select count(*) from t").fetchone()[0] if there else -1
-            assert kept + lost == 199
+                table_count = app.execute("select count(*) from sqlite_master").fetchone()[0]
+                row_count = app.execute("select count(*) from t").fetchone()[0] if table_count else -1
+            assert row_count + lost == 199
 
 
-def test_trap_the_lost_commits_of_a_damaged_wal_are_told_by_integrity_check(deployed, answer, monkeypatch):
-    aside = deployed.with_name("aside")
-    aside.mkdir()
+def test_trap_integrity_check_reports_lost_commits_of_a_damaged_wal(deployed, answer, monkeypatch):
+    copies = deployed.with_name("aside")
+    copies.mkdir()
     with closing(sqlite3.connect(deployed, isolation_level=None)) as app:
         app.execute("pragma wal_autocheckpoint = 0")
         for number in range(20):
             app.execute("update users set email = ? where username = 'ann'", [f"{number}@example.org"])
-        for one in deployed.parent.glob("user.db*"):
-            shutil.copyfile(one, aside / one.name)
-    for one in aside.iterdir():
-        shutil.move(one, deployed.parent / one.name)
+        for path in deployed.parent.glob("user.db*"):
+            shutil.copyfile(path, copies / path.name)
+    for path in copies.iterdir():
+        shutil.move(path, deployed.parent / path.name)
     log = deployed.with_name("user.db-wal")
     raw = bytearray(log.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -221,7 +223,7 @@ def test_trap_the_lost_commits_of_a_damaged_wal_are_told_by_integrity_check(depl
 def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_read_by_dbctl_itself(tmp_path):
     """Debian's gives nothing back of a sound file; so a recovery must not need that program, nor any other."""
     many = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 2000)"
-    run(
+    run_statements(
         tmp_path / "app.db",
         "create table t (a)",
         f"{many} insert into t select hex(randomblob(100)) from n",
@@ -229,7 +231,7 @@ def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_rea
     raw = bytearray((tmp_path / "app.db").read_bytes())
     raw[20 * 4096 : 21 * 4096] = bytes(4096)
     (tmp_path / "app.db").write_bytes(raw)
-    job = forge.begin(
+    job = forge.start(
         tmp_path,
         "restore",
         "recover",
@@ -237,23 +239,23 @@ def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_rea
         "main=app.db",
         "--to",
         "new.db",
-        more={"PATH": "/nonexistent"},
+        environment={"PATH": "/nonexistent"},
     )
     job.communicate()
-    assert job.returncode == 4  # not every row came back, and it says so
-    assert 1900 < rows(tmp_path / "new.db", "select count(*) from t")[0][0] < 2000
+    assert job.returncode == 4  # some rows are lost, and it reports them
+    assert 1900 < query_rows(tmp_path / "new.db", "select count(*) from t")[0][0] < 2000
 
 
 # Signals -------------------------------------------------------------------------------------------------------------
 
 
-def at_work(job):
+def is_running(job):
     """Wait until it has worked for longer than any command does before it asks its database."""
-    told = Path(f"/proc/{job.pid}/stat")
-    if not told.exists():
+    stat = Path(f"/proc/{job.pid}/stat")
+    if not stat.exists():
         time.sleep(3)
-    while told.exists() and job.poll() is None:
-        user, system = told.read_text().rpartition(")")[2].split()[11:13]
+    while stat.exists() and job.poll() is None:
+        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
         if int(user) + int(system) > 50:  # hundredths of a second
             return
         time.sleep(0.01)
@@ -264,42 +266,50 @@ def test_trap_python_hears_a_signal_only_behind_a_long_query_so_the_query_is_end
     deployed, number, expected
 ):
     forever = "with recursive n(n) as (select 1 union all select n + 1 from n) select count(*) from n"
-    job = forge.begin(deployed.parent, "data", "query", forever, "-o", "json")
-    at_work(job)
+    job = forge.start(deployed.parent, "data", "query", forever, "-o", "json")
+    is_running(job)
     job.send_signal(number)
-    status, told = forge.end(job)  # which waits for two minutes; the query has no end
-    assert (status, told["error"]["code"]) == (expected, "interrupted")
+    status, output = forge.wait_for_result(job)  # which waits for two minutes; the query has no end
+    assert (status, output["error"]["code"]) == (expected, "interrupted")
 
 
 # Gzip ----------------------------------------------------------------------------------------------------------------
 
 
 PLAIN = b"a page of a database " * 5000
-PACKED = gzip.compress(PLAIN)
+COMPRESSED = gzip.compress(PLAIN)
 
 
 @pytest.mark.parametrize(
     ("text", "comes"),
-    [(b"", b""), (PACKED + bytes(512), PLAIN), (gzip.compress(PLAIN[:7]) + gzip.compress(PLAIN[7:]), PLAIN)],
+    [
+        (b"", b""),
+        (COMPRESSED + bytes(512), PLAIN),
+        (gzip.compress(PLAIN[:7]) + gzip.compress(PLAIN[7:]), PLAIN),
+    ],
     ids=["nothing", "zeros behind its end", "two members"],
 )
 def test_trap_gzip_takes_an_empty_file_zeros_behind_and_two_members_without_a_word(tmp_path, text, comes):
     assert gzip.GzipFile(fileobj=io.BytesIO(text)).read() == comes, "the trap"
-    packed, plain = tmp_path / "a.gz", tmp_path / "a"
-    packed.write_bytes(text)
-    caught(
+    compressed, plain = tmp_path / "a.gz", tmp_path / "a"
+    compressed.write_bytes(text)
+    catch_error(
         CorruptError,
-        lambda: compression.unpack(packed, plain, "gzip", most=len(PLAIN), target="app/user"),
+        lambda: compression.decompress_file(
+            compressed, plain, "gzip", expected_bytes=len(PLAIN), target="app/user"
+        ),
     )
     assert not plain.exists()
 
 
-def test_trap_garbage_behind_its_end_is_told_by_gzip_only_when_all_was_given(tmp_path):
-    (tmp_path / "a.gz").write_bytes(PACKED + b"junk")
+def test_trap_gzip_reports_trailing_garbage_only_at_the_end(tmp_path):
+    (tmp_path / "a.gz").write_bytes(COMPRESSED + b"junk")
     with gzip.GzipFile(tmp_path / "a.gz") as read:
         assert read.read(len(PLAIN)) == PLAIN, "the trap"
-    caught(
+    catch_error(
         CorruptError,
-        lambda: compression.unpack(tmp_path / "a.gz", tmp_path / "a", "gzip", most=len(PLAIN), target="x"),
+        lambda: compression.decompress_file(
+            tmp_path / "a.gz", tmp_path / "a", "gzip", expected_bytes=len(PLAIN), target="x"
+        ),
     )
     assert not (tmp_path / "a").exists()

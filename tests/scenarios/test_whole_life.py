@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.cli import _reference
 from dbctl.cli.main import main
 from tests import servers
 from tests.caching import postgresql_database
 from tests.databases import File, Folder, MySQL, PostgreSQL
+from tools import reference
 
-SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
 #: Profiles, engines that may keep their first database, and the shape that its migrations give it.
 PLACES = [
@@ -89,7 +89,7 @@ WORDS = {
     },
 }
 #: Databases that a sample makes by itself, all of them below the folder of the test.
-MADE = {
+CREATED = {
     "yaai": {name: f"db/{name}.sqlite" for name in ("chat", "code", "imagegen", "app")},
     "chat-lancedb": {"chat": "data/chat.db", "vectors": "data/lancedb"},
 }
@@ -276,10 +276,10 @@ OTHERWISE = {
     "backup delete 20000101_000000 --yes": {5},
     "data add {table} nosuch=1": {2},
     "search vectors store {key} near.json --yes": {5},  # the key is no message's
-    "search vectors make --dry-run": {2},  # nobody has configured an embedder
+    "search vectors make --dry-run": {2},  # no embedder is configured
     "maintain wal": {0, 2},  # an app on a server may have files, too
     "backup adopt nowhere.db": {5},
-    "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
+    "restore files latest --to unpacked": {0, 5},  # not every app has other files
     "maintain cancel 1 --yes": {5},
     "stats slow": {0, 2},
     "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
@@ -293,7 +293,7 @@ def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
 
 @contextmanager
 def nothing_yet(engine: str):
-    """Give an empty database, or the place of a file, and take it away with all that restores have put beside it."""
+    """Yield an empty database or the path of a file, and remove it with everything that restores created."""
     if engine == "sqlite":
         yield File(Path("main.db").absolute())
     elif engine == "postgresql":
@@ -308,11 +308,11 @@ def nothing_yet(engine: str):
 def run(capsys):
     """Runs a command line and returns its answer, which is one object of its schema, and ends as it should."""
 
-    def run(line, expected):
+    def run(command_line, expected):
         capsys.readouterr()
-        status = main([*shlex.split(line), "-o", "json"])
+        status = main([*shlex.split(command_line), "-o", "json"])
         answer = json.loads(capsys.readouterr().out)
-        assert status in expected, (line, answer)
+        assert status in expected, (command_line, answer)
         schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
         Draft202012Validator(schema).validate(answer)
         return answer
@@ -336,13 +336,13 @@ def folder(tmp_path, monkeypatch):
 
 def addresses(profile, place):
     """Return how the lines say where databases are: to the commands that make them, and to the sample."""
-    if profile not in MADE:
+    if profile not in CREATED:
         return {"urls": f"--url main={place.url}", "placed": f"--url main={place.url}"}
-    files = [name for name, path in MADE[profile].items() if Path(path).suffix]
+    files = [name for name, path in CREATED[profile].items() if Path(path).suffix]
     return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in files), "placed": ""}
 
 
-def beside_main(profile, folder):
+def sibling_path(profile, folder):
     """Return the app's further databases, which its sample has made, with a row in each."""
     if profile != "waqtor":
         return []
@@ -360,40 +360,43 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         words |= addresses(profile, place)
         (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
         databases = [
-            (File if Path(path).suffix else Folder)(folder / path) for path in MADE.get(profile, {}).values()
+            (File if Path(path).suffix else Folder)(folder / path)
+            for path in CREATED.get(profile, {}).values()
         ]
         if "people" in words:
             (folder / "people.csv").write_text(words["people"])
         for line in BEGINNING:
             run(line.format(**words), {0})
-        if "boss" not in words:  # ids that only the sample knows
+        if "boss" not in words:  # IDs of the sample
             words["boss"], words["ana"], *_ = (
                 key for (key,) in databases[0].rows("select id from users order by id")
             )
-        databases = databases or [place, *beside_main(profile, folder)]
+        databases = databases or [place, *sibling_path(profile, folder)]
         ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
         for line in YEARS:
             named = "" if line.startswith("init") else f"--app {profile} "
             run(named + line.format(**words), ends(line, profile, engine, shape))
 
-        before = [one.content() for one in databases]
-        made = run(f"backup create --app {profile}", {0})["data"]
-        assert [one["rows"] for one in made["members"] if one["database"]] == [
+        before = [database.content() for database in databases]
+        created = run(f"backup create --app {profile}", {0})["data"]
+        assert [member["rows"] for member in created["members"] if member["database"]] == [
             {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
             for tables in before
         ]
-        for one in databases:
-            one.destroy()
+        for database in databases:
+            database.destroy()
         run(f"data rows {words['table']} --app {profile}", {10})
         restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
-        assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
-        assert [one.content() for one in databases] == before
+        assert (restored["backup"], restored["safety_backup"]) == (created["id"], None)
+        assert [database.content() for database in databases] == before
         for line in AFTERWARDS:
             run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
-        assert [one.content() for one in databases] == before
+        assert [database.content() for database in databases] == before
 
 
 def test_every_command_belongs_to_such_a_life():
-    commands = {words for words, text in _reference.helps() if "Commands:" not in text}
+    commands = {words for words, text in reference.command_helps() if "Commands:" not in text}
     lines = [f"{line} " for line in (*BEGINNING, *YEARS)]
-    assert [one for one in sorted(commands) if not any(line.startswith(f"{one} ") for line in lines)] == []
+    assert [
+        command for command in sorted(commands) if not any(line.startswith(f"{command} ") for line in lines)
+    ] == []

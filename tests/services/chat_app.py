@@ -1,4 +1,4 @@
-"""A chat app in two places, SQLite and LanceDB, whose messages and vectors belong together, with a repository."""
+"""A chat app with messages in SQLite and their vectors in LanceDB, and a repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ optional = true
 names = { chat = "chat_{time}.db.gz", vectors = "lancedb_{time}.tar.gz" }
 foreign = [
     { name = "chat_{time}.db.gz", database = "chat" },
-    { name = "lancedb_{time}.tar.gz", database = "vectors", says = "It may not hold one moment." },
+    { name = "lancedb_{time}.tar.gz", database = "vectors", note = "It may not hold one moment." },
 ]
 """
 CONFIG = """[apps.talk]
@@ -42,66 +42,69 @@ repository = "backups"
 """
 
 
-def settle(folder: Path, numbers: range = range(30), *, more: str = "") -> Path:
-    """Make the app in a folder; return the path of its SQLite file. Each message has one vector."""
+def create_app(folder: Path, numbers: range = range(30), *, extra: str = "") -> Path:
+    """Create the app in a folder; return the path of its SQLite file. Each message has one vector."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pair.toml").write_text(PROFILE)
-    (folder / "dbctl.toml").write_text(CONFIG.format(folder=folder, more=more))
+    (folder / "dbctl.toml").write_text(CONFIG.format(folder=folder, more=extra))
     path = folder / "chat.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute("create table messages (id text primary key, content text not null)")
-    lance.made(vectors(path), ())
-    say(path, numbers)
+    lance.create_table(vector_folder(path), ())
+    add_messages(path, numbers)
     return path
 
 
-def vectors(path: Path) -> Path:
+def vector_folder(path: Path) -> Path:
     """Return the folder of the vectors of the app whose SQLite file is at ``path``."""
     return path.with_name("lancedb")
 
 
-def table(path: Path) -> lancedb.table.Table:
-    """Open the table of vectors as an app that has just started does."""
-    return lancedb.connect(vectors(path)).open_table(TABLE)
+def open_table(path: Path) -> lancedb.table.Table:
+    """Open the table of vectors with a new connection."""
+    return lancedb.connect(vector_folder(path)).open_table(TABLE)
 
 
-def say(path: Path, numbers: range) -> None:
-    """Write messages, and their vectors."""
-    written = [lance.row(number) for number in numbers]
+def add_messages(path: Path, numbers: range) -> None:
+    """Add messages and their vectors."""
+    rows = [lance.create_row(number) for number in numbers]
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executemany("insert into messages values (:message_id, :content)", written)
-    if written:
-        table(path).add(written)
+        connection.executemany("insert into messages values (:message_id, :content)", rows)
+    if rows:
+        open_table(path).add(rows)
 
 
-def unsay(path: Path, number: int) -> None:
-    """Take a message away, and its vector."""
-    name = lance.row(number)["message_id"]
+def delete_message(path: Path, number: int) -> None:
+    """Delete a message and its vector."""
+    name = lance.create_row(number)["message_id"]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("delete from messages where id = ?", (name,))
-    table(path).delete(f"message_id = '{name}'")
+    open_table(path).delete(f"message_id = '{name}'")
 
 
-def state(path: Path) -> tuple[list[str], list[str]]:
-    """Return the keys of the messages and those of the vectors, every one of which can be read."""
+def read_keys(path: Path) -> tuple[list[str], list[str]]:
+    """Return the keys of the messages and of the vectors; reads every vector."""
     with closing(sqlite3.connect(path)) as connection:
         messages = [name for (name,) in connection.execute("select id from messages order by id")]
-    told = table(path).search().to_arrow()
-    assert all(len(one) == lance.SIZE for one in told.column("vector").to_pylist())
-    return messages, sorted(told.column("message_id").to_pylist())
+    vectors_table = open_table(path).search().to_arrow()
+    assert all(len(vector) == lance.SIZE for vector in vectors_table.column("vector").to_pylist())
+    return messages, sorted(vectors_table.column("message_id").to_pylist())
 
 
-def both(numbers: range) -> tuple[list[str], list[str]]:
-    """Return what ``state`` tells of an app that has these messages and nothing else."""
-    names = sorted(str(lance.row(number)["message_id"]) for number in numbers)
+def expected_keys(numbers: range) -> tuple[list[str], list[str]]:
+    """Return the keys of an app with exactly these messages."""
+    names = sorted(str(lance.create_row(number)["message_id"]) for number in numbers)
     return names, names
 
 
-def nearest(path: Path) -> list[list[str]]:
-    """Return the ten nearest of ten vectors."""
-    found = table(path)
+def find_nearest(path: Path) -> list[list[str]]:
+    """Return the ten nearest messages of each of ten vectors."""
+    vectors_table = open_table(path)
     return [
-        [one["message_id"] for one in found.search(lance.vector(1000 + number)).limit(10).to_list()]
+        [
+            row["message_id"]
+            for row in vectors_table.search(lance.create_vector(1000 + number)).limit(10).to_list()
+        ]
         for number in range(10)
     ]

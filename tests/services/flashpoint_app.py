@@ -1,4 +1,4 @@
-"""Users of Flashpoint Web to try things on, in both shapes of its database; each shape is built once and copied."""
+"""Sample users of Flashpoint Web, in both schemas of its database; each database is built once and copied."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from functools import cache
 from pathlib import Path
 
 from dbctl.config import Selection
-from dbctl.services.app import app as apps
-from dbctl.services.backup.create import Creation
+from dbctl.services.app import app as app_service
+from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ("document", "deployed")
-#: Never shown by any command; marked, so that a search through an output finds them.
+#: Secrets that no command prints; marked for searches in outputs.
 TOKEN = "aaaa-marked-token-" + "0" * 110
 PASSWORD = flashpoint_web.PASSWORD
 
-_KEPT = tempfile.mkdtemp()
-atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
+_TEMP_FOLDER = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _TEMP_FOLDER, ignore_errors=True)
 
 
 @cache
 def template(shape):
     """Return a database with root (admin), ann (active, much used) and bob (inactive)."""
     build = flashpoint_web.document_user_db if shape == "document" else flashpoint_web.deployed_user_db
-    path = build(Path(_KEPT) / shape / "user.db")
+    path = build(Path(_TEMP_FOLDER) / shape / "user.db")
     for name, role, active in (("root", 1, True), ("ann", 2, True), ("bob", 2, False)):
         flashpoint_web.add_user(path, name, role, active=active)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -57,21 +57,21 @@ def template(shape):
 
 
 @cache
-def _quick():
-    """Return Flashpoint Web's profile with the cheapest hash there is, so that tests need not wait for it."""
+def _create_quick_profile():
+    """Return Flashpoint Web's profile with the lowest hash cost, for fast tests."""
     built_in = (ROOT / "dbctl/profiles/builtin/flashpoint-web.toml").read_text(encoding="utf-8")
-    told = built_in.replace("cost = 10", "cost = 4")
-    assert told != built_in
-    path = Path(_KEPT) / "quick.toml"
-    path.write_text(told, encoding="utf-8")
+    text = built_in.replace("cost = 10", "cost = 4")
+    assert text != built_in
+    path = Path(_TEMP_FOLDER) / "quick.toml"
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def settle(folder, shape, *, protected=False):
-    """Put a fresh copy and its configuration into ``folder``; return the path of the database."""
+def create_app(folder, shape, *, protected=False):
+    """Create a copy and its configuration in ``folder``; return the path of the database."""
     folder.mkdir(exist_ok=True)
     shutil.copyfile(template(shape), folder / "user.db")
-    shutil.copyfile(_quick(), folder / "quick.toml")
+    shutil.copyfile(_create_quick_profile(), folder / "quick.toml")
     (folder / "dbctl.toml").write_text(
         f'[apps.fp]\nprofile = "{folder / "quick.toml"}"\nprotected = {str(protected).lower()}\n'
         '[apps.fp.databases]\nuser = "user.db"\n',
@@ -80,28 +80,28 @@ def settle(folder, shape, *, protected=False):
     return folder / "user.db"
 
 
-def settle_sound(folder, shape):
-    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, a backup, nothing to clean up."""
-    path = settle(folder, shape)
+def create_valid_app(folder, shape):
+    """Create a deployment without problems in ``folder``: modes, migrations, a backup, no expired rows."""
+    path = create_app(folder, shape)
     file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
     (folder / "migrations").mkdir()
     (folder / "migrations" / f"{file}.sql").write_text("select 1;\n")
     if shape == "document":
-        run(
+        run_statements(
             path,
             "create table migrations (id integer primary key, name text, applied_at text)",
             f"insert into migrations (name, applied_at) values ('{file}', '2026-01-01T00:00:00.000Z')",
         )
-    run(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
-    run(path, "delete from activity_logs")
-    told = (folder / "dbctl.toml").read_text().replace(str(folder / "quick.toml"), "quick.toml")
-    told += '[apps.fp.migrations]\nuser = "migrations"\n[apps.fp.backup]\nrepository = "backups"\n'
-    (folder / "dbctl.toml").write_text(told)
+    run_statements(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
+    run_statements(path, "delete from activity_logs")
+    config = (folder / "dbctl.toml").read_text().replace(str(folder / "quick.toml"), "quick.toml")
+    config += '[apps.fp.migrations]\nuser = "migrations"\n[apps.fp.backup]\nrepository = "backups"\n'
+    (folder / "dbctl.toml").write_text(config)
     folder.chmod(0o755)
     path.chmod(0o600)
     (folder / "dbctl.toml").chmod(0o600)
-    with opened(path) as app:
-        Creation(app, Repository(app), timeout=5).apply()
+    with open_app(path) as app:
+        CreateBackup(app, Repository(app), timeout=5).apply()
     return path
 
 
@@ -127,8 +127,8 @@ expires_at = "ends_ms"
 """
 
 
-def settle_larder(folder):
-    """Put an app that dbctl has never heard of into ``folder``; return the path of its database."""
+def create_larder(folder):
+    """Create an app with a custom profile in ``folder``; return the path of its database."""
     path = flashpoint_web.sixth_app_db(folder / "larder.db")
     (folder / "larder.toml").write_text(LARDER, encoding="utf-8")
     (folder / "dbctl.toml").write_text(
@@ -139,47 +139,48 @@ def settle_larder(folder):
 
 
 @contextmanager
-def opened(path):
-    """Give the app beside the database at ``path``."""
-    with apps.opened(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
+def open_app(path):
+    """Open the app whose configuration is next to the database at ``path``."""
+    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
         yield app
 
 
-def rows(path, sql, *parameters):
+def query_rows(path, sql, *parameters):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(sql, parameters).fetchall()
 
 
-def run(path, *statements):
+def run_statements(path, *statements):
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def content(path):
-    """Return every row of every table, to prove that nothing changed."""
+def read_all_rows(path):
+    """Return every row of every table, to show that nothing changed."""
     names = [
-        name for (name,) in rows(path, "select name from sqlite_master where type = 'table' order by name")
+        name
+        for (name,) in query_rows(path, "select name from sqlite_master where type = 'table' order by name")
     ]
-    return {name: rows(path, f'select * from "{name}" order by rowid') for name in names}
+    return {name: query_rows(path, f'select * from "{name}" order by rowid') for name in names}
 
 
-def without_nocase(path):
-    """Rebuild ``users`` as a deployment may have it: nothing keeps names apart that differ only in case."""
+def drop_nocase(path):
+    """Rebuild ``users`` without NOCASE and UNIQUE, so that names may differ only in case."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         (sql,) = connection.execute("select sql from sqlite_master where name = 'users'").fetchone()
-        others = connection.execute(
+        indexes = connection.execute(
             "select sql from sqlite_master where tbl_name = 'users' and type = 'index' and sql not null and sql not like '%unique%'"
         ).fetchall()
         plain = sql.replace("COLLATE NOCASE", "").replace("collate nocase", "").replace("UNIQUE", "")
         connection.executescript(
             f"pragma foreign_keys = off; pragma legacy_alter_table = on; alter table users rename to old; {plain};"
-            f"insert into users select * from old; drop table old; {';'.join(one for (one,) in others)}"
+            f"insert into users select * from old; drop table old; {';'.join(sql_ for (sql_,) in indexes)}"
         )
 
 
-def caught(error, call):
-    """Return the error of the kind ``error`` that ``call`` raised."""
+def catch_error(error, call):
+    """Return the error of class ``error`` that ``call`` raises."""
     try:
         call()
     except error as raised:

@@ -1,4 +1,4 @@
-"""Larder, an app that dbctl has never heard of, kept by each engine, with a repository for its backups."""
+"""Larder, an app with a custom profile, on each engine, with a repository for its backups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pymysql
 from dbctl.engines.mysql.sql.script import split
 from tests import servers
 from tests.caching import mysql_database, postgresql_database
-from tests.databases import File, Kept, MySQL, PostgreSQL
+from tests.databases import ComparedDatabase, File, MySQL, PostgreSQL
 from tests.shapes.flashpoint_web import PASSWORD_HASH, sixth_app_db
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
 class Pantry(File):
-    """A Larder in a folder; ``path`` is what ``vault`` finds its configuration by."""
+    """A Larder in a SQLite file; its configuration is next to ``path``."""
 
     ending = ".db.gz"
 
@@ -35,7 +35,7 @@ class Pantry(File):
 
 
 class ServedPantry(PostgreSQL):
-    """Larder on a server, in a database of its own or in a schema of one."""
+    """Larder on PostgreSQL, in a separate database or schema."""
 
     ending = ".dump"
 
@@ -50,17 +50,17 @@ class ServedPantry(PostgreSQL):
         spoil(self)
 
     def databases(self) -> dict[str, bool]:
-        """Return the databases of the server that belong to this one, and whether they may be connected to."""
-        with closing(servers.connection(servers.postgresql())) as central:
-            found = central.execute(
+        """Return the databases of the server whose names start with that of this one, and whether they allow connections."""
+        with closing(servers.connection(servers.postgresql())) as connection:
+            result = connection.execute(
                 "select datname, datallowconn from pg_database where starts_with(datname, %s)",
                 [self.own.path],
             )
-            return dict(found.fetchall())
+            return dict(result.fetchall())
 
 
 class MySQLPantry(MySQL):
-    """Larder on MySQL or MariaDB, in a database of its own that ``fill_mysql`` has filled."""
+    """Larder on MySQL or MariaDB, in a separate database with the tables of ``fill_mysql``."""
 
     ending = ".sql.gz"
 
@@ -73,7 +73,7 @@ class MySQLPantry(MySQL):
         spoil(self)
 
     def databases(self) -> list[str]:
-        """Return the databases of the server that belong to this one."""
+        """Return the databases of the server whose names start with that of this one."""
         return mysql_databases(self.own.path)
 
 
@@ -91,8 +91,8 @@ def configure(folder: Path, url: str) -> None:
     )
 
 
-def spoil(pantry: Kept) -> None:
-    """Do what an admin regrets."""
+def spoil(pantry: ComparedDatabase) -> None:
+    """Change data so that a restore is needed."""
     pantry.run(
         "delete from recipe_labels",
         "update members set mail = handle || '@spoiled.example'",
@@ -102,22 +102,22 @@ def spoil(pantry: Kept) -> None:
 
 
 def mysql_databases(name: str) -> list[str]:
-    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
         cursor.execute("select schema_name from information_schema.schemata order by 1")
-        return [one for (one,) in cursor.fetchall() if one.startswith(name)]
+        return [name_ for (name_,) in cursor.fetchall() if name_.startswith(name)]
 
 
 @contextmanager
-def settled(place: str, folder: Path):
-    """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
+def open_pantry(kind: str, folder: Path):
+    """Create a Larder of one of the kinds in ``PLACES``, and drop it at the end."""
     folder.mkdir()
-    if place == "sqlite":
+    if kind == "sqlite":
         sixth_app_db(folder / "larder.db")
         yield Pantry(folder)
-    elif place == "postgresql schema":
+    elif kind == "postgresql schema":
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
-    elif place == "mysql":
+    elif kind == "mysql":
         with mysql_database(fill_mysql) as url:
             yield MySQLPantry(folder, url)
     else:

@@ -327,7 +327,7 @@ NO_ROWS: Mapping[str, str] = {
     "pg_subscription_rel": "has a test of its own, as above",
     "pg_largeobject": "holds what large objects hold, which is compared as such",
 }
-#: Catalogs without an ``oid``: what tells a row apart; empty: it belongs to a row of another one that is compared.
+#: Catalogs without an ``oid``: the key of a row; empty: it belongs to a row of another compared catalog.
 KEYS: Mapping[str, str] = {
     "pg_aggregate": "aggfnoid::regprocedure::text",
     "pg_attribute": "attrelid::regclass::text || '.' || attname",
@@ -421,10 +421,10 @@ LATER: Mapping[tuple[str, str], int] = {
 #: Values that no sample shows, with the reason.
 UNSAMPLED: Mapping[str, set[object]] = {
     "pg_attribute.attcompression": {"l"},  # not every server is built with lz4
-    "pg_attribute.attisdropped": {True},  # what was dropped is in no dump, and is not compared
+    "pg_attribute.attisdropped": {True},  # dropped columns are in no dump, and are not compared
     "pg_class.relisshared": {True},  # of the server
     "pg_class.relkind": {"t"},  # belongs to its table, and is compared with it
-    "pg_extension.extrelocatable": {False},  # as the extension says
+    "pg_extension.extrelocatable": {False},  # defined by the extension
     "pg_index.indislive": {False},  # while an index is dropped concurrently
     "pg_index.indisready": {False},  # while an index is built concurrently
     "pg_inherits.inhdetachpending": {True},  # while a partition is detached concurrently
@@ -433,7 +433,7 @@ UNSAMPLED: Mapping[str, set[object]] = {
     "pg_type.typcategory": set("BDGITVXZ"),  # a letter that CREATE TYPE takes as it is given
 }
 
-#: What the catalog tells of an object that is no property of it: what VACUUM, ANALYZE and fast defaults left behind.
+#: Columns of catalogs that are no properties of an object: results of VACUUM, ANALYZE and fast defaults.
 PASSING = {
     "pg_attribute.attnum",
     "pg_attribute.atthasmissing",
@@ -454,46 +454,50 @@ PASSING = {
 COMPARED = {"bool", "char", "text", "_text", "name", "int2", "int4", "int8", "float4", "_aclitem"}
 
 
-def types(own):
+def list_types(connection):
     """Return the types of the server that a column may have."""
-    rows = own.execute(
+    rows = connection.execute(
         "select typname from pg_type where typnamespace = 'pg_catalog'::regnamespace"
         " and typtype in ('b', 'r', 'm') and typcategory <> 'A' order by 1"
     )
     return [name for (name,) in rows.fetchall()]
 
 
-def fill(own, *, role, split):
-    """Make a sample of everything in an empty database."""
-    version, user = own.info.server_version // 10000, own.info.user
-    for since, text in OBJECTS:
-        if version >= since:
-            named = text.replace("{role}", role).replace("{prefix}", role)
-            for _, statement in split(named):
-                own.execute(statement)
-    for name in types(own):
-        kind, table = f"pg_catalog.{ident(name)}", ident(f"type_{name}")
-        ((array,),) = own.execute(
-            "select typarray <> 0 from pg_type where oid = %s::regtype", [kind]
+def create_samples(connection, *, role, split):
+    """Create a sample of every kind of object in an empty database."""
+    version, user = connection.info.server_version // 10000, connection.info.user
+    for min_version, text in OBJECTS:
+        if version >= min_version:
+            statements = text.replace("{role}", role).replace("{prefix}", role)
+            for _, statement in split(statements):
+                connection.execute(statement)
+    for name in list_types(connection):
+        type_name, table = f"pg_catalog.{ident(name)}", ident(f"type_{name}")
+        ((array,),) = connection.execute(
+            "select typarray <> 0 from pg_type where oid = %s::regtype", [type_name]
         ).fetchall()
-        own.execute(f"create table {table} (v {kind}" + (f", every {kind}[])" if array else ")"))
+        connection.execute(
+            f"create table {table} (v {type_name}" + (f", every {type_name}[])" if array else ")")
+        )
         for value in () if name in WITHOUT_VALUES else VALUES.get(name, ()):
-            cast = f"({value.replace('{owner}', user)})::{kind}"
-            own.execute(f"insert into {table} values ({cast}" + (f", array[{cast}, null])" if array else ")"))
+            cast = f"({value.replace('{owner}', user)})::{type_name}"
+            connection.execute(
+                f"insert into {table} values ({cast}" + (f", array[{cast}, null])" if array else ")")
+            )
 
 
-def catalogs(own):
-    """Return the catalogs of a database that hold its objects."""
-    rows = own.execute(
+def list_catalogs(connection):
+    """Return the catalogs with the objects of a database."""
+    rows = connection.execute(
         "select relname from pg_class where relnamespace = 'pg_catalog'::regnamespace"
         " and relkind = 'r' and not relisshared order by 1"
     )
     return [name for (name,) in rows.fetchall()]
 
 
-def columns(own, catalog):
-    """Return the columns of a catalog whose values mean the same in every database, with their types."""
-    rows = own.execute(
+def list_columns(connection, catalog):
+    """Return the columns of a catalog that are comparable across databases, with their types."""
+    rows = connection.execute(
         "select a.attname, t.typname from pg_attribute a join pg_type t on t.oid = a.atttypid"
         " where a.attrelid = %s::regclass and a.attnum > 0",
         [f"pg_catalog.{catalog}"],
@@ -501,85 +505,85 @@ def columns(own, catalog):
     return {name: kind for name, kind in rows.fetchall() if f"{catalog}.{name}" not in PASSING}
 
 
-def rows(own, catalog):
-    """Return the rows of a catalog that tell of objects which were made in this database, by what they are called."""
-    told = columns(own, catalog)
+def read_rows(connection, catalog):
+    """Return the rows of a catalog about objects that were created in this database, by name."""
+    column_types = list_columns(connection, catalog)
     if catalog in KEYS and not KEYS[catalog]:
         return {}
     key = KEYS.get(catalog, "(pg_identify_object(c.tableoid, c.oid, 0)).identity")
     owner = OWNERS.get(catalog, "oid")
-    more = " and not tgisinternal" if catalog == "pg_trigger" else ""
-    names = [name for name, kind in told.items() if kind in COMPARED]
-    values = "".join(f", {ident(name)}{'::text' * (told[name] == '_aclitem')}" for name in names)
-    found = own.execute(
-        f"select {key}{values} from pg_catalog.{catalog} c where {owner} >= 16384{more}"
+    condition = " and not tgisinternal" if catalog == "pg_trigger" else ""
+    names = [name for name, kind in column_types.items() if kind in COMPARED]
+    values = "".join(f", {ident(name)}{'::text' * (column_types[name] == '_aclitem')}" for name in names)
+    result = connection.execute(
+        f"select {key}{values} from pg_catalog.{catalog} c where {owner} >= 16384{condition}"
     ).fetchall()
     return {
-        row[0]: dict(zip(names, map(_lasting, row[1:]), strict=True))
-        for row in found
+        row[0]: dict(zip(names, map(_remove_server_options, row[1:]), strict=True))
+        for row in result
         if "pg_toast" not in str(row) and "........pg.dropped" not in str(row)
     }
 
 
-def _lasting(value):
+def _remove_server_options(value):
     """Return a value without the options that a server sets by itself."""
     return (
-        [one for one in value if not str(one).startswith("pg_att")] or None
+        [option for option in value if not str(option).startswith("pg_att")] or None
         if isinstance(value, list)
         else value
     )
 
 
-def unsampled(own):
-    """Return the properties of objects of which no object shows some value: columns that are true or false, or a letter."""
-    version, missing = own.info.server_version // 10000, {}
-    for catalog in catalogs(own):
-        for name, kind in columns(own, catalog).items():
+def find_unsampled(connection):
+    """Return the boolean and letter columns of catalogs with values that no sample has."""
+    version, missing = connection.info.server_version // 10000, {}
+    for catalog in list_catalogs(connection):
+        for name, kind in list_columns(connection, catalog).items():
             full = f"{catalog}.{name}"
             if kind in ("bool", "char") and catalog not in NO_ROWS:
-                seen = {row[name] for row in rows(own, catalog).values()}
-                wanted = {True, False} if kind == "bool" else letters(full, version)
-                if lacking := seen ^ wanted - UNSAMPLED.get(full, frozenset()):
-                    missing[full] = lacking
+                values = {row[name] for row in read_rows(connection, catalog).values()}
+                expected = {True, False} if kind == "bool" else list_letters(full, version)
+                if unseen := values ^ expected - UNSAMPLED.get(full, frozenset()):
+                    missing[full] = unseen
     return missing
 
 
-def letters(column, version):
-    """Return the letters that a column may have in a version; none where they are not known."""
-    later = {letter for (name, letter), since in LATER.items() if name == column and since > version}
-    return {"" if letter == "-" else letter for letter in LETTERS.get(column, "")} - later
+def list_letters(column, version):
+    """Return the letters that a column may have in a version; empty if they are unknown."""
+    newer_letters = {letter for (name, letter), since in LATER.items() if name == column and since > version}
+    return {"" if letter == "-" else letter for letter in LETTERS.get(column, "")} - newer_letters
 
 
-def described(url):
-    """Return all that a database holds, as the programs of the server tell it."""
-    found = {"schema": _schema(url)}
-    with closing(servers.connection(url)) as own:
-        for catalog in catalogs(own):
-            if catalog != "pg_attrdef":  # it holds no more than what pg_dump writes
-                found |= {f"{catalog} {key}": row for key, row in rows(own, catalog).items()}
-        relations = own.execute(
+def describe(url):
+    """Return the complete content of a database, read with the programs of the server."""
+    objects = {"schema": _schema(url)}
+    with closing(servers.connection(url)) as connection:
+        for catalog in list_catalogs(connection):
+            if catalog != "pg_attrdef":  # pg_dump writes its content
+                objects |= {f"{catalog} {key}": row for key, row in read_rows(connection, catalog).items()}
+        relations = connection.execute(
             "select c.oid::regclass::text, relkind from pg_class c where oid >= 16384 and relkind in ('r', 'm', 'S')"
             " and relispopulated and relnamespace <> 'pg_toast'::regnamespace order by 1"
         ).fetchall()
     script = []
     for name, kind in relations:
-        what = (
+        select = (
             "select last_value, is_called from"
             if kind == "S"
             else "select * from only"
             if kind == "r"
             else "select * from"
         )
-        script += [f"\\echo ROWS {name}", f"copy ({what} {name}) to stdout;"]
+        script += [f"\\echo ROWS {name}", f"copy ({select} {name}) to stdout;"]
     script += [
         "\\echo ROWS large objects",
         "copy (select oid, lo_get(oid) from pg_largeobject_metadata) to stdout;",
     ]
-    told = _run(url, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", input="\n".join(script))
-    for part in told.split("ROWS ")[1:]:
-        name, *lines = part.splitlines()
-        found[f"rows of {name}"] = sorted(lines)
-    return found
+    output = _run(url, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", input="\n".join(script))
+    for section in output.split("ROWS ")[1:]:
+        name, *lines = section.splitlines()
+        objects[f"rows of {name}"] = sorted(lines)
+    return objects
 
 
 def _schema(url):
@@ -587,6 +591,6 @@ def _schema(url):
     return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
-def _run(url, program, *words, **more):
-    argv = [servers.client(program), *words, "-d", servers.text(url)]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, **more).stdout
+def _run(url, program, *arguments, **options):
+    argv = [servers.client(program), *arguments, "-d", servers.text(url)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True, **options).stdout

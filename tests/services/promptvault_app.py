@@ -1,4 +1,4 @@
-"""Apps with a repository to keep backups in, and what the tests of backups and restores ask of them."""
+"""Apps with a repository, and helpers for tests of backups and restores."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from dbctl.config import Keep, Selection, secrets
+from dbctl.config import Retention, Selection, secrets
 from dbctl.errors import KeyMissingError
-from dbctl.model import Window
-from dbctl.services.app import app as apps
+from dbctl.model import PageRequest
+from dbctl.services.app import app as app_service
 from dbctl.services.backup import verify
-from dbctl.services.backup.create import Creation
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.prune import Pruning
+from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import Repository, list_backups
-from dbctl.services.restore.apply import Restoring, latest_safety
+from dbctl.services.restore.apply import ApplyRestore, find_undo_backup
 from tests.services import flashpoint_app
 
-EVERY = Window()
-#: What a restore adds to the app's own record of actions.
-RECORD = "activity_logs"
+ALL_ROWS = PageRequest()
+#: The app's audit log, to which a restore adds a row.
+AUDIT_TABLE = "activity_logs"
 
 
-def settle(folder, shape):
-    """Put an app of that shape, or ``larder``, into ``folder``, with a repository; return the path of its database."""
+def create_app(folder, shape):
+    """Create an app of a variant, or ``larder``, with a repository in ``folder``; return the path of its database."""
     if shape == "larder":
         folder.mkdir(exist_ok=True)
-        path = flashpoint_app.settle_larder(folder)
+        path = flashpoint_app.create_larder(folder)
         app = "larder"
     else:
-        path = flashpoint_app.settle(folder, shape)
+        path = flashpoint_app.create_app(folder, shape)
         app = "fp"
     with path.with_name("dbctl.toml").open("a") as file:
         file.write(f'[apps.{app}.backup]\nrepository = "backups"\n')
@@ -39,108 +39,110 @@ def settle(folder, shape):
 
 
 @contextmanager
-def opened(path, *, timeout=5, only=""):
-    """Give the app beside the database at ``path``, and its repository."""
+def open_repository(path, *, timeout=5, only=""):
+    """Open the app whose configuration is next to the database at ``path``, and its repository."""
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with apps.opened(selection, timeout=timeout, only=only) as app:
+    with app_service.open_app(selection, timeout=timeout, only=only) as app:
         yield app, Repository(app)
 
 
-def create(path, *, compress=None, **more):
-    with opened(path, **more) as (app, repository):
-        return Creation(app, repository, timeout=app.timeout, compress=compress).apply()
+def create_app_backup(path, *, compress=None, **options):
+    with open_repository(path, **options) as (app, repository):
+        return CreateBackup(app, repository, timeout=app.timeout, compress=compress).apply()
 
 
-def keys_of(app, **named):
-    """Return what opens the encrypted backups of an app, where nobody is there to be asked."""
+def create_keys(app, **options):
+    """Return the decryption keys of an app; passphrase prompts fail."""
 
-    def ask(what):
-        raise KeyMissingError(what=what, reason="nobody is here")
+    def ask(request):
+        raise KeyMissingError(target=request, reason="no terminal")
 
-    return Keys(secrets.opening(app.configured, **named), ask)
+    return DecryptionKeys(secrets.find_decryption_files(app.configured, **options), ask)
 
 
-def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
-    with opened(path, **more) as (app, repository):
+def apply_restore(path, name="latest", *, advance=lambda _bytes: None, **more):
+    with open_repository(path, **more) as (app, repository):
         manifest = repository.find(name)
-        return restoring(app, repository, manifest, advance=advance).apply()
+        return create_restore(app, repository, manifest, advance=advance).apply()
 
 
-def restoring(app, repository, manifest, *, replace=True, advance=lambda _bytes: None, **named):
-    """Return a restore that is about to be done, of a backup or one of that name; ``named`` is what opens it."""
+def create_restore(app, repository, manifest, *, replace=True, advance=lambda _bytes: None, **options):
+    """Create the restore of a backup, or of the backup with a name; ``options`` select the decryption files."""
     manifest = repository.find(manifest) if isinstance(manifest, str) else manifest
-    keys = keys_of(app, **named)
-    return Restoring(app, repository, manifest, keys, timeout=app.timeout, replace=replace, advance=advance)
+    keys = create_keys(app, **options)
+    return ApplyRestore(
+        app, repository, manifest, keys, timeout=app.timeout, replace=replace, advance=advance
+    )
 
 
-def undo(path):
-    with opened(path) as (app, repository):
-        return restoring(app, repository, latest_safety(app, repository)).apply()
+def undo_restore(path):
+    with open_repository(path) as (app, repository):
+        return create_restore(app, repository, find_undo_backup(app, repository)).apply()
 
 
-def listed(path):
-    with opened(path) as (_app, repository):
-        return list_backups(repository, EVERY)
+def list_all_backups(path):
+    with open_repository(path) as (_app, repository):
+        return list_backups(repository, ALL_ROWS)
 
 
-def verified(path, *names, deep=True):
-    with opened(path) as (app, repository):
-        return verify.verify(app, repository, names, deep=deep, keys=keys_of(app)).findings
+def verify_backups(path, *names, deep=True):
+    with open_repository(path) as (app, repository):
+        return verify.verify(app, repository, names, deep=deep, keys=create_keys(app)).findings
 
 
-def codes(findings):
-    return [one.code for one in findings.findings]
+def list_codes(findings):
+    return [finding.code for finding in findings.findings]
 
 
-def pruning(path, **rules):
+def open_prune(path, **rules):
     @contextmanager
-    def made():
-        with opened(path) as (app, repository):
-            yield Pruning(app, repository, Keep(**rules), timeout=1)
+    def open_operation():
+        with open_repository(path) as (app, repository):
+            yield PruneBackups(app, repository, Retention(**rules), timeout=1)
 
-    return made()
+    return open_operation()
 
 
-def folder_of(path, made):
+def find_backup_folder(path, backup):
     """Return the folder of a backup."""
-    name = made if isinstance(made, str) else made.id
-    (root,) = [one for one in path.with_name("backups").iterdir() if one.is_dir()]
+    name = backup if isinstance(backup, str) else backup.id
+    (root,) = [folder for folder in path.with_name("backups").iterdir() if folder.is_dir()]
     return root / name
 
 
-def file_of(path, made):
+def find_backup_file(path, backup):
     """Return the file of a backup's only database."""
-    return folder_of(path, made) / made.members[0].file
+    return find_backup_folder(path, backup) / backup.members[0].file
 
 
-def plain_of(path, made):
-    """Return the database in the only file of a backup, as ``gunzip`` alone brings it back where it is packed."""
-    file = file_of(path, made)
+def decompress_backup(path, backup):
+    """Return the database in the only file of a backup, decompressed with ``gunzip`` if needed."""
+    file = find_backup_file(path, backup)
     if file.suffix != ".gz":
         return file
-    plain = path.parent / f"unpacked-{made.id}.db"
-    with file.open("rb") as packed, plain.open("wb") as made_of_it:
-        subprocess.run(["gunzip", "-c"], stdin=packed, stdout=made_of_it, check=True)
+    plain = path.parent / f"unpacked-{backup.id}.db"
+    with file.open("rb") as source, plain.open("wb") as target:
+        subprocess.run(["gunzip", "-c"], stdin=source, stdout=target, check=True)
     return plain
 
 
-def content(path):
-    """Return every row of every table but those that dbctl itself adds."""
-    told = flashpoint_app.content(path)
-    if "sqlite_sequence" in told:
-        told["sqlite_sequence"] = [row for row in told["sqlite_sequence"] if row[0] != RECORD]
-    record = [row for row in told.pop(RECORD, []) if "restore.apply" not in map(str, row)]
-    return told | {RECORD: record}
+def read_content(path):
+    """Return every row of every table, except those that dbctl adds."""
+    tables = flashpoint_app.read_all_rows(path)
+    if "sqlite_sequence" in tables:
+        tables["sqlite_sequence"] = [row for row in tables["sqlite_sequence"] if row[0] != AUDIT_TABLE]
+    audit_rows = [row for row in tables.pop(AUDIT_TABLE, []) if "restore.apply" not in map(str, row)]
+    return tables | {AUDIT_TABLE: audit_rows}
 
 
-def lose(path):
-    """Take the database away, with all that stands beside it."""
-    for one in path.parent.glob(f"{path.name}*"):
-        one.unlink()
+def delete_database(path):
+    """Delete the database and its side files."""
+    for side_file in path.parent.glob(f"{path.name}*"):
+        side_file.unlink()
 
 
-def fatten(path):
-    """Leave the file more free pages than full ones, its rows behind them."""
+def add_free_pages(path):
+    """Create more free pages than used ones, with the rows after them."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table heap (text)")
         numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600)"
@@ -149,14 +151,16 @@ def fatten(path):
         connection.execute("drop table heap")
 
 
-def spoil(path):
-    """Do what an admin regrets: delete users and most of what was played."""
+def change_data(path):
+    """Delete rows and add a table, so that a restore is needed."""
     with closing(sqlite3.connect(path)) as connection, connection:
         names = [
             name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")
         ]
         table = (
-            "user_game_plays" if "user_game_plays" in names else next(one for one in names if "login" in one)
+            "user_game_plays"
+            if "user_game_plays" in names
+            else next(name for name in names if "login" in name)
         )
         connection.execute(f"delete from {table}")
         connection.execute("create table regrets (at text)")

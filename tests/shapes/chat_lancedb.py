@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-HERE = Path(__file__).parent
-#: Tokens of nobody; no output may show them.
+FOLDER = Path(__file__).parent
+#: Invented tokens; no output may contain them.
 TOKEN = "ya29.not-a-real-token"
 
 ANON, OLD = "USER-0A1B2C3D-4E5F6071-8293A4B5-C6D7E8F9", "USER-7QX2AB-1760"
 GOOGLE = "104729183746501928374"
 PYTHON, GARDEN, THEIRS = "chat-python", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "chat-theirs"
-ASKED, TOLD, AGAIN, PLANTS, THEIR = "msg-1", "msg-2", "msg-3", "msg-4", "msg-5"
+QUESTION, ANSWER, FOLLOW_UP, PLANTS, THEIR = "msg-1", "msg-2", "msg-3", "msg-4", "msg-5"
 
 Rows = Mapping[str, Sequence[Mapping[str, object]]]
 
@@ -46,11 +46,11 @@ ROWS: Rows = {
         {"id": GARDEN, "user_id": ANON, "title": "A garden", "created_at": "2025-10-20 10:00:00", "updated_at": "2025-10-20 10:00:00", "is_active": 0},
         {"id": THEIRS, "user_id": OLD, "title": "100%_sure", "created_at": "2025-10-18 10:00:00", "updated_at": "2025-10-18 10:00:00", "is_active": 1},
     ],
-    # A question and its answer in one second: only the order of the rows tells which came first.
+    # A question and its answer have the same second: only the order of the rows shows which came first.
     "messages": [
-        {"id": TOLD, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "What is Python?", "timestamp": "2025-10-19 10:00:00"},
-        {"id": ASKED, "chat_id": PYTHON, "user_id": ANON, "role": "assistant", "content": "A language, 100% readable", "timestamp": "2025-10-19 10:00:00", "metadata": '{"model":"gemini-2.5-flash"}'},
-        {"id": AGAIN, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "And a snake?", "timestamp": "2025-10-19 10:00:05"},
+        {"id": ANSWER, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "What is Python?", "timestamp": "2025-10-19 10:00:00"},
+        {"id": QUESTION, "chat_id": PYTHON, "user_id": ANON, "role": "assistant", "content": "A language, 100% readable", "timestamp": "2025-10-19 10:00:00", "metadata": '{"model":"gemini-2.5-flash"}'},
+        {"id": FOLLOW_UP, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "And a snake?", "timestamp": "2025-10-19 10:00:05"},
         {"id": PLANTS, "chat_id": GARDEN, "user_id": ANON, "role": "user", "content": "Which plants like shade?", "timestamp": "2025-10-20 10:00:00", "attachments": '[{"id":"att-1","type":"image/jpeg"},{"id":"att-2","type":"image/png"}]'},
         {"id": THEIR, "chat_id": THEIRS, "user_id": OLD, "role": "user", "content": "Is Python fast?", "timestamp": "2025-10-18 10:00:00"},
     ],
@@ -67,10 +67,10 @@ ACCOUNTS: Rows = {
 
 
 def _script(name: str) -> str:
-    return (HERE / f"chat-lancedb-{name}.sql").read_text(encoding="utf-8")
+    return (FOLDER / f"chat-lancedb-{name}.sql").read_text(encoding="utf-8")
 
 
-def _made(path: Path, script: str, *rows: Rows) -> Path:
+def _create_database(path: Path, script: str, *rows: Rows) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("pragma synchronous = off")
@@ -88,23 +88,23 @@ def _made(path: Path, script: str, *rows: Rows) -> Path:
 
 def document(path: Path) -> Path:
     """Make the database of the document, which is that of the app's first week, too."""
-    return _made(path, _script("document"), {"users": USERS}, ROWS)
+    return _create_database(path, _script("document"), {"users": USERS}, ROWS)
 
 
 def halfway(path: Path) -> Path:
     """Make the same after a newer app has been started on it, which has failed."""
-    return _made(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
+    return _create_database(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
 
 
 def deployed(path: Path) -> Path:
-    """Make a database of a deployment since October 2025, with somebody who has signed in."""
+    """Create a database of a deployment since October 2025, with a signed-in user."""
     four = _script("document")
     ten = TEN + four[four.index("CREATE TABLE chats") :]
     script = ten + _script("accounts") + _script("deployed")
-    return _made(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
+    return _create_database(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
 
 
-#: Vectors beside those of the messages: of a chat that a browser keeps, of somebody before the account, of nobody, and of the
+#: Other vectors: of a chat in a browser, of a user before registration, of no user, and of the
 #: app's first start. Message, chat, user, content.
 FURTHER = [
     ("msg-browser", "chat-browser", ANON, "Kept in a browser"),
@@ -123,17 +123,17 @@ def vectors(
 
     from tests.engines import lance
 
-    told = [
-        (one["id"], one["chat_id"], one["user_id"], one["content"], one["role"]) for one in ROWS["messages"]
+    rows_ = [
+        (row["id"], row["chat_id"], row["user_id"], row["content"], row["role"]) for row in ROWS["messages"]
     ]
-    told += [(*one, "user") for one in further]
+    rows_ += [(*row, "user") for row in further]
     rows = []
-    for number, (message, chat, user, content, role) in enumerate(told):
-        row = lance.row(number, deployed=deployed)
+    for number, (message, chat, user, content, role) in enumerate(rows_):
+        row = lance.create_row(number, deployed=deployed)
         row |= {"message_id" if deployed else "id": message, "chat_id": chat, "user_id": user}
         rows.append(row | {"content": content, "role": role})
     lancedb.connect(str(place)).create_table(
-        lance.TABLE, pa.Table.from_pylist(rows, lance.schema(deployed=deployed))
+        lance.TABLE, pa.Table.from_pylist(rows, lance.create_schema(deployed=deployed))
     )
     return place
 

@@ -1,4 +1,4 @@
-"""Databases of Flashpoint Web in every shape that dbctl meets, and one of an app that it has never heard of."""
+"""Databases of Flashpoint Web in all variants, and a database of an app without profile."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Literal
 
 from dbctl.profiles.loader import load
 
-HERE = Path(__file__).parent
-DATA = HERE.parent / "data"
-MIGRATIONS = HERE.parents[1] / "migrations" / "flashpoint-web" / "user" / "document"
+FOLDER = Path(__file__).parent
+DATA = FOLDER.parent / "data"
+MIGRATIONS = FOLDER.parents[1] / "migrations" / "flashpoint-web" / "user" / "document"
 #: What the deployed app makes; tests compare it with a record of the real schema.
 DEPLOYED = MIGRATIONS.parent / "deployed" / "001_complete_schema.sql"
-_TOLD = load("flashpoint-web").databases["user"].migrations
-LEDGER, EARLIER = str(_TOLD.ledger.create), _TOLD.earlier
+_MIGRATIONS = load("flashpoint-web").databases["user"].migrations
+LEDGER, EARLIER = str(_MIGRATIONS.ledger.create), _MIGRATIONS.earlier
 FIRST_CHECKSUM = "9c74663b91e7c1eff380cd5aaf00501d84e84bccefce1e30400452c8cadde148"
 PRIORITY_CHECKSUM = "2b6310c3bc68c5ed4dfac3586ec5e7467b82cb390c4c9c7f172e17843ac0a567"
 
@@ -104,7 +104,7 @@ def add_user(
     active: bool = True,
     password_hash: str = PASSWORD_HASH,
 ) -> int:
-    """Insert a user (password ``PASSWORD`` unless told otherwise) and return the id; for any shape of ``user.db``."""
+    """Insert a user (password ``PASSWORD`` by default) and return the ID; for all variants of ``user.db``."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("pragma foreign_keys = on")
         cursor = connection.execute(
@@ -119,7 +119,7 @@ def add_user(
 
 
 def launcher_flashpoint_db(path: Path) -> Path:
-    """Copy the database of 1,200 games that the launcher's own engine wrote; its header says WAL."""
+    """Copy the database of 1,200 games of the launcher's own engine; its header contains WAL mode."""
     return _copied(DATA / "flashpoint-launcher.sqlite", path)
 
 
@@ -135,7 +135,7 @@ def document_flashpoint_db(path: Path, games: int = 48, *, journal: str = "delet
     counts can be worked out by hand: of the others every second is by "Moss Studio", every fifth is theatre.
     """
     with _new(path, journal) as connection:
-        connection.executescript((HERE / "flashpoint-document.sql").read_text(encoding="utf-8"))
+        connection.executescript((FOLDER / "flashpoint-document.sql").read_text(encoding="utf-8"))
         connection.executemany("insert into platform (id, name) values (?, ?)", enumerate(PLATFORMS, 1))
         connection.executemany(
             "insert into tag (id, name, category) values (?, ?, ?)",
@@ -181,7 +181,7 @@ def game_id(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-#: What is not said is as ``_add_game`` has it. ``data`` is a list of (presentOnDisk, launchCommand), oldest first.
+#: The rest has the defaults of ``_add_game``. ``data`` is a list of (presentOnDisk, launchCommand), oldest first.
 ODD_GAMES: tuple[dict[str, object], ...] = (
     {"title": "Alpha Valley", "tags": ["Action", "Puzzle", "Platformer"], "releaseDate": "2005-03-07", "data": [(1, None)]},
     {"title": "alpha valley 2", "orderTitle": "", "parent": 1, "series": "Alpha Valley", "releaseDate": "2005", "data": [(0, None)]},
@@ -303,7 +303,7 @@ def _add_game(connection: sqlite3.Connection, number: int, odd: dict[str, object
         )
 
 
-# An app that dbctl has never heard of ---------------------------------------------------------------------------
+# An app without profile ---------------------------------------------------------------------------
 
 
 def sixth_app_db(path: Path, *, journal: str = "delete") -> Path:
@@ -315,7 +315,9 @@ def sixth_app_db(path: Path, *, journal: str = "delete") -> Path:
     """
     with _new(path, journal) as connection:
         connection.executescript(
-            (HERE / "larder.sql").read_text(encoding="utf-8").replace(":password_hash", f"'{PASSWORD_HASH}'")
+            (FOLDER / "larder.sql")
+            .read_text(encoding="utf-8")
+            .replace(":password_hash", f"'{PASSWORD_HASH}'")
         )
     return path
 

@@ -15,7 +15,7 @@ from tests import servers
 from tests.caching import mysql_database
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 #: Names and checksums under which the app shipped its migrations.
 LEDGER = (
@@ -76,7 +76,7 @@ ROWS: Mapping[str, Sequence[Mapping[str, object]]] = {
 
 
 def _script(name: str) -> str:
-    return (HERE / f"promptvault-{name}.sql").read_text(encoding="utf-8")
+    return (FOLDER / f"promptvault-{name}.sql").read_text(encoding="utf-8")
 
 
 # SQLite ------------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def _fill(connection: sqlite3.Connection) -> None:
             connection.execute(
                 f'insert into "{table}" ({names}) values ({", ".join("?" * len(row))})', values
             )
-    # A row that somebody wrote by hand has the text of the column's default.
+    # A row that was inserted manually has the text of the column's default.
     connection.execute("""update "User" set "createdAt" = '2026-03-04 09:30:00' where id = ?""", [CLEO])
 
 
@@ -156,7 +156,7 @@ def document(path: Path) -> Path:
 
 
 def decoy(path: Path) -> Path:
-    """The file that the app's own code makes beside its working directory while Prisma keeps the data elsewhere."""
+    """The file that the app creates in its working directory while Prisma stores the data in another one."""
     with _new(path) as connection:
         connection.execute("create table _meta (key text primary key, value text)")
         connection.execute("create virtual table PromptSearch using fts5(pid, title, body, tags, content='')")

@@ -12,8 +12,8 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines import registry
-from dbctl.url import parse
-from tests.databases import Kept, nothing_yet
+from dbctl.url import parse_url
+from tests.databases import ComparedDatabase, nothing_yet
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, recorded
 
@@ -34,21 +34,21 @@ SHIPPED = [
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
     with nothing_yet(request.param, tmp_path / "it.db") as empty:
         yield empty
 
 
 def live(address: str) -> Description:
-    with closing(registry.open_for_reading(parse(address), "real", timeout=5)) as opened:
+    with closing(registry.open_for_reading(parse_url(address), "real", timeout=5)) as opened:
         return describe(opened)
 
 
 @pytest.mark.parametrize(
-    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[one[0] for one in SHIPPED]
+    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[record[0] for record in SHIPPED]
 )  # fmt: skip
 def test_the_shipped_migrations_make_what_the_real_application_makes(
-    record: str, profile: str, database: str, place: Kept, shape: str
+    record: str, profile: str, database: str, place: ComparedDatabase, shape: str
 ) -> None:
     app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database, "-q"]
     shaped = ["--variant", shape] if shape else []
@@ -68,14 +68,16 @@ def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
     for command in ("status --check", "verify", "drift", "plan", "up"):
         assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", *command.split()]) == 0  # fmt: skip
     assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "migrate", "up", "--db", "user", "--variant", "completed"]) == 0  # fmt: skip
-    made = live(str(path))
+    actual = live(str(path))
     newest = recorded("flashpoint-web-02-13")
-    assert {name: made[name] for name in newest if name != "roles"} == {
+    assert {name: actual[name] for name in newest if name != "roles"} == {
         name: newest[name] for name in newest if name != "roles"
     }
     capsys.readouterr()
     assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", "drift", "-o", "json"]) == 0  # fmt: skip
-    assert {one["severity"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {"info"}
+    assert {finding["severity"] for finding in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {
+        "info"
+    }
 
 
 @pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy", "yaai"])
@@ -83,22 +85,24 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
     shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "it.db"
-    made = {
+    actual = {
         "flashpoint-web": lambda: flashpoint_web.document_user_db(path),
         "promptvault": lambda: promptvault.document(path),
         "chat-lancedb": lambda: chat_lancedb.document(path),
         "waqtor-legacy": lambda: waqtor.legacy(path),
         "yaai": lambda: yaai.printed_chat(path),
     }
-    made[shape]()
+    actual[shape]()
     profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy", "yaai": "chat"}[shape]  # fmt: skip
     app = ["--profile", profile, "--url", f"{database}={path}", "--db", database, "-o", "json"]
     for command in ("baseline", "status --check", "verify", "drift", "up", "drift"):
         capsys.readouterr()
         assert main([*app, "migrate", *command.split()]) == 0, command
-        told = json.loads(capsys.readouterr().out)["data"]
-        assert [one for one in told.get("findings", ()) if one["severity"] != "info"] == [], command
-    assert told["findings"] == [] or shape == "promptvault"
+        result = json.loads(capsys.readouterr().out)["data"]
+        assert [finding for finding in result.get("findings", ()) if finding["severity"] != "info"] == [], (
+            command
+        )
+    assert result["findings"] == [] or shape == "promptvault"
 
 
 @pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "no ledger"])
@@ -106,7 +110,7 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
 def test_a_real_database_of_yaai_is_adopted_and_current(
     database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, with_ledger: bool
 ) -> None:
-    path = yaai.made(tmp_path / "it.db", yaai.deployed_script(database))
+    path = yaai.create_database(tmp_path / "it.db", yaai.deployed_script(database))
     assert live(str(path)) == recorded(f"yaai-{database}")
     if not with_ledger:
         with closing(sqlite3.connect(path)) as connection:

@@ -1,4 +1,4 @@
-"""The shapes that other tests stand on, and the four migrations of the document."""
+"""The variants that other tests use, and the four migrations of the document."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def objects(connection, kind):
     return {name for (name,) in rows}
 
 
-def one(connection, sql, *parameters):
+def fetch_row(connection, sql, *parameters):
     return connection.execute(sql, parameters).fetchone()[0]
 
 
@@ -79,13 +79,13 @@ def migrations():
 
 
 def statements(text):
-    found, buffer = [], ""
+    parsed, buffer = [], ""
     for piece in text.split(";")[:-1]:
         buffer += piece + ";"
         if sqlite3.complete_statement(buffer):
-            found.append(buffer)
+            parsed.append(buffer)
             buffer = ""
-    return found
+    return parsed
 
 
 def bare(statement):
@@ -107,13 +107,13 @@ def test_they_make_the_tables_of_the_document_and_no_other(document):
 
 @pytest.mark.parametrize("table", sorted(DOCUMENT_INDEXES))
 def test_they_make_every_index_of_the_document_under_a_name_of_its_own(document, table):
-    found = set()
+    indexes = set()
     for _seq, name, unique, origin, partial in document.execute(f"pragma index_list({table})").fetchall():
         columns = ",".join(row[2] for row in document.execute(f"pragma index_info({name})"))
-        found.add(columns + ("!" if unique else ""))
+        indexes.add(columns + ("!" if unique else ""))
         assert (origin, partial) == ("c", 0)
         assert name == f"idx_{table}_{columns.replace(',', '_')}"
-    assert found == DOCUMENT_INDEXES[table]
+    assert indexes == DOCUMENT_INDEXES[table]
 
 
 @pytest.mark.parametrize("file", migrations(), ids=lambda file: file.stem)
@@ -169,11 +169,11 @@ def test_roles_and_their_permissions_are_those_of_the_document(document):
         (1, "admin", 100), (2, "user", 50), (3, "guest", 0),
     ]  # fmt: skip
     granted = "select count(*) from role_permissions where role_id = ?"
-    assert [one(document, granted, role) for role in (1, 2, 3)] == [18, 7, 2]
+    assert [fetch_row(document, granted, role) for role in (1, 2, 3)] == [18, 7, 2]
     guest = "select p.name from permissions p join role_permissions on permission_id = p.id where role_id = 3 order by 1"
     assert document.execute(guest).fetchall() == [("games.read",), ("playlists.read",)]
     assert (
-        one(
+        fetch_row(
             document,
             "select count(*) from permissions where name <> resource || '.' || action or description is null",
         )
@@ -182,12 +182,13 @@ def test_roles_and_their_permissions_are_those_of_the_document(document):
 
 
 def test_settings_are_those_of_the_document(document):
-    found = {}
+    settings = {}
     for category, key in document.execute("select category, key from system_settings"):
-        found.setdefault(category, set()).add(key)
-    assert found == DOCUMENT_SETTINGS
+        settings.setdefault(category, set()).add(key)
+    assert settings == DOCUMENT_SETTINGS
     assert (
-        one(document, "select count(*) from system_settings where description is null or value is null") == 0
+        fetch_row(document, "select count(*) from system_settings where description is null or value is null")
+        == 0
     )
 
 
@@ -204,7 +205,7 @@ def test_every_setting_meets_its_own_schema(document):
 
 def test_a_schema_refuses_what_the_app_cannot_use(document):
     rule = json.loads(
-        one(document, "select validation_schema from system_settings where key = 'maxLoginAttempts'")
+        fetch_row(document, "select validation_schema from system_settings where key = 'maxLoginAttempts'")
     )
     for refused in (0, 101, 1.5, "5"):
         with pytest.raises(jsonschema.ValidationError):
@@ -213,7 +214,7 @@ def test_a_schema_refuses_what_the_app_cannot_use(document):
 
 def test_limits_on_signing_in_are_not_public(document):
     assert (
-        one(
+        fetch_row(
             document,
             "select count(*) from system_settings where is_public and key in ('maxLoginAttempts', 'lockoutDurationMinutes')",
         )
@@ -230,7 +231,7 @@ def test_names_differing_only_in_case_are_the_same_user(shape, request):
         connection.execute(add, ("mARA", "other@example.org"))
     with pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE constraint failed: users\.email"):
         connection.execute(add, ("other", "MARA@example.org"))
-    assert one(connection, "select id from users where username = 'MARA'") == 1
+    assert fetch_row(connection, "select id from users where username = 'MARA'") == 1
 
 
 @pytest.mark.parametrize("shape", ["document", "deployed"])
@@ -247,9 +248,9 @@ def test_a_role_that_is_held_stays_and_a_deleted_user_takes_along_what_is_theirs
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY constraint failed"):
         connection.execute("delete from roles where id = 2")
     connection.execute("delete from users where id = 7")
-    assert one(connection, "select count(*) from refresh_tokens") == 0
+    assert fetch_row(connection, "select count(*) from refresh_tokens") == 0
     assert connection.execute("select user_id, username from activity_logs").fetchall() == [(None, "a")]
-    assert one(connection, "select updated_by from system_settings where id = 1") is None
+    assert fetch_row(connection, "select updated_by from system_settings where id = 1") is None
 
 
 def test_times_default_to_iso_8601_with_milliseconds(document):
@@ -257,7 +258,7 @@ def test_times_default_to_iso_8601_with_milliseconds(document):
         "insert into users (username, email, password_hash, role_id) values ('a', 'a@b.c', 'x', 2)"
     )
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one(document, "select created_at from users")
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fetch_row(document, "select created_at from users")
     )
 
 
@@ -280,9 +281,9 @@ def test_updated_at_follows_a_change_by_hand_and_keeps_what_a_statement_sets(doc
     )
     document.execute(f"update {table} set updated_at = 'old'")
     document.execute(f"update {table} set {CHANGES[table]} where id = 1")
-    assert one(document, f"select updated_at from {table} where id = 1") > "2026"
+    assert fetch_row(document, f"select updated_at from {table} where id = 1") > "2026"
     document.execute(f"update {table} set {CHANGES[table]}, updated_at = 'told' where id = 1")
-    assert one(document, f"select updated_at from {table} where id = 1") == "told"
+    assert fetch_row(document, f"select updated_at from {table} where id = 1") == "told"
 
 
 def test_signing_in_is_no_change_of_the_account(document):
@@ -290,7 +291,7 @@ def test_signing_in_is_no_change_of_the_account(document):
         "insert into users (username, email, password_hash, role_id, updated_at) values ('a', 'a@b.c', 'x', 2, 'old')"
     )
     document.execute("update users set last_login_at = '2026-01-01T00:00:00.000Z'")
-    assert one(document, "select updated_at from users") == "old"
+    assert fetch_row(document, "select updated_at from users") == "old"
 
 
 def test_the_second_gives_defaults_to_users_who_were_there_and_keeps_their_own(tmp_path):
@@ -305,10 +306,10 @@ def test_the_second_gives_defaults_to_users_who_were_there_and_keeps_their_own(t
             "update user_settings set setting_value = 'light' where setting_key = 'theme_mode'"
         )
         connection.executescript(second)
-        found = dict(
+        settings = dict(
             connection.execute("select setting_key, setting_value from user_settings where user_id = 1")
         )
-    assert found == {
+    assert settings == {
         "theme_mode": "light",
         "primary_color": "blue",
         "card_size": "medium",
@@ -326,10 +327,10 @@ def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
     assert objects(deployed, "trigger") == {"trg_playlist_games_insert", "trg_playlist_games_delete"}
     kinds = dict(deployed.execute("select data_type, count(*) from system_settings group by 1"))
     assert kinds == {"boolean": 13, "integer": 8, "string": 7}
-    assert one(deployed, "select count(*) from system_settings where value is not default_value") == 0
-    assert one(deployed, "select count(*) from permissions") == 18
+    assert fetch_row(deployed, "select count(*) from system_settings where value is not default_value") == 0
+    assert fetch_row(deployed, "select count(*) from permissions") == 18
     granted = "select count(*) from role_permissions where role_id = ?"
-    assert [one(deployed, granted, role) for role in (1, 2, 3)] == [18, 7, 3]
+    assert [fetch_row(deployed, granted, role) for role in (1, 2, 3)] == [18, 7, 3]
     assert "priority" not in {row[1] for row in deployed.execute("pragma table_info(roles)")}
     assert deployed.execute("select name, checksum from migrations").fetchall() == [
         ("001_complete_schema", flashpoint_web.HEAD_CHECKSUM)
@@ -363,7 +364,7 @@ def test_playlists_of_the_deployed_shape_count_their_games(deployed):
     deployed.execute("insert into user_playlists (id, user_id, title) values (1, 1, 'Mine')")
     deployed.execute("insert into user_playlist_games (playlist_id, game_id) values (1, 'x'), (1, 'y')")
     deployed.execute("delete from user_playlist_games where game_id = 'x'")
-    assert one(deployed, "select game_count from user_playlists") == 1
+    assert fetch_row(deployed, "select game_count from user_playlists") == 1
 
 
 @pytest.mark.parametrize("era", flashpoint_web.LEDGERS)
@@ -381,10 +382,10 @@ def test_each_era_has_its_ledger_and_its_lacks(tmp_path, era):
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_the_journal_mode_is_left_as_asked(tmp_path, journal):
+def test_journal_mode_is_unchanged(tmp_path, journal):
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db", journal=journal)
     with closing(sqlite3.connect(path)) as connection:
-        assert one(connection, "pragma journal_mode") == journal
+        assert fetch_row(connection, "pragma journal_mode") == journal
 
 
 def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path):
@@ -403,7 +404,7 @@ def test_games_of_the_document_exercise_every_filter(tmp_path):
     with closing(
         sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"))
     ) as connection:
-        assert one(connection, "select count(*) from game") == 48
+        assert fetch_row(connection, "select count(*) from game") == 48
         assert connection.execute("pragma foreign_key_check").fetchall() == []
         for column in ("broken", "extreme"):
             values = {value for (value,) in connection.execute(f"select distinct {column} from game")}
@@ -417,19 +418,23 @@ def test_games_of_the_document_exercise_every_filter(tmp_path):
             length for (length,) in connection.execute("select distinct length(releaseDate) from game")
         }
         assert lengths == {None, 0, 4, 7, 10}
-        assert one(connection, "select count(*) from game where parentGameId is not null") == 1
-        assert one(connection, "select count(*) from game where orderTitle = ''") == 2
+        assert fetch_row(connection, "select count(*) from game where parentGameId is not null") == 1
+        assert fetch_row(connection, "select count(*) from game where orderTitle = ''") == 2
         assert (
-            one(connection, "select max(n) from (select count(*) n from game_tags_tag group by gameId)") == 3
+            fetch_row(connection, "select max(n) from (select count(*) n from game_tags_tag group by gameId)")
+            == 3
         )
-        assert one(connection, "select max(n) from (select count(*) n from game_data group by gameId)") == 3
+        assert (
+            fetch_row(connection, "select max(n) from (select count(*) n from game_data group by gameId)")
+            == 3
+        )
 
 
 def test_fewer_games_than_traps_still_hold_together(tmp_path):
     with closing(
         sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "few.sqlite", games=3))
     ) as connection:
-        assert one(connection, "select count(*) from game") == 3
+        assert fetch_row(connection, "select count(*) from game") == 3
         assert connection.execute("pragma foreign_key_check").fetchall() == []
 
 
@@ -439,8 +444,8 @@ def test_fewer_games_than_traps_still_hold_together(tmp_path):
 )
 def test_games_of_the_launcher_are_in_its_own_schema(tmp_path, make, games):
     with closing(sqlite3.connect(make(tmp_path / "Data" / "flashpoint.sqlite"))) as connection:
-        assert one(connection, "select count(*) from game") == games
-        assert one(connection, "pragma user_version") == 14
+        assert fetch_row(connection, "select count(*) from game") == games
+        assert fetch_row(connection, "pragma user_version") == 14
         assert {"tag_alias", "platform_alias", "game_redirect"} <= objects(connection, "table")
         assert "playlist" not in objects(connection, "table")
 
@@ -460,7 +465,7 @@ def test_the_extras_hold_the_rarer_rows(tmp_path):
             "select count(*) from game where platformsStr like '%; %'",
             "select count(*) from tag_alias a join tag t on t.id = a.tagId where a.id <> t.primaryAliasId",
         ):
-            assert one(connection, sql) > 0, sql
+            assert fetch_row(connection, sql) > 0, sql
 
 
 # Larder -----------------------------------------------------------------------------------------------------------
@@ -473,7 +478,7 @@ def test_the_sixth_app_shares_no_name_with_flashpoint_web(tmp_path, document, de
         assert not tables & (objects(document, "table") | objects(deployed, "table"))
         columns = {row[1] for row in connection.execute("pragma table_info(members)")}
         assert not columns & {row[1] for row in document.execute("pragma table_info(users)")}
-        assert one(connection, 'select count("a ""pinch""") from recipes') == 3
-        assert one(connection, 'select count(*) from "order"') == 2
+        assert fetch_row(connection, 'select count("a ""pinch""") from recipes') == 3
+        assert fetch_row(connection, 'select count(*) from "order"') == 2
         hashes = connection.execute("select distinct secret_hash from members").fetchall()
         assert hashes == [(flashpoint_web.PASSWORD_HASH,)]

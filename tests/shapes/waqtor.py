@@ -9,14 +9,14 @@ from typing import Literal
 
 import psycopg
 
-HERE = Path(__file__).parent
-MIGRATIONS = HERE.parents[1] / "migrations" / "waqtor"
+FOLDER = Path(__file__).parent
+MIGRATIONS = FOLDER.parents[1] / "migrations" / "waqtor"
 
 Shape = Literal["deployed", "document"]
 
 #: Of every user but ``NOBODY``; as the app's bcryptjs wrote it, at cost 4 so that tests need not wait.
 PASSWORD = "correct horse"
-BOSS, ANA, VIC, OFF, NOBODY = (f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(1, 6))
+BOSS, ANA, VIC, OFF, UNUSED = (f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(1, 6))
 
 
 def key(letter: str, number: int) -> str:
@@ -53,4 +53,4 @@ def legacy(path: Path) -> Path:
 
 
 def _text(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return (FOLDER / name).read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl.config import shipped
+from dbctl.config import bundled_folder
 
-HERE = Path(__file__).parent
-#: A key of nobody; no output may show it.
+FOLDER = Path(__file__).parent
+#: An invented key; no output may contain it.
 KEY = "sk-not-a-real-key-5521"
 PROXY = "not-a-real-password-77"
 LEDGER = """create table _migrations (
@@ -18,7 +18,9 @@ LEDGER = """create table _migrations (
 )"""
 
 GARDEN, PARSER = "c0000000-0000-4000-8000-000000000001", "c0000000-0000-4000-8000-000000000002"
-ASKED, TOLD, AGAIN, CODE, REPLY = (f"a0000000-0000-4000-8000-00000000000{number}" for number in range(1, 6))
+QUESTION, ANSWER, FOLLOW_UP, CODE, REPLY = (
+    f"a0000000-0000-4000-8000-00000000000{number}" for number in range(1, 6)
+)
 BRANCH = "b0000000-0000-4000-8000-000000000001"
 SESSION = "d0000000-0000-4000-8000-000000000001"
 
@@ -30,16 +32,16 @@ CHAT: Rows = {
         {"id": PARSER, "title": "The parser", "created_at": "2026-03-02T10:00:00.000Z", "updated_at": "2026-03-02T12:00:00.000Z"},
     ],
     "messages": [
-        {"id": ASKED, "chat_id": GARDEN, "role": "user", "content": "Which vegetables fit a bed of four square metres?", "timestamp": "2026-03-01T10:00:00.000Z"},
-        {"id": TOLD, "chat_id": GARDEN, "role": "assistant", "content": '[{"type":"text","text":"Carrots and \\"salad\\", planted early 🥕"},{"type":"tool_use","id":"t1","name":"web"}]', "model": "sonnet", "token_count": 40, "generation_time": 900, "timestamp": "2026-03-01T10:00:05.000Z", "parent_id": ASKED, "is_liked": 1},
-        {"id": AGAIN, "chat_id": GARDEN, "role": "assistant", "content": "Radishes, if planting is late", "model": "haiku", "token_count": 20, "generation_time": 300, "timestamp": "2026-03-01 11:00:00", "parent_id": ASKED, "branch_id": BRANCH},
+        {"id": QUESTION, "chat_id": GARDEN, "role": "user", "content": "Which vegetables fit a bed of four square metres?", "timestamp": "2026-03-01T10:00:00.000Z"},
+        {"id": ANSWER, "chat_id": GARDEN, "role": "assistant", "content": '[{"type":"text","text":"Carrots and \\"salad\\", planted early 🥕"},{"type":"tool_use","id":"t1","name":"web"}]', "model": "sonnet", "token_count": 40, "generation_time": 900, "timestamp": "2026-03-01T10:00:05.000Z", "parent_id": QUESTION, "is_liked": 1},
+        {"id": FOLLOW_UP, "chat_id": GARDEN, "role": "assistant", "content": "Radishes, if planting is late", "model": "haiku", "token_count": 20, "generation_time": 300, "timestamp": "2026-03-01 11:00:00", "parent_id": QUESTION, "branch_id": BRANCH},
         {"id": CODE, "chat_id": PARSER, "role": "user", "content": "Why does foo-bar: NEAR(x) fail? See *.py", "timestamp": "2026-03-02T10:00:00.000Z"},
         {"id": REPLY, "chat_id": PARSER, "role": "assistant", "content": "Plant a breakpoint at the colon.", "model": "sonnet", "token_count": 12, "generation_time": 200, "timestamp": "2026-03-02T10:00:09.000Z", "parent_id": CODE},
     ],
-    "branches": [{"id": BRANCH, "chat_id": GARDEN, "fork_message_id": ASKED, "name": "later", "created_at": "2026-03-01T10:59:00.000Z"}],
-    "attachments": [{"id": "e1", "message_id": ASKED, "name": "bed.png", "mime_type": "image/png", "size": 2048}],
+    "branches": [{"id": BRANCH, "chat_id": GARDEN, "fork_message_id": QUESTION, "name": "later", "created_at": "2026-03-01T10:59:00.000Z"}],
+    "attachments": [{"id": "e1", "message_id": QUESTION, "name": "bed.png", "mime_type": "image/png", "size": 2048}],
     "tool_calls": [
-        {"id": "f1", "message_id": TOLD, "name": "web", "input": "{}", "output": "{}", "status": "success", "started_at": "2026-03-01T10:00:01.000Z", "completed_at": "2026-03-01T10:00:03.000Z"},
+        {"id": "f1", "message_id": ANSWER, "name": "web", "input": "{}", "output": "{}", "status": "success", "started_at": "2026-03-01T10:00:01.000Z", "completed_at": "2026-03-01T10:00:03.000Z"},
         {"id": "f2", "message_id": REPLY, "name": "shell", "input": "{}", "status": "running", "started_at": "2026-03-02T10:00:04.000Z"},
     ],
 }  # fmt: skip
@@ -83,12 +85,14 @@ PROXIES: Rows = {
     ],
 }  # fmt: skip
 MEMORY: Rows = {
-    "l1_river": [{"id": "r1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots", "token_count": 1}],
+    "l1_river": [
+        {"id": "r1", "chat_id": GARDEN, "message_id": ANSWER, "content": "Carrots", "token_count": 1}
+    ],
     "l3_vectors": [
         {
             "id": "v1",
             "chat_id": GARDEN,
-            "message_id": TOLD,
+            "message_id": ANSWER,
             "content_hash": "cd34",
             "embedding_blob": b"\0" * 12,
             "embedding_model": "small",
@@ -96,7 +100,7 @@ MEMORY: Rows = {
         }
     ],
     "l4_salience": [
-        {"id": "s1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots", "salience_score": 0.8}
+        {"id": "s1", "chat_id": GARDEN, "message_id": ANSWER, "content": "Carrots", "salience_score": 0.8}
     ],
 }
 
@@ -121,12 +125,12 @@ def down(name: str) -> str:
 
 def _text(name: str, shape: str) -> str:
     database, _, file = name.partition("/")
-    folder = shipped("migrations") / "yaai" / database
+    folder = bundled_folder("migrations") / "yaai" / database
     path = folder / shape if (folder / shape).is_dir() else folder
     return (path / f"{file}.sql").read_text(encoding="utf-8")
 
 
-def made(path: Path, script: str, *rows: Rows) -> Path:
+def create_database(path: Path, script: str, *rows: Rows) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("pragma synchronous = off")
@@ -160,34 +164,34 @@ def document(home: Path) -> dict[str, Path]:
     }
     rows = {"chat": [CHAT], "code": [SESSIONS], "imagegen": [IMAGES], "app": [APP, ARTIFACTS]}
     scripts = {
-        name: (HERE / "yaai-document-chat.sql").read_text(encoding="utf-8")
+        name: (FOLDER / "yaai-document-chat.sql").read_text(encoding="utf-8")
         if name == "chat"
-        else "".join(up(f"{name}/{one}") for one in files)
+        else "".join(up(f"{name}/{name_}") for name_ in files)
         for name, files in names.items()
     }
     return {
-        name: made(home / f"db/{name}.sqlite", scripts[name] + recorded(names[name]), *rows[name])
+        name: create_database(home / f"db/{name}.sqlite", scripts[name] + recorded(names[name]), *rows[name])
         for name in names
     }
 
 
 def printed_chat(path: Path) -> Path:
     """Make a chat database with nothing but the tables, indexes and triggers whose SQL the document prints."""
-    text = (HERE / "yaai-document-chat.sql").read_text(encoding="utf-8")
+    text = (FOLDER / "yaai-document-chat.sql").read_text(encoding="utf-8")
     tables, _, further = text.partition("CREATE INDEX idx_chats_updated_at")
-    return made(path, tables + further[further.index("CREATE VIRTUAL TABLE") :])
+    return create_database(path, tables + further[further.index("CREATE VIRTUAL TABLE") :])
 
 
 def deployed(home: Path, *, memory: bool = True) -> dict[str, Path]:
     """Make the databases of a deployment below ``home``, and the two that it opens without using them."""
     rows = {"chat": [CHAT], "app": [APP, PROXIES], "memory": [MEMORY] if memory else []}
     paths = {
-        name: made(home / f"db/{name}.sqlite", deployed_script(name), *rows[name])
+        name: create_database(home / f"db/{name}.sqlite", deployed_script(name), *rows[name])
         for name in DEPLOYED
         if rows[name]
     }
     for name in ("code", "imagegen"):
-        made(home / f"db/{name}.sqlite", LEDGER)
+        create_database(home / f"db/{name}.sqlite", LEDGER)
     return paths
 
 
@@ -198,7 +202,7 @@ def deployed_script(database: str) -> str:
 
 
 def files(home: Path) -> None:
-    """Put the app's own files beside its databases, and some that no backup needs."""
+    """Create the app's own files, and some that no backup needs."""
     texts = {
         "secrets/encryption.key": "0" * 32,
         "settings.json": '{"theme": "dark"}',

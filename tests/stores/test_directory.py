@@ -1,4 +1,4 @@
-"""A directory does what every store does."""
+"""The store contract for directories."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from dbctl.stores.base import Store
 from dbctl.stores.registry import open_store
-from tests.conformance.stores import Place, StoreContract
+from tests.conformance.stores import StoreContract, StoreLocation
 
 
-class Folder(Place):
+class DirectoryLocation(StoreLocation):
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(mode=0o700)
@@ -26,10 +26,10 @@ class Folder(Place):
         top.parent.chmod(0o700)
         (top / name).write_bytes(content)
 
-    def take(self, folder: str, name: str) -> None:
+    def delete(self, folder: str, name: str) -> None:
         (self._root / "app" / folder / name).unlink()
 
-    def names(self, folder: str) -> set[str]:
+    def list_names(self, folder: str) -> set[str]:
         top = self._root / "app" / folder
         return {path.name for path in top.iterdir()} if top.is_dir() else set()
 
@@ -37,5 +37,5 @@ class Folder(Place):
 class TestDirectory(StoreContract):
     @pytest.fixture
     def place(self, tmp_path):
-        yield Folder(tmp_path / "backups")
+        yield DirectoryLocation(tmp_path / "backups")
         shutil.rmtree(tmp_path / "backups")

@@ -1,4 +1,4 @@
-"""Storage that speaks S3 does what every store does, and what becomes of it when the network or the server does not."""
+"""The store contract for storage with the S3 protocol, and failures of network and server."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ from dbctl.errors import (
     Exit,
     RepositoryFailedError,
     StorageFailedError,
+    StorageIncompatibleError,
     StorageKeysMissingError,
-    StorageUnfitError,
-    StorageUnknownError,
+    StorageSettingInvalidError,
 )
-from dbctl.stores.base import State, Store, digest
+from dbctl.stores.base import FolderState, Store, hash_blocks
 from dbctl.stores.registry import open_store
 from dbctl.stores.s3 import client, lock
 from tests import servers, storage
-from tests.conformance.stores import LARGE, ONE, TWO, Place, StoreContract, fill
-from tests.fault_proxy import CUT, Answer, Meddler, refused
+from tests.conformance.stores import (
+    FIRST_FOLDER,
+    LARGE_SIZE,
+    SECOND_FOLDER,
+    StoreContract,
+    StoreLocation,
+    create_backup,
+)
+from tests.fault_proxy import CUT, Answer, FaultProxy, refused
 
 
-class Storage(Place):
-    """``PREFIX`` in a bucket of its own."""
+class S3Location(StoreLocation):
+    """``PREFIX`` in a separate bucket."""
 
     def __init__(self, bucket: storage.Bucket) -> None:
         self.bucket = bucket
@@ -41,17 +48,17 @@ class Storage(Place):
     def put(self, folder: str, name: str, content: bytes) -> None:
         self.bucket.put(f"deep/er/app/{folder}/{name}", content)
 
-    def take(self, folder: str, name: str) -> None:
+    def delete(self, folder: str, name: str) -> None:
         self.bucket.delete(f"deep/er/app/{folder}/{name}")
 
-    def names(self, folder: str) -> set[str]:
-        top = f"deep/er/app/{folder}"
-        return {one.removeprefix(f"{top}/") for one in self.bucket.keys(top)}
+    def list_names(self, folder: str) -> set[str]:
+        prefix = f"deep/er/app/{folder}"
+        return {key.removeprefix(f"{prefix}/") for key in self.bucket.keys(prefix)}
 
 
 @pytest.fixture
 def place(monkeypatch, tmp_path):
-    return Storage(storage.given_to(monkeypatch, tmp_path))
+    return S3Location(storage.given_to(monkeypatch, tmp_path))
 
 
 class TestS3(StoreContract):
@@ -61,25 +68,25 @@ class TestS3(StoreContract):
 
 
 @pytest.fixture
-def meddler(place, monkeypatch):
-    """Stand between dbctl and its storage."""
-    with Meddler(storage.port()).running() as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
-        yield made
+def proxy(place, monkeypatch):
+    """Start a proxy between dbctl and the storage."""
+    with FaultProxy(storage.port()).running() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
 
 
-def broken(what, *, secret=storage.SECRET):
-    """Return the failure that ``what`` ends in, in which no key stands."""
+def assert_fails(action, *, secret=storage.SECRET):
+    """Assert that ``action`` fails without printing a key; return the error."""
     with pytest.raises(DbctlError) as caught:
-        what()
+        action()
     error = caught.value
-    told = f"{error} {error.hint} {error.facts}"
-    assert secret not in told
-    assert storage.KEY not in told
+    text = f"{error} {error.hint} {error.context}"
+    assert secret not in text
+    assert storage.KEY not in text
     return error
 
 
-# Refused ---------------------------------------------------------------------------------------------------------
+# Rejected requests ------------------------------------------------------------------------------------------------
 
 REPEATS = f"<AWSAccessKeyId>{storage.KEY}</AWSAccessKeyId><StringToSign>{storage.SECRET}</StringToSign>"
 
@@ -87,27 +94,25 @@ REPEATS = f"<AWSAccessKeyId>{storage.KEY}</AWSAccessKeyId><StringToSign>{storage
 @pytest.mark.parametrize(
     ("status", "code", "reason"),
     [
-        (403, "AccessDenied", "the key may not do that"),
-        (403, "InvalidAccessKeyId", "does not know the access key"),
+        (403, "AccessDenied", "the key lacks a permission"),
+        (403, "InvalidAccessKeyId", "does not recognise the access key"),
         (403, "SignatureDoesNotMatch", "the secret key does not belong"),
         (403, "RequestTimeTooSkewed", "clock of this machine"),
         (400, "ExpiredToken", "has expired"),
         (400, "AuthorizationHeaderMalformed", "another region"),
         (301, "PermanentRedirect", "another region"),
-        (404, "NoSuchBucket", "there is no bucket"),
-        (400, "InvalidBucketName", "no bucket of that name"),
-        (403, "SomethingNew", "refuses the key (403 (SomethingNew))"),
-        (400, "SomethingNew", "answers 400 (SomethingNew)"),
-        (501, "NotImplemented", "answers 501 (NotImplemented)"),
+        (404, "NoSuchBucket", "bucket not found"),
+        (400, "InvalidBucketName", "does not accept this bucket name"),
+        (403, "SomethingNew", "rejects the key (403 (SomethingNew))"),
+        (400, "SomethingNew", "responds with 400 (SomethingNew)"),
+        (501, "NotImplemented", "responds with 501 (NotImplemented)"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_what_a_server_refuses_is_told_in_words_without_what_it_wrote(
-    place, meddler, status, code, reason, method
-):
+def test_server_error_is_explained_without_its_text(place, proxy, status, code, reason, method):
     store = place.open()
-    meddler.meddle = lambda asked: refused(status, code, REPEATS) if asked.method == method else None
-    error = broken(lambda: fill(store, a=b"1"))
+    proxy.interfere = lambda request: refused(status, code, REPEATS) if request.method == method else None
+    error = assert_fails(lambda: create_backup(store, a=b"1"))
     assert (error.code, error.exit_status) == ("storage-failed", Exit.UNREACHABLE)
     assert reason in str(error)
     assert "No." not in str(error)
@@ -118,30 +123,30 @@ def test_what_a_server_refuses_is_told_in_words_without_what_it_wrote(
 @pytest.mark.parametrize(
     ("endpoint", "reason"),
     [
-        ("http://127.0.0.1:{free}", "nobody listens"),
-        ("http://no-such-host.invalid", "name of its host is not known"),
-        ("https://127.0.0.1:{port}", "does not speak TLS"),
-        ("http://127.0.0.1:{silent}", "did not answer in time"),
+        ("http://127.0.0.1:{free}", "refuses connections"),
+        ("http://no-such-host.invalid", "host name cannot be resolved"),
+        ("https://127.0.0.1:{port}", "does not support TLS"),
+        ("http://127.0.0.1:{silent}", "did not respond in time"),
     ],
 )
-def test_a_way_that_leads_nowhere_is_told_and_soon(place, monkeypatch, endpoint, reason):
+def test_unreachable_endpoint_is_reported_soon(place, monkeypatch, endpoint, reason):
     import socket
 
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
-        fill_up = [socket.socket() for _ in range(4)]  # then the kernel takes no further connection
-        for one in fill_up:
-            one.setblocking(False)
-            one.connect_ex(silent.getsockname())
-        at = endpoint.format(free=servers.free_port(), port=storage.port(), silent=silent.getsockname()[1])
-        monkeypatch.setenv("AWS_ENDPOINT_URL", at)
-        error = broken(lambda: place.open().folders())
-        for one in fill_up:
-            one.close()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        sockets = [socket.socket() for _ in range(4)]  # then the kernel accepts no further connection
+        for client_socket in sockets:
+            client_socket.setblocking(False)
+            client_socket.connect_ex(listener.getsockname())
+        url = endpoint.format(free=servers.free_port(), port=storage.port(), silent=listener.getsockname()[1])
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        error = assert_fails(lambda: place.open().list_folders())
+        for client_socket in sockets:
+            client_socket.close()
     assert (error.code, error.exit_status) == ("storage-failed", Exit.UNREACHABLE)
     assert reason in str(error)
 
 
-def test_a_certificate_counts_when_its_authority_is_trusted(place, monkeypatch, tmp_path):
+def test_certificate_requires_trusted_authority(place, monkeypatch, tmp_path):
     import ssl
 
     import trustme
@@ -150,28 +155,28 @@ def test_a_certificate_counts_when_its_authority_is_trusted(place, monkeypatch, 
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     (tmp_path / "none.pem").write_text("nothing")
-    with Meddler(storage.port(), context).running() as secure:
+    with FaultProxy(storage.port(), context).running() as secure:
         monkeypatch.setenv("AWS_ENDPOINT_URL", secure.url)
-        error = broken(lambda: place.open().folders())
+        error = assert_fails(lambda: place.open().list_folders())
         assert "certificate of its host is not trusted" in str(error)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-        assert place.open().folders() == {}
+        assert place.open().list_folders() == {}
         for wrong in ("none.pem", "nowhere.pem"):
             monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / wrong))
-            assert broken(place.open).exit_status == Exit.USAGE
+            assert assert_fails(place.open).exit_status == Exit.USAGE
 
 
-def test_a_server_that_takes_a_request_and_never_answers_is_told_and_soon(place, meddler):
+def test_silent_server_is_reported_soon(place, proxy):
     end = threading.Event()
 
-    def wait(_asked):
+    def block_request(_request):
         end.wait(30)
 
-    meddler.meddle = wait
-    begun = time.monotonic()
-    error = broken(lambda: place.open().folders())
-    assert "did not answer in time" in str(error)
-    assert time.monotonic() - begun < 20
+    proxy.interfere = block_request
+    start = time.monotonic()
+    error = assert_fails(lambda: place.open().list_folders())
+    assert "did not respond in time" in str(error)
+    assert time.monotonic() - start < 20
     end.set()
 
 
@@ -179,17 +184,17 @@ def test_a_server_that_takes_a_request_and_never_answers_is_told_and_soon(place,
     ("name", "value"),
     [("AWS_REGION", "eu west"), ("AWS_ACCESS_KEY_ID", "a\nb"), ("AWS_SESSION_TOKEN", "ä\r\nx: y")],
 )
-def test_what_no_request_can_carry_is_refused_before(place, monkeypatch, name, value):
+def test_invalid_setting_is_refused_before_request(place, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    assert broken(place.open).exit_status == Exit.USAGE
+    assert assert_fails(place.open).exit_status == Exit.USAGE
 
 
-def test_without_the_library_it_says_what_to_install(place, monkeypatch):
+def test_missing_driver_is_reported(place, monkeypatch):
     import sys
 
     for name in [name for name in sys.modules if name.split(".")[0] == "obstore"]:
         monkeypatch.setitem(sys.modules, name, None)
-    error = broken(place.open)
+    error = assert_fails(place.open)
     assert (error.code, error.exit_status) == ("driver-missing", Exit.USAGE)
     assert "pip install 'dbctl[s3]'" in error.hint
 
@@ -210,55 +215,55 @@ def test_without_the_library_it_says_what_to_install(place, monkeypatch):
         "s3://KEY:made-up@bucket/x",
     ],
 )
-def test_an_address_that_is_none_is_refused_before_anything_is_asked(place, meddler, address):
-    error = broken(lambda: open_store(address, "app", folder=Path()), secret="made-up")
-    assert (type(error), error.exit_status) == (StorageUnknownError, Exit.USAGE)
-    assert meddler.asked == []
+def test_invalid_address_is_refused_before_request(place, proxy, address):
+    error = assert_fails(lambda: open_store(address, "app", folder=Path()), secret="made-up")
+    assert (type(error), error.exit_status) == (StorageSettingInvalidError, Exit.USAGE)
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize(
     "endpoint", ["127.0.0.1:9000", "ftp://host", "http:///", "http://h:99999", "http://u:p@h o/", "https://ä"]
 )
-def test_an_endpoint_that_is_none_is_refused_and_not_repeated(place, monkeypatch, endpoint):
+def test_invalid_endpoint_is_refused_and_not_printed(place, monkeypatch, endpoint):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    error = broken(place.open, secret=endpoint)
-    assert (type(error), error.exit_status) == (StorageUnknownError, Exit.USAGE)
+    error = assert_fails(place.open, secret=endpoint)
+    assert (type(error), error.exit_status) == (StorageSettingInvalidError, Exit.USAGE)
 
 
 @pytest.mark.parametrize(
-    "lacking",
+    "missing",
     [["AWS_ACCESS_KEY_ID"], ["AWS_SECRET_ACCESS_KEY"], ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]],
 )
-def test_without_keys_nothing_is_asked(place, meddler, monkeypatch, lacking):
-    for name in lacking:
+def test_missing_keys_are_refused_before_request(place, proxy, monkeypatch, missing):
+    for name in missing:
         monkeypatch.delenv(name)
-    error = broken(place.open)
+    error = assert_fails(place.open)
     assert (type(error), error.exit_status) == (StorageKeysMissingError, Exit.USAGE)
-    assert meddler.asked == []
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(body=b"<html>Welcome</html>"), "does not answer as S3 does"),
-        (Answer(status=404, body=b"<html>nothing here</html>"), "answers 404"),
+        (Answer(body=b"<html>Welcome</html>"), "does not respond like S3"),
+        (Answer(status=404, body=b"<html>nothing here</html>"), "responds with 404"),
         (Answer(status=302, headers={"Location": "/elsewhere"}), "another region"),
-        (Answer(body=b"<ListBucketResult><Contents><Key>" + b"x" * 10_000), "does not answer as S3 does"),
-        (Answer(body=b""), "does not answer as S3 does"),
+        (Answer(body=b"<ListBucketResult><Contents><Key>" + b"x" * 10_000), "does not respond like S3"),
+        (Answer(body=b""), "does not respond like S3"),
     ],
 )
-def test_what_is_no_storage_at_all_is_told_and_never_taken_for_an_empty_one(place, meddler, answer, reason):
-    meddler.meddle = lambda _asked: answer
-    for what in (lambda: place.open().last(ONE), lambda: place.open().folders()):
-        error = broken(what)
+def test_other_server_is_not_taken_for_empty_storage(place, proxy, answer, reason):
+    proxy.interfere = lambda _request: answer
+    for action in (lambda: place.open().read_manifest(FIRST_FOLDER), lambda: place.open().list_folders()):
+        error = assert_fails(action)
         assert (error.code, error.exit_status) == ("storage-failed", Exit.UNREACHABLE)
     assert reason in str(error)
 
 
-# Found -----------------------------------------------------------------------------------------------------------
+# Configuration and listing ----------------------------------------------------------------------------------------
 
 
-def test_the_shared_files_of_profiles_give_keys_endpoint_and_region(place, meddler, monkeypatch, tmp_path):
+def test_shared_profile_files_are_used(place, proxy, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"):
         monkeypatch.delenv(name)
     (tmp_path / "credentials").write_text(
@@ -267,7 +272,7 @@ def test_the_shared_files_of_profiles_give_keys_endpoint_and_region(place, meddl
     )
     (tmp_path / "config").write_text(
         f"[profile away]\nregion = eu-north-1\nservices = there\n"
-        f"[services there]\ns3 =\n  endpoint_url = {meddler.url}\n[default]\nendpoint_url = {meddler.url}\n"
+        f"[services there]\ns3 =\n  endpoint_url = {proxy.url}\n[default]\nendpoint_url = {proxy.url}\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -278,363 +283,370 @@ def test_the_shared_files_of_profiles_give_keys_endpoint_and_region(place, meddl
     ):
         monkeypatch.setenv("AWS_PROFILE", profile)
         store = open_store(address, "app", folder=Path())
-        assert store.folders() == {}
-        headers = meddler.asked[-1].headers
+        assert store.list_folders() == {}
+        headers = proxy.requests[-1].headers
         assert signed in headers["authorization"]
         assert ("eu-north-1" in headers["authorization"]) == ("AWAY" in signed)
         assert headers.get("x-amz-security-token") == ("lent" if "AWAY" in signed else None)
-    assert broken(lambda: open_store("s3://nobody@bucket", "app", folder=Path())).exit_status == Exit.USAGE
+    assert (
+        assert_fails(lambda: open_store("s3://nobody@bucket", "app", folder=Path())).exit_status == Exit.USAGE
+    )
 
 
-def test_a_profile_in_the_address_counts_before_the_variables(place, meddler, monkeypatch, tmp_path):
+def test_profile_in_address_overrides_variables(place, proxy, monkeypatch, tmp_path):
     (tmp_path / "credentials").write_text(
-        f"[away]\naws_access_key_id = AWAY\naws_secret_access_key = y\nendpoint_url = {meddler.url}\n"
+        f"[away]\naws_access_key_id = AWAY\naws_secret_access_key = y\nendpoint_url = {proxy.url}\n"
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
-    assert open_store(f"s3://away@{place.bucket.name}", "app", folder=Path()).folders() == {}
-    assert "Credential=AWAY/" in meddler.asked[-1].headers["authorization"]
-    assert "x-amz-security-token" not in meddler.asked[-1].headers
+    assert open_store(f"s3://away@{place.bucket.name}", "app", folder=Path()).list_folders() == {}
+    assert "Credential=AWAY/" in proxy.requests[-1].headers["authorization"]
+    assert "x-amz-security-token" not in proxy.requests[-1].headers
 
 
-def test_a_variable_may_name_a_file_that_holds_the_secret(place, monkeypatch, tmp_path):
+def test_secret_can_be_read_from_file(place, monkeypatch, tmp_path):
     (tmp_path / "secret").write_text(storage.SECRET + "\n")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY_FILE", str(tmp_path / "secret"))
-    assert place.open().folders() == {}
+    assert place.open().list_folders() == {}
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY_FILE", str(tmp_path / "nowhere"))
-    assert broken(place.open).exit_status == Exit.USAGE
+    assert assert_fails(place.open).exit_status == Exit.USAGE
 
 
-def test_thousands_of_objects_are_listed_page_by_page(place, meddler):
+def test_objects_are_listed_page_by_page(place, proxy):
     for number in range(40):
         place.put(f"20260101_0000{number:02}", "manifest.json", b"{}")
     pages = []
 
-    def small(asked):
-        """Ask for pages of seven, where dbctl asks for pages of a thousand."""
-        if asked.method == "GET" and "list-type=2" in asked.path:
-            pages.append(asked.path)
-            return meddler.passed(structs.replace(asked, path=f"{asked.path}&max-keys=7"))
+    def reduce_page_size(request):
+        """Reduce the page size of 1000 objects to seven."""
+        if request.method == "GET" and "list-type=2" in request.path:
+            pages.append(request.path)
+            return proxy.forward(structs.replace(request, path=f"{request.path}&max-keys=7"))
         return None
 
-    meddler.meddle = small
-    assert len(place.open().folders()) == 40
+    proxy.interfere = reduce_page_size
+    assert len(place.open().list_folders()) == 40
     assert len(pages) == 6
 
 
-def test_what_others_keep_beside_is_not_in_the_way(place):
-    place.bucket.put("deep/er/app/", b"")  # as consoles make folders
+def test_other_objects_are_ignored(place):
+    place.bucket.put("deep/er/app/", b"")  # a folder as created by web consoles
     place.bucket.put("deep/er/app/notes.txt", b"x")
     place.bucket.put("deep/er/apple/20260101_000000/manifest.json", b"x")
     place.bucket.put("deep/erratic", b"x")
-    fill(place.open(), a=b"1")
-    assert place.open().folders() == {ONE: State.WHOLE}
+    create_backup(place.open(), a=b"1")
+    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
 @pytest.mark.parametrize("name", ["a//b", "a/../b"])
-def test_a_name_that_no_file_can_have_is_told(place, name):
-    fill(place.open(), a=b"1")
-    storage.asked(storage.port(), "PUT", f"/{place.bucket.name}/deep/er/app/{TWO}/{name}")
-    assert "whose name no file can have" in str(broken(lambda: place.open().folders()))
+def test_invalid_object_name_is_reported(place, name):
+    create_backup(place.open(), a=b"1")
+    storage.send_request(storage.port(), "PUT", f"/{place.bucket.name}/deep/er/app/{SECOND_FOLDER}/{name}")
+    assert "not a valid file name" in str(assert_fails(lambda: place.open().list_folders()))
 
 
-# Interrupted -----------------------------------------------------------------------------------------------------
+# Interrupted requests ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_recovers_is_asked_again(place, meddler, status):
-    turns = {"GET": 0, "PUT": 0, "POST": 0, "DELETE": 0}
+def test_request_is_repeated_after_server_error(place, proxy, status):
+    request_counts = {"GET": 0, "PUT": 0, "POST": 0, "DELETE": 0}
 
-    def every_other(asked):
-        turns[asked.method] += 1
-        return refused(status, "SlowDown") if turns[asked.method] % 2 else None
+    def fail_every_other(request):
+        request_counts[request.method] += 1
+        return refused(status, "SlowDown") if request_counts[request.method] % 2 else None
 
-    meddler.meddle = every_other
+    proxy.interfere = fail_every_other
     store = place.open()
     with store.lock("backup create", timeout=1):
-        fill(store, a=b"x" * LARGE, b=b"2")
-    assert digest(store.read(ONE, "a")) == digest([b"x" * LARGE])
+        create_backup(store, a=b"x" * LARGE_SIZE, b=b"2")
+    assert hash_blocks(store.read(FIRST_FOLDER, "a")) == hash_blocks([b"x" * LARGE_SIZE])
 
 
-def test_a_connection_cut_in_the_middle_of_an_answer_is_taken_up_again(place, meddler):
-    fill(place.open(), a=bytes(range(256)) * (LARGE // 256))
+def test_interrupted_read_is_repeated(place, proxy):
+    create_backup(place.open(), a=bytes(range(256)) * (LARGE_SIZE // 256))
     cuts = []
 
-    def cut(asked, answer):
-        if asked.method == "GET" and asked.path.endswith("/a") and len(answer.body) > 1000 and len(cuts) < 2:
-            cuts.append(asked)
+    def cut(request, answer):
+        if (
+            request.method == "GET"
+            and request.path.endswith("/a")
+            and len(answer.body) > 1000
+            and len(cuts) < 2
+        ):
+            cuts.append(request)
             return Answer(status=answer.status, body=answer.body, headers=answer.headers, sent=1000)
         return answer
 
-    meddler.change = cut
-    assert digest(place.open().read(ONE, "a")) == digest([bytes(range(256)) * (LARGE // 256)])
+    proxy.change = cut
+    assert hash_blocks(place.open().read(FIRST_FOLDER, "a")) == hash_blocks(
+        [bytes(range(256)) * (LARGE_SIZE // 256)]
+    )
     assert len(cuts) == 2
 
 
-def test_a_connection_that_is_cut_again_and_again_ends_it(place, meddler):
-    fill(place.open(), a=b"1" * 5000)
-    meddler.change = lambda asked, answer: (
+def test_repeatedly_interrupted_read_fails(place, proxy):
+    create_backup(place.open(), a=b"1" * 5000)
+    proxy.change = lambda request, answer: (
         Answer(status=answer.status, body=answer.body, headers=answer.headers, sent=10)
-        if asked.path.endswith("/a")
+        if request.path.endswith("/a")
         else answer
     )
-    assert "cut off" in str(broken(lambda: digest(place.open().read(ONE, "a"))))
+    assert "was interrupted" in str(assert_fails(lambda: hash_blocks(place.open().read(FIRST_FOLDER, "a"))))
 
 
-def test_an_answer_that_is_lost_is_not_taken_for_another_dbctl(place, meddler):
-    """What was created, and its answer cut off, is there when it is created again."""
+def test_lost_response_of_creation_is_recognised(place, proxy):
+    """If the response to a creation is lost, the object exists when it is created again."""
     lost = set()
 
-    def lose(asked, answer):
-        if asked.method == "PUT" and asked.path not in lost:
-            lost.add(asked.path)
+    def lose(request, answer):
+        if request.method == "PUT" and request.path not in lost:
+            lost.add(request.path)
             return CUT
         return answer
 
-    meddler.change = lose
+    proxy.change = lose
     store = place.open()
     with store.lock("backup create", timeout=0):
-        fill(store, a=b"1")
-    assert len(lost) == 4  # the lock, the mark, the file, the last file
-    assert store.folders() == {ONE: State.WHOLE}
+        create_backup(store, a=b"1")
+    assert len(lost) == 4  # the lock, the mark, the file, the manifest
+    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
-@pytest.mark.parametrize("what", ["part", "completion", "mark", "manifest", "reading back"])
-@pytest.mark.parametrize("how", [refused(403, "AccessDenied"), CUT], ids=["refused", "cut"])
-def test_an_upload_that_fails_half_way_leaves_no_backup_and_no_parts(place, meddler, what, how, monkeypatch):
-    fill(place.open(), TWO, a=b"earlier")
+@pytest.mark.parametrize("step", ["part", "completion", "mark", "manifest", "reading back"])
+@pytest.mark.parametrize("response", [refused(403, "AccessDenied"), CUT], ids=["refused", "cut"])
+def test_failed_upload_leaves_no_backup_and_no_parts(place, proxy, step, response, monkeypatch):
+    create_backup(place.open(), SECOND_FOLDER, a=b"earlier")
     before = place.bucket.keys()
     failing = {
-        "part": lambda asked: "partNumber=2" in asked.path,
-        "completion": lambda asked: asked.method == "POST" and "uploadId" in asked.path,
-        "mark": lambda asked: asked.method == "PUT" and asked.path.endswith("incomplete"),
-        "manifest": lambda asked: asked.method == "PUT" and asked.path.endswith("manifest.json"),
-        "reading back": lambda asked: asked.method == "GET" and asked.path.endswith("/a"),
-    }[what]
-    meddler.meddle = lambda asked: how if failing(asked) else None
-    assert broken(lambda: fill(place.open(), a=b"x" * LARGE)).exit_status == Exit.UNREACHABLE
+        "part": lambda request: "partNumber=2" in request.path,
+        "completion": lambda request: request.method == "POST" and "uploadId" in request.path,
+        "mark": lambda request: request.method == "PUT" and request.path.endswith("incomplete"),
+        "manifest": lambda request: request.method == "PUT" and request.path.endswith("manifest.json"),
+        "reading back": lambda request: request.method == "GET" and request.path.endswith("/a"),
+    }[step]
+    proxy.interfere = lambda request: response if failing(request) else None
+    assert (
+        assert_fails(lambda: create_backup(place.open(), a=b"x" * LARGE_SIZE)).exit_status == Exit.UNREACHABLE
+    )
     assert place.bucket.keys() == before
     assert b"<Upload>" not in place.bucket.uploads()
 
 
-def test_what_comes_back_otherwise_than_it_was_sent_is_no_backup(place, meddler):
-    def flip(asked, answer):
-        if asked.method != "GET" or not asked.path.endswith("/a"):
+def test_changed_content_is_detected(place, proxy):
+    def change_first_byte(request, answer):
+        if request.method != "GET" or not request.path.endswith("/a"):
             return answer
         body = bytes([answer.body[0] ^ 1]) + answer.body[1:]
         return Answer(status=answer.status, body=body, headers=answer.headers)
 
-    meddler.change = flip
-    error = broken(lambda: fill(place.open(), a=b"1"))
-    assert "it gives a back otherwise than it was sent" in str(error)
+    proxy.change = change_first_byte
+    error = assert_fails(lambda: create_backup(place.open(), a=b"1"))
+    assert "it returns a with another content than it was sent" in str(error)
     assert place.bucket.keys() == []
 
 
-def test_every_request_carries_the_signed_digest_of_what_it_sends(place, meddler):
+def test_every_request_has_signed_digest(place, proxy):
     import hashlib
 
-    fill(place.open(), a=b"x" * LARGE, b=b"2")
-    sent = [one for one in meddler.asked if one.body]
+    create_backup(place.open(), a=b"x" * LARGE_SIZE, b=b"2")
+    sent = [request for request in proxy.requests if request.body]
     assert len(sent) >= 5
-    for one in sent:
-        assert one.headers["x-amz-content-sha256"] == hashlib.sha256(one.body).hexdigest()
-        assert "x-amz-content-sha256" in one.headers["authorization"]
-        assert storage.SECRET not in str(one.headers)
+    for request in sent:
+        assert request.headers["x-amz-content-sha256"] == hashlib.sha256(request.body).hexdigest()
+        assert "x-amz-content-sha256" in request.headers["authorization"]
+        assert storage.SECRET not in str(request.headers)
 
 
-def test_an_object_that_is_exchanged_while_it_is_read_is_told(place):
-    fill(place.open(), a=b"1" * LARGE)
-    reading = place.open().read(ONE, "a")
+def test_object_replaced_while_reading_is_detected(place):
+    create_backup(place.open(), a=b"1" * LARGE_SIZE)
+    reading = place.open().read(FIRST_FOLDER, "a")
     next(reading)
-    place.put(ONE, "a", b"2" * LARGE)
-    with pytest.raises(RepositoryFailedError, match="exchanged while it was read"):
+    place.put(FIRST_FOLDER, "a", b"2" * LARGE_SIZE)
+    with pytest.raises(RepositoryFailedError, match="replaced while it was read"):
         list(reading)
 
 
-def test_pruning_that_is_cut_off_leaves_what_calls_itself_incomplete(place, meddler):
-    fill(place.open(), a=b"1", b=b"2")
-    meddler.meddle = lambda asked: (
-        refused(403, "AccessDenied") if asked.method == "DELETE" and asked.path.endswith("/b") else None
+def test_interrupted_removal_leaves_incomplete_folder(place, proxy):
+    create_backup(place.open(), a=b"1", b=b"2")
+    proxy.interfere = lambda request: (
+        refused(403, "AccessDenied") if request.method == "DELETE" and request.path.endswith("/b") else None
     )
-    broken(lambda: place.open().remove(ONE))
-    assert place.open().folders() == {ONE: State.INCOMPLETE}
-    meddler.meddle = lambda _asked: None
-    place.open().remove(ONE)
+    assert_fails(lambda: place.open().remove_folder(FIRST_FOLDER))
+    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
+    proxy.interfere = lambda _request: None
+    place.open().remove_folder(FIRST_FOLDER)
     assert place.bucket.keys() == []
 
 
-def test_a_remark_that_came_too_late_is_swept_with_what_was_cut_off(place):
-    place.put(ONE, "verified.json", b"{}")
-    assert place.open().folders() == {ONE: State.INCOMPLETE}
+def test_verification_without_manifest_is_incomplete(place):
+    place.put(FIRST_FOLDER, "verified.json", b"{}")
+    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
 
 
-# Locked ----------------------------------------------------------------------------------------------------------
+# Locks ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def elsewhere(place, monkeypatch, tmp_path):
-    """Give the store as another machine sees it."""
+def open_from_other_machine(place, monkeypatch, tmp_path):
+    """Return a function that opens the store as another machine does."""
     (tmp_path / "elsewhere").mkdir()
 
-    def opened():
+    def open_store_there():
         monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
         store = place.open()
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         return store
 
-    return opened
+    return open_store_there
 
 
-def test_a_dbctl_of_another_machine_waits_and_is_told_who_holds_it(place, elsewhere):
+def test_other_machine_waits_for_lock(place, open_from_other_machine):
     with (
         place.open().lock("backup create", timeout=0),
         pytest.raises(BusyError, match="by dbctl backup create"),
-        elsewhere().lock("prune", timeout=0),
+        open_from_other_machine().lock("prune", timeout=0),
     ):
         pass
-    with elsewhere().lock("prune", timeout=0):
+    with open_from_other_machine().lock("prune", timeout=0):
         pass
     assert place.bucket.keys() == []
 
 
-def killed(place, elsewhere):
-    """Leave the lock object of a dbctl of another machine that was killed."""
-    holder = elsewhere().lock("backup create", timeout=0)
+def leave_lock_of_killed_process(place, open_from_other_machine):
+    """Leave the lock object of a killed dbctl process on another machine."""
+    holder = open_from_other_machine().lock("backup create", timeout=0)
     holder.__enter__()
-    left = place.bucket.get("deep/er/app/.dbctl-lock")
+    lock_object = place.bucket.get("deep/er/app/.dbctl-lock")
     holder.__exit__(None, None, None)
-    place.bucket.put("deep/er/app/.dbctl-lock", left)
+    place.bucket.put("deep/er/app/.dbctl-lock", lock_object)
 
 
-def test_a_dbctl_of_this_machine_that_was_killed_is_in_nobodys_way(place, elsewhere):
-    killed(place, elsewhere)
+def test_lock_of_killed_local_process_is_taken_over(place, open_from_other_machine):
+    leave_lock_of_killed_process(place, open_from_other_machine)
     with pytest.raises(BusyError), place.open().lock("prune", timeout=0):
         pass
-    with elsewhere().lock("prune", timeout=0):  # which is the machine it was killed on
+    with open_from_other_machine().lock("prune", timeout=0):  # the machine of the killed process
         pass
 
 
-def test_one_of_another_machine_is_taken_over_once_it_shows_no_sign_of_life(place, elsewhere, monkeypatch):
-    killed(place, elsewhere)
-    later = lock.now() + timedelta(seconds=lock.LAPSE + 1)
-    monkeypatch.setattr(lock, "now", lambda: later)
+def test_expired_lock_of_other_machine_is_taken_over(place, open_from_other_machine, monkeypatch):
+    leave_lock_of_killed_process(place, open_from_other_machine)
+    expiry = lock.now() + timedelta(seconds=lock.EXPIRY_SECONDS + 1)
+    monkeypatch.setattr(lock, "now", lambda: expiry)
     with place.open().lock("prune", timeout=0):
         assert json.loads(place.bucket.get("deep/er/app/.dbctl-lock"))["command"] == "prune"
 
 
-def test_its_holder_shows_signs_of_life(place, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
+def test_lock_is_renewed(place, monkeypatch):
+    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
     with place.open().lock("backup create", timeout=0):
         first = place.bucket.get("deep/er/app/.dbctl-lock")
-        until = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while place.bucket.get("deep/er/app/.dbctl-lock") == first:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.02)
 
 
-def test_one_whose_lock_was_taken_over_makes_no_backup_any_more(place):
+def test_lost_lock_prevents_backup(place):
     store = place.open()
     with pytest.raises(BusyError), store.lock("backup create", timeout=0):
         place.bucket.put("deep/er/app/.dbctl-lock", b'{"token": "of another dbctl"}')
-        fill(store, a=b"1")
-    assert place.bucket.keys() == ["deep/er/app/.dbctl-lock"]  # which is not its own to take away
+        create_backup(store, a=b"1")
+    assert place.bucket.keys() == ["deep/er/app/.dbctl-lock"]  # the lock of the other process
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b'{"machine": 1}', b"[" * 100_000])
-def test_a_lock_that_says_nothing_is_held_all_the_same(place, text):
+def test_unreadable_lock_is_respected(place, text):
     place.bucket.put("deep/er/app/.dbctl-lock", text)
     with pytest.raises(BusyError, match="by another dbctl"), place.open().lock("prune", timeout=0):
         pass
 
 
-def test_storage_that_writes_over_what_was_to_be_created_is_not_used(place, meddler):
-    def careless(asked):
-        asked.headers.pop("if-none-match", None)
+def test_storage_without_conditional_writes_is_refused(place, proxy):
+    def ignore_condition(request):
+        request.headers.pop("if-none-match", None)
 
-    meddler.meddle = careless
-    error = broken(lambda: place.open().lock("backup create", timeout=0).__enter__())
-    assert (type(error), error.exit_status) == (StorageUnfitError, Exit.USAGE)
+    proxy.interfere = ignore_condition
+    error = assert_fails(lambda: place.open().lock("backup create", timeout=0).__enter__())
+    assert (type(error), error.exit_status) == (StorageIncompatibleError, Exit.USAGE)
     assert place.bucket.keys() == []
 
 
-def test_a_failure_of_storage_is_no_failure_of_one_backup(place, meddler):
-    """Else the network would make every backup one that cannot be read."""
-    fill(place.open(), a=b"1")
-    meddler.meddle = lambda asked: refused(403, "AccessDenied") if "manifest" in asked.path else None
-    assert isinstance(broken(lambda: place.open().last(ONE)), StorageFailedError)
+def test_storage_failure_is_not_backup_failure(place, proxy):
+    """Otherwise a network failure would make every backup look unreadable."""
+    create_backup(place.open(), a=b"1")
+    proxy.interfere = lambda request: refused(403, "AccessDenied") if "manifest" in request.path else None
+    assert isinstance(assert_fails(lambda: place.open().read_manifest(FIRST_FOLDER)), StorageFailedError)
     assert not issubclass(StorageFailedError, RepositoryFailedError)
 
 
-# Storage that fails at the end, or falls silent ----------------------------------------------------------------------
+# Storage that fails at the end or becomes silent ----------------------------------------------------------------
 
 
-def is_last_file(asked):
-    return asked.method == "PUT" and asked.path.partition("?")[0].endswith("/manifest.json")
+def is_manifest_upload(request):
+    return request.method == "PUT" and request.path.partition("?")[0].endswith("/manifest.json")
 
 
-def test_a_folder_whose_last_file_arrived_is_whole_although_no_answer_told_so(place, meddler):
+def test_folder_is_complete_if_manifest_response_is_lost(place, proxy):
     store = place.open()
-    meddler.change = lambda asked, answer: CUT if is_last_file(asked) else answer
-    fill(store, a=b"1")
-    assert store.folders() == {ONE: State.WHOLE}
+    proxy.change = lambda request, answer: CUT if is_manifest_upload(request) else answer
+    create_backup(store, a=b"1")
+    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
-def test_whether_a_folder_is_whole_is_said_to_be_unknown_with_its_name_where_storage_fails_at_that_moment(
-    place, meddler, monkeypatch
-):
-    monkeypatch.setattr(client, "GIVE_UP", timedelta(seconds=0))
+def test_unknown_state_of_folder_is_reported(place, proxy, monkeypatch):
+    monkeypatch.setattr(client, "RETRY_TIMEOUT", timedelta(seconds=0))
     store, sent = place.open(), list[str]()
 
-    def fail(asked, answer):
-        sent.extend([asked.path] if is_last_file(asked) else [])
+    def fail(request, answer):
+        sent.extend([request.path] if is_manifest_upload(request) else [])
         return refused(503, "SlowDown") if sent else answer
 
-    meddler.change, meddler.meddle = fail, lambda _asked: refused(503, "SlowDown") if sent else None
-    error = broken(lambda: fill(store, a=b"1"))
+    proxy.change, proxy.interfere = fail, lambda _request: refused(503, "SlowDown") if sent else None
+    error = assert_fails(lambda: create_backup(store, a=b"1"))
     assert error.code == "storage-failed"
-    assert ONE in "".join(error.details)
-    assert ONE in error.hint
+    assert FIRST_FOLDER in "".join(error.details)
+    assert FIRST_FOLDER in error.hint
     sent.clear()
-    meddler.change = lambda _asked, answer: answer
-    assert store.folders() == {ONE: State.WHOLE}
+    proxy.change = lambda _request, answer: answer
+    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
-def test_a_mark_that_a_killed_dbctl_left_in_a_whole_folder_is_deleted_by_the_next_one(place):
+def test_leftover_mark_of_complete_folder_is_deleted(place):
     store = place.open()
-    fill(store, a=b"1")
-    place.put(ONE, ".dbctl-incomplete", b"")
-    assert store.folders() == {ONE: State.WHOLE}
-    fill(store, TWO, a=b"1")
-    assert ".dbctl-incomplete" not in place.names(ONE)
+    create_backup(store, a=b"1")
+    place.put(FIRST_FOLDER, ".dbctl-incomplete", b"")
+    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+    create_backup(store, SECOND_FOLDER, a=b"1")
+    assert ".dbctl-incomplete" not in place.list_names(FIRST_FOLDER)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_a_server_that_falls_silent_is_given_up_and_then_not_waited_for_as_long(
-    place, meddler, monkeypatch, method
-):
-    for name, seconds in (("GIVE_UP", 4), ("READ_SILENCE", 1.5), ("WRITE_SILENCE", 5)):
+def test_silent_server_is_given_up(place, proxy, monkeypatch, method):
+    for name, seconds in (("RETRY_TIMEOUT", 4), ("READ_TIMEOUT", 1.5), ("WRITE_TIMEOUT", 5)):
         monkeypatch.setattr(client, name, timedelta(seconds=seconds))
-    ended = threading.Event()
+    is_ended = threading.Event()
     store = place.open()
-    fill(store, a=b"1")
+    create_backup(store, a=b"1")
 
-    def be_silent(asked):
-        if asked.method == method:
-            ended.wait()
-        return CUT if ended.is_set() else None
+    def block_request(request):
+        if request.method == method:
+            is_ended.wait()
+        return CUT if is_ended.is_set() else None
 
-    meddler.meddle = be_silent
-    failing = store.folders if method == "GET" else lambda: store.note(ONE, "{}")
-    before = len(meddler.asked)
-    first = broken(failing)
-    asked = [one for one in meddler.asked[before:] if one.method == method]
-    assert "did not answer in time" in str(first)
-    assert len(asked) == (3 if method == "GET" else 1)  # what writes has its body on the way, and more time
+    proxy.interfere = block_request
+    action = store.list_folders if method == "GET" else lambda: store.write_verification(FIRST_FOLDER, "{}")
+    before = len(proxy.requests)
+    first = assert_fails(action)
+    requests = [request for request in proxy.requests[before:] if request.method == method]
+    assert "did not respond in time" in str(first)
+    assert len(requests) == (3 if method == "GET" else 1)  # a write has more time
     if method == "GET":
-        before = len(meddler.asked)
-        broken(failing)
-        assert len(meddler.asked) - before == 1
-    ended.set()
+        before = len(proxy.requests)
+        assert_fails(action)
+        assert len(proxy.requests) - before == 1
+    is_ended.set()

@@ -1,4 +1,4 @@
-"""The completion file of fish."""
+"""The completion file for fish."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dbctl.cli._completion.tree import Node, Slot
 from dbctl.cli.completions import MARK
 
 
-def fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
-    """Return the file."""
-    valued = [
+def render_fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
+    """Return the file for fish."""
+    value_options = [
         name
         for slot in [*common, *(s for node in nodes for s in node.options)]
         if slot.takes_value
@@ -18,21 +18,21 @@ def fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
     ]
     paths = [f"{node.path} {name}".strip() for node in nodes for name, _ in node.children]
     lines = [
-        f"complete -c dbctl -n {_fished(_fish_at(node))} -f -a {_fished(name)} -d {_fished(text)}"
+        f"complete -c dbctl -n {_quote(_condition(node))} -f -a {_quote(name)} -d {_quote(text)}"
         for node in nodes
         for name, text in node.children
     ]
     for node in nodes:
-        at = f"-n {_fished(_fish_at(node))} "
-        lines += [_fish_option(slot, at) for slot in node.options]
+        condition = f"-n {_quote(_condition(node))} "
+        lines += [_option_line(slot, condition) for slot in node.options]
         lines += [
-            f"complete -c dbctl -n {_fished(_fish_at(node, None if slot.many else index))} "
-            + ("-F" if slot.kind == "file" else f"-f -a {_fished(_fish_values(slot))}")
+            f"complete -c dbctl -n {_quote(_condition(node, None if slot.repeatable else index))} "
+            + ("-F" if slot.kind == "file" else f"-f -a {_quote(_values_expression(slot))}")
             for index, slot in enumerate(node.arguments)
-            if slot.completes
+            if slot.completion
         ]
-    lines += [_fish_option(slot, "") for slot in common]
-    offered = "\n".join(lines)
+    lines += [_option_line(slot, "") for slot in common]
+    rules = "\n".join(lines)
     return f"""# Completion of dbctl for fish; {MARK}.
 
 function __dbctl_at -d 'Whether the words so far name the command $argv[1], with $argv[2] arguments after it'
@@ -42,11 +42,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word {" ".join(dict.fromkeys(valued))}
+        else if contains -- $word {" ".join(dict.fromkeys(value_options))}
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) {" ".join(map(_fished, paths))}
+        else if contains -- (string join ' ' $path $word) {" ".join(map(_quote, paths))}
             set -a path $word
         else
             set count (math $count + 1)
@@ -58,31 +58,31 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
 end
 
 complete -c dbctl -f
-{offered}
+{rules}
 """
 
 
-def _fish_at(node: Node, argument: int | None = None) -> str:
-    return f"__dbctl_at {_fished(node.path)}" + ("" if argument is None else f" {argument}")
+def _condition(node: Node, argument: int | None = None) -> str:
+    return f"__dbctl_at {_quote(node.path)}" + ("" if argument is None else f" {argument}")
 
 
-def _fish_option(slot: Slot, at: str) -> str:
+def _option_line(slot: Slot, condition: str) -> str:
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in slot.names]
     value = ""
     if slot.takes_value:
         value = (
             " -r -F"
             if slot.kind == "file"
-            else f" -x -a {_fished(_fish_values(slot))}"
-            if slot.completes
+            else f" -x -a {_quote(_values_expression(slot))}"
+            if slot.completion
             else " -x"
         )
-    return f"complete -c dbctl {at}{' '.join(names)}{value} -d {_fished(slot.help)}"
+    return f"complete -c dbctl {condition}{' '.join(names)}{value} -d {_quote(slot.help)}"
 
 
-def _fish_values(slot: Slot) -> str:
+def _values_expression(slot: Slot) -> str:
     return "(__fish_complete_directories)" if slot.kind == "directory" else " ".join(slot.choices)
 
 
-def _fished(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""Completion files of bash and zsh, whose branches are alike."""
+"""Completion files for bash and zsh."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dbctl.cli._completion.tree import Node, Slot
 from dbctl.cli.completions import MARK
 
 
-def bash(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
+def render_bash(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
     """Return the file for bash."""
-    options, arguments, commands = _cases(nodes, common)
+    options, arguments, commands = _case_branches(nodes, common)
     flags = " ".join(name for slot in common for name in slot.names)
-    words = [
-        f"{_quoted(node.path)}) children={_quoted(' '.join(name for name, _ in node.children))}; "
-        f"flags={_quoted(' '.join(name for slot in node.options for name in slot.names))} ;;"
+    branches = [
+        f"{_quote(node.path)}) children={_quote(' '.join(name for name, _ in node.children))}; "
+        f"flags={_quote(' '.join(name for slot in node.options for name in slot.names))} ;;"
         for node in nodes
     ]
     return f"""# Completion of dbctl for bash; {MARK}.
 
-_dbctl_value() {{  # sets wanted to what completes the value of option $1 of the command $path; 1: it takes none
-    wanted=
+_dbctl_value() {{  # sets candidates for the value of option $1 of the command $path; returns 1 if it takes none
+    candidates=
     case "$path:$1" in
-{_block(options, 2)}
+{_indent(options, 2)}
         *) return 1 ;;
     esac
 }}
@@ -30,18 +30,18 @@ _dbctl_value() {{  # sets wanted to what completes the value of option $1 of the
 _dbctl_step() {{  # goes from the command $path to its subcommand $1, or counts an argument
     local next="${{path:+$path }}$1"
     case "$next" in
-{_block(commands, 2)}
+{_indent(commands, 2)}
     esac
     count=$((count + 1))
 }}
 
 _dbctl() {{
-    local current="${{COMP_WORDS[COMP_CWORD]}}" path= count=0 wanted= option= children= flags= word index only_arguments= IFS=$' \\t\\n'
+    local current="${{COMP_WORDS[COMP_CWORD]}}" path= count=0 candidates= option= children= flags= word index only_arguments= IFS=$' \\t\\n'
     COMPREPLY=()
     for ((index = 1; index < COMP_CWORD; index++)); do
         word="${{COMP_WORDS[index]}}"
         if [[ -n $option ]]; then
-            [[ $word == "=" ]] || option=  # bash takes --output=json apart at the sign
+            [[ $word == "=" ]] || option=  # bash splits --output=json at the sign
         elif [[ -n $only_arguments ]]; then
             count=$((count + 1))
         elif [[ $word == "--" ]]; then
@@ -54,7 +54,7 @@ _dbctl() {{
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-{_block(words, 2)}
+{_indent(branches, 2)}
     esac
     if [[ -n $option ]]; then
         _dbctl_value "$option"
@@ -62,15 +62,15 @@ _dbctl() {{
         COMPREPLY=($(compgen -W "$flags {flags}" -- "$current"))
         return
     else
-        wanted=$children
+        candidates=$children
         case "$path:$count" in
-{_block(arguments, 3)}
+{_indent(arguments, 3)}
         esac
     fi
-    case "$wanted" in
+    case "$candidates" in
         @file) IFS=$'\\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")) ;;
         @directory) IFS=$'\\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$current")) ;;
-        *) COMPREPLY=($(compgen -W "$wanted" -- "$current")) ;;
+        *) COMPREPLY=($(compgen -W "$candidates" -- "$current")) ;;
     esac
 }}
 
@@ -78,27 +78,27 @@ complete -F _dbctl dbctl
 """
 
 
-def zsh(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
+def render_zsh(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
     """Return the file for zsh."""
-    options, arguments, commands = _cases(nodes, common)
+    options, arguments, commands = _case_branches(nodes, common)
     children = [
-        f"{_quoted(node.path)}) children=({' '.join(_described(name, text) for name, text in node.children)}) ;;"
+        f"{_quote(node.path)}) children=({' '.join(_describe(name, text) for name, text in node.children)}) ;;"
         for node in nodes
         if node.children
     ]
     flags = [
-        f"{_quoted(node.path)}) flags=({' '.join(_described(name, slot.help) for slot in node.options for name in slot.names)}) ;;"
+        f"{_quote(node.path)}) flags=({' '.join(_describe(name, slot.help) for slot in node.options for name in slot.names)}) ;;"
         for node in nodes
         if node.options
     ]
-    shared = " ".join(_described(name, slot.help) for slot in common for name in slot.names)
+    shared = " ".join(_describe(name, slot.help) for slot in common for name in slot.names)
     return f"""#compdef dbctl
 # Completion of dbctl for zsh; {MARK}.
 
-_dbctl_value() {{  # sets wanted to what completes the value of option $1 of the command $path; 1: it takes none
-    wanted=
+_dbctl_value() {{  # sets candidates for the value of option $1 of the command $path; returns 1 if it takes none
+    candidates=
     case "$path_:$1" in
-{_block(options, 2)}
+{_indent(options, 2)}
         *) return 1 ;;
     esac
 }}
@@ -106,13 +106,13 @@ _dbctl_value() {{  # sets wanted to what completes the value of option $1 of the
 _dbctl_step() {{  # goes from the command $path to its subcommand $1, or counts an argument
     local next="${{path_:+$path_ }}$1"
     case "$next" in
-{_block(commands, 2).replace("path=$next", "path_=$next")}
+{_indent(commands, 2).replace("path=$next", "path_=$next")}
     esac
     count=$((count + 1))
 }}
 
 _dbctl() {{
-    local current="$words[CURRENT]" path_= count=0 wanted= option= word only_arguments=
+    local current="$words[CURRENT]" path_= count=0 candidates= option= word only_arguments=
     local -a children flags
     for word in "${{(@)words[2,CURRENT-1]}}"; do
         if [[ -n $option ]]; then
@@ -137,27 +137,27 @@ _dbctl() {{
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
         case "$path_" in
-{_block(flags, 3)}
+{_indent(flags, 3)}
         esac
         flags+=({shared})
         _describe option flags
         return
     else
         case "$path_" in
-{_block(children, 3)}
+{_indent(children, 3)}
         esac
         if (( $#children )); then
             _describe command children
             return
         fi
         case "$path_:$count" in
-{_block(arguments, 3)}
+{_indent(arguments, 3)}
         esac
     fi
-    case "$wanted" in
+    case "$candidates" in
         @file) _files ;;
         @directory) _files -/ ;;
-        ?*) compadd -- ${{=wanted}} ;;
+        ?*) compadd -- ${{=candidates}} ;;
     esac
 }}
 
@@ -169,42 +169,42 @@ fi
 """
 
 
-def _described(name: str, text: str) -> str:
-    return _quoted(name.replace(":", "\\:") + (f":{text}" if text else ""))
+def _describe(name: str, text: str) -> str:
+    return _quote(name.replace(":", "\\:") + (f":{text}" if text else ""))
 
 
-def _cases(nodes: Sequence[Node], common: Sequence[Slot]) -> tuple[list[str], list[str], list[str]]:
-    """Return the branches that bash and zsh share: values of options, values of arguments, known commands."""
+def _case_branches(nodes: Sequence[Node], common: Sequence[Slot]) -> tuple[list[str], list[str], list[str]]:
+    """Return the case branches for option values, argument values, and commands, which bash and zsh share."""
     options = [
-        f"*:{name}) wanted={_quoted(slot.completes)} ;;"
+        f"*:{name}) candidates={_quote(slot.completion)} ;;"
         for slot in common
         if slot.takes_value
         for name in slot.names
     ]
     options += [
-        f"{_quoted(f'{node.path}:{name}')}) wanted={_quoted(slot.completes)} ;;"
+        f"{_quote(f'{node.path}:{name}')}) candidates={_quote(slot.completion)} ;;"
         for node in nodes
         for slot in node.options
         if slot.takes_value
         for name in slot.names
     ]
     arguments = [
-        f"{_quoted(node.path + ':')}{'*' if slot.many else index}) wanted={_quoted(slot.completes)} ;;"
+        f"{_quote(node.path + ':')}{'*' if slot.repeatable else index}) candidates={_quote(slot.completion)} ;;"
         for node in nodes
         for index, slot in enumerate(node.arguments)
-        if slot.completes
+        if slot.completion
     ]
     commands = [
-        f"{_quoted(f'{node.path} {name}'.strip())}) path=$next; count=0; return 0 ;;"
+        f"{_quote(f'{node.path} {name}'.strip())}) path=$next; count=0; return 0 ;;"
         for node in nodes
         for name, _ in node.children
     ]
     return options, arguments, commands
 
 
-def _block(lines: Sequence[str], depth: int) -> str:
+def _indent(lines: Sequence[str], depth: int) -> str:
     return "\n".join("    " * depth + text for text in lines)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"

@@ -1,4 +1,4 @@
-"""The command tree as data: what completion files are made from."""
+"""The command tree as data, for completion files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from msgspec import structs
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_group
 
-from dbctl.cli._support.options import share, shared_names
+from dbctl.cli._support.options import add_common_options, common_parameter_names
 from dbctl.cli.main import app
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.profiles import loader
 
 if TYPE_CHECKING:
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 
 _PROFILES = [loader.load(name) for name in loader.names()]
-#: What some arguments and values of options can be, by the word that stands for them in the help, as far as it does not
-#: depend on a configuration.
-KNOWN: Mapping[str, Sequence[str]] = {
+#: Possible values of arguments and options by their placeholder in the help, if they do not depend on a configuration.
+CHOICES: Mapping[str, Sequence[str]] = {
     "[PROFILE]": loader.names(),
     "PROFILE": loader.names(),
     "REPORT": sorted({report.name for profile in _PROFILES for report in profile.report}),
@@ -31,7 +30,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
 }
 
 
-class Slot(Value, frozen=True, kw_only=True):
+class Slot(Struct, frozen=True, kw_only=True):
     """An option, or one positional argument."""
 
     names: Sequence[str] = ()  #: empty: positional
@@ -39,76 +38,76 @@ class Slot(Value, frozen=True, kw_only=True):
     takes_value: bool = True
     kind: str = "any"  #: any, file, directory
     choices: Sequence[str] = ()
-    many: bool = False
+    repeatable: bool = False
 
     @property
-    def completes(self) -> str:
-        """What completes a value: ``@file``, ``@directory``, or words; empty: nothing does."""
+    def completion(self) -> str:
+        """Completions of a value: ``@file``, ``@directory``, or words; empty for none."""
         return f"@{self.kind}" if self.kind != "any" else " ".join(self.choices)
 
 
-class Node(Value, frozen=True, kw_only=True):
+class Node(Struct, frozen=True, kw_only=True):
     """One command or group."""
 
-    path: str  #: words with blanks between; empty: dbctl itself
+    path: str  #: names of groups and command, separated by spaces; empty: dbctl itself
     children: Sequence[tuple[str, str]] = ()  #: name and help
-    options: Sequence[Slot] = ()  #: its own, without those of every command
+    options: Sequence[Slot] = ()  #: without the common options
     arguments: Sequence[Slot] = ()
 
 
-def tree() -> tuple[Sequence[Node], Sequence[Slot]]:
-    """Return every command, and the options that all of them take."""
-    root = share(get_group(app))
+def build_tree() -> tuple[Sequence[Node], Sequence[Slot]]:
+    """Return all commands, and the common options."""
+    root = add_common_options(get_group(app))
     nodes = [
-        _adopting(node, root)
+        _add_nested_groups(node, root)
         for node in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
     ]
-    common = [_slot(param) for param in root.params if param.name in shared_names()]
+    common = [_slot(param) for param in root.params if param.name in common_parameter_names()]
     common.append(Slot(names=("--help", "-h"), help="Show the help.", takes_value=False))
     return nodes, common
 
 
-def _adopting(node: Node, root: Command) -> Node:
-    """Give a command the group below it, which the root finds by two words: ``search index``."""
-    known = getattr(root, "commands", {})
-    own = [
+def _add_nested_groups(node: Node, root: Command) -> Node:
+    """Add a group that is nested in a command to its children, such as ``search index``."""
+    commands = getattr(root, "commands", {})
+    nested = [
         (name.split()[1], _describe(child))
-        for name, child in known.items()
+        for name, child in commands.items()
         if name.split()[:-1] == [node.path]
     ]
-    return structs.replace(node, children=[*node.children, *own]) if own else node
+    return structs.replace(node, children=[*node.children, *nested]) if nested else node
 
 
 def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
-    own = [
+    params = [
         param
         for param in command.params
-        if param.name not in shared_names() and not getattr(param, "hidden", False)
+        if param.name not in common_parameter_names() and not getattr(param, "hidden", False)
     ]
     children: list[tuple[str, Command]] = []
     if isinstance(command, TyperGroup):
-        named = ((name, command.get_command(ctx, name)) for name in command.list_commands(ctx))
-        children = [(name, child) for name, child in named if child is not None and not child.hidden]
+        commands_ = ((name, command.get_command(ctx, name)) for name in command.list_commands(ctx))
+        children = [(name, child) for name, child in commands_ if child is not None and not child.hidden]
     yield Node(
         path=path,
         children=[(name, _describe(child)) for name, child in children if " " not in name],
-        options=[_slot(param) for param in own if isinstance(param, TyperOption)],
-        arguments=[_slot(param) for param in own if not isinstance(param, TyperOption)],
+        options=[_slot(param) for param in params if isinstance(param, TyperOption)],
+        arguments=[_slot(param) for param in params if not isinstance(param, TyperOption)],
     )
     for name, child in children:
         yield from _walk(child, ctx, f"{path} {name}".strip())
 
 
 def _describe(command: Command) -> str:
-    first = " ".join((command.short_help or "").split()).partition(". ")[0].removesuffix(".")
-    return shorten(first, 70, placeholder="…")
+    sentence = " ".join((command.short_help or "").split()).partition(". ")[0].removesuffix(".")
+    return shorten(sentence, 70, placeholder="…")
 
 
 def _slot(param: Parameter) -> Slot:
     option = isinstance(param, TyperOption)
     metavar, kind = str(getattr(param, "metavar", "") or ""), getattr(param.type, "name", "")
-    known = metavar if option else param.human_readable_name
-    choices = KNOWN.get(known, getattr(param.type, "choices", ()))
+    placeholder = metavar if option else param.human_readable_name
+    choices = CHOICES.get(placeholder, getattr(param.type, "choices", ()))
     return Slot(
         names=[*param.opts, *param.secondary_opts] if option else (),
         help=str(getattr(param, "help", "") or "").rstrip("."),
@@ -119,5 +118,5 @@ def _slot(param: Parameter) -> Slot:
         if kind in {"path", "file", "filename"} or metavar == "FILE"
         else "any",
         choices=[str(getattr(choice, "value", choice)) for choice in choices],
-        many=param.nargs == -1,
+        repeatable=param.nargs == -1,
     )

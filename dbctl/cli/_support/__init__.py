@@ -1,1 +1,1 @@
-"""What the command groups share: options, the opened app, output, confirmation."""
+"""Code that command groups share: options, apps, output, confirmation."""

@@ -1,4 +1,4 @@
-"""The app that a command works on, and what several groups read from the command line about it."""
+"""The app of a command, and arguments that several command groups share."""
 
 from __future__ import annotations
 
@@ -8,56 +8,55 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.emit import change, emit, read_logins
-from dbctl.cli._support.options import call
+from dbctl.cli._support.emit import read_logins, target_of
+from dbctl.cli._support.options import read_options
 from dbctl.config import Selection, loader
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
-from dbctl.model import Id, read_span
-from dbctl.render import Format
+from dbctl.model import KeyText, parse_duration
 from dbctl.services.app import App
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 
 if TYPE_CHECKING:
-    from dbctl.services.app import Change, UserSelector
+    from dbctl.services.app import UserSelector
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
 
-def selection(ctx: typer.Context) -> Selection:
-    """Return what the options said about which app is meant."""
-    said = call(ctx)
-    return Selection(config=said.config, app=said.app, profile=said.profile, urls=said.url)
+def read_selection(ctx: typer.Context) -> Selection:
+    """Return the options that select an app."""
+    options = read_options(ctx)
+    return Selection(config=options.config, app=options.app, profile=options.profile, urls=options.url)
 
 
-AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Every configured app.")]
+AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
 
 
-def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
-    """Return the app that is meant, or every configured one.
+def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+    """Return one selection for the app of the options, or one per configured app.
 
     Raises:
-        UsageError: every configured one is meant, and options describe one.
+        UsageError: ``--all-apps`` and options that describe one app are combined.
     """
-    said = selection(ctx)
+    selection = read_selection(ctx)
     if not all_apps:
-        return [said]
-    if said.urls or said.profile:
-        raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
-    return [structs.replace(said, app=name) for name in loader.load(said).apps]
+        return [selection]
+    if selection.urls or selection.profile:
+        raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
+    return [structs.replace(selection, app=name) for name in loader.load(selection).apps]
 
 
 @contextmanager
-def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
-    """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
-    options = call(ctx)
-    with apps.opened(
-        said or selection(ctx),
+def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
+    """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
+    options = read_options(ctx)
+    with app_service.open_app(
+        selection or read_selection(ctx),
         timeout=options.timeout,
         only=options.db,
         trust_clock=options.trust_clock,
@@ -69,115 +68,96 @@ def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
 
                 audit.check_acting(app)
             yield app
-        except DbctlError as error:  # so that a failure, too, says whose it is
-            error.facts.setdefault("target", _target(app))
+        except DbctlError as error:  # errors are reported with the target
+            error.context.setdefault("target", target_of(app))
             raise
 
 
-def show(
-    ctx: typer.Context,
-    app: App,
-    result: object,
-    *,
-    status: int = 0,
-    instead_of_table: Format = Format.TABLE,
-    picked: bool = True,
-) -> int:
-    """Emit ``result`` as the answer of the database that was used for it; the rest is for ``emit``."""
-    return emit(
-        ctx, result, status=status, target=_target(app), instead_of_table=instead_of_table, picked=picked
-    )
-
-
-def carry_out(ctx: typer.Context, prepared: Change[Any], *, notes: Sequence[str] = ()) -> int:
-    """Apply a change of one database, or show its plan; ``notes`` are remarks on what was done."""
-    return change(ctx, prepared, target=prepared.target, notes=notes)
-
-
-def _target(app: App) -> str:
-    return app.target(app.used[0]) if app.used else app.name
-
-
-def contents(path: Path, what: str, *, most: int = LARGEST_FILE) -> bytes:
-    """Return what a file of at most so many bytes holds; ``-`` is standard input.
+def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
+    """Return the content of a file of at most ``limit`` bytes; ``-`` is standard input.
 
     Raises:
-        FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
+        FileMissingError, FileFailedError: the file does not exist, cannot be read, or is too large.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.named(path) as file:
-            raw = file.read(most + 1)
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.open_named(path) as file:
+            raw = file.read(limit + 1)
     except FileNotFoundError as error:
-        raise FileMissingError(what=what, path=path) from error
+        raise FileMissingError(kind=kind, path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    if len(raw) > most:
-        raise FileFailedError(path=path, reason=f"it is larger than any {what}")
+    if len(raw) > limit:
+        raise FileFailedError(path=path, reason=f"it is too large for a {kind}")
     return raw
 
 
-def span(text: str) -> timedelta:
-    """Read a length of time: ``90d``, ``36h``, ``2w``."""
+def read_duration(text: str) -> timedelta:
+    """Parse a duration: ``90d``, ``36h``, ``2w``."""
     try:
-        return read_span(text.strip())
+        return parse_duration(text.strip())
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 36h, 2w or 1y") from None
+        raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
 
 
-def size_in_bytes(text: str) -> int:
-    """Read a number of bytes: ``500k``, ``20M``, ``1G``, in steps of 1,024."""
-    found = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]?)", str(text).strip())
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no number of bytes; write 500k, 20M or 1G")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+def parse_size(text: str) -> int:
+    """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024."""
+    match = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]?)", str(text).strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a number of bytes; write 500k, 20M or 1G")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
-def pairs(words: Sequence[str], option: str) -> dict[str, str]:
-    """Read ``KEY=VALUE`` words; a key may come once."""
-    read: dict[str, str] = {}
-    for word in words:
-        key, mark, value = word.partition("=")
-        if not (mark and key):
-            raise UsageError(detail=f"{option} {word!r}: write it as KEY=VALUE")
-        if key in read:
-            raise UsageError(detail=f"{option} gives {key!r} twice")
-        read[key] = value
-    return read
+def parse_key_values(arguments: Sequence[str], option: str) -> dict[str, str]:
+    """Parse ``KEY=VALUE`` arguments; each key may occur once."""
+    values: dict[str, str] = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not (separator and key):
+            raise UsageError(detail=f"{option} {argument!r}: expected KEY=VALUE")
+        if key in values:
+            raise UsageError(detail=f"{option}: {key!r} occurs twice")
+        values[key] = value
+    return values
 
 
 Logins: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[LOGIN]...", help="Usernames or e-mail addresses; - reads them from standard input."
+        metavar="[LOGIN]...", help="Username or e-mail address; - reads a list from standard input."
     ),
 ]
 Ids: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--id", metavar="ID", help="A user by id; repeatable.")
+    list[str] | None, typer.Option("--id", metavar="ID", help="Select a user by id; repeatable.")
 ]
 Inactive: TypeAlias = Annotated[
     timedelta | None,
     typer.Option(
-        "--inactive", parser=span, metavar="90d", help="Everybody who has not signed in for so long."
+        "--inactive",
+        parser=read_duration,
+        metavar="90d",
+        help="Select users who have not signed in for this long.",
     ),
 ]
 
 
-def one_of(name: str, ident: str) -> str | Id:
-    """Return what was named by its name or by its id; empty where neither was given.
+def name_or_id(name: str, ident: str) -> str | KeyText:
+    """Return the name or the id that was passed; empty if neither was.
 
     Raises:
-        UsageError: both were.
+        UsageError: both were passed.
     """
     if name and ident:
-        raise UsageError(detail=f"{name!r} and --id {ident!r}: name it once")
-    return Id(ident) if ident else name
+        raise UsageError(detail=f"pass either {name!r} or --id {ident!r}, not both")
+    return KeyText(ident) if ident else name
 
 
-def who(
+def select_users(
     logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None
 ) -> UserSelector:
-    """Return which users were named."""
+    """Return the users that arguments and options select."""
     from dbctl.services.app import UserSelector
 
-    listed = "-" in (logins or ())
-    return UserSelector(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)
+    reads_stdin = "-" in (logins or ())
+    return UserSelector(
+        logins=read_logins(logins or ()), ids=ids or (), inactive_for=inactive, from_list=reads_stdin
+    )

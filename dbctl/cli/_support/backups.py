@@ -1,4 +1,4 @@
-"""What ``backup`` and ``restore`` read from the command line alike."""
+"""Arguments and options that ``backup`` and ``restore`` share."""
 
 from __future__ import annotations
 
@@ -11,75 +11,77 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import ask_secret, note, progress
+from dbctl.cli._support.emit import ask_secret, note, show_progress
 from dbctl.config import secrets
 from dbctl.errors import UsageError
-from dbctl.model import now, read_span
+from dbctl.model import now, parse_duration
 from dbctl.services.app import App
-from dbctl.services.backup import ID, LATEST, Keys, Kind, Manifest, Repository
+from dbctl.services.backup import ID, LATEST, DecryptionKeys, Kind, Manifest, Repository
 
 
-def address(ctx: typer.Context, parameter: typer.CallbackParam, given: str) -> str:
-    """Refuse an address that a script has left empty: it must not mean the configured repository.
+def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
 
     Raises:
-        BadParameter: it is empty.
+        BadParameter: the address is empty.
     """
     source = ctx.get_parameter_source(str(parameter.name))
-    if not given.strip() and source is not None and source.name != "DEFAULT":
-        raise typer.BadParameter("it is empty")
-    return given
+    if not value.strip() and source is not None and source.name != "DEFAULT":
+        raise typer.BadParameter("the address is empty")
+    return value
 
 
-RepositoryAt: TypeAlias = Annotated[
+RepositoryAddress: TypeAlias = Annotated[
     str,
     typer.Option(
         "--repository",
-        callback=address,
+        callback=require_address,
         metavar="ADDRESS",
-        help="Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX.",
+        help="Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX.",
     ),
 ]
 
 
-def moment(text: str) -> datetime:
-    """Read a moment: ISO 8601, by the local clock where it names no zone; the id of a backup; or how long ago it was."""
+def parse_time(text: str) -> datetime:
+    """Parse a time: ISO 8601 (local time without a zone), the id of a backup, or an age such as ``3h``."""
     text = text.strip()
     try:
-        return now() - read_span(text)
+        return now() - parse_duration(text)
     except ValueError:
         pass
     try:
-        read = datetime.fromisoformat(text)
-        # To ISO 8601 an id would be a time of the local clock.
-        return read.replace(tzinfo=UTC) if ID.fullmatch(text) else read.astimezone(UTC)
+        timestamp = datetime.fromisoformat(text)
+        # An id is UTC; as ISO 8601 it would be read as local time.
+        return timestamp.replace(tzinfo=UTC) if ID.fullmatch(text) else timestamp.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
-            f"{text!r} is no moment; write 2026-11-19T03:00 (local time), 2026-11-19T02:00Z, or how long ago: 3h, 2d"
+            f"{text!r} is not a time; write 2026-11-19T03:00 (local time), 2026-11-19T02:00Z, or an age: 3h, 2d"
         ) from None
 
 
-Which: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="A backup by id, or latest.")]
+BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
 Before: TypeAlias = Annotated[
     datetime | None,
     typer.Option(
         "--before",
-        parser=moment,
+        parser=parse_time,
         metavar="TIME",
-        help="In place of an id: the newest that holds nothing later. 2026-11-19T03:00 is local time; 3h and 2d are so long ago.",
+        help="Select the newest backup with no data after this time: 2026-11-19T03:00 (local time), or an age such as 3h or 2d.",
     ),
 ]
-OfKind: TypeAlias = Annotated[
+BackupKind: TypeAlias = Annotated[
     Kind | None,
-    typer.Option("--kind", help="What latest and --before look among; else backup.", show_default=False),
+    typer.Option(
+        "--kind", help="Kind of backup that latest and --before select; default: backup.", show_default=False
+    ),
 ]
-#: Of the commands that open encrypted backups.
+#: For commands that decrypt backups.
 Identities: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
         "--identity",
         metavar="FILE",
-        help="Opens encrypted backups: an identity file of age, or a key of ssh; repeatable.",
+        help="Decrypt backups with this age identity file or ssh key; repeatable.",
     ),
 ]
 PassphraseFile: TypeAlias = Annotated[
@@ -87,49 +89,59 @@ PassphraseFile: TypeAlias = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        help="The passphrase of backups, or of identities, on its first line; else it is asked for.",
+        help="Read the passphrase of backups or identities from the first line of a file; default: prompt.",
     ),
 ]
 
 MEGABYTE = 1_000_000
 
 
-def found_in(repository: Repository, name: str, before: datetime | None, kind: Kind | None) -> Manifest:
-    """Return the backup that was named: by id, or as the newest of a kind, up to a moment.
+def select_backup(
+    repository: Repository, backup: str, before: datetime | None, kind: Kind | None
+) -> Manifest:
+    """Return the selected backup: by id, or the newest of a kind, optionally before a time.
 
     Raises:
-        UsageError: it was named twice, or not at all.
+        UsageError: no backup or more than one is selected.
     """
-    if not name and before is None:
-        raise UsageError(detail="which backup? Name its id, or latest, or a moment: --before TIME")
-    if name not in ("", LATEST) and (before is not None or kind is not None):
+    if not backup and before is None:
+        raise UsageError(detail="select a backup: its id, latest, or --before TIME")
+    if backup not in ("", LATEST) and (before is not None or kind is not None):
         option = "--kind" if before is None else "--before"
-        raise UsageError(detail=f"{name} names one backup, and {option} looks for another; give one of them")
-    return repository.find(name or LATEST, kind or "backup", before=before)
+        raise UsageError(detail=f"{backup} selects a backup already; omit {option}")
+    return repository.find(backup or LATEST, kind or "backup", before=before)
 
 
 @contextmanager
-def copying(ctx: typer.Context, label: str, size: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of ``size`` bytes was moved; gives ``advance(bytes)``."""
-    with progress(ctx, f"{label} (MB)", size / MEGABYTE) as advance:
+def show_byte_progress(ctx: typer.Context, label: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of ``size`` bytes; yields ``advance(bytes)``."""
+    with show_progress(ctx, f"{label} (MB)", size / MEGABYTE) as advance:
         yield lambda moved: advance(moved / MEGABYTE)
 
 
-def apart(words: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Return which words are ids of backups, and which are paths: what has a slash, or names something that is there."""
-    paths = [one for one in words if "/" in one or (not _is_name(one) and os.path.lexists(one))]
-    return [one for one in words if one not in paths], [Path(one) for one in paths]
+def split_ids_and_paths(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Split arguments into ids of backups and paths; a path contains a slash, or exists."""
+    paths = [
+        argument
+        for argument in arguments
+        if "/" in argument or (not _is_backup_name(argument) and os.path.lexists(argument))
+    ]
+    return [argument for argument in arguments if argument not in paths], [
+        Path(argument) for argument in paths
+    ]
 
 
-def _is_name(word: str) -> bool:
-    return word == LATEST or bool(ID.fullmatch(word))
+def _is_backup_name(argument: str) -> bool:
+    return argument == LATEST or bool(ID.fullmatch(argument))
 
 
-def keys_of(
+def load_keys(
     ctx: typer.Context, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
-) -> Keys:
-    """Return what opens encrypted backups, by the options, the environment and the configuration."""
-    keys = Keys(secrets.opening(app.configured, identities or (), passphrase_file), ask_secret)
-    for remark in keys.exposed():
-        note(ctx, remark)
+) -> DecryptionKeys:
+    """Return the decryption keys of the options, the environment and the configuration."""
+    keys = DecryptionKeys(
+        secrets.find_decryption_files(app.configured, identities or (), passphrase_file), ask_secret
+    )
+    for message in keys.describe_exposed_files():
+        note(ctx, message)
     return keys

@@ -1,4 +1,4 @@
-"""What every command does besides its own work: answer, ask, read passwords and names, show progress."""
+"""Output, confirmation, passwords, and progress of commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.cli._support.options import call, command_words
+from dbctl.cli._support.options import command_path, read_options
 from dbctl.errors import (
     ConfirmationMissingError,
     ConfirmationWrongError,
@@ -25,38 +25,40 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.files import atomic
-from dbctl.model import Done, Plan, Planned, Secret
-from dbctl.render import Format, blocks, escape, streams
-from dbctl.render import progress as bar
-from dbctl.render import result as answer
+from dbctl.model import ChangeResult, DryRunResult, Plan, Secret
+from dbctl.render import Format, build_blocks, escape, streams
+from dbctl.render import progress as progress_bar
+from dbctl.render import result as result_output
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from typer._click import Context
 
-#: Where a context keeps the exit status of an answer that was given.
-ANSWERED = "answered"
+    from dbctl.services.app import App
+
+#: Key in the context for the exit code of a command whose result was written.
+EXIT_STATUS = "answered"
 
 _WARNINGS = "dbctl.warnings"
-_LONGEST_PASSWORD = 4096  # bytes; no app takes as many, and a wrong file ends here
+_LONGEST_PASSWORD = 4096  # bytes; longer than any app allows, so that a wrong file is rejected
 _TRIES = 3
 
 
-class Prepared(Protocol):
-    """A change that is ready: its plan can be shown, and it can be applied."""
+class Operation(Protocol):
+    """A prepared change: it can be planned and applied."""
 
-    app: str  #: the name of the app, which a protected one wants typed
+    app: str  #: name of the app, which the user types to confirm if it is protected
     protected: bool
 
     def plan(self) -> Plan:
-        """Return what would be done; reads only."""
+        """Return the plan of the change; reads only."""
         ...
 
-    def apply(self, seen: str | None = None) -> object:
-        """Do it, in one transaction; ``seen`` is the digest of the plan that a person agreed to.
+    def apply(self, confirmed: str | None = None) -> object:
+        """Apply the change in one transaction; ``confirmed`` is the digest of the plan that the user confirmed.
 
         Raises:
-            PlanChangedError: what would be done is no longer what was seen.
+            PlanChangedError: the plan has changed since it was confirmed.
         """
         ...
 
@@ -67,131 +69,149 @@ def emit(
     *,
     status: int = 0,
     notes: Sequence[str] = (),
+    app: App | None = None,
     target: str | None = None,
     instead_of_table: Format = Format.TABLE,
-    picked: bool = True,
+    columns_apply: bool = True,
 ) -> int:
-    """Show ``result`` in the form that was asked for and return ``status``.
+    """Write ``result`` in the requested format and return ``status``.
 
-    ``target`` is ``app/database`` for the envelope; without it, the result's own ``target`` where it has one.
-    ``instead_of_table`` is for what is made to be read again by a program. ``picked``: whether ``--columns`` and
-    ``--excel-safe`` are about the result, and not about what it tells of.
+    ``target`` is ``app/database`` for the envelope; default: the database of ``app`` that was used, or the target of the
+    result. ``instead_of_table`` replaces the table format for results that other programs read. ``columns_apply`` is
+    false if ``--columns`` and ``--excel-safe`` apply to exported data and not to the result.
     """
-    bar.end()
+    progress_bar.stop()
     for text in notes:
         note(ctx, text)
-    told = result.plan if isinstance(result, Planned) else result
-    own = getattr(told, "target", None)
-    look = call(ctx).look if picked else structs.replace(call(ctx).look, columns=(), excel_safe=False)
-    # What is done is told, whatever comes meanwhile.
-    with signals.unheard() if isinstance(result, Done) else nullcontext():
-        answer.show(
-            answer.Answer(
-                command=command_words(ctx),
+    if not target:
+        target = target_of(app) if app else _own_target(result)
+    output = read_options(ctx).output_options
+    if not columns_apply:
+        output = structs.replace(output, columns=(), excel_safe=False)
+    if output.format is Format.TABLE:
+        output = structs.replace(output, format=instead_of_table)
+    # The result of a change is written even if a signal arrives.
+    with signals.block_signals() if isinstance(result, ChangeResult) else nullcontext():
+        result_output.show(
+            result_output.CommandOutput(
+                command=command_path(ctx),
                 result=result,
                 status=int(status),
-                target=target or (own if isinstance(own, str) else None),
-                warnings=warnings_of(ctx),
+                target=target,
+                warnings=collected_warnings(ctx),
             ),
-            structs.replace(look, format=instead_of_table) if look.format is Format.TABLE else look,
+            output,
         )
-        ctx.meta[ANSWERED] = int(status)
-        if isinstance(result, Done):
-            signals.over()
+        ctx.meta[EXIT_STATUS] = int(status)
+        if isinstance(result, ChangeResult):
+            signals.ignore_signals_until_exit()
     return int(status)
 
 
+def target_of(app: App) -> str:
+    """Return ``app/database`` for the first database that was used, or the app's name."""
+    return app.target(app.used[0]) if app.used else app.name
+
+
+def _own_target(result: object) -> str | None:
+    """Return the target of a result or of its plan, if any."""
+    target = getattr(result.plan if isinstance(result, DryRunResult) else result, "target", None)
+    return target if isinstance(target, str) and target else None
+
+
 def note(ctx: typer.Context, text: str) -> None:
-    """Remark on what is being done: on standard error, or among the ``warnings`` of the JSON object."""
-    if call(ctx).output is Format.JSON:
+    """Write a note to standard error, or to the ``warnings`` of the JSON object."""
+    if read_options(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
-    elif not call(ctx).quiet and sys.stderr.isatty():  # cron mails whatever is said
+    elif not read_options(ctx).quiet and sys.stderr.isatty():  # cron mails every line of output
         streams.remark(f"note: {text}")
 
 
 def warn(ctx: typer.Context, text: str) -> None:
-    """Say what went wrong beside the answer: also to cron, or among the ``warnings`` of the JSON object."""
-    if call(ctx).output is Format.JSON:
+    """Write a warning to standard error, even without a terminal, or to the ``warnings`` of the JSON object."""
+    if read_options(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
     else:
         streams.remark(f"dbctl: {text}")
 
 
-def warnings_of(ctx: Context | None) -> Sequence[str]:
-    """Return the remarks that wait for the JSON object."""
+def collected_warnings(ctx: Context | None) -> Sequence[str]:
+    """Return the notes and warnings that the JSON object will contain."""
     return () if ctx is None else tuple(ctx.meta.get(_WARNINGS, ()))
 
 
-def change(
-    ctx: typer.Context, prepared: Prepared, *, target: str | None = None, notes: Sequence[str] = ()
+def run_change(
+    ctx: typer.Context, operation: Operation, *, target: str | None = None, notes: Sequence[str] = ()
 ) -> int:
-    """Apply ``prepared``, or show its plan with ``--dry-run``; what destroys data is agreed to first.
+    """Apply an operation, or show its plan with ``--dry-run``; the user first confirms a plan that destroys data.
 
-    ``target`` is ``app/database`` for the answer; ``notes`` are remarks on what was done, where anything was.
+    ``target`` is ``app/database`` for the output; default: the target of the operation, if any. ``notes`` are written
+    if the operation changed anything.
 
     Raises:
-        ConfirmationMissingError: it would have to ask, and there is no terminal.
+        ConfirmationMissingError: confirmation is required, and there is no terminal.
         ConfirmationWrongError: ``--confirm`` names another app.
-        DeclinedError: the answer was no.
-        Abort: the input ended where the answer was awaited.
+        DeclinedError: the user declined.
+        Abort: the input ended before an answer.
     """
+    target = target or getattr(operation, "target", None)
     if ctx.params.get("dry_run"):
-        return emit(ctx, Planned(plan=prepared.plan()), target=target)
-    seen = _agreed(ctx, prepared)
-    with signals.telling():
-        return _emit_done(ctx, prepared.apply(seen), target=target, notes=notes)
+        return emit(ctx, DryRunResult(plan=operation.plan()), target=target)
+    digest = _confirm(ctx, operation)
+    with signals.critical_result():
+        return _emit_result(ctx, operation.apply(digest), target=target, notes=notes)
 
 
-def _agreed(ctx: typer.Context, prepared: Prepared) -> str | None:
-    """Return the digest of the plan that was agreed to; None where nobody had to be asked."""
-    said = call(ctx)
-    if said.confirm and said.confirm != prepared.app:
-        raise ConfirmationWrongError(given=said.confirm, app=prepared.app)
-    if said.confirm or (said.yes and not prepared.protected):
+def _confirm(ctx: typer.Context, operation: Operation) -> str | None:
+    """Return the digest of the plan that the user confirmed; None if no confirmation was required."""
+    options = read_options(ctx)
+    if options.confirm and options.confirm != operation.app:
+        raise ConfirmationWrongError(value=options.confirm, app=operation.app)
+    if options.confirm or (options.yes and not operation.protected):
         return None
-    plan = prepared.plan()
-    if not plan.destructive or plan.empty:
+    plan = operation.plan()
+    if not plan.destructive or plan.is_empty:
         return None
-    _agree(ctx, plan, word=prepared.app if prepared.protected else "yes")
+    _ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")
     return plan.digest
 
 
-def _emit_done(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:
+def _emit_result(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:
     changed, status = bool(getattr(result, "changed", True)), 0
-    if isinstance(result, Done):
+    if isinstance(result, ChangeResult):
         status = result.exit_status
-        for text in result.remarks:
-            warn(ctx, text)
+        for message in result.remarks:
+            warn(ctx, message)
     return emit(ctx, result, status=status, target=target, notes=notes if changed else ())
 
 
-def _agree(ctx: typer.Context, plan: Plan, *, word: str) -> None:
-    """Show ``plan`` and ask for ``word``; ``yes`` may be shortened to ``y``, a name may not."""
+def _ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
+    """Show ``plan`` and ask for ``word``; ``y`` is accepted for ``yes``, but a name must be typed completely."""
     protected = word != "yes"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        instead = (
-            f"--confirm {word} answers it; {word} is protected, --yes is not enough."
+        confirm_hint = (
+            f"Confirm with --confirm {word}; {word} is protected, so --yes is not enough."
             if protected
-            else "--yes answers it."
+            else "Confirm with --yes."
         )
-        raise ConfirmationMissingError(title=plan.title, instead=f"Nothing was changed. {instead}")
-    answer.picture(blocks(plan), color=call(ctx).color, terminal=True)
-    asked = f"{word} is protected, --yes is not enough. Type its name to do this: "
-    sys.stderr.write(asked if protected else "Do this? Type yes or no: ")
+        raise ConfirmationMissingError(title=plan.title, hint=f"Nothing was changed. {confirm_hint}")
+    result_output.show_blocks(build_blocks(plan), color=read_options(ctx).color, terminal=True)
+    question = f"{word} is protected, --yes is not enough. Type its name to continue: "
+    sys.stderr.write(question if protected else "Continue? Type yes or no: ")
     sys.stderr.flush()
-    with _own_line():
+    with _end_line_on_interrupt():
         line = sys.stdin.readline()
     if not line:
         sys.stderr.write("\n")
         raise typer.Abort
-    typed = line.strip()
-    if typed != word and (protected or typed.lower() not in {"y", "yes"}):
+    reply = line.strip()
+    if reply != word and (protected or reply.lower() not in {"y", "yes"}):
         raise DeclinedError(title=plan.title)
 
 
 @contextmanager
-def _own_line() -> Iterator[None]:
-    """Let what is said about a signal begin on a line of its own, not behind the question."""
+def _end_line_on_interrupt() -> Iterator[None]:
+    """End the line of a prompt before a message about a signal is written."""
     try:
         yield
     except Interrupted:
@@ -207,108 +227,110 @@ def read_password(
     generate: bool,
     confirm: bool = True,
 ) -> tuple[Secret, bool]:
-    """Return a password and whether dbctl made it up; never from an argument.
+    """Return a password and whether dbctl generated it; never read from an argument.
 
-    From a terminal it is typed, twice with ``confirm``, without being shown.
+    On a terminal the user types it without echo, twice with ``confirm``.
 
     Raises:
-        UsageError: more than one source, or none and no terminal.
-        ValueInvalidError: it is empty, too long or not UTF-8, or was typed differently the second time.
+        UsageError: several sources, or none and no terminal.
+        ValueInvalidError: it is empty, too long or not UTF-8, or the two entries differ.
     """
     if (stdin, file is not None, generate).count(True) > 1:
-        raise UsageError(detail="give one of --password-stdin, --password-file and --generate")
+        raise UsageError(detail="pass only one of --password-stdin, --password-file and --generate")
     if generate:
         from dbctl.profiles import new_password
 
         return new_password(), True
     if stdin:
-        return _password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2)), False
+        return _decode_password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2)), False
     if file is not None:
-        return _password(_first_line(ctx, file)), False
+        return _decode_password(_read_first_line(ctx, file)), False
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(detail="a password is needed: --password-stdin, --password-file FILE or --generate")
-    return _typed(confirm=confirm), False
+        raise UsageError(
+            detail="a password is required: --password-stdin, --password-file FILE or --generate"
+        )
+    return _prompt_password(confirm=confirm), False
 
 
-def ask_secret(what: str) -> Secret:
-    """Ask on the terminal for the passphrase that opens ``what``, without showing it.
+def ask_secret(target: str) -> Secret:
+    """Prompt for the passphrase of ``target`` without echo.
 
     Raises:
         KeyMissingError: there is no terminal.
         Abort: the input ended.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise KeyMissingError(what=what, reason="nobody is here to type its passphrase")
+        raise KeyMissingError(target=target, reason="there is no terminal to type its passphrase")
     import getpass
 
-    bar.end()
+    progress_bar.stop()
     try:
-        with _own_line():
-            return _password(
-                getpass.getpass(f"Passphrase of {escape(what)}: ").encode(errors="surrogateescape")
+        with _end_line_on_interrupt():
+            return _decode_password(
+                getpass.getpass(f"Passphrase of {escape(target)}: ").encode(errors="surrogateescape")
             )
     except EOFError as error:
         raise typer.Abort from error
 
 
-def _typed(*, confirm: bool) -> Secret:
+def _prompt_password(*, confirm: bool) -> Secret:
     import getpass
 
     for _ in range(_TRIES):
         try:
-            with _own_line():
-                first = getpass.getpass("Password: ")
-                again = getpass.getpass("Once more: ") if confirm else first
+            with _end_line_on_interrupt():
+                password = getpass.getpass("Password: ")
+                repetition = getpass.getpass("Repeat password: ") if confirm else password
         except EOFError as error:
             raise typer.Abort from error
-        if first == again:
-            return _password(first.encode(errors="surrogateescape"))
-        streams.remark("The two differ; try again.")
-    raise ValueInvalidError(what="password", value="***", reason="it was typed differently the second time")
+        if password == repetition:
+            return _decode_password(password.encode(errors="surrogateescape"))
+        streams.remark("The passwords differ; try again.")
+    raise ValueInvalidError(name="password", value="***", reason="the repeated password differs")
 
 
-def _first_line(ctx: typer.Context, file: Path) -> bytes:
+def _read_first_line(ctx: typer.Context, file: Path) -> bytes:
     try:
-        with atomic.named(file) as opened:
+        with atomic.open_named(file) as opened:
             if os.fstat(opened.fileno()).st_mode & 0o077:
-                note(ctx, f"{file} may be read by others; chmod 600 it")
+                note(ctx, f"other users can read {file}; run chmod 600 {file}")
             return opened.readline(_LONGEST_PASSWORD + 2)
     except FileNotFoundError as error:
-        raise FileMissingError(what="password file", path=file) from error
+        raise FileMissingError(kind="password file", path=file) from error
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
 
 
-def _password(line: bytes) -> Secret:
-    """Take a password from its line; only the line's end is cut off, blanks belong to the password."""
-    raw = line.removesuffix(b"\n").removesuffix(b"\r")
+def _decode_password(line: bytes) -> Secret:
+    """Decode a password; only the end of the line is removed, because spaces belong to the password."""
+    password = line.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        text = raw.decode()
+        text = password.decode()
     except UnicodeDecodeError as error:
-        raise ValueInvalidError(what="password", value="***", reason="it is not UTF-8") from error
-    if not raw:
-        raise ValueInvalidError(what="password", value="***", reason="it is empty")
-    if len(raw) > _LONGEST_PASSWORD:
+        raise ValueInvalidError(name="password", value="***", reason="it is not UTF-8") from error
+    if not password:
+        raise ValueInvalidError(name="password", value="***", reason="it is empty")
+    if len(password) > _LONGEST_PASSWORD:
         raise ValueInvalidError(
-            what="password", value="***", reason=f"it is longer than {_LONGEST_PASSWORD} bytes"
+            name="password", value="***", reason=f"it is longer than {_LONGEST_PASSWORD} bytes"
         )
     return Secret(text)
 
 
-def read_logins(words: Sequence[str]) -> list[str]:
-    """Return the names that were typed; ``-`` stands for those on standard input, one per line. Each comes once."""
+def read_logins(arguments: Sequence[str]) -> list[str]:
+    """Return the logins of the arguments without duplicates; ``-`` reads them from standard input, one per line."""
     names: list[str] = []
-    for word in words:
-        if word == "-":
+    for argument in arguments:
+        if argument == "-":
             lines = (line.decode(errors="surrogateescape").strip() for line in sys.stdin.buffer)
             names.extend(name for name in lines if name)
         else:
-            names.append(word)
+            names.append(argument)
     return list(dict.fromkeys(names))
 
 
-def progress(
-    ctx: typer.Context, label: str, total: bar.Total
+def show_progress(
+    ctx: typer.Context, label: str, total: progress_bar.Total
 ) -> AbstractContextManager[Callable[[float], None]]:
-    """Show how far long work has come, on a terminal and after two seconds; gives ``advance(n)``."""
-    return bar.progress(label, total, color=call(ctx).color, quiet=call(ctx).quiet)
+    """Show a progress bar on a terminal after two seconds; yields ``advance(n)``."""
+    return progress_bar.progress(label, total, color=read_options(ctx).color, quiet=read_options(ctx).quiet)

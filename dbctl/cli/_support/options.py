@@ -1,6 +1,6 @@
-"""Options that every command takes, wherever on the line they stand, and those that several groups share."""
+"""Options that every command accepts, before or after its name, and options that several groups share."""
 
-# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
 import os
 import re
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
-from dbctl.model import Value, Window
-from dbctl.render import Format, Look
+from dbctl.model import PageRequest, Struct
+from dbctl.render import Format, OutputOptions
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
     from typer.core import TyperArgument, TyperOption
 
-_LARGEST = 2**63 - 1  # what databases count with
+_LARGEST = 2**63 - 1  # the largest integer of databases
 _DIGITS = len(str(_LARGEST))
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
 
 
-class Call(Value, frozen=True, kw_only=True):
-    """What the options of every command said."""
+class CommonOptions(Struct, frozen=True, kw_only=True):
+    """Values of the options that every command accepts."""
 
     config: str
     app: str
@@ -33,7 +33,7 @@ class Call(Value, frozen=True, kw_only=True):
     profile: str
     url: Sequence[str]
     output: Format
-    columns: str  #: names with commas between
+    columns: str  #: comma-separated names
     excel_safe: bool
     quiet: bool
     verbose: bool
@@ -41,18 +41,18 @@ class Call(Value, frozen=True, kw_only=True):
     yes: bool
     confirm: str
     trust_clock: bool
-    acting_as: str  #: the login of the user on whose behalf changes are made
-    timeout: float  #: seconds to wait for a lock or a server; 0 fails at once
+    acting_as: str  #: login of the user who is recorded as author of changes
+    timeout: float  #: seconds to wait for a lock or a server; 0 fails immediately
 
     @property
     def color(self) -> bool:
-        """Whether colours are welcome; any text in NO_COLOR says no."""
+        """Whether colors are allowed; any value of NO_COLOR disables them."""
         return not (self.no_color or os.environ.get("NO_COLOR"))
 
     @property
-    def look(self) -> Look:
-        """The form in which the answer is wanted."""
-        return Look(
+    def output_options(self) -> OutputOptions:
+        """The requested format and columns of the output."""
+        return OutputOptions(
             format=self.output,
             columns=[name for name in map(str.strip, self.columns.split(",")) if name],
             excel_safe=self.excel_safe,
@@ -61,49 +61,52 @@ class Call(Value, frozen=True, kw_only=True):
         )
 
 
-def call(ctx: typer.Context) -> Call:
-    """Return what the shared options said, wherever on the line they stood."""
-    said = ctx.meta[_SAID]
-    return Call(**{name: said[name] for name in Call.__struct_fields__} | {"output": Format(said["output"])})
+def read_options(ctx: typer.Context) -> CommonOptions:
+    """Return the values of the common options."""
+    values = ctx.meta[_VALUES]
+    return CommonOptions(
+        **{name: values[name] for name in CommonOptions.__struct_fields__}
+        | {"output": Format(values["output"])}
+    )
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):
         raise typer.BadParameter(
-            f"{text!r} is no time to wait; give seconds, such as 5 or 0.5 (0 fails at once)"
+            f"{text!r} is not a timeout; write seconds, such as 5 or 0.5 (0 fails immediately)"
         )
     return seconds
 
 
-def whole(text: str, least: int) -> int:
-    """Read a whole number of at least ``least``."""
+def parse_count(text: str, minimum: int) -> int:
+    """Parse a whole number of at least ``minimum``."""
     digits = str(text)
-    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
-    if not least <= number <= _LARGEST:
-        raise typer.BadParameter(f"{text!r} is not a whole number from {least} to {_LARGEST}")
-    return number
+    value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
+    if not minimum <= value <= _LARGEST:
+        raise typer.BadParameter(f"{text!r} is not a whole number from {minimum} to {_LARGEST}")
+    return value
 
 
-def _limit(text: str) -> int:
-    return whole(text, 1)
+def _parse_limit(text: str) -> int:
+    return parse_count(text, 1)
 
 
-def _offset(text: str) -> int:
-    return whole(text, 0)
+def _parse_offset(text: str) -> int:
+    return parse_count(text, 0)
 
 
-def _options(  # an option each
+def _options(  # one parameter per option
     config: Annotated[
         str,
         typer.Option(
             "--config",
             metavar="FILE",
             envvar="DBCTL_CONFIG",
-            help="Configuration to read (else ./dbctl.toml, then the user's, then the system's).",
+            help="Read this configuration (default: ./dbctl.toml, then the user's, then the system's).",
         ),
     ] = "",
     app: Annotated[
@@ -112,51 +115,56 @@ def _options(  # an option each
             "--app",
             metavar="NAME",
             envvar="DBCTL_APP",
-            help="App to work on; needed where several are configured.",
+            help="Select an app; required if several are configured.",
         ),
     ] = "",
     db: Annotated[
-        str, typer.Option("--db", metavar="NAME", help="Database to work on, by its role in the profile.")
+        str, typer.Option("--db", metavar="NAME", help="Select a database by its name in the profile.")
     ] = "",
     profile: Annotated[
         str,
-        typer.Option("--profile", metavar="NAME", help="Profile to use with --url, without a configuration."),
+        typer.Option(
+            "--profile", metavar="NAME", help="Use this profile with --url, without a configuration."
+        ),
     ] = "",
     url: Annotated[
-        list[str], typer.Option("--url", metavar="[NAME=]URL", help="Where a database is; repeatable.")
+        list[str],
+        typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
     ] = [],  # noqa: B006 - never called
     output: Annotated[
-        Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Form of the answer.")
+        Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Select the output format.")
     ] = Format.TABLE,
     columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order.")
+        str, typer.Option("--columns", metavar="A,B", help="Show only these columns, in this order.")
     ] = "",
     excel_safe: Annotated[
         bool,
-        typer.Option("--excel-safe", help="csv and tsv: put ' before text that a spreadsheet would run."),
+        typer.Option(
+            "--excel-safe", help="Prefix text that a spreadsheet would execute with ' (csv and tsv)."
+        ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No remarks and no progress on standard error.")
+        bool, typer.Option("--quiet", "-q", help="Omit notes and progress on standard error.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show where a fault of dbctl itself arose.")
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an internal error.")
     ] = False,
     no_color: Annotated[
         bool,
-        typer.Option("--no-color", help="No colours and no bold; NO_COLOR in the environment says the same."),
+        typer.Option("--no-color", help="Disable colors and bold text, like NO_COLOR in the environment."),
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Answer the question of a destructive command with yes.")
+        bool, typer.Option("--yes", "-y", help="Confirm a destructive command without a prompt.")
     ] = False,
     confirm: Annotated[
         str,
-        typer.Option("--confirm", metavar="NAME", help="Answer it for a protected app, by the app's name."),
+        typer.Option("--confirm", metavar="NAME", help="Confirm it for a protected app, by the app's name."),
     ] = "",
     trust_clock: Annotated[
         bool,
         typer.Option(
             "--trust-clock",
-            help="Delete by age also where rows, backups and files contradict the clock.",
+            help="Delete by age even if rows, backups or files contradict the clock.",
         ),
     ] = False,
     acting_as: Annotated[
@@ -164,115 +172,117 @@ def _options(  # an option each
         typer.Option(
             "--acting-as",
             metavar="LOGIN",
-            help="User of the app whom records of a change name in place of dbctl.",
+            help="Record this user of the app as author of changes, instead of dbctl.",
         ),
     ] = "",
     timeout: Annotated[
         float,
         typer.Option(
             "--timeout",
-            parser=_seconds,
+            parser=_parse_seconds,
             metavar="SECONDS",
-            help="How long to wait for a lock or a server; 0 fails at once.",
+            help="Wait this long for a lock or a server; 0 fails immediately.",
         ),
     ] = 5.0,
 ) -> None:
-    """Hold the parameters for ``share``; never called."""
+    """Declare the common parameters for ``add_common_options``; never called."""
 
 
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
-#: Of the commands that make a schema, or compare with one.
-Shape: TypeAlias = Annotated[
+DryRun: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show the plan without changing anything.")
+]
+#: For commands that create a schema, or compare with one.
+Variant: TypeAlias = Annotated[
     str,
     typer.Option(
         "--variant",
         metavar="NAME",
-        help="The app's shape that an empty database gets, where there are several.",
+        help="Select the variant of the schema for an empty database, if the app has several.",
     ),
 ]
 Limit: TypeAlias = Annotated[
-    int, typer.Option("--limit", parser=_limit, metavar="N", help="At most so many rows.")
+    int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Show at most N rows.")
 ]
 Offset: TypeAlias = Annotated[
-    int, typer.Option("--offset", parser=_offset, metavar="N", help="Rows to skip first.")
+    int, typer.Option("--offset", parser=_parse_offset, metavar="N", help="Skip the first N rows.")
 ]
 Sort: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--sort", metavar="COLUMN", help="Column to sort by; -COLUMN or COLUMN:desc for descending."
+        "--sort", metavar="COLUMN", help="Sort by this column; -COLUMN or COLUMN:desc for descending order."
     ),
 ]
 
 
-def window(limit: int | None, offset: int, sort: str) -> Window:
-    """Return the part of a list that was asked for; ``COLUMN:desc`` and ``-COLUMN`` mean the same."""
+def requested_page(limit: int | None, offset: int, sort: str) -> PageRequest:
+    """Return the requested page of a list; ``COLUMN:desc`` and ``-COLUMN`` are equivalent."""
     column, _, direction = sort.partition(":")
     if direction not in {"", "asc", "desc"} or (":" in sort and not direction):
-        raise typer.BadParameter(f"{sort!r}: after the colon stands asc or desc", param_hint="'--sort'")
+        raise typer.BadParameter(f"{sort!r}: expected asc or desc after the colon", param_hint="'--sort'")
     descending = (direction == "desc") != column.startswith("-")
     column = column.removeprefix("-")
     if sort and not column:
-        raise typer.BadParameter(f"{sort!r} names no column", param_hint="'--sort'")
-    return Window(limit=limit, offset=offset, sort="-" + column if descending else column)
+        raise typer.BadParameter(f"{sort!r} has no column", param_hint="'--sort'")
+    return PageRequest(limit=limit, offset=offset, sort="-" + column if descending else column)
 
 
-_SAID = "dbctl.said"
+_VALUES = "dbctl.options"
 _COMMAND = "dbctl.command"
 
 
-def share(command: "Command", *, top: bool = True) -> "Command":
-    """Give ``command`` and all below it the options of every command; only the top shows them in its help."""
+def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
+    """Add the common options to ``command`` and its subcommands; only the help of the root lists them."""
     from typer.core import TyperCommand, TyperGroup
 
-    command.params.extend(_shared(hidden=not top))
+    command.params.extend(_common_parameters(hidden=not is_root))
     if isinstance(command, (TyperCommand, TyperGroup)):
-        command.rich_markup_mode = None  # rich would double the time of --help
+        command.rich_markup_mode = None  # rich doubles the time of --help
     if isinstance(command, TyperGroup):
         for child in command.commands.values():
-            share(child, top=False)
-    if not top:
+            add_common_options(child, is_root=False)
+    if not is_root:
         command.epilog = EPILOG
-        command.short_help = (command.help or "").partition("\n\n")[0]  # whole: the lists wrap it
+        command.short_help = (command.help or "").partition("\n\n")[0]  # not shortened, because lists wrap it
     return command
 
 
 @cache
-def _shared(*, hidden: bool) -> Sequence["Parameter"]:
-    params = [copy(param) for param in _made()]
+def _common_parameters(*, hidden: bool) -> Sequence["Parameter"]:
+    params = [copy(param) for param in _parameters()]
     for param in params:
-        param.expose_value, param.callback = False, _remember
+        param.expose_value, param.callback = False, _store_value
         param.hidden = hidden
     return params
 
 
 @cache
-def _made() -> Sequence["TyperArgument | TyperOption"]:
-    """Make the shared parameters, once: reading their annotations takes as long as a query."""
+def _parameters() -> Sequence["TyperArgument | TyperOption"]:
+    """Create the common parameters once, because parsing their annotations takes as long as a query."""
     params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
     return params
 
 
-def shared_names() -> frozenset[str]:
-    """Return the parameters that every command has."""
-    return frozenset(param.name or "" for param in _shared(hidden=False))
+def common_parameter_names() -> frozenset[str]:
+    """Return the names of the parameters that every command has."""
+    return frozenset(param.name or "" for param in _common_parameters(hidden=False))
 
 
-def _remember(ctx: "Context", param: "Parameter", value: object) -> object:
-    """Keep what was said last: typed words beat the environment, later ones earlier; URLs add up."""
-    said = ctx.meta.setdefault(_SAID, {})  # one dict for the whole chain of contexts
-    ctx.meta[_COMMAND] = command_words(ctx)
+def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
+    """Store an option: the command line overrides the environment, a later value an earlier one; URLs accumulate."""
+    values = ctx.meta.setdefault(_VALUES, {})  # one dict for the whole chain of contexts
+    ctx.meta[_COMMAND] = command_path(ctx)
     name = param.name or ""
     source = ctx.get_parameter_source(name)
-    typed = source is not None and source.name == "COMMANDLINE"
+    is_explicit = source is not None and source.name == "COMMANDLINE"
     if name == "url" and isinstance(value, (list, tuple)):
-        said[name] = (*said.get(name, ()), *value)
-    elif typed or name not in said:
-        said[name] = value
+        values[name] = (*values.get(name, ()), *value)
+    elif is_explicit or name not in values:
+        values[name] = value
     return value
 
 
-def command_words(ctx: "Context") -> tuple[str, ...]:
-    """Return the words that name the command of ``ctx``, without the program's."""
+def command_path(ctx: "Context") -> tuple[str, ...]:
+    """Return the names of the groups and the command of ``ctx``, without the program."""
     words: list[str] = []
     while ctx.parent is not None:
         words[:0] = (ctx.info_name or "").split()
@@ -280,25 +290,25 @@ def command_words(ctx: "Context") -> tuple[str, ...]:
     return tuple(words)
 
 
-def asked_command(ctx: "Context | None") -> tuple[str, ...]:
-    """Return the command that was on its way when something failed."""
+def current_command(ctx: "Context | None") -> tuple[str, ...]:
+    """Return the path of the last parsed command, or an empty tuple."""
     return () if ctx is None else tuple(ctx.meta.get(_COMMAND, ()))
 
 
-def asked_verbose(ctx: "Context | None") -> bool:
-    """Return whether traces are wanted, as far as the words were read."""
-    return ctx is not None and bool(ctx.meta.get(_SAID, {}).get("verbose"))
+def is_verbose(ctx: "Context | None") -> bool:
+    """Whether ``--verbose`` was parsed."""
+    return ctx is not None and bool(ctx.meta.get(_VALUES, {}).get("verbose"))
 
 
-def asked_format(words: Sequence[str], environment: str) -> Format:
-    """Return the form asked for, read without parsing, so that a refusal of the parser comes in that form too."""
-    asked, rest = environment, iter(words)
-    for word in rest:
-        if word == "--":
+def requested_format(arguments: Sequence[str], environment: str) -> Format:
+    """Return the requested format without the parser, so that a usage error also has this format."""
+    requested, remaining = environment, iter(arguments)
+    for argument in remaining:
+        if argument == "--":
             break
-        name, has_value, value = word.partition("=")
+        name, has_value, value = argument.partition("=")
         if name == "--output":
-            asked = value if has_value else next(rest, "")
-        elif short := re.fullmatch(r"-[hnqvy]*o(.*)", word, re.DOTALL):
-            asked = short[1] or next(rest, "")
-    return Format(asked) if asked in set(Format) else Format.TABLE
+            requested = value if has_value else next(remaining, "")
+        elif short := re.fullmatch(r"-[hnqvy]*o(.*)", argument, re.DOTALL):
+            requested = short[1] or next(remaining, "")
+    return Format(requested) if requested in set(Format) else Format.TABLE

@@ -1,4 +1,4 @@
-"""A sample of the chat with LanceDB: what people have asked a machine, in SQLite, and each message's vector beside it."""
+"""A sample of the chat with LanceDB: chats in SQLite, and the vector of each message in LanceDB."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from dbctl.demo import DemoBuilt
 from dbctl.demo.chat_lancedb.chats import (
     DIMENSION,
     MODEL,
-    Person,
-    Said,
-    Talk,
-    messages,
-    people,
-    talks,
-    vector,
+    Chat,
+    Message,
+    User,
+    create_chats,
+    create_messages,
+    create_users,
+    create_vector,
 )
-from dbctl.demo.places import made
-from dbctl.demo.random import Progress, batches, dice, likely, uuid4
+from dbctl.demo.places import create_directories
+from dbctl.demo.random import Progress, batches, happens, rng_for, uuid4
 from dbctl.engines.contract import Writable
-from dbctl.engines.registry import make_vector_table, open_for_writing
+from dbctl.engines.registry import create_vector_table, open_for_writing
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
-from dbctl.model import Value, now
+from dbctl.model import Struct, now
 from dbctl.profiles import TIMES, load
 from dbctl.profiles.model import Profile
-from dbctl.services.migrations import apply_all, shipped_track
+from dbctl.services.migrations import apply_all, create_shipped_target
 from dbctl.url import Url
 
-#: How many of each are made unless told otherwise.
+#: Default numbers of rows.
 COUNTS = {"users": 12, "chats": 60, "messages": 800}
-#: The databases that must be on a server, and those of which ``--url`` may say where they are: they belong together.
-SERVED: tuple[str, ...] = ()
-PLACED: tuple[str, ...] = ()
-#: What deployments have, and what the app's document says.
-SHAPES = ("deployed", "document")
+#: The databases that must be on a server, and those that accept ``--url``.
+SERVER_DATABASES: tuple[str, ...] = ()
+URL_DATABASES: tuple[str, ...] = ()
+#: The schema of deployments, and the schema that the document of the app describes.
+VARIANTS = ("deployed", "document")
 TARGET = "demo"
 TABLE = "chat_embeddings"
 NAMES = ("chat.db", "lancedb")
-#: A file of one pixel.
+#: An image of one pixel.
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
-class Sample(Value, frozen=True, kw_only=True):
-    """What was asked for."""
+class Sample(Struct, frozen=True, kw_only=True):
+    """The options of the sample."""
 
     users: int
     chats: int
     messages: int
     seed: int
     at: datetime
-    document: bool  #: its shape, in place of that of deployments
+    document: bool  #: whether to use the schema of the document
 
 
 def build(
@@ -68,27 +68,30 @@ def build(
     seed: int,
     at: datetime | None,
     progress: Progress | None,
-    shape: str = SHAPES[0],
+    variant: str = VARIANTS[0],
 ) -> DemoBuilt:
-    """Make ``data/chat.db`` and ``data/lancedb``; see ``dbctl.demo.build``."""
-    del urls  # none can be placed elsewhere
-    began = time.monotonic()
+    """Create ``data/chat.db`` and ``data/lancedb``; see ``dbctl.demo.build``."""
+    del urls  # the sample accepts no address
+    start = time.monotonic()
     sample = Sample(
         users=max(counts["users"], 1),
         chats=max(counts["chats"], 1),
         messages=counts["messages"],
         seed=seed,
         at=at or now(),
-        document=shape == SHAPES[1],
+        document=variant == VARIANTS[1],
     )
     profile, data = load("chat-lancedb"), directory / "data"
-    # Made aside, so that a half-made database never stands where an app would open it.
+    # Created in a temporary folder, so that no app opens an incomplete database.
     try:
-        with made([directory]), TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as folder:
-            aside = Path(folder) / "data"
-            (aside / "lancedb").mkdir(parents=True, mode=0o700)
-            aside.chmod(0o700)
-            rows = _filled(profile, aside, sample, progress)
+        with (
+            create_directories([directory]),
+            TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as folder,
+        ):
+            temporary = Path(folder) / "data"
+            (temporary / "lancedb").mkdir(parents=True, mode=0o700)
+            temporary.chmod(0o700)
+            rows = _fill_databases(profile, temporary, sample, progress)
             _write_files(Path(folder), sample)
             _move(Path(folder), directory)
     except OSError as error:
@@ -99,141 +102,158 @@ def build(
         databases={"chat": data / NAMES[0], "vectors": data / NAMES[1]},
         rows=rows,
         bytes=sum(path.stat().st_size for path in data.rglob("*") if path.is_file()),
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - start, 3),
         accounts=(),
         password_of_others="",
     )
 
 
-def _filled(profile: Profile, data: Path, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Fill both databases; return what was made."""
-    everybody = people(sample.seed, sample.at, sample.users)
-    among = talks(sample.seed, sample.at, everybody, sample.chats, sample.messages)
-    place = Url(engine="lancedb", path=str(data / "lancedb"))
-    columns = _columns(document=sample.document)
-    make_vector_table(place, f"{TARGET}/vectors", TABLE, columns, timeout=5)
+def _fill_databases(
+    profile: Profile, data: Path, sample: Sample, progress: Progress | None
+) -> dict[str, int]:
+    """Fill both databases, and return the numbers of rows."""
+    users = create_users(sample.seed, sample.at, sample.users)
+    chats = create_chats(sample.seed, sample.at, users, sample.chats, sample.messages)
+    vectors_url = Url(engine="lancedb", path=str(data / "lancedb"))
+    columns = _vector_columns(document=sample.document)
+    create_vector_table(vectors_url, f"{TARGET}/vectors", TABLE, columns, timeout=5)
     chat = open_for_writing(
         Url(engine="sqlite", path=str(data / "chat.db")),
         f"{TARGET}/chat",
         timeout=5,
-        pragmas={"synchronous": "off"},  # what a power cut takes is made again
+        pragmas={"synchronous": "off"},  # an interrupted sample is created again
         create=profile.databases["chat"].create,
     )
-    vectors = open_for_writing(place, f"{TARGET}/vectors", timeout=5, pragmas={})
+    vectors = open_for_writing(vectors_url, f"{TARGET}/vectors", timeout=5, pragmas={})
     with closing(chat), closing(vectors), chat.lock("demo"):
-        shape = "document" if sample.document else "deployed"
-        apply_all(shipped_track(profile, "chat", TARGET, "sqlite", shape=shape), chat)
+        variant = "document" if sample.document else "deployed"
+        apply_all(create_shipped_target(profile, "chat", TARGET, "sqlite", variant=variant), chat)
         with chat.transaction(), vectors.transaction():
-            _fill_users(chat, sample, everybody)
-            _fill_chats(chat, among)
+            _fill_users(chat, sample, users)
+            _fill_chats(chat, chats)
             if progress:
-                progress(len(everybody) + len(among))
-            attached = 0
-            for batch in batches(messages(sample.seed, sample.at, among), progress):
-                attached += _fill_messages(chat, batch)
-                vectors.insert_many(TABLE, list(columns), (_embedded(sample, one) for one in batch))
+                progress(len(users) + len(chats))
+            attachment_count = 0
+            for batch in batches(create_messages(sample.seed, sample.at, chats), progress):
+                attachment_count += _fill_messages(chat, batch)
+                vectors.insert_many(
+                    TABLE, list(columns), (_embed_message(sample, message) for message in batch)
+                )
     (data / "chat.db").chmod(0o600)
     return {
-        "users": len(everybody),
-        "chats": len(among),
+        "users": len(users),
+        "chats": len(chats),
         "messages": sample.messages,
-        "attachments": attached,
+        "attachments": attachment_count,
     }
 
 
-def _columns(*, document: bool) -> dict[str, str]:
-    """Return the columns of the table with vectors, as the app's document, or a deployment, has them."""
+def _vector_columns(*, document: bool) -> dict[str, str]:
+    """Return the columns of the vector table, of the document or of a deployment."""
     texts = ["chat_id", "user_id", "content", "role"]
-    told = dict.fromkeys(["id" if document else "message_id", *texts], "text")
-    told |= {"timestamp": "number", "metadata": "object(model, language)" if document else "text"}
-    told |= {} if document else {"chat_title": "text"}
-    return told | {"embedding" if document else "vector": f"vector({DIMENSION})"}
+    columns = dict.fromkeys(["id" if document else "message_id", *texts], "text")
+    columns |= {"timestamp": "number", "metadata": "object(model, language)" if document else "text"}
+    columns |= {} if document else {"chat_title": "text"}
+    return columns | {"embedding" if document else "vector": f"vector({DIMENSION})"}
 
 
-def _embedded(sample: Sample, said: Said) -> Sequence[object]:
-    """Return a row as the app writes it."""
-    told = [said.id, said.talk.id, said.talk.owner.id, said.content, said.role]
-    moment = float(said.at.timestamp() * 1000 // 1000 * 1000)
+def _embed_message(sample: Sample, message: Message) -> Sequence[object]:
+    """Return the vector table's row of a message, in the format of the app."""
+    values = [message.id, message.chat.id, message.chat.owner.id, message.content, message.role]
+    timestamp = float(message.at.timestamp() * 1000 // 1000 * 1000)
     metadata = json.dumps({"model": MODEL, "language": "en"}) if sample.document else "{}"
-    title = [] if sample.document else [said.talk.title]
-    return [*told, moment, metadata, *title, vector(sample.seed, said)]
+    title = [] if sample.document else [message.chat.title]
+    return [*values, timestamp, metadata, *title, create_vector(sample.seed, message)]
 
 
-def _fill_users(db: Writable, sample: Sample, everybody: Sequence[Person]) -> None:
-    written = TIMES["sqlite-time"]
+def _fill_users(db: Writable, sample: Sample, users: Sequence[User]) -> None:
+    format_time = TIMES["sqlite-time"]
     columns = ["id", "created_at", "last_active", "preferences"]
-    further = ["email", "name", "google_id", "account_type", "migrated_from"]
+    deployed_columns = ["email", "name", "google_id", "account_type", "migrated_from"]
     rows = []
-    for one in everybody:
-        chance = dice(sample.seed, "preferences", one.id)
+    for user in users:
+        rng = rng_for(sample.seed, "preferences", user.id)
         preferences = {
-            "theme": chance.choice(["dark", "light"]),
-            "language": chance.choice(["en", "de", "fr"]),
+            "theme": rng.choice(["dark", "light"]),
+            "language": rng.choice(["en", "de", "fr"]),
         }
-        text = json.dumps(preferences, separators=(",", ":")) if likely(chance, 0.8) else "{}"
-        row: list[object] = [one.id, written(one.created), written(one.seen), text]
+        text = json.dumps(preferences, separators=(",", ":")) if happens(rng, 0.8) else "{}"
+        row: list[object] = [user.id, format_time(user.created), format_time(user.seen), text]
         if not sample.document:
-            kind = ("google", one.id) if one.email else ("anonymous", None)
-            row += [one.email, one.name, kind[1], kind[0], one.came_from]
+            kind = ("google", user.id) if user.email else ("anonymous", None)
+            row += [user.email, user.name, kind[1], kind[0], user.anonymous_id]
         rows.append(row)
-    db.insert_many("users", columns if sample.document else columns + further, rows)
+    db.insert_many("users", columns if sample.document else columns + deployed_columns, rows)
 
 
-def _fill_chats(db: Writable, among: Sequence[Talk]) -> None:
-    written = TIMES["sqlite-time"]
-    latest = {one.owner.id: one.id for one in sorted(among, key=lambda one: one.began)}
+def _fill_chats(db: Writable, chats: Sequence[Chat]) -> None:
+    format_time = TIMES["sqlite-time"]
+    latest = {chat.owner.id: chat.id for chat in sorted(chats, key=lambda chat: chat.started_at)}
     db.insert_many(
         "chats",
         ["id", "user_id", "title", "created_at", "updated_at", "is_active"],
         (
-            (one.id, one.owner.id, one.title, written(one.began), written(one.began), int(latest[one.owner.id] == one.id))
-            for one in among
+            (chat.id, chat.owner.id, chat.title, format_time(chat.started_at), format_time(chat.started_at), int(latest[chat.owner.id] == chat.id))
+            for chat in chats
         ),
     )  # fmt: skip
 
 
-def _fill_messages(db: Writable, batch: Sequence[Said]) -> int:
-    """Store messages with their attachments; return how many these are."""
-    written = TIMES["sqlite-time"]
-    attached = {
-        one.id: {"id": f"att-{one.id[:8]}", "name": one.attachment, "type": "image/png", "size": 8}
-        for one in batch
-        if one.attachment
+def _fill_messages(db: Writable, batch: Sequence[Message]) -> int:
+    """Insert messages with their attachments, and return the number of attachments."""
+    format_time = TIMES["sqlite-time"]
+    attachments = {
+        message.id: {
+            "id": f"att-{message.id[:8]}",
+            "name": message.attachment,
+            "type": "image/png",
+            "size": 8,
+        }
+        for message in batch
+        if message.attachment
     }
     db.insert_many(
         "messages",
         ["id", "chat_id", "user_id", "content", "role", "timestamp", "attachments", "metadata"],
         (
             (
-                one.id, one.talk.id, one.talk.owner.id, one.content, one.role, written(one.at),
-                json.dumps([attached[one.id]] if one.id in attached else []),
-                json.dumps({"model": MODEL}) if one.role == "assistant" else "{}",
+                message.id, message.chat.id, message.chat.owner.id, message.content, message.role, format_time(message.at),
+                json.dumps([attachments[message.id]] if message.id in attachments else []),
+                json.dumps({"model": MODEL}) if message.role == "assistant" else "{}",
             )
-            for one in batch
+            for message in batch
         ),
     )  # fmt: skip
     db.insert_many(
         "attachments",
         ["id", "message_id", "name", "type", "size", "data", "created_at"],
         (
-            (told["id"], one.id, told["name"], told["type"], told["size"], PIXEL, written(one.at))
-            for one in batch
-            if (told := attached.get(one.id))
+            (
+                attachment["id"],
+                message.id,
+                attachment["name"],
+                attachment["type"],
+                attachment["size"],
+                PIXEL,
+                format_time(message.at),
+            )
+            for message in batch
+            if (attachment := attachments.get(message.id))
         ),
     )
-    return len(attached)
+    return len(attachments)
 
 
 def _write_files(home: Path, sample: Sample) -> None:
-    """Write what the app keeps beside its databases: its settings, and a chat that somebody has shared."""
-    chance = dice(sample.seed, "files")
-    shared = uuid4(chance)
-    secret = base64.b64encode(chance.randbytes(33)).decode()
-    moment = str(TIMES["iso-ms"](sample.at))
-    told = {"shareId": shared, "originalChatId": uuid4(chance), "title": "A shared chat", "messages": [], "createdAt": moment, "sharedAt": moment}  # fmt: skip
+    """Write the files of the app: its settings and a shared chat."""
+    rng = rng_for(sample.seed, "files")
+    share_id = uuid4(rng)
+    secret = base64.b64encode(rng.randbytes(33)).decode()
+    timestamp = str(TIMES["iso-ms"](sample.at))
+    shared_chat = {"shareId": share_id, "originalChatId": uuid4(rng), "title": "A shared chat", "messages": [], "createdAt": timestamp, "sharedAt": timestamp}  # fmt: skip
     files = {
         ".env": f"NEXTAUTH_URL=http://localhost:3000\nNEXTAUTH_SECRET={secret}\n",
-        f"shared-chats/{shared}.json": json.dumps(told, indent=2) + "\n",
+        f"shared-chats/{share_id}.json": json.dumps(shared_chat, indent=2) + "\n",
     }
     for name, text in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -241,20 +261,20 @@ def _write_files(home: Path, sample: Sample) -> None:
         (home / name).chmod(0o600)
 
 
-def _move(aside: Path, directory: Path) -> None:
-    """Move what was made to its place, the databases last.
+def _move(temporary: Path, directory: Path) -> None:
+    """Move the files into the directory, the databases last.
 
     Raises:
-        FileExistsAlreadyError: something of the app stands there; nothing was moved.
+        FileExistsAlreadyError: a file of the app already exists; nothing was moved.
     """
-    for one in (aside / "data").iterdir():
-        if one.name not in NAMES:  # who made it here keeps no lock there
-            one.unlink()
-    names = sorted(one.name for one in aside.iterdir() if one.name != "data")
+    for path in (temporary / "data").iterdir():
+        if path.name not in NAMES:  # the lock of this process is not moved
+            path.unlink()
+    names = sorted(path.name for path in temporary.iterdir() if path.name != "data")
     for name in [*names, "data"]:
         if os.path.lexists(directory / name):
             raise FileExistsAlreadyError(
-                path=directory / name, instead="Choose an empty directory for the sample."
+                path=directory / name, hint="Choose an empty directory for the sample."
             )
     for name in [*names, "data"]:
-        (aside / name).rename(directory / name)
+        (temporary / name).rename(directory / name)

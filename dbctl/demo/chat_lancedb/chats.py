@@ -1,4 +1,4 @@
-"""What people of the sample talk about: topics, whose messages have vectors that lie together."""
+"""Users, chats and messages of the sample; messages of a topic have similar vectors."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from functools import cache
 from math import sqrt
 from random import Random
 
-from dbctl.demo.random import dice, likely, ranked, uuid4
+from dbctl.demo.random import happens, rng_for, uuid4, zipf_rank
 from dbctl.demo.words import ADJECTIVES, NAMES, NOUNS, SURNAMES
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Numbers in a vector, as the app's model makes them.
+#: Dimensions of the app's model.
 DIMENSION = 768
+#: Standard deviation of uniformly distributed bytes.
+BYTE_STD_DEV = 73.9
 MODEL = "gemini-2.5-flash"
-#: How much of a vector is its topic's, and how much the message's own: what is about the same lies nearest, in some order.
-OWN = 0.55
-#: Days that the sample reaches back.
+#: Weight of the message in its vector (the topic has weight 1), so that messages of the same topic are nearest.
+MESSAGE_WEIGHT = 0.55
+#: Days of history.
 DAYS = 120
 
-#: Topic: what chats about it are called, what is asked, what is answered. ``{}`` is a thing of the chat.
+#: By topic: titles of chats, questions, answers. ``{}`` is the subject of the chat.
 TOPICS = {
     "python": (
         "Python: {}",
@@ -29,7 +31,7 @@ TOPICS = {
     ),
     "garden": (
         "The {} bed",
-        ("Which plants like the shade behind {}?", "When do I sow carrots beside {}?", "How often does {} want water?", "What eats the leaves of {}?"),
+        ("Which plants like the shade behind {}?", "When do I sow carrots next to {}?", "How often does {} need water?", "What eats the leaves of {}?"),
         ("Ferns and hostas grow well in the shade of {}.", "Sow them in April, a hand's breadth from {}.", "Water {} deeply once a week, in the morning.", "Slugs: go out at night with a torch, and look below {}."),
     ),
     "cooking": (
@@ -44,7 +46,7 @@ TOPICS = {
     ),
     "music": (
         "Practising {}",
-        ("How do I play {} without looking at my hands?", "Which chords are in {}?", "What tempo does {} have?", "How do I tune a guitar for {}?"),
+        ("How do I play {} without watching my hands?", "Which chords are in {}?", "What tempo does {} have?", "How do I tune a guitar for {}?"),
         ("Play {} slowly, with your eyes closed, four bars at a time.", "It goes G, C and D, and an A minor in the bridge of {}.", "About 96 beats a minute; {} drags if it is slower.", "Tune the lowest string of the guitar down to D for {}."),
     ),
     "health": (
@@ -54,7 +56,7 @@ TOPICS = {
     ),
     "money": (
         "Saving for {}",
-        ("How much should I put aside for {}?", "Is a loan for {} a good idea?", "What does inflation do to {}?", "How do I write a budget with {} in it?"),
+        ("How much should I save for {}?", "Is a loan for {} a good idea?", "What does inflation do to {}?", "How do I write a budget with {} in it?"),
         ("A tenth of what you earn, until {} is paid for.", "Only if {} will still be there when the loan is not.", "It takes about two percent of {} a year.", "List what comes in, what must go out, and {} last."),
     ),
     "space": (
@@ -65,130 +67,132 @@ TOPICS = {
 }  # fmt: skip
 
 
-class Person(Value, frozen=True, kw_only=True):
-    """One invented user; one who has signed in has an address."""
+class User(Struct, frozen=True, kw_only=True):
+    """A generated user; registered users have an e-mail address."""
 
     id: str
     created: datetime
     seen: datetime
     email: str | None
     name: str | None
-    came_from: str | None  #: the id of before the account
+    anonymous_id: str | None  #: the id before registration
 
 
-class Talk(Value, frozen=True, kw_only=True):
+class Chat(Struct, frozen=True, kw_only=True):
     """One chat."""
 
     id: str
-    owner: Person
+    owner: User
     topic: str
-    thing: str
+    subject: str
     title: str
-    began: datetime
+    started_at: datetime
     messages: int
 
 
-class Said(Value, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True):
     """One message."""
 
     id: str
-    talk: Talk
+    chat: Chat
     role: str
     content: str
     at: datetime
     attachment: str | None  #: the name of a file
 
 
-def anonymous(chance: Random) -> str:
-    """Return an id as the app gives it to a browser."""
-    return "USER-" + "-".join(f"{chance.getrandbits(32):08X}" for _ in range(4))
+def create_anonymous_id(rng: Random) -> str:
+    """Return the id of a browser without an account."""
+    return "USER-" + "-".join(f"{rng.getrandbits(32):08X}" for _ in range(4))
 
 
-def people(seed: int, at: datetime, number: int) -> list[Person]:
-    """Return the users, the first ones the longest there."""
-    found = []
-    for place in range(number):
-        chance = dice(seed, "person", place)
-        created = at - timedelta(days=DAYS - 100 * place / max(number, 1), seconds=chance.randrange(80_000))
-        first, last = chance.choice(NAMES), chance.choice(SURNAMES)
-        signed_in = likely(chance, 0.35)
-        found.append(
-            Person(
-                id=str(10**20 + chance.randrange(9 * 10**20)) if signed_in else anonymous(chance),
+def create_users(seed: int, at: datetime, number: int) -> list[User]:
+    """Return the users, oldest first."""
+    users = []
+    for index in range(number):
+        rng = rng_for(seed, "person", index)
+        created = at - timedelta(days=DAYS - 100 * index / max(number, 1), seconds=rng.randrange(80_000))
+        first, last = rng.choice(NAMES), rng.choice(SURNAMES)
+        signed_in = happens(rng, 0.35)
+        users.append(
+            User(
+                id=str(10**20 + rng.randrange(9 * 10**20)) if signed_in else create_anonymous_id(rng),
                 created=created,
-                seen=created + (at - created) * chance.random(),
-                email=f"{first}.{last}{place}@chat.example" if signed_in else None,
+                seen=created + (at - created) * rng.random(),
+                email=f"{first}.{last}{index}@chat.example" if signed_in else None,
                 name=f"{first.title()} {last.title()}" if signed_in else None,
-                came_from=anonymous(chance) if signed_in and likely(chance, 0.5) else None,
+                anonymous_id=create_anonymous_id(rng) if signed_in and happens(rng, 0.5) else None,
             )
         )
-    return found
+    return users
 
 
-def talks(seed: int, at: datetime, everybody: Sequence[Person], number: int, messages: int) -> list[Talk]:
-    """Return the chats; the messages are shared out among them, every one has some where there are enough."""
-    found = []
-    shares = [1.0 / (1 + place % 7) for place in range(number)]
-    whole, before, told = sum(shares), 0.0, 0
-    for place in range(number):
-        chance = dice(seed, "chat", place)
-        owner = everybody[ranked(chance, len(everybody))]
-        topic = list(TOPICS)[chance.randrange(len(TOPICS))]
-        thing = f"{chance.choice(ADJECTIVES)} {chance.choice(NOUNS)}"
-        before += shares[place]
-        upto = round(messages * before / whole)
-        found.append(
-            Talk(
-                id=uuid4(chance),
+def create_chats(seed: int, at: datetime, users: Sequence[User], number: int, messages: int) -> list[Chat]:
+    """Return the chats with their numbers of messages."""
+    chats = []
+    shares = [1.0 / (1 + index % 7) for index in range(number)]
+    total_share, share_so_far, message_count = sum(shares), 0.0, 0
+    for index in range(number):
+        rng = rng_for(seed, "chat", index)
+        owner = users[zipf_rank(rng, len(users))]
+        topic = list(TOPICS)[rng.randrange(len(TOPICS))]
+        subject = f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
+        share_so_far += shares[index]
+        end_count = round(messages * share_so_far / total_share)
+        chats.append(
+            Chat(
+                id=uuid4(rng),
                 owner=owner,
                 topic=topic,
-                thing=thing,
-                title=TOPICS[topic][0].format(thing),
-                began=owner.created + (at - owner.created) * 0.95 * chance.random(),
-                messages=upto - told,
+                subject=subject,
+                title=TOPICS[topic][0].format(subject),
+                started_at=owner.created + (at - owner.created) * 0.95 * rng.random(),
+                messages=end_count - message_count,
             )
         )
-        told = upto
-    return found
+        message_count = end_count
+    return chats
 
 
-def messages(seed: int, at: datetime, among: Sequence[Talk]) -> Iterator[Said]:
-    """Yield the messages, chat by chat: a question, its answer in the same second or a little later, and so on."""
-    for talk in among:
-        chance = dice(seed, "messages", talk.id)
-        moment = talk.began
-        _, asks, answers = TOPICS[talk.topic]
-        which = 0
-        for place in range(talk.messages):
-            asked = place % 2 == 0
-            if asked:
-                which = chance.randrange(len(asks))
-            moment = min(
-                at, moment + timedelta(seconds=chance.randrange(600) if asked else chance.randrange(3))
+def create_messages(seed: int, at: datetime, chats: Sequence[Chat]) -> Iterator[Message]:
+    """Yield the messages by chat: questions, each followed by an answer within seconds."""
+    for chat in chats:
+        rng = rng_for(seed, "messages", chat.id)
+        timestamp = chat.started_at
+        _, questions, answers = TOPICS[chat.topic]
+        question_index = 0
+        for index in range(chat.messages):
+            is_question = index % 2 == 0
+            if is_question:
+                question_index = rng.randrange(len(questions))
+            timestamp = min(
+                at,
+                timestamp + timedelta(seconds=rng.randrange(600) if is_question else rng.randrange(3)),
             )
-            yield Said(
-                id=uuid4(chance),
-                talk=talk,
-                role="user" if asked else "assistant",
-                content=(asks if asked else answers)[which].format(talk.thing),
-                at=moment,
-                attachment=f"{talk.thing.lower().replace(' ', '-')}.png"
-                if asked and likely(chance, 0.06)
+            yield Message(
+                id=uuid4(rng),
+                chat=chat,
+                role="user" if is_question else "assistant",
+                content=(questions if is_question else answers)[question_index].format(chat.subject),
+                at=timestamp,
+                attachment=f"{chat.subject.lower().replace(' ', '-')}.png"
+                if is_question and happens(rng, 0.06)
                 else None,
             )
 
 
-def vector(seed: int, said: Said) -> list[float]:
-    """Return a vector of length 1 that lies near those of the same topic; the same text has the same vector."""
-    own = dice(seed, "vector", said.content).randbytes(DIMENSION)
-    told = [
-        base + OWN * (byte - 127.5) / 73.9 for base, byte in zip(_topic(said.talk.topic), own, strict=True)
+def create_vector(seed: int, message: Message) -> list[float]:
+    """Return a vector of length 1, similar to the other vectors of the topic; equal texts have equal vectors."""
+    noise = rng_for(seed, "vector", message.content).randbytes(DIMENSION)
+    components = [
+        base + MESSAGE_WEIGHT * (byte - 127.5) / BYTE_STD_DEV
+        for base, byte in zip(_topic_vector(message.chat.topic), noise, strict=True)
     ]
-    length = sqrt(sum(map(float.__mul__, told, told)))
-    return [one / length for one in told]
+    length = sqrt(sum(map(float.__mul__, components, components)))
+    return [component / length for component in components]
 
 
 @cache
-def _topic(name: str) -> list[float]:
-    """Return the direction of a topic, which is the same in every sample."""
-    return [(byte - 127.5) / 73.9 for byte in dice(0, "topic", name).randbytes(DIMENSION)]
+def _topic_vector(name: str) -> list[float]:
+    """Return the vector of a topic, equal in all samples."""
+    return [(byte - 127.5) / BYTE_STD_DEV for byte in rng_for(0, "topic", name).randbytes(DIMENSION)]

@@ -1,4 +1,4 @@
-"""The launcher's database: invented games, their data and tags, and playlists of them."""
+"""The launcher's database: generated games with data and tags, and playlists."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cache
 from random import Random
 
 from dbctl.demo.flashpoint_web.games_schema import ARCHIVE, ARCHIVE_INDEXES
-from dbctl.demo.flashpoint_web.sample import Sample, insert, run, stamp
-from dbctl.demo.random import Progress, batches, dice, likely, ranked, uuid4
+from dbctl.demo.flashpoint_web.sample import Sample, format_time, insert, run_scripts
+from dbctl.demo.random import Progress, batches, happens, rng_for, uuid4, zipf_rank
 from dbctl.demo.words import ADJECTIVES, NAMES, NOUNS, SURNAMES
 from dbctl.engines.contract import Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: The columns that the sample fills, in the order in which its rows are made.
+#: The columns that the sample fills, in the order of the values of its rows.
 COLUMNS = {
     "platform": "name description dateModified",
     "tag": "name category description dateModified",
@@ -27,12 +27,12 @@ COLUMNS = {
     "playlist_game": "playlistId gameId order notes",
 }
 
-#: Platform to how many of a hundred games run on it, and what their files end in.
+#: The platforms, with their percentage of the games and the suffix of their files.
 PLATFORMS = {
     "Flash": (68, "swf"), "HTML5": (10, "html"), "Shockwave": (7, "dcr"), "Java": (4, "jar"), "Unity": (4, "unity3d"),
     "Silverlight": (2, "xap"), "3D Groove GX": (2, "x3d"), "ActiveX": (1, "cab"), "Authorware": (1, "aam"), "VRML": (1, "wrl"),
 }  # fmt: skip
-#: Tag to category, the most common ones first.
+#: The category of each tag, the most common tags first.
 TAGS = {
     "Action": "genre", "Puzzle": "genre", "Arcade": "genre", "Adventure": "genre", "Shooter": "genre", "Platformer": "genre",
     "Sports": "genre", "Simulation": "genre", "Racing": "genre", "Point and Click": "genre", "Toy": "genre", "Educational": "genre",
@@ -61,8 +61,8 @@ TITLES = (
 LANGUAGES = (("en", 80), ("ja", 6), ("de", 4), ("fr", 3), ("es", 3), ("en; fr", 2), ("ko", 1), ("pt-BR", 1))
 
 
-class Game(Value, frozen=True, kw_only=True):
-    """One invented game: its row, those of its data, and the numbers of its tags."""
+class Game(Struct, frozen=True, kw_only=True):
+    """One generated game: its row, the rows of its data, and the numbers of its tags."""
 
     row: Sequence[object]
     data: Sequence[Sequence[object]]
@@ -70,150 +70,158 @@ class Game(Value, frozen=True, kw_only=True):
 
 
 def game_name(sample: Sample, number: int) -> tuple[str, str]:
-    """Return id and title of the game with this number, from 0, without making the rest of it."""
-    chance = dice(sample.seed, "game", number)
-    return uuid4(chance), _title(chance)
+    """Return id and title of the game with this number, from 0, without generating its other values."""
+    rng = rng_for(sample.seed, "game", number)
+    return uuid4(rng), _title(rng)
 
 
 def fill_archive(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Make and fill the launcher's database in the document's schema; return what was made."""
-    run(db, ARCHIVE)
-    changed = stamp(sample.ago(30))
-    lists = range(min(24, sample.games))
-    links = data = 0
+    """Create and fill the launcher's database with the documented schema; return the numbers of rows."""
+    run_scripts(db, ARCHIVE)
+    modified = format_time(sample.ago(30))
+    playlist_numbers = range(min(24, sample.games))
+    link_count = data_count = 0
     with db.transaction():
         insert(
             db,
             COLUMNS,
             "platform",
-            ((name, f"Runs {end} files.", changed) for name, (_, end) in PLATFORMS.items()),
+            ((name, f"Runs {end} files.", modified) for name, (_, end) in PLATFORMS.items()),
         )
-        insert(db, COLUMNS, "tag", ((name, category, "", changed) for name, category in TAGS.items()))
+        insert(db, COLUMNS, "tag", ((name, category, "", modified) for name, category in TAGS.items()))
         for batch in batches((_game(sample, number) for number in range(sample.games)), progress):
             insert(db, COLUMNS, "game", (game.row for game in batch))
-            data += insert(db, COLUMNS, "game_data", (row for game in batch for row in game.data))
-            links += insert(
+            data_count += insert(db, COLUMNS, "game_data", (row for game in batch for row in game.data))
+            link_count += insert(
                 db, COLUMNS, "game_tags_tag", ((game.row[0], tag) for game in batch for tag in game.tags)
             )
-        insert(db, COLUMNS, "playlist", (_playlist(sample, number) for number in lists))
+        insert(db, COLUMNS, "playlist", (_playlist(sample, number) for number in playlist_numbers))
         insert(
-            db, COLUMNS, "playlist_game", (row for number in lists for row in _playlist_games(sample, number))
+            db,
+            COLUMNS,
+            "playlist_game",
+            (row for number in playlist_numbers for row in _playlist_games(sample, number)),
         )
-    run(db, ARCHIVE_INDEXES)
-    return {"games": sample.games, "data_entries": data, "tag_links": links, "playlists": len(lists)}
+    run_scripts(db, ARCHIVE_INDEXES)
+    return {
+        "games": sample.games,
+        "data_entries": data_count,
+        "tag_links": link_count,
+        "playlists": len(playlist_numbers),
+    }
 
 
-def _title(chance: Random) -> str:
-    a, b = chance.choice(ADJECTIVES), chance.choice(ADJECTIVES)
-    n, m = chance.choice(NOUNS), chance.choice(NOUNS)
-    return chance.choice(TITLES).format(a=a, b=b, n=n, m=m, number=chance.randint(2, 5))
+def _title(rng: Random) -> str:
+    a, b = rng.choice(ADJECTIVES), rng.choice(ADJECTIVES)
+    n, m = rng.choice(NOUNS), rng.choice(NOUNS)
+    return rng.choice(TITLES).format(a=a, b=b, n=n, m=m, number=rng.randint(2, 5))
 
 
 @cache
 def _studio(seed: int, rank: int) -> str:
-    chance = dice(seed, "studio", rank)
-    return f"{chance.choice((*NOUNS, *map(str.title, SURNAMES)))} {chance.choice(STUDIOS)}"
+    rng = rng_for(seed, "studio", rank)
+    return f"{rng.choice((*NOUNS, *map(str.title, SURNAMES)))} {rng.choice(STUDIOS)}"
 
 
 def _game(sample: Sample, number: int) -> Game:
-    chance = dice(sample.seed, "game", number)
-    key, title = uuid4(chance), _title(chance)  # in this order: game_name draws the same two
-    platform = chance.choices(tuple(PLATFORMS), [share for share, _ in PLATFORMS.values()])[0]
-    studio = _studio(sample.seed, ranked(chance, 900))
+    rng = rng_for(sample.seed, "game", number)
+    key, title = uuid4(rng), _title(rng)  # in this order, as in game_name
+    platform = rng.choices(tuple(PLATFORMS), [share for share, _ in PLATFORMS.values()])[0]
+    studio = _studio(sample.seed, zipf_rank(rng, 900))
     site = studio.lower().replace(" ", "-")
-    extreme = likely(chance, 0.03)
-    picked = {ranked(chance, len(COMMON_TAGS)) for _ in range(chance.randint(1, 6))}
-    names = [COMMON_TAGS[place] for place in sorted(picked)] + (
-        [chance.choice(EXTREME_TAGS)] if extreme else []
+    is_extreme = happens(rng, 0.03)
+    tag_indexes = {zipf_rank(rng, len(COMMON_TAGS)) for _ in range(rng.randint(1, 6))}
+    names = [COMMON_TAGS[index] for index in sorted(tag_indexes)] + (
+        [rng.choice(EXTREME_TAGS)] if is_extreme else []
     )
-    added = sample.ago(chance.uniform(1, 2600))
+    added = sample.ago(rng.uniform(1, 2600))
     command = f"http://www.{site}.example/{number}/{title.lower().replace(' ', '-').replace(':', '')}.{PLATFORMS[platform][1]}"
-    film = likely(chance, 0.12)
-    parent = game_name(sample, chance.randrange(number))[0] if number and likely(chance, 0.015) else None
-    broken = likely(chance, 0.01)
+    is_animation = happens(rng, 0.12)
+    parent = game_name(sample, rng.randrange(number))[0] if number and happens(rng, 0.015) else None
+    is_broken = happens(rng, 0.01)
     row = (
         key,
         parent,
         title,
-        _title(chance) if likely(chance, 0.06) else "",
-        f"{chance.choice(ADJECTIVES)} {chance.choice(NOUNS)}" if likely(chance, 0.15) else "",
-        studio if likely(chance, 0.93) else "",
-        _studio(sample.seed, ranked(chance, 300)) if likely(chance, 0.6) else "",
+        _title(rng) if happens(rng, 0.06) else "",
+        f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}" if happens(rng, 0.15) else "",
+        studio if happens(rng, 0.93) else "",
+        _studio(sample.seed, zipf_rank(rng, 300)) if happens(rng, 0.6) else "",
         platform,
-        platform if likely(chance, 0.98) else f"{platform}; HTML5",
+        platform if happens(rng, 0.98) else f"{platform}; HTML5",
         list(PLATFORMS).index(platform) + 1,
         ""
-        if film
-        else chance.choices(("Single Player", "Multiplayer", "Cooperative; Multiplayer"), (90, 7, 3))[0],
+        if is_animation
+        else rng.choices(("Single Player", "Multiplayer", "Cooperative; Multiplayer"), (90, 7, 3))[0],
         "Broken"
-        if broken
-        else chance.choices(("Playable", "Partial", "Hacked", "Playable; Partial"), (88, 7, 3, 2))[0],
-        int(broken),
-        int(extreme),
-        "" if likely(chance, 0.9) else "The sound starts only after the first click.",
+        if is_broken
+        else rng.choices(("Playable", "Partial", "Hacked", "Playable; Partial"), (88, 7, 3, 2))[0],
+        int(is_broken),
+        int(is_extreme),
+        "" if happens(rng, 0.9) else "The sound starts only after the first click.",
         "; ".join(names),
         f"https://www.{site}.example/",
         "FPSoftware\\startFlash.bat"
         if platform == "Flash"
         else f"FPSoftware\\start{platform.replace(' ', '')}.bat",
         command,
-        _release_date(chance),
-        chance.choice(("", "", "", "1.0", "1.1", "2.0.3")),
-        f"{title} by {studio}: find the {chance.choice(NOUNS).lower()} before the {chance.choice(NOUNS).lower()} does.",
-        chance.choices([language for language, _ in LANGUAGES], [share for _, share in LANGUAGES])[0],
-        "theatre" if film else "arcade",
-        "" if likely(chance, 0.05) else title.lower().removeprefix("the "),
-        stamp(added),
-        stamp(added + (sample.at - added) * chance.random() ** 2),
-        chance.choices((0, 1, 2), (2, 8, 90))[0],
+        _release_date(rng),
+        rng.choice(("", "", "", "1.0", "1.1", "2.0.3")),
+        f"{title} by {studio}: find the {rng.choice(NOUNS).lower()} before the {rng.choice(NOUNS).lower()} does.",
+        rng.choices([language for language, _ in LANGUAGES], [share for _, share in LANGUAGES])[0],
+        "theatre" if is_animation else "arcade",
+        "" if happens(rng, 0.05) else title.lower().removeprefix("the "),
+        format_time(added),
+        format_time(added + (sample.at - added) * rng.random() ** 2),
+        rng.choices((0, 1, 2), (2, 8, 90))[0],
         f"Logos/{key[:2]}/{key[2:4]}/{key}.png",
         f"Screenshots/{key[:2]}/{key[2:4]}/{key}.png",
     )
-    data = tuple(_data(chance, key, command, added, place) for place in range(1 + (likely(chance, 0.1))))
+    data = tuple(_data(rng, key, command, added, index) for index in range(1 + (happens(rng, 0.1))))
     return Game(row=row, data=data, tags=tuple(TAG_NUMBERS[name] for name in names))
 
 
-def _release_date(chance: Random) -> str:
-    year, month, day = 1996 + int(26 * chance.betavariate(3, 3)), chance.randint(1, 12), chance.randint(1, 28)
-    # Not every date is complete: some have only a month, a year, or nothing.
-    return chance.choices(
+def _release_date(rng: Random) -> str:
+    year, month, day = 1996 + int(26 * rng.betavariate(3, 3)), rng.randint(1, 12), rng.randint(1, 28)
+    # Some dates consist only of year and month, or only of the year, or are empty.
+    return rng.choices(
         (f"{year}-{month:02d}-{day:02d}", f"{year}-{month:02d}", f"{year}", ""), (80, 6, 8, 6)
     )[0]
 
 
-def _data(chance: Random, key: str, command: str, added: datetime, place: int) -> tuple[object, ...]:
-    present = chance.choices((None, 0, 1), (6, 64, 30))[0]
-    stored = added + timedelta(minutes=place)
+def _data(rng: Random, key: str, command: str, added: datetime, index: int) -> tuple[object, ...]:
+    present = rng.choices((None, 0, 1), (6, 64, 30))[0]
+    stored = added + timedelta(minutes=index)
     return (
         key,
-        f"Data {place + 1}" if place else "Data",
-        stamp(stored),
-        f"{chance.getrandbits(256):064x}",
-        f"{chance.getrandbits(32):08x}",
+        f"Data {index + 1}" if index else "Data",
+        format_time(stored),
+        f"{rng.getrandbits(256):064x}",
+        f"{rng.getrandbits(32):08x}",
         present,
         None if present is None else f"Games/{key}-{int(stored.timestamp())}000.zip",
-        int(20_000 * 1.0005 ** chance.randrange(16_000)),
-        None if likely(chance, 0.95) else "-fullscreen",
-        command if likely(chance, 0.9) else None,
+        int(20_000 * 1.0005 ** rng.randrange(16_000)),
+        None if happens(rng, 0.95) else "-fullscreen",
+        command if happens(rng, 0.9) else None,
     )
 
 
 def _playlist(sample: Sample, number: int) -> tuple[object, ...]:
-    chance = dice(sample.seed, "playlist", number)
+    rng = rng_for(sample.seed, "playlist", number)
     return (
-        uuid4(chance),
-        f"{chance.choice(ADJECTIVES)} {chance.choice(tuple(TAGS))} Games",
-        chance.choice(("", "What the curators come back to.", "In the order in which they appeared.")),
-        chance.choice(NAMES),
-        "theatre" if likely(chance, 0.12) else "arcade",
+        uuid4(rng),
+        f"{rng.choice(ADJECTIVES)} {rng.choice(tuple(TAGS))} Games",
+        rng.choice(("", "What the curators come back to.", "In the order in which they appeared.")),
+        rng.choice(NAMES),
+        "theatre" if happens(rng, 0.12) else "arcade",
         None,
-        stamp(sample.ago(chance.uniform(1, 900))),
+        format_time(sample.ago(rng.uniform(1, 900))),
     )
 
 
 def _playlist_games(sample: Sample, number: int) -> Iterator[tuple[object, ...]]:
     playlist = _playlist(sample, number)[0]
-    chance = dice(sample.seed, "playlist games", number)
-    members = {chance.randrange(sample.games): None for _ in range(chance.randint(3, 40))}
+    rng = rng_for(sample.seed, "playlist games", number)
+    members = {rng.randrange(sample.games): None for _ in range(rng.randint(3, 40))}
     for order, member in enumerate(members, 1):
-        yield playlist, game_name(sample, member)[0], order, "" if likely(chance, 0.8) else "A favorite."
+        yield playlist, game_name(sample, member)[0], order, "" if happens(rng, 0.8) else "A favorite."

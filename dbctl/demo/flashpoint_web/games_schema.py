@@ -1,4 +1,4 @@
-"""The schema of the launcher's database, as the app's document has it."""
+"""The schema of the launcher's database, as documented by the app."""
 
 ARCHIVE = """
 CREATE TABLE platform (
@@ -33,7 +33,7 @@ CREATE TABLE playlist_game (
 );
 """
 
-#: Created after the rows: sorting them is several times faster than inserting each in its place.
+#: Created after the rows: building an index afterwards is several times faster.
 ARCHIVE_INDEXES = """
 CREATE UNIQUE INDEX idx_platform_name ON platform (name);
 CREATE UNIQUE INDEX idx_tag_name ON tag (name);

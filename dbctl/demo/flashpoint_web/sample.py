@@ -1,4 +1,4 @@
-"""What was asked for, and how its rows get into a database."""
+"""The options of the sample, and functions that write its rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from dbctl.engines.contract import Migrates, Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.profiles import TIMES
 
 
-class Sample(Value, frozen=True, kw_only=True):
-    """What was asked for."""
+class Sample(Struct, frozen=True, kw_only=True):
+    """The options of the sample."""
 
     games: int
     users: int
@@ -21,24 +21,24 @@ class Sample(Value, frozen=True, kw_only=True):
     at: datetime
 
     def ago(self, days: float) -> datetime:
-        """Return the time so many days before the sample's own."""
+        """Return the time this many days before the time of the sample."""
         return self.at - timedelta(days=days)
 
 
-def run(db: Writable, *scripts: str) -> None:
-    """Run scripts, each in a transaction of its own."""
+def run_scripts(db: Writable, *scripts: str) -> None:
+    """Run scripts, each in a separate transaction."""
     engine = cast("Migrates", db)
     for script in scripts:
         with engine.schema_transaction():
-            for _line, sql in engine.language.split(script):
+            for _line, sql in engine.script_dialect.split(script):
                 engine.run_statement(sql)
 
 
 def insert(db: Writable, columns: Mapping[str, str], table: str, rows: Iterable[Sequence[object]]) -> int:
-    """Insert rows whose values are in the order of the table's ``columns``; return how many."""
+    """Insert rows whose values are in the order of the table's ``columns``; return their number."""
     return db.insert_many(table, columns[table].split(), rows)
 
 
-def stamp(time: datetime) -> str:
-    """Return a time as the app writes it."""
+def format_time(time: datetime) -> str:
+    """Return a time in the format of the app."""
     return str(TIMES["iso-ms"](time))

@@ -1,4 +1,4 @@
-"""A sample PromptVault: invented people of a few teams, and what they have asked machines for half a year."""
+"""A sample of PromptVault: generated users of a few teams, and half a year of their prompts."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dbctl.demo import DemoBuilt
-from dbctl.demo.places import made, refuse_full
+from dbctl.demo.places import create_directories, require_empty
 from dbctl.demo.promptvault.rows import Sample, fill
 from dbctl.demo.promptvault.users import ACCOUNTS, COMMON_PASSWORD
 from dbctl.demo.random import Progress
-from dbctl.engines.contract import Capability, Measures, Writable
+from dbctl.engines.contract import Capability, ReportsSizes, Writable
 from dbctl.engines.registry import open_for_writing
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
-from dbctl.services.migrations import apply_all, shipped_track
-from dbctl.services.search import make_index
+from dbctl.services.migrations import apply_all, create_shipped_target
+from dbctl.services.search import build_index
 from dbctl.url import Url
 
-#: Default counts.
+#: Default numbers of rows.
 COUNTS = {"users": 50, "prompts": 400}
-#: The databases that must be on a server: none, but all may be.
-SERVED = ()
-#: What messages call the app while it is made.
+#: Databases that must be on a server.
+SERVER_DATABASES = ()
+#: The name of the database in messages.
 TARGET = "demo/main"
-#: Those of which ``--url`` may say where they are.
-PLACED = ("main",)
-#: Where the app keeps its database, below its directory.
-PLACE = Path("backend/data/promptvault.db")
+#: Databases that accept ``--url``.
+URL_DATABASES = ("main",)
+#: The database file of the app, below its directory.
+DATABASE_PATH = Path("backend/data/promptvault.db")
 
 
 def build(
@@ -45,29 +45,29 @@ def build(
     at: datetime | None,
     progress: Progress | None,
 ) -> DemoBuilt:
-    """Make ``backend/data/promptvault.db``, or fill an empty database elsewhere; see ``dbctl.demo.build``."""
-    began = time.monotonic()
+    """Create ``backend/data/promptvault.db``, or fill the empty database of ``urls``; see ``dbctl.demo.build``."""
+    start = time.monotonic()
     sample = Sample(
         users=max(counts["users"], len(ACCOUNTS)), prompts=counts["prompts"], seed=seed, at=at or now()
     )
-    if "main" not in urls and os.path.lexists(directory / PLACE):
+    if "main" not in urls and os.path.lexists(directory / DATABASE_PATH):
         raise FileExistsAlreadyError(
-            path=directory / PLACE, instead="Choose an empty directory for the sample."
+            path=directory / DATABASE_PATH, hint="Choose an empty directory for the sample."
         )
-    url = urls.get("main") or Url(engine="sqlite", path=str(directory / PLACE))
+    url = urls.get("main") or Url(engine="sqlite", path=str(directory / DATABASE_PATH))
     path = Path(url.path) if url.is_file else None
     try:
         if path is None or os.path.lexists(path):
-            with made([directory]):
-                rows, size = _filled(url, sample, progress)
+            with create_directories([directory]):
+                rows, size = _fill_database(url, sample, progress)
         else:
             # Created in a temporary folder, so that no app opens an incomplete database.
             with (
-                made([directory, path.parent]),
+                create_directories([directory, path.parent]),
                 TemporaryDirectory(prefix=".dbctl-demo-", dir=path.parent) as temporary,
             ):
                 file = Path(temporary) / path.name
-                rows, size = _filled(Url(engine="sqlite", path=str(file)), sample, progress)
+                rows, size = _fill_database(Url(engine="sqlite", path=str(file)), sample, progress)
                 file.rename(path)
     except OSError as error:
         raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
@@ -78,32 +78,32 @@ def build(
         servers={} if path else {"main": str(url)},
         rows=rows,
         bytes=size,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - start, 3),
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
 
 
-def _filled(url: Url, sample: Sample, progress: Progress | None) -> tuple[dict[str, int], int]:
-    """Fill an empty database; return what was made, and how many bytes that takes."""
+def _fill_database(url: Url, sample: Sample, progress: Progress | None) -> tuple[dict[str, int], int]:
+    """Fill an empty database; return the numbers of rows, and the size in bytes."""
     profile = load("promptvault")
     opened = open_for_writing(
         url,
         TARGET,
         timeout=5,
-        pragmas={"synchronous": "off"},  # what a power cut takes is made again
+        pragmas={"synchronous": "off"},  # an interrupted sample is created again
         create=profile.databases["main"].create,
     )
     with closing(opened) as db, db.lock("demo"):
-        refuse_full(db, profile)
-        apply_all(shipped_track(profile, "main", "demo", url.engine, shape="indexed"), db)
+        require_empty(db, profile)
+        apply_all(create_shipped_target(profile, "main", "demo", url.engine, variant="indexed"), db)
         with db.transaction():
             rows = fill(db, profile, sample, progress)
         for search in profile.search:
-            make_index(search, db)
-        return rows, _size(db)
+            build_index(search, db)
+        return rows, _database_bytes(db)
 
 
-def _size(db: Writable) -> int:
-    able = Capability.MEASURE in db.capabilities and isinstance(db, Measures)
-    return db.storage().bytes if able and isinstance(db, Measures) else 0
+def _database_bytes(db: Writable) -> int:
+    able = Capability.MEASURE in db.capabilities and isinstance(db, ReportsSizes)
+    return db.measure_storage().bytes if able and isinstance(db, ReportsSizes) else 0

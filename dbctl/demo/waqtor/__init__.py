@@ -1,4 +1,4 @@
-"""A sample WaQtor: people who have sent messages and run campaigns for half a year, in an empty database on a server."""
+"""A sample of WaQtor: users with half a year of messages and campaigns, in an empty database on a server."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from datetime import datetime
 from pathlib import Path
 
 from dbctl.demo import DemoBuilt
-from dbctl.demo.places import refuse_full
+from dbctl.demo.places import require_empty
 from dbctl.demo.random import Progress
 from dbctl.demo.waqtor.messages import fill_traffic
 from dbctl.demo.waqtor.sample import Sample
-from dbctl.demo.waqtor.users import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
+from dbctl.demo.waqtor.users import ACCOUNTS, COMMON_PASSWORD, create_users, fill_users
 from dbctl.engines.contract import Writable
 from dbctl.engines.registry import open_for_writing
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
 from dbctl.profiles.model import Profile
-from dbctl.services.migrations import apply_all, shipped_track
-from dbctl.services.migrations.ledger import standing
+from dbctl.services.migrations import apply_all, create_shipped_target
+from dbctl.services.migrations.ledger import read_state
 from dbctl.url import Url
 
-SHAPES = ("deployed", "document")
+VARIANTS = ("deployed", "document")
 
 COUNTS = {"users": 50, "messages": 5_000}
 #: Databases that must be on a server; ``--url`` is the address of each.
-SERVED = ("main",)
-#: Those of which ``--url`` may say where they are.
-PLACED = ("main",)
-#: What messages call the app while it is made.
+SERVER_DATABASES = ("main",)
+#: Databases that accept ``--url``.
+URL_DATABASES = ("main",)
+#: The name of the app in messages.
 TARGET = "demo"
-#: Where the app makes its former database, and dies where it cannot.
+#: The file of the former database, which the app creates on start; without it the app does not start.
 LEGACY = Path("runtime/server/db/waqtor.db")
 
 
@@ -46,33 +46,35 @@ def build(
     seed: int,
     at: datetime | None,
     progress: Progress | None,
-    shape: str = "",
+    variant: str = "",
 ) -> DemoBuilt:
-    """Fill the empty database at ``urls`` and make ``waqtor.db``; see ``dbctl.demo.build``."""
-    began = time.monotonic()
+    """Fill the empty database of ``urls``, and create ``waqtor.db``; see ``dbctl.demo.build``."""
+    start = time.monotonic()
     path = directory / LEGACY
     if os.path.lexists(path):
-        raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
-    users = max(counts["users"], len(ACCOUNTS))
+        raise FileExistsAlreadyError(path=path, hint="Choose an empty directory for the sample.")
+    user_count = max(counts["users"], len(ACCOUNTS))
     profile = load("waqtor")
-    with closing(_opened(profile, "main", urls["main"])) as db, db.lock("demo"):
-        refuse_full(db, profile)
-        track = standing(shipped_track(profile, "main", TARGET, "postgresql", shape=shape), db).track
-        apply_all(track, db)
+    with closing(_open_database(profile, "main", urls["main"])) as db, db.lock("demo"):
+        require_empty(db, profile)
+        target = read_state(
+            create_shipped_target(profile, "main", TARGET, "postgresql", variant=variant), db
+        ).target
+        apply_all(target, db)
         sample = Sample(
-            users=users, messages=counts["messages"], seed=seed, at=at or now(), shape=track.shape
+            users=user_count, messages=counts["messages"], seed=seed, at=at or now(), variant=target.variant
         )
         with db.transaction():
-            people = people_of(sample)
-            rows = fill_people(db, sample, people, progress)
-            rows |= fill_traffic(db, sample, people, progress)
+            users = create_users(sample)
+            rows = fill_users(db, sample, users, progress)
+            rows |= fill_traffic(db, sample, users, progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
     legacy = Url(engine="sqlite", path=str(path))
-    with closing(_opened(profile, "legacy", legacy)) as former, former.lock("demo"):
-        apply_all(shipped_track(profile, "legacy", TARGET, "sqlite"), former)
+    with closing(_open_database(profile, "legacy", legacy)) as former, former.lock("demo"):
+        apply_all(create_shipped_target(profile, "legacy", TARGET, "sqlite"), former)
     return DemoBuilt(
         profile=profile.name,
         directory=directory,
@@ -80,12 +82,12 @@ def build(
         servers={"main": str(urls["main"])},
         rows=rows,
         bytes=path.stat().st_size,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - start, 3),
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
 
 
-def _opened(profile: Profile, name: str, url: Url) -> Writable:
+def _open_database(profile: Profile, name: str, url: Url) -> Writable:
     create = profile.databases[name].create
     return open_for_writing(url, f"{TARGET}/{name}", timeout=5, pragmas={}, create=create)

@@ -1,4 +1,4 @@
-"""What was asked for, and how its rows get into a database."""
+"""The options of the sample, and functions that write its rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 
-from dbctl.demo.random import dice, uuid4
-from dbctl.demo.waqtor.columns import DOCUMENT, Kept
+from dbctl.demo.random import rng_for, uuid4
+from dbctl.demo.waqtor.columns import DOCUMENT, ColumnMapping
 from dbctl.engines.contract import Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: The columns that the sample fills as the app is deployed, in the order in which its rows are made.
+#: The columns that the sample fills in deployments, in the order of the values of its rows.
 COLUMNS = {
     "users": "id email password_hash name role is_active last_login_at created_at updated_at",
     "whatsapp_sessions": "id user_id client_id name phone_number is_active is_ready session_data last_active_at created_at updated_at",
@@ -27,53 +27,56 @@ COLUMNS = {
     "api_keys": "user_id name key_hash prefix permissions created_at updated_at",
     "refresh_tokens": "user_id token expires_at is_revoked ip_address user_agent created_at updated_at",
 }
-#: What shapes that keep the same rows in other columns have.
-OTHER_SHAPES: Mapping[str, Mapping[str, Kept]] = {"document": DOCUMENT}
+#: Variants that store the same rows in other columns.
+OTHER_VARIANTS: Mapping[str, Mapping[str, ColumnMapping]] = {"document": DOCUMENT}
 FEATURES = ("Campaigns", "Reports", "Interactive Messages", "SmartBot", "Webhooks")
 
 
-class Sample(Value, frozen=True, kw_only=True):
-    """What was asked for."""
+class Sample(Struct, frozen=True, kw_only=True):
+    """The options of the sample."""
 
     users: int
     messages: int
     seed: int
     at: datetime
-    shape: str  #: of the app's schema
+    variant: str  #: variant of the app's schema
 
-    def has(self, table: str) -> bool:
-        """Return whether the shape has a table of ``COLUMNS``."""
-        return table in OTHER_SHAPES.get(self.shape, COLUMNS)
+    def has_table(self, table: str) -> bool:
+        """Whether the variant has a table of ``COLUMNS``."""
+        return table in OTHER_VARIANTS.get(self.variant, COLUMNS)
 
     def ago(self, days: float) -> datetime:
-        """Return the moment so many days before the sample's own, in whole milliseconds."""
-        moment = self.at - timedelta(days=days)
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        """Return the time this many days before the time of the sample, in whole milliseconds."""
+        timestamp = self.at - timedelta(days=days)
+        return timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000)
 
-    def dice(self, *key: str | int) -> Random:
-        """Return the chance that belongs to one invented thing."""
-        return dice(self.seed, "waqtor", *key)
+    def rng_for(self, *key: str | int) -> Random:
+        """Return the random generator of one object."""
+        return rng_for(self.seed, "waqtor", *key)
 
-    def id(self, *key: str | int) -> str:
-        """Return the id of an invented row."""
-        return uuid4(self.dice("id", *key))
+    def create_id(self, *key: str | int) -> str:
+        """Return the id of a generated row."""
+        return uuid4(self.rng_for("id", *key))
 
 
 def insert(db: Writable, sample: Sample, table: str, rows: Iterable[Sequence[object]]) -> int:
-    """Insert rows whose values are in the order of the table's ``COLUMNS``, as the sample's shape keeps them.
+    """Insert rows whose values are in the order of the table's ``COLUMNS``, into the columns of the sample's variant.
 
     Returns:
-        How many; none where the shape has no such table.
+        The number of rows; 0 if the variant lacks the table.
     """
     names = COLUMNS[table].split()
-    if sample.shape not in OTHER_SHAPES:
+    if sample.variant not in OTHER_VARIANTS:
         return db.insert_many(table, names, rows)
-    if not sample.has(table):
+    if not sample.has_table(table):
         return 0
-    kept = OTHER_SHAPES[sample.shape][table]
-    told = (dict(zip(names, row, strict=True)) for row in rows)
+    columns = OTHER_VARIANTS[sample.variant][table]
+    records = (dict(zip(names, row, strict=True)) for row in rows)
     return db.insert_many(
         table,
-        list(kept),
-        ([row[of] if isinstance(of, str) else of(row) for of in kept.values()] for row in told),
+        list(columns),
+        (
+            [row[source] if isinstance(source, str) else source(row) for source in columns.values()]
+            for row in records
+        ),
     )

@@ -1,4 +1,4 @@
-"""Users of the sample, and what each of them has: numbers on WhatsApp, recipients in groups, subscriptions, sign-ins."""
+"""Users of the sample with their rows: WhatsApp sessions, recipients in groups, subscriptions, sign-ins."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from datetime import datetime
 from hashlib import sha256
 
 from dbctl.demo import Account
-from dbctl.demo.random import Progress, batches, hashed, likely
+from dbctl.demo.random import Progress, batches, happens, hash_password
 from dbctl.demo.waqtor.sample import FEATURES, Sample, insert
 from dbctl.demo.words import NAMES, NOUNS, SURNAMES
 from dbctl.engines.contract import Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 
 ACCOUNTS = (
     Account(login="admin@waqtor.example", password="sample-admin", role="admin"),  # noqa: S106 - public, guards nothing
-    Account(login="user@waqtor.example", password="sample-user", role="user"),  # noqa: S106 - as above
-    Account(login="viewer@waqtor.example", password="sample-viewer", role="viewer"),  # noqa: S106 - as above
+    Account(login="user@waqtor.example", password="sample-user", role="user"),  # noqa: S106 - a public password
+    Account(login="viewer@waqtor.example", password="sample-viewer", role="viewer"),  # noqa: S106 - a public password
 )
-COMMON_PASSWORD = "sample-password"  # noqa: S105 - as above
-#: bcrypt cost of the named accounts (the app's own), and of the hash that all others share.
+COMMON_PASSWORD = "sample-password"  # noqa: S105 - a public password
+#: bcrypt cost of the named accounts (as in the app), and of the hash that all other users share.
 COST, COMMON_COST = 10, 4
 TAGS = ("vip", "newsletter", "2025", "to call", "partner")
 RECIPIENTS, GROUPS = 12, 3
 COLORS = ("#3B82F6", "#10B981", "#F59E0B", "#EF4444")
 
 
-class Person(Value, frozen=True, kw_only=True):
-    """One invented user."""
+class User(Struct, frozen=True, kw_only=True):
+    """One generated user."""
 
     number: int
     id: str
@@ -41,182 +41,190 @@ class Person(Value, frozen=True, kw_only=True):
 
     @property
     def sends(self) -> bool:
-        """Whether they send messages."""
+        """Whether the user sends messages."""
         return self.role != "viewer" and self.active
 
 
-def people_of(sample: Sample) -> list[Person]:
-    """Return every user of the sample."""
-    return [_person(sample, number) for number in range(sample.users)]
+def create_users(sample: Sample) -> list[User]:
+    """Return all users of the sample."""
+    return [_create_user(sample, number) for number in range(sample.users)]
 
 
-def _person(sample: Sample, number: int) -> Person:
-    chance = sample.dice("person", number)
-    first, last = chance.choice(NAMES), chance.choice(SURNAMES)
+def _create_user(sample: Sample, number: int) -> User:
+    rng = sample.rng_for("person", number)
+    first, last = rng.choice(NAMES), rng.choice(SURNAMES)
     account = ACCOUNTS[number] if number < len(ACCOUNTS) else None
     age = 1 + 300 * (1 - number / max(sample.users, 1))
-    return Person(
+    return User(
         number=number,
-        id=sample.id("user", number),
+        id=sample.create_id("user", number),
         email=account.login if account else f"{first}.{last}{number}@mail.example",
         name=f"{first.capitalize()} {last.capitalize()}",
-        role=account.role if account else ("viewer" if likely(chance, 0.15) else "user"),
-        active=bool(account) or likely(chance, 0.92),
+        role=account.role if account else ("viewer" if happens(rng, 0.15) else "user"),
+        active=bool(account) or happens(rng, 0.92),
         created=sample.ago(age),
-        seen=sample.ago(chance.random() * min(age, 60)) if account or likely(chance, 0.85) else None,
+        seen=sample.ago(rng.random() * min(age, 60)) if account or happens(rng, 0.85) else None,
     )
 
 
-def session_of(sample: Sample, person: Person) -> str:
-    """Return the id of the WhatsApp session by which a person sends."""
-    return sample.id("session", person.number)
+def session_id(sample: Sample, user: User) -> str:
+    """Return the id of the WhatsApp session of a user."""
+    return sample.create_id("session", user.number)
 
 
-def phone(sample: Sample, person: Person, recipient: int) -> str:
-    """Return the number of one of a person's recipients."""
-    return f"49151{sample.dice('phone', person.number, recipient).randrange(10**7):07d}{recipient:02d}"
+def phone_number(sample: Sample, user: User, recipient: int) -> str:
+    """Return the phone number of one of a user's recipients."""
+    return f"49151{sample.rng_for('phone', user.number, recipient).randrange(10**7):07d}{recipient:02d}"
 
 
-def fill_people(
-    db: Writable, sample: Sample, people: Sequence[Person], progress: Progress | None
+def fill_users(
+    db: Writable, sample: Sample, users: Sequence[User], progress: Progress | None
 ) -> dict[str, int]:
-    """Make the people and what each of them has; return how many rows of what."""
-    common = hashed(sample.seed, COMMON_PASSWORD, COMMON_COST)
-    own = [hashed(sample.seed, account.password, COST) for account in ACCOUNTS]
-    for batch in batches(people, progress):
+    """Create the users with their rows, and return the numbers of rows."""
+    common_hash = hash_password(sample.seed, COMMON_PASSWORD, COMMON_COST)
+    account_hashes = [hash_password(sample.seed, account.password, COST) for account in ACCOUNTS]
+    for batch in batches(users, progress):
         insert(
             db,
             sample,
             "users",
             (
                 (
-                    one.id,
-                    one.email,
-                    own[one.number] if one.number < len(own) else common,
-                    one.name,
-                    one.role,
-                    one.active,
-                    one.seen,
-                    one.created,
-                    one.seen or one.created,
+                    user.id,
+                    user.email,
+                    account_hashes[user.number] if user.number < len(account_hashes) else common_hash,
+                    user.name,
+                    user.role,
+                    user.active,
+                    user.seen,
+                    user.created,
+                    user.seen or user.created,
                 )
-                for one in batch
+                for user in batch
             ),
         )
-    senders = [one for one in people if one.sends]
+    senders = [user for user in users if user.sends]
     insert(db, sample, "whatsapp_sessions", _sessions(sample, senders))
     recipients = insert(db, sample, "recipients", _recipients(sample, senders))
     groups = insert(db, sample, "groups", _groups(sample, senders))
     insert(db, sample, "recipient_groups", _members(sample, senders))
-    insert(db, sample, "feature_subscriptions", _subscriptions(sample, people))
-    insert(db, sample, "access_codes", _codes(sample, people[0]))
-    insert(db, sample, "feature_access_logs", _logs(sample, people))
-    insert(db, sample, "api_keys", _keys(senders, common))
-    tokens = insert(db, sample, "refresh_tokens", _tokens(sample, people))
-    made = {"users": len(people), "recipients": recipients, "groups": groups}
-    return {**made, "tokens": tokens} if sample.has("refresh_tokens") else made
+    insert(db, sample, "feature_subscriptions", _subscriptions(sample, users))
+    insert(db, sample, "access_codes", _codes(sample, users[0]))
+    insert(db, sample, "feature_access_logs", _logs(sample, users))
+    insert(db, sample, "api_keys", _keys(senders, common_hash))
+    tokens = insert(db, sample, "refresh_tokens", _tokens(sample, users))
+    row_counts = {"users": len(users), "recipients": recipients, "groups": groups}
+    return {**row_counts, "tokens": tokens} if sample.has_table("refresh_tokens") else row_counts
 
 
-def _sessions(sample: Sample, senders: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in senders:
-        chance = sample.dice("session", one.number)
-        used = one.seen or one.created
+def _sessions(sample: Sample, senders: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in senders:
+        rng = sample.rng_for("session", user.number)
+        last_used_at = user.seen or user.created
         yield (
-            session_of(sample, one),
-            one.id,
-            f"client-{one.number}",
-            chance.choice(("Office", "Shop", "Support", None)),
-            f"49160{chance.randrange(10**8):08d}",
-            likely(chance, 0.85),
-            likely(chance, 0.3),
-            json.dumps({"device": chance.choice(NOUNS)}),
-            used,
-            one.created,
-            used,
+            session_id(sample, user),
+            user.id,
+            f"client-{user.number}",
+            rng.choice(("Office", "Shop", "Support", None)),
+            f"49160{rng.randrange(10**8):08d}",
+            happens(rng, 0.85),
+            happens(rng, 0.3),
+            json.dumps({"device": rng.choice(NOUNS)}),
+            last_used_at,
+            user.created,
+            last_used_at,
         )
 
 
-def _recipients(sample: Sample, senders: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in senders:
+def _recipients(sample: Sample, senders: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in senders:
         for number in range(RECIPIENTS):
-            chance = sample.dice("recipient", one.number, number)
-            first, last = chance.choice(NAMES), chance.choice(SURNAMES)
+            rng = sample.rng_for("recipient", user.number, number)
+            first, last = rng.choice(NAMES), rng.choice(SURNAMES)
             yield (
-                sample.id("recipient", one.number, number),
-                one.id,
-                phone(sample, one, number),
+                sample.create_id("recipient", user.number, number),
+                user.id,
+                phone_number(sample, user, number),
                 f"{first.capitalize()} {last.capitalize()}",
-                f"{first}@{last}.example" if likely(chance, 0.4) else None,
-                f"{chance.choice(NOUNS)} & {chance.choice(NOUNS)}" if likely(chance, 0.3) else None,
-                chance.sample(TAGS, chance.randrange(3)),
-                json.dumps({"city": chance.choice(("Köln", "Cairo", "Lyon"))})
-                if likely(chance, 0.5)
-                else None,
-                likely(chance, 0.95),
-                one.created,
-                one.created,
+                f"{first}@{last}.example" if happens(rng, 0.4) else None,
+                f"{rng.choice(NOUNS)} & {rng.choice(NOUNS)}" if happens(rng, 0.3) else None,
+                rng.sample(TAGS, rng.randrange(3)),
+                json.dumps({"city": rng.choice(("Köln", "Cairo", "Lyon"))}) if happens(rng, 0.5) else None,
+                happens(rng, 0.95),
+                user.created,
+                user.created,
             )
 
 
-def _groups(sample: Sample, senders: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in senders:
+def _groups(sample: Sample, senders: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in senders:
         for number, name in enumerate(("Customers", "Friends", "Team")[:GROUPS]):
-            key = sample.id("group", one.number, number)
-            yield key, one.id, name, f"{name} of {one.name}", COLORS[number], one.created, one.created
-
-
-def _members(sample: Sample, senders: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in senders:
-        for number in range(RECIPIENTS):
-            group = sample.dice("member", one.number, number).randrange(GROUPS)
+            key = sample.create_id("group", user.number, number)
             yield (
-                sample.id("member", one.number, number),
-                sample.id("recipient", one.number, number),
-                sample.id("group", one.number, group),
-                one.created,
+                key,
+                user.id,
+                name,
+                f"{name} of {user.name}",
+                COLORS[number],
+                user.created,
+                user.created,
             )
 
 
-def _subscriptions(sample: Sample, people: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in people:
-        chance = sample.dice("subscription", one.number)
-        for feature in chance.sample(FEATURES, chance.randrange(3)):
-            trial = likely(chance, 0.4)
-            begun = max(one.created, sample.ago(chance.random() * 5))
-            ends = sample.ago(-30 - chance.random() * 300)
+def _members(sample: Sample, senders: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in senders:
+        for number in range(RECIPIENTS):
+            group = sample.rng_for("member", user.number, number).randrange(GROUPS)
+            yield (
+                sample.create_id("member", user.number, number),
+                sample.create_id("recipient", user.number, number),
+                sample.create_id("group", user.number, group),
+                user.created,
+            )
+
+
+def _subscriptions(sample: Sample, users: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in users:
+        rng = sample.rng_for("subscription", user.number)
+        for feature in rng.sample(FEATURES, rng.randrange(3)):
+            trial = happens(rng, 0.4)
+            started_at = max(user.created, sample.ago(rng.random() * 5))
+            ends = sample.ago(-30 - rng.random() * 300)
             kind = ("trial", "free") if trial else ("active", "premium")
-            yield (one.id, feature, *kind, begun, None if trial else ends, ends if trial else None, begun, begun)  # fmt: skip
+            yield (user.id, feature, *kind, started_at, None if trial else ends, ends if trial else None, started_at, started_at)  # fmt: skip
 
 
-def _codes(sample: Sample, admin: Person) -> Iterator[Sequence[object]]:
+def _codes(sample: Sample, admin: User) -> Iterator[Sequence[object]]:
     for feature in FEATURES[:3]:
         code = sha256(f"{sample.seed}/{feature}".encode()).hexdigest()
         yield feature, code, "premium", 10, admin.id, admin.created, admin.created
 
 
-def _logs(sample: Sample, people: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in people:
-        chance = sample.dice("log", one.number)
-        for _ in range(chance.randrange(4)):
-            kind = chance.choice((("view", "allowed"), ("usage", "allowed"), ("unlock_failed", "blocked")))
-            at = max(one.created, sample.ago(chance.random() * 90))
-            yield one.id, chance.choice(FEATURES), *kind, f"192.0.2.{chance.randrange(1, 255)}", at
+def _logs(sample: Sample, users: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in users:
+        rng = sample.rng_for("log", user.number)
+        for _ in range(rng.randrange(4)):
+            kind = rng.choice((("view", "allowed"), ("usage", "allowed"), ("unlock_failed", "blocked")))
+            at = max(user.created, sample.ago(rng.random() * 90))
+            yield user.id, rng.choice(FEATURES), *kind, f"192.0.2.{rng.randrange(1, 255)}", at
 
 
-def _keys(senders: Sequence[Person], stored: str) -> Iterator[Sequence[object]]:
-    for one in senders[::5]:
-        prefix = f"waq_{one.number:04x}"  # the app finds a key by its prefix alone, so each has its own
-        yield one.id, "Website", stored, prefix, json.dumps(["send"]), one.created, one.created
+def _keys(senders: Sequence[User], key_hash: str) -> Iterator[Sequence[object]]:
+    for user in senders[::5]:
+        prefix = f"waq_{user.number:04x}"  # the app finds a key by its prefix, which must therefore be unique
+        yield user.id, "Website", key_hash, prefix, json.dumps(["send"]), user.created, user.created
 
 
-def _tokens(sample: Sample, people: Sequence[Person]) -> Iterator[Sequence[object]]:
-    for one in people:
-        if one.seen is None:
+def _tokens(sample: Sample, users: Sequence[User]) -> Iterator[Sequence[object]]:
+    for user in users:
+        if user.seen is None:
             continue
-        chance = sample.dice("token", one.number)
-        for number in range(1 + chance.randrange(3)):
-            begun = max(one.created, sample.ago((sample.at - one.seen).total_seconds() / 86_400 + number * 7))
-            token = sha256(f"{sample.seed}/{one.number}/{number}".encode()).hexdigest()
-            ends = begun + (sample.at - sample.ago(30))
-            address = f"192.0.2.{chance.randrange(1, 255)}"
-            yield one.id, token, ends, bool(number), address, "Firefox", begun, begun
+        rng = sample.rng_for("token", user.number)
+        for number in range(1 + rng.randrange(3)):
+            started_at = max(
+                user.created, sample.ago((sample.at - user.seen).total_seconds() / 86_400 + number * 7)
+            )
+            token = sha256(f"{sample.seed}/{user.number}/{number}".encode()).hexdigest()
+            ends = started_at + (sample.at - sample.ago(30))
+            address = f"192.0.2.{rng.randrange(1, 255)}"
+            yield user.id, token, ends, bool(number), address, "Firefox", started_at, started_at

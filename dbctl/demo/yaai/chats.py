@@ -1,4 +1,4 @@
-"""The chats of the sample: messages in turns, some of them on branches, with attachments and what tools did."""
+"""The chats of the sample: alternating messages, some on branches, with attachments and tool calls."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from dbctl.demo.random import Progress, batches, dice, likely, uuid4
-from dbctl.demo.yaai.sample import MODELS, Sample, Thing, about, chats, written
+from dbctl.demo.random import Progress, batches, happens, rng_for, uuid4
+from dbctl.demo.yaai.sample import MODELS, Sample, Work, create_chats, create_title, format_time
 from dbctl.engines.contract import Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 
-ASKS = ("How would you begin with", "What is wrong with", "Tell me more about", "Write a table of", "Sum up", "Find a name for")  # fmt: skip
-SAYS = (
+QUESTIONS = ("How would you begin with", "What is wrong with", "Explain more about", "Write a table of", "Sum up", "Find a name for")  # fmt: skip
+SENTENCES = (
     "Begin with a plan of three steps.", "There are two ways; the second is cheaper.", "Nothing is wrong, as far as one can see.",
     "A table would help here.", "Let us test it first.", "It depends on how often it is read.", "That was decided last week.",
 )  # fmt: skip
 TOOLS = ("web_search", "read_file", "run_tests")
-#: One in so many turns of a chat forks into a branch, one has an attachment, one calls a tool.
-FORKS, ATTACHED, CALLED = 0.06, 0.05, 0.15
+#: The share of messages that begin a branch, that have an attachment, and that call a tool.
+FORK_SHARE, ATTACHMENT_SHARE, TOOL_CALL_SHARE = 0.06, 0.05, 0.15
 
 
-class Turn(Value, frozen=True, kw_only=True):
-    """One message, with what hangs on it."""
+class Turn(Struct, frozen=True, kw_only=True):
+    """One message with its branch, tool call and attachment."""
 
     id: str
-    chat: Thing
+    chat: Work
     role: str
     content: str
     at: datetime
@@ -38,63 +38,73 @@ class Turn(Value, frozen=True, kw_only=True):
     attachment: str | None = None
 
 
-class Branch(Value, frozen=True, kw_only=True):
-    """Where a chat goes on in another way."""
+class Branch(Struct, frozen=True, kw_only=True):
+    """A branch of a chat, which begins after one message."""
 
     id: str
-    chat: Thing
-    fork: str
+    chat: Work
+    fork_message_id: str
     at: datetime
 
 
 def fill_chat(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Fill an empty database of chats; return what was made."""
-    every = list(chats(sample))
-    rows = [(one.id, one.title, written(one.began), written(one.ended)) for one in every]
-    made = {
+    """Fill an empty database of chats; return the numbers of rows."""
+    chats = list(create_chats(sample))
+    rows = [
+        (branch.id, branch.title, format_time(branch.started_at), format_time(branch.ended_at))
+        for branch in chats
+    ]
+    row_counts = {
         "chats": db.insert_many("chats", ["id", "title", "created_at", "updated_at"], rows),
         "messages": 0,
         "tool_calls": 0,
         "attachments": 0,
     }
     branches: list[Branch] = []
-    for batch in batches(_turns(sample, every, branches), progress):
-        for word, number in _insert(db, batch).items():
-            made[word] += number
+    for batch in batches(_turns(sample, chats, branches), progress):
+        for table, count in _insert(db, batch).items():
+            row_counts[table] += count
     columns = ["id", "chat_id", "fork_message_id", "name", "created_at"]
-    told = [(one.id, one.chat.id, one.fork, "another way", written(one.at)) for one in branches]
-    return made | {"branches": db.insert_many("branches", columns, told)}
+    branch_rows = [
+        (branch.id, branch.chat.id, branch.fork_message_id, "another way", format_time(branch.at))
+        for branch in branches
+    ]
+    return row_counts | {"branches": db.insert_many("branches", columns, branch_rows)}
 
 
-def _turns(sample: Sample, every: Sequence[Thing], branches: list[Branch]) -> Iterator[Turn]:
-    """Yield the messages, those of each chat together and in turns; ``branches`` gets the forks."""
-    for number, chat in enumerate(every):
-        count = sample.messages * (number + 1) // len(every) - sample.messages * number // len(every)
+def _turns(sample: Sample, chats: Sequence[Work], branches: list[Branch]) -> Iterator[Turn]:
+    """Yield the messages chat by chat, questions and answers in turn; append the branches to ``branches``."""
+    for number, chat in enumerate(chats):
+        count = sample.messages * (number + 1) // len(chats) - sample.messages * number // len(chats)
         parent: str | None = None
         branch: str | None = None
-        for place in range(count):
-            chance = dice(sample.seed, "message", number, place)
-            at = chat.began + (chat.ended - chat.began) * (place / count)
-            asks = place % 2 == 0
-            if parent and asks and likely(chance, FORKS):
-                branch = uuid4(chance)
-                branches.append(Branch(id=branch, chat=chat, fork=parent, at=at))
-            says = f"{chance.choice(ASKS)} {about(chance)}?" if asks else " ".join(chance.sample(SAYS, 2))
-            blocks = [{"type": "text", "text": f"{says} {about(chance).capitalize()} comes first."}]
+        for index in range(count):
+            rng = rng_for(sample.seed, "message", number, index)
+            at = chat.started_at + (chat.ended_at - chat.started_at) * (index / count)
+            is_question = index % 2 == 0
+            if parent and is_question and happens(rng, FORK_SHARE):
+                branch = uuid4(rng)
+                branches.append(Branch(id=branch, chat=chat, fork_message_id=parent, at=at))
+            text = (
+                f"{rng.choice(QUESTIONS)} {create_title(rng)}?"
+                if is_question
+                else " ".join(rng.sample(SENTENCES, 2))
+            )
+            blocks = [{"type": "text", "text": f"{text} {create_title(rng).capitalize()} comes first."}]
             turn = Turn(
-                id=uuid4(chance),
+                id=uuid4(rng),
                 chat=chat,
-                role="user" if asks else "assistant",
-                content=says if asks else json.dumps(blocks),
+                role="user" if is_question else "assistant",
+                content=text if is_question else json.dumps(blocks),
                 at=at,
                 parent=parent,
                 branch=branch,
-                model=None if asks else chance.choice(MODELS),
-                tokens=None if asks else 20 + chance.randrange(400),
-                liked=not asks and likely(chance, 0.1),
-                tool=chance.choice(TOOLS) if not asks and likely(chance, CALLED) else None,
-                attachment=f"{about(chance)[4:].replace(' ', '-')}.png"
-                if asks and likely(chance, ATTACHED)
+                model=None if is_question else rng.choice(MODELS),
+                tokens=None if is_question else 20 + rng.randrange(400),
+                liked=not is_question and happens(rng, 0.1),
+                tool=rng.choice(TOOLS) if not is_question and happens(rng, TOOL_CALL_SHARE) else None,
+                attachment=f"{create_title(rng)[4:].replace(' ', '-')}.png"
+                if is_question and happens(rng, ATTACHMENT_SHARE)
                 else None,
             )
             parent = turn.id
@@ -110,28 +120,37 @@ def _insert(db: Writable, batch: Sequence[Turn]) -> dict[str, int]:
         ],
         (
             (
-                one.id, one.chat.id, one.role, one.content, one.model, one.tokens, one.tokens and one.tokens * 20,
-                written(one.at), one.branch, one.parent, int(one.liked),
+                turn.id, turn.chat.id, turn.role, turn.content, turn.model, turn.tokens, turn.tokens and turn.tokens * 20,
+                format_time(turn.at), turn.branch, turn.parent, int(turn.liked),
             )
-            for one in batch
+            for turn in batch
         ),
     )  # fmt: skip
     tools = db.insert_many(
         "tool_calls",
         ["id", "message_id", "name", "input", "output", "status", "started_at", "completed_at"],
         (
-            (f"tool-{one.id}", one.id, one.tool, "{}", "{}", "success", written(one.at), written(one.at))
-            for one in batch
-            if one.tool
+            (
+                f"tool-{turn.id}",
+                turn.id,
+                turn.tool,
+                "{}",
+                "{}",
+                "success",
+                format_time(turn.at),
+                format_time(turn.at),
+            )
+            for turn in batch
+            if turn.tool
         ),
     )
     attachments = db.insert_many(
         "attachments",
         ["id", "message_id", "name", "mime_type", "size"],
         (
-            (f"file-{one.id}", one.id, one.attachment, "image/png", 2_000 + len(one.content))
-            for one in batch
-            if one.attachment
+            (f"file-{turn.id}", turn.id, turn.attachment, "image/png", 2_000 + len(turn.content))
+            for turn in batch
+            if turn.attachment
         ),
     )
     return {"messages": messages, "tool_calls": tools, "attachments": attachments}

@@ -1,4 +1,4 @@
-"""What else the sample holds: sessions of work on code, jobs of drawing, settings, keys of nobody, artifacts."""
+"""Other rows of the sample: code sessions, image jobs, settings, unusable keys, artifacts."""
 
 from __future__ import annotations
 
@@ -6,62 +6,82 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 
-from dbctl.demo.random import Progress, dice, likely, ranked, uuid4
-from dbctl.demo.yaai.sample import MODELS, Sample, Thing, about, chats, sessions, written
+from dbctl.demo.random import Progress, happens, rng_for, uuid4, zipf_rank
+from dbctl.demo.yaai.sample import (
+    MODELS,
+    Sample,
+    Work,
+    create_chats,
+    create_sessions,
+    create_title,
+    format_time,
+)
 from dbctl.engines.contract import Writable
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: How many turns a session has, and files that it changes.
+#: The numbers of entries of a session, and of files that it changes.
 TURNS, FILES = 8, 3
 STYLES = ("Watercolour", "Woodcut", "Pencil", "Blueprint", "Poster")
 KINDS = ("svg", "html", "markdown", "code")
 PROVIDERS = ("anthropic", "google", "openai")
 
 
-class Artifact(Value, frozen=True, kw_only=True):
-    """What a chat or a session has made, as a file."""
+class Artifact(Struct, frozen=True, kw_only=True):
+    """A file that a chat or a session created."""
 
     id: str
     name: str
     kind: str
     path: str  #: below the app's directory
-    chat: Thing | None
-    session: Thing | None
+    chat: Work | None
+    session: Work | None
 
     @property
-    def of(self) -> Thing:
-        """What it was made in."""
-        made = self.chat or self.session
-        assert made is not None  # noqa: S101 - one of the two is always there
-        return made
+    def owner(self) -> Work:
+        """The chat or session that created it."""
+        owner = self.chat or self.session
+        assert owner is not None  # noqa: S101 - one of the two is always set
+        return owner
 
 
 def fill_code(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Fill an empty database of sessions; return what was made."""
+    """Fill an empty database of sessions; return the numbers of rows."""
     del progress  # it counts chats and messages
-    talks, entries, snapshots, rows = (
-        list(chats(sample)),
+    chats, entries, snapshots, rows = (
+        list(create_chats(sample)),
         list[tuple[object, ...]](),
         list[tuple[object, ...]](),
         list[tuple[object, ...]](),
     )
-    for number, one in enumerate(sessions(sample)):
-        chance = dice(sample.seed, "session rows", number)
-        chat = chance.choice(talks).id if likely(chance, 0.5) else None
-        project = f"/home/sample/{about(chance)[4:].replace(' ', '-')}"
-        began, ended = written(one.began), written(one.ended)
+    for number, session in enumerate(create_sessions(sample)):
+        rng = rng_for(sample.seed, "session rows", number)
+        chat = rng.choice(chats).id if happens(rng, 0.5) else None
+        project = f"/home/sample/{create_title(rng)[4:].replace(' ', '-')}"
+        started_at, ended_at = format_time(session.started_at), format_time(session.ended_at)
         rows.append(
-            (one.id, one.title, project, chat, chance.choice(MODELS), "completed", began, ended, ended)
+            (
+                session.id,
+                session.title,
+                project,
+                chat,
+                rng.choice(MODELS),
+                "completed",
+                started_at,
+                ended_at,
+                ended_at,
+            )
         )
-        for place in range(TURNS):
-            key = uuid4(chance)
-            role = ("user", "assistant", "tool")[place % 3]
-            at = written(one.began + timedelta(minutes=place))
-            entries.append((key, one.id, place + 1, role, f"{one.title}, step {place + 1}", 10 + place, at))
-            if role == "tool" and place // 3 < FILES:
-                digest = f"{chance.getrandbits(256):064x}"
-                file = f"src/{about(chance)[4:].replace(' ', '_')}.ts"
-                snapshots.append((uuid4(chance), one.id, key, file, digest, chance.randrange(500, 9_000), at))
+        for index in range(TURNS):
+            key = uuid4(rng)
+            role = ("user", "assistant", "tool")[index % 3]
+            at = format_time(session.started_at + timedelta(minutes=index))
+            entries.append(
+                (key, session.id, index + 1, role, f"{session.title}, step {index + 1}", 10 + index, at)
+            )
+            if role == "tool" and index // 3 < FILES:
+                digest = f"{rng.getrandbits(256):064x}"
+                file = f"src/{create_title(rng)[4:].replace(' ', '_')}.ts"
+                snapshots.append((uuid4(rng), session.id, key, file, digest, rng.randrange(500, 9_000), at))
     return {
         "sessions": db.insert_many(
             "sessions",
@@ -92,29 +112,29 @@ def fill_code(db: Writable, sample: Sample, progress: Progress | None) -> dict[s
 
 
 def fill_images(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Fill an empty database of images; return what was made. The last two jobs wait."""
-    del progress  # as above
-    prompts = [(uuid4(dice(sample.seed, "prompt", name)), name) for name in STYLES]
-    began = written(sample.at - timedelta(days=100))
-    uses = dict.fromkeys((key for key, _ in prompts), 0)
-    group = uuid4(dice(sample.seed, "references"))
+    """Fill an empty database of images; return the numbers of rows. The last two jobs are pending."""
+    del progress  # it counts chats and messages
+    prompts = [(uuid4(rng_for(sample.seed, "prompt", name)), name) for name in STYLES]
+    created_at = format_time(sample.at - timedelta(days=100))
+    use_counts = dict.fromkeys((key for key, _ in prompts), 0)
+    group = uuid4(rng_for(sample.seed, "references"))
     queue, jobs, images = list[tuple[object, ...]](), list[tuple[object, ...]](), list[tuple[object, ...]]()
     for number in range(sample.jobs):
-        chance = dice(sample.seed, "job", number)
-        entry, job, (prompt, style) = uuid4(chance), uuid4(chance), prompts[ranked(chance, len(prompts))]
+        rng = rng_for(sample.seed, "job", number)
+        entry, job, (prompt, style) = uuid4(rng), uuid4(rng), prompts[zipf_rank(rng, len(prompts))]
         at = sample.at - timedelta(hours=3 * (sample.jobs - number))
-        waits, failed = number >= sample.jobs - 2, likely(chance, 0.1)
-        state = "pending" if waits else "failed" if failed else "completed"
-        uses[prompt] += 1
-        done = None if waits else written(at + timedelta(minutes=1))
+        is_waiting, has_failed = number >= sample.jobs - 2, happens(rng, 0.1)
+        state = "pending" if is_waiting else "failed" if has_failed else "completed"
+        use_counts[prompt] += 1
+        completed_at = None if is_waiting else format_time(at + timedelta(minutes=1))
         queue_state = {"pending": "queued", "failed": "failed", "completed": "done"}[state]
         queue.append(
             (
                 entry,
-                f"{style} of {about(chance)}",
-                group if likely(chance, 0.2) else None,
+                f"{style} of {create_title(rng)}",
+                group if happens(rng, 0.2) else None,
                 queue_state,
-                written(at),
+                format_time(at),
             )
         )
         jobs.append(
@@ -125,33 +145,41 @@ def fill_images(db: Writable, sample: Sample, progress: Progress | None) -> dict
                 "paint-2",
                 state,
                 "out of memory" if state == "failed" else None,
-                written(at),
-                done and written(at),
-                done,
+                format_time(at),
+                completed_at and format_time(at),
+                completed_at,
             )
         )
         if state == "completed":
             images += [
                 (
-                    uuid4(chance),
+                    uuid4(rng),
                     job,
-                    f"image-gen/outputs/{job}-{one}.png",
+                    f"image-gen/outputs/{job}-{image}.png",
                     1024,
                     1024,
-                    chance.getrandbits(31),
-                    90_000 + one,
-                    done,
+                    rng.getrandbits(31),
+                    90_000 + image,
+                    completed_at,
                 )
-                for one in range(1 + ranked(chance, 3))
+                for image in range(1 + zipf_rank(rng, 3))
             ]
-    db.insert_many("reference_groups", ["id", "name", "created_at"], [(group, "House style", began)])
-    kept = [
-        (key, name, f"In the manner of a {name.lower()}.", uses[key], began, began, began)
+    db.insert_many("reference_groups", ["id", "name", "created_at"], [(group, "House style", created_at)])
+    rows = [
+        (
+            key,
+            name,
+            f"In the manner of a {name.lower()}.",
+            use_counts[key],
+            created_at,
+            created_at,
+            created_at,
+        )
         for key, name in prompts
     ]
     columns = ["id", "name", "content", "use_count", "last_used_at", "created_at", "updated_at"]
     return {
-        "prompts": db.insert_many("prompts", columns, kept),
+        "prompts": db.insert_many("prompts", columns, rows),
         "queue_entries": db.insert_many(
             "queue_entries", ["id", "prompt", "reference_group_id", "status", "created_at"], queue
         ),
@@ -177,49 +205,56 @@ def fill_images(db: Writable, sample: Sample, progress: Progress | None) -> dict
 
 
 def fill_app(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
-    """Fill an empty database of the application; return what was made. The keys are encrypted, and keys of nobody."""
-    del progress  # as above
-    at = written(sample.at - timedelta(days=170))
+    """Fill an empty database of the application; return the numbers of rows. The keys are encrypted random bytes."""
+    del progress  # it counts chats and messages
+    at = format_time(sample.at - timedelta(days=170))
     settings = [("theme", "dark", at), ("fontSize", "14", at), ("defaultModel", MODELS[0], at)]
-    keys = [(name, _sealed(sample, name), f"https://api.{name}.example/v1", at, at) for name in PROVIDERS]
+    keys = [
+        (name, _create_encrypted_key(sample, name), f"https://api.{name}.example/v1", at, at)
+        for name in PROVIDERS
+    ]
     db.insert_many("settings", ["key", "value", "updated_at"], settings)
     columns = ["id", "api_key_encrypted", "base_url", "created_at", "updated_at"]
-    made = {"credentials": db.insert_many("credentials", columns, keys)}
+    row_counts = {"credentials": db.insert_many("credentials", columns, keys)}
     rows = (
         (
-            one.id, one.name, one.kind, f"Made while to {one.of.title.lower()}", one.path, len(one.name) + 1,
-            one.chat and one.chat.id, one.session and one.session.id, written(one.of.ended), written(one.of.ended),
+            artifact.id, artifact.name, artifact.kind, f"Made while to {artifact.owner.title.lower()}", artifact.path, len(artifact.name) + 1,
+            artifact.chat and artifact.chat.id, artifact.session and artifact.session.id, format_time(artifact.owner.ended_at), format_time(artifact.owner.ended_at),
         )
-        for one in artifacts_of(sample)
+        for artifact in create_artifacts(sample)
     )  # fmt: skip
     columns = [
         "id", "name", "type", "description", "path", "size", "chat_id", "session_id", "created_at", "updated_at",
     ]  # fmt: skip
-    return made | {"artifacts": db.insert_many("artifacts", columns, rows)}
+    return row_counts | {"artifacts": db.insert_many("artifacts", columns, rows)}
 
 
-def artifacts_of(sample: Sample) -> Iterator[Artifact]:
+def create_artifacts(sample: Sample) -> Iterator[Artifact]:
     """Yield the artifacts: of every third chat, and of every session."""
-    for number, (kind, one) in enumerate(
+    for number, (kind, owner) in enumerate(
         [
-            *(("chat", chat) for chat in list(chats(sample))[::3]),
-            *(("session", one) for one in sessions(sample)),
+            *(("chat", chat) for chat in list(create_chats(sample))[::3]),
+            *(("session", owner) for owner in create_sessions(sample)),
         ]
     ):
-        chance = dice(sample.seed, "artifact", number)
-        key, of = uuid4(chance), KINDS[ranked(chance, len(KINDS))]
+        rng = rng_for(sample.seed, "artifact", number)
+        key, file_type = uuid4(rng), KINDS[zipf_rank(rng, len(KINDS))]
         yield Artifact(
             id=key,
-            name=about(chance)[4:].capitalize(),
-            kind=of,
-            path=f"artifacts/{key}.{of}",
-            chat=one if kind == "chat" else None,
-            session=one if kind == "session" else None,
+            name=create_title(rng)[4:].capitalize(),
+            kind=file_type,
+            path=f"artifacts/{key}.{file_type}",
+            chat=owner if kind == "chat" else None,
+            session=owner if kind == "session" else None,
         )
 
 
-def _sealed(sample: Sample, name: str) -> str:
-    """Return what the app stores of a key that it has encrypted; nobody knows what it was."""
-    chance = dice(sample.seed, "credential", name)
-    told = {"encrypted": chance.randbytes(48), "iv": chance.randbytes(16), "authTag": chance.randbytes(16)}
-    return json.dumps({word: value.hex() for word, value in told.items()})
+def _create_encrypted_key(sample: Sample, name: str) -> str:
+    """Return a stored encrypted key: random bytes."""
+    rng = rng_for(sample.seed, "credential", name)
+    encrypted_key = {
+        "encrypted": rng.randbytes(48),
+        "iv": rng.randbytes(16),
+        "authTag": rng.randbytes(16),
+    }
+    return json.dumps({name_: value.hex() for name_, value in encrypted_key.items()})

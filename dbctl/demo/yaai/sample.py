@@ -1,4 +1,4 @@
-"""What was asked for of the sample, and what its databases have in common: chats and sessions that others name."""
+"""The options of the sample, and the chats and sessions to which several databases refer."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from random import Random
 
-from dbctl.demo.random import dice, uuid4
+from dbctl.demo.random import rng_for, uuid4
 from dbctl.demo.words import ADJECTIVES, NOUNS
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.profiles import TIMES
 
 MODELS = ("sonnet-4", "haiku-4", "gpt-5", "gemini-3")
 TASKS = ("Plan", "Explain", "Mend", "Compare", "Draft", "Translate", "Review", "Outline", "Name", "Shorten")
-#: How many days the sample reaches back.
+#: Days of history.
 DAYS = 180
 
 
-class Sample(Value, frozen=True, kw_only=True):
-    """What was asked for."""
+class Sample(Struct, frozen=True, kw_only=True):
+    """The options of the sample."""
 
     chats: int
     messages: int
@@ -27,52 +27,52 @@ class Sample(Value, frozen=True, kw_only=True):
 
     @property
     def sessions(self) -> int:
-        """How many sessions of work on code there are."""
+        """The number of code sessions."""
         return 1 + self.chats // 5
 
     @property
     def jobs(self) -> int:
-        """How many jobs of drawing there are."""
+        """The number of image jobs."""
         return 2 + self.chats // 2
 
 
-class Thing(Value, frozen=True, kw_only=True):
-    """A chat or a session: what others name it by, and when it went on."""
+class Work(Struct, frozen=True, kw_only=True):
+    """A chat or a session: its id, title, start and end."""
 
     id: str
     title: str
-    began: datetime
-    ended: datetime
+    started_at: datetime
+    ended_at: datetime
 
 
-def chats(sample: Sample) -> Iterator[Thing]:
-    """Yield the chats, the first ones the oldest."""
+def create_chats(sample: Sample) -> Iterator[Work]:
+    """Yield the chats, oldest first."""
     for number in range(sample.chats):
-        yield _thing(sample, "chat", number, sample.chats)
+        yield _create_work(sample, "chat", number, sample.chats)
 
 
-def sessions(sample: Sample) -> Iterator[Thing]:
-    """Yield the sessions, the first ones the oldest."""
+def create_sessions(sample: Sample) -> Iterator[Work]:
+    """Yield the sessions, oldest first."""
     for number in range(sample.sessions):
-        yield _thing(sample, "session", number, sample.sessions)
+        yield _create_work(sample, "session", number, sample.sessions)
 
 
-def about(chance: Random) -> str:
-    """Return what something is about."""
-    return f"the {chance.choice(ADJECTIVES).lower()} {chance.choice(NOUNS).lower()}"
+def create_title(rng: Random) -> str:
+    """Return a generated subject."""
+    return f"the {rng.choice(ADJECTIVES).lower()} {rng.choice(NOUNS).lower()}"
 
 
-def written(time: datetime) -> object:
-    """Return a time as the app writes it."""
+def format_time(time: datetime) -> object:
+    """Return a time in the format of the app."""
     return TIMES["iso-ms"](time)
 
 
-def _thing(sample: Sample, kind: str, number: int, of: int) -> Thing:
-    chance = dice(sample.seed, kind, number)
-    began = sample.at - timedelta(days=DAYS * (1 - number / of) + 1, seconds=chance.randrange(40_000))
-    return Thing(
-        id=uuid4(chance),
-        title=f"{chance.choice(TASKS)} {about(chance)}",
-        began=began,
-        ended=began + timedelta(minutes=chance.randrange(5, 300)),
+def _create_work(sample: Sample, kind: str, number: int, count: int) -> Work:
+    rng = rng_for(sample.seed, kind, number)
+    started_at = sample.at - timedelta(days=DAYS * (1 - number / count) + 1, seconds=rng.randrange(40_000))
+    return Work(
+        id=uuid4(rng),
+        title=f"{rng.choice(TASKS)} {create_title(rng)}",
+        started_at=started_at,
+        ended_at=started_at + timedelta(minutes=rng.randrange(5, 300)),
     )

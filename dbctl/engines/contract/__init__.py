@@ -7,79 +7,83 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import (
         Checks,
-        Describes,
-        Holder,
-        Housing,
+        DatabaseFiles,
+        DescribesSchema,
         IndexDamage,
         IndexDifference,
-        Measured,
-        Measures,
-        Orphans,
+        LockHolder,
+        OrphanedRows,
+        ReportsSizes,
         Storage,
+        TableSize,
     )
     from dbctl.engines.contract.conditions import (
         AllOf,
         AnyOf,
-        Behind,
         Condition,
-        Linked,
+        InSubquery,
+        KeysetCursor,
         Not,
         Op,
         Order,
+        ReferenceCount,
         Where,
-        Within,
     )
     from dbctl.engines.contract.dumps import (
-        Approach,
         Dump,
-        Dumped,
+        DumpResult,
         Dumps,
-        Kept,
-        Loaded,
-        Outside,
-        Pins,
-        Proof,
-        Ready,
-        Tried,
-        count_dumped,
-        list_dumped,
+        DumpVerification,
+        LoadResult,
+        PreparedSwap,
+        RestoreStrategy,
+        RestoreTarget,
+        RetainedDatabase,
+        SupportsSnapshotPin,
+        TrialRestore,
+        count_dump_rows,
+        list_dump_tables,
     )
-    from dbctl.engines.contract.effects import Effect
-    from dbctl.engines.contract.external_index import Sidecar, Sidecars, SidecarState
+    from dbctl.engines.contract.effects import StatementEffect
+    from dbctl.engines.contract.external_index import (
+        ExternalIndexSpec,
+        ExternalIndexState,
+        SearchesExternalIndex,
+    )
     from dbctl.engines.contract.fulltext import (
-        FullText,
-        Gathered,
         IndexFault,
+        IndexMarker,
         IndexState,
         IndexUse,
+        JoinedText,
         Link,
-        MakesFullText,
-        Marked,
-        TextIndex,
+        ManagesTextIndexes,
+        SearchesFullText,
+        TextIndexSpec,
     )
-    from dbctl.engines.contract.migrations import Hazard, Language, Migrates, Script
+    from dbctl.engines.contract.migrations import LintFinding, Migrates, Script, ScriptDialect
     from dbctl.engines.contract.monitoring import (
-        Advises,
-        Concern,
+        Bloat,
+        EngineFinding,
+        FindingQuery,
         Index,
-        Indexes,
-        Look,
+        LockWait,
         Maintains,
-        Prunes,
+        MaintenanceKind,
+        MaintenanceTask,
+        PrunesVersions,
+        ReportsBloat,
+        ReportsFindings,
+        ReportsIndexes,
+        ReportsSessions,
+        ReportsSlowQueries,
         Session,
-        Sessions,
-        Slow,
-        Task,
-        Timed,
+        SettingComparison,
+        SlowQuery,
         Traffic,
-        Tuning,
-        Upkeep,
-        Wait,
-        Waste,
-        Wastes,
-        answered,
-        left_behind,
-        named_locks,
+        group_locks,
+        leftover_finding,
+        row_findings,
     )
     from dbctl.engines.contract.reader import (
         Capability,
@@ -90,9 +94,9 @@ if TYPE_CHECKING:
         Readable,
         Reference,
         Table,
-        fill_nothing,
+        fill_no_columns,
     )
-    from dbctl.engines.contract.recovery import Recovered, Recovery, TableRecovered
+    from dbctl.engines.contract.recovery import SalvagedTable, SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import (
         Schema,
         SchemaCode,
@@ -100,12 +104,12 @@ if TYPE_CHECKING:
         SchemaIndex,
         SchemaReference,
         SchemaTable,
-        bare,
-        by_table,
+        collapse_spaces,
         fingerprint,
-        plain,
+        group_by_table,
+        strip_collation,
     )
-    from dbctl.engines.contract.streaming import BATCH, Answer, Streams, WritesCsv
+    from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, StreamsRows, WritesCsv
     from dbctl.engines.contract.text_query import (
         UNSPACED,
         TextAnd,
@@ -117,53 +121,66 @@ if TYPE_CHECKING:
         join_queries,
         positive_terms,
     )
-    from dbctl.engines.contract.text_scan import BEFORE, BEHIND, Hit, LooksThrough
+    from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, ScansText, TextMatch
     from dbctl.engines.contract.vectors import (
-        Kind,
-        MakesVectors,
+        ManagesVectorIndexes,
         Metric,
         Recall,
         Row,
+        SearchesVectors,
         VectorColumn,
         VectorFault,
         VectorIndex,
-        VectorIndexWanted,
-        Vectors,
+        VectorIndexKind,
+        VectorIndexSpec,
     )
     from dbctl.engines.contract.writer import (
-        HeldTimes,
-        HoldsTimeForms,
-        Later,
-        Merge,
+        MergeRule,
+        ReportsTimeForms,
         RewritesTimes,
+        ShiftedTime,
         TimeForm,
+        TimeFormCount,
         Writable,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "checks": "Checks Describes Holder Housing IndexDamage IndexDifference Measured Measures Orphans Storage",
-            "conditions": "AllOf AnyOf Behind Condition Linked Not Op Order Where Within",
-            "dumps": "Approach Dump Dumped Dumps Kept Loaded Outside Pins Proof Ready Tried count_dumped list_dumped",
-            "effects": "Effect",
-            "external_index": "Sidecar SidecarState Sidecars",
-            "fulltext": "FullText Gathered IndexFault IndexState IndexUse Link MakesFullText Marked TextIndex",
-            "migrations": "Hazard Language Migrates Script",
+            "checks": (
+                "Checks DatabaseFiles DescribesSchema IndexDamage IndexDifference LockHolder OrphanedRows "
+                "ReportsSizes Storage TableSize"
+            ),
+            "conditions": "AllOf AnyOf Condition InSubquery KeysetCursor Not Op Order ReferenceCount Where",
+            "dumps": (
+                "Dump DumpResult DumpVerification Dumps LoadResult PreparedSwap RestoreStrategy RestoreTarget "
+                "RetainedDatabase SupportsSnapshotPin TrialRestore count_dump_rows list_dump_tables"
+            ),
+            "effects": "StatementEffect",
+            "external_index": "ExternalIndexSpec ExternalIndexState SearchesExternalIndex",
+            "fulltext": (
+                "IndexFault IndexMarker IndexState IndexUse JoinedText Link ManagesTextIndexes SearchesFullText "
+                "TextIndexSpec"
+            ),
+            "migrations": "LintFinding Migrates Script ScriptDialect",
             "monitoring": (
-                "Advises Concern Index Indexes Look Maintains Prunes Session Sessions Slow Task Timed Traffic Tuning "
-                "Upkeep Wait Waste Wastes answered left_behind named_locks"
+                "Bloat EngineFinding FindingQuery Index LockWait Maintains MaintenanceKind MaintenanceTask "
+                "PrunesVersions ReportsBloat ReportsFindings ReportsIndexes ReportsSessions ReportsSlowQueries "
+                "Session SettingComparison SlowQuery Traffic group_locks leftover_finding row_findings"
             ),
-            "reader": "Capability Column Explains Explanation FillRow Readable Reference Table fill_nothing",
-            "recovery": "Recovered Recovery TableRecovered",
+            "reader": "Capability Column Explains Explanation FillRow Readable Reference Table fill_no_columns",
+            "recovery": "SalvageRequest SalvageResult SalvagedTable",
             "schema": (
-                "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable bare by_table fingerprint "
-                "plain"
+                "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable collapse_spaces fingerprint "
+                "group_by_table strip_collation"
             ),
-            "streaming": "Answer BATCH Streams WritesCsv",
+            "streaming": "BATCH_ROWS RowStream StreamsRows WritesCsv",
             "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
-            "text_scan": "BEFORE BEHIND Hit LooksThrough",
-            "vectors": "Kind MakesVectors Metric Recall Row VectorColumn VectorFault VectorIndex VectorIndexWanted Vectors",
-            "writer": "HeldTimes HoldsTimeForms Later Merge RewritesTimes TimeForm Writable",
+            "text_scan": "CHARACTERS_AFTER CHARACTERS_BEFORE ScansText TextMatch",
+            "vectors": (
+                "ManagesVectorIndexes Metric Recall Row SearchesVectors VectorColumn VectorFault VectorIndex "
+                "VectorIndexKind VectorIndexSpec"
+            ),
+            "writer": "MergeRule ReportsTimeForms RewritesTimes ShiftedTime TimeForm TimeFormCount Writable",
         },
     )

@@ -1,4 +1,4 @@
-"""The contract of engines that check, measure, and describe what they store."""
+"""Contract: integrity checks, sizes, schema description, and the processes and files of a database."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.schema import Schema
 
 
-class Orphans(Value, frozen=True, kw_only=True):
-    """Rows of one table whose foreign key points to nothing."""
+class OrphanedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table whose foreign key refers to a missing row."""
 
     table: str
     columns: Sequence[str]
-    to: str  #: the table that lacks what they point to
-    number: int
-    example: str | None  #: what finds one of them; None where a row has no name of its own
+    referenced_table: str  #: the table that lacks the referenced rows
+    count: int
+    example: str | None  #: identifies one of the rows; None if the rows have no key
 
 
-class IndexDamage(Value, frozen=True, kw_only=True):
-    """An index that is not as its table is."""
+class IndexDamage(Struct, frozen=True, kw_only=True):
+    """An index that differs from its table."""
 
     index: str
-    twice: bool  #: it holds twice what may be there once, so that it cannot be made anew from its table
+    has_duplicates: bool  #: it contains duplicates of unique values, so it cannot be rebuilt from its table
 
 
-class IndexDifference(Value, frozen=True, kw_only=True):
-    """A row for which a table and one of its indexes hold different values; nothing shows which of them is damaged."""
+class IndexDifference(Struct, frozen=True, kw_only=True):
+    """A row for which a table and an index store different values; either of them may be damaged."""
 
     table: str
-    row: str  #: what finds the row in the table
-    columns: Sequence[str]  #: whose values differ
+    row: str  #: identifies the row in the table
+    columns: Sequence[str]  #: the columns whose values differ
     in_table: Sequence[object]
     in_index: Sequence[object]
 
@@ -44,128 +44,129 @@ class IndexDifference(Value, frozen=True, kw_only=True):
 class Checks(Protocol):
     """Capability.CHECK."""
 
-    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        """Return what is wrong with how a table, or everything, is stored, in the engine's words.
+    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        """Return the problems of the stored data, in the engine's words.
 
         Args:
-            quick: whether to leave out what takes long: above all, whether indexes and tables agree.
-            table: the one that is looked at.
+            quick: skip slow checks, above all the comparison of indexes with tables.
+            table: only this table; empty: the whole database.
         """
         ...
 
-    def index_damage(self, line: str) -> IndexDamage | None:
-        """Return what a line of ``damage`` tells of an index; None where it is about more than an index."""
+    def parse_index_damage(self, line: str) -> IndexDamage | None:
+        """Return the index that a line of ``find_damage`` reports; None if the line is not about an index alone."""
         ...
 
-    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
-        """Return the first rows whose values an index holds otherwise; none where that cannot be determined."""
+    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
         ...
 
-    def orphans(self, table: str = "") -> Sequence[Orphans]:
-        """Return the foreign keys of a table, or of all, that point to nothing."""
+    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
+        """Return the foreign keys of a table, or of all tables, that refer to missing rows."""
         ...
 
-    def lost_commits(self) -> int:
-        """Return how many committed changes no reader gets to see, because what precedes them is damaged."""
+    def count_lost_commits(self) -> int:
+        """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
         ...
 
-    def text_indexes(self) -> Sequence[str]:
-        """Return the names of indexes for searching text that ``damage`` does not look into."""
+    def list_text_indexes(self) -> Sequence[str]:
+        """Return the names of full-text indexes that ``find_damage`` does not check."""
         ...
 
-    def text_index_damage(self, name: str) -> str:
-        """Return what is wrong with one of them, or nothing; it takes a writer, and what it writes is taken back."""
+    def check_text_index(self, name: str) -> str:
+        """Return the problem of a full-text index, or an empty text; requires a writer, whose changes are rolled back."""
         ...
 
 
-class Storage(Value, frozen=True, kw_only=True):
-    """How much room a database takes."""
+class Storage(Struct, frozen=True, kw_only=True):
+    """Size of a database."""
 
     bytes: int
     tables: int
     page_size: int
-    #: What only a file of pages has; None elsewhere.
+    #: Only of a file with pages; otherwise None.
     page_count: int | None = None
-    freelist_pages: int | None = None  #: pages that hold nothing
-    wal_bytes: int | None = None  #: changes that stand beside the file, or their room
-    wal_pages: int | None = None  #: of these, how many pages are not in the file itself yet
+    freelist_pages: int | None = None  #: free pages
+    wal_bytes: int | None = None  #: the size of a separate log of changes, including its unused space
+    wal_pages: int | None = None  #: pages in that log that are not yet in the database file
     journal_mode: str | None = None
-    shares_memory: bool = False  #: its users share memory, which only those on one machine can
+    #: its processes share memory, which requires that they run on the same machine
+    shares_memory: bool = False
 
 
-class Measured(Value, frozen=True, kw_only=True):
-    """How much one table holds."""
+class TableSize(Struct, frozen=True, kw_only=True):
+    """Size of one table."""
 
     table: str
     rows: int
-    bytes: int | None  #: with its indexes; None where the engine cannot tell
+    bytes: int | None  #: including indexes; None if unknown
     indexes: Sequence[str]
-    estimated: bool = False  #: whether ``rows`` is about so many
-    #: What only a server tells; None elsewhere.
+    estimated: bool = False  #: whether ``rows`` is an estimate
+    #: Only on a server; otherwise None.
     table_bytes: int | None = None
     index_bytes: int | None = None
-    toast_bytes: int | None = None  #: long values that are stored beside their rows
-    dead_rows: int | None = None  #: rows that nobody can see any more
-    inserts: int | None = None  #: since the server counts
+    toast_bytes: int | None = None  #: long values stored outside of the table
+    dead_rows: int | None = None  #: dead tuples
+    inserts: int | None = None  #: since the statistics were reset
     updates: int | None = None
     deletes: int | None = None
     vacuumed_at: datetime | None = None
     analyzed_at: datetime | None = None
-    #: What only a table of versions has; None elsewhere.
-    fragments: int | None = None  #: parts, each with files of its own
-    versions: int | None = None  #: that can be gone back to
-    format: str | None = None  #: of its files
+    #: Only of a table with versions; otherwise None.
+    fragments: int | None = None  #: parts, each with separate files
+    versions: int | None = None  #: versions that can be restored
+    format: str | None = None  #: of the table's files
 
 
 @runtime_checkable
-class Measures(Protocol):
+class ReportsSizes(Protocol):
     """Capability.MEASURE."""
 
-    def storage(self) -> Storage:
-        """Return how much room the database takes; moves nothing about in it."""
+    def measure_storage(self) -> Storage:
+        """Return the size of the database; does not change its storage."""
         ...
 
-    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
-        """Return how much each table, or only ``table``, holds; without ``exact``, estimates where counting takes long."""
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
+        """Return the size of each table, or of ``table``; without ``exact``, row counts may be estimates."""
         ...
 
 
 @runtime_checkable
-class Describes(Protocol):
+class DescribesSchema(Protocol):
     """Capability.SCHEMA."""
 
     def schema(self) -> Schema:
-        """Return the whole live schema at one moment, down to what no command changes."""
+        """Return the complete live schema, from one snapshot."""
         ...
 
     def fingerprint(self) -> str:
-        """Return ``schema.fingerprint`` of it: SHA-256, hexadecimal, the same as long as the schema is."""
+        """Return ``schema.fingerprint`` of the live schema: SHA-256, hexadecimal."""
         ...
 
     def comments(self, table: str) -> Mapping[str, str]:
-        """Return the comments that the schema stores for a table, by column; the table's own under an empty name."""
+        """Return the comments on the columns of a table by column, and the comment on the table under an empty name."""
         ...
 
 
-class Holder(Value, frozen=True, kw_only=True):
+class LockHolder(Struct, frozen=True, kw_only=True):
     """A process that has a database open."""
 
     pid: int
     command: str
     owner: str
-    mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
-    waits_for: Sequence[int] = ()  #: the processes whose locks keep it from going on, where that is known
-    locks: Sequence[str] = ()  #: on a server: type and object of each lock, those that it waits for included
-    query: str = ""  #: on a server: what it runs, or ran last; shortened, without the values in it
-    transaction_seconds: float | None = None  #: how long its transaction lasts
+    mode: Literal["write", "read", "open"]  #: the lock that it holds; open: none
+    waits_for: Sequence[int] = ()  #: the processes that block it, if known
+    locks: Sequence[str] = ()  #: on a server: type and object of each lock, including those it waits for
+    query: str = ""  #: on a server: the current or last statement, shortened, without values
+    transaction_seconds: float | None = None  #: the age of its transaction
 
 
-class Housing(Value, frozen=True, kw_only=True):
-    """The files in which a database is kept, told without opening it."""
+class DatabaseFiles(Struct, frozen=True, kw_only=True):
+    """The files of a database, examined without opening it."""
 
-    file: Path  #: the database itself, links followed; it may be missing
-    beside: Sequence[Path]  #: further ones that belong to it and are there
-    waiting_bytes: int  #: changes that stand beside the file, or their room
-    left: bool  #: changes stand there, and no process is seen that has the database open
-    settle: Sequence[str]  #: the command that brings what stands beside into the file
-    shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
+    file: Path  #: the database file, with symbolic links resolved; it may be missing
+    side_files: Sequence[Path]  #: further existing files that belong to it
+    pending_bytes: int  #: size of changes outside of the database file, including unused space
+    has_leftover_changes: bool  #: such changes exist, and no process is known to have the database open
+    checkpoint_command: Sequence[str]  #: the command that moves the changes into the database file
+    vacuum_command: Sequence[str]  #: the command that releases the space of free pages

@@ -1,20 +1,20 @@
-"""Which rows a query selects, and in which order."""
+"""Conditions and orderings of a query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: ``same`` is equality without regard to case; ``contains`` and ``starts`` disregard case too and take text literally.
-#: ``element`` is ``same`` for one of the values that a text parts with semicolons, blanks around them left out.
-#: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None ask for NULL. A ``datetime`` beside any
-#: comparison makes the engine read the column as a time, whatever form each row stores.
+#: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
+#: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
+#: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None compare with NULL. With a ``datetime`` as value,
+#: the engine compares the column as a time, in whatever form each row stores it.
 Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts", "element"]
 
 
-class Condition(Value, frozen=True):
+class Condition(Struct, frozen=True):
     """``column op value``."""
 
     column: str
@@ -22,64 +22,62 @@ class Condition(Value, frozen=True):
     value: object
 
 
-class Within(Value, frozen=True):
-    """Rows whose ``columns`` are among ``to`` of the rows of ``table`` that meet every one of ``where``."""
+class InSubquery(Struct, frozen=True):
+    """Rows whose ``columns`` occur among the ``target_columns`` of the rows of ``table`` that meet all conditions ``where``."""
 
     columns: Sequence[str]
     table: str
-    to: Sequence[str]
+    target_columns: Sequence[str]
     where: Sequence[Where] = ()
 
 
-class Linked(Value, frozen=True):
-    """Rows to which ``op number`` rows of ``table`` point with ``to`` (0 counts: ``Linked(…, "=", 0)``)."""
+class ReferenceCount(Struct, frozen=True):
+    """Rows that are referenced by ``op count`` rows of ``table`` (0 is possible: ``ReferenceCount(…, "=", 0)``)."""
 
     column: str
     table: str
-    to: str
+    referring_column: str
     op: Literal["=", "<", "<=", ">", ">="]
-    number: int
+    count: int
 
 
-class AnyOf(Value, frozen=True):
-    """Rows that meet at least one; no row when there is none."""
+class AnyOf(Struct, frozen=True):
+    """Rows that meet at least one condition; no rows without conditions."""
 
-    among: Sequence[Where]
-
-
-class AllOf(Value, frozen=True):
-    """Rows that meet every one; every row when there is none."""
-
-    among: Sequence[Where]
+    conditions: Sequence[Where]
 
 
-class Not(Value, frozen=True):
-    """Rows that do not meet it: also those where the answer is unknown because of a NULL."""
+class AllOf(Struct, frozen=True):
+    """Rows that meet all conditions; all rows without conditions."""
 
-    where: Where
+    conditions: Sequence[Where]
 
 
-class Behind(Value, frozen=True):
-    """Rows that ``select`` gives after the one with this primary key, by which it goes; that one may be gone."""
+class Not(Struct, frozen=True):
+    """Rows that do not meet the condition, including those where a NULL makes the result unknown."""
+
+    condition: Where
+
+
+class KeysetCursor(Struct, frozen=True):
+    """Rows that ``select`` returns after the row with this primary key, in key order; that row may have been deleted since."""
 
     key: Sequence[str]
     values: Sequence[object]
 
 
-Where: TypeAlias = Condition | Within | Linked | AnyOf | AllOf | Not | Behind
+Where: TypeAlias = Condition | InSubquery | ReferenceCount | AnyOf | AllOf | Not | KeysetCursor
 
 
-class Order(Value, frozen=True):
-    """One term of an ordering; NULL comes last whichever the direction."""
+class Order(Struct, frozen=True):
+    """One term of an ordering; NULL is last in both directions."""
 
-    columns: Sequence[str]  #: the first one that is neither NULL nor empty counts
+    columns: Sequence[str]  #: the first one that is neither NULL nor empty is used
     descending: bool = False
-    time: bool = False  #: compare as times, whatever form each row stores
+    time: bool = False  #: compare as times, in whatever form each row stores them
     nocase: bool = False
-    through: Within | None = (
-        None  #: ``columns`` belong to this link's table; its smallest linked value counts
-    )
-    random: bool = False  #: no column at all: any order, another one each time
-    #: of several columns without regard to case: most rows meet the conditions, and the first column holds no capital letters,
-    #: so that an engine may read a page through an index of that column
+    through: InSubquery | None = None  #: ``columns`` belong to this table; the smallest linked value is used
+    random: bool = False  #: no columns: a different random order each time
+    #: of several columns without regard to case: most rows meet the conditions, and the first column contains no capital
+    #: letters, so an engine may read a page through an index of that column
     indexed: bool = False

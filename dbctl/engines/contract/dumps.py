@@ -1,4 +1,4 @@
-"""Bytes moved out of a database and into one: what every engine answers that can."""
+"""Contract: dump a database to a file, and restore a dump."""
 
 from __future__ import annotations
 
@@ -11,105 +11,103 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import field
 
 from dbctl.engines.contract.reader import Readable
-from dbctl.files import Progress, silent
-from dbctl.model import Value
+from dbctl.files import Progress, no_progress
+from dbctl.model import Struct
 from dbctl.url import Url
 
-#: ``in place``: one transaction of the database; ``new``: there was none; ``replaced``: there was a file that could not
-#: be opened as a database, which made room for the new one; ``swapped``: a new database took its name.
-Way: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
+#: ``in place``: one transaction in the database; ``new``: there was no database; ``replaced``: the file was not a readable
+#: database and was moved; ``swapped``: a new database took the name of the old one.
+RestoreMethod: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
 
 
-class Proof(Value, frozen=True, kw_only=True):
-    """What a dump holds, and what is wrong with it."""
+class DumpVerification(Struct, frozen=True, kw_only=True):
+    """The content and the problems of a dump."""
 
     tables: Mapping[str, int]  #: rows
-    schema: (
-        str  #: the fingerprint of its schema; empty where only a database that it is loaded into could tell
-    )
+    schema: str  #: the fingerprint of its schema; empty if only a loaded database can provide it
     problems: Sequence[str]  #: in the engine's words; empty: it can be loaded
-    digests: Mapping[
-        str, str
-    ] = {}  #: ``contents.digests``; empty where only a database it is loaded into could tell
+    #: ``table_digest.digests``; empty if only a loaded database can provide them
+    digests: Mapping[str, str] = {}
 
 
-class Dumped(Value, frozen=True, kw_only=True):
-    """A file that holds one moment of a database, whole, and usable without anything beside it.
+class DumpResult(Struct, frozen=True, kw_only=True):
+    """A self-contained file with one snapshot of a database.
 
-    Whoever keeps it makes it durable.
+    The caller syncs the file.
     """
 
-    taken_at: datetime  #: the moment: what was committed before is in it, what came later is not
-    facts: Mapping[str, str]  #: what the file alone does not tell of the database: by the engine's own words
-    proof: Proof | None = None  #: what was read of it while it was written; None: that is still to be done
-    sha256: str = ""  #: of the file, hexadecimal, as it was written; empty: it is still to be read for that
+    taken_at: datetime  #: the time of the snapshot
+    #: properties of the database that the file does not contain, with names of the engine
+    metadata: Mapping[str, str]
+    #: collected while the dump was written; None: to be read from the file
+    verification: DumpVerification | None = None
+    sha256: str = ""  #: of the file, hexadecimal; empty: to be computed from the file
 
 
-class Dump(Value, frozen=True, kw_only=True):
-    """What is brought back."""
+class Dump(Struct, frozen=True, kw_only=True):
+    """A dump to restore."""
 
-    #: ``dump``: a file that ``Dumps.dump`` made; ``kept``: a database that an earlier restore kept on the server.
+    #: ``dump``: a file that ``Dumps.dump`` created; ``kept``: a retained database of an earlier restore on the server.
     form: Literal["dump", "kept"] = "dump"
-    facts: Mapping[str, str]  #: ``Dumped.facts``, or what ``Outside.kept`` told
+    #: ``DumpResult.metadata``, or the metadata of ``RestoreTarget.describe_retained``
+    metadata: Mapping[str, str]
     tables: Mapping[str, int]  #: rows
     schema: str  #: the fingerprint of its schema
-    part: bool = False  #: whether it holds some tables alone, without what they need of others
-    digests: Mapping[str, str] = {}  #: of the content of its small tables: ``contents.digests``
-    foreign: bool = False  #: whether dbctl did not make it here, so that a scratch role has to load it
+    is_partial: bool = False  #: it contains some tables only, without the tables to which they refer
+    digests: Mapping[str, str] = {}  #: of the content of its small tables: ``table_digest.digests``
+    foreign: bool = False  #: another program created it, so a temporary role has to load it
 
 
-class Loaded(Value, frozen=True, kw_only=True):
-    """How a dump came into the place of a database."""
+class LoadResult(Struct, frozen=True, kw_only=True):
+    """The result of loading a dump."""
 
-    way: Way
-    remarks: Sequence[str] = ()  #: what somebody has to look after
+    method: RestoreMethod
+    remarks: Sequence[str] = ()  #: what the user has to check or remove
 
 
-class Tried(Value, frozen=True, kw_only=True):
-    """A database of nobody's that a dump was loaded into."""
+class TrialRestore(Struct, frozen=True, kw_only=True):
+    """A temporary database with a loaded dump."""
 
     url: Url
-    proof: Proof  #: what it holds
-    remarks: list[str] = field(
-        default_factory=list
-    )  #: what could not be removed; complete once the database is gone
+    verification: DumpVerification  #: the content of the database
+    #: what could not be removed; complete when the database has been dropped
+    remarks: list[str] = field(default_factory=list)
 
 
-class Approach(Value, frozen=True, kw_only=True):
-    """How a restore would come into the place of a database."""
+class RestoreStrategy(Struct, frozen=True, kw_only=True):
+    """How a restore will replace a database."""
 
-    way: Way
-    keeps: bool = (
-        False  #: whether what it replaces stays where it is under another name; else it is copied first
-    )
-    steps: Sequence[str] = ()  #: what it does beside exchanging what the database holds; for a plan
-    where: str = "on its server"  #: where what ``keeps`` tells of stays
-
-
-class Kept(Value, frozen=True, kw_only=True):
-    """A database that is about to stay under another name."""
-
-    facts: Mapping[str, str]  #: what finds it again
-    note: str  #: the lines of a script that brings it back without dbctl
-    ending: str = ".kept.sql"  #: of that script's name
+    method: RestoreMethod
+    #: the replaced database is retained with another name; otherwise it is copied first
+    retains_previous: bool = False
+    steps: Sequence[str] = ()  #: further steps besides replacing the content; for a plan
+    location: str = "on its server"  #: the location of the retained database
 
 
-class Ready(Protocol):
-    """What a dump brings, made and proven where nobody looks, so that it only has to take its place."""
+class RetainedDatabase(Struct, frozen=True, kw_only=True):
+    """A database that a restore is about to retain with another name."""
 
-    def arm(self, keep: Mapping[str, str]) -> None:
-        """Leave a trace on the disk that it is about to; called before the first database of an app is replaced.
+    metadata: Mapping[str, str]  #: identifies the retained database
+    revert_script: str  #: lines of a script that restores it without dbctl
+    script_suffix: str = ".kept.sql"  #: the end of the script's file name
 
-        Whoever finds it after a crash knows that this one was not replaced, and that others may have been.
+
+class PreparedSwap(Protocol):
+    """A loaded and verified dump that only has to replace the database."""
+
+    def write_marker(self, retained: Mapping[str, str]) -> None:
+        """Write a marker of the upcoming swap to disk; called before the first database of an app is replaced.
+
+        After a crash, the marker shows that this database was not replaced, while others of the app may have been.
         """
         ...
 
-    def disarm(self) -> None:
-        """Take the trace away: it will not."""
+    def remove_marker(self) -> None:
+        """Remove the marker: the swap will not happen."""
         ...
 
-    def exchange(self, keep: Mapping[str, str]) -> Loaded:
-        """Let it take its place; ``keep`` is what ``arm`` was told."""
+    def swap(self, retained: Mapping[str, str]) -> LoadResult:
+        """Replace the database; ``retained`` as for ``write_marker``."""
         ...
 
 
@@ -117,156 +115,163 @@ class Ready(Protocol):
 class Dumps(Protocol):
     """Capability.DUMP."""
 
-    #: The forms in which it can be dumped, the usual one first, and what their files are called behind the time; an
-    #: empty one leaves that to the profile.
+    #: The forms of a dump, the default first, with the suffix of the file name after the time; if it is empty, the
+    #: profile defines it.
     forms: Mapping[str, str]
-    parts: bool  #: whether some tables alone can be dumped
-    packed: bool  #: whether what it dumps is packed already, in whatever form
+    supports_partial: bool  #: whether single tables can be dumped
+    is_compressed: bool  #: whether dumps are compressed in every form
 
-    def holds_up(self) -> bool:
-        """Whether those who write wait as long as it is copied."""
+    def blocks_writers(self) -> bool:
+        """Whether writers have to wait while the database is copied."""
         ...
 
     def dump(
-        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
-    ) -> Dumped:
-        """Copy one moment of the database into the new file ``destination``, mode 0600.
+        self,
+        destination: Path,
+        *,
+        form: str = "",
+        tables: Sequence[str] = (),
+        progress: Progress = no_progress,
+    ) -> DumpResult:
+        """Copy one snapshot of the database into the new file ``destination``, mode 0600.
 
-        Nothing is left of it when that fails.
+        The file is removed if the dump fails.
 
         Args:
-            destination: the file.
+            destination: the new file.
             form: one of ``forms``; empty means the usual one.
-            tables: only these, where ``parts`` says so; none means all.
-            progress: told the share that is done.
+            tables: only these tables, if ``supports_partial``; empty: all tables.
+            progress: receives the completed share.
 
         Raises:
-            DiskFullError, FileFailedError: it cannot be written; nothing of the database was changed.
-            ClientMissingError, ClientOldError, ClientFailedError: of the server's own program that makes it.
+            DiskFullError, FileFailedError: the file cannot be written; the database was not changed.
+            ClientMissingError, ClientOldError, ClientFailedError: the server's dump program is missing, old or failed.
         """
         ...
 
-    def dump_size(self) -> int:
-        """Return how many bytes ``dump`` will write, about."""
+    def estimate_dump_size(self) -> int:
+        """Return the approximate size of a dump in bytes."""
         ...
 
 
 @runtime_checkable
-class CountsDumped(Protocol):
-    """A database of which a dump counts rows in its own way: by partition, and without those of child tables."""
+class CountsDumpRows(Protocol):
+    """A database whose dumps count rows differently: by partition, and without the rows of child tables."""
 
-    def list_dumped(self) -> Collection[str]:
-        """Return the tables whose rows a dump would hold, by the names that its proof uses."""
+    def list_dump_tables(self) -> Collection[str]:
+        """Return the tables that a dump contains, with the names that its verification uses."""
         ...
 
-    def count_dumped(self, extra: Collection[str] = ()) -> Mapping[str, int]:
-        """Return the rows of each table as the proof of a dump would count them now.
+    def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
+        """Return the row count of each table as the verification of a dump would count now.
 
-        ``extra``: tables of extensions that count, too, since a dump was found to hold them.
+        ``extra``: tables of extensions that an earlier dump contained.
         """
         ...
 
 
-def list_dumped(db: Readable) -> Collection[str]:
-    """Return the tables of an open database whose rows a dump would hold, by the names that its proof uses."""
-    if isinstance(db, CountsDumped):
-        return db.list_dumped()
-    return [name for name, table in db.tables().items() if not table.view]
+def list_dump_tables(db: Readable) -> Collection[str]:
+    """Return the tables that a dump of an open database contains, with the names that its verification uses."""
+    if isinstance(db, CountsDumpRows):
+        return db.list_dump_tables()
+    return [name for name, table in db.tables().items() if not table.is_view]
 
 
-def count_dumped(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
-    """Return the rows of each table of an open database as the proof of a dump would count them now."""
-    if isinstance(db, CountsDumped):
-        return db.count_dumped(extra)
-    return {name: db.count(name) for name, table in db.tables().items() if not table.view}
+def count_dump_rows(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
+    """Return the row count of each table of an open database as the verification of a dump would count now."""
+    if isinstance(db, CountsDumpRows):
+        return db.count_dump_rows(extra)
+    return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}
 
 
 @runtime_checkable
-class Pins(Protocol):
-    """A database that can hold one moment without holding anybody up."""
+class SupportsSnapshotPin(Protocol):
+    """A database that can pin a snapshot without blocking writers."""
 
-    def pin(self) -> None:
-        """Let the next ``dump`` hold what there is now; it costs next to nothing, and ends with the dump or ``close``."""
+    def pin_snapshot(self) -> None:
+        """Let the next ``dump`` copy the current state. The snapshot is released by the dump or ``close``."""
         ...
 
 
-class Outside(Protocol):
-    """A database seen from outside: it may be missing, damaged, or held by others."""
+class RestoreTarget(Protocol):
+    """A database as backups and restores use it: it may be missing, damaged, or locked."""
 
-    loads: bool  #: whether a dump has to be loaded somewhere before its rows can be read
+    requires_load: bool  #: whether a dump has to be loaded before its rows can be read
 
-    def is_there(self) -> bool:
-        """Return whether there is anything that a restore would replace."""
+    def exists(self) -> bool:
+        """Return whether a restore would replace something."""
         ...
 
     def identity(self) -> str:
-        """Return what it has in common with no other database of its engine, by whatever address it is known."""
+        """Return a value that identifies the database regardless of the address that is used for it."""
         ...
 
     def address(self, dump: Dump) -> str:
-        """Return by which address the tables of a dump are found once it was loaded here; without its password."""
+        """Return the address of the tables of a dump after it was loaded here, without a password."""
         ...
 
-    def holds(self) -> bool:
-        """Return whether anything at all is kept in it, be it another app's.
+    def has_content(self) -> bool:
+        """Return whether the database contains anything, including data of other apps.
 
         Raises:
-            NotADatabaseError, CorruptError, UnreachableError: nobody can tell.
+            NotADatabaseError, CorruptError, UnreachableError: it cannot be examined.
         """
         ...
 
     def files(self) -> Sequence[Path]:
-        """Return the files of this machine that hold it; none where there are none. Nothing is opened."""
+        """Return the local files of the database; empty for a server. No file is opened."""
         ...
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
-        """Keep every other dbctl from writing it, also where none is or it cannot be opened."""
+        """Block other dbctl processes from writing the database, even if it is missing or cannot be opened."""
         ...
 
-    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Keep everybody from changing it until what is given is called, where what it holds is copied before ``dump`` comes.
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Block all writers until the returned function is called, if the database has to be copied before ``dump`` replaces it.
 
         Raises:
-            BusyError: somebody else was writing for all of ``timeout`` seconds.
+            BusyError: another process was writing for all of ``timeout`` seconds.
         """
         ...
 
-    def want_room(self, need: int) -> None:
-        """Look whether a change of ``need`` bytes fits, as far as that can be known from here."""
+    def require_space(self, required_bytes: int) -> None:
+        """Check that ``required_bytes`` fit, if the free space is known."""
         ...
 
-    def approach(self, dump: Dump) -> Approach:
-        """Return how ``load`` would bring a dump in.
+    def strategy(self, dump: Dump) -> RestoreStrategy:
+        """Return how ``load`` would restore a dump.
 
         Raises:
-            KeptMissingError: it is a database that was kept, and is not there.
-            RestoreFailedError, PrivilegeMissingError: it could not.
+            RetainedDatabaseMissingError: the dump is a retained database that does not exist.
+            RestoreFailedError, PrivilegeMissingError: the dump cannot be restored.
         """
         ...
 
-    def kept(self, stamp: str) -> Kept:
-        """Return how what is there now would be kept by a restore of that time, where ``Approach.keeps`` says so."""
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        """Return how a restore at ``stamp`` would retain the current database, if ``RestoreStrategy.retains_previous``."""
         ...
 
-    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Ready | None]:
-        """Do all that can be done before anything is replaced, where that makes ``load`` one quick step; None elsewhere.
+    def prepare(
+        self, path: Path, dump: Dump, *, timeout: float
+    ) -> AbstractContextManager[PreparedSwap | None]:
+        """Load and verify a dump in advance, if this makes the replacement one short step; otherwise the context is None.
 
         Raises:
             RestoreFailedError: it cannot be loaded; nothing was changed.
-            DiskFullError, FileFailedError: there is no room for it.
+            DiskFullError, FileFailedError: there is not enough free space.
         """
         ...
 
-    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
-        """Return the names (``facts["kept"]``) of those databases that restores retained and that do not exist any more.
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        """Return the names (``metadata["kept"]``) of the retained databases that no longer exist.
 
         Raises:
-            UnreachableError: the server does not answer.
+            UnreachableError: the server does not respond.
         """
         ...
 
-    def standing(self) -> Mapping[str, str]:
-        """Return facts of what is there that no longer hold once ``load`` has replaced it in place; none where none tells."""
+    def markers(self) -> Mapping[str, str]:
+        """Return properties of the current database that ``load`` changes when it restores in place; may be empty."""
         ...
 
     def load(
@@ -275,33 +280,35 @@ class Outside(Protocol):
         dump: Dump,
         *,
         timeout: float,
-        keep: Mapping[str, str],
+        retained: Mapping[str, str],
         progress: Progress,
-        let_go: Callable[[], None],
-        spare: bool = False,
-    ) -> Loaded:
-        """Bring what is in ``path`` into its place: see ``registry.load``."""
+        release_locks: Callable[[], None],
+        can_consume: bool = False,
+    ) -> LoadResult:
+        """Replace the database with the content of ``path``: see ``registry.load``."""
         ...
 
-    def copied(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
-        """Give a database that holds what ``path`` does and that nobody else knows; it is gone at the end.
+    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
+        """Provide a temporary database with the content of ``path``; it is dropped at the end.
 
         Raises:
-            PrivilegeMissingError: this user may not make databases there.
+            PrivilegeMissingError: the user may not create databases on the server.
         """
         ...
 
-    def tried(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Tried]:
-        """Load a dump as ``load`` does, but where nothing is and nobody looks; nothing of it is left at the end.
+    def trial_restore(
+        self, path: Path, dump: Dump, *, timeout: float
+    ) -> AbstractContextManager[TrialRestore]:
+        """Load a dump as ``load`` does, but into a temporary database; it is dropped at the end.
 
-        A file is made where this one would be: whoever calls names one in a folder of its own.
+        For an engine with files, the database is created at this target's path, in a folder of the caller.
 
         Raises:
-            PrivilegeMissingError: this user may not make databases there.
+            PrivilegeMissingError: the user may not create databases on the server.
             RestoreFailedError, CorruptError: it cannot be loaded.
         """
         ...
 
-    def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
-        """Let go what earlier restores kept, but what ``keep`` names; return what somebody has to look after."""
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+        """Drop the databases that earlier restores retained, except ``retained``; return what could not be dropped."""
         ...

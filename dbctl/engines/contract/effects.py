@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 
-class Effect(Value, frozen=True, kw_only=True):
-    """What one statement may delete."""
+class StatementEffect(Struct, frozen=True, kw_only=True):
+    """The tables and rows that one statement may delete."""
 
-    may_take_rows: bool  #: whether rows may be gone after it
-    destroys: bool = False  #: it deletes rows, or drops a table, a column or what holds some
-    drops: Sequence[str] = ()  #: the tables that it drops, without their schema
-    empties: Sequence[str] = ()  #: the tables that it deletes rows of
-    session: bool = False  #: it only sets something that ends with the session
+    may_delete_rows: bool  #: it may delete rows
+    is_destructive: bool = False  #: it deletes rows, or drops a table, a column or another object with data
+    dropped_tables: Sequence[str] = ()  #: the tables that it drops, without schema
+    emptied_tables: Sequence[str] = ()  #: the tables from which it deletes rows
+    session_only: bool = False  #: it only changes a setting of the session

@@ -1,4 +1,4 @@
-"""Indexes that find text and stand in a file of their own, because nobody but its owner writes the database."""
+"""Contract: text indexes in separate files, for databases that only their app writes."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from typing import Literal, Protocol, runtime_checkable
 from dbctl.engines.contract.conditions import Order, Where
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.engines.contract.reader import Explanation
-from dbctl.model import Value
+from dbctl.model import Struct
 
 
-class Sidecar(Value, frozen=True, kw_only=True):
-    """Such an index as it should be. It is good for the very state of the database that it was made of."""
+class ExternalIndexSpec(Struct, frozen=True, kw_only=True):
+    """The definition of an external index. An index is valid only for the state of the database that it was built from."""
 
-    table: str  #: the one that is searched
-    columns: Sequence[str]  #: where text is looked for
-    order: Sequence[Order]  #: in which it holds the rows, so that a page in this order is not sorted
-    kept: Sequence[Where]  #: conditions of which it holds, for each row, whether they are met
+    table: str  #: the indexed table
+    columns: Sequence[str]  #: the indexed columns
+    order: Sequence[Order]  #: orders in which it stores the rows, so a page in one of them needs no sort
+    stored_conditions: Sequence[Where]  #: conditions whose result it stores for each row
 
 
-class SidecarState(Value, frozen=True, kw_only=True):
-    """Whether text can be looked for in such a file."""
+class ExternalIndexState(Struct, frozen=True, kw_only=True):
+    """Whether an external index can be used."""
 
-    path: Path  #: where it is, or would be
+    path: Path  #: where the index is, or would be
     state: Literal["fresh", "stale", "missing", "broken"]
-    reason: str = ""  #: why it is not fresh; of one that is missing: why there cannot be one
+    reason: str = ""  #: why it is not fresh; of a missing index: why none can be built
     bytes: int | None = None
-    made_at: datetime | None = None
+    created_at: datetime | None = None
 
 
 @runtime_checkable
-class Sidecars(Protocol):
-    """Capability.SIDECAR of a reader: what it finds is what ``contains`` finds in any of the columns, ASCII letters folded.
+class SearchesExternalIndex(Protocol):
+    """Capability.EXTERNAL_INDEX of a reader: rows where any column contains all words, ignoring the case of ASCII letters.
 
-    Each of ``words`` must be found. What the file tells counts only as long as it and the database are as they were
-    when ``sidecar`` looked at them; else, and wherever it is not as it should be, ``SidecarUnsoundError`` is raised.
+    A result is valid only while the index and the database are as ``open_external_index`` read them; otherwise
+    ``ExternalIndexInvalidError`` is raised.
     """
 
-    def sidecar(self, told: Sidecar, places: Sequence[Path]) -> SidecarState:
-        """Return how the first fresh one of some files stands, and use it from now on; else that of the first there is."""
+    def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
+        """Use the first fresh index of some files, and return its state; without a fresh one, the state of the first that exists."""
         ...
 
-    def sidecar_place(self, folder: Path | None, name: str) -> Path:
-        """Return where the file of that name is: in ``folder``, None: beside the database."""
+    def external_index_path(self, folder: Path | None, name: str) -> Path:
+        """Return the path of an index file in ``folder``, or next to the database."""
         ...
 
-    def sidecar_finds(self, word: str) -> bool:
-        """Whether such a file can find a word at all."""
+    def can_find_word(self, word: str) -> bool:
+        """Whether an external index can find a word."""
         ...
 
-    def found(
+    def search_external(
         self,
-        told: Sidecar,
+        spec: ExternalIndexSpec,
         words: Sequence[str],
         columns: Sequence[str],
         where: Sequence[Where] = (),
@@ -63,19 +63,21 @@ class Sidecars(Protocol):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[tuple[object, ...]]:
-        """Return rows as ``select`` does; without ``words`` every row counts as found.
+        """Return rows as ``select`` does; without ``words`` every row matches.
 
-        Each row that is returned was compared with the words once more.
+        Each returned row is compared with the words again.
         """
         ...
 
-    def found_count(self, told: Sidecar, words: Sequence[str], where: Sequence[Where] = ()) -> int:
-        """Return how many rows that is."""
+    def count_external(
+        self, spec: ExternalIndexSpec, words: Sequence[str], where: Sequence[Where] = ()
+    ) -> int:
+        """Return the number of rows that ``search_external`` returns without a limit."""
         ...
 
-    def explain_found(
+    def explain_external(
         self,
-        told: Sidecar,
+        spec: ExternalIndexSpec,
         words: Sequence[str],
         columns: Sequence[str],
         where: Sequence[Where] = (),
@@ -84,35 +86,35 @@ class Sidecars(Protocol):
         limit: int | None = None,
         offset: int = 0,
     ) -> Explanation:
-        """Return how ``found`` with the same arguments would be answered, without answering it."""
+        """Return how ``search_external`` with the same arguments would run, without running it."""
         ...
 
-    def make_sidecar(self, told: Sidecar, place: Path) -> SidecarState:
-        """Make the file, or make it anew; whole and proven, or not at all.
+    def create_external_index(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
+        """Build or rebuild the index file atomically, and verify it.
 
-        It may be read by those who may read the database, and by nobody else.
+        Only users who may read the database may read the file.
 
         Raises:
-            BusyError: another dbctl makes one there.
-            ChangedWhileReadError: somebody wrote the database meanwhile.
+            BusyError: another dbctl process builds one there.
+            ChangedWhileReadError: the database was written concurrently.
             DiskFullError, FileFailedError: it cannot be written.
-            NotSupportedError: the table has no numbers of rows, or its app is writing.
-            SidecarUnsoundError: it does not hold what it should.
+            NotSupportedError: the table has no row numbers, or its app is writing.
+            ExternalIndexInvalidError: the built index is not correct.
         """
         ...
 
-    def sidecar_faults(self, told: Sidecar, *, rows: int) -> Sequence[IndexFault]:
-        """Compare the one that is used with the database: what it knows of every row, and the text of ``rows`` of them."""
+    def find_external_index_faults(self, spec: ExternalIndexSpec, *, rows: int) -> Sequence[IndexFault]:
+        """Compare the open index with the database: the stored values of every row, and the text of ``rows`` rows."""
         ...
 
-    def sidecar_differs(self, told: Sidecar) -> bool:
-        """Whether one that is made anew, aside, would tell anything else than the one that is used; uses none after that."""
+    def external_index_differs(self, spec: ExternalIndexSpec) -> bool:
+        """Whether a rebuilt temporary index would differ from the open one; closes the open one."""
         ...
 
-    def drop_sidecar(self, place: Path) -> None:
-        """Take the file away, and what a dbctl that was killed has left of one.
+    def drop_external_index(self, path: Path) -> None:
+        """Delete the index file, and the partial files of killed processes.
 
         Raises:
-            FileFailedError: it cannot be taken away, or is no file.
+            FileFailedError: it cannot be deleted, or is not a file.
         """
         ...

@@ -1,4 +1,4 @@
-"""Indexes that find words: what every engine answers that has them, and what their writers do."""
+"""Contract: full-text indexes, for readers and writers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 
 from dbctl.engines.contract.conditions import Order, Where
 from dbctl.engines.contract.reader import Explanation
-from dbctl.model import Value
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.text_query import TextQuery
 
-#: ``find``: it finds every row that a query means, and perhaps others. ``rank``: it only tells how well a row fits.
+#: ``find``: it finds every row that matches a query, and perhaps others. ``rank``: it only ranks rows.
 IndexUse: TypeAlias = Literal["find", "rank", "none"]
 
 
-class Link(Value, frozen=True):
-    """One step of a path: rows of ``table`` whose ``to`` is the ``column`` of the row before."""
+class Link(Struct, frozen=True):
+    """One step of a path: rows of ``table`` whose ``to`` equals ``column`` of the previous row."""
 
     column: str
     table: str
     to: str
 
 
-class Gathered(Value, frozen=True, kw_only=True):
+class JoinedText(Struct, frozen=True, kw_only=True):
     """Text of other rows that belongs to a row: all values of ``column`` at the end of ``path``."""
 
     name: str
@@ -32,8 +32,8 @@ class Gathered(Value, frozen=True, kw_only=True):
     column: str
 
 
-class Marked(Value, frozen=True, kw_only=True):
-    """A row that says that the index is there; its table is made where it is missing."""
+class IndexMarker(Struct, frozen=True, kw_only=True):
+    """A row that records the existence of the index for the app; its table is created if missing."""
 
     table: str
     key: str
@@ -41,119 +41,110 @@ class Marked(Value, frozen=True, kw_only=True):
     name: str
 
 
-class TextIndex(Value, frozen=True, kw_only=True):
-    """An index of words as it should be. Some engines keep one as a table of its own, others as an index."""
+class TextIndexSpec(Struct, frozen=True, kw_only=True):
+    """The definition of a full-text index. Some engines store it as a separate table, others as an index."""
 
-    table: str  #: the one that is searched
+    table: str  #: the indexed table
     id: str
     columns: Sequence[str]
-    index: str  #: what an index is called
-    own_table: str  #: what a table of its own is called
-    key: str  #: the column of such a table that holds the id
-    gathered: Sequence[Gathered]  #: further columns of such a table
-    beside: Sequence[
-        str
-    ] = ()  #: columns of ``table`` that such a table holds, too, where no word is looked for
-    order: Sequence[
-        str
-    ] = ()  #: the columns of such a table, in the order that the app counts on; none: the key first
-    tokenize: str = ""  #: how such a table cuts text into words, in the engine's own terms
-    blocks: Sequence[
-        str
-    ] = ()  #: those of ``columns`` that may hold a JSON array of blocks, of which the texts count alone
-    triggers: (
-        str  #: pattern of the names of triggers that keep such a table: ``{index}``, ``{table}``, ``{event}``
-    )
+    index_name: str  #: the name as an index
+    index_table: str  #: the name as a separate table
+    key: str  #: the column of the separate table that contains the id
+    joined_texts: Sequence[JoinedText]  #: further columns of the separate table
+    #: columns of ``table`` that the separate table stores, too, without indexing them
+    extra_columns: Sequence[str] = ()
+    #: the columns of the separate table in the order that the app requires; empty: the key first
+    column_order: Sequence[str] = ()
+    tokenizer: str = ""  #: how the separate table splits text into words, in the engine's syntax
+    #: those of ``columns`` that may contain a JSON array of blocks, of which only the texts are indexed
+    block_columns: Sequence[str] = ()
+    trigger_pattern: str  #: pattern of the names of triggers that update the separate table: ``{index}``, ``{table}``, ``{event}``
     language: str
-    mark: Marked | None
+    marker: IndexMarker | None
 
 
-class IndexState(Value, frozen=True, kw_only=True):
-    """Whether words can be looked for in an index."""
+class IndexState(Struct, frozen=True, kw_only=True):
+    """Whether an index can be searched."""
 
     name: str
-    state: Literal["sound", "missing", "broken"]
-    reason: str = ""  #: what is wrong with one that is broken, or could be better with one that is sound
-    usable: bool = (
-        False  #: of one that is broken: whether it finds every row all the same, as far as numbers tell
-    )
-    foreign: bool = (
-        False  #: of one that is broken: it is no index of words, so that nothing may take its place
-    )
+    state: Literal["valid", "missing", "broken"]
+    reason: str = ""  #: the problem of a broken index, or a possible improvement of a valid one
+    usable: bool = False  #: of a broken index: it finds every row nevertheless, according to its row count
+    is_foreign: bool = False  #: of a broken index: it is not a full-text index, so it must not be replaced
 
 
-class IndexFault(Value, frozen=True, kw_only=True):
-    """Entries of an index that do not agree with their rows."""
+class IndexFault(Struct, frozen=True, kw_only=True):
+    """Entries of an index that differ from their rows."""
 
     kind: Literal["missing", "stale", "duplicate", "stray"]
-    number: int
+    count: int
     example: str
 
 
 @runtime_checkable
-class FullText(Protocol):
-    """Capability.FULL_TEXT. An index narrows rows down and ranks them; whoever asks compares each row with the query."""
+class SearchesFullText(Protocol):
+    """Capability.FULL_TEXT. An index preselects and ranks rows; the caller compares each row with the query."""
 
-    def text_index(self, told: TextIndex) -> IndexState:
-        """Return how the index stands, by its definition alone."""
+    def text_index_state(self, spec: TextIndexSpec) -> IndexState:
+        """Return the state of the index, from its definition alone."""
         ...
 
-    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:
-        """Compare every entry of a sound index with its row; empty where the server itself keeps them together."""
+    def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:
+        """Compare every entry of a valid index with its row; empty if the server itself maintains the index."""
         ...
 
-    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:
-        """Return what a sound index is good for, as far as this query goes."""
+    def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:
+        """Return how a valid index can be used for the query."""
         ...
 
-    def ranked(
+    def select_ranked(
         self,
-        told: TextIndex,
+        spec: TextIndexSpec,
         query: TextQuery,
         columns: Sequence[str],
         where: Sequence[Where] = (),
         *,
         order_by: Sequence[Order] = (),
     ) -> list[tuple[object, ...]]:
-        """Return rows as ``select`` does, each with its score behind, the best first unless ``order_by`` says otherwise.
+        """Return rows as ``select`` does, each followed by its score, the best first unless ``order_by`` is set.
 
-        Where the index finds, these are rows that may meet the query; where it only ranks, all that meet ``where``.
+        If the index finds, these are rows that may match the query; if it only ranks, all rows that meet ``where``.
         """
         ...
 
     def explain_ranked(
         self,
-        told: TextIndex,
+        spec: TextIndexSpec,
         query: TextQuery,
         columns: Sequence[str],
         where: Sequence[Where] = (),
         *,
         order_by: Sequence[Order] = (),
     ) -> Explanation:
-        """Return how ``ranked`` with the same arguments would be answered, without answering it."""
+        """Return how ``select_ranked`` with the same arguments would run, without running it."""
         ...
 
 
 @runtime_checkable
-class MakesFullText(Protocol):
-    """Capability.FULL_TEXT of a writer; what it does is part of ``schema_transaction``."""
+class ManagesTextIndexes(Protocol):
+    """Capability.FULL_TEXT of a writer; every method runs in a ``schema_transaction``."""
 
-    def text_index_drops(self, told: TextIndex) -> Mapping[str, str]:
-        """Return what stands where the index is to stand, and what keeps it: in words, and the statement that drops it."""
+    def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        """Return the objects to drop before the index is created: a description and the statement for each."""
         ...
 
-    def text_index_makes(self, told: TextIndex) -> Mapping[str, str]:
-        """Return what makes the index and fills it: in words, and the statement."""
+    def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        """Return what creates and fills the index: a description and the statement for each step."""
         ...
 
-    def mark_text_index(self, told: TextIndex) -> None:
-        """Let the app know that the index is there, where it wants to."""
+    def mark_text_index(self, spec: TextIndexSpec) -> None:
+        """Record the existence of the index for the app, if its definition requires that."""
         ...
 
-    def probe_text_index(self, told: TextIndex) -> None:
-        """Change, delete and add rows of the table that is searched, find them through the index, and take all back.
+    def probe_text_index(self, spec: TextIndexSpec) -> None:
+        """Change, delete and add rows of the indexed table, search them through the index, and roll back.
 
         Raises:
-            QueryFailedError, ConstraintError: the index, or a trigger of it, does not let that happen.
+            QueryFailedError, ConstraintError: the index or one of its triggers rejects a change.
         """
         ...

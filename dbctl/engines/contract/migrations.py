@@ -1,4 +1,4 @@
-"""The contract of engines that run scripts which change the schema."""
+"""Contract: scripts that change the schema."""
 
 from __future__ import annotations
 
@@ -6,57 +6,56 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.effects import Effect
+    from dbctl.engines.contract.effects import StatementEffect
 
 
-class Script(Value, frozen=True, kw_only=True):
-    """One way of a migration."""
+class Script(Struct, frozen=True, kw_only=True):
+    """One direction of a migration."""
 
-    statements: Sequence[tuple[int, str]]  #: each with its line
-    outside: bool = False  #: they run one by one, outside a transaction
+    statements: Sequence[tuple[int, str]]  #: each with its line number
+    outside_transaction: bool = False  #: the statements run one by one, without a transaction
 
 
-class Hazard(Value, frozen=True):
-    """What a statement may do to a database with rows and users."""
+class LintFinding(Struct, frozen=True):
+    """A risk of running a statement on a database in use."""
 
-    line: int  #: where the statement begins; 0: it is about the script as a whole
+    line: int  #: the first line of the statement; 0: the script as a whole
     code: str
     message: str
 
 
-class Language(Hashable, Protocol):
-    """How an engine reads a script; needs no connection."""
+class ScriptDialect(Hashable, Protocol):
+    """The SQL dialect of an engine's scripts; requires no connection."""
 
-    def split(self, text: str, *, outside: bool = False) -> Sequence[tuple[int, str]]:
-        """Take a script apart: statements in order, each with the line it begins on (from 1).
+    def split(self, text: str, *, outside_transaction: bool = False) -> Sequence[tuple[int, str]]:
+        """Split a script into statements, each with its first line (from 1).
 
-        Each begins at its first word, so that it is stored without what precedes it. The last one may lack its semicolon.
+        Each statement begins at its first word, without preceding comments. The last one may lack its semicolon.
 
         Raises:
-            ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
-                ``Migrates.schema_transaction`` cannot hold, or ``step_by_step`` where the script is to run ``outside``;
-                the message says on which line.
+            ValueError: the text ends inside a statement, a string or a comment, or contains a statement that cannot run
+                in ``Migrates.schema_transaction`` (or ``outside_transaction``). The message contains the line.
         """
         ...
 
-    def effect(self, sql: str) -> Effect:
-        """Return what one statement may take away, judged by its words."""
+    def effect(self, sql: str) -> StatementEffect:
+        """Return what one statement may delete, determined from its text only."""
         ...
 
-    def remarks(self, text: str) -> Sequence[tuple[int, str]]:
-        """Return the comments that are lines of their own (``-- so``), each with its line (from 1) and without the dashes.
+    def comments(self, text: str) -> Sequence[tuple[int, str]]:
+        """Return the comments on separate lines (``-- text``), each with its line (from 1) and without dashes.
 
-        One inside a string, another comment, brackets, or the body of a trigger or function is none of them.
+        Comments inside a string, another comment, parentheses, or the body of a trigger or function are not included.
         """
         ...
 
-    def hazards(self, scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
-        """Yield for each script, in the order in which they run, what is hazardous in it.
+    def lint(self, scripts: Iterable[Script]) -> Iterator[Sequence[LintFinding]]:
+        """Yield the findings of each script, in the order in which the scripts run.
 
-        What earlier ones make is known to later ones. The codes are those of which services say how grave each is.
+        Objects that earlier scripts create are taken into account. The services define the severity of each code.
         """
         ...
 
@@ -65,51 +64,52 @@ class Language(Hashable, Protocol):
 class Migrates(Protocol):
     """Capability.MIGRATE."""
 
-    language: Language
-    #: Whether what a ``schema_transaction`` did is gone where it fails. Where not, each of its statements is a change of
-    #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
-    takes_schema_back: bool
+    script_dialect: ScriptDialect
+    #: Whether a failed ``schema_transaction`` is rolled back. If not, each statement is committed separately, and
+    #: only the changes after the last statement, such as the row in the ledger, are part of the final transaction.
+    transactional_ddl: bool
 
-    #: How often a ``brief`` transaction is worth beginning where a lock was not to be had.
-    lock_tries: int
+    #: How many attempts at a ``schema_transaction`` with short waits are useful when a lock is not available.
+    lock_attempts: int
 
-    def schema_transaction(self, *, brief: bool = False) -> AbstractContextManager[None]:
-        """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
+    def schema_transaction(self, *, short_waits: bool = False) -> AbstractContextManager[None]:
+        """A transaction for statements that change the schema; foreign keys are checked at its end only.
 
         Args:
-            brief: whether to wait for each lock only so long that those who queue behind are not kept for long.
+            short_waits: wait for each lock only briefly, so that sessions in the lock's queue are not blocked for long.
 
         Raises:
-            ConstraintError: rows would point to nothing that did not before; what can be rolled back was.
+            ConstraintError: the script creates orphaned rows; its changes were rolled back as far as possible.
         """
         ...
 
-    def step_by_step(self) -> AbstractContextManager[None]:
-        """Room for statements outside a transaction: each is a change of its own, which stays once it has run.
+    def outside_transaction(self) -> AbstractContextManager[None]:
+        """A context for statements outside a transaction, each of which is committed separately.
 
-        What they set for the session lasts until its end. Between two of them ``transaction`` may be used.
+        Session settings last until the end of the context. Between two statements ``transaction`` may be used.
         """
         ...
 
     def run_statement(self, sql: str) -> None:
-        """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
+        """Run one statement of a script in ``schema_transaction`` or ``outside_transaction``; transaction control is rejected."""
         ...
 
     def drop_statements(self) -> Sequence[str]:
-        """Return the statements that drop everything in the database's own schemas, for ``schema_transaction``.
+        """Return the statements that drop everything in the database's schemas, for ``schema_transaction``.
 
         Raises:
-            ConstraintError: something outside of them depends on what would be dropped.
+            ConstraintError: an object in another schema depends on an object to drop.
         """
         ...
 
-    def may_have_taken(self, table: str) -> bool:
-        """Return whether the rows that ``table`` lacks since this transaction began may be its own doing; careful: mostly true.
+    def may_have_deleted(self, table: str) -> bool:
+        """Return whether this transaction may have deleted the rows that ``table`` lost since it began; if unknown, True.
 
-        Where a server lets others delete rows meanwhile, it can know that this transaction did not.
+        On a server, where other sessions may delete rows concurrently, the engine may know that this transaction did not
+        delete them.
         """
         ...
 
-    def left_by(self, sql: str) -> Sequence[str]:
-        """Return the statements that clear away what ``sql`` left behind when it failed outside a transaction; mostly none."""
+    def cleanup_statements(self, sql: str) -> Sequence[str]:
+        """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
         ...

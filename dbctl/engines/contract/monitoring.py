@@ -1,4 +1,4 @@
-"""What some engines tell besides, above all those on servers: who is at work, what is slow, what is in the way."""
+"""Contract: sessions, indexes, bloat, slow statements, maintenance and server settings."""
 
 from __future__ import annotations
 
@@ -6,161 +6,161 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from dbctl.model import Severity, Value
+from dbctl.model import Severity, Struct
 
 
-class Concern(Value, frozen=True, kw_only=True):
-    """Something about a database or its server that an admin should know, in the engine's words."""
+class EngineFinding(Struct, frozen=True, kw_only=True):
+    """A problem of a database or its server, in the engine's words."""
 
     severity: Severity
     code: str
     message: str
-    hint: str = ""  #: what helps: statements of the engine, or a sentence
-    column: str = ""  #: the one that it is about, as ``table.column``; empty: it is about more than one
+    hint: str = ""  #: a remedy: statements of the engine, or a sentence
+    column: str = ""  #: the affected column as ``table.column``; empty: several
 
 
-class Session(Value, frozen=True, kw_only=True):
+class Session(Struct, frozen=True, kw_only=True):
     """A connection to a database."""
 
     pid: int
     user: str
     application: str
-    client: str | None  #: an address; None: on the server's own machine, without one
+    client: str | None  #: an address; None: a local connection without one
     state: str
-    query: str  #: what runs, or ran last: shortened, and without the values that stand in it
-    query_seconds: float | None  #: since it began; None where nothing runs
+    query: str  #: the current or last statement, shortened, without values
+    query_seconds: float | None  #: since it began; None if no statement runs
     transaction_seconds: float | None
     wait: str | None  #: what it waits for
-    statement: str  #: what tells the last statement of this session from every other one of it
-    may_end: bool  #: whether this role may end what it does
+    statement_id: str  #: identifies the last statement within this session
+    can_cancel: bool  #: whether this role may cancel it
 
 
-class Wait(Value, frozen=True, kw_only=True):
-    """A session that waits for a lock, and one of those that keep it from getting it."""
+class LockWait(Struct, frozen=True, kw_only=True):
+    """A session that waits for a lock, and one of the sessions that block it."""
 
     blocked: Session
     blocking: Session
-    lock: str  #: what is waited for
-    seconds: float | None  #: for how long
+    lock: str  #: the requested lock
+    seconds: float | None  #: duration of the wait
 
 
-class Traffic(Value, frozen=True, kw_only=True):
-    """What a server counts about one database since ``since``."""
+class Traffic(Struct, frozen=True, kw_only=True):
+    """Statistics of a server about one database since ``since``."""
 
     version: str
     connections: int
     max_connections: int
     commits: int
     rollbacks: int
-    deadlocks: int | None  #: None where the server does not count them
+    deadlocks: int | None  #: None if the server does not count them
     temp_bytes: int | None
-    cache_hit_ratio: float | None  #: of reads of tables and indexes, from 0 to 1; None before the first
-    since: datetime | None  #: None: since its files were made
+    cache_hit_ratio: float | None  #: of reads of tables and indexes, from 0 to 1; None before the first read
+    since: datetime | None  #: None: since its files were created
 
 
-#: Locks of one session that are named; of more, their number.
-LOCKS_NAMED = 10
+#: Number of locks of one session that are listed; of more, only the count.
+MAX_LOCKS_LISTED = 10
 
 
-def named_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
-    """Return the locks of each session, by its pid, of rows of pid and description; each once, and not too many."""
-    found = dict[int, list[str]]()
+def group_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
+    """Return the distinct locks of each session by its pid, from rows of pid and description; long lists are shortened."""
+    locks_by_pid = dict[int, list[str]]()
     for pid, lock in rows:
-        locks = found.setdefault(int(str(pid)), [])
+        locks = locks_by_pid.setdefault(int(str(pid)), [])
         if str(lock) not in locks:
             locks.append(str(lock))
     return {
         pid: locks
-        if len(locks) <= LOCKS_NAMED
-        else [*locks[:LOCKS_NAMED], f"and {len(locks) - LOCKS_NAMED} more"]
-        for pid, locks in found.items()
+        if len(locks) <= MAX_LOCKS_LISTED
+        else [*locks[:MAX_LOCKS_LISTED], f"and {len(locks) - MAX_LOCKS_LISTED} more"]
+        for pid, locks in locks_by_pid.items()
     }
 
 
 @runtime_checkable
-class Sessions(Protocol):
+class ReportsSessions(Protocol):
     """Capability.SESSIONS."""
 
-    def sessions(self) -> Sequence[Session]:
-        """Return who is connected to this database, without this connection itself."""
+    def list_sessions(self) -> Sequence[Session]:
+        """Return the sessions of this database, without this connection."""
         ...
 
-    def waits(self) -> Sequence[Wait]:
-        """Return who waits for whom; one for each pair."""
+    def list_lock_waits(self) -> Sequence[LockWait]:
+        """Return the pairs of waiting and blocking sessions."""
         ...
 
-    def traffic(self) -> Traffic:
-        """Return what the server counts about this database."""
+    def read_traffic(self) -> Traffic:
+        """Return the server's statistics about this database."""
         ...
 
-    def hidden(self) -> str:
-        """Return what this role is not shown, with the statement that lets it; empty: it is shown all."""
+    def visibility_limits(self) -> str:
+        """Return what this role may not see, with the statement that grants it; empty: it may see everything."""
         ...
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
-        """Ask a session to end what it does, or to end itself; return whether it was there.
+        """Cancel the statement of a session, or terminate the session; return whether the session existed.
 
         Raises:
-            PrivilegeMissingError: it is another user's, and this one may not.
+            PrivilegeMissingError: it belongs to another user, and this role may not cancel it.
         """
         ...
 
 
-class Index(Value, frozen=True, kw_only=True):
-    """One index of the live schema, and what it costs and gives."""
+class Index(Struct, frozen=True, kw_only=True):
+    """One index of the live schema, with its size and use."""
 
     table: str
     name: str
-    columns: Sequence[str]  #: its terms with what they sort by, in order
+    columns: Sequence[str]  #: its expressions with their sort order
     unique: bool
     primary: bool
-    constraint: bool  #: it belongs to a constraint of the table, and goes with it
-    needed: bool  #: a foreign key refers to it
+    constraint: bool  #: it belongs to a constraint of the table, and is dropped with it
+    is_referenced: bool  #: a foreign key refers to it
     valid: bool
     method: str
-    where: str  #: the rows that are in it; empty: all
+    where: str  #: the rows that it contains; empty: all
     bytes: int | None
-    scans: int | None  #: how often it was read; None where the engine does not count
-    drop: str  #: the statement that takes it away
+    scans: int | None  #: number of reads; None if the engine does not count them
+    drop_statement: str  #: the statement that drops it
 
 
 @runtime_checkable
-class Indexes(Protocol):
+class ReportsIndexes(Protocol):
     """Capability.INDEXES."""
 
-    def indexes(self) -> Sequence[Index]:
+    def list_indexes(self) -> Sequence[Index]:
         """Return every index, by table and name."""
         ...
 
-    def counted_since(self) -> datetime | None:
-        """Return since when ``scans`` are counted; None where that is unknown, or nothing is counted."""
+    def scans_counted_since(self) -> datetime | None:
+        """Return the start of the ``scans`` statistics; None if unknown or not counted."""
         ...
 
 
-class Waste(Value, frozen=True, kw_only=True):
-    """Room that a table takes and does not use."""
+class Bloat(Struct, frozen=True, kw_only=True):
+    """Unused space of a table."""
 
-    table: str  #: empty: what belongs to no table
-    bytes: int | None  #: that it takes
-    wasted_bytes: int | None  #: None where nothing tells
-    dead_rows: int | None  #: rows that nobody can see any more
-    rows: int | None  #: the others, about
+    table: str  #: empty: space that belongs to no table
+    bytes: int | None  #: total size
+    wasted_bytes: int | None  #: None if unknown
+    dead_rows: int | None  #: dead tuples
+    rows: int | None  #: live rows, approximately
     estimated: bool
-    source: str  #: what the figures come from
+    source: str  #: the source of the numbers
     vacuumed_at: datetime | None = None
 
 
 @runtime_checkable
-class Wastes(Protocol):
+class ReportsBloat(Protocol):
     """Capability.BLOAT."""
 
-    def wasted(self) -> Sequence[Waste]:
-        """Return how much room is taken and not used, by table."""
+    def measure_bloat(self) -> Sequence[Bloat]:
+        """Return the used and unused space of each table."""
         ...
 
 
-class Slow(Value, frozen=True, kw_only=True):
-    """A statement, whatever the values in it, and how long it takes."""
+class SlowQuery(Struct, frozen=True, kw_only=True):
+    """Statistics of a normalized statement."""
 
     query: str
     calls: int
@@ -172,117 +172,119 @@ class Slow(Value, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class Timed(Protocol):
+class ReportsSlowQueries(Protocol):
     """Capability.SLOW."""
 
-    def slow(self) -> Sequence[Slow]:
-        """Return the statements of this database that the server remembers, those that took longest in all first.
+    def list_slow_queries(self) -> Sequence[SlowQuery]:
+        """Return the recorded statements of this database, by total time in descending order.
 
         Raises:
-            NotSupportedError: the server does not remember; what switches it on stands in it.
+            NotSupportedError: the server does not record statements; the error states how to enable that.
         """
         ...
 
 
-Upkeep: TypeAlias = Literal[
+MaintenanceKind: TypeAlias = Literal[
     "vacuum", "analyze", "optimize", "reindex", "checkpoint", "wal", "rollback-journal"
 ]
 
 
-class Task(Value, frozen=True, kw_only=True):
-    """One statement that looks after a database and changes none of its rows."""
+class MaintenanceTask(Struct, frozen=True, kw_only=True):
+    """One maintenance statement, which changes no rows."""
 
     table: str  #: empty: the whole database
     statement: str
-    older_than: timedelta | None = None  #: versions of that age go; None where it takes none away
+    older_than: timedelta | None = None  #: delete versions of that age; None if it deletes no versions
 
 
 @runtime_checkable
 class Maintains(Protocol):
     """Capability.MAINTAIN."""
 
-    def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
-        """Return what is to be done; of some tables, or of all where none is named.
+    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
+        """Return the tasks for some tables, or for all without ``tables``.
 
         Raises:
-            NotSupportedError: the engine knows no such thing, or not for single tables.
-            SchemaLacksError: there is no such table.
-            UpkeepUnsafeError, RoomMissingError, PrivilegeMissingError: it would do harm here, or fail.
+            NotSupportedError: the engine has no such maintenance, or not for single tables.
+            SchemaMismatchError: the table does not exist.
+            MaintenanceUnsafeError, InsufficientSpaceError, PrivilegeMissingError: it would be unsafe, or fail.
         """
         ...
 
-    def maintain(self, task: Task) -> None:
-        """Do it, outside any transaction; it waits for locks as everything does. Only a writer can.
+    def maintain(self, task: MaintenanceTask) -> None:
+        """Run a task outside any transaction; requires a writer, and waits for locks.
 
         Raises:
-            BusyError: somebody held a lock for too long.
+            BusyError: another session held a lock for too long.
         """
         ...
 
-    def leftovers(self) -> Sequence[Concern]:
-        """Return what maintenance that was cut off has left behind."""
+    def find_leftovers(self) -> Sequence[EngineFinding]:
+        """Return the leftovers of interrupted maintenance."""
         ...
 
 
 @runtime_checkable
-class Prunes(Protocol):
-    """Capability.VERSIONS: ``vacuum`` takes old versions away, and what only they hold."""
+class PrunesVersions(Protocol):
+    """Capability.VERSIONS: ``vacuum`` deletes old versions and the data that only they contain."""
 
-    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[Task]:
-        """Return what is to be done, as ``Maintains.tasks`` does, for versions of another age than the engine's own.
+    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
+        """Return tasks as ``Maintains.maintenance_tasks`` does, for versions of another age than the engine's default.
 
         Raises:
-            UpkeepUnsafeError: so young a version may be read by somebody.
+            MaintenanceUnsafeError: readers may still use versions of that age.
         """
         ...
 
 
-class Tuning(Value, frozen=True, kw_only=True):
-    """A setting of the server beside what it should be."""
+class SettingComparison(Struct, frozen=True, kw_only=True):
+    """A setting of the server compared with its required value."""
 
     name: str
-    wanted: str
-    actual: str | None  #: None: the server knows no such setting
-    fits: bool
-    waiting: bool  #: it was set already, and waits for a restart
-    restart: bool  #: it takes a restart; else a reload
-    change: str  #: the statement that sets it
+    required: str
+    actual: str | None  #: None: the server has no such setting
+    is_sufficient: bool
+    is_pending: bool  #: it was changed, and requires a restart to take effect
+    requires_restart: bool  #: a change requires a restart, otherwise a reload
+    statement: str  #: the statement that changes it
 
 
 @runtime_checkable
-class Advises(Protocol):
+class ReportsFindings(Protocol):
     """Capability.ADVISE."""
 
-    def concerns(self, *, writing: bool) -> Sequence[Concern]:
-        """Return what an admin should know of the server, and of what this role may do.
+    def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
+        """Return problems of the server, and privileges that this role lacks.
 
         Args:
-            writing: whether dbctl is to write here, and so needs the right to.
+            writing: whether dbctl will write to the database, which requires more privileges.
         """
         ...
 
-    def abandoned(self) -> Sequence[Concern]:
-        """Return which databases and roles a dbctl left that was killed while it loaded them; nobody works with them."""
+    def find_abandoned(self) -> Sequence[EngineFinding]:
+        """Return the unused databases and roles that a killed dbctl process left."""
         ...
 
-    def flaws(self, table: str = "") -> Sequence[Concern]:
-        """Return what is wrong with the rules of a table, or of all, beyond what ``Checks`` finds."""
+    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
+        """Return problems of the definition of a table, or of all, beyond those that ``Checks`` finds."""
         ...
 
-    def tuned(self, wanted: Mapping[str, str]) -> Sequence[Tuning]:
-        """Compare settings of the server with what they should be: numbers and sizes at least so large."""
+    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
+        """Compare settings of the server with required values; numbers and sizes are minimums."""
         ...
 
 
-def left_behind(name: str, statement: str, *, what: str = "database") -> Concern:
-    """Return what is to be told of what ``Advises.abandoned`` names, with the statement that removes it."""
-    message = f"{what} {name} was left by a dbctl that was killed while it restored, or tried a backup"
-    hint = f"The next restore or drill removes it, or: {statement}"
-    return Concern(severity="warning", code="left-behind", message=message, hint=hint)
+def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
+    """Return the finding for an object of ``ReportsFindings.find_abandoned``, with the statement that removes it."""
+    message = (
+        f"{kind} {name} was left by a dbctl process that was killed during a restore or a test of a backup"
+    )
+    hint = f"The next restore or drill removes it, or run: {statement}"
+    return EngineFinding(severity="warning", code="leftover-files", message=message, hint=hint)
 
 
-class Look(Value, frozen=True, kw_only=True):
-    """One question to a server; for each row of its answer there is something to tell, in which its columns stand."""
+class FindingQuery(Struct, frozen=True, kw_only=True):
+    """A query whose every result row is a finding; ``message`` and ``hint`` are templates for its columns."""
 
     severity: Severity
     code: str
@@ -291,12 +293,12 @@ class Look(Value, frozen=True, kw_only=True):
     hint: str = ""
 
 
-def answered(look: Look, rows: Sequence[tuple[object, ...]]) -> Iterator[Concern]:
-    """Yield what there is to tell of each row of the answer."""
+def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Iterator[EngineFinding]:
+    """Yield the finding of each row."""
     for row in rows:
-        yield Concern(
-            severity=look.severity,
-            code=look.code,
-            message=look.message.format(*row),
-            hint=look.hint.format(*row),
+        yield EngineFinding(
+            severity=query.severity,
+            code=query.code,
+            message=query.message.format(*row),
+            hint=query.hint.format(*row),
         )

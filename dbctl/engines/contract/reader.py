@@ -1,4 +1,4 @@
-"""The contract of every open database: its live schema, its capabilities, and how its rows are read."""
+"""Contract: every open database: its live schema, its capabilities, and reading its rows."""
 
 from __future__ import annotations
 
@@ -8,104 +8,105 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.contract.conditions import Order, Where
-from dbctl.model import Value
+from dbctl.model import Struct
 
 
 class Capability(Enum):
-    """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
+    """A feature that not every engine has; services check for it, never for the name of an engine."""
 
-    DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
-    ASIDE = "compare rows that lie aside with those of a table, and take them in"  #: its writer is an ``aside.LaysAside``
-    ADVISE = "tell what an admin should know of its server"  #: it is a ``server.Advises``
-    BLOAT = "tell which room it takes and does not use"  #: it is a ``server.Wastes``
-    CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
-    CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
-    EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
-    FULL_TEXT = "find words through an index"  #: it is a ``fulltext.FullText``; its writer is a ``fulltext.MakesFullText``
-    INDEXES = "tell what its indexes are and do"  #: it is a ``server.Indexes``
-    LOOK = "find a word in every text"  #: it is a ``looking.LooksThrough``
-    MAINTAIN = "be looked after"  #: it is a ``server.Maintains``
-    MEASURE = "tell how much room it takes"  #: it is a ``Measures``
+    DUMP = "dump its data to a file"  #: it is a ``Dumps``
+    STAGING = "compare staged rows with a table and merge them"  #: its writer is a ``SupportsStaging``
+    ADVISE = "report problems of its server"  #: it is a ``ReportsFindings``
+    BLOAT = "report unused space"  #: it is a ``ReportsBloat``
+    CSV = "write its rows as CSV"  #: it is a ``WritesCsv``
+    CHECK = "check its stored data"  #: it is a ``Checks``
+    EXPLAIN = "explain a query"  #: it is an ``Explains``
+    #: it is a ``SearchesFullText``; its writer is a ``ManagesTextIndexes``
+    FULL_TEXT = "search words with an index"
+    INDEXES = "list its indexes"  #: it is a ``ReportsIndexes``
+    TEXT_SCAN = "search a word in every text"  #: it is a ``ScansText``
+    MAINTAIN = "run maintenance"  #: it is a ``Maintains``
+    MEASURE = "report its size"  #: it is a ``ReportsSizes``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
-    SCHEMA = "tell its whole schema"  #: it is a ``Describes``
-    SIDECAR = "find text through a file of its own"  #: its reader is a ``sidecar.Sidecars``
-    SESSIONS = "tell who is connected, and end what they do"  #: it is a ``server.Sessions``
-    SLOW = "tell which statements take long"  #: it is a ``server.Timed``
-    STREAM = "give rows out as they come, and take them back"  #: it is a ``transfer.Streams``
-    VERSIONS = "go back to what it held, and take that away"  #: it is a ``server.Prunes``
-    VECTORS = "find what is near"  #: it is a ``vectors.Vectors``; its writer is a ``vectors.MakesVectors``
+    SCHEMA = "describe its schema"  #: it is a ``DescribesSchema``
+    EXTERNAL_INDEX = "search text with an external index"  #: its reader is a ``SearchesExternalIndex``
+    SESSIONS = "list and cancel sessions"  #: it is a ``ReportsSessions``
+    SLOW_QUERIES = "report slow statements"  #: it is a ``ReportsSlowQueries``
+    STREAM = "export and import streams of rows"  #: it is a ``StreamsRows``
+    VERSIONS = "restore and delete versions"  #: it is a ``PrunesVersions``
+    VECTORS = "search vectors"  #: it is a ``SearchesVectors``; its writer is a ``ManagesVectorIndexes``
 
 
-class Column(Value, frozen=True, kw_only=True):
+class Column(Struct, frozen=True, kw_only=True):
     """One column of a live table."""
 
     name: str
-    type: str  #: as declared, upper case; empty where nothing was declared
+    type: str  #: as declared, upper case; empty without a declared type
     nullable: bool
-    required: bool  #: not nullable, with no default and no value of its own
-    key: bool  #: part of the primary key
-    native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
-    values: Sequence[str] = ()  #: the labels of an enum
-    generated: bool = False  #: made of other columns, so that nobody writes it
-    clock: bool = (
-        False  #: not of a type for times, and its default is the present moment in a form of the database
-    )
+    required: bool  #: NOT NULL without a default or generated value
+    is_primary_key: bool  #: part of the primary key
+    #: "time", "boolean", "uuid", "enum": values with a type of the driver; empty: plain values
+    native: str = ""
+    labels: Sequence[str] = ()  #: the labels of an enum
+    is_generated: bool = False  #: computed from other columns, so it cannot be written
+    #: not of a type for times, and its default is the current time in a form of the database
+    has_time_default: bool = False
 
 
-class Table(Value, frozen=True, kw_only=True):
+class Table(Struct, frozen=True, kw_only=True):
     """One live table or view."""
 
     name: str
     columns: Mapping[str, Column]  #: in their declared order
-    view: bool = False
+    is_view: bool = False
 
 
-class Reference(Value, frozen=True, kw_only=True):
-    """A foreign key that points to a table."""
+class Reference(Struct, frozen=True, kw_only=True):
+    """A foreign key that refers to a table."""
 
-    table: str  #: the table that holds the key
+    table: str  #: the table with the foreign key
     columns: Sequence[str]
-    to: Sequence[str]  #: the columns it points to
+    to: Sequence[str]  #: the referenced columns
     on_delete: Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 
 
-#: Returns values for columns of a new row of a table, none of them among the given ones.
+#: Returns values for further columns of a new row of a table; ``provided`` are the columns that already have a value.
 FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
 
 
-def fill_nothing(db: Readable, table: str, given: Collection[str]) -> Mapping[str, object]:
-    """Leave to the database what a new row does not give."""
-    del db, table, given
+def fill_no_columns(db: Readable, table: str, provided: Collection[str]) -> Mapping[str, object]:
+    """Return no values, so that the database fills the other columns."""
+    del db, table, provided
     return {}
 
 
-class Explanation(Value, frozen=True, kw_only=True):
-    """How an engine would answer a read."""
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How an engine would run a query."""
 
     sql: str
     parameters: Sequence[object]
-    plan: Sequence[str]  #: the engine's own words, indented by depth
-    full_scans: Sequence[str]  #: tables that are read whole
+    plan: Sequence[str]  #: in the engine's words, indented by depth
+    full_scans: Sequence[str]  #: tables that are read completely
 
 
 class Readable(Protocol):
     """One open database. Not shared between threads. The opener closes it.
 
-    Names of tables and columns are checked against ``tables()`` before they get near SQL; values are always
+    Names of tables and columns are checked against ``tables()`` before they become part of SQL; values are always
     parameters. Every method raises ``BusyError``, ``CorruptError``, ``UnreachableError`` or ``QueryFailedError``
-    for what its database answers, and ``Interrupted`` when a signal came.
+    for errors of the database, and ``Interrupted`` after a signal.
     """
 
     target: str  #: ``app/database``, for messages
     capabilities: frozenset[Capability]
-    natives: frozenset[str]
+    native_types: frozenset[str]
 
     def tables(self) -> Mapping[str, Table]:
-        """Return the live schema; read once, again after a script ran or the file was replaced."""
+        """Return the live schema; read once, and again after a script ran or the file was replaced."""
         ...
 
     def references(self, table: str) -> Sequence[Reference]:
-        """Return the foreign keys that point to ``table``."""
+        """Return the foreign keys that refer to ``table``."""
         ...
 
     def select(
@@ -117,45 +118,45 @@ class Readable(Protocol):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
-        hold: bool = False,
+        for_update: bool = False,
     ) -> list[tuple[object, ...]]:
-        """Return rows, by primary key unless told otherwise; for answers that fit in memory.
+        """Return rows in the order of the primary key, unless ``order_by`` is set; for results that fit in memory.
 
-        Text that is not valid UTF-8 comes with its bytes as lone surrogates (``surrogateescape``).
+        Text that is not valid UTF-8 is returned with lone surrogates for its bytes (``surrogateescape``).
 
-        Inside a transaction, ``hold`` keeps others from changing these rows until it ends, where the transaction
-        itself does not; what a rule is about has to hold still until what it allows is done.
+        Inside a transaction, ``for_update`` locks the rows until its end, if the transaction alone does not: rows that
+        a rule depends on must not change until the change is applied.
 
         Raises:
-            SchemaLacksError: no such table or column.
+            SchemaMismatchError: no such table or column.
         """
         ...
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
-        """Return how many rows meet every condition."""
+        """Return the number of rows that meet all conditions."""
         ...
 
-    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
-        """Return whether any row meets every condition; None where that is not clear in so long.
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
+        """Return whether any row meets all conditions; None if that is not known after ``timeout``.
 
-        One condition alone, that a time lies before a moment, is answered through an index of its column; of times
-        that are text of digits it finds those from 2001 to 2033.
+        A single condition that compares a time with an earlier one uses an index of its column; of times stored as
+        text of digits it finds those from 2001 to 2033.
         """
         ...
 
-    def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
-        """Return how many rows hold each value of ``column``."""
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        """Return the number of rows with each value of ``column``."""
         ...
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
         """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
 
-        A list is one parameter that holds a set (``id in :picked``).
+        A list is one parameter that contains a set (``id in :picked``).
         """
         ...
 
     def close(self) -> None:
-        """Close it; a second time does nothing."""
+        """Close the database; further calls do nothing."""
         ...
 
 
@@ -173,13 +174,13 @@ class Explains(Protocol):
         limit: int | None = None,
         offset: int = 0,
     ) -> Explanation:
-        """Return how ``select`` with the same arguments would be answered, without answering it."""
+        """Return how ``select`` with the same arguments would run, without running it."""
         ...
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would be answered, as above; a list is one parameter that holds a set, as for ``merge``.
+        """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
 
         Raises:
-            QueryFailedError: it would be refused, or read a name that is none as something else.
+            QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
         """
         ...

@@ -1,44 +1,43 @@
-"""What can be read of a damaged database, brought into a new one: what an engine answers that can."""
+"""Contract: salvage the readable rows of a damaged database into a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.monitoring import Concern
-from dbctl.model import Value
+from dbctl.engines.contract.monitoring import EngineFinding
+from dbctl.model import Struct
 
 
-class Recovery(Value, frozen=True, kw_only=True):
-    """What is read, and where to."""
+class SalvageRequest(Struct, frozen=True, kw_only=True):
+    """The damaged database and the new one."""
 
-    source: Path  #: the damaged database; it and what stands beside it are only read
-    to: Path  #: the new one, where nothing may be
-    anyway: bool = False  #: whether a sound one is read, too
-    like: Path | None = (
-        None  #: a sound database of the same shape, for what the damaged one does not tell any more
-    )
+    source: Path  #: the damaged database; it and its related files are only read
+    destination: Path  #: the new database; nothing may exist there
+    force: bool = False  #: salvage an undamaged database, too
+    #: an undamaged database with the same schema, for definitions that the damaged one has lost
+    reference: Path | None = None
 
 
-class TableRecovered(Value, frozen=True, kw_only=True):
-    """What became of one table."""
+class SalvagedTable(Struct, frozen=True, kw_only=True):
+    """The salvaged rows of one table."""
 
     table: str
     saved: int  #: rows in the new database
     lost: int  #: rows that are known to be lost
-    unread: int  #: ranges of keys that could not be read: nobody knows how many rows they held
-    aside: int  #: rows that were read, and that the new database does not take as they are
+    unread_ranges: int  #: ranges of keys that could not be read, with an unknown number of rows
+    rejected: int  #: rows that were read, but violate constraints of the new database
 
     @property
-    def whole(self) -> bool:
-        """Whether every row is there, as far as anybody can tell."""
-        return not (self.lost or self.unread or self.aside)
+    def is_complete(self) -> bool:
+        """Whether every row was saved, as far as known."""
+        return not (self.lost or self.unread_ranges or self.rejected)
 
 
-class Recovered(Value, frozen=True, kw_only=True):
-    """A new database, whole and synced; or the word that none is needed."""
+class SalvageResult(Struct, frozen=True, kw_only=True):
+    """The new, synced database; or the result that the old one is not damaged."""
 
-    made: bool  #: false: the old one is sound, and was not to be read anyway
-    tables: Sequence[TableRecovered]
-    concerns: Sequence[Concern]  #: what was damaged, and what has to be looked after
-    aside: Path | None  #: the database of rows that the new one does not take; None where there are none
+    created: bool  #: False: the old database is not damaged, and ``force`` was not set
+    tables: Sequence[SalvagedTable]
+    findings: Sequence[EngineFinding]  #: the damage, and what the user has to check
+    rejected_rows: Path | None  #: the database with the rejected rows; None without rejected rows

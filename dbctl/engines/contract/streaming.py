@@ -1,4 +1,4 @@
-"""Rows by the million, and what a person asks in SQL: what an engine answers beside the contract of services."""
+"""Contract: export and import of large tables, and read-only SQL queries of users."""
 
 from __future__ import annotations
 
@@ -8,83 +8,83 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from dbctl.engines.contract.vectors import Row
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Rows that are handed on together.
-BATCH = 1000
+#: Rows in one batch.
+BATCH_ROWS = 1000
 
 
-class Answer(Value, frozen=True):
-    """What a statement answers, as it comes; the connection does nothing else meanwhile."""
+class RowStream(Struct, frozen=True):
+    """The rows of a running statement; the connection cannot be used for anything else until they are read."""
 
     columns: Sequence[str]
     batches: Iterator[Sequence[Row]]
 
 
 @runtime_checkable
-class Streams(Protocol):
-    """Capability.STREAM. Memory is that of some batches, however many rows there are."""
+class StreamsRows(Protocol):
+    """Capability.STREAM. Memory is limited to a few batches."""
 
-    sql_dialect: str  #: as sqlglot names it; empty: the engine has no SQL
+    sql_dialect: str  #: its name in sqlglot; empty: the engine has no SQL
 
     def view_queries(self) -> Mapping[str, str]:
-        """Return the statement of each view, with or without ``create view``; empty text where this user may not read it."""
+        """Return the statement of each view, with or without ``create view``; empty if this user may not read it."""
         ...
 
-    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
-        """Give every row of one moment, each value exactly: what ``of_json`` of the same column reads back.
+    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
+        """Provide every row of one snapshot with exact values, which ``json_parser`` of the same column parses back.
 
-        A value is None, a boolean, a number (``Decimal`` where a float would lose digits), bytes, or the text in which
-        the database itself writes it.
+        A value is None, a boolean, a number (``Decimal`` if a float would lose digits), bytes, or the text form of the
+        database.
         """
         ...
 
-    def exactly(self) -> AbstractContextManager[None]:
-        """Let numbers that ``select`` gives have every digit: they are ``Decimal`` meanwhile where a float would lose some."""
+    def exact_numbers(self) -> AbstractContextManager[None]:
+        """Return exact numbers from ``select`` in this context: ``Decimal`` if a float would lose digits."""
         ...
 
-    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        r"""Return what reads a cell of a CSV file, without NULL, as ``insert_many`` takes it for ``column``.
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
 
-        It gets the text, and whether that stood there without quotes: ``stream`` written as CSV has numbers and bytes
-        (``\x`` and hexadecimal) bare, and text that looks like either in quotes.
+        Its arguments are the text and whether the cell was unquoted: CSV from ``stream`` has numbers and bytes (``\x``
+        and hexadecimal) unquoted, and text that resembles either in quotes.
 
-        What it returns raises ``ValueInvalidError`` where the column can never hold that.
+        It raises ``ValueInvalidError`` if the column cannot store the value.
         """
         ...
 
-    def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        """Return the same for values of JSON: numbers without a fraction are ``int``, others ``Decimal``; bytes come as such."""
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        """Return the same for JSON values: numbers without a fraction are ``int``, others ``Decimal``; bytes are ``bytes``."""
         ...
 
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> AbstractContextManager[Answer]:
-        """Run one statement that a person wrote, where the engine lets it write nothing.
+    ) -> AbstractContextManager[RowStream]:
+        """Run one statement of a user read-only.
 
         Args:
-            sql: it, with ``:name`` parameters.
-            parameters: their values; of a text, what it stands beside tells what it means.
-            within: how long it may take.
-            hidden: columns by table, which it may not read.
+            sql: the statement, with ``:name`` parameters.
+            parameters: values of the parameters; the type of a text is determined by its context in the statement.
+            timeout: the maximum duration.
+            hidden: columns by table that the statement may not read.
 
         Raises:
-            QueryFailedError: it is refused, or fails.
-            SecretAskedError: it reads what is hidden.
-            TimeUpError: it took longer than ``within``; also from the batches.
+            QueryFailedError: it is rejected, or fails.
+            SecretColumnError: it reads a hidden column.
+            QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
         """
         ...
 
 
 @runtime_checkable
 class WritesCsv(Protocol):
-    """Capability.CSV: the engine writes CSV itself, faster than anybody could from ``stream``."""
+    """Capability.CSV: the engine writes CSV itself, faster than code based on ``stream``."""
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
-        """Write a heading and every row of one moment, UTF-8, as ``of_csv`` reads them back; return how many rows."""
+        """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them; return the row count."""
         ...

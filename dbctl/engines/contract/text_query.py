@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 #: ``word``: whole words. ``prefix``: the last word is a prefix. ``part``: the text occurs anywhere, also inside words.
-Match: TypeAlias = Literal["word", "prefix", "part"]
+MatchKind: TypeAlias = Literal["word", "prefix", "part"]
 
 
 #: Scripts without spaces between words: a term that begins or ends with one of their letters also matches inside longer text.
@@ -18,26 +18,26 @@ UNSPACED = (
 )
 
 
-class TextTerm(Value, frozen=True):
+class TextTerm(Struct, frozen=True):
     """A word, a phrase, the beginning of a word, or a part of the text."""
 
-    pieces: tuple[str, ...]  #: words of a phrase, with only spaces and signs between them
-    match: Match
+    words: tuple[str, ...]  #: words of a phrase, separated only by spaces and punctuation
+    match: MatchKind
 
 
-class TextAnd(Value, frozen=True):
+class TextAnd(Struct, frozen=True):
     """All of the queries."""
 
     queries: Sequence[TextQuery]
 
 
-class TextOr(Value, frozen=True):
+class TextOr(Struct, frozen=True):
     """At least one of the queries."""
 
     queries: Sequence[TextQuery]
 
 
-class TextNot(Value, frozen=True):
+class TextNot(Struct, frozen=True):
     """Rows that do not match the query."""
 
     query: TextQuery

@@ -1,4 +1,4 @@
-"""A word in whichever text of a database: what engines answer that can look through all they hold."""
+"""Contract: search a word in all texts of a database."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol, runtime_checkable
 
-#: Characters of a text that are handed on: so many before what was found, and so many from there on.
-BEFORE, BEHIND = 60, 160
+#: Characters of an excerpt: before the match, and from its beginning.
+CHARACTERS_BEFORE, CHARACTERS_AFTER = 60, 160
 
 
-class Hit(NamedTuple):
-    """A row that has the word somewhere."""
+class TextMatch(NamedTuple):
+    """A row that contains the word."""
 
-    key: Sequence[object]  #: its primary key; empty where the table has none
-    pieces: Mapping[str, str]  #: of each column that has it, the text around the first place
+    key: Sequence[object]  #: its primary key; empty without one
+    excerpts: Mapping[str, str]  #: the text around the first match, for each matching column
 
 
 @runtime_checkable
-class LooksThrough(Protocol):
-    """Capability.LOOK."""
+class ScansText(Protocol):
+    """Capability.TEXT_SCAN."""
 
-    def texts(self, table: str) -> Sequence[str]:
-        """Return the columns of a table that may hold text; none where another table holds the same."""
+    def text_columns(self, table: str) -> Sequence[str]:
+        """Return the columns of a table that may contain text; empty if another table has the same content."""
         ...
 
-    def hits(
-        self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
-    ) -> Sequence[Hit] | None:
-        """Return rows of which one of ``columns`` has ``word``, in no order; None where it took too long.
+    def scan_text(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
+    ) -> Sequence[TextMatch] | None:
+        """Return rows where one of ``columns`` contains ``word``, in no order; None after ``timeout``.
 
-        The word is taken literally, letters of ASCII without regard to their case.
+        The word is matched literally, ignoring the case of ASCII letters.
         """
         ...

@@ -1,4 +1,4 @@
-"""Vectors beside rows: what every engine answers that keeps them, and what their writers do."""
+"""Contract: vector columns and indexes, for readers and writers."""
 
 from __future__ import annotations
 
@@ -6,169 +6,169 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.contract.conditions import Where
-from dbctl.model import Value
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from array import array
 
 Row: TypeAlias = tuple[object, ...]
-#: How far two vectors are from each other: ``cosine`` 0 to 2 (1 less the cosine of the angle between them), ``l2`` the
-#: square of the distance, ``dot`` 1 less their product.
+#: The distance of two vectors: ``cosine`` 0 to 2 (1 minus the cosine of the angle between them), ``l2`` the square of
+#: the Euclidean distance, ``dot`` 1 minus the dot product.
 Metric: TypeAlias = Literal["cosine", "l2", "dot"]
 
-#: How an index keeps vectors beside the parts that it puts them into: as they are, in a byte for each number, in products.
-Kind: TypeAlias = Literal["ivf-flat", "ivf-sq", "ivf-pq"]
+#: How an index stores vectors in its partitions: unchanged, quantized to one byte per number, product-quantized.
+VectorIndexKind: TypeAlias = Literal["ivf-flat", "ivf-sq", "ivf-pq"]
 
 
-class VectorColumn(Value, frozen=True, kw_only=True):
-    """A column that holds a vector in each row."""
+class VectorColumn(Struct, frozen=True, kw_only=True):
+    """A column with a vector in each row."""
 
     table: str
     column: str
-    dimension: int | None  #: numbers in each; None: the column takes vectors of any length
-    type: str  #: as ``Column.type`` tells it
+    dimension: int | None  #: length of the vectors; None: the column accepts vectors of any length
+    type: str  #: as in ``Column.type``
 
 
-class VectorFault(Value, frozen=True, kw_only=True):
-    """Rows whose vector nothing finds, or what it finds means nothing."""
+class VectorFault(Struct, frozen=True, kw_only=True):
+    """Rows whose vector cannot be searched, or gives meaningless distances."""
 
-    #: ``empty``: it has none; ``zeros``: it has no direction, so that cosine never finds it; ``endless``: not every number
-    #: of it is finite; ``length``: it is of another length than most
-    kind: Literal["empty", "zeros", "endless", "length"]
-    number: int
-    examples: Sequence[Row]  #: keys of the first of them
+    #: ``empty``: NULL; ``zeros``: no direction, so cosine never finds it; ``not-finite``: a number is not finite; ``length``:
+    #: another length than most vectors
+    kind: Literal["empty", "zeros", "not-finite", "length"]
+    count: int
+    examples: Sequence[Row]  #: keys of the first rows
 
 
-class VectorIndex(Value, frozen=True, kw_only=True):
-    """An index that finds near vectors without looking at all of them, and may miss some."""
+class VectorIndex(Struct, frozen=True, kw_only=True):
+    """An approximate index: it finds near vectors without reading all, and may miss some."""
 
     name: str
     column: str
-    kind: str  #: in the engine's words: IVF_PQ and the like
-    metric: str  #: what it was made for; empty where the engine does not tell
-    rows: int  #: that it knows
-    beside: int  #: rows that came since, through which a question looks one by one
-    partitions: int | None  #: None where the engine does not tell
+    kind: str  #: in the engine's words: IVF_PQ and similar
+    metric: str  #: the metric of the index; empty if unknown
+    rows: int  #: indexed rows
+    unindexed_rows: int  #: newer rows, which a search reads one by one
+    partitions: int | None  #: None if unknown
     bytes: int | None
 
 
-class VectorIndexWanted(Value, frozen=True, kw_only=True):
-    """What is asked for when an index is made."""
+class VectorIndexSpec(Struct, frozen=True, kw_only=True):
+    """The definition of an index to create."""
 
     table: str
     column: str
     metric: Metric = "cosine"
-    kind: Kind = "ivf-flat"
-    partitions: int | None = None  #: None: as many as suit the rows
+    kind: VectorIndexKind = "ivf-flat"
+    partitions: int | None = None  #: None: a number that suits the row count
 
 
-class Recall(Value, frozen=True, kw_only=True):
-    """How much of what is nearest an index finds."""
+class Recall(Struct, frozen=True, kw_only=True):
+    """The recall and speed of an index."""
 
-    asked: int  #: questions: vectors of rows, asked for their neighbours
-    top: int  #: neighbours of each
-    found: float  #: the share of the true ones that the index found too, from 0 to 1
-    exact_ms: float  #: milliseconds of a question that looks at every row; the median
-    index_ms: float  #: and through the index
+    queries: int  #: number of searches with vectors of stored rows
+    limit: int  #: neighbours of each search
+    share: float  #: the share of the true neighbours that the index finds, from 0 to 1
+    exact_ms: float  #: median milliseconds of a search that reads all rows
+    index_ms: float  #: median milliseconds of a search with the index
 
 
 @runtime_checkable
-class Vectors(Protocol):
+class SearchesVectors(Protocol):
     """Capability.VECTORS.
 
-    A table, a column or a dimension that is none is refused before anything is asked. All of it is of the one moment of
-    which the reader tells.
+    Unknown tables, columns and wrong dimensions are refused before any query. All results are from the snapshot of the
+    reader.
     """
 
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
-        """Return the columns that hold vectors, in the order of the table.
+        """Return the columns with vectors, in the order of the table.
 
         Raises:
-            SchemaLacksError: no such table.
+            SchemaMismatchError: the table does not exist.
         """
         ...
 
-    def nearest(
+    def find_nearest(
         self,
         table: str,
         vector: Sequence[float],
         columns: Sequence[str],
         *,
         column: str,
-        top: int,
+        limit: int,
         where: Sequence[Where] = (),
         metric: Metric = "cosine",
         exact: bool = True,
     ) -> list[Row]:
-        """Return rows as ``select`` does, the nearest first, each with its distance behind; equal ones by key.
+        """Return rows as ``select`` does, the nearest first, each followed by its distance; equal distances by key.
 
-        ``where`` is looked at first, so that ``top`` rows come wherever so many meet it.
+        ``where`` is applied first, so ``limit`` rows are returned if that many meet it.
 
         Args:
-            table: where to look.
-            vector: what to look for.
-            columns: what to tell of each row.
-            column: the one that holds the vectors.
-            top: how many rows, at most.
-            where: what they have to meet besides.
-            metric: how distances are measured; an index that was made for another one is passed by.
-            exact: whether to look at every row, or through an index where there is one.
+            table: the table to search.
+            vector: the vector to search.
+            columns: the columns to return.
+            column: the column with the vectors.
+            limit: the maximum number of rows.
+            where: conditions for the rows.
+            metric: the distance; an index for another metric is not used.
+            exact: whether to read every row, or use an index if there is one.
 
         Raises:
-            SchemaLacksError: no such table or column, or it holds no vectors.
-            ValueInvalidError: ``vector`` is of another length, not finite, or without a direction where that counts.
+            SchemaMismatchError: the table or column does not exist, or has no vectors.
+            ValueInvalidError: ``vector`` has another length, is not finite, or is zero and the metric needs a direction.
         """
         ...
 
-    def vector_of(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
-        """Return the vector of the first row with this key; None where it has none.
+    def read_vector(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
+        """Return the vector of the first row with this key; None if it is NULL.
 
         Raises:
-            RowAbsentError: no row has the key.
+            RowNotFoundError: no row has the key.
         """
         ...
 
-    def vector_stream(
-        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch: int = 1000
+    def stream_vectors(
+        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
     ) -> Iterator[list[Row]]:
-        """Yield rows in the order in which they are stored, in memory for one batch; a column of vectors gives ``array``s.
+        """Yield rows in batches, in the order in which they are stored; a column with vectors returns ``array``s.
 
-        No statement on the same database need wait for its end.
+        Other statements on the same database can run in the meantime.
         """
         ...
 
-    def vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
-        """Look at every vector; ``key`` names the columns of the examples."""
+    def find_vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
+        """Check every vector; ``key`` are the columns of the examples."""
         ...
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
-        """Return the indexes of the vectors of a table; empty: every question looks at every row."""
+        """Return the vector indexes of a table; empty: every search reads all rows."""
         ...
 
-    def vector_recall(
-        self, table: str, column: str, *, asked: int = 100, top: int = 10, metric: Metric = "cosine"
+    def measure_recall(
+        self, table: str, column: str, *, query_count: int = 100, limit: int = 10, metric: Metric = "cosine"
     ) -> Recall:
-        """Ask the same with and without the index, for vectors of rows from all over the table.
+        """Run the same searches with and without the index, for vectors of rows from the whole table.
 
         Raises:
-            SchemaLacksError: there is no index on the column for this metric.
+            SchemaMismatchError: the column has no index for this metric.
         """
         ...
 
 
 @runtime_checkable
-class MakesVectors(Protocol):
-    """Capability.VECTORS of a writer. An index is a change of its own, outside any transaction."""
+class ManagesVectorIndexes(Protocol):
+    """Capability.VECTORS of a writer. Index changes are not part of a transaction."""
 
-    def make_vector_index(self, wanted: VectorIndexWanted) -> VectorIndex:
-        """Make an index, or make it anew, and return what was really made.
+    def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
+        """Create or rebuild an index, and return its actual definition.
 
         Raises:
-            VectorIndexUnfitError: there are too few rows for it, or not every vector is sound.
-            BusyError: somebody else wrote all the time.
+            VectorIndexUnsuitableError: there are too few rows, or some vectors are invalid.
+            BusyError: other processes wrote during all attempts.
         """
         ...
 
     def drop_vector_index(self, table: str, name: str) -> None:
-        """Take an index away; questions look at every row from then on."""
+        """Drop an index; searches read all rows from then on."""
         ...

@@ -1,4 +1,4 @@
-"""The contract of a database that may be written, and of one whose times have several forms."""
+"""Contract: writable databases, and databases that store times in several forms."""
 
 from __future__ import annotations
 
@@ -9,85 +9,83 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.contract.conditions import Where
 from dbctl.engines.contract.reader import Readable
-from dbctl.model import Value
+from dbctl.model import Struct
 
 #: How a time is written where the column has no native type.
 TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
 
-#: What becomes of a column where the row is there already.
-Merge: TypeAlias = Literal["keep", "add", "replace"]
+#: What happens to a column if the row exists.
+MergeRule: TypeAlias = Literal["keep", "add", "replace"]
 
 
-class Later(Value, frozen=True):
-    """In place of a value of ``update``: the time in ``column`` of the same row, whatever its form, moved on."""
+class ShiftedTime(Struct, frozen=True):
+    """A value for ``update``: the time in ``column`` of the same row, in any form, plus an offset."""
 
     column: str
-    by: timedelta
-    form: TimeForm  #: how the result is written
+    offset: timedelta
+    form: TimeForm  #: the form of the result
 
 
-class HeldTimes(Value, frozen=True, kw_only=True):
-    """The rows whose times have the same form, in one column."""
+class TimeFormCount(Struct, frozen=True, kw_only=True):
+    """The rows of a column whose times have the same form."""
 
     form: str  #: a ``TimeForm``, or ``iso-without-z``
     rows: int
     example: object  #: the smallest value
-    key: Mapping[str, object]  #: the primary key of the row that holds it; empty where the table has none
+    key: Mapping[str, object]  #: the primary key of that row; empty without one
 
 
 @runtime_checkable
-class HoldsTimeForms(Protocol):
-    """An engine without a type for times, where each row of a column may hold a time in a form of its own."""
+class ReportsTimeForms(Protocol):
+    """An engine without a type for times, where each row of a column may store a time in a different form."""
 
-    def clocks(self, table: str) -> Sequence[str]:
-        """Return the columns whose default is the present moment in universal time, in whatever form."""
+    def clock_columns(self, table: str) -> Sequence[str]:
+        """Return the columns whose default is the current time in UTC, in any form."""
         ...
 
-    def count_time_forms(self, table: str, column: str) -> Sequence[HeldTimes]:
-        """Return the forms of the times in a column, the most frequent first; what is no time is not counted."""
+    def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
+        """Return the forms of the times in a column, the most frequent first; other values are not counted."""
         ...
 
     def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
-        """Return the forms that the rows which were added last hold; a few rows are read."""
+        """Return the forms of the most recently added rows; reads few rows."""
         ...
 
 
 @runtime_checkable
-class RewritesTimes(HoldsTimeForms, Protocol):
-    """A writer of such an engine."""
-
+class RewritesTimes(ReportsTimeForms, Protocol):
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
-        """Write ``convert`` of each time of a column that has another form than ``form``, in a transaction.
+        """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction.
 
-        What ``count_time_forms`` does not count stays as it is. Memory does not grow with the table.
+        Values that ``count_time_forms`` does not count stay unchanged. Memory does not grow with the table.
 
         Returns:
-            How many rows were written.
+            The number of rewritten rows.
         """
         ...
 
 
 class Writable(Readable, Protocol):
-    """A database that may be written; nothing is written outside ``transaction``."""
+    """A database that may be written; every write is part of a ``transaction``."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Begin one, commit at the end, roll back on any exception; nested, it is a savepoint."""
+        """Begin a transaction, commit at the end, roll back on any exception; nested, it is a savepoint."""
         ...
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        """Insert one row; return the value that ``returning`` got, or None.
+        """Insert one row; return its value of the column ``returning``, or None.
 
         Raises:
-            ConstraintError: the database refuses the row.
+            ConstraintError: the database rejects the row.
         """
         ...
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows as they come, in constant memory; return how many."""
+        """Insert rows from an iterator, in constant memory; return the count."""
         ...
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        """Update rows; return how many were matched, changed or not. A value may be a ``Later``."""
+        """Update rows; return the number of matched rows, changed or not. A value may be a ``ShiftedTime``."""
         ...
 
     def merge(
@@ -97,34 +95,34 @@ class Writable(Readable, Protocol):
         parameters: Mapping[str, object],
         *,
         key: Sequence[str],
-        columns: Mapping[str, Merge],
+        columns: Mapping[str, MergeRule],
     ) -> int:
-        """Insert the rows of ``select``, or bring them into those that have the same ``key`` already.
+        """Insert the rows of ``select``, or merge them into rows with the same ``key``.
 
         Args:
-            table: where to; a unique index covers ``key``.
-            select: portable SQL of a profile; its columns are those of ``key``, then those of ``columns``.
-            parameters: its ``:name`` parameters; a list is one parameter that holds a set (``id in :picked``).
-            key: what tells two rows apart.
-            columns: what becomes of each other column where the row is there.
+            table: the destination; a unique index covers ``key``.
+            select: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``.
+            parameters: its ``:name`` parameters; a list is one parameter that contains a set (``id in :picked``).
+            key: the columns that identify a row.
+            columns: the rule for each other column of an existing row.
 
         Returns:
-            How many rows were inserted or changed.
+            The number of inserted or changed rows.
         """
         ...
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        """Delete rows; return how many, without those that foreign keys took along."""
+        """Delete rows; return the count, without rows that foreign keys deleted."""
         ...
 
-    def follow_keys(self, table: str) -> None:
-        """Let the keys that the database makes for ``table`` go on behind the largest that was inserted with its key."""
+    def advance_sequences(self, table: str) -> None:
+        """Set the sequence of the key of ``table`` to its largest value."""
         ...
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
-        """Keep every other dbctl from writing here, also between transactions; it ends with the process.
+        """Block other dbctl processes from writing to this database, also between transactions; also released when the process ends.
 
         Raises:
-            BusyError: another dbctl holds it; the message names its pid, host, purpose and start.
+            BusyError: another dbctl process holds the lock; the message contains its pid, host, purpose and start.
         """
         ...

@@ -1,18 +1,18 @@
-"""LanceDB: tables with vectors, each a folder of its own in a folder on this machine or in storage with the S3 protocol."""
+"""LanceDB: tables with vectors; each table is a folder, in a local folder or in a bucket with the S3 protocol."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.lancedb.create import make_table
+    from dbctl.engines.lancedb.create import create_table
     from dbctl.engines.lancedb.reader import LanceReader
     from dbctl.engines.lancedb.writer import LanceWriter
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "create": "make_table",
+            "create": "create_table",
             "reader": "LanceReader",
             "writer": "LanceWriter",
         },

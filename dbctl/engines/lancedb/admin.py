@@ -1,4 +1,4 @@
-"""What an admin should know of a LanceDB: vectors that nothing finds, rows that are there twice, room and speed."""
+"""Sizes, findings and maintenance tasks of a LanceDB."""
 
 from __future__ import annotations
 
@@ -7,262 +7,282 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract import Concern, Measured, Storage, Task, Tuning, Upkeep, VectorFault, Waste
+from dbctl.engines.contract import (
+    Bloat,
+    EngineFinding,
+    MaintenanceKind,
+    MaintenanceTask,
+    SettingComparison,
+    Storage,
+    TableSize,
+    VectorFault,
+)
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.location import SUFFIX, Files
 from dbctl.engines.lancedb.query import LanceVectors
 from dbctl.engines.lancedb.storage import History, Manifest, ManifestUnreadableError
-from dbctl.errors import CorruptError, NotSupportedError, RoomMissingError, UpkeepUnsafeError
+from dbctl.errors import CorruptError, InsufficientSpaceError, MaintenanceUnsafeError, NotSupportedError
 
 
-class LanceMeasures(LanceConnection):
+class LanceSizes(LanceConnection):
     """Capability.MEASURE and Capability.BLOAT."""
 
-    def storage(self) -> Storage:
-        taken = sum(one.bytes for one in Files(self._place).below())
-        return Storage(bytes=taken, tables=len(self.tables()), page_size=0)
+    def measure_storage(self) -> Storage:
+        stored_bytes = sum(file.bytes for file in Files(self._location).walk())
+        return Storage(bytes=stored_bytes, tables=len(self.tables()), page_size=0)
 
-    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:  # noqa: ARG002 - nothing of it takes long
-        files = Files(self._place)
-        return [self._table(name, History(files, name)) for name in self.tables() if table in ("", name)]
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:  # noqa: ARG002 - the exact values are cheap
+        files = Files(self._location)
+        return [
+            self._measure_table(name, History(files, name)) for name in self.tables() if table in ("", name)
+        ]
 
-    def _table(self, table: str, history: History) -> Measured:
-        told = self._manifest(table, history)
-        sizes = history.sizes()
-        indexes = sum(taken for path, taken in sizes.items() if path.startswith("_indices/"))
-        return Measured(
+    def _measure_table(self, table: str, history: History) -> TableSize:
+        manifest = self._read_manifest(table, history)
+        sizes = history.file_sizes()
+        indexes = sum(size for path, size in sizes.items() if path.startswith("_indices/"))
+        return TableSize(
             table=table,
-            rows=told.rows,
+            rows=manifest.rows,
             bytes=sum(sizes.values()),
-            indexes=sorted({one.name for one in told.indexes}),
-            table_bytes=told.bytes,
+            indexes=sorted({index.name for index in manifest.indexes}),
+            table_bytes=manifest.bytes,
             index_bytes=indexes,
-            dead_rows=told.deleted,
-            fragments=len(told.fragments),
+            dead_rows=manifest.deleted,
+            fragments=len(manifest.fragments),
             versions=len(history.versions()),
-            format=told.format,
+            format=manifest.format,
         )
 
-    def _manifest(self, table: str, history: History) -> Manifest:
-        """Return what the version that is read is made of.
+    def _read_manifest(self, table: str, history: History) -> Manifest:
+        """Return the manifest of the version that this connection reads.
 
         Raises:
-            ChangedWhileReadError: somebody took it away meanwhile.
-            CorruptError: it cannot be read.
+            ChangedWhileReadError: another process removed the version.
+            CorruptError: the manifest cannot be read.
         """
-        version = self.moment()[table]
-        with self._told():
+        version = self.table_versions()[table]
+        with self._translate_errors():
             try:
-                return history.manifest(version)
+                return history.read_version(version)
             except ManifestUnreadableError as error:
                 reason = f"{table}, version {version}: {error}"
                 raise CorruptError(target=self.target, reason=reason) from error
 
-    def wasted(self) -> Sequence[Waste]:
-        files = Files(self._place)
-        found = []
+    def measure_bloat(self) -> Sequence[Bloat]:
+        files = Files(self._location)
+        bloats = []
         for name in self.tables():
             history = History(files, name)
-            told, sizes = self._manifest(name, history), history.sizes()
-            used = sum(sizes.get(path, 0) for path in told.paths())
+            manifest, sizes = self._read_manifest(name, history), history.file_sizes()
+            used = sum(sizes.get(path, 0) for path in manifest.paths())
             used += sum(
-                taken
-                for path, taken in sizes.items()
-                if any(path.startswith(f"_indices/{one.uuid}/") for one in told.indexes)
+                size
+                for path, size in sizes.items()
+                if any(path.startswith(f"_indices/{index.uuid}/") for index in manifest.indexes)
             )
-            found.append(
-                Waste(
+            bloats.append(
+                Bloat(
                     table=name,
                     bytes=sum(sizes.values()),
                     wasted_bytes=sum(sizes.values()) - used,
-                    dead_rows=told.deleted,
-                    rows=told.rows,
+                    dead_rows=manifest.deleted,
+                    rows=manifest.rows,
                     estimated=False,
-                    source=f"{name}{SUFFIX}: files that its newest version does not need",
+                    source=f"{name}{SUFFIX}: files that the newest version does not use",
                 )
             )
-        return found
+        return bloats
 
 
-#: Parts of a table from which on every question takes noticeably longer.
-FRAGMENTS = 100
-#: Versions from which on opening takes noticeably longer, and room is taken by what nobody goes back to.
-VERSIONS = 500
-#: Rows up to which looking at every one takes about a tenth of a second.
-BRUTE = 100_000
-#: The format of before 2024.
-LEGACY = "0.1"
+#: More fragments make every query noticeably slower.
+MAX_FRAGMENTS = 100
+#: More versions make opening noticeably slower and use disk space for old rows.
+MAX_VERSIONS = 500
+#: Up to this number of rows, a full scan takes about 0.1 seconds.
+MAX_UNINDEXED_ROWS = 100_000
+#: The file format before 2024.
+LEGACY_FORMAT = "0.1"
 
-FAULTS = {
-    "empty": "{number} rows of {table} have no {column}, so that no search finds them (the first: {first})",
-    "zeros": "{number} rows of {table} have a {column} of zeros, which a search by cosine never finds (the first: {first})",
-    "endless": "{number} rows of {table} have a {column} with NaN or infinity in it (the first: {first})",
-    "length": "{number} rows of {table} have a {column} of another length than most (the first: {first})",
+FAULT_MESSAGES = {
+    "empty": "{number} rows of {table} have no {column}, so no search finds them (the first: {first})",
+    "zeros": "{number} rows of {table} have only zeros in {column}, so no cosine search finds them (the first: {first})",
+    "not-finite": "{number} rows of {table} have NaN or infinity in {column} (the first: {first})",
+    "length": "{number} rows of {table} have a {column} of unusual length (the first: {first})",
 }
-MEND = "Let the app make their vectors anew, or delete these rows: dbctl data rows {table} shows them."
+REPAIR_HINT = "Let the app recreate their vectors, or delete these rows: dbctl data rows {table} lists them."
 
 
-class LanceAdvice(LanceMeasures, LanceVectors):
+class LanceAdvice(LanceSizes, LanceVectors):
     """Capability.ADVISE."""
 
-    def concerns(self, *, writing: bool) -> Sequence[Concern]:
-        found = list(self._refusals()) if writing else []
-        for one in self.measured():
-            found += self._of_table(one)
-        return found
+    def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
+        findings = list(self._check_access()) if writing else []
+        for size in self.measure_tables():
+            findings += self._check_table(size)
+        return findings
 
-    def abandoned(self) -> Sequence[Concern]:
-        return []  # what a restore has left stands beside the folder, and the next one takes it away
+    def find_abandoned(self) -> Sequence[EngineFinding]:
+        return []  # the next restore removes the leftovers of an earlier one
 
-    def flaws(self, table: str = "") -> Sequence[Concern]:
-        names = [self._checked(table).name] if table else list(self.tables())
-        return [one for name in names for one in self._flaws(name)]
+    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
+        names = [self._require_table(table).name] if table else list(self.tables())
+        return [finding for name in names for finding in self._check_vectors(name)]
 
-    def tuned(self, wanted: Mapping[str, str]) -> Sequence[Tuning]:
-        del wanted  # it has no settings
+    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
+        del required  # LanceDB has no settings
         return []
 
-    def _refusals(self) -> Iterator[Concern]:
-        if self._place.folder is not None and not os.access(self._place.folder, os.W_OK | os.X_OK):
-            yield Concern(
+    def _check_access(self) -> Iterator[EngineFinding]:
+        if self._location.folder is not None and not os.access(self._location.folder, os.W_OK | os.X_OK):
+            yield EngineFinding(
                 severity="error",
                 code="not-writable",
-                message=f"{self._place.folder} may not be written by this user",
+                message=f"the user of this process may not write {self._location.folder}",
                 hint="Run dbctl as the user who owns the app's files.",
             )
 
-    def _of_table(self, told: Measured) -> Iterator[Concern]:
-        table = told.table
-        if (told.fragments or 0) > FRAGMENTS:
-            message = f"{table} is in {told.fragments} parts, each of which every question has to open"
-            yield Concern(
+    def _check_table(self, size: TableSize) -> Iterator[EngineFinding]:
+        table = size.table
+        if (size.fragments or 0) > MAX_FRAGMENTS:
+            message = f"{table} has {size.fragments} fragments, which every query has to open"
+            yield EngineFinding(
                 severity="warning", code="fragments", message=message, hint="dbctl maintain optimize"
             )
-        if (told.versions or 0) > VERSIONS:
-            message = f"{table} keeps {told.versions} versions, and the room of what they held"
-            yield Concern(severity="info", code="versions", message=message, hint="dbctl maintain vacuum")
-        if told.format == LEGACY:
-            message = (
-                f"{table} is kept in the format of Lance before 2.0, which newer libraries may cease to write"
+        if (size.versions or 0) > MAX_VERSIONS:
+            message = f"{table} stores {size.versions} versions, which use disk space"
+            yield EngineFinding(
+                severity="info", code="versions", message=message, hint="dbctl maintain vacuum"
             )
-            yield Concern(severity="info", code="old-format", message=message)
-        if told.rows > BRUTE:
-            indexed = {one.column for one in self.vector_indexes(table)}
-            for one in self.vector_columns(table):
-                if one.column not in indexed:
-                    message = f"{table}.{one.column} has no index: each search looks at all {told.rows} rows"
-                    yield Concern(severity="info", code="no-vector-index", message=message)
+        if size.format == LEGACY_FORMAT:
+            message = f"{table} has a file format older than Lance 2.0, which newer libraries may not write"
+            yield EngineFinding(severity="info", code="old-format", message=message)
+        if size.rows > MAX_UNINDEXED_ROWS:
+            indexed = {index.column for index in self.vector_indexes(table)}
+            for column in self.vector_columns(table):
+                if column.column not in indexed:
+                    message = f"{table}.{column.column} has no index: each search scans all {size.rows} rows"
+                    yield EngineFinding(severity="info", code="no-vector-index", message=message)
 
-    def _flaws(self, table: str) -> Iterator[Concern]:
-        key = self.key(table)
-        for one in self.vector_columns(table):
-            for fault in self.vector_faults(table, one.column, key):
-                yield _told(fault, table, one.column)
+    def _check_vectors(self, table: str) -> Iterator[EngineFinding]:
+        key = self.key_columns(table)
+        for column in self.vector_columns(table):
+            for fault in self.find_vector_faults(table, column.column, key):
+                yield _create_finding(fault, table, column.column)
         if key:
-            number, first = self.twins(table, key)
-            if number:
-                yield Concern(
+            count, first = self.count_duplicates(table, key)
+            if count:
+                yield EngineFinding(
                     severity="warning",
                     code="duplicate-keys",
-                    message=f"{number} rows of {table} have the {', '.join(key)} of another (the first: {first})",
-                    hint=f"The app adds rows without looking: dbctl data rows {table} shows them.",
+                    message=f"{count} rows of {table} have the {', '.join(key)} of another (the first: {first})",
+                    hint=f"The app inserts rows without checking their keys: dbctl data rows {table} lists them.",
                     column=f"{table}.{key[0]}",
                 )
 
 
-def _told(fault: VectorFault, table: str, column: str) -> Concern:
+def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFinding:
     first = " ".join(str(value) for value in fault.examples[0]) if fault.examples else ""
-    words = FAULTS[fault.kind]
-    return Concern(
+    template = FAULT_MESSAGES[fault.kind]
+    return EngineFinding(
         severity="warning",
         code=f"vector-{fault.kind}",
-        message=words.format(number=fault.number, table=table, column=column, first=ascii(first)),
-        hint=MEND.format(table=table),
+        message=template.format(number=fault.count, table=table, column=column, first=ascii(first)),
+        hint=REPAIR_HINT.format(table=table),
         column=f"{table}.{column}",
     )
 
 
-#: How old a version is, at least, that ``vacuum`` takes away: what reads an older one for longer has to be known.
-AGE = timedelta(days=7)
-#: And at least, whatever somebody asks for: no question takes so long.
-YOUNGEST = timedelta(minutes=10)
+#: ``vacuum`` removes versions that are older; a reader of a removed version fails.
+DEFAULT_AGE = timedelta(days=7)
+#: The minimum for every request; no query runs longer.
+MIN_AGE = timedelta(minutes=10)
 
-INSTEAD = {
-    "analyze": "It keeps no figures of its rows.",
-    "checkpoint": "Each write is in its files at once.",
-    "wal": "Each write is in its files at once.",
-    "rollback-journal": "Each write is in its files at once.",
+UNSUPPORTED_HINTS = {
+    "analyze": "LanceDB has no planner statistics.",
+    "checkpoint": "LanceDB has no write-ahead log.",
+    "wal": "LanceDB has no write-ahead log.",
+    "rollback-journal": "LanceDB has no journal.",
 }
 
 
-class LanceUpkeep(LanceMeasures, LanceVectors):
+class LanceTasks(LanceSizes, LanceVectors):
     """Capability.MAINTAIN and Capability.VERSIONS."""
 
-    def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
-        if kind in INSTEAD:
-            raise NotSupportedError(what=kind, by=self.target, instead=INSTEAD[kind])
-        chosen = [self._checked(name).name for name in tables] or list(self.tables())
+    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
+        if kind in UNSUPPORTED_HINTS:
+            raise NotSupportedError(feature=kind, subject=self.target, hint=UNSUPPORTED_HINTS[kind])
+        selected = [self._require_table(name).name for name in tables] or list(self.tables())
         if kind == "reindex":
             return [
-                Task(
-                    table=name, statement=f"reindex {name}.{one.column}: {one.name}, {one.kind}, {one.metric}"
+                MaintenanceTask(
+                    table=name,
+                    statement=f"reindex {name}.{index.column}: {index.name}, {index.kind}, {index.metric}",
                 )
-                for name in chosen
-                for one in self.vector_indexes(name)
+                for name in selected
+                for index in self.vector_indexes(name)
             ]
         if kind == "vacuum":
-            return self.prune_tasks(tables, AGE)
-        return [Task(table=one.table, statement=f"compact {_now(one)}") for one in self._chosen(chosen)]
-
-    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[Task]:
-        if older_than < YOUNGEST:
-            raise UpkeepUnsafeError(
-                what="taking versions away",
-                target=self.target,
-                reason=f"whoever reads one that is younger than {_words(YOUNGEST)} would lose it",
-                instead=f"Let them grow older: --older-than {YOUNGEST // timedelta(minutes=1)}m is the least.",
-            )
-        chosen = [self._checked(name).name for name in tables] or list(self.tables())
+            return self.prune_tasks(tables, DEFAULT_AGE)
         return [
-            Task(
-                table=one.table,
-                statement=f"prune versions older than {_words(older_than)}, once it compacted {_now(one)}",
-                older_than=older_than,
-            )
-            for one in self._chosen(chosen)
+            MaintenanceTask(table=size.table, statement=f"compact {_describe_size(size)}")
+            for size in self._select_sizes(selected)
         ]
 
-    def _chosen(self, tables: Sequence[str]) -> Sequence[Measured]:
-        measured = [one for one in self.measured() if one.table in tables]
-        self._want_room(measured)
-        return measured
+    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
+        if older_than < MIN_AGE:
+            raise MaintenanceUnsafeError(
+                operation="pruning versions",
+                target=self.target,
+                reason=f"readers of versions younger than {_format_age(MIN_AGE)} would fail",
+                hint=f"The minimum is --older-than {MIN_AGE // timedelta(minutes=1)}m.",
+            )
+        selected = [self._require_table(name).name for name in tables] or list(self.tables())
+        return [
+            MaintenanceTask(
+                table=size.table,
+                statement=f"prune versions older than {_format_age(older_than)}, after compacting {_describe_size(size)}",
+                older_than=older_than,
+            )
+            for size in self._select_sizes(selected)
+        ]
 
-    def maintain(self, task: Task) -> None:
-        raise RuntimeError(f"a reader does not {task.statement}")
+    def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
+        sizes = [size for size in self.measure_tables() if size.table in tables]
+        self._require_space(sizes)
+        return sizes
 
-    def leftovers(self) -> Sequence[Concern]:
+    def maintain(self, task: MaintenanceTask) -> None:
+        raise RuntimeError(f"a reader cannot {task.statement}")
+
+    def find_leftovers(self) -> Sequence[EngineFinding]:
         return []
 
-    def _want_room(self, measured: Sequence[Measured]) -> None:
-        """Refuse what would not fit: parts that are put together stand beside the old ones.
+    def _require_space(self, sizes: Sequence[TableSize]) -> None:
+        """Require free space for new fragments next to the old ones.
 
         Raises:
-            RoomMissingError: it would not.
+            InsufficientSpaceError: there is not enough free space.
         """
-        if self._place.folder is None:
+        if self._location.folder is None:
             return
-        need, room = sum(one.table_bytes or 0 for one in measured), shutil.disk_usage(self._place.folder).free
-        if room < need:
-            raise RoomMissingError(place=self._place.folder, need=need, room=room)
+        required_bytes, free_bytes = (
+            sum(size.table_bytes or 0 for size in sizes),
+            shutil.disk_usage(self._location.folder).free,
+        )
+        if free_bytes < required_bytes:
+            raise InsufficientSpaceError(
+                place=self._location.folder, required=required_bytes, free=free_bytes
+            )
 
 
-def _now(told: Measured) -> str:
-    """Return what there is now, and what becomes of it."""
+def _describe_size(size: TableSize) -> str:
+    """Describe the current files of a table and the format after the compaction."""
     return (
-        f"{told.table}: {told.fragments} fragments, {told.dead_rows} deleted rows, {told.versions} versions, {told.bytes} bytes;"
-        f" the format stays {told.format}, but a program with a much older Lance may not read what this one writes"
+        f"{size.table}: {size.fragments} fragments, {size.dead_rows} deleted rows, {size.versions} versions, {size.bytes} bytes;"
+        f" the format remains {size.format}, but a much older Lance library may not read the new files"
     )
 
 
-def _words(age: timedelta) -> str:
+def _format_age(age: timedelta) -> str:
     return f"{age.days} days" if age >= timedelta(days=2) else f"{age.total_seconds() / 60:g} minutes"

@@ -1,4 +1,4 @@
-"""The whole schema of a LanceDB as a value."""
+"""The schema of a LanceDB."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.schema import is_key
 
 
-class LanceDescribes(LanceConnection):
-    """Capability.SCHEMA; indexes are no part of it, for each only changes how fast a search is."""
+class LanceCatalog(LanceConnection):
+    """Capability.SCHEMA, without indexes, because they only affect the speed of searches."""
 
     def schema(self) -> Schema:
-        return Schema(tables=[self._described_whole(name) for name in sorted(self.tables())], codes=[])
+        return Schema(tables=[self._describe_table(name) for name in sorted(self.tables())], codes=[])
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
-        self._checked(table)
-        return {}  # its schema has no place for them
+        self._require_table(table)
+        return {}  # LanceDB has no comments
 
-    def _described_whole(self, table: str) -> SchemaTable:
+    def _describe_table(self, table: str) -> SchemaTable:
         columns = [
             SchemaColumn(
                 name=field.name,
@@ -30,13 +30,13 @@ class LanceDescribes(LanceConnection):
                 storage=str(field.type).lower(),
                 nullable=field.nullable,
             )
-            for field in self._arrow(table)
+            for field in self._arrow_schema(table)
         ]
         return SchemaTable(
             name=table,
             columns=columns,
-            # Only what it contains itself: what a profile adds is no part of it.
-            key=[field.name for field in self._arrow(table) if is_key(field)],
+            # Only the key that the table declares, not the key of the profile.
+            key=[field.name for field in self._arrow_schema(table) if is_key(field)],
             indexes=list[SchemaIndex](),
             references=[],
             checks=[],

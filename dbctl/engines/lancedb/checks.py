@@ -1,7 +1,6 @@
-"""Whether what a LanceDB stores can be read: its versions, its files, and each row of the newest version.
+"""Check that a LanceDB can be read: its versions, its files, and each row of the newest version.
 
-Lance keeps no checksum of a row. What is missing, cut off, or no longer decodes is found; a number or a letter that became
-another one is not.
+Lance has no checksums of rows. The checks find missing, truncated and undecodable files, but not changed values.
 """
 
 from __future__ import annotations
@@ -10,31 +9,31 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import IndexDamage, IndexDifference, Orphans
+from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.errors import failure, reason_of, unpanicked
+from dbctl.engines.lancedb.errors import extract_reason, translate_error, translate_panics
 from dbctl.engines.lancedb.location import Files
-from dbctl.engines.lancedb.query import MOST_PARTITIONS, LanceVectors
+from dbctl.engines.lancedb.query import MAX_PARTITIONS, LanceVectors
 from dbctl.engines.lancedb.storage import MAGIC, Fragment, History, Manifest
 from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder
 
-#: Rows that are read at a time, with their vectors.
-BATCH = 1024
-#: How a line begins that is about an index.
-INDEX = "index "
+#: Rows per batch, with vectors.
+BATCH_ROWS = 1024
+#: The start of a line about an index.
+INDEX_PREFIX = "index "
 
 
 class LanceChecks(LanceVectors):
     """Capability.CHECK."""
 
-    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        names = self._place.names()
+    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        names = self._location.list_tables()
         if table and table not in names:
-            self._checked(table)
-        files = Files(self._place)
+            self._require_table(table)
+        files = Files(self._location)
         return [
             line
             for name in names
@@ -42,136 +41,142 @@ class LanceChecks(LanceVectors):
             for line in self._table_damage(name, History(files, name), quick=quick)
         ]
 
-    def index_damage(self, line: str) -> IndexDamage | None:
-        name = line.removeprefix(INDEX).partition(":")[0]
-        return IndexDamage(index=name, twice=False) if line.startswith(INDEX) else None
+    def parse_index_damage(self, line: str) -> IndexDamage | None:
+        name = line.removeprefix(INDEX_PREFIX).partition(":")[0]
+        return IndexDamage(index=name, has_duplicates=False) if line.startswith(INDEX_PREFIX) else None
 
-    def orphans(self, table: str = "") -> Sequence[Orphans]:
+    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         if table:
-            self._checked(table)
+            self._require_table(table)
         return []
 
-    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         del index, limit  # the engine reads an index only together with its table
         return ()
 
-    def lost_commits(self) -> int:
+    def count_lost_commits(self) -> int:
         return 0
 
-    def text_indexes(self) -> Sequence[str]:
+    def list_text_indexes(self) -> Sequence[str]:
         return []
 
-    def text_index_damage(self, name: str) -> str:
-        raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")
+    def check_text_index(self, name: str) -> str:
+        raise NotSupportedError(
+            feature=f"checking {name}", subject=self.target, hint="It is not a text index."
+        )
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
-        signals.check()
-        hinted, versions = history.hinted(), history.versions()
+        signals.raise_if_interrupted()
+        hint, versions = history.read_hint(), history.versions()
         if not versions:
-            left = len(history.sizes())
-            yield f"{table}: it has no version, so that it is no table: making it was cut off, or _versions is gone ({left} files are left)"
+            file_count = len(history.file_sizes())
+            yield f"{table}: not a table: it has no version in _versions, but {file_count} files"
             return
         newest = next(iter(versions))
-        if hinted > newest:
-            yield f"{table}: version {hinted} was written and is gone: what was written since version {newest} is lost"
-        if reason := history.unreadable(versions):
+        if hint > newest:
+            yield f"{table}: version {hint} is missing: all changes since version {newest} are lost"
+        if reason := history.describe_unreadable(versions):
             yield f"{table}: {reason}"
             return
-        told = history.read(versions[newest])
-        broken = list(self._file_damage(table, history, told))
-        yield from broken
-        if not (quick or broken):
-            yield from self._row_damage(table, told)
-            yield from self._unusable(table)
+        manifest = history.read_manifest(versions[newest])
+        file_damage = list(self._file_damage(table, history, manifest))
+        yield from file_damage
+        if not (quick or file_damage):
+            yield from self._row_damage(table, manifest)
+            yield from self._index_damage(table)
 
-    def _file_damage(self, table: str, history: History, told: Manifest) -> Iterator[str]:
-        """Compare the files of a version with what it says of them."""
-        found = history.sizes()
-        files = Files(self._place)
-        for part in told.fragments:
-            for one in part.files:
-                path, rows = f"data/{one.path}", part.rows - part.deleted
-                if path not in found:
+    def _file_damage(self, table: str, history: History, manifest: Manifest) -> Iterator[str]:
+        """Compare the files of a version with its manifest."""
+        sizes = history.file_sizes()
+        files = Files(self._location)
+        for fragment in manifest.fragments:
+            for file in fragment.files:
+                path, rows = f"data/{file.path}", fragment.rows - fragment.deleted
+                if path not in sizes:
                     yield f"{table}: {path} is missing, with {rows} rows"
-                elif one.bytes is not None and found[path] != one.bytes:
-                    yield f"{table}: {path}, with {rows} rows, has {found[path]} bytes in place of {one.bytes}"
-                elif not _ends_well(files, f"{history.folder}/{path}"):
-                    yield f"{table}: {path}, with {rows} rows, does not end as such a file does"
-            if part.deletions and part.deletions not in found:
-                yield f"{table}: {part.deletions} is missing, so that {part.deleted} deleted rows would be back"
-        for index in told.indexes:
+                elif file.bytes is not None and sizes[path] != file.bytes:
+                    yield f"{table}: {path}, with {rows} rows, has {sizes[path]} bytes instead of {file.bytes}"
+                elif not _has_magic(files, f"{history.folder}/{path}"):
+                    yield f"{table}: {path}, with {rows} rows, does not end with {MAGIC.decode()}"
+            if fragment.deletions and fragment.deletions not in sizes:
+                yield f"{table}: {fragment.deletions} is missing, which restores {fragment.deleted} deleted rows"
+        for index in manifest.indexes:
             folder = f"_indices/{index.uuid}/"
-            if not any(path.startswith(folder) and taken for path, taken in found.items()):
-                yield f"{INDEX}{index.name}: its files are missing ({table}.lance/{folder})"
+            if not any(path.startswith(folder) and size for path, size in sizes.items()):
+                yield f"{INDEX_PREFIX}{index.name}: its files are missing ({table}.lance/{folder})"
 
-    def _row_damage(self, table: str, told: Manifest) -> Iterator[str]:
-        """Read every row; where that fails, each part by itself, so that it is told which."""
+    def _row_damage(self, table: str, manifest: Manifest) -> Iterator[str]:
+        """Read all rows; if that fails, read each fragment separately to find the damaged ones."""
         try:
-            self._read_through(table, None, 0)
+            self._read_rows(table, None, 0)
         except CorruptError as error:
-            parts, before = list[str](), 0
-            for part in told.fragments:
-                rows = part.rows - part.deleted
-                parts += self._part_damage(table, part, before)
-                before += rows
-            yield from parts or [f"{table}: {error.facts['reason']}"]
+            damage, offset = list[str](), 0
+            for fragment in manifest.fragments:
+                rows = fragment.rows - fragment.deleted
+                damage += self._fragment_damage(table, fragment, offset)
+                offset += rows
+            yield from damage or [f"{table}: {error.context['reason']}"]
 
-    def _unusable(self, table: str) -> Iterator[str]:
-        """Ask each index of vectors once, in all of its parts."""
+    def _index_damage(self, table: str) -> Iterator[str]:
+        """Query each vector index once, in all partitions."""
         try:
-            with unpanicked():
-                opened = self._place.connection.open_table(table)
-                wanted = {one.column: one.dimension for one in schema.vector_columns(table, opened.schema)}
-                indexes = list(opened.list_indices())
+            with translate_panics():
+                handle = self._location.connection.open_table(table)
+                dimensions = {
+                    column.column: column.dimension for column in schema.vector_columns(table, handle.schema)
+                }
+                indexes = list(handle.list_indices())
         except (ValueError, RuntimeError, OSError) as error:
-            yield f"{table}: its indexes cannot be told: {reason_of(error)}"
+            yield f"{table}: its indexes cannot be listed: {extract_reason(error)}"
             return
-        for one in indexes:
-            signals.check()
-            dimension = wanted.get(one.columns[0])
+        for index in indexes:
+            signals.raise_if_interrupted()
+            dimension = dimensions.get(index.columns[0])
             if not dimension:
                 continue
             try:
-                with unpanicked():
-                    told = opened.index_stats(one.name)
-                    query = cast("LanceVectorQueryBuilder", opened.search([1.0] * dimension, one.columns[0]))
-                    metric = (told and told.distance_type) or "l2"
-                    query.distance_type(metric).nprobes(MOST_PARTITIONS).limit(1).to_arrow()
+                with translate_panics():
+                    statistics = handle.index_stats(index.name)
+                    query = cast(
+                        "LanceVectorQueryBuilder", handle.search([1.0] * dimension, index.columns[0])
+                    )
+                    metric = (statistics and statistics.distance_type) or "l2"
+                    query.distance_type(metric).nprobes(MAX_PARTITIONS).limit(1).to_arrow()
             except (ValueError, RuntimeError, OSError) as error:
-                yield f"{INDEX}{one.name}: {reason_of(error)}"
+                yield f"{INDEX_PREFIX}{index.name}: {extract_reason(error)}"
 
-    def _part_damage(self, table: str, part: Fragment, before: int) -> Iterator[str]:
-        rows = part.rows - part.deleted
+    def _fragment_damage(self, table: str, fragment: Fragment, offset: int) -> Iterator[str]:
+        rows = fragment.rows - fragment.deleted
         try:
             if rows:
-                self._read_through(table, rows, before)
+                self._read_rows(table, rows, offset)
         except CorruptError as error:
-            names = ", ".join(f"data/{one.path}" for one in part.files)
-            yield f"{table}: {names}, with {rows} rows, cannot be read: {error.facts['reason']}"
+            names = ", ".join(f"data/{file.path}" for file in fragment.files)
+            yield f"{table}: {names}, with {rows} rows, cannot be read: {error.context['reason']}"
 
-    def _read_through(self, table: str, limit: int | None, offset: int) -> None:
-        """Read rows and forget them.
+    def _read_rows(self, table: str, limit: int | None, offset: int) -> None:
+        """Read rows and discard them.
 
         Raises:
-            CorruptError: one cannot be read.
+            CorruptError: a row cannot be read.
         """
         try:
-            with unpanicked():
-                opened = self._place.connection.open_table(table)
-                query = opened.search(None)
+            with translate_panics():
+                handle = self._location.connection.open_table(table)
+                query = handle.search(None)
                 if limit is not None:
                     query = query.limit(limit).offset(offset)
-                for _ in query.to_batches(BATCH):
-                    signals.check()
+                for _ in query.to_batches(BATCH_ROWS):
+                    signals.raise_if_interrupted()
         except DbctlError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            told = failure(error, self._place)
-            raise CorruptError(target=self.target, reason=reason_of(error)) from told
+            failure = translate_error(error, self._location)
+            raise CorruptError(target=self.target, reason=extract_reason(error)) from failure
 
 
-def _ends_well(files: Files, path: str) -> bool:
+def _has_magic(files: Files, path: str) -> bool:
     try:
-        return files.tail(path, len(MAGIC)) == MAGIC
+        return files.read_end(path, len(MAGIC)) == MAGIC
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""One open LanceDB, each table at one of its versions; what reading and writing have in common."""
+"""One open LanceDB with one version of each table: the shared base of reader and writer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, cast
 from dbctl import signals
 from dbctl.engines.contract import Condition, Order, Reference, Table, Where
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.errors import failure, translated
-from dbctl.engines.lancedb.location import Files, Place
-from dbctl.engines.lancedb.query import ROW, Filters, Sorted
+from dbctl.engines.lancedb.errors import translate_error, translate_errors
+from dbctl.engines.lancedb.location import Files, Location
+from dbctl.engines.lancedb.query import ROW_ID, PredicateCompiler, RowOrder
 from dbctl.engines.lancedb.storage import History
-from dbctl.engines.lancedb.values import Row, rows
+from dbctl.engines.lancedb.values import Row, to_rows
 from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, NotSupportedError, QueryFailedError
 from dbctl.url import Url
 
@@ -22,137 +22,140 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.table import LanceTable
 
-#: How often a table is opened that is pruned meanwhile.
-TRIES = 10
-#: Rows of a batch without vectors.
-BATCH = 8192
-#: How the library says that a time is over.
-TOO_LATE = "Query timeout"
-#: Rows that are taken by their place at a time.
-TAKEN = 10_000
+#: Attempts to open a table that is pruned concurrently.
+MAX_TRIES = 10
+#: Rows per batch, without vectors.
+BATCH_ROWS = 8192
+#: The start of the library's message after a timeout.
+TIMEOUT_MESSAGE = "Query timeout"
+#: Rows per query by row ID.
+ROWS_PER_READ = 10_000
 
 
-class LanceConnection(Filters):
-    """What reading and writing have in common."""
+class LanceConnection(PredicateCompiler):
+    """Rows, tables and versions of an open database."""
 
-    reading = True  #: whether it is opened for reading only
-    natives = frozenset({"boolean", "time"})
+    read_only = True  #: tables are pinned to one version
+    native_types = frozenset({"boolean", "time"})
 
     def __init__(
         self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
     ) -> None:
-        """Find the database; nothing of it is made.
+        """Check that the database exists; nothing is created.
 
         Args:
             url: its folder, on this machine or in storage.
             target: ``app/database``, for messages.
-            timeout: seconds to wait for whoever holds a lock, and for storage to answer.
-            keys: for tables that do not say what tells their rows apart: columns, of which the first that is there does.
+            timeout: seconds to wait for locks and for responses of the storage.
+            keys: for tables without a declared key: candidate columns, of which the first existing one is the key.
 
         Raises:
-            DatabaseMissingError, NotADatabaseError, UnreachableError: it is not there, is none, or cannot be got at.
-            StorageKeysMissingError, StorageUnknownError: nothing says how storage is reached.
+            DatabaseMissingError, NotADatabaseError, UnreachableError: it is missing, not a LanceDB, or not reachable.
+            StorageKeysMissingError, StorageSettingInvalidError: the configuration of the storage is incomplete.
         """
         self.target = target
         self._timeout, self._keys = timeout, keys
-        self._place = Place(url, target, timeout=timeout)
-        self._opened: dict[str, LanceTable] | None = None
+        self._location = Location(url, target, timeout=timeout)
+        self._open_tables: dict[str, LanceTable] | None = None
         self._closed = False
         self._tables: dict[str, Table] | None = None
         self._schemas: dict[str, pa.Schema] = {}
-        self._place.want()
+        self._location.require_database()
 
     def close(self) -> None:
-        self._opened, self._closed = None, True
+        self._open_tables, self._closed = None, True
 
-    # What is there -----------------------------------------------------------------------------------------
+    # Tables ------------------------------------------------------------------------------------------------
 
     def tables(self) -> Mapping[str, Table]:
         if self._tables is None:
-            with self._told():
-                self._schemas = {name: one.schema for name, one in self._handles().items()}
+            with self._translate_errors():
+                self._schemas = {name: handle.schema for name, handle in self._handles().items()}
             self._tables = {
-                name: schema.table_of(name, told, self._keys.get(name, ()))
-                for name, told in self._schemas.items()
+                name: schema.describe_table(name, arrow_schema, self._keys.get(name, ()))
+                for name, arrow_schema in self._schemas.items()
             }
         return self._tables
 
-    def moment(self) -> Mapping[str, int]:
-        """Return the version of each table that everything is told of."""
-        with self._told():
-            return {name: one.version for name, one in self._handles().items()}
+    def table_versions(self) -> Mapping[str, int]:
+        """Return the version of each table that this connection reads."""
+        with self._translate_errors():
+            return {name: handle.version for name, handle in self._handles().items()}
 
     def references(self, table: str) -> Sequence[Reference]:
-        self._checked(table)
+        self._require_table(table)
         return []
 
-    def _arrow(self, table: str) -> pa.Schema:
-        self._checked(table)
+    def _arrow_schema(self, table: str) -> pa.Schema:
+        self._require_table(table)
         return self._schemas[table]
 
     def _handles(self) -> dict[str, LanceTable]:
-        """Return every table, all at the version that was the newest when the first was asked for."""
-        if self._opened is None:
-            signals.check()
-            with self._told():
-                self._opened = {
-                    name: one for name in self._place.names() if (one := self._open(name)) is not None
+        """Return all tables, opened on first use at their newest versions."""
+        if self._open_tables is None:
+            signals.raise_if_interrupted()
+            with self._translate_errors():
+                self._open_tables = {
+                    name: handle
+                    for name in self._location.list_tables()
+                    if (handle := self._open(name)) is not None
                 }
-        return self._opened
+        return self._open_tables
 
     def _open(self, name: str) -> LanceTable | None:
-        """Return a table at its newest version; None where a folder has none yet, as one that is being made.
+        """Return a table at its newest version, or None if it has no version yet.
 
-        Who compacts and prunes it meanwhile may take away what was the newest a moment ago: then a newer one is there.
+        Retries, because a concurrent compaction and pruning may remove the version that was the newest.
         """
-        for left in reversed(range(TRIES)):
+        for tries_left in reversed(range(MAX_TRIES)):
             try:
-                opened = cast("LanceTable", self._place.connection.open_table(name))
-                if self.reading:
-                    opened.checkout(opened.version)
+                handle = cast("LanceTable", self._location.connection.open_table(name))
+                if self.read_only:
+                    handle.checkout(handle.version)
             except (ValueError, FileNotFoundError, RuntimeError) as error:
                 if "was not found" in str(error):
                     return None
-                if not left:
-                    raise self._unopened(name, error) from error
-                signals.check()
+                if not tries_left:
+                    raise self._open_error(name, error) from error
+                signals.raise_if_interrupted()
             else:
-                return opened
-        raise RuntimeError("no try was left")
+                return handle
+        raise RuntimeError("MAX_TRIES is 0")
 
-    def _unopened(self, name: str, error: Exception) -> DbctlError:
-        """Return the failure of a table that cannot be opened; the library does not say which one it is, nor what is left of it."""
-        told = failure(error, self._place)
-        history = History(Files(self._place), name)
-        versions = history.versions() if isinstance(told, CorruptError) else {}
-        if versions and (reason := history.unreadable(versions)):
+    def _open_error(self, name: str, error: Exception) -> DbctlError:
+        """Return the error for a table that cannot be opened, with the table and its newest readable version."""
+        failure = translate_error(error, self._location)
+        history = History(Files(self._location), name)
+        versions = history.versions() if isinstance(failure, CorruptError) else {}
+        if versions and (reason := history.describe_unreadable(versions)):
             return CorruptError(target=self.target, reason=f"{name}: {reason}")
-        return told
+        return failure
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Raise what the library reports as a failure of ours; files may be missing because their version was pruned."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise errors of the library as errors of dbctl; missing files may belong to a pruned version."""
         if self._closed:
             raise RuntimeError(f"{self.target} is closed")
         try:
-            with translated(self._place):
+            with translate_errors(self._location):
                 yield
         except CorruptError as error:
-            if self._pruned():
+            if self._is_pruned():
                 raise ChangedWhileReadError(target=self.target) from error
             raise
 
-    def _pruned(self) -> bool:
-        """Whether a version that is read was taken away."""
-        files = Files(self._place)
+    def _is_pruned(self) -> bool:
+        """Whether a version that this connection reads was removed."""
+        files = Files(self._location)
         return any(
-            one.version not in History(files, name).versions() for name, one in (self._opened or {}).items()
+            handle.version not in History(files, name).versions()
+            for name, handle in (self._open_tables or {}).items()
         )
 
     def _handle(self, table: str) -> LanceTable:
-        return self._handles()[self._checked(table).name]
+        return self._handles()[self._require_table(table).name]
 
-    # What it holds -----------------------------------------------------------------------------------------
+    # Rows --------------------------------------------------------------------------------------------------
 
     def select(
         self,
@@ -163,56 +166,59 @@ class LanceConnection(Filters):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
-        hold: bool = False,
+        for_update: bool = False,
     ) -> list[Row]:
-        del hold  # what is written is compared with the version that was read
+        del for_update  # LanceDB has no row locks; a write compares the version with the one that was read
         for column in columns:
-            self._described(table, column)
-        sorting = Sorted(self, table, order_by)
-        with self._told():
-            found = self._scan(table, sorting.projection(), where).read_all()
-            places = sorting.places(found)[offset : None if limit is None else offset + limit]
-            return self._taken(table, columns, places)
+            self._require_column(table, column)
+        sorting = RowOrder(self, table, order_by)
+        with self._translate_errors():
+            batch = self._scan(table, sorting.projection(), where).read_all()
+            row_ids = sorting.sort_row_ids(batch)[offset : None if limit is None else offset + limit]
+            return self._read_row_ids(table, columns, row_ids)
 
-    def ranked(self, table: str, sorting: Sorted, column: str, where: Sequence[Where]) -> list[object]:
-        asked = [*where, *(Condition(name, "!=", None) for name in sorting.columns)]
-        found = self._scan(table, sorting.projection(), asked).read_all()
-        return [value for (value,) in self._taken(table, [column], sorting.places(found))]
+    def sorted_values(
+        self, table: str, sorting: RowOrder, column: str, where: Sequence[Where]
+    ) -> list[object]:
+        conditions = [*where, *(Condition(name, "!=", None) for name in sorting.columns)]
+        batch = self._scan(table, sorting.projection(), conditions).read_all()
+        return [value for (value,) in self._read_row_ids(table, [column], sorting.sort_row_ids(batch))]
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
-        asked = self.predicate(table, where)
-        with self._told():
-            return int(self._handle(table).count_rows(asked))
+        predicate = self.predicate(table, where)
+        with self._translate_errors():
+            return int(self._handle(table).count_rows(predicate))
 
-    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         try:
-            with self._told():
+            with self._translate_errors():
                 return any(
-                    one.num_rows for one in self._scan(table, {"c": "1"}, where, limit=1, within=within)
+                    batch.num_rows
+                    for batch in self._scan(table, {"c": "1"}, where, limit=1, time_limit=timeout)
                 )
         except QueryFailedError as error:
-            if TOO_LATE in str(error):
+            if TIMEOUT_MESSAGE in str(error):
                 return None
             raise
 
-    def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
-        self._described(table, column)
-        found: dict[object, int] = {}
-        with self._told():
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        self._require_column(table, column)
+        counts: dict[object, int] = {}
+        with self._translate_errors():
             for batch in self._scan(table, [column], where):
-                for (value,) in rows(batch, [column]):
-                    found[value] = found.get(value, 0) + 1
-        return found
+                for (value,) in to_rows(batch, [column]):
+                    counts[value] = counts.get(value, 0) + 1
+        return counts
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         del sql, parameters
-        raise no_sql(self.target)
+        raise sql_error(self.target)
 
     def _read(self, table: str, columns: Sequence[str], where: Sequence[Where]) -> list[Row]:
         for column in columns:
-            self._described(table, column)
-        with self._told():
-            return [row for batch in self._scan(table, columns, where) for row in rows(batch, columns)]
+            self._require_column(table, column)
+        with self._translate_errors():
+            return [row for batch in self._scan(table, columns, where) for row in to_rows(batch, columns)]
 
     def _scan(
         self,
@@ -221,42 +227,42 @@ class LanceConnection(Filters):
         where: Sequence[Where] = (),
         *,
         limit: int | None = None,
-        batch: int = BATCH,
-        within: timedelta | None = None,
+        batch_rows: int = BATCH_ROWS,
+        time_limit: timedelta | None = None,
     ) -> pa.RecordBatchReader:
-        """Give batches in the order in which rows are stored, with their places where no column is asked for."""
-        asked = self.predicate(table, where)
+        """Return batches in stored order; with row IDs if ``columns`` is empty or maps names to expressions."""
+        predicate = self.predicate(table, where)
         query = (
             self._handle(table)
             .search(None)
             .select(dict(columns) if isinstance(columns, Mapping) else list(columns))
         )
-        if asked:
-            query = query.where(asked)
+        if predicate:
+            query = query.where(predicate)
         if limit is not None:
             query = query.limit(limit)
         if not columns or isinstance(columns, Mapping):
             query = query.with_row_id(True)  # noqa: FBT003 - the library's
-        brief = None if within is None else max(within, timedelta(milliseconds=1))
-        return query.to_batches(batch, timeout=brief)
+        timeout = None if time_limit is None else max(time_limit, timedelta(milliseconds=1))
+        return query.to_batches(batch_rows, timeout=timeout)
 
-    def _taken(self, table: str, columns: Sequence[str], places: Sequence[int]) -> list[Row]:
-        """Return the rows at these places, in their order."""
-        found: list[Row] = []
-        asked = list(dict.fromkeys(columns))
-        for at in range(0, len(places), TAKEN):
-            signals.check()
-            some = list(places[at : at + TAKEN])
-            told = self._handle(table).take_row_ids(some).select(asked).with_row_id().to_arrow()
-            by_place = dict(zip(told.column(ROW).to_pylist(), rows(told, columns), strict=True))
-            found += [by_place[one] for one in some]
-        return found
+    def _read_row_ids(self, table: str, columns: Sequence[str], row_ids: Sequence[int]) -> list[Row]:
+        """Return the rows with these row IDs, in this order."""
+        result: list[Row] = []
+        selected = list(dict.fromkeys(columns))
+        for start in range(0, len(row_ids), ROWS_PER_READ):
+            signals.raise_if_interrupted()
+            batch_ids = list(row_ids[start : start + ROWS_PER_READ])
+            batch = self._handle(table).take_row_ids(batch_ids).select(selected).with_row_id().to_arrow()
+            rows_by_id = dict(zip(batch.column(ROW_ID).to_pylist(), to_rows(batch, columns), strict=True))
+            result += [rows_by_id[row_id] for row_id in batch_ids]
+        return result
 
 
-def no_sql(target: str) -> NotSupportedError:
-    """Return the refusal of a statement of SQL."""
+def sql_error(target: str) -> NotSupportedError:
+    """Return the error for an SQL statement."""
     return NotSupportedError(
-        what="a statement of SQL",
-        by=f"{target}, a LanceDB",
-        instead="Its library answers conditions on one table, no SQL: dbctl data rows --filter asks them.",
+        feature="an SQL statement",
+        subject=f"{target}, a LanceDB",
+        hint="LanceDB supports conditions on one table: dbctl data rows --filter.",
     )

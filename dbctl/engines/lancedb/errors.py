@@ -1,4 +1,4 @@
-"""What the library reports becomes a failure of ours; it has few classes of errors, so that words count."""
+"""Translate errors of the library to errors of dbctl; it has few classes, so the messages decide."""
 
 from __future__ import annotations
 
@@ -7,96 +7,98 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.lancedb.location import Place
+from dbctl.engines.lancedb.location import Location
 from dbctl.errors import (
-    ChangedMeanwhileError,
+    ConcurrentChangeError,
     ConstraintError,
     CorruptError,
     DbctlError,
     DiskFullError,
     QueryFailedError,
     ReadOnlyError,
-    VersionsKeptError,
+    VersionsTaggedError,
 )
 
-#: Where in its own source something was noticed, which tells nobody anything.
-_SOURCE = re.compile(r",? ?/\S*?\.rs:\d+(?::\d+)?|This issue was likely caused by a bug.*", re.DOTALL)
+#: Source locations of the library in its messages.
+_SOURCE_LOCATION = re.compile(
+    r",? ?/\S*?\.rs:\d+(?::\d+)?|This issue was likely caused by a bug.*", re.DOTALL
+)
 _PREFIX = re.compile(r"^(?:lance error: |Invalid input, |LanceError\(\w+\): )+")
-#: What storage answered, or why nothing did, deep in what the library says of it.
-_ANSWERED = re.compile(
+#: The response of the storage, or the reason for none, inside a long message of the library.
+_STORAGE_REPLY = re.compile(
     r"RetryError.*?(?:status: (?P<status>\d+).*?(?:<Message>(?P<message>.*?)</Message>|$)|message: \"(?P<other>[^\"]+)\")",
     re.DOTALL,
 )
-_KEPT = 400  #: letters of a reason
-#: What it raises where its own code gave up, since it trusts what it reads; no module of it has these classes.
-_PANICS = frozenset({"RustPanic", "PanicException"})
+_MAX_REASON = 400  #: characters
+#: Classes of panics in the library's native code, for example after reading damaged files; they cannot be imported.
+_PANIC_CLASSES = frozenset({"RustPanic", "PanicException"})
 
 
 @contextmanager
-def translated(place: Place) -> Iterator[None]:
-    """Raise what the library reports as a failure of ours."""
+def translate_errors(location: Location) -> Iterator[None]:
+    """Raise errors of the library as errors of dbctl."""
     try:
-        with unpanicked():
+        with translate_panics():
             yield
     except DbctlError:
         raise
     except (ValueError, RuntimeError, OSError, TypeError, NotImplementedError) as error:
-        signals.check()
-        raise failure(error, place) from error
+        signals.raise_if_interrupted()
+        raise translate_error(error, location) from error
 
 
 @contextmanager
-def unpanicked() -> Iterator[None]:
-    """Raise a panic of the library as a RuntimeError, as it raises what else it finds wrong with files."""
+def translate_panics() -> Iterator[None]:
+    """Raise a panic of the library as a RuntimeError, the class of its other file errors."""
     try:
         yield
-    except BaseException as error:  # some panics are no Exception
-        if type(error).__name__ not in _PANICS:
+    except BaseException as error:  # some panics do not derive from Exception
+        if type(error).__name__ not in _PANIC_CLASSES:
             raise
-        raise RuntimeError("what is in the files made the library of LanceDB panic") from error
+        raise RuntimeError("panic of the LanceDB library, caused by the content of the files") from error
 
 
-def failure(error: Exception, place: Place) -> DbctlError:
-    """Return the failure that ``error`` is."""
-    told = reason_of(error)
-    for words, make in _FAILURES.items():
-        if re.search(words, str(error), re.IGNORECASE):
-            return make(place, told)
-    return QueryFailedError(target=place.target, reason=told)
+def translate_error(error: Exception, location: Location) -> DbctlError:
+    """Return the error of dbctl for an error of the library."""
+    reason = extract_reason(error)
+    for pattern, create_error in _ERROR_PATTERNS.items():
+        if re.search(pattern, str(error), re.IGNORECASE):
+            return create_error(location, reason)
+    return QueryFailedError(target=location.target, reason=reason)
 
 
-def reason_of(error: Exception) -> str:
-    """Return what the library says, without where in its source it says so."""
-    answered = _ANSWERED.search(str(error))
-    if answered:
-        return answered["message"] or answered["other"] or f"it answered {answered['status']}"
-    words = _PREFIX.sub("", _SOURCE.sub("", str(error))).strip()
-    return (words[:_KEPT] + "…" if len(words) > _KEPT else words) or type(error).__name__
+def extract_reason(error: Exception) -> str:
+    """Return the library's message without source locations."""
+    reply = _STORAGE_REPLY.search(str(error))
+    if reply:
+        return reply["message"] or reply["other"] or f"status {reply['status']}"
+    text = _PREFIX.sub("", _SOURCE_LOCATION.sub("", str(error))).strip()
+    return (text[:_MAX_REASON] + "…" if len(text) > _MAX_REASON else text) or type(error).__name__
 
 
-#: The first that fits counts.
-_FAILURES: dict[str, Callable[[Place, str], DbctlError]] = {
-    r"Query timeout": lambda place, told: QueryFailedError(target=place.target, reason=told),
-    r"no space left|os error 28": lambda place, _: DiskFullError(target=place.target),
-    r"read-only file ?system|os error 30": lambda place, told: ReadOnlyError(
-        target=place.target, reason=told, instead="Nothing was changed."
+#: The first matching pattern decides.
+_ERROR_PATTERNS: dict[str, Callable[[Location, str], DbctlError]] = {
+    r"Query timeout": lambda location, reason: QueryFailedError(target=location.target, reason=reason),
+    r"no space left|os error 28": lambda location, _: DiskFullError(target=location.target),
+    r"read-only file ?system|os error 30": lambda location, reason: ReadOnlyError(
+        target=location.target, reason=reason, hint="Nothing was changed."
     ),
-    r"permission denied|os error 13|AccessDenied|403 Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch": lambda place, told: (
-        place.unreachable(told)
+    r"permission denied|os error 13|AccessDenied|403 Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch": lambda location, reason: (
+        location.unreachable(reason)
     ),
-    r"tagged version": lambda place, told: VersionsKeptError(
-        target=place.target, tags=told.partition("{")[2].partition("}")[0] or told
+    r"tagged version": lambda location, reason: VersionsTaggedError(
+        target=location.target, tags=reason.partition("{")[2].partition("}")[0] or reason
     ),
-    r"commit conflict|too many concurrent writers|was preempted|concurrent": lambda place, _: (
-        ChangedMeanwhileError(target=place.target)
+    r"commit conflict|too many concurrent writers|was preempted|concurrent": lambda location, _: (
+        ConcurrentChangeError(target=location.target)
     ),
-    r"RetryError|error sending request|Generic S3 error|timed out|dispatch failure|NoSuchBucket|connect error": lambda place, told: (
-        place.unreachable(told)
+    r"RetryError|error sending request|Generic S3 error|timed out|dispatch failure|NoSuchBucket|connect error": lambda location, reason: (
+        location.unreachable(reason)
     ),
-    r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|does not match": lambda place, told: (
-        ConstraintError(target=place.target, reason=told)
+    r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|does not match": lambda location, reason: (
+        ConstraintError(target=location.target, reason=reason)
     ),
-    r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|outside (?:of )?file|IPC footer|range|malformed|overflow|buffer|panic": lambda place, told: (
-        CorruptError(target=place.target, reason=told)
+    r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|outside (?:of )?file|IPC footer|range|malformed|overflow|buffer|panic": lambda location, reason: (
+        CorruptError(target=location.target, reason=reason)
     ),
 }

@@ -1,4 +1,4 @@
-"""The files of a LanceDB, on this machine and in storage alike; needs the library of tables for none on this machine."""
+"""The location and files of a LanceDB: a local folder or a bucket. Reading local files does not require the library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbctl import signals
 from dbctl.config import s3
 from dbctl.errors import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
 from dbctl.files import read_whole
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -23,206 +23,207 @@ if TYPE_CHECKING:
 
 
 #: Bytes; a manifest of ten thousand fragments takes 2 MB.
-LARGEST_MANIFEST = 256 << 20
+MAX_MANIFEST_BYTES = 256 << 20
 
 
 class File(NamedTuple):
-    """A file below the folder of the database."""
+    """A file in the folder of the database."""
 
-    path: str  #: with slashes, from there
+    path: str  #: relative to the folder, with slashes
     bytes: int
 
 
 class Files:
-    """What stands in the folder of a database."""
+    """The files in the folder of a database."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, location: Location) -> None:
+        self._location = location
 
-    def below(self, path: str = "") -> Iterator[File]:
-        """Yield every file below a path, in no order; none where there is no such path."""
-        if self._place.folder is None:
-            yield from self._stored(path)
+    def walk(self, path: str = "") -> Iterator[File]:
+        """Yield every file below a path, unordered; no file if the path does not exist."""
+        if self._location.folder is None:
+            yield from self._list_stored(path)
             return
-        waiting = [self._place.folder / path]
-        while waiting:
-            signals.check()
+        pending = [self._location.folder / path]
+        while pending:
+            signals.raise_if_interrupted()
             try:
-                with os.scandir(waiting.pop()) as entries:
-                    for one in entries:
-                        if one.is_dir(follow_symlinks=False):
-                            waiting.append(Path(one.path))
-                        elif one.is_file():
-                            yield File(os.path.relpath(one.path, self._place.folder), one.stat().st_size)
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(Path(entry.path))
+                        elif entry.is_file():
+                            yield File(
+                                os.path.relpath(entry.path, self._location.folder), entry.stat().st_size
+                            )
             except (FileNotFoundError, NotADirectoryError):
-                continue  # somebody took it away meanwhile
+                continue  # another process removed it
 
     def read(self, path: str) -> bytes:
-        """Return a small file whole.
+        """Return the content of a small file.
 
         Raises:
             OSError: it cannot be read.
         """
-        if self._place.folder is not None:
-            return read_whole(self._place.folder / path, LARGEST_MANIFEST)
+        if self._location.folder is not None:
+            return read_whole(self._location.folder / path, MAX_MANIFEST_BYTES)
         with self._storage.open_input_file(f"{self._root}/{path}") as file:
             return bytes(file.read())
 
-    def tail(self, path: str, number: int) -> bytes:
+    def read_end(self, path: str, byte_count: int) -> bytes:
         """Return the last bytes of a file.
 
         Raises:
             OSError: it cannot be read.
         """
-        if self._place.folder is not None:
-            descriptor = os.open(self._place.folder / path, os.O_RDONLY | os.O_CLOEXEC)
+        if self._location.folder is not None:
+            descriptor = os.open(self._location.folder / path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 size = os.fstat(descriptor).st_size
-                return os.pread(descriptor, number, max(0, size - number))
+                return os.pread(descriptor, byte_count, max(0, size - byte_count))
             finally:
                 os.close(descriptor)
         with self._storage.open_input_file(f"{self._root}/{path}") as file:
-            file.seek(max(0, file.size() - number))
+            file.seek(max(0, file.size() - byte_count))
             return bytes(file.read())
 
-    def _stored(self, path: str) -> Iterator[File]:
+    def _list_stored(self, path: str) -> Iterator[File]:
         from pyarrow.fs import FileSelector, FileType
 
         root = f"{self._root}/{path}".rstrip("/")
-        for one in self._storage.get_file_info(FileSelector(root, allow_not_found=True, recursive=True)):
-            if one.type == FileType.File:
-                yield File(one.path.removeprefix(f"{self._root}/"), one.size)
+        for info in self._storage.get_file_info(FileSelector(root, allow_not_found=True, recursive=True)):
+            if info.type == FileType.File:
+                yield File(info.path.removeprefix(f"{self._root}/"), info.size)
 
     @cached_property
     def _root(self) -> str:
-        return self._place.address.removeprefix("s3://").rstrip("/")
+        return self._location.address.removeprefix("s3://").rstrip("/")
 
     @cached_property
     def _storage(self) -> FileSystem:
         try:
-            with signals.held():
+            with signals.defer_signals():
                 from pyarrow.fs import S3FileSystem
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(
-                target=self._place.target, driver="lancedb", extra="lancedb", reason=reason
+                target=self._location.target, driver="lancedb", extra="lancedb", reason=reason
             ) from error
-        access = s3.access(s3.parse(self._place.url.path))
+        access = s3.resolve_access(s3.parse_address(self._location.url.path))
         keys = {}
         if access.keys is not None:
             keys = {"access_key": access.keys.key, "secret_key": access.keys.secret.reveal()}
             if access.keys.token:
                 keys["session_token"] = access.keys.token.reveal()
         scheme, _, host = access.endpoint.partition("://")
-        more = {"endpoint_override": host, "scheme": scheme} if access.endpoint else {}
-        wait = max(1.0, self._place.timeout)
+        endpoint_options = {"endpoint_override": host, "scheme": scheme} if access.endpoint else {}
+        timeout = max(1.0, self._location.timeout)
         return S3FileSystem(
-            region=access.region, connect_timeout=wait, request_timeout=max(10.0, wait), **keys, **more
+            region=access.region,
+            connect_timeout=timeout,
+            request_timeout=max(10.0, timeout),
+            **keys,
+            **endpoint_options,
         )
 
 
-#: What the library takes from variables of its own, unless they say otherwise: its warnings are for those who write
-#: programs, and what it reads ahead, in bytes, would be 2 GB.
-LIBRARY = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
-#: How the folder of a table ends.
+#: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
+LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
+#: The end of a table's folder name.
 SUFFIX = ".lance"
-#: Where the versions of a table are told.
-VERSIONS = "_versions"
-#: In there, which version was the newest when one was written last: never a later one than has been there.
-HINT = "latest_version_hint.json"
-#: Tables that are asked for at a time.
-PAGE = 1000
+#: The folder with the manifests of a table.
+VERSIONS_FOLDER = "_versions"
+#: A file in it with the number of the newest version at the last write.
+HINT_FILE = "latest_version_hint.json"
+#: Tables per request.
+PAGE_SIZE = 1000
 
 
-class _Hint(Value, frozen=True):
+class _Hint(Struct, frozen=True):
     version: int
 
 
-def hinted(content: bytes) -> int:
-    """Return which version a hint names; 0 where it says none."""
+def parse_hint(content: bytes) -> int:
+    """Return the version in a hint file, or 0."""
     try:
-        found = msgspec.json.decode(content, type=_Hint)
+        hint = msgspec.json.decode(content, type=_Hint)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return 0
-    return found.version
+    return hint.version
 
 
-class Place:
-    """The folder of one database."""
+class Location:
+    """The location of one database: a local folder or a bucket."""
 
     def __init__(self, url: Url, target: str, *, timeout: float) -> None:
-        """Reach nothing yet.
-
-        Raises:
-            StorageUnknownError, StorageKeysMissingError: nothing says how storage is reached.
-        """
+        """Store the URL; nothing is opened."""
         self.url, self.target, self.timeout = url, target, timeout
         self.folder = Path(os.path.realpath(url.path)) if url.is_folder else None
 
     @property
-    def text(self) -> str:
-        """How messages name it."""
+    def display_name(self) -> str:
+        """The location for messages."""
         return str(self.folder or self.url.path)
 
     @cached_property
     def connection(self) -> DBConnection:
-        """The database as the library sees it.
+        """The library's connection to the database.
 
         Raises:
             DriverMissingError: the library is not installed.
         """
-        for name, value in LIBRARY.items():
+        for name, value in LIBRARY_SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
-            with signals.held():  # it starts threads, and knows nothing of signals while it does
+            with signals.defer_signals():  # the import starts threads and does not handle signals
                 import lancedb
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(
                 target=self.target, driver="lancedb", extra="lancedb", reason=reason
             ) from error
-        signals.check()
+        signals.raise_if_interrupted()
         return lancedb.connect(self.address, storage_options=dict(self.options) or None)
 
     @cached_property
     def address(self) -> str:
-        """What the library is told."""
+        """The address for the library."""
         if self.folder is not None:
             return str(self.folder)
-        where = s3.parse(self.url.path)
-        return f"s3://{where.bucket}/{where.prefix}".rstrip("/")
+        address = s3.parse_address(self.url.path)
+        return f"s3://{address.bucket}/{address.prefix}".rstrip("/")
 
     @cached_property
     def options(self) -> Mapping[str, str]:
-        """How storage is reached; nothing for a folder on this machine.
+        """The library's options for the storage; empty for a local folder.
 
         Raises:
-            StorageUnknownError, StorageKeysMissingError: nothing says how.
+            StorageSettingInvalidError, StorageKeysMissingError: the configuration of the storage is incomplete.
         """
         if self.folder is not None:
             return {}
-        access = s3.access(s3.parse(self.url.path))
-        told = {"region": access.region, **_patience(self.timeout)}
+        access = s3.resolve_access(s3.parse_address(self.url.path))
+        options = {"region": access.region, **_timeout_options(self.timeout)}
         if access.endpoint:
-            told |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
+            options |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
             if access.endpoint.startswith("http://"):
-                told["allow_http"] = "true"
+                options["allow_http"] = "true"
         if access.keys is not None:
-            told |= {
+            options |= {
                 "access_key_id": access.keys.key,
                 "secret_access_key": access.keys.secret.reveal(),
             }
             if access.keys.token:
-                told["session_token"] = access.keys.token.reveal()
-        return told
+                options["session_token"] = access.keys.token.reveal()
+        return options
 
-    def want(self) -> None:
-        """Look whether a database is there; the library would make the folder.
+    def require_database(self) -> None:
+        """Check that the folder exists and may be a LanceDB; the library would create a missing folder.
 
         Raises:
-            FolderMissingError: there is none.
-            NotADatabaseError: something else is there.
-            UnreachableError: this user may not look.
+            FolderMissingError: the folder does not exist.
+            NotADatabaseError: it is not a LanceDB.
+            UnreachableError: this user may not read it.
         """
         if self.folder is None:
             return
@@ -234,39 +235,39 @@ class Place:
             raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB") from None
         except OSError as error:
             raise self.unreachable(error.strerror or str(error)) from error
-        if names and not any(name.endswith(SUFFIX) for name in names) and any(map(_is_strange, names)):
+        if names and not any(name.endswith(SUFFIX) for name in names) and any(map(_is_visible, names)):
             raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB")
 
-    def names(self) -> list[str]:
-        """Return the names of the folders that are, or should be, tables."""
+    def list_tables(self) -> list[str]:
+        """Return the sorted names of the table folders, including incomplete tables."""
         if self.folder is not None:
-            self.want()
+            self.require_database()
             with os.scandir(self.folder) as entries:
                 return sorted(
-                    one.name.removesuffix(SUFFIX)
-                    for one in entries
-                    if one.name.endswith(SUFFIX) and one.is_dir()
+                    entry.name.removesuffix(SUFFIX)
+                    for entry in entries
+                    if entry.name.endswith(SUFFIX) and entry.is_dir()
                 )
-        found, after = list[str](), None
+        names, page_token = list[str](), None
         while True:
-            page = self.connection.list_tables(page_token=after, limit=PAGE)
-            found += page.tables
-            after = page.page_token
-            if not after:
-                return sorted(found)
+            page = self.connection.list_tables(page_token=page_token, limit=PAGE_SIZE)
+            names += page.tables
+            page_token = page.page_token
+            if not page_token:
+                return sorted(names)
 
     def unreachable(self, reason: str) -> UnreachableError:
-        """Return the failure of a database that cannot be got at."""
-        instead = (
-            f"Check owner and mode of {self.folder} and of what is in it."
+        """Return the error for a database that cannot be reached."""
+        hint = (
+            f"Check owner and mode of {self.folder} and its files."
             if self.folder
-            else "Check the address, AWS_ENDPOINT_URL and the keys; dbctl doctor tells what it finds."
+            else "Check the address, AWS_ENDPOINT_URL and the keys, or run dbctl doctor."
         )
-        return UnreachableError(target=self.target, reason=reason, instead=instead)
+        return UnreachableError(target=self.target, reason=reason, hint=hint)
 
 
-def _patience(timeout: float) -> dict[str, str]:
-    """Return how long the library waits for storage: it would try for minutes where nothing answers."""
+def _timeout_options(timeout: float) -> dict[str, str]:
+    """Return timeouts for the library, which otherwise retries for minutes."""
     seconds = max(1, round(timeout))
     return {
         "connect_timeout": f"{seconds}s",
@@ -275,5 +276,5 @@ def _patience(timeout: float) -> dict[str, str]:
     }
 
 
-def _is_strange(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     return not name.startswith(".")

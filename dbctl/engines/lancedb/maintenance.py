@@ -1,4 +1,4 @@
-"""Looking after a LanceDB that may be written: each is a change of its own, outside any transaction, and changes no row."""
+"""Maintenance of a LanceDB: tasks run outside of transactions and change no rows."""
 
 from __future__ import annotations
 
@@ -14,160 +14,171 @@ from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.config import paths
-from dbctl.engines.contract import Kind, Metric, Task, VectorColumn, VectorIndex, VectorIndexWanted
+from dbctl.engines.contract import (
+    MaintenanceTask,
+    Metric,
+    VectorColumn,
+    VectorIndex,
+    VectorIndexKind,
+    VectorIndexSpec,
+)
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.lancedb.location import Place
-from dbctl.engines.lancedb.ownership import for_the_app
+from dbctl.engines.lancedb.location import Location
+from dbctl.engines.lancedb.ownership import match_owner
 from dbctl.engines.lancedb.reader import LanceReader
 from dbctl.errors import (
     BusyError,
-    ChangedMeanwhileError,
-    SchemaLacksError,
+    ConcurrentChangeError,
+    SchemaMismatchError,
     UnreachableError,
-    VectorIndexUnfitError,
+    VectorIndexUnsuitableError,
 )
-from dbctl.files import lock as lockfile
+from dbctl.files import lock as file_lock
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 
-#: Vectors below which an index is not worth its room: one of products knows none of them at all then.
-FEWEST = 256
-#: Vectors that each part of an index wants; of products the library quietly makes fewer parts otherwise.
-ROWS_EACH: dict[Kind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
-#: Older than any version.
-NEVER = timedelta(days=36500)
+#: The minimum number of vectors for an index; product quantization fails with fewer.
+MIN_VECTORS = 256
+#: The minimum number of vectors per partition; the library silently creates fewer partitions for IVF-PQ otherwise.
+ROWS_PER_PARTITION: dict[VectorIndexKind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
+#: An age greater than that of any version.
+KEEP_ALL = timedelta(days=36500)
 
 
-class LanceKeeper(LanceReader):
-    """What a writer does for a table beside writing rows."""
+class LanceMaintenance(LanceReader):
+    """Maintenance tasks and vector indexes of a writer."""
 
-    def maintain(self, task: Task) -> None:
+    def maintain(self, task: MaintenanceTask) -> None:
         if task.statement.startswith("reindex "):
-            for one in self.vector_indexes(task.table):
-                self.make_vector_index(_like(task.table, one))
+            for index in self.vector_indexes(task.table):
+                self.create_vector_index(_to_spec(task.table, index))
             return
-        # The library puts together and takes away in one; an age that nothing has lets it take nothing away.
-        age = NEVER if task.older_than is None else task.older_than
-        self._tried(task.table, lambda one: one.optimize(cleanup_older_than=age))
+        # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
+        age = KEEP_ALL if task.older_than is None else task.older_than
+        self._retry_on_conflict(task.table, lambda handle: handle.optimize(cleanup_older_than=age))
 
-    def make_vector_index(self, wanted: VectorIndexWanted) -> VectorIndex:
+    def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
         from lancedb import index
 
-        column = self._vectors(wanted.table, wanted.column)
-        partitions = self._want_fit(wanted, column)
+        column = self._require_vector_column(spec.table, spec.column)
+        partitions = self._require_valid_index(spec, column)
         kinds = {"ivf-flat": index.IvfFlat, "ivf-sq": index.IvfSq, "ivf-pq": index.IvfPq}
-        told = kinds[wanted.kind](distance_type=wanted.metric, num_partitions=partitions)
-        self._tried(wanted.table, lambda one: one.create_index(wanted.column, config=told, replace=True))
-        return next(one for one in self.vector_indexes(wanted.table) if one.column == wanted.column)
+        config = kinds[spec.kind](distance_type=spec.metric, num_partitions=partitions)
+        self._retry_on_conflict(
+            spec.table, lambda handle: handle.create_index(spec.column, config=config, replace=True)
+        )
+        return next(index for index in self.vector_indexes(spec.table) if index.column == spec.column)
 
     def drop_vector_index(self, table: str, name: str) -> None:
-        if name not in {one.name for one in self.vector_indexes(table)}:
-            raise SchemaLacksError(target=self.target, what=f"index {name} of {table}", purpose="dropping it")
-        self._tried(table, lambda one: one.drop_index(name))
+        if name not in {index.name for index in self.vector_indexes(table)}:
+            raise SchemaMismatchError(
+                target=self.target, missing=f"index {name} of {table}", purpose="dropping it"
+            )
+        self._retry_on_conflict(table, lambda handle: handle.drop_index(name))
 
-    def _want_fit(self, wanted: VectorIndexWanted, column: VectorColumn) -> int:
-        """Return into how many parts the rows are put.
+    def _require_valid_index(self, spec: VectorIndexSpec, column: VectorColumn) -> int:
+        """Return the number of partitions of a new index.
 
         Raises:
-            VectorIndexUnfitError: they are too few, or no index can be made of them.
+            VectorIndexUnsuitableError: there are too few vectors, or they cannot be indexed.
         """
-        name = f"{wanted.table}.{wanted.column}"
+        name = f"{spec.table}.{spec.column}"
         if column.dimension is None:
-            raise VectorIndexUnfitError(
+            raise VectorIndexUnsuitableError(
                 target=self.target,
                 name=name,
                 reason="its vectors have no fixed length",
-                instead="Let the app make the column anew.",
+                hint="Let the app recreate the column with a fixed length.",
             )
-        told = {one.kind: one.number for one in self.vector_faults(wanted.table, wanted.column, ())}
-        rows = self.count(wanted.table) - sum(told.values())
-        if told.get("endless"):
-            reason = f"{told['endless']} of its vectors have NaN or infinity in them"
-            raise VectorIndexUnfitError(
+        faults = {fault.kind: fault.count for fault in self.find_vector_faults(spec.table, spec.column, ())}
+        rows = self.count(spec.table) - sum(faults.values())
+        if faults.get("not-finite"):
+            reason = f"{faults['not-finite']} of its vectors contain NaN or infinity"
+            raise VectorIndexUnsuitableError(
                 target=self.target,
                 name=name,
                 reason=reason,
-                instead="Delete these rows, or have their vectors made anew.",
+                hint="Delete these rows, or let the app recreate their vectors.",
             )
-        most = rows // ROWS_EACH[wanted.kind]
-        if rows < FEWEST:
-            reason = f"it has {rows} vectors, and none is worth it below {FEWEST}"
-            raise VectorIndexUnfitError(
+        max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
+        if rows < MIN_VECTORS:
+            reason = f"it has {rows} vectors, fewer than {MIN_VECTORS}"
+            raise VectorIndexUnsuitableError(
                 target=self.target,
                 name=name,
                 reason=reason,
-                instead="Without one every search looks at every row, and takes no longer.",
+                hint="Without an index, each search scans all rows, which is as fast.",
             )
-        if (wanted.partitions or 1) > most:
-            reason = f"{wanted.partitions} partitions are more than {rows} vectors can be put into"
-            raise VectorIndexUnfitError(
-                target=self.target, name=name, reason=reason, instead=f"Ask for at most {most}."
+        if (spec.partitions or 1) > max_partitions:
+            reason = f"{spec.partitions} partitions are too many for {rows} vectors"
+            raise VectorIndexUnsuitableError(
+                target=self.target, name=name, reason=reason, hint=f"Use at most {max_partitions}."
             )
-        return wanted.partitions or max(1, min(isqrt(rows), most))
+        return spec.partitions or max(1, min(isqrt(rows), max_partitions))
 
-    def _tried(self, table: str, change: Callable[[LanceTable], object]) -> None:
-        """Do what changes no row, again where somebody else was quicker, as long as is waited for a lock.
+    def _retry_on_conflict(self, table: str, change: Callable[[LanceTable], object]) -> None:
+        """Run a maintenance task; repeat it after a conflict with another writer until the timeout.
 
         Raises:
-            BusyError: somebody else was quicker all the time.
-            VersionsKeptError: versions that would be taken away are kept by a name.
+            BusyError: there was a conflict each time.
+            VersionsTaggedError: versions to be pruned have a tag.
         """
-        until = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout
         while True:
             handle = self._handle(table)
             try:
-                with self._told(), warnings.catch_warnings():
+                with self._translate_errors(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     handle.checkout_latest()
-                    with for_the_app(self._place, table):
+                    with match_owner(self._location, table):
                         change(handle)
                     handle.checkout_latest()
-            except ChangedMeanwhileError as error:
-                if time.monotonic() > until:
-                    told = " by somebody who writes all the time"
-                    raise BusyError(target=self.target, holder=told, waited=f"{self._timeout:g}") from error
-                signals.check()
+            except ConcurrentChangeError as error:
+                if time.monotonic() > deadline:
+                    reason = " by another process that writes continuously"
+                    raise BusyError(target=self.target, holder=reason, waited=f"{self._timeout:g}") from error
+                signals.raise_if_interrupted()
                 continue
             self._tables = None
             return
 
 
-def _like(table: str, told: VectorIndex) -> VectorIndexWanted:
-    """Return what asks for an index like one that is there."""
-    kinds: dict[str, Kind] = {"IVF_SQ": "ivf-sq", "IVF_PQ": "ivf-pq"}
+def _to_spec(table: str, index: VectorIndex) -> VectorIndexSpec:
+    """Return the specification of an existing index."""
+    kinds: dict[str, VectorIndexKind] = {"IVF_SQ": "ivf-sq", "IVF_PQ": "ivf-pq"}
     metrics: dict[str, Metric] = {"l2": "l2", "dot": "dot"}
-    return VectorIndexWanted(
+    return VectorIndexSpec(
         table=table,
-        column=told.column,
-        metric=metrics.get(told.metric, "cosine"),
-        kind=kinds.get(told.kind, "ivf-flat"),
+        column=index.column,
+        metric=metrics.get(index.metric, "cosine"),
+        kind=kinds.get(index.kind, "ivf-flat"),
     )
 
 
-def lock(place: Place, purpose: str) -> AbstractContextManager[None]:
-    """Hold the lock of all dbctl writers, in a file beside the folder.
+def lock(location: Location, purpose: str) -> AbstractContextManager[None]:
+    """Acquire the lock of dbctl writers, a file next to the folder.
 
-    Storage has no locks: there it holds for this user on this machine, and two that write at once from elsewhere meet in
-    the library, which lets each version be made by one alone.
+    A bucket has no locks: its lock covers this user on this machine. If two machines write concurrently, the library lets
+    only one of them create each version.
 
     Raises:
-        BusyError: another dbctl held it for too long.
+        BusyError: another dbctl process held the lock until the timeout.
     """
-    if place.folder is not None:
-        return write_lock(place.folder, place.target, purpose, timeout=place.timeout)
-    return _here(place, purpose)
+    if location.folder is not None:
+        return write_lock(location.folder, location.target, purpose, timeout=location.timeout)
+    return _hold_local_lock(location, purpose)
 
 
 @contextmanager
-def _here(place: Place, purpose: str) -> Iterator[None]:
-    name = hashlib.sha256(place.address.encode()).hexdigest()[:32]
-    file = paths.staging() / f".dbctl-{os.geteuid()}-{name}.lock"
+def _hold_local_lock(location: Location, purpose: str) -> Iterator[None]:
+    name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
+    file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
     try:
-        with lockfile.exclusive(file, place.target, purpose, timeout=place.timeout):
+        with file_lock.exclusive(file, location.target, purpose, timeout=location.timeout):
             yield
-    except lockfile.CannotLockError as error:
+    except file_lock.CannotLockError as error:
         raise UnreachableError(
-            target=place.target, reason=f"its lock {file}: {error}", instead="Nothing was changed."
+            target=location.target, reason=f"its lock {file}: {error}", hint="Nothing was changed."
         ) from error

@@ -1,4 +1,4 @@
-"""What root writes into the folder of a table is for the app, which owns it: else the app could not open its table any more."""
+"""Give files that root writes to the owner of the table folder; otherwise the app could not open its table."""
 
 from __future__ import annotations
 
@@ -7,38 +7,43 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.lancedb.location import SUFFIX, Place
+from dbctl.engines.lancedb.location import SUFFIX, Location
 
 
 @contextmanager
-def for_the_app(place: Place, table: str) -> Iterator[None]:
-    """Let new files of a table be as open as its folder, and give them to whoever owns that; also where the change fails."""
-    if place.folder is None or os.geteuid() != 0:
+def match_owner(location: Location, table: str) -> Iterator[None]:
+    """Give new files of a table the owner and mode of its folder, even after an error."""
+    if location.folder is None or os.geteuid() != 0:
         yield
         return
-    folder = place.folder / f"{table}{SUFFIX}"
-    told = folder.stat()
-    before = os.umask(~told.st_mode & 0o777)  # the library makes files as any program does
+    folder = location.folder / f"{table}{SUFFIX}"
+    folder_stat = folder.stat()
+    previous_umask = os.umask(~folder_stat.st_mode & 0o777)  # for new files of the library
     try:
         yield
     finally:
-        os.umask(before)
-        if told.st_uid != 0:
-            _give(str(folder), told)
+        os.umask(previous_umask)
+        if folder_stat.st_uid != 0:
+            _change_owner(str(folder), folder_stat)
 
 
-def _give(folder: str, told: os.stat_result) -> None:
-    for _, folders, files, within in os.fwalk(folder, follow_symlinks=False):
+def _change_owner(folder: str, owner: os.stat_result) -> None:
+    for _, folders, files, folder_descriptor in os.fwalk(folder, follow_symlinks=False):
         for name in (*folders, *files):
             try:
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=within)
+                descriptor = os.open(
+                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_descriptor
+                )
             except OSError:
-                continue  # a link, or somebody took it away meanwhile
+                continue  # a link, or another process removed it
             try:
-                found = os.fstat(descriptor)
-                # a second name would be one that its owner made of a file elsewhere
-                whole = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
-                if whole and found.st_uid == 0:
-                    os.fchown(descriptor, told.st_uid, told.st_gid)
+                file_stat = os.fstat(descriptor)
+                # with a second link, the owner could obtain a file outside of the folder
+
+                is_safe = stat.S_ISDIR(file_stat.st_mode) or (
+                    stat.S_ISREG(file_stat.st_mode) and file_stat.st_nlink == 1
+                )
+                if is_safe and file_stat.st_uid == 0:
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
             finally:
                 os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Reading a LanceDB: every answer of a connection is of the versions that were the newest when it began to read."""
+"""The reader of a LanceDB: all results come from the versions that were the newest at its first read."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl.engines.contract import Capability
-from dbctl.engines.lancedb.admin import LanceAdvice, LanceUpkeep
-from dbctl.engines.lancedb.backup import Dumping
-from dbctl.engines.lancedb.catalog import LanceDescribes
+from dbctl.engines.lancedb.admin import LanceAdvice, LanceTasks
+from dbctl.engines.lancedb.backup import LanceDumps
+from dbctl.engines.lancedb.catalog import LanceCatalog
 from dbctl.engines.lancedb.checks import LanceChecks
-from dbctl.engines.lancedb.query import LanceLooks
+from dbctl.engines.lancedb.query import LanceTextScan
 from dbctl.engines.lancedb.stream import LanceStreams
 from dbctl.errors import NotSupportedError
 from dbctl.url import Url
 
-#: What every connection can tell, also one that may write.
-TOLD = frozenset(
+#: The capabilities of readers and writers.
+CAPABILITIES = frozenset(
     {
         Capability.ADVISE,
         Capability.BLOAT,
         Capability.CHECK,
-        Capability.LOOK,
+        Capability.TEXT_SCAN,
         Capability.MAINTAIN,
         Capability.MEASURE,
         Capability.SCHEMA,
@@ -32,29 +32,31 @@ TOLD = frozenset(
 )
 
 
-class LanceReader(Dumping, LanceAdvice, LanceUpkeep, LanceChecks, LanceDescribes, LanceStreams, LanceLooks):
-    """A LanceDB opened for reading: tables at one version each, of which the library writes nothing.
+class LanceReader(
+    LanceDumps, LanceAdvice, LanceTasks, LanceChecks, LanceCatalog, LanceStreams, LanceTextScan
+):
+    """A LanceDB opened for reading, with one version of each table.
 
-    Others may write meanwhile, and are neither seen nor kept waiting. Where somebody prunes the version that is read, what
-    follows fails as what was changed while it was read.
+    Writes of other processes are neither visible nor blocked. After another process pruned the version, reads raise
+    ChangedWhileReadError.
     """
 
     def __init__(
         self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
     ) -> None:
-        """Find the database, as ``LanceConnection`` does; what stands in storage cannot be copied from here."""
+        """Check that the database exists, as ``LanceConnection`` does. Databases in a bucket have no dumps."""
         super().__init__(url, target, timeout=timeout, keys=keys)
-        self.capabilities = TOLD | {Capability.DUMP} if self._place.folder else TOLD
+        self.capabilities = CAPABILITIES | {Capability.DUMP} if self._location.folder else CAPABILITIES
 
     def close(self) -> None:
         self.unpin()
         super().close()
 
     def _root(self) -> Path:
-        if self._place.folder is None:
+        if self._location.folder is None:
             raise NotSupportedError(
-                what="a backup",
-                by=self.target,
-                instead="It stands in storage; let the bucket keep versions.",
+                feature="a backup",
+                subject=self.target,
+                hint="It is in a bucket; enable the versioning of the bucket.",
             )
-        return self._place.folder
+        return self._location.folder

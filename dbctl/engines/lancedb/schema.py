@@ -1,4 +1,4 @@
-"""What the columns of a LanceDB table are, told as Arrow tells them."""
+"""Convert Arrow schemas to tables and columns of the contract."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column, Table, VectorColumn
-from dbctl.engines.lancedb.values import Family, decoded, family
+from dbctl.engines.lancedb.values import Family, decoded_type, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What Lance puts into the metadata of a column that is the key, or part of it.
-KEY = b"lance-schema:unenforced-primary-key"
+#: The start of the metadata key that marks key columns.
+KEY_METADATA = b"lance-schema:unenforced-primary-key"
 
-#: What the library speaks of a family of types.
-NATIVE: dict[Family, str] = {"boolean": "boolean", "time": "time"}
+#: The native type by type family.
+NATIVE_TYPES: dict[Family, str] = {"boolean": "boolean", "time": "time"}
 
 
-def table_of(name: str, schema: pa.Schema, keys: Sequence[str]) -> Table:
-    """Return a live table; the first of ``keys`` that is there tells its rows apart, where it does not say so itself."""
-    own = [field.name for field in schema if is_key(field)]
-    found = own or [one for one in keys if one in schema.names][:1]
+def describe_table(name: str, schema: pa.Schema, keys: Sequence[str]) -> Table:
+    """Return a live table; without a declared key, the first existing column of ``keys`` is the key."""
+    key_fields = [field.name for field in schema if is_key(field)]
+    key = key_fields or [name for name in keys if name in schema.names][:1]
     columns = {
         field.name: Column(
             name=field.name,
-            type=str(decoded(field.type)).upper(),
-            nullable=field.nullable and field.name not in found,
-            required=not field.nullable or field.name in found,
-            key=field.name in found,
-            native=NATIVE.get(family(field.type), ""),
+            type=str(decoded_type(field.type)).upper(),
+            nullable=field.nullable and field.name not in key,
+            required=not field.nullable or field.name in key,
+            is_primary_key=field.name in key,
+            native=NATIVE_TYPES.get(type_family(field.type), ""),
         )
         for field in schema
-        if "`" not in field.name  # which the library has no escape for, so that nobody can read it
+        if "`" not in field.name  # the library cannot escape it, so the column is unreadable
     }
     return Table(name=name, columns=columns)
 
 
 def is_key(field: pa.Field) -> bool:
-    """Whether a table says of a column that it is its key, or part of it."""
-    return any(name.startswith(KEY) for name in field.metadata or {})
+    """Whether a column is declared as part of the key."""
+    return any(name.startswith(KEY_METADATA) for name in field.metadata or {})
 
 
 def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
-    """Return the columns that hold vectors."""
+    """Return the columns with vectors."""
     return [
         VectorColumn(
             table=table,
@@ -52,5 +52,5 @@ def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
             type=str(field.type).upper(),
         )
         for field in schema
-        if family(field.type) == "vector"
+        if type_family(field.type) == "vector"
     ]

@@ -1,4 +1,4 @@
-"""Rows of a LanceDB as they come, and cells of files as its columns take them."""
+"""Stream rows, and parse cells of CSV and JSON files for columns."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 
-from dbctl.engines.contract import BATCH, Answer, Column, Row
-from dbctl.engines.lancedb.connection import LanceConnection, no_sql
-from dbctl.engines.lancedb.values import family, rows
-from dbctl.engines.lancedb.write_values import typed
+from dbctl.engines.contract import BATCH_ROWS, Column, Row, RowStream
+from dbctl.engines.lancedb.connection import LanceConnection, sql_error
+from dbctl.engines.lancedb.values import to_rows, type_family
+from dbctl.engines.lancedb.write_values import convert
 from dbctl.engines.sql import text_values
 
-#: What may stand in a file for true; the rest of ``WORDS`` is false.
-TRUE = frozenset({"true", "t", "yes", "1"})
-WORDS = TRUE | {"false", "f", "no", "0"}
+#: Words for true; the other ``BOOLEAN_WORDS`` mean false.
+TRUE_WORDS = frozenset({"true", "t", "yes", "1"})
+BOOLEAN_WORDS = TRUE_WORDS | {"false", "f", "no", "0"}
 
 
 class LanceStreams(LanceConnection):
@@ -27,70 +27,70 @@ class LanceStreams(LanceConnection):
         return {}
 
     @contextmanager
-    def stream(self, table: str, columns: Sequence[str]) -> Iterator[Answer]:
+    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
         for column in columns:
-            self._described(table, column)
+            self._require_column(table, column)
 
         def batches() -> Iterator[Sequence[Row]]:
-            with self._told():
-                for found in self._scan(table, list(dict.fromkeys(columns)), batch=BATCH):
-                    yield rows(found, columns)
+            with self._translate_errors():
+                for batch in self._scan(table, list(dict.fromkeys(columns)), batch_rows=BATCH_ROWS):
+                    yield to_rows(batch, columns)
 
-        yield Answer(list(columns), batches())
+        yield RowStream(list(columns), batches())
 
-    def exactly(self) -> AbstractContextManager[None]:
-        return nullcontext()  # numbers are whole, or floats
+    def exact_numbers(self) -> AbstractContextManager[None]:
+        return nullcontext()  # all numbers are integers or floats
 
-    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        read = self._reads(table, column)
-        return lambda text, _bare: read(text)
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        parse = self._cell_parser(table, column)
+        return lambda text, _bare: parse(text)
 
-    def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        told = self._described(table, column)
-        holds = family(self.kind(table, column))
-        spell = partial(_spelt, json=holds in {"text", "vector", "nested"})
-        return text_values.of_json(
-            told, self._reads(table, column), takes_bytes=holds == "bytes", spell=spell
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        description = self._require_column(table, column)
+        column_family = type_family(self.column_type(table, column))
+        encode = partial(_encode_value, json=column_family in {"text", "vector", "nested"})
+        return text_values.json_value_parser(
+            description, self._cell_parser(table, column), takes_bytes=column_family == "bytes", encode=encode
         )
 
-    def _reads(self, table: str, column: str) -> text_values.Read:
-        told, field = self._described(table, column), self._arrow(table).field(column)
-        first = _READERS.get(family(field.type), partial(text_values.text, nul=True))(told)
-        return lambda text: typed(field, first(text), self.target)
+    def _cell_parser(self, table: str, column: str) -> text_values.Parser:
+        description, field = self._require_column(table, column), self._arrow_schema(table).field(column)
+        parse = _PARSERS.get(type_family(field.type), partial(text_values.text_parser, nul=True))(description)
+        return lambda text: convert(field, parse(text), self.target)
 
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> AbstractContextManager[Answer]:
-        del sql, parameters, within, hidden
-        raise no_sql(self.target)
+    ) -> AbstractContextManager[RowStream]:
+        del sql, parameters, timeout, hidden
+        raise sql_error(self.target)
 
 
-def _spelt(value: object, *, json: bool) -> str | None:
+def _encode_value(value: object, *, json: bool) -> str | None:
     if isinstance(value, list | dict):
-        return text_values.as_json(value) if json else None
+        return text_values.encode_json(value) if json else None
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _integer(column: Column) -> text_values.Read:
-    return text_values.integer(column, -(1 << 63), (1 << 64) - 1)
+def _integer_parser(column: Column) -> text_values.Parser:
+    return text_values.integer_parser(column, -(1 << 63), (1 << 64) - 1)
 
 
-def _boolean(column: Column) -> text_values.Read:
-    read = text_values.word(column, WORDS)
-    return lambda text: int(str(read(text)).strip().lower() in TRUE)
+def _boolean_parser(column: Column) -> text_values.Parser:
+    parse = text_values.boolean_parser(column, BOOLEAN_WORDS)
+    return lambda text: int(str(parse(text)).strip().lower() in TRUE_WORDS)
 
 
-_READERS: Mapping[str, Callable[[Column], text_values.Read]] = {
-    "text": partial(text_values.text, nul=True),
-    "whole": _integer,
-    "fraction": partial(text_values.number, finite=True),
-    "boolean": _boolean,
-    "bytes": text_values.raw,
-    "vector": text_values.document,
-    "nested": text_values.document,
+_PARSERS: Mapping[str, Callable[[Column], text_values.Parser]] = {
+    "text": partial(text_values.text_parser, nul=True),
+    "integer": _integer_parser,
+    "float": partial(text_values.number_parser, finite=True),
+    "boolean": _boolean_parser,
+    "bytes": text_values.bytes_parser,
+    "vector": text_values.json_parser,
+    "nested": text_values.json_parser,
 }

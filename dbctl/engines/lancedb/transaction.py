@@ -1,7 +1,7 @@
-"""What a transaction wrote is taken back, statement by statement, by further ones that undo it.
+"""Transactions: a rollback undoes each statement with further statements.
 
-``restore`` of the library would be one step. But it refuses every write of whoever has opened the table before, for good: an
-app that runs could store nothing any more until it is started again. It is the way only where a table has no key.
+The library's ``restore`` would be one step, but after it, all writes of processes that had opened the table fail until they
+are restarted. It is only used for tables without a key.
 """
 
 from __future__ import annotations
@@ -12,223 +12,229 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from dbctl import signals
 from dbctl.engines.contract import AnyOf, Condition, Where
-from dbctl.engines.lancedb.maintenance import LanceKeeper
-from dbctl.engines.lancedb.ownership import for_the_app
-from dbctl.engines.lancedb.query import same_row
-from dbctl.engines.lancedb.values import Row, rows
-from dbctl.errors import ChangedMeanwhileError, DbctlError, HalfWrittenError
+from dbctl.engines.lancedb.maintenance import LanceMaintenance
+from dbctl.engines.lancedb.ownership import match_owner
+from dbctl.engines.lancedb.query import matches_row
+from dbctl.engines.lancedb.values import Row, to_rows
+from dbctl.errors import ConcurrentChangeError, DbctlError, PartialWriteError
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 T = TypeVar("T")
 
-#: Keys that are asked for at a time.
-KEYS = 5000
-#: Rows that are put back at a time, with their vectors.
-BATCH = 1024
+#: Keys per query.
+KEYS_PER_QUERY = 5000
+#: Rows per batch, with vectors.
+BATCH_ROWS = 1024
 
 
 class Step(NamedTuple):
-    """A statement that was done."""
+    """An executed statement of the open transaction."""
 
     table: str
-    version: int  #: that it made
+    version: int  #: the version that it created
     undo: Callable[[Step], None]
 
 
-class LanceUndo(LanceKeeper):
-    """Transactions of the contract, out of statements that are one version each."""
+class LanceTransactions(LanceMaintenance):
+    """Transactions of the contract, composed of statements that create one version each."""
 
-    _steps: list[Step] | None = None  #: what the transaction did; None outside one
-    _now: dict[str, int]  #: the version of each table that it wrote last, or went back to
-    _mixed: set[str]  #: tables that somebody else wrote between two of its statements
+    _steps: list[Step] | None = None  #: executed statements; None outside of a transaction
+    _last_versions: dict[str, int]  #: the version of each table that this transaction created last
+    _mixed_tables: set[str]  #: tables that another process wrote between two statements
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         if self._steps is not None:
-            yield from self._inside(self._steps)
+            yield from self._run_nested(self._steps)
             return
-        self._renew()
-        self._steps, self._now, self._mixed = [], {}, set()
+        self._reopen_tables()
+        self._steps, self._last_versions, self._mixed_tables = [], {}, set()
         try:
-            yield from self._inside(self._steps)
+            yield from self._run_nested(self._steps)
         finally:
             self._steps = None
 
-    def _inside(self, steps: list[Step]) -> Iterator[None]:
-        at = len(steps)
+    def _run_nested(self, steps: list[Step]) -> Iterator[None]:
+        step_count = len(steps)
         try:
             yield
-            signals.check()
-        except BaseException as error:  # also on a signal: what is half done must not stay
-            with signals.unheard():
-                self._take_back(steps, at, error)
+            signals.raise_if_interrupted()
+        except BaseException as error:  # also on a signal, so that no partial change remains
+            with signals.block_signals():
+                self._roll_back(steps, step_count, error)
             raise
 
-    def _take_back(self, steps: list[Step], at: int, error: BaseException) -> None:
-        """Undo what was done since there were ``at`` steps, the last first.
+    def _roll_back(self, steps: list[Step], step_count: int, error: BaseException) -> None:
+        """Undo all statements after the first ``step_count``, the last first.
 
         Raises:
-            HalfWrittenError: somebody else changed the same rows meanwhile, or storage is gone.
+            PartialWriteError: another process changed the same rows, or the storage is unreachable.
         """
-        stuck = dict[str, str]()
-        while len(steps) > at:
+        failures = dict[str, str]()
+        while len(steps) > step_count:
             step = steps.pop()
             try:
                 step.undo(step)
-            except DbctlError as why:
-                stuck[step.table] = str(why)
-        if stuck:
-            failed = HalfWrittenError(
-                target=self.target, tables=", ".join(stuck), reason=str(error) or type(error).__name__
+            except DbctlError as undo_error:
+                failures[step.table] = str(undo_error)
+        if failures:
+            partial_write = PartialWriteError(
+                target=self.target, tables=", ".join(failures), reason=str(error) or type(error).__name__
             )
-            failed.details = list(stuck.values())
-            raise failed from error
+            partial_write.details = list(failures.values())
+            raise partial_write from error
 
-    def _renew(self) -> None:
-        """Look anew at what others wrote."""
-        with self._told():
-            for one in self._handles().values():
-                one.checkout_latest()
+    def _reopen_tables(self) -> None:
+        """Read the newest versions of all tables."""
+        with self._translate_errors():
+            for handle in self._handles().values():
+                handle.checkout_latest()
         self._tables = None
 
-    def _want_transaction(self) -> None:
+    def _require_transaction(self) -> None:
         if self._steps is None:
             raise RuntimeError("nothing is written outside a transaction")
 
     def _write(self, table: str, write: Callable[[LanceTable], T], undo: Callable[[Step], None]) -> T:
-        """Do one statement, and remember how it is undone.
+        """Execute one statement and record how to undo it.
 
-        What somebody else wrote since the transaction began stands before it: the library brings both together, or refuses.
+        The library merges it with concurrent writes of other processes, or raises a conflict.
         """
         if self._steps is None:
             raise RuntimeError("nothing is written outside a transaction")
         handle = self._handle(table)
-        with self._told(), for_the_app(self._place, table):
-            made = write(handle)
+        with self._translate_errors(), match_owner(self._location, table):
+            result = write(handle)
             version = handle.version
-        if version - 1 != self._now.setdefault(table, version - 1):
-            self._mixed.add(table)
-        self._now[table] = version
-        self._steps.append(Step(table, version, undo if self.key(table) else self._restored))
-        return made
+        if version - 1 != self._last_versions.setdefault(table, version - 1):
+            self._mixed_tables.add(table)
+        self._last_versions[table] = version
+        self._steps.append(Step(table, version, undo if self.key_columns(table) else self._restore_version))
+        return result
 
-    # The ways back -------------------------------------------------------------------------------------------
+    # Rollback ------------------------------------------------------------------------------------------------
 
-    def _gone(self, keys: Sequence[Row]) -> Callable[[Step], None]:
-        """Return what takes rows away that were inserted."""
+    def _undo_insert(self, keys: Sequence[Row]) -> Callable[[Step], None]:
+        """Return a function that deletes the inserted rows."""
 
         def undo(step: Step) -> None:
-            for some in _parts(keys):
-                self._delete(step.table, self._those(step.table, some))
+            for key_batch in _key_batches(keys):
+                self._delete(step.table, self._key_predicate(step.table, key_batch))
 
         return undo
 
-    def _back(self, asked: str | None) -> Callable[[Step], None]:
-        """Return what puts rows back that were deleted."""
+    def _undo_delete(self, predicate: str | None) -> Callable[[Step], None]:
+        """Return a function that inserts the deleted rows again."""
 
         def undo(step: Step) -> None:
-            key, before = self.key(step.table), self._at(step.table, step.version - 1)
-            left = set(self._keys_of(self._at(step.table, step.version), key, asked))
-            gone = [one for one in self._keys_of(before, key, asked) if one not in left]
-            for some in _parts(gone):
-                there = self._there(step.table, key, some)
-                if there:
-                    raise ChangedMeanwhileError(target=f"{self.target}: {step.table}")
-                where = self._those(step.table, some)
-                self._put(step.table, before, f"({where}) and ({asked})" if asked else where)
+            key, previous = self.key_columns(step.table), self._open_version(step.table, step.version - 1)
+            remaining = set(self._read_keys(self._open_version(step.table, step.version), key, predicate))
+            deleted = [
+                row_key for row_key in self._read_keys(previous, key, predicate) if row_key not in remaining
+            ]
+            for key_batch in _key_batches(deleted):
+                existing_keys = self._existing_keys(step.table, key, key_batch)
+                if existing_keys:
+                    raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
+                where = self._key_predicate(step.table, key_batch)
+                self._insert_rows(
+                    step.table, previous, f"({where}) and ({predicate})" if predicate else where
+                )
 
         return undo
 
-    def _before(self, asked: str | None) -> Callable[[Step], None]:
-        """Return what gives rows that were updated what they held."""
+    def _undo_update(self, predicate: str | None) -> Callable[[Step], None]:
+        """Return a function that restores the previous values of updated rows."""
 
         def undo(step: Step) -> None:
-            key, before = self.key(step.table), self._at(step.table, step.version - 1)
-            after = self._at(step.table, step.version)
-            for some in _parts(list(dict.fromkeys(self._keys_of(before, key, asked)))):
-                where = self._those(step.table, some)
-                self._want_same(step.table, after, where)
+            key, previous = self.key_columns(step.table), self._open_version(step.table, step.version - 1)
+            after = self._open_version(step.table, step.version)
+            for key_batch in _key_batches(list(dict.fromkeys(self._read_keys(previous, key, predicate)))):
+                where = self._key_predicate(step.table, key_batch)
+                self._require_unchanged(step.table, after, where)
                 self._delete(step.table, where)
-                self._put(step.table, before, where)
+                self._insert_rows(step.table, previous, where)
 
         return undo
 
-    def _restored(self, step: Step) -> None:
-        """Go back to the version before a statement; only where nobody else wrote meanwhile."""
+    def _restore_version(self, step: Step) -> None:
+        """Restore the version before a statement, unless another process wrote since then."""
         handle = self._handle(step.table)
-        with self._told():
+        with self._translate_errors():
             handle.checkout_latest()
-            if step.table in self._mixed or handle.version != self._now[step.table]:
-                raise ChangedMeanwhileError(target=f"{self.target}: {step.table}")
-            with for_the_app(self._place, step.table):
+            if step.table in self._mixed_tables or handle.version != self._last_versions[step.table]:
+                raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
+            with match_owner(self._location, step.table):
                 handle.restore(step.version - 1)
             handle.checkout_latest()
-            self._now[step.table] = handle.version
+            self._last_versions[step.table] = handle.version
 
-    def _want_same(self, table: str, after: LanceTable, where: str) -> None:
-        """Look whether rows are still as a statement left them.
+    def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
+        """Check that rows are unchanged since a statement.
 
         Raises:
-            ChangedMeanwhileError: somebody else changed them.
+            ConcurrentChangeError: another process changed them.
         """
         handle = self._handle(table)
-        with self._told():
+        with self._translate_errors():
             handle.checkout_latest()
-            if handle.version != after.version and _sorted(handle, where) != _sorted(after, where):
-                raise ChangedMeanwhileError(target=f"{self.target}: {table}")
+            if handle.version != after.version and _sorted_rows(handle, where) != _sorted_rows(after, where):
+                raise ConcurrentChangeError(target=f"{self.target}: {table}")
 
-    def _put(self, table: str, source: LanceTable, where: str) -> None:
-        """Insert rows of another version again."""
-        with self._told():
-            found = source.search(None).where(where).to_batches(BATCH)
-        self._again(table, lambda one: one.add(found))
+    def _insert_rows(self, table: str, source: LanceTable, where: str) -> None:
+        """Insert rows of an earlier version."""
+        with self._translate_errors():
+            batches = source.search(None).where(where).to_batches(BATCH_ROWS)
+        self._write_latest(table, lambda handle: handle.add(batches))
 
     def _delete(self, table: str, where: str) -> None:
-        self._again(table, lambda one: one.delete(where))
+        self._write_latest(table, lambda handle: handle.delete(where))
 
-    def _again(self, table: str, change: Callable[[LanceTable], object]) -> None:
+    def _write_latest(self, table: str, change: Callable[[LanceTable], object]) -> None:
         handle = self._handle(table)
-        with self._told():
+        with self._translate_errors():
             handle.checkout_latest()
-            with for_the_app(self._place, table):
+            with match_owner(self._location, table):
                 change(handle)
-            self._now[table] = handle.version
+            self._last_versions[table] = handle.version
 
-    def _at(self, table: str, version: int) -> LanceTable:
-        with self._told():
-            opened = cast("LanceTable", self._place.connection.open_table(table))
-            opened.checkout(version)
-        return opened
+    def _open_version(self, table: str, version: int) -> LanceTable:
+        with self._translate_errors():
+            handle = cast("LanceTable", self._location.connection.open_table(table))
+            handle.checkout(version)
+        return handle
 
-    def _keys_of(self, source: LanceTable, key: Sequence[str], asked: str | None) -> list[Row]:
-        with self._told():
+    def _read_keys(self, source: LanceTable, key: Sequence[str], predicate: str | None) -> list[Row]:
+        with self._translate_errors():
             query = source.search(None).select(list(key))
-            found = (query.where(asked) if asked else query).to_batches()
-            return [row for batch in found for row in rows(batch, key)]
+            batches = (query.where(predicate) if predicate else query).to_batches()
+            return [row for batch in batches for row in to_rows(batch, key)]
 
-    def _there(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
-        """Return those keys that rows have."""
-        return set(self._read(table, key, [_one_of(key, keys)]))
+    def _existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
+        """Return the keys that exist in the table."""
+        return set(self._read(table, key, [_key_condition(key, keys)]))
 
-    def _those(self, table: str, keys: Sequence[Row]) -> str:
-        return self.predicate(table, [_one_of(self.key(table), keys)]) or ""
+    def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
+        return self.predicate(table, [_key_condition(self.key_columns(table), keys)]) or ""
 
 
-def _one_of(key: Sequence[str], keys: Sequence[Row]) -> Where:
+def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
     if len(key) > 1:
-        return AnyOf([same_row(key, row) for row in keys])
-    told: list[Where] = [Condition(key[0], "in", [value for (value,) in keys if value is not None])]
-    return AnyOf([*told, *([Condition(key[0], "=", None)] if (None,) in keys else [])])
+        return AnyOf([matches_row(key, row) for row in keys])
+    conditions: list[Where] = [Condition(key[0], "in", [value for (value,) in keys if value is not None])]
+    return AnyOf([*conditions, *([Condition(key[0], "=", None)] if (None,) in keys else [])])
 
 
-def _parts(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for at in range(0, len(keys), KEYS):
-        yield keys[at : at + KEYS]
+def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        yield keys[start : start + KEYS_PER_QUERY]
 
 
-def _sorted(table: LanceTable, where: str) -> list[str]:
+def _sorted_rows(table: LanceTable, where: str) -> list[str]:
     return sorted(
-        repr(row) for batch in table.search(None).where(where).to_batches(BATCH) for row in batch.to_pylist()
+        repr(row)
+        for batch in table.search(None).where(where).to_batches(BATCH_ROWS)
+        for row in batch.to_pylist()
     )

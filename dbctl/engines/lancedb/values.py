@@ -1,4 +1,4 @@
-"""What Arrow holds as rows of the contract, and lists and objects as the JSON text that they would be."""
+"""Convert Arrow values to rows of the contract, with lists and objects as JSON text; write literals of the library."""
 
 from __future__ import annotations
 
@@ -21,72 +21,76 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 
-def rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Row]:
-    """Return rows with these columns in this order; one may be asked for twice."""
-    told = {name: values(batch.column(name)) for name in dict.fromkeys(columns)}
-    return list(zip(*(told[name] for name in columns), strict=True)) if columns else [()] * batch.num_rows
+def to_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Row]:
+    """Return rows with these columns in this order; columns may repeat."""
+    column_values = {name: to_python(batch.column(name)) for name in dict.fromkeys(columns)}
+    return (
+        list(zip(*(column_values[name] for name in columns), strict=True))
+        if columns
+        else [()] * batch.num_rows
+    )
 
 
-def values(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """Return what a column holds."""
-    kind = column.type
-    if family(kind) == "text":
-        return _texts(column)
-    if family(kind) == "vector":
-        return [one for chunk in _chunks(column) for one in _lists(chunk)]
-    found = column.to_pylist()
-    told = _SPOKEN.get(str(kind).partition("[")[0].partition("<")[0])
-    return [None if one is None else told(one) for one in found] if told else found
+def to_python(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Return the values of a column."""
+    arrow_type = column.type
+    if type_family(arrow_type) == "text":
+        return _decode_texts(column)
+    if type_family(arrow_type) == "vector":
+        return [item for chunk in _chunks(column) for item in _lists_to_json(chunk)]
+    raw_values = column.to_pylist()
+    convert = _CONVERTERS.get(str(arrow_type).partition("[")[0].partition("<")[0])
+    return [None if item is None else convert(item) for item in raw_values] if convert else raw_values
 
 
-def _texts(column: pa.Array | pa.ChunkedArray) -> list[object]:
+def _decode_texts(column: pa.Array | pa.ChunkedArray) -> list[object]:
     try:
         return list(column.to_pylist())
-    except UnicodeDecodeError:  # another writer kept bytes that are no text
+    except UnicodeDecodeError:  # another writer stored invalid UTF-8
         import pyarrow as pa
 
         plain = column.cast(pa.large_string()).cast(pa.large_binary(), safe=False).to_pylist()
-        return [None if one is None else one.decode("utf-8", "surrogateescape") for one in plain]
+        return [None if item is None else item.decode("utf-8", "surrogateescape") for item in plain]
 
 
 def _chunks(column: pa.Array | pa.ChunkedArray) -> Sequence[pa.Array]:
     return column.chunks if hasattr(column, "chunks") else [column]
 
 
-def _lists(column: pa.Array) -> Iterator[str | None]:
-    """Yield each list as JSON, its numbers in as few digits as tell them apart in their own type."""
+def _lists_to_json(column: pa.Array) -> Iterator[str | None]:
+    """Yield each list as JSON, with the shortest exact digits of each number."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     numbers = column.flatten()
     if column.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
-        yield from map(_list, column)
+        yield from map(_list_to_json, column)
     elif len(column):
         size = getattr(column.type, "list_size", 0)
         ends = pa.array(range(0, len(numbers) + 1, size), pa.int64()) if size else None
-        if ends is None:  # a slice begins where it is cut out, and its numbers at the first
+        if ends is None:  # the offsets of a slice do not start at 0
             lengths = pc.fill_null(pc.list_value_length(column), 0).to_pylist()
             ends = pa.array(accumulate(lengths, initial=0), pa.int64())
-        told = pa.LargeListArray.from_arrays(ends, numbers.cast(pa.string()))
-        for text in pc.binary_join(told, ", ").to_pylist():
+        texts = pa.LargeListArray.from_arrays(ends, numbers.cast(pa.string()))
+        for text in pc.binary_join(texts, ", ").to_pylist():
             yield f"[{text}]"
 
 
-def _list(one: pa.Scalar) -> str | None:
+def _list_to_json(scalar: pa.Scalar) -> str | None:
     import pyarrow as pa
 
-    if not one.is_valid:
+    if not scalar.is_valid:
         return None
-    words = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-nan": "NaN", None: "null"}
-    told = one.values.cast(pa.string()).to_pylist()
-    return "[" + ", ".join(words.get(text, text) for text in told) + "]"
+    special_values = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-nan": "NaN", None: "null"}
+    texts = scalar.values.cast(pa.string()).to_pylist()
+    return "[" + ", ".join(special_values.get(text, text) for text in texts) + "]"
 
 
-def _object(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_json_default)
 
 
-def _plain(value: object) -> object:
+def _json_default(value: object) -> object:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -94,129 +98,133 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _aware(value: datetime) -> datetime:
+def _to_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _midnight(value: date) -> datetime:
+def _date_to_datetime(value: date) -> datetime:
     return datetime(value.year, value.month, value.day, tzinfo=UTC)
 
 
-_SPOKEN: dict[str, Callable[[Any], object]] = {
-    "timestamp": _aware,
-    "date32": _midnight,
-    "date64": _midnight,
-    "struct": _object,
-    "map": _object,
-    "list": _object,
-    "large_list": _object,
-    "fixed_size_list": _object,
+_CONVERTERS: dict[str, Callable[[Any], object]] = {
+    "timestamp": _to_utc,
+    "date32": _date_to_datetime,
+    "date64": _date_to_datetime,
+    "struct": _to_json,
+    "map": _to_json,
+    "list": _to_json,
+    "large_list": _to_json,
+    "fixed_size_list": _to_json,
 }
 
 
 Family: TypeAlias = Literal[
-    "text", "boolean", "whole", "fraction", "time", "bytes", "vector", "nested", "other"
+    "text", "boolean", "integer", "float", "time", "bytes", "vector", "nested", "other"
 ]
 
 
 @lru_cache(maxsize=256)
-def family(kind: pa.DataType) -> Family:
-    """Return the family of a type; a vector is a list of numbers with a fraction, and text may be kept once for many rows."""
-    import pyarrow.types as types  # noqa: PLR0402 - comes with the library
+def type_family(arrow_type: pa.DataType) -> Family:
+    """Return the family of a type: a vector is a list of floats; text may be dictionary-encoded."""
+    import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
 
     if (
-        types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    ) and types.is_floating(kind.value_type):
+        types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
+    ) and types.is_floating(arrow_type.value_type):
         return "vector"
-    if decoded(kind) != kind:
+    if decoded_type(arrow_type) != arrow_type:
         return "text"
     tests: dict[Family, bool] = {
-        "text": types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
-        "boolean": types.is_boolean(kind),
-        "whole": types.is_integer(kind),
-        "fraction": types.is_floating(kind),
-        "time": types.is_timestamp(kind) or types.is_date(kind),
-        "bytes": types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind),
-        "nested": types.is_nested(kind),
+        "text": types.is_string(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_string_view(arrow_type),
+        "boolean": types.is_boolean(arrow_type),
+        "integer": types.is_integer(arrow_type),
+        "float": types.is_floating(arrow_type),
+        "time": types.is_timestamp(arrow_type) or types.is_date(arrow_type),
+        "bytes": types.is_binary(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type),
+        "nested": types.is_nested(arrow_type),
     }
-    return next((name for name, holds in tests.items() if holds), "other")
+    return next((name for name, test in tests.items() if test), "other")
 
 
-def decoded(kind: pa.DataType) -> pa.DataType:
-    """Return the type of text that is kept once for many rows, and any other as it is."""
-    import pyarrow.types as types  # noqa: PLR0402 - as above
+def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
+    """Return the value type of dictionary-encoded text, and any other type unchanged."""
+    import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
 
-    kept_once = types.is_dictionary(kind) and family(kind.value_type) == "text"
-    return kind.value_type if kept_once else kind
+    is_dictionary = types.is_dictionary(arrow_type) and type_family(arrow_type.value_type) == "text"
+    return arrow_type.value_type if is_dictionary else arrow_type
 
 
-#: What stands in place of a test that no row meets, and of one that every row meets.
-NONE, EVERY = "false", "true"
+#: Predicates that match no row, and every row.
+MATCH_NONE, MATCH_ALL = "false", "true"
 INT64 = range(-(1 << 63), 1 << 63)
 
 
-def ident(name: str) -> str:
+def quote_name(name: str) -> str:
     """Quote the name of a column.
 
     Raises:
-        NotSupportedError: it holds a backtick, for which the library has no escape.
+        NotSupportedError: it contains a backtick, which the library cannot escape.
     """
     if "`" in name:
         raise NotSupportedError(
-            what=f"a condition on the column {name!r}",
-            by="LanceDB",
-            instead="A backtick in a name has no escape there.",
+            feature=f"a condition on the column {name!r}",
+            subject="LanceDB",
+            hint="LanceDB cannot escape a backtick in a name.",
         )
     return f"`{name}`"
 
 
-def text(value: str) -> str:
-    """Return a text as a literal; a backslash in it is one.
+def quote_text(value: str) -> str:
+    """Return a text as a literal; a backslash is not an escape.
 
     Raises:
-        ValueInvalidError: no column can hold it.
+        ValueInvalidError: it is not valid UTF-8.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueInvalidError(what="text", value=ascii(value), reason="it is no valid UTF-8")
+        raise ValueInvalidError(name="text", value=ascii(value), reason="it is not valid UTF-8")
     return "'" + value.replace("'", "''") + "'"
 
 
-def refuse(value: object) -> None:
-    """Refuse what no column of any type can hold.
+def refuse_unstorable(value: object) -> None:
+    """Refuse values that no column can store.
 
     Raises:
-        ValueInvalidError: it is NaN, a whole number of more than 64 bits, or text that is no Unicode.
+        ValueInvalidError: NaN, an integer with more than 64 bits, or text that is not valid Unicode.
     """
     if isinstance(value, float) and math.isnan(value):
-        raise ValueInvalidError(what="number", value="NaN", reason="no database keeps it")
+        raise ValueInvalidError(name="number", value="NaN", reason="no database stores it")
     if isinstance(value, int) and value not in INT64:
-        raise ValueInvalidError(what="number", value=value, reason="it has more than 64 bits")
+        raise ValueInvalidError(name="number", value=value, reason="it has more than 64 bits")
     if isinstance(value, str) and not is_storable(value.replace("\0", "")):
-        raise ValueInvalidError(what="text", value=ascii(value), reason="it is no valid UTF-8")
+        raise ValueInvalidError(name="text", value=ascii(value), reason="it is not valid UTF-8")
 
 
-def literal(value: object, kind: pa.DataType) -> str | None:
-    """Return a value as one of a type; None where no row of that type can hold it.
+def to_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    """Return a value as a literal of a type, or None if a column of that type cannot contain it.
 
     Raises:
-        ValueInvalidError: as ``refuse``.
+        ValueInvalidError: as ``refuse_unstorable``.
     """
-    refuse(value)
-    write = _WRITTEN.get(family(kind))
-    return write(value, kind) if write else None
+    refuse_unstorable(value)
+    write = _LITERALS.get(type_family(arrow_type))
+    return write(value, arrow_type) if write else None
 
 
-def _text(value: object, _kind: pa.DataType) -> str | None:
+def _text_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     if isinstance(value, bool | bytes):
         return None
-    return text(value if isinstance(value, str) else str(value))
+    return quote_text(value if isinstance(value, str) else str(value))
 
 
-def _boolean(value: object, _kind: pa.DataType) -> str | None:
+def _boolean_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     return {0: "false", 1: "true"}.get(value) if isinstance(value, bool | int) else None
 
 
-def _number(value: object) -> int | float | Decimal | None:
+def _parse_number(value: object) -> int | float | Decimal | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int | float | Decimal):
@@ -230,48 +238,48 @@ def _number(value: object) -> int | float | Decimal | None:
     return None
 
 
-def _whole(value: object, kind: pa.DataType) -> str | None:
-    number = _number(value)
+def _integer_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    number = _parse_number(value)
     if number is None or not math.isfinite(number) or number != int(number):
         return None
-    bits, whole = kind.bit_width, int(number)
-    signed = str(kind).startswith("int")
+    bits, integer = arrow_type.bit_width, int(number)
+    signed = str(arrow_type).startswith("int")
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    if not low <= whole <= high:
+    if not low <= integer <= high:
         return None
-    return f"({whole + 1} - 1)" if whole == INT64.start else str(whole)
+    return f"({integer + 1} - 1)" if integer == INT64.start else str(integer)
 
 
-def _fraction(value: object, _kind: pa.DataType) -> str | None:
-    told = _number(value)
-    if told is None:
+def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
+    parsed = _parse_number(value)
+    if parsed is None:
         return None
-    number = float(told)
+    number = float(parsed)
     if math.isinf(number):
         return f"cast('{'-' if number < 0 else ''}inf' as double)"
-    written = repr(number)
-    return written if "." in written or "e" in written else f"{written}.0"
+    digits = repr(number)
+    return digits if "." in digits or "e" in digits else f"{digits}.0"
 
 
-def _moment(value: object, kind: pa.DataType) -> str | None:
+def _time_literal(value: object, arrow_type: pa.DataType) -> str | None:
     if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        timestamp = value if value.tzinfo else value.replace(tzinfo=UTC)
     elif isinstance(value, date):
-        moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        timestamp = datetime(value.year, value.month, value.day, tzinfo=UTC)
     else:
         try:
-            moment = datetime.fromisoformat(str(value).strip())
+            timestamp = datetime.fromisoformat(str(value).strip())
         except ValueError:
             return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    kept = moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
-    return f"cast('{kept}' as {'date' if str(kind).startswith('date') else 'timestamp'})"
+        timestamp = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+    text = timestamp.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    return f"cast('{text}' as {'date' if str(arrow_type).startswith('date') else 'timestamp'})"
 
 
-_WRITTEN: dict[Family, Callable[[object, pa.DataType], str | None]] = {
-    "text": _text,
-    "boolean": _boolean,
-    "whole": _whole,
-    "fraction": _fraction,
-    "time": _moment,
+_LITERALS: dict[Family, Callable[[object, pa.DataType], str | None]] = {
+    "text": _text_literal,
+    "boolean": _boolean_literal,
+    "integer": _integer_literal,
+    "float": _float_literal,
+    "time": _time_literal,
 }

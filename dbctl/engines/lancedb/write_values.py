@@ -1,4 +1,4 @@
-"""Rows of the contract on their way into a table: each value as the type of its column, or refused."""
+"""Convert rows of the contract to Arrow batches, and values to expressions for updates."""
 
 from __future__ import annotations
 
@@ -11,233 +11,243 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Later
-from dbctl.engines.lancedb.query import SECONDS
-from dbctl.engines.lancedb.values import Family, family, ident, literal, refuse
+from dbctl.engines.contract import ShiftedTime
+from dbctl.engines.lancedb.query import MIN_MILLISECONDS
+from dbctl.engines.lancedb.values import Family, quote_name, refuse_unstorable, to_literal, type_family
 from dbctl.errors import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Rows that are handed to the library together.
-BATCH = 1000
+#: Rows per batch for the library.
+BATCH_ROWS = 1000
 
 
-class Counted:
-    """Rows that are counted as they are taken."""
+class RowCounter:
+    """Counts rows while they are read."""
 
     def __init__(self, rows: Iterable[Sequence[object]]) -> None:
-        self._rows, self.number = iter(rows), 0
+        self._rows, self.count = iter(rows), 0
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         for row in self._rows:
-            self.number += 1
+            self.count += 1
             yield row
 
 
-class Kept:
-    """What is handed to the library, which gives every failure on the way as one of its own; the true one is kept."""
+class CapturedErrors:
+    """Batches that record the original error of their iterator, which the library replaces by its own."""
 
-    def __init__(self, waiting: Iterator[pa.RecordBatch]) -> None:
-        self._waiting = waiting
-        self.failed: BaseException | None = None
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self.error: BaseException | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self
 
     def __next__(self) -> pa.RecordBatch:
         try:
-            return next(self._waiting)
+            return next(self._batches)
         except StopIteration:
             raise
         except BaseException as error:
-            self.failed = error
+            self.error = error
             raise
 
 
-def batches(
+def to_batches(
     schema: pa.Schema, columns: Sequence[str], rows: Iterable[Sequence[object]], target: str
 ) -> Iterator[pa.RecordBatch]:
-    """Yield rows as the library takes them; columns that are not named hold nothing.
+    """Yield rows as batches; columns that are not in ``columns`` are null.
 
     Raises:
-        ValueInvalidError, ConstraintError: a column cannot hold a value; the library has not got the row.
+        ValueInvalidError, ConstraintError: a column cannot store a value; the batch is not yielded.
     """
     for field in schema:
         if not field.nullable and field.name not in columns:
-            raise ConstraintError(target=target, reason=f"{field.name} has to be given")
-    waiting, before = iter(rows), 0
-    while some := list(islice(waiting, BATCH)):
+            raise ConstraintError(target=target, reason=f"{field.name} is required")
+    pending, row_offset = iter(rows), 0
+    while chunk := list(islice(pending, BATCH_ROWS)):
         try:
-            yield _batch(schema, columns, some, target)
+            yield _to_batch(schema, columns, chunk, target)
         except DbctlError:
-            for number, row in enumerate(some, before + 1):
+            for number, row in enumerate(chunk, row_offset + 1):
                 try:
-                    _batch(schema, columns, [row], target)
+                    _to_batch(schema, columns, [row], target)
                 except DbctlError as error:
-                    error.facts["row"] = number
+                    error.context["row"] = number
                     raise
             raise
-        before += len(some)
+        row_offset += len(chunk)
 
 
-def _batch(
-    schema: pa.Schema, columns: Sequence[str], some: Sequence[Sequence[object]], target: str
+def _to_batch(
+    schema: pa.Schema, columns: Sequence[str], chunk: Sequence[Sequence[object]], target: str
 ) -> pa.RecordBatch:
     import pyarrow as pa
 
-    told = dict(zip(columns, zip(*some, strict=True), strict=True))
+    values = dict(zip(columns, zip(*chunk, strict=True), strict=True))
     arrays = [
-        column(field, told[field.name], target) if field.name in told else pa.nulls(len(some), field.type)
+        to_array(field, values[field.name], target)
+        if field.name in values
+        else pa.nulls(len(chunk), field.type)
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def column(field: pa.Field, values: Sequence[object], target: str) -> pa.Array:
-    """Return the values of one column."""
+def to_array(field: pa.Field, values: Sequence[object], target: str) -> pa.Array:
+    """Return the values of one column as an array."""
     import pyarrow as pa
 
-    told = [None if value is None else typed(field, value, target) for value in values]
-    if not field.nullable and None in told:
-        raise ConstraintError(target=target, reason=f"{field.name} has to hold something")
+    converted = [None if value is None else convert(field, value, target) for value in values]
+    if not field.nullable and None in converted:
+        raise ConstraintError(target=target, reason=f"{field.name} cannot be empty")
     try:
-        return pa.array(told, field.type)
+        return pa.array(converted, field.type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError, UnicodeError) as error:
         raise ConstraintError(target=target, reason=f"{field.name}: {error}") from error
 
 
-def typed(field: pa.Field, value: object, target: str) -> object:
-    """Return a value as the column holds it.
+def convert(field: pa.Field, value: object, target: str) -> object:
+    """Return a value converted to the type of its column.
 
     Raises:
-        ValueInvalidError, ConstraintError: it cannot.
+        ValueInvalidError, ConstraintError: the column cannot store it.
     """
-    refuse(value)
-    kind = family(field.type)
-    if kind == "vector":
-        return _vector(field, value, target)
-    if kind == "nested":
-        return _read(field, value) if isinstance(value, str) else value
-    take = _TAKEN.get(kind)
-    told = take(value, field.type) if take else value
-    if told is None:
+    refuse_unstorable(value)
+    column_family = type_family(field.type)
+    if column_family == "vector":
+        return _to_vector(field, value, target)
+    if column_family == "nested":
+        return _parse_json(field, value) if isinstance(value, str) else value
+    converter = _CONVERTERS.get(column_family)
+    converted = converter(value, field.type) if converter else value
+    if converted is None:
         raise ValueInvalidError(
-            what=field.name, value=ascii(str(value)[:80]), reason=f"the column is of type {field.type}"
+            name=field.name, value=ascii(str(value)[:80]), reason=f"the column has type {field.type}"
         )
-    return told
+    return converted
 
 
-def _text(value: object, _kind: pa.DataType) -> object:
+def _to_text(value: object, _arrow_type: pa.DataType) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
 
 
-def _boolean(value: object, _kind: pa.DataType) -> object:
+def _to_boolean(value: object, _arrow_type: pa.DataType) -> object:
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
-def _whole(value: object, kind: pa.DataType) -> object:
-    return None if literal(value, kind) is None else int(Decimal(str(value)))
+def _to_integer(value: object, arrow_type: pa.DataType) -> object:
+    return None if to_literal(value, arrow_type) is None else int(Decimal(str(value)))
 
 
-def _fraction(value: object, _kind: pa.DataType) -> object:
+def _to_float(value: object, _arrow_type: pa.DataType) -> object:
     try:
         return float(value) if isinstance(value, int | float | Decimal | str) else None
     except ValueError:
         return None
 
 
-def _time(value: object, kind: pa.DataType) -> object:
+def _to_time(value: object, arrow_type: pa.DataType) -> object:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        timestamp = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return None
-    if isinstance(moment, datetime) and moment.tzinfo and getattr(kind, "tz", None) is None:
-        return moment.astimezone(UTC).replace(tzinfo=None)
-    return moment
+    if isinstance(timestamp, datetime) and timestamp.tzinfo and getattr(arrow_type, "tz", None) is None:
+        return timestamp.astimezone(UTC).replace(tzinfo=None)
+    return timestamp
 
 
-def _bytes(value: object, _kind: pa.DataType) -> object:
+def _to_bytes(value: object, _arrow_type: pa.DataType) -> object:
     return value if isinstance(value, bytes) else None
 
 
-_TAKEN: dict[Family, Callable[[object, pa.DataType], object]] = {
-    "text": _text,
-    "boolean": _boolean,
-    "whole": _whole,
-    "fraction": _fraction,
-    "time": _time,
-    "bytes": _bytes,
+_CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
+    "text": _to_text,
+    "boolean": _to_boolean,
+    "integer": _to_integer,
+    "float": _to_float,
+    "time": _to_time,
+    "bytes": _to_bytes,
 }
 
 
-def _vector(field: pa.Field, value: object, target: str) -> list[float]:
-    told = _read(field, value) if isinstance(value, str) else value
-    if not isinstance(told, list | tuple | array):
-        raise ValueInvalidError(what=field.name, value="given", reason="it is no list of numbers")
+def _to_vector(field: pa.Field, value: object, target: str) -> list[float]:
+    components = _parse_json(field, value) if isinstance(value, str) else value
+    if not isinstance(components, list | tuple | array):
+        raise ValueInvalidError(name=field.name, value="vector", reason="it is not a list of numbers")
     size = getattr(field.type, "list_size", -1)
-    if size >= 0 and len(told) != size:
-        raise ConstraintError(target=target, reason=f"{field.name} takes {size} numbers, not {len(told)}")
-    numbers = [float(one) for one in told]
+    if size >= 0 and len(components) != size:
+        raise ConstraintError(
+            target=target, reason=f"{field.name} requires {size} numbers, not {len(components)}"
+        )
+    numbers = [float(component) for component in components]
     if any(map(math.isnan, numbers)):
-        raise ConstraintError(target=target, reason=f"{field.name} takes no NaN")
+        raise ConstraintError(target=target, reason=f"{field.name} cannot contain NaN")
     return numbers
 
 
-def _read(field: pa.Field, text: str) -> object:
+def _parse_json(field: pa.Field, text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
         raise ValueInvalidError(
-            what=field.name, value=ascii(text[:80]), reason=f"it is no JSON: {error}"
+            name=field.name, value=ascii(text[:80]), reason=f"invalid JSON: {error}"
         ) from None
 
 
-def reader(schema: pa.Schema, waiting: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
-    """Return batches as the library reads them."""
+def create_reader(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+    """Return a reader of batches for the library."""
     import pyarrow as pa
 
-    return pa.RecordBatchReader.from_batches(schema, waiting)
+    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def expression(field: pa.Field, value: object, target: str) -> str:
-    """Return what a column is set to.
+def set_expression(field: pa.Field, value: object, target: str) -> str:
+    """Return the expression that sets a column to a value.
 
     Raises:
-        ValueInvalidError, ConstraintError: it cannot hold that.
-        NotSupportedError: the library has no word for it.
+        ValueInvalidError, ConstraintError: the column cannot store it.
+        NotSupportedError: the library has no literal for it.
     """
-    kind = field.type
-    if isinstance(value, Later):
-        return _later(kind, value)
+    arrow_type = field.type
+    if isinstance(value, ShiftedTime):
+        return _shift_time(arrow_type, value)
     if value is None:
         if not field.nullable:
-            raise ConstraintError(target=target, reason=f"{field.name} has to hold something")
+            raise ConstraintError(target=target, reason=f"{field.name} cannot be empty")
         return "null"
-    held = typed(field, value, target)
-    if family(kind) == "vector":
-        return "[" + ", ".join(repr(one) for one in _vector(field, value, target)) + "]"
-    told = literal(held, kind)
-    if told is None:
+    converted = convert(field, value, target)
+    if type_family(arrow_type) == "vector":
+        return "[" + ", ".join(repr(component) for component in _to_vector(field, value, target)) + "]"
+    text = to_literal(converted, arrow_type)
+    if text is None:
         raise NotSupportedError(
-            what=f"setting {field.name}, of type {kind}", by=target, instead="Insert the row anew."
+            feature=f"setting {field.name}, of type {arrow_type}",
+            subject=target,
+            hint="Delete the row and insert it again.",
         )
-    return told
+    return text
 
 
-def _later(kind: pa.DataType, later: Later) -> str:
-    by = round(later.by.total_seconds() * 1000)
-    number = f"cast({ident(later.column)} as double)"
-    milliseconds = f"{number} * (1.0 + 999.0 * cast(abs({number}) < {SECONDS}.0 as double)) + {by}.0"
-    if later.form == "epoch-ms":
-        return f"cast({milliseconds} as {_NUMBERS.get(str(kind), 'double')})"
-    if later.form == "epoch-s":
-        return f"cast(({milliseconds}) / 1000.0 as {_NUMBERS.get(str(kind), 'double')})"
+def _shift_time(arrow_type: pa.DataType, shift: ShiftedTime) -> str:
+    offset_ms = round(shift.offset.total_seconds() * 1000)
+    number = f"cast({quote_name(shift.column)} as double)"
+    milliseconds = (
+        f"{number} * (1.0 + 999.0 * cast(abs({number}) < {MIN_MILLISECONDS}.0 as double)) + {offset_ms}.0"
+    )
+    if shift.form == "epoch-ms":
+        return f"cast({milliseconds} as {_SQL_TYPES.get(str(arrow_type), 'double')})"
+    if shift.form == "epoch-s":
+        return f"cast(({milliseconds}) / 1000.0 as {_SQL_TYPES.get(str(arrow_type), 'double')})"
     raise NotSupportedError(
-        what="a time that is moved on and kept as text", by="LanceDB", instead="It keeps times as numbers."
+        feature="shifting times that are stored as text",
+        subject="LanceDB",
+        hint="Only times that are stored as numbers can be shifted.",
     )
 
 
-_NUMBERS = {"int64": "bigint", "int32": "int", "float": "float"}
+_SQL_TYPES = {"int64": "bigint", "int32": "int", "float": "float"}

@@ -1,4 +1,4 @@
-"""Writing a LanceDB: each statement makes one version of one table, and a transaction goes back to those before it."""
+"""The writer of a LanceDB: each statement creates one version of one table, and a rollback undoes statements."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl.engines.contract import Merge, Where
+from dbctl.engines.contract import MergeRule, Where
 from dbctl.engines.lancedb import maintenance, write_values
-from dbctl.engines.lancedb.connection import no_sql
-from dbctl.engines.lancedb.transaction import LanceUndo
-from dbctl.engines.lancedb.values import Row, rows
+from dbctl.engines.lancedb.connection import sql_error
+from dbctl.engines.lancedb.transaction import LanceTransactions
+from dbctl.engines.lancedb.values import Row, to_rows
 from dbctl.errors import ConstraintError, DbctlError
 
 if TYPE_CHECKING:
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class LanceWriter(LanceUndo):
+class LanceWriter(LanceTransactions):
     """A LanceDB opened for writing.
 
-    The library knows no transaction of several statements. Each statement is one, whole or not at all: a new version of
-    one table, which readers see at once. So inside ``transaction`` others see each statement as it is done. Where the
-    transaction fails, its statements are undone one after the other by further ones, and what somebody else wrote meanwhile
-    stays; where that were the very rows, the error says so, and what the statement did stays, too. The same holds where
-    the process is killed: what was written by then is there.
+    The library has no transactions of several statements. Each statement is atomic: it creates one version of one table,
+    which readers see immediately. So other processes see the statements of an open ``transaction``. If the transaction
+    fails, further statements undo its statements, and writes of other processes remain. If another process changed the same
+    rows, the statement is not undone, and PartialWriteError is raised. If dbctl is killed, executed statements remain.
     """
 
-    reading = False
+    read_only = False
 
-    # Writing -----------------------------------------------------------------------------------------------
+    # Statements --------------------------------------------------------------------------------------------
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         self._insert(table, list(values), [list(values.values())])
@@ -43,64 +42,75 @@ class LanceWriter(LanceUndo):
 
     def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         for column in columns:
-            self._described(table, column)
-        self._want_transaction()
-        schema, counted, keys = self._arrow(table), write_values.Counted(rows), list[Row]()
-        waiting = write_values.Kept(
-            self._without_twins(table, write_values.batches(schema, columns, counted, self.target), keys)
+            self._require_column(table, column)
+        self._require_transaction()
+        schema, counter, keys = self._arrow_schema(table), write_values.RowCounter(rows), list[Row]()
+        captured = write_values.CapturedErrors(
+            self._refuse_duplicates(
+                table, write_values.to_batches(schema, columns, counter, self.target), keys
+            )
         )
-        first = next(iter(waiting), None)
-        if first is not None:
+        first_batch = next(iter(captured), None)
+        if first_batch is not None:
             try:
-                told = write_values.reader(schema, chain([first], waiting))
-                self._write(table, lambda one: one.add(told), self._gone(keys))
+                batches = write_values.create_reader(schema, chain([first_batch], captured))
+                self._write(table, lambda handle: handle.add(batches), self._undo_insert(keys))
             except DbctlError as error:
-                raise waiting.failed or error from error
-        return counted.number
+                raise captured.error or error from error
+        return counter.count
 
-    def _without_twins(
-        self, table: str, batches: Iterator[pa.RecordBatch], taken: list[Row]
+    def _refuse_duplicates(
+        self, table: str, batches: Iterator[pa.RecordBatch], seen_keys: list[Row]
     ) -> Iterator[pa.RecordBatch]:
-        """Refuse rows that have a key which is there: the library would keep both; ``taken`` gets the keys.
+        """Yield the batches, and refuse duplicate keys, which the library would accept.
+
+        Args:
+            table: the name of the table.
+            batches: the rows to insert.
+            seen_keys: receives the keys of the yielded rows.
 
         Raises:
-            ConstraintError: there are such.
+            ConstraintError: a key exists already, or occurs twice.
         """
-        key, seen, before = self.key(table), set[Row](), 0
+        key, yielded, row_offset = self.key_columns(table), set[Row](), 0
         for batch in batches:
-            keys = rows(batch, key) if key else []
-            there = self._there(table, key, keys) if keys else set()
-            for number, row in enumerate(keys, before + 1):
-                if row in seen or row in there:
-                    reason = f"{table} may hold each {', '.join(key)} only once"
+            keys = to_rows(batch, key) if key else []
+            existing_keys = self._existing_keys(table, key, keys) if keys else set()
+            for number, row in enumerate(keys, row_offset + 1):
+                if row in yielded or row in existing_keys:
+                    reason = f"duplicate {', '.join(key)} in {table}"
                     raise ConstraintError(target=self.target, reason=reason, row=number)
-                seen.add(row)
-            taken += keys
-            before += batch.num_rows
+                yielded.add(row)
+            seen_keys += keys
+            row_offset += batch.num_rows
             yield batch
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         for column in values:
-            self._described(table, column)
-        schema, asked = self._arrow(table), self.predicate(table, where)
-        told = {
-            name: write_values.expression(schema.field(name), value, self.target)
+            self._require_column(table, column)
+        schema, predicate = self._arrow_schema(table), self.predicate(table, where)
+        expressions = {
+            name: write_values.set_expression(schema.field(name), value, self.target)
             for name, value in values.items()
         }
-        self._want_transaction()
-        matched = self.count(table, where)
-        if matched and told:
-            undo = self._restored if set(values) & set(self.key(table)) else self._before(asked)
-            self._write(table, lambda one: one.update(where=asked, values_sql=told), undo)
-        return matched
+        self._require_transaction()
+        row_count = self.count(table, where)
+        if row_count and expressions:
+            undo = (
+                self._restore_version
+                if set(values) & set(self.key_columns(table))
+                else self._undo_update(predicate)
+            )
+            self._write(table, lambda handle: handle.update(where=predicate, values_sql=expressions), undo)
+        return row_count
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        asked = self.predicate(table, where) or "true"
-        self._want_transaction()
-        matched = self.count(table, where)
-        if matched:  # the library would make a version all the same
-            self._write(table, lambda one: one.delete(asked), self._back(asked))
-        return matched
+        predicate = self.predicate(table, where) or "true"
+        self._require_transaction()
+        row_count = self.count(table, where)
+        if row_count:  # otherwise the library would create an empty version
+            self._write(table, lambda handle: handle.delete(predicate), self._undo_delete(predicate))
+        return row_count
 
     def merge(
         self,
@@ -109,14 +119,14 @@ class LanceWriter(LanceUndo):
         parameters: Mapping[str, object],
         *,
         key: Sequence[str],
-        columns: Mapping[str, Merge],
+        columns: Mapping[str, MergeRule],
     ) -> int:
         del select, parameters, key, columns
-        self._checked(table)
-        raise no_sql(self.target)
+        self._require_table(table)
+        raise sql_error(self.target)
 
-    def follow_keys(self, table: str) -> None:
-        self._checked(table)  # no key is made by the database
+    def advance_sequences(self, table: str) -> None:
+        self._require_table(table)  # the database generates no keys
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
-        return maintenance.lock(self._place, purpose)
+        return maintenance.lock(self._location, purpose)

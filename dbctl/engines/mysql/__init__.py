@@ -1,6 +1,6 @@
-"""MySQL and MariaDB: one engine, which asks the server once what it is, and uses standard SQL.
+"""MySQL and MariaDB: one engine, which detects the product of the server, and uses standard SQL.
 
-Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
+The package does not import the driver, so that scripts can be parsed without it; ``reader`` and ``writer`` do.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What the catalogue tells of the tables of one database and of the keys between them."""
+"""Read the tables of one database, their columns and foreign keys from the catalog."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from itertools import groupby
 from typing import Literal, cast
 
 from dbctl.engines.contract import Reference, Table
-from dbctl.engines.mysql.types import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable, declared, labels
+from dbctl.engines.mysql.types import (
+    KINDS,
+    NATIVE,
+    Kind,
+    MySQLColumn,
+    MySQLTable,
+    normalize_type,
+    parse_labels,
+)
 from dbctl.engines.sql import SqlReader
 
 TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
@@ -26,7 +34,7 @@ order by k.table_name, k.constraint_name, k.ordinal_position"""
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 
 
-class MySQLCatalogue(SqlReader):
+class MySQLCatalog(SqlReader):
     """The live schema."""
 
     _tables: dict[str, Table] | None = None
@@ -35,26 +43,26 @@ class MySQLCatalogue(SqlReader):
         if self._tables is None:
             columns: dict[str, dict[str, MySQLColumn]] = {}
             for row in self._fetch(COLUMNS, {}):
-                table, *rest = row
-                columns.setdefault(str(table), {})[str(rest[0])] = _column(*rest)
+                table, *fields = row
+                columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
             self._tables = {
                 str(name): MySQLTable(
                     name=str(name),
                     columns=columns.get(str(name), {}),
-                    view=kind == "VIEW",
-                    keeper=str(keeper or ""),
+                    is_view=kind == "VIEW",
+                    storage_engine=str(engine or ""),
                     transactional=kind == "VIEW" or bool(transactional),
                 )
-                for name, kind, keeper, transactional in sorted(
+                for name, kind, engine, transactional in sorted(
                     self._fetch(TABLES, {}), key=lambda row: str(row[0])
                 )
             }
         return self._tables
 
     def references(self, table: str) -> Sequence[Reference]:
-        wanted = self._checked(table).name
-        rows = [row for row in self._fetch(KEYS, {"table": wanted}) if row[5] == wanted]
-        keys = [list(found) for _, found in groupby(rows, key=lambda row: row[:2])]
+        name = self._require_table(table).name
+        rows = [row for row in self._fetch(KEYS, {"table": name}) if row[5] == name]
+        keys = [list(group) for _, group in groupby(rows, key=lambda row: row[:2])]
         return [
             Reference(
                 table=str(key[0][0]),
@@ -66,9 +74,9 @@ class MySQLCatalogue(SqlReader):
         ]
 
 
-def _column(
+def _create_column(
     name: object,
-    told: object,
+    column_type: object,
     base: object,
     nullable: object,
     default: object,
@@ -78,20 +86,20 @@ def _column(
     collation: object,
 ) -> MySQLColumn:
     kind: Kind = KINDS.get(str(base), "other")
-    more = str(extra).lower()
-    made = "virtual generated" in more or "stored generated" in more
-    counts = "auto_increment" in more
+    attributes = str(extra).lower()
+    is_generated = "virtual generated" in attributes or "stored generated" in attributes
+    auto_increment = "auto_increment" in attributes
     return MySQLColumn(
         name=str(name),
-        type=declared(str(told)),
+        type=normalize_type(str(column_type)),
         nullable=bool(nullable),
-        required=not nullable and default is None and not (counts or made),
-        generated=made,
-        key=bool(key),
+        required=not nullable and default is None and not (auto_increment or is_generated),
+        is_generated=is_generated,
+        is_primary_key=bool(key),
         native=NATIVE.get(kind, ""),
-        values=labels(str(told)) if kind == "enum" else (),
+        labels=parse_labels(str(column_type)) if kind == "enum" else (),
         kind=kind,
         charset=str(charset or ""),
         collation=str(collation or ""),
-        counts=counts,
+        auto_increment=auto_increment,
     )

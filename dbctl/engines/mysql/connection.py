@@ -1,4 +1,4 @@
-"""What reading and writing have in common: one session, what its driver says, and what it asks."""
+"""The common part of readers and writers: one session, the conversion of its errors, and its queries."""
 
 from __future__ import annotations
 
@@ -10,56 +10,65 @@ from typing import cast
 import pymysql
 
 from dbctl import signals
-from dbctl.engines.mysql.describe import MySQLDescribes
-from dbctl.engines.mysql.errors import ENDING, TOO_LATE, Place, number_of, translated, unreachable
+from dbctl.engines.mysql.describe import MySQLSchemaReader
+from dbctl.engines.mysql.errors import (
+    ROLLED_BACK,
+    TIMEOUT_ERRORS,
+    ErrorContext,
+    error_number,
+    translate_error,
+    unreachable_error,
+)
 from dbctl.engines.mysql.fulltext import MySQLFullText
-from dbctl.engines.mysql.locks import blockers
+from dbctl.engines.mysql.locks import describe_blockers
 from dbctl.engines.mysql.monitoring import (
     MySQLAdvice,
     MySQLChecks,
     MySQLIndexes,
-    MySQLMeasures,
+    MySQLMaintenance,
     MySQLSessions,
-    MySQLSlow,
-    MySQLUpkeep,
+    MySQLSizes,
+    MySQLSlowQueries,
 )
-from dbctl.engines.mysql.session import Server, Session, open_session, seconds
-from dbctl.engines.mysql.sql import why_no_question
-from dbctl.engines.mysql.stream import MySQLStreams
-from dbctl.engines.mysql.types import translated as sent
-from dbctl.engines.servers import ServedConnection
+from dbctl.engines.mysql.session import Server, Session, lock_wait_seconds, open_session
+from dbctl.engines.mysql.sql import find_rejection
+from dbctl.engines.mysql.stream import MySQLStreaming
+from dbctl.engines.mysql.types import bind_parameters
+from dbctl.engines.servers import ServerConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 
 class MySQLConnection(
-    ServedConnection[Session],
+    ServerConnection[Session],
     MySQLAdvice,
     MySQLChecks,
-    MySQLDescribes,
+    MySQLSchemaReader,
     MySQLIndexes,
-    MySQLMeasures,
+    MySQLSizes,
     MySQLFullText,
     MySQLSessions,
-    MySQLSlow,
-    MySQLStreams,
-    MySQLUpkeep,
+    MySQLSlowQueries,
+    MySQLStreaming,
+    MySQLMaintenance,
 ):
     """One session on a server."""
 
-    _ended = ""  #: what was told when a failure ended the transaction that is open here
-    _failed = False  #: whether a statement of the transaction that is open here failed
+    _ending_error = ""  #: the error number that ended the open transaction
+    _has_failed = False  #: whether a statement of the open transaction failed
 
     def _open(self) -> None:
         self._tables = None
         try:
-            self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
+            self._session = open_session(
+                self._url, self.target, timeout=self._timeout, read_only=self.read_only
+            )
         except pymysql.Error as error:
-            raise unreachable(error, self.target) from None  # a traceback would show what it was called with
+            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
 
     @property
     def server(self) -> Server:
-        return self._current().server
+        return self._require_session().server
 
     def close(self) -> None:
         if self._session is not None:
@@ -69,9 +78,11 @@ class MySQLConnection(
     def _is_broken(self) -> bool:
         return self._session is not None and not self._session.open
 
-    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
-        milliseconds = within // timedelta(milliseconds=1)
-        if milliseconds <= 0:  # which would be for ever
+    def _fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        milliseconds = timeout // timedelta(milliseconds=1)
+        if milliseconds <= 0:  # 0 would mean no limit
             return None
         limited = (
             f"set statement max_statement_time = {milliseconds / 1000} for {sql}"
@@ -81,101 +92,101 @@ class MySQLConnection(
         try:
             return self._rows(limited, parameters)
         except QueryFailedError as error:
-            if number_of(error.__cause__) in TOO_LATE:
+            if error_number(error.__cause__) in TIMEOUT_ERRORS:
                 return None
             raise
 
-    def _told_rows(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
-        with self._ran(sql, parameters, writing=False) as cursor:
-            names = [str(one[0]) for one in cursor.description or ()]
+    def _rows_by_column(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
+        with self._execute(sql, parameters, writing=False) as cursor:
+            names = [str(description[0]) for description in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cast("list[Row]", cursor.fetchall())]
 
     @contextmanager
-    def _ran(
+    def _execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[pymysql.cursors.Cursor]:
-        session = self._current()
+        session = self._require_session()
         try:
-            text = sent(sql, parameters, escapes=session.server.escapes)
+            text = bind_parameters(sql, parameters, escapes=session.server.backslash_escapes)
         except KeyError as error:
             raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} was not given"
+                target=self.target, reason=f"parameter :{error.args[0]} has no value"
             ) from None
         if not is_storable(text):
             if "\0" in text:
-                raise QueryFailedError(target=self.target, reason="it holds a NUL")
-            raise ValueInvalidError(what="statement", value="given", reason="it is not valid UTF-8")
-        with self._told(sql, writing=writing), session.cursor() as cursor:
+                raise QueryFailedError(target=self.target, reason="it contains a NUL")
+            raise ValueInvalidError(name="statement", value="given", reason="it is not valid UTF-8")
+        with self._translate_errors(sql, writing=writing), session.cursor() as cursor:
             cursor.execute(text)
             yield cursor
 
     @contextmanager
-    def _told(self, sql: str, *, writing: bool = False) -> Iterator[None]:
-        """Let what the driver raises be a failure of ours."""
-        session = self._current()
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        """Convert driver errors to dbctl errors."""
+        session = self._require_session()
         try:
             yield
         except pymysql.Error as error:
-            signals.check()  # what the driver says of a statement that a signal ended is no failure
-            self._failed = self._failed or writing
-            if number_of(error) in ENDING:
-                self._ended = str(number_of(error))
-            raise translated(
-                error, self._place(session), sql, writing=writing, broken=self._is_broken()
+            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            self._has_failed = self._has_failed or writing
+            if error_number(error) in ROLLED_BACK:
+                self._ending_error = str(error_number(error))
+            raise translate_error(
+                error, self._error_context(session), sql, writing=writing, broken=self._is_broken()
             ) from error
         except UnicodeDecodeError as error:
             self._abandon(session)
-            reason = "the answer holds text that is not valid Unicode (half of a surrogate pair)"
+            reason = "the result contains text that is not valid Unicode (half of a surrogate pair)"
             raise QueryFailedError(target=self.target, reason=reason) from error
-        except BaseException:  # a signal, wherever in the driver it came
+        except BaseException:  # a signal anywhere in the driver
             if session.in_flight or self._is_broken():
                 self._abandon(session)
             raise
 
     def _abandon(self, session: Session) -> None:
-        """Make the server stop what nobody waits for any more; it would go on, and hold its locks."""
+        """Make the server stop a statement, which would otherwise continue and keep its locks."""
         session.drop()
         with suppress(pymysql.Error, DbctlError):
-            asking = open_session(self._url, self.target, timeout=1, reading=True)
+            other = open_session(self._url, self.target, timeout=1, read_only=True)
             try:
-                asking.run(f"kill {session.number}")
+                other.run(f"kill {session.connection_id}")
             finally:
-                asking.drop()
+                other.drop()
 
-    def _place(self, session: Session) -> Place:
-        return Place(
+    def _error_context(self, session: Session) -> ErrorContext:
+        return ErrorContext(
             target=self.target,
-            timeout=seconds(self._timeout, session.server),
+            timeout=lock_wait_seconds(self._timeout, session.server),
             account=session.account,
             database=session.database,
-            blockers=lambda: blockers(self._url, self.target, session),
+            blockers=lambda: describe_blockers(self._url, self.target, session),
         )
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing."""
-        if reason := why_no_question(sql):
+        """Run one statement of a profile or a user in a read-only transaction."""
+        if reason := find_rejection(sql):
             raise QueryFailedError(target=self.target, reason=reason)
-        with self._asking():
+        with self._read_transaction():
             return self._rows(sql, parameters)
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Begin what cannot write, and end it without a trace.
+    def _read_transaction(self) -> Iterator[None]:
+        """Begin a transaction that cannot write, and roll it back at the end.
 
-        Inside a transaction that writes, a server cannot forbid it for a while; what was written is taken back.
+        Inside a writing transaction, a server cannot forbid writes temporarily; they are rolled back to a savepoint.
         """
-        inside, failed = self._current().transacting, self._failed
+        in_transaction, had_failed = self._require_session().in_transaction, self._has_failed
         begin, end = (
             ("savepoint question", "rollback to savepoint question")
-            if inside
+            if in_transaction
             else ("start transaction with consistent snapshot, read only", "rollback")
         )
-        self._say(begin)
-        self._asks = True
+        self._control_transaction(begin)
+        self._has_query_transaction = True
         try:
             yield
         finally:
-            self._asks = False
-            if self._session is not None and not self._is_broken() and not self._ended:
-                self._say(end)
-                self._failed = failed
+            self._has_query_transaction = False
+            if self._session is not None and not self._is_broken() and not self._ending_error:
+                self._control_transaction(end)
+                self._has_failed = had_failed

@@ -1,4 +1,4 @@
-"""What a database on a server tells of its whole schema, read at one moment."""
+"""Read the whole schema of a database in one snapshot."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ union all select column_name, column_comment from information_schema.columns
 where table_schema = database() and table_name = :table and column_comment <> ''"""
 
 
-class MySQLDescribes(MySQLDialect):
+class MySQLSchemaReader(MySQLDialect):
     """Capability.SCHEMA."""
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
-        """Begin a transaction that can write nothing, and end it without a trace."""
+    def _read_transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.mysql import schema as told
+        from dbctl.engines.mysql import schema as catalog
 
-        with self._asking():
-            queries = told.queries(self.server)
+        with self._read_transaction():
+            queries = catalog.queries(self.server)
             ((name,),) = self._fetch("select database()", {})
-            return told.Told(str(name), *(self._fetch(sql, {}) for sql in queries)).schema()
+            return catalog.SchemaBuilder(str(name), *(self._fetch(sql, {}) for sql in queries)).build()
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
-        rows = self._fetch(COMMENTS, {"table": self._checked(table).name})
+        rows = self._fetch(COMMENTS, {"table": self._require_table(table).name})
         return {str(column): str(comment) for column, comment in rows}

@@ -1,4 +1,4 @@
-"""How MySQL and MariaDB say what the contract asks for."""
+"""SQL expressions and conditions of MySQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -6,55 +6,63 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Column, Later, TimeForm
-from dbctl.engines.mysql.catalog import MySQLCatalogue
+from dbctl.engines.contract import Column, ShiftedTime, TimeForm
+from dbctl.engines.mysql.catalog import MySQLCatalog
 from dbctl.engines.mysql.session import Server
-from dbctl.engines.mysql.types import TIMES, WIDE, MySQLColumn, charset_of, fitting, kind_of, stored
-from dbctl.engines.servers import MILLISECOND, compared, lower, nearly_before
-from dbctl.engines.sql import Statement, like_literal
+from dbctl.engines.mysql.types import (
+    TIMES,
+    UNICODE_CHARSETS,
+    MySQLColumn,
+    charset_of,
+    comparable_value,
+    encode_value,
+    kind_of,
+)
+from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
+from dbctl.engines.sql import Statement, escape_like
 
 NO_ROW = "1 = 0"
 
-#: A moment as each form of a time writes it: what it is from {0}, its milliseconds since 1970.
-_MOMENT = "date_add(timestamp '1970-01-01 00:00:00.000', interval ({0}) * 1000 microsecond)"
-FORMS: Mapping[TimeForm, str] = {
-    "iso-ms": f"concat(left(date_format({_MOMENT}, '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')",
-    "sqlite-time": f"date_format({_MOMENT}, '%Y-%m-%d %H:%i:%s')",
+#: A timestamp in each form of a time, from {0}, its milliseconds since 1970.
+_TIMESTAMP = "date_add(timestamp '1970-01-01 00:00:00.000', interval ({0}) * 1000 microsecond)"
+TIME_FORMATS: Mapping[TimeForm, str] = {
+    "iso-ms": f"concat(left(date_format({_TIMESTAMP}, '%Y-%m-%dT%H:%i:%s.%f'), 23), 'Z')",
+    "sqlite-time": f"date_format({_TIMESTAMP}, '%Y-%m-%d %H:%i:%s')",
     "epoch-ms": "({0})",
     "epoch-s": "({0}) div 1000",
 }
 
-#: A date, then perhaps a time of day with its fraction and its zone. A day that the month does not have is one of the
-#: next month, as SQLite reads it; nothing that matches can fail below.
+#: A date, then optionally a time of day with fraction and zone. A day past the end of the month is a day of the next
+#: month, as in SQLite; the expressions below accept every text that matches.
 _DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _CLOCK = "[T ]+([01][0-9]|2[0-4]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?[0-9]*)?"
 _ZONE = "[[:space:]]*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?[[:space:]]*"
 _ISO = f"^[[:space:]]*(?!0000){_DATE}({_CLOCK})?{_ZONE}$"
 _DAY = f"regexp_substr({{0}}, '{_DATE}')"
-#: What stands behind the day; only there a sign belongs to a zone.
-_REST = f"regexp_replace({{0}}, '^[[:space:]]*{_DATE}', '')"
-_TIME = f"trim(leading 'T' from trim(regexp_substr({_REST}, '^{_CLOCK}')))"
-_OFFSET = f"replace(trim(regexp_substr({_REST}, '[+-][0-9]{{2}}(:?[0-9]{{2}})?[[:space:]]*$')), ':', '')"
+#: The text after the day; only there a sign belongs to a zone.
+_AFTER_DAY = f"regexp_replace({{0}}, '^[[:space:]]*{_DATE}', '')"
+_TIME = f"trim(leading 'T' from trim(regexp_substr({_AFTER_DAY}, '^{_CLOCK}')))"
+_OFFSET = f"replace(trim(regexp_substr({_AFTER_DAY}, '[+-][0-9]{{2}}(:?[0-9]{{2}})?[[:space:]]*$')), ':', '')"
 
 
-def _part(text: str, at: int, length: str = "") -> str:
-    """Return SQL for a number that stands somewhere in a text; 0 where the text ends before."""
-    return f"coalesce(nullif(substr({text}, {at}{length}), ''), '0')"
+def _number_at(text: str, position: int, length: str = "") -> str:
+    """Return SQL for a number at a position of a text; 0 if the text is shorter."""
+    return f"coalesce(nullif(substr({text}, {position}{length}), ''), '0')"
 
 
 _OF_ISO = (
-    f"(to_days(concat(left({_DAY}, 7), '-01')) + {_part(_DAY, 9, ', 2')} - 719529) * 86400000"
-    f" + {_part(_TIME, 1, ', 2')} * 3600000 + {_part(_TIME, 4, ', 2')} * 60000"
-    f" + round(cast({_part(_TIME, 7)} as decimal(12, 9)) * 1000)"
+    f"(to_days(concat(left({_DAY}, 7), '-01')) + {_number_at(_DAY, 9, ', 2')} - 719529) * 86400000"
+    f" + {_number_at(_TIME, 1, ', 2')} * 3600000 + {_number_at(_TIME, 4, ', 2')} * 60000"
+    f" + round(cast({_number_at(_TIME, 7)} as decimal(12, 9)) * 1000)"
     f" - (case when {_OFFSET} like '-%' then -1 else 1 end)"
-    f" * ({_part(_OFFSET, 2, ', 2')} * 3600000 + {_part(_OFFSET, 4, ', 2')} * 60000)"
+    f" * ({_number_at(_OFFSET, 2, ', 2')} * 3600000 + {_number_at(_OFFSET, 4, ', 2')} * 60000)"
 )
 _OF_TEXT = (
     f"case when {{0}} regexp '{_ISO}' then cast({_OF_ISO} as signed)"
     " when {0} regexp '^[0-9]{9,11}$' then cast({0} as signed) * 1000"
     " when {0} regexp '^[0-9]{12,14}$' then cast({0} as signed) end"
 )
-#: Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973.
+#: Numbers below 10^11 are seconds: as milliseconds they would all be before March 1973.
 _OF_INTEGER = (
     "case when {0} between -99999999999 and 99999999999 then {0} * 1000"
     " when {0} <= 9223372036854775807 then cast({0} as signed) end"
@@ -66,66 +74,77 @@ _OF_NUMBER = (
 _OF_TIME = "cast(floor(timestampdiff(microsecond, timestamp '1970-01-01 00:00:00', {0}) / 1000) as signed)"
 
 
-class MySQLDialect(MySQLCatalogue):
-    """The reading half of the contract, for whatever holds the connection."""
+class MySQLDialect(MySQLCatalog):
+    """Builds the expressions and conditions of queries, for any connection."""
 
-    natives = frozenset({"time", "uuid", "enum"})
+    native_types = frozenset({"time", "uuid", "enum"})
     random = "rand()"
 
     @property
     @abstractmethod
     def server(self) -> Server:
-        """What answers."""
+        """The product and the version of the server."""
 
-    # Values and how they compare -------------------------------------------------------------------------------
+    # Comparisons -----------------------------------------------------------------------------------------------
 
-    def _exact(self, value: str) -> str:
-        """Return SQL for ``value`` as a text that compares, sorts and groups by its code points, blanks at its end too.
+    def _exact_text(self, value: str) -> str:
+        """Return SQL for ``value`` as text that compares, sorts and groups by code points, including trailing spaces.
 
-        The collations that servers begin with take ``é`` for ``E``, and ``a`` with a blank behind for ``a``.
+        By default, servers use collations in which ``é`` equals ``E``, and ``a`` equals ``a`` with a trailing space.
         """
-        return f"convert({value} using utf8mb4) collate {self.server.exact}"
+        return f"convert({value} using utf8mb4) collate {self.server.exact_collation}"
 
-    def _comparison(self, value: str, column: Column, op: str, statement: Statement, wanted: object) -> str:
+    def _comparison(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
         kind = kind_of(column)
-        if isinstance(wanted, datetime) and kind not in TIMES:
-            return super()._comparison(value, column, op, statement, wanted)
-        found = fitting(column, wanted)
-        if found is None:  # no row holds it, so every row that holds anything differs
+        if isinstance(operand, datetime) and kind not in TIMES:
+            return super()._comparison(value, column, op, statement, operand)
+        comparable = comparable_value(column, operand)
+        if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
-        if isinstance(found, datetime):
-            return compared(value, op, found, lambda moment: f"timestamp {statement.bind(moment)}")
-        place = statement.bind(found)
+        if isinstance(comparable, datetime):
+            return compare_time(
+                value, op, comparable, lambda timestamp: f"timestamp {statement.bind(timestamp)}"
+            )
+        placeholder = statement.bind(comparable)
         if kind in ("text", "other"):
-            exact = f"{self._exact(value)} {op} {place}"
-            return f"({value} = {place} and {exact})" if op == "=" and _indexed(column, found) else exact
+            exact = f"{self._exact_text(value)} {op} {placeholder}"
+            return (
+                f"({value} = {placeholder} and {exact})"
+                if op == "=" and _is_indexable(column, comparable)
+                else exact
+            )
         if kind == "enum" and op not in ("=", "!="):
-            return f"{self._exact(value)} {op} {place}"
-        return f"{value} {op} {place}"
+            return f"{self._exact_text(value)} {op} {placeholder}"
+        return f"{value} {op} {placeholder}"
 
-    def _among(self, value: str, column: Column, statement: Statement, among: Sequence[object]) -> str:
+    def _is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)
-        found = [one for one in (fitting(column, one) for one in among) if one is not None]
+        comparables = [
+            comparable for item in values if (comparable := comparable_value(column, item)) is not None
+        ]
         if kind in TIMES:
-            tests = [self._comparison(value, column, "=", statement, one) for one in found]
+            tests = [
+                self._comparison(value, column, "=", statement, comparable) for comparable in comparables
+            ]
             return f"({' or '.join(tests)})" if tests else NO_ROW
-        if not found:
+        if not comparables:
             return NO_ROW
-        place = statement.bind(found)
+        placeholder = statement.bind(comparables)
         if kind not in ("text", "other"):
-            return f"{value} in {place}"
-        exact = f"{self._exact(value)} in {place}"
-        return f"({value} in {place} and {exact})" if all(_indexed(column, one) for one in found) else exact
+            return f"{value} in {placeholder}"
+        exact = f"{self._exact_text(value)} in {placeholder}"
+        is_indexable = all(_is_indexable(column, comparable) for comparable in comparables)
+        return f"({value} in {placeholder} and {exact})" if is_indexable else exact
 
     def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
-        low = lower(stored(text) or "")
-        folded = self._folded(value, column)
+        low = lower_ascii(encode_value(text) or "")
+        folded = self._fold_case(value, column)
         if op == "same":
             exact = f"{folded} = cast({statement.bind(low)} as binary)"
-            if not (_indexed(column, low) and _folds(column)):
+            if not (_is_indexable(column, low) and _is_case_insensitive(column)):
                 return exact
             return f"({value} = {statement.bind(text)} and {exact})"
-        pattern = like_literal(low)
+        pattern = escape_like(low)
         place = statement.bind(f"{pattern}%" if op == "starts" else f"%{pattern}%")
         return f"{folded} like cast({place} as binary) escape '!'"
 
@@ -134,45 +153,47 @@ class MySQLDialect(MySQLCatalogue):
             kind_of(column) in ("text", "enum", "uuid") or bool(charset_of(column)) or column.type == "JSON"
         )
 
-    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        # Places in what is folded are those of bytes.
-        folded, low = self._folded(value, column), statement.bind(lower(stored(text) or ""))
+    def _text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        # Positions in the folded text count bytes.
+        folded, low = self._fold_case(value, column), statement.bind(lower_ascii(encode_value(text) or ""))
         before = f"left({folded}, locate(cast({low} as binary), {folded}) - 1)"
         return f"(char_length(convert({before} using utf8mb4)) + 1)"
 
-    def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
+    def _equal_operands(
+        self, value: str, column: Column, other: str, other_column: Column
+    ) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
         numbers = kinds <= {"integer", "number"}
         if numbers or (
             len(kinds) == 1 and "other" not in kinds and _collation(column) == _collation(other_column)
         ):
-            return value, other  # text, too: the server's own foreign keys compare it so
-        return self._exact(value), self._exact(other)
+            return value, other  # also text: foreign keys of the server compare it in this way
+        return self._exact_text(value), self._exact_text(other)
 
-    def _grouped(self, value: str, column: Column) -> str:
-        return self._exact(value) if kind_of(column) in ("text", "other") else value
+    def _group_expression(self, value: str, column: Column) -> str:
+        return self._exact_text(value) if kind_of(column) in ("text", "other") else value
 
-    def _text(self, value: str, column: Column) -> str:
+    def _as_text(self, value: str, column: Column) -> str:
         return value if kind_of(column) == "text" else f"convert({value} using utf8mb4)"
 
-    def _folded(self, value: str, column: Column) -> str:
-        """Of ASCII letters alone: among the character sets that take any bytes, Hebrew has no case of its own."""
-        told = value if kind_of(column) == "bytes" else f"cast(convert({value} using utf8mb4) as binary)"
-        return f"cast(lower(convert({told} using hebrew)) as binary)"
+    def _fold_case(self, value: str, column: Column) -> str:
+        """Fold ASCII letters only: of the character sets that accept any bytes, Hebrew has no other letter cases."""
+        raw = value if kind_of(column) == "bytes" else f"cast(convert({value} using utf8mb4) as binary)"
+        return f"cast(lower(convert({raw} using hebrew)) as binary)"
 
-    def _sorted(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in ("integer", "number", "bytes", *TIMES) else self._exact(value)
+    def _sort_expression(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in ("integer", "number", "bytes", *TIMES) else self._exact_text(value)
 
-    def _comparable(self, value: str, column: Column) -> str:
-        return self._sorted(value, column)
+    def _min_operand(self, value: str, column: Column) -> str:
+        return self._sort_expression(value, column)
 
-    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
-        told = ", ".join(f"nullif({self._exact(value)}, '')" for value, _ in among)
-        return f"coalesce({told})"
+    def _first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        texts = ", ".join(f"nullif({self._exact_text(value)}, '')" for value, _ in operands)
+        return f"coalesce({texts})"
 
     # Times -----------------------------------------------------------------------------------------------------
 
-    def _milliseconds(self, value: str, column: Column) -> str:
+    def _to_milliseconds(self, value: str, column: Column) -> str:
         match kind_of(column):
             case "time" | "date":
                 return _OF_TIME.format(value)
@@ -183,43 +204,41 @@ class MySQLDialect(MySQLCatalogue):
             case "bytes":
                 return "null"
             case _:
-                return _OF_TEXT.replace("{0}", self._exact(value))
+                return _OF_TEXT.replace("{0}", self._exact_text(value))
 
-    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
-        return nearly_before(value, kind_of(column), moment, statement)
+    def _roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+        return roughly_before(value, kind_of(column), timestamp, statement)
 
-    def _moment(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super()._moment(value, column)
+    def _sort_time(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in TIMES else super()._sort_time(value, column)
 
-    def _later(self, value: str, column: Column, later: Later, target: Column) -> str:
-        """Return SQL for a time that is moved on, as ``target`` holds it."""
-        milliseconds = f"{self._milliseconds(value, column)} + {later.by // MILLISECOND}"
+    def _add_milliseconds(self, value: str, column: Column, shifted: ShiftedTime, target: Column) -> str:
+        """Return SQL for a time plus an offset, in the form that ``target`` stores."""
+        milliseconds = f"{self._to_milliseconds(value, column)} + {shifted.offset // MILLISECOND}"
         if kind_of(target) in TIMES:
-            return _MOMENT.format(milliseconds)
-        return FORMS[later.form].replace("{0}", milliseconds)
+            return _TIMESTAMP.format(milliseconds)
+        return TIME_FORMATS[shifted.form].replace("{0}", milliseconds)
 
 
 def _collation(column: Column) -> str:
     return column.collation if isinstance(column, MySQLColumn) else ""
 
 
-def _indexed(column: Column, value: object) -> bool:
-    """Whether the column's own comparison takes ``value``; it finds what is equal, and by an index, and other rows too."""
+def _is_indexable(column: Column, value: object) -> bool:
+    """Return whether the column's own comparison finds ``value`` by an index; it may also find unequal rows."""
     charset = charset_of(column)
     return bool(charset) and (
-        charset in WIDE or (isinstance(value, str) and value.isascii() and "\0" not in value)
+        charset in UNICODE_CHARSETS or (isinstance(value, str) and value.isascii() and "\0" not in value)
     )
 
 
-def _folds(column: Column) -> bool:
-    """Whether the column's own comparison takes the two cases of every ASCII letter for one; Turkish has two letters i."""
+def _is_case_insensitive(column: Column) -> bool:
+    """Return whether the column's own comparison ignores the case of all ASCII letters; Turkish has two letters i."""
     name = _collation(column)
     return name.endswith("_ci") and "turkish" not in name
 
 
-def moment_of_text(value: str, exact: str) -> str:
-    """Return SQL for a time that may be text with a zone, which no server reads."""
+def parse_time_sql(value: str, exact: str) -> str:
+    """Return SQL for a time that may be text with a zone, which no server parses."""
     milliseconds = _OF_TEXT.replace("{0}", exact)
-    return (
-        f"case when {exact} regexp 'T|Z|[+]|:[0-9.]+-' then {_MOMENT.format(milliseconds)} else {value} end"
-    )
+    return f"case when {exact} regexp 'T|Z|[+]|:[0-9.]+-' then {_TIMESTAMP.format(milliseconds)} else {value} end"

@@ -1,4 +1,4 @@
-"""What MySQL and MariaDB report becomes a failure of ours, by its number."""
+"""Convert errors of MySQL and MariaDB to dbctl errors, by their number."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import pymysql
 
-from dbctl.engines.mysql.types import literal
+from dbctl.engines.mysql.types import format_literal
 from dbctl.errors import (
     BusyError,
-    ChangedMeanwhileError,
+    ConcurrentChangeError,
     ConstraintError,
     CorruptError,
     DbctlError,
@@ -21,14 +21,16 @@ from dbctl.errors import (
     UnreachableError,
     ValueInvalidError,
 )
-from dbctl.model import Value
+from dbctl.model import Struct
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
-BROKEN = "What was not committed was rolled back. Run it again when the server is there."
-IN_DOUBT = "It broke off while a change was committed: look whether it was made before you run it again."
+DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
+IN_DOUBT = (
+    "The connection was lost during a commit: check whether the change was made before you run it again."
+)
 
-#: Of the client: there is no server, or it is there no more. Of the server: it takes nobody, or ends this session.
-GONE = frozenset(
+#: Errors of the client: the server is unreachable or the connection lost. Errors of the server: no connection is accepted.
+CONNECTION_ERRORS = frozenset(
     {
         0,
         1040,
@@ -51,11 +53,11 @@ GONE = frozenset(
         4031,
     }
 )
-DEADLOCK, CHANGED, TOO_LATE = 1213, 1020, frozenset({1969, 3024})
-#: After these nothing of the transaction is left, and what is sent next is none of it.
-ENDING = frozenset({DEADLOCK, CHANGED})
+DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
+#: After these errors the transaction is rolled back, and the next statement does not belong to it.
+ROLLED_BACK = frozenset({DEADLOCK, CHANGED})
 
-_DENIED = re.compile(
+_PERMISSION_DENIED = re.compile(
     r"^(?P<right>[\w, ]+?) command denied to user .* for (?:table|view|column .* in table) (?P<name>.+)$",
     re.DOTALL,
 )
@@ -68,8 +70,8 @@ _VALUES = re.compile(
     r"(?<=Duplicate entry )'.*'(?= for key)|(?<=value: )'.*?'(?= for column)|^(Data truncated|Out of range)",
     re.DOTALL,
 )
-#: What a statement wants of the table that it may not touch, by its first word: to change a row is to find it.
-WANTED = {
+#: Privileges that a statement needs on a table, by its first word: a change also reads the row.
+PRIVILEGES = {
     "insert": "SELECT, INSERT",
     "update": "SELECT, UPDATE",
     "delete": "SELECT, DELETE",
@@ -80,115 +82,120 @@ WANTED = {
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
-class Place(Value, frozen=True, kw_only=True):
-    """What a message tells of the database that failed."""
+class ErrorContext(Struct, frozen=True, kw_only=True):
+    """The database that failed, for messages."""
 
     target: str  #: ``app/database``
-    timeout: float  #: seconds that were waited for a lock
-    account: str = ""  #: user and host, quoted as a GRANT wants them
+    timeout: float  #: seconds of waiting for a lock
+    account: str = ""  #: user and host, quoted for GRANT
     database: str = ""
-    blockers: Callable[[], str]  #: names who may hold what a failed statement waited for
+    blockers: Callable[[], str]  #: describes possible lock holders
 
 
-def number_of(error: BaseException | None) -> int:
-    """Return the number that the server, or the driver, gave a failure; 0 where it gave none."""
-    told = error.args[0] if isinstance(error, pymysql.Error) and error.args else 0
-    return told if isinstance(told, int) else 0
+def error_number(error: BaseException | None) -> int:
+    """Return the error number of the server or the driver; 0 if there is none."""
+    number = error.args[0] if isinstance(error, pymysql.Error) and error.args else 0
+    return number if isinstance(number, int) else 0
 
 
-def reason_of(error: pymysql.Error) -> str:
-    """Return what was told, without the values of a row: one may be a secret."""
-    told = str(error.args[1]) if len(error.args) > 1 else str(error)
-    return _VALUES.sub(lambda found: found[1] or "(…)", told.strip()) or "the connection broke"
+def format_reason(error: pymysql.Error) -> str:
+    """Return the message without values of a row, which may be secrets."""
+    message = str(error.args[1]) if len(error.args) > 1 else str(error)
+    return _VALUES.sub(lambda match: match[1] or "(…)", message.strip()) or "the connection was lost"
 
 
-def unreachable(error: pymysql.Error, target: str) -> UnreachableError:
-    """Return the failure of a connection that could not be made."""
-    reason, instead = reason_of(error), CHECK_URL
-    if found := _NO_DATABASE.match(reason):
-        instead = f"As an administrator: GRANT {ALL} ON {quoted(found['name'])}.* TO {found['who']};"
-    return UnreachableError(target=target, reason=reason, instead=instead)
+def unreachable_error(error: pymysql.Error, target: str) -> UnreachableError:
+    """Return the error of a connection that could not be opened."""
+    reason, instead = format_reason(error), CHECK_URL
+    if match := _NO_DATABASE.match(reason):
+        instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
+    return UnreachableError(target=target, reason=reason, hint=instead)
 
 
-def translated(error: pymysql.Error, place: Place, sql: str, *, writing: bool, broken: bool) -> DbctlError:
-    """Return the failure that ``error`` is; ``broken`` says that there is no connection any more."""
-    number, target, reason = number_of(error), place.target, reason_of(error)
-    if broken or number in GONE:
-        instead = IN_DOUBT if broken and sql == "commit" else BROKEN
-        return UnreachableError(target=target, reason=reason, instead=instead)
-    if make := _FAILURES.get(number):
-        return make(error, place, sql)
-    if writing and number in _OF_A_VALUE:
-        return ValueInvalidError(what="a value", value="given", reason=reason)
+def translate_error(
+    error: pymysql.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
+) -> DbctlError:
+    """Convert a driver error; ``broken``: the connection is lost."""
+    number, target, reason = error_number(error), context.target, format_reason(error)
+    if broken or number in CONNECTION_ERRORS:
+        instead = IN_DOUBT if broken and sql == "commit" else DISCONNECTED
+        return UnreachableError(target=target, reason=reason, hint=instead)
+    if make := _ERRORS.get(number):
+        return make(error, context, sql)
+    if writing and number in _VALUE_ERRORS:
+        return ValueInvalidError(name="a value", value="given", reason=reason)
     return QueryFailedError(target=target, reason=reason)
 
 
-def _busy(_error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
-    return BusyError(target=place.target, holder=place.blockers(), waited=f"{place.timeout:g}")
+def _busy_error(_error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
+    return BusyError(target=context.target, holder=context.blockers(), waited=f"{context.timeout:g}")
 
 
-def _refused(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
-    return ConstraintError(target=place.target, reason=reason_of(error))
+def _constraint_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
+    return ConstraintError(target=context.target, reason=format_reason(error))
 
 
-def _read_only(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
-    if number_of(error) == 1290 and "read-only" not in reason_of(error):  # noqa: PLR2004 - it has many other reasons
-        return QueryFailedError(target=place.target, reason=reason_of(error))
-    return ReadOnlyError(target=place.target, reason=reason_of(error), instead="Nothing was changed.")
+def _read_only_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
+    if error_number(error) == 1290 and "read-only" not in format_reason(error):  # noqa: PLR2004 - the number has other meanings, too
+        return QueryFailedError(target=context.target, reason=format_reason(error))
+    return ReadOnlyError(target=context.target, reason=format_reason(error), hint="Nothing was changed.")
 
 
-def _damaged(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
-    return CorruptError(target=place.target, reason=reason_of(error))
+def _corrupt_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
+    return CorruptError(target=context.target, reason=format_reason(error))
 
 
-def _full(_error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
-    return DiskFullError(target=place.target)
+def _disk_full_error(_error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
+    return DiskFullError(target=context.target)
 
 
-def _denied(error: pymysql.Error, place: Place, sql: str) -> DbctlError:
+def _privilege_error(error: pymysql.Error, context: ErrorContext, sql: str) -> DbctlError:
     return PrivilegeMissingError(
-        target=place.target, reason=reason_of(error), instead=_grant(error, place, sql)
+        target=context.target, reason=format_reason(error), hint=_grant_statement(error, context, sql)
     )
 
 
-def _grant(error: pymysql.Error, place: Place, sql: str) -> str:
-    """Return the statement that would give what is missing, as far as the server says what that is."""
-    reason = reason_of(error)
-    if found := _DENIED.search(reason):
-        right = found["right"]
+def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:
+    """Return a hint with the GRANT statement, if the message names the object."""
+    reason = format_reason(error)
+    if match := _PERMISSION_DENIED.search(reason):
+        right = match["right"]
         words = sql.split(None, 1)
-        if words and right.lower() in WANTED.get(words[0].lower(), "").lower():
-            right = WANTED[words[0].lower()]
-        last = _LAST_NAME.search(found["name"])
-        name = (last["plain"] or last["quoted"].replace("``", "`")) if last else found["name"]
-        what = f"{right} ON {quoted(place.database)}.{quoted(name)}"
-    elif found := _NEEDED.search(reason):
-        what = f"{found['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
+        if words and right.lower() in PRIVILEGES.get(words[0].lower(), "").lower():
+            right = PRIVILEGES[words[0].lower()]
+        last = _LAST_NAME.search(match["name"])
+        name = (last["plain"] or last["quoted"].replace("``", "`")) if last else match["name"]
+        grant = f"{right} ON {quote(context.database)}.{quote(name)}"
+    elif match := _NEEDED.search(reason):
+        grant = f"{match['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
     else:
-        what = f"{ALL} ON {quoted(place.database)}.*"
-    return f"Nothing was changed. As an administrator: GRANT {what} TO {place.account};"
+        grant = f"{ALL} ON {quote(context.database)}.*"
+    return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"
 
 
-def quoted(name: str) -> str:
-    """Quote a name in the way that every ``sql_mode`` takes."""
+def quote(name: str) -> str:
+    """Quote a name in a form that every ``sql_mode`` accepts."""
     return "`" + name.replace("`", "``") + "`"
 
 
-def account(told: str) -> str:
-    """Return what ``current_user()`` told as a GRANT wants it."""
-    user, _, host = told.rpartition("@")
-    return f"{literal(user)}@{literal(host)}"
+def quote_account(account: str) -> str:
+    """Quote the account that ``current_user()`` returned for GRANT."""
+    user, _, host = account.rpartition("@")
+    return f"{format_literal(user)}@{format_literal(host)}"
 
 
-_OF_A_VALUE = frozenset({1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078})
-_FAILURES: Mapping[int, Callable[[pymysql.Error, Place, str], DbctlError]] = {
-    **dict.fromkeys([1205, 3572, DEADLOCK], _busy),
-    CHANGED: lambda _, place, __: ChangedMeanwhileError(target=place.target),
-    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], _denied),
-    **dict.fromkeys([1290, 1792, 1836, 3989], _read_only),
-    **dict.fromkeys([1021, 1114], _full),
+_VALUE_ERRORS = frozenset(
+    {1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078}
+)
+_ERRORS: Mapping[int, Callable[[pymysql.Error, ErrorContext, str], DbctlError]] = {
+    **dict.fromkeys([1205, 3572, DEADLOCK], _busy_error),
+    CHANGED: lambda _, place, __: ConcurrentChangeError(target=place.target),
+    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], _privilege_error),
+    **dict.fromkeys([1290, 1792, 1836, 3989], _read_only_error),
+    **dict.fromkeys([1021, 1114], _disk_full_error),
     **dict.fromkeys(
-        [1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025], _refused
+        [1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025],
+        _constraint_error,
     ),
-    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], _damaged),
+    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], _corrupt_error),
 }

@@ -1,68 +1,73 @@
-"""Indexes of words in MySQL and MariaDB: FULLTEXT over some columns of a table."""
+"""Full-text indexes of MySQL and MariaDB: FULLTEXT over some columns of a table."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndex, TextQuery, positive_terms
-from dbctl.engines.mysql.explain import MySQLPlans
+from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
+from dbctl.engines.mysql.explain import MySQLExplainer
 from dbctl.engines.sql import RankedReader, Ranking, Statement, ident
 
 INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
 where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""
 
 
-class MySQLFullText(RankedReader, MySQLPlans):
+class MySQLFullText(RankedReader, MySQLExplainer):
     """Capability.FULL_TEXT, for readers and writers."""
 
-    def text_index(self, told: TextIndex) -> IndexState:
-        found = self._indexes(told)
-        wanted = [name.lower() for name in told.columns]
-        for name, (kind, columns) in found.items():
-            if kind == "FULLTEXT" and [column.lower() for column in columns] == wanted:
-                return IndexState(name=name, state="sound")
-        if told.index in found:
-            return IndexState(name=told.index, state="broken", reason="it is over something else")
-        return IndexState(name=told.index, state="missing")
+    def text_index_state(self, spec: TextIndexSpec) -> IndexState:
+        indexes = self._indexes(spec)
+        expected = [name.lower() for name in spec.columns]
+        for name, (kind, columns) in indexes.items():
+            if kind == "FULLTEXT" and [column.lower() for column in columns] == expected:
+                return IndexState(name=name, state="valid")
+        if spec.index_name in indexes:
+            return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
+        return IndexState(name=spec.index_name, state="missing")
 
-    def _indexes(self, told: TextIndex) -> dict[str, tuple[str, list[str]]]:
-        found: dict[str, tuple[str, list[str]]] = {}
-        for name, kind, column in self._fetch(INDEXES, {"table": self._checked(told.table).name}):
-            found.setdefault(str(name), (str(kind), []))[1].append(str(column))
-        return found
+    def _indexes(self, spec: TextIndexSpec) -> dict[str, tuple[str, list[str]]]:
+        indexes: dict[str, tuple[str, list[str]]] = {}
+        for name, kind, column in self._fetch(INDEXES, {"table": self._require_table(spec.table).name}):
+            indexes.setdefault(str(name), (str(kind), []))[1].append(str(column))
+        return indexes
 
-    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
-        return ()  # the server changes index and row as one
+    def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
+        return ()  # the server updates index and row together
 
-    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
-        # InnoDB leaves short words and stop words out, as the server was told to, and takes a_b or l'eau for one word each.
+    def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
+        # InnoDB omits short words and stop words, depending on settings, and treats a_b or l'eau as one word.
         return "rank"
 
-    def _ranking(self, statement: Statement, told: TextIndex, query: TextQuery) -> Ranking:
-        names = [self._column(told.table, name, "t0") for name in told.columns]
-        words = [word for term in positive_terms(query) for word in re.findall(r"\w+", " ".join(term.pieces))]
-        asked = statement.bind(" ".join(words))
-        score = f"match({', '.join(names)}) against ({asked} in natural language mode)"
-        return Ranking(source=f"{self._table(told.table)} t0", test="", score=score)
+    def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
+        names = [self._quote_column(spec.table, name, "t0") for name in spec.columns]
+        words = [word for term in positive_terms(query) for word in re.findall(r"\w+", " ".join(term.words))]
+        placeholder = statement.bind(" ".join(words))
+        score = f"match({', '.join(names)}) against ({placeholder} in natural language mode)"
+        return Ranking(source=f"{self._quote_table(spec.table)} t0", test="", score=score)
 
 
 class MySQLTextWriter(MySQLFullText):
-    """Capability.FULL_TEXT of a writer; the index itself is what the server keeps."""
+    """Capability.FULL_TEXT of a writer; the server maintains the index."""
 
-    def text_index_drops(self, told: TextIndex) -> Mapping[str, str]:
-        names = [name for name in self._indexes(told) if name == told.index]
+    def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        names = [name for name in self._indexes(spec) if name == spec.index_name]
         return {
-            f"drop index {name}": f"drop index {ident(name)} on {self._table(told.table)}" for name in names
+            f"drop index {name}": f"drop index {ident(name)} on {self._quote_table(spec.table)}"
+            for name in names
         }
 
-    def text_index_makes(self, told: TextIndex) -> Mapping[str, str]:
-        columns = ", ".join(self._column(told.table, name, "") for name in told.columns)
-        made = f"create fulltext index {ident(told.index)} on {self._table(told.table)} ({columns})"
-        return {f"make index {told.index} (FULLTEXT) on {told.table}; changes of it wait meanwhile": made}
+    def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
+        columns = ", ".join(self._quote_column(spec.table, name, "") for name in spec.columns)
+        statement = (
+            f"create fulltext index {ident(spec.index_name)} on {self._quote_table(spec.table)} ({columns})"
+        )
+        return {
+            f"create index {spec.index_name} (FULLTEXT) on {spec.table}; this blocks writes to the table": statement
+        }
 
-    def mark_text_index(self, told: TextIndex) -> None:
-        """Do nothing: an app that made an index here itself would find it by its name."""
+    def mark_text_index(self, spec: TextIndexSpec) -> None:
+        """Do nothing: the app recognises the index by its name."""
 
-    def probe_text_index(self, told: TextIndex) -> None:
-        """Do nothing: the server changes index and row as one."""
+    def probe_text_index(self, spec: TextIndexSpec) -> None:
+        """Do nothing: the server updates index and row together."""

@@ -1,4 +1,4 @@
-"""What ``~/.my.cnf`` says to every client of MySQL: where a password may stand that stands nowhere else."""
+"""Connection options of a URL, and the password in ``~/.my.cnf``, which the clients of MySQL read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import parse_qsl
 from dbctl.engines.sql import is_storable
 from dbctl.errors import FileFailedError, UrlInvalidError
 from dbctl.files import check_settings, read_settings
-from dbctl.model import Secret, Value
+from dbctl.model import Secret, Struct
 from dbctl.url import Url
 
 if TYPE_CHECKING:
     import ssl
 
 
-#: Below the home directory of whoever runs dbctl.
-NAME = ".my.cnf"
+#: In the home directory of the user.
+OPTION_FILE = ".my.cnf"
 _SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
 _OPTION = re.compile(r"\s*([A-Za-z][\w-]*)\s*=\s*(.*?)\s*$")
 _QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1).)*)\1""")
@@ -28,30 +28,30 @@ _ESCAPED = re.compile(r"\\([btnrs\\\"'])")
 _MEANING = {"b": "\b", "t": "\t", "n": "\n", "r": "\r", "s": " "}
 
 
-def login(url: Url) -> tuple[str, Secret | None]:
-    """Return user and password for ``url``: its own, or those of the option file where it has none.
+def find_login(url: Url) -> tuple[str, Secret | None]:
+    """Return user and password for ``url``, from the URL or otherwise from the option file.
 
-    What the file says of another user, host or port is for other servers, and a password goes to nobody it is not meant
-    for. A file that others may write is not believed, as MySQL's own clients do.
+    Options for another user, host or port are ignored, since a password must not reach another server. A file that others
+    may write is rejected, as by MySQL's own clients.
 
     Raises:
-        FileFailedError: the file is there and cannot be read, or others may write it.
+        FileFailedError: the file cannot be read, or others may write it.
     """
     if url.password is not None:
         return url.user, url.password
-    told = _client(Path.home() / NAME)
-    fits = (
-        url.user in ("", told.get("user", url.user))
-        and told.get("host", url.host) == url.host
-        and told.get("port", str(url.port or "")) == str(url.port or "")
+    options = _read_client_section(Path.home() / OPTION_FILE)
+    matches = (
+        url.user in ("", options.get("user", url.user))
+        and options.get("host", url.host) == url.host
+        and options.get("port", str(url.port or "")) == str(url.port or "")
     )
-    if not fits:
+    if not matches:
         return url.user, None
-    return url.user or told.get("user", ""), Secret(told["password"]) if "password" in told else None
+    return url.user or options.get("user", ""), Secret(options["password"]) if "password" in options else None
 
 
-def _client(path: Path) -> dict[str, str]:
-    """Return what stands below ``[client]``."""
+def _read_client_section(path: Path) -> dict[str, str]:
+    """Return the options in section ``[client]``."""
     try:
         mode = path.stat().st_mode
         text = read_settings(path)
@@ -61,28 +61,28 @@ def _client(path: Path) -> dict[str, str]:
         reason = getattr(error, "strerror", None) or "it is not valid UTF-8"
         raise FileFailedError(path=path, reason=reason) from None
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise FileFailedError(path=path, reason="others may write it; chmod go-w makes it your own")
-    found: dict[str, str] = {}
+        raise FileFailedError(path=path, reason="others may write it; use chmod go-w")
+    options: dict[str, str] = {}
     section = ""
     for line in text.splitlines():
-        if opened := _SECTION.match(line):
-            section = opened[1].lower()
+        if header := _SECTION.match(line):
+            section = header[1].lower()
         elif section == "client" and (option := _OPTION.match(line)):
-            found[option[1].lower().replace("_", "-")] = _value(option[2])
-    return found
+            options[option[1].lower().replace("_", "-")] = _parse_value(option[2])
+    return options
 
 
-def _value(text: str) -> str:
-    """Return a value without its quotes, or what is behind a blank and a ``#``; escapes mean what they mean there."""
-    quoted = _QUOTED.match(text)
-    text = quoted[2] if quoted else re.sub(r"\s+#.*$", "", text)
-    return _ESCAPED.sub(lambda found: _MEANING.get(found[1], found[1]), text)
+def _parse_value(text: str) -> str:
+    """Return a value without quotes, or without a trailing comment, and with escapes decoded."""
+    quoted_match = _QUOTED.match(text)
+    text = quoted_match[2] if quoted_match else re.sub(r"\s+#.*$", "", text)
+    return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text)
 
 
-#: Where a server on this machine listens, when neither a host nor a socket is named.
-SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - where it is by default
-#: What ORMs write there that is none of a connection's business here.
-OF_OTHERS = frozenset(
+#: Sockets of a server on this machine, for URLs without host and socket.
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - the default paths
+#: Options of ORMs that do not affect a connection; they are ignored.
+IGNORED_OPTIONS = frozenset(
     {
         "charset",
         "collation",
@@ -96,8 +96,8 @@ OF_OTHERS = frozenset(
 )
 Mode: TypeAlias = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
 MODES: Sequence[Mode] = get_args(Mode)
-#: Other words for the same. Prisma's ``sslcert`` is the authority's certificate, MySQL's ``ssl-cert`` the client's own.
-SAME = {
+#: Aliases of options. Prisma's ``sslcert`` is the certificate of the authority, MySQL's ``ssl-cert`` that of the client.
+OPTION_ALIASES = {
     "socket": "unix_socket",
     "sslmode": "ssl_mode",
     "sslca": "ssl_ca",
@@ -107,7 +107,7 @@ SAME = {
     "sslaccept": "ssl_mode",
     "connecttimeout": "connect_timeout",
 }
-SAID = {
+SSL_MODES = {
     "true": "required",
     "1": "required",
     "false": "disabled",
@@ -119,11 +119,11 @@ SAID = {
     "prefer": "preferred",
     "disable": "disabled",
 }
-KNOWN = frozenset({"unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "connect_timeout"})
+KNOWN_OPTIONS = frozenset({"unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "connect_timeout"})
 
 
-class Encryption(Value, frozen=True, kw_only=True):
-    """How far a connection is encrypted, and to whom; the files are PEM, empty where none was named."""
+class Encryption(Struct, frozen=True, kw_only=True):
+    """Encryption of a connection, and verification of the server; the files are PEM; empty: not set."""
 
     mode: Mode
     authority: str
@@ -131,25 +131,25 @@ class Encryption(Value, frozen=True, kw_only=True):
     key: str
 
 
-def connecting(url: Url) -> dict[str, object]:
-    """Return what the driver is told to reach the database at ``url``.
+def connection_arguments(url: Url) -> dict[str, object]:
+    """Return the arguments with which the driver connects to the database at ``url``.
 
     Raises:
-        UrlInvalidError: it holds an option that is not known, or names no database.
+        UrlInvalidError: it contains an unknown option, or names no database.
     """
-    told = _told(url)
+    options = _parse_options(url)
     if not url.path:
         raise UrlInvalidError(reason="it names no database")
-    if not all(map(is_storable, [url.path, url.user, url.host, *told.values()])):
+    if not all(map(is_storable, [url.path, url.user, url.host, *options.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
     host = url.host.removeprefix("[").removesuffix("]")
-    socket = told.get("unix_socket", "")
+    socket = options.get("unix_socket", "")
     if not socket and host.startswith("/"):
         socket, host = host, ""
     if not (socket or host):
-        socket = next((one for one in SOCKETS if Path(one).exists()), "")
-    user, password = login(url)
-    found: dict[str, object] = {
+        socket = next((path for path in SOCKETS if Path(path).exists()), "")
+    user, password = find_login(url)
+    arguments: dict[str, object] = {
         "host": host or "localhost",
         "port": url.port or 0,
         "user": user or None,
@@ -157,44 +157,44 @@ def connecting(url: Url) -> dict[str, object]:
         "database": url.path,
     }
     if socket:
-        found["unix_socket"] = socket
-    if "connect_timeout" in told:
-        found["connect_timeout"] = _seconds(told["connect_timeout"])
-    return found | _tls(encryption(url), local=bool(socket))
+        arguments["unix_socket"] = socket
+    if "connect_timeout" in options:
+        arguments["connect_timeout"] = _seconds(options["connect_timeout"])
+    return arguments | _tls_arguments(read_encryption(url), local=bool(socket))
 
 
-def _told(url: Url) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _parse_options(url: Url) -> dict[str, str]:
+    options: dict[str, str] = {}
     for name, text in parse_qsl(url.options, keep_blank_values=True):
         key = name.lower().replace("-", "_")
-        key = SAME.get(key, key)
-        if key in KNOWN:
-            found[key] = text
-        elif key.replace("_", "") not in {one.replace("_", "") for one in OF_OTHERS}:
-            raise UrlInvalidError(reason=f"MySQL knows no option {name!r}")
-    return found
+        key = OPTION_ALIASES.get(key, key)
+        if key in KNOWN_OPTIONS:
+            options[key] = text
+        elif key.replace("_", "") not in {ignored.replace("_", "") for ignored in IGNORED_OPTIONS}:
+            raise UrlInvalidError(reason=f"MySQL has no option {name!r}")
+    return options
 
 
 def _seconds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 100_000):  # noqa: PLR2004 - more than a day
-        raise UrlInvalidError(reason="connect_timeout is no number of seconds")
+        raise UrlInvalidError(reason="connect_timeout is not a number of seconds")
     return int(text)
 
 
-def encryption(url: Url) -> Encryption:
-    """Return what a URL says of TLS.
+def read_encryption(url: Url) -> Encryption:
+    """Return the TLS options of a URL.
 
     Raises:
-        UrlInvalidError: it is not understood.
+        UrlInvalidError: an option is invalid.
     """
-    told = _told(url)
-    files = {name: told[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if told.get(name)}
-    mode = told.get("ssl_mode", "").lower().replace("-", "_")
-    mode = SAID.get(mode, mode) or (
+    options = _parse_options(url)
+    files = {name: options[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if options.get(name)}
+    mode = options.get("ssl_mode", "").lower().replace("-", "_")
+    mode = SSL_MODES.get(mode, mode) or (
         "verify_ca" if "ssl_ca" in files else "required" if files else "preferred"
     )
     if mode not in MODES:
-        raise UrlInvalidError(reason=f"ssl-mode is one of {', '.join(MODES)}")
+        raise UrlInvalidError(reason=f"ssl-mode must be one of {', '.join(MODES)}")
     return Encryption(
         mode=cast("Mode", mode),
         authority=files.get("ssl_ca", ""),
@@ -203,8 +203,8 @@ def encryption(url: Url) -> Encryption:
     )
 
 
-def unchecked() -> ssl.SSLContext:
-    """Return what encrypts, whoever the server is."""
+def unverified_context() -> ssl.SSLContext:
+    """Return a TLS context that encrypts without verifying the server."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -213,28 +213,28 @@ def unchecked() -> ssl.SSLContext:
     return context
 
 
-def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
-    """Return what the driver is told; what is asked for is never left out, as it would be where it had its way."""
-    if asked.mode == "disabled" or (asked.mode == "preferred" and local):
+def _tls_arguments(options: Encryption, *, local: bool) -> dict[str, object]:
+    """Return the TLS arguments of the driver; a required option is never dropped, unlike in the driver's defaults."""
+    if options.mode == "disabled" or (options.mode == "preferred" and local):
         return {"ssl_disabled": True}
-    if asked.mode == "preferred":
+    if options.mode == "preferred":
         return {}
     import ssl
 
-    context = unchecked()
-    if asked.mode != "required":
+    context = unverified_context()
+    if options.mode != "required":
         context.verify_mode = ssl.CERT_REQUIRED
-        context.check_hostname = asked.mode == "verify_identity"
+        context.check_hostname = options.mode == "verify_identity"
     try:
-        for file in filter(None, (asked.authority, asked.certificate, asked.key)):
+        for file in filter(None, (options.authority, options.certificate, options.key)):
             check_settings(Path(file))
-        if asked.authority:
-            context.load_verify_locations(asked.authority)
-        elif asked.mode != "required":
+        if options.authority:
+            context.load_verify_locations(options.authority)
+        elif options.mode != "required":
             context.load_default_certs()
-        if asked.certificate:
-            context.load_cert_chain(asked.certificate, asked.key or None)
-    except OSError as error:  # one of ssl is one, too
-        files = ", ".join(filter(None, [asked.authority, asked.certificate, asked.key]))
+        if options.certificate:
+            context.load_cert_chain(options.certificate, options.key or None)
+    except OSError as error:  # including ssl.SSLError
+        files = ", ".join(filter(None, [options.authority, options.certificate, options.key]))
         raise UrlInvalidError(reason=f"{files}: {error.strerror or error}") from None
     return {"ssl": context}

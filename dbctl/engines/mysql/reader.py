@@ -1,4 +1,4 @@
-"""Reading a database on a server that lets this session write nothing."""
+"""Read-only sessions on a server."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import cast
 
-from dbctl.engines.contract import Capability, Holder
-from dbctl.engines.mysql.backup import MySQLDumps
+from dbctl.engines.contract import Capability, LockHolder
+from dbctl.engines.mysql.backup import MySQLDumper
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.session import Session, own_sessions
-from dbctl.engines.servers import TOLD, ServedReader
+from dbctl.engines.servers import BASE_CAPABILITIES, ServerReader
 from dbctl.url import Url
 
 #: Seconds for a query that waits for no lock.
-SOON = 5.0
-#: A server lists transactions only for accounts with the right PROCESS, and so none here.
+SHORT_TIMEOUT = 5.0
+#: Transactions are visible with the right PROCESS only, so they are not included here.
 SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from information_schema.processlist p
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(ServedReader[Session], MySQLConnection, MySQLDumps):
-    """A session whose transactions are read-only, as the server enforces."""
+class MySQLReader(ServerReader[Session], MySQLConnection, MySQLDumper):
+    """A session whose transactions are read-only, enforced by the server."""
 
-    capabilities = TOLD | {Capability.DUMP}
+    capabilities = BASE_CAPABILITIES | {Capability.DUMP}
 
 
-def holders_of(url: Url, target: str) -> Sequence[Holder]:
-    """Return the sessions of other processes in the database at ``url``, as far as this user may know of them."""
-    with closing(MySQLReader(url, target, timeout=SOON)) as opened:
-        rows = cast("list[tuple[int, str, str, str | None]]", opened.query(SESSIONS))
-        waits, locks = opened.waits(), opened.locks()
-        sessions = {session.pid: session for session in opened.sessions()}
+def holders_of(url: Url, target: str) -> Sequence[LockHolder]:
+    """Return the sessions of other processes in the database at ``url``, as far as this user may see them."""
+    with closing(MySQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
+        rows = cast("list[tuple[int, str, str, str | None]]", reader.query(SESSIONS))
+        waits, locks = reader.list_lock_waits(), reader.locks()
+        sessions = {session.pid: session for session in reader.list_sessions()}
     return [
-        Holder(
+        LockHolder(
             pid=pid,
             command=command,
             owner=user,

@@ -1,4 +1,4 @@
-"""A whole schema as the catalogue tells it."""
+"""Build the description of a whole schema from the catalog."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dbctl.engines.contract import (
     SchemaIndex,
     SchemaReference,
     SchemaTable,
-    by_table,
-    plain,
+    collapse_spaces,
+    group_by_table,
 )
 from dbctl.engines.mysql.session import Server
-from dbctl.engines.mysql.types import declared
+from dbctl.engines.mysql.types import normalize_type
 from dbctl.engines.sql import Row
 
 TABLES = """select table_name, engine, table_collation, create_options from information_schema.tables
@@ -41,16 +41,16 @@ from information_schema.triggers where trigger_schema = database() order by 1"""
 
 
 def queries(server: Server) -> Sequence[str]:
-    """Return what ``Told`` is made of, as a server is asked for it."""
-    if server.is_mariadb:  # names of checks are those of a table there
+    """Return the queries for ``SchemaBuilder``, in the server's dialect."""
+    if server.is_mariadb:  # check names are unique in a table only
         indexes, checks = INDEXES.format("null"), CHECKS.format("and t.table_name = c.table_name")
     else:
         indexes, checks = INDEXES.format("expression"), CHECKS.format("")
     return (TABLES, COLUMNS, indexes, REFERENCES, checks, VIEWS, TRIGGERS)
 
 
-class Told:
-    """What the server told, brought together."""
+class SchemaBuilder:
+    """Builds a schema from the rows of the catalog."""
 
     def __init__(
         self,
@@ -65,73 +65,78 @@ class Told:
     ) -> None:
         self._database = database
         self._tables, self._views, self._triggers = tables, views, triggers
-        self._columns, self._indexes = by_table(columns), by_table(indexes)
-        self._references, self._checks = by_table(references), by_table(checks)
+        self._columns, self._indexes = group_by_table(columns), group_by_table(indexes)
+        self._references, self._checks = group_by_table(references), group_by_table(checks)
 
-    def schema(self) -> Schema:
-        return Schema(tables=[self._table(row) for row in self._tables], codes=list(self._codes()))
+    def build(self) -> Schema:
+        return Schema(
+            tables=[self._build_table(row) for row in self._tables], codes=list(self._build_codes())
+        )
 
-    def _codes(self) -> Iterator[SchemaCode]:
+    def _build_codes(self) -> Iterator[SchemaCode]:
         for name, text in self._views:
             yield SchemaCode(kind="view", name=str(name), text=self._plain(str(text)))
         for name, table, *words in self._triggers:
             text = " ".join(map(str, words))
             yield SchemaCode(kind="trigger", name=str(name), table=str(table), text=self._plain(text))
 
-    def _table(self, row: Row) -> SchemaTable:
-        name, keeper, collation, options = map(str, row)
+    def _build_table(self, row: Row) -> SchemaTable:
+        name, engine, collation, options = map(str, row)
         indexes = {
-            str(index): list(parts) for index, parts in groupby(self._indexes[name], key=lambda one: one[1])
+            str(index): list(rows) for index, rows in groupby(self._indexes[name], key=lambda row: row[1])
         }
         key = [str(part[3]) for part in indexes.pop("PRIMARY", [])]
-        references = [list(parts) for _, parts in groupby(self._references[name], key=lambda one: one[1])]
+        references = [list(rows) for _, rows in groupby(self._references[name], key=lambda row: row[1])]
         return SchemaTable(
             name=name,
-            columns=[self._column(one, collation) for one in self._columns[name]],
+            columns=[self._build_column(row, collation) for row in self._columns[name]],
             key=key,
             indexes=sorted(
-                (_index(index, parts) for index, parts in indexes.items()),
-                key=lambda one: (one.name, list(one.columns)),
+                (_build_index(index, rows) for index, rows in indexes.items()),
+                key=lambda row: (row.name, list(row.columns)),
             ),
             references=sorted(
-                map(_reference, references), key=lambda one: (list(one.columns), one.table, list(one.to))
+                map(_build_reference, references),
+                key=lambda row: (list(row.columns), row.table, list(row.to)),
             ),
             checks=sorted(self._plain(str(clause)) for _, clause in self._checks[name]),
             options=sorted(
                 [
-                    f"engine {keeper}",
+                    f"engine {engine}",
                     f"collate {collation}",
                     *([options] if options not in ("", "None") else []),
                 ]
             ),
         )
 
-    def _column(self, row: Row, of_table: str) -> SchemaColumn:
-        _, name, told, nullable, default, collation, extra, expression = row
-        more = str(extra or "").lower().replace("default_generated", "").strip()
-        made = ""
+    def _build_column(self, row: Row, table_collation: str) -> SchemaColumn:
+        _, name, column_type, nullable, default, collation, extra, expression = row
+        attributes = str(extra or "").lower().replace("default_generated", "").strip()
+        generated_as = ""
         if expression:
-            made = f"{self._plain(str(expression))} {'stored' if 'stored' in more else 'virtual'}"
-        elif more:
-            made = more
+            generated_as = (
+                f"{self._plain(str(expression))} {'stored' if 'stored' in attributes else 'virtual'}"
+            )
+        elif attributes:
+            generated_as = attributes
         return SchemaColumn(
             name=str(name),
-            type=declared(str(told)),
-            storage=declared(str(told)),
+            type=normalize_type(str(column_type)),
+            storage=normalize_type(str(column_type)),
             nullable=bool(nullable),
             default=None if default is None or (default == "NULL" and nullable) else str(default),
-            collation="" if collation in (None, of_table) else str(collation),
-            generated=made,
+            collation="" if collation in (None, table_collation) else str(collation),
+            generated=generated_as,
         )
 
     def _plain(self, text: str) -> str:
-        """Return it without the name of the database, which servers put before every table."""
+        """Return an expression without the name of the database, which servers add to every table."""
         quoted = self._database.replace("`", "``")
-        return plain(text.replace(f"`{quoted}`.", ""))
+        return collapse_spaces(text.replace(f"`{quoted}`.", ""))
 
 
-def _index(name: str, parts: list[Row]) -> SchemaIndex:
-    told = []
+def _build_index(name: str, parts: list[Row]) -> SchemaIndex:
+    columns = []
     for part in parts:
         _, _, _, column, order, prefix, kind, expression = part
         words = [
@@ -139,11 +144,11 @@ def _index(name: str, parts: list[Row]) -> SchemaIndex:
             "desc" if order == "D" else "",
             "" if kind == "BTREE" else f"using {str(kind).lower()}",
         ]
-        told.append(" ".join(filter(None, words)))
-    return SchemaIndex(name=name, columns=told, unique=not parts[0][2])
+        columns.append(" ".join(filter(None, words)))
+    return SchemaIndex(name=name, columns=columns, unique=not parts[0][2])
 
 
-def _reference(parts: list[Row]) -> SchemaReference:
+def _build_reference(parts: list[Row]) -> SchemaReference:
     _, _, _, table, _, on_update, on_delete = parts[0]
     return SchemaReference(
         columns=[str(part[2]) for part in parts],

@@ -1,4 +1,4 @@
-"""A database in which something is tried; it is dropped when it is closed."""
+"""A scratch database, which is dropped when it is closed."""
 
 from __future__ import annotations
 
@@ -13,43 +13,41 @@ from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url
 
 PREFIX = "dbctl_scratch_"
-#: The names that begin so, as a GRANT tells them.
-ANY = "dbctl\\_scratch\\_%"
-LIKE = """select default_character_set_name, default_collation_name from information_schema.schemata
+#: The pattern of these names for GRANT.
+NAME_PATTERN = "dbctl\\_scratch\\_%"
+CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
 where schema_name = database()"""
 
 
 class MySQLScratch(MySQLWriter):
-    """An empty database beside the one at a URL, with the same character set and collation.
+    """An empty database next to the one of a URL, with the same character set and collation.
 
-    The user needs the right to create databases of such names. What a script says of another database by its name it
-    does there.
+    The user needs the right to create databases with such names. A script that names another database changes that database.
     """
 
     _scratch = ""
 
     def __init__(self, url: Url, target: str) -> None:
         super().__init__(url, target)
-        account = self._current().account
+        account = self._require_session().account
         name = f"{PREFIX}{secrets.token_hex(6)}"
         try:
-            ((charset, collation),) = self._rows(LIKE, {})
-            made = f"create database {ident(name)} character set {charset} collate {collation}"
-            self._rows(made, {}, writing=True)
+            ((charset, collation),) = self._rows(CHARSET, {})
+            statement = f"create database {ident(name)} character set {charset} collate {collation}"
+            self._rows(statement, {}, writing=True)
             self._scratch = name
             self._rows(f"use {ident(name)}", {})
-            self._current().database = name
+            self._require_session().database = name
             self._tables = None
         except PrivilegeMissingError as error:
             self.close()
-            grant = f"GRANT ALL ON `{ANY}`.* TO {account};"
+            grant = f"GRANT ALL ON `{NAME_PATTERN}`.* TO {account};"
             instead = f"Nothing was changed. As an administrator: {grant}"
             raise PrivilegeMissingError(
-                target=target, reason=error.facts["reason"], instead=instead
+                target=target, reason=error.context["reason"], hint=instead
             ) from error
-        except (
-            BaseException
-        ):  # an open connection must not outlive the failure, and neither must the database
+        except BaseException:
+            # An open connection must not outlive the failure, and neither must the database.
             self.close()
             raise
 

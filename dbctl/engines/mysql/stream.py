@@ -1,4 +1,4 @@
-"""Rows of a server as they come, and the questions of people."""
+"""Stream the rows of a server, and run queries of users."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH, Answer, Column
-from dbctl.engines.mysql.errors import TOO_LATE, number_of
-from dbctl.engines.mysql.explain import MySQLPlans
+from dbctl.engines.contract import BATCH_ROWS, Column, RowStream
+from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
+from dbctl.engines.mysql.explain import MySQLExplainer
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.sql import reaching, secret_named, why_no_question
-from dbctl.engines.mysql.types import TIMES, kind_of, of_csv, of_json
-from dbctl.engines.mysql.types import translated as sent
+from dbctl.engines.mysql.sql import find_external_call, find_rejection, find_secret
+from dbctl.engines.mysql.types import TIMES, bind_parameters, csv_parser, json_parser, kind_of
 from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
 
-#: How far a recursion may go: MariaDB would break off at the thousandth step, and give what it has as the answer.
-MOST_ITERATIONS = 4_294_967_295
+#: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
+MAX_ITERATIONS = 4_294_967_295
 EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
 
 VIEWS = """select table_name, view_definition from information_schema.views
 where table_schema = database() order by 1"""
 
 
-class MySQLStreams(MySQLPlans):
+class MySQLStreaming(MySQLExplainer):
     """Capability.STREAM."""
 
     sql_dialect = "mysql"
@@ -40,130 +39,129 @@ class MySQLStreams(MySQLPlans):
         return {str(name): str(query or "") for name, query in self._fetch(VIEWS, {})}
 
     @abstractmethod
-    def _current(self) -> Session: ...
+    def _require_session(self) -> Session: ...
 
     @abstractmethod
-    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Let what the driver raises be a failure of ours."""
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Convert driver errors to dbctl errors."""
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
-        """Begin what cannot write, and end it without a trace."""
+    def _read_transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
 
     @abstractmethod
     def _abandon(self, session: Session) -> None:
-        """Make the server stop what nobody waits for any more."""
+        """Make the server stop a statement whose result is no longer needed."""
 
-    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
+    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         names = ", ".join(
-            _exactly(self._described(table, one), self._column(table, one, "")) for one in columns
+            _exact_expression(self._require_column(table, column), self._quote_column(table, column, ""))
+            for column in columns
         )
-        return self._flow(f"select {names} from {self._table(table)}", columns)  # noqa: S608 - names are checked and quoted
+        return self._stream_rows(f"select {names} from {self._quote_table(table)}", columns)  # noqa: S608 - names are checked and quoted
 
     @contextmanager
-    def exactly(self) -> Iterator[None]:
-        session = self._current()
-        before = session.decoders
-        session.decoders = {**before, **EXACT}
+    def exact_numbers(self) -> Iterator[None]:
+        session = self._require_session()
+        decoders = session.decoders
+        session.decoders = {**decoders, **EXACT}
         try:
             yield
         finally:
-            session.decoders = before
+            session.decoders = decoders
 
-    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return of_csv(self._described(table, column))
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        return csv_parser(self._require_column(table, column))
 
-    def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        return of_json(self._described(table, column))
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        return json_parser(self._require_column(table, column))
 
     @contextmanager
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[Answer]:
-        if reason := why_no_question(sql):
+    ) -> Iterator[RowStream]:
+        if reason := find_rejection(sql):
             raise QueryFailedError(target=self.target, reason=reason)
-        if name := reaching(sql):
-            reason = f"{name} does more than read, and no transaction takes that back"
+        if name := find_external_call(sql):
+            reason = f"{name} does more than read, and a rollback does not undo it"
             raise QueryFailedError(target=self.target, reason=reason)
-        if secret := secret_named(sql, hidden):
-            raise SecretAskedError(target=self.target, what=secret)
+        if secret := find_secret(sql, hidden):
+            raise SecretColumnError(target=self.target, column=secret)
         try:
-            text = sent(sql, parameters, escapes=self._current().server.escapes)
+            text = bind_parameters(sql, parameters, escapes=self._require_session().server.backslash_escapes)
         except KeyError as error:
             raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} was not given"
+                target=self.target, reason=f"parameter :{error.args[0]} has no value"
             ) from None
-        with self._asking(), self._limited(within), self._flow(text) as answer:
+        with self._read_transaction(), self._limit_time(timeout), self._stream_rows(text) as answer:
             yield answer
 
     @contextmanager
-    def _limited(self, within: timedelta | None) -> Iterator[None]:
-        session = self._current()
+    def _limit_time(self, within: timedelta | None) -> Iterator[None]:
+        session = self._require_session()
         limits: dict[str, object] = {}
         if session.server.is_mariadb:
-            limits["max_recursive_iterations"] = MOST_ITERATIONS
+            limits["max_recursive_iterations"] = MAX_ITERATIONS
         if within is not None:
-            brief = max(within, timedelta(milliseconds=1))
+            duration = max(within, timedelta(milliseconds=1))
             if session.server.is_mariadb:
-                limits["max_statement_time"] = brief / timedelta(seconds=1)
+                limits["max_statement_time"] = duration / timedelta(seconds=1)
             else:
-                limits["max_execution_time"] = brief // timedelta(milliseconds=1)
-        with self._told("set"):
+                limits["max_execution_time"] = duration // timedelta(milliseconds=1)
+        with self._translate_errors("set"):
             for name, value in limits.items():
                 session.run(f"set session {name} = {value}")
         try:
             yield
         except QueryFailedError as error:
-            if within is None or number_of(error.__cause__) not in TOO_LATE:
+            if within is None or error_number(error.__cause__) not in TIMEOUT_ERRORS:
                 raise
-            lasted = f"{within.total_seconds():g} s"
-            raise TimeUpError(
-                target=self.target, within=lasted, instead="--within gives it longer."
-            ) from error
+            limit = f"{within.total_seconds():g} s"
+            raise QueryTimeoutError(target=self.target, limit=limit, hint="Increase --within.") from error
         finally:
             if session.open:
-                with self._told("set"):
+                with self._translate_errors("set"):
                     for name in limits:
                         session.run(f"set session {name} = default")
 
     @contextmanager
-    def _flow(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[Answer]:
-        session = self._current()
-        with self.exactly(), self._told(sql):
+    def _stream_rows(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[RowStream]:
+        session = self._require_session()
+        with self.exact_numbers(), self._translate_errors(sql):
             cursor = session.cursor(SSCursor)
             try:
                 cursor.execute(sql)
-                names = [str(one[0]) for one in cursor.description or ()]
-                yield Answer(columns or names, _batches(cursor))
+                names = [str(description[0]) for description in cursor.description or ()]
+                yield RowStream(columns or names, _batches(cursor))
             finally:
-                self._end(session, cursor)
+                self._end_stream(session, cursor)
 
-    def _end(self, session: Session, cursor: SSCursor) -> None:
-        """End an answer; the driver would read on to its last row, so what nobody reads ends with its session."""
-        left = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver tells it nowhere else
-        if left is not None and left.unbuffered_active:
+    def _end_stream(self, session: Session, cursor: SSCursor) -> None:
+        """End a stream. The driver would read to the last row, so a session with unread rows is closed."""
+        result = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver has no public attribute for it
+        if result is not None and result.unbuffered_active:
             if session.open:
                 self._abandon(session)
-                session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
-            left.unbuffered_active, left.connection = False, None
+                session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public method
+            result.unbuffered_active, result.connection = False, None
             cursor.connection = None  # type: ignore[assignment]
         else:
             cursor.close()
 
 
 def _batches(cursor: SSCursor) -> Iterator[list[Row]]:
-    while rows := cast("list[Row]", list(cursor.fetchmany(BATCH))):
-        signals.check()
+    while rows := cast("list[Row]", list(cursor.fetchmany(BATCH_ROWS))):
+        signals.raise_if_interrupted()
         yield rows
 
 
-def _exactly(column: Column, name: str) -> str:
-    """Return SQL for a column as the server writes it, with every digit."""
+def _exact_expression(column: Column, name: str) -> str:
+    """Return SQL for a column in the server's text form, with every digit."""
     kind = kind_of(column)
     if kind in TIMES:
         return f"cast({name} as char)"

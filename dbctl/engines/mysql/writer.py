@@ -1,4 +1,4 @@
-"""Writing a database on a server: inside one transaction, or not at all."""
+"""Write to a database on a server, only inside of transactions."""
 
 from __future__ import annotations
 
@@ -14,46 +14,53 @@ from dbctl.engines.contract import (
     AnyOf,
     Capability,
     Column,
-    Language,
-    Later,
-    Linked,
-    Merge,
+    InSubquery,
+    MergeRule,
     Not,
+    ReferenceCount,
+    ScriptDialect,
+    ShiftedTime,
     Where,
-    Within,
 )
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.dialect import moment_of_text
+from dbctl.engines.mysql.dialect import parse_time_sql
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.locks import MySQLLocks
 from dbctl.engines.mysql.sql import script
-from dbctl.engines.mysql.staging import MySQLLaysAside
-from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, kind_of, literal, storable
-from dbctl.engines.servers import ENDED, TOLD
-from dbctl.engines.sql import Statement, counted_columns, ident, merged
+from dbctl.engines.mysql.staging import MySQLStaging
+from dbctl.engines.mysql.types import (
+    TIMES,
+    MySQLColumn,
+    MySQLTable,
+    encode_for_column,
+    format_literal,
+    kind_of,
+)
+from dbctl.engines.servers import BASE_CAPABILITIES, TRANSACTION_ENDED
+from dbctl.engines.sql import Statement, ident, merge_expressions, require_column_count
 from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
-DROPPED = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name
+OBJECTS = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name
 from information_schema.tables where table_schema = database()
 union all select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
 union all select 'event', event_name from information_schema.events where event_schema = database()"""
-#: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
-LONGEST_INSERT = 1 << 20
-#: A row of a statement, which is another of the rows that are inserted.
-_OF_STATEMENT = re.compile(r" at row \d+$")
+#: Characters of a statement that inserts several rows; a server accepts at least 16 MiB, in any encoding.
+MAX_INSERT_CHARACTERS = 1 << 20
+#: The row number inside one statement, which is not the number of the inserted row.
+_ROW_SUFFIX = re.compile(r" at row \d+$")
 
 
-class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
-    """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
+class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLStaging):
+    """A session that may write. Its transactions see the snapshot of their first statement, and their own changes.
 
-    What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
-    server has no such refusal, what is read is locked. Either way what was decided on is what is done.
+    If another transaction has changed the same row since then, ``ConcurrentChangeError`` is raised; a server that cannot
+    detect this locks everything that is read. Either way, only what was planned is executed.
     """
 
-    capabilities = TOLD | {Capability.ASIDE, Capability.MIGRATE}
-    language: Language = script
-    takes_schema_back = False  # whatever changes it commits
-    lock_tries = 1
+    capabilities = BASE_CAPABILITIES | {Capability.STAGING, Capability.MIGRATE}
+    script_dialect: ScriptDialect = script
+    transactional_ddl = False  # schema changes commit
+    lock_attempts = 1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -62,144 +69,154 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
                 yield
         finally:
             if not self._depth:
-                self._failed, self._ended = False, ""
+                self._has_failed, self._ending_error = False, ""
 
     def _roll_back(self, sql: str) -> None:
         session = self._session
-        if session is None or (self._depth > 1 and self._ended):
-            return  # the server has rolled back all of it
+        if session is None or (self._depth > 1 and self._ending_error):
+            return  # the server has rolled back everything
         try:
             session.run(sql)
-            self._failed = False
+            self._has_failed = False
         except pymysql.Error:
-            self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+            self.close()  # this rolls back; the original error is reported
 
-    def _inside(self) -> bool:
+    def _in_transaction(self) -> bool:
         return bool(self._depth)
 
-    def _holding(self, table: str) -> str:
-        if not self._depth or self._checked(table).view:
+    def _lock_clause(self, table: str) -> str:
+        if not self._depth or self._require_table(table).is_view:
             return ""
         return " for update" if self._timeout > 0 else " for update nowait"
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
-        names = ", ".join(self._column(table, name, "") for name in values)
-        holders = ", ".join(self._new_value(table, name, value, statement) for name, value in values.items())
-        asked = self._described(table, returning) if returning else None
+        names = ", ".join(self._quote_column(table, name, "") for name in values)
+        expressions = ", ".join(
+            self._value_sql(table, name, value, statement) for name, value in values.items()
+        )
+        column = self._require_column(table, returning) if returning else None
         self._require_transaction(table)
-        sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - names are checked and quoted
-        with self._ran(sql, statement.parameters, writing=True) as cursor:
-            made = cursor.lastrowid
-        return self._made(table, values, made, asked.name) if asked else None
+        sql = f"insert into {self._quote_table(table)} ({names}) values ({expressions})"  # noqa: S608 - names are checked and quoted
+        with self._execute(sql, statement.parameters, writing=True) as cursor:
+            new_key = cursor.lastrowid
+        return self._read_inserted(table, values, new_key, column.name) if column else None
 
-    def _made(self, table: str, values: Mapping[str, object], made: int | None, asked: str) -> object:
-        """Return what a column of the row holds that was just inserted; it is found by its key."""
+    def _read_inserted(
+        self, table: str, values: Mapping[str, object], new_key: int | None, returning: str
+    ) -> object:
+        """Return a column of the row that was just inserted, found by its primary key."""
         key: dict[str, object] = {}
-        for name in self._key(table):
-            column = self._described(table, name)
+        for name in self._primary_key(table):
+            column = self._require_column(table, name)
             key[name] = values.get(name)
-            if key[name] is None and isinstance(column, MySQLColumn) and column.counts:
-                key[name] = made
+            if key[name] is None and isinstance(column, MySQLColumn) and column.auto_increment:
+                key[name] = new_key
         if not key or None in key.values():
             raise NotSupportedError(
-                what=f"telling {table}.{asked} of a new row",
-                by=self.target,
-                instead="The key of that table is neither numbered by the server nor given.",
+                feature=f"returning {table}.{returning} of a new row",
+                subject=self.target,
+                hint="The primary key is neither AUTO_INCREMENT nor part of the values.",
             )
         statement = Statement()
-        found = " and ".join(
-            f"{self._column(table, name, '')} = {self._new_value(table, name, value, statement)}"
+        condition = " and ".join(
+            f"{self._quote_column(table, name, '')} = {self._value_sql(table, name, value, statement)}"
             for name, value in key.items()
         )
-        sql = f"select {self._column(table, asked, '')} from {self._table(table)} where {found}"  # noqa: S608 - as above
+        sql = f"select {self._quote_column(table, returning, '')} from {self._quote_table(table)} where {condition}"  # noqa: S608 - names are checked and quoted
         return self._rows(sql, statement.parameters, writing=True)[0][0]
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        described = [self._described(table, name) for name in columns]
+        described = [self._require_column(table, name) for name in columns]
         self._require_transaction(table)
-        return self._inserted(self._table(table), described, rows)
+        return self._insert_rows(self._quote_table(table), described, rows)
 
-    def _inserted(self, place: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        names = ", ".join(ident(one.name) for one in columns)
-        sql = f"insert into {place} ({names}) values "  # noqa: S608 - as above
-        limit = min(LONGEST_INSERT, self._current().longest // 8)  # letters; one may become several bytes
-        done = length = 0
-        held: list[str] = []
+    def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        names = ", ".join(ident(column.name) for column in columns)
+        sql = f"insert into {table} ({names}) values "  # noqa: S608 - names are checked and quoted
+        # The limit is in characters, each of several bytes.
+        limit = min(MAX_INSERT_CHARACTERS, self._require_session().max_statement_bytes // 8)
+        row_count = length = 0
+        pending: list[str] = []
         for row in rows:
-            told = [literal(storable(column, one)) for column, one in zip(columns, row, strict=True)]
-            values = f"({', '.join(told)})"
-            if held and length + len(values) > limit:
-                signals.check()
-                done += self._sent_together(sql, held, done)
-                held, length = [], 0
-            held.append(values)
+            literals = [
+                format_literal(encode_for_column(column, value))
+                for column, value in zip(columns, row, strict=True)
+            ]
+            values = f"({', '.join(literals)})"
+            if pending and length + len(values) > limit:
+                signals.raise_if_interrupted()
+                row_count += self._insert_batch(sql, pending, row_count)
+                pending, length = [], 0
+            pending.append(values)
             length += len(values)
-        return done + (self._sent_together(sql, held, done) if held else 0)
+        return row_count + (self._insert_batch(sql, pending, row_count) if pending else 0)
 
-    def _sent_together(self, sql: str, rows: Sequence[str], before: int) -> int:
+    def _insert_batch(self, sql: str, rows: Sequence[str], before: int) -> int:
         """Insert rows, of which ``before`` were inserted already."""
         try:
-            return self._sent(sql + ", ".join(rows))
+            return self._execute_text(sql + ", ".join(rows))
         except (ConstraintError, ValueInvalidError) as error:
-            error.facts["row"] = before + self._first_refused(sql, rows)
-            error.args = (_OF_STATEMENT.sub("", str(error)),)
+            error.context["row"] = before + self._find_refused_row(sql, rows)
+            error.args = (_ROW_SUFFIX.sub("", str(error)),)
             raise
 
-    def _first_refused(self, sql: str, rows: Sequence[str]) -> int:
-        """Return which of some rows the server refuses, from 1; of those that come together it does not tell."""
-        taken = 0
-        self._sent("savepoint rows_apart")
+    def _find_refused_row(self, sql: str, rows: Sequence[str]) -> int:
+        """Return the number of the row that the server rejects, from 1; it does not report that for several rows in one statement."""
+        accepted = 0
+        self._execute_text("savepoint rows_apart")
         try:
             for row in rows:
-                signals.check()
-                self._sent(sql + row)
-                taken += 1
+                signals.raise_if_interrupted()
+                self._execute_text(sql + row)
+                accepted += 1
         except (ConstraintError, ValueInvalidError):
-            return taken + 1
+            return accepted + 1
         finally:
-            self._sent("rollback to savepoint rows_apart")
-        return taken
+            self._execute_text("rollback to savepoint rows_apart")
+        return accepted
 
-    def _sent(self, sql: str) -> int:
-        """Run a statement in which everything stands that it is about."""
-        with self._told(sql, writing=True), self._current().cursor() as cursor:
+    def _execute_text(self, sql: str) -> int:
+        """Run a statement without parameters; return the row count."""
+        with self._translate_errors(sql, writing=True), self._require_session().cursor() as cursor:
             cursor.execute(sql)
             return cursor.rowcount
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
-        # A server takes one assignment after the other, so that what is read comes before what is written.
-        ordered = sorted(values.items(), key=lambda one: not isinstance(one[1], Later))
+        # A server runs the assignments in order, so those that read a column come before those that write it.
+        ordered = sorted(values.items(), key=lambda assignment: not isinstance(assignment[1], ShiftedTime))
         sets = ", ".join(
-            f"{self._column(table, name, 't0')} = {self._new_value(table, name, value, statement)}"
+            f"{self._quote_column(table, name, 't0')} = {self._value_sql(table, name, value, statement)}"
             for name, value in ordered
         )
-        rows = self._rows_of(statement, table, where)
+        rows = self._select_for_change(statement, table, where)
         self._require_transaction(table)
-        of, condition = rows
-        return self._count(f"update {of} set {sets}{condition}", statement.parameters)  # noqa: S608 - as above
+        tables, condition = rows
+        return self._execute_write(f"update {tables} set {sets}{condition}", statement.parameters)  # noqa: S608 - names are checked and quoted
 
-    def _new_value(self, table: str, name: str, value: object, statement: Statement) -> str:
-        column = self._described(table, name)
-        if isinstance(value, Later):
-            source = self._described(table, value.column)
-            return self._later(self._column(table, value.column, "t0"), source, value, column)
-        return statement.bind(storable(column, value))
+    def _value_sql(self, table: str, name: str, value: object, statement: Statement) -> str:
+        column = self._require_column(table, name)
+        if isinstance(value, ShiftedTime):
+            source = self._require_column(table, value.column)
+            return self._add_milliseconds(
+                self._quote_column(table, value.column, "t0"), source, value, column
+            )
+        return statement.bind(encode_for_column(column, value))
 
-    def _rows_of(self, statement: Statement, table: str, where: Sequence[Where]) -> tuple[str, str]:
-        """Return SQL for the rows of ``table`` that meet every condition, to be written: the tables, and the condition.
+    def _select_for_change(self, statement: Statement, table: str, where: Sequence[Where]) -> tuple[str, str]:
+        """Return the tables and the condition for the rows of ``table`` that meet every condition, for a write.
 
-        A server reads no table that it writes, so rows that are found by others of their table are found before.
+        A server cannot read a table that it writes, so rows that depend on other rows of the table are selected first.
         """
-        condition = self._where(statement, table, where, "t0")
-        key = [self._column(table, name, "") for name in self._key(table)]
-        if not (key and _mentions(where, table)):
-            return f"{self._table(table)} t0", condition
-        told = ", ".join(f"t0.{name}" for name in key)
+        condition = self._where_clause(statement, table, where, "t0")
+        key = [self._quote_column(table, name, "") for name in self._primary_key(table)]
+        if not (key and _reads_table(where, table)):
+            return f"{self._quote_table(table)} t0", condition
+        key_columns = ", ".join(f"t0.{name}" for name in key)
         link = " and ".join(f"t0.{name} = found.{name}" for name in key)
-        found = f"select distinct {told} from {self._table(table)} t0{condition}"  # noqa: S608 - as above
-        return f"{self._table(table)} t0 join ({found}) found on {link}", ""
+        subquery = f"select distinct {key_columns} from {self._quote_table(table)} t0{condition}"  # noqa: S608 - names are checked and quoted
+        return f"{self._quote_table(table)} t0 join ({subquery}) found on {link}", ""
 
     def merge(
         self,
@@ -208,109 +225,115 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
         parameters: Mapping[str, object],
         *,
         key: Sequence[str],
-        columns: Mapping[str, Merge],
+        columns: Mapping[str, MergeRule],
     ) -> int:
-        names = {name: self._column(table, name, "") for name in (*key, *columns)}
-        given = {name: self._taken(table, name, f"s.c{at}") for at, name in enumerate(names)}
-        source = f"({counted_columns(select, len(names))}) s"
-        own = {name: f"t0.{quoted}" for name, quoted in names.items()}
-        link = " and ".join(f"{own[name]} = {given[name]}" for name in key)
-        sets = [f"{own[name]} = {value}" for name, value in merged(columns, own, given).items()]
+        names = {name: self._quote_column(table, name, "") for name in (*key, *columns)}
+        new_values = {
+            name: self._convert_for_column(table, name, f"s.c{index}") for index, name in enumerate(names)
+        }
+        source = f"({require_column_count(select, len(names))}) s"
+        old_values = {name: f"t0.{quoted}" for name, quoted in names.items()}
+        link = " and ".join(f"{old_values[name]} = {new_values[name]}" for name in key)
+        sets = [
+            f"{old_values[name]} = {value}"
+            for name, value in merge_expressions(columns, old_values, new_values).items()
+        ]
         self._require_transaction(table)
-        # ON DUPLICATE KEY UPDATE would change a row that is another's by any other unique index.
+        # ON DUPLICATE KEY UPDATE would also change rows that match another unique index.
         changed = (
-            self._count(
-                f"update {self._table(table)} t0 join {source} on {link} set {', '.join(sets)}",  # noqa: S608 - as above
+            self._execute_write(
+                f"update {self._quote_table(table)} t0 join {source} on {link} set {', '.join(sets)}",  # noqa: S608 - names are checked and quoted
                 parameters,
             )
             if sets
             else 0
         )
-        return changed + self._count(
-            f"insert into {self._table(table)} ({', '.join(names.values())}) select {', '.join(given.values())}"  # noqa: S608 - as above
-            f" from {source} left join {self._table(table)} t0 on {link} where {own[key[0]]} is null",
+        return changed + self._execute_write(
+            f"insert into {self._quote_table(table)} ({', '.join(names.values())}) select {', '.join(new_values.values())}"  # noqa: S608 - names are checked and quoted
+            f" from {source} left join {self._quote_table(table)} t0 on {link} where {old_values[key[0]]} is null",
             parameters,
         )
 
-    def _taken(self, table: str, name: str, value: str) -> str:
-        """Return SQL for a value of any type as a column takes it."""
-        if kind_of(self._described(table, name)) in TIMES:
-            return moment_of_text(value, self._exact(value))
+    def _convert_for_column(self, table: str, name: str, value: str) -> str:
+        """Return SQL for a value of any type in the form that a column accepts."""
+        if kind_of(self._require_column(table, name)) in TIMES:
+            return parse_time_sql(value, self._exact_text(value))
         return value
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement(table)
-        of, condition = self._rows_of(statement, table, where)
+        tables, condition = self._select_for_change(statement, table, where)
         self._require_transaction(table)
-        return self._count(f"delete t0 from {of}{condition}", statement.parameters)
+        return self._execute_write(f"delete t0 from {tables}{condition}", statement.parameters)
 
-    def follow_keys(self, table: str) -> None:
-        self._checked(table)  # the server does by itself
+    def advance_sequences(self, table: str) -> None:
+        self._require_table(table)  # the server advances them itself
 
     # Scripts that change the schema ----------------------------------------------------------------------------
 
     @contextmanager
-    def schema_transaction(self, *, brief: bool = False) -> Iterator[None]:
-        del brief  # each statement is a transaction of its own, and has its own time
+    def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
+        del short_waits  # each statement commits, and has a separate timeout
         if self._depth:
-            raise RuntimeError("a change of the schema inside another transaction")
-        with self._settled(), self.transaction():
+            raise RuntimeError("a schema change inside another transaction")
+        with self._restore_settings(), self.transaction():
             yield
 
-    def may_have_taken(self, table: str) -> bool:
-        del table  # a server that does not tell
+    def may_have_deleted(self, table: str) -> bool:
+        del table  # the server does not report it
         return True
 
-    def left_by(self, sql: str) -> Sequence[str]:
-        del sql  # what fails is taken back whole
+    def cleanup_statements(self, sql: str) -> Sequence[str]:
+        del sql  # a failed statement is rolled back entirely
         return ()
 
     def drop_statements(self) -> Sequence[str]:
-        drops = [f"drop {kind} if exists {ident(str(name))}" for kind, name in self._fetch(DROPPED, {})]
+        drops = [f"drop {kind} if exists {ident(str(name))}" for kind, name in self._fetch(OBJECTS, {})]
         return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1"]
 
     def run_statement(self, sql: str) -> None:
-        if reason := script.why_not(sql):
+        if reason := script.unsupported_reason(sql):
             raise QueryFailedError(target=self.target, reason=reason)
-        if self._stepping and not self._depth:
+        if self._in_step_mode and not self._depth:
             try:
                 self._rows(sql, {}, writing=True)
             finally:
                 self._tables = None
-                self._failed, self._ended = False, ""  # there is no transaction that it could have broken
+                # No transaction is open.
+                self._has_failed, self._ending_error = False, ""
             return
         self._require_transaction()
         self._rows(sql, {}, writing=True)
-        self._say("commit")  # the server has done so, if it was about the schema; a step is a step
-        self._say("start transaction read write")
+        self._control_transaction("commit")  # each step commits; the server may have done so already
+        self._control_transaction("start transaction read write")
         self._tables = None
 
     def _require_transaction(self, table: str = "") -> None:
-        """Refuse a write that could not be taken back."""
-        session = self._current()
+        """Refuse a write that could not be rolled back."""
+        session = self._require_session()
         if not self._depth:
             raise RuntimeError("a write outside a transaction")
-        if session.open and (self._failed or self._ended or not session.transacting):
-            raise QueryFailedError(target=self.target, reason=ENDED)
-        kept = self._checked(table) if table else None
-        if isinstance(kept, MySQLTable) and not kept.transactional:
+        if session.open and (self._has_failed or self._ending_error or not session.in_transaction):
+            raise QueryFailedError(target=self.target, reason=TRANSACTION_ENDED)
+        live_table = self._require_table(table) if table else None
+        if isinstance(live_table, MySQLTable) and not live_table.transactional:
             raise NotSupportedError(
-                what=f"writing to {table} of {self.target}",
-                by=f"{kept.keeper}, which keeps that table and can take nothing back",
-                instead=f"Nothing was changed. With the app stopped: ALTER TABLE `{table.replace('`', '``')}` ENGINE=InnoDB;",
+                feature=f"writing to {table} of {self.target}",
+                subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
+                hint=f"Nothing was changed. With the app stopped: ALTER TABLE `{table.replace('`', '``')}` ENGINE=InnoDB;",
             )
 
 
-def _mentions(where: Sequence[Where], table: str) -> bool:
-    """Whether any of the conditions looks at other rows of ``table``."""
-    for one in where:
-        match one:
-            case Within() if one.table == table or _mentions(one.where, table):
+def _reads_table(where: Sequence[Where], table: str) -> bool:
+    """Return whether a condition reads other rows of ``table``."""
+    for condition in where:
+        match condition:
+            case InSubquery() if condition.table == table or _reads_table(condition.where, table):
                 return True
-            case Linked() if one.table == table:
+            case ReferenceCount() if condition.table == table:
                 return True
-            case AnyOf() | AllOf() if _mentions(one.among, table):
+            case AnyOf() | AllOf() if _reads_table(condition.conditions, table):
                 return True
-            case Not() if _mentions([one.where], table):
+            case Not() if _reads_table([condition.condition], table):
                 return True
     return False

@@ -1,17 +1,17 @@
-"""What a statement of a script may take away, judged by its words before it runs.
+"""Estimate from the words of a statement which rows and tables it may delete.
 
-A judgement is careful: what is not known to be harmless may take rows away, and what a function or a trigger does is
-not seen.
+The estimate is conservative: statements that are not known to be harmless may delete rows. The effects of functions and
+triggers are not visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dbctl.engines.contract import Effect
+from dbctl.engines.contract import StatementEffect
 from dbctl.engines.parsing.lexer import Token
 
-#: What cannot take a row away, by the first words; ``create table … as select`` may call a function that does.
+#: First words of statements that cannot delete rows; ``create table … as select`` may call a function that does.
 _HARMLESS = {
     *(
         "analyze",
@@ -27,8 +27,8 @@ _HARMLESS = {
     ),
     *("alter index", "alter sequence", "alter type", "alter view", "drop index", "drop trigger", "drop view"),
 }
-#: What a CREATE may say before it says what it makes.
-_KINDS_OF = {
+#: Words between CREATE and the kind of object.
+_CREATE_MODIFIERS = {
     "or",
     "replace",
     "temp",
@@ -40,9 +40,9 @@ _KINDS_OF = {
     "fulltext",
     "spatial",
 }
-_KINDS_OF |= {"recursive", "materialized", "virtual", "constraint", "definer", "algorithm"}
-_MADE = ("table", "index", "view", "trigger")
-#: What ALTER TABLE drops that holds no value of a row.
+_CREATE_MODIFIERS |= {"recursive", "materialized", "virtual", "constraint", "definer", "algorithm"}
+_HARMLESS_KINDS = ("table", "index", "view", "trigger")
+#: Objects without row values that ALTER TABLE can drop.
 _NO_COLUMNS = {
     "constraint",
     "index",
@@ -55,20 +55,20 @@ _NO_COLUMNS = {
     "identity",
     "expression",
 }
-#: What takes rows out of a table by its partitions, or out of the reach of the server.
-_OF_PARTITIONS = {"partition", "truncate", "exchange", "discard", "detach", "coalesce"}
-#: What holds tables, or columns, that would go with it.
-_HOLDERS = {"schema", "database", "owned", "extension", "type", "domain", "tablespace"}
+#: Actions of ALTER TABLE that remove partitions or data files.
+_PARTITION_ACTIONS = {"partition", "truncate", "exchange", "discard", "detach", "coalesce"}
+#: Objects whose DROP also drops tables or columns.
+_CONTAINERS = {"schema", "database", "owned", "extension", "type", "domain", "tablespace"}
 _BEFORE_NAMES = {"if", "exists", "only", "low_priority", "quick", "ignore", "temporary", "table"}
 _SESSION = ("set", "pragma")
-_FOR_ALL = {"global", "persist", "persist_only"}
+_GLOBAL_SCOPES = {"global", "persist", "persist_only"}
 
 
-def effect_of(read: Iterable[Token]) -> Effect:
-    """Judge a statement, taken apart by the engine that is to run it."""
+def analyze_effect(tokens: Iterable[Token]) -> StatementEffect:
+    """Return the effect of a statement; the tokens come from the engine that runs it."""
     words: list[str] = []
-    end = -1  # of the quoted name before, which a doubled quote cuts in two
-    for token in read:
+    end = -1  # end of the previous quoted name, which a doubled quote splits into two tokens
+    for token in tokens:
         if token.kind == "name" and token.start == end:
             words[-1] += token.text
         elif token.kind not in ("space", "comment", "end"):
@@ -76,92 +76,105 @@ def effect_of(read: Iterable[Token]) -> Effect:
         end = token.start + len(token.text) if token.kind == "name" else -1
     head, second = [*words, "", ""][:2]
     if head in _HARMLESS or f"{head} {second}" in _HARMLESS:
-        session = head in _SESSION and second not in _FOR_ALL
-        found = Effect(may_take_rows="cascade" in words, session=session)
+        session = head in _SESSION and second not in _GLOBAL_SCOPES
+        effect = StatementEffect(may_delete_rows="cascade" in words, session_only=session)
     elif head in ("create", "drop"):
-        found = _create(words) if head == "create" else _drop(words)
+        effect = _analyze_create(words) if head == "create" else _analyze_drop(words)
     elif (head, second) == ("alter", "table"):
-        found = _alter(words)
+        effect = _analyze_alter(words)
     elif head == "insert" and not {"replace", "delete", "truncate"} & set(words):
-        found = Effect(may_take_rows=False)
+        effect = StatementEffect(may_delete_rows=False)
     else:
-        emptied = _deleted(words)
-        found = Effect(may_take_rows=True, destroys=bool(emptied), empties=emptied)
-    return found
+        tables = _find_deleted_tables(words)
+        effect = StatementEffect(may_delete_rows=True, is_destructive=bool(tables), emptied_tables=tables)
+    return effect
 
 
-def _create(words: Sequence[str]) -> Effect:
-    made = next((at for at, word in enumerate(words[1:], 1) if word in _MADE or word not in _KINDS_OF), 0)
-    what = words[made] if made else ""
-    if what == "table" and "replace" in words[1:made]:
-        names = _names(words, made + 1)
-        return Effect(may_take_rows=True, destroys=True, drops=names[:1])
-    harmless = what in _MADE and not (what == "table" and "select" in words)
-    return Effect(may_take_rows=not harmless)
+def _analyze_create(words: Sequence[str]) -> StatementEffect:
+    kind_index = next(
+        (
+            index
+            for index, word in enumerate(words[1:], 1)
+            if word in _HARMLESS_KINDS or word not in _CREATE_MODIFIERS
+        ),
+        0,
+    )
+    kind = words[kind_index] if kind_index else ""
+    if kind == "table" and "replace" in words[1:kind_index]:
+        names = _read_names(words, kind_index + 1)
+        return StatementEffect(may_delete_rows=True, is_destructive=True, dropped_tables=names[:1])
+    harmless = kind in _HARMLESS_KINDS and not (kind == "table" and "select" in words)
+    return StatementEffect(may_delete_rows=not harmless)
 
 
-def _drop(words: Sequence[str]) -> Effect:
-    kind = 2 if words[1:2] == ["temporary"] else 1
-    if words[kind : kind + 1] == ["table"]:
-        return Effect(may_take_rows=True, destroys=True, drops=_names(words, kind + 1))
-    return Effect(may_take_rows=True, destroys=bool(_HOLDERS & set(words[1:3])))
+def _analyze_drop(words: Sequence[str]) -> StatementEffect:
+    kind_index = 2 if words[1:2] == ["temporary"] else 1
+    if words[kind_index : kind_index + 1] == ["table"]:
+        return StatementEffect(
+            may_delete_rows=True, is_destructive=True, dropped_tables=_read_names(words, kind_index + 1)
+        )
+    return StatementEffect(may_delete_rows=True, is_destructive=bool(_CONTAINERS & set(words[1:3])))
 
 
-def _alter(words: Sequence[str]) -> Effect:
-    """Judge ALTER TABLE, which may do several things at once."""
-    outer = _outer(words)
-    dropped = [then for word, then in zip(outer, [*outer[1:], ""], strict=True) if word == "drop"]
-    columns = any(then not in _NO_COLUMNS for then in dropped)
-    if _OF_PARTITIONS & set(outer):
-        return Effect(may_take_rows=True, destroys=columns, empties=_names(words, 2) if columns else ())
+def _analyze_alter(words: Sequence[str]) -> StatementEffect:
+    """Return the effect of ALTER TABLE, which may have several actions."""
+    outer = _words_outside_brackets(words)
+    dropped = [following for word, following in zip(outer, [*outer[1:], ""], strict=True) if word == "drop"]
+    drops_columns = any(following not in _NO_COLUMNS for following in dropped)
+    if _PARTITION_ACTIONS & set(outer):
+        return StatementEffect(
+            may_delete_rows=True,
+            is_destructive=drops_columns,
+            emptied_tables=_read_names(words, 2) if drops_columns else (),
+        )
     adds = any(word in ("add", "rename") for word in outer) and not dropped
-    return Effect(may_take_rows=not adds, destroys=columns)
+    return StatementEffect(may_delete_rows=not adds, is_destructive=drops_columns)
 
 
-def _outer(words: Sequence[str]) -> list[str]:
-    """Return the words that stand in no brackets."""
-    found, depth = [], 0
+def _words_outside_brackets(words: Sequence[str]) -> list[str]:
+    """Return the words outside brackets."""
+    result, depth = [], 0
     for word in words:
         depth += {"(": 1, ")": -1}.get(word, 0)
         if not depth:
-            found.append(word)
-    return found
+            result.append(word)
+    return result
 
 
-def _deleted(words: Sequence[str]) -> list[str]:
-    """Return the tables of which a statement, or one inside of it, deletes rows."""
-    found: list[str] = []
-    for at, word in enumerate(words):
+def _find_deleted_tables(words: Sequence[str]) -> list[str]:
+    """Return the tables from which a statement, or one inside it, deletes rows."""
+    tables: list[str] = []
+    for index, word in enumerate(words):
         if word == "truncate":
-            found += _names(words, at + 1)
-        if word != "delete" or words[at - 1 : at] == ["on"]:
+            tables += _read_names(words, index + 1)
+        if word != "delete" or words[index - 1 : index] == ["on"]:
             continue
-        names = _names(words, at + 1)  # DELETE a, b FROM a JOIN b
-        start = at + 1
+        names = _read_names(words, index + 1)  # DELETE a, b FROM a JOIN b
+        start = index + 1
         while start < len(words) and words[start] in _BEFORE_NAMES:
             start += 1
-        found += _names(words, start + 1) if words[start : start + 1] == ["from"] else names
-    return found
+        tables += _read_names(words, start + 1) if words[start : start + 1] == ["from"] else names
+    return tables
 
 
-def _names(words: Sequence[str], at: int) -> list[str]:
-    """Return the names that stand there with commas between them, without what a dot sets before them."""
-    while at < len(words) and words[at] in _BEFORE_NAMES:
-        at += 1
-    found: list[str] = []
-    while at < len(words):
-        name = _plain(words[at])
-        while words[at + 1 : at + 2] == ["."] and at + 2 < len(words):
-            at += 2
-            name = name if words[at] == "*" else _plain(words[at])
-        found.append(name)
-        if words[at + 1 : at + 2] != [","]:
+def _read_names(words: Sequence[str], position: int) -> list[str]:
+    """Return the comma-separated names at ``position``, without their schemas."""
+    while position < len(words) and words[position] in _BEFORE_NAMES:
+        position += 1
+    names: list[str] = []
+    while position < len(words):
+        name = _unquote(words[position])
+        while words[position + 1 : position + 2] == ["."] and position + 2 < len(words):
+            position += 2
+            name = name if words[position] == "*" else _unquote(words[position])
+        names.append(name)
+        if words[position + 1 : position + 2] != [","]:
             break
-        at += 2
-    return found
+        position += 2
+    return names
 
 
-def _plain(name: str) -> str:
+def _unquote(name: str) -> str:
     mark = {"[": "]"}.get(name[:1], name[:1])
     if len(name) > 1 and name[0] in "\"`'[" and name.endswith(mark):
         return name[1:-1].replace(mark * 2, mark)

@@ -1,42 +1,48 @@
-"""What pieces of SQL have in common, whichever server reads it: who takes a text apart says what kind each one is."""
+"""Tokens of SQL, and the translation of named parameters; each engine has its own lexer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["text", "name", "comment", "space", "word", "parameter", "end", "sign"]
+TokenKind: TypeAlias = Literal["text", "name", "comment", "space", "word", "parameter", "end", "sign"]
 
 
 class Token(NamedTuple):
-    """One piece of a statement; all of them one after the other are the statement."""
+    """One token of a statement; the joined tokens are the statement."""
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
 
 
-class Piece(NamedTuple):
-    """Plain text, or a parameter with what stands beside it."""
+class Fragment(NamedTuple):
+    """Plain text, or a parameter with its operator."""
 
     text: str
-    name: str = ""  #: of a parameter; empty: ``text`` stays as it is
-    beside: str = ""  #: "in" or "not in" before it, which it replaces, or "is" behind it
+    name: str = ""  #: of a parameter; empty for plain text
+    #: "in" or "not in" before the parameter, which is part of the fragment, or "is" after it
+    operator: str = ""
 
 
-def pieces(read: Sequence[Token]) -> Sequence[Piece]:
-    """Bring a statement with ``:name`` parameters into the pieces that a translation replaces."""
-    words = [at for at, token in enumerate(read) if token.kind not in ("space", "comment")]
-    found: dict[int, Piece] = {}
-    left_out: set[int] = set()
-    for place, at in enumerate(words):
-        if read[at].kind != "parameter":
+def split_parameters(tokens: Sequence[Token]) -> Sequence[Fragment]:
+    """Split a statement into plain text and ``:name`` parameters."""
+    words = [index for index, token in enumerate(tokens) if token.kind not in ("space", "comment")]
+    fragments: dict[int, Fragment] = {}
+    omitted: set[int] = set()
+    for position, index in enumerate(words):
+        if tokens[index].kind != "parameter":
             continue
-        before = [read[one].text.lower() for one in words[max(0, place - 2) : place]]
-        beside = "" if before[-1:] != ["in"] else "not in" if before == ["not", "in"] else "in"
-        if beside:
-            left_out.update(range(words[place - len(beside.split())], at))
-        elif [read[one].text.lower() for one in words[place + 1 : place + 2]] == ["is"]:
-            beside = "is"
-        found[at] = Piece("", read[at].text[1:], beside)
-    return tuple(found.get(at, Piece(token.text)) for at, token in enumerate(read) if at not in left_out)
+        preceding = [tokens[word].text.lower() for word in words[max(0, position - 2) : position]]
+        following = [tokens[word].text.lower() for word in words[position + 1 : position + 2]]
+        operator = "" if preceding[-1:] != ["in"] else "not in" if preceding == ["not", "in"] else "in"
+        if operator:
+            omitted.update(range(words[position - len(operator.split())], index))
+        elif following == ["is"]:
+            operator = "is"
+        fragments[index] = Fragment("", tokens[index].text[1:], operator)
+    return tuple(
+        fragments.get(index, Fragment(token.text))
+        for index, token in enumerate(tokens)
+        if index not in omitted
+    )

@@ -18,28 +18,30 @@ Source: TypeAlias = tuple[str, str]
 Sources: TypeAlias = Mapping[str, Collection[Source] | None]
 
 
-def reaching(queries: Mapping[str, str], tables: Collection[str]) -> dict[str, str]:
-    """Return the views that refer to one of ``tables``, directly or through views, and views of unknown text."""
+def find_dependent_views(queries: Mapping[str, str], tables: Collection[str]) -> dict[str, str]:
+    """Return the views that refer to one of ``tables``, directly or through views, and views whose text is unknown."""
     words = {view: _words(text) for view, text in queries.items()}
     names = {table.lower() for table in tables}
-    reached: dict[str, str] = {}
+    dependent_views: dict[str, str] = {}
     while added := {
         view: queries[view]
-        for view in queries.keys() - reached.keys()
+        for view in queries.keys() - dependent_views.keys()
         if not queries[view] or not names.isdisjoint(words[view])
     }:
-        reached |= added
+        dependent_views |= added
         names |= {view.lower() for view in added}
-    return reached
+    return dependent_views
 
 
-def sources_of(queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str) -> dict[str, Sources]:
+def trace_sources(
+    queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str
+) -> dict[str, Sources]:
     """Return the sources of the columns of these views.
 
     Args:
         queries: views by name, each as ``create view`` or as its query; empty if unknown.
         tables: the live schema, with the views.
-        dialect: of the queries, as sqlglot names it.
+        dialect: the SQL dialect of the queries, by its name in sqlglot.
     """
     return _Lineage(queries, tables, dialect).views()
 
@@ -103,10 +105,12 @@ class _Lineage:
                 for node in lineage(name, query, schema=schema, dialect=self._dialect).walk()
                 if not node.downstream
             ]
-            result[column] = self._of_tables(leaf for leaf in leaves if isinstance(leaf.source, exp.Table))
+            result[column] = self._merge_sources(
+                leaf for leaf in leaves if isinstance(leaf.source, exp.Table)
+            )
         return result
 
-    def _of_tables(self, leaves: Iterator[object]) -> Collection[Source] | None:
+    def _merge_sources(self, leaves: Iterator[object]) -> Collection[Source] | None:
         """Return the sources of columns of tables and of resolved views."""
         from sqlglot import exp
 

@@ -1,6 +1,6 @@
-"""What the statements of a script may do to a database with rows and users: judged by their words, without a connection.
+"""Lint scripts by the words of their statements, without a connection.
 
-Texts, comments and the bodies of functions are no such words, so nothing that stands in them counts.
+Texts, comments and the bodies of functions are not examined.
 """
 
 from __future__ import annotations
@@ -9,160 +9,172 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract import Hazard, Script
+from dbctl.engines.contract import LintFinding, Script
 from dbctl.engines.parsing.lexer import Token
-from dbctl.engines.parsing.statements import Statement, Words, words_of
+from dbctl.engines.parsing.statements import Statement, WordReader, read_words
 
-#: A code, and what there is to tell.
-Told = tuple[str, str]
+#: The code and the message of a finding.
+CodedMessage = tuple[str, str]
 
 
 class Dialect(NamedTuple):
-    """What the rules that all engines share have to know of one."""
+    """Properties of an engine for the shared rules."""
 
-    guardable: frozenset[str] = frozenset(
-        {"table", "index", "view", "trigger"}
-    )  #: whose CREATE knows IF NOT EXISTS
-    ignoring: Sequence[Sequence[str]] = (
-        ("on", "conflict"),
-    )  #: words by which INSERT passes over what is there
+    #: kinds of objects whose CREATE supports IF NOT EXISTS
+    if_not_exists_kinds: frozenset[str] = frozenset({"table", "index", "view", "trigger"})
+    #: words with which INSERT skips existing rows
+    ignore_clauses: Sequence[Sequence[str]] = (("on", "conflict"),)
 
 
-class Judge(ABC):
-    """Judges scripts one after the other. What is the same on every engine is here; each adds rules of its own."""
+class Linter(ABC):
+    """Lints scripts in order with the shared rules; each engine adds its own rules."""
 
     dialect = Dialect()
 
     @abstractmethod
-    def tokens(self, sql: str) -> Iterator[Token]:
-        """Take a statement apart."""
+    def tokenize(self, sql: str) -> Iterator[Token]:
+        """Yield the tokens of a statement."""
 
     @abstractmethod
-    def own(self, one: Statement) -> Iterator[Told]:
-        """Yield what an engine alone has to tell of a statement."""
+    def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
+        """Yield the engine's own findings for a statement."""
 
-    def whole(self) -> Iterator[Told]:
-        """Yield what it has to tell of the script as a whole."""
+    def check_script(self) -> Iterator[CodedMessage]:
+        """Yield the findings for the script as a whole."""
         yield from ()
 
-    def judge(self, script: Script) -> list[Hazard]:
-        """Return what is hazardous in the next script."""
+    def lint(self, script: Script) -> list[LintFinding]:
+        """Return the findings of the next script."""
         self.script = script
-        self.statements = [Statement(line, words_of(self.tokens(sql))) for line, sql in script.statements]
-        self.fresh = set[str]()  #: tables that it has made by then: what they hold, it has put there
-        self.added = set[tuple[str, str]]()  #: columns that it has added by then
-        made = {
+        self.statements = [Statement(line, read_words(self.tokenize(sql))) for line, sql in script.statements]
+        self.new_tables = set[str]()  #: tables that the script created so far; it also inserted their rows
+        self.added_columns = set[tuple[str, str]]()  #: columns that the script added so far
+        created = {
             name
-            for one in self.statements
-            if one.made and one.made.kind == "table"
-            for name in one.made.names
+            for statement in self.statements
+            if statement.created and statement.created.kind == "table"
+            for name in statement.created.names
         }
-        self.renames = [pair for one in self.statements for pair in one.renamed()]
-        #: Tables that are made anew under another name: what they hold was copied. And those that are in the way of it.
-        self.rebuilt = {new for old, new in self.renames if old in made}
-        self._born = made
-        found: list[Hazard] = []
-        for one in self.statements:
+        self.renames = [pair for statement in self.statements for pair in statement.renamed_tables()]
+        #: Tables that are replaced by a new table, after their rows were copied.
+        self.rebuilt_tables = {new for old, new in self.renames if old in created}
+        self._created_tables = created
+        findings: list[LintFinding] = []
+        for statement in self.statements:
             for code, message in (
-                *self._drops(one),
-                *self._empties(one),
-                *self._renames(one),
-                *self._unguarded(one),
-                *self.own(one),
+                *self._check_drops(statement),
+                *self._check_deletions(statement),
+                *self._check_renames(statement),
+                *self._check_guards(statement),
+                *self.check_statement(statement),
             ):
-                found.append(Hazard(one.line, code, message))
-            self._remember(one)
-        found += [Hazard(0, code, message) for code, message in self.whole()]
-        return found
+                findings.append(LintFinding(statement.line, code, message))
+            self._record_statement(statement)
+        findings += [LintFinding(0, code, message) for code, message in self.check_script()]
+        return findings
 
-    def is_fresh(self, table: str) -> bool:
-        """Whether the script has made the table, so that nobody waits for it and nothing in it is lost."""
-        return table in self.fresh
+    def is_new_table(self, table: str) -> bool:
+        """Whether the script created the table, so that no user waits for it or loses rows."""
+        return table in self.new_tables
 
-    def _remember(self, one: Statement) -> None:
-        if one.made and one.made.kind == "table":
-            self.fresh.update(one.made.names)
-        for old, new in one.renamed():
-            if old in self.fresh:
-                self.fresh.discard(old)
-                self.fresh.add(new)
-        self.added.update((one.altered, name) for name, _ in one.added_columns())
+    def _record_statement(self, statement: Statement) -> None:
+        if statement.created and statement.created.kind == "table":
+            self.new_tables.update(statement.created.names)
+        for old, new in statement.renamed_tables():
+            if old in self.new_tables:
+                self.new_tables.discard(old)
+                self.new_tables.add(new)
+        self.added_columns.update((statement.altered, name) for name, _ in statement.added_columns())
 
-    def _drops(self, one: Statement) -> Iterator[Told]:
-        if one.dropped and one.dropped.kind == "table":
-            for name in one.dropped.names:
-                if not (self.is_fresh(name) or name in self.rebuilt):
-                    yield "drops-table", f"DROP TABLE {name} takes its rows away"
-        for column in one.dropped_columns():
-            if not self.is_fresh(one.altered) and (one.altered, column) not in self.added:
-                yield "drops-column", f"dropping {one.altered}.{column} takes its values away"
+    def _check_drops(self, statement: Statement) -> Iterator[CodedMessage]:
+        if statement.dropped and statement.dropped.kind == "table":
+            for name in statement.dropped.names:
+                if not (self.is_new_table(name) or name in self.rebuilt_tables):
+                    yield "drops-table", f"DROP TABLE {name} deletes its rows"
+        for column in statement.dropped_columns():
+            if (
+                not self.is_new_table(statement.altered)
+                and (statement.altered, column) not in self.added_columns
+            ):
+                yield "drops-column", f"dropping {statement.altered}.{column} deletes its values"
 
-    def _empties(self, one: Statement) -> Iterator[Told]:
-        words = one.main()
-        if words.take("truncate"):
-            words.take("table")
-            words.take("only")
-            for name in words.names():
-                if not self.is_fresh(name):
-                    yield "deletes-all", f"TRUNCATE takes every row of {name} away"
-        elif words.take("delete"):
-            yield from self._deletes(words)
-        elif words.take("update"):
-            yield from self._updates(words)
+    def _check_deletions(self, statement: Statement) -> Iterator[CodedMessage]:
+        reader = statement.main_reader()
+        if reader.take("truncate"):
+            reader.take("table")
+            reader.take("only")
+            for name in reader.read_names():
+                if not self.is_new_table(name):
+                    yield "deletes-all", f"TRUNCATE deletes every row of {name}"
+        elif reader.take("delete"):
+            yield from self._check_delete(reader)
+        elif reader.take("update"):
+            yield from self._check_update(reader)
 
-    def _deletes(self, words: Words) -> Iterator[Told]:
-        words.find("from")
-        words.take("only")
-        name = words.name()
-        if self.is_fresh(name):
+    def _check_delete(self, reader: WordReader) -> Iterator[CodedMessage]:
+        reader.skip_past("from")
+        reader.take("only")
+        name = reader.read_name()
+        if self.is_new_table(name):
             return
-        if words.has("where"):
-            yield "deletes-rows", f"DELETE takes rows of {name} away"
+        if reader.contains("where"):
+            yield "deletes-rows", f"DELETE removes rows of {name}"
         else:
-            yield "deletes-all", f"DELETE without WHERE takes every row of {name} away"
+            yield "deletes-all", f"DELETE without WHERE removes every row of {name}"
 
-    def _updates(self, words: Words) -> Iterator[Told]:
-        while words.take_any("or", "ignore", "replace", "rollback", "abort", "fail", "low_priority", "only"):
+    def _check_update(self, reader: WordReader) -> Iterator[CodedMessage]:
+        while reader.take_any("or", "ignore", "replace", "rollback", "abort", "fail", "low_priority", "only"):
             pass
-        name = words.name()
-        if self.is_fresh(name) or words.has("where") or not words.find("set"):
+        name = reader.read_name()
+        if self.is_new_table(name) or reader.contains("where") or not reader.skip_past("set"):
             return
-        columns = [part.name() for part in words.parts()]
-        if not all((name, column) in self.added for column in columns):
+        columns = [part.read_name() for part in reader.split_at_commas()]
+        if not all((name, column) in self.added_columns for column in columns):
             yield "updates-all", f"UPDATE without WHERE changes every row of {name}"
 
-    def _renames(self, one: Statement) -> Iterator[Told]:
-        for old, new in one.renamed():
-            if not (old in self._born or self.is_fresh(old)):
-                yield "renames", f"{old} is called {new} from then on"
-        column = one.renamed_column()
-        if column and not self.is_fresh(one.altered):
-            yield "renames", f"{one.altered}.{column} gets another name"
+    def _check_renames(self, statement: Statement) -> Iterator[CodedMessage]:
+        for old, new in statement.renamed_tables():
+            if not (old in self._created_tables or self.is_new_table(old)):
+                yield "renames", f"{old} is renamed to {new}"
+        column = statement.renamed_column()
+        if column and not self.is_new_table(statement.altered):
+            yield "renames", f"{statement.altered}.{column} is renamed"
 
-    def _unguarded(self, one: Statement) -> Iterator[Told]:
-        """Yield what only some apps ask for."""
-        if (made := one.made) and made.kind in self.dialect.guardable and not made.guarded:
-            told = f"CREATE {made.kind.upper()} {_listed(made.names)} without IF NOT EXISTS"
-            yield "no-if-not-exists", told
-        if (dropped := one.dropped) and not dropped.guarded and not self._is_sure(dropped.names):
-            yield "no-if-exists", f"DROP {dropped.kind.upper()} {_listed(dropped.names)} without IF EXISTS"
-        words = one.main()
-        ignores = any(words.has(*keys) for keys in self.dialect.ignoring)
-        if words.take("insert") and words.has("values") and not ignores:
-            words.find("into")
-            told = f"INSERT INTO {words.name()} does not pass over rows that are there"
-            yield "no-insert-or-ignore", told
+    def _check_guards(self, statement: Statement) -> Iterator[CodedMessage]:
+        """Yield findings for rules that only some apps enable."""
+        if (
+            (created := statement.created)
+            and created.kind in self.dialect.if_not_exists_kinds
+            and not created.has_guard
+        ):
+            message = f"CREATE {created.kind.upper()} {_join_names(created.names)} without IF NOT EXISTS"
+            yield "no-if-not-exists", message
+        if (
+            (dropped := statement.dropped)
+            and not dropped.has_guard
+            and not self._is_known_to_exist(dropped.names)
+        ):
+            yield (
+                "no-if-exists",
+                f"DROP {dropped.kind.upper()} {_join_names(dropped.names)} without IF EXISTS",
+            )
+        reader = statement.main_reader()
+        ignores = any(reader.contains(*keys) for keys in self.dialect.ignore_clauses)
+        if reader.take("insert") and reader.contains("values") and not ignores:
+            reader.skip_past("into")
+            message = f"INSERT INTO {reader.read_name()} does not skip existing rows"
+            yield "no-insert-or-ignore", message
 
-    def _is_sure(self, names: Sequence[str]) -> bool:
-        """Whether the script itself says that these are there."""
-        return all(self.is_fresh(name) or name in self.rebuilt for name in names)
+    def _is_known_to_exist(self, names: Sequence[str]) -> bool:
+        """Whether the script itself shows that these objects exist."""
+        return all(self.is_new_table(name) or name in self.rebuilt_tables for name in names)
 
 
-def judged(judge: Judge, scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
-    """Yield the hazards of each script as ``Language.hazards`` says."""
+def lint_scripts(linter: Linter, scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
+    """Yield the findings of each script."""
     for script in scripts:
-        yield judge.judge(script)
+        yield linter.lint(script)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return ", ".join(map(str, names))

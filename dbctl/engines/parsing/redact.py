@@ -1,4 +1,4 @@
-"""Statements as they may be shown: a value in them may be a password."""
+"""Redact statements for display, because their values may be passwords."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from collections.abc import Callable, Iterator
 
 from dbctl.engines.parsing.lexer import Token
 
-#: Characters of a statement that are shown.
-LONGEST = 120
-#: Pieces of one value: a text with a quote in it, a number with a fraction.
+#: Maximum length of a displayed statement.
+MAX_CHARACTERS = 120
+#: Several placeholders of one value: a text with a quote, or a number with a fraction.
 _VALUE = re.compile(r"\?(?:\.?\?)+")
 
 
-def shown(sql: str, tokens: Callable[[str], Iterator[Token]], quotes: str = "'") -> str:
-    """Return a statement on one line, shortened, with ``?`` in place of every text and number in it.
+def redact_statement(sql: str, tokenize: Callable[[str], Iterator[Token]], quotes: str = "'") -> str:
+    """Return a statement on one line, shortened, without comments, with ``?`` for every text and number.
 
-    A server keeps only so many characters, so that a text may end nowhere: it is one all the same. What others wrote
-    into comments goes, too. Whether a backslash keeps a text from ending depends on the session that sent it, so where
-    there is one nothing behind the first quote is shown.
+    Servers truncate long statements, so a text may be unclosed. Whether a backslash escapes a quote depends on the
+    session, so with a backslash nothing after the first quote is shown.
 
     Args:
         sql: the statement.
-        tokens: takes it apart.
-        quotes: what begins a text, in one session or another.
+        tokenize: the lexer.
+        quotes: all characters that may begin a text.
     """
-    cut = "\\" in sql
-    if cut:
-        sql = sql[: min((at for mark in quotes if (at := sql.find(mark)) >= 0), default=len(sql))]
-    pieces = []
-    for token in tokens(sql):
+    is_cut = "\\" in sql
+    if is_cut:
+        sql = sql[: min((position for mark in quotes if (position := sql.find(mark)) >= 0), default=len(sql))]
+    fragments = []
+    for token in tokenize(sql):
         if token.kind == "text" or token.text[0] in quotes or token.text[0].isdigit():
-            pieces.append("?")
+            fragments.append("?")
         elif token.kind in ("space", "comment"):
-            pieces.append(" ")
+            fragments.append(" ")
         else:
-            pieces.append(token.text)
-    line = " ".join(_VALUE.sub("?", "".join(pieces)).split())
-    return line if len(line) < LONGEST and not cut else f"{line[: LONGEST - 1]}…"
+            fragments.append(token.text)
+    line = " ".join(_VALUE.sub("?", "".join(fragments)).split())
+    return line if len(line) < MAX_CHARACTERS and not is_cut else f"{line[: MAX_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""A script of SQL taken apart into its statements, whichever server it is for."""
+"""Split SQL scripts of any server into statements."""
 
 from __future__ import annotations
 
@@ -8,80 +8,87 @@ from typing import NamedTuple
 from dbctl.engines.parsing.lexer import Token
 
 
-class Reading(NamedTuple):
-    """How a server reads a script."""
+class ScriptSyntax(NamedTuple):
+    """The script syntax of a server."""
 
-    tokens: Callable[[str], Iterator[Token]]
+    tokenize: Callable[[str], Iterator[Token]]
     is_closed: Callable[[Token], bool]
-    #: By how much the last of the tokens, those of one statement, changes how deep inside a body it is.
-    deeper: Callable[[list[Token], int], int]
-    #: Why a statement of these tokens cannot be part of a script, or nothing.
-    why_not: Callable[[list[Token]], str]
+    #: Returns the change of the nesting depth of bodies by the last of the statement's tokens.
+    depth_change: Callable[[list[Token], int], int]
+    #: Returns why a script must not contain the statement; empty if it may.
+    unsupported_reason: Callable[[list[Token]], str]
 
 
-def taken_apart(text: str, how: Reading) -> list[tuple[int, str]]:
-    """Take a script apart as ``Language.split`` says."""
+def split_script(text: str, syntax: ScriptSyntax) -> list[tuple[int, str]]:
+    """Split a script into statements; see ``ScriptDialect.split``."""
     text = text.removeprefix("\ufeff")
     statements: list[tuple[int, str]] = []
-    held: list[Token] = []  # of the statement at hand, without blanks and comments
-    depth = 0  # of the body of a function or a trigger
-    line = at = 1  # of the statement at hand, and of the token
+    tokens: list[Token] = []  # of the current statement, without blanks and comments
+    depth = 0  # of bodies of functions and triggers
+    line = token_line = 1  # of the current statement, and of the token
 
-    def whole(end: int) -> tuple[int, str]:
-        if reason := how.why_not(held):
+    def build_statement(end: int) -> tuple[int, str]:
+        if reason := syntax.unsupported_reason(tokens):
             raise ValueError(f"line {line}: {reason}")
-        return line, text[held[0].start : end]
+        return line, text[tokens[0].start : end]
 
-    for token in how.tokens(text):
-        line = line if held else at
-        at += token.text.count("\n")
-        if not how.is_closed(token):
-            raise ValueError("it ends inside a comment" if token.kind == "comment" else _cut_off(line))
+    for token in syntax.tokenize(text):
+        line = line if tokens else token_line
+        token_line += token.text.count("\n")
+        if not syntax.is_closed(token):
+            raise ValueError(
+                "the text ends inside a comment" if token.kind == "comment" else _incomplete_message(line)
+            )
         if token.kind in ("space", "comment"):
             continue
         if token.kind == "end" and not depth:
-            if held:
-                statements.append(whole(token.start + 1))
-            held = []
+            if tokens:
+                statements.append(build_statement(token.start + 1))
+            tokens = []
             continue
-        held.append(token)
-        depth += how.deeper(held, depth)
+        tokens.append(token)
+        depth += syntax.depth_change(tokens, depth)
     if depth:
-        raise ValueError(_cut_off(line))
-    if held:
-        _, statement = whole(held[-1].start + len(held[-1].text))
+        raise ValueError(_incomplete_message(line))
+    if tokens:
+        _, statement = build_statement(tokens[-1].start + len(tokens[-1].text))
         statements.append((line, statement + ";"))
     return statements
 
 
-def remarked(text: str, how: Reading) -> list[tuple[int, str]]:
-    """Return the comments of a script as ``Language.remarks`` says."""
-    found: list[tuple[int, str]] = []
-    held: list[Token] = []  # of the statement at hand, as above
+def read_comments(text: str, syntax: ScriptSyntax) -> list[tuple[int, str]]:
+    """Return the comments of a script; see ``ScriptDialect.comments``."""
+    comments: list[tuple[int, str]] = []
+    tokens: list[Token] = []  # of the current statement, without blanks and comments
     depth = brackets = 0
     line = 1
     text = text.removeprefix("\ufeff")
-    for token in how.tokens(text):
-        if token.kind == "comment" and not depth and not brackets and is_line(text, token.start, token.text):
-            found.append((line, token.text[2:].strip()))
+    for token in syntax.tokenize(text):
+        if (
+            token.kind == "comment"
+            and not depth
+            and not brackets
+            and is_line_comment(text, token.start, token.text)
+        ):
+            comments.append((line, token.text[2:].strip()))
         line += token.text.count("\n")
         if token.kind in ("space", "comment"):
             continue
         if token.kind == "end" and not depth:
-            held, brackets = [], 0
+            tokens, brackets = [], 0
             continue
-        held.append(token)
-        depth += how.deeper(held, depth)
+        tokens.append(token)
+        depth += syntax.depth_change(tokens, depth)
         brackets += {"(": 1, ")": -1}.get(token.text, 0)
-    return found
+    return comments
 
 
-def is_line(text: str, start: int, comment: str) -> bool:
-    """Whether a comment begins with two dashes, and nothing but blanks stands before it on its line."""
+def is_line_comment(text: str, start: int, comment: str) -> bool:
+    """Whether a comment begins with two dashes, after only blanks on its line."""
     return comment.startswith("--") and not text[text.rfind("\n", 0, start) + 1 : start].strip(
         "\ufeff \t\r\f"
     )
 
 
-def _cut_off(line: int) -> str:
-    return f"it ends inside the statement that begins on line {line}"
+def _incomplete_message(line: int) -> str:
+    return f"the text ends inside the statement that begins on line {line}"

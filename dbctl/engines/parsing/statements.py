@@ -1,23 +1,23 @@
-"""Statements of SQL as far as it takes to tell what they do to which tables, whichever server reads them."""
+"""Parse statements of any server far enough to find their kind and their tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
-from dbctl.engines.parsing.lexer import Kind, Token
+from dbctl.engines.parsing.lexer import Token, TokenKind
 
-#: What may stand between CREATE or DROP and the kind of thing.
+#: Words between CREATE or DROP and the kind of object.
 _BETWEEN = frozenset(
     {"or", "replace", "temp", "temporary", "global", "local", "unlogged", "unique", "fulltext", "spatial"}
 ) | {"materialized", "virtual", "recursive", "constraint", "event", "foreign", "online", "offline"}
 _KINDS = frozenset(
     {"table", "index", "view", "trigger", "type", "schema", "sequence", "function", "procedure", "extension"}
 ) | {"database", "domain", "policy", "role", "user", "event"}
-#: What an action of ALTER TABLE can drop that is no column.
-_NO_COLUMN = frozenset({"constraint", "index", "key", "primary", "foreign", "check", "partition", "system"})
-#: What a definition of a column ends its default with.
-_OF_COLUMN = frozenset(
+#: Objects other than columns that ALTER TABLE can drop.
+_NOT_COLUMNS = frozenset({"constraint", "index", "key", "primary", "foreign", "check", "partition", "system"})
+#: Words that end the default in a column definition.
+_AFTER_DEFAULT = frozenset(
     {
         "not",
         "null",
@@ -34,226 +34,232 @@ _OF_COLUMN = frozenset(
 
 
 class Name(str):
-    """A text that is compared in lower case, and shown as it is written."""
+    """A text that is compared in lower case and displayed unchanged."""
 
-    __slots__ = ("written",)
-    written: str
+    __slots__ = ("original",)
+    original: str
 
-    def __new__(cls, written: str) -> Self:
-        """Make one of what is written."""
-        made = super().__new__(cls, written.lower())
-        made.written = written
-        return made
+    def __new__(cls, text: str) -> Self:
+        """Create it from the original text."""
+        name = super().__new__(cls, text.lower())
+        name.original = text
+        return name
 
     def __str__(self) -> str:
-        return self.written
+        return self.original
 
-    def __format__(self, how: str) -> str:
-        return format(self.written, how)
+    def __format__(self, format_spec: str) -> str:
+        return format(self.original, format_spec)
 
 
 class Word(NamedTuple):
-    """One piece of a statement that counts."""
+    """One token of a statement, without blanks and comments."""
 
-    kind: Kind
-    text: str  #: a ``Name``; what is quoted comes without its quotes
-    doubled: bool = False  #: whether those are double quotes
+    kind: TokenKind
+    text: str  #: a ``Name``; quoted names without their quotes
+    doubled: bool = False  #: whether the quotes are double quotes
 
 
-class Words:
-    """A statement, or a part of it, read from its beginning."""
+class WordReader:
+    """Reads a statement, or a part of one, from its beginning."""
 
     def __init__(self, words: Sequence[Word]) -> None:
-        self.all, self.at = words, 0
+        self.words, self.position = words, 0
 
     def __bool__(self) -> bool:
-        return self.at < len(self.all)
+        return self.position < len(self.words)
 
     @property
-    def rest(self) -> Sequence[Word]:
-        """What was not read yet."""
-        return self.all[self.at :]
+    def remaining(self) -> Sequence[Word]:
+        """The unread words."""
+        return self.words[self.position :]
 
-    def key(self, ahead: int = 0) -> str:
-        """Return the word that comes, where it is one without quotes, or the sign; else nothing."""
-        found = self.all[self.at + ahead] if self.at + ahead < len(self.all) else None
-        return found.text if found and found.kind in ("word", "sign") else ""
+    def peek(self, ahead: int = 0) -> str:
+        """Return the next unquoted word or sign; empty for other words."""
+        word = self.words[self.position + ahead] if self.position + ahead < len(self.words) else None
+        return word.text if word and word.kind in ("word", "sign") else ""
 
     def take(self, *keys: str) -> bool:
-        """Pass these words where they come next; return whether they do."""
-        if any(self.key(ahead) != key for ahead, key in enumerate(keys)):
+        """Read these words if they are next; return whether they are."""
+        if any(self.peek(ahead) != key for ahead, key in enumerate(keys)):
             return False
-        self.at += len(keys)
+        self.position += len(keys)
         return True
 
     def take_any(self, *keys: str) -> str:
-        """Pass one of these words where it comes next, and return it."""
+        """Read and return the next word if it is one of these; otherwise return an empty text."""
         return next((key for key in keys if self.take(key)), "")
 
-    def name(self) -> str:
-        """Read a name; return its last part, or nothing where there is none."""
-        found = ""
-        while self and self.rest[0].kind in ("word", "name"):
-            found = self.rest[0].text
-            self.at += 1
+    def read_name(self) -> str:
+        """Read a name; return its last part, or an empty text without a name."""
+        name = ""
+        while self and self.remaining[0].kind in ("word", "name"):
+            name = self.remaining[0].text
+            self.position += 1
             if not self.take("."):
                 break
-        return found
+        return name
 
-    def names(self) -> list[str]:
-        """Read names with commas between."""
-        found = [self.name()]
+    def read_names(self) -> list[str]:
+        """Read comma-separated names."""
+        names = [self.read_name()]
         while self.take(","):
             self.take("only")
-            found.append(self.name())
-        return [name for name in found if name]
+            names.append(self.read_name())
+        return [name for name in names if name]
 
-    def find(self, *keys: str) -> bool:
-        """Go behind these words, outside brackets; return whether they are there."""
+    def skip_past(self, *keys: str) -> bool:
+        """Continue after these words, outside brackets; return whether they were found."""
         depth = 0
-        for at in range(self.at, len(self.all)):
-            depth += {"(": 1, ")": -1}.get(self.all[at].text, 0) if self.all[at].kind == "sign" else 0
-            if not depth and [one.text for one in self.all[at : at + len(keys)] if one.kind == "word"] == [
-                *keys
-            ]:
-                self.at = at + len(keys)
+        for index in range(self.position, len(self.words)):
+            depth += (
+                {"(": 1, ")": -1}.get(self.words[index].text, 0) if self.words[index].kind == "sign" else 0
+            )
+            if not depth and [
+                word.text for word in self.words[index : index + len(keys)] if word.kind == "word"
+            ] == [*keys]:
+                self.position = index + len(keys)
                 return True
         return False
 
-    def has(self, *keys: str) -> bool:
-        """Whether these words stand in what comes, outside brackets."""
-        return Words(self.rest).find(*keys)
+    def contains(self, *keys: str) -> bool:
+        """Whether the unread words contain these words, outside brackets."""
+        return WordReader(self.remaining).skip_past(*keys)
 
-    def parts(self) -> list[Words]:
-        """Take what comes apart at its commas, those in brackets left out."""
-        found, depth = [list[Word]()], 0
-        for word in self.rest:
+    def split_at_commas(self) -> list[WordReader]:
+        """Split the unread words at commas outside brackets."""
+        parts, depth = [list[Word]()], 0
+        for word in self.remaining:
             if word.kind == "sign":
                 depth += {"(": 1, ")": -1}.get(word.text, 0)
             if word == _COMMA and not depth:
-                found.append([])
+                parts.append([])
             elif depth >= 0:
-                found[-1].append(word)
-        return [Words(part) for part in found if part]
+                parts[-1].append(word)
+        return [WordReader(part) for part in parts if part]
 
 
 _COMMA = Word("sign", ",")
 
 
-class Made(NamedTuple):
-    """A statement that makes or drops something."""
+class ObjectStatement(NamedTuple):
+    """The objects that a statement creates or drops."""
 
     kind: str
     names: Sequence[str]
     modifiers: frozenset[str]  #: unique, temporary, materialized…
-    guarded: bool  #: IF [NOT] EXISTS, or OR REPLACE
+    has_guard: bool  #: IF [NOT] EXISTS, or OR REPLACE
     concurrently: bool
     table: str = ""  #: of an index or a trigger
 
 
 class Statement:
-    """One statement with what it does to what."""
+    """One statement, with the objects that it creates, drops or alters."""
 
     def __init__(self, line: int, words: Sequence[Word]) -> None:
-        self.line, self.all = line, words
+        self.line, self.tokens = line, words
         self.verb = words[0].text if words and words[0].kind == "word" else ""
-        self.made = self._made("create")
-        self.dropped = self._made("drop")
-        self.altered, self._actions = self._altered()
+        self.created = self._parse_object("create")
+        self.dropped = self._parse_object("drop")
+        self.altered, self._actions = self._parse_alter()
 
-    def words(self) -> Words:
-        """Return it to be read from its beginning."""
-        return Words(self.all)
+    def new_reader(self) -> WordReader:
+        """Return a reader at the beginning of the statement."""
+        return WordReader(self.tokens)
 
-    def actions(self) -> Iterator[Words]:
-        """Yield what it does to the table that it alters, each to be read from its beginning."""
-        yield from (Words(one) for one in self._actions)
+    def actions(self) -> Iterator[WordReader]:
+        """Yield a reader for each action of ALTER TABLE."""
+        yield from (WordReader(words) for words in self._actions)
 
-    def _made(self, verb: str) -> Made | None:
-        words = self.words()
-        if not words.take(verb):
+    def _parse_object(self, verb: str) -> ObjectStatement | None:
+        reader = self.new_reader()
+        if not reader.take(verb):
             return None
         modifiers = set[str]()
-        if words.take("definer", "="):
-            while words and words.key() not in _KINDS:
-                words.at += 1
-        while (word := words.take_any(*_BETWEEN)) or words.take("algorithm", "="):
+        if reader.take("definer", "="):
+            while reader and reader.peek() not in _KINDS:
+                reader.position += 1
+        while (word := reader.take_any(*_BETWEEN)) or reader.take("algorithm", "="):
             modifiers.add(word)
-            words.at += not word
-        kind = words.take_any(*_KINDS)
+            reader.position += not word
+        kind = reader.take_any(*_KINDS)
         if not kind:
             return None
-        concurrently = words.take("concurrently")
-        guarded = words.take("if", "not", "exists") or words.take("if", "exists") or "replace" in modifiers
-        names = words.names() if kind != "index" or words.key() != "on" else []
+        concurrently = reader.take("concurrently")
+        has_guard = (
+            reader.take("if", "not", "exists") or reader.take("if", "exists") or "replace" in modifiers
+        )
+        names = reader.read_names() if kind != "index" or reader.peek() != "on" else []
         table = ""
-        if kind in ("index", "trigger") and words.find("on"):
-            words.take("only")
-            table = words.name()
-        return Made(kind, names, frozenset(modifiers), guarded, concurrently, table)
+        if kind in ("index", "trigger") and reader.skip_past("on"):
+            reader.take("only")
+            table = reader.read_name()
+        return ObjectStatement(kind, names, frozenset(modifiers), has_guard, concurrently, table)
 
-    def _altered(self) -> tuple[str, Sequence[Sequence[Word]]]:
-        words = self.words()
-        if not (words.take("alter", "table") or words.take("alter", "ignore", "table")):
+    def _parse_alter(self) -> tuple[str, Sequence[Sequence[Word]]]:
+        reader = self.new_reader()
+        if not (reader.take("alter", "table") or reader.take("alter", "ignore", "table")):
             return "", ()
-        words.take("if", "exists")
-        words.take("only")
-        return words.name(), [part.all for part in words.parts()]
+        reader.take("if", "exists")
+        reader.take("only")
+        return reader.read_name(), [part.words for part in reader.split_at_commas()]
 
-    def main(self) -> Words:
-        """Return it from its verb on: behind WITH and what that defines."""
-        words = self.words()
-        if words.take("with"):
+    def main_reader(self) -> WordReader:
+        """Return a reader at the main verb, after a WITH clause."""
+        reader = self.new_reader()
+        if reader.take("with"):
             depth = 0
-            while words and (depth or words.key() not in ("select", "insert", "update", "delete", "replace")):
-                depth += {"(": 1, ")": -1}.get(words.key(), 0)
-                words.at += 1
-        return words
+            while reader and (
+                depth or reader.peek() not in ("select", "insert", "update", "delete", "replace")
+            ):
+                depth += {"(": 1, ")": -1}.get(reader.peek(), 0)
+                reader.position += 1
+        return reader
 
-    def renamed(self) -> list[tuple[str, str]]:
-        """Return which tables it gives which names."""
+    def renamed_tables(self) -> list[tuple[str, str]]:
+        """Return the old and new names of renamed tables."""
         if self.verb == "rename":
-            words = self.words()
-            found = []
-            if words.take("rename", "table") or words.take("rename", "tables"):
-                for part in words.parts():
-                    old = part.name()
-                    found += [(old, part.name())] if part.take("to") else []
-            return found
+            reader = self.new_reader()
+            renames = []
+            if reader.take("rename", "table") or reader.take("rename", "tables"):
+                for part in reader.split_at_commas():
+                    old = part.read_name()
+                    renames += [(old, part.read_name())] if part.take("to") else []
+            return renames
         return [
-            (self.altered, action.name())
+            (self.altered, action.read_name())
             for action in self.actions()
             if action.take("rename", "to") or action.take("rename", "as")
         ]
 
     def renamed_column(self) -> str:
-        """Return the column of a table that it gives another name."""
+        """Return the old name of a renamed column; empty without one."""
         for action in self.actions():
-            if action.take("rename") and action.key() not in ("to", "as", "index", "key", "constraint"):
+            if action.take("rename") and action.peek() not in ("to", "as", "index", "key", "constraint"):
                 action.take("column")
-                return action.name()
+                return action.read_name()
         return ""
 
-    def added_columns(self) -> Iterator[tuple[str, Words]]:
-        """Yield the columns that it adds to a table, each with its definition, behind the name."""
+    def added_columns(self) -> Iterator[tuple[str, WordReader]]:
+        """Yield the columns that are added to a table, each with its definition after the name."""
         for action in self.actions():
-            if not action.take("add") or action.key() in _CONSTRAINTS:
+            if not action.take("add") or action.peek() in _CONSTRAINTS:
                 continue
             action.take("column")
             action.take("if", "not", "exists")
-            if action.take("("):  # several, as MySQL lets them be added
-                for part in action.parts():
-                    yield part.name(), Words(part.rest)
+            if action.take("("):  # several columns, in MySQL
+                for part in action.split_at_commas():
+                    yield part.read_name(), WordReader(part.remaining)
                 continue
-            yield action.name(), Words(action.rest)
+            yield action.read_name(), WordReader(action.remaining)
 
     def dropped_columns(self) -> Iterator[str]:
-        """Yield the columns that it takes from a table."""
+        """Yield the columns that are dropped from a table."""
         for action in self.actions():
-            if action.take("drop") and action.key() not in _NO_COLUMN:
+            if action.take("drop") and action.peek() not in _NOT_COLUMNS:
                 action.take("column")
                 action.take("if", "exists")
-                yield action.name()
+                yield action.read_name()
 
 
 _CONSTRAINTS = frozenset(
@@ -266,25 +272,25 @@ _CONSTRAINTS = frozenset(
 }
 
 
-def default_of(definition: Words) -> Words | None:
-    """Return the default in the definition of a column; None where it has none."""
-    words = Words(definition.rest)
-    if not words.find("default"):
+def find_default(definition: WordReader) -> WordReader | None:
+    """Return the default in a column definition, or None."""
+    reader = WordReader(definition.remaining)
+    if not reader.skip_past("default"):
         return None
-    depth, end = 0, words.at
-    while end < len(words.all):
-        word = words.all[end]
-        if end > words.at and not depth and word.kind == "word" and word.text in _OF_COLUMN:
+    depth, end = 0, reader.position
+    while end < len(reader.words):
+        word = reader.words[end]
+        if end > reader.position and not depth and word.kind == "word" and word.text in _AFTER_DEFAULT:
             break
         depth += {"(": 1, ")": -1}.get(word.text, 0) if word.kind == "sign" else 0
         end += 1
-    return Words(words.all[words.at : end])
+    return WordReader(reader.words[reader.position : end])
 
 
-def words_of(tokens: Iterator[Token]) -> list[Word]:
-    """Return what counts of a statement."""
+def read_words(tokens: Iterator[Token]) -> list[Word]:
+    """Return the words of a statement, without blanks and comments."""
     return [
-        Word(token.kind, _plain(token.text), doubled=token.text.startswith('"'))
+        Word(token.kind, _unquote(token.text), doubled=token.text.startswith('"'))
         if token.kind == "name"
         else Word(token.kind, Name(token.text))
         for token in tokens
@@ -292,6 +298,6 @@ def words_of(tokens: Iterator[Token]) -> list[Word]:
     ]
 
 
-def _plain(name: str) -> Name:
+def _unquote(name: str) -> Name:
     close = "]" if name[0] == "[" else name[0]
     return Name(name[1:-1].replace(close * 2, close))

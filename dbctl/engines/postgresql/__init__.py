@@ -1,6 +1,6 @@
 """PostgreSQL: reads run in read-only transactions, and a wait for a lock is reported with its holder.
 
-Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
+The package does not import the driver, so that scripts can be parsed without it; ``reader`` and ``writer`` do.
 """
 
 from typing import TYPE_CHECKING

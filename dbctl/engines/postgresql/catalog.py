@@ -1,4 +1,4 @@
-"""What the catalogue tells of tables and of the keys between them: only of what the search path shows."""
+"""Read tables, columns and foreign keys from the catalog, as far as the search path includes them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
 from dbctl.engines.sql import SqlReader, ident
 from dbctl.errors import PrivilegeMissingError
 
-#: Tables, views and foreign tables, without the partitions of a table and without what belongs to an extension. A
-#: domain is told as what it is made of.
-SHOWN = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
+#: Tables, views and foreign tables, without partitions and objects of extensions. A domain is resolved to its base type.
+VISIBLE = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
-#: What rests of an index ``i``, told by ``x``, that was being made beside its like. PostgreSQL puts a number behind a name
-#: that is taken.
-LEFT = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
+#: A leftover of an interrupted concurrent build: index ``i``, described by ``x``. PostgreSQL appends a number to a name
+#: that exists already.
+LEFTOVER_INDEX = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
 COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
@@ -32,17 +31,17 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
   join pg_catalog.pg_namespace s on s.oid = b.typnamespace
   left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
-where {SHOWN} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
+where {VISIBLE} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
 
-#: The columns of a constraint ``f`` in their order, here and at the other end of a foreign key.
+#: The columns of a constraint ``f`` in order: of its table, and of the table to which a foreign key refers.
 _NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
     join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
-HERE, THERE = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
-KEYS = f"""select c.relname, {HERE}, {THERE}, f.confdeltype::text
+OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
+KEYS = f"""select c.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS}, f.confdeltype::text
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {SHOWN}
-order by c.relname, f.conname"""  # noqa: S608 - as above
+where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {VISIBLE}
+order by c.relname, f.conname"""  # noqa: S608 - no value is in it
 
 ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]] = {
     "a": "NO ACTION",
@@ -53,12 +52,12 @@ ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT"
 }
 
 
-HIDDEN = """select n.nspname, current_user from pg_catalog.pg_namespace n
+INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
 where n.nspname = any(string_to_array(translate(current_setting('search_path'), '" ', ''), ','))
   and not has_schema_privilege(n.oid, 'USAGE')"""
 
 
-class PostgreSQLCatalogue(SqlReader):
+class PostgreSQLCatalog(SqlReader):
     """The live schema."""
 
     target: str
@@ -69,27 +68,28 @@ class PostgreSQLCatalogue(SqlReader):
             columns: dict[str, dict[str, PostgreSQLColumn]] = {}
             views: dict[str, bool] = {}
             for row in self._fetch(COLUMNS, {}):
-                table, view, *rest = row
-                columns.setdefault(str(table), {})[str(rest[0])] = _column(*rest)
+                table, view, *fields = row
+                columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
                 views[str(table)] = bool(view)
             if not columns:
-                self._refuse_hidden()
+                self._require_access()
             self._tables = {
-                name: Table(name=name, columns=found, view=views[name]) for name, found in columns.items()
+                name: Table(name=name, columns=columns, is_view=views[name])
+                for name, columns in columns.items()
             }
         return self._tables
 
-    def _refuse_hidden(self) -> None:
-        """Refuse to call a database empty when this role may not look into it."""
-        for schema, user in self._fetch(HIDDEN, {}):
+    def _require_access(self) -> None:
+        """Refuse to report an empty database when this role may not use its schema."""
+        for schema, user in self._fetch(INACCESSIBLE_SCHEMAS, {}):
             raise PrivilegeMissingError(
                 target=self.target,
                 reason=f"role {user} may not use schema {schema}",
-                instead=f"Nothing was changed. As its owner or a superuser: GRANT USAGE ON SCHEMA {ident(str(schema))} TO {ident(str(user))};",
+                hint=f"Nothing was changed. As its owner or a superuser: GRANT USAGE ON SCHEMA {ident(str(schema))} TO {ident(str(user))};",
             )
 
     def references(self, table: str) -> Sequence[Reference]:
-        rows = self._fetch(KEYS, {"table": ident(self._checked(table).name)})
+        rows = self._fetch(KEYS, {"table": ident(self._require_table(table).name)})
         return [
             Reference(
                 table=str(name),
@@ -102,30 +102,30 @@ class PostgreSQLCatalogue(SqlReader):
         ]
 
 
-def _column(
+def _create_column(
     name: object,
-    told: object,
+    declared_type: object,
     not_null: object,
     default: object,
     key: object,
     schema: object,
     base: object,
-    variety: object,
+    type_class: object,
     labels: object,
     generated: object,
 ) -> PostgreSQLColumn:
-    kind: Kind = "enum" if variety == "e" else "other"
+    kind: Kind = "enum" if type_class == "e" else "other"
     if schema == "pg_catalog":
         kind = KINDS.get(str(base), "other")
     return PostgreSQLColumn(
         name=str(name),
-        type=str(told).upper(),
+        type=str(declared_type).upper(),
         nullable=not not_null,
         required=bool(not_null and not default),
-        key=bool(key),
+        is_primary_key=bool(key),
         native=NATIVE.get(kind, ""),
-        values=cast("list[str]", labels),
+        labels=cast("list[str]", labels),
         kind=kind,
-        generated=bool(generated),
+        is_generated=bool(generated),
         base=f"{ident(str(schema))}.{ident(str(base))}",
     )

@@ -1,4 +1,4 @@
-"""What reading and writing have in common: one session, and what its driver says."""
+"""The common part of readers and writers: one session, and the conversion of its errors."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ from psycopg import pq
 
 from dbctl import signals
 from dbctl.engines.contract import Capability
-from dbctl.engines.postgresql.describe import PostgreSQLDescribes
-from dbctl.engines.postgresql.errors import Place, translated, unreachable
+from dbctl.engines.postgresql.describe import PostgreSQLSchemaReader
+from dbctl.engines.postgresql.errors import ErrorContext, translate_error, unreachable_error
 from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
-from dbctl.engines.postgresql.locks import blockers
+from dbctl.engines.postgresql.locks import describe_blockers
 from dbctl.engines.postgresql.monitoring import (
     PostgreSQLAdvice,
     PostgreSQLChecks,
     PostgreSQLIndexes,
-    PostgreSQLMeasures,
+    PostgreSQLMaintenance,
     PostgreSQLSessions,
-    PostgreSQLSlow,
-    PostgreSQLUpkeep,
+    PostgreSQLSizes,
+    PostgreSQLSlowQueries,
 )
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.postgresql.sql import PostgreSQLQuestions
-from dbctl.engines.postgresql.stream import PostgreSQLStreams
-from dbctl.engines.postgresql.types import UNMENTIONED, encoded
-from dbctl.engines.postgresql.types import translated as sent
+from dbctl.engines.postgresql.sql import PostgreSQLQueries
+from dbctl.engines.postgresql.stream import PostgreSQLStreaming
+from dbctl.engines.postgresql.types import UNUSED_PARAMETER, bind_parameters, encode_statement
 from dbctl.engines.servers import connection
 from dbctl.engines.sql import Row
 from dbctl.errors import DbctlError, QueryFailedError
 
-#: What every session can tell, also one that may write.
-TOLD = connection.TOLD | {Capability.CSV}
+#: Capabilities of readers and writers.
+CAPABILITIES = connection.BASE_CAPABILITIES | {Capability.CSV}
 
 
 class PostgreSQLConnection(
-    PostgreSQLQuestions,
+    PostgreSQLQueries,
     PostgreSQLAdvice,
     PostgreSQLChecks,
-    PostgreSQLDescribes,
+    PostgreSQLSchemaReader,
     PostgreSQLIndexes,
-    PostgreSQLMeasures,
+    PostgreSQLSizes,
     PostgreSQLFullText,
-    PostgreSQLStreams,
+    PostgreSQLStreaming,
     PostgreSQLSessions,
-    PostgreSQLSlow,
-    PostgreSQLUpkeep,
+    PostgreSQLSlowQueries,
+    PostgreSQLMaintenance,
 ):
     """One session on a server."""
 
     def _open(self) -> None:
         self._tables = None
         try:
-            self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
+            self._session = open_session(
+                self._url, self.target, timeout=self._timeout, read_only=self.read_only
+            )
         except psycopg.Error as error:
-            raise unreachable(error, self.target) from None  # a traceback would show what it was called with
+            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
 
     def close(self) -> None:
         if self._session is not None:
@@ -67,12 +68,14 @@ class PostgreSQLConnection(
     def _is_broken(self) -> bool:
         return self._session is not None and self._session.pgconn.status != pq.ConnStatus.OK
 
-    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
-        milliseconds = within // timedelta(milliseconds=1)
-        if milliseconds <= 0:  # which would be for ever
+    def _fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        milliseconds = timeout // timedelta(milliseconds=1)
+        if milliseconds <= 0:  # 0 would mean no limit
             return None
         try:
-            with self._asking():
+            with self._read_transaction():
                 self._rows(
                     "select set_config('statement_timeout', :limit, true)", {"limit": f"{milliseconds}ms"}
                 )
@@ -83,51 +86,55 @@ class PostgreSQLConnection(
             raise
 
     @contextmanager
-    def _ran(
+    def _execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[psycopg.Cursor[Row]]:
-        session = self._current()
-        text, given = self._sent(sql, parameters)
-        with self._told(text, writing=writing), session.cursor() as cursor:
-            cursor.execute(encoded(text), given or [UNMENTIONED])
+        session = self._require_session()
+        text, values = self._bind_parameters(sql, parameters)
+        with self._translate_errors(text, writing=writing), session.cursor() as cursor:
+            cursor.execute(encode_statement(text), values or [UNUSED_PARAMETER])
             yield cursor
 
-    def _sent(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
+    def _bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
         try:
-            text, given = sent(sql, parameters)
+            text, values = bind_parameters(sql, parameters)
         except KeyError as error:
             raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} was not given"
+                target=self.target, reason=f"parameter :{error.args[0]} has no value"
             ) from None
         if "\0" in sql:
-            raise QueryFailedError(target=self.target, reason="it holds a NUL")
-        return text, given
+            raise QueryFailedError(target=self.target, reason="it contains a NUL")
+        return text, values
 
     @contextmanager
-    def _told(self, sql: str, *, writing: bool = False) -> Iterator[None]:
-        """Let what the driver raises be a failure of ours."""
-        session = self._current()
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        """Convert driver errors to dbctl errors."""
+        session = self._require_session()
         try:
             yield
         except psycopg.Error as error:
-            signals.check()  # what the driver says of a statement that a signal ended is no failure
-            raise self._translated(error, session, sql, writing=writing) from error
+            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            raise self._translate_error(error, session, sql, writing=writing) from error
 
-    def _translated(self, error: psycopg.Error, session: Session, sql: str, *, writing: bool) -> DbctlError:
-        return translated(error, self._place(session), sql, writing=writing, broken=self._is_broken())
+    def _translate_error(
+        self, error: psycopg.Error, session: Session, sql: str, *, writing: bool
+    ) -> DbctlError:
+        return translate_error(
+            error, self._error_context(session), sql, writing=writing, broken=self._is_broken()
+        )
 
-    def _place(self, session: Session) -> Place:
-        return Place(
+    def _error_context(self, session: Session) -> ErrorContext:
+        return ErrorContext(
             target=self.target,
             timeout=self._timeout,
             user="" if self._is_broken() else session.info.user,
             schema=session.schema,
-            blockers=lambda told: self._blockers(told, session.pgconn.backend_pid),
+            blockers=lambda message: self._describe_blockers(message, session.pgconn.backend_pid),
         )
 
-    def _blockers(self, told: str, own: int) -> str:
-        return blockers(self._url, self.target, told, own, self._words())
+    def _describe_blockers(self, message: str, pid: int) -> str:
+        return describe_blockers(self._url, self.target, message, pid, self._statement_names())
 
-    def _words(self) -> Sequence[str]:
-        """Return the words of the statement that runs, where it may change tables."""
+    def _statement_names(self) -> Sequence[str]:
+        """Return the names in the running statement, if it may change tables."""
         return ()

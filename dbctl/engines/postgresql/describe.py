@@ -1,4 +1,4 @@
-"""What a database on a server tells of its whole schema, read at one moment."""
+"""Read the whole schema of a database in one snapshot."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ COMMENTS = """select coalesce(a.attname::text, ''), d.description from pg_catalo
 where d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = cast(:table as regclass)"""
 
 
-class PostgreSQLDescribes(PostgreSQLDialect):
+class PostgreSQLSchemaReader(PostgreSQLDialect):
     """Capability.SCHEMA."""
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
-        """Begin a transaction that can write nothing, and end it without a trace."""
+    def _read_transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.postgresql import schema as told
+        from dbctl.engines.postgresql import schema as catalog
 
-        queries = (told.TABLES, told.COLUMNS, told.RULES, told.INDEXES, told.VIEWS, told.TRIGGERS)
-        with self._asking():
-            return told.Told(*(self._fetch(sql, {}) for sql in queries)).schema()
+        queries = (
+            catalog.TABLES,
+            catalog.COLUMNS,
+            catalog.CONSTRAINTS,
+            catalog.INDEXES,
+            catalog.VIEWS,
+            catalog.TRIGGERS,
+        )
+        with self._read_transaction():
+            return catalog.SchemaBuilder(*(self._fetch(sql, {}) for sql in queries)).build()
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
-        rows = self._fetch(COMMENTS, {"table": ident(self._checked(table).name)})
+        rows = self._fetch(COMMENTS, {"table": ident(self._require_table(table).name)})
         return {str(column): str(comment) for column, comment in rows}

@@ -1,28 +1,36 @@
-"""How PostgreSQL says what the contract asks for."""
+"""SQL expressions and conditions of PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Column, Later, TimeForm
-from dbctl.engines.postgresql.catalog import PostgreSQLCatalogue
-from dbctl.engines.postgresql.types import CASTS, TIMES, PostgreSQLColumn, array, fitting, kind_of, stored
-from dbctl.engines.servers import MILLISECOND, compared, lower, nearly_before
-from dbctl.engines.sql import Statement, is_storable, like_literal
+from dbctl.engines.contract import Column, ShiftedTime, TimeForm
+from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
+from dbctl.engines.postgresql.types import (
+    CASTS,
+    TIMES,
+    PostgreSQLColumn,
+    comparable_value,
+    encode_value,
+    format_array,
+    kind_of,
+)
+from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
+from dbctl.engines.sql import Statement, escape_like, is_storable
 
 NO_ROW = "1 = 0"
 
-#: Milliseconds since 1970 as each form of a time writes them; whole numbers, so that no rounding loses one.
-FORMS: Mapping[TimeForm, str] = {
+#: Milliseconds since 1970 in each form of a time; whole numbers, so that rounding loses none.
+TIME_FORMATS: Mapping[TimeForm, str] = {
     "iso-ms": """to_char({0}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
     "sqlite-time": "to_char({0}, 'YYYY-MM-DD HH24:MI:SS')",
     "epoch-ms": "({1})",
     "epoch-s": "({1}) / 1000",
 }
 
-#: A date, then perhaps a time of day with its fraction and its zone. A day that the month does not have is one of the
-#: next month, as SQLite reads it; nothing that matches can fail below.
+#: A date, then optionally a time of day with fraction and zone. A day past the end of the month is a day of the next
+#: month, as in SQLite; the expressions below accept every text that matches.
 _ISO = (
     r"^\s*((?!0000)\d{{4}}-(?:0[1-9]|1[0-2]))-(0[1-9]|[12]\d|3[01])"
     r"(?:[T ]+([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d(?:\.\d{{1,9}})?)\d*)?)?"
@@ -36,9 +44,9 @@ _OF_ISO = (
 )
 _OF_DIGITS = "when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,14}}$' then {0}::int8"
 _OF_TEXT = (
-    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"  # noqa: S608 - what is put in is checked and quoted
+    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"  # noqa: S608 - the inserted expressions are checked and quoted
 )
-#: Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973.
+#: Numbers below 10^11 are seconds: as milliseconds they would all be before March 1973.
 _OF_INTEGER = "case when {0} between -99999999999 and 99999999999 then {0}::int8 * 1000 else {0} end"
 _OF_NUMBER = (
     "case when abs({0}) < 100000000000 then round({0} * 1000)::int8"
@@ -46,61 +54,63 @@ _OF_NUMBER = (
 )
 
 
-class PostgreSQLDialect(PostgreSQLCatalogue):
-    """The reading half of the contract, for whatever holds the connection."""
+class PostgreSQLDialect(PostgreSQLCatalog):
+    """Builds the expressions and conditions of queries, for any connection."""
 
-    natives = frozenset({"time", "boolean", "uuid", "enum"})
+    native_types = frozenset({"time", "boolean", "uuid", "enum"})
 
-    # Values and how they compare -------------------------------------------------------------------------------
+    # Comparisons -----------------------------------------------------------------------------------------------
 
-    def _comparison(self, value: str, column: Column, op: str, statement: Statement, wanted: object) -> str:
+    def _comparison(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
         kind = kind_of(column)
-        if isinstance(wanted, datetime) and kind not in TIMES:
-            return super()._comparison(value, column, op, statement, wanted)
-        found = fitting(column, wanted)
-        if found is None:  # no row holds it, so every row that holds anything differs
+        if isinstance(operand, datetime) and kind not in TIMES:
+            return super()._comparison(value, column, op, statement, operand)
+        comparable = comparable_value(column, operand)
+        if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
         if kind in TIMES:
-            of = "timestamptz" if kind == "timestamptz" else "timestamp"
-            return compared(
+            time_type = "timestamptz" if kind == "timestamptz" else "timestamp"
+            return compare_time(
                 value,
                 op,
-                datetime.fromisoformat(found.text),
-                lambda moment: f"cast({statement.bind(stored(moment))} as {of})",
+                datetime.fromisoformat(comparable.text),
+                lambda timestamp: f"cast({statement.bind(encode_value(timestamp))} as {time_type})",
             )
-        place = f"cast({statement.bind(found.text)} as {found.type})"
+        placeholder = f"cast({statement.bind(comparable.text)} as {comparable.type})"
         if op in ("=", "!="):
-            return f"{value if kind != 'other' else self._text(value, column)} {op} {place}"
+            return f"{value if kind != 'other' else self._as_text(value, column)} {op} {placeholder}"
         if kind in ("enum", "other", "text"):
-            return f"{self._sorted(value, column)} {op} {statement.bind(found.text)}"
-        return f"{value} {op} {place}"
+            return f"{self._sort_expression(value, column)} {op} {statement.bind(comparable.text)}"
+        return f"{value} {op} {placeholder}"
 
-    def _among(self, value: str, column: Column, statement: Statement, among: Sequence[object]) -> str:
+    def _is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)
-        found = [fitting(column, one) for one in among]
+        comparables = [comparable for item in values if (comparable := comparable_value(column, item))]
         if kind in TIMES:
-            moments = [datetime.fromisoformat(one.text) for one in found if one]
-            tests = [self._comparison(value, column, "=", statement, one) for one in moments]
+            timestamps = [datetime.fromisoformat(comparable.text) for comparable in comparables]
+            tests = [self._comparison(value, column, "=", statement, timestamp) for timestamp in timestamps]
             return f"({' or '.join(tests)})" if tests else NO_ROW
-        kept = [one.text for one in found if one and (kind != "integer" or one.type == "int8")]
-        of = (
+        texts = [
+            comparable.text for comparable in comparables if kind != "integer" or comparable.type == "int8"
+        ]
+        array_type = (
             column.base
             if kind == "enum" and isinstance(column, PostgreSQLColumn)
             else CASTS.get(kind, "text")
         )
         if kind == "bytes":
-            of = "bytea"
-        left = self._text(value, column) if kind == "other" else value
-        return f"{left} = any(cast({statement.bind(array(kept))} as {of}[]))"
+            array_type = "bytea"
+        left = self._as_text(value, column) if kind == "other" else value
+        return f"{left} = any(cast({statement.bind(format_array(texts))} as {array_type}[]))"
 
     def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         if "\0" in text and is_storable(text.replace("\0", "")):
             return NO_ROW
-        low = lower(stored(text) or "")
-        folded = self._folded(value, column)
+        low = lower_ascii(encode_value(text) or "")
+        folded = self._fold_case(value, column)
         if op == "same":
             return f"{folded} = {statement.bind(low)}"
-        pattern = like_literal(low)
+        pattern = escape_like(low)
         return (
             f"{folded} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')} escape '!'"
         )
@@ -108,42 +118,44 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
     def _is_text(self, column: Column) -> bool:
         return kind_of(column) in ("text", "enum", "uuid", "other")
 
-    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        return f"strpos({self._folded(value, column)}, {statement.bind(lower(stored(text) or ''))})"
+    def _text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        return f"strpos({self._fold_case(value, column)}, {statement.bind(lower_ascii(encode_value(text) or ''))})"
 
-    def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
+    def _equal_operands(
+        self, value: str, column: Column, other: str, other_column: Column
+    ) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
-        bases = {one.base for one in (column, other_column) if isinstance(one, PostgreSQLColumn)}
+        bases = {operand.base for operand in (column, other_column) if isinstance(operand, PostgreSQLColumn)}
         if len(bases) == 1 or kinds <= {"integer", "number"} or kinds == {"text"}:
             return value, other
-        return self._text(value, column), self._text(other, other_column)
+        return self._as_text(value, column), self._as_text(other, other_column)
 
-    def _grouped(self, value: str, column: Column) -> str:
-        return self._text(value, column) if kind_of(column) == "other" else value
+    def _group_expression(self, value: str, column: Column) -> str:
+        return self._as_text(value, column) if kind_of(column) == "other" else value
 
-    def _text(self, value: str, column: Column) -> str:
+    def _as_text(self, value: str, column: Column) -> str:
         return value if kind_of(column) == "text" else f"{value}::text"
 
-    def _folded(self, value: str, column: Column) -> str:
-        return f'lower({self._text(value, column)} collate "C")'  # of ASCII letters alone
+    def _fold_case(self, value: str, column: Column) -> str:
+        return f'lower({self._as_text(value, column)} collate "C")'  # only ASCII letters
 
-    def _sorted(self, value: str, column: Column) -> str:
+    def _sort_expression(self, value: str, column: Column) -> str:
         if kind_of(column) in ("integer", "number", "boolean", "uuid", *TIMES):
             return value
-        return f'{self._text(value, column)} collate "C"'
+        return f'{self._as_text(value, column)} collate "C"'
 
-    def _comparable(self, value: str, column: Column) -> str:
-        if kind_of(column) in ("boolean", "uuid"):  # a server tells no smallest one
-            return self._text(value, column)
-        return self._sorted(value, column)
+    def _min_operand(self, value: str, column: Column) -> str:
+        if kind_of(column) in ("boolean", "uuid"):  # these types have no min()
+            return self._as_text(value, column)
+        return self._sort_expression(value, column)
 
-    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
-        told = ", ".join(f"""nullif({self._text(*one)} collate "C", '')""" for one in among)
-        return f"coalesce({told})"
+    def _first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        texts = ", ".join(f"""nullif({self._as_text(*operand)} collate "C", '')""" for operand in operands)
+        return f"coalesce({texts})"
 
     # Times -----------------------------------------------------------------------------------------------------
 
-    def _milliseconds(self, value: str, column: Column) -> str:
+    def _to_milliseconds(self, value: str, column: Column) -> str:
         match kind_of(column):
             case "timestamptz" | "timestamp" | "date":
                 return f"case when isfinite({value}) then floor(extract(epoch from {value}) * 1000)::int8 end"
@@ -152,20 +164,20 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
             case "number":
                 return _OF_NUMBER.format(value)
             case _:
-                return _OF_TEXT.format(self._text(value, column))
+                return _OF_TEXT.format(self._as_text(value, column))
 
-    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
-        return nearly_before(value, kind_of(column), moment, statement)
+    def _roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+        return roughly_before(value, kind_of(column), timestamp, statement)
 
-    def _moment(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super()._moment(value, column)
+    def _sort_time(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in TIMES else super()._sort_time(value, column)
 
-    def _later(self, value: str, column: Column, later: Later, target: Column) -> str:
-        """Return SQL for a time that is moved on, as ``target`` holds it."""
-        milliseconds = f"{self._milliseconds(value, column)} + {later.by // MILLISECOND}"
-        moment = f"(timestamp 'epoch' + ({milliseconds}) * interval '1 millisecond')"
+    def _add_milliseconds(self, value: str, column: Column, shifted: ShiftedTime, target: Column) -> str:
+        """Return SQL for a time plus an offset, in the form that ``target`` stores."""
+        milliseconds = f"{self._to_milliseconds(value, column)} + {shifted.offset // MILLISECOND}"
+        timestamp = f"(timestamp 'epoch' + ({milliseconds}) * interval '1 millisecond')"
         if kind_of(target) == "timestamptz":
-            return f"{moment} at time zone 'UTC'"
+            return f"{timestamp} at time zone 'UTC'"
         if kind_of(target) in TIMES:
-            return moment
-        return FORMS[later.form].format(moment, milliseconds)
+            return timestamp
+        return TIME_FORMATS[shifted.form].format(timestamp, milliseconds)

@@ -1,4 +1,4 @@
-"""How PostgreSQL would answer."""
+"""Query plans of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,35 +15,39 @@ from dbctl.engines.sql import PlanReader
 from dbctl.errors import QueryFailedError
 
 
-class PostgreSQLPlans(PlanReader, PostgreSQLDialect):
+class PostgreSQLExplainer(PlanReader, PostgreSQLDialect):
     """Capability.EXPLAIN."""
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
-        """Begin a transaction that can write nothing, and end it without a trace."""
+    def _read_transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:
-            return self._explained(sql, parameters, {})
+            return self._explain_statement(sql, parameters, {})
         except QueryFailedError as error:
             if not (error.__cause__ and str(getattr(error.__cause__, "sqlstate", "")).startswith("22")):
                 raise
-        # A value does not fit, which says nothing about the statement: it is asked about nothing at all.
+        # A value has the wrong type, which does not matter for the plan: explain the statement with NULLs.
         nothing: dict[str, object] = {
             name: [] if isinstance(value, list) else None for name, value in parameters.items()
         }
-        return structs.replace(self._explained(sql, nothing, {}), parameters=tuple(parameters.values()))
+        return structs.replace(
+            self._explain_statement(sql, nothing, {}), parameters=tuple(parameters.values())
+        )
 
-    def _explained(
+    def _explain_statement(
         self,
         sql: str,
         parameters: Mapping[str, object],
-        aliases: Mapping[str, str],  # noqa: ARG002 - a plan here names the tables themselves
+        aliases: Mapping[str, str],  # noqa: ARG002 - plans contain the names of tables
     ) -> Explanation:
-        with self._asking():
+        with self._read_transaction():
             lines = self._fetch(f"explain {sql}", parameters)
-            ((told,),) = self._fetch(f"explain (format json) {sql}", parameters)
-        scanned = [name for (one,) in [json.loads(str(told))] for name in _scanned(one["Plan"])]
+            ((plan,),) = self._fetch(f"explain (format json) {sql}", parameters)
+        scanned = [
+            name for (document,) in [json.loads(str(plan))] for name in _find_full_scans(document["Plan"])
+        ]
         return Explanation(
             sql=sql,
             parameters=tuple(parameters.values()),
@@ -52,12 +56,12 @@ class PostgreSQLPlans(PlanReader, PostgreSQLDialect):
         )
 
 
-def _scanned(plan: Mapping[str, object]) -> Iterator[str]:
-    """Yield the tables that are read whole."""
+def _find_full_scans(plan: Mapping[str, object]) -> Iterator[str]:
+    """Yield the tables that are scanned entirely."""
     kind = str(plan["Node Type"])
     if "Seq Scan" in kind or ("Index" in kind and "Relation Name" in plan and "Index Cond" not in plan):
         yield str(plan["Relation Name"])
     inner = plan.get("Plans", [])
     if isinstance(inner, list):
-        for one in inner:
-            yield from _scanned(one)
+        for child in inner:
+            yield from _find_full_scans(child)

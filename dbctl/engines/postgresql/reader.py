@@ -1,4 +1,4 @@
-"""Reading a database on a server that lets this session write nothing."""
+"""Read-only sessions on a server."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Literal, cast
 
-from dbctl.engines.contract import Capability, Holder, named_locks
-from dbctl.engines.postgresql.backup import PostgreSQLDumps
-from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
+from dbctl.engines.contract import Capability, LockHolder, group_locks
+from dbctl.engines.postgresql.backup import PostgreSQLDumper
+from dbctl.engines.postgresql.connection import CAPABILITIES, PostgreSQLConnection
 from dbctl.engines.postgresql.session import Session, own_backends
-from dbctl.engines.servers import ServedReader
+from dbctl.engines.servers import ServerReader
 from dbctl.url import Url
 
 #: Seconds for a query that waits for no lock.
-SOON = 5.0
+SHORT_TIMEOUT = 5.0
 SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''),
   exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid'),
   a.xact_start is not null, pg_blocking_pids(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
-#: What a session waits for comes first. Locks of indexes go along with those of their tables.
+#: The lock that a session waits for comes first. Locks of indexes are omitted: their tables are locked as well.
 LOCKS = """select l.pid, concat(l.mode, ' on ', coalesce(l.relation::regclass::text, l.locktype),
   case when not l.granted then ' (waiting)' end)
 from pg_catalog.pg_locks l left join pg_catalog.pg_class c on c.oid = l.relation
@@ -30,20 +30,20 @@ where l.pid is not null and l.locktype <> 'virtualxid' and coalesce(c.relkind, '
 order by l.granted, 2"""
 
 
-class PostgreSQLReader(ServedReader[Session], PostgreSQLConnection, PostgreSQLDumps):
-    """A session whose transactions are read-only unless they say otherwise, and none here does."""
+class PostgreSQLReader(ServerReader[Session], PostgreSQLConnection, PostgreSQLDumper):
+    """A session whose transactions are read-only by default."""
 
-    capabilities = TOLD | {Capability.DUMP}
+    capabilities = CAPABILITIES | {Capability.DUMP}
 
 
-def holders_of(url: Url, target: str) -> Sequence[Holder]:
+def holders_of(url: Url, target: str) -> Sequence[LockHolder]:
     """Return the sessions of other processes that are connected to the database at ``url``."""
-    with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
-        rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
-        locks = named_locks(opened.query(LOCKS))
-        sessions = {session.pid: session for session in opened.sessions()}
+    with closing(PostgreSQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
+        rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", reader.query(SESSIONS))
+        locks = group_locks(reader.query(LOCKS))
+        sessions = {session.pid: session for session in reader.list_sessions()}
     return [
-        Holder(
+        LockHolder(
             pid=pid,
             command=name,
             owner=user,
@@ -54,9 +54,9 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
             transaction_seconds=sessions[pid].transaction_seconds if pid in sessions else None,
         )
         for pid, name, user, writing, reading, blockers in rows
-        if not (pid in own_backends and name.startswith("dbctl"))  # the system uses numbers again
+        if not (pid in own_backends and name.startswith("dbctl"))  # the system reuses pids
     ]
 
 
-def _mode(writing: bool, transacting: bool) -> Literal["write", "read", "open"]:  # noqa: FBT001 - as they come
-    return "write" if writing else "read" if transacting else "open"
+def _mode(writing: bool, in_transaction: bool) -> Literal["write", "read", "open"]:  # noqa: FBT001 - the columns of a row
+    return "write" if writing else "read" if in_transaction else "open"

@@ -1,4 +1,4 @@
-"""A schema in which something is tried: nobody else sees it, and it is gone with its session."""
+"""A scratch schema, which no other session sees, and which is dropped when its session ends."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from dbctl.url import Url
 
 
 class PostgreSQLScratch(PostgreSQLWriter):
-    """An empty schema inside a transaction that is never committed; what begins here is a savepoint of it.
+    """An empty schema inside a transaction that is never committed; transactions in it are savepoints.
 
-    The role needs the right to create schemas in the database. What a script says of another schema by its name it
-    does there, and that is taken back, too.
+    The role needs the privilege to create schemas in the database. A script that names another schema changes that schema,
+    and the rollback includes it.
     """
 
     def __init__(self, url: Url, target: str) -> None:
         super().__init__(url, target)
-        session = self._current()
+        session = self._require_session()
         name = f"dbctl_scratch_{session.pgconn.backend_pid}"
         try:
-            self._say("begin isolation level read committed read write")
-            self._depth = self._outermost = 1
+            self._control_transaction("begin isolation level read committed read write")
+            self._depth = self._base_depth = 1
             self._rows(f"create schema {ident(name)}", {}, writing=True)
             session.settings["search_path"] = ident(name)
-            self._settle()
+            self._apply_settings()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
 
     @contextmanager
-    def step_by_step(self) -> Iterator[None]:
-        with self.schema_transaction():  # nobody else is there, for whose sake it would have to be outside
+    def outside_transaction(self) -> Iterator[None]:
+        with self.schema_transaction():  # no other session is affected
             yield
 
     def run_statement(self, sql: str) -> None:
-        if plain := script.inside(sql):
+        if plain := script.remove_concurrently(sql):
             super().run_statement(plain)

@@ -1,4 +1,4 @@
-"""One connection to a server: how it is made, how a signal ends what runs on it, and what its settings are."""
+"""A connection to a server: how it opens, how a signal cancels its statement, and its settings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import pq
 
-from dbctl.config import has_home, variables_set
+from dbctl.config import has_home, read_set_variables
 from dbctl.engines.postgresql.probe import probe_session
-from dbctl.engines.postgresql.types import UNDECLARED, make_plain
+from dbctl.engines.postgresql.types import UNDECLARED, register_plain_types
 from dbctl.engines.sql import Row, ident, is_storable
 from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.files import check_settings, expand_home, liveness
@@ -26,13 +26,13 @@ from dbctl.url import Url
 
 T = TypeVar("T")
 
-#: What follows the ``?`` where a pooler keeps one session for each client; PgBouncer's own words.
+#: The option for poolers that keep one session for each client, in PgBouncer's terms.
 POOL_MODE, SESSION = "pool_mode", "session"
-#: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
+#: Minimum seconds for a server to answer; a higher --timeout extends them.
 CONNECT_SECONDS = 5
-#: The driver's own limit, where ``connect_timeout`` asks for none.
+#: The driver's limit without ``connect_timeout``, in seconds.
 DRIVER_SECONDS = 130
-#: The files that libpq reads: their variables of the environment, and what a URL calls them.
+#: The files that libpq reads: environment variables, and the options of a URL.
 FILES = {
     "PGPASSFILE": "passfile",
     "PGSERVICEFILE": "servicefile",
@@ -41,45 +41,47 @@ FILES = {
     "PGSSLKEY": "sslkey",
     "PGSSLROOTCERT": "sslrootcert",
 }
-#: Seconds that a server gets to stop a statement, and seconds between two looks for a signal.
-CANCEL_SECONDS, LOOK_SECONDS = 5.0, 0.1
-#: The longest application_name that a server keeps, in bytes.
-LONGEST_NAME = 63
-#: What ORMs write behind the ``?`` and libpq does not know; none of it is for us.
-OF_OTHERS = frozenset(
+#: Seconds for a server to stop a statement, and seconds between two checks for a signal.
+CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
+#: The maximum length of an application_name, in bytes.
+MAX_NAME_BYTES = 63
+#: Options of ORMs that libpq does not support; they are ignored.
+IGNORED_OPTIONS = frozenset(
     {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
 )
 
 
-#: The server processes of the sessions that this process has opened, by number: none of them holds up this process.
+#: The pids of the server processes for sessions of this process: they do not block this process.
 own_backends = set[int]()
 
 
-# The driver logs what it also raises; without a handler that would go to standard error.
+# The driver also logs what it raises; without a handler the log would go to standard error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Session(psycopg.Connection[Row]):
-    """A connection on which a signal cancels what runs, also on the server, and on which no silence lasts for ever."""
+    """A connection on which a signal cancels the statement, also on the server, and on which silence is limited."""
 
-    parameters: Mapping[str, str]  #: what libpq was given
-    opening_seconds: float  #: that the server gets to answer at all
-    pooled = False  #: whether a pooler stands between here and the server
-    _deadline: float | None = None  #: while the session begins
-    asked_schema = ""  #: the one that the URL names
-    schema = ""  #: where a name without a schema is made, and mostly found
+    parameters: Mapping[str, str]  #: of libpq
+    opening_seconds: float  #: time limit until the session is ready
+    pooled = False  #: whether a pooler is between this process and the server
+    _deadline: float | None = None  #: until the session is ready
+    url_schema = ""  #: from the URL
+    schema = ""  #: the current schema, in which unqualified names are created
     settings: dict[str, str]
 
-    def settle(self) -> None:
-        """Bring the settings of the session to what everything here relies on."""
+    def apply_settings(self) -> None:
+        """Set all settings that dbctl relies on."""
         self.execute(b"reset all")
-        sets = ", ".join(f"set_config('{name}', ${at}, false)" for at, name in enumerate(self.settings, 1))
+        sets = ", ".join(
+            f"set_config('{name}', ${position}, false)" for position, name in enumerate(self.settings, 1)
+        )
         self.execute(f"select {sets}".encode(), list(self.settings.values()))
-        (told,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
-        self.schema = str(told[0])
+        (row,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
+        self.schema = str(row[0])
 
     def run(self, sql: str) -> None:
-        """Run one statement without parameters, as it stands."""
+        """Run one statement without parameters, unmodified."""
         self.execute(sql.encode())
 
     def wait(
@@ -101,21 +103,21 @@ class Session(psycopg.Connection[Row]):
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port of the server; the path of its socket, and 0, where it is reached by one."""
+        """The host and port of the server; for a socket, its path and 0."""
         host, port = self.pgconn.hostaddr.decode() or self.pgconn.host.decode(), int(self.pgconn.port)
         return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
 
     @property
-    def place(self) -> str:
-        """The server, as its other sessions call it, too."""
+    def server_address(self) -> str:
+        """The address of the server, the same in all sessions with it."""
         return ":".join(map(str, self.address))
 
     def limit_opening(self, seconds: float) -> None:
-        """Give the server so many seconds for all that follows, until ``end_opening``."""
+        """Limit the time of all following steps until ``end_opening``, in seconds."""
         self._deadline = time.monotonic() + seconds
 
     def end_opening(self) -> None:
-        """Limit silence from now on, and no longer time."""
+        """Remove the time limit; from now on only silence is limited."""
         self._deadline = None
 
     def _wait_for_opening(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
@@ -127,33 +129,33 @@ class Session(psycopg.Connection[Row]):
             raise psycopg.errors.ConnectionTimeout(reason) from None
 
     def _wait_while_alive(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
-        """Wait for as long as something arrives, or the server is at work for this session.
+        """Wait while data arrives, or while the server works for this session.
 
         Raises:
-            psycopg.OperationalError: neither was so; the connection is closed.
+            psycopg.OperationalError: neither is the case; the connection is closed.
         """
         try:
             return super().wait(gen, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
-            return self._wait_on(gen)
+            return self._wait_with_probes(gen)
 
-    def _wait_on(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
-        alive = liveness.Liveness(lambda: probe_session(self), self.place)
-        has_arrived = False  # what came during the first wait was not followed, and one failure ends nothing
+    def _wait_with_probes(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        alive = liveness.Liveness(lambda: probe_session(self), self.server_address)
+        has_arrived = False  # the first wait was not observed, and one silent period is tolerated
 
-        def followed() -> Generator[pq.abc.PGconn, object, T]:
+        def observe() -> Generator[pq.abc.PGconn, object, T]:
             nonlocal has_arrived
             try:
-                wanted = next(gen)
+                request = next(gen)
                 while True:
-                    ready = yield wanted
+                    ready = yield request
                     has_arrived = has_arrived or bool(ready)
-                    wanted = gen.send(ready)
-            except StopIteration as ended:
-                value: T = ended.value
+                    request = gen.send(ready)
+            except StopIteration as stop:
+                value: T = stop.value
                 return value
 
-        waiting = followed()
+        observed = observe()
         while True:
             if has_arrived:
                 alive.note_progress()
@@ -162,10 +164,10 @@ class Session(psycopg.Connection[Row]):
                 raise psycopg.OperationalError(reason)
             has_arrived = False
             with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
-                return super().wait(waiting, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+                return super().wait(observed, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
 
     def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
-        """Make the server stop, and read what it still had to say; else the connection is of no more use."""
+        """Stop the statement on the server and read the remaining messages; close the connection if that fails."""
         try:
             self.cancel_safe(timeout=CANCEL_SECONDS)
             with suppress(psycopg.errors.QueryCanceled):
@@ -174,22 +176,22 @@ class Session(psycopg.Connection[Row]):
             self.pgconn.finish()
 
 
-def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: bool = False) -> Session:
-    """Connect to the database at ``url``; one that was ``made`` here may be written whatever it is set to.
+def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_new: bool = False) -> Session:
+    """Connect to the database at ``url``; with ``is_new``, a read-only setting does not prevent writing.
 
     Raises:
-        PoolerError: between here and the server stands a pooler that may change sessions.
-        ReadOnlyError: somebody has set that sessions like this one write nothing, and it is to write.
-        UrlInvalidError: it holds an option that libpq does not know, or names no database.
-        psycopg.Error: the server refused, or there is none.
+        PoolerError: a pooler that may change sessions is between this process and the server.
+        ReadOnlyError: ``read_only`` is false, but a setting makes such sessions read-only.
+        UrlInvalidError: it contains an option that libpq does not support, or names no database.
+        psycopg.Error: the server refused the connection, or is not reachable.
     """
     _check_files(url)
-    parameters, schema = _parameters(url)
+    parameters, schema = _parse_url(url)
     pooled = parameters.pop(POOL_MODE, "")
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
     parameters["client_encoding"] = "UTF8"
     seconds = connect_seconds(parameters["connect_timeout"])
-    parameters |= _addresses(parameters, seconds)
+    parameters |= _resolve_host(parameters, seconds)
     session = Session.connect(
         **parameters,  # type: ignore[arg-type]
         autocommit=True,
@@ -200,7 +202,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
     try:
         session.parameters, session.opening_seconds = parameters, seconds
         session.limit_opening(seconds)
-        session.pooled, session.asked_schema = bool(pooled), schema
+        session.pooled, session.url_schema = bool(pooled), schema
         if pooled != SESSION:
             _refuse_pooler(session, target)
         session.settings = {
@@ -211,21 +213,21 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
             "bytea_output": "hex",
             "extra_float_digits": "1",
             "standard_conforming_strings": "on",
-            "synchronize_seqscans": "off",  # or a table that is read whole begins anywhere
-            # Where the catalogue is seldom vacuumed, questions about it seem dear: compiling one took 5 s, answering it 0.2.
+            "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
+            # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
             "jit": "off",
-            # 0 would be for ever
+            # 0 would mean no limit
             "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
-            "default_transaction_read_only": "on" if reading else "off",
+            "default_transaction_read_only": "on" if read_only else "off",
             "default_transaction_isolation": "repeatable read",
             **({"search_path": ident(schema)} if schema else {}),
         }
         if session.info.parameter_status("server_encoding") == UNDECLARED:
-            session.settings["client_encoding"] = UNDECLARED  # or it refuses to tell what is no UTF-8
-        if not (reading or made):
-            _refuse_what_is_read_only(session, target)
-        session.settle()
-        make_plain(session)
+            session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
+        if not (read_only or is_new):
+            _refuse_read_only(session, target)
+        session.apply_settings()
+        register_plain_types(session)
         session.end_opening()
     except BaseException:  # an open connection must not outlive the failure
         session.close()
@@ -234,15 +236,15 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
 
 
 def connect_seconds(text: str) -> float:
-    """Return the seconds that ``connect_timeout`` means: the driver waits two at least, and 0 is its own limit."""
+    """Return ``connect_timeout`` in seconds: at least two; 0 is the driver's limit."""
     seconds = int(text) if text.strip().isdigit() else 0
     return float(max(2, seconds) if seconds else DRIVER_SECONDS)
 
 
-def _addresses(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
-    """Look up the host, for which libpq would wait as long as the system likes, and return what it is told of it.
+def _resolve_host(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """Resolve the host within a time limit, which libpq does not have; return its address as a parameter.
 
-    Of several addresses libpq chooses, which looks them up once more.
+    If there are several addresses, libpq resolves the name again and chooses one.
 
     Raises:
         psycopg.OperationalError: the name was not resolved, or not in time.
@@ -257,10 +259,10 @@ def _addresses(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
     ):
         return {}
     try:
-        found = liveness.resolve(host, 0, seconds)
+        addresses = liveness.resolve(host, 0, seconds)
     except OSError as error:
         raise psycopg.OperationalError(error.strerror or str(error)) from None
-    return {"hostaddr": found[0]} if len(found) == 1 else {}
+    return {"hostaddr": addresses[0]} if len(addresses) == 1 else {}
 
 
 def _is_address(host: str) -> bool:
@@ -271,23 +273,23 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _refuse_what_is_read_only(session: Session, target: str) -> None:
-    """Refuse to write where somebody has set that nothing is written, though the server lets every session undo that."""
-    ((told,),) = session.execute(b"show default_transaction_read_only").fetchall()
-    if told == "on":
+def _refuse_read_only(session: Session, target: str) -> None:
+    """Refuse to write if a setting makes sessions read-only, although any session could override it."""
+    ((value,),) = session.execute(b"show default_transaction_read_only").fetchall()
+    if value == "on":
         raise ReadOnlyError(
             target=target,
             reason="default_transaction_read_only is on",
-            instead="Nothing was changed. Somebody has set that for the role, the database, the server or the address: see why,"
+            hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
             " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
         )
 
 
 def _refuse_pooler(session: Session, target: str) -> None:
-    """Refuse a session that may not be the same from one statement to the next.
+    """Refuse a pooled session, which may change from one statement to the next.
 
-    What is set in it, above all that it may write nothing, would stay in one that the app gets later; and locks too.
-    Poolers give each client a key of their own, so another process answers than the one that is said to have begun.
+    Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
+    its own keys to clients, so the pid of the server process differs from the one at the start.
     """
     ((pid,),) = session.execute(b"select pg_backend_pid()").fetchall()
     if pid != session.pgconn.backend_pid:
@@ -295,10 +297,10 @@ def _refuse_pooler(session: Session, target: str) -> None:
 
 
 def _check_files(url: Url) -> None:
-    """Refuse files that libpq would wait for, or read without an end.
+    """Refuse files that would block libpq, or that are endless.
 
     Raises:
-        FileFailedError: one is no regular file, or too large.
+        FileFailedError: a file is not a regular file, or too large.
     """
     named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
     home = expand_home("~") if has_home() else None
@@ -306,7 +308,7 @@ def _check_files(url: Url) -> None:
         **(
             {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
         ),
-        **variables_set(FILES),
+        **read_set_variables(FILES),
         **named,
     }
     for path in map(Path, filter(None, files.values())):
@@ -316,38 +318,36 @@ def _check_files(url: Url) -> None:
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
-def _parameters(url: Url) -> tuple[dict[str, str], str]:
-    """Return what libpq is told, and the schema that the URL asks for as Prisma writes it."""
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {POOL_MODE}
+def _parse_url(url: Url) -> tuple[dict[str, str], str]:
+    """Return the parameters for libpq, and the schema that the URL names in Prisma's form."""
+    supported = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {POOL_MODE}
     parameters = dict(parse_qsl(url.options, keep_blank_values=True))
     schema = parameters.pop("schema", "")
     if parameters.pop("ssl", "").lower() in ("true", "1"):
         parameters.setdefault("sslmode", "require")
-    for name in OF_OTHERS:
+    for name in IGNORED_OPTIONS:
         parameters.pop(name, None)
-    strange = sorted(set(parameters) - known)
-    if strange:
-        raise UrlInvalidError(reason=f"PostgreSQL knows no option {strange[0]!r}")
-    told = {
+    unknown = sorted(set(parameters) - supported)
+    if unknown:
+        raise UrlInvalidError(reason=f"PostgreSQL has no option {unknown[0]!r}")
+    server = {
         "host": url.host.removeprefix("[").removesuffix("]"),
         "port": str(url.port or ""),
         "user": url.user,
         "password": url.password.reveal() if url.password else "",
         "dbname": url.path,
     }
-    parameters |= {name: text for name, text in told.items() if text}
+    parameters |= {name: text for name, text in server.items() if text}
     if not parameters.get("dbname"):
         raise UrlInvalidError(reason="it names no database")
-    for what, name in (("database", parameters["dbname"]), ("schema", schema)):
-        if len(name.encode(errors="replace")) > LONGEST_NAME:  # the server would cut it without a word
-            raise UrlInvalidError(
-                reason=f"the name of the {what} has more than the {LONGEST_NAME} bytes that PostgreSQL keeps of one"
-            )
+    for kind, name in (("database", parameters["dbname"]), ("schema", schema)):
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES:  # the server would truncate it silently
+            raise UrlInvalidError(reason=f"the name of the {kind} is longer than {MAX_NAME_BYTES} bytes")
     if not all(map(is_storable, [schema, *parameters.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
     return parameters, schema
 
 
 def application_name(text: str) -> str:
-    """Return what the server keeps as a name, cut as it would cut it."""
-    return text.encode("ascii", "replace")[:LONGEST_NAME].decode()
+    """Return an application name, truncated as the server does."""
+    return text.encode("ascii", "replace")[:MAX_NAME_BYTES].decode()

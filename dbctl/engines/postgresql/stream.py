@@ -1,4 +1,4 @@
-"""Rows of a server as they come, by COPY."""
+"""Stream the rows of a server by COPY."""
 
 from __future__ import annotations
 
@@ -12,107 +12,112 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
-from dbctl.engines.contract import BATCH, Answer, Row
-from dbctl.engines.postgresql.explain import PostgreSQLPlans
+from dbctl.engines.contract import BATCH_ROWS, Row, RowStream
+from dbctl.engines.postgresql.explain import PostgreSQLExplainer
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.types import Exact, Kind, Number, kind_of, of_csv, of_json
+from dbctl.engines.postgresql.types import (
+    ExactNumberLoader,
+    Kind,
+    NumberLoader,
+    csv_parser,
+    json_parser,
+    kind_of,
+)
 
-#: Bytes that are written together.
+#: Bytes of one write.
 BLOCK = 1 << 18
 
 
-class _EnoughError(Exception):
-    """Nobody wants the rest."""
+class _StopStreamError(Exception):
+    """The consumer needs no more rows."""
 
 
-class PostgreSQLStreams(PostgreSQLPlans):
-    """Capability.STREAM but for its questions, and Capability.CSV."""
-
-    @abstractmethod
-    def _current(self) -> Session: ...
+class PostgreSQLStreaming(PostgreSQLExplainer):
+    """Capability.STREAM without its queries, and Capability.CSV."""
 
     @abstractmethod
-    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Let what the driver raises be a failure of ours."""
+    def _require_session(self) -> Session: ...
+
+    @abstractmethod
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Convert driver errors to dbctl errors."""
 
     @contextmanager
-    def stream(self, table: str, columns: Sequence[str]) -> Iterator[Answer]:
-        readers = [_reader(kind_of(self._described(table, column))) for column in columns]
-        sql = f"copy ({self._whole(table, columns)}) to stdout"
-        session = self._current()
+    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
+        readers = [_create_reader(kind_of(self._require_column(table, column))) for column in columns]
+        sql = f"copy ({self._select_columns(table, columns)}) to stdout"
+        session = self._require_session()
         with (
-            self._told(sql),
+            self._translate_errors(sql),
             session.cursor() as cursor,
-            suppress(_EnoughError),
+            suppress(_StopStreamError),
             cursor.copy(sql.encode()) as copy,
         ):
-            yield Answer(columns, _batches(copy.rows(), readers))
+            yield RowStream(columns, _batches(copy.rows(), readers))
             if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                raise _EnoughError  # only for an exception does the driver stop what nobody reads any more
+                raise _StopStreamError  # the driver stops COPY only on an exception
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
-        sql = f"copy ({self._whole(table, columns)}) to stdout (format csv, header)"
-        session = self._current()
-        with self._told(sql), session.lock:
+        sql = f"copy ({self._select_columns(table, columns)}) to stdout (format csv, header)"
+        session = self._require_session()
+        with self._translate_errors(sql), session.lock:
             try:
-                return session.wait(_copying(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
-            except (
-                BaseException
-            ):  # also on a signal, and where nobody reads: the server must not go on for nobody
+                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+            except BaseException:  # also on a signal: the server must not continue
                 if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     session.pgconn.finish()
                 raise
 
-    def _whole(self, table: str, columns: Sequence[str]) -> str:
-        names = ", ".join(self._column(table, column, "") for column in columns)
-        return f"select {names} from {self._table(table)}"  # noqa: S608 - names are checked and quoted
+    def _select_columns(self, table: str, columns: Sequence[str]) -> str:
+        names = ", ".join(self._quote_column(table, column, "") for column in columns)
+        return f"select {names} from {self._quote_table(table)}"  # noqa: S608 - names are checked and quoted
 
     @contextmanager
-    def exactly(self) -> Iterator[None]:
-        known = self._current().adapters
-        known.register_loader("numeric", Exact)
+    def exact_numbers(self) -> Iterator[None]:
+        adapters = self._require_session().adapters
+        adapters.register_loader("numeric", ExactNumberLoader)
         try:
             yield
         finally:
-            known.register_loader("numeric", Number)
+            adapters.register_loader("numeric", NumberLoader)
 
-    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return of_csv(self._described(table, column))
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        return csv_parser(self._require_column(table, column))
 
-    def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        return of_json(self._described(table, column))
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        return json_parser(self._require_column(table, column))
 
 
 def _batches(
     rows: Iterator[tuple[object, ...]], readers: Sequence[Callable[[str], object] | None]
 ) -> Iterator[Sequence[Row]]:
-    plain = not any(readers)
-    while batch := list(islice(rows, BATCH)):
+    is_plain = not any(readers)
+    while batch := list(islice(rows, BATCH_ROWS)):
         yield (
             batch
-            if plain
+            if is_plain
             else [
                 tuple(
-                    value if read is None or value is None else read(str(value))
-                    for read, value in zip(readers, row, strict=True)
+                    value if parse is None or value is None else parse(str(value))
+                    for parse, value in zip(readers, row, strict=True)
                 )
                 for row in batch
             ]
         )
 
 
-def _reader(kind: Kind) -> Callable[[str], object] | None:
-    """Return what makes a value of the text that the server writes; None where it stays one."""
+def _create_reader(kind: Kind) -> Callable[[str], object] | None:
+    """Return the function that parses the server's text of a value; None if it remains text."""
     readers: dict[Kind, Callable[[str], object]] = {
         "integer": int,
-        "number": _number,
+        "number": _parse_number,
         "boolean": "t".__eq__,
         "bytes": lambda text: bytes.fromhex(text[2:]),
     }
     return readers.get(kind)
 
 
-def _number(text: str) -> object:
+def _parse_number(text: str) -> object:
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -120,33 +125,33 @@ def _number(text: str) -> object:
     return number if number.is_finite() else text
 
 
-def _copying(wire: pq.abc.PGconn, sql: bytes, write: Callable[[bytes], object]) -> PQGen[int]:
-    """Hand on what COPY gives; return how many rows it was.
+def _copy_out(wire: pq.abc.PGconn, sql: bytes, write: Callable[[bytes], object]) -> PQGen[int]:
+    """Pass on the data of COPY; return the row count.
 
-    The driver's own way takes twice as long: it makes a generator for every row.
+    The driver's own method takes twice as long: it creates a generator for every row.
     """
     wire.send_query(sql)
-    (begun,) = yield from generators.execute(wire)
-    if begun.status != pq.ExecStatus.COPY_OUT:
-        raise errors.error_from_result(begun)
-    parts: list[memoryview] = []
+    (first,) = yield from generators.execute(wire)
+    if first.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(first)
+    chunks: list[memoryview] = []
     size = 0
     while True:
         length, data = wire.get_copy_data(1)
         if length > 0:
-            parts.append(data)
+            chunks.append(data)
             size += length
             if size >= BLOCK:
-                write(b"".join(parts))
-                parts, size = [], 0
+                write(b"".join(chunks))
+                chunks, size = [], 0
         elif length == 0:
             while not (yield Wait.R):
                 continue
             wire.consume_input()
         else:
             break
-    write(b"".join(parts))
-    (ended,) = yield from generators.fetch_many(wire)
-    if ended.status != pq.ExecStatus.COMMAND_OK:
-        raise errors.error_from_result(ended)
-    return ended.command_tuples or 0
+    write(b"".join(chunks))
+    (last,) = yield from generators.fetch_many(wire)
+    if last.status != pq.ExecStatus.COMMAND_OK:
+        raise errors.error_from_result(last)
+    return last.command_tuples or 0

@@ -1,4 +1,4 @@
-"""What servers have in common that tell of their soundness: foreign keys that lost their rows, and no parts of their own."""
+"""Integrity checks that all servers share: orphaned rows."""
 
 from __future__ import annotations
 
@@ -6,50 +6,54 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract import IndexDifference, Orphans
+from dbctl.engines.contract import IndexDifference, OrphanedRows
 from dbctl.engines.sql import SqlReader, ident
 from dbctl.errors import NotSupportedError
 
 
-class ServedChecks(SqlReader):
-    """Capability.CHECK, but for the damage that each server knows by its own words."""
+class ServerChecks(SqlReader):
+    """Capability.CHECK, except ``find_damage``, which each engine implements."""
 
     @abstractmethod
-    def _named_by(self, key: Sequence[str]) -> str:
-        """Return SQL for the text that tells a row of ``c`` from every other one."""
+    def _row_label(self, key: Sequence[str]) -> str:
+        """Return SQL for a text that identifies a row of ``c``."""
 
-    def _asked(self, table: str) -> list[str]:
+    def _select_tables(self, table: str) -> list[str]:
         if table:
-            return [self._checked(table).name]
-        return [name for name, one in self.tables().items() if not one.view]
+            return [self._require_table(table).name]
+        return [name for name, definition in self.tables().items() if not definition.is_view]
 
-    def _lost(
+    def _find_orphans(
         self, child: str, schema: str, parent: str, columns: Sequence[str], to: Sequence[str]
-    ) -> Iterator[Orphans]:
-        """Yield the rows of ``child`` that point to nothing, if there are any."""
+    ) -> Iterator[OrphanedRows]:
+        """Yield the orphaned rows of ``child``, if any."""
         link = " and ".join(
-            f"p.{ident(there)} = c.{ident(here)}" for here, there in zip(columns, to, strict=True)
+            f"p.{ident(target)} = c.{ident(source)}" for source, target in zip(columns, to, strict=True)
         )
-        known = " and ".join(f"c.{ident(column)} is not null" for column in columns)
-        key = self._key(child)
+        has_key = " and ".join(f"c.{ident(column)} is not null" for column in columns)
+        key = self._primary_key(child)
         sql = (
-            f"select count(*), {f'min({self._named_by(key)})' if key else 'null'} from {ident(child)} c where {known}"  # noqa: S608 - names are quoted
+            f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"  # noqa: S608 - names are quoted
             f" and not exists (select 1 from {ident(schema)}.{ident(parent)} p where {link})"
         )
-        ((number, first),) = cast("list[tuple[int, str | None]]", self._fetch(sql, {}))
-        if number:
-            example = f"{', '.join(key)} {first}" if key else None
-            yield Orphans(table=child, columns=columns, to=parent, number=number, example=example)
+        ((count, first_label),) = cast("list[tuple[int, str | None]]", self._fetch(sql, {}))
+        if count:
+            example = f"{', '.join(key)} {first_label}" if key else None
+            yield OrphanedRows(
+                table=child, columns=columns, referenced_table=parent, count=count, example=example
+            )
 
-    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
-        del index, limit  # the engine reads an index only together with its table
+    def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        del index, limit  # the engine cannot read an index without its table
         return ()
 
-    def lost_commits(self) -> int:
-        return 0  # the server replays its log whole, or does not start
+    def count_lost_commits(self) -> int:
+        return 0  # the server replays its complete log, or does not start
 
-    def text_indexes(self) -> Sequence[str]:
+    def list_text_indexes(self) -> Sequence[str]:
         return ()
 
-    def text_index_damage(self, name: str) -> str:
-        raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")
+    def check_text_index(self, name: str) -> str:
+        raise NotSupportedError(
+            feature=f"checking {name}", subject=self.target, hint="It is not a full-text index."
+        )

@@ -1,4 +1,4 @@
-"""What reading and writing on a server have in common: one session, and what runs on it."""
+"""The session of a server, which readers and writers share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dbctl.engines.sql import Row, SqlReader
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
 
-#: What every session on a server can tell, also one that may write.
-TOLD = frozenset(
+#: Capabilities of readers and writers.
+BASE_CAPABILITIES = frozenset(
     {
         Capability.ADVISE,
         Capability.BLOAT,
@@ -22,31 +22,31 @@ TOLD = frozenset(
         Capability.EXPLAIN,
         Capability.FULL_TEXT,
         Capability.INDEXES,
-        Capability.LOOK,
+        Capability.TEXT_SCAN,
         Capability.MAINTAIN,
         Capability.MEASURE,
         Capability.SCHEMA,
         Capability.SESSIONS,
-        Capability.SLOW,
+        Capability.SLOW_QUERIES,
         Capability.STREAM,
     }
 )
 
 
 class Session(Protocol):
-    """A connection to a server that knows what its settings are to be."""
+    """A connection to a server with known session settings."""
 
     def run(self, sql: str) -> object:
-        """Run one statement without parameters, as it stands."""
+        """Run one statement without parameters."""
         ...
 
-    def settle(self) -> None:
-        """Bring the settings of the session to what everything here relies on."""
+    def apply_settings(self) -> None:
+        """Apply the session settings that dbctl relies on."""
         ...
 
 
 class Cursor(Protocol):
-    """What has run, and its answer."""
+    """An executed statement and its result."""
 
     @property
     def description(self) -> object: ...
@@ -61,15 +61,16 @@ S = TypeVar("S", bound=Session)
 T = TypeVar("T")
 
 
-class ServedConnection(SqlReader, Generic[S]):
-    """One session. Services share no connection between threads, and neither does this."""
+class ServerConnection(SqlReader, Generic[S]):
+    """One session; it must not be shared between threads."""
 
-    reading = True  #: whether it is opened for reading only
-    _tables: dict[str, Table] | None  #: the live schema, where it was read already
-    _asks = False  #: whether a transaction for a question is open, which a new session would not have
+    read_only = True
+    _tables: dict[str, Table] | None  #: the live schema, if it was read
+    #: whether a transaction for a query is open, which a new session would lack
+    _has_query_transaction = False
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        """Open the database at ``url``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
+        """Open the database at ``url``; wait at most ``timeout`` seconds for each lock of another process."""
         self.target = target
         self._url, self._timeout = url, timeout
         self._session: S | None = None
@@ -80,28 +81,28 @@ class ServedConnection(SqlReader, Generic[S]):
         """Begin a session.
 
         Raises:
-            UnreachableError, PrivilegeMissingError: the server refused, or there is none.
+            UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
         """
 
     @abstractmethod
     def _is_broken(self) -> bool:
-        """Whether there is a session whose connection is lost."""
+        """Whether the session lost its connection."""
 
     @abstractmethod
-    def _ran(
+    def _execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> AbstractContextManager[Cursor]:
-        """Run one statement; what the driver raises meanwhile is a failure of ours."""
+        """Run one statement; errors of the driver are translated until the block ends."""
 
     @abstractmethod
-    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Let what the driver raises be a failure of ours."""
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Translate the driver's errors."""
 
     @property
     def url(self) -> Url:
         return self._url
 
-    def _current(self) -> S:
+    def _require_session(self) -> S:
         if self._session is None:
             raise RuntimeError(f"{self.target} is closed")
         return self._session
@@ -110,35 +111,35 @@ class ServedConnection(SqlReader, Generic[S]):
         return self._rows(sql, parameters)
 
     def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        with self._ran(sql, parameters, writing=writing) as cursor:
+        with self._execute(sql, parameters, writing=writing) as cursor:
             return list(cursor.fetchall()) if cursor.description else []
 
-    def _count(self, sql: str, parameters: Mapping[str, object]) -> int:
-        """Run one writing statement and return how many rows it touched."""
-        with self._ran(sql, parameters, writing=True) as cursor:
+    def _execute_write(self, sql: str, parameters: Mapping[str, object]) -> int:
+        """Run one writing statement and return the number of affected rows."""
+        with self._execute(sql, parameters, writing=True) as cursor:
             return cursor.rowcount
 
-    def _say(self, sql: str) -> None:
-        """Run one of the statements that begin and end transactions; a failed one ends by none with parameters."""
-        session = self._current()
-        with self._told(sql):
+    def _control_transaction(self, sql: str) -> None:
+        """Run a statement that begins or ends a transaction; statements with parameters cannot end a failed one."""
+        session = self._require_session()
+        with self._translate_errors(sql):
             session.run(sql)
 
 
-class ServedReader(ServedConnection[S]):
-    """A session that takes up a new connection where the server was restarted, or ended an idle one."""
+class ServerReader(ServerConnection[S]):
+    """A session that reconnects once if the server restarted or closed an idle connection."""
 
-    def _say(self, sql: str) -> None:
-        return self._repeated(partial(super()._say, sql))
+    def _control_transaction(self, sql: str) -> None:
+        return self._retry_once(partial(super()._control_transaction, sql))
 
     def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        return self._repeated(partial(super()._rows, sql, parameters, writing=writing))
+        return self._retry_once(partial(super()._rows, sql, parameters, writing=writing))
 
-    def _repeated(self, read: Callable[[], T]) -> T:
+    def _retry_once(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except UnreachableError:
-            if self._asks or not self._is_broken():
+            if self._has_query_transaction or not self._is_broken():
                 raise
         self._open()
         return read()

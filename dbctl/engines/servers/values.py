@@ -1,4 +1,4 @@
-"""Times in the SQL of servers: compared to the millisecond, as they are written everywhere else, and by their index."""
+"""SQL for comparisons of times with millisecond precision, and text for values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dbctl.errors import ValueInvalidError
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Beyond these years servers know times that Python does not.
-LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+#: Python's last time; servers store later ones.
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-def compared(value: str, op: str, moment: datetime, spell: Callable[[datetime], str]) -> str:
-    """Return SQL that compares a time, which has a type of its own, with ``moment``; ``spell`` gives SQL for a moment."""
-    milliseconds = round((moment - EPOCH) / MILLISECOND)
+def compare_time(value: str, op: str, timestamp: datetime, format_time: Callable[[datetime], str]) -> str:
+    """Return SQL that compares a column of a time type with ``timestamp``; ``format_time`` returns SQL for a time."""
+    milliseconds = round((timestamp - EPOCH) / MILLISECOND)
 
-    def bound(at: int) -> str:
-        return spell(EPOCH + at * MILLISECOND if at * MILLISECOND <= LAST - EPOCH else LAST)
+    def bound(offset: int) -> str:
+        return format_time(EPOCH + offset * MILLISECOND if offset * MILLISECOND <= LATEST - EPOCH else LATEST)
 
     match op:
         case "=":
@@ -33,47 +33,47 @@ def compared(value: str, op: str, moment: datetime, spell: Callable[[datetime], 
             return f"{value} {'<' if op == '<=' else '>='} {bound(milliseconds + 1)}"
 
 
-def nearly_before(value: str, kind: str, moment: datetime, statement: Statement) -> str:
-    """Return SQL that an index answers, true for every row whose time lies before ``moment``, and few others."""
-    behind = round(moment.timestamp()) + 1
+def roughly_before(value: str, kind: str, timestamp: datetime, statement: Statement) -> str:
+    """Return SQL that can use an index and is true for all rows with a time before ``timestamp``, and few others."""
+    limit = round(timestamp.timestamp()) + 1
     match kind:
         case "integer" | "number":
-            seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
+            seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)
             return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
         case "text":
-            # its zone aside; a number sorts before the dates of this century, if it means 2001 to 2033
-            return f"{value} < {statement.bind((moment + timedelta(days=2)).date().isoformat())}"
+            # regardless of the zone; numeric text for 2001 to 2033 sorts before the dates of this century
+            return f"{value} < {statement.bind((timestamp + timedelta(days=2)).date().isoformat())}"
         case _:
-            return "1 = 1"  # it compares by its index
+            return "1 = 1"  # the comparison itself can use an index
 
 
-#: How each kind of value is written. The first kind that a value is of counts: a bool is an int, and a datetime a date.
-Writers: TypeAlias = Mapping[type, Callable[..., str]]
+#: Formats values by type. The first matching type is used: a bool is also an int, and a datetime is also a date.
+Formatters: TypeAlias = Mapping[type, Callable[..., str]]
 SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
 
 
-def written(value: object, writers: Writers) -> str | None:
+def format_value(value: object, formatters: Formatters) -> str | None:
     """Return the text for ``value``; None for NULL.
 
     Raises:
-        ValueInvalidError: no database keeps it.
+        ValueInvalidError: no database can store it.
     """
     if value is None:
         return None
-    for kind, write in writers.items():
-        if isinstance(value, kind):
+    for value_type, write in formatters.items():
+        if isinstance(value, value_type):
             return write(value)
-    reason = "no database keeps such a thing"
-    raise ValueInvalidError(what="value", value=f"({type(value).__name__})", reason=reason)
+    reason = "no database can store this type"
+    raise ValueInvalidError(name="value", value=f"({type(value).__name__})", reason=reason)
 
 
-def whole(value: int) -> str:
-    """Return the text for a whole number."""
+def format_integer(value: int) -> str:
+    """Return the text for an integer of at most 64 bits."""
     if not SMALLEST <= value <= LARGEST:
-        raise ValueInvalidError(what="number", value=f"{value:x}"[:20], reason="it has more than 64 bits")
+        raise ValueInvalidError(name="number", value=f"{value:x}"[:20], reason="it has more than 64 bits")
     return str(value)
 
 
-def lower(text: str) -> str:
-    """Return ``text`` with its ASCII letters in lower case, and no other."""
+def lower_ascii(text: str) -> str:
+    """Return ``text`` with only its ASCII letters in lower case."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)

@@ -1,4 +1,4 @@
-"""SQL that several engines share: query builder, staging, digests, full text."""
+"""Shared code of the SQL engines: query builder, staging, digests, full text."""
 
 from typing import TYPE_CHECKING
 
@@ -8,22 +8,29 @@ if TYPE_CHECKING:
     from dbctl.engines.sql.explain import PlanReader
     from dbctl.engines.sql.fulltext import RankedReader, Ranking
     from dbctl.engines.sql.query_builder import (
-        EVERY_ROW,
+        NO_LIMIT,
         Row,
         SqlReader,
         Statement,
-        columns_of,
-        counted_columns,
+        conflict_clause,
+        escape_like,
         ident,
         is_storable,
-        like_literal,
-        literal,
-        merged,
-        on_conflict,
+        merge_expressions,
+        quote_literal,
+        require_column_count,
+        select_all_from,
     )
-    from dbctl.engines.sql.recount import Figures
-    from dbctl.engines.sql.staging import Aside, LaysAside, SqlAside, SqlLaysAside, Standing, declared
-    from dbctl.engines.sql.table_digest import Holds, differing, digests
+    from dbctl.engines.sql.recount import Recount
+    from dbctl.engines.sql.staging import (
+        SqlStagedRows,
+        SqlStaging,
+        StagedCounts,
+        StagedRows,
+        SupportsStaging,
+        declare_columns,
+    )
+    from dbctl.engines.sql.table_digest import StreamingDatabase, digest_tables, find_differences
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -31,11 +38,11 @@ else:
             "explain": "PlanReader",
             "fulltext": "RankedReader Ranking",
             "query_builder": (
-                "EVERY_ROW Row SqlReader Statement columns_of counted_columns ident is_storable like_literal literal "
-                "merged on_conflict"
+                "NO_LIMIT Row SqlReader Statement conflict_clause escape_like ident is_storable merge_expressions "
+                "quote_literal require_column_count select_all_from"
             ),
-            "recount": "Figures",
-            "staging": "Aside LaysAside SqlAside SqlLaysAside Standing declared",
-            "table_digest": "Holds differing digests",
+            "recount": "Recount",
+            "staging": "SqlStagedRows SqlStaging StagedCounts StagedRows SupportsStaging declare_columns",
+            "table_digest": "StreamingDatabase digest_tables find_differences",
         },
     )

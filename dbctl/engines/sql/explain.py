@@ -1,4 +1,4 @@
-"""What every SQL engine has in common that tells how it would answer: an engine adds how it reads its own plan."""
+"""Query plans of SQL engines; each engine parses its own plans."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dbctl.engines.sql.query_builder import SqlReader, Statement
 
 
 class PlanReader(SqlReader):
-    """Capability.EXPLAIN, but for statements that a profile or a person wrote."""
+    """Capability.EXPLAIN, except for statements of profiles and users."""
 
     @abstractmethod
-    def _explained(
+    def _explain_statement(
         self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
     ) -> Explanation:
-        """Return how a statement would be answered, in which ``aliases`` stand for tables."""
+        """Return the plan of a statement, in which ``aliases`` stand for tables."""
 
     def explain(
         self,
@@ -29,5 +29,5 @@ class PlanReader(SqlReader):
         offset: int = 0,
     ) -> Explanation:
         statement = Statement(table)
-        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters, statement.aliases)
+        sql = self._build_select(statement, table, columns, where, order_by, limit, offset)
+        return self._explain_statement(sql, statement.parameters, statement.aliases)

@@ -1,4 +1,4 @@
-"""What every SQL engine has in common: conditions and orders become SQL here, and names are quoted only here."""
+"""Build SQL from conditions and orders; the only place that quotes names."""
 
 from __future__ import annotations
 
@@ -11,118 +11,122 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract import (
     AllOf,
     AnyOf,
-    Behind,
     Column,
     Condition,
-    Linked,
-    Merge,
+    InSubquery,
+    KeysetCursor,
+    MergeRule,
     Not,
     Order,
+    ReferenceCount,
     Table,
     Where,
-    Within,
 )
-from dbctl.errors import SchemaLacksError, ValueInvalidError
+from dbctl.errors import SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import Hit
+    from dbctl.engines.contract import TextMatch
 
 Row = tuple[object, ...]
 
-#: A limit that is none, where an offset wants one before it.
-EVERY_ROW = (1 << 63) - 1
+#: A LIMIT without effect, because OFFSET requires a LIMIT.
+NO_LIMIT = (1 << 63) - 1
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes ``text``: no NUL and no lone surrogate is in it."""
+    """Whether every database can store ``text``: it contains neither NUL nor lone surrogates."""
     return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
 def ident(name: str) -> str:
-    """Quote ``name`` as an identifier of standard SQL; any text but NUL and lone surrogates can be one."""
+    """Quote ``name`` as an identifier of standard SQL; it must not contain NUL or lone surrogates."""
     if not is_storable(name):
-        raise ValueInvalidError(what="name", value=ascii(name), reason="no database can hold it")
+        raise ValueInvalidError(name="name", value=ascii(name), reason="no database can store it")
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(text: str) -> str:
-    """Return a text as one that stands in a statement which a person is to run; what dbctl runs has parameters."""
+def quote_literal(text: str) -> str:
+    """Return a text literal for a statement that the user runs; dbctl itself uses parameters."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def like_literal(text: str) -> str:
-    """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
+def escape_like(text: str) -> str:
+    """Escape ``text`` for LIKE … ESCAPE '!', so that it has no wildcards."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
-def columns_of(select: str) -> str:
-    """Return SQL that asks for all columns of ``select``, so that it can be nothing but one statement that reads."""
+def select_all_from(select: str) -> str:
+    """Return SQL for all columns of ``select``, which fails unless it is a single reading statement."""
     return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
 
 
-def counted_columns(select: str, number: int) -> str:
-    """Return SQL for the rows of ``select``, which fails unless it has ``number`` columns."""
-    names = ", ".join(f"c{at}" for at in range(number))
+def require_column_count(select: str, count: int) -> str:
+    """Return SQL for the rows of ``select``, which fails unless it has ``count`` columns."""
+    names = ", ".join(f"c{index}" for index in range(count))
     return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - the profile's own
 
 
-def merged(columns: Mapping[str, Merge], old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """Return SQL for what each column of a row that is there already becomes, by name; nothing for those that stay."""
+def merge_expressions(
+    columns: Mapping[str, MergeRule], old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, str]:
+    """Return SQL for the new value of each changed column of an existing row, by name."""
     return {
-        name: new[name] if becomes == "replace" else f"coalesce({old[name]}, 0) + coalesce({new[name]}, 0)"
-        for name, becomes in columns.items()
-        if becomes != "keep"
+        name: new[name] if merge == "replace" else f"coalesce({old[name]}, 0) + coalesce({new[name]}, 0)"
+        for name, merge in columns.items()
+        if merge != "keep"
     }
 
 
-def on_conflict(names: Mapping[str, str], columns: Mapping[str, Merge]) -> str:
-    """Return what a merge does with a row that is there already, which it calls ``t0``; ``names`` are quoted."""
-    old, new = ({name: f"{of}.{quoted}" for name, quoted in names.items()} for of in ("t0", "excluded"))
-    sets = [f"{names[name]} = {value}" for name, value in merged(columns, old, new).items()]
+def conflict_clause(names: Mapping[str, str], columns: Mapping[str, MergeRule]) -> str:
+    """Return the conflict action of a merge, with ``t0`` for the existing row; ``names`` are quoted."""
+    old, new = (
+        {name: f"{source}.{quoted}" for name, quoted in names.items()} for source in ("t0", "excluded")
+    )
+    sets = [f"{names[name]} = {value}" for name, value in merge_expressions(columns, old, new).items()]
     return f"update set {', '.join(sets)}" if sets else "nothing"
 
 
-def _behind(where: Behind) -> Where:
-    """Return it as comparisons, of which the outermost lets an index find where to begin."""
+def _expand_keyset(where: KeysetCursor) -> Where:
+    """Return comparisons for a keyset cursor; the outermost lets an index find the first row."""
     column, value = where.key[0], where.values[0]
     larger = Condition(column, ">", value)
     if len(where.key) == 1:
         return larger
-    rest = Behind(where.key[1:], where.values[1:])
-    return AllOf([Condition(column, ">=", value), AnyOf([larger, rest])])
+    remaining = KeysetCursor(where.key[1:], where.values[1:])
+    return AllOf([Condition(column, ">=", value), AnyOf([larger, remaining])])
 
 
 class Statement:
-    """SQL that grows beside its parameters; ``:p0``, ``:p1``… in the order they were added."""
+    """Collects the parameters of a statement, ``:p0``, ``:p1``… in order, and its table aliases."""
 
     def __init__(self, table: str = "") -> None:
         self.parameters: dict[str, object] = {}
-        self.aliases = {"t0": table}  #: and the table that each stands for; the statement is about the first
+        self.aliases = {"t0": table}  #: table by alias; the first is the main table
 
     def bind(self, value: object) -> str:
-        """Add a parameter and return its place holder.
+        """Add a parameter and return its placeholder.
 
         Raises:
-            ValueInvalidError: it is NaN, which databases would keep as NULL.
+            ValueInvalidError: the value is NaN, which databases would store as NULL.
         """
         if isinstance(value, float) and isnan(value):
-            raise ValueInvalidError(what="number", value="NaN", reason="no database keeps it")
+            raise ValueInvalidError(name="number", value="NaN", reason="no database can store it")
         name = f"p{len(self.parameters)}"
         self.parameters[name] = value
         return f":{name}"
 
-    def alias(self, table: str) -> str:
-        """Return an alias for ``table`` that was not used before in this statement."""
+    def add_alias(self, table: str) -> str:
+        """Return a new alias for ``table``."""
         name = f"t{len(self.aliases)}"
         self.aliases[name] = table
         return name
 
 
 class SqlReader(ABC):
-    """The reading half of the contract over SQL; an engine adds how it runs a statement and its few dialects."""
+    """The reading part of the contract in SQL; each engine adds execution and its dialect."""
 
     target: str
-    random = "random()"  #: SQL for a number that is another one each time
+    random = "random()"  #: SQL for a random number
 
     @abstractmethod
     def tables(self) -> Mapping[str, Table]: ...
@@ -132,78 +136,84 @@ class SqlReader(ABC):
         """Run one reading statement and return all its rows."""
 
     @abstractmethod
-    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
-        """Do as ``_fetch``, but give up after a time and return None."""
+    def _fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        """Run ``_fetch``, or return None after a time limit."""
 
-    # Each takes the SQL of a value and the column that it comes from.
-
-    @abstractmethod
-    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
-        """Return SQL that an index of ``column`` answers, true for every row whose time lies before, and few others."""
+    # Parameters: the SQL of a value, and the column of the value.
 
     @abstractmethod
-    def _milliseconds(self, value: str, column: Column) -> str:
-        """Return SQL that reads a stored time, whatever its form, as milliseconds since 1970; NULL where it is none."""
+    def _roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+        """Return SQL that can use an index and is true for all rows with a time before ``timestamp``, and few others."""
 
     @abstractmethod
-    def _folded(self, value: str, column: Column) -> str:
-        """Return SQL that sorts ``value`` without regard to case."""
+    def _to_milliseconds(self, value: str, column: Column) -> str:
+        """Return SQL that reads a stored time of any form as milliseconds since 1970; NULL if it is not a time."""
+
+    @abstractmethod
+    def _fold_case(self, value: str, column: Column) -> str:
+        """Return SQL that sorts ``value`` case-insensitively."""
 
     @abstractmethod
     def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
-        """Return SQL for ``same``, ``contains`` and ``starts``, without regard to case."""
+        """Return SQL for the case-insensitive operators ``same``, ``contains`` and ``starts``."""
 
     @abstractmethod
-    def _among(self, value: str, column: Column, statement: Statement, among: Sequence[object]) -> str:
-        """Return SQL for "is one of ``among``", the whole set as one parameter."""
+    def _is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
+        """Return SQL for membership in ``values``, with the whole set as one parameter."""
 
     @abstractmethod
     def _is_text(self, column: Column) -> bool:
-        """Whether a column may hold text."""
+        """Whether a column may contain text."""
 
     @abstractmethod
-    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        """Return SQL for where in ``value`` the text begins that ``_text_test`` says it contains, from 1."""
+    def _text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        """Return SQL for the position of a text in ``value``, from 1."""
 
     def _contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        """Return SQL for a text that another stands in."""
+        """Return SQL for "``value`` contains ``text``"."""
         return self._text_test(value, column, "contains", statement, text)
 
-    def _comparison(self, value: str, column: Column, op: str, statement: Statement, wanted: object) -> str:
-        """Return SQL that compares with a value that is neither None nor a sequence."""
-        if isinstance(wanted, datetime):
-            return (
-                f"{self._milliseconds(value, column)} {op} {statement.bind(round(wanted.timestamp() * 1000))}"
-            )
-        return f"{value} {op} {statement.bind(wanted)}"
+    def _comparison(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
+        """Return SQL for a comparison with an operand that is neither None nor a sequence."""
+        if isinstance(operand, datetime):
+            return f"{self._to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
+        return f"{value} {op} {statement.bind(operand)}"
 
-    def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:  # noqa: ARG002 - for engines that compare only what has one type
-        """Return SQL for two values in the form in which they can be compared with each other."""
+    def _equal_operands(
+        self,
+        value: str,
+        column: Column,  # noqa: ARG002 - some engines compare only values of one type
+        other: str,
+        other_column: Column,  # noqa: ARG002 - some engines compare only values of one type
+    ) -> tuple[str, str]:
+        """Return SQL for two values in a form in which they can be compared."""
         return value, other
 
-    def _grouped(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
-        """Return SQL by which equal values are counted together."""
+    def _group_expression(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+        """Return SQL for GROUP BY, equal for equal values."""
         return value
 
-    def _text(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+    def _as_text(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
         """Return SQL for ``value`` as text."""
         return value
 
-    def _sorted(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
-        """Return SQL that sorts ``value``, text by its bytes."""
+    def _sort_expression(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+        """Return SQL that sorts ``value``, texts by their bytes."""
         return value
 
-    def _comparable(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
-        """Return SQL of which the smallest value can be told."""
+    def _min_operand(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
+        """Return SQL that can be an operand of ``min``."""
         return value
 
-    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
-        """Return SQL for the first value that is neither NULL nor empty; it sorts by its bytes."""
-        return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in among)})"
+    def _first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        """Return SQL for the first operand that is neither NULL nor empty, sorted by its bytes."""
+        return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in operands)})"
 
-    def _moment(self, value: str, column: Column) -> str:
+    def _sort_time(self, value: str, column: Column) -> str:
         """Return SQL that sorts ``value`` as a time."""
-        return self._milliseconds(value, column)
+        return self._to_milliseconds(value, column)
 
     def select(
         self,
@@ -214,70 +224,75 @@ class SqlReader(ABC):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
-        hold: bool = False,
+        for_update: bool = False,
     ) -> list[Row]:
         statement = Statement(table)
-        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._fetch(sql + self._holding(table) if hold else sql, statement.parameters)
+        sql = self._build_select(statement, table, columns, where, order_by, limit, offset)
+        return self._fetch(sql + self._lock_clause(table) if for_update else sql, statement.parameters)
 
-    def _holding(self, table: str) -> str:  # noqa: ARG002 - as above
-        """Return what ends a SELECT that holds the rows of ``t0``; nothing where the transaction does."""
+    def _lock_clause(self, table: str) -> str:  # noqa: ARG002 - used by overrides
+        """Return the clause that locks the rows of ``t0``; empty if the transaction locks them anyway."""
         return ""
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
-        sql = f"select count(*) from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
+        sql = f"select count(*) from {self._quote_table(table)} t0{self._where_clause(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
         return int(str(self._fetch(sql, statement.parameters)[0][0]))
 
-    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         statement = Statement(table)
-        condition = self._where(statement, table, where, "t0")
+        condition = self._where_clause(statement, table, where, "t0")
         match where:
-            case [Condition(column=column, op="<" | "<=", value=datetime() as moment)]:
-                value, told = self._column(table, column, "t0"), self._described(table, column)
-                condition += f" and {self._nearly_before(value, told, moment, statement)}"
-        sql = f"select 1 from {self._table(table)} t0{condition} limit 1"  # noqa: S608 - names are checked and quoted
-        rows = self._briefly(sql, statement.parameters, within)
+            case [Condition(column=column, op="<" | "<=", value=datetime() as timestamp)]:
+                value, column_definition = (
+                    self._quote_column(table, column, "t0"),
+                    self._require_column(table, column),
+                )
+                condition += f" and {self._roughly_before(value, column_definition, timestamp, statement)}"
+        sql = f"select 1 from {self._quote_table(table)} t0{condition} limit 1"  # noqa: S608 - names are checked and quoted
+        rows = self._fetch_within(sql, statement.parameters, timeout)
         return None if rows is None else bool(rows)
 
-    def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)
-        name = self._column(table, column, "t0")
-        told = self._grouped(name, self._described(table, column))
-        condition = self._where(statement, table, where, "t0")
-        sql = f"select {told}, count(*) from {self._table(table)} t0{condition} group by {told}"  # noqa: S608 - as above
-        return {value: int(str(number)) for value, number in self._fetch(sql, statement.parameters)}
+        name = self._quote_column(table, column, "t0")
+        group = self._group_expression(name, self._require_column(table, column))
+        condition = self._where_clause(statement, table, where, "t0")
+        sql = f"select {group}, count(*) from {self._quote_table(table)} t0{condition} group by {group}"  # noqa: S608 - names are quoted
+        return {value: int(str(count)) for value, count in self._fetch(sql, statement.parameters)}
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self._fetch(sql, parameters)
 
-    def texts(self, table: str) -> Sequence[str]:
-        columns = self._checked(table).columns.values()
+    def text_columns(self, table: str) -> Sequence[str]:
+        columns = self._require_table(table).columns.values()
         return [column.name for column in columns if self._is_text(column)]
 
-    def hits(
-        self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
-    ) -> Sequence[Hit] | None:
-        from dbctl.engines.contract import BEFORE, BEHIND
+    def scan_text(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
+    ) -> Sequence[TextMatch] | None:
+        from dbctl.engines.contract import CHARACTERS_AFTER, CHARACTERS_BEFORE
 
-        statement, key = Statement(table), self._key(table)
-        tests, pieces = [], []
+        statement, key = Statement(table), self._primary_key(table)
+        tests, excerpts = [], []
         for name in columns:
-            value, column = self._column(table, name, "t0"), self._described(table, name)
+            value, column = self._quote_column(table, name, "t0"), self._require_column(table, name)
             test = self._contains(value, column, statement, word)
-            place = self._found_at(value, column, statement, word)
-            begin = f"(case when {place} > {BEFORE} then {place} - {BEFORE} else 1 end)"
-            length = BEFORE + len(word) + BEHIND
-            pieces.append(f"case when {test} then substr({self._text(value, column)}, {begin}, {length}) end")
+            position = self._text_position(value, column, statement, word)
+            begin = f"(case when {position} > {CHARACTERS_BEFORE} then {position} - {CHARACTERS_BEFORE} else 1 end)"
+            length = CHARACTERS_BEFORE + len(word) + CHARACTERS_AFTER
+            excerpts.append(
+                f"case when {test} then substr({self._as_text(value, column)}, {begin}, {length}) end"
+            )
             tests.append(test)
-        told = ", ".join([*(self._column(table, name, "t0") for name in key), *pieces])
-        sql = f"select {told} from {self._table(table)} t0 where {' or '.join(tests)} limit {statement.bind(limit)}"  # noqa: S608 - names are checked and quoted
-        rows = self._briefly(sql, statement.parameters, within)
-        return None if rows is None else [_hit(row, len(key), columns) for row in rows]
+        selected = ", ".join([*(self._quote_column(table, name, "t0") for name in key), *excerpts])
+        sql = f"select {selected} from {self._quote_table(table)} t0 where {' or '.join(tests)} limit {statement.bind(limit)}"  # noqa: S608 - names are checked and quoted
+        rows = self._fetch_within(sql, statement.parameters, timeout)
+        return None if rows is None else [_read_match(row, len(key), columns) for row in rows]
 
-    # Building SQL ------------------------------------------------------------------------------------------
+    # SQL ---------------------------------------------------------------------------------------------------
 
-    def _select_sql(
+    def _build_select(
         self,
         statement: Statement,
         table: str,
@@ -287,155 +302,175 @@ class SqlReader(ABC):
         limit: int | None,
         offset: int,
     ) -> str:
-        names = ", ".join(self._column(table, column, "t0") for column in columns)
-        sql = f"select {names} from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - as above
-        if terms := self._ordering(statement, table, order_by):
+        names = ", ".join(self._quote_column(table, column, "t0") for column in columns)
+        sql = f"select {names} from {self._quote_table(table)} t0{self._where_clause(statement, table, where, 't0')}"  # noqa: S608 - names are quoted
+        if terms := self._order_terms(statement, table, order_by):
             sql += " order by " + ", ".join(terms)
-        return sql + self._part(statement, limit, offset)
+        return sql + self._limit_clause(statement, limit, offset)
 
-    def _ordering(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
-        """Return by what rows of ``t0`` are sorted: at last by their key, so that equal rows come in a stable order."""
-        terms = [term for order in order_by for term in self._order(statement, table, order, "t0")]
+    def _order_terms(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
+        """Return the sort terms for rows of ``t0``, ending with the key, so that the order is stable."""
+        terms = [term for order in order_by for term in self._build_order(statement, table, order, "t0")]
         terms += [
-            self._sorted(self._column(table, key, "t0"), self._described(table, key))
-            for key in self._key(table)
+            self._sort_expression(self._quote_column(table, key, "t0"), self._require_column(table, key))
+            for key in self._primary_key(table)
         ]
         return list(dict.fromkeys(terms))
 
     @staticmethod
-    def _part(statement: Statement, limit: int | None, offset: int) -> str:
-        """Return what ends a SELECT of which a part is wanted."""
+    def _limit_clause(statement: Statement, limit: int | None, offset: int) -> str:
+        """Return LIMIT and OFFSET of a SELECT."""
         sql = ""
         if limit is not None or offset:
-            sql = f" limit {statement.bind(EVERY_ROW if limit is None else limit)}"
+            sql = f" limit {statement.bind(NO_LIMIT if limit is None else limit)}"
         if offset:
             sql += f" offset {statement.bind(offset)}"
         return sql
 
-    def _key(self, table: str) -> list[str]:
-        return [column.name for column in self._checked(table).columns.values() if column.key]
+    def _primary_key(self, table: str) -> list[str]:
+        return [
+            column.name for column in self._require_table(table).columns.values() if column.is_primary_key
+        ]
 
-    def _checked(self, table: str) -> Table:
-        found = self.tables().get(table)
-        if found is None:
-            raise SchemaLacksError(target=self.target, what=f"table {table}", purpose="this command")
-        return found
+    def _require_table(self, table: str) -> Table:
+        result = self.tables().get(table)
+        if result is None:
+            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
+        return result
 
-    def _table(self, table: str) -> str:
-        return ident(self._checked(table).name)
+    def _quote_table(self, table: str) -> str:
+        return ident(self._require_table(table).name)
 
-    def _described(self, table: str, column: str) -> Column:
-        found = self._checked(table).columns.get(column)
-        if found is None:
-            raise SchemaLacksError(
-                target=self.target, what=f"column {table}.{column}", purpose="this command"
+    def _require_column(self, table: str, column: str) -> Column:
+        result = self._require_table(table).columns.get(column)
+        if result is None:
+            raise SchemaMismatchError(
+                target=self.target, missing=f"column {table}.{column}", purpose="this command"
             )
-        return found
+        return result
 
-    def _column(self, table: str, column: str, alias: str) -> str:
-        name = ident(self._described(table, column).name)
+    def _quote_column(self, table: str, column: str, alias: str) -> str:
+        name = ident(self._require_column(table, column).name)
         return f"{alias}.{name}" if alias else name
 
-    def _where(self, statement: Statement, table: str, where: Sequence[Where], alias: str) -> str:
-        parts = [self._test(statement, table, one, alias) for one in where]
+    def _where_clause(self, statement: Statement, table: str, where: Sequence[Where], alias: str) -> str:
+        parts = [self._build_condition(statement, table, condition, alias) for condition in where]
         return " where " + " and ".join(parts) if parts else ""
 
-    def _test(self, statement: Statement, table: str, where: Where, alias: str) -> str:
+    def _build_condition(self, statement: Statement, table: str, where: Where, alias: str) -> str:
         match where:
             case Condition():
-                return self._compare(statement, table, where, alias)
-            case Within():
-                return self._within(statement, table, where, alias)
-            case Linked():
-                inner = statement.alias(where.table)
-                link = self._link(where.table, where.to, inner, table, where.column, alias)
-                pointing = f"select count(*) from {self._table(where.table)} {inner} where {link}"  # noqa: S608 - as above
-                return f"({pointing}) {where.op} {statement.bind(where.number)}"
+                return self._build_comparison(statement, table, where, alias)
+            case InSubquery():
+                return self._build_subquery(statement, table, where, alias)
+            case ReferenceCount():
+                inner = statement.add_alias(where.table)
+                link = self._join_condition(
+                    where.table, where.referring_column, inner, table, where.column, alias
+                )
+                count_sql = f"select count(*) from {self._quote_table(where.table)} {inner} where {link}"  # noqa: S608 - names are quoted
+                return f"({count_sql}) {where.op} {statement.bind(where.count)}"
             case AnyOf() | AllOf():
-                word, of_none = (" or ", "1 = 0") if isinstance(where, AnyOf) else (" and ", "1 = 1")
-                parts = [self._test(statement, table, one, alias) for one in where.among]
-                return f"({word.join(parts)})" if parts else of_none
+                word, empty_result = (" or ", "1 = 0") if isinstance(where, AnyOf) else (" and ", "1 = 1")
+                parts = [
+                    self._build_condition(statement, table, condition, alias)
+                    for condition in where.conditions
+                ]
+                return f"({word.join(parts)})" if parts else empty_result
             case Not():
-                return f"({self._test(statement, table, where.where, alias)}) is not true"
-            case Behind():
-                return self._test(statement, table, _behind(where), alias)
+                return f"({self._build_condition(statement, table, where.condition, alias)}) is not true"
+            case KeysetCursor():
+                return self._build_condition(statement, table, _expand_keyset(where), alias)
 
-    def _within(self, statement: Statement, table: str, where: Within, alias: str) -> str:
-        inner = statement.alias(where.table)
+    def _build_subquery(self, statement: Statement, table: str, where: InSubquery, alias: str) -> str:
+        inner = statement.add_alias(where.table)
         pairs = [
-            self._pair(table, column, alias, where.table, to, inner)
-            for column, to in zip(where.columns, where.to, strict=True)
+            self._comparable_pair(table, column, alias, where.table, to, inner)
+            for column, to in zip(where.columns, where.target_columns, strict=True)
         ]
         left, right = (", ".join(side) for side in zip(*pairs, strict=True))
-        condition = self._where(statement, where.table, where.where, inner)
+        condition = self._where_clause(statement, where.table, where.where, inner)
         if len(where.columns) > 1:
             left = f"({left})"
-        return f"{left} in (select {right} from {self._table(where.table)} {inner}{condition})"  # noqa: S608 - as above
+        return f"{left} in (select {right} from {self._quote_table(where.table)} {inner}{condition})"  # noqa: S608 - names are quoted
 
-    def _pair(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> tuple[str, str]:
-        """Return a column of ``table`` and one of ``other`` as they can be compared."""
-        return self._equal(
-            self._column(table, column, alias),
-            self._described(table, column),
-            self._column(other, to, inner),
-            self._described(other, to),
+    def _comparable_pair(
+        self, table: str, column: str, alias: str, other: str, to: str, inner: str
+    ) -> tuple[str, str]:
+        """Return a column of ``table`` and one of ``other`` in comparable form."""
+        return self._equal_operands(
+            self._quote_column(table, column, alias),
+            self._require_column(table, column),
+            self._quote_column(other, to, inner),
+            self._require_column(other, to),
         )
 
-    def _link(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> str:
-        return " = ".join(self._pair(table, column, alias, other, to, inner))
+    def _join_condition(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> str:
+        return " = ".join(self._comparable_pair(table, column, alias, other, to, inner))
 
-    def _compare(self, statement: Statement, table: str, condition: Condition, alias: str) -> str:
-        value, column = self._column(table, condition.column, alias), self._described(table, condition.column)
-        op, wanted = condition.op, condition.value
-        if wanted is None and op in ("=", "!="):
+    def _build_comparison(self, statement: Statement, table: str, condition: Condition, alias: str) -> str:
+        value, column = (
+            self._quote_column(table, condition.column, alias),
+            self._require_column(table, condition.column),
+        )
+        op, operand = condition.op, condition.value
+        if operand is None and op in ("=", "!="):
             return f"{value} is {'not ' if op == '!=' else ''}null"
         if op == "in":
-            if not isinstance(wanted, Sequence) or isinstance(wanted, str):
-                raise TypeError("op 'in' takes a sequence")
-            return self._among(value, column, statement, wanted)
+            if not isinstance(operand, Sequence) or isinstance(operand, str):
+                raise TypeError("op 'in' requires a sequence")
+            return self._is_among(value, column, statement, operand)
         if op == "element":
-            parted = f"(';' || replace({self._text(value, column)}, '; ', ';') || ';')"
-            sought = f";{str(wanted).strip().replace('; ', ';')};"
-            return self._text_test(parted, column, "contains", statement, sought)
+            padded = f"(';' || replace({self._as_text(value, column)}, '; ', ';') || ';')"
+            search_text = f";{str(operand).strip().replace('; ', ';')};"
+            return self._text_test(padded, column, "contains", statement, search_text)
         if op in ("same", "contains", "starts"):
-            return self._text_test(value, column, op, statement, str(wanted))
-        return self._comparison(value, column, op, statement, wanted)
+            return self._text_test(value, column, op, statement, str(operand))
+        return self._comparison(value, column, op, statement, operand)
 
-    def _order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
+    def _build_order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
         if order.random:
             yield self.random
             return
-        owner, inner = (
-            (order.through.table, statement.alias(order.through.table)) if order.through else (table, alias)
+        owner_table, inner = (
+            (order.through.table, statement.add_alias(order.through.table))
+            if order.through
+            else (table, alias)
         )
-        named = [(self._column(owner, name, inner), self._described(owner, name)) for name in order.columns]
-        value, column = named[0]
+        operands = [
+            (self._quote_column(owner_table, name, inner), self._require_column(owner_table, name))
+            for name in order.columns
+        ]
+        value, column = operands[0]
         if order.time:
-            times = [self._milliseconds(*one) for one in named]
-            value = self._moment(value, column) if len(named) == 1 else f"coalesce({', '.join(times)})"
-        elif len(named) > 1:
-            value = self._first_told(named)
+            times = [self._to_milliseconds(*operand) for operand in operands]
+            value = self._sort_time(value, column) if len(operands) == 1 else f"coalesce({', '.join(times)})"
+        elif len(operands) > 1:
+            value = self._first_nonempty(operands)
         if order.through:
             link = order.through
-            inside = self._where(statement, link.table, link.where, inner)
-            here = self._link(link.table, link.to[0], inner, table, link.columns[0], alias)
-            least = value if order.time or len(named) > 1 else self._comparable(value, column)
-            value = (
-                f"(select min({least}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
-                f"{inside}{' and' if inside else ' where'} {here})"
+            inside = self._where_clause(statement, link.table, link.where, inner)
+            join = self._join_condition(
+                link.table, link.target_columns[0], inner, table, link.columns[0], alias
             )
-        unknown = order.time or order.through or len(named) > 1  # several are all NULL when all are empty
+            smallest = value if order.time or len(operands) > 1 else self._min_operand(value, column)
+            value = (
+                f"(select min({smallest}) from {self._quote_table(link.table)} {inner}"  # noqa: S608 - names are quoted
+                f"{inside}{' and' if inside else ' where'} {join})"
+            )
+        # With several columns, the value is NULL if all are empty.
+        unknown = order.time or order.through or len(operands) > 1
         if unknown or column.nullable:
             yield f"({value} is null)"
         if order.nocase and not order.time:
-            value = self._folded(value, column)
-        elif not order.time and len(named) == 1:
-            value = self._sorted(value, column)
+            value = self._fold_case(value, column)
+        elif not order.time and len(operands) == 1:
+            value = self._sort_expression(value, column)
         yield f"{value}{' desc' if order.descending else ''}"
 
 
-def _hit(row: Row, keys: int, columns: Sequence[str]) -> Hit:
-    from dbctl.engines.contract import Hit
+def _read_match(row: Row, key_count: int, columns: Sequence[str]) -> TextMatch:
+    from dbctl.engines.contract import TextMatch
 
-    found = zip(columns, row[keys:], strict=True)
-    return Hit(row[:keys], {name: str(piece) for name, piece in found if piece is not None})
+    pairs = zip(columns, row[key_count:], strict=True)
+    return TextMatch(row[:key_count], {name: str(excerpt) for name, excerpt in pairs if excerpt is not None})

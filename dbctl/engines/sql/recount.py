@@ -1,80 +1,86 @@
-"""Portable SQL that compares figures which are kept in rows of their own with what they are counted from."""
+"""Portable SQL that compares stored counters with the rows that they count."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dbctl.engines.sql.query_builder import ident
-from dbctl.model import Value
+from dbctl.model import Struct
 
 
-class Figures(Value, frozen=True, kw_only=True):
-    """Figures in ``table``, and how they are counted.
+class Recount(Struct, frozen=True, kw_only=True):
+    """Stored counters in ``table``, and the query that counts them.
 
-    A figure that is NULL and a row that is missing are as good as 0: both tell of nothing. So a row is wrong where a
-    figure differs, where there is something to count and no row, and where figures stand for what is not there.
+    NULL and a missing row count as 0. A row is wrong if a counter differs from the count, if the count is not 0 and the
+    row is missing, or if a counter is not 0 and the query returns nothing for it.
     """
 
     table: str
     key: Sequence[str]
-    figures: Sequence[str]
-    further: Sequence[str]  #: columns that a missing row gets besides
-    select: str  #: portable; its columns are those of ``key``, ``figures`` and ``further``
-    only: str = ""  #: a column of ``key``: only the rows count in which it is ``:only``
+    counters: Sequence[str]
+    extra_columns: Sequence[str]  #: further columns of a row that is inserted
+    select: str  #: portable; returns the columns of ``key``, ``counters`` and ``extra_columns``
+    filter_column: str = ""  #: a column of ``key``; limits the rows to those with the value ``:only``
 
-    def corrected(self, moments: int = 0) -> str:
-        """Return SQL for what the wrong rows should be: key, figures, further, and ``:now`` so many times."""
-        columns = [*_numbered("k", self.key), *_numbered("f", self.figures), *_numbered("n", self.further)]
-        return f"select {', '.join([*columns, *[':now'] * moments])} from ({self._wrong(self.further)}) w"  # noqa: S608 - names of ours
+    def corrected_rows_sql(self, timestamp_count: int = 0) -> str:
+        """Return SQL for the correct rows: key, counters, extra columns, and ``timestamp_count`` times ``:now``."""
+        columns = [
+            *_number_names("k", self.key),
+            *_number_names("f", self.counters),
+            *_number_names("n", self.extra_columns),
+        ]
+        return f"select {', '.join([*columns, *[':now'] * timestamp_count])} from ({self._wrong_rows_sql(self.extra_columns)}) w"  # noqa: S608 - constant names
 
-    def summary(self) -> str:
-        """Return SQL for three numbers: rows that are missing, rows in which no figure falls, rows in which one does."""
-        falls = " or ".join(f"o{at} > f{at}" for at in range(len(self.figures)))
+    def summary_sql(self) -> str:
+        """Return SQL for the numbers of missing rows, rows with only increasing counters, and other wrong rows."""
+        falls = " or ".join(f"o{index} > f{index}" for index in range(len(self.counters)))
         kinds = ["there = 0", f"there = 1 and not ({falls})", f"there = 1 and ({falls})"]
         sums = ", ".join(f"coalesce(sum(case when {kind} then 1 else 0 end), 0)" for kind in kinds)
-        return f"select {sums} from ({self._wrong()}) w"  # noqa: S608 - as above
+        return f"select {sums} from ({self._wrong_rows_sql()}) w"  # noqa: S608 - names are quoted
 
-    def disagreeing(self, figure: str) -> str:
-        """Return SQL for the rows in which one figure is wrong: key, what is kept, what is counted."""
-        at = self.figures.index(figure)
-        columns = ", ".join([*_numbered("k", self.key), f"o{at} as kept", f"f{at} as counted"])
-        return f"select {columns} from ({self._wrong()}) w where o{at} <> f{at}"  # noqa: S608 - as above
+    def wrong_rows_sql(self, counter: str) -> str:
+        """Return SQL for the rows in which one counter is wrong: key, stored value, counted value."""
+        index = self.counters.index(counter)
+        columns = ", ".join([*_number_names("k", self.key), f"o{index} as stored", f"f{index} as counted"])
+        return f"select {columns} from ({self._wrong_rows_sql()}) w where o{index} <> f{index}"  # noqa: S608 - names are quoted
 
-    def _wrong(self, further: Sequence[str] = ()) -> str:
-        """Return SQL for the wrong rows: key, figures kept, figures counted, ``further``, and whether there is a row.
+    def _wrong_rows_sql(self, extra_columns: Sequence[str] = ()) -> str:
+        """Return SQL for the wrong rows: key, stored and counted values, extra columns, and whether the row exists.
 
-        Both sides are laid upon each other and added up by key, so that each is read once; a condition on a column
-        of the key reaches down into both.
+        Both sides are combined with UNION ALL and summed by key, so that each is read once; a condition on a key column
+        applies to both.
         """
         keys, old, new = (
-            _numbered(*told) for told in (("k", self.key), ("o", self.figures), ("f", self.figures))
+            _number_names(*pair) for pair in (("k", self.key), ("o", self.counters), ("f", self.counters))
         )
-        counted = _numbered("n", self.further)
-        more = counted[: len(further)]
-        zeros = ["0"] * len(self.figures)
-        names = ", ".join([*keys, *old, *new, *more, "there"])
-        kept = [
+        counted = _number_names("n", self.extra_columns)
+        extra = counted[: len(extra_columns)]
+        zeros = ["0"] * len(self.counters)
+        names = ", ".join([*keys, *old, *new, *extra, "there"])
+        stored = [
             *map(ident, self.key),
-            *(f"coalesce({ident(name)}, 0)" for name in self.figures),
+            *(f"coalesce({ident(name)}, 0)" for name in self.counters),
             *zeros,
-            *map(ident, further),
+            *map(ident, extra_columns),
             "1",
         ]
         sums = [f"sum({name}) as {name}" for name in (*old, *new)]
-        tops = [f"max({name}) as {name}" for name in (*more, "there")]
-        only = f" where {keys[self.key.index(self.only)]} = :only" if self.only else ""
-        differ = " or ".join(f"sum({one}) <> sum({other})" for one, other in zip(old, new, strict=True))
+        tops = [f"max({name}) as {name}" for name in (*extra, "there")]
+        only = f" where {keys[self.key.index(self.filter_column)]} = :only" if self.filter_column else ""
+        differ = " or ".join(
+            f"sum({old_name}) <> sum({new_name})" for old_name, new_name in zip(old, new, strict=True)
+        )
         return (
-            f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"  # noqa: S608 - names are quoted, and the rest is the profile's own
-            f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *_some(new), *more, '0'])} from the_count"
-            f" union all select {', '.join(kept)} from {ident(self.table)})"
+            f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"  # noqa: S608 - names are quoted, and the query is the profile's
+            f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *_coalesce_zero(new), *extra, '0'])} from the_count"
+            f" union all select {', '.join(stored)} from {ident(self.table)})"
             f" select {', '.join([*keys, *sums, *tops])} from both_sides{only} group by {', '.join(keys)} having {differ}"
         )
 
 
-def _numbered(letter: str, names: Sequence[str]) -> list[str]:
-    return [f"{letter}{at}" for at in range(len(names))]
+def _number_names(letter: str, names: Sequence[str]) -> list[str]:
+    return [f"{letter}{index}" for index in range(len(names))]
 
 
-def _some(names: Sequence[str]) -> list[str]:
+def _coalesce_zero(names: Sequence[str]) -> list[str]:
     return [f"coalesce({name}, 0)" for name in names]

@@ -1,4 +1,4 @@
-"""Rows laid aside: how they stand to those of a table, and which of them go into it."""
+"""Staging tables: compare rows with those of a table, and insert or update them."""
 
 from __future__ import annotations
 
@@ -11,154 +11,160 @@ from dbctl.engines.contract import Column
 from dbctl.engines.sql.query_builder import Row, SqlReader, ident
 
 
-class Standing(NamedTuple):
-    """How rows stand to those of a table with the same key."""
+class StagedCounts(NamedTuple):
+    """Numbers of staged rows by their relation to the table."""
 
-    missing: int  #: the table has none
-    differing: int  #: it has another one
-    same: int  #: it has that very one
+    missing: int  #: the table lacks the key
+    differing: int  #: the table has the key with other values
+    same: int  #: the table has an equal row
 
 
-class Aside(Protocol):
-    """Rows that lie aside, where nobody else sees them; they are gone with their connection."""
+class StagedRows(Protocol):
+    """Rows in a staging table, which only its connection sees and which ends with it."""
 
-    def standing(self, columns: Sequence[str]) -> Standing:
-        """Return how they stand to the table now; beside the key, rows are compared by ``columns``."""
+    def compare(self, columns: Sequence[str]) -> StagedCounts:
+        """Compare the staged rows with the table, by the key and ``columns``."""
         ...
 
     def add(self) -> int:
-        """Insert those that are missing, in a transaction; return how many that were.
+        """Insert the missing rows, in a transaction; return their number.
 
         Raises:
-            ConstraintError: the database refuses one, or one points to nothing.
+            ConstraintError: the database refuses a row, for example an orphaned one.
         """
         ...
 
     def replace(self, columns: Sequence[str]) -> int:
-        """Give the rows of the table that differ in ``columns`` these columns, in a transaction; return how many."""
+        """Update the rows that differ in ``columns``, in a transaction; return their number."""
         ...
 
 
 @runtime_checkable
-class LaysAside(Protocol):
-    """Capability.ASIDE, of a writer."""
+class SupportsStaging(Protocol):
+    """Capability.STAGING, of a writer."""
 
-    def aside(
+    def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> Aside:
-        """Lay rows aside that are to be compared with those of ``table``; nobody who writes it waits meanwhile.
+    ) -> StagedRows:
+        """Write rows for ``table`` into a staging table, without blocking writers of the table.
 
         Args:
             table: the table.
-            key: what tells two of its rows apart: some of ``columns``.
-            columns: what a row holds.
-            rows: as ``insert_many`` takes them.
+            key: the columns of its key, contained in ``columns``.
+            columns: the columns of each row.
+            rows: as for ``insert_many``.
 
         Raises:
-            ConstraintError, ValueInvalidError: a column does not take its value.
-            DiskFullError: where they lie is no room.
+            ConstraintError, ValueInvalidError: a value does not fit its column.
+            DiskFullError: not enough free space for temporary tables.
         """
         ...
 
-    def namesake(self, name: str) -> str:
-        """Return what that is no table keeps a new one from being called so: ``an index``; empty where nothing does."""
+    def find_name_conflict(self, name: str) -> str:
+        """Return the kind of object that uses a name for a new table, for example ``an index``; empty if it is free."""
         ...
 
-    def new_table(
+    def create_table(
         self, name: str, columns: Sequence[Column], key: Sequence[str]
     ) -> AbstractContextManager[None]:
-        """Begin a transaction in which there is a new table, and leave nothing of it where the block fails.
+        """Begin a transaction with a new table, which is dropped if the block fails.
 
         Args:
-            name: of the table; there is none of that name.
-            columns: as another database of the same engine tells them: each gets its type, and whether it may be NULL.
+            name: of the table; it must be free.
+            columns: from another database of the same engine; types and NULL constraints are copied.
             key: its primary key; may be empty.
 
         Raises:
-            QueryFailedError, ValueInvalidError: the database does not take such a table.
+            QueryFailedError, ValueInvalidError: the database refuses the table.
         """
         ...
 
 
-class SqlAside:
+class SqlStagedRows:
     """Rows in a temporary table."""
 
     def __init__(
-        self, db: SqlLaysAside, table: str, key: Sequence[str], columns: Sequence[str], place: str
+        self, db: SqlStaging, table: str, key: Sequence[str], columns: Sequence[str], staging_table: str
     ) -> None:
-        self._db, self._table, self._place = db, table, place
+        self._db, self._table, self._staging_table = db, table, staging_table
         self._columns = columns
         self._link = " and ".join(db.same_key(f"t0.{ident(name)}", f"s.{ident(name)}") for name in key)
-        self._found = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
-        self._joined = f"{place} s left join {ident(table)} t0 on {self._link}"
+        self._is_matched = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
+        self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
 
-    def standing(self, columns: Sequence[str]) -> Standing:
-        alike = f"{self._found} and {self._alike(columns)}"
-        # The table of rows aside is named but once: some servers open a temporary one no second time.
-        ((all_of_them, found, same),) = self._db.fetched(
-            f"select count(*), coalesce(sum(case when {self._found} then 1 else 0 end), 0),"  # noqa: S608 - names are checked and quoted
-            f" coalesce(sum(case when {alike} then 1 else 0 end), 0) from {self._joined}"
+    def compare(self, columns: Sequence[str]) -> StagedCounts:
+        is_same = f"{self._is_matched} and {self._same_values(columns)}"
+        # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
+        (counts,) = self._db.fetch(
+            f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"  # noqa: S608 - names are checked and quoted
+            f" coalesce(sum(case when {is_same} then 1 else 0 end), 0) from {self._joined}"
         )
-        whole, there, equal = int(str(all_of_them)), int(str(found)), int(str(same))
-        return Standing(missing=whole - there, differing=there - equal, same=equal)
+        total, matched, same = (int(str(count)) for count in counts)
+        return StagedCounts(missing=total - matched, differing=matched - same, same=same)
 
     def add(self) -> int:
-        taken = ", ".join(f"s.{ident(name)}" for name in self._columns)
-        return self._db.added(
+        selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
+        return self._db.insert_select(
             self._table,
             self._columns,
-            f"select {taken} from {self._joined} where not {self._found}",  # noqa: S608 - as above
+            f"select {selected} from {self._joined} where not {self._is_matched}",  # noqa: S608 - names are quoted
         )
 
     def replace(self, columns: Sequence[str]) -> int:
-        differing = f"{self._link} and not {self._alike(columns)}"
-        return self._db.replaced(self._table, self._place, differing, columns) if columns else 0
+        condition = f"{self._link} and not {self._same_values(columns)}"
+        return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
 
-    def _alike(self, columns: Sequence[str]) -> str:
-        tests = [self._db.alike(self._table, name) for name in columns]
+    def _same_values(self, columns: Sequence[str]) -> str:
+        tests = [self._db.same_value(self._table, name) for name in columns]
         return "(" + (" and ".join(tests) or "1 = 1") + ")"
 
 
-class SqlLaysAside(SqlReader):
-    """Capability.ASIDE over SQL; an engine says how it compares, and how it makes tables."""
+class SqlStaging(SqlReader):
+    """Capability.STAGING in SQL; each engine adds comparisons and table creation."""
 
-    _aside = 0  #: how many tables of rows aside there are
+    _staged_count = 0  #: number of staging tables
 
-    def aside(
+    def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> SqlAside:
+    ) -> SqlStagedRows:
         for name in (*key, *columns):
-            self._described(table, name)
-        name, self._aside = f"dbctl_aside_{self._aside}", self._aside + 1
-        return SqlAside(self, table, key, columns, self._laid(name, table, columns, rows))
+            self._require_column(table, name)
+        name, self._staged_count = f"dbctl_staging_{self._staged_count}", self._staged_count + 1
+        return SqlStagedRows(
+            self, table, key, columns, self._create_staging_table(name, table, columns, rows)
+        )
 
     @abstractmethod
-    def _laid(self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-        """Put rows into a new temporary table with the columns of ``table``; return SQL for it."""
+    def _create_staging_table(
+        self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> str:
+        """Write rows into a new temporary table with the columns of ``table``; return its name in SQL."""
 
     @abstractmethod
     def same_key(self, own: str, other: str) -> str:
-        """Return SQL that says whether a column of a key and a value are the same to the index of the key."""
+        """Return SQL for equality of a key column and a value, as the key's index compares them."""
 
     @abstractmethod
-    def alike(self, table: str, column: str) -> str:
-        """Return SQL, never NULL, that says whether ``t0`` and ``s`` hold exactly the same in ``column``, or both nothing."""
+    def same_value(self, table: str, column: str) -> str:
+        """Return SQL, never NULL, for identical values of ``column`` in ``t0`` and ``s``; NULLs are identical."""
 
     @abstractmethod
-    def added(self, table: str, columns: Sequence[str], select: str) -> int:
-        """Insert the rows of a SELECT into these columns, as ``insert_many`` does; return how many."""
+    def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
+        """Insert the rows of a SELECT into ``columns``, like ``insert_many``; return their number."""
 
     @abstractmethod
-    def replaced(self, table: str, place: str, where: str, columns: Sequence[str]) -> int:
-        """Give the rows ``t0`` of a table the columns of those ``s`` of ``place`` where ``where`` holds; return how many."""
+    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
+        """Update ``columns`` of the rows ``t0`` from the staged rows ``s`` that match ``where``; return their number."""
 
-    def fetched(self, sql: str) -> list[Row]:
-        """Return the rows of a statement that reads."""
+    def fetch(self, sql: str) -> list[Row]:
+        """Return the rows of a reading statement."""
         return self._fetch(sql, {})
 
 
-def declared(columns: Sequence[tuple[Column, str]], key: Sequence[str]) -> str:
-    """Return SQL for the columns of a new table, each with its type, and for its key."""
-    parts = [f"{ident(one.name)} {type_}{'' if one.nullable else ' not null'}" for one, type_ in columns]
+def declare_columns(columns: Sequence[tuple[Column, str]], key: Sequence[str]) -> str:
+    """Return SQL for the columns of a new table with their types, and for its key."""
+    parts = [
+        f"{ident(column.name)} {type_}{'' if column.nullable else ' not null'}" for column, type_ in columns
+    ]
     parts += [f"primary key ({', '.join(ident(name) for name in key)})"] if key else []
     return ", ".join(parts)

@@ -1,61 +1,63 @@
-"""What a table holds, told in 64 digits: equal ones are the same rows, in whatever order an engine gives them."""
+"""Digests of table contents, equal for equal rows in any order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from dbctl.engines.contract import Readable, Streams, Table
+from dbctl.engines.contract import Readable, StreamsRows, Table
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
-#: A table that holds more, in rows or in bytes of its values as text, has none: a backup must not read all of it twice.
-ROWS, BYTES = 2_000, 1 << 20
+#: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.
+MAX_ROWS, MAX_BYTES = 2_000, 1 << 20
 
 
-class Holds(Readable, Streams, Protocol):
-    """A database whose tables can be told so."""
+class StreamingDatabase(Readable, StreamsRows, Protocol):
+    """A database that streams its tables."""
 
 
-def digests(db: Holds, rows: Mapping[str, int]) -> dict[str, str]:
+def digest_tables(db: StreamingDatabase, rows: Mapping[str, int]) -> dict[str, str]:
     """Return the digest of each table that is small.
 
     Args:
-        db: the database, at the moment that counts.
-        rows: how many each table holds, by name; what is no table of ``db`` is passed over.
+        db: the database.
+        rows: number of rows by table; tables that ``db`` lacks are ignored.
     """
     tables = db.tables()
-    small = (tables[name] for name, number in rows.items() if number <= ROWS and name in tables)
-    found = ((one.name, _told(db, one)) for one in small if not one.view)
-    return {name: digest for name, digest in found if digest}
+    small = (tables[name] for name, count in rows.items() if count <= MAX_ROWS and name in tables)
+    results = ((table.name, _try_digest(db, table)) for table in small if not table.is_view)
+    return {name: digest for name, digest in results if digest}
 
 
-def differing(found: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
-    """Return the tables whose digests are known on both sides, and are not the same."""
-    return sorted(name for name, digest in told.items() if found.get(name, digest) != digest)
+def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return the tables whose digests are known on both sides and differ."""
+    return sorted(name for name, digest in expected.items() if actual.get(name, digest) != digest)
 
 
-def _told(db: Holds, table: Table) -> str:
-    """Return the digest of a table; empty where it has none."""
+def _try_digest(db: StreamingDatabase, table: Table) -> str:
+    """Return the digest of a table; empty if it cannot be read."""
     try:
         return _digest(db, table)
-    except (QueryFailedError, ValueInvalidError):  # a copy is no worse for a proof less
+    except (QueryFailedError, ValueInvalidError):  # a backup does not fail for a missing digest
         return ""
 
 
-def _digest(db: Holds, table: Table) -> str:
-    """Return the digest of a table; empty where it turns out to be long."""
+def _digest(db: StreamingDatabase, table: Table) -> str:
+    """Return the digest of a table; empty if it is too large."""
     from hashlib import sha256
 
-    each, size = list[bytes](), 0
-    # What a server computes may depend on the day, or on who asks; rows that are loaded have it computed again.
-    columns = [name for name, column in table.columns.items() if not column.generated] or list(table.columns)
-    with db.stream(table.name, columns) as answer:
-        for batch in answer.batches:  # to the last, for a server would end the session of one who leaves
-            for row in batch if size <= BYTES else ():
-                text = ascii(tuple(row)).encode()  # exact and unambiguous, whichever Python writes it
+    row_digests, size = list[bytes](), 0
+    # Generated columns may depend on the date or the role, and are computed again when rows are loaded.
+    columns = [name for name, column in table.columns.items() if not column.is_generated] or list(
+        table.columns
+    )
+    with db.stream(table.name, columns) as stream:
+        for batch in stream.batches:  # read all, because stopping would end the session on a server
+            for row in batch if size <= MAX_BYTES else ():
+                text = ascii(tuple(row)).encode()  # exact and unambiguous in every version of Python
                 size += len(text)
-                each.append(sha256(text).digest())
-    if size > BYTES:
+                row_digests.append(sha256(text).digest())
+    if size > MAX_BYTES:
         return ""
-    # By digest: keys may be missing, and collations put texts in another order elsewhere.
-    return sha256(b"".join(sorted(each))).hexdigest()
+    # Sort by digest: keys may be missing, and collations differ between databases.
+    return sha256(b"".join(sorted(row_digests))).hexdigest()

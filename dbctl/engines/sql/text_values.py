@@ -1,4 +1,4 @@
-"""What stands in a file becomes what a column takes; of each kind of value, what can never be one is refused."""
+"""Parsers for values of CSV and JSON files; each refuses text that its column can never store."""
 
 from __future__ import annotations
 
@@ -16,167 +16,171 @@ from dbctl.engines.contract import Column
 from dbctl.engines.sql.query_builder import is_storable
 from dbctl.errors import ValueInvalidError
 
-#: Reads a text, and gives it on as the engine takes it.
-Read: TypeAlias = Callable[[str], object]
+#: Checks a text and returns the value that the engine expects.
+Parser: TypeAlias = Callable[[str], object]
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
 _LONGEST_SHOWN = 40
 
 
 def refuse(column: Column, value: str, reason: str) -> NoReturn:
-    """Say why a column can never hold a value; as much of it is shown as fits a message."""
+    """Raise ValueInvalidError with the reason and a shortened value."""
     shown = value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…"
-    raise ValueInvalidError(what=column.name, value=ascii(shown), reason=reason)
+    raise ValueInvalidError(name=column.name, value=ascii(shown), reason=reason)
 
 
-def text(column: Column, *, nul: bool = False) -> Read:
-    """Return what reads text; ``nul`` says that the column may hold that, too."""
-    found = _WIDTH.fullmatch(column.type)
-    most = int(found[1]) if found else None
+def text_parser(column: Column, *, nul: bool = False) -> Parser:
+    """Return a parser for text; ``nul``: the column may contain NUL."""
+    match = _WIDTH.fullmatch(column.type)
+    max_length = int(match[1]) if match else None
 
-    def read(given: str) -> object:
-        if not is_storable(given.replace("\0", "") if nul else given):
-            refuse(column, given, "it holds a NUL" if "\0" in given else "it is not valid UTF-8")
-        if most is not None and len(given.rstrip(" ")) > most:
-            refuse(column, given, f"it has {len(given)} characters, and {most} are kept")
-        return given
+    def read(value: str) -> object:
+        if not is_storable(value.replace("\0", "") if nul else value):
+            refuse(column, value, "it contains a NUL" if "\0" in value else "it is not valid UTF-8")
+        if max_length is not None and len(value.rstrip(" ")) > max_length:
+            refuse(column, value, f"it has {len(value)} characters, at most {max_length} are allowed")
+        return value
 
     return read
 
 
-def integer(column: Column, smallest: int, largest: int) -> Read:
-    """Return what reads whole numbers, both ends included."""
+def integer_parser(column: Column, smallest: int, largest: int) -> Parser:
+    """Return a parser for integers from ``smallest`` to ``largest``."""
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            whole = int(given) if "_" not in given else None
+            integer = int(value) if "_" not in value else None
         except ValueError:
-            whole = None
-        if whole is None:
-            refuse(column, given, "it is no whole number")
-        if not smallest <= whole <= largest:
-            refuse(column, given, f"{column.type.lower()} goes from {smallest} to {largest}")
-        return given
+            integer = None
+        if integer is None:
+            refuse(column, value, "it is not an integer")
+        if not smallest <= integer <= largest:
+            refuse(column, value, f"{column.type.lower()} is from {smallest} to {largest}")
+        return value
 
     return read
 
 
-def number(column: Column, *, finite: bool) -> Read:
-    """Return what reads numbers; ``finite``: neither NaN nor the infinities."""
+def number_parser(column: Column, *, finite: bool) -> Parser:
+    """Return a parser for numbers; ``finite``: without NaN and infinity."""
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            found = Decimal(given) if "_" not in given else None
+            number = Decimal(value) if "_" not in value else None
         except InvalidOperation:
-            found = None
-        if found is None or (finite and not found.is_finite()):
-            refuse(column, given, "it is no number")
-        return given
+            number = None
+        if number is None or (finite and not number.is_finite()):
+            refuse(column, value, "it is not a number")
+        return value
 
     return read
 
 
-def word(column: Column, words: Collection[str]) -> Read:
-    """Return what reads booleans."""
+def boolean_parser(column: Column, words: Collection[str]) -> Parser:
+    """Return a parser for booleans."""
 
-    def read(given: str) -> object:
-        if given.strip().lower() not in words:
-            refuse(column, given, "it is neither true nor false")
-        return given
+    def read(value: str) -> object:
+        if value.strip().lower() not in words:
+            refuse(column, value, "it is neither true nor false")
+        return value
 
     return read
 
 
-def uuid(column: Column) -> Read:
-    """Return what reads UUIDs."""
+def uuid_parser(column: Column) -> Parser:
+    """Return a parser for UUIDs."""
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            UUID(given)
+            UUID(value)
         except ValueError:
-            refuse(column, given, "it is no UUID")
-        return given
+            refuse(column, value, "it is not a UUID")
+        return value
 
     return read
 
 
-def label(column: Column) -> Read:
-    """Return what reads the labels of an enum."""
-    labels = frozenset(column.values)
+def label_parser(column: Column) -> Parser:
+    """Return a parser for the labels of an enum."""
+    labels = frozenset(column.labels)
 
-    def read(given: str) -> object:
-        if given not in labels:
-            refuse(column, given, f"it is none of {', '.join(column.values)}")
-        return given
+    def read(value: str) -> object:
+        if value not in labels:
+            refuse(column, value, f"allowed are {', '.join(column.labels)}")
+        return value
 
     return read
 
 
-def time(column: Column, further: re.Pattern[str]) -> Read:
-    """Return what reads times; ``further`` are those that the database writes and Python does not read."""
+def time_parser(column: Column, extra_pattern: re.Pattern[str]) -> Parser:
+    """Return a parser for times; ``extra_pattern`` matches values of the database that Python cannot parse."""
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            datetime.fromisoformat(given.strip())
+            datetime.fromisoformat(value.strip())
         except ValueError:
-            if not further.fullmatch(given.strip()):
-                refuse(column, given, "it is not written like 2026-01-31 or 2026-01-31T12:00:00Z")
-        return given
+            if not extra_pattern.fullmatch(value.strip()):
+                refuse(column, value, "write it like 2026-01-31 or 2026-01-31T12:00:00Z")
+        return value
 
     return read
 
 
-def raw(column: Column) -> Read:
-    """Return what reads bytes."""
+def bytes_parser(column: Column) -> Parser:
+    """Return a parser for bytes."""
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            return bytes.fromhex(given[2:] if given.startswith("\\x") else "?")
+            return bytes.fromhex(value[2:] if value.startswith("\\x") else "?")
         except ValueError:
-            refuse(column, given, "it is not \\x and two hexadecimal digits for each byte")
+            refuse(column, value, "it is not \\x and two hexadecimal digits for each byte")
 
     return read
 
 
-def document(column: Column) -> Read:
-    """Return what reads JSON."""
-    storable = text(column)
+def json_parser(column: Column) -> Parser:
+    """Return a parser for JSON."""
+    storable = text_parser(column)
 
-    def read(given: str) -> object:
+    def read(value: str) -> object:
         try:
-            json.loads(given, parse_constant=_no_constant)
+            json.loads(value, parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            refuse(column, given, "it is no JSON")
-        return storable(given)
+            refuse(column, value, "it is not valid JSON")
+        return storable(value)
 
     return read
 
 
-def as_json(value: object) -> str:
-    """Return what JSON a value of a file is, every digit of its numbers kept."""
+def encode_json(value: object) -> str:
+    """Return a value as JSON, with all digits of its numbers."""
     return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
 
 
-def of_json(
-    column: Column, read: Read, *, takes_bytes: bool, spell: Callable[[object], str | None]
+def json_value_parser(
+    column: Column, read: Parser, *, takes_bytes: bool, encode: Callable[[object], str | None]
 ) -> Callable[[object], object]:
-    """Return what reads a value of a file of JSON lines.
+    """Return a parser for values of JSON lines files.
 
     Args:
-        column: where it goes.
-        read: reads it as a text.
-        takes_bytes: whether the column holds bytes.
-        spell: returns the text of what is neither text nor bytes; None where the column holds no such thing.
+        column: the column.
+        read: its parser for text.
+        takes_bytes: whether the column contains bytes.
+        encode: returns the text of other values; None if the column cannot store the value.
     """
 
-    def take(value: object) -> object:
+    def parse(value: object) -> object:
         if isinstance(value, bytes):
-            return value if takes_bytes else refuse(column, "(bytes)", f"it holds {column.type.lower()}")
-        told = value if isinstance(value, str) else spell(value)
-        if told is None:
-            refuse(column, as_json(value), f"it holds {column.type.lower()}")
-        return read(told)
+            return (
+                value
+                if takes_bytes
+                else refuse(column, "(bytes)", f"the column type is {column.type.lower()}")
+            )
+        text = value if isinstance(value, str) else encode(value)
+        if text is None:
+            refuse(column, encode_json(value), f"the column type is {column.type.lower()}")
+        return read(text)
 
-    return take
+    return parse
 
 
 def _no_constant(_word: str) -> NoReturn:

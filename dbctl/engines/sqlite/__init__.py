@@ -1,4 +1,4 @@
-"""SQLite: what is meant for reading is never opened for writing, and every write is one immediate transaction."""
+"""SQLite: readers open the file read-only, and every write is one immediate transaction."""
 
 from typing import TYPE_CHECKING
 

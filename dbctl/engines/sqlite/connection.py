@@ -1,4 +1,4 @@
-"""One connection to a SQLite file: how it is opened, waited for, interrupted, and what its failures are called."""
+"""One connection to a SQLite file: opening, waiting for locks, interruption and translated errors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH, Answer, Capability
+from dbctl.engines.contract import BATCH_ROWS, Capability, RowStream
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.describe import SQLiteDescribes
-from dbctl.engines.sqlite.errors import Place, is_busy, name_of, translated, unreachable
-from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.describe import SQLiteSchemaReader
+from dbctl.engines.sqlite.errors import (
+    ErrorContext,
+    build_unreachable_error,
+    get_error_name,
+    is_busy,
+    translate_error,
+)
+from dbctl.engines.sqlite.files import quote_for_uri
 from dbctl.engines.sqlite.fulltext import SQLiteFullText
-from dbctl.engines.sqlite.monitoring import SQLiteKept
-from dbctl.engines.sqlite.stream import SQLiteStreams
+from dbctl.engines.sqlite.monitoring import SQLiteMaintenance
+from dbctl.engines.sqlite.stream import SQLiteStreaming
 from dbctl.engines.sqlite.types import SQLiteTimes
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
@@ -31,20 +37,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: One wait of SQLite's own for a lock; between two waits signals are heard and the deadline is looked at.
+#: Longest wait inside SQLite for a lock; signals and the deadline are checked between two waits.
 WAIT_SECONDS = 0.1
-#: Virtual-machine steps between two looks for a signal, about a millisecond of work.
-STEPS_BETWEEN_LOOKS = 20_000
+#: Virtual-machine steps between two checks for signals, about a millisecond of work.
+STEPS_BETWEEN_CHECKS = 20_000
 
-#: What every connection can tell, also one that may write.
-TOLD = frozenset(
+#: Capabilities of readers and writers.
+BASE_CAPABILITIES = frozenset(
     {
         Capability.BLOAT,
         Capability.CHECK,
         Capability.EXPLAIN,
         Capability.FULL_TEXT,
         Capability.INDEXES,
-        Capability.LOOK,
+        Capability.TEXT_SCAN,
         Capability.MAINTAIN,
         Capability.MEASURE,
         Capability.SCHEMA,
@@ -52,41 +58,43 @@ TOLD = frozenset(
     }
 )
 
-#: How Python's driver words the failure, which has no name.
+#: Start of the message of Python's driver; this failure has no error code.
 UNDECODABLE = "Could not decode to UTF-8"
 
-#: Reads any text; reading with it takes nearly twice as long, so only a connection that met such text does.
-lenient = partial(str, encoding="utf-8", errors="surrogateescape")
+#: Decodes any text, but takes nearly twice as long; a connection uses it only after it has read invalid text.
+decode_leniently = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, SQLiteFullText):
-    """What reading and writing have in common."""
+class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, SQLiteTimes, SQLiteFullText):
+    """The common base of readers and writers."""
 
-    reading = True  #: whether it is opened for reading only
+    read_only = True
 
     def __init__(self, path: Path, target: str, *, timeout: float) -> None:
         self.target = target
-        try:  # side files stand beside the real file, not beside a link to it
+        try:  # side files are next to the real file, not next to a link to it
             self.path = Path(os.path.realpath(path))
         except ValueError:
-            raise ValueInvalidError(what="path", value=ascii(str(path)), reason="it holds a NUL") from None
+            raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
-        self._until = math.inf  #: when the statement that runs is given up
+        self._deadline = math.inf  #: when the current statement is interrupted
 
     @property
     def utils(self) -> Database:
-        """The open connection as sqlite-utils sees it."""
+        """The open connection as a ``Database`` of sqlite-utils."""
         import sqlite_utils
 
-        return sqlite_utils.Database(self._current(), recursive_triggers=False, execute_plugins=False)
+        return sqlite_utils.Database(
+            self._require_connection(), recursive_triggers=False, execute_plugins=False
+        )
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _current(self) -> sqlite3.Connection:
+    def _require_connection(self) -> sqlite3.Connection:
         if self._connection is None:
             raise RuntimeError(f"{self.target} is closed")
         return self._connection
@@ -95,123 +103,135 @@ class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, 
         wait = min(WAIT_SECONDS, self._timeout)
         try:
             self._connection = sqlite3.connect(
-                f"file://{quoted(self.path)}?{parameters}", uri=True, isolation_level=None, timeout=wait
+                f"file://{quote_for_uri(self.path)}?{parameters}",
+                uri=True,
+                isolation_level=None,
+                timeout=wait,
             )
         except sqlite3.Error as error:
-            raise self._translated(error) from error
-        self._connection.set_progress_handler(self._to_be_ended, STEPS_BETWEEN_LOOKS)
+            raise self._translate(error) from error
+        self._connection.set_progress_handler(self._must_interrupt, STEPS_BETWEEN_CHECKS)
 
-    def _to_be_ended(self) -> bool:
-        return signals.received() is not None or time.monotonic() > self._until
+    def _must_interrupt(self) -> bool:
+        return signals.received_signal() is not None or time.monotonic() > self._deadline
 
-    def _prove(self) -> None:
-        """Read once, so that a file which is no database is refused now: opening alone reads nothing of it."""
+    def _require_database(self) -> None:
+        """Read once, because opening alone does not read the file and would accept any file."""
         self._fetch("select count(*) from sqlite_master", {})
 
-    def _identity(self) -> tuple[int, int, int, int]:
-        """Return device, inode, size and time of the file that stands at the path now."""
+    def _read_file_state(self) -> tuple[int, int, int, int]:
+        """Return device, inode, size and modification time of the file that is at the path now."""
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             raise DatabaseMissingError(target=self.target, path=self.path) from None
         except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from error
-        if not stat.S_ISREG(found.st_mode):
-            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise self._unreachable(f"{self.path} is {kind}")
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+            raise self._unreachable_error(error.strerror or str(error)) from error
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise self._unreachable_error(f"{self.path} is {kind}")
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _journal_mode(self) -> str:
+    def _read_journal_mode(self) -> str:
         return str(self._run("pragma journal_mode", {})[0][0])
 
-    def _pragma(self, name: str, value: str) -> None:
-        if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by people
+    def _set_pragma(self, name: str, value: str) -> None:
+        if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by hand
             raise ValueInvalidError(
-                what="pragma", value=f"{name} = {value}", reason="it is a name and a word"
+                name="pragma", value=f"{name} = {value}", reason="a pragma must be a name and a word"
             )
         self._run(f"pragma {name} = {value}", {})
 
     def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._steadily(lambda: self._rows(sql, parameters))
+        return self._retry_if_changed(lambda: self._rows(sql, parameters))
 
-    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
+    def _fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
         try:
-            with self._timed(within):
+            with self._with_deadline(timeout):
                 return self._fetch(sql, parameters)
         except QueryFailedError as error:
-            if isinstance(error.__cause__, sqlite3.Error) and name_of(error.__cause__) == "SQLITE_INTERRUPT":
+            if (
+                isinstance(error.__cause__, sqlite3.Error)
+                and get_error_name(error.__cause__) == "SQLITE_INTERRUPT"
+            ):
                 return None
             raise
 
     def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        connection = self._current()
+        connection = self._require_connection()
         try:
             return connection.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
-            if connection.text_factory is lenient or not str(error).startswith(UNDECODABLE):
+            if connection.text_factory is decode_leniently or not str(error).startswith(UNDECODABLE):
                 raise
-        connection.text_factory = lenient
+        connection.text_factory = decode_leniently
         return connection.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def _flow(self, sql: str, parameters: Mapping[str, object]) -> Iterator[Answer]:
-        connection = self._current()
-        before = connection.text_factory
-        connection.text_factory = lenient  # rows that were handed on cannot be read again another way
-        cursor = self._patiently(lambda: connection.execute(sql, parameters))
+    def _stream_rows(self, sql: str, parameters: Mapping[str, object]) -> Iterator[RowStream]:
+        connection = self._require_connection()
+        text_factory = connection.text_factory
+        connection.text_factory = decode_leniently  # rows that were already returned cannot be decoded again
+        cursor = self._retry_while_locked(lambda: connection.execute(sql, parameters))
         try:
             if cursor.description is None:
-                raise QueryFailedError(target=self.target, reason="it answers nothing, so it is no question")
-            yield Answer([str(column[0]) for column in cursor.description], self._batches(cursor))
+                raise QueryFailedError(target=self.target, reason="the statement returns no rows")
+            yield RowStream([str(column[0]) for column in cursor.description], self._batches(cursor))
         finally:
             cursor.close()
-            connection.text_factory = before
+            connection.text_factory = text_factory
 
     def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
-        while rows := self._patiently(lambda: cursor.fetchmany(BATCH)):
+        while rows := self._retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
             yield rows
 
     @contextmanager
-    def _timed(self, within: timedelta | None) -> Iterator[None]:
-        self._until = math.inf if within is None else time.monotonic() + within.total_seconds()
+    def _with_deadline(self, timeout: timedelta | None) -> Iterator[None]:
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout.total_seconds()
         try:
             yield
         finally:
-            self._until = math.inf
+            self._deadline = math.inf
 
-    def _guarded(self, guard: Callable[..., int] | None) -> None:
-        self._current().set_authorizer(guard)
+    def _set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
+        self._require_connection().set_authorizer(authorizer)
 
     def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._patiently(lambda: self._current().execute(sql, parameters).fetchall())
+        return self._retry_while_locked(
+            lambda: self._require_connection().execute(sql, parameters).fetchall()
+        )
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns, trying again up to the deadline while somebody holds a lock."""
+    def _retry_while_locked(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``; retry until the timeout while another connection holds a lock."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return self._once(call)
+                return self._call_once(call)
             except sqlite3.Error as error:
                 if time.monotonic() >= deadline:
-                    raise self._translated(error) from error
+                    raise self._translate(error) from error
 
-    def _once(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns; what may help when it is tried again is raised as SQLite's own error."""
+    def _call_once(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``; lock conflicts remain ``sqlite3.Error``; all other errors are translated."""
         try:
             return call()
         except sqlite3.Error as error:
-            signals.check()
+            signals.raise_if_interrupted()
             if is_busy(error):
                 raise
-            raise self._translated(error) from error
+            raise self._translate(error) from error
         except (OverflowError, UnicodeError) as error:
-            raise ValueInvalidError(what="a value", value="given", reason=str(error)) from error
+            raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 
-    def _translated(self, error: sqlite3.Error) -> DbctlError:
-        return translated(error, self._place())
+    def _translate(self, error: sqlite3.Error) -> DbctlError:
+        return translate_error(error, self._error_context())
 
-    def _unreachable(self, reason: str) -> DbctlError:
-        return unreachable(self._place(), reason)
+    def _unreachable_error(self, reason: str) -> DbctlError:
+        return build_unreachable_error(self._error_context(), reason)
 
-    def _place(self) -> Place:
-        return Place(target=self.target, path=self.path, timeout=self._timeout, reading=self.reading)
+    def _error_context(self) -> ErrorContext:
+        return ErrorContext(
+            target=self.target, path=self.path, timeout=self._timeout, read_only=self.read_only
+        )

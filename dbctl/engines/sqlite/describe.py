@@ -1,4 +1,4 @@
-"""What a SQLite file tells of its whole schema, read at one moment."""
+"""The whole schema of a SQLite file, read in one snapshot."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 VIRTUAL = r"(?i)create\s+virtual\b"
 
 _ENTRIES = "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite!_%' escape '!' order by lower(name), name"
-_OF_TABLES = "from sqlite_master m join {} where m.name in (select value from json_each(:tables)) order by {}"
-_COLUMNS = 'select m.name, x.name, x.type, x."notnull", x.dflt_value, x.pk ' + _OF_TABLES.format(
+_FROM_TABLES = (
+    "from sqlite_master m join {} where m.name in (select value from json_each(:tables)) order by {}"
+)
+_COLUMNS = 'select m.name, x.name, x.type, x."notnull", x.dflt_value, x.pk ' + _FROM_TABLES.format(
     "pragma_table_xinfo(m.name) x", "m.name, x.cid"
 )
-_KEYS = 'select m.name, f.id, f."from", f."table", f."to", f.on_update, f.on_delete ' + _OF_TABLES.format(
+_KEYS = 'select m.name, f.id, f."from", f."table", f."to", f.on_update, f.on_delete ' + _FROM_TABLES.format(
     "pragma_foreign_key_list(m.name) f", "m.name, f.id, f.seq"
 )
-_INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.coll ' + _OF_TABLES.format(
+_INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.coll ' + _FROM_TABLES.format(
     "pragma_index_list(m.name) l join pragma_index_xinfo(l.name) i on i.key = 1", "m.name, l.name, i.seqno"
 )
 
 
-class SQLiteDescribes(SQLiteDialect):
+class SQLiteSchemaReader(SQLiteDialect):
     """Capability.SCHEMA."""
 
     @abstractmethod
@@ -36,9 +38,9 @@ class SQLiteDescribes(SQLiteDialect):
         """Run one reading statement once and return its rows."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.sqlite.schema import Told
+        from dbctl.engines.sqlite.schema import SchemaBuilder
 
-        return Told(*self._steadily(self._told)).schema()
+        return SchemaBuilder(*self._retry_if_changed(self._read_catalog)).build()
 
     def fingerprint(self) -> str:
         from dbctl.engines.contract import fingerprint
@@ -46,26 +48,26 @@ class SQLiteDescribes(SQLiteDialect):
         return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
-        self._checked(table)
-        return {}  # SQLite stores none but those in the text of a statement
+        self._require_table(table)
+        return {}  # SQLite stores comments only in the text of statements
 
-    def _told(self) -> list[list[Row]]:
-        """Read everything, again where somebody changed the schema in between."""
+    def _read_catalog(self) -> list[list[Row]]:
+        """Read the catalog and the pragmas; read again if another connection changed the schema in between."""
         import json
 
         while True:
             version = self._rows("pragma schema_version", {})
             entries = self._rows(_ENTRIES, {})
-            given = {
+            parameters = {
                 "tables": json.dumps(
-                    [name for kind, name, _, sql in entries if _is_asked(str(kind), str(name), str(sql))]
+                    [name for kind, name, _, sql in entries if _has_pragmas(str(kind), str(name), str(sql))]
                 )
             }
-            answers = [self._rows(sql, given) for sql in (_COLUMNS, _KEYS, _INDEXES)]
+            details = [self._rows(sql, parameters) for sql in (_COLUMNS, _KEYS, _INDEXES)]
             if self._rows("pragma schema_version", {}) == version:
-                return [entries, *answers]
+                return [entries, *details]
 
 
-def _is_asked(kind: str, name: str, sql: str) -> bool:
-    """Whether a pragma can tell of it: of a module that only the app loads, or a name that is no text, none can."""
+def _has_pragmas(kind: str, name: str, sql: str) -> bool:
+    """Whether pragmas work: not for modules that only the app loads, nor for names that are not valid text."""
     return kind == "table" and is_storable(name) and not re.match(VIRTUAL, sql)

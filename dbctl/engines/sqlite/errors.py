@@ -1,4 +1,4 @@
-"""What SQLite reports becomes a failure of ours: by the name of the error, for its text may change."""
+"""Translate errors of SQLite by their name, because their text may change."""
 
 from __future__ import annotations
 
@@ -11,107 +11,113 @@ from dbctl.errors import (
     BusyError,
     ConstraintError,
     CorruptError,
-    CutOffWriteError,
     DbctlError,
     DiskFullError,
     FileFailedError,
     FileUnsyncedError,
+    InterruptedWriteError,
     NotADatabaseError,
     QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Less free space than this, in bytes, and an I/O error was the disk being full (SQLite often cannot tell).
-NO_SPACE = 1 << 20
+#: With less free space than this, in bytes, an I/O error means a full disk; SQLite often does not report that.
+MIN_FREE_BYTES = 1 << 20
 
-#: A journal that is gone, by which a change is done, and whose name the disk did not confirm to be gone.
+#: The journal was deleted, which commits the change, but the deletion was not synced to disk.
 UNSYNCED = "SQLITE_IOERR_DIR_FSYNC"
 
-READ_ONLY_PLACE = "In WAL mode even reading needs a writable directory: copy the file together with its -wal elsewhere and read it there."
+READ_ONLY_DIRECTORY_HINT = (
+    "Copy the file together with its -wal and read the copy: in WAL mode reading needs a writable directory."
+)
 
 
-class Place(Value, frozen=True, kw_only=True):
-    """What a message tells of the database that failed."""
+class ErrorContext(Struct, frozen=True, kw_only=True):
+    """The facts about a database that its error messages contain."""
 
     target: str  #: ``app/database``
     path: Path
-    timeout: float  #: seconds that were waited for a lock
-    reading: bool  #: whether it was opened for reading only
+    timeout: float  #: for a lock, in seconds
+    read_only: bool
 
 
-def name_of(error: sqlite3.Error) -> str:
-    """Return ``SQLITE_BUSY_SNAPSHOT`` and the like; empty for what the driver itself refused."""
+def get_error_name(error: sqlite3.Error) -> str:
+    """Return the name, for example ``SQLITE_BUSY_SNAPSHOT``; empty for an error of the driver."""
     name = getattr(error, "sqlite_errorname", "") or ""
-    if name == "unknown":  # younger than this Python; what it is a kind of, is in the lowest byte
+    if name == "unknown":  # newer than this Python; the lowest byte is the primary code
         kind = error.sqlite_errorcode & 0xFF
-        return next((known for known in _FAILURES if getattr(sqlite3, known, None) == kind), "")
+        return next((prefix for prefix in _TRANSLATIONS if getattr(sqlite3, prefix, None) == kind), "")
     return name
 
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection holds a lock, so that waiting may help."""
-    return name_of(error).startswith(("SQLITE_BUSY", "SQLITE_PROTOCOL"))
+    return get_error_name(error).startswith(("SQLITE_BUSY", "SQLITE_PROTOCOL"))
 
 
-def translated(error: sqlite3.Error, place: Place) -> DbctlError:
-    """Return the failure that ``error`` is."""
-    name = name_of(error)
-    for prefix, make in _FAILURES.items():
+def translate_error(error: sqlite3.Error, context: ErrorContext) -> DbctlError:
+    """Return the dbctl error for ``error``."""
+    name = get_error_name(error)
+    for prefix, translate in _TRANSLATIONS.items():
         if name.startswith(prefix):
-            return make(place, name, str(error))
-    if "unsupported file format" in str(error):  # an error without a name of its own
-        return unreachable(place, "a newer SQLite than this one wrote it")
-    return QueryFailedError(target=place.target, reason=str(error))
+            return translate(context, name, str(error))
+    if "unsupported file format" in str(error):  # SQLite has no error name for this
+        return build_unreachable_error(context, "it was written by a newer version of SQLite")
+    return QueryFailedError(target=context.target, reason=str(error))
 
 
-def unmade(error: sqlite3.Error, place: Place) -> DbctlError:
-    """Return the failure that ``error`` is of a file that was to be made, and goes away again: none of it stands."""
-    name = name_of(error)
-    return _input_output(place, name, str(error)) if name == UNSYNCED else translated(error, place)
+def translate_create_error(error: sqlite3.Error, context: ErrorContext) -> DbctlError:
+    """Return the dbctl error for a file that could not be created and is removed again."""
+    name = get_error_name(error)
+    return _translate_io(context, name, str(error)) if name == UNSYNCED else translate_error(error, context)
 
 
-def unreachable(place: Place, reason: str) -> UnreachableError:
-    """Return the failure of a file that cannot be got at."""
+def build_unreachable_error(context: ErrorContext, reason: str) -> UnreachableError:
+    """Return the error for a file that cannot be opened."""
     return UnreachableError(
-        target=place.target,
+        target=context.target,
         reason=reason,
-        instead=f"Check owner and mode of {place.path} and of its directory.",
+        hint=f"Check owner and mode of {context.path} and of its directory.",
     )
 
 
-def _busy(place: Place, _name: str, _reason: str) -> DbctlError:
-    from dbctl.engines.file_locks import holder_of
+def _translate_busy(context: ErrorContext, _name: str, _reason: str) -> DbctlError:
+    from dbctl.engines.file_locks import describe_lock_holders
 
-    return BusyError(target=place.target, holder=holder_of(place.path), waited=f"{place.timeout:g}")
+    return BusyError(
+        target=context.target, holder=describe_lock_holders(context.path), waited=f"{context.timeout:g}"
+    )
 
 
-def _refused(place: Place, name: str, reason: str) -> DbctlError:
-    wal = Path(f"{place.path}-wal")
-    if not os.access(place.path.parent, os.W_OK) and wal.exists():
-        return UnreachableError(target=place.target, reason=f"{reason} ({name})", instead=READ_ONLY_PLACE)
-    if place.reading and name == "SQLITE_READONLY":
-        return ReadOnlyError(
-            target=place.target, reason="it was opened for reading", instead="Nothing was changed."
+def _translate_access(context: ErrorContext, name: str, reason: str) -> DbctlError:
+    wal = Path(f"{context.path}-wal")
+    if not os.access(context.path.parent, os.W_OK) and wal.exists():
+        return UnreachableError(
+            target=context.target, reason=f"{reason} ({name})", hint=READ_ONLY_DIRECTORY_HINT
         )
-    return unreachable(place, f"{reason} ({name})")
+    if context.read_only and name == "SQLITE_READONLY":
+        return ReadOnlyError(
+            target=context.target, reason="it was opened for reading", hint="Nothing was changed."
+        )
+    return build_unreachable_error(context, f"{reason} ({name})")
 
 
-def _input_output(place: Place, name: str, reason: str) -> DbctlError:
+def _translate_io(context: ErrorContext, name: str, reason: str) -> DbctlError:
     try:
-        room = os.statvfs(place.path.parent)
+        file_system = os.statvfs(context.path.parent)
     except OSError as error:
-        return unreachable(place, error.strerror or str(error))
-    if room.f_bavail * room.f_frsize < NO_SPACE:
-        return DiskFullError(target=place.target)
-    full = "the disk fails or is full, or a quota or limit is reached"
-    cause = full if name in _WRITING else "the disk fails"
-    return FileFailedError(path=place.path, reason=f"{reason} ({name}): {cause}")
+        return build_unreachable_error(context, error.strerror or str(error))
+    if file_system.f_bavail * file_system.f_frsize < MIN_FREE_BYTES:
+        return DiskFullError(target=context.target)
+    full = "the disk is faulty or full, or a quota or limit was reached"
+    cause = full if name in _WRITE_ERRORS else "the disk is faulty"
+    return FileFailedError(path=context.path, reason=f"{reason} ({name}): {cause}")
 
 
-#: What a quota, a limit on the size of files, or a disk that has room only until it is synced makes fail, too.
-_WRITING = {
+#: Errors that a quota, a file size limit, or delayed allocation on a full disk can also cause.
+_WRITE_ERRORS = {
     "SQLITE_IOERR_WRITE",
     "SQLITE_IOERR_TRUNCATE",
     "SQLITE_IOERR_FSYNC",
@@ -119,21 +125,21 @@ _WRITING = {
     "SQLITE_IOERR_SHMSIZE",
 }
 
-#: The first prefix that fits counts. SQLITE_LOCKED is not among them: it is a conflict inside one connection.
-_FAILURES: dict[str, Callable[[Place, str, str], DbctlError]] = {
-    "SQLITE_BUSY": _busy,
-    "SQLITE_PROTOCOL": _busy,
+#: The first matching prefix is used. SQLITE_LOCKED is missing because it is a conflict inside one connection.
+_TRANSLATIONS: dict[str, Callable[[ErrorContext, str, str], DbctlError]] = {
+    "SQLITE_BUSY": _translate_busy,
+    "SQLITE_PROTOCOL": _translate_busy,
     "SQLITE_NOTADB": lambda place, *_: NotADatabaseError(
         target=place.target, path=place.path, engine="SQLite"
     ),
     "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason),
     "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
     UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
-    "SQLITE_IOERR": _input_output,
-    "SQLITE_READONLY_ROLLBACK": lambda place, *_: CutOffWriteError(target=place.target),
-    "SQLITE_READONLY": _refused,
-    "SQLITE_CANTOPEN": _refused,
-    "SQLITE_PERM": _refused,
+    "SQLITE_IOERR": _translate_io,
+    "SQLITE_READONLY_ROLLBACK": lambda place, *_: InterruptedWriteError(target=place.target),
+    "SQLITE_READONLY": _translate_access,
+    "SQLITE_CANTOPEN": _translate_access,
+    "SQLITE_PERM": _translate_access,
     "SQLITE_CONSTRAINT": lambda place, _, reason: ConstraintError(target=place.target, reason=reason),
     "SQLITE_MISMATCH": lambda place, _, reason: ConstraintError(target=place.target, reason=reason),
 }

@@ -1,4 +1,4 @@
-"""Reading a SQLite file without leaving a trace."""
+"""Read a SQLite file without creating or changing any file."""
 
 from __future__ import annotations
 
@@ -12,67 +12,66 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract import Capability
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
-from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
-from dbctl.files import Progress, silent
+from dbctl.engines.sqlite.connection import BASE_CAPABILITIES, SQLiteConnection
+from dbctl.errors import ChangedWhileReadError, DbctlError, UncheckpointedWalError, UnreachableError
+from dbctl.files import Progress, no_progress
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import Dumped, Proof
+    from dbctl.engines.contract import DumpResult, DumpVerification
 
 T = TypeVar("T")
 
-#: How often an unlocked read of a file that changed under it is tried again before locks are taken.
+#: Maximum number of unlocked reads of a changing file before locks are acquired.
 UNLOCKED_TRIES = 5
-#: What SQLite's check says of rows that break a rule of their own table: the app put them in, and a copy of them is
-#: as good as they are.
-OF_THE_APP = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
-#: A file is copied as it is, and called as its app calls it.
+#: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
+APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
+#: The only form of a dump is a copy of the file, without a further suffix.
 FORMS: Mapping[str, str] = {"file": ""}
 #: Two changes of a file within one tick of the kernel's clock leave the same mtime.
 CLOCK_TICK_NS = 20_000_000
 
 
 class SQLiteReader(SQLiteConnection):
-    """A SQLite file opened for reading only, without a trace left beside it.
+    """A SQLite file opened read-only; no side files are created.
 
-    A file that nobody is writing (no ``-journal``, no ``-wal`` with content) is read without locks
-    (``immutable=1``), because a plain read-only open of a WAL file leaves ``-wal`` and ``-shm`` behind. Each answer
-    is then checked against the file's identity, size and time: if the file changed meanwhile the answer is thrown
-    away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
+    A file without unfinished writes (no ``-journal``, no ``-wal`` with content) is read without locks
+    (``immutable=1``), because a plain read-only open of a WAL file leaves ``-wal`` and ``-shm`` behind. After each read
+    the identity, size and time of the file are compared: if the file changed, the result is discarded and read again,
+    after several tries with locks. A replaced file is detected and opened again.
     """
 
-    capabilities = TOLD | {Capability.DUMP}
+    capabilities = BASE_CAPABILITIES | {Capability.DUMP}
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
-        """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
+        """Open ``path``; wait at most ``timeout`` seconds for each lock of another process.
 
-        ``traceless`` also leaves alone the memory that readers of a WAL file share (``-shm``): it is read as the
-        others left it, and where it is missing the file is not read.
+        ``traceless`` does not write to the shared memory of a WAL file (``-shm``) either; without a ``-shm`` the file is
+        not read.
         """
         super().__init__(path, target, timeout=timeout)
         self._traceless = traceless
         self._unlocked = False
-        self._opened_as: tuple[int, ...] = ()
+        self._opened_state: tuple[int, ...] = ()
         try:
-            self._begin()
+            self._open_with_retries()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
 
-    def _begin(self) -> None:
-        for left in reversed(range(UNLOCKED_TRIES if self._traceless else 1)):
+    def _open_with_retries(self) -> None:
+        for remaining_tries in reversed(range(UNLOCKED_TRIES if self._traceless else 1)):
             try:
-                self._open(unlocked=self._quiet())
-                self._prove()
-            except UnreachableError:  # its only user may be between two steps of opening or closing it
-                if not left:
+                self._open(unlocked=self._has_no_journal())
+                self._require_database()
+            except UnreachableError:  # its only user may be opening or closing it right now
+                if not remaining_tries:
                     raise
                 time.sleep(CLOCK_TICK_NS / 1e9)
             else:
                 return
 
-    def _quiet(self) -> bool:
-        """Whether nobody has left anything to be read, or rolled back, beside the file."""
+    def _has_no_journal(self) -> bool:
+        """Whether no ``-wal`` with content and no ``-journal`` exists."""
         for suffix in ("-wal", "-journal"):
             try:
                 if Path(f"{self.path}{suffix}").stat().st_size or suffix == "-journal":
@@ -86,120 +85,125 @@ class SQLiteReader(SQLiteConnection):
     def _open(self, *, unlocked: bool) -> None:
         self.close()
         self._tables = None
-        self._opened_as = self._identity()
-        if unlocked and 0 <= time.time_ns() - self._opened_as[3] < CLOCK_TICK_NS:
+        self._opened_state = self._read_file_state()
+        if unlocked and 0 <= time.time_ns() - self._opened_state[3] < CLOCK_TICK_NS:
             time.sleep(CLOCK_TICK_NS / 1e9)
-            self._opened_as = self._identity()
+            self._opened_state = self._read_file_state()
         self._unlocked = unlocked
         if unlocked:
             self._connect("mode=ro&immutable=1")
         elif self._traceless:
-            self._refuse_what_leaves_a_trace()
+            self._require_shared_memory()
             self._connect("mode=ro&readonly_shm=1")
         else:
             self._connect("mode=ro")
-        self._pragma("query_only", "1")
-        self._guarded(None)
+        self._set_pragma("query_only", "1")
+        self._set_authorizer(None)
 
-    def _guarded(self, guard: Callable[..., int] | None) -> None:
-        super()._guarded(guard or _only_this_file)
+    def _set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
+        super()._set_authorizer(authorizer or _deny_other_files)
 
-    def _settle(self) -> None:
-        if self._replaced():
-            self._open(unlocked=self._quiet())
-        if (
-            self._unlocked and self._journal_mode() != "wal"
-        ):  # taking locks leaves a trace beside a WAL file only
+    def _prepare_stream(self) -> None:
+        if self._was_replaced():
+            self._open(unlocked=self._has_no_journal())
+        if self._unlocked and self._read_journal_mode() != "wal":  # locks create side files only in WAL mode
             self._open(unlocked=False)
 
     def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
         for rows in super()._batches(cursor):
-            if self._disturbed():  # what was handed on cannot be taken back
+            if self._was_modified():  # earlier batches were already returned
                 raise ChangedWhileReadError(target=self.target)
             yield rows
 
-    def _refuse_what_leaves_a_trace(self) -> None:
-        changes = Path(f"{self.path}-wal")
-        if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
-            raise ChangesLeftError(target=self.target, file=changes)
+    def _require_shared_memory(self) -> None:
+        wal = Path(f"{self.path}-wal")
+        if os.path.lexists(wal) and not os.path.lexists(f"{self.path}-shm"):
+            raise UncheckpointedWalError(target=self.target, file=wal)
 
     forms = FORMS
-    parts = False
-    packed = False
+    supports_partial = False
+    is_compressed = False
 
     def dump(
-        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
-    ) -> Dumped:
-        from dbctl.engines.contract import Dumped
+        self,
+        destination: Path,
+        *,
+        form: str = "",
+        tables: Sequence[str] = (),
+        progress: Progress = no_progress,
+    ) -> DumpResult:
+        from dbctl.engines.contract import DumpResult
         from dbctl.engines.sqlite.backup import dump
 
-        del form  # there is but one
+        del form  # there is only one form
         if tables:
-            raise RuntimeError("a file is copied whole")
+            raise RuntimeError("single tables of a file cannot be dumped")
 
-        mode = self._journal_mode()
+        mode = self._read_journal_mode()
 
-        def copied() -> Dumped:
-            destination.unlink(missing_ok=True)  # what an unlocked read left, when the file changed under it
-            return dump(self._current(), destination, progress)
+        def copy_file() -> DumpResult:
+            destination.unlink(missing_ok=True)  # left by an unlocked read of a file that changed
+            return dump(self._require_connection(), destination, progress)
 
-        # A copy takes long, and an unlocked one counts for nothing once somebody writes: one try is enough.
-        dumped = self._steadily(copied, unlocked_tries=1)
-        facts = {"journal_mode": mode, "mode": f"{stat.S_IMODE(self.path.stat().st_mode):o}"}
-        return Dumped(taken_at=dumped.taken_at, facts={**facts, **dumped.facts})
+        # A copy takes long, and an unlocked one is discarded after any write: one try is enough.
+        result = self._retry_if_changed(copy_file, unlocked_tries=1)
+        metadata = {"journal_mode": mode, "mode": f"{stat.S_IMODE(self.path.stat().st_mode):o}"}
+        return DumpResult(taken_at=result.taken_at, metadata={**metadata, **result.metadata})
 
-    def holds_up(self) -> bool:
-        return self._journal_mode() != "wal"
+    def blocks_writers(self) -> bool:
+        return self._read_journal_mode() != "wal"
 
-    def dump_size(self) -> int:
-        return self.storage().bytes
+    def estimate_dump_size(self) -> int:
+        return self.measure_storage().bytes
 
-    def proof(self, *, quick: bool) -> Proof:
-        """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
-        from dbctl.engines.contract import Proof
-        from dbctl.engines.sql import digests
+    def verify_dump(self, *, quick: bool) -> DumpVerification:
+        """Check a dump; ``quick`` does not compare indexes with their tables."""
+        from dbctl.engines.contract import DumpVerification
+        from dbctl.engines.sql import digest_tables
 
-        problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
+        problems = [line for line in self.find_damage(quick=quick) if not line.startswith(APP_VIOLATIONS)]
         if problems:
-            return Proof(tables={}, schema="", problems=problems)
-        rows = {name: self.count(name) for name, one in self.tables().items() if not one.view}
-        return Proof(tables=rows, schema=self.fingerprint(), problems=(), digests=digests(self, rows))
+            return DumpVerification(tables={}, schema="", problems=problems)
+        rows = {name: self.count(name) for name, table in self.tables().items() if not table.is_view}
+        return DumpVerification(
+            tables=rows, schema=self.fingerprint(), problems=(), digests=digest_tables(self, rows)
+        )
 
-    def _steadily(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
+    def _retry_if_changed(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
         tries = 0
         while True:
-            if self._replaced():
-                self._open(unlocked=self._quiet() and tries < unlocked_tries)
+            if self._was_replaced():
+                self._open(unlocked=self._has_no_journal() and tries < unlocked_tries)
             try:
-                answer = self._patiently(read)
+                result = self._retry_while_locked(read)
             except DbctlError:
-                if not self._disturbed():
+                if not self._was_modified():
                     raise
             else:
-                if not self._disturbed():
-                    return answer
+                if not self._was_modified():
+                    return result
             tries += 1
 
-    def _journal_mode(self) -> str:
+    def _read_journal_mode(self) -> str:
         if not self._unlocked:
-            return super()._journal_mode()
-        # Read without locks a file of either kind calls itself "delete". Closing a file drops this process's locks on
-        # it, and here there are none.
+            return super()._read_journal_mode()
+        # Without locks SQLite reports "delete" for both kinds. Closing a file drops the locks of this process on it,
+        # but an unlocked reader has none.
         with self.path.open("rb") as file:
             return "wal" if file.read(20)[18:] == b"\2\2" else "delete"
 
-    def _replaced(self) -> bool:
-        """Whether the file at the path is another one, or (read without locks) not what it was when it was opened."""
+    def _was_replaced(self) -> bool:
+        """Whether the path refers to another file, or (read without locks) the file changed since it was opened."""
         if self._unlocked:
-            return self._disturbed() or not self._quiet()
-        return self._identity()[:2] != self._opened_as[:2]
+            return self._was_modified() or not self._has_no_journal()
+        return self._read_file_state()[:2] != self._opened_state[:2]
 
-    def _disturbed(self) -> bool:
-        return self._unlocked and self._identity() != self._opened_as
+    def _was_modified(self) -> bool:
+        return self._unlocked and self._read_file_state() != self._opened_state
 
 
-def _only_this_file(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
-    """Refuse what reaches other files (``VACUUM INTO`` attaches one), and to undo ``query_only``."""
+def _deny_other_files(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
+    """Deny access to other files (``VACUUM INTO`` attaches one), and changes of ``query_only``."""
     if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() == "query_only" and second is not None:

@@ -1,4 +1,4 @@
-"""A schema made of what SQLite's pragmas tell and, where those are silent, of its own text."""
+"""Build the schema from SQLite's pragmas, and from the CREATE statements for what no pragma contains."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.sql import (
     ColumnText,
     IndexText,
-    index_text,
     normalize,
-    rest_of_table,
-    table_text,
-    trigger_text,
-    view_text,
+    normalize_trigger,
+    normalize_view,
+    normalize_virtual_table,
+    parse_index,
+    parse_table,
 )
-from dbctl.engines.sqlite.types import affinity
+from dbctl.engines.sqlite.types import find_affinity
 
-#: What modules for searching texts and places call the tables that they keep beside their own.
+#: Suffixes of the shadow tables of full-text and R-tree modules.
 _SHADOWS = (
     "config",
     "content",
@@ -38,17 +38,21 @@ _SHADOWS = (
 )
 
 
-class Told:
-    """What the file told, brought together."""
+class SchemaBuilder:
+    """Combines the rows of the catalog and of the pragmas."""
 
     def __init__(self, entries: list[Row], columns: list[Row], keys: list[Row], indexes: list[Row]) -> None:
         self._entries = [tuple(str(value or "") for value in entry) for entry in entries]
-        self._columns, self._keys, self._indexes = _by_table(columns), _by_table(keys), _by_table(indexes)
+        self._columns, self._keys, self._indexes = (
+            _group_by_table(columns),
+            _group_by_table(keys),
+            _group_by_table(indexes),
+        )
         self._names = {entry[1].lower() for entry in self._entries}
         self._names |= {str(row[1]).lower() for row in columns}
         self._texts = {name: sql for kind, name, _, sql in self._entries if kind == "index"}
 
-    def schema(self) -> Schema:
+    def build(self) -> Schema:
         shadows = {
             f"{name}_{suffix}".lower()
             for kind, name, _, sql in self._entries
@@ -56,108 +60,112 @@ class Told:
             for suffix in _SHADOWS
         }
         tables = [
-            self._table(name, sql) if name in self._columns else self._by_text(name, sql)
+            self._build_table(name, sql) if name in self._columns else self._build_virtual_table(name, sql)
             for kind, name, _, sql in self._entries
             if kind == "table" and name.lower() not in shadows
         ]
-        return Schema(tables=tables, codes=list(self._codes()))
+        return Schema(tables=tables, codes=list(self._build_codes()))
 
-    def _codes(self) -> Iterator[SchemaCode]:
+    def _build_codes(self) -> Iterator[SchemaCode]:
         for kind, name, table, sql in self._entries:
             if kind == "view":
-                yield SchemaCode(kind="view", name=name, text=view_text(sql, self._names))
+                yield SchemaCode(kind="view", name=name, text=normalize_view(sql, self._names))
             elif kind == "trigger":
-                text = trigger_text(sql, self._names)
+                text = normalize_trigger(sql, self._names)
                 yield SchemaCode(kind="trigger", name=name, table=table, text=text)
 
-    def _by_text(self, name: str, sql: str) -> SchemaTable:
-        options = [rest_of_table(sql)]
+    def _build_virtual_table(self, name: str, sql: str) -> SchemaTable:
+        options = [normalize_virtual_table(sql)]
         return SchemaTable(
             name=name, columns=(), key=(), indexes=(), references=(), checks=(), options=options
         )
 
-    def _table(self, name: str, sql: str) -> SchemaTable:
-        text = table_text(sql, self._names)
-        indexes = list(self._described(self._indexes[name]))
-        references = self._references(self._keys[name], text.deferred)
-        behind_key = [found for origin, found in indexes if origin == "pk"]
-        key = self._key_of(name)
+    def _build_table(self, name: str, sql: str) -> SchemaTable:
+        text = parse_table(sql, self._names)
+        indexes = list(self._build_indexes(self._indexes[name]))
+        references = self._build_references(self._keys[name], text.deferred)
+        primary_indexes = [index for origin, index in indexes if origin == "pk"]
+        key = self._find_primary_key(name)
         return SchemaTable(
             name=name,
             columns=[
-                _column(row, told, key) for row, told in zip(self._columns[name], text.columns, strict=True)
+                _build_column(row, column_text, key)
+                for row, column_text in zip(self._columns[name], text.columns, strict=True)
             ],
-            key=behind_key[0].columns if behind_key else key,
+            key=primary_indexes[0].columns if primary_indexes else key,
             indexes=sorted(
-                (found for origin, found in indexes if origin != "pk"),
-                key=lambda one: (one.name, one.columns),
+                (index for origin, index in indexes if origin != "pk"),
+                key=lambda index: (index.name, index.columns),
             ),
-            references=sorted(references, key=lambda one: (one.columns, one.table, one.to)),
+            references=sorted(
+                references, key=lambda reference: (reference.columns, reference.table, reference.to)
+            ),
             checks=text.checks,
             options=text.options,
         )
 
-    def _described(self, rows: Sequence[Row]) -> Iterator[tuple[str, SchemaIndex]]:
+    def _build_indexes(self, rows: Sequence[Row]) -> Iterator[tuple[str, SchemaIndex]]:
         """Yield each index of a table with its origin: ``c`` for CREATE INDEX, ``u`` and ``pk`` for constraints."""
         for name in dict.fromkeys(str(row[1]) for row in rows):
-            mine = [row for row in rows if row[1] == name]
+            index_rows = [row for row in rows if row[1] == name]
             sql = self._texts.get(name, "")
-            text = index_text(sql, self._names) if sql else IndexText(terms=(), where="")
+            text = parse_index(sql, self._names) if sql else IndexText(terms=(), where="")
             columns = []
-            for at, (_, _, _, _, column, descending, collation) in enumerate(mine):
-                term = text.terms[at] if column is None else str(column)
-                ordered = str(collation).upper()
-                term += "" if ordered == "BINARY" else f" collate {ordered}"
+            for position, (_, _, _, _, column, descending, collation) in enumerate(index_rows):
+                term = text.terms[position] if column is None else str(column)
+                collation_name = str(collation).upper()
+                term += "" if collation_name == "BINARY" else f" collate {collation_name}"
                 columns.append(f"{term} desc" if descending else term)
-            found = SchemaIndex(
-                name=name if sql else "", columns=columns, unique=bool(mine[0][2]), where=text.where
+            index = SchemaIndex(
+                name=name if sql else "", columns=columns, unique=bool(index_rows[0][2]), where=text.where
             )
-            yield str(mine[0][3]), found
+            yield str(index_rows[0][3]), index
 
-    def _references(
+    def _build_references(
         self, rows: Sequence[Row], deferred: Collection[tuple[str, ...]]
     ) -> Iterator[SchemaReference]:
-        for number in dict.fromkeys(row[1] for row in rows):
-            mine = [row for row in rows if row[1] == number]
-            _, _, _, told, _, on_update, on_delete = mine[0]
-            table = next((name for name in self._columns if name.lower() == str(told).lower()), str(told))
-            spelt = {str(row[1]).lower(): str(row[1]) for row in self._columns[table]}
-            to = [str(row[4]) for row in mine if row[4] is not None]
-            columns = [str(row[2]) for row in mine]
+        for key_id in dict.fromkeys(row[1] for row in rows):
+            key_rows = [row for row in rows if row[1] == key_id]
+            _, _, _, target, _, on_update, on_delete = key_rows[0]
+            table = next((name for name in self._columns if name.lower() == str(target).lower()), str(target))
+            spelling = {str(row[1]).lower(): str(row[1]) for row in self._columns[table]}
+            target_columns = [str(row[4]) for row in key_rows if row[4] is not None]
+            columns = [str(row[2]) for row in key_rows]
             yield SchemaReference(
                 columns=columns,
                 table=table,
-                to=[spelt.get(column.lower(), column) for column in to] or self._key_of(table),
+                to=[spelling.get(column.lower(), column) for column in target_columns]
+                or self._find_primary_key(table),
                 on_update=str(on_update),
                 on_delete=str(on_delete),
                 deferred=tuple(column.lower() for column in columns) in deferred,
             )
 
-    def _key_of(self, table: str) -> list[str]:
-        """Return the primary key of a table; a foreign key that names no columns means that."""
+    def _find_primary_key(self, table: str) -> list[str]:
+        """Return the primary key of a table, to which a foreign key without columns refers."""
         keyed = sorted((cast("int", row[5]), str(row[1])) for row in self._columns[table] if row[5])
         return [column for _, column in keyed]
 
 
-def _column(row: Row, told: ColumnText, key: Sequence[str]) -> SchemaColumn:
+def _build_column(row: Row, column_text: ColumnText, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
-    declared = normalize.spelled(str(kind or ""), ()).upper()
-    if told.generated:  # SQLite takes these words for a part of the type where blanks are unusual
+    declared = normalize.normalize_sql(str(kind or ""), ()).upper()
+    if column_text.generated:  # with unusual blanks SQLite reads these words as part of the type
         declared = re.sub(r" ?GENERATED( ALWAYS)?$", "", declared)
-    rowid = declared == "INTEGER" and list(key) == [name]
+    is_rowid = declared == "INTEGER" and list(key) == [name]
     return SchemaColumn(
         name=str(name),
         type=declared,
-        storage=affinity(declared),
-        nullable=not (not_null or rowid),
-        default=None if default is None else normalize.default_text(str(default)),
-        collation="" if told.collation == "BINARY" else told.collation,
-        generated=told.generated,
+        storage=find_affinity(declared),
+        nullable=not (not_null or is_rowid),
+        default=None if default is None else normalize.normalize_default(str(default)),
+        collation="" if column_text.collation == "BINARY" else column_text.collation,
+        generated=column_text.generated,
     )
 
 
-def _by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:
-    found = defaultdict[str, list[Row]](list)
+def _group_by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:
+    groups = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[str(row[0])].append(row)
-    return found
+        groups[str(row[0])].append(row)
+    return groups

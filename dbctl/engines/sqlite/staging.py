@@ -1,4 +1,4 @@
-"""Rows laid aside in SQLite's own place for what is temporary, which no lock on the file is needed for."""
+"""Staging tables in SQLite's temporary database, which needs no lock on the file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from dbctl.engines.contract import Column, Table
-from dbctl.engines.sql import Row, SqlAside, SqlLaysAside, declared, ident
+from dbctl.engines.sql import Row, SqlStagedRows, SqlStaging, declare_columns, ident
 from dbctl.errors import DbctlError, NotSupportedError
 
 T = TypeVar("T")
 
 
-class SQLiteLaysAside(SqlLaysAside):
-    """Capability.ASIDE."""
+class SQLiteStaging(SqlStaging):
+    """Capability.STAGING."""
 
     _tables: dict[str, Table] | None
 
@@ -25,83 +25,92 @@ class SQLiteLaysAside(SqlLaysAside):
 
     @abstractmethod
     def _write(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns, which writes inside the transaction."""
+        """Return the result of ``call``, which writes inside the transaction."""
 
     @abstractmethod
-    def _filled(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
-        """Return what each new row holds beside the given columns."""
+    def _fill_values(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
+        """Return the values of further columns for each new row, besides ``columns``."""
 
     @abstractmethod
-    def _once(self, call: Callable[[], T]) -> T: ...
+    def _call_once(self, call: Callable[[], T]) -> T: ...
 
     @abstractmethod
-    def _current(self) -> sqlite3.Connection: ...
+    def _require_connection(self) -> sqlite3.Connection: ...
 
     @abstractmethod
     def _run(self, sql: str, parameters: dict[str, object]) -> list[Row]: ...
 
     @abstractmethod
-    def _translated(self, error: sqlite3.Error) -> DbctlError: ...
+    def _translate(self, error: sqlite3.Error) -> DbctlError: ...
 
-    def aside(
+    def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> SqlAside:
-        # A module that searches texts or places would find its index damaged.
-        kept = "select 1 from pragma_table_list where schema = 'main' and type = 'shadow' and name = :table"
-        if self._run(kept, {"table": table}):
+    ) -> SqlStagedRows:
+        # A change of a shadow table would damage the full-text or R-tree index.
+        query = "select 1 from pragma_table_list where schema = 'main' and type = 'shadow' and name = :table"
+        if self._run(query, {"table": table}):
             raise NotSupportedError(
-                what=f"taking single rows into {table}, which holds an index of a virtual table,",
-                by=self.target,
-                instead="dbctl restore apply brings back all; --as NEW shows the rows in a table of their own.",
+                feature=f"restoring single rows of {table}, a shadow table of an index,",
+                subject=self.target,
+                hint="Restore the whole database with dbctl restore apply, or restore the rows into a new table.",
             )
-        return super().aside(table, key, columns, rows)
+        return super().stage(table, key, columns, rows)
 
-    def namesake(self, name: str) -> str:
+    def find_name_conflict(self, name: str) -> str:
         sql = "select 1 from sqlite_master where type = 'index' and name = :name collate nocase"
         return "an index" if self._run(sql, {"name": name}) else ""
 
-    def _laid(self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-        place, names = f"temp.{ident(name)}", ", ".join(ident(one) for one in columns)
+    def _create_staging_table(
+        self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> str:
+        staging_table, names = f"temp.{ident(name)}", ", ".join(ident(column) for column in columns)
         self._run(f"create temp table {ident(name)} as select {names} from {ident(table)} where 0", {})  # noqa: S608 - names are checked and quoted
-        # Behind that: a transaction that has read the file would keep others from writing it.
+        # Begin only now: a transaction that has read the file would block other writers.
         self._run("begin", {})
         try:
-            holders = ", ".join("?" * len(columns))
-            self._once(lambda: self._current().executemany(f"insert into {place} values ({holders})", rows))  # noqa: S608 - as above
+            placeholders = ", ".join("?" * len(columns))
+            self._call_once(
+                lambda: self._require_connection().executemany(
+                    f"insert into {staging_table} values ({placeholders})",  # noqa: S608 - names are quoted
+                    rows,
+                )
+            )
             self._run("commit", {})
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._translate(error) from error
         finally:
-            if self._current().in_transaction:
-                self._current().rollback()
-        return place
+            if self._require_connection().in_transaction:
+                self._require_connection().rollback()
+        return staging_table
 
     def same_key(self, own: str, other: str) -> str:
-        return f"{own} is {other}"  # what stands first says how text compares; a key may hold NULL here
+        return f"{own} is {other}"  # the left operand determines the collation; a key may be NULL
 
-    def alike(self, table: str, column: str) -> str:
-        name = self._column(table, column, "")
+    def same_value(self, table: str, column: str) -> str:
+        name = self._quote_column(table, column, "")
         return f"(t0.{name} is s.{name} collate binary and typeof(t0.{name}) = typeof(s.{name}))"
 
-    def added(self, table: str, columns: Sequence[str], select: str) -> int:
-        filled = self._filled(table, columns)
+    def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
+        filled = self._fill_values(table, columns)
         names = ", ".join(ident(name) for name in (*columns, *filled))
-        taken = ", ".join(["*", *(f":filled_{at}" for at in range(len(filled)))])
-        values = {f"filled_{at}": value for at, value in enumerate(filled.values())}
-        sql = f"insert into {ident(table)} ({names}) select {taken} from ({select})"  # noqa: S608 - as above
-        return self._write(lambda: self._current().execute(sql, values).rowcount)
+        selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
+        values = {f"filled_{index}": value for index, value in enumerate(filled.values())}
+        sql = f"insert into {ident(table)} ({names}) select {selected} from ({select})"  # noqa: S608 - names are quoted
+        return self._write(lambda: self._require_connection().execute(sql, values).rowcount)
 
-    def replaced(self, table: str, place: str, where: str, columns: Sequence[str]) -> int:
+    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
-        sql = f"update {ident(table)} as t0 set {sets} from {place} s where {where}"  # noqa: S608 - as above
-        return self._write(lambda: self._current().execute(sql).rowcount)
+        sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"  # noqa: S608 - names are quoted
+        return self._write(lambda: self._require_connection().execute(sql).rowcount)
 
     @contextmanager
-    def new_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
-        told = declared([(one, one.type) for one in columns], key)
+    def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
+        definitions = declare_columns([(column, column.type) for column in columns], key)
         try:
             with self.transaction():
-                self._write(lambda: self._current().execute(f"create table {ident(name)} ({told})"))
+                self._write(
+                    lambda: self._require_connection().execute(f"create table {ident(name)} ({definitions})")
+                )
                 self._tables = None
                 yield
         finally:

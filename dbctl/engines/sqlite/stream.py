@@ -1,4 +1,4 @@
-"""Rows of a SQLite file as they come, and the questions of people."""
+"""Stream rows of a SQLite file, and run queries of users."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import timedelta
 from typing import TypeVar
 
-from dbctl.engines.contract import Answer
+from dbctl.engines.contract import RowStream
 from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import VIRTUAL
-from dbctl.engines.sqlite.errors import name_of
-from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.engines.sqlite.errors import get_error_name
+from dbctl.errors import DbctlError, QueryFailedError, QueryTimeoutError, SecretColumnError
 
 T = TypeVar("T")
 
-#: Pragmas that return a setting, and change it where they get a value.
-SETTINGS = frozenset(
+#: Pragmas that return a setting, and change it if they have a value.
+SETTING_PRAGMAS = frozenset(
     [
         "auto_vacuum",
         "busy_timeout",
@@ -39,8 +39,8 @@ SETTINGS = frozenset(
         "wal_autocheckpoint",
     ]
 )
-#: Pragmas that tell something and change nothing, not even of this connection.
-TELLING = frozenset(
+#: Pragmas that only read.
+READ_PRAGMAS = frozenset(
     [
         "application_id",
         "collation_list",
@@ -68,166 +68,172 @@ TELLING = frozenset(
         "user_version",
     ]
 )
-#: Where ANALYZE keeps values of all columns of an index.
-SAMPLES = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
-#: Modules that read what they are given.
-MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in TELLING)})
+#: Columns in which ANALYZE stores values of indexed columns.
+SAMPLE_COLUMNS = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
+#: Table-valued functions that only read.
+MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in READ_PRAGMAS)})
 
-#: How Python's module words a parameter that is written as ``?``.
+#: The error of Python's driver for a ``?`` parameter.
 UNNAMED = r"Binding \d+ has no name"
 
 
-class SQLiteStreams(SQLiteChecks):
+class SQLiteStreaming(SQLiteChecks):
     """Capability.STREAM."""
 
     sql_dialect = "sqlite"
-    reading: bool
+    read_only: bool
 
     def view_queries(self) -> Mapping[str, str]:
         rows = self._fetch("select name, sql from sqlite_master where type = 'view'", {})
         return {str(name): str(sql) for name, sql in rows}
 
     @abstractmethod
-    def _flow(self, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[Answer]:
-        """Run one statement that reads, and give its rows as they come."""
+    def _stream_rows(self, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[RowStream]:
+        """Run one reading statement and stream its rows."""
 
     @abstractmethod
     def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one reading statement once and return its rows."""
 
     @abstractmethod
-    def _timed(self, within: timedelta | None) -> AbstractContextManager[None]:
-        """Give what runs inside so long."""
+    def _with_deadline(self, timeout: timedelta | None) -> AbstractContextManager[None]:
+        """Interrupt statements inside the block after a time."""
 
     @abstractmethod
-    def _current(self) -> sqlite3.Connection: ...
+    def _require_connection(self) -> sqlite3.Connection: ...
 
     @abstractmethod
-    def _guarded(self, guard: Callable[..., int] | None) -> None:
-        """Let ``guard`` say what a statement may do; None: what every statement of this connection may."""
+    def _set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
+        """Let ``authorizer`` decide what a statement may do; None: the default of the connection."""
 
-    def _settle(self) -> None:
-        """Make the connection fit for an answer that is handed on in parts."""
+    def _prepare_stream(self) -> None:
+        """Prepare the connection for a result that is returned in batches."""
 
-    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
-        self._settle()
-        names = ", ".join(self._column(table, column, "") for column in columns)
-        # in the order in which the rows lie, which is that of their keys; an index may hold them in another
-        straight = "" if self._checked(table).view else " not indexed"
-        return self._flow(f"select {names} from {self._table(table)}{straight}", {})  # noqa: S608 - names are checked and quoted
+    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
+        self._prepare_stream()
+        names = ", ".join(self._quote_column(table, column, "") for column in columns)
+        # read in the order of the table, which is that of its keys; an index may have another order
+        index_hint = "" if self._require_table(table).is_view else " not indexed"
+        return self._stream_rows(f"select {names} from {self._quote_table(table)}{index_hint}", {})  # noqa: S608 - names are checked and quoted
 
     @contextmanager
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[Answer]:
+    ) -> Iterator[RowStream]:
         from dbctl.engines.sqlite.types import values
 
-        self._settle()
-        # a common table expression may have the name of a view, and SQLite names both alike
+        self._prepare_stream()
+        # a common table expression may have the name of a view, and SQLite reports both in the same way
         has_expressions = re.search(r"\bwith\b", sql, re.IGNORECASE)
-        views = () if has_expressions else [table.name for table in self.tables().values() if table.view]
-        told = Guard(hidden, views)
-        given = {name: values.given(value) for name, value in parameters.items()}
+        views = () if has_expressions else [table.name for table in self.tables().values() if table.is_view]
+        authorizer = Authorizer(hidden, views)
+        bound_values = {name: values.parse_parameter(value) for name, value in parameters.items()}
         with ExitStack() as stack:
-            self._know_modules(sql)
-            stack.callback(self._guarded, None)
-            self._guarded(told)
-            stack.enter_context(self._timed(within))
+            self._load_modules(sql)
+            stack.callback(self._set_authorizer, None)
+            self._set_authorizer(authorizer)
+            stack.enter_context(self._with_deadline(timeout))
             try:
-                answer = stack.enter_context(self._flow(sql, given))
+                stream = stack.enter_context(self._stream_rows(sql, bound_values))
             except QueryFailedError as error:
-                raise self._why(error, told, within) from error
-            yield Answer(answer.columns, self._in_time(answer.batches, told, within))
+                raise self._explain_failure(error, authorizer, timeout) from error
+            yield RowStream(
+                stream.columns, self._translate_stream_errors(stream.batches, authorizer, timeout)
+            )
 
-    def _know_modules(self, sql: str) -> None:
-        """Let SQLite make the tables that are no tables but modules, by statements that a guard would take for changes."""
-        made = self._rows("select name, sql from sqlite_master where type = 'table'", {})
-        names = {str(name).lower() for name, text in made if re.match(VIRTUAL, str(text))} | MODULES
+    def _load_modules(self, sql: str) -> None:
+        """Make SQLite create its table-valued functions, which the authorizer would report as changes."""
+        tables = self._rows("select name, sql from sqlite_master where type = 'table'", {})
+        names = {str(name).lower() for name, text in tables if re.match(VIRTUAL, str(text))} | MODULES
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
-            with suppress(QueryFailedError):  # the question itself tells of it
+            with suppress(QueryFailedError):  # the query itself reports the error
                 self._rows(f"explain select 1 from {ident(name)}", {})  # noqa: S608 - the name is quoted
 
-    def _in_time(
-        self, batches: Iterator[Sequence[Row]], told: Guard, within: timedelta | None
+    def _translate_stream_errors(
+        self, batches: Iterator[Sequence[Row]], authorizer: Authorizer, timeout: timedelta | None
     ) -> Iterator[Sequence[Row]]:
         try:
             yield from batches
         except QueryFailedError as error:
-            raise self._why(error, told, within) from error
+            raise self._explain_failure(error, authorizer, timeout) from error
 
-    def _why(self, error: DbctlError, told: Guard, within: timedelta | None) -> DbctlError:
-        """Return the failure that an answer broke off with: what was refused, or the time that it had."""
-        if told.secret:
-            return SecretAskedError(target=self.target, what=told.secret)
-        if told.refused:
-            return QueryFailedError(target=self.target, reason=f"{told.refused} does more than read")
+    def _explain_failure(
+        self, error: DbctlError, authorizer: Authorizer, timeout: timedelta | None
+    ) -> DbctlError:
+        """Return the error that ended a result: a denied action, the time limit, or the error itself."""
+        if authorizer.secret_column:
+            return SecretColumnError(target=self.target, column=authorizer.secret_column)
+        if authorizer.denied_action:
+            return QueryFailedError(
+                target=self.target, reason=f"{authorizer.denied_action} does more than read"
+            )
         cause = error.__cause__
         if isinstance(cause, sqlite3.Error) and re.match(UNNAMED, str(cause)):
-            return QueryFailedError(target=self.target, reason="a parameter needs a name, as in :name")
-        if within and isinstance(cause, sqlite3.Error) and name_of(cause) == "SQLITE_INTERRUPT":
-            return TimeUpError(
+            return QueryFailedError(target=self.target, reason="parameters need a name, for example :name")
+        if timeout and isinstance(cause, sqlite3.Error) and get_error_name(cause) == "SQLITE_INTERRUPT":
+            return QueryTimeoutError(
                 target=self.target,
-                within=f"{within.total_seconds():g} s",
-                instead="--within gives it longer.",
+                limit=f"{timeout.total_seconds():g} s",
+                hint="Raise the limit with --within.",
             )
         return error
 
-    def exactly(self) -> AbstractContextManager[None]:
-        return nullcontext()  # it keeps floats
+    def exact_numbers(self) -> AbstractContextManager[None]:
+        return nullcontext()  # SQLite returns exact floats
 
-    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         from dbctl.engines.sqlite.types import values
 
-        return values.of_csv(column, self._described(table, column).type)
+        return values.csv_parser(column, self._require_column(table, column).type)
 
-    def of_json(self, table: str, column: str) -> Callable[[object], object]:
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         from dbctl.engines.sqlite.types import values
 
-        self._described(table, column)
-        return values.of_json(column)
+        self._require_column(table, column)
+        return values.json_parser(column)
 
 
-class Guard:
-    """Says what a statement of a person may do, and remembers what it did not let pass."""
+class Authorizer:
+    """Decides what a user's statement may do, and records what it denied."""
 
     def __init__(self, hidden: Mapping[str, Collection[str]], views: Collection[str] = ()) -> None:
-        """Take the columns that may not be read, and the views whose own columns alone decide what they show."""
+        """Create it with the columns to hide; columns that one of ``views`` reads are not hidden."""
         self._views = {view.lower() for view in views}
         self._hidden = {
             (table.lower(), column.lower()) for table, columns in hidden.items() for column in columns
         }
         if hidden:
-            self._hidden |= SAMPLES
-        self.secret = self.refused = ""
+            self._hidden |= SAMPLE_COLUMNS
+        self.secret_column = self.denied_action = ""
 
     def __call__(
         self, action: int, first: str | None, second: str | None, _schema: str | None, reader: str | None
     ) -> int:
-        if action in _REFUSED:
-            self.refused = _REFUSED[action]
-        elif action == sqlite3.SQLITE_PRAGMA and not _only_reads((first or "").lower(), second):
-            self.refused = f"PRAGMA {first}" if second is None else f"PRAGMA {first} with a value"
+        if action in _DENIED_ACTIONS:
+            self.denied_action = _DENIED_ACTIONS[action]
+        elif action == sqlite3.SQLITE_PRAGMA and not _is_read_pragma((first or "").lower(), second):
+            self.denied_action = f"PRAGMA {first}" if second is None else f"PRAGMA {first} with a value"
         elif (
             action == sqlite3.SQLITE_READ
             and ((first or "").lower(), (second or "").lower()) in self._hidden
             and (reader or "").lower() not in self._views
         ):
-            self.secret = f"{first}.{second}"
+            self.secret_column = f"{first}.{second}"
         else:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
 
 
-def _only_reads(pragma: str, argument: str | None) -> bool:
-    return pragma in TELLING or (pragma in SETTINGS and argument is None)
+def _is_read_pragma(pragma: str, argument: str | None) -> bool:
+    return pragma in READ_PRAGMAS or (pragma in SETTING_PRAGMAS and argument is None)
 
 
-_REFUSED = {
+_DENIED_ACTIONS = {
     sqlite3.SQLITE_ATTACH: "ATTACH, or VACUUM INTO,",
     sqlite3.SQLITE_DETACH: "DETACH",
     sqlite3.SQLITE_TRANSACTION: "beginning or ending a transaction",

@@ -1,4 +1,4 @@
-"""What stands in a ``-wal`` file: what waits there for a checkpoint, and what SQLite would silently leave out."""
+"""Read ``-wal`` files: pages without checkpoint, and commits that SQLite would silently drop."""
 
 from __future__ import annotations
 
@@ -10,184 +10,188 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dbctl import signals
-from dbctl.engines.sqlite.errors import name_of
+from dbctl.engines.sqlite.errors import get_error_name
 
-HEADER, FRAME = 32, 24  # bytes
+HEADER_BYTES, FRAME_BYTES = 32, 24  # bytes
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
-MAGIC = 0x377F0682  #: its lowest bit says in which order of bytes sums are made
-Sums = tuple[int, int]
+MAGIC = 0x377F0682  #: the lowest bit is the byte order of the checksums
+Checksum = tuple[int, int]
 
 #: The descriptors that this process has open, on Linux and macOS.
 DESCRIPTORS = Path("/dev/fd")
-#: What SQLite keeps at the beginning of a ``-shm``, in the machine's own order of bytes, twice: whether it is complete,
-#: and the last frame of a whole commit. Behind both stands how many frames a checkpoint has moved already.
-INDEX, MOVED = struct.Struct("=12xB3xI28x"), struct.Struct("=I")
+#: The header of a ``-shm``, in native byte order and stored twice: whether it is initialized, and the last frame of a
+#: complete commit. The number of frames that were checkpointed follows.
+INDEX_HEADER, CHECKPOINTED = struct.Struct("=12xB3xI28x"), struct.Struct("=I")
 
 
-def waiting(database: Path) -> int:
-    """Return how many pages stand in the ``-wal`` beside an open database that no checkpoint has moved into it yet.
+def count_pending_pages(database: Path) -> int:
+    """Return how many pages in the ``-wal`` of an open database have not been checkpointed.
 
-    The ``-shm`` tells, and it is read through the descriptor that SQLite has of it in this process: to open and close
-    it would drop SQLite's locks on it. Where that is not to be had, all that was committed since the ``-wal`` was begun
-    counts, which a checkpoint may have moved in part.
+    The number is in the ``-shm``, read through SQLite's descriptor in this process, because closing another descriptor
+    would drop SQLite's locks. Without such a descriptor all committed frames of the ``-wal`` are counted, even those
+    that were checkpointed.
     """
     try:
-        for descriptor in descriptors(Path(f"{database}-shm")):
-            found = _waiting(os.pread(descriptor, 2 * INDEX.size + MOVED.size, 0))
-            if found is not None:
-                return found
-    except OSError:  # no such file, or nothing that lists descriptors
+        for descriptor in list_descriptors(Path(f"{database}-shm")):
+            page_count = _read_pending(os.pread(descriptor, 2 * INDEX_HEADER.size + CHECKPOINTED.size, 0))
+            if page_count is not None:
+                return page_count
+    except OSError:  # no such file, or descriptors cannot be listed
         pass
-    return _committed(Path(f"{database}-wal"))
+    return _count_committed_frames(Path(f"{database}-wal"))
 
 
-def may_come_back(error: BaseException | None, path: Path) -> bool:
-    """Whether a change that failed stands in the -wal whole, though the disk did not confirm it.
+def may_reappear(error: BaseException | None, path: Path) -> bool:
+    """Whether a failed change is completely in the -wal, although it was not synced to disk.
 
-    As long as somebody has the database open it counts for nothing, and the next change is written over it. Who opens it
-    after them reads every frame that is sound (https://sqlite.org/wal.html, "Recovery"), and so takes it for done. Asked
-    once a connection has tried to be rid of it, by a checkpoint or as the last that closes.
+    While the database is open the change is ignored, and the next change overwrites it. The next process to open the
+    database reads every valid frame (https://sqlite.org/wal.html, "Recovery"), and so applies the change. Call this after
+    a checkpoint or the last close tried to remove it.
     """
-    if not (isinstance(error, sqlite3.Error) and name_of(error) == "SQLITE_IOERR_FSYNC"):
+    if not (isinstance(error, sqlite3.Error) and get_error_name(error) == "SQLITE_IOERR_FSYNC"):
         return False
-    return _committed(Path(f"{path}-wal")) > 0
+    return _count_committed_frames(Path(f"{path}-wal")) > 0
 
 
-def descriptors(path: Path) -> Iterator[int]:
-    """Yield those that this process has of a file: to open it anew, and close it, would drop SQLite's locks on it.
+def list_descriptors(path: Path) -> Iterator[int]:
+    """Yield the descriptors of this process for a file; closing a new one would drop SQLite's locks on the file.
 
     Raises:
-        OSError: there is no such file, or nothing that lists descriptors.
+        OSError: no such file, or descriptors cannot be listed.
     """
-    wanted = path.stat()
+    target = path.stat()
     for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
-        if _is_open_as(descriptor, wanted):
+        if _is_same_file(descriptor, target):
             yield descriptor
 
 
-def _is_open_as(descriptor: int, wanted: os.stat_result) -> bool:
+def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), wanted)
-    except OSError:  # closed meanwhile, like the one that listed them
+        return os.path.samestat(os.fstat(descriptor), target)
+    except OSError:  # closed since then, such as the descriptor of the listing itself
         return False
 
 
-def _waiting(index: bytes) -> int | None:
-    """Return what the index of a ``-wal`` tells; None while somebody is writing it."""
-    once, again, moved = index[: INDEX.size], index[INDEX.size : 2 * INDEX.size], index[2 * INDEX.size :]
-    if once != again or len(moved) != MOVED.size:
+def _read_pending(index: bytes) -> int | None:
+    """Return the number of pages from the header of a ``-shm``; None while another process writes it."""
+    first_copy, second_copy, checkpointed = (
+        index[: INDEX_HEADER.size],
+        index[INDEX_HEADER.size : 2 * INDEX_HEADER.size],
+        index[2 * INDEX_HEADER.size :],
+    )
+    if first_copy != second_copy or len(checkpointed) != CHECKPOINTED.size:
         return None
-    complete, last = INDEX.unpack(once)
-    return max(0, last - MOVED.unpack(moved)[0]) if complete else None
+    is_complete, last_frame = INDEX_HEADER.unpack(first_copy)
+    return max(0, last_frame - CHECKPOINTED.unpack(checkpointed)[0]) if is_complete else None
 
 
-def _committed(path: Path) -> int:
-    """Return how many frames stand before the end of the last commit, by what their heads say."""
-    last = 0
+def _count_committed_frames(path: Path) -> int:
+    """Return the number of frames up to the last commit, by their headers only."""
+    last_committed = 0
     try:
         with path.open("rb") as file:
-            header = file.read(HEADER)
-            if len(header) < HEADER:
+            header = file.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
                 return 0
-            size = struct.unpack(">I", header[8:12])[0]
-            if size not in PAGE_SIZES:
-                return 0  # nothing tells where its frames begin
-            for number, (head, _) in enumerate(_frames(file, size), 1):
-                if head[8:16] != header[16:24]:  # of an earlier round
+            page_size = struct.unpack(">I", header[8:12])[0]
+            if page_size not in PAGE_SIZES:
+                return 0  # the start of the frames is unknown
+            for frame, (head, _) in enumerate(_read_frames(file, page_size), 1):
+                if head[8:16] != header[16:24]:  # from before the last reset of the -wal
                     break
                 if head[4:8] != b"\0\0\0\0":
-                    last = number
+                    last_committed = frame
     except FileNotFoundError:
         pass
-    return last
+    return last_committed
 
 
-def lost_commits(path: Path) -> int:
-    """Return how many commits stand behind the first damaged frame; SQLite drops them and says nothing.
+def count_lost_commits(path: Path) -> int:
+    """Return the number of commits after the first damaged frame, which SQLite drops without an error.
 
-    Frames of an earlier round behind the live ones are normal, and so is half a commit at the end. A file that is
-    begun anew while it is read tells nothing.
+    Frames from before the last reset and an incomplete commit at the end are normal. The result is 0 if the file is
+    reset while it is read.
     """
     try:
         with path.open("rb") as file:
-            header = file.read(HEADER)
-            lost = _lost(file, header) if len(header) == HEADER else 0
+            header = file.read(HEADER_BYTES)
+            lost = _count_lost(file, header) if len(header) == HEADER_BYTES else 0
             file.seek(0)
-            return lost if file.read(HEADER) == header else 0
+            return lost if file.read(HEADER_BYTES) == header else 0
     except FileNotFoundError:
         return 0
 
 
-def _lost(file: BinaryIO, header: bytes) -> int:
+def _count_lost(file: BinaryIO, header: bytes) -> int:
     salts = header[16:24]
     return sum(
-        not sound and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
-        for head, sound in _summed_up(file, header)
+        not is_valid and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
+        for head, is_valid in _verify_frames(file, header)
     )
 
 
-def _summed_up(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Yield the head of each frame, and whether it and all before it are of this round and as they were written."""
-    magic, _version, size = struct.unpack(">3I", header[:12])
+def _verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the header of each frame, and whether it and all earlier frames are current and have valid checksums."""
+    magic, _version, page_size = struct.unpack(">3I", header[:12])
     order = ">" if magic & 1 else "<"
-    sums = _summed((0, 0), header[:24], order)
-    sound = magic & ~1 == MAGIC and sums == struct.unpack(">2I", header[24:])
-    if size not in PAGE_SIZES:
-        return  # nothing tells where its frames begin
+    checksum = _add_checksum((0, 0), header[:24], order)
+    is_valid = magic & ~1 == MAGIC and checksum == struct.unpack(">2I", header[24:])
+    if page_size not in PAGE_SIZES:
+        return  # the start of the frames is unknown
     salts = header[16:24]
-    for head, page in _frames(file, size):
-        if sound and head[8:16] == salts:
-            sums = _summed(_summed(sums, head[:8], order), page, order)
-            sound = sums == struct.unpack(">2I", head[16:])
+    for head, page in _read_frames(file, page_size):
+        if is_valid and head[8:16] == salts:
+            checksum = _add_checksum(_add_checksum(checksum, head[:8], order), page, order)
+            is_valid = checksum == struct.unpack(">2I", head[16:])
         else:
-            sound = False
-        yield head, sound
+            is_valid = False
+        yield head, is_valid
 
 
-class Committed(NamedTuple):
-    """What counts of a ``-wal``: whole commits, up to the first damaged frame."""
+class CommittedPages(NamedTuple):
+    """The complete commits of a ``-wal``, up to the first damaged frame."""
 
     page_size: int
-    pages: int  #: of the database after the last of them; 0: there is none
-    offsets: Mapping[int, int]  #: where the content of each page stands in the file
-    lost: int  #: commits behind the first damaged frame
+    page_count: int  #: of the database after the last commit; 0 without commits
+    offsets: Mapping[int, int]  #: of the content of each page
+    lost: int  #: commits after the first damaged frame
 
 
-def committed(path: Path) -> Committed:
-    """Return what SQLite would read of a ``-wal`` that nobody writes meanwhile.
+def read_committed(path: Path) -> CommittedPages:
+    """Return what SQLite would read from a ``-wal``, which no process may write during the call.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        header = file.read(HEADER)
-        if len(header) < HEADER:
-            return Committed(0, 0, {}, 0)
-        size = struct.unpack(">I", header[8:12])[0]
-        whole, pending, pages = dict[int, int](), dict[int, int](), 0
-        for number, (head, sound) in enumerate(_summed_up(file, header)):
-            if not sound:
+        header = file.read(HEADER_BYTES)
+        if len(header) < HEADER_BYTES:
+            return CommittedPages(0, 0, {}, 0)
+        page_size = struct.unpack(">I", header[8:12])[0]
+        offsets, pending, pages = dict[int, int](), dict[int, int](), 0
+        for index, (head, is_valid) in enumerate(_verify_frames(file, header)):
+            if not is_valid:
                 break
-            page, after = struct.unpack(">2I", head[:8])
-            pending[page] = HEADER + number * (FRAME + size) + FRAME
-            if after:
-                whole |= pending
-                pending, pages = {}, after
-        file.seek(HEADER)
-        return Committed(size, pages, whole, _lost(file, header))
+            page, page_count = struct.unpack(">2I", head[:8])
+            pending[page] = HEADER_BYTES + index * (FRAME_BYTES + page_size) + FRAME_BYTES
+            if page_count:
+                offsets |= pending
+                pending, pages = {}, page_count
+        file.seek(HEADER_BYTES)
+        return CommittedPages(page_size, pages, offsets, _count_lost(file, header))
 
 
-def _frames(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _read_frames(file: BinaryIO, page_size: int) -> Iterator[tuple[bytes, bytes]]:
     while True:
-        signals.check()
-        frame = file.read(FRAME + size)
-        if len(frame) < FRAME + size:
+        signals.raise_if_interrupted()
+        frame = file.read(FRAME_BYTES + page_size)
+        if len(frame) < FRAME_BYTES + page_size:
             return
-        yield frame[:FRAME], frame[FRAME:]
+        yield frame[:FRAME_BYTES], frame[FRAME_BYTES:]
 
 
-def _summed(sums: Sums, data: bytes, order: str) -> Sums:
-    first, second = sums
+def _add_checksum(checksum: Checksum, data: bytes, order: str) -> Checksum:
+    first, second = checksum
     words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for even, odd in zip(words, words, strict=True):
         first = (first + even + second) & 0xFFFFFFFF

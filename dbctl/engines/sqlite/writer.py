@@ -1,4 +1,4 @@
-"""A SQLite database in memory: nobody else sees it, and it is gone with its connection."""
+"""Write to a SQLite file, or to a private database in memory."""
 
 from __future__ import annotations
 
@@ -10,34 +10,42 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dbctl.engines.contract import Answer, Capability, FillRow, Later, Merge, Where, fill_nothing
+from dbctl.engines.contract import (
+    Capability,
+    FillRow,
+    MergeRule,
+    RowStream,
+    ShiftedTime,
+    Where,
+    fill_no_columns,
+)
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.connection import TOLD
+from dbctl.engines.sql import Row, Statement, conflict_clause
+from dbctl.engines.sqlite.connection import BASE_CAPABILITIES
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
-from dbctl.engines.sqlite.staging import SQLiteLaysAside
-from dbctl.engines.sqlite.types import form_of
-from dbctl.engines.sqlite.wal import may_come_back
+from dbctl.engines.sqlite.staging import SQLiteStaging
+from dbctl.engines.sqlite.types import time_form_sql
+from dbctl.engines.sqlite.wal import may_reappear
 from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
 from dbctl.files import sync_directory
 
 T = TypeVar("T")
 
-#: Kibibytes of page cache, negative as SQLite wants it: 64 MB halve the time of a large DELETE. Readers keep SQLite's
-#: own 2 MB: filling more takes longer than reading again what the kernel keeps anyway. No file is mapped into memory:
-#: another process that cuts a mapped file short kills its reader with SIGBUS.
-CACHE = ("cache_size", "-64000")
-#: Without a -wal a change is done once its journal is gone, and that has to reach the disk as well: a journal that comes
-#: back after a power cut takes the change back, and where the file was made shorter, its last pages are lost for good.
-DURABLE = ("synchronous", "extra")
+#: Page cache in kibibytes, which SQLite expects as a negative number: 64 MB halve the time of a large DELETE. Readers
+#: use SQLite's default of 2 MB: filling a larger cache takes longer than reading from the kernel's cache. Files are
+#: not memory-mapped: a process that truncates a mapped file kills its readers with SIGBUS.
+CACHE_PRAGMA = ("cache_size", "-64000")
+#: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
+#: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
+DURABLE_PRAGMA = ("synchronous", "extra")
 
 
-class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
-    """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
+class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
+    """A SQLite file opened for reading and writing; its ``journal_mode`` is not changed."""
 
-    capabilities = TOLD | {Capability.ASIDE, Capability.MIGRATE}
-    reading = False
+    capabilities = BASE_CAPABILITIES | {Capability.STAGING, Capability.MIGRATE}
+    read_only = False
 
     def __init__(
         self,
@@ -47,23 +55,23 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
         timeout: float = 5.0,
         create: Mapping[str, str] | None = None,
         pragmas: Mapping[str, str] = {},
-        fill: FillRow = fill_nothing,
+        fill: FillRow = fill_no_columns,
     ) -> None:
         """Open ``path`` for writing.
 
         Args:
             path: the file.
             target: ``app/database``, for messages.
-            timeout: seconds to wait for a lock, each time one is needed.
-            create: None: the file must exist; else it is created where it is missing, with these pragmas.
-            pragmas: for the connection, beside foreign keys, which are always on.
-            fill: returns what each new row holds beside the given columns.
+            timeout: seconds to wait for each lock.
+            create: pragmas for a new file if it is missing; None: the file must exist.
+            pragmas: for the connection; foreign keys are always on.
+            fill: returns the values of further columns for each new row.
         """
         super().__init__(path, target, timeout=timeout)
         self._fill = fill
         try:
             self._open(create, pragmas)
-            self._prove()
+            self._require_database()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
@@ -71,60 +79,62 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
         if create is not None and not os.path.lexists(self.path):
             self._create_empty()
-        size = self._identity()[2]
-        if size == 1:  # SQLite would take it for a new file, and write over it
+        size = self._read_file_state()[2]
+        if size == 1:  # SQLite would treat it as a new file and overwrite it
             raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
         refuse_unsafe(self.path, self.target)
         self._connect("mode=rw")
-        if create and size == 0:  # new, or left empty by one who was killed here
+        if create and size == 0:  # new, or left empty by a killed process
             for name, value in create.items():
-                self._pragma(name, value)
-        for name, value in (("foreign_keys", "1"), CACHE, DURABLE, *pragmas.items()):
-            self._pragma(name, value)
+                self._set_pragma(name, value)
+        for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
+            self._set_pragma(name, value)
         if self._run("pragma foreign_keys", {}) != [(1,)]:
-            raise QueryFailedError(target=self.target, reason="this SQLite does not enforce foreign keys")
+            raise QueryFailedError(
+                target=self.target, reason="this build of SQLite does not enforce foreign keys"
+            )
 
     def _create_empty(self) -> None:
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             try:
-                if os.geteuid() == 0:  # what root makes is for the app, and the app owns its directory
-                    around = self.path.parent.stat()
-                    os.fchown(descriptor, around.st_uid, around.st_gid)
+                if os.geteuid() == 0:  # the app, which owns the directory, must be able to open the file
+                    folder = self.path.parent.stat()
+                    os.fchown(descriptor, folder.st_uid, folder.st_gid)
             finally:
                 os.close(descriptor)
             sync_directory(self.path.parent)
-        except FileExistsError:  # somebody was faster; it is theirs then, and opened as it is
+        except FileExistsError:  # another process created it first
             return
         except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from error
+            raise self._unreachable_error(error.strerror or str(error)) from error
 
-    # A writer reads under locks like everybody else, so what it reads holds still.
-    def _steadily(self, read: Callable[[], T]) -> T:
-        return self._patiently(read)
+    # A writer reads with locks, so the file does not change while it is read.
+    def _retry_if_changed(self, read: Callable[[], T]) -> T:
+        return self._retry_while_locked(read)
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        self._pragma("query_only", "1")
+        self._set_pragma("query_only", "1")
         try:
             return super().query(sql, parameters)
         finally:
-            self._pragma("query_only", "0")
+            self._set_pragma("query_only", "0")
 
     @contextmanager
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[Answer]:
-        self._pragma("query_only", "1")
+    ) -> Iterator[RowStream]:
+        self._set_pragma("query_only", "1")
         try:
-            with super().ask(sql, parameters, within=within, hidden=hidden) as answer:
-                yield answer
+            with super().query_read_only(sql, parameters, timeout=timeout, hidden=hidden) as stream:
+                yield stream
         finally:
-            self._pragma("query_only", "0")
+            self._set_pragma("query_only", "0")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -139,98 +149,102 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             self._depth += 1
             yield
             self._run(commit, {})
-        except BaseException as error:  # also on a signal, whenever it comes: half a change must not stay
+        except BaseException as error:  # also on a signal: an incomplete change must be rolled back
             self._roll_back(rollback)
             if not nested:
-                self._tell_doubt(error.__cause__)
+                self._raise_if_unsynced(error.__cause__)
             raise
         finally:
             self._depth = nested
 
     def _roll_back(self, sql: str) -> None:
-        self._tables = self._schema = None  # what was seen of the schema may be taken back, too
+        self._tables = self._schema_version = None  # changes of the schema may be rolled back, too
         if self._connection is None or not self._connection.in_transaction:
-            return  # some failures have ended it already
+            return  # some errors end the transaction
         try:
             self._connection.execute(sql)
         except sqlite3.Error:
-            self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+            self.close()  # closing rolls back; the first error is the one to report
 
-    def _tell_doubt(self, error: BaseException | None) -> None:
-        """Raise CommitUnsyncedError where a change that failed may come back, and cannot be taken out of the -wal."""
-        if not may_come_back(error, self.path):
+    def _raise_if_unsynced(self, error: BaseException | None) -> None:
+        """Raise CommitUnsyncedError if a failed change may reappear and cannot be removed from the -wal."""
+        if not may_reappear(error, self.path):
             return
         if self._connection is not None:
-            with suppress(sqlite3.Error):  # somebody may need what else is in it
+            with suppress(sqlite3.Error):  # a reader may still use other frames
                 self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-        if may_come_back(error, self.path):
+        if may_reappear(error, self.path):
             raise CommitUnsyncedError(target=self.target, path=self.path, reason=error) from error
 
-    def _filled(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
+    def _fill_values(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
         return self._fill(self, table, columns)
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
         values = {**values, **self._fill(self, table, values)}
-        sql = f"insert into {self._table(table)} default values"
+        sql = f"insert into {self._quote_table(table)} default values"
         if values:
-            names = ", ".join(self._column(table, name, "") for name in values)
-            holders = ", ".join(statement.bind(value) for value in values.values())
-            sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - names are checked and quoted
+            names = ", ".join(self._quote_column(table, name, "") for name in values)
+            placeholders = ", ".join(statement.bind(value) for value in values.values())
+            sql = f"insert into {self._quote_table(table)} ({names}) values ({placeholders})"  # noqa: S608 - names are checked and quoted
         if returning:
-            sql += f" returning {self._column(table, returning, '')}"
-        # All that is returned: a statement that is only begun would stay open.
-        rows = self._write(lambda: self._current().execute(sql, statement.parameters).fetchall())
+            sql += f" returning {self._quote_column(table, returning, '')}"
+        # Fetch all rows, because an unfinished statement would stay open.
+        rows = self._write(lambda: self._require_connection().execute(sql, statement.parameters).fetchall())
         return rows[0][0] if rows else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         filled = self._fill(self, table, columns)
         if filled:
-            given, same = rows, tuple(filled.values())
-            columns, rows = [*columns, *filled], ((*row, *same) for row in given)
-        names = ", ".join(self._column(table, name, "") for name in columns)
-        into = f"insert into {self._table(table)} ({names})"
-        keys = self._run(f"pragma foreign_key_list({self._table(table)})", {})
+            source_rows, constants = rows, tuple(filled.values())
+            columns, rows = [*columns, *filled], ((*row, *constants) for row in source_rows)
+        names = ", ".join(self._quote_column(table, name, "") for name in columns)
+        into = f"insert into {self._quote_table(table)} ({names})"
+        keys = self._run(f"pragma foreign_key_list({self._quote_table(table)})", {})
         if any(str(key[2]).lower() == table.lower() for key in keys):
-            self._pragma("defer_foreign_keys", "1")  # a row may point to one that comes later
+            self._set_pragma("defer_foreign_keys", "1")  # a row may refer to a later row
         return self._write(lambda: self._insert_all(into, len(columns), rows))
 
     def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows as they come; return how many. Only those with text that is not UTF-8 need a cast."""
+        """Insert rows from an iterator; return their number. Only rows with text that is not UTF-8 need a cast."""
         from dbctl.engines.sqlite.types import RawText
 
-        left, raw, inserted = iter(rows), list[Sequence[object]](), 0
-        holders = ", ".join("?" * columns)
+        remaining, raw, inserted = iter(rows), list[Sequence[object]](), 0
+        placeholders = ", ".join("?" * columns)
 
         def valid() -> Iterator[Sequence[object]]:
-            for row in left:
+            for row in remaining:
                 if RawText in map(type, row):
                     raw.append(row)
                     return
                 yield row
 
         while True:
-            inserted += self._current().executemany(f"{into} values ({holders})", valid()).rowcount
+            inserted += (
+                self._require_connection().executemany(f"{into} values ({placeholders})", valid()).rowcount
+            )
             if not raw:
                 return inserted
             row = raw.pop()
             casts = ", ".join("cast(? as text)" if type(value) is RawText else "?" for value in row)
-            inserted += self._current().execute(f"{into} values ({casts})", row).rowcount
+            inserted += self._require_connection().execute(f"{into} values ({casts})", row).rowcount
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
         sets = ", ".join(
-            f"{self._column(table, name, '')} = {self._new_value(table, value, statement)}"
+            f"{self._quote_column(table, name, '')} = {self._value_sql(table, value, statement)}"
             for name, value in values.items()
         )
-        condition = self._where(statement, table, where, "t0")
-        sql = f"update {self._table(table)} as t0 set {sets}{condition}"  # noqa: S608 - as above
-        return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+        condition = self._where_clause(statement, table, where, "t0")
+        sql = f"update {self._quote_table(table)} as t0 set {sets}{condition}"  # noqa: S608 - names are quoted
+        return self._write(lambda: self._require_connection().execute(sql, statement.parameters).rowcount)
 
-    def _new_value(self, table: str, value: object, statement: Statement) -> str:
-        if isinstance(value, Later):
-            return self._later(
-                self._column(table, value.column, "t0"), self._described(table, value.column), value
+    def _value_sql(self, table: str, value: object, statement: Statement) -> str:
+        if isinstance(value, ShiftedTime):
+            return self._shift_time(
+                self._quote_column(table, value.column, "t0"),
+                self._require_column(table, value.column),
+                value,
             )
         return statement.bind(value)
 
@@ -241,38 +255,40 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
         parameters: Mapping[str, object],
         *,
         key: Sequence[str],
-        columns: Mapping[str, Merge],
+        columns: Mapping[str, MergeRule],
     ) -> int:
-        names = {name: self._column(table, name, "") for name in (*key, *columns)}
-        source, given = self._with_sets(select, parameters)
+        names = {name: self._quote_column(table, name, "") for name in (*key, *columns)}
+        source, bound_values = self._expand_sets(select, parameters)
         filled = self._fill(self, table, names)
-        into = [*names.values(), *(self._column(table, name, "") for name in filled)]
-        given |= {f"filled_{at}": value for at, value in enumerate(filled.values())}
-        taken = ", ".join(["*", *(f":filled_{at}" for at in range(len(filled)))])
+        into = [*names.values(), *(self._quote_column(table, name, "") for name in filled)]
+        bound_values |= {f"filled_{index}": value for index, value in enumerate(filled.values())}
+        selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
         sql = (
-            # WHERE TRUE, or SQLite would take ON for a part of the join
-            f"insert into {self._table(table)} as t0 ({', '.join(into)}) select {taken} from ({source}) where true"  # noqa: S608 - names are checked and quoted
-            f" on conflict ({', '.join(names[name] for name in key)}) do {on_conflict(names, columns)}"
+            # WHERE TRUE, because otherwise SQLite would read ON as part of the join
+            f"insert into {self._quote_table(table)} as t0 ({', '.join(into)}) select {selected} from ({source}) where true"  # noqa: S608 - names are checked and quoted
+            f" on conflict ({', '.join(names[name] for name in key)}) do {conflict_clause(names, columns)}"
         )
-        return self._write(lambda: self._current().execute(sql, given).rowcount)
+        return self._write(lambda: self._require_connection().execute(sql, bound_values).rowcount)
 
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
-        self._current().create_function(
+        self._require_connection().create_function(
             "dbctl_time", 1, cast("Callable[..., str | int]", convert), deterministic=True
         )
-        name = self._column(table, column, "")
-        held = form_of(name)
-        sql = f"update {self._table(table)} set {name} = dbctl_time({name}) where {held} <> :form"  # noqa: S608 - as above
-        return self._write(lambda: self._current().execute(sql, {"form": form}).rowcount)
+        name = self._quote_column(table, column, "")
+        stored_form = time_form_sql(name)
+        sql = (
+            f"update {self._quote_table(table)} set {name} = dbctl_time({name}) where {stored_form} <> :form"  # noqa: S608 - names are quoted
+        )
+        return self._write(lambda: self._require_connection().execute(sql, {"form": form}).rowcount)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement(table)
-        condition = self._where(statement, table, where, "t0")
-        sql = f"delete from {self._table(table)} as t0{condition}"  # noqa: S608 - as above
-        return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+        condition = self._where_clause(statement, table, where, "t0")
+        sql = f"delete from {self._quote_table(table)} as t0{condition}"  # noqa: S608 - names are quoted
+        return self._write(lambda: self._require_connection().execute(sql, statement.parameters).rowcount)
 
-    def follow_keys(self, table: str) -> None:
-        self._checked(table)  # SQLite does by itself
+    def advance_sequences(self, table: str) -> None:
+        self._require_table(table)  # SQLite advances its sequences itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
@@ -280,29 +296,27 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             yield
 
     def _write(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns. It is not tried again: the transaction holds the lock, and rows that come from an iterator come once."""
+        """Return the result of ``call``, without a retry: the transaction has the lock, and an iterator yields once."""
         self._require_transaction()
         try:
-            return self._once(call)
+            return self._call_once(call)
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._translate(error) from error
 
     def _require_transaction(self) -> None:
         if not self._depth:
-            raise RuntimeError("a write outside a transaction")
-        if not self._current().in_transaction:
-            raise QueryFailedError(
-                target=self.target, reason="an earlier failure ended the transaction around it"
-            )
+            raise RuntimeError("write outside a transaction")
+        if not self._require_connection().in_transaction:
+            raise QueryFailedError(target=self.target, reason="an earlier error ended the transaction")
 
 
 class SQLiteScratch(SQLiteWriter):
-    """An empty database to try something in. Being killed leaves nothing behind, and no disk can be full."""
+    """An empty database in memory, which leaves no files and needs no disk space."""
 
     def __init__(self, target: str) -> None:
-        super().__init__(Path("/scratch"), target)  # never a file: the name is what SQLite wants
+        super().__init__(Path("/scratch"), target)  # SQLite requires a name; no file is created
 
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
-        del create, pragmas  # there is no file that they could be of
+        del create, pragmas  # there is no file to create or configure
         self._connect("mode=memory")
-        self._pragma("foreign_keys", "1")
+        self._set_pragma("foreign_keys", "1")

@@ -1,12 +1,18 @@
-"""The model of a profile: what it can describe of an app."""
+"""The model of a profile: the sections and keys of its TOML file."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.profiles.model.base import Name, Section
-    from dbctl.profiles.model.cleanup import Cleanup, Moved, Recounted, mistakes, shapes
+    from dbctl.profiles.model.base import ColumnNames, Section
+    from dbctl.profiles.model.cleanup import (
+        Cleanup,
+        RecountRule,
+        TimeOffset,
+        expand_variants,
+        validate_cleanup,
+    )
     from dbctl.profiles.model.databases import (
         NO_LEDGER,
         Database,
@@ -15,37 +21,37 @@ if TYPE_CHECKING:
         Format,
         Ledger,
         Migrations,
-        MigrationsShape,
+        MigrationsVariant,
         Variable,
     )
     from dbctl.profiles.model.integrity import (
         CrossLink,
         Exclusive,
-        Flaw,
-        FlawShape,
+        InvariantQuery,
+        InvariantVariant,
         KeySearch,
         KnownLogin,
         KnownSecret,
         Recount,
         States,
     )
-    from dbctl.profiles.model.profile import Backup, Loose, Profile
+    from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile
     from dbctl.profiles.model.rebuild import Rebuild
-    from dbctl.profiles.model.reports import Ago, Report, ReportShape, StoredFile
+    from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant, StoredFile
     from dbctl.profiles.model.search import (
-        RESERVED,
-        Along,
+        RESERVED_NAMES,
         Detail,
-        DetailShape,
+        DetailVariant,
+        KeySource,
         Search,
         SearchKey,
-        Shape,
+        SearchPath,
         Sort,
-        TextShape,
+        TextVariant,
     )
-    from dbctl.profiles.model.semantic import OWN, Beside, Semantic
+    from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
     from dbctl.profiles.model.sessions import Sessions
-    from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsShape, StandardSetting
+    from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
     from dbctl.profiles.model.users import (
         Link,
         Lockout,
@@ -53,7 +59,7 @@ if TYPE_CHECKING:
         Roles,
         Rule,
         SettingOrDefault,
-        SignedIn,
+        SignInTable,
         TextFormat,
         UserRole,
         Users,
@@ -62,17 +68,17 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "base": "Name Section",
-            "cleanup": "Cleanup Moved Recounted mistakes shapes",
-            "databases": "Database Environment ForeignLedger Format Ledger Migrations MigrationsShape NO_LEDGER Variable",
-            "integrity": "CrossLink Exclusive Flaw FlawShape KeySearch KnownLogin KnownSecret Recount States",
-            "profile": "Backup Loose Profile",
+            "base": "ColumnNames Section",
+            "cleanup": "Cleanup RecountRule TimeOffset expand_variants validate_cleanup",
+            "databases": "Database Environment ForeignLedger Format Ledger Migrations MigrationsVariant NO_LEDGER Variable",
+            "integrity": "CrossLink Exclusive InvariantQuery InvariantVariant KeySearch KnownLogin KnownSecret Recount States",
+            "profile": "Backup ForeignFiles Profile",
             "rebuild": "Rebuild",
-            "reports": "Ago Report ReportShape StoredFile",
-            "search": "Along Detail DetailShape RESERVED Search SearchKey Shape Sort TextShape",
-            "semantic": "Beside OWN Semantic",
+            "reports": "RelativeTime Report ReportVariant StoredFile",
+            "search": "Detail DetailVariant KeySource RESERVED_NAMES Search SearchKey SearchPath Sort TextVariant",
+            "semantic": "FIXED_FIELDS RelatedRows Semantic",
             "sessions": "Sessions",
-            "settings": "Settings SettingsRow SettingsShape StandardSetting",
-            "users": "Link Lockout Password Roles Rule SettingOrDefault SignedIn TextFormat UserRole Users",
+            "settings": "Settings SettingsRow SettingsVariant StandardSetting",
+            "users": "Link Lockout Password Roles Rule SettingOrDefault SignInTable TextFormat UserRole Users",
         },
     )

@@ -1,19 +1,22 @@
-"""The base of every section of a profile, and the types of values that several sections use."""
+"""The base class of all sections of a profile, and types that several sections use."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from typing import Annotated
 
 import msgspec
 
-#: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
-Name = str | list[str]
+#: A column of the live schema. ``name?`` is optional; of a list, the first column that exists is used.
+ColumnNames = str | list[str]
 
-#: Part of names of files, of targets (``app/database``) and of options.
+#: A name that is part of file names, targets (``app/database``) and options.
 DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 
-#: A value that a profile writes into SQL: a constant, or ``:now`` for the present moment.
+#: A value that a profile writes to a column: a constant, or ``:now`` for the current time.
 Constant = str | int | float | bool
+
+#: The value of a column, or a list of possible values.
+ExpectedValue = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections."""
+    """Base class of all sections; unknown keys are errors."""

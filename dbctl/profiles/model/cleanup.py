@@ -1,120 +1,123 @@
-"""What a profile can say about rows that have had their day: which they are, what becomes of them, what follows from it."""
+"""Sections about expired rows: which rows to change or delete, and which tables to update with them."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from dbctl.model import read_span
-from dbctl.profiles.model.base import Section
+from dbctl.model import parse_duration
+from dbctl.profiles.model.base import ExpectedValue, Section
 
-#: A length of time: ``90s``, ``36h``, ``30d``.
+#: A duration: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
-#: What a column holds: one value, or one of several.
-Held: TypeAlias = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
 
 class Age(Section, frozen=True, kw_only=True):
-    """How old a row must be: strictly older, so that one of exactly that age stays."""
+    """The age of the rows: strictly older than ``older_than``."""
 
     column: str | list[str]
     older_than: Span
 
 
-class Moved(Section, frozen=True, kw_only=True):
-    """A time of the same row, moved on."""
+class TimeOffset(Section, frozen=True, kw_only=True):
+    """A time column of the same row, plus a duration."""
 
     from_: str = msgspec.field(name="from")
     plus: Span
 
 
-class Then(Section, frozen=True, kw_only=True):
-    """What is brought into another table, in the same transaction."""
+class AfterRule(Section, frozen=True, kw_only=True):
+    """Rows that are merged into another table in the same transaction."""
 
-    into: str
+    into: str  #: the table
     key: Names  #: columns that a unique index of the table covers
-    #: portable SQL whose columns are those of ``key`` and then of ``merge``; ``:picked`` are the keys of the rows that
-    #: were just changed, ``:now`` the present moment
+    #: portable SQL that selects the columns of ``key`` and then of ``merge``; ``:picked`` are the keys of the changed rows,
+    #: ``:now`` the current time
     select: str
-    #: what becomes of each column where the row is there already
+    #: for each column, how to merge the value into an existing row
     merge: Mapping[str, Literal["keep", "add", "replace"]]
 
 
-class Recounted(Section, frozen=True, kw_only=True):
-    """Figures that the app counts anew where ``then`` only adds: what they are off by is put right along the way.
+class RecountRule(Section, frozen=True, kw_only=True):
+    """Columns that the app recounts, while ``after`` only adds to them; the rule corrects the differences.
 
-    They are counted before the transaction, because that may take long, and only for the first row of each ``together``.
+    They are counted before the transaction, because counting may take long, and only for the first row of each group of
+    ``same_transaction``.
     """
 
-    table: str  #: one of those that ``then`` brings rows into
+    table: str  #: a table of ``after``
     key: Names  #: columns that a unique index of the table covers
-    columns: Names  #: whole numbers
-    #: portable SQL whose columns are those of ``key`` and then what is counted for each of ``columns``, without the rows
-    #: that are due; ``:picked`` are keys of rows that are due
+    columns: Names  #: integer columns
+    #: portable SQL that selects the columns of ``key`` and then the count for each of ``columns``, without the expired rows;
+    #: ``:picked`` are the keys of expired rows
     select: str
 
 
-class CleanupShape(Section, frozen=True, kw_only=True):
-    """Which rows, and what becomes of them, where deployments differ; the first whose columns exist counts."""
+class CleanupVariant(Section, frozen=True, kw_only=True):
+    """Conditions and new values of one variant of the schema; the first variant whose columns exist is used."""
 
     needs: Names  #: columns of the table
-    where: Mapping[str, Held] = {}
-    set: Mapping[str, str | int | float | bool | Moved]
+    where: Mapping[str, ExpectedValue] = {}
+    set: Mapping[str, str | int | float | bool | TimeOffset]
 
 
 class Cleanup(Section, frozen=True, kw_only=True):
-    """Rows that an admin, or the app itself, closes or deletes once they are old enough."""
+    """A rule that closes or deletes rows of a certain age."""
 
     name: str
     database: str = ""
-    table: str  #: one that ends in ``?`` may be missing
+    table: str  #: optional with a trailing ``?``
     key: str  #: its primary key, one column
-    where: Mapping[str, Held] = {}
+    where: Mapping[str, ExpectedValue] = {}
     age: Age
-    set: Mapping[str, str | int | float | bool | Moved] = {}
+    set: Mapping[str, str | int | float | bool | TimeOffset] = {}
     delete: bool = False
-    shape: Sequence[CleanupShape] = ()  #: in place of ``where`` and ``set``
-    asked: bool = False  #: whether it runs only where it is asked for by name
-    together: str = (
-        ""  #: rows with one value of this column are worked on together, so that ``then`` is cheap
-    )
-    then: Sequence[Then] = ()
-    recount: Sequence[Recounted] = ()
+    variant: Sequence[CleanupVariant] = ()  #: instead of ``where`` and ``set``
+    on_demand_only: bool = False  #: whether the rule runs only with ``--rule``
+    same_transaction: str = ""  #: rows with the same value of this column are changed in the same transaction
+    after: Sequence[AfterRule] = ()
+    recount: Sequence[RecountRule] = ()
 
 
-def shapes(told: Cleanup) -> Sequence[Cleanup]:
-    """Return the rule as each of its shapes has it; the rule itself where it has none."""
-    made = [msgspec.structs.replace(told, where=one.where, set=one.set, shape=()) for one in told.shape]
-    return made or [told]
+def expand_variants(rule: Cleanup) -> Sequence[Cleanup]:
+    """Return one rule for each variant; the rule itself if it has none."""
+    rules = [
+        msgspec.structs.replace(rule, where=variant.where, set=variant.set, variant=())
+        for variant in rule.variant
+    ]
+    return rules or [rule]
 
 
-def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Yield where in a rule something makes no sense, and what."""
-    moved = {
-        column: value for one in shapes(told) for column, value in one.set.items() if isinstance(value, Moved)
+def validate_cleanup(rule: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield key and reason of each error in a rule."""
+    offsets = {
+        column: value
+        for variant in expand_variants(rule)
+        for column, value in variant.set.items()
+        if isinstance(value, TimeOffset)
     }
-    spans = {("age", "older_than"): told.age.older_than} | {
-        ("set", name): one.plus for name, one in moved.items()
+    spans = {("age", "older_than"): rule.age.older_than} | {
+        ("set", name): variant.plus for name, variant in offsets.items()
     }
-    for place, span in spans.items():
+    for key, span in spans.items():
         try:
-            read_span(span)
+            parse_duration(span)
         except ValueError:
-            yield place, f"{span} is longer than anything is old"
+            yield key, f"{span} is too long"
             return
-    if (bool(told.set) + told.delete + bool(told.shape)) != 1 or (told.shape and told.where):
-        yield (), "it says either what to set, or delete = true, or has shapes that say where and what to set"
-    if told.delete and told.then:
-        yield ("then",), "the rows are gone by then"
-    into = [then.into for then in told.then]
-    for at, recount in enumerate(told.recount):
-        if recount.table not in into:
-            yield ("recount", at, "table"), f"nothing is brought into {recount.table}"
-    for column, value in moved.items():
-        if read_span(value.plus) > read_span(told.age.older_than):
+    if (bool(rule.set) + rule.delete + bool(rule.variant)) != 1 or (rule.variant and rule.where):
+        yield (), "it needs exactly one of: set, delete = true, or variants with where and set"
+    if rule.delete and rule.after:
+        yield ("after",), "the rows are already deleted"
+    merge_tables = [after_rule.into for after_rule in rule.after]
+    for index, recount in enumerate(rule.recount):
+        if recount.table not in merge_tables:
+            yield ("recount", index, "table"), f"no section `after` has into = {recount.table!r}"
+    for column, value in offsets.items():
+        if parse_duration(value.plus) > parse_duration(rule.age.older_than):
             yield (
                 ("set", column),
-                f"{value.plus} may lie ahead of a row that is only {told.age.older_than} old",
+                f"{value.plus} may be in the future for a row that is only {rule.age.older_than} old",
             )

@@ -1,176 +1,166 @@
-"""What a profile can say about its databases: migrations, ledgers, and the env file that names a database."""
+"""Sections about databases: migrations, ledgers, and the env file with the URL of a database."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.profiles.codecs import KeyCodec
-from dbctl.profiles.model.base import Constant, DatabaseName, Name, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseName, Section
 
 
 class Key(Section, frozen=True, kw_only=True):
-    """The primary key of a table, and where new ones come from."""
+    """The primary key of a table, and how new keys are created."""
 
     column: str
     codec: KeyCodec = "autoincrement"
 
 
-#: How the files of migrations are laid out; ``Migrations`` says what each means.
-Format = Literal["found", "numbered", "up-down", "dbmate", "goose", "pairs", "prisma"]
+#: The layout of migration files, described in ``Migrations``.
+Format = Literal["auto", "numbered", "up-down", "dbmate", "goose", "pairs", "prisma"]
 
 
 class Ledger(Section, frozen=True, kw_only=True):
-    """The app's own registry of applied migrations, read and written as the app does."""
+    """The app's ledger of applied migrations, read and written as the app does."""
 
     table: str
-    id: Key | None = None  #: where a row's key does not come about by itself
-    version: Name | None = (
-        None  #: the digits that the file's name begins with; without it, the name tells which file it is
-    )
+    id: Key | None = None  #: if the database does not create the keys of rows
+    #: the digits at the beginning of the file name; without this column, the name identifies the file
+    version: ColumnNames | None = None
     numeric: bool = False  #: the version is stored as a number: 001 as 1
-    #: the name of the file without ``.sql``, or of the folder; where there is ``version``, only what follows the digits
-    name: Name | None = None
-    applied_at: Name = "applied_at?"  #: NULL, where there is ``started_at``: it did not come to its end
-    started_at: Name | None = None  #: where an app records that one begins, too
-    rolled_back_at: Name | None = None  #: NULL unless the row no longer counts; a name may then have several
-    checksum: Name = "checksum?"  #: SHA-256 of the file's text, hexadecimal
-    duration_ms: Name = "execution_time_ms?"
-    new: Mapping[str, Constant] = {}  #: what a row has besides
-    create: (
-        str | Mapping[str, str]
-    )  #: statements that make it where it is missing, by engine where they differ
+    #: the name of the file without ``.sql``, or of the folder; with ``version``, only the part after the digits
+    name: ColumnNames | None = None
+    applied_at: ColumnNames = "applied_at?"  #: NULL with ``started_at``: the migration was interrupted
+    started_at: ColumnNames | None = None  #: when the migration began, if the app records it
+    #: not NULL: the row is ignored; a name may have several rows
+    rolled_back_at: ColumnNames | None = None
+    checksum: ColumnNames = "checksum?"  #: SHA-256 of the file's text, hexadecimal
+    duration_ms: ColumnNames = "execution_time_ms?"
+    new: Mapping[str, Constant] = {}  #: further columns of a new row
+    create: str | Mapping[str, str]  #: statements that create a missing ledger, by engine if they differ
 
 
 class ForeignLedger(Section, frozen=True, kw_only=True):
-    """A registry that another runner keeps: it is read, and never written."""
+    """The ledger of another migration runner: dbctl reads it and never writes it."""
 
-    runner: str  #: what it is called
-    table: str = ""  #: by which it is recognised; without one, by what ``select`` answers
-    has: Sequence[str] = ()  #: columns that the table must have
-    #: One row for each migration: version, name, applied_at, whether it failed, what those before it count as, too
-    #: (``applied``, ``baseline`` or nothing), and the checksum; what the ledger does not tell is NULL. By engine where they differ; an engine that is not named has no such ledger.
+    runner: str  #: the name of the runner
+    table: str = ""  #: the table that identifies the ledger; without it, ``select`` must return rows
+    columns: Sequence[str] = ()  #: columns that the table must have
+    #: One row per migration: version, name, applied_at, whether it failed, the state of all earlier migrations (``applied``,
+    #: ``baseline`` or nothing), and the checksum; NULL if the ledger does not record it. A mapping has one query per engine;
+    #: the other engines have no such ledger.
     select: str | Mapping[str, str]
 
 
-#: What an app's own guidelines ask of its migrations.
+#: What an app's guidelines require of its migrations.
 Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose", "down"]
 
-#: In place of a ledger: the database has no migrations.
+#: The value of ``ledger`` if the database has no migrations.
 NO_LEDGER = "none"
 
 
-class MigrationsShape(Section, frozen=True, kw_only=True):
-    """One of the schemas that deployments of an app have, where dbctl ships migrations for several.
+class MigrationsVariant(Section, frozen=True, kw_only=True):
+    """A schema that deployments of an app have, if dbctl ships migrations for several.
 
-    Two shapes may share a folder: then one of them ends at an earlier migration than the other.
+    Two variants may share a folder; one of them then ends at an earlier migration.
     """
 
     name: DatabaseName  #: for ``--variant``
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
-    folder: DatabaseName | None = None  #: of its migrations; else the one that has its name
-    until: str = ""  #: the last migration of the folder that belongs to it; else all of them do
-    engines: Sequence[str] = ()  #: that have it; else all engines of the database
+    folder: DatabaseName | None = None  #: the folder of its migrations (default: its name)
+    until: str = ""  #: the last migration of the folder that belongs to it (default: all)
+    engines: Sequence[str] = ()  #: the engines that support it (default: all engines of the database)
 
     @property
     def directory(self) -> str:
-        """The name of the folder of its migrations."""
+        """The folder of its migrations."""
         return self.folder or self.name
 
 
 class Migrations(Section, frozen=True, kw_only=True):
-    """Where a database's migrations stand and how they are recorded.
+    """The location and format of a database's migrations, and their ledger.
 
     Formats: ``numbered``, files like ``001_name.sql`` that are run whole; ``up-down``, such files with sections that
     begin with the lines ``-- Up`` and ``-- Down``; ``dbmate`` and ``goose``, the same with the markers of these runners;
-    ``pairs``, files like ``1_name.up.sql`` and ``1_name.down.sql``; ``prisma``, folders like ``20260131120000_name`` that
-    hold a ``migration.sql`` (and may hold a ``down.sql``); ``found``, whichever of these the folder shows.
+    ``pairs``, files like ``1_name.up.sql`` and ``1_name.down.sql``; ``prisma``, folders like ``20260131120000_name`` with
+    a ``migration.sql`` (and optionally a ``down.sql``); ``auto``, the format that is detected in the folder.
     """
 
-    format: Format = "found"
-    find: Sequence[
-        str
-    ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
-    #: what an empty database gets comes first; else the ledger's names tell, else the first whose needs exist
-    shape: Sequence[MigrationsShape] = ()
-    #: of the app; or the name of one of its [ledgers], of one that dbctl knows (``dbmate``, ``prisma``); or ``found``: the
-    #: one that is there, else that of dbmate; or ``none``: the database has no migrations
-    ledger: Ledger | str = "found"
-    published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
-    #: by the checksum of a published text, SQL that turns what today's file makes into what that text made; where the app
-    #: has removed the file since, SQL that makes what it made
+    format: Format = "auto"
+    find: Sequence[str] = ()  #: folders of the app's migration files below its directory, for ``init``
+    #: the first is the default for an empty database; the ledger, or the first variant whose needs exist, decides for others
+    variant: Sequence[MigrationsVariant] = ()
+    #: a ledger; the name of one in [ledgers] or of a built-in one (``dbmate``, ``prisma``); ``auto``: the existing ledger,
+    #: or that of dbmate; ``none``: the database has no migrations
+    ledger: Ledger | str = "auto"
+    published: Mapping[str, Sequence[str]] = {}  #: checksums of earlier published texts of a migration
+    #: by the checksum of a published text: SQL that changes the result of the current file into the result of that text; if
+    #: the app has removed the file, SQL with the same result as the text
     earlier: Mapping[str, str] = {}
-    retired: Sequence[str] = ()  #: migrations whose files the app has removed since
-    #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
+    retired: Sequence[str] = ()  #: migrations whose files the app has removed
+    #: files to which the app gave the same number by mistake: a ledger contains one of them, and the other never runs
     one_of: Sequence[Sequence[str]] = ()
-    #: tables, views, triggers and columns (``table.column``) that the app makes by itself; ``*`` stands for any text
-    besides: Sequence[str] = ()
-    failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
-    guidelines: Sequence[
-        Guideline
-    ] = ()  #: what ``migrate lint`` asks of every file, as the app's own documents do
+    #: tables, views, triggers and columns (``table.column``) that the app creates outside of migrations; ``*``: any text
+    unmanaged: Sequence[str] = ()
+    failing: Mapping[str, str] = {}  #: part of an error message of a migration, and the hint for it
+    guidelines: Sequence[Guideline] = ()  #: what ``migrate lint`` requires of every file
 
 
-class Lookalike(Section, frozen=True, kw_only=True):
-    """A database that is not the one it should be, and how to tell."""
+class WrongAppHint(Section, frozen=True, kw_only=True):
+    """A database that can be confused with the required one: the hint if it has any of some tables."""
 
-    has: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: tables; one of them is enough
-    says: str  #: what it is, and where to look instead
+    tables: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: tables; one of them is enough
+    hint: str  #: what the database is, and where the required one may be
 
 
 class Variable(Section, frozen=True, kw_only=True):
-    """One variable, and what the app takes where it is not set."""
+    """A variable, and the app's default for it."""
 
     name: str
     default: str = ""
 
 
 class Environment(Section, frozen=True, kw_only=True):
-    """Where a database is: one variable holds the address, or each part of it has one of its own."""
+    """The env file with the URL of a database, in one variable or with one variable per part."""
 
-    find: Sequence[str] = (".env",)  #: files that ``init`` looks for in the app's directory
-    url: str = ""  #: the variable that holds the whole address; where it is set, it counts
-    #: folders below the app's directory that a relative ``file:`` address may be meant from; the first with a database
-    #: of the app counts
+    find: Sequence[str] = (".env",)  #: names of the file in the app's directory, for ``init``
+    url: str = ""  #: the variable with the whole URL; it takes precedence over the parts
+    #: base folders of a relative ``file:`` URL, below the app's directory; the first with a database of the app is used
     relative_to: Sequence[str] = (".",)
-    scheme: Literal["", "postgresql", "mysql"] = ""  #: of an address that is made of the parts
+    scheme: Literal["", "postgresql", "mysql"] = ""  #: the scheme of a URL that consists of the parts
     host: Variable = Variable(name="", default="localhost")
     port: Variable = Variable(name="")
     user: Variable = Variable(name="")
     password: Variable = Variable(name="")
     database: Variable = Variable(name="")
-    tls: str = ""  #: the variable that asks for encryption
-    tls_option: str = "sslmode=require"  #: of the address, where it does
+    tls: str = ""  #: the variable that enables encryption
+    tls_option: str = "sslmode=require"  #: the option that ``tls`` adds to the URL
 
 
 class Database(Section, frozen=True, kw_only=True):
     """One database of the app."""
 
     engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
-    find: Sequence[str] = ()  #: paths that ``init`` looks for below the app's directory
-    environment: Environment | None = None  #: how the app's own file of settings says where it is
-    needs: Sequence[str] = ()  #: tables that tell it from another database
-    lookalike: Sequence[
-        Lookalike
-    ] = ()  #: what it may be where it lacks one of them; the first that fits counts
+    find: Sequence[str] = ()  #: usual paths below the app's directory, for ``init``
+    environment: Environment | None = None  #: the env file with its URL
+    needs: Sequence[str] = ()  #: tables that identify the database
+    #: hints if one of ``needs`` is missing; the first that matches is shown
+    wrong_app_hint: Sequence[WrongAppHint] = ()
     mode: Literal["read-only", "read-write"] = "read-write"
-    owner: str = ""  #: who writes it, where dbctl may not
+    owner: str = ""  #: the program that writes a read-only database
     optional: bool = False
-    backup: bool = True  #: whether a backup takes it along unless told otherwise
-    keys: Mapping[
-        str, Name
-    ] = {}  #: by table, what tells its rows apart, where the engine keeps no primary key (LanceDB)
-    foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
-    pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
-    create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
-    secret: Sequence[
-        str
-    ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
-    guess_secrets: bool = (
-        False  #: whether columns count as secret by their name or their values, declared or not
-    )
-    updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
+    backup: bool = True  #: whether backups contain it without ``--db``
+    #: by table, the columns that identify a row, for engines without primary keys (LanceDB)
+    keys: Mapping[str, ColumnNames] = {}
+    foreign_keys: bool = True  #: whether the app enforces foreign keys; otherwise rows may be orphaned
+    pragmas: Mapping[str, str] = {}  #: pragmas of every writing connection (SQLite)
+    create: Mapping[str, str] = {}  #: pragmas of a file that dbctl creates (SQLite)
+    #: ``table.column``, shown only with ``--secrets``; ``?`` as in ``ColumnNames``
+    secret: Sequence[str] = ()
+    guess_secrets: bool = False  #: whether to detect further secret columns by their names and values
+    #: the column with the time of the last change, in every table that has it
+    updated_at: ColumnNames | None = None
     migrations: Migrations | None = None
-    #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
+    #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}

@@ -1,140 +1,137 @@
-"""What a profile can say about values, links, figures, and secrets that a check looks at."""
+"""Sections about checks of the data: values, links between databases, counters and known secrets."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.profiles.codecs import HashCodec
-from dbctl.profiles.model.base import Constant, Name, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, Section
 
 
 class States(Section, frozen=True, kw_only=True):
-    """A column whose value may only be followed by certain others."""
+    """A state column: the allowed transitions between its values."""
 
     database: str = ""
     table: str
-    column: Name
-    #: what may follow each value; one that only follows others is never left, and one that is not named at all is no
-    #: state: none takes it, and any may follow
-    moves: Mapping[str, Sequence[str]]
-    severity: Literal["info", "warning", "error"] = "warning"  #: of a row that holds no state
-    hint: str = ""  #: said to whom a move is refused
+    column: ColumnNames
+    #: by state, the allowed next states; a state without an entry is final. Other values are not states: no transition leads
+    #: to them, and any state may follow them
+    transitions: Mapping[str, Sequence[str]]
+    severity: Literal["info", "warning", "error"] = "warning"  #: of rows with a value that is not a state
+    hint: str = ""  #: the hint of a refused transition
 
 
 class Values(Section, frozen=True, kw_only=True):
-    """A column that holds one of some values, or NULL, where the database itself takes others."""
+    """A column with a list of allowed values, or NULL, that the database does not enforce."""
 
     database: str = ""
-    table: str  #: one that ends in ``?`` may be missing
-    column: Name
-    among: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
-    severity: Literal["info", "warning", "error"] = "warning"  #: of a row that holds another one
-    hint: str = ""  #: the remedy
+    table: str  #: optional with a trailing ``?``
+    column: ColumnNames
+    allowed: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
+    severity: Literal["info", "warning", "error"] = "warning"  #: of rows with another value
+    hint: str = ""
 
 
 class Exclusive(Section, frozen=True, kw_only=True):
-    """A column that is true in one row at most: setting it there takes it from the others."""
+    """A column that is true in at most one row: setting it in a row clears it in the others."""
 
     database: str = ""
     table: str
-    column: Name
-    within: Name | None = None  #: a column; of each of its values one row
+    column: ColumnNames
+    within: ColumnNames | None = None  #: a column: one row per value of it
 
 
 class KeySearch(Section, frozen=True, kw_only=True):
-    """Columns that may hold text of people, in which keys of services are looked for."""
+    """Columns with free text that a check searches for keys of services."""
 
     database: str = ""
-    #: as ``table.column``; one that ends in ``?`` may be missing
+    #: ``table.column``; optional with a trailing ``?``
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
     severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = ""  #: the remedy
+    hint: str = ""
 
     @property
     def name(self) -> str:
-        """What a finding calls it."""
+        """The name in findings."""
         return "keys of services"
 
 
 class CrossLink(Section, frozen=True, kw_only=True):
-    """A column that names rows of another database, where no foreign key can guard it."""
+    """A column that refers to rows of another database, so that no foreign key can enforce it."""
 
-    name: str  #: what a finding calls its rows
+    name: str  #: the name of its rows in findings
     database: str = ""
     table: str
-    column: Name  #: one that ends in ``?`` may be missing
+    column: ColumnNames
     to: str  #: the other database
-    among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
-    optional: bool = False  #: whether a deployment may do without the table
-    cascade: bool = False  #: whether its rows go along when dbctl deletes the rows that they name
-    #: ``table.column`` there: what the row was called before, by which some may still name it
-    formerly: str = ""
-    repeats: Mapping[
-        str, str
-    ] = {}  #: its columns that repeat some of the row that it names, and which these are
-    derived: Sequence[
-        str
-    ] = ()  #: those of them that the rest of the row is made of, so that none is mended alone
-    every: bool = False  #: whether each row there should be named by one
-    placeholders: Sequence[str] = ()  #: what it holds in rows that only made the app's table
+    #: ``table.column``: one of them must have the value
+    targets: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+    optional: bool = False  #: whether deployments may lack the table
+    cascade: bool = False  #: whether dbctl deletes its rows with the rows that they refer to
+    #: ``table.column`` in the other database: the earlier key of a row, to which rows may still refer
+    renamed_from: str = ""
+    repeats: Mapping[str, str] = {}  #: columns that copy columns of the referenced row
+    #: columns of ``repeats`` on which other columns depend, so they cannot be repaired alone
+    derived: Sequence[str] = ()
+    every: bool = False  #: whether every row of the other table should have a row that refers to it
+    placeholders: Sequence[str] = ()  #: values in rows that the app inserts only to create the table
     severity: Literal["info", "warning", "error"] = "warning"
     hint: str = ""
 
 
 class Recount(Section, frozen=True, kw_only=True):
-    """Figures that the app keeps though they can be counted."""
+    """Stored counts that can be recounted."""
 
     name: str
     database: str = ""
-    needs: Sequence[str] = ()  #: tables; a deployment without one of them keeps no such figures
-    sql: str  #: portable; the rows that disagree: their key, then what is kept, last what is counted
+    needs: Sequence[str] = ()  #: tables; a deployment that lacks one stores no such counts
+    sql: str  #: portable SQL; selects the rows that disagree: key columns, the stored count, the actual count
     severity: Literal["info", "warning", "error"] = "warning"
     hint: str = ""
 
 
 class KnownLogin(Section, frozen=True, kw_only=True):
-    """An account whose password everybody can know: the app, or its documentation, came with it."""
+    """An account with a published password, from the app or its documentation."""
 
-    name: str  #: what a finding calls it
+    name: str  #: its name in findings
     login: str
     password: str
-    severity: Literal["info", "warning", "error"] = "error"  #: while the account is active
-    hint: str = ""  #: the remedy, where another password is none
+    severity: Literal["info", "warning", "error"] = "error"  #: of an active account
+    hint: str = ""  #: if a new password does not help
 
 
 class KnownSecret(Section, frozen=True, kw_only=True):
-    """A key, a code or a token that everybody can know: the app, or its documentation, came with it."""
+    """A published key, code or token, from the app or its documentation."""
 
-    name: str  #: what a finding calls it
+    name: str  #: its name in findings
     database: str = ""
-    table: str  #: one that ends in ``?`` may be missing
+    table: str  #: optional with a trailing ``?``
     key: str = "id"
-    column: str  #: holds the secret, or what is stored for it
-    value: str  #: what the column holds, or the secret itself where ``codec`` says how it is stored
+    column: str  #: the column of the secret or its hash
+    value: str  #: the stored value; with ``codec``, the secret itself
     codec: HashCodec | None = None
-    where: Mapping[str, str | int | float | bool] = {}  #: of the rows that count, such as those in use
+    where: Mapping[str, str | int | float | bool] = {}  #: conditions of the rows, such as active ones
     severity: Literal["info", "warning", "error"] = "error"
-    hint: str = ""  #: the remedy
+    hint: str = ""
 
 
-class FlawShape(Section, frozen=True, kw_only=True):
-    """How rows are looked for in one schema; the first whose tables and columns exist counts."""
+class InvariantVariant(Section, frozen=True, kw_only=True):
+    """The query for one variant of the schema; the first variant whose tables and columns exist is used."""
 
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
-    sql: str = ""  #: portable; a row for each that should not be, the first column tells which
-    times: Sequence[
-        str
-    ] = ()  #: in place of it: columns, as ``table.column``, that hold something else than a time
+    sql: str = ""  #: portable SQL; selects the violating rows, with the key in the first column
+    #: instead of ``sql``: time columns (``table.column``) whose values must be times
+    times: Sequence[str] = ()
 
 
-class Flaw(Section, frozen=True, kw_only=True):
-    """Rows of a kind that should not be there, which no constraint forbids."""
+class InvariantQuery(Section, frozen=True, kw_only=True):
+    """A query for rows that should not exist, though no constraint forbids them."""
 
-    name: str  #: what a finding calls them, in the plural
+    name: str  #: their name in findings, in the plural
     database: str = ""
-    since: str = ""  #: a length of time: ``:since`` of the SQL is the moment so long ago
-    shape: Annotated[Sequence[FlawShape], msgspec.Meta(min_length=1)]
+    since: str = ""  #: a duration: the parameter ``:since`` of the SQL is the current time minus it
+    variant: Annotated[Sequence[InvariantVariant], msgspec.Meta(min_length=1)]
     severity: Literal["info", "warning", "error"] = "warning"
     hint: str = ""

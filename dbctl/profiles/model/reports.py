@@ -1,48 +1,48 @@
-"""What a profile can say about reports, and about files that rows hold."""
+"""Sections about reports, and about files stored in rows."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
 
 from dbctl.profiles.codecs import Encoding
-from dbctl.profiles.model.base import Constant, Name, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, Section
 
 
 class StoredFile(Section, frozen=True, kw_only=True):
-    """A column that holds the content of a file in each row."""
+    """A column with the content of a file in each row."""
 
     database: str = ""
     table: str
-    column: Name
-    encoding: Encoding = "plain"  #: how the content is stored
-    name: Name | None = None  #: the column that says what the file is called
-    type: Name | None = None  #: the column that says which media type it has
-    size: Name | None = None  #: the column that says how many bytes it has
+    column: ColumnNames
+    encoding: Encoding = "plain"
+    name: ColumnNames | None = None  #: the column with the file name
+    type: ColumnNames | None = None  #: the column with the media type
+    size: ColumnNames | None = None  #: the column with the size in bytes
 
 
-class Ago(Section, frozen=True, kw_only=True):
-    """A parameter that is a moment: so long ago, unless told otherwise."""
+class RelativeTime(Section, frozen=True, kw_only=True):
+    """A time parameter whose default is the current time minus a duration."""
 
     ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
 
 
-class ReportShape(Section, frozen=True, kw_only=True):
-    """How a report is asked of one schema; the first whose tables and columns exist counts."""
+class ReportVariant(Section, frozen=True, kw_only=True):
+    """The query for one variant of the schema; the first variant whose tables and columns exist is used."""
 
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
-    sql: str  #: portable; names are parameters of the report (``:name``), and ``:limit`` and ``:offset``
+    sql: str  #: portable SQL with the parameters of the report (``:name``), and ``:limit`` and ``:offset``
 
 
 class Report(Section, frozen=True, kw_only=True):
-    """A question with a name."""
+    """A query with a name."""
 
     name: str
     title: str  #: one line for a list of reports
     database: str = ""
-    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
-    times: Sequence[str] = ()  #: those of them that are times, in whichever form they are stored
-    parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
-    optional: bool = False  #: whether a deployment may do without what it asks about
-    shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: names of the result columns
+    times: Sequence[str] = ()  #: the columns with times, in any stored format
+    parameters: Mapping[str, Constant | RelativeTime] = {}  #: parameters and their defaults
+    optional: bool = False  #: whether deployments may lack its tables
+    variant: Annotated[Sequence[ReportVariant], msgspec.Meta(min_length=1)]

@@ -1,11 +1,11 @@
-"""What a profile can say about searching a table: where words are looked for, the keys, the orders, one row whole.
+"""Sections about searches of a table: its text columns, filter keys, sort orders, and the details of one row.
 
-Only names and data: a key's values stand in columns of the table itself, or at the end of a path of links. A column
-that ends in ``?`` may be missing. Where deployments differ in more than that, shapes are tried in order; the first
-whose tables and columns the live schema has is the one that counts.
+The values of a key are in columns of the table itself, or in a table at the end of a path of links. A column with a trailing
+``?`` is optional. If deployments differ in more than that, a section has variants; the first whose tables and columns
+exist is used.
 """
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -13,105 +13,107 @@ import msgspec
 
 from dbctl.profiles.model.base import Section
 
-#: From a column to a column of the next table: ``id -> game_tags_tag.gameId``.
+#: A link from a column to a column of the next table: ``id -> game_tags_tag.gameId``.
 Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
 
 
-#: What no search can be called.
-RESERVED = frozenset({"index", "all", "semantic"})
+#: Names that no search may have, because they are commands.
+RESERVED_NAMES = frozenset({"index", "all", "semantic"})
 
 
-class Along(Section, frozen=True, kw_only=True):
-    """Links to a table, and its columns that have the values."""
+class SearchPath(Section, frozen=True, kw_only=True):
+    """A path of links to a table, and its columns with the values."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
-    at: Names
+    path_columns: Names
 
 
-class Shape(Section, frozen=True, kw_only=True):
-    """Where the values of a key stand; a row meets the key when any of these places does."""
+class KeySource(Section, frozen=True, kw_only=True):
+    """The columns with the values of a key; a row matches the key if any of them does."""
 
-    columns: Sequence[str] = ()  #: of the table itself, one value each
-    lists: Sequence[str] = ()  #: of the table itself, values parted by semicolons: each counts on its own
-    path: Sequence[Step] = ()  #: links to the table that has the values
-    at: Sequence[str] = ()  #: its columns; none: any row there is enough (boolean), or is counted (count)
-    also: Sequence[Along] = ()  #: further paths; one that leads over what is missing does not count
-    order: str = ""  #: a column of the first link's table that gives rows an order of their own
-    contains: str = ""  #: boolean: true where the text contains this
+    columns: Sequence[str] = ()  #: columns of the table itself, with one value each
+    lists: Sequence[str] = ()  #: columns of the table itself, with several values separated by semicolons
+    path: Sequence[Step] = ()  #: links to the table with the values
+    #: its columns; empty: a linked row must exist (boolean), or rows are counted (count)
+    path_columns: Sequence[str] = ()
+    extra_paths: Sequence[SearchPath] = ()  #: further paths; a path over a missing table or column is ignored
+    order: str = ""  #: a column of the first linked table with the order of its rows
+    contains: str = ""  #: boolean: true if the text contains this
 
 
-class SearchKey(Shape, frozen=True, kw_only=True):
-    """One key of a search. Its places, or its shapes where deployments differ.
+class SearchKey(KeySource, frozen=True, kw_only=True):
+    """One filter key of a search, with its columns or its variants.
 
-    Kinds: ``text``; ``number``; ``duration`` in seconds; ``date``, text that begins as an ISO date does; ``time``, a
-    moment in any form; ``boolean``; ``count`` of the rows that a path of one link leads to.
+    Kinds: ``text``; ``number``; ``duration`` in seconds; ``date``, text that begins with an ISO date; ``time``, a time in
+    any format; ``boolean``; ``count``, the number of rows that a path of one link leads to.
     """
 
-    names: Names  #: the first is its name, the others mean the same
+    names: Names  #: its name, and aliases
     kind: Literal["text", "number", "duration", "date", "time", "count", "boolean"] = "text"
-    shape: Sequence[Shape] = ()
-    case: bool = False  #: whether ``=`` regards case, as for ids; an index may then be used
-    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: in queries stands for the key: ``#Puzzle``
-    every: bool = False  #: several ``--filter`` with it must all be met; else one of them is enough
-    bound: Literal["", "from", "until"] = (
-        ""  #: dates and times: its value is the first, or the last, of a span
-    )
-    hidden: bool = False  #: boolean: rows where it is true are left out unless asked for
-    unless: str = ""  #: boolean, in place of columns: true for the rows that this query does not find
-    missing: str = ""  #: why a deployment may not have it, and where to look instead
+    variant: Sequence[KeySource] = ()
+    case: bool = False  #: whether ``=`` is case-sensitive, as for ids; an index may then be used
+    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: stands for the key in queries: ``#Puzzle``
+    every: bool = False  #: whether several ``--filter`` with the key must all match; otherwise any of them
+    bound: Literal["", "from", "until"] = ""  #: date and time: the value is the start, or the end, of a range
+    hidden: bool = False  #: boolean: rows with a true value are omitted by default
+    excluded_by: str = ""  #: boolean, instead of columns: true for the rows that this query does not match
+    missing: str = ""  #: why a deployment may lack the key, and what to use instead
 
 
 class Sort(Section, frozen=True, kw_only=True):
-    """One order."""
+    """One sort order."""
 
     name: str
-    columns: Sequence[str] = ()  #: the first that is neither NULL nor empty counts
+    columns: Sequence[str] = ()  #: the first value that is neither NULL nor empty is used
     kind: Literal["text", "number", "time", "random"] = "text"
-    lowercase: bool = False  #: text: the first column holds no capital letters; an index may then be used
-    descending: bool = False  #: of the first: whether it goes down where no order is asked for
+    lowercase: bool = False  #: text: the first column has no capital letters; an index may then be used
+    #: whether the default order of the search is descending, for its first sort order
+    descending: bool = False
 
 
-class DetailShape(Section, frozen=True, kw_only=True):
-    """Where the rows of a detail stand."""
+class DetailVariant(Section, frozen=True, kw_only=True):
+    """The table and columns of a detail."""
 
     path: Sequence[Step] = ()
-    columns: Sequence[str] = ()  #: a single one gives a list of values, several (or ``name?``) a list of rows
+    #: one column gives a list of values; several (or ``name?``) give a list of rows
+    columns: Sequence[str] = ()
     order: Sequence[str] = ()  #: columns; ``-column`` for descending
-    lists: Sequence[str] = ()  #: in place of a path: the first that is not empty, parted at its semicolons
+    #: instead of a path: columns; the first that is not empty is split at semicolons
+    lists: Sequence[str] = ()
 
 
-class Detail(DetailShape, frozen=True, kw_only=True):
-    """What belongs to one row and is shown with it."""
+class Detail(DetailVariant, frozen=True, kw_only=True):
+    """Linked rows or values that are shown with one row."""
 
     name: str
-    shape: Sequence[DetailShape] = ()
+    variant: Sequence[DetailVariant] = ()
 
 
 class Linked(Section, frozen=True, kw_only=True):
-    """A column of an item that stands in another table."""
+    """A column of an item that is stored in another table."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1, max_length=1)]
-    at: str
+    column: str
 
 
-class Moved(Section, frozen=True, kw_only=True):
-    """Rows that took the place of others: a table of old and new ids."""
+class RenamedRows(Section, frozen=True, kw_only=True):
+    """A table of old and new ids of rows."""
 
     table: str
     old: str
     new: str
 
 
-class Gathered(Section, frozen=True, kw_only=True):
-    """Text of other rows that belongs to a row: the names of its tags."""
+class JoinedColumn(Section, frozen=True, kw_only=True):
+    """A text column of linked rows, such as the names of a row's tags."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
-    at: str
+    column: str
 
 
 class Mark(Section, frozen=True, kw_only=True):
-    """A row by which the app knows that the index is there, so that it does not make its own over it."""
+    """A row that marks the index as existing, so that the app does not create its own."""
 
     table: str
     key: str
@@ -119,124 +121,124 @@ class Mark(Section, frozen=True, kw_only=True):
     name: str
 
 
-class TextShape(Section, frozen=True, kw_only=True):
-    """What of an index of words differs between deployments; the first whose columns exist counts."""
+class TextVariant(Section, frozen=True, kw_only=True):
+    """Settings of a full-text index in one variant of the schema; the first variant whose columns exist is used."""
 
-    needs: Names  #: columns of the table that is searched
+    needs: Names  #: columns of the searched table
     triggers: str
 
 
 class TextSearch(Section, frozen=True, kw_only=True):
-    """An index of words, in whichever way an engine has one: a table of its own, or an index of the table."""
+    """A full-text index: an index table (SQLite), or an index of the searched table, depending on the engine."""
 
-    index: str  #: what an index is called
-    table: str  #: what such a table is called
-    key: str  #: the column of such a table that holds the id
-    columns: Names  #: of the table that is searched
-    gather: Mapping[str, Gathered] = {}  #: further columns that only such a table has
-    beside: Sequence[
-        str
-    ] = ()  #: columns of the table that is searched which such a table has, too, and no word is looked for in
-    order: Sequence[str] = ()  #: columns of such a table as the app counts them; none: the key first
-    tokenize: str = ""  #: how such a table cuts text into words, as its engine says it
-    #: columns whose text may be a JSON array of blocks: their texts count alone where the index is a table of its own
+    index: str  #: name of the index
+    table: str  #: name of the index table
+    key: str  #: the column of the index table with the id
+    columns: Names  #: columns of the searched table
+    gather: Mapping[str, JoinedColumn] = {}  #: further columns of the index table
+    unindexed: Sequence[str] = ()  #: columns of the searched table that the index table stores unindexed
+    order: Sequence[str] = ()  #: the column order of the index table (default: the key first)
+    tokenize: str = ""  #: the tokenizer of the index table, in the syntax of the engine
+    #: columns whose text may be a JSON array of blocks: an index table contains only the texts of the blocks
     blocks: Sequence[str] = ()
-    #: names of the triggers that keep such a table; event: ai, au, ad; verb: insert, update, delete
+    #: names of the triggers that update the index table; event: ai, au, ad; verb: insert, update, delete
     triggers: str = "{index}_{table}_{event}"
-    shape: Sequence[TextShape] = ()
-    language: str = "english"  #: by whose rules words are cut to their stems, where an engine does that
+    variant: Sequence[TextVariant] = ()
+    language: str = "english"  #: the language for stemming, if the engine supports it
     mark: Mark | None = None
 
 
 class Search(Section, frozen=True, kw_only=True):
-    """One search: ``dbctl search NAME``. Optional searches may share a name: the first whose table exists counts."""
+    """One search: ``dbctl search NAME``. Optional searches may share a name; the first whose table exists is used."""
 
     name: str
     database: str
     table: str
-    optional: bool = False  #: whether a deployment may do without the table
+    optional: bool = False  #: whether deployments may lack the table
     id: str
-    language: Literal["words", "fpa"] = (
-        "words"  #: of ``--query``: words, ``-`` and quotes only, or keys as well
-    )
-    words: Names  #: columns that a word is looked for in
+    #: of ``--query``: ``words`` with ``-`` and quotes; ``fpa``: also keys
+    language: Literal["words", "fpa"] = "words"
+    words: Names  #: columns that are searched for words
     show: Names  #: columns of an item
-    #: further columns of an item, by name: a value of the row that a link leads to
+    #: further columns of an item, by name: a value of a linked row
     linked: Mapping[str, Linked] = {}
-    brief: Sequence[str] = ()  #: those of them that suit a table on a terminal; none: all
-    times: Sequence[str] = ()  #: columns, of details too, that are times, in whichever form they are stored
-    flags: Sequence[
-        str
-    ] = ()  #: columns, of details too, that are true or false, in whichever form they are stored
-    text: TextSearch | None = None  #: an index that finds words, and tells how well a row fits
+    summary: Sequence[str] = ()  #: columns of an item in tables on a terminal (default: all)
+    times: Sequence[str] = ()  #: columns with times, also of details, in any stored format
+    flags: Sequence[str] = ()  #: boolean columns, also of details, in any stored format
+    text: TextSearch | None = None  #: a full-text index, for ranked results
     key: Sequence[SearchKey] = ()
-    sort: Annotated[
-        Sequence[Sort], msgspec.Meta(min_length=1)
-    ]  #: the first is the order when none is asked for
+    sort: Annotated[Sequence[Sort], msgspec.Meta(min_length=1)]  #: sort orders; the first is the default
     detail: Sequence[Detail] = ()
-    #: Facts about one row made of others: the first alternative whose first field is not empty, its fields joined by
-    #: spaces. A field is a column, or ``detail.column`` of the detail's first row.
-    made: Mapping[str, Sequence[str]] = {}
-    moved: Moved | None = None
+    #: Computed fields of one row, each with alternatives: the first alternative whose first field is not empty is used, its
+    #: fields joined by spaces. A field is a column, or ``detail.column`` of the detail's first row.
+    computed: Mapping[str, Sequence[str]] = {}
+    renamed: RenamedRows | None = None
 
 
-def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Return what types cannot tell: where in the search, and why."""
-    if search.name in RESERVED:
+def validate_search(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield key and reason of each error in a search."""
+    if search.name in RESERVED_NAMES:
         yield ("name",), f"{search.name!r} is a command: dbctl search {search.name}"
-    yield from _wrong_keys(search.key)
-    for fact, alternatives in search.made.items():
+    yield from _validate_keys(search.key)
+    for field_name, alternatives in search.computed.items():
         for field in " ".join(alternatives).split():
             detail = field.rpartition(".")[0]
             if detail and detail not in {known.name for known in search.detail}:
-                yield ("made", fact), f"there is no detail {detail!r}"
-    yield from _wrong_text(search.text, search.words)
+                yield ("computed", field_name), f"no detail {detail!r}"
+    yield from _validate_text(search.text, search.words)
     for name in ("sort", "detail"):
-        given = [part.name for part in getattr(search, name)]
-        for number, one in enumerate(given):
-            if one in given[:number]:
-                yield (name, number, "name"), f"{one!r} is there twice"
+        names = [part.name for part in getattr(search, name)]
+        for index, entry in enumerate(names):
+            if entry in names[:index]:
+                yield (name, index, "name"), f"duplicate name {entry!r}"
 
 
-def _wrong_text(text: TextSearch | None, words: Sequence[str]) -> Iterator[tuple[Sequence[str | int], str]]:
+def _validate_text(
+    text: TextSearch | None, words: Sequence[str]
+) -> Iterator[tuple[Sequence[str | int], str]]:
     if text is None:
         return
     for name in words:
         if name not in text.columns:
-            yield ("words",), f"{name} is none of text.columns, so that the index would not find its words"
-    own = [text.key, *text.columns, *text.beside, *text.gather]
-    if text.order and sorted(text.order) != sorted(own):
-        yield ("text", "order"), f"it names other columns than the index has: {', '.join(own)}"
+            yield ("words",), f"{name} is not in text.columns, so the index would not contain its words"
+    index_columns = [text.key, *text.columns, *text.unindexed, *text.gather]
+    if text.order and sorted(text.order) != sorted(index_columns):
+        yield (
+            ("text", "order"),
+            f"it must contain exactly the columns of the index: {', '.join(index_columns)}",
+        )
     for name in text.blocks:
         if name not in text.columns:
-            yield ("text", "blocks"), f"{name} is none of text.columns"
+            yield ("text", "blocks"), f"{name} is not in text.columns"
 
 
-def _wrong_keys(keys: Sequence[SearchKey]) -> Iterator[tuple[Sequence[str | int], str]]:
+def _validate_keys(keys: Sequence[SearchKey]) -> Iterator[tuple[Sequence[str | int], str]]:
     seen: dict[str, str] = {}
-    for number, key in enumerate(keys):
+    for index, key in enumerate(keys):
         for spelling in [*key.names, *([key.prefix] if key.prefix else [])]:
             if spelling.lower() in seen:
-                yield ("key", number, "names"), f"{spelling!r} also means {seen[spelling.lower()]}"
+                yield ("key", index, "names"), f"{spelling!r} is also a name of {seen[spelling.lower()]}"
             seen[spelling.lower()] = key.names[0]
-        for reason in _wrong(key):
-            yield ("key", number), reason
+        for reason in _validate_key(key):
+            yield ("key", index), reason
 
 
-def _wrong(key: SearchKey) -> Iterator[str]:
-    shapes = key.shape or [key]
-    if key.kind != "boolean" and (key.hidden or key.unless or any(shape.contains for shape in shapes)):
-        yield "only a boolean key takes hidden, unless and contains"
+def _validate_key(key: SearchKey) -> Iterator[str]:
+    variants = key.variant or [key]
+    if key.kind != "boolean" and (
+        key.hidden or key.excluded_by or any(variant.contains for variant in variants)
+    ):
+        yield "hidden, excluded_by and contains require kind boolean"
     if key.kind not in {"date", "time"} and key.bound:
-        yield "only a date or a time takes bound"
-    if key.unless:
+        yield "bound requires kind date or time"
+    if key.excluded_by:
         return
-    for shape in shapes:
-        if not (shape.columns or shape.lists or shape.path):
-            yield "it says neither columns, lists nor a path"
-        if shape.at and not shape.path:
-            yield "at belongs to a path"
-        if shape.path and not shape.at and key.kind not in {"boolean", "count"}:
-            yield "its path leads to no column (at)"
-        if key.kind == "count" and len(shape.path) != 1:
-            yield "a count wants a path of one link"
+    for variant in variants:
+        if not (variant.columns or variant.lists or variant.path):
+            yield "columns, lists or path is missing"
+        if variant.path_columns and not variant.path:
+            yield "path_columns requires path"
+        if variant.path and not variant.path_columns and key.kind not in {"boolean", "count"}:
+            yield "path requires path_columns"
+        if key.kind == "count" and len(variant.path) != 1:
+            yield "kind count requires a path of one link"

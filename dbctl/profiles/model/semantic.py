@@ -1,20 +1,17 @@
-"""What a profile can say about finding rows by what they mean: where their vectors are, and what is shown beside them."""
+"""The section about semantic search: the table of vectors, and the fields of a result."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.profiles.codecs import TimeCodec
-from dbctl.profiles.model.base import Section
-
-#: A column; ``name?`` may be missing, and of several the first that exists counts.
-Column = str | list[str]
+from dbctl.profiles.model.base import ColumnNames, Section
 
 
-class Place(Section, frozen=True, kw_only=True):
-    """Where else one would be known whom a filter names."""
+class LookupTable(Section, frozen=True, kw_only=True):
+    """The table that contains the users or chats of a filter."""
 
     database: str
     table: str
@@ -22,30 +19,30 @@ class Place(Section, frozen=True, kw_only=True):
 
 
 class Filter(Section, frozen=True, kw_only=True):
-    """A column by which rows are chosen before they are compared."""
+    """A column that filters rows before their vectors are compared."""
 
-    column: Column
-    known: Place | None = None
+    column: ColumnNames
+    lookup: LookupTable | None = None
 
 
-class Beside(Section, frozen=True, kw_only=True):
-    """Rows of another database that belong to what is found; a deployment may lack any of them."""
+class RelatedRows(Section, frozen=True, kw_only=True):
+    """Rows of another database that belong to results; each of them may be missing."""
 
-    name: str  #: of the column of an answer that says whether the row is there
+    name: str  #: the result column that shows whether the row exists
     database: str
     table: str
     key: str
-    by: str  #: the field of the answer that names the row; ``id`` itself may be one
-    fields: Mapping[str, Column] = {}  #: what it knows better than the row of the vector
+    by: str  #: the result field with the key of the row; ``id`` is allowed
+    fields: Mapping[str, ColumnNames] = {}  #: fields whose values replace those of the vector's row
 
 
 class Source(Section, frozen=True, kw_only=True):
-    """Rows of another database each of which should have a vector, and what a new row of the vectors gets."""
+    """Rows of another database that should each have a vector, and the values of a new row with a vector."""
 
-    beside: str  #: the name of the ``beside`` whose rows these are; its fields, too, go into a new row
-    fields: Mapping[str, Column] = {}  #: further fields, and the columns that hold them there
-    time: TimeCodec = "epoch-ms"  #: how a new row stores times
-    constants: Mapping[str, str] = {}  #: further columns of a new row, and what the app writes there
+    related: str  #: the name of the ``related`` section with the rows; its fields are copied into a new row
+    fields: Mapping[str, ColumnNames] = {}  #: further fields, and their columns in the other database
+    time: TimeCodec = "epoch-ms"  #: the format of times in a new row
+    constants: Mapping[str, str] = {}  #: further columns of a new row
 
 
 class Semantic(Section, frozen=True, kw_only=True):
@@ -53,58 +50,67 @@ class Semantic(Section, frozen=True, kw_only=True):
 
     database: str
     table: str
-    id: Column  #: what names a row; several rows may have the same
-    vector: Column
+    id: ColumnNames  #: not necessarily unique
+    vector: ColumnNames
     metric: Literal["cosine", "dot"] = "cosine"
-    model: str = ""  #: what made the vectors
-    what: str = "row"  #: what a person calls one: message
-    fields: Mapping[str, Column]  #: of an answer, in their order
-    text: str = ""  #: the field that is long
-    times: Sequence[str] = ()  #: fields that are times, in whichever form they are stored
-    placeholders: Sequence[str] = ()  #: ids of rows that the app makes for itself
+    model: str = ""  #: the model that computed the vectors
+    row_name: str = "row"  #: a noun for a row, such as ``message``
+    fields: Mapping[str, ColumnNames]  #: fields of a result, in their order
+    text: str = ""  #: the field with long text
+    times: Sequence[str] = ()  #: fields with times, in any stored format
+    placeholders: Sequence[str] = ()  #: ids of internal rows of the app
     filters: Mapping[Annotated[str, msgspec.Meta(pattern="^(user|chat)$")], Filter] = {}
-    beside: Sequence[Beside] = ()
+    related: Sequence[RelatedRows] = ()
     source: Source | None = None
-    #: fields, and names of what is beside, that suit a table on a terminal; none: all
-    brief: Sequence[str] = ()
+    #: fields, and names of ``related`` rows, in tables on a terminal (default: all)
+    summary: Sequence[str] = ()
 
 
-#: What stands before the fields in every answer.
-OWN = ("id", "similarity")
+#: Fields of every result, before the others.
+FIXED_FIELDS = ("id", "similarity")
 
 
-def mistakes(told: Semantic, databases: Sequence[str]) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Return what types cannot tell: where in the section, and why."""
-    for name in told.fields:
-        if name in OWN:
-            yield ("fields", name), f"{name} is there in every answer"
-    fields = {("text",): [told.text] if told.text else [], ("times",): told.times}
-    for key, names in fields.items():
-        yield from _unknown(key, names, told.fields)
-    yield from _unknown(("brief",), told.brief, [*told.fields, *(one.name for one in told.beside)])
-    places: dict[Sequence[str | int], str] = {("database",): told.database}
-    places |= {
-        ("filters", name, "known"): one.known.database for name, one in told.filters.items() if one.known
+def validate_semantic(
+    section: Semantic, databases: Sequence[str]
+) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield key and reason of each error in the section."""
+    for name in section.fields:
+        if name in FIXED_FIELDS:
+            yield ("fields", name), f"every result has the field {name}"
+    fields = {("text",): [section.text] if section.text else [], ("times",): section.times}
+    for list_key, names in fields.items():
+        yield from _find_unknown(list_key, names, section.fields)
+    yield from _find_unknown(
+        ("summary",), section.summary, [*section.fields, *(related.name for related in section.related)]
+    )
+    databases_by_key: dict[Sequence[str | int], str] = {("database",): section.database}
+    databases_by_key |= {
+        ("filters", name, "lookup"): row_filter.lookup.database
+        for name, row_filter in section.filters.items()
+        if row_filter.lookup
     }
-    for at, one in enumerate(told.beside):
-        places["beside", at, "database"] = one.database
-        yield from _unknown(("beside", at, "by"), [one.by], ["id", *told.fields])
-        yield from _unknown(("beside", at, "fields"), one.fields, told.fields)
-        if one.name in (*OWN, *told.fields):
-            yield ("beside", at, "name"), f"{one.name} is a field already"
-    if told.source:
-        rows = {one.name for one in told.beside if one.by == "id"}
-        if told.source.beside not in rows:
-            yield ("source", "beside"), f"{told.source.beside} is no beside whose rows are named by id"
-        yield from _unknown(("source", "fields"), told.source.fields, told.fields)
-    for place, database in places.items():
+    for index, related in enumerate(section.related):
+        databases_by_key["related", index, "database"] = related.database
+        yield from _find_unknown(("related", index, "by"), [related.by], ["id", *section.fields])
+        yield from _find_unknown(("related", index, "fields"), related.fields, section.fields)
+        if related.name in (*FIXED_FIELDS, *section.fields):
+            yield ("related", index, "name"), f"duplicate field {related.name}"
+    if section.source:
+        related_by_id = {related.name for related in section.related if related.by == "id"}
+        if section.source.related not in related_by_id:
+            yield (
+                ("source", "related"),
+                f"no section `related` with by = 'id' is called {section.source.related}",
+            )
+        yield from _find_unknown(("source", "fields"), section.source.fields, section.fields)
+    for key, database in databases_by_key.items():
         if database not in databases:
-            yield place, f"there is no database {database!r}"
+            yield key, f"no database {database!r}"
 
 
-def _unknown(
+def _find_unknown(
     key: Sequence[str | int], names: Iterable[str], fields: Iterable[str]
 ) -> Iterator[tuple[Sequence[str | int], str]]:
     for name in names:
         if name not in fields:
-            yield key, f"{name} is no field"
+            yield key, f"no field {name}"

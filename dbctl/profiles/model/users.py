@@ -1,90 +1,91 @@
-"""What a profile can say about users, roles, and passwords."""
+"""Sections about users, roles and passwords."""
 
-# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.profiles.codecs import HashCodec, KeyCodec, TimeCodec
-from dbctl.profiles.model.base import Constant, Name, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, Section
 from dbctl.profiles.model.databases import Key
 
-#: Forms of text; ``formats`` judges them.
+#: Formats of text, checked by ``dbctl.profiles.formats``.
 TextFormat = Literal["email", "cron", "url", "time-zone"]
 
 
 class Rule(Section, frozen=True, kw_only=True):
-    """What the app accepts as a value."""
+    """The values that the app accepts."""
 
-    length: tuple[int, int] | None = None  #: characters, both ends included
-    bytes: int | None = None  #: of UTF-8, at most
-    format: TextFormat | None = None  #: ``cron``: five fields, or six where the first is for seconds
-    values: Sequence[Constant] = ()  #: every value that the app knows; empty: any
+    length: tuple[int, int] | None = None  #: minimum and maximum number of characters
+    bytes: int | None = None  #: maximum number of bytes in UTF-8
+    format: TextFormat | None = None  #: ``cron``: five fields, or six with seconds first
+    values: Sequence[Constant] = ()  #: allowed values; empty: any
 
 
 class Password(Section, frozen=True, kw_only=True):
-    """Where and how a password is stored."""
+    """The column and hash format of passwords."""
 
     column: str
-    codec: HashCodec = "bcrypt"  #: the one format of what the column may hold
+    codec: HashCodec = "bcrypt"
     cost: Annotated[int, msgspec.Meta(ge=4, le=31)] = 10
-    #: what the app itself stores for an account with which nobody can sign in; ``*`` stands for any text
+    #: values that the app stores for accounts without password sign-in; ``*``: any text
     unusable: Sequence[str] = ()
 
 
 class UserRole(Section, frozen=True, kw_only=True):
-    """What ties a user to a role: a key of another table, or the role's name itself."""
+    """The column of a user's role: the key of a row in another table, or the role's name."""
 
     column: str
     table: str = ""
     key: str = "id"
     name: str = "name"
-    values: Sequence[str] = ()  #: the roles there are, where no table lists them
-    default: str = ""  #: the role of a new user, where none is asked for
+    values: Sequence[str] = ()  #: the names of the roles, without a table
+    default: str = ""  #: the default role of a new user
 
 
-class SignedIn(Section, frozen=True, kw_only=True):
-    """What keeps a user signed in, and what ends it: new values for its rows, else their deletion."""
+class SignInTable(Section, frozen=True, kw_only=True):
+    """A table with the sign-in tokens of users; dbctl ends a sign-in by new values, or deletes the rows."""
 
-    table: str  #: one that ends in ``?`` may be missing
+    table: str  #: optional with a trailing ``?``
     user: str
-    end: Mapping[str, Constant] = {}
-    expires_at: Name = "expires_at?"
-    token: Name = "token?"  # noqa: S105 - a column  #: what it keeps them signed in by, a secret
+    on_end: Mapping[str, Constant] = {}
+    expires_at: ColumnNames = "expires_at?"
+    token: ColumnNames = "token?"  # noqa: S105 - a column  #: the token, a secret
 
 
 class SettingOrDefault(Section, frozen=True, kw_only=True):
-    """A whole number that an app takes from a system setting, or a constant where it finds none."""
+    """An integer that the app reads from a system setting, with a default."""
 
     from_: str = msgspec.field(name="from", default="")
-    otherwise: int = msgspec.field(name="else")
+    default: int = msgspec.field(name="else")
 
 
 class Lockout(Section, frozen=True, kw_only=True):
-    """Failed attempts to sign in, stored under the login as it was typed."""
+    """The table of failed sign-ins, with the login as the user typed it."""
 
     table: str
     login: str
-    address: Name | None = None
+    address: ColumnNames | None = None
     failed: Mapping[str, Constant]
-    at: str  #: when it was
-    limit: SettingOrDefault  #: attempts of one login, or from one address, after which the app refuses further ones
-    minutes: SettingOrDefault  #: how long an attempt counts
-    compared: TimeCodec | None = None  #: the form of the moment that the app compares ``at`` with, as text
+    attempted_at: str  #: the time of the attempt
+    limit: SettingOrDefault  #: failed attempts per login or address before the app locks it
+    minutes: SettingOrDefault  #: how long an attempt is counted
+    #: the format of the time with which the app compares ``attempted_at`` as text
+    compared: TimeCodec | None = None
 
 
 class NewSetting(Section, frozen=True, kw_only=True):
-    """A user setting that the app gives a user who registers: a system setting's value, else a constant."""
+    """A user setting that the app adds for a new user: the value of a system setting, or a constant."""
 
-    #: keys of the system setting in each variant of the app, of which the first that is there counts
+    #: keys of the system setting; the first that exists is used
     from_: Sequence[str] = msgspec.field(name="from", default=())
-    needs: str = ""  #: ``table.column`` that the variants which give it have
-    otherwise: str = msgspec.field(name="else", default="")
+    needs: str = ""  #: ``table.column``: only variants of the app with this column add the setting
+    default: str = msgspec.field(name="else", default="")
 
 
 class StatisticsRow(Section, frozen=True, kw_only=True):
-    """One row of figures about each user."""
+    """A table with one row of statistics per user."""
 
     table: str
     user: str
@@ -92,53 +93,48 @@ class StatisticsRow(Section, frozen=True, kw_only=True):
 
 
 class Lookup(Section, frozen=True, kw_only=True):
-    """A field that holds the key of a row elsewhere, or plain text where no row has that key."""
+    """A field with the key of a row in another table, or with plain text."""
 
     table: str
     key: str = "id"
-    name: str = "name"  #: what a person calls such a row
+    name: str = "name"  #: the column with the name of a row
 
 
 class Transfer(Section, frozen=True, kw_only=True):
-    """Rows that another user can take over when their own one goes."""
+    """Rows that can be transferred to another user when their owner is deleted."""
 
-    table: str  #: one that ends in ``?`` may be missing
-    column: str  #: the user that they belong to
-    #: with the user unique: where the other one has such a row, it stays, and this one goes; of columns that end in ``?``,
-    #: those that are there count
+    table: str  #: optional with a trailing ``?``
+    column: str  #: the column with the user
+    #: columns that are unique together with the user: if the other user has a row with the same values, that row is retained
+    #: and this one is deleted; columns with a trailing ``?`` are optional
     once: Sequence[str] = ()
 
 
 class Users(Section, frozen=True, kw_only=True):
-    """Users: their table, what identifies them, what the app accepts."""
+    """Users: their table, keys, logins, and the values that the app accepts."""
 
     database: str = ""
     table: str
     id: Key
-    login: Sequence[str]  #: fields that a person may type
-    match: Literal["nocase", "exact"] = (
-        "nocase"  #: how the app tells two logins apart; ``exact``: ``Ida`` and ``ida`` are two users
-    )
-    fields: Mapping[str, Name]  #: dbctl's word, or the app's own, to column
+    login: Sequence[str]  #: fields that a user may type to sign in
+    #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
+    match: Literal["nocase", "exact"] = "nocase"
+    fields: Mapping[str, ColumnNames]  #: field name to column
     rules: Mapping[str, Rule] = {}
     password: Password | None = None
     role: UserRole | None = None
-    admin: str = ""  #: the role of which one active holder must always remain
-    new: Mapping[str, Constant] = {}  #: for required columns that no field maps
-    #: ``table.column``: rows that go with a user before they go themselves, in this order, whatever foreign keys say;
-    #: ``Rating.promptId -> Prompt.userId`` for those of what is theirs
-    owns: Sequence[str] = ()
+    admin: str = ""  #: the role that at least one active user must have
+    new: Mapping[str, Constant] = {}  #: values of required columns without a field
+    #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
+    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
+    cascade: Sequence[str] = ()
     transfer: Sequence[Transfer] = ()
     lookup: Mapping[str, Lookup] = {}  #: by field
-    cookie: str = (
-        ""  #: how long a signed cookie goes on saying who somebody is; nothing that is stored ends it
-    )
-    signed_in: Sequence[SignedIn] = ()
+    cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
+    signed_in: Sequence[SignInTable] = ()
     lockout: Lockout | None = None
     statistics: StatisticsRow | None = None
-    counts: Mapping[
-        str, str
-    ] = {}  #: what is counted of each user, in the app's words: rows named as in ``owns``
+    counts: Mapping[str, str] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
     new_settings: Mapping[str, NewSetting] = {}
 
 
@@ -151,14 +147,14 @@ class Link(Section, frozen=True, kw_only=True):
 
 
 class Permissions(Section, frozen=True, kw_only=True):
-    """Permissions, and the table that gives them to roles."""
+    """Permissions, and the table that links them to roles."""
 
     table: str
     key: str = "id"
     name: str
-    description: Name = "description?"
-    resource: Name = "resource?"
-    action: Name = "action?"
+    description: ColumnNames = "description?"
+    resource: ColumnNames = "resource?"
+    action: ColumnNames = "action?"
     link: Link
 
 
@@ -167,8 +163,8 @@ class BuiltIn(Section, frozen=True, kw_only=True):
 
     ids: Sequence[int | str] = ()
     names: Sequence[str] = ()
-    #: by id or name of such a role, the permissions that the app gives it; ``*`` stands for any text, and a permission
-    #: that ends in ``?`` may be missing. Without this, dbctl neither adds nor removes any permission of the role.
+    #: by id or name of such a role, its permissions; ``*``: any text, and a trailing ``?`` marks an optional permission.
+    #: For a role without entry, dbctl neither adds nor removes permissions.
     permissions: Mapping[str, Sequence[str]] = {}
 
 
@@ -178,8 +174,8 @@ class Roles(Section, frozen=True, kw_only=True):
     table: str
     key: str = "id"
     codec: KeyCodec = "autoincrement"
-    fields: Mapping[str, Name]
+    fields: Mapping[str, ColumnNames]
     rules: Mapping[str, Rule] = {}
     built_in: BuiltIn = BuiltIn()
     permissions: Permissions | None = None
-    cache: str = ""  #: how long a running app may still see the old permissions
+    cache: str = ""  #: how long a running app may use the old permissions

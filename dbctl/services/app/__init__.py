@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.app.app import App, recognised_as
+    from dbctl.services.app.app import App, find_wrong_app_hint, open_app
     from dbctl.services.app.audit import acting_user
-    from dbctl.services.app.change import Change, Draft, exactly, reaching
-    from dbctl.services.app.live_table import Live, find_column, has, may_lack, streams
-    from dbctl.services.app.pagination import page_of
-    from dbctl.services.app.per_database import Figures, configured, figures
-    from dbctl.services.app.secrets import KEY_FORMS, MASK, hidden, is_secret, mask
-    from dbctl.services.app.suggestions import hint, question
+    from dbctl.services.app.change import Change, PreparedChange, require_row_count, required_for_cascade
+    from dbctl.services.app.live_table import LiveTable, find_column, has_all, is_optional, require_streams
+    from dbctl.services.app.pagination import paginate
+    from dbctl.services.app.per_database import DatabaseResults, collect_results, selected_databases
+    from dbctl.services.app.secrets import KEY_FORMS, MASK, find_secret_columns, is_secret_setting, mask
+    from dbctl.services.app.suggestions import suggest_question, suggest_sentence
     from dbctl.services.app.times import is_time, time_columns
     from dbctl.services.app.user_table import (
         BOOLEAN_TYPE,
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
         User,
         UserSelector,
         UserTable,
-        database_of,
-        text,
-        users_beside,
+        open_users,
+        text_or_none,
+        users_database,
     )
     from dbctl.services.app.validation import (
-        WORDS,
-        as_word,
+        BOOLEAN_WORDS,
         check_field,
         check_rule,
         check_secret,
-        cut,
-        hash_fault,
-        outside,
-        read_moment,
-        read_word,
-        text_fault,
+        hash_problem,
+        normalise_value,
+        parse_boolean,
+        parse_time,
+        text_problem,
+        truncate,
+        value_problem,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "app": "App recognised_as",
+            "app": "App find_wrong_app_hint open_app",
             "audit": "acting_user",
-            "change": "Change Draft exactly reaching",
-            "live_table": "Live find_column has may_lack streams",
-            "pagination": "page_of",
-            "per_database": "Figures configured figures",
-            "secrets": "KEY_FORMS MASK hidden is_secret mask",
-            "suggestions": "hint question",
+            "change": "Change PreparedChange require_row_count required_for_cascade",
+            "live_table": "LiveTable find_column has_all is_optional require_streams",
+            "pagination": "paginate",
+            "per_database": "DatabaseResults collect_results selected_databases",
+            "secrets": "KEY_FORMS MASK find_secret_columns is_secret_setting mask",
+            "suggestions": "suggest_question suggest_sentence",
             "times": "is_time time_columns",
-            "user_table": "BOOLEAN_TYPE TIMES User UserTable UserSelector database_of text users_beside",
+            "user_table": "BOOLEAN_TYPE TIMES User UserSelector UserTable open_users text_or_none users_database",
             "validation": (
-                "WORDS as_word check_field check_rule check_secret cut hash_fault outside read_moment read_word "
-                "text_fault"
+                "BOOLEAN_WORDS check_field check_rule check_secret hash_problem normalise_value parse_boolean "
+                "parse_time text_problem truncate value_problem"
             ),
         },
     )

@@ -14,23 +14,23 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import (
-    AbilityMissingError,
-    CutOffWriteError,
+    DatabaseNotConfiguredError,
     DatabaseUnknownError,
-    DatabaseUnsetError,
+    FeatureMissingError,
+    InterruptedWriteError,
     ReadOnlyError,
     UsageError,
     WrongAppError,
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile
-from dbctl.url import Url, meant
+from dbctl.url import Url, resolve_engine
 
 T = TypeVar("T")
 
 
 class App:
-    """One configured app. Databases open when they are asked for, and close with it."""
+    """One configured app. Its databases open on first use, and ``close`` closes them."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class App:
         trust_clock: bool = False,
         acting_as: str = "",
     ) -> None:
-        # A path alone is of the engine that the profile names. Whoever asks for an address, asks for that one.
-        self.configured = structs.replace(configured, databases=_as_meant(configured, profile))
+        # The profile decides the engine of a plain path.
+        self.configured = structs.replace(configured, databases=_resolve_urls(configured, profile))
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = trust_clock, acting_as
@@ -53,173 +53,181 @@ class App:
         self._writers: dict[str, Writable] = {}
 
     def target(self, database: str) -> str:
-        """Return how messages and answers name a database: ``app/database``."""
+        """Return the name of a database in messages and results: ``app/database``."""
         return f"{self.name}/{database}"
 
     def database(self, name: str) -> Database:
-        """Return what the profile says of a database.
+        """Return the profile's section about a database.
 
         Raises:
-            DatabaseUnknownError: it says nothing.
+            DatabaseUnknownError: the profile has no such section.
         """
         if name not in self.profile.databases:
             raise DatabaseUnknownError(app=self.name, name=name, names=", ".join(self.profile.databases))
-        told = self.profile.databases[name]
-        if told.migrations and (name in self.configured.unmigrated or told.migrations.ledger == NO_LEDGER):
-            return structs.replace(told, migrations=None)
-        return told
+        section = self.profile.databases[name]
+        if section.migrations and (
+            name in self.configured.unmigrated or section.migrations.ledger == NO_LEDGER
+        ):
+            return structs.replace(section, migrations=None)
+        return section
 
     def url(self, name: str) -> Url:
-        """Return where a database is.
+        """Return the configured URL of a database.
 
         Raises:
-            DatabaseUnsetError: the configuration does not say.
+            DatabaseNotConfiguredError: no URL is configured.
         """
         self.database(name)
-        given = self.configured.databases
-        if name not in given and list(given) == ["main"] and self.main() == name:
-            return given["main"]  # --url PATH without a name: the only one a command can mean
-        if name not in given:
-            raise DatabaseUnsetError(app=self.name, name=name)
-        return given[name]
+        databases = self.configured.databases
+        if name not in databases and list(databases) == ["main"] and self.main() == name:
+            return databases["main"]  # --url PATH without a name is for the main database
+        if name not in databases:
+            raise DatabaseNotConfiguredError(app=self.name, name=name)
+        return databases[name]
 
     def main(self) -> str:
-        """Return the name of the first database that may be written, else the first."""
-        return _main(self.profile)
+        """Return the name of the first writable database, or of the first if none is writable."""
+        return _main_database(self.profile)
 
-    def ability(self, section: T | None, what: str, *, instead: str = "") -> T:
-        """Return a section of the profile; ``instead`` is what it has in place of one.
+    def require_section(self, section: T | None, feature: str, *, alternative: str = "") -> T:
+        """Return a section of the profile; ``alternative`` is the hint if it is missing.
 
         Raises:
-            AbilityMissingError: the profile has none; the message names those that do.
+            FeatureMissingError: the profile lacks the section; the message names the profiles that have it.
         """
         if section:
             return section
         profiles = map(loader.load, loader.names())
-        others = [one.name for one in profiles if what in [*one.abilities(), *one.special_abilities()]]
-        raise AbilityMissingError(
+        others = [
+            profile.name
+            for profile in profiles
+            if feature in [*profile.list_features(), *profile.list_special_features()]
+        ]
+        raise FeatureMissingError(
             app=self.name,
             profile=self.profile.name,
-            ability=what,
-            others=", ".join(others) or "none of the built-in ones",
-            instead=instead,
+            feature=feature,
+            profiles=", ".join(others) or "none of the built-in profiles",
+            hint=alternative,
         )
 
-    def writable(self, name: str) -> Database:
-        """Return what the profile says of a database that dbctl may change.
+    def require_writable(self, name: str) -> Database:
+        """Return the profile's section about a database that dbctl may change.
 
         Raises:
-            ReadOnlyError: it says that nobody but its owner does.
+            ReadOnlyError: the profile declares the database as read-only.
         """
-        told = self.database(name)
-        if told.mode == "read-only":
+        section = self.database(name)
+        if section.mode == "read-only":
             raise ReadOnlyError(
                 target=self.target(name),
-                reason=f"it belongs to {told.owner or 'another program'}",
-                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
+                reason=f"it belongs to {section.owner or 'another program'}",
+                hint=f"No option changes that. Change it through {section.owner or 'that program'}.",
             )
-        return told
+        return section
 
-    def reader(self, name: str, *, may_be_empty: bool = False, like: Collection[str] = ()) -> Readable:
-        """Return a database opened for reading; the writer itself while there is one.
+    def reader(
+        self, name: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
+    ) -> Readable:
+        """Return a database opened for reading; the writer, while the database is open for writing.
 
         Args:
             name: the database.
-            may_be_empty: whether one without a table is one of this app, too.
-            like: tables; one is of this app also where at least half of its own are among them.
+            allow_empty: whether to accept a database without tables.
+            familiar_tables: accept a database also if at least half of its tables are among these.
 
         Raises:
-            WrongAppError: the database belongs to another app, or is empty and may not be.
+            WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
         """
-        self._use(name)
+        self._mark_used(name)
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
-            opened = self._open_for_reading(name)
+            database = self._open_for_reading(name)
             try:
-                tables = opened.tables()
-                is_alike = 2 * sum(table in like for table in tables) >= len(tables)
-                if not ((like and is_alike) if tables else may_be_empty):
-                    self._recognise(name, opened)
+                tables = database.tables()
+                is_alike = 2 * sum(table in familiar_tables for table in tables) >= len(tables)
+                if not ((familiar_tables and is_alike) if tables else allow_empty):
+                    self._verify_schema(name, database)
             except BaseException:  # an open connection must not outlive the failure
-                opened.close()
+                database.close()
                 raise
-            self._readers[name] = opened
+            self._readers[name] = database
         return self._readers[name]
 
     def _open_for_reading(self, name: str) -> Readable:
-        url, target, foreign = self.url(name), self.target(name), self.database(name).mode == "read-only"
+        url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"
         try:
             return registry.open_for_reading(
                 url,
                 target,
                 timeout=self.timeout,
                 traceless=self._traceless,
-                sidecars=foreign,
-                keys=self._keys(name),
+                use_external_indexes=is_read_only,
+                keys=self._identity_columns(name),
             )
-        except CutOffWriteError:
-            if self._traceless or foreign:
+        except InterruptedWriteError:
+            if self._traceless or is_read_only:
                 raise
-        # What the profile lets dbctl write is rolled back by opening it so, as the app itself would; it changes no row.
+        # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
         registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()
         return registry.open_for_reading(url, target, timeout=self.timeout)
 
     @contextmanager
     def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
-        """Open a database for writing and keep every other dbctl from writing it meanwhile.
+        """Open a database for writing, locked against other dbctl processes.
 
         Args:
             name: the database.
-            purpose: what for, for whoever has to wait; one of ``PATHS``.
-            create: whether it may be missing, empty or half built, as it is for migrations.
+            purpose: shown to processes that wait for the lock; one of ``PATHS``.
+            create: whether it may be missing, empty or incomplete, for migrations.
 
         Raises:
-            ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
+            ReadOnlyError: the profile declares the database as read-only; nothing was opened.
             WrongAppError: as for ``reader``.
         """
         from dbctl.services.app.live_table import default_times
         from dbctl.services.app.write_paths import PATHS
 
         if purpose not in PATHS:
-            raise ValueError(f"{purpose!r} is no path of write_paths.PATHS")
-        told = self.writable(name)
-        self._use(name)
+            raise ValueError(f"{purpose!r} is not in write_paths.PATHS")
+        section = self.require_writable(name)
+        self._mark_used(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
-        opened = registry.open_for_writing(
+        database = registry.open_for_writing(
             self.url(name),
             self.target(name),
             timeout=self.timeout,
-            pragmas=told.pragmas,
-            create=told.create if create else None,
-            keys=self._keys(name),
+            pragmas=section.pragmas,
+            create=section.create if create else None,
+            keys=self._identity_columns(name),
             fill=partial(default_times, self.profile),
         )
         try:
             if not create:
-                self._recognise(name, opened)
-            with opened.lock(purpose):
-                self._writers[name] = opened
-                yield opened
+                self._verify_schema(name, database)
+            with database.lock(purpose):
+                self._writers[name] = database
+                yield database
         finally:
             self._writers.pop(name, None)
-            opened.close()
+            database.close()
 
-    def held(self, name: str) -> Writable:
-        """Return a database that is open for writing; for what is written beside another one in one change."""
+    def current_writer(self, name: str) -> Writable:
+        """Return the open writer of a database, for a change that writes several databases."""
         return self._writers[name]
 
-    def _keys(self, name: str) -> dict[str, Sequence[str]]:
-        """Return what the profile says that tells rows apart, by table."""
+    def _identity_columns(self, name: str) -> dict[str, Sequence[str]]:
+        """Return the columns that identify rows, by table, for engines without primary keys."""
         return {
-            table: [one.removesuffix("?") for one in ([names] if isinstance(names, str) else names)]
+            table: [column.removesuffix("?") for column in ([names] if isinstance(names, str) else names)]
             for table, names in self.database(name).keys.items()
         }
 
-    def _use(self, name: str) -> None:
+    def _mark_used(self, name: str) -> None:
         if self.only not in ("", name):
-            raise UsageError(detail=f"this works on {self.target(name)}, not on --db {self.only!r}")
+            raise UsageError(detail=f"this command uses {self.target(name)}, but --db selects {self.only!r}")
         if name not in self.used:
             self.used.append(name)
 
@@ -228,52 +236,54 @@ class App:
         while self._readers:
             self._readers.popitem()[1].close()
 
-    def _recognise(self, name: str, opened: Readable) -> None:
-        needed = self.database(name).needs
-        lacking = [table for table in needed if table not in opened.tables()]
-        if lacking:
-            what = "every table" if not opened.tables() else f"table {', '.join(lacking)}"
+    def _verify_schema(self, name: str, database: Readable) -> None:
+        required_tables = self.database(name).needs
+        missing_tables = [table for table in required_tables if table not in database.tables()]
+        if missing_tables:
+            missing = "every table" if not database.tables() else f"table {', '.join(missing_tables)}"
             raise WrongAppError(
                 target=self.target(name),
                 profile=self.profile.title,
-                what=what,
-                instead=self._instead(name, opened),
+                missing=missing,
+                hint=self._suggest_cause(name, database),
             )
 
-    def _instead(self, name: str, opened: Readable) -> str:
-        """Return what may be wrong with a database that is not the one it should be."""
-        tables = opened.tables()
-        if known := recognised_as(self.database(name), tables):
-            return known
+    def _suggest_cause(self, name: str, database: Readable) -> str:
+        """Return a hint about a database that lacks required tables."""
+        tables = database.tables()
+        if hint := find_wrong_app_hint(self.database(name), tables):
+            return hint
         if not tables and self.database(name).migrations:
-            return "It is empty: dbctl migrate up fills a new database, if the path is right."
-        for other, told in self.profile.databases.items():
-            if told.needs and all(table in tables for table in told.needs):
+            return "It is empty. If the path is correct, dbctl migrate up creates the tables."
+        for other, section in self.profile.databases.items():
+            if section.needs and all(table in tables for table in section.needs):
                 return f"Check the path: this looks like the database {other!r}."
         return "Check the path, or the URL, in the configuration."
 
 
-def _main(profile: Profile) -> str:
-    writable = [name for name, told in profile.databases.items() if told.mode == "read-write"]
+def _main_database(profile: Profile) -> str:
+    writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
     return (writable or list(profile.databases))[0]
 
 
-def _as_meant(configured: model.App, profile: Profile) -> dict[str, Url]:
-    """Return the addresses of an app's databases, each of an engine that its profile has it on."""
-    known = profile.databases
+def _resolve_urls(configured: model.App, profile: Profile) -> dict[str, Url]:
+    """Return the URLs of an app's databases, with the engine from the profile for plain paths."""
+    sections = profile.databases
     return {
-        name: meant(url, known[name if name in known else _main(profile)].engines)
+        name: resolve_engine(url, sections[name if name in sections else _main_database(profile)].engines)
         for name, url in configured.databases.items()
     }
 
 
-def recognised_as(told: Database, tables: Collection[str]) -> str:
-    """Return what the profile says of a database that lacks what it needs, by the tables it has; empty: nothing."""
-    return next((one.says for one in told.lookalike if any(table in tables for table in one.has)), "")
+def find_wrong_app_hint(section: Database, tables: Collection[str]) -> str:
+    """Return the first ``wrong_app_hint`` of the profile that matches one of ``tables``; empty: no match."""
+    return next(
+        (hint.hint for hint in section.wrong_app_hint if any(table in tables for table in hint.tables)), ""
+    )
 
 
 @contextmanager
-def opened(
+def open_app(
     selection: model.Selection,
     *,
     timeout: float,
@@ -282,17 +292,17 @@ def opened(
     trust_clock: bool = False,
     acting_as: str = "",
 ) -> Iterator[App]:
-    """Find the app that is meant and close what was opened at the end.
+    """Open the selected app, and close its databases at the end.
 
     Args:
-        selection: what the options said.
+        selection: the options of the command line.
         timeout: how long to wait for a lock, in seconds.
-        only: the one database that may be opened; a command that wants another is refused.
-        traceless: whether a database is rather left unread than a file touched or left beside it.
-        trust_clock: whether to delete by age also where the clock contradicts what was recorded.
+        only: the only database that may be opened; a command that requires another is refused.
+        traceless: whether to leave a database unread if reading it would change or create a file.
+        trust_clock: whether to delete by age even if the clock contradicts the recorded times.
         acting_as: the login of the user on whose behalf changes are made.
     """
-    configured = config.find(selection)
+    configured = config.find_app(selection)
     profile = loader.load(configured.profile)
     app = App(
         configured,
@@ -306,7 +316,7 @@ def opened(
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]
-    # An address without a name means the only database there is; beside others it would be passed over in silence.
+    # A URL without a name is used for the only database; with several databases it would be ignored silently.
     if unknown and list(configured.databases) != ["main"]:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
     try:

@@ -1,4 +1,4 @@
-"""The app's own record of what was done: dbctl writes to it too, in the transaction of the change."""
+"""The app's audit log: dbctl adds its own changes, in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import ActingUserInactiveError, NotSupportedError
 from dbctl.model import now
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.user_table import User, database_of, users_beside
+from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.user_table import User, open_users, users_database
 
 
 def acting_user(app: App, db: Readable) -> User | None:
-    """Return the user whom ``--acting-as`` names, read in the open transaction of a change; None where it names none.
+    """Return the user of ``--acting-as``, read in the open transaction of a change; None without the option.
 
     Raises:
-        UserMissingError, AmbiguousLoginError: there is no such user, or the login fits several.
+        UserMissingError, AmbiguousLoginError: no user, or several users have the login.
         ActingUserInactiveError: the user is not active.
     """
     if not app.acting_as:
         return None
-    user = users_beside(app, db).one(app.acting_as)
+    user = open_users(app, db).find_by_login(app.acting_as)
     if user.active is False:
         raise ActingUserInactiveError(login=user.login, target=db.target)
     return user
@@ -34,39 +34,39 @@ def check_acting(app: App) -> None:
 
     Raises:
         NotSupportedError: the app stores no user with a change.
-        And as ``acting_user`` does.
+        UserMissingError, AmbiguousLoginError, ActingUserInactiveError: as for ``acting_user``.
     """
     audit = app.profile.audit
     if not (
         (audit and "user" in audit.fields)
         or any("updated_by" in settings.fields for settings in app.profile.settings)
     ):
-        instead = "It stores no user with a change. Leave --acting-as out."
-        raise NotSupportedError(what="--acting-as", by=app.profile.title, instead=instead)
-    acting_user(app, app.reader(database_of(app)))
+        hint = "It stores no user with a change. Omit --acting-as."
+        raise NotSupportedError(feature="--acting-as", subject=app.profile.title, hint=hint)
+    acting_user(app, app.reader(users_database(app)))
 
 
 def record(
     app: App, db: Writable, action: str, resource: str, resource_id: object, details: Mapping[str, object]
 ) -> None:
-    """Record ``action`` where the app keeps such records, in the same database; else do nothing.
+    """Record ``action`` in the app's audit log; do nothing if the app has none in this database.
 
-    The row names the user on whose behalf the change is made (``--acting-as``); without one it names no user of the app, and its
-    username is ``dbctl`` with the name of the operator.
+    The row names the user of ``--acting-as``. Without the option it names no user of the app, and its username is ``dbctl`` with
+    the name of the operator.
 
     Args:
         app: the app.
-        db: where the change happens; its transaction is open.
-        action: dbctl's word for it, ``users.create``; the profile may know the app's own.
-        resource: what kind of thing was changed.
-        resource_id: which one.
-        details: facts worth keeping, never a secret.
+        db: the changed database; its transaction is open.
+        action: dbctl's name of the action, ``users.create``; the profile may map it to the app's name.
+        resource: the kind of the changed row.
+        resource_id: its key.
+        details: further details of the action; never a secret.
     """
     section = app.profile.audit
     if section is None or section.table not in db.tables():
         return
-    live = Live(app.profile, db, section.table, "the app's record of actions")
-    operator = f"dbctl ({environment.operator()})"
+    live = LiveTable(app.profile, db, section.table, "the app's record of actions")
+    operator = f"dbctl ({environment.operator_name()})"
     user = None
     if app.acting_as:
         user = acting_user(app, db)

@@ -1,4 +1,4 @@
-"""A change told twice by the same code: as a plan, and as the work of one transaction."""
+"""A change: the same code plans it, and applies it in one transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import (
-    AlongUnreachableError,
+    CascadeUnreachableError,
     ConstraintError,
     DatabaseMissingError,
     DriverMissingError,
@@ -18,51 +18,50 @@ from dbctl.errors import (
     PlanChangedError,
     UnreachableError,
 )
-from dbctl.model import Plan, counted
+from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
 
 R = TypeVar("R")
 
 
-class Draft(msgspec.Struct, Generic[R], frozen=True):
-    """What a look at the database led to: the plan, and the work that carries it out."""
+class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
+    """The plan of a change, and the function that applies it."""
 
     plan: Plan
     work: Callable[[Writable], R]
 
 
-def exactly(done: int, wanted: int, db: Writable) -> None:
-    """Refuse a write that did not do what it was to do: a trigger of the app can swallow one without a word.
+def require_row_count(actual: int, expected: int, db: Writable) -> None:
+    """Refuse a write that affected another number of rows than planned: a trigger can skip rows silently.
 
     Raises:
-        ConstraintError: the number of rows is another one; the transaction around it is to be rolled back.
+        ConstraintError: the numbers differ; the caller must roll back the transaction.
     """
-    if done != wanted:
-        reason = f"{counted(wanted, 'row')} had to be written, and it wrote {done}; a trigger may have kept it from it"
+    if actual != expected:
+        reason = f"{actual} of {format_count(expected, 'row')} were written; a trigger may have skipped rows"
         raise ConstraintError(target=db.target, reason=reason)
 
 
 @contextmanager
-def reaching(app: App, name: str, to: str) -> Iterator[None]:
-    """Tell that a database ``name`` cannot be got at as what keeps a change of ``to`` from being whole.
+def required_for_cascade(app: App, database: str, changed: str) -> Iterator[None]:
+    """Translate a failure to open ``database``, which a change of ``changed`` also writes.
 
     Raises:
-        AlongUnreachableError: opening it has failed.
+        CascadeUnreachableError: the database cannot be opened.
     """
     try:
         yield
     except (DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError) as error:
-        raise AlongUnreachableError(
-            target=app.target(name), reason=str(error), to=to, instead=error.hint
+        raise CascadeUnreachableError(
+            target=app.target(database), reason=str(error), to=changed, hint=error.hint
         ) from error
 
 
 class Change(Generic[R]):
-    """What a writing command is about to do.
+    """A change of one database by a writing command.
 
     ``draft`` reads, checks every invariant and returns plan and work. It runs once on a reader for ``plan``, and again
-    inside the transaction for ``apply``: what was shown and what is done come from one description, and the
-    invariants hold at the moment of the write.
+    inside the transaction for ``apply``, so the plan describes the work, and the invariants hold when the work is committed.
     """
 
     def __init__(
@@ -70,56 +69,56 @@ class Change(Generic[R]):
         app: App,
         database: str,
         purpose: str,
-        draft: Callable[[Readable], Draft[R]],
+        draft: Callable[[Readable], PreparedChange[R]],
         *,
         prepare: Callable[[], None] | None = None,
-        along: Callable[[], Sequence[str]] = tuple,
+        cascade_databases: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """Describe a change of one database.
 
         Args:
             app: the app.
-            database: the one that is changed.
-            purpose: what for, for whoever has to wait.
-            draft: what leads to plan and work.
-            prepare: slow work before the transaction, hashing for one.
-            along: tells which others are written, too. Their transactions hold open until this one is committed: where
-                it fails, what was written there is taken back. A crash just before the commit leaves it written
-                there alone, and then the same command finishes it: nothing here says yet that it was done.
+            database: the changed database.
+            purpose: shown to processes that wait for the lock.
+            draft: returns plan and work for the current state of the database.
+            prepare: slow work before the transaction, such as hashing.
+            cascade_databases: returns the other databases that the change writes. Their transactions end after the
+                transaction of ``database``, so a failure rolls back all of them. After a crash between the commits only
+                the other databases may have the change; running the command again completes it.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.target(database)
         self.draft = draft
-        self._opened, self._database, self._purpose, self._prepare = app, database, purpose, prepare
-        self._along = along
+        self._app, self._database, self._purpose, self._prepare = app, database, purpose, prepare
+        self._cascade_databases = cascade_databases
 
     def plan(self) -> Plan:
-        """Return what would be done now; writes nothing, and needs no right to write."""
-        return self.draft(self._opened.reader(self._database)).plan
+        """Return the plan for the current state; writes nothing, and needs no write privileges."""
+        return self.draft(self._app.reader(self._database)).plan
 
-    def apply(self, seen: str | None = None) -> R:
-        """Do it in one transaction.
+    def apply(self, confirmed: str | None = None) -> R:
+        """Apply the change in one transaction.
 
         Args:
-            seen: digest of the plan that a person agreed to.
+            confirmed: digest of the plan that the user confirmed; None without a confirmation.
 
         Raises:
-            PlanChangedError: the data has changed since, and with it the plan; nothing was done.
+            PlanChangedError: the plan has changed since the confirmation; nothing was changed.
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, self._opened.writer(self._database, self._purpose) as database:
-            for name in self._along():
-                with reaching(self._opened, name, self._database):
-                    other = others.enter_context(self._opened.writer(name, self._purpose))
+        with ExitStack() as others, self._app.writer(self._database, self._purpose) as database:
+            for name in self._cascade_databases():
+                with required_for_cascade(self._app, name, self._database):
+                    other = others.enter_context(self._app.writer(name, self._purpose))
                     others.enter_context(other.transaction())
-            return self._applied(database, seen)
+            return self._apply_to(database, confirmed)
 
-    def _applied(self, database: Writable, seen: str | None) -> R:
+    def _apply_to(self, database: Writable, confirmed: str | None) -> R:
         with self._transaction(database):
-            drafted = self.draft(database)
-            if seen is not None and drafted.plan.digest != seen:
+            prepared = self.draft(database)
+            if confirmed is not None and prepared.plan.digest != confirmed:
                 raise PlanChangedError(target=self.target)
-            return drafted.work(database)
+            return prepared.work(database)
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
         return database.transaction()

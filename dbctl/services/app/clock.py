@@ -1,7 +1,8 @@
 """Whether the clock of this machine agrees with the times that rows, backups and files record.
 
-The clock is doubted if the records end long before it, if there is such a gap in the backups just before the last day (the last
-backups may be from after a jump of the clock), or if a backup is later than it. Every rule that deletes by age uses this check.
+The clock is implausible if all records are much older than it, if the backups have such a gap just before the last day (the
+newest backups may have been created after a jump of the clock), or if a backup is later than it. Every rule that deletes by age
+uses this check.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbctl import model
 from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import ClockDoubtedError, DbctlError
+from dbctl.errors import ClockImplausibleError, DbctlError
 from dbctl.services.app import find_column
 
 if TYPE_CHECKING:
-    from dbctl.profiles.model import Name
+    from dbctl.profiles.model import ColumnNames
     from dbctl.services.app import App
 
 #: The maximum difference of two correct clocks.
-SKEW = timedelta(minutes=5)
-#: If the records end so long before the clock, a wrong clock is more likely than an unused app.
-FAR = timedelta(days=30)
+MAX_SKEW = timedelta(minutes=5)
+#: If all records are older than this, a wrong clock is more likely than an unused app.
+MAX_PAUSE = timedelta(days=30)
 DAY = timedelta(days=1)
-#: Time limit of one query about rows; a slower query raises no doubt.
+#: Time limit of one query about rows; a slower query is ignored.
 TIME_LIMIT = timedelta(seconds=2)
 
 
@@ -66,26 +67,26 @@ class RowTimes:
         for database, table, column in self._columns:
             where = [Condition(column, ">=", since)] if since else []
             where += [Condition(column, "<", before)] if before else []
-            result = database.has(table, where, within=TIME_LIMIT)
+            result = database.exists(table, where, timeout=TIME_LIMIT)
             if result:
                 return True
             is_clear = is_clear and result is not None
         return False if is_clear else None
 
 
-def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) -> str:
+def find_contradiction(records: Sequence[Records], *, reach: timedelta = MAX_PAUSE) -> str:
     """Return how the clock contradicts the records; empty: it agrees with them, or there are none.
 
     Args:
         records: the recorded times.
-        reach: the maximum age of the newest records from before the last day.
+        reach: the maximum age of the newest record that is older than one day.
     """
     timestamp = model.now()
     limit, yesterday = timestamp - max(reach, DAY), timestamp - DAY
     if any(source.has(limit, yesterday) is not False for source in records):
         return ""
     # An expiry may be in the future; a time in the far future is no evidence of the present.
-    recent = [source for source in records if source.has(yesterday, timestamp + FAR) is not False]
+    recent = [source for source in records if source.has(yesterday, timestamp + MAX_PAUSE) is not False]
     earlier = [source for source in records if source.has(None, limit)]
     if earlier and not recent:
         kinds = ", ".join(source.kind for source in earlier)
@@ -96,8 +97,8 @@ def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) ->
 
 
 def find_future(backups: Iterable[tuple[str, datetime]]) -> list[str]:
-    """Return which backups (id, time) are later than the clock."""
-    limit = model.now() + SKEW
+    """Return the ids of the backups (id, time) that are later than the clock."""
+    limit = model.now() + MAX_SKEW
     return [name for name, time in backups if time > limit]
 
 
@@ -105,33 +106,33 @@ def check(app: App) -> None:
     """Refuse a deletion by age if the clock contradicts the records of the app, unless the user trusts the clock.
 
     Raises:
-        ClockDoubtedError: the clock contradicts the records; nothing was changed.
+        ClockImplausibleError: the clock contradicts the records; nothing was changed.
     """
     if app.trust_clock:
         return
     backups = local_backups(app)
     if future := find_future(backups):
-        raise doubted(future)
-    refuse(find_contradiction(_records(app, [time for _, time in backups])))
+        raise create_future_error(future)
+    raise_if_implausible(find_contradiction(_records(app, [time for _, time in backups])))
 
 
-def refuse(reason: str) -> None:
-    """Raise ``ClockDoubtedError`` if there is a reason."""
+def raise_if_implausible(reason: str) -> None:
+    """Raise ``ClockImplausibleError`` if there is a reason."""
     if reason:
-        raise ClockDoubtedError(now=_shown(), reason=reason, instead="run it again with --trust-clock.")
+        raise ClockImplausibleError(now=_format_now(), reason=reason, hint="run it again with --trust-clock.")
 
 
-def doubted(future: Sequence[str]) -> ClockDoubtedError:
+def create_future_error(future: Sequence[str]) -> ClockImplausibleError:
     """Return the error for backups that are later than the clock."""
     plural = "backups {} are" if len(future) > 1 else "backup {} is"
-    return ClockDoubtedError(
-        now=_shown(),
+    return ClockImplausibleError(
+        now=_format_now(),
         reason=f"{plural.format(', '.join(future))} from the future",
-        instead=f"dbctl backup delete {' '.join(future)}",
+        hint=f"dbctl backup delete {' '.join(future)}",
     )
 
 
-def contradiction(app: App) -> str:
+def find_app_contradiction(app: App) -> str:
     """Return how the clock contradicts all records of the app; empty: it does not."""
     return find_contradiction(_records(app, [time for _, time in local_backups(app)]))
 
@@ -142,7 +143,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     if config is None or "://" in config.repository:
         return []
     from dbctl.config import paths
-    from dbctl.stores import State, ordered, registry
+    from dbctl.stores import FolderState, folders_in_state, registry
 
     backups = list[tuple[str, datetime]]()
     with suppress(DbctlError):  # a missing repository has no records
@@ -150,10 +151,10 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
             config.repository,
             app.name,
             folder=app.configured.folder,
-            staging=paths.aside(app.configured),
+            staging=paths.staging_folder(app.configured),
             timeout=app.timeout,
         )
-        for name in ordered(store.folders(), State.WHOLE):
+        for name in folders_in_state(store.list_folders(), FolderState.COMPLETE):
             with suppress(ValueError):  # not the id of a backup
                 backups.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
     return backups
@@ -169,25 +170,25 @@ def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
 
 def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
     """Yield the columns that the profile names for ages, actions and sign-ins, if they can be read."""
-    profile, named = app.profile, list[tuple[str, str, "Name | None"]]()
-    named += [(rule.database, rule.table, rule.age.column) for rule in profile.cleanup]
+    profile, candidates = app.profile, list[tuple[str, str, "ColumnNames | None"]]()
+    candidates += [(rule.database, rule.table, rule.age.column) for rule in profile.cleanup]
     if profile.audit:
-        named.append(("", profile.audit.table, profile.audit.fields.get("at")))
+        candidates.append(("", profile.audit.table, profile.audit.fields.get("at")))
     if users := profile.users:
-        named += [
+        candidates += [
             (users.database, users.table, users.fields.get(name)) for name in ("last_login_at", "created_at")
         ]
     seen = set[tuple[str, str, str]]()
-    for database, table, names in named:
-        name, plain = database or app.main(), table.removesuffix("?")
+    for database, table, names in candidates:
+        name, table_name = database or app.main(), table.removesuffix("?")
         if name not in app.configured.databases and list(app.configured.databases) != ["main"]:
             continue
         with suppress(DbctlError):  # an unreadable database has no records
-            opened = app.reader(name)
-            column = find_column(opened.tables().get(plain), names)
-            if column and (name, plain, column) not in seen:
-                seen.add((name, plain, column))
-                yield opened, plain, column
+            db = app.reader(name)
+            column = find_column(db.tables().get(table_name), names)
+            if column and (name, table_name, column) not in seen:
+                seen.add((name, table_name, column))
+                yield db, table_name, column
 
 
 def _modification_times(app: App) -> Iterator[datetime]:
@@ -209,8 +210,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _in_days(reach: timedelta) -> str:
-    return model.counted(max(reach, DAY).days, "day")
+    return model.format_count(max(reach, DAY).days, "day")
 
 
-def _shown() -> str:
+def _format_now() -> str:
     return f"{model.now():%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""The words that call dbctl again on the same app: for a crontab, and for a remedy that is copied."""
+"""Command lines that run dbctl on the same app again: for crontabs and for hints."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ from dbctl.config import Selection, loader, model
 from dbctl.files import is_regular
 
 
-def program() -> Sequence[str]:
-    """Return the words that call the dbctl that runs now, from any directory and with any PATH."""
+def program_command() -> Sequence[str]:
+    """Return the command that runs this installation of dbctl from any directory and with any PATH."""
     for script in (Path(sys.argv[0]), Path(sys.executable).with_name("dbctl")):
         if script.name == "dbctl" and is_regular(script) and os.access(script, os.X_OK):
-            return [os.path.abspath(script)]  # noqa: PTH100 - a link such as pipx makes stays, its target moves
+            return [os.path.abspath(script)]  # noqa: PTH100 - pipx links scripts; the link is stable, its target moves
     return [sys.executable, "-m", "dbctl"]
 
 
-def typed() -> Sequence[str]:
-    """Return the words by which a person calls it here: short, where the PATH leads to it."""
-    words, found = program(), shutil.which("dbctl")
-    return ["dbctl"] if found and len(words) == 1 and Path(found).samefile(words[0]) else words
+def typed_command() -> Sequence[str]:
+    """Return ``dbctl`` if the PATH leads to this installation, otherwise the full command."""
+    command, installed = program_command(), shutil.which("dbctl")
+    return ["dbctl"] if installed and len(command) == 1 and Path(installed).samefile(command[0]) else command
 
 
-def options(said: Selection, app: model.App) -> Sequence[str]:
-    """Return the options that mean ``app`` from any directory and with any environment."""
-    if _alone(said):
-        return _further(said, app)
-    return ["--config", os.path.abspath(loader.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
+def app_options(selection: Selection, app: model.App) -> Sequence[str]:
+    """Return the options that select ``app`` from any directory and with any environment."""
+    if _needs_no_config(selection):
+        return _other_options(selection, app)
+    return ["--config", os.path.abspath(loader.config_path(selection)), *_other_options(selection, app)]  # noqa: PTH100 - a link stays, its target may move
 
 
-def remedy(said: Selection, app: model.App, *command: str) -> Sequence[str]:
-    """Return the words of a command for ``app``, for one who copies them where the answer was given.
+def build_command(selection: Selection, app: model.App, *command: str) -> Sequence[str]:
+    """Return a command for ``app`` that the user can copy and run in the same directory.
 
-    The configuration is named only where it was: elsewhere it is found again.
+    It contains ``--config`` only if the user passed it.
     """
-    return [*typed(), *command, *(options(said, app) if said.config else _further(said, app))]
+    return [
+        *typed_command(),
+        *command,
+        *(app_options(selection, app) if selection.config else _other_options(selection, app)),
+    ]
 
 
-def _alone(said: Selection) -> bool:
+def _needs_no_config(selection: Selection) -> bool:
     """Whether the options describe an app without any configuration."""
-    return bool(said.profile and said.urls)
+    return bool(selection.profile and selection.urls)
 
 
-def _further(said: Selection, app: model.App) -> Sequence[str]:
-    profile = str(Path(said.profile).resolve()) if said.profile.endswith(".toml") else said.profile
-    urls = {name: app.databases[name] for name in loader.given(said.urls, Path.cwd())}
-    words = ["--profile", profile] if profile else []
-    words += [word for name, url in urls.items() for word in ("--url", f"{name}={url}")]
-    return words if _alone(said) and not said.app else [*words, "--app", app.name]
+def _other_options(selection: Selection, app: model.App) -> Sequence[str]:
+    profile = (
+        str(Path(selection.profile).resolve()) if selection.profile.endswith(".toml") else selection.profile
+    )
+    urls = {name: app.databases[name] for name in loader.parse_urls(selection.urls, Path.cwd())}
+    options = ["--profile", profile] if profile else []
+    options += [option for name, url in urls.items() for option in ("--url", f"{name}={url}")]
+    return options if _needs_no_config(selection) and not selection.app else [*options, "--app", app.name]

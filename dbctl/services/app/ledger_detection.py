@@ -1,4 +1,4 @@
-"""Which ledger of migrations a database has, where its profile leaves that to be found out."""
+"""Detect which migration ledger a database has, if its profile does not name one."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profi
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 
-#: What a profile says instead of a ledger.
-FOUND = "found"
-#: The table of the steps of a migration that is half done.
+#: The value of ``ledger`` in a profile if dbctl detects the ledger.
+AUTO = "auto"
+#: The table of the steps of a partially applied migration.
 JOURNAL = "dbctl_migration_steps"
 
 
-def names(profile: Profile) -> Collection[str]:
-    """Return the names that a profile may give in place of a ledger."""
-    return [*profile.ledgers, *ledgers.known().ledgers, FOUND, NO_LEDGER]
+def ledger_names(profile: Profile) -> Collection[str]:
+    """Return the names that a profile may use for a ledger."""
+    return [*profile.ledgers, *ledgers.load_ledgers().ledgers, AUTO, NO_LEDGER]
 
 
-def named(profile: Profile, told: Ledger | str, format: Format = "found") -> Ledger:  # noqa: A002 - the profile's word
-    """Return the ledger that a profile means; where that is to be found out, the one that dbctl would make.
+def resolve_ledger(profile: Profile, ledger: Ledger | str, format: Format = "auto") -> Ledger:  # noqa: A002 - the name of the profile's key
+    """Return the ledger that a profile names; for ``auto`` the ledger that dbctl would create.
 
-    A folder in the ``format`` of a runner whose ledger is known gets that one: its runner takes no other for its own.
+    For migrations in the ``format`` of a supported runner that is the ledger of that runner, because the runner uses no other.
     """
-    if isinstance(told, Ledger):
-        return told
-    known = ledgers.known().ledgers
-    return profile.ledgers.get(told) or known.get(told) or known.get(format) or next(iter(known.values()))
+    if isinstance(ledger, Ledger):
+        return ledger
+    known = ledgers.load_ledgers().ledgers
+    return profile.ledgers.get(ledger) or known.get(ledger) or known.get(format) or next(iter(known.values()))
 
 
-def found(
+def detect_ledgers(
     db: Readable,
     engine: str,
-    format: Format = "found",  # noqa: A002 - as above
+    format: Format = "auto",  # noqa: A002 - the name of the profile's key
 ) -> tuple[Ledger, ForeignLedger | None]:
-    """Return the ledger that dbctl writes in a database, and another runner's that says instead what was applied.
+    """Return the ledger that dbctl writes, and the ledger of another runner that records the applied migrations, if any.
 
-    Where there is none yet, it is the one that ``named`` tells of a folder in that ``format``.
+    If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
     """
-    tables, known = db.tables(), ledgers.known()
-    foreign = [one for one in known.foreign.values() if _is_there(one, db, engine)]
-    taken = {one.table for one in foreign}
-    mine = [
-        one
-        for one in known.ledgers.values()
-        if one.table not in taken and (one.table not in tables or _is(one, db))
+    tables, known = db.tables(), ledgers.load_ledgers()
+    foreign = [ledger for ledger in known.foreign.values() if _exists(ledger, db, engine)]
+    foreign_tables = {ledger.table for ledger in foreign}
+    available = [
+        ledger
+        for ledger in known.ledgers.values()
+        if ledger.table not in foreign_tables and (ledger.table not in tables or _matches(ledger, db))
     ]
-    for one in mine:
-        if one.table in tables:
-            return one, None
-    own = known.ledgers.get(format)
-    return own if own in mine else mine[0], next(iter(foreign), None)
+    for ledger in available:
+        if ledger.table in tables:
+            return ledger, None
+    default = known.ledgers.get(format)
+    return default if default in available else available[0], next(iter(foreign), None)
 
 
 def ledger_tables(app: App, database: str, db: Readable) -> frozenset[str]:
@@ -61,9 +61,9 @@ def ledger_tables(app: App, database: str, db: Readable) -> frozenset[str]:
     section = app.database(database).migrations
     if section is None:
         return frozenset()
-    ledger, foreign = named(app.profile, section.ledger), None
-    if section.ledger == FOUND:
-        ledger, foreign = found(db, app.url(database).engine)
+    ledger, foreign = resolve_ledger(app.profile, section.ledger), None
+    if section.ledger == AUTO:
+        ledger, foreign = detect_ledgers(db, app.url(database).engine)
     return frozenset({ledger.table, JOURNAL, *([foreign.table] if foreign else [])})
 
 
@@ -73,10 +73,10 @@ def query_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> Iterable[
     return db.query(select, {"true": True})
 
 
-def _is(ledger: Ledger, db: Readable) -> bool:
-    """Whether a table of that name is that ledger: another runner may call its own the same."""
+def _matches(ledger: Ledger, db: Readable) -> bool:
+    """Return whether the table with the ledger's name has the ledger's columns; another runner may use the same name."""
     table = db.tables()[ledger.table]
-    told = [
+    column_names = [
         ledger.version,
         ledger.name,
         ledger.applied_at,
@@ -84,20 +84,22 @@ def _is(ledger: Ledger, db: Readable) -> bool:
         ledger.duration_ms,
         ledger.started_at,
     ]
-    told.append(ledger.rolled_back_at)
-    mine = (
-        {find_column(table, one) for one in told} | {ledger.id.column if ledger.id else None} | {*ledger.new}
+    column_names.append(ledger.rolled_back_at)
+    known_columns = (
+        {find_column(table, names) for names in column_names}
+        | {ledger.id.column if ledger.id else None}
+        | {*ledger.new}
     )
     return find_column(table, ledger.version or ledger.name) is not None and not any(
-        column.required and name not in mine for name, column in table.columns.items()
+        column.required and name not in known_columns for name, column in table.columns.items()
     )
 
 
-def _is_there(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
+def _exists(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
     if not isinstance(ledger.select, str) and engine not in ledger.select:
         return False
     if not ledger.table:
         return bool(db.tables()) and bool(list(query_foreign(ledger, db, engine)))
     return ledger.table in db.tables() and all(
-        db.tables()[ledger.table].columns.get(one) for one in ledger.has
+        db.tables()[ledger.table].columns.get(column) for column in ledger.columns
     )

@@ -1,91 +1,94 @@
-"""A table of the live schema as a section of the profile sees it: names resolved, values encoded and decoded."""
+"""A table of the live schema, addressed by the column names of a profile section."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Capability, Condition, HoldsTimeForms, Readable, Streams, Table
-from dbctl.errors import NotSupportedError, SchemaLacksError
+from dbctl.engines.contract import Capability, Condition, Readable, ReportsTimeForms, StreamsRows, Table
+from dbctl.errors import NotSupportedError, SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
-from dbctl.profiles.model import Name, Profile
+from dbctl.profiles.model import ColumnNames, Profile
 
 
-def find_column(table: Table | None, name: Name | None) -> str | None:
-    """Return the first of the columns in ``name`` that the live table has; a ``?`` at its end says it may lack it."""
-    for one in [name] if isinstance(name, str) else name or []:
-        plain = one.removesuffix("?")
-        if table is not None and plain in table.columns:
-            return plain
+def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
+    """Return the first of ``names`` that the table has; a trailing ``?`` marks a column that deployments may lack."""
+    for candidate in [names] if isinstance(names, str) else names or []:
+        name = candidate.removesuffix("?")
+        if table is not None and name in table.columns:
+            return name
     return None
 
 
-def may_lack(name: Name) -> bool:
-    """Return whether a deployment may do without the column."""
-    return any(one.endswith("?") for one in ([name] if isinstance(name, str) else name))
+def is_optional(names: ColumnNames) -> bool:
+    """Return whether deployments may lack the column."""
+    return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
 
 
-def has(db: Readable, needs: Sequence[str]) -> bool:
-    """Whether a database has every ``table`` or ``table.column`` that is needed."""
+def has_all(db: Readable, needs: Sequence[str]) -> bool:
+    """Return whether a database has every ``table`` and ``table.column`` in ``needs``."""
     tables = db.tables()
-    for one in needs:
-        table, _, column = one.partition(".")
+    for need in needs:
+        table, _, column = need.partition(".")
         if table not in tables or (column and column not in tables[table].columns):
             return False
     return True
 
 
-def default_times(profile: Profile, db: Readable, table: str, given: Collection[str]) -> dict[str, object]:
-    """Return the present moment for each column of a new row that a default of the database would fill with it.
+def default_times(
+    profile: Profile, db: Readable, table: str, provided_columns: Collection[str]
+) -> dict[str, object]:
+    """Return the current time for the columns of a new row whose database default is the current time.
 
-    The default writes a form of its own; what is returned has the form of the column, so that the column keeps its order.
+    The default may write another time format than the app; the returned values have the format of the column, so it stays
+    sortable.
     """
-    if not isinstance(db, HoldsTimeForms) or table not in db.tables():
+    if not isinstance(db, ReportsTimeForms) or table not in db.tables():
         return {}
-    clocks = [column for column in db.clocks(table) if column not in given]
+    clocks = [column for column in db.clock_columns(table) if column not in provided_columns]
     if not clocks:
         return {}
-    live, moment = Live(profile, db, table, "a new row"), now()
-    return {name: live.encode(name, moment) for name in clocks}
+    live, timestamp = LiveTable(profile, db, table, "a new row"), now()
+    return {name: live.encode(name, timestamp) for name in clocks}
 
 
-class Live:
-    """One table of one open database."""
+class LiveTable:
+    """One table of one open database, with values encoded as the profile's app stores them."""
 
     def __init__(self, profile: Profile, db: Readable, table: str, purpose: str) -> None:
-        """Look ``table`` up.
+        """Find ``table`` in the live schema.
 
         Raises:
-            SchemaLacksError: the live schema has no such table.
+            SchemaMismatchError: the live schema has no such table.
         """
         self.profile, self.db, self.name, self._purpose = profile, db, table, purpose
-        found = db.tables().get(table)
-        if found is None:
-            raise SchemaLacksError(target=db.target, what=f"table {table}", purpose=purpose)
-        self.table = found
+        live_table = db.tables().get(table)
+        if live_table is None:
+            raise SchemaMismatchError(target=db.target, missing=f"table {table}", purpose=purpose)
+        self.table = live_table
         self._time_forms: dict[str, TimeCodec] = {}
 
-    def find(self, name: Name | None) -> str | None:
-        """Return the column, or None where it may be missing and is.
+    def optional_column(self, name: ColumnNames | None) -> str | None:
+        """Return the column, or None if it is missing and marked as optional.
 
         Raises:
-            SchemaLacksError: it is missing, and its name does not say that it may be.
+            SchemaMismatchError: the column is missing and not optional.
         """
         column = find_column(self.table, name)
-        if column is None and name and not may_lack(name):
-            raise self._lacks(name)
+        if column is None and name and not is_optional(name):
+            raise self._missing_column_error(name)
         return column
 
-    def get(self, name: Name) -> str:
-        """Return the column; raises SchemaLacksError where it is missing."""
-        column = self.find(name)
+    def column(self, names: ColumnNames) -> str:
+        """Return the column; raises SchemaMismatchError if it is missing."""
+        column = self.optional_column(names)
         if column is None:
-            raise self._lacks(name)
+            raise self._missing_column_error(names)
         return column
 
     def encode(self, column: str, value: object) -> object:
-        """Return what is stored for ``value``: times and booleans as the profile writes them, the rest as it is."""
+        """Return the stored form of ``value``: times and booleans as the profile defines, other values unchanged."""
         native = self.table.columns[column].native
         if isinstance(value, datetime):
             return value if native == "time" else TIMES[self.time_form(column)](value)
@@ -94,66 +97,74 @@ class Live:
         return value
 
     def time_form(self, column: str) -> TimeCodec:
-        """Return the form in which a time is written, where the column has no native type.
+        """Return the format of times in a column without a native time type.
 
-        It is the app's form, except where the newest rows all hold another one: an app of another version, or of
-        another kind, wrote them, and the column has to keep its order.
+        It is the format of the profile, unless all of the newest rows have another one, from another version of the app:
+        mixed formats would break the sort order of the column.
         """
         if column not in self._time_forms:
-            held = self.db.newest_time_forms(self.name, column) if isinstance(self.db, HoldsTimeForms) else ()
-            other = next((form for form in TIMES if [form] == list(held)), None)
+            stored_forms = (
+                self.db.newest_time_forms(self.name, column) if isinstance(self.db, ReportsTimeForms) else ()
+            )
+            other = next((form for form in TIMES if [form] == list(stored_forms)), None)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
 
-    def constants(self, told: Mapping[str, object]) -> dict[str, object]:
-        """Return columns and stored values for constants of a profile; those that may be missing and are, left out.
+    def encode_constants(self, constants: Mapping[str, object]) -> dict[str, object]:
+        """Return columns and stored values for constants of a profile, without missing optional columns.
 
-        ``:now`` is the present moment, ``:null`` is NULL.
+        ``:now`` is the current time, ``:null`` is NULL.
         """
         values: dict[str, object] = {}
-        for name, constant in told.items():
-            column = self.find(name)
+        for name, constant in constants.items():
+            column = self.optional_column(name)
             if column is not None:
-                meant = (
+                value = (
                     {":now": now(), ":null": None}.get(constant, constant)
                     if isinstance(constant, str)
                     else constant
                 )
-                values[column] = self.encode(column, meant)
+                values[column] = self.encode(column, value)
         return values
 
-    def holding(self, told: Mapping[str, object]) -> list[Condition]:
-        """Return the conditions that columns hold what a profile says: one constant, or one of several."""
+    def conditions(self, expected: Mapping[str, object]) -> list[Condition]:
+        """Return one condition per column: equality with a constant, or membership in a list of constants."""
         conditions = []
-        for name, held in told.items():
-            several = isinstance(held, list | tuple)
-            for column, value in self.constants({name: None if several else held}).items():
-                among = [self.encode(column, one) for one in held] if isinstance(held, list | tuple) else []
-                conditions.append(Condition(column, "in" if several else "=", among if several else value))
+        for name, constant in expected.items():
+            if isinstance(constant, list | tuple):
+                column = self.optional_column(name)
+                if column is not None:
+                    values = [self.encode(column, value) for value in constant]
+                    conditions.append(Condition(column, "in", values))
+            else:
+                encoded = self.encode_constants({name: constant})
+                conditions += [Condition(column, "=", value) for column, value in encoded.items()]
         return conditions
 
-    def among(self, name: Name, values: list[object]) -> Condition:
-        """Return the condition that a column holds one of ``values``."""
-        return Condition(self.get(name), "in", values)
+    def is_in(self, names: ColumnNames, values: list[object]) -> Condition:
+        """Return the condition that a column has one of ``values``."""
+        return Condition(self.column(names), "in", values)
 
-    def uncovered(self, covered: set[str]) -> list[str]:
-        """Return the columns that a new row needs and ``covered`` does not have."""
+    def missing_required_columns(self, provided: set[str]) -> list[str]:
+        """Return the NOT NULL columns without default that ``provided`` lacks."""
         return [
-            name for name, column in self.table.columns.items() if column.required and name not in covered
+            name for name, column in self.table.columns.items() if column.required and name not in provided
         ]
 
-    def _lacks(self, name: Name) -> SchemaLacksError:
-        told = [one.removesuffix("?") for one in ([name] if isinstance(name, str) else name)]
-        what = f"column {self.name}.{' or '.join(told)}"
-        return SchemaLacksError(target=self.db.target, what=what, purpose=self._purpose)
+    def _missing_column_error(self, names: ColumnNames) -> SchemaMismatchError:
+        candidates = [
+            candidate.removesuffix("?") for candidate in ([names] if isinstance(names, str) else names)
+        ]
+        missing = f"column {self.name}.{' or '.join(candidates)}"
+        return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
 
 
-def streams(db: Readable) -> Streams:
-    """Return a database that gives its rows out as they come.
+def require_streams(db: Readable) -> StreamsRows:
+    """Return a database that can stream rows.
 
     Raises:
-        NotSupportedError: its engine does not.
+        NotSupportedError: its engine cannot.
     """
-    if Capability.STREAM not in db.capabilities or not isinstance(db, Streams):
-        raise NotSupportedError(what="this", by=db.target, instead="Its engine keeps no rows of tables.")
+    if Capability.STREAM not in db.capabilities or not isinstance(db, StreamsRows):
+        raise NotSupportedError(feature="this", subject=db.target, hint="Its engine has no tables with rows.")
     return db

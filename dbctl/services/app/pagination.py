@@ -1,4 +1,4 @@
-"""Lists that fit in memory: brought into the order that was asked for, and cut to the part."""
+"""Sort lists in memory and cut them to the requested page."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from datetime import datetime
 from typing import TypeVar
 
 from dbctl.errors import UsageError
-from dbctl.model import Page, Value, Window
+from dbctl.model import Page, PageRequest, Struct
 
-V = TypeVar("V", bound=Value)
+V = TypeVar("V", bound=Struct)
 
 
-def page_of(items: Sequence[V], kind: type[V], window: Window) -> Page[V]:
-    """Return the part of ``items`` that ``window`` asks for; what has no value of the field comes last.
+def paginate(items: Sequence[V], item_type: type[V], page_request: PageRequest) -> Page[V]:
+    """Return the page of ``items`` that ``page_request`` requests; items without a value of the sort field come last.
 
     Raises:
-        UsageError: it asks for an order by a field that ``kind`` does not have.
+        UsageError: ``item_type`` does not have the sort field.
     """
-    field = window.sort.removeprefix("-")
-    if field and field not in kind.__struct_fields__:
-        known = ", ".join(kind.__struct_fields__)
-        raise UsageError(detail=f"--sort: there is no field {field!r}; known: {known}")
+    field = page_request.sort.removeprefix("-")
+    if field and field not in item_type.__struct_fields__:
+        known = ", ".join(item_type.__struct_fields__)
+        raise UsageError(detail=f"--sort: no field {field!r}; known: {known}")
     if field:
         with_value = [item for item in items if getattr(item, field) is not None]
-        with_value.sort(key=lambda item: _rank(getattr(item, field)), reverse=window.sort.startswith("-"))
+        with_value.sort(
+            key=lambda item: _sort_key(getattr(item, field)), reverse=page_request.sort.startswith("-")
+        )
         items = with_value + [item for item in items if getattr(item, field) is None]
-    end = None if window.limit is None else window.offset + window.limit
+    end = None if page_request.limit is None else page_request.offset + page_request.limit
     return Page(
-        items=items[window.offset : end],
+        items=items[page_request.offset : end],
         total=len(items),
-        limit=window.limit,
-        offset=window.offset,
-        names=kind.__struct_fields__,
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=item_type.__struct_fields__,
     )
 
 
-def _rank(value: object) -> tuple[int, float, str]:
-    """Return what values of different kinds sort by: numbers, then times, then text whose case does not count."""
+def _sort_key(value: object) -> tuple[int, float, str]:
+    """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
     if isinstance(value, int | float):
         return 0, value, ""
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""One look at each configured database of an app, so that one which cannot be looked at does not hide the others."""
+"""Run a query on each configured database of an app, so one failure does not hide the results of the others."""
 
 from __future__ import annotations
 
@@ -7,74 +7,81 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError
-from dbctl.model import Page, Value, Window
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, NotSupportedError
+from dbctl.model import Page, PageRequest, Struct
 from dbctl.services.app.app import App
-from dbctl.services.app.pagination import page_of
+from dbctl.services.app.pagination import paginate
 
-T = TypeVar("T", bound=Value)
+T = TypeVar("T", bound=Struct)
 
 
-class Figures(Value, Generic[T], frozen=True, kw_only=True):
-    """Figures of the databases that could be looked at, and what kept the others from it."""
+class DatabaseResults(Struct, Generic[T], frozen=True, kw_only=True):
+    """The results of the databases that could be read, and the errors of the others."""
 
     page: Page[T]
     failed: Sequence[DbctlError]
-    remarks: Sequence[str] = ()  #: what has to be known to read them
+    remarks: Sequence[str] = ()  #: notes about the results
 
     @property
     def status(self) -> Exit:
-        """How the command ends."""
+        """The exit code of the command."""
         return Exit.PARTIAL if self.failed else Exit.OK
 
 
-def configured(app: App) -> Iterator[str]:
-    """Yield the databases that are meant: the one of ``--db``, else all that the configuration names.
+def selected_databases(app: App) -> Iterator[str]:
+    """Yield the database of ``--db``, otherwise all configured databases.
 
     Raises:
-        DatabaseUnsetError: it does not name one that the app has to have.
+        DatabaseNotConfiguredError: a required database is not configured.
     """
-    for name, told in app.profile.databases.items():
+    for name, section in app.profile.databases.items():
         if app.only not in ("", name):
             continue
         try:
             app.url(name)
-        except DatabaseUnsetError:
-            if told.optional and not app.only:
+        except DatabaseNotConfiguredError:
+            if section.optional and not app.only:
                 continue
             raise
         yield name
 
 
-def figures(
-    app: App, kind: type[T], window: Window, look: Callable[[str], list[T]], *, wide: bool = False
-) -> Figures[T]:
-    """Look at each configured database; where some engine can tell, those that cannot are passed over.
+def collect_results(
+    app: App,
+    item_type: type[T],
+    page_request: PageRequest,
+    collect: Callable[[str], list[T]],
+    *,
+    hide_single_target: bool = False,
+) -> DatabaseResults[T]:
+    """Collect items from each configured database; databases whose engine does not support it are skipped.
 
     Args:
         app: the app.
-        kind: what is told.
-        window: which part.
-        look: tells it of one database.
-        wide: whether a table has no room for the target where it is the same in every row.
+        item_type: the type of the items.
+        page_request: the requested page.
+        collect: returns the items of one database.
+        hide_single_target: whether a table omits the column of the target if all rows have the same.
 
     Raises:
-        DbctlError: what kept the first from being looked at, where all of them fail.
+        DbctlError: all databases failed; the error of the first.
     """
-    items, failed, told = list[T](), list[DbctlError](), False
-    for name in configured(app):
+    items, failed, has_result = list[T](), list[DbctlError](), False
+    for name in selected_databases(app):
         try:
-            items += look(name)
-            told = True
+            items += collect(name)
+            has_result = True
         except DbctlError as error:
             failed.append(error)
-    if failed and not told:
+    if failed and not has_result:
         raise failed[0]
-    page = page_of(items, kind, window)
-    alike = [field for field in kind.__struct_fields__ if all(getattr(one, field) is None for one in items)]
-    if wide and len({getattr(one, "target", None) for one in items}) == 1:
-        alike = ["target", *alike]
-    return Figures(
-        page=structs.replace(page, alike=alike if items else ()),
+    page = paginate(items, item_type, page_request)
+    constant_columns = [
+        field for field in item_type.__struct_fields__ if all(getattr(item, field) is None for item in items)
+    ]
+    if hide_single_target and len({getattr(item, "target", None) for item in items}) == 1:
+        constant_columns = ["target", *constant_columns]
+    return DatabaseResults(
+        page=structs.replace(page, constant_columns=constant_columns if items else ()),
         failed=[error for error in failed if not isinstance(error, NotSupportedError)],
     )

@@ -1,4 +1,4 @@
-"""Columns that are shown only with --secrets: hashes, tokens and keys, by the profile or by what they look like."""
+"""Columns that are shown only with --secrets: hashes, tokens and keys, declared by the profile or detected."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import Readable, Streams
+from dbctl.engines.contract import Readable, StreamsRows
 from dbctl.engines.parsing import lineage
 from dbctl.errors import DbctlError
 from dbctl.model import Row
-from dbctl.profiles.model import Name, Settings
+from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 
-#: What stands in the place of a secret.
+#: Shown instead of a secret.
 MASK = "***"
 
 
-#: The last words of columns that hold secrets, where no profile declares any. Only columns of text and bytes count.
+#: Endings of the names of secret columns, if no profile declares them. Only columns of text and bytes are compared.
 SECRET_NAMES = re.compile(
     r"(?:^|_)(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|otp|totp|salt|authdata"
     r"|(?:api|private|access|secret|signing|encryption|session|activation|recovery|auth)_?key"
     r"|(?:recovery|backup)_?codes?)s?"
     r"(?:_(?:hash|hashed|digest|encrypted|crypt|value|salt))?$"
 )
-#: Keys of services by what issues them; each form is known by how a key begins.
+#: Patterns of service keys, by issuer; each has a known prefix.
 KEY_FORMS: Mapping[str, str] = {
-    "API key (OpenAI, Anthropic and the like)": r"sk-[\w-]{16,}",
+    "API key (OpenAI, Anthropic and others)": r"sk-[\w-]{16,}",
     "Stripe key": r"[sr]k_live_[\w-]{16,}",
     "GitHub token": r"(?:gh[pousr]_|github_pat_)[\w-]{16,}",
     "GitLab token": r"glpat-[\w-]{16,}",
@@ -38,7 +38,7 @@ KEY_FORMS: Mapping[str, str] = {
     "JSON Web Token": r"eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*",
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*",
 }
-#: Values that are secret wherever they are: hashes of passwords, signed tokens, keys of services, private keys.
+#: Values that are secret in any column: password hashes, signed tokens, service keys, private keys.
 SECRET_VALUES = re.compile(
     r"\$(?:1|2[abxy]?|5|6|7|y|P|H|wp|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[\w-]*)\$\S{16,}"
     r"|(?:pbkdf2_\w+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1)\$\S{16,}"
@@ -52,75 +52,81 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def mask(row: Row, columns: Collection[str]) -> Row:
-    """Return a row with ``MASK`` in place of each value of ``columns``."""
+    """Return a row in which ``MASK`` replaces each value of ``columns``."""
     return {name: MASK if name in columns and value is not None else value for name, value in row.items()}
 
 
-def hidden(
+def find_secret_columns(
     app: App, database: str, db: Readable, tables: Collection[str] | None = None
 ) -> dict[str, list[str]]:
     """Return the columns of one database that hold secrets, by table or view.
 
-    A column of a view is secret when it is made of a secret column, also through other views, or when the view reads
-    one and its lineage cannot be determined.
+    A column of a view is secret if it depends on a secret column, also through other views, or if the view reads a secret
+    column and its lineage cannot be determined.
 
     Args:
         app: the app.
         database: its name in the profile.
         db: the open database.
-        tables: those whose values are sampled where the profile guesses; None: all.
+        tables: the tables whose values are sampled with ``guess_secrets``; None: all.
     """
-    found = _declared(app, database, db)
+    secret_columns = _declared_columns(app, database, db)
     guesses = app.database(database).guess_secrets
     if guesses:
-        for table, columns in _guessed(db, tables).items():
-            found[table] = list(dict.fromkeys([*found.get(table, ()), *columns]))
-    for view, columns in _of_views(db, found).items():
-        found[view] = list(dict.fromkeys([*found.get(view, ()), *columns]))
-    return found
+        for table, columns in _guess_columns(db, tables).items():
+            secret_columns[table] = list(dict.fromkeys([*secret_columns.get(table, ()), *columns]))
+    for view, columns in _find_view_columns(db, secret_columns).items():
+        secret_columns[view] = list(dict.fromkeys([*secret_columns.get(view, ()), *columns]))
+    return secret_columns
 
 
-def _declared(app: App, database: str, db: Readable) -> dict[str, list[str]]:
-    tables, found = db.tables(), dict[str, list[str]]()
-    for table, name in _named(app, database):
+def _declared_columns(app: App, database: str, db: Readable) -> dict[str, list[str]]:
+    tables, declared = db.tables(), dict[str, list[str]]()
+    for table, name in _profile_columns(app, database):
         column = find_column(tables.get(table), name)
-        if column and column not in found.get(table, ()):
-            found.setdefault(table, []).append(column)
-    return found
+        if column and column not in declared.get(table, ()):
+            declared.setdefault(table, []).append(column)
+    return declared
 
 
-def _guessed(db: Readable, sampled: Collection[str] | None) -> dict[str, list[str]]:
+def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, list[str]]:
     """Return the columns whose name or values look like secrets."""
-    found = dict[str, list[str]]()
+    guessed = dict[str, list[str]]()
     for table in db.tables().values():
         texts = [column.name for column in table.columns.values() if _TEXT.search(column.type.upper())]
         secret = [name for name in texts if SECRET_NAMES.search(_CAMEL.sub("_", name).lower())]
         others = [name for name in texts if name not in secret]
         if others and (sampled is None or table.name in sampled):
-            with suppress(DbctlError):  # a table that cannot be read shows nothing either
+            with suppress(DbctlError):  # an unreadable table shows no secrets either
                 rows = db.select(table.name, others, limit=SAMPLE_ROWS)
                 secret += [
-                    name for name, *values in zip(others, *rows, strict=True) if any(map(_is_secret, values))
+                    name
+                    for name, *values in zip(others, *rows, strict=True)
+                    if any(map(_is_secret_value, values))
                 ]
         if secret:
-            found[table.name] = secret
-    return found
+            guessed[table.name] = secret
+    return guessed
 
 
-def _is_secret(value: object) -> bool:
+def _is_secret_value(value: object) -> bool:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     return isinstance(text, str) and SECRET_VALUES.fullmatch(text.strip()) is not None
 
 
-def _of_views(db: Readable, found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return the columns of views that are made of those in ``found``."""
+def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the columns of views that depend on secret columns of tables."""
     tables = db.tables()
-    if not (found and isinstance(db, Streams) and any(table.view for table in tables.values())):
+    if not (
+        secret_columns and isinstance(db, StreamsRows) and any(table.is_view for table in tables.values())
+    ):
         return {}
-    queries = lineage.reaching(db.view_queries(), found)
-    secret = {(table.lower(), column.lower()) for table, columns in found.items() for column in columns}
+    queries = lineage.find_dependent_views(db.view_queries(), secret_columns)
+    secret = {
+        (table.lower(), column.lower()) for table, columns in secret_columns.items() for column in columns
+    }
     views = dict[str, list[str]]()
-    for view, columns in lineage.sources_of(queries, tables, db.sql_dialect).items() if queries else ():
+    for view, columns in lineage.trace_sources(queries, tables, db.sql_dialect).items() if queries else ():
         derived = [
             column for column, sources in columns.items() if sources is None or not secret.isdisjoint(sources)
         ]
@@ -129,21 +135,21 @@ def _of_views(db: Readable, found: Mapping[str, Sequence[str]]) -> dict[str, lis
     return views
 
 
-def _named(app: App, database: str) -> Iterator[tuple[str, Name]]:
-    for place in app.database(database).secret:
-        table, _, column = place.rpartition(".")
+def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames]]:
+    for column_path in app.database(database).secret:
+        table, _, column = column_path.rpartition(".")
         yield table, column
     users = app.profile.users
     if users and (users.database or app.main()) == database:
         if users.password:
             yield users.table, users.password.column
-        for told in users.signed_in:
-            yield told.table.removesuffix("?"), told.token
+        for sign_in_table in users.signed_in:
+            yield sign_in_table.table.removesuffix("?"), sign_in_table.token
     for settings in app.profile.settings:
         if settings.secret and (settings.database or app.main()) == database:
             yield settings.table, settings.fields["value"]
 
 
-def is_secret(told: Settings, key: str) -> bool:
-    """Whether a setting is one."""
-    return any(fnmatchcase(key, pattern) for pattern in told.secret)
+def is_secret_setting(settings: Settings, key: str) -> bool:
+    """Return whether the setting ``key`` is a secret."""
+    return any(fnmatchcase(key, pattern) for pattern in settings.secret)

@@ -1,4 +1,4 @@
-"""Databases that an app may lack, which are there and the configuration does not name: the app made them after ``dbctl init``."""
+"""Optional databases that exist on disk but are missing from the configuration: the app created them after ``dbctl init``."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 
 from dbctl.model import Finding
 from dbctl.services.app.app import App
-from dbctl.url import Url, meant
+from dbctl.url import Url, resolve_engine
 
-SENTENCE = "it stands at {place}, and the configuration does not name it"
+SENTENCE = "found at {path}, but not configured"
 
 
-def place_of(app: App, name: str) -> Path | None:
-    """Return where an unnamed database stands, as the app lays it out around its main one; None where it does not."""
-    given, told = app.configured.databases, app.database(name)
-    if name in given or app.main() not in given or not given[app.main()].is_local:
+def find_unconfigured(app: App, name: str) -> Path | None:
+    """Return the path of an unconfigured database, at its usual place relative to the main database; None if missing."""
+    configured, section = app.configured.databases, app.database(name)
+    if name in configured or app.main() not in configured or not configured[app.main()].is_local:
         return None
-    main = Path(given[app.main()].path)
+    main = Path(configured[app.main()].path)
     for pattern in app.database(app.main()).find:
         parts = Path(pattern).parts
         if main.parts[-len(parts) :] != parts:
             continue
-        for other in told.find:
-            place = Path(*main.parts[: -len(parts)], other)
-            bare = Url(engine="sqlite", path=os.path.realpath(place), bare=True)
-            if _holds_something(place) if meant(bare, told.engines).is_folder else place.is_file():
-                return place
+        for other in section.find:
+            path = Path(*main.parts[: -len(parts)], other)
+            bare = Url(engine="sqlite", path=os.path.realpath(path), has_no_scheme=True)
+            if _has_content(path) if resolve_engine(bare, section.engines).is_folder else path.is_file():
+                return path
     return None
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether anything may be in a folder: an app that starts makes an empty one."""
+def _has_content(folder: Path) -> bool:
+    """Return whether a folder may contain anything; apps create an empty one when they start."""
     try:
         return any(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -41,20 +41,20 @@ def _holds_something(folder: Path) -> bool:
         return True
 
 
-def instead(app: App, name: str, place: Path) -> str:
-    """Return how it comes to be named."""
-    return f'Name it below [apps.{app.name}.databases]: {name} = "{place}"; or with --url, beside the others.'
+def explain_config(app: App, name: str, path: Path) -> str:
+    """Return the hint how to configure the database."""
+    return f'Add it to [apps.{app.name}.databases]: {name} = "{path}"; or pass --url for each database.'
 
 
-def findings(app: App, name: str) -> Iterator[Finding]:
-    """Yield what a check tells of one whose rows would go along with others."""
-    place = place_of(app, name)
-    if place is None or not any(link.database == name and link.cascade for link in app.profile.link):
+def check_unconfigured(app: App, name: str) -> Iterator[Finding]:
+    """Yield a finding for an unconfigured database whose rows would be deleted with rows of other databases."""
+    path = find_unconfigured(app, name)
+    if path is None or not any(link.database == name and link.cascade for link in app.profile.link):
         return
     yield Finding(
         target=app.target(name),
         severity="warning",
         code="not-configured",
-        message=f"{SENTENCE.format(place=place)}: nothing of it is saved, checked, or deleted along",
-        hint=instead(app, name, place),
+        message=f"{SENTENCE.format(path=path)}: no backups, no checks, and no cascading deletes",
+        hint=explain_config(app, name, path),
     )

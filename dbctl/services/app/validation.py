@@ -1,4 +1,4 @@
-"""What an app accepts as a name, an address or a password, by the rules of its profile."""
+"""Validation of values by the rules of a profile: names, addresses, passwords."""
 
 from __future__ import annotations
 
@@ -10,129 +10,133 @@ from math import isfinite
 
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret, counted
+from dbctl.model import Secret, format_count
 from dbctl.profiles import HASHES, read_time
 from dbctl.profiles.model import Password, Rule, TextFormat
 
-LONGEST_SHOWN = 40  #: characters of a refused value in a message
-#: What may be typed for yes and no.
-WORDS = {
-    word: meant
-    for meant, words in ((True, "true yes on t y 1"), (False, "false no off f n 0"))
+MAX_SHOWN_LENGTH = 40  #: characters of a refused value in a message
+#: Accepted spellings of booleans.
+BOOLEAN_WORDS = {
+    word: value
+    for value, words in ((True, "true yes on t y 1"), (False, "false no off f n 0"))
     for word in words.split()
 }
 
 
-def check_rule(what: str, given: str, rule: Rule | None) -> None:
-    """Refuse ``given`` where it breaks ``rule``, or holds what cannot be seen in print.
+def check_rule(label: str, value: str, rule: Rule | None) -> None:
+    """Refuse a value that violates ``rule`` or contains unprintable characters.
 
     Raises:
-        ValueInvalidError: it says which rule.
+        ValueInvalidError: names the violated rule.
     """
-    if reason := text_fault(given, rule):
-        raise ValueInvalidError(what=f"the {what}", value=ascii(cut(given)), reason=reason)
+    if reason := text_problem(value, rule):
+        raise ValueInvalidError(name=f"the {label}", value=ascii(truncate(value)), reason=reason)
 
 
-def text_fault(given: str, rule: Rule | None) -> str:
-    """Return how a text breaks ``rule``, or that it holds what cannot be seen in print, or nothing."""
-    return fault(given, rule) if given.isprintable() else "it holds characters that cannot be seen"
+def text_problem(value: str, rule: Rule | None) -> str:
+    """Return how a text violates ``rule``, or that it is not printable; empty: it is valid."""
+    return rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
 
 
-def check_field(field: str, given: str, rule: Rule | None) -> None:
-    """Refuse a text that a field of users may not hold.
+def check_field(field: str, value: str, rule: Rule | None) -> None:
+    """Refuse an invalid value of a user's field.
 
     Raises:
-        ValueInvalidError: it says which rule.
+        ValueInvalidError: names the violated rule.
     """
-    check_rule(field, given, rule)
-    if given != given.strip():
-        reason = "it begins or ends with a blank"
-        raise ValueInvalidError(what=f"the {field}", value=ascii(cut(given)), reason=reason)
+    check_rule(field, value, rule)
+    if value != value.strip():
+        reason = "it begins or ends with a space"
+        raise ValueInvalidError(name=f"the {field}", value=ascii(truncate(value)), reason=reason)
 
 
-def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
-    """Refuse a secret that breaks ``rule``, or that no program could ask for again, without showing it.
+def check_secret(label: str, secret: Secret, rule: Rule | None) -> None:
+    """Refuse a secret that violates ``rule`` or that cannot be typed, without showing it.
 
     Raises:
-        ValueInvalidError: it says which rule.
+        ValueInvalidError: names the violated rule.
     """
-    given = secret.reveal()
-    reason = "it holds a NUL character" if "\0" in given else _no_text(given) or fault(given, rule)
+    value = secret.reveal()
+    reason = (
+        "it contains a NUL character"
+        if "\0" in value
+        else _encoding_problem(value) or rule_problem(value, rule)
+    )
     if reason:
-        raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
+        raise ValueInvalidError(name=f"the {label}", value="(not shown)", reason=reason)
 
 
-def read_word(what: str, given: str) -> bool:
-    """Return what a word for yes or no means.
-
-    Raises:
-        ValueInvalidError: it is neither.
-    """
-    if given.strip().lower() not in WORDS:
-        raise ValueInvalidError(what=what, value=ascii(cut(given)), reason="it is neither true nor false")
-    return WORDS[given.strip().lower()]
-
-
-def read_moment(what: str, given: str) -> datetime:
-    """Return the moment that was typed, in any form that an app stores; UTC where it names no zone.
+def parse_boolean(label: str, value: str) -> bool:
+    """Return the boolean that a word stands for.
 
     Raises:
-        ValueInvalidError: it is none.
+        ValueInvalidError: the word is not in ``BOOLEAN_WORDS``.
     """
-    found = read_time(given)
-    if found is None:
-        reason = "it is not written like 2026-01-31 or 2026-01-31T12:00:00Z"
-        raise ValueInvalidError(what=what, value=ascii(cut(given)), reason=reason)
-    return found
+    if value.strip().lower() not in BOOLEAN_WORDS:
+        raise ValueInvalidError(
+            name=label, value=ascii(truncate(value)), reason="it is neither true nor false"
+        )
+    return BOOLEAN_WORDS[value.strip().lower()]
 
 
-def cut(text: str, longest: int = LONGEST_SHOWN) -> str:
-    """Return as much of ``text`` as a message shows."""
+def parse_time(label: str, value: str) -> datetime:
+    """Return a typed time, in any format that apps store; UTC without a time zone.
+
+    Raises:
+        ValueInvalidError: the value is not a time.
+    """
+    time = read_time(value)
+    if time is None:
+        reason = "expected a time such as 2026-01-31 or 2026-01-31T12:00:00Z"
+        raise ValueInvalidError(name=label, value=ascii(truncate(value)), reason=reason)
+    return time
+
+
+def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
+    """Return the beginning of ``text`` for a message."""
     return text if len(text) <= longest else text[:longest] + "…"
 
 
-def _no_text(given: str) -> str:
-    return "" if is_storable(given) else "it holds half of a character pair, which is no text"
+def _encoding_problem(value: str) -> str:
+    return "" if is_storable(value) else "it contains half of a surrogate pair"
 
 
-def fault(given: str, rule: Rule | None) -> str:
-    """Return how ``given`` breaks ``rule``, or nothing."""
+def rule_problem(value: str, rule: Rule | None) -> str:
+    """Return how a value violates ``rule``; empty: it is valid."""
     if rule is None:
         return ""
-    if rule.length and not rule.length[0] <= len(given) <= rule.length[1]:
-        return (
-            f"it has {counted(len(given), 'character')}, the app takes {rule.length[0]} to {rule.length[1]}"
-        )
-    if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
-        return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
-    return (_misshapen(given, rule.format) if rule.format else "") or outside(given, rule.values)
+    if rule.length and not rule.length[0] <= len(value) <= rule.length[1]:
+        return f"it has {format_count(len(value), 'character')}, the app accepts {rule.length[0]} to {rule.length[1]}"
+    if rule.bytes and len(value.encode("utf-8", "surrogatepass")) > rule.bytes:
+        return f"it has more than {rule.bytes} bytes in UTF-8, and the app ignores the rest"
+    return (_format_problem(value, rule.format) if rule.format else "") or value_problem(value, rule.values)
 
 
-def _misshapen(given: str, form: TextFormat) -> str:
+def _format_problem(value: str, form: TextFormat) -> str:
     from dbctl.profiles import FORMATS
 
-    return FORMATS[form](given)
+    return FORMATS[form](value)
 
 
-def outside(value: object, known: Sequence[object]) -> str:
-    """Return why a stored value is none of those that the app knows, or nothing; where none are listed, it knows all."""
-    if not known or as_word(value) in map(as_word, known):
+def value_problem(value: object, allowed: Sequence[object]) -> str:
+    """Return the allowed values if a stored value is not one of them; empty: it is, or any value is allowed."""
+    if not allowed or normalise_value(value) in map(normalise_value, allowed):
         return ""
-    return f"the app knows {', '.join(map(str, known))}"
+    return f"allowed values: {', '.join(map(str, allowed))}"
 
 
-def as_word(value: object) -> str:
-    """Return what two values have in common that are the same to a list of values: drivers differ in types of numbers."""
+def normalise_value(value: object) -> str:
+    """Return a value as text for comparisons; whole numbers of any type give the same text, since drivers differ."""
     if isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
 
 
-def hash_fault(told: Password, stored: object) -> str:
-    """Return why a stored value is no password hash in the format that the profile names, or nothing."""
+def hash_problem(password: Password, stored: object) -> str:
+    """Return why a stored value is not a password hash in the profile's format; empty: it is one."""
     if isinstance(stored, str) and (
-        HASHES[told.codec].recognises(stored)
-        or any(fnmatchcase(stored, pattern) for pattern in told.unusable)
+        HASHES[password.codec].recognises(stored)
+        or any(fnmatchcase(stored, pattern) for pattern in password.unusable)
     ):
         return ""
-    return f"it is no {told.codec} hash"
+    return f"it is not a {password.codec} hash"

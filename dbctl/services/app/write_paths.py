@@ -1,22 +1,22 @@
-"""Every path on which dbctl writes a database of an app, with the source of its rows."""
+"""Every command that writes a database of an app, with the source of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-#: ``given``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
-#: ``made``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
-#: indexes or the record of its migrations.
-Source = Literal["given", "made", "schema"]
+#: ``input``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
+#: ``generated``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
+#: indexes or migration ledger.
+Source = Literal["input", "generated", "schema"]
 
-_GIVEN = (
+_INPUT = (
     "users create", "users ensure", "users update", "users set-role", "users set-password", "users activate",
     "users deactivate", "users import", "users delete", "roles create", "roles update", "roles delete", "roles grant",
     "roles revoke", "settings set", "settings reset", "settings apply", "data set", "data add", "data delete", "data import",
     "restore apply --table",
 )  # fmt: skip
-_MADE = (
+_GENERATED = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
     "restore undo", "search vectors store", "search vectors make",
 )  # fmt: skip
@@ -27,9 +27,9 @@ _SCHEMA = (
     "maintain checkpoint", "maintain wal", "maintain rollback-journal",
 )  # fmt: skip
 
-#: Sources by the purpose that a path gives to open the database; ``App.writer`` accepts no other purpose.
+#: Sources by the purpose with which a command opens the database; ``App.writer`` accepts no other purpose.
 PATHS: Mapping[str, Source] = {
-    **dict.fromkeys(_GIVEN, "given"),
-    **dict.fromkeys(_MADE, "made"),
+    **dict.fromkeys(_INPUT, "input"),
+    **dict.fromkeys(_GENERATED, "generated"),
     **dict.fromkeys(_SCHEMA, "schema"),
 }

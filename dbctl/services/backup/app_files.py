@@ -1,4 +1,4 @@
-"""What belongs to a backup beside the databases: the app's own files, such as keys and logins, packed as one."""
+"""The app's own files in a backup, such as keys and logins: one compressed archive."""
 
 from __future__ import annotations
 
@@ -15,132 +15,136 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.errors import FileFailedError
-from dbctl.model import Finding, counted, now
+from dbctl.model import Finding, format_count, now
 from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.writer import Laying
+from dbctl.services.backup.writer import BackupWriter
 
-#: A file that is larger is copied aside on disk while it is packed.
-IN_MEMORY = 4 << 20
+#: Bytes; a larger file is copied to a temporary file on disk before it is archived.
+MAX_IN_MEMORY = 4 << 20
 
 
-class Extras:
-    """The files of an app that its profile calls part of a backup, as one more file of it."""
+class AppFiles:
+    """The files of an app that its profile includes in backups, as one archive."""
 
     def __init__(self, app: App, advance: Callable[[int], None]) -> None:
         self._app, self._advance = app, advance
-        kept = _databases(app)
-        self._found = [
+        database_identities = _database_identities(app)
+        self._paths = [
             path
-            for path in _found(app.configured.directory, app.profile.backup.extra)
-            if _identity(path) not in kept
+            for path in _find_files(app.configured.directory, app.profile.backup.extra)
+            if _identity(path) not in database_identities
         ]
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._found)
+        """Whether the app has such files."""
+        return bool(self._paths)
 
-    def pin(self) -> bool:
-        """Hold nothing: each is packed as it is by then."""
+    def pin_snapshot(self) -> bool:
+        """Return False: each file is archived in its state at that time."""
         return False
 
     def size(self) -> int:
-        """Return how many bytes they take unpacked."""
-        return sum(_size(path) for path in self._found)
+        """Return their uncompressed size in bytes."""
+        return sum(_size(path) for path in self._paths)
 
-    def kept_size(self) -> int:
-        """Return how many bytes they take in the backup, at most about."""
+    def stored_size(self) -> int:
+        """Return an upper estimate of their bytes in the backup."""
         return self.size()
 
-    def told(self) -> str:
-        """Return what would be done, as a plan tells it."""
-        tops = sorted({_top(path, self._app.configured.directory) for path in self._found})
-        what = f"{counted(len(self._found), 'file')} of the app ({', '.join(tops)}; {self.size():,} bytes)"
-        return f"pack {what} as {file_name('TIME')}"
+    def plan_step(self) -> str:
+        """Return the step of a plan."""
+        top_names = sorted({_top_level_name(path, self._app.configured.directory) for path in self._paths})
+        description = f"{format_count(len(self._paths), 'file')} of the app ({', '.join(top_names)}; {self.size():,} bytes)"
+        return f"archive {description} as {archive_name('TIME')}"
 
-    def members(self, folder: Laying) -> list[Member]:
-        """Pack them into the folder of a backup.
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        """Archive the files in the folder of a backup.
 
-        A file that goes away meanwhile is left out. Links are packed as links.
+        A file that is deleted concurrently is omitted. Links are archived as links.
 
         Raises:
-            FileFailedError: one of them cannot be read.
+            FileFailedError: a file cannot be read.
         """
-        file = file_name(folder.name)
-        packed = 0
-        taken_at = now()
-        private = os.open(folder.place(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(private, "wb") as made, tarfile.open(fileobj=made, mode="w:gz") as archive:
-            for path in self._found:
-                size = _pack(archive, path, self._app.configured.directory)
-                packed += size is not None
+        file = archive_name(folder.name)
+        file_count = 0
+        read_at = now()
+        descriptor = os.open(folder.path_for(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as output, tarfile.open(fileobj=output, mode="w:gz") as archive:
+            for path in self._paths:
+                size = _add_to_archive(archive, path, self._app.configured.directory)
+                file_count += size is not None
                 self._advance(size or 0)
-        kept = folder.keep(file)
+        stored = folder.store(file)
         return [
             Member(
-                **structs.asdict(kept),
+                **structs.asdict(stored),
                 database="",
                 form="files",
                 engine="",
-                taken_at=taken_at,
+                taken_at=read_at,
                 rows={},
                 schema="",
-                facts={"files": str(packed)},
+                facts={"files": str(file_count)},
             )
         ]
 
 
-def file_name(time: str) -> str:
-    """Return how the app's files are called in a backup."""
+def archive_name(time: str) -> str:
+    """Return the name of the archive in a backup."""
     return f"files_{time}.tar.gz"
 
 
-def left_alone(app: App, manifest: Manifest) -> Iterator[Finding]:
-    """Yield that a restore has not touched the app's own files, where the backup holds some."""
-    for one in manifest.members:
-        if one.form == "files" and not app.only:
-            which = ["--file", manifest.id] if "/" in manifest.id else [manifest.id]
-            unpack = shlex.join(["dbctl", "restore", "files", *which, "--to", "DIR"])
+def report_unchanged_files(app: App, manifest: Manifest) -> Iterator[Finding]:
+    """Yield a finding if the backup has files of the app: restoring databases does not change them."""
+    for member in manifest.members:
+        if member.form == "files" and not app.only:
+            selection = ["--file", manifest.id] if "/" in manifest.id else [manifest.id]
+            command = shlex.join(["dbctl", "restore", "files", *selection, "--to", "DIR"])
             yield Finding(
                 target=app.name,
                 severity="info",
-                code="files-left",
-                message=f"the app's own files stay as they are; those of the backup are in {one.file}",
-                hint=f"{unpack} unpacks them into a folder of their own.",
+                code="app-files-unchanged",
+                message=f"the app's own files are unchanged; the backup has its copies in {member.file}",
+                hint=f"Extract the copies into a new folder: {command}",
             )
 
 
-def _found(directory: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    """Yield the files that the patterns mean, each once; a pattern that ends in ``/`` means all below a folder."""
-    seen = set[Path]()
+def _find_files(directory: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    """Yield the files that match the patterns, without duplicates; a trailing ``/`` matches a folder with its content."""
+    yielded = set[Path]()
     for pattern in patterns:
-        for top in sorted(directory.glob(pattern.rstrip("/"))):
-            below = sorted(top.rglob("*")) if top.is_dir() and not top.is_symlink() else [top]
-            for path in below:
-                if path not in seen and _is_packed(path):
-                    seen.add(path)
+        for match in sorted(directory.glob(pattern.rstrip("/"))):
+            entries = sorted(match.rglob("*")) if match.is_dir() and not match.is_symlink() else [match]
+            for path in entries:
+                if path not in yielded and _is_archivable(path):
+                    yielded.add(path)
                     yield path
 
 
-def _databases(app: App) -> set[tuple[int, int] | None]:
-    """Return what the files of the app's databases are known by.
+def _database_identities(app: App) -> set[tuple[int, int] | None]:
+    """Return the identities of the app's database files.
 
-    They are copied by their engine. Opening one here would end the locks that this process has on it.
+    Their engine copies them. Opening one here would release the locks that this process has on it.
     """
-    found = [housing for url in app.configured.databases.values() if (housing := registry.housing(url))]
-    return {_identity(path) for one in found for path in (one.file, *one.beside)} - {None}
+    database_files = [
+        files_of_database
+        for url in app.configured.databases.values()
+        if (files_of_database := registry.database_files(url))
+    ]
+    return {_identity(path) for files in database_files for path in (files.file, *files.side_files)} - {None}
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        told = path.stat()
-    except OSError:  # a link that leads nowhere, or no right to look
+        status = path.stat()
+    except OSError:  # a dangling link, or no permission
         return None
-    return told.st_dev, told.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _is_packed(path: Path) -> bool:
-    """Whether it is a file or a link: a socket or a pipe holds nothing, and folders come with what is in them."""
+def _is_archivable(path: Path) -> bool:
+    """Whether the path is a file or a link; pipes and sockets have no content, and folders are implied by their files."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -155,27 +159,27 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _top(path: Path, directory: Path) -> str:
-    inside = path.relative_to(directory).parts
-    return inside[0] + ("/" if len(inside) > 1 else "")
+def _top_level_name(path: Path, directory: Path) -> str:
+    parts = path.relative_to(directory).parts
+    return parts[0] + ("/" if len(parts) > 1 else "")
 
 
-def _pack(archive: tarfile.TarFile, path: Path, directory: Path) -> int | None:
-    """Add one file as it is at this moment; return its size, or None where it has gone."""
+def _add_to_archive(archive: tarfile.TarFile, path: Path, directory: Path) -> int | None:
+    """Add one file in its current state; return its size in bytes, or None if it no longer exists."""
     name = str(path.relative_to(directory))
     try:
-        told = archive.gettarinfo(str(path), arcname=name)
-        if not told.isreg():
-            archive.addfile(told)
+        info = archive.gettarinfo(str(path), arcname=name)
+        if not info.isreg():
+            archive.addfile(info)
             return 0
-        # The app may write it meanwhile: what was read is what is packed, of whatever length it is by then.
-        with path.open("rb") as source, SpooledTemporaryFile(IN_MEMORY) as copy:
-            copy.writelines(iter(partial(source.read, IN_MEMORY), b""))
-            told.size, told.type, told.linkname = copy.tell(), tarfile.REGTYPE, ""
+        # The app may write the file concurrently: its size is that of the bytes read.
+        with path.open("rb") as source, SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
+            copy.writelines(iter(partial(source.read, MAX_IN_MEMORY), b""))
+            info.size, info.type, info.linkname = copy.tell(), tarfile.REGTYPE, ""
             copy.seek(0)
-            archive.addfile(told, copy)
+            archive.addfile(info, copy)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
-    return told.size
+    return info.size

@@ -1,35 +1,35 @@
-"""Backups copied from one repository into another: the same ids, the same bytes, proven on the way."""
+"""Copy backups from one repository to another: the same ids and bytes, verified during the copy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl.errors import (
+    BackupCorruptError,
     BackupDiffersError,
-    BackupUnsoundError,
     DbctlError,
     Exit,
     RepositoryFailedError,
     RepositoryMissingError,
     UsageError,
-    gravest,
+    worst_status,
 )
-from dbctl.model import Done, Plan, Row, Value
+from dbctl.model import ChangeResult, Plan, Row, Struct
 from dbctl.services.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
 from dbctl.services.backup.repository import Repository
-from dbctl.stores import State
+from dbctl.stores import FolderState
 
-#: Told how many bytes more are done.
-Advance = Callable[[int], None]
-#: Failures of one backup, after which the next one is copied all the same.
-OF_ONE = (BackupDiffersError, BackupUnsoundError, RepositoryFailedError)
+#: Receives the number of bytes copied since the last call.
+ByteProgress = Callable[[int], None]
+#: Errors of one backup; the copy continues with the next one.
+SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, RepositoryFailedError)
 
 
-class NotCopied(Value, frozen=True, kw_only=True):
-    """A backup that is not in the other repository, or not as it is here."""
+class CopyFailure(Struct, frozen=True, kw_only=True):
+    """A backup that could not be copied, or that differs in the other repository."""
 
     id: str
     code: str  #: of the error
@@ -37,236 +37,257 @@ class NotCopied(Value, frozen=True, kw_only=True):
     exit_code: int
 
 
-class BackupsCopied(Done, frozen=True, kw_only=True):
-    """Answer of ``backup copy``."""
+class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup copy``."""
 
     source: str
     destination: str
     copied: Sequence[str]
-    there: Sequence[str]  #: were in the other repository already, with the same manifest and all files
-    failed: Sequence[NotCopied]
-    untried: Sequence[str]  #: those that were left when a failure ended it
+    existing: Sequence[str]  #: already in the other repository, with the same manifest and all files
+    failed: Sequence[CopyFailure]
+    not_attempted: Sequence[str]  #: remaining when an error stopped the copy
     copied_bytes: int
 
-    def brief(self) -> Row:
-        told: dict[str, object] = {
+    def summary(self) -> Row:
+        summary: dict[str, object] = {
             "source": self.source,
             "destination": self.destination,
             "copied": self.copied,
-            "there already": self.there,
+            "existing": self.existing,
             "bytes": self.copied_bytes,
         }
-        return told | ({"not copied": [one.id for one in self.failed]} if self.failed else {})
+        return summary | ({"not copied": [failure.id for failure in self.failed]} if self.failed else {})
 
     @property
     def remarks(self) -> Sequence[str]:
-        told = [one.message for one in self.failed]
-        return [*told, f"not tried: {', '.join(self.untried)}"] if self.untried else told
+        messages = [failure.message for failure in self.failed]
+        return (
+            [*messages, f"not attempted: {', '.join(self.not_attempted)}"] if self.not_attempted else messages
+        )
 
     @property
     def exit_status(self) -> int:
         if not self.failed:
             return Exit.OK
-        if self.copied or self.there:
+        if self.copied or self.existing:
             return Exit.PARTIAL
-        return gravest([Exit(one.exit_code) for one in self.failed])
+        return worst_status([Exit(failure.exit_code) for failure in self.failed])
 
 
-class Choice(Value, frozen=True, kw_only=True):
-    """Which backups are meant, and what the other repository has of them."""
+class CopySelection(Struct, frozen=True, kw_only=True):
+    """The selected backups, split by their presence in the other repository."""
 
     missing: Sequence[Manifest]
-    there: Sequence[Manifest]
-    unread: Mapping[str, str]  #: those whose manifest cannot be read, and why
+    existing: Sequence[Manifest]
+    unreadable: Mapping[str, str]  #: backups whose manifest cannot be read, with the reason
 
     @property
     def bytes(self) -> int:
-        """How many bytes are to be copied."""
-        return sum(member.bytes for one in self.missing for member in one.members)
+        """The number of bytes to copy."""
+        return sum(member.bytes for manifest in self.missing for member in manifest.members)
 
 
-def choose(app: App, source: Repository, destination: Repository, names: Sequence[str]) -> Choice:
-    """Return what is to be copied: the backups that are named, or all that can be read.
+def select_backups(
+    app: App, source: Repository, destination: Repository, names: Sequence[str]
+) -> CopySelection:
+    """Select the named backups, or all with a readable manifest.
 
     Raises:
-        BackupMissingError, BackupUnsoundError: one that was named is not there, or has no manifest that can be read.
-        UsageError: both repositories are one, or only one database is meant.
+        BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
+        UsageError: both repositories are the same, or ``--db`` selects one database.
     """
     if app.only:
-        raise UsageError(detail="--db: whole backups are copied; leave it out")
-    if source.store.place == destination.store.place:
-        raise UsageError(detail=f"--to {destination.store.place}: that is where the backups are")
+        raise UsageError(detail="--db: only complete backups can be copied; omit it")
+    if source.store.location == destination.store.location:
+        raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
     if names:
-        chosen, unread = source.find_all(names), dict[str, str]()
+        selected, unreadable = source.find_all(names), dict[str, str]()
     else:
-        chosen, unread = source.manifests()
+        selected, unreadable = source.manifests()
     try:
-        states = destination.store.folders()
-    except RepositoryMissingError:  # the first backup makes it
+        states = destination.store.list_folders()
+    except RepositoryMissingError:  # the copy creates it
         states = {}
-    return _sorted(chosen, unread, states)
+    return _split_selection(selected, unreadable, states)
 
 
-def _sorted(chosen: Sequence[Manifest], unread: Mapping[str, str], states: Mapping[str, State]) -> Choice:
-    there = [one for one in chosen if states.get(one.id, State.INCOMPLETE) is not State.INCOMPLETE]
-    return Choice(missing=[one for one in chosen if one not in there], there=there, unread=unread)
+def _split_selection(
+    selected: Sequence[Manifest], unreadable: Mapping[str, str], states: Mapping[str, FolderState]
+) -> CopySelection:
+    existing = [
+        manifest
+        for manifest in selected
+        if states.get(manifest.id, FolderState.INCOMPLETE) is not FolderState.INCOMPLETE
+    ]
+    return CopySelection(
+        missing=[manifest for manifest in selected if manifest not in existing],
+        existing=existing,
+        unreadable=unreadable,
+    )
 
 
-class Copying:
-    """What ``backup copy`` is about to do."""
+class CopyBackups:
+    """A planned ``backup copy``."""
 
     def __init__(
         self,
         app: App,
         source: Repository,
         destination: Repository,
-        chosen: Choice,
+        selection: CopySelection,
         *,
         timeout: float,
-        advance: Advance = lambda _bytes: None,
+        advance: ByteProgress = lambda _bytes: None,
     ) -> None:
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._source, self._destination, self._chosen = source, destination, chosen
+        self._source, self._destination, self._selection = source, destination, selection
         self._timeout, self._advance = timeout, advance
 
     def plan(self) -> Plan:
-        """Return what would be copied; writes nothing."""
+        """Return the backups to copy; writes nothing."""
         steps = [
-            f"copy {one.id} ({sum(member.bytes for member in one.members):,} bytes)"
-            for one in self._chosen.missing
+            f"copy {manifest.id} ({sum(member.bytes for member in manifest.members):,} bytes)"
+            for manifest in self._selection.missing
         ]
         steps += [
-            f"refuse {one.id}: {error}"
-            for one in self._chosen.there
-            if (error := self._differs(one)) is not None
+            f"refuse {manifest.id}: {error}"
+            for manifest in self._selection.existing
+            if (error := self._find_difference(manifest)) is not None
         ]
-        steps += [f"refuse {name}: its manifest: {why}" for name, why in self._chosen.unread.items()]
-        title = f"Copy from {self._source.store.place} to {self._destination.store.place}"
+        steps += [
+            f"refuse {name}: its manifest: {reason}" for name, reason in self._selection.unreadable.items()
+        ]
+        title = f"Copy from {self._source.store.location} to {self._destination.store.location}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> BackupsCopied:
-        """Copy, the newest first; what is there already is compared and never written over.
+    def apply(self, confirmed: str | None = None) -> BackupsCopied:
+        """Copy the backups, newest first; existing ones are compared and never overwritten.
 
         Raises:
-            BusyError: another dbctl works on the other repository.
-            StorageFailedError, DiskFullError, RoomMissingError: nothing could be copied at all.
+            BusyError: another dbctl process uses the other repository.
+            StorageFailedError, DiskFullError, InsufficientSpaceError: the first copy failed.
         """
-        del seen  # nothing is destroyed, so nobody was asked
-        copied, there, failed = list[Manifest](), list[str](), list[NotCopied]()
+        del confirmed  # nothing is deleted, so no confirmation is required
+        copied, existing, failed = list[Manifest](), list[str](), list[CopyFailure]()
         store = self._destination.store
         with store.lock("backup copy", timeout=self._timeout):
-            states = store.folders()  # another dbctl may have copied meanwhile
-            chosen = _sorted([*self._chosen.missing, *self._chosen.there], self._chosen.unread, states)
-            waiting = list(chosen.missing)
-            for one in chosen.there:
-                error = self._differs(one) or self._uncarried(one)
+            states = store.list_folders()  # another process may have copied since the selection
+            selection = _split_selection(
+                [*self._selection.missing, *self._selection.existing], self._selection.unreadable, states
+            )
+            pending = list(selection.missing)
+            for manifest in selection.existing:
+                error = self._find_difference(manifest) or self._copy_verification(manifest)
                 if error is None:
-                    there.append(one.id)
+                    existing.append(manifest.id)
                 else:
-                    failed.append(_failure(one.id, error))
-            for name, why in chosen.unread.items():
-                reason = f"its manifest: {why}"
-                failed.append(_failure(name, BackupUnsoundError(id=name, app=self.app, reason=reason)))
-            while waiting:
-                one = waiting.pop(0)
+                    failed.append(_failure(manifest.id, error))
+            for name, detail in selection.unreadable.items():
+                reason = f"its manifest: {detail}"
+                failed.append(_failure(name, BackupCorruptError(id=name, app=self.app, reason=reason)))
+            while pending:
+                manifest = pending.pop(0)
                 try:
-                    if one.id in states:  # left by a copy that was cut off: whoever fills one holds the lock
-                        store.remove(one.id)
-                    if self._copy(one):
-                        copied.append(one)
-                except OF_ONE as error:
-                    failed.append(_failure(one.id, error))
+                    # Left by an interrupted copy: a running one would have the lock.
+                    if manifest.id in states:
+                        store.remove_folder(manifest.id)
+                    if self._copy(manifest):
+                        copied.append(manifest)
+                except SINGLE_BACKUP_ERRORS as error:
+                    failed.append(_failure(manifest.id, error))
                 except DbctlError as error:
-                    if not (copied or there or failed):
+                    if not (copied or existing or failed):
                         raise
-                    failed.append(_failure(one.id, error))
+                    failed.append(_failure(manifest.id, error))
                     break
         return BackupsCopied(
-            source=self._source.store.place,
-            destination=self._destination.store.place,
-            copied=[one.id for one in copied],
-            there=there,
+            source=self._source.store.location,
+            destination=self._destination.store.location,
+            copied=[manifest.id for manifest in copied],
+            existing=existing,
             failed=failed,
-            untried=[one.id for one in waiting],
-            copied_bytes=sum(member.bytes for one in copied for member in one.members),
+            not_attempted=[manifest.id for manifest in pending],
+            copied_bytes=sum(member.bytes for manifest in copied for member in manifest.members),
         )
 
     def _copy(self, manifest: Manifest) -> bool:
-        """Copy one backup; return whether there was still one.
+        """Copy one backup; return False if the source was deleted concurrently.
 
         Raises:
-            BackupUnsoundError: it is not what its manifest says; nothing of it stays there.
+            BackupCorruptError: it does not match its manifest; the copy was removed.
         """
         source, destination, name = self._source.store, self._destination.store, manifest.id
-        text, sizes = source.last(name), source.files(name)
+        text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:
             return False
         self._check(manifest, text, sizes)
-        destination.want_room(sum(one.bytes for one in manifest.members), aside=False)
+        destination.require_space(sum(member.bytes for member in manifest.members), staged=False)
         try:
-            with destination.begin(name) as folder:
-                for one in manifest.members:
-                    kept = folder.write(one.file, self._passing(name, one.file), one.bytes)
-                    if (kept.bytes, kept.sha256) != (one.bytes, one.sha256):
-                        raise self._unsound(
-                            name, f"{one.file}: its content is not what was written (SHA-256)"
+            with destination.create_folder(name) as folder:
+                for member in manifest.members:
+                    stored = folder.write(
+                        member.file, self._read_with_progress(name, member.file), member.bytes
+                    )
+                    if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
+                        raise self._invalid_backup_error(
+                            name, f"{member.file}: its SHA-256 does not match the manifest"
                         )
-                folder.finish(text.decode())
-            verification_record.carry(source, destination, name)
+                folder.write_manifest(text.decode())
+            verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
-            if self._source.is_gone(manifest):
+            if self._source.is_deleted(manifest):
                 return False
             raise
         return True
 
-    def _uncarried(self, manifest: Manifest) -> RepositoryFailedError | None:
-        """Let what is known of a backup follow it; return why it could not."""
+    def _copy_verification(self, manifest: Manifest) -> RepositoryFailedError | None:
+        """Copy the verification record of a backup; return the error, if any."""
         try:
-            verification_record.carry(self._source.store, self._destination.store, manifest.id)
+            verification_record.copy_record(self._source.store, self._destination.store, manifest.id)
         except RepositoryFailedError as error:
             return error
         return None
 
     def _check(self, manifest: Manifest, text: bytes, sizes: Mapping[str, int]) -> None:
         try:
-            read = backup_manifest.read(text)
+            parsed = backup_manifest.parse(text)
         except ManifestInvalidError as error:
-            raise self._unsound(manifest.id, f"its manifest: {error}") from error
-        if read != manifest:
-            raise self._unsound(manifest.id, "its manifest was exchanged meanwhile")
+            raise self._invalid_backup_error(manifest.id, f"its manifest: {error}") from error
+        if parsed != manifest:
+            raise self._invalid_backup_error(manifest.id, "its manifest was replaced during the copy")
         if manifest.app != self.app:
-            raise self._unsound(manifest.id, f"it is one of {manifest.app}")
-        for one in manifest.members:
-            if one.file not in sizes:
-                raise self._unsound(manifest.id, f"{one.file}: it is missing")
-            if sizes[one.file] != one.bytes:
-                reason = f"{one.file}: it has {sizes[one.file]:,} bytes and had {one.bytes:,}"
-                raise self._unsound(manifest.id, reason)
+            raise self._invalid_backup_error(manifest.id, f"it is a backup of {manifest.app}")
+        for member in manifest.members:
+            if member.file not in sizes:
+                raise self._invalid_backup_error(manifest.id, f"{member.file}: it is missing")
+            if sizes[member.file] != member.bytes:
+                reason = f"{member.file}: it has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
+                raise self._invalid_backup_error(manifest.id, reason)
 
-    def _unsound(self, name: str, reason: str) -> BackupUnsoundError:
-        return BackupUnsoundError(id=name, app=self.app, reason=reason)
+    def _invalid_backup_error(self, name: str, reason: str) -> BackupCorruptError:
+        return BackupCorruptError(id=name, app=self.app, reason=reason)
 
-    def _passing(self, folder: str, file: str) -> Iterator[bytes]:
+    def _read_with_progress(self, folder: str, file: str) -> Iterator[bytes]:
         for block in self._source.store.read(folder, file):
             yield block
             self._advance(len(block))
 
-    def _differs(self, manifest: Manifest) -> BackupDiffersError | None:
-        """Return how what is there under the id of a backup is not that backup; None where it is."""
+    def _find_difference(self, manifest: Manifest) -> BackupDiffersError | None:
+        """Return how the backup with the same id in the other repository differs, or None if it is the same."""
         store, reason = self._destination.store, ""
         try:
-            text = store.last(manifest.id)
-            if text is None or backup_manifest.read(text) != manifest:
-                reason = "it is another one"
+            text = store.read_manifest(manifest.id)
+            if text is None or backup_manifest.parse(text) != manifest:
+                reason = "its manifest differs"
         except (ManifestInvalidError, RepositoryFailedError) as error:
             reason = f"its manifest cannot be read: {error}"
-        sizes = store.files(manifest.id)
-        if not reason and any(sizes.get(one.file) != one.bytes for one in manifest.members):
-            reason = "files of it are missing, or cut off"
+        sizes = store.list_files(manifest.id)
+        if not reason and any(sizes.get(member.file) != member.bytes for member in manifest.members):
+            reason = "files are missing or truncated"
         if not reason:
             return None
-        return BackupDiffersError(id=manifest.id, place=store.place, reason=reason)
+        return BackupDiffersError(id=manifest.id, place=store.location, reason=reason)
 
 
-def _failure(name: str, error: DbctlError) -> NotCopied:
-    return NotCopied(id=name, code=error.code, message=str(error), exit_code=int(error.exit_status))
+def _failure(name: str, error: DbctlError) -> CopyFailure:
+    return CopyFailure(id=name, code=error.code, message=str(error), exit_code=int(error.exit_status))

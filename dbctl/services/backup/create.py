@@ -1,4 +1,4 @@
-"""A backup made while the app writes: each database at one moment, proven before it counts."""
+"""Create a backup while the app writes: a consistent copy of each database, verified before the backup is listed."""
 
 from __future__ import annotations
 
@@ -12,36 +12,44 @@ from typing import Protocol, TypeVar
 from dbctl import __version__, signals
 from dbctl.engines import registry
 from dbctl.errors import DbctlError, Exit, NotSupportedError
-from dbctl.files import Pace
-from dbctl.model import Compression, Done, Plan, Row, counted, now
+from dbctl.files import RateLimiter
+from dbctl.model import ChangeResult, Compression, Plan, Row, format_count, now
 from dbctl.services.app import App
-from dbctl.services.backup.app_files import Extras
-from dbctl.services.backup.encryption import Sealing
-from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, Member, Origin, free_id, written
+from dbctl.services.backup.app_files import AppFiles
+from dbctl.services.backup.encryption import EncryptionPolicy
+from dbctl.services.backup.manifest import (
+    Kind,
+    Manifest,
+    Member,
+    OmittedDatabase,
+    Origin,
+    next_free_id,
+    serialize,
+)
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import (
-    OF_ONE_DATABASE,
-    Advance,
+    SINGLE_DATABASE_ERRORS,
+    ByteProgress,
     Source,
     call_both,
     check_form,
-    choose_databases,
     find_database_with,
     list_copyable,
+    no_rate_limit,
     open_dumps,
     record_failure,
-    wait_for_nothing,
+    select_databases,
 )
-from dbctl.services.backup.writer import Laying, laying
+from dbctl.services.backup.writer import BackupWriter, open_writer
 
 T = TypeVar("T")
 
-#: A clock that is so far behind the newest backup was set back.
-SET_BACK = timedelta(minutes=1)
+#: A clock that is further behind the newest backup was set back.
+CLOCK_TOLERANCE = timedelta(minutes=1)
 
 
-class BackupCreated(Backup, Done, frozen=True, kw_only=True):
-    """Answer of ``backup create``."""
+class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup create``."""
 
     remarks: Sequence[str] = ()
 
@@ -49,18 +57,18 @@ class BackupCreated(Backup, Done, frozen=True, kw_only=True):
     def exit_status(self) -> int:
         return Exit.OK if self.complete else Exit.PARTIAL
 
-    def brief(self) -> Row:
-        return {"id": self.id, "path": self.path, "bytes": self.bytes, **self.apart()} | {
-            one.database or "files": counted(int(one.facts["files"]), "file")
-            if one.form == "files"
-            else f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            for one in self.members
-            if one.form != "key"
+    def summary(self) -> Row:
+        return {"id": self.id, "path": self.path, "bytes": self.bytes, **self.time_span()} | {
+            member.database or "files": format_count(int(member.facts["files"]), "file")
+            if member.form == "files"
+            else f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            for member in self.members
+            if member.form != "key"
         }
 
 
-class Creation:
-    """What ``backup create`` is about to do."""
+class CreateBackup:
+    """A planned ``backup create``."""
 
     def __init__(
         self,
@@ -72,37 +80,37 @@ class Creation:
         tables: Sequence[str] = (),
         compress: Compression | None = None,
         rate: int = 0,
-        advance: Advance = lambda _bytes: None,
+        advance: ByteProgress = lambda _bytes: None,
     ) -> None:
-        """Choose the databases: the one that was asked for, else all that the profile does not leave out.
+        """Select the databases: the one of ``--db``, or all that the profile does not exclude.
 
         Args:
             app: the app.
-            repository: where the backup goes.
+            repository: the destination.
             timeout: seconds to wait for a lock.
-            form: of the dumps of those that know several; empty means the configured one, else the usual one.
-            tables: these of one database alone; none means all that there is.
-            compress: how dumps are packed that their engine does not pack; None means as configured.
-            rate: bytes of what is copied a second, at most; 0 means as fast as can be.
-            advance: told how many bytes more are done.
+            form: format of dumps, for engines that support several; empty: the configured or default format.
+            tables: only these tables of one database; empty: all tables.
+            compress: compression of dumps that their engine does not compress; None: as configured.
+            rate: maximum bytes per second; 0: unlimited.
+            advance: receives the number of bytes processed since the last call.
 
         Raises:
-            DatabaseUnsetError: one that every deployment has is not configured.
-            NotSupportedError: all of them are left out, one cannot be copied in parts, or none is packed here.
-            UsageError: no database has that form, or it is not clear which one has the tables.
-            SchemaLacksError: it has no such table.
+            DatabaseNotConfiguredError: a required database is not configured.
+            NotSupportedError: all databases are excluded, one cannot be copied partially, or no dump can be compressed.
+            UsageError: no database supports the form, or several have the tables.
+            SchemaMismatchError: no database has the tables.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._opened, self._repository, self._timeout = app, repository, timeout
-        self._sealing = Sealing(app)
-        with all_or_none(app, [] if tables else choose_databases(app)[0]):
-            self._choose(form, tables, compress, rate, advance)
+        self._app, self._repository, self._timeout = app, repository, timeout
+        self._encryption = EncryptionPolicy(app)
+        with suggest_other_databases(app, [] if tables else select_databases(app)[0]):
+            self._select_sources(form, tables, compress, rate, advance)
 
-    def _choose(
-        self, form: str, tables: Sequence[str], compress: Compression | None, rate: int, advance: Advance
+    def _select_sources(
+        self, form: str, tables: Sequence[str], compress: Compression | None, rate: int, advance: ByteProgress
     ) -> None:
-        app = self._opened
-        databases, self._left_out = choose_databases(app)
+        app = self._app
+        databases, self._left_out = select_databases(app)
         self._kind: Kind = "partial" if tables else "backup"
         if tables:
             self._left_out, databases = [], [find_database_with(app, databases, tables)]
@@ -110,265 +118,278 @@ class Creation:
             databases, failed = list_copyable(app, databases)
             self._left_out += failed
         check_form(app, databases, form)
-        told = app.configured.backup
-        wanted = form or (told.format if told else "")
-        if compress and all(open_dumps(app, name).packed for name in databases):
+        settings = app.configured.backup
+        dump_form = form or (settings.format if settings else "")
+        if compress and all(open_dumps(app, name).is_compressed for name in databases):
             raise NotSupportedError(
-                what="packing a backup otherwise",
-                by=app.name,
-                instead="What the programs of its server write is packed already. Leave --compress out.",
+                feature="another compression of the backup",
+                subject=app.name,
+                hint="The programs of its server compress their dumps. Omit --compress.",
             )
-        packed = compress or (told.compress if told else "gzip")
-        pace = Pace(rate) if rate else wait_for_nothing
-        self._sources = [
-            Source(app, name, advance, form=wanted, tables=tables, compress=packed, pace=pace)
+        compression = compress or (settings.compress if settings else "gzip")
+        rate_limit = RateLimiter(rate) if rate else no_rate_limit
+        self._database_sources = [
+            Source(
+                app, name, advance, form=dump_form, tables=tables, compress=compression, rate_limit=rate_limit
+            )
             for name in databases
         ]
-        extras = Extras(app, call_both(advance, pace))
-        self._names = databases
-        self._all: list[Source | Extras] = [*self._sources]
-        self._all += [extras] if extras and not (tables or app.only) else []
+        app_files = AppFiles(app, call_both(advance, rate_limit))
+        self._database_names = databases
+        self._all_sources: list[Source | AppFiles] = [*self._database_sources]
+        self._all_sources += [app_files] if app_files and not (tables or app.only) else []
 
     def plan(self) -> Plan:
-        """Return what would be copied where; writes nothing."""
-        with all_or_none(self._opened, self._names):
-            steps = [one.told() for one in self._all]
-        steps += [self._sealing.told()] if self._sealing else []
-        steps += [f"leave {one.database} out: {one.reason}" for one in self._left_out]
-        title = f"Back up to {self._repository.store.place}"
+        """Return the files to write; writes nothing."""
+        with suggest_other_databases(self._app, self._database_names):
+            steps = [source.plan_step() for source in self._all_sources]
+        steps += [self._encryption.plan_step()] if self._encryption else []
+        steps += [f"omit {omitted.database}: {omitted.reason}" for omitted in self._left_out]
+        title = f"Back up to {self._repository.store.location}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> BackupCreated:
-        """Make the backup; whatever keeps it from being whole and sound leaves nothing behind.
+    def apply(self, confirmed: str | None = None) -> BackupCreated:
+        """Create the backup; after an error, no part of it remains.
 
         Raises:
-            BackupFailedError: a copy is not sound, because its database is not.
-            RoomMissingError, DiskFullError: there is no room.
-            BusyError: another dbctl works on the repository, or somebody writes a database for too long.
+            BackupFailedError: a copy is invalid, because its database is.
+            InsufficientSpaceError, DiskFullError: not enough disk space.
+            BusyError: another dbctl process uses the repository, or a writer locks a database for too long.
         """
-        del seen  # nothing is destroyed, so nobody was asked
+        del confirmed  # nothing is deleted, so no confirmation is required
         repository = self._repository
-        with ExitStack() as settled:
+        with ExitStack() as stack:
             with (
-                all_or_none(self._opened, self._names),
+                suggest_other_databases(self._app, self._database_names),
                 repository.store.lock("backup create", timeout=self._timeout),
             ):
                 earlier, _ = repository.manifests()
-                made = make(
-                    self._sources[0].app,
+                created = create_backup(
+                    self._database_sources[0].app,
                     repository,
-                    self._all,
-                    self._sealing,
+                    self._all_sources,
+                    self._encryption,
                     left_out=self._left_out,
                     kind=self._kind,
-                    settled=settled,
-                    may_lack=True,
+                    stack=stack,
+                    allow_missing=True,
                 )
-            newest = max((manifest.created_at for manifest in earlier), default=made.created_at)
-            remarks = [*_remarks(made.created_at, newest), *self._told(made)]
-            told = repository.told(made, BackupCreated, remarks=remarks)
-            signals.done()  # it stands, and whoever asked for it is told so, whatever comes
-        return told
+            newest = max((manifest.created_at for manifest in earlier), default=created.created_at)
+            remarks = [*_clock_remarks(created.created_at, newest), *self._collect_remarks(created)]
+            result = repository.describe(created, BackupCreated, remarks=remarks)
+            signals.commit_point()  # the backup is complete: report it even if a signal arrives
+        return result
 
-    def _told(self, made: Manifest) -> Iterator[str]:
-        """Yield what somebody has to know of what was copied, or was not."""
-        for one in made.members:
-            if remark := one.facts.get("remarks"):
-                yield f"{self._sources[0].app.target(one.database)}: {remark}"
-        for left in made.left_out:
-            target = self._sources[0].app.target(left.database)
-            if left.failed:
-                reason = left.reason.removeprefix(f"{target} could not be backed up: ")
+    def _collect_remarks(self, manifest: Manifest) -> Iterator[str]:
+        """Yield warnings about databases in the backup, and about missing ones."""
+        for member in manifest.members:
+            if remark_text := member.facts.get("remarks"):
+                yield f"{self._database_sources[0].app.target(member.database)}: {remark_text}"
+        for omitted in manifest.left_out:
+            target = self._database_sources[0].app.target(omitted.database)
+            if omitted.failed:
+                reason = omitted.reason.removeprefix(f"backup of {target} failed: ")
                 yield f"{target} is not in the backup: {reason}"
-            elif left.reason == registry.AWAY:
-                yield f"{target} is not in the backup: {left.reason}"
+            elif omitted.reason == registry.REMOTE_REASON:
+                yield f"{target} is not in the backup: {omitted.reason}"
 
 
-def size(app: App) -> int:
-    """Return how many bytes a backup of the app copies, about; raises as ``Creation`` does."""
-    extras = 0 if app.only else Extras(app, lambda _bytes: None).size()
-    chosen = choose_databases(app)[0]
-    with all_or_none(app, chosen):
-        names, _ = list_copyable(app, chosen)
-        return sum(open_dumps(app, name).dump_size() for name in names) + extras
+def estimate_size(app: App) -> int:
+    """Estimate the bytes that a backup of the app copies; raises as ``CreateBackup`` does."""
+    app_files_bytes = 0 if app.only else AppFiles(app, lambda _bytes: None).size()
+    databases = select_databases(app)[0]
+    with suggest_other_databases(app, databases):
+        names, _ = list_copyable(app, databases)
+        return sum(open_dumps(app, name).estimate_dump_size() for name in names) + app_files_bytes
 
 
 @contextmanager
-def all_or_none(app: App, names: Sequence[str]) -> Iterator[None]:
-    """Where one database of several keeps a backup from being made, tell how to save the others meanwhile."""
+def suggest_other_databases(app: App, names: Sequence[str]) -> Iterator[None]:
+    """If one of several databases fails, add to the error how to back up the others."""
     try:
         yield
     except DbctlError as error:
-        failed = error.facts.get("target")
-        others = [name for name in names if app.target(name) != failed]
+        failed_target = error.context.get("target")
+        others = [name for name in names if app.target(name) != failed_target]
         if others and len(others) < len(names) and not error.details:
-            _tell_of_the_others(app, others, error)
+            _add_suggestion(app, others, error)
         raise
 
 
-def _tell_of_the_others(app: App, names: Sequence[str], error: DbctlError) -> None:
-    others = {name: _why_not(app, name) for name in names}
-    fine = [name for name, why in others.items() if not why]
+def _add_suggestion(app: App, names: Sequence[str], error: DbctlError) -> None:
+    error_by_database = {name: _read_error(app, name) for name in names}
+    readable = [name for name, reason in error_by_database.items() if not reason]
     error.details = [
-        f"Nothing of {app.name} was saved: a backup holds all of its databases, or is not made.",
-        *(why for why in others.values() if why),
-        *([f"{', '.join(fine)} can be read."] if fine else []),
+        f"No backup of {app.name} was created: a backup must include all of its databases.",
+        *(reason for reason in error_by_database.values() if reason),
+        *([f"{', '.join(readable)} can be read."] if readable else []),
     ]
-    if fine:
-        commands = "; ".join(f"dbctl backup create --db {name}" for name in fine)
-        error.hint = f"{error.hint} Save the others meanwhile: {commands}"
+    if readable:
+        commands = "; ".join(f"dbctl backup create --db {name}" for name in readable)
+        error.hint = f"{error.hint} Back up the others separately: {commands}"
 
 
-def _why_not(app: App, database: str) -> str:
+def _read_error(app: App, database: str) -> str:
     try:
-        open_dumps(app, database).dump_size()
+        open_dumps(app, database).estimate_dump_size()
     except DbctlError as error:
         return str(error)
     return ""
 
 
-class Contributes(Protocol):
-    """What puts files into a backup."""
+class MemberSource(Protocol):
+    """A source of members for a backup."""
 
-    def pin(self) -> bool:
-        """Hold what there is now, where that holds nobody up; return whether it is held."""
+    def pin_snapshot(self) -> bool:
+        """Open a snapshot if that blocks no writer; return whether it did."""
         ...
 
     def size(self) -> int:
-        """Return how many bytes are copied, about."""
+        """Estimate the number of bytes to copy."""
         ...
 
-    def kept_size(self) -> int:
-        """Return how many bytes they take in the backup, about."""
+    def stored_size(self) -> int:
+        """Estimate the bytes in the backup."""
         ...
 
-    def members(self, folder: Laying) -> list[Member]:
-        """Put them into a folder."""
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        """Write the members into the folder of a backup."""
         ...
 
 
-def make(
+def create_backup(
     app: App,
     repository: Repository,
-    sources: Sequence[Contributes],
-    sealing: Sealing,
+    sources: Sequence[MemberSource],
+    encryption: EncryptionPolicy,
     *,
-    left_out: Sequence[LeftOut] = (),
+    left_out: Sequence[OmittedDatabase] = (),
     kind: Kind = "backup",
     restored: str = "",
-    at: datetime | None = None,
+    backup_time: datetime | None = None,
     origin: Origin | None = None,
-    settled: ExitStack | None = None,
-    may_lack: bool = False,
+    stack: ExitStack | None = None,
+    allow_missing: bool = False,
 ) -> Manifest:
-    """Make a backup, for one who holds the lock of the repository.
+    """Create a backup; the caller has the lock of the repository.
 
     Args:
         app: the app.
-        repository: where it goes.
-        sources: its databases, and the app's other files.
-        sealing: how it is encrypted.
-        left_out: those that it does not hold.
-        kind: why it is made.
-        restored: of a safety backup: the backup that is restored after it.
-        at: the moment that it is of; None: now.
-        origin: where it comes from, which dbctl did not make.
-        settled: closed by a caller that has answered, or removes the backup where it ends; from the last file on no
-            signal is heard until then.
-        may_lack: whether it is made without a database that cannot be copied, as long as it holds another one.
+        repository: the destination.
+        sources: its databases, and the app's own files.
+        encryption: of its members.
+        left_out: databases that are not in the backup.
+        kind: the reason for the backup.
+        restored: of a safety backup: the id of the backup that is restored after it.
+        backup_time: the time of an adopted backup; None: now.
+        origin: the source of an adopted backup.
+        stack: blocks signals from the last file on; the caller closes it after it has reported or removed the backup.
+        allow_missing: whether to omit a database that cannot be copied, if another one can.
     """
     store = repository.store
-    store.want_room(_need(sources, aside=bool(sealing)))
-    largest = max((one.size() for one in sources), default=0) if sealing else 0
-    earlier, unread = repository.manifests()
-    begun = at or now()
-    name = free_id(begun, set(store.folders()))
-    with store.begin(name) as folder:
-        with laying(folder, name, sealing if sources else None, largest) as laid:
-            key = laid.key()
-            copied, failed = _copied(sources, laid, may_lack=may_lack)
+    store.require_space(_required_space(sources, encrypted=bool(encryption)))
+    largest = max((source.size() for source in sources), default=0) if encryption else 0
+    earlier, unreadable = repository.manifests()
+    created_at = backup_time or now()
+    name = next_free_id(created_at, set(store.list_folders()))
+    with store.create_folder(name) as folder:
+        with open_writer(folder, name, encryption if sources else None, largest) as writer:
+            key = writer.write_key()
+            copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
             members = [*key, *copied]
         manifest = Manifest(
             id=name,
-            number=_number(begun, earlier, len(unread), adopted=at is not None),
+            number=_next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None),
             kind=kind,
             app=app.name,
             profile=app.profile.name,
-            created_at=begun,
+            created_at=created_at,
             verified_at=now(),
             host=os.uname().nodename,
             dbctl=__version__,
             restored=restored,
             origin=origin,
-            recipients=laid.recipients,
+            recipients=writer.recipients,
             members=members,
             left_out=[*left_out, *failed],
         )
-        if settled:  # a backup that stands must not be told as interrupted
-            settled.enter_context(signals.unheard())
-        folder.finish(written(manifest))
+        if stack:  # a complete backup must not be reported as interrupted
+            stack.enter_context(signals.block_signals())
+        folder.write_manifest(serialize(manifest))
     return manifest
 
 
-def _copied(
-    sources: Sequence[Contributes], laid: Laying, *, may_lack: bool
-) -> tuple[list[Member], list[LeftOut]]:
-    """Copy the sources into the folder of a backup; return its files, and the databases that it has to lack.
+def _write_sources(
+    sources: Sequence[MemberSource], writer: BackupWriter, *, allow_missing: bool
+) -> tuple[list[Member], list[OmittedDatabase]]:
+    """Write the members of all sources; return them, and the databases that had to be omitted.
 
     Raises:
-        DbctlError: one of them failed, and the backup may not lack it, or would hold no database at all.
+        DbctlError: a source failed and must not be omitted, or no database remains.
     """
-    members, failed, errors = list[Member](), list[LeftOut](), list[DbctlError]()
+    members, failed, errors = list[Member](), list[OmittedDatabase](), list[DbctlError]()
 
-    def attempt(source: Contributes, work: Callable[[], T], instead: T) -> T:
+    def attempt(source: MemberSource, work: Callable[[], T], fallback: T) -> T:
         try:
             return work()
-        except OF_ONE_DATABASE as error:
-            if not (may_lack and isinstance(source, Source)):
+        except SINGLE_DATABASE_ERRORS as error:
+            if not (allow_missing and isinstance(source, Source)):
                 raise
-            source.discard(laid)
+            source.discard(writer)
             failed.append(record_failure(source.app, source.database, error))
             errors.append(error)
-            return instead
+            return fallback
 
-    pinned = [source for source in sources if attempt(source, source.pin, False)]  # noqa: FBT003 - as pin answers
-    pinnable = [source for source in sources if not _is_among(source, failed)]
-    # The others at once, so that what an app keeps in several places is of one moment, or nearly.
-    for source in sorted(pinnable, key=lambda source: source in pinned):
-        members += attempt(source, partial(source.members, laid), [])
-        laid.tidy()
+    pinned = [source for source in sources if attempt(source, source.pin_snapshot, False)]  # noqa: FBT003
+    available = [source for source in sources if not _has_failed(source, failed)]
+    # Sources without a snapshot are copied first, so that the times of all copies are close.
+    for source in sorted(available, key=lambda source: source in pinned):
+        members += attempt(source, partial(source.write_members, writer), [])
+        writer.clean_up()
     if errors and not any(member.database for member in members):
         raise errors[0]
     return members, failed
 
 
-def _is_among(source: Contributes, failed: Sequence[LeftOut]) -> bool:
-    return isinstance(source, Source) and any(left.database == source.database for left in failed)
+def _has_failed(source: MemberSource, failed: Sequence[OmittedDatabase]) -> bool:
+    return isinstance(source, Source) and any(omitted.database == source.database for omitted in failed)
 
 
-def _number(begun: datetime, earlier: Sequence[Manifest], unread: int, *, adopted: bool) -> int:
-    """Return what is greater than the number of every earlier backup, also of those whose manifest cannot be read now.
+def _next_number(
+    created_at: datetime, earlier: Sequence[Manifest], unreadable_count: int, *, adopted: bool
+) -> int:
+    """Return a number greater than those of all earlier backups, including the ones with an unreadable manifest.
 
-    It is the time in seconds, as long as the clock was not set back: so it also orders what is copied together from
-    several repositories. One that is ``adopted`` has the number of the newest before it.
+    It is the time in seconds unless the clock was set back, so that it also orders backups from several repositories.
+    An adopted backup gets the number of the newest backup before it.
     """
     if adopted:
-        return max((one.number for one in earlier if one.created_at <= begun), default=0)
-    return max(int(begun.timestamp()), max((one.number for one in earlier), default=0) + unread + 1)
+        return max((manifest.number for manifest in earlier if manifest.created_at <= created_at), default=0)
+    return max(
+        int(created_at.timestamp()),
+        max((manifest.number for manifest in earlier), default=0) + unreadable_count + 1,
+    )
 
 
-def _need(sources: Sequence[Contributes], *, aside: bool) -> int:
-    """Return how many bytes a backup takes while it is made: what is packed goes only once it has been, or is ``aside``."""
-    most = kept = 0
-    for one in sources:
-        size, stays = one.size(), one.kept_size()
-        most = max(most, kept + (stays if aside or size == stays else size + stays))
-        kept += stays
-    return most
+def _required_space(sources: Sequence[MemberSource], *, encrypted: bool) -> int:
+    """Return the peak disk space of the backup in bytes.
+
+    An uncompressed copy takes space until it is compressed; with encryption, it is in another folder.
+    """
+    peak = stored_total = 0
+    for source in sources:
+        size, stored_size = source.size(), source.stored_size()
+        peak = max(
+            peak, stored_total + (stored_size if encrypted or size == stored_size else size + stored_size)
+        )
+        stored_total += stored_size
+    return peak
 
 
-def _remarks(begun: datetime, newest: datetime) -> list[str]:
-    if begun + SET_BACK >= newest:
+def _clock_remarks(created_at: datetime, newest: datetime) -> list[str]:
+    if created_at + CLOCK_TOLERANCE >= newest:
         return []
-    behind = f"the clock ({begun:%Y-%m-%d %H:%M}) is behind the newest backup ({newest:%Y-%m-%d %H:%M}, UTC)"
-    return [f"{behind}; one of them was wrong"]
+    description = (
+        f"the clock ({created_at:%Y-%m-%d %H:%M}) is behind the newest backup ({newest:%Y-%m-%d %H:%M}, UTC)"
+    )
+    return [f"{description}; one of the two times is wrong"]

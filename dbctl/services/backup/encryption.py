@@ -1,4 +1,4 @@
-"""The keys of encrypted backups: for whom they are encrypted, and what opens them on this machine."""
+"""Encryption of backups: recipients, identities and passphrases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import Encrypt, Opening, paths
+from dbctl.config import DecryptionFiles, EncryptionConfig, paths
 from dbctl.errors import (
     DbctlError,
     FileFailedError,
@@ -16,230 +16,229 @@ from dbctl.errors import (
     KeyWrongError,
     PassphraseInvalidError,
 )
-from dbctl.files import Identity, MadeKey, Recipient, age, atomic
-from dbctl.model import Secret, counted
+from dbctl.files import Identity, ProtectedKey, Recipient, age, atomic
+from dbctl.model import Secret, format_count
 from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest
 from dbctl.stores import Staging, Store
 
-#: Bytes; no file of keys, and no passphrase, is larger.
-LARGEST = 1 << 20
-LONGEST_PASSPHRASE = 1 << 12
-#: Rights of a group and of everybody else.
-OTHERS = 0o077
-#: Asks a person for a passphrase, told what for; raises where nobody is there.
-Ask = Callable[[str], Secret]
+#: Limits in bytes.
+MAX_KEY_FILE_BYTES = 1 << 20
+MAX_PASSPHRASE_BYTES = 1 << 12
+#: Permissions of the group and of other users.
+OTHERS_MODE = 0o077
+#: Prompts for the passphrase of the given file; raises without a terminal.
+PassphrasePrompt = Callable[[str], Secret]
 
 
-class Sealing:
-    """How the backups of an app are encrypted, as its configuration says: always, or not at all."""
+class EncryptionPolicy:
+    """The configured encryption of an app's backups: all of them, or none."""
 
     def __init__(self, app: App) -> None:
-        """Read for whom.
+        """Read the recipients or the passphrase.
 
         Raises:
-            KeyInvalidError: a recipient, or the passphrase, is none.
-            FileMissingError, FileFailedError: the file of recipients, or of the passphrase, cannot be read.
-            DriverMissingError: what encrypts is not installed.
+            KeyInvalidError: a recipient or the passphrase is invalid.
+            FileMissingError, FileFailedError: the file of recipients or of the passphrase cannot be read.
+            DriverMissingError: the encryption package is not installed.
         """
-        told = app.configured.backup
-        self._told = told.encrypt if told else None
+        backup_config = app.configured.backup
+        self._settings = backup_config.encrypt if backup_config else None
         self._passphrase = None
-        self.aside = Staging(paths.aside(app.configured))  #: for what is not encrypted yet
-        self.names: list[str] = []  #: the recipients, as they were given
+        self.staging = Staging(paths.staging_folder(app.configured))  #: for files before their encryption
+        self.recipient_names: list[str] = []  #: the recipients as configured
         self._recipients: list[Recipient] = []
-        if self._told:
-            age.want()
-        if self._told and self._told.passphrase_file:
-            self._passphrase = passphrase_in(Path(self._told.passphrase_file))
-        elif self._told:
-            self._read(app.name, self._told)
+        if self._settings:
+            age.require_pyrage()
+        if self._settings and self._settings.passphrase_file:
+            self._passphrase = read_passphrase(Path(self._settings.passphrase_file))
+        elif self._settings:
+            self._read_recipients(app.name, self._settings)
 
     def __bool__(self) -> bool:
         """Whether backups are encrypted."""
-        return self._told is not None
+        return self._settings is not None
 
-    def _read(self, app: str, told: Encrypt) -> None:
-        places = [(f"recipient {number} of {app}", text) for number, text in enumerate(told.recipients, 1)]
-        if told.recipients_file:
-            places += _lines(Path(told.recipients_file))
-        for place, text in places:
-            if text in self.names:
-                raise KeyInvalidError(place=place, reason="it stands there twice")
-            self._recipients.append(age.recipient(text, place))
-            self.names.append(text)
-        if not self.names:
-            raise KeyInvalidError(
-                place=told.recipients_file, reason="it names no recipient, so nobody could open a backup"
-            )
+    def _read_recipients(self, app: str, settings: EncryptionConfig) -> None:
+        entries = [(f"recipient {index} of {app}", text) for index, text in enumerate(settings.recipients, 1)]
+        if settings.recipients_file:
+            entries += _read_recipients_file(Path(settings.recipients_file))
+        for place, text in entries:
+            if text in self.recipient_names:
+                raise KeyInvalidError(place=place, reason="duplicate recipient")
+            self._recipients.append(age.parse_recipient(text, place))
+            self.recipient_names.append(text)
+        if not self.recipient_names:
+            raise KeyInvalidError(place=settings.recipients_file, reason="it contains no recipient")
 
-    def told(self) -> str:
-        """Return what it does, as a plan tells it."""
-        whom = "by a passphrase" if self._passphrase else f"for {counted(len(self.names), 'recipient')}"
-        return f"encrypt every file {whom}, in the age format (….age)"
+    def plan_step(self) -> str:
+        """Return the step of a plan."""
+        method = (
+            "with a passphrase"
+            if self._passphrase
+            else f"for {format_count(len(self.recipient_names), 'recipient')}"
+        )
+        return f"encrypt every file {method} in the age format (….age)"
 
-    def made_key(self) -> MadeKey | None:
-        """Return a new key for one backup, where a passphrase is to protect it."""
-        return age.made_key(self._passphrase) if self._passphrase else None
+    def create_key(self) -> ProtectedKey | None:
+        """Return a new key for one backup, protected by the passphrase; None without a passphrase."""
+        return age.generate_key(self._passphrase) if self._passphrase else None
 
-    def recipients(self, key: MadeKey | None) -> Sequence[Recipient]:
-        """Return for whom the files of a backup are encrypted that has this key."""
-        return [age.recipient(key.recipient, "the key of the backup")] if key else self._recipients
+    def recipients(self, key: ProtectedKey | None) -> Sequence[Recipient]:
+        """Return the recipients for the files of a backup with this key."""
+        return [age.parse_recipient(key.recipient, "the key of the backup")] if key else self._recipients
 
-    def is_opened_by(self, keys: Keys) -> bool:
-        """Whether what is encrypted now could be opened with these keys again."""
+    def can_be_decrypted_by(self, keys: DecryptionKeys) -> bool:
+        """Whether these keys can decrypt new backups."""
         if self._passphrase:
-            return True  # the passphrase itself is among what opens
+            return True  # the passphrase also decrypts
         try:
-            return age.opens(keys.own, self._recipients)
-        except DbctlError:  # what cannot be read opens nothing
+            return age.can_decrypt(keys.file_identities, self._recipients)
+        except DbctlError:  # an unreadable identity decrypts nothing
             return False
 
 
-class Keys:
-    """What opens encrypted backups on this machine, read once it is wanted."""
+class DecryptionKeys:
+    """The identities and passphrases that decrypt backups on this machine, read on first use."""
 
-    def __init__(self, opening: Opening, ask: Ask) -> None:
-        """Take which files there are, and who asks for a passphrase that none of them holds."""
-        self._opening, self._ask = opening, ask
-        self.aside = Staging(opening.aside)  #: for what was decrypted
-        self._own: list[Identity] | None = None
-        self._of_backups = dict[str, Sequence[Identity] | KeyWrongError]()
-        self._asked: Secret | None = None
+    def __init__(self, settings: DecryptionFiles, prompt: PassphrasePrompt) -> None:
+        self._settings, self._prompt = settings, prompt
+        self.staging = Staging(settings.staging)  #: for decrypted files
+        self._file_identities: list[Identity] | None = None
+        self._identities_by_backup = dict[str, Sequence[Identity] | KeyWrongError]()
+        self._entered_passphrase: Secret | None = None
 
     @property
-    def own(self) -> Sequence[Identity]:
-        """The identities of the files; raises as ``ready`` does."""
-        if self._own is None:
-            found = list[Identity]()
-            for path in self._opening.identities:
-                found += self._identities(read_file(path, "identity file"), str(path))
-            self._own = found
-        return self._own
+    def file_identities(self) -> Sequence[Identity]:
+        """The identities of the identity files; raises as ``prepare`` does."""
+        if self._file_identities is None:
+            identities = list[Identity]()
+            for path in self._settings.identities:
+                identities += self._parse_identities(read_key_file(path, "identity file"), str(path))
+            self._file_identities = identities
+        return self._file_identities
 
-    def ready(self, store: Store, manifest: Manifest) -> None:
-        """Read what opens a backup, where it is encrypted; a person may be asked for a passphrase.
+    def prepare(self, store: Store, manifest: Manifest) -> None:
+        """Read the keys of a backup if it is encrypted; may prompt for a passphrase.
 
         Raises:
-            KeyMissingError: nothing here could open it.
-            KeyInvalidError: what should is no key.
-            KeyWrongError: the passphrase is another one.
-            FileMissingError, FileFailedError: it cannot be read.
-            DriverMissingError: what decrypts is not installed.
+            KeyMissingError: no key is configured.
+            KeyInvalidError: a key file is invalid.
+            KeyWrongError: the passphrase is wrong.
+            FileMissingError, FileFailedError: a key file cannot be read.
+            DriverMissingError: the decryption package is not installed.
         """
         if is_encrypted(manifest):
-            self.of(store, manifest)
+            self.identities_for(store, manifest)
 
-    def of(self, store: Store, manifest: Manifest) -> Sequence[Identity]:
-        """Return what may open a backup; raises as ``ready`` does."""
-        if manifest.key is None:
-            if not self.own:
-                raise KeyMissingError(
-                    what=f"backup {manifest.id}", reason="no identity is at hand to open it"
-                )
-            return self.own
-        found = self._of_backups.get(manifest.id) or self._of_backup(store, manifest.id, manifest.key.file)
-        self._of_backups[manifest.id] = (
-            found  # also that it is a wrong one: each try is slow, as it is meant to be
+    def identities_for(self, store: Store, manifest: Manifest) -> Sequence[Identity]:
+        """Return the identities that may decrypt a backup; raises as ``prepare`` does."""
+        if manifest.key_member is None:
+            if not self.file_identities:
+                raise KeyMissingError(target=f"backup {manifest.id}", reason="no identity is configured")
+            return self.file_identities
+        identities = self._identities_by_backup.get(manifest.id) or self._read_backup_key(
+            store, manifest.id, manifest.key_member.file
         )
-        if isinstance(found, KeyWrongError):
-            raise found
-        return found
+        self._identities_by_backup[manifest.id] = identities  # also an error: each attempt is slow by design
+        if isinstance(identities, KeyWrongError):
+            raise identities
+        return identities
 
-    def _of_backup(self, store: Store, folder: str, file: str) -> Sequence[Identity] | KeyWrongError:
-        with store.opened(folder, file) as path:
-            raw = read_file(path, "key")
+    def _read_backup_key(self, store: Store, folder: str, file: str) -> Sequence[Identity] | KeyWrongError:
+        with store.open_locally(folder, file) as path:
+            raw = read_key_file(path, "key")
         try:
-            return self._identities(raw, file)
+            return self._parse_identities(raw, file)
         except KeyWrongError as error:
             return error
 
-    def exposed(self) -> Iterator[str]:
-        """Yield which of the files others may read."""
-        for path in (*self._opening.identities, *self._opening.passphrases):
+    def describe_exposed_files(self) -> Iterator[str]:
+        """Yield a description of each key file that other users may read."""
+        for path in (*self._settings.identities, *self._settings.passphrases):
             if is_exposed(path):
-                yield f"{path} may be read by others; chmod 600 it"
+                yield f"other users can read {path}; run chmod 600 {path}"
 
-    def _identities(self, raw: bytes, place: str) -> Sequence[Identity]:
-        """Return the identities of a file; where it is protected, the first passphrase that opens it does."""
-        ways: list[Ask] = [partial(_passphrase_of, path) for path in self._opening.passphrases]
-        wrong = list[KeyWrongError]()
-        for way in ways or [self._answer]:
+    def _parse_identities(self, raw: bytes, place: str) -> Sequence[Identity]:
+        """Return the identities of a file; a protected file is tried with each passphrase in turn."""
+        prompts: list[PassphrasePrompt] = [
+            partial(_passphrase_from_file, path) for path in self._settings.passphrases
+        ]
+        errors = list[KeyWrongError]()
+        for prompt in prompts or [self._enter_passphrase]:
             try:
-                return age.identities(raw, place, way)
+                return age.parse_identities(raw, place, prompt)
             except KeyWrongError as error:
-                wrong.append(error)
-        raise wrong[-1]
+                errors.append(error)
+        raise errors[-1]
 
-    def _answer(self, what: str) -> Secret:
-        if self._asked is None:
-            self._asked = self._ask(what)
-        return self._asked
+    def _enter_passphrase(self, purpose: str) -> Secret:
+        if self._entered_passphrase is None:
+            self._entered_passphrase = self._prompt(purpose)
+        return self._entered_passphrase
 
 
-def _passphrase_of(path: Path, _what: str) -> Secret:
-    return passphrase_in(path)
+def _passphrase_from_file(path: Path, _purpose: str) -> Secret:
+    return read_passphrase(path)
 
 
 def is_encrypted(manifest: Manifest) -> bool:
-    """Whether a backup wants a key to be opened."""
-    return any(one.encryption != "none" for one in manifest.members)
+    """Whether reading a backup requires a key."""
+    return any(member.encryption != "none" for member in manifest.members)
 
 
 def is_exposed(path: Path) -> bool:
-    """Whether others than the owner may read a file, as far as that can be told."""
+    """Whether other users may read a file; False if its permissions are unknown."""
     try:
-        return bool(path.stat().st_mode & OTHERS)
+        return bool(path.stat().st_mode & OTHERS_MODE)
     except OSError:
         return False
 
 
-def passphrase_in(path: Path) -> Secret:
-    """Return the passphrase on the first line of a file; only the line's end is cut off.
+def read_passphrase(path: Path) -> Secret:
+    """Return the passphrase on the first line of a file, without the line ending.
 
     Raises:
-        PassphraseInvalidError: there is none, or it is too long or not UTF-8.
-        FileMissingError, FileFailedError: it cannot be read.
+        PassphraseInvalidError: it is empty, too long or not UTF-8.
+        FileMissingError, FileFailedError: the file cannot be read.
     """
-    line = read_file(path, "passphrase file").split(b"\n", 1)[0].removesuffix(b"\r")
+    line = read_key_file(path, "passphrase file").split(b"\n", 1)[0].removesuffix(b"\r")
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        raise PassphraseInvalidError(place=str(path), reason="its passphrase is not UTF-8") from None
+        raise PassphraseInvalidError(place=str(path), reason="the passphrase is not UTF-8") from None
     if not text:
-        raise PassphraseInvalidError(
-            place=str(path), reason="its first line, which is the passphrase, is empty"
-        )
-    if len(line) > LONGEST_PASSPHRASE:
-        reason = f"its passphrase is longer than {LONGEST_PASSPHRASE} bytes"
+        raise PassphraseInvalidError(place=str(path), reason="the first line, the passphrase, is empty")
+    if len(line) > MAX_PASSPHRASE_BYTES:
+        reason = f"the passphrase is longer than {MAX_PASSPHRASE_BYTES} bytes"
         raise PassphraseInvalidError(place=str(path), reason=reason)
     return Secret(text)
 
 
-def read_file(path: Path, what: str) -> bytes:
-    """Return what a file of keys holds, also one that the shell has opened (``<(…)``).
+def read_key_file(path: Path, description: str) -> bytes:
+    """Return the content of a key file, also of one that the shell has opened (``<(…)``).
 
     Raises:
-        FileMissingError, FileFailedError: it cannot be read, or is larger than any such file.
+        FileMissingError, FileFailedError: it cannot be read, or is too large.
     """
     try:
-        with atomic.named(path) as file:
-            raw = file.read(LARGEST + 1)
+        with atomic.open_named(path) as file:
+            raw = file.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise FileMissingError(what=what, path=path) from None
+        raise FileMissingError(kind=description, path=path) from None
     except OSError as error:
-        reason = f"this {what} cannot be read: {error.strerror or error}"
+        reason = f"cannot read this {description}: {error.strerror or error}"
         raise FileFailedError(path=path, reason=reason) from error
-    if len(raw) > LARGEST:
-        raise FileFailedError(path=path, reason=f"it is larger than any {what}")
+    if len(raw) > MAX_KEY_FILE_BYTES:
+        raise FileFailedError(path=path, reason=f"too large for this kind of file ({description})")
     return raw
 
 
-def _lines(path: Path) -> list[tuple[str, str]]:
-    """Return the recipients of a file, and where each stands; blank lines and comments are none."""
-    lines = read_file(path, "recipients file").decode(errors="replace").splitlines()
+def _read_recipients_file(path: Path) -> list[tuple[str, str]]:
+    """Return the recipients of a file, each with its location; blank lines and comments are skipped."""
+    lines = read_key_file(path, "recipients file").decode(errors="replace").splitlines()
     return [
-        (f"{path}, line {number}", text)
-        for number, line in enumerate(lines, 1)
+        (f"{path}, line {line_number}", text)
+        for line_number, line in enumerate(lines, 1)
         if (text := line.strip()) and not text.startswith("#")
     ]

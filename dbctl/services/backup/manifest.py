@@ -1,4 +1,4 @@
-"""What a backup says of itself: the last file of its folder, and the only one that makes it a backup."""
+"""Manifest of a backup: the last file written to its folder. A folder without one is not a backup."""
 
 from __future__ import annotations
 
@@ -11,224 +11,235 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.engines.contract import Dump
-from dbctl.files import ENDINGS
-from dbctl.model import Compression, Value
+from dbctl.files import SUFFIXES
+from dbctl.model import Compression, Struct
 from dbctl.services.app import App
 
-#: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
-#: replaced what there was (``safety``), or a migration was about to destroy some of it (``migration``).
+#: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables), before a restore (``safety``),
+#: or before a destructive migration (``migration``).
 Kind = Literal["backup", "partial", "safety", "migration"]
-#: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
-#: script that brings it back; the database itself stays on its server under another name. ``files``: what belongs to the
-#: app beside its databases. ``key``: the identity that opens the other files, protected by a passphrase.
+#: ``dump``: a consistent copy of the database. ``raw``: its unreadable files, copied unchanged. ``kept``: a script that
+#: restores the retained database, which is on its server under another name. ``files``: the app's own files. ``key``: the
+#: identity that decrypts the other members, protected by a passphrase.
 Form = Literal["dump", "raw", "kept", "files", "key"]
-#: How a file is encrypted.
+#: Encryption format of a member.
 Encryption = Literal["none", "age"]
-#: A time that can be compared with any other.
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-#: Not so many that one more could not be written.
-Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+#: A time with a time zone.
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+#: The limit leaves space for later increments.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
-class Member(Value, frozen=True, kw_only=True):
+class Member(Struct, frozen=True, kw_only=True):
     """One file of a backup."""
 
-    database: str  #: empty for the app's other files, and for the key
+    database: str  #: empty for the app's own files and for the key
     file: str
-    bytes: Number  #: as it lies there, packed and encrypted or not
+    bytes: Count  #: as stored, after compression and encryption
     sha256: str
     encryption: Encryption = "none"
-    inner_bytes: Number = 0  #: of one that is encrypted: what was, as ``age --decrypt`` brings it back
-    inner_sha256: str = ""  #: of that
-    compress: Compression = "none"  #: how it was packed once its engine had made it
-    plain_bytes: Number = 0  #: of one that was packed: what it unpacks to
+    inner_bytes: Count = 0  #: of an encrypted file: its size after ``age --decrypt``
+    inner_sha256: str = ""  #: of the decrypted file
+    compress: Compression = "none"  #: applied after the engine wrote the dump
+    plain_bytes: Count = 0  #: of a compressed file: its decompressed size
     form: Form = "dump"
-    only: Sequence[str] = ()  #: the tables it holds, where it does not hold all
+    only: Sequence[str] = ()  #: the tables of a partial dump
     engine: str
-    taken_at: Moment  #: the moment that it holds
-    rows: Mapping[str, Number]  #: by table
-    schema: str  #: fingerprint of the schema; empty where it is not known
-    digests: Mapping[str, str] = {}  #: of what small tables hold: ``contents.digests``
-    facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
-    foreign: bool = False  #: whether it came from outside the repository: it is loaded by a scratch role
+    taken_at: Timestamp  #: the time of its data
+    rows: Mapping[str, Count]  #: by table
+    schema: str  #: fingerprint of the schema; empty if unknown
+    digests: Mapping[str, str] = {}  #: content digests of small tables
+    facts: Mapping[str, str]  #: metadata of the engine that is not in the file
+    foreign: bool = False  #: whether another program may have created it: a scratch role loads it
 
     @property
     def size(self) -> int:
-        """How many bytes its engine reads of it."""
+        """Size of the file that its engine reads, in bytes."""
         if self.compress != "none":
             return self.plain_bytes
         return self.bytes if self.encryption == "none" else self.inner_bytes
 
     @property
     def dump(self) -> Dump:
-        """What an engine has to know of it."""
+        """The metadata that an engine requires to load it."""
         form: Literal["dump", "kept"] = "kept" if self.form == "kept" else "dump"
         return Dump(
             form=form,
-            facts=self.facts,
+            metadata=self.facts,
             tables=self.rows,
             schema=self.schema,
             digests=self.digests,
-            part=bool(self.only),
+            is_partial=bool(self.only),
             foreign=self.foreign,
         )
 
 
-class LeftOut(Value, frozen=True, kw_only=True):
-    """A database that the backup does not hold."""
+class OmittedDatabase(Struct, frozen=True, kw_only=True):
+    """A database that is not in the backup."""
 
     database: str
     reason: str
-    failed: bool = False  #: it should be in the backup, and could not be copied
+    failed: bool = False  #: it was selected, but could not be copied
 
 
-class Origin(Value, frozen=True, kw_only=True):
-    """Where a backup came from that dbctl did not make itself."""
+class Origin(Struct, frozen=True, kw_only=True):
+    """The source of an adopted backup."""
 
     path: str
-    sha256: str  #: of what the file held, unpacked; of a folder, of its manifest
-    time: str  #: where its time was taken from, in words
+    sha256: str  #: of the decompressed file, or of the manifest of a folder
+    time: str  #: description of the source of its time
 
 
-class Manifest(Value, frozen=True, kw_only=True):
+class Manifest(Struct, frozen=True, kw_only=True):
     """One backup."""
 
-    id: str  #: YYYYMMDD_HHMMSS, UTC, as its folder is called
-    number: Number  #: grows from backup to backup, with the time in seconds, also when the clock is set back
+    id: str  #: YYYYMMDD_HHMMSS in UTC, the name of its folder
+    number: Count  #: increases with each backup: the time in seconds, or more after the clock was set back
     kind: Kind
     app: str
     profile: str
-    created_at: Moment
-    verified_at: Moment  #: when its files were last opened and found sound, as far as this file knows
+    created_at: Timestamp
+    verified_at: Timestamp  #: last successful verification when the manifest was written
     host: str
     dbctl: str
-    restored: str = ""  #: of a safety backup: the backup that was restored after it
-    origin: Origin | None = None  #: of one that was adopted
-    recipients: Sequence[str] = ()  #: public keys that its files are encrypted for
+    restored: str = ""  #: of a safety backup: the id of the backup restored after it
+    origin: Origin | None = None  #: of an adopted backup
+    recipients: Sequence[str] = ()  #: public keys for which its files are encrypted
     members: Sequence[Member]
-    left_out: Sequence[LeftOut]
+    left_out: Sequence[OmittedDatabase]
 
     @property
     def databases(self) -> Sequence[str]:
-        """The databases it holds, each once."""
-        return list(dict.fromkeys(one.database for one in self.members if one.database))
+        """The databases in the backup, without duplicates."""
+        return list(dict.fromkeys(member.database for member in self.members if member.database))
 
     @property
-    def failed(self) -> Sequence[LeftOut]:
-        """The databases that it should hold and does not, since they could not be copied."""
-        return [left for left in self.left_out if left.failed]
+    def failed(self) -> Sequence[OmittedDatabase]:
+        """The selected databases that could not be copied."""
+        return [omitted for omitted in self.left_out if omitted.failed]
 
     @property
     def taken_within(self) -> timedelta:
-        """How far apart the moments lie that it holds of its databases."""
-        moments = [one.taken_at for one in self.members if one.database]
-        return max(moments) - min(moments) if moments else timedelta()
+        """The time between the first and the last copy of its databases."""
+        times = [member.taken_at for member in self.members if member.database]
+        return max(times) - min(times) if times else timedelta()
 
     @property
-    def concerns(self) -> Sequence[str]:
-        """The databases that it is about: what it holds, and of a safety backup also what was not there to be held."""
-        missing = [one.database for one in self.left_out] if self.kind == "safety" else []
+    def affected_databases(self) -> Sequence[str]:
+        """Its databases; of a safety backup, also those that did not exist."""
+        missing = [omitted.database for omitted in self.left_out] if self.kind == "safety" else []
         return list(dict.fromkeys([*self.databases, *missing]))
 
-    def until(self, database: str = "") -> datetime:
-        """Return the latest moment that it holds, of one database or of all."""
-        held = [
-            one.taken_at for one in self.members if one.form != "files" and database in ("", one.database)
+    def latest_time(self, database: str = "") -> datetime:
+        """Return the latest time of its data, for one database or for all."""
+        times = [
+            member.taken_at
+            for member in self.members
+            if member.form != "files" and database in ("", member.database)
         ]
-        return max(held, default=self.created_at)
+        return max(times, default=self.created_at)
 
     @property
-    def key(self) -> Member | None:
-        """The file of the identity that opens the others, where a passphrase protects it."""
-        return next((one for one in self.members if one.form == "key"), None)
+    def key_member(self) -> Member | None:
+        """The file of the identity that a passphrase protects, or None."""
+        return next((member for member in self.members if member.form == "key"), None)
 
-    def member(self, database: str) -> Member | None:
-        """Return the file of a database that can be restored from."""
-        return next((one for one in self.members if one.database == database and one.form != "raw"), None)
+    def restorable_member(self, database: str) -> Member | None:
+        """Return the file from which a database can be restored, or None."""
+        return next(
+            (member for member in self.members if member.database == database and member.form != "raw"), None
+        )
 
 
-class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: Literal["dbctl.backup/1"]
     sha256: str  #: of the exact text of ``backup``
     backup: msgspec.Raw
 
 
 class ManifestInvalidError(ValueError):
-    """The file is no manifest, or not as it was written; the text says why."""
+    """The file is not a manifest, or was modified; the message is the reason."""
 
 
-def written(manifest: Manifest) -> str:
-    """Return the file of a manifest, sealed: a changed byte is noticed."""
-    told = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    sealed = _Sealed("dbctl.backup/1", hashlib.sha256(told).hexdigest(), msgspec.Raw(told))
-    return _file(sealed).decode()
+def serialize(manifest: Manifest) -> str:
+    """Return the text of the manifest file, with a checksum."""
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    envelope = _Envelope("dbctl.backup/1", hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
+    return _encode(envelope).decode()
 
 
-def _file(sealed: _Sealed) -> bytes:
-    return msgspec.json.encode(sealed) + b"\n"
+def _encode(envelope: _Envelope) -> bytes:
+    return msgspec.json.encode(envelope) + b"\n"
 
 
-def read(text: bytes) -> Manifest:
+def parse(text: bytes) -> Manifest:
     """Read the file of a manifest.
 
     Raises:
-        ManifestInvalidError: it is none, or was changed.
+        ManifestInvalidError: it is not a manifest, or was modified.
     """
     try:
-        sealed = msgspec.json.decode(text, type=_Sealed)
-        told = bytes(sealed.backup)
-        if hashlib.sha256(told).hexdigest() != sealed.sha256:
-            raise ManifestInvalidError("its text is not what was written")
-        if _file(sealed) != text:
-            raise ManifestInvalidError("what stands around its text is not what was written")
-        manifest = msgspec.json.decode(told, type=Manifest)
+        envelope = msgspec.json.decode(text, type=_Envelope)
+        content = bytes(envelope.backup)
+        if hashlib.sha256(content).hexdigest() != envelope.sha256:
+            raise ManifestInvalidError("its checksum does not match")
+        if _encode(envelope) != text:
+            raise ManifestInvalidError("its format was modified")
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestInvalidError(f"it cannot be understood: {error}") from error
-    for one in manifest.members:
-        if one.file in {"", ".", ".."} or "/" in one.file or "\0" in one.file:
-            raise ManifestInvalidError(f"{one.file!r} is no name of a file beside it")
-    for at in (manifest.created_at, manifest.verified_at, *(one.taken_at for one in manifest.members)):
-        if not is_of_a_clock(at):
-            raise ManifestInvalidError(f"{at} is no time at which a backup was made")
-    return manifest if manifest.origin is None else as_foreign(manifest)
+        raise ManifestInvalidError(f"it cannot be parsed: {error}") from error
+    for member in manifest.members:
+        if member.file in {"", ".", ".."} or "/" in member.file or "\0" in member.file:
+            raise ManifestInvalidError(f"{member.file!r} is not a valid file name")
+    for timestamp in (
+        manifest.created_at,
+        manifest.verified_at,
+        *(member.taken_at for member in manifest.members),
+    ):
+        if not is_plausible_time(timestamp):
+            raise ManifestInvalidError(f"{timestamp} is not a valid time of a backup")
+    return manifest if manifest.origin is None else mark_foreign(manifest)
 
 
-def as_foreign(manifest: Manifest) -> Manifest:
+def mark_foreign(manifest: Manifest) -> Manifest:
     """Return a manifest whose dumps are loaded by a scratch role."""
     members = [msgspec.structs.replace(member, foreign=True) for member in manifest.members]
     return msgspec.structs.replace(manifest, members=members)
 
 
-def is_of_a_clock(at: datetime) -> bool:
-    """Whether it is a time that a clock may show, so that it can be told in any zone and counted from."""
-    return 1970 <= at.year < 9999  # noqa: PLR2004 - as said
+def is_plausible_time(timestamp: datetime) -> bool:
+    """Whether a time can be converted to any time zone and used in calculations."""
+    return 1970 <= timestamp.year < 9999  # noqa: PLR2004
 
 
-#: A second backup of one second is called after the next.
-SECOND = timedelta(seconds=1)
+#: A second backup in the same second gets the id of the next second.
+ONE_SECOND = timedelta(seconds=1)
 
-#: The id of a backup, taken apart.
-COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
+#: The parts of a backup id.
+COMPACT_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
 
 
-def free_id(at: datetime, taken: Collection[str]) -> str:
-    """Return the id of a backup of that moment, or of the first second behind it that is free."""
-    while (name := at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in taken:
-        at += SECOND
+def next_free_id(timestamp: datetime, existing_ids: Collection[str]) -> str:
+    """Return the id for a backup of that time, or for the next second without a backup."""
+    while (name := timestamp.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in existing_ids:
+        timestamp += ONE_SECOND
     return name
 
 
-def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
-    """Return how the file of a database is called in a backup, as its app's own documents call it.
+def member_file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
+    """Return the name of the file of a database in a backup, as documented by the app.
 
-    What is no file of its own kind has an ``ending`` of its own, in place of what stands behind the time. Whether it is
-    packed is not the documents' choice: what they call ``.gz`` is so called once it is.
+    ``ending`` replaces the part after the time for other types of files. A compression suffix is removed: it is added
+    when the file is compressed.
     """
-    told = app.profile.file_name(database)
+    name = app.profile.file_name(database)
     if ending:
-        told = told[: told.index("{time}") + len("{time}")] + ending
+        name = name[: name.index("{time}") + len("{time}")] + ending
     else:
-        told = next((told.removesuffix(one) for one in ENDINGS.values() if one and told.endswith(one)), told)
+        name = next(
+            (name.removesuffix(suffix) for suffix in SUFFIXES.values() if suffix and name.endswith(suffix)),
+            name,
+        )
     if app.profile.backup.time == "iso":
-        time = COMPACT.sub(r"\1-\2-\3T\4-\5-\6-000Z", time)
-    return told.replace("{time}", time)
+        time = COMPACT_TIME.sub(r"\1-\2-\3T\4-\5-\6-000Z", time)
+    return name.replace("{time}", time)

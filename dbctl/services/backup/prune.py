@@ -1,4 +1,4 @@
-"""Old backups removed by the rules of retention, never the last sound one."""
+"""Prune backups by the rules of retention; the last valid backup is never deleted."""
 
 from __future__ import annotations
 
@@ -6,237 +6,249 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dbctl import model
-from dbctl.config import Keep
+from dbctl.config import Retention
 from dbctl.config import model as config
-from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
-from dbctl.model import Done, Plan, Value, read_span
+from dbctl.errors import PlanChangedError, RepositoryUnreadableError, RetentionNotConfiguredError, UsageError
+from dbctl.model import ChangeResult, Plan, Struct, parse_duration
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App, clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.verification_record import Proven
+from dbctl.services.backup.verification_record import Verification
 
 DAMAGED = "damaged: see dbctl backup verify"
-#: A gap of so few days among backups is no sign of a wrong clock, however short the time is for which they are kept.
-LEAST_GAP = timedelta(days=7)
+#: A shorter gap between backups does not indicate a wrong clock, even with a short retention.
+MIN_GAP = timedelta(days=7)
 
 
-class Staying(Value, frozen=True, kw_only=True):
-    """A backup that stays, and why."""
+class RetainedBackup(Struct, frozen=True, kw_only=True):
+    """A retained backup with the reasons."""
 
     id: str
     reasons: Sequence[str]
 
 
-class Pruned(Done, frozen=True, kw_only=True):
-    """Answer of ``backup prune``."""
+class BackupsPruned(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup prune``."""
 
     deleted: Sequence[str]
-    kept: Sequence[Staying]
-    leftovers: Sequence[str]  #: folders that a backup which was cut off had left
+    retained: Sequence[RetainedBackup]
+    leftovers: Sequence[str]  #: folders of interrupted backups
     freed_bytes: int
 
 
-class Pruning:
-    """What ``backup prune`` is about to do."""
+class PruneBackups:
+    """A planned ``backup prune``."""
 
-    def __init__(self, app: App, repository: Repository, keep: Keep, *, timeout: float) -> None:
-        """Take the rules: those that were given, else the configured ones.
+    def __init__(self, app: App, repository: Repository, retention: Retention, *, timeout: float) -> None:
+        """Use ``retention`` if it has rules, otherwise the configured rules.
 
         Raises:
-            RetentionUnsetError: there are none.
-            UsageError: only one database is meant.
+            RetentionNotConfiguredError: no rule is configured.
+            UsageError: ``--db`` selects one database.
         """
         if app.only:
-            raise UsageError(
-                detail="--db: pruning takes whole backups; each database's last one stays anyway"
-            )
+            raise UsageError(detail="--db: only complete backups can be pruned; omit it")
         self.app, self.protected, self.target = app.name, app.protected, app.name
         self._trust_clock = app.trust_clock
-        self._keep = keep if has_rules(keep) else rules_of(app.configured, app.profile)
-        if not has_rules(self._keep):
-            raise RetentionUnsetError(app=app.name)
+        self._retention = retention if has_rules(retention) else retention_for(app.configured, app.profile)
+        if not has_rules(self._retention):
+            raise RetentionNotConfiguredError(app=app.name)
         self._repository, self._timeout = repository, timeout
 
     def plan(self) -> Plan:
-        """Return what would go, and why the rest stays; writes nothing.
+        """Return the backups to delete, and the retained ones with the reasons; writes nothing.
 
         Raises:
-            RepositoryUnreadError: a manifest cannot be read.
-            ClockDoubtedError: the clock contradicts the backups.
+            RepositoryUnreadableError: a manifest cannot be read.
+            ClockImplausibleError: the clock contradicts the backups.
         """
-        going, staying = self._sorted()
+        to_delete, retained = self._split()
         steps = [
-            f"delete {one.id} ({one.created_at:%Y-%m-%d %H:%M} UTC): no rule keeps it; {_newer(one, staying)}"
-            for one in going
+            f"delete {manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC): no rule retains it; {_describe_newer(manifest, retained)}"
+            for manifest in to_delete
         ]
-        steps += [
-            f"remove what is left of {name}, which was cut off" for name in self._repository.incomplete()
-        ]
+        steps += [f"remove the interrupted backup {name}" for name in self._repository.incomplete()]
         if steps:
-            steps += [f"keep {one.id}: {', '.join(why)}" for one, why in staying]
-        title = f"Prune the backups in {self._repository.store.place}"
-        return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=bool(going))
+            steps += [f"retain {manifest.id}: {', '.join(reasons)}" for manifest, reasons in retained]
+        title = f"Prune the backups in {self._repository.store.location}"
+        return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=bool(to_delete))
 
-    def apply(self, seen: str | None = None) -> Pruned:
-        """Delete, the oldest first, so that an abort leaves the newest.
+    def apply(self, confirmed: str | None = None) -> BackupsPruned:
+        """Delete the backups, oldest first, so that an interruption leaves the newest.
 
         Raises:
-            PlanChangedError: it would be another plan than the one that was agreed to; nothing was deleted.
-            RepositoryMissingError: it is not there, and is not made either.
-            BusyError: another dbctl works on the repository.
-            RepositoryUnreadError, ClockDoubtedError: as ``plan``.
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
+            RepositoryMissingError: it does not exist; it is not created.
+            BusyError: another dbctl process uses the repository.
+            RepositoryUnreadableError, ClockImplausibleError: as ``plan``.
         """
         store = self._repository.store
-        store.folders()  # before the lock, which would make the repository
+        store.list_folders()  # before the lock, which would create the repository
         with store.lock("backup prune", timeout=self._timeout):
-            if seen is not None and self.plan().digest != seen:
+            if confirmed is not None and self.plan().digest != confirmed:
                 raise PlanChangedError(target=self.target)
-            going, staying = self._sorted()
+            to_delete, retained = self._split()
             leftovers = self._repository.incomplete()
-            freed = 0
-            for one in reversed(going):
-                store.remove(one.id)
-                freed += sum(member.bytes for member in one.members)
+            freed_bytes = 0
+            for manifest in reversed(to_delete):
+                store.remove_folder(manifest.id)
+                freed_bytes += sum(member.bytes for member in manifest.members)
             for name in leftovers:
-                freed += sum(store.files(name).values())
-                store.remove(name)
-        return Pruned(
-            deleted=[one.id for one in going],
-            kept=[Staying(id=one.id, reasons=why) for one, why in staying],
+                freed_bytes += sum(store.list_files(name).values())
+                store.remove_folder(name)
+        return BackupsPruned(
+            deleted=[manifest.id for manifest in to_delete],
+            retained=[RetainedBackup(id=manifest.id, reasons=reasons) for manifest, reasons in retained],
             leftovers=leftovers,
-            freed_bytes=freed,
+            freed_bytes=freed_bytes,
         )
 
-    def _sorted(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]]]:
-        """Return what goes, the newest first, and what stays."""
-        found, unread = self._repository.manifests()
-        if unread:
-            raise RepositoryUnreadError(place=self._repository.store.place, names=", ".join(sorted(unread)))
-        proven = {one.id: self._repository.proven(one) for one in found}
-        damaged = {one.id for one in found if self._repository.damage(one, proven[one.id])}
-        whole = [one for one in found if one.id not in damaged]
-        stay = reasons([_candidate(one) for one in whole], self._keep)
-        for one in _drilled({one.id: proven[one.id] for one in whole}):
-            stay.setdefault(one, []).append("the last one restored on trial")
-        # What is not whole does not count, and so neither pushes out nor goes: verify tells of it.
-        going = [one for one in whole if one.id not in stay]
-        staying = [
-            (one, why) for one in found if (why := [DAMAGED] if one.id in damaged else stay.get(one.id))
+    def _split(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]]]:
+        """Return the backups to delete, newest first, and the retained ones."""
+        manifests, unreadable = self._repository.manifests()
+        if unreadable:
+            raise RepositoryUnreadableError(
+                place=self._repository.store.location, names=", ".join(sorted(unreadable))
+            )
+        verifications = {manifest.id: self._repository.read_verification(manifest) for manifest in manifests}
+        damaged = {
+            manifest.id
+            for manifest in manifests
+            if self._repository.find_damage(manifest, verifications[manifest.id])
+        }
+        valid = [manifest for manifest in manifests if manifest.id not in damaged]
+        reasons_by_id = retention_reasons([_candidate(manifest) for manifest in valid], self._retention)
+        for backup_id in _last_drilled({manifest.id: verifications[manifest.id] for manifest in valid}):
+            reasons_by_id.setdefault(backup_id, []).append("the last one with a drill")
+        # Damaged backups are neither counted nor deleted; verify reports them.
+        to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
+        retained = [
+            (manifest, backup_reasons)
+            for manifest in manifests
+            if (backup_reasons := [DAMAGED] if manifest.id in damaged else reasons_by_id.get(manifest.id))
         ]
         if not self._trust_clock:
-            self._check_clock(found, whole, going)
-        return going, staying
+            self._check_clock(manifests, valid, to_delete)
+        return to_delete, retained
 
     def _check_clock(
-        self, manifests: Sequence[Manifest], whole: Sequence[Manifest], going: Sequence[Manifest]
+        self, manifests: Sequence[Manifest], valid: Sequence[Manifest], to_delete: Sequence[Manifest]
     ) -> None:
         if future := clock.find_future((manifest.id, manifest.created_at) for manifest in manifests):
-            raise clock.doubted(future)
-        if not (going and self._keep.within):  # the other rules count backups, and no time since
+            raise clock.create_future_error(future)
+        if not (to_delete and self._retention.within):  # the other rules do not depend on the current time
             return
-        reach = min(clock.FAR, max(LEAST_GAP, 2 * read_span(self._keep.within)))
-        times = clock.Times("backups", [manifest.created_at for manifest in whole], regular=True)
-        clock.refuse(clock.find_contradiction([times], reach=reach))
+        reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * parse_duration(self._retention.within)))
+        times = clock.Times("backups", [manifest.created_at for manifest in valid], regular=True)
+        clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
 
 
-def _drilled(whole: Mapping[str, Proven]) -> Sequence[str]:
-    """Return the last backups of which it is known that they can be restored: one for each database."""
+def _last_drilled(verifications: Mapping[str, Verification]) -> Sequence[str]:
+    """Return the backup with the last successful drill of each database."""
     last = dict[str, tuple[datetime, str]]()
-    for folder, proven in whole.items():
-        future = clock.find_future((name, drill.at) for name, drill in proven.drills.items())
-        for name, drill in proven.drills.items():
+    for backup_id, verification in verifications.items():
+        future = clock.find_future((name, drill.at) for name, drill in verification.drills.items())
+        for name, drill in verification.drills.items():
             if name in future:  # it would hide every later drill
                 continue
-            last[name] = max(last.get(name, (drill.at, folder)), (drill.at, folder))
-    return list(dict.fromkeys(folder for _, folder in last.values()))
+            last[name] = max(last.get(name, (drill.at, backup_id)), (drill.at, backup_id))
+    return list(dict.fromkeys(backup_id for _, backup_id in last.values()))
 
 
-def _newer(going: Manifest, staying: Sequence[tuple[Manifest, list[str]]]) -> str:
-    """Say of each database of a backup that goes how many newer ones stay."""
-    others = [one for one, why in staying if one.number > going.number and why != [DAMAGED]]
+def _describe_newer(deleted: Manifest, retained: Sequence[tuple[Manifest, list[str]]]) -> str:
+    """Describe how many newer backups are retained for each database of a backup to delete."""
+    others = [
+        manifest
+        for manifest, reasons in retained
+        if manifest.number > deleted.number and reasons != [DAMAGED]
+    ]
     newer = {
-        name: sum(one.kind == going.kind and name in one.concerns for one in others)
-        for name in going.concerns
+        name: sum(other.kind == deleted.kind and name in other.affected_databases for other in others)
+        for name in deleted.affected_databases
     }
-    return f"newer ones that stay: {', '.join(f'{number} of {name}' for name, number in newer.items())}"
+    return f"newer ones retained: {', '.join(f'{count} of {name}' for name, count in newer.items())}"
 
 
 def _candidate(manifest: Manifest) -> Candidate:
-    series = [f"{manifest.kind} {name}" for name in manifest.concerns]
-    return Candidate(id=manifest.id, at=manifest.created_at, series=series)
+    series = [f"{manifest.kind} {name}" for name in manifest.affected_databases]
+    return Candidate(id=manifest.id, created_at=manifest.created_at, series=series)
 
 
-#: Why a backup stays that no rule can judge.
-FUTURE = "from the future: the clock was wrong when it was made, or is wrong now"
+#: The reason for retaining a backup to which no rule applies.
+FUTURE = "from the future: the clock was wrong when it was created, or is wrong now"
 
 
-class Candidate(Value, frozen=True, kw_only=True):
-    """A backup as the rules see it."""
+class Candidate(Struct, frozen=True, kw_only=True):
+    """The properties of a backup that the rules use."""
 
     id: str
-    at: datetime
-    series: Sequence[str]  #: what it is counted among: each database it holds, apart for each kind
+    created_at: datetime
+    series: Sequence[str]  #: backups are counted per series: kind and database
 
 
-#: What two backups of one hour, day, ISO week… have in common; in UTC, so that no clock change makes two of one.
+#: Keys that are equal for two backups of the same hour, day, ISO week…; in UTC, which has no clock changes.
 PERIODS: Mapping[str, Callable[[datetime], object]] = {
-    "hourly": lambda at: (at.date(), at.hour),
-    "daily": lambda at: at.date(),
-    "weekly": lambda at: at.isocalendar()[:2],
-    "monthly": lambda at: (at.year, at.month),
-    "yearly": lambda at: at.year,
+    "hourly": lambda time: (time.date(), time.hour),
+    "daily": lambda time: time.date(),
+    "weekly": lambda time: time.isocalendar()[:2],
+    "monthly": lambda time: (time.year, time.month),
+    "yearly": lambda time: time.year,
 }
 
 
-def has_rules(keep: Keep) -> bool:
-    """Whether it says anything."""
-    return keep != Keep()
+def has_rules(retention: Retention) -> bool:
+    """Whether any rule is set."""
+    return retention != Retention()
 
 
-def rules_of(app: config.App, profile: Profile) -> Keep:
-    """Return which backups of an app stay: as its configuration says, else its profile."""
-    told = app.backup.keep if app.backup else Keep()
-    return told if has_rules(told) else profile.backup.keep
+def retention_for(app: config.App, profile: Profile) -> Retention:
+    """Return the rules of an app: from its configuration, otherwise from its profile."""
+    configured = app.backup.keep if app.backup else Retention()
+    return configured if has_rules(configured) else profile.backup.keep
 
 
-def told(keep: Keep) -> dict[str, int | str]:
-    """Return the rules that say anything, by their names."""
-    return {name: value for name in keep.__struct_fields__ if (value := getattr(keep, name))}
+def rules_by_name(retention: Retention) -> dict[str, int | str]:
+    """Return the rules that are set, by name."""
+    return {name: value for name in retention.__struct_fields__ if (value := getattr(retention, name))}
 
 
-def reasons(candidates: Sequence[Candidate], keep: Keep) -> dict[str, list[str]]:
-    """Return, for each candidate that stays, why.
+def retention_reasons(candidates: Sequence[Candidate], retention: Retention) -> dict[str, list[str]]:
+    """Return the reasons for each retained candidate, by id.
 
-    A backup of one database never pushes out the last one of another: every series is counted by itself, and a
-    backup stays when any of its series needs it. The newest of each series stays whatever the rules say. A backup from
-    the future stays, and takes no other backup's place.
+    Each series is counted separately, and a backup is retained if any of its series requires it; so a backup of one
+    database never replaces the last one of another. The newest of each series is always retained. A backup from the
+    future is retained and not counted.
 
     Args:
-        candidates: the newest first.
-        keep: the rules.
+        candidates: newest first.
+        retention: the rules.
     """
-    future = clock.find_future((candidate.id, candidate.at) for candidate in candidates)
-    stay: dict[str, list[str]] = {name: [FUTURE] for name in future}
-    judged = [candidate for candidate in candidates if candidate.id not in stay]
-    for series in dict.fromkeys(name for candidate in judged for name in candidate.series):
-        members = [candidate for candidate in judged if series in candidate.series]
-        for candidate, why in _of_series(members, keep):
-            if why not in stay.setdefault(candidate.id, []):
-                stay[candidate.id].append(why)
-    return stay
+    future = clock.find_future((candidate.id, candidate.created_at) for candidate in candidates)
+    reasons_by_id: dict[str, list[str]] = {name: [FUTURE] for name in future}
+    past = [candidate for candidate in candidates if candidate.id not in reasons_by_id]
+    for series in dict.fromkeys(name for candidate in past for name in candidate.series):
+        members = [candidate for candidate in past if series in candidate.series]
+        for candidate, reason in _retained_in_series(members, retention):
+            if reason not in reasons_by_id.setdefault(candidate.id, []):
+                reasons_by_id[candidate.id].append(reason)
+    return reasons_by_id
 
 
-def _of_series(members: Sequence[Candidate], keep: Keep) -> list[tuple[Candidate, str]]:
-    staying = [(members[0], "the newest")]
-    staying += [(candidate, f"one of the last {keep.last}") for candidate in members[: keep.last]]
+def _retained_in_series(members: Sequence[Candidate], retention: Retention) -> list[tuple[Candidate, str]]:
+    retained = [(members[0], "the newest")]
+    retained += [(candidate, f"one of the last {retention.last}") for candidate in members[: retention.last]]
     for rule, period in PERIODS.items():
-        count = getattr(keep, rule)
+        count = getattr(retention, rule)
         newest: dict[object, Candidate] = {}
         for candidate in members:
-            newest.setdefault(period(candidate.at.astimezone(UTC)), candidate)
-        staying += [(candidate, rule) for candidate in list(newest.values())[:count]]
-    if keep.within:
-        since = model.now() - read_span(keep.within)
-        staying += [(candidate, f"within {keep.within}") for candidate in members if candidate.at >= since]
-    return staying
+            newest.setdefault(period(candidate.created_at.astimezone(UTC)), candidate)
+        retained += [(candidate, rule) for candidate in list(newest.values())[:count]]
+    if retention.within:
+        since = model.now() - parse_duration(retention.within)
+        retained += [
+            (candidate, f"within {retention.within}")
+            for candidate in members
+            if candidate.created_at >= since
+        ]
+    return retained

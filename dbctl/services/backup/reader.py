@@ -1,4 +1,4 @@
-"""The files of backups as their engines read them: those that are packed or encrypted, unpacked for a moment."""
+"""Read members of backups: decrypt and decompress them into temporary files."""
 
 from __future__ import annotations
 
@@ -9,124 +9,131 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from dbctl.errors import CorruptError, FileFailedError, RepositoryFailedError, ScratchFailedError
+from dbctl.errors import CorruptError, FileFailedError, RepositoryFailedError, TempSpaceFailedError
 from dbctl.files import is_regular, sync_file
-from dbctl.services.backup.encryption import Keys
+from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.stores import Store
 
 
 @contextmanager
-def unpacking(store: Store, keys: Keys, *, staying: Collection[str] = ()) -> Iterator[Unpacked]:
-    """Give what unpacks files, each once, and decrypts them by ``keys``; all of them are gone when the block ends.
+def open_reader(
+    store: Store, keys: DecryptionKeys, *, moved_databases: Collection[str] = ()
+) -> Iterator[MemberReader]:
+    """Open a reader that decodes each file once; its temporary files are deleted when the block ends.
 
-    Those of the databases that are ``staying`` are taken away by then, mostly: they are synced while they are proven.
+    Files of ``moved_databases`` are synced in the background, because the caller usually moves them away.
     """
-    with ExitStack() as held:
-        yield Unpacked(store, keys, held, staying)
+    with ExitStack() as stack:
+        yield MemberReader(store, keys, stack, moved_databases)
 
 
-class Unpacked:
-    """Files of backups, decrypted and unpacked where they are encrypted or packed."""
+class MemberReader:
+    """Files of backups, decrypted and decompressed if necessary."""
 
-    def __init__(self, store: Store, keys: Keys, held: ExitStack, staying: Collection[str]) -> None:
-        self._store, self._keys, self._held, self._staying = store, keys, held, staying
+    def __init__(
+        self, store: Store, keys: DecryptionKeys, stack: ExitStack, moved_databases: Collection[str]
+    ) -> None:
+        self._store, self._keys, self._stack, self._moved_databases = store, keys, stack, moved_databases
         self._syncing = dict[tuple[str, str], Future[None]]()
-        self._ready = dict[tuple[str, str], Path]()
-        self._resting = dict[tuple[str, str], Path]()
+        self._decoded_paths = dict[tuple[str, str], Path]()
+        self._stored_paths = dict[tuple[str, str], Path]()
 
     @contextmanager
-    def opened(self, manifest: Manifest, one: Member, target: str) -> Iterator[Path]:
-        """Give a path at which a file of a backup can be read, and not be written.
+    def open_decoded(self, manifest: Manifest, member: Member, target: str) -> Iterator[Path]:
+        """Yield a path at which the content of a file can be read; it must not be modified.
 
         Raises:
-            CorruptError: it does not unpack to what was packed.
-            KeyMissingError, KeyWrongError: as ``Keys.of``; or what is at hand does not open it.
-            RoomMissingError, DiskFullError: what it unpacks to does not fit.
+            CorruptError: the content does not match the manifest.
+            KeyMissingError, KeyWrongError: as ``DecryptionKeys.identities_for``, or no key decrypts it.
+            InsufficientSpaceError, DiskFullError: not enough disk space for the content.
         """
-        if not is_spare(one):
-            yield self.resting(manifest.id, one)
+        if not needs_decoding(member):
+            yield self.stored_path(manifest.id, member)
             return
-        key = (manifest.id, one.file)
-        if key not in self._ready:
-            self._ready[key] = self._unpack(manifest, one, target)
-            if one.database in self._staying:
-                self._syncing[key] = self._sync(self._ready[key])
-        yield self._ready[key]
+        key = (manifest.id, member.file)
+        if key not in self._decoded_paths:
+            self._decoded_paths[key] = self._decode(manifest, member, target)
+            if member.database in self._moved_databases:
+                self._syncing[key] = self._sync(self._decoded_paths[key])
+        yield self._decoded_paths[key]
 
-    def holds(self, manifest: Manifest, one: Member) -> bool:
-        """Whether a file was unpacked, and so was what its manifest says."""
-        return (manifest.id, one.file) in self._ready
+    def is_decoded(self, manifest: Manifest, member: Member) -> bool:
+        """Whether a file was decoded, and therefore matched the manifest."""
+        return (manifest.id, member.file) in self._decoded_paths
 
-    def settle(self, manifest: Manifest, one: Member) -> None:
-        """Wait until a file of those that are staying is durable.
+    def wait_until_synced(self, manifest: Manifest, member: Member) -> None:
+        """Wait until the file of a moved database is synced to disk.
 
         Raises:
-            FileFailedError: the disk has lost some of it.
+            FileFailedError: writing to the disk failed.
         """
-        syncing = self._syncing.pop((manifest.id, one.file), None)
+        syncing = self._syncing.pop((manifest.id, member.file), None)
         if syncing is None:
             return
         try:
             syncing.result()
         except OSError as error:
             raise FileFailedError(
-                path=self._ready[manifest.id, one.file], reason=error.strerror or str(error)
+                path=self._decoded_paths[manifest.id, member.file], reason=error.strerror or str(error)
             ) from error
 
     def _sync(self, path: Path) -> Future[None]:
         pool = ThreadPoolExecutor(1)
-        self._held.callback(pool.shutdown, wait=False)  # nobody waits for what is going to be removed
+        self._stack.callback(pool.shutdown, wait=False)  # files to be deleted need no sync
         return pool.submit(sync_file, path)
 
-    def resting(self, folder: str, one: Member) -> Path:
-        """Return a path at which a file can be read as it rests, packed or not, until the block ends.
+    def stored_path(self, folder: str, member: Member) -> Path:
+        """Return a path to a file as stored, which is valid until the block ends.
 
-        One of a store elsewhere is fetched once, so that what is proven is what is loaded.
+        A remote file is downloaded once, so that the verified bytes are the loaded bytes.
 
         Raises:
-            CorruptError: it is not there, or is no regular file, which might be waited for without an end.
+            CorruptError: it is missing, or no regular file: opening a pipe could block forever.
         """
-        key = (folder, one.file)
-        if key not in self._resting:
-            path = self._held.enter_context(self._store.opened(folder, one.file))
+        key = (folder, member.file)
+        if key not in self._stored_paths:
+            path = self._stack.enter_context(self._store.open_locally(folder, member.file))
             if path.is_symlink() or not is_regular(path):
                 reason = (
-                    f"{one.file} is no regular file" if os.path.lexists(path) else f"{one.file} is missing"
+                    f"{member.file} is not a regular file"
+                    if os.path.lexists(path)
+                    else f"{member.file} is missing"
                 )
                 raise CorruptError(target=f"backup {folder}", reason=reason)
-            self._resting[key] = path
-        return self._resting[key]
+            self._stored_paths[key] = path
+        return self._stored_paths[key]
 
-    def room(self, one: Member, need: int) -> AbstractContextManager[Path]:
-        """Give a private folder for what is in a file: where the backups are, but for what is encrypted there."""
-        scratch = self._store.scratch if one.encryption == "none" else self._keys.aside.folder
-        return scratch(need)
+    def temp_dir(self, member: Member, required_bytes: int) -> AbstractContextManager[Path]:
+        """Create a private folder for content: in the store, or in the staging folder if the file is encrypted."""
+        open_temp_dir = self._store.temp_dir if member.encryption == "none" else self._keys.staging.folder
+        return open_temp_dir(required_bytes)
 
-    def _unpack(self, manifest: Manifest, one: Member, target: str) -> Path:
+    def _decode(self, manifest: Manifest, member: Member, target: str) -> Path:
         from dbctl.files import age, compression
 
-        scratch, unseal = self._store.scratch, None
-        if one.encryption != "none":
-            # It is encrypted for what is beside it there, so it is not put there as it was.
-            scratch = self._keys.aside.folder
-            own = self._keys.of(self._store, manifest)
-            unseal = partial(age.decrypt, own=own, target=target, name=one.file)
-        resting = self.resting(manifest.id, one)
+        open_temp_dir, decrypt = self._store.temp_dir, None
+        if member.encryption != "none":
+            # The file is encrypted against readers of the store, so its content must not be written there.
+            open_temp_dir = self._keys.staging.folder
+            identities = self._keys.identities_for(self._store, manifest)
+            decrypt = partial(age.decrypt, identities=identities, target=target, name=member.file)
+        stored_path = self.stored_path(manifest.id, member)
         try:
-            place = self._held.enter_context(scratch(one.size)) / one.file
-            found = compression.unpack(
-                resting, place, one.compress, most=one.size, target=target, unseal=unseal
+            path = self._stack.enter_context(open_temp_dir(member.size)) / member.file
+            decoded = compression.decompress_file(
+                stored_path, path, member.compress, expected_bytes=member.size, target=target, decrypt=decrypt
             )
-        except (FileFailedError, RepositoryFailedError) as error:  # which must not speak against the backup
-            raise ScratchFailedError(target=target, reason=error) from error
-        if (found.sha256, found.inner_sha256) != (one.sha256, one.inner_sha256):
+        except (FileFailedError, RepositoryFailedError) as error:
+            # It is an error of the temporary folder, not of the backup.
+            raise TempSpaceFailedError(target=target, reason=error) from error
+        if (decoded.sha256, decoded.inner_sha256) != (member.sha256, member.inner_sha256):
             raise CorruptError(
-                target=target, reason=f"{one.file}: its content is not what was written (SHA-256)"
+                target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
             )
-        return place
+        return path
 
 
-def is_spare(one: Member) -> bool:
-    """Whether what ``Unpacked.opened`` gives of a file was unpacked for that alone, and may be taken away."""
-    return one.compress != "none" or one.encryption != "none"
+def needs_decoding(member: Member) -> bool:
+    """Whether reading a file creates a decoded temporary copy, which the caller may move."""
+    return member.compress != "none" or member.encryption != "none"

@@ -1,4 +1,4 @@
-"""The backups of one app: where they rest, which there are, and which one is meant."""
+"""Repository of backups: listing, and selection by id or ``latest``."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from dbctl.config import paths
 from dbctl.engines import registry as engines
 from dbctl.errors import (
-    BackupLaterError,
+    BackupCorruptError,
     BackupMissingError,
     BackupPartialError,
-    BackupUnsoundError,
     DbctlError,
+    NoBackupBeforeError,
     RepositoryFailedError,
-    RepositoryUnsetError,
+    RepositoryNotConfiguredError,
 )
-from dbctl.model import Page, Row, Value, Window
-from dbctl.services.app import App, hint, page_of
+from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.services.app import App, paginate, suggest_sentence
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
-from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member
-from dbctl.services.backup.verification_record import Drill, Proven
-from dbctl.stores import State, Store, ordered, registry
+from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
+from dbctl.services.backup.verification_record import Drill, Verification
+from dbctl.stores import FolderState, Store, folders_in_state, registry
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
 
 
-#: ``foreign``: a file that dbctl did not make, by its path, unproven; else a ``Kind``.
+#: A ``Kind``, or ``foreign``: an unverified file that dbctl did not create, with its path as id.
 ListedKind: TypeAlias = Literal["backup", "partial", "safety", "migration", "foreign"]
 
 
-class Backup(Value, frozen=True, kw_only=True):
-    """One backup, as it is listed and shown."""
+class Backup(Struct, frozen=True, kw_only=True):
+    """One backup in a list."""
 
     id: str
     kind: ListedKind
@@ -48,15 +48,15 @@ class Backup(Value, frozen=True, kw_only=True):
     complete: bool
     databases: Sequence[str]
     verified_at: datetime | None
-    recipients: Sequence[str]  #: public keys that its files are encrypted for
-    taken_within: timedelta  #: the time between the first moment that it holds of a database and the last
-    drills: Mapping[str, Drill]  #: by database: its last trial restore
+    recipients: Sequence[str]  #: public keys for which its files are encrypted
+    taken_within: timedelta  #: the time between the first and the last copy of its databases
+    drills: Mapping[str, Drill]  #: the last drill of each database
     members: Sequence[Member]
-    left_out: Sequence[LeftOut]
-    note: str = ""  #: what is to be known of one that dbctl did not make, or that cannot be restored any more
+    left_out: Sequence[OmittedDatabase]
+    note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
 
-    def brief(self) -> Row:
-        told = {
+    def summary(self) -> Row:
+        summary = {
             "id": self.id,
             "kind": self.kind,
             "created_at": self.created_at,
@@ -64,35 +64,35 @@ class Backup(Value, frozen=True, kw_only=True):
             "databases": self.databases,
             "verified_at": self.verified_at,
         }
-        return told | ({"note": self.note} if self.note else {})
+        return summary | ({"note": self.note} if self.note else {})
 
-    def apart(self) -> Row:
-        """Return how far apart the moments lie, where it holds several."""
+    def time_span(self) -> Row:
+        """Return ``taken_within`` as a row if the backup has several databases."""
         return {"taken_within": self.taken_within} if len(self.databases) > 1 else {}
 
 
-class BackupShown(Backup, frozen=True, kw_only=True):
-    """Answer of ``backup show``."""
+class BackupDetail(Backup, frozen=True, kw_only=True):
+    """Result of ``backup show``."""
 
-    def brief(self) -> Row:
-        told: dict[str, object] = {**super().brief(), "path": self.path, **self.apart()}
-        told.pop("databases")  # its files tell
+    def summary(self) -> Row:
+        summary: dict[str, object] = {**super().summary(), "path": self.path, **self.time_span()}
+        summary.pop("databases")  # the files contain them
         if self.recipients:
-            told["encrypted for"] = self.recipients
+            summary["encrypted for"] = self.recipients
         for name, drill in self.drills.items():
-            told[f"{name} restored on trial"] = drill.at
-        told["files"] = [
+            summary[f"drill of {name}"] = drill.at
+        summary["files"] = [
             {
-                "database": one.database or None,
-                "file": one.file,
-                "bytes": one.bytes,
-                "tables": len(one.rows),
-                "rows": sum(one.rows.values()),
-                "sha256": one.sha256,
+                "database": member.database or None,
+                "file": member.file,
+                "bytes": member.bytes,
+                "tables": len(member.rows),
+                "rows": sum(member.rows.values()),
+                "sha256": member.sha256,
             }
-            for one in self.members
+            for member in self.members
         ]
-        return told | {f"without {one.database}": one.reason for one in self.left_out}
+        return summary | {f"without {omitted.database}": omitted.reason for omitted in self.left_out}
 
 
 B = TypeVar("B", bound=Backup)
@@ -101,122 +101,128 @@ B = TypeVar("B", bound=Backup)
 class Repository:
     """The backups of one app."""
 
-    def __init__(self, app: App, given: str = "") -> None:
-        """Find where they are; ``given`` is an address in place of the configured one.
+    def __init__(self, app: App, address: str = "") -> None:
+        """Open the store at ``address``, or at the configured address.
 
         Raises:
-            RepositoryUnsetError: nothing says where.
+            RepositoryNotConfiguredError: no repository is configured.
         """
-        told = app.configured.backup
-        if not (given or told):
-            raise RepositoryUnsetError(app=app.name)
-        self.app, self._opened, self._only = app.name, app, app.only
+        backup_config = app.configured.backup
+        if not (address or backup_config):
+            raise RepositoryNotConfiguredError(app=app.name)
+        self.app, self._app, self._only = app.name, app, app.only
         folder = app.configured.folder
         self.store: Store = registry.open_store(
-            given or (told.repository if told else ""),
+            address or (backup_config.repository if backup_config else ""),
             app.name,
-            folder=Path.cwd() if given else folder,
-            staging=paths.aside(app.configured),
+            folder=Path.cwd() if address else folder,
+            staging=paths.staging_folder(app.configured),
             timeout=app.timeout,
         )
 
-    def beside(self, folder: str, path: Path) -> Repository:
-        """Return the same backups and one more, which lies at ``path`` of this machine and is only read."""
+    def overlay(self, folder: str, path: Path) -> Repository:
+        """Return the repository with one more backup: the local folder ``path``, which is only read."""
         from copy import copy
 
-        from dbctl.stores import Beside
+        from dbctl.stores import OverlayStore
 
-        other = copy(self)
-        other.store = Beside(self.store, folder, path)
-        return other
+        overlay = copy(self)
+        overlay.store = OverlayStore(self.store, folder, path)
+        return overlay
 
     def manifests(self) -> tuple[list[Manifest], dict[str, str]]:
-        """Return the manifests, the newest first, and why others could not be read, by folder."""
-        found, unread = list[Manifest](), dict[str, str]()
-        for folder, text in self.store.lasts(self._folders(State.WHOLE)):
-            if text is None:  # pruned by another dbctl just now
+        """Return the manifests, newest first, and by folder the reasons why others cannot be read."""
+        manifests, unreadable = list[Manifest](), dict[str, str]()
+        for folder, text in self.store.read_manifests(self._folders(FolderState.COMPLETE)):
+            if text is None:  # another process has deleted it since
                 continue
             if isinstance(text, RepositoryFailedError):
-                unread[folder] = str(text.facts["reason"])
+                unreadable[folder] = str(text.context["reason"])
                 continue
             try:
-                manifest = backup_manifest.read(text)
+                manifest = backup_manifest.parse(text)
             except ManifestInvalidError as error:
-                unread[folder] = str(error)
+                unreadable[folder] = str(error)
                 continue
             if manifest.id != folder:
-                unread[folder] = f"it is the manifest of {manifest.id}"
+                unreadable[folder] = f"it is the manifest of {manifest.id}"
             else:
-                found.append(manifest)
-        # One that was adopted has the number of the newest before it.
-        return sorted(found, key=lambda one: (one.number, one.created_at, one.id), reverse=True), unread
+                manifests.append(manifest)
+        # An adopted backup has the number of the newest backup before it.
+        return sorted(
+            manifests, key=lambda manifest: (manifest.number, manifest.created_at, manifest.id), reverse=True
+        ), unreadable
 
     def incomplete(self) -> Sequence[str]:
-        """Return the folders that dbctl began to fill and did not end."""
-        return self._folders(State.INCOMPLETE)
+        """Return the folders of incomplete backups."""
+        return self._folders(FolderState.INCOMPLETE)
 
-    def _folders(self, state: State) -> Sequence[str]:
-        return [name for name in ordered(self.store.folders(), state) if ID.fullmatch(name)]
+    def _folders(self, state: FolderState) -> Sequence[str]:
+        return [name for name in folders_in_state(self.store.list_folders(), state) if ID.fullmatch(name)]
 
     def find(self, name: str, kind: Kind = "backup", *, before: datetime | None = None) -> Manifest:
-        """Return the manifest of one backup: by id, or the ``latest`` of a kind, which holds what ``--db`` names.
+        """Return the manifest of a backup by id, or of the ``latest`` of a kind with the database of ``--db``.
 
-        With ``before``, the latest is the newest that holds no later moment.
+        With ``before``, the latest is the newest without later data.
 
         Raises:
-            BackupMissingError, BackupLaterError: there is none.
-            BackupUnsoundError: its manifest cannot be read, or that of one which may be later.
+            BackupMissingError, NoBackupBeforeError: there is none.
+            BackupCorruptError: its manifest, or that of a possibly later backup, cannot be read.
         """
-        found, unread = self.manifests()
+        manifests, unreadable = self.manifests()
         if before is None:
-            return self._pick(name, kind, found, unread)
-        early = [one for one in found if one.until(self._only) <= before]
-        begun = {folder: why for folder, why in unread.items() if folder <= f"{before:%Y%m%d_%H%M%S}"}
+            return self._pick(name, kind, manifests, unreadable)
+        candidates = [manifest for manifest in manifests if manifest.latest_time(self._only) <= before]
+        unreadable_before = {
+            folder: reason for folder, reason in unreadable.items() if folder <= f"{before:%Y%m%d_%H%M%S}"
+        }
         try:
-            return self._pick(name, kind, early, begun)
+            return self._pick(name, kind, candidates, unreadable_before)
         except BackupMissingError:
-            raise BackupLaterError(
-                kind=kind, app=self.app, place=self.store.place, before=f"{before:%Y-%m-%d %H:%M:%S} UTC"
+            raise NoBackupBeforeError(
+                kind=kind, app=self.app, place=self.store.location, before=f"{before:%Y-%m-%d %H:%M:%S} UTC"
             ) from None
 
     def find_all(self, names: Sequence[str]) -> Sequence[Manifest]:
-        """Return the manifests of some backups, each once; raises as ``find`` does."""
-        found, unread = self.manifests()
-        chosen = [self._pick(name, "backup", found, unread) for name in names]
-        return list({one.id: one for one in chosen}.values())
+        """Return the manifests of several backups, without duplicates; raises as ``find`` does."""
+        manifests, unreadable = self.manifests()
+        selected = [self._pick(name, "backup", manifests, unreadable) for name in names]
+        return list({manifest.id: manifest for manifest in selected}.values())
 
-    def _pick(self, name: str, kind: Kind, found: Sequence[Manifest], unread: Mapping[str, str]) -> Manifest:
-        if name in unread:
-            raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
-        for one in found:
-            # One that lacks a database is the latest only of those that it holds.
-            holds = self._only in one.concerns if self._only else not one.failed
-            latest = name == LATEST and one.kind == kind and holds
-            if latest and (newer := [folder for folder in unread if folder > one.id]):
-                raise self._untold(max(newer), unread)
-            if latest or one.id == name:
-                return one
-        if name == LATEST and unread:
-            raise self._untold(max(unread), unread)
-        near = hint(name, [one.id for one in found])
-        raise BackupMissingError(name=name, app=self.app, place=self.store.place, near=near)
+    def _pick(
+        self, name: str, kind: Kind, manifests: Sequence[Manifest], unreadable: Mapping[str, str]
+    ) -> Manifest:
+        if name in unreadable:
+            raise BackupCorruptError(id=name, app=self.app, reason=f"its manifest: {unreadable[name]}")
+        for manifest in manifests:
+            # A backup without some databases can only be the latest of the databases that it contains.
+            is_complete = self._only in manifest.affected_databases if self._only else not manifest.failed
+            is_latest = name == LATEST and manifest.kind == kind and is_complete
+            if is_latest and (newer := [folder for folder in unreadable if folder > manifest.id]):
+                raise self._latest_unknown_error(max(newer), unreadable)
+            if is_latest or manifest.id == name:
+                return manifest
+        if name == LATEST and unreadable:
+            raise self._latest_unknown_error(max(unreadable), unreadable)
+        suggestion = suggest_sentence(name, [manifest.id for manifest in manifests])
+        raise BackupMissingError(name=name, app=self.app, place=self.store.location, suggestion=suggestion)
 
-    def _untold(self, folder: str, unread: Mapping[str, str]) -> BackupUnsoundError:
-        reason = f"its manifest: {unread[folder]}; so nothing tells which is the latest"
-        return BackupUnsoundError(id=folder, app=self.app, reason=reason)
+    def _latest_unknown_error(self, folder: str, unreadable: Mapping[str, str]) -> BackupCorruptError:
+        reason = f"its manifest: {unreadable[folder]}; the latest backup is therefore unknown"
+        return BackupCorruptError(id=folder, app=self.app, reason=reason)
 
-    def is_gone(self, manifest: Manifest) -> bool:
-        """Whether a backup that was there a moment ago was pruned by another dbctl."""
-        return self.store.folders().get(manifest.id) is not State.WHOLE
+    def is_deleted(self, manifest: Manifest) -> bool:
+        """Whether another process has deleted a backup since its manifest was read."""
+        return self.store.list_folders().get(manifest.id) is not FolderState.COMPLETE
 
     def path(self, manifest: Manifest) -> str:
-        """Return where the files of a backup are."""
-        return f"{self.store.place}/{manifest.id}"
+        """Return the location of the files of a backup."""
+        return f"{self.store.location}/{manifest.id}"
 
-    def gone(self, manifests: Sequence[Manifest]) -> dict[str, str]:
-        """Return which backups, by id, have lost a database that a restore retained under another name, in words.
+    def find_lost_databases(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Return, by backup id, descriptions of retained databases that no longer exist.
 
-        Of a database that cannot be asked nothing is returned.
+        Databases that cannot be queried are skipped.
         """
         retained = dict[str, dict[str, Member]]()
         for manifest in manifests:
@@ -226,96 +232,105 @@ class Repository:
         lost = dict[str, str]()
         for database, members in retained.items():
             with suppress(DbctlError):
-                outside = engines.outside(self._opened.url(database), self._opened.target(database))
-                missing = outside.find_missing([member.dump for member in members.values()])
+                restore_target = engines.restore_target(self._app.url(database), self._app.target(database))
+                missing = restore_target.find_missing([member.dump for member in members.values()])
                 for folder, member in members.items():
                     if (name := member.facts.get("kept", "")) in missing:
-                        lost[folder] = f"{name}, in which {database} was retained, does not exist any more"
+                        lost[folder] = f"the retained database {name} of {database} no longer exists"
         return lost
 
-    def told(
-        self, manifest: Manifest, kind: type[B], *, gone: Mapping[str, str] | None = None, **more: Any
+    def describe(
+        self,
+        manifest: Manifest,
+        backup_type: type[B],
+        *,
+        lost_databases: Mapping[str, str] | None = None,
+        **fields: Any,
     ) -> B:
-        """Return a backup as it is shown: as a ``kind``, whose further fields are ``more``.
+        """Return a backup as an instance of ``backup_type``, with the additional ``fields``.
 
-        ``gone``: the answer of ``gone`` for several backups, where it is known.
+        ``lost_databases``: the result of ``find_lost_databases`` for several backups, if available.
         """
-        proven = self.proven(manifest)
-        lost = (self.gone([manifest]) if gone is None else gone).get(manifest.id, "")
-        return kind(
-            **more,
+        verification = self.read_verification(manifest)
+        lost = (self.find_lost_databases([manifest]) if lost_databases is None else lost_databases).get(
+            manifest.id, ""
+        )
+        return backup_type(
+            **fields,
             id=manifest.id,
             kind=manifest.kind,
             app=manifest.app,
             created_at=manifest.created_at,
             path=self.path(manifest),
-            bytes=sum(one.bytes for one in manifest.members),
+            bytes=sum(member.bytes for member in manifest.members),
             complete=not manifest.failed,
             databases=manifest.databases,
-            verified_at=None if lost else verified_at(manifest, proven),
+            verified_at=None if lost else verified_at(manifest, verification),
             recipients=manifest.recipients,
             taken_within=manifest.taken_within,
-            drills=proven.drills,
+            drills=verification.drills,
             members=manifest.members,
             left_out=manifest.left_out,
             note=lost or (f"adopted: {manifest.origin.path}" if manifest.origin else ""),
         )
 
-    def proven(self, manifest: Manifest) -> Proven:
-        """Return what was found out about a backup since it was made."""
+    def read_verification(self, manifest: Manifest) -> Verification:
+        """Return the verification record of a backup."""
         return verification_record.read(self.store, manifest.id)
 
-    def damage(self, manifest: Manifest, proven: Proven) -> str:
-        """Return what is known to be wrong with a backup, without reading it; empty: nothing."""
-        sizes = self.store.files(manifest.id)
-        for one in manifest.members:
-            if one.file not in sizes:
-                return f"{one.file} is missing"
-            if sizes[one.file] != one.bytes:
-                return f"{one.file} has {sizes[one.file]:,} bytes and had {one.bytes:,}"
-        failed = proven.failed
+    def find_damage(self, manifest: Manifest, verification: Verification) -> str:
+        """Return the known damage of a backup, without reading its files; empty: none."""
+        sizes = self.store.list_files(manifest.id)
+        for member in manifest.members:
+            if member.file not in sizes:
+                return f"{member.file} is missing"
+            if sizes[member.file] != member.bytes:
+                return f"{member.file} has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
+        failed = verification.failed
         return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
 
 
-def verified_at(manifest: Manifest, proven: Proven) -> datetime:
-    """Return when all files of a backup were last read whole and found sound; a later verification counts whatever the clock said."""
-    return proven.verified_at or manifest.verified_at
+def verified_at(manifest: Manifest, verification: Verification) -> datetime:
+    """Return the time of the last successful verification of all files, preferably from the verification record."""
+    return verification.verified_at or manifest.verified_at
 
 
-def partial(repository: Repository, manifest: Manifest) -> BackupPartialError:
-    """Return why no database can be restored from a backup of some tables."""
-    tables = ", ".join(name for one in manifest.members for name in one.only)
-    named = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
-    instead = f"dbctl restore apply {named} --table NAME --merge missing brings back the rows of a table."
-    return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, instead=instead)
+def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPartialError:
+    """Return the error for restoring a database from a backup of some tables."""
+    tables = ", ".join(name for member in manifest.members for name in member.only)
+    selector = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
+    hint_text = f"Restore the rows of a table: dbctl restore apply {selector} --table NAME --merge missing"
+    return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, hint=hint_text)
 
 
-class Listed(Value, frozen=True, kw_only=True):
-    """What there is, and what could not be listed."""
+class BackupList(Struct, frozen=True, kw_only=True):
+    """A page of backups, and the folders that cannot be listed."""
 
     page: Page[Backup]
-    unread: Sequence[str]
+    unreadable: Sequence[str]
     incomplete: Sequence[str]
 
 
 def list_backups(
     repository: Repository,
-    window: Window,
+    page_request: PageRequest,
     *,
     database: str = "",
     kind: ListedKind | None = None,
-    loose: Sequence[Backup] = (),
-) -> Listed:
-    """Return the backups, or those of a kind, or that hold a database, the newest first; what was cut off is not among them.
+    foreign: Sequence[Backup] = (),
+) -> BackupList:
+    """Return the backups, newest first, optionally of one kind or with one database; incomplete ones are listed by name.
 
-    ``loose`` are files that dbctl did not make, which come behind.
+    ``foreign``: files that dbctl did not create, which follow the backups.
     """
-    manifests, unread = repository.manifests()
-    manifests = [one for one in manifests if kind in (None, one.kind)]
-    gone = repository.gone(manifests)
-    items = [repository.told(one, Backup, gone=gone) for one in manifests]
-    items += [one for one in loose if kind in (None, one.kind)]
-    items = [one for one in items if database in ("", *one.databases)]
-    return Listed(
-        page=page_of(items, Backup, window), unread=list(unread), incomplete=repository.incomplete()
+    manifests, unreadable = repository.manifests()
+    manifests = [manifest for manifest in manifests if kind in (None, manifest.kind)]
+    lost_databases = repository.find_lost_databases(manifests)
+    items = [repository.describe(manifest, Backup, lost_databases=lost_databases) for manifest in manifests]
+    items += [backup for backup in foreign if kind in (None, backup.kind)]
+    items = [backup for backup in items if database in ("", *backup.databases)]
+    return BackupList(
+        page=paginate(items, Backup, page_request),
+        unreadable=list(unreadable),
+        incomplete=repository.incomplete(),
     )

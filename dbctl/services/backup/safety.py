@@ -1,4 +1,4 @@
-"""What a restore is about to replace, kept whatever state it is in."""
+"""Safety backup: the databases that a restore replaces, in any state."""
 
 from __future__ import annotations
 
@@ -9,143 +9,153 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Describes, Dump, Dumps, Readable, count_dumped
+from dbctl.engines.contract import Capability, DescribesSchema, Dump, Dumps, Readable, count_dump_rows
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
-    CutOffWriteError,
     DatabaseMissingError,
     DbctlError,
     DriverMissingError,
     FileFailedError,
+    InterruptedWriteError,
     NotADatabaseError,
     QueryFailedError,
 )
-from dbctl.files import at_once, written_whole
+from dbctl.files import release_nothing, write_atomically
 from dbctl.model import now
 from dbctl.services.app import App
-from dbctl.services.backup.manifest import Member, file_name
+from dbctl.services.backup.manifest import Member, member_file_name
 from dbctl.services.backup.sources import Source
-from dbctl.services.backup.writer import Laying
+from dbctl.services.backup.writer import BackupWriter
 
-#: Failures that say that there are files, but no database which could be copied.
-UNREADABLE = (CorruptError, CutOffWriteError, NotADatabaseError, QueryFailedError)
-
-
-def schema_of(db: Readable) -> str:
-    """Return the fingerprint of a live schema; empty where the engine has none."""
-    return db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, Describes) else ""
+#: Errors of files that exist, but cannot be copied as a database.
+UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, QueryFailedError)
 
 
-class Rescue(Source):
-    """One database as it is now: copied as a backup copies it, or file by file where it cannot be read."""
+def schema_fingerprint(db: Readable) -> str:
+    """Return the fingerprint of a live schema; empty if the engine has none."""
+    return (
+        db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, DescribesSchema) else ""
+    )
 
-    may_be_empty = True
+
+class SafetyBackupSource(Source):
+    """A database before its replacement: copied as in a backup, or file by file if it cannot be read."""
+
+    allow_empty = True
 
     def __init__(self, app: App, database: str, advance: Callable[[int], None], dump: Dump) -> None:
-        """Look what there is; ``dump`` is what replaces it."""
+        """Read the state of the database; ``dump`` is its replacement."""
         super().__init__(app, database, advance)
-        self._dump, self.like = dump, dump.tables  # a table that is gone is why one restores
-        self._outside = registry.outside(app.url(database), self.target)
-        self._files = self._outside.files()
-        self.empty = not self._outside.is_there()  #: whether nothing is there that could be kept
-        self._stays = not self.empty and self._outside.approach(dump).keeps
-        # Told before anybody is kept from changing it: a connection that is closed later would lose that lock.
-        self._standing = {} if self.empty or self._stays else self._outside.standing()
-        self._readable = not self.empty and self._open()
+        self._dump, self.familiar_tables = dump, dump.tables  # missing tables are a reason for restoring
+        self._restore_target = registry.restore_target(app.url(database), self.target)
+        self._files = self._restore_target.files()
+        self.is_empty = not self._restore_target.exists()  #: whether there is nothing to back up
+        self._is_retained = not self.is_empty and self._restore_target.strategy(dump).retains_previous
+        # Read before other writers are blocked: closing a connection later would release that lock.
+        self._markers = {} if self.is_empty or self._is_retained else self._restore_target.markers()
+        self._is_readable = not self.is_empty and self._can_open()
 
-    def _open(self) -> bool:
+    def _can_open(self) -> bool:
         try:
-            db = self.app.reader(self.database, may_be_empty=True, like=self.like)
-        except (*UNREADABLE, DatabaseMissingError):
+            db = self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
+        except (*UNREADABLE_ERRORS, DatabaseMissingError):
             return False
         except DriverMissingError:
-            if not self._stays:  # else nobody has to read it
+            if not self._is_retained:  # a retained database is not read
                 raise
             return False
         return Capability.DUMP in db.capabilities and isinstance(db, Dumps)
 
-    def still(self, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Keep everybody from changing it: ``Outside.still``; what cannot be read is left as it lies."""
-        return self._outside.still(self._dump, timeout=timeout) if self._readable else nullcontext(at_once)
+    def block_writers(self, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Block other writers with the restore target; an unreadable database is not locked."""
+        return (
+            self._restore_target.block_writers(self._dump, timeout=timeout)
+            if self._is_readable
+            else nullcontext(release_nothing)
+        )
 
     def schema(self) -> str:
-        """Return the fingerprint of its schema; empty where it cannot be told."""
+        """Return the fingerprint of its schema; empty if it cannot be read."""
         try:
             return (
-                schema_of(self.app.reader(self.database, may_be_empty=True, like=self.like))
-                if self._readable
+                schema_fingerprint(
+                    self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
+                )
+                if self._is_readable
                 else ""
             )
-        except UNREADABLE:
+        except UNREADABLE_ERRORS:
             return ""
 
-    def pin(self) -> bool:
-        if self._stays or not self._readable:
+    def pin_snapshot(self) -> bool:
+        if self._is_retained or not self._is_readable:
             return False
         try:
-            return super().pin()
-        except UNREADABLE:
-            self._readable = False
+            return super().pin_snapshot()
+        except UNREADABLE_ERRORS:
+            self._is_readable = False
             return False
 
     def size(self) -> int:
-        if self._stays:
+        if self._is_retained:
             return 0
-        if self._readable:
+        if self._is_readable:
             try:
                 return super().size()
-            except UNREADABLE:
-                self._readable = False
-        return sum(one.stat().st_size for one in self._files)
+            except UNREADABLE_ERRORS:
+                self._is_readable = False
+        return sum(path.stat().st_size for path in self._files)
 
-    def members(self, folder: Laying) -> list[Member]:
-        if self._stays:
-            return [self._left(folder)]
-        if self._readable:
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        if self._is_retained:
+            return [self._write_retained(folder)]
+        if self._is_readable:
             try:
-                made = super().members(folder)
-                return [structs.replace(one, facts={**one.facts, **self._standing}) for one in made]
-            except (*UNREADABLE, BackupFailedError):
+                members = super().write_members(folder)
+                return [
+                    structs.replace(member, facts={**member.facts, **self._markers}) for member in members
+                ]
+            except (*UNREADABLE_ERRORS, BackupFailedError):
                 if not self._files:
                     raise
-                folder.drop(file_name(self.app, self.database, folder.name))
-        return self._raw(folder)
+                folder.discard(member_file_name(self.app, self.database, folder.name))
+        return self._copy_raw_files(folder)
 
-    def _left(self, folder: Laying) -> Member:
-        """Tell of a database that stays on its server; what it holds is counted as far as it can be read."""
-        found, at = self._outside.kept(folder.name), now()
-        file = file_name(self.app, self.database, folder.name, ending=found.ending)
+    def _write_retained(self, folder: BackupWriter) -> Member:
+        """Write the script for a retained database; its rows are counted if it can be read."""
+        retained, taken_at = self._restore_target.describe_retained(folder.name), now()
+        file = member_file_name(self.app, self.database, folder.name, ending=retained.script_suffix)
         try:
-            with written_whole(folder.place(file)) as script:
-                script.write(found.note)
+            with write_atomically(folder.path_for(file)) as script:
+                script.write(retained.revert_script)
         except OSError as error:
             raise FileFailedError(path=Path(file), reason=error.strerror or str(error)) from error
-        kept, rows = folder.keep(file), dict[str, int]()
+        stored, rows = folder.store(file), dict[str, int]()
         with suppress(DbctlError):
-            db = self.app.reader(self.database, may_be_empty=True, like=self.like)
-            rows = dict(count_dumped(db))
+            db = self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
+            rows = dict(count_dump_rows(db))
         return Member(
-            **structs.asdict(kept),
+            **structs.asdict(stored),
             database=self.database,
             form="kept",
             engine=self.engine,
-            taken_at=at,
+            taken_at=taken_at,
             rows=rows,
             schema=self.schema(),
-            facts=found.facts,
+            facts=retained.metadata,
         )
 
-    def _raw(self, folder: Laying) -> list[Member]:
-        """Copy the files as they lie; no connection to them may be open, for it would lose its locks."""
+    def _copy_raw_files(self, folder: BackupWriter) -> list[Member]:
+        """Copy the files unchanged; connections are closed first, because reading a file releases their locks on it."""
         self.app.close()
-        main, found = file_name(self.app, self.database, folder.name), []
+        main_name, members = member_file_name(self.app, self.database, folder.name), []
         base = Path(self.app.url(self.database).path).resolve().name
         for path in self._files:
-            kept = folder.copy(path, f"{main}{path.name.removeprefix(base)}")
-            found.append(
+            stored = folder.copy(path, f"{main_name}{path.name.removeprefix(base)}")
+            members.append(
                 Member(
-                    **structs.asdict(kept),
+                    **structs.asdict(stored),
                     database=self.database,
                     form="raw",
                     engine=self.engine,
@@ -155,4 +165,4 @@ class Rescue(Source):
                     facts={},
                 )
             )
-        return found
+        return members

@@ -1,4 +1,4 @@
-"""The databases that go into a backup: which they are, and how each is copied and proven."""
+"""The databases of a backup: selection, copy and verification."""
 
 from __future__ import annotations
 
@@ -9,64 +9,72 @@ from typing import TypeVar, cast
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Dump, Dumped, Dumps, Pins, Proof, Readable
+from dbctl.engines.contract import (
+    Capability,
+    Dump,
+    DumpResult,
+    Dumps,
+    DumpVerification,
+    Readable,
+    SupportsSnapshotPin,
+)
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
-    CutOffWriteError,
     DatabaseMissingError,
-    DatabaseUnsetError,
+    DatabaseNotConfiguredError,
     DbctlError,
     DriverMissingError,
+    InterruptedWriteError,
     NotADatabaseError,
     NotSupportedError,
-    SchemaLacksError,
+    SchemaMismatchError,
     TableMissingError,
     UnreachableError,
     UsageError,
     WrongAppError,
 )
-from dbctl.files import ENDINGS, Progress, both
+from dbctl.files import SUFFIXES, Progress, run_in_parallel
 from dbctl.model import Compression
-from dbctl.services.app import App, hint
-from dbctl.services.backup.manifest import LeftOut, Member, file_name
-from dbctl.services.backup.writer import Laid, Laying
+from dbctl.services.app import App, suggest_sentence
+from dbctl.services.backup.manifest import Member, OmittedDatabase, member_file_name
+from dbctl.services.backup.writer import BackupWriter, MemberFile
 
-#: Databases are packed to about a third; more is not asked for in advance, since none fails for what it did not need.
-PACKED = 3
+#: Typical compression ratio. A higher estimate of the space could reject a backup that would fit.
+COMPRESSION_RATIO = 3
 
-#: Failures of one database that do not keep the others of its app from being saved.
-OF_ONE_DATABASE = (
+#: Errors of one database; the backup continues with the other databases of the app.
+SINGLE_DATABASE_ERRORS = (
     BackupFailedError,
     CorruptError,
-    CutOffWriteError,
+    InterruptedWriteError,
     DatabaseMissingError,
     NotADatabaseError,
     UnreachableError,
     WrongAppError,
 )
 
-#: Told how many bytes more are done.
-Advance = Callable[[int], None]
+#: Receives the number of bytes processed since the last call.
+ByteProgress = Callable[[int], None]
 
 T = TypeVar("T")
 
 
-def wait_for_nothing(_bytes: int) -> None:
-    """Wait for nothing."""
+def no_rate_limit(_bytes: int) -> None:
+    """Do not wait."""
 
 
-def list_copyable(app: App, names: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
-    """Return which of some databases can be opened, and which the backup has to lack.
+def list_copyable(app: App, names: Sequence[str]) -> tuple[list[str], list[OmittedDatabase]]:
+    """Return the databases that can be opened, and the failed ones.
 
     Raises:
-        DbctlError: none of them can be.
+        DbctlError: no database can be opened.
     """
-    copyable, failed, errors = list[str](), list[LeftOut](), list[DbctlError]()
+    copyable, failed, errors = list[str](), list[OmittedDatabase](), list[DbctlError]()
     for name in names:
         try:
-            open_dumps(app, name).dump_size()
-        except OF_ONE_DATABASE as error:
+            open_dumps(app, name).estimate_dump_size()
+        except SINGLE_DATABASE_ERRORS as error:
             failed.append(record_failure(app, name, error))
             errors.append(error)
         else:
@@ -76,230 +84,247 @@ def list_copyable(app: App, names: Sequence[str]) -> tuple[list[str], list[LeftO
     return copyable, failed
 
 
-def record_failure(app: App, database: str, error: DbctlError) -> LeftOut:
+def record_failure(app: App, database: str, error: DbctlError) -> OmittedDatabase:
     """Return the entry of the manifest for a database that could not be copied."""
     reason = str(error).removeprefix(f"{app.target(database)}: ")
-    return LeftOut(database=database, reason=reason, failed=True)
+    return OmittedDatabase(database=database, reason=reason, failed=True)
 
 
 class Source:
-    """One database that goes into a backup."""
+    """One database of a backup."""
 
-    may_be_empty = False  #: whether a database without a table is one of this app
-    like: Collection[str] = ()  #: ``App.reader``
+    allow_empty = False  #: whether a database without tables is accepted
+    familiar_tables: Collection[str] = ()  #: tables by which ``App.reader`` also recognises the database
 
     def __init__(
         self,
         app: App,
         database: str,
-        advance: Advance,
+        advance: ByteProgress,
         *,
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression = "none",
-        pace: Advance = wait_for_nothing,
+        rate_limit: ByteProgress = no_rate_limit,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
-        self._compress, self._pace = compress, pace
-        self._written: Sequence[str] = ()  #: the files that it may have begun in the folder of the backup
+        self._compress, self._rate_limit = compress, rate_limit
+        self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
 
-    def pin(self) -> bool:
-        """Hold what there is now, where the engine can."""
-        db = self._opened()
-        if not isinstance(db, Pins):
+    def pin_snapshot(self) -> bool:
+        """Open a snapshot if the engine supports it; return whether it does."""
+        db = self._open_source()
+        if not isinstance(db, SupportsSnapshotPin):
             return False
-        db.pin()
+        db.pin_snapshot()
         return True
 
     def size(self) -> int:
-        """Return how many bytes are copied, about."""
-        return self._opened().dump_size()
+        """Estimate the number of bytes to copy."""
+        return self._open_source().estimate_dump_size()
 
-    def kept_size(self) -> int:
-        """Return how many bytes it takes in the backup, about."""
+    def stored_size(self) -> int:
+        """Estimate the bytes in the backup."""
         size = self.size()
-        unpacked = self._compress == "none" or self._opened().packed
-        return size if unpacked else size // PACKED
+        is_uncompressed = self._compress == "none" or self._open_source().is_compressed
+        return size if is_uncompressed else size // COMPRESSION_RATIO
 
-    def told(self) -> str:
-        """Return what would be done, as a plan tells it."""
-        db = self._opened()
-        what = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
-        about = (
-            "about " if db.forms.get(self._form_of(db)) else ""
-        )  # what is packed shows its size when it is done
-        packed = "" if self._compression(db) == "none" else "packed "
-        return f"copy {what} ({about}{db.dump_size():,} bytes) {packed}as {self._file(db, 'TIME')}"
+    def plan_step(self) -> str:
+        """Return the step of a plan."""
+        db = self._open_source()
+        subject = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
+        # The size of a compressed dump is known when it is complete.
+        approximation = "about " if db.forms.get(self._select_form(db)) else ""
+        compressed = "" if self._select_compression(db) == "none" else "compressed "
+        return f"copy {subject} ({approximation}{db.estimate_dump_size():,} bytes) {compressed}as {self._file_name(db, 'TIME')}"
 
-    def _opened(self) -> Dumps:
-        return open_dumps(self.app, self.database, may_be_empty=self.may_be_empty, like=self.like)
+    def _open_source(self) -> Dumps:
+        return open_dumps(
+            self.app, self.database, allow_empty=self.allow_empty, familiar_tables=self.familiar_tables
+        )
 
-    def _form_of(self, db: Dumps) -> str:
-        """Return the form that was asked for, else that of the files that the app's own documents name, else the usual."""
+    def _select_form(self, db: Dumps) -> str:
+        """Return the requested form, otherwise that of the documented file name, otherwise the default."""
         if self._form in db.forms:
             return self._form
-        named = self.app.profile.file_name(self.database).partition("{time}")[2]
-        usual = next(iter(db.forms))
-        return next((form for form, ending in db.forms.items() if ending == named), usual)
+        documented_extension = self.app.profile.file_name(self.database).partition("{time}")[2]
+        default = next(iter(db.forms))
+        return next((form for form, ending in db.forms.items() if ending == documented_extension), default)
 
-    def _compression(self, db: Dumps) -> Compression:
-        return "none" if db.packed else self._compress
+    def _select_compression(self, db: Dumps) -> Compression:
+        return "none" if db.is_compressed else self._compress
 
-    def _file(self, db: Dumps, name: str) -> str:
-        plain = file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])
-        return plain + ENDINGS[self._compression(db)]
+    def _file_name(self, db: Dumps, name: str) -> str:
+        plain = member_file_name(self.app, self.database, name, ending=db.forms[self._select_form(db)])
+        return plain + SUFFIXES[self._select_compression(db)]
 
-    def members(self, folder: Laying) -> list[Member]:
-        """Put it into the folder of a backup.
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        """Write the dump into the folder of a backup.
 
         Raises:
-            BackupFailedError: the copy is not sound, or holds nothing.
+            BackupFailedError: the dump is invalid, or has no table.
         """
-        db = self._opened()
-        file, compress = self._file(db, folder.name), self._compression(db)
-        self._written = list(dict.fromkeys([file, file.removesuffix(ENDINGS[compress])]))
-        place = folder.place(file.removesuffix(ENDINGS[compress]))
-        size = db.dump_size()
-        packing = 0 if compress == "none" else size // 2
-        copied = count_in_bytes(size - packing, self._advance)
-        # Each stage reads the whole database, so each has the whole rate. Where writers wait for the copy, the pace
-        # would hold them up.
-        if not db.holds_up():
-            copied = call_both(copied, count_in_bytes(size, self._pace))
-        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=copied)
-        packed = call_both(count_in_bytes(packing, self._advance), count_in_bytes(size, self._pace))
+        db = self._open_source()
+        file, compress = self._file_name(db, folder.name), self._select_compression(db)
+        self._file_names = list(dict.fromkeys([file, file.removesuffix(SUFFIXES[compress])]))
+        path = folder.path_for(file.removesuffix(SUFFIXES[compress]))
+        size = db.estimate_dump_size()
+        compression_bytes = 0 if compress == "none" else size // 2
+        copy_progress = count_in_bytes(size - compression_bytes, self._advance)
+        # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.
+        if not db.blocks_writers():
+            copy_progress = call_both(copy_progress, count_in_bytes(size, self._rate_limit))
+        dump_result = db.dump(path, form=self._select_form(db), tables=self._tables, progress=copy_progress)
+        compression_progress = call_both(
+            count_in_bytes(compression_bytes, self._advance), count_in_bytes(size, self._rate_limit)
+        )
         if compress == "none":
-            kept, proof = self._kept(folder, file, dumped)
+            stored, verification = self._store_and_verify(folder, file, dump_result)
             plain_bytes = 0
         else:
-            (kept, plain_bytes), proof = both(
-                lambda: folder.pack(place, file, compress, packed),
-                lambda: dumped.proof or self._proof(place, dumped),
+            (stored, plain_bytes), verification = run_in_parallel(
+                lambda: folder.compress(path, file, compress, compression_progress),
+                lambda: dump_result.verification or self._verify_dump(path, dump_result),
             )
-            place.unlink()
-        if proof.problems:
-            more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
-            raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
-        if not (proof.tables or self.may_be_empty):  # else what an emptied file holds would become the latest
-            raise BackupFailedError(target=self.target, reason="it holds no table")
+            path.unlink()
+        if verification.problems:
+            others = f", and {len(verification.problems) - 1} more" if len(verification.problems) > 1 else ""
+            raise BackupFailedError(target=self.target, reason=f"{verification.problems[0]}{others}")
+        # An emptied database must not become the latest backup.
+        if not (verification.tables or self.allow_empty):
+            raise BackupFailedError(target=self.target, reason="it has no table")
         return [
             Member(
-                **structs.asdict(kept),
+                **structs.asdict(stored),
                 database=self.database,
                 compress=compress,
                 plain_bytes=plain_bytes,
                 only=self._tables,
                 engine=self.engine,
-                taken_at=dumped.taken_at,
-                rows=proof.tables,
-                schema=proof.schema,
-                # Everybody may read the manifest, and of a small table a digest tells whether a guess is right.
-                digests=proof.digests if kept.encryption == "none" else {},
-                facts=dumped.facts,
+                taken_at=dump_result.taken_at,
+                rows=verification.tables,
+                schema=verification.schema,
+                # The manifest is not encrypted, and the digest of a small table would confirm a guess of its content.
+                digests=verification.digests if stored.encryption == "none" else {},
+                facts=dump_result.metadata,
             )
         ]
 
-    def discard(self, folder: Laying) -> None:
-        """Take away what ``members`` has put into the folder before it failed."""
-        for name in self._written:
-            folder.drop(name)
+    def discard(self, folder: BackupWriter) -> None:
+        """Delete the files that a failed ``write_members`` left in the folder."""
+        for name in self._file_names:
+            folder.discard(name)
 
-    def _proof(self, plain: Path, dumped: Dumped) -> Proof:
-        dump = Dump(facts=dumped.facts, tables={}, schema="")
-        return registry.prove(self.engine, plain, dump, self.target, quick=True)
+    def _verify_dump(self, plain: Path, dump_result: DumpResult) -> DumpVerification:
+        dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
+        return registry.verify_dump(self.engine, plain, dump, self.target, quick=True)
 
-    def _kept(self, folder: Laying, file: str, dumped: Dumped) -> tuple[Laid, Proof]:
-        if dumped.proof is not None:
-            return folder.keep(file, dumped.sha256), dumped.proof
-        return both(lambda: folder.keep(file), lambda: self._proof(folder.place(file), dumped))
+    def _store_and_verify(
+        self, folder: BackupWriter, file: str, dump_result: DumpResult
+    ) -> tuple[MemberFile, DumpVerification]:
+        if dump_result.verification is not None:
+            return folder.store(file, dump_result.sha256), dump_result.verification
+        return run_in_parallel(
+            lambda: folder.store(file), lambda: self._verify_dump(folder.path_for(file), dump_result)
+        )
 
 
 def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]) -> str:
-    """Return which of some databases has these tables."""
-    having = list(databases)
+    """Return the only database that has these tables."""
+    matches = list(databases)
     if len(databases) > 1:
-        having = [name for name in databases if set(tables) <= app.reader(name).tables().keys()]
-        if not having:
-            what = f"table {', '.join(tables)} in one of its databases ({', '.join(databases)})"
-            raise SchemaLacksError(target=app.name, what=what, purpose="this backup")
-        if len(having) > 1:
-            raise UsageError(detail=f"--table: say of which database (--db {' or --db '.join(having)})")
-    _check_tables(open_dumps(app, having[0]), tables)
-    return having[0]
+        matches = [name for name in databases if set(tables) <= app.reader(name).tables().keys()]
+        if not matches:
+            missing_tables = f"table {', '.join(tables)} in one of its databases ({', '.join(databases)})"
+            raise SchemaMismatchError(target=app.name, missing=missing_tables, purpose="this backup")
+        if len(matches) > 1:
+            raise UsageError(detail=f"--table: select one database (--db {' or --db '.join(matches)})")
+    _check_tables(open_dumps(app, matches[0]), tables)
+    return matches[0]
 
 
 def _check_tables(db: Dumps, tables: Sequence[str]) -> None:
     live = cast("Readable", db)
-    known = live.tables()
-    if not db.parts:
+    tables_of_database = live.tables()
+    if not db.supports_partial:
         raise NotSupportedError(
-            what="a backup of some tables",
-            by=live.target,
-            instead="Its file is copied whole. Leave --table out.",
+            feature="a backup of some tables",
+            subject=live.target,
+            hint="Its file can only be copied completely. Omit --table.",
         )
     for name in tables:
-        if name not in known:
-            raise TableMissingError(name=name, target=live.target, near=hint(name, known))
+        if name not in tables_of_database:
+            raise TableMissingError(
+                name=name, target=live.target, suggestion=suggest_sentence(name, tables_of_database)
+            )
 
 
 def check_form(app: App, databases: Sequence[str], form: str) -> None:
-    """Raise UsageError where no database can be dumped in this form."""
-    known = list(dict.fromkeys(one for name in databases for one in open_dumps(app, name).forms))
-    if form and form not in known:
-        raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(known)}")
+    """Raise UsageError if no database can be dumped in this form."""
+    supported_forms = list(
+        dict.fromkeys(dump_form for name in databases for dump_form in open_dumps(app, name).forms)
+    )
+    if form and form not in supported_forms:
+        raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(supported_forms)}")
 
 
-def choose_databases(app: App) -> tuple[list[str], list[LeftOut]]:
-    """Return the databases that a backup holds, and those that it leaves out with the reason.
+def select_databases(app: App) -> tuple[list[str], list[OmittedDatabase]]:
+    """Return the databases of a backup, and the omitted ones with the reason.
 
     Raises:
-        DatabaseUnsetError: one that every deployment has is not configured.
-        NotSupportedError: none can be backed up.
+        DatabaseNotConfiguredError: a required database is not configured.
+        NotSupportedError: no database can be backed up.
     """
-    chosen, left_out = [], []
-    for name, told in app.profile.databases.items():
+    selected, left_out = [], []
+    for name, profile_database in app.profile.databases.items():
         if app.only not in ("", name):
             continue
         try:
             url = app.url(name)
-        except DatabaseUnsetError:
-            if not told.optional or app.only:
+        except DatabaseNotConfiguredError:
+            if not profile_database.optional or app.only:
                 raise
-            left_out.append(LeftOut(database=name, reason="it is not configured"))
+            left_out.append(OmittedDatabase(database=name, reason="it is not configured"))
             continue
-        if away := registry.elsewhere(url):
+        if remote_reason := registry.no_backup_reason(url):
             if app.only:
-                raise NotSupportedError(what="a backup", by=app.target(name), instead=f"Its tables: {away}.")
-            left_out.append(LeftOut(database=name, reason=away))
+                raise NotSupportedError(
+                    feature="a backup", subject=app.target(name), hint=f"Its tables: {remote_reason}."
+                )
+            left_out.append(OmittedDatabase(database=name, reason=remote_reason))
             continue
-        if told.backup or app.only:
-            chosen.append(name)
+        if profile_database.backup or app.only:
+            selected.append(name)
         else:
-            owner = told.owner or "another program"
-            left_out.append(LeftOut(database=name, reason=f"it belongs to {owner}; --db {name} takes it"))
-    if not chosen:
-        why = "; ".join(f"{one.database}: {one.reason}" for one in left_out)
-        raise NotSupportedError(what="a backup without any database", by=app.name, instead=f"{why}.")
-    return chosen, left_out
+            owner = profile_database.owner or "another program"
+            left_out.append(
+                OmittedDatabase(database=name, reason=f"it belongs to {owner}; include it with --db {name}")
+            )
+    if not selected:
+        reasons = "; ".join(f"{omitted.database}: {omitted.reason}" for omitted in left_out)
+        raise NotSupportedError(feature="a backup without any database", subject=app.name, hint=f"{reasons}.")
+    return selected, left_out
 
 
-def open_dumps(app: App, database: str, *, may_be_empty: bool = False, like: Collection[str] = ()) -> Dumps:
-    """Open a database, or its files where its driver is missing, as something that can be dumped.
+def open_dumps(
+    app: App, database: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
+) -> Dumps:
+    """Open a database for dumping, or its files if its driver is missing.
 
     Raises:
-        DriverMissingError: its driver is missing, and its files alone cannot be copied.
-        NotSupportedError: its engine cannot be copied.
+        DriverMissingError: its driver is missing, and its files cannot be copied without it.
+        NotSupportedError: its engine has no dumps.
     """
     try:
-        db = app.reader(database, may_be_empty=may_be_empty, like=like)
+        db = app.reader(database, allow_empty=allow_empty, familiar_tables=familiar_tables)
     except DriverMissingError:
-        if (files := registry.copier(app.url(database), app.target(database))) is None:
+        if (files := registry.open_copier(app.url(database), app.target(database))) is None:
             raise
         return files
     if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
-        raise NotSupportedError(what="a backup", by=db.target, instead="Its engine cannot be copied yet.")
+        raise NotSupportedError(feature="a backup", subject=db.target, hint="Its engine cannot be copied.")
     return db
 
 
@@ -313,14 +338,14 @@ def call_both(first: Callable[[T], None], second: Callable[[T], None]) -> Callab
     return call
 
 
-def count_in_bytes(size: int, advance: Advance) -> Progress:
-    """Return a function that takes the share that is done and calls ``advance`` with the bytes since the last call."""
-    done = 0
+def count_in_bytes(size: int, advance: ByteProgress) -> Progress:
+    """Return a function that takes the completed share and calls ``advance`` with the bytes since the last call."""
+    reported = 0
 
     def progress(share: float) -> None:
-        nonlocal done
-        reached = int(share * size)
-        advance(max(0, reached - done))
-        done = max(done, reached)
+        nonlocal reported
+        completed = int(share * size)
+        advance(max(0, completed - reported))
+        reported = max(reported, completed)
 
     return progress

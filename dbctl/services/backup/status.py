@@ -1,4 +1,4 @@
-"""How the backups of some apps stand: how old, how well proven, what is due. No backup is read whole for that."""
+"""Status of backups: age, verification, drills and due jobs, without reading their files."""
 
 from __future__ import annotations
 
@@ -7,290 +7,333 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from dbctl.config import BackupConfig, Selection
-from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
-from dbctl.model import Row, Value, counted, now, read_span
+from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryNotConfiguredError, worst_status
+from dbctl.model import Row, Struct, format_count, now, parse_duration
 from dbctl.services.app import App, clock
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, verified_at
-from dbctl.services.backup.verification_record import Drill, Proven
+from dbctl.services.backup.verification_record import Drill, Verification
 
-#: The command of ``backup`` that is due.
+#: A ``backup`` command that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]
-UNDRILLED = "no backup was ever restored on trial (dbctl backup drill)"
+NO_DRILL = "no drill was recorded yet (dbctl backup drill)"
 
 
-class DatabaseBackups(Value, frozen=True, kw_only=True):
-    """How the backups of one database stand: those that hold it whole, and that nothing is known to be wrong with."""
+class DatabaseBackups(Struct, frozen=True, kw_only=True):
+    """Status of the backups of one database; partial and damaged backups are excluded."""
 
     app: str
     database: str
     backups: int
-    newest: str | None  #: its id; None, as all that follows from it: there is none
+    newest: str | None  #: its id; None, like the dependent fields, without a backup
     created_at: datetime | None
     age: timedelta | None
-    bytes: int | None  #: that it takes in the newest
-    growth_bytes: int | None  #: how many more than in the one before; None: there is none before
-    verified_at: datetime | None  #: when the newest was last read whole
-    drilled_at: datetime | None  #: when any of them was last restored on trial
-    drilled: str | None  #: which one that was
-    drill_duration: timedelta | None  #: how long that took
-    due: Mapping[Job, str]  #: what is to be done by the configuration, and why
+    bytes: int | None  #: in the newest backup
+    growth_bytes: int | None  #: compared with the backup before; None without one
+    verified_at: datetime | None  #: last complete verification of the newest backup
+    drilled_at: datetime | None  #: last drill of any backup
+    drilled_backup: str | None  #: the backup of that drill
+    drill_duration: timedelta | None
+    due: Mapping[Job, str]  #: the due jobs with the reasons
 
 
-class RepositoryStanding(Value, frozen=True, kw_only=True):
-    """How the place stands where the backups of one app are."""
+class RepositoryStatus(Struct, frozen=True, kw_only=True):
+    """Status of the repository of one app."""
 
     app: str
-    place: str
+    location: str
     backups: int  #: of every kind
     bytes: int
-    room_bytes: int | None  #: None: not known
-    incomplete: Sequence[str]  #: what was cut off, or is being made now
-    cut_off: Sequence[str]  #: those of them that no process is filling
-    unread: Mapping[str, str]  #: whose manifest cannot be read, and why
-    gone: Mapping[str, str]  #: safety backups whose retained database is gone
-    damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
-    future: Sequence[str]  #: later than the clock: while there are any, ``backup prune`` refuses
+    free_bytes: int | None  #: None: unknown
+    incomplete: Sequence[str]  #: interrupted, or being created
+    interrupted: Sequence[str]  #: incomplete ones that no process is writing
+    unreadable: Mapping[str, str]  #: backups whose manifest cannot be read, with the reason
+    lost: Mapping[str, str]  #: safety backups whose retained database no longer exists
+    damaged: Mapping[str, str]  #: with the known damage; ``backup verify`` detects more
+    future: Sequence[str]  #: later than the clock; ``backup prune`` refuses to run until they are deleted
 
 
-class BackupsStanding(Value, frozen=True, kw_only=True):
-    """Answer of ``backup status``."""
+class BackupStatus(Struct, frozen=True, kw_only=True):
+    """Result of ``backup status``."""
 
     databases: Sequence[DatabaseBackups]
-    repositories: Sequence[RepositoryStanding]
+    repositories: Sequence[RepositoryStatus]
 
-    def brief(self) -> Sequence[Row]:
+    def summary(self) -> Sequence[Row]:
         names = ["database", "created_at", "bytes", "backups", "verified_at", "drilled_at"]
-        names[:0] = ["app"] if len({one.app for one in self.databases}) > 1 else []
+        names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
         return [
-            {name: getattr(one, name) for name in names}
-            | {"drill": one.drill_duration, "due": "; ".join(one.due.values()) or None}
-            for one in self.databases
+            {name: getattr(database, name) for name in names}
+            | {"drill": database.drill_duration, "due": "; ".join(database.due.values()) or None}
+            for database in self.databases
         ]
 
 
-class Surveyed(Value, frozen=True, kw_only=True):
-    """What is told of some apps."""
+class StatusReport(Struct, frozen=True, kw_only=True):
+    """Status of the backups of several apps, with the exit codes."""
 
-    standing: BackupsStanding
-    troubles: Sequence[str]
-    check: Exit  #: what ``--check`` asks for
-    status: Exit  #: what is asked for without it: what kept from looking
+    backups: BackupStatus
+    problems: Sequence[str]
+    check_status: Exit  #: the exit code with ``--check``
+    status: Exit  #: the exit code without ``--check``: errors while reading
 
 
-def survey(said: Sequence[Selection], *, timeout: float, only: str = "", repository: str = "") -> Surveyed:
-    """Tell how the backups of some apps stand.
+def collect_status(
+    selections: Sequence[Selection], *, timeout: float, only: str = "", repository: str = ""
+) -> StatusReport:
+    """Collect the status of the backups of several apps.
 
     Args:
-        said: which apps, as the options say it; of several, those without a repository are passed over.
-        timeout: how long to wait for a lock, in seconds.
-        only: the one database of each that is told of.
-        repository: where the backups are, in place of the configured one.
+        selections: the selected apps; of several, those without a repository are skipped.
+        timeout: seconds to wait for a lock.
+        only: restrict the report to the database of this name.
+        repository: address that replaces the configured one.
 
     Raises:
-        RepositoryUnsetError: nothing says where those of the only app are.
-        DbctlError: what keeps them from being looked at; of several apps, the others are told all the same.
+        RepositoryNotConfiguredError: the only selected app has no repository.
+        DbctlError: the backups of the only app cannot be read; for several apps, the error is reported.
     """
-    found, failed = list[AppBackups](), list[tuple[str, DbctlError]]()
-    for one in said:
+    statuses, failed = list[AppBackups](), list[tuple[str, DbctlError]]()
+    for selection in selections:
         try:
-            with apps.opened(one, timeout=timeout, only=only) as app:
-                if told := stand(app, repository):
-                    found.append(told)
-                elif len(said) == 1:
-                    raise RepositoryUnsetError(app=app.name)
+            with app_service.open_app(selection, timeout=timeout, only=only) as app:
+                if app_backups := read_status(app, repository):
+                    statuses.append(app_backups)
+                elif len(selections) == 1:
+                    raise RepositoryNotConfiguredError(app=app.name)
         except DbctlError as error:
-            if len(said) == 1:
+            if len(selections) == 1:
                 raise
-            failed.append((one.app, error))
-    overall = gravest([error.exit_status for _, error in failed])
-    if failed and found:
+            failed.append((selection.app, error))
+    overall = worst_status([error.exit_status for _, error in failed])
+    if failed and statuses:
         overall = Exit.PARTIAL
-    wanting = [Exit.UNSOUND for one in found if one.repository.unread or one.repository.damaged]
-    wanting += [Exit.ACTION_NEEDED for one in found for each in one.databases if each.due]
-    wanting += [
-        Exit.ACTION_NEEDED for backups in found if backups.repository.future or backups.repository.cut_off
+    problem_statuses = [
+        Exit.CHECK_FAILED for status in statuses if status.repository.unreadable or status.repository.damaged
     ]
-    return Surveyed(
-        standing=BackupsStanding(
-            databases=[each for one in found for each in one.databases if only in ("", each.database)],
-            repositories=[one.repository for one in found],
+    problem_statuses += [
+        Exit.ACTION_NEEDED for status in statuses for database in status.databases if database.due
+    ]
+    problem_statuses += [
+        Exit.ACTION_NEEDED for status in statuses if status.repository.future or status.repository.interrupted
+    ]
+    return StatusReport(
+        backups=BackupStatus(
+            databases=[
+                database
+                for status in statuses
+                for database in status.databases
+                if only in ("", database.database)
+            ],
+            repositories=[status.repository for status in statuses],
         ),
-        troubles=[
-            *(trouble for one in found for trouble in one.troubles(only)),
+        problems=[
+            *(problem for status in statuses for problem in status.describe_problems(only)),
             *(f"{app}: {error}" for app, error in failed),
         ],
-        check=overall or gravest(wanting),
+        check_status=overall or worst_status(problem_statuses),
         status=overall,
     )
 
 
-class AppBackups(Value, frozen=True, kw_only=True):
-    """How the backups of one app stand."""
+class AppBackups(Struct, frozen=True, kw_only=True):
+    """Status of the backups of one app."""
 
     databases: Sequence[DatabaseBackups]
-    repository: RepositoryStanding
+    repository: RepositoryStatus
 
-    def of(self, database: str) -> DatabaseBackups | None:
-        """Return how those of a database stand."""
-        return next((one for one in self.databases if one.database == database), None)
+    def find_database(self, database: str) -> DatabaseBackups | None:
+        """Return the status of a database, or None."""
+        return next((entry for entry in self.databases if entry.database == database), None)
 
-    def unsound(self) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong with backups: a code, and a sentence."""
-        for folder, reason in self.repository.unread.items():
-            yield "manifest-unread", f"backup {folder} has a manifest that cannot be read: {reason}"
+    def invalid_backups(self) -> Iterator[tuple[str, str]]:
+        """Yield the invalid backups: a finding code and a message."""
+        for folder, reason in self.repository.unreadable.items():
+            yield "manifest-unreadable", f"the manifest of backup {folder} cannot be read: {reason}"
         for folder, reason in self.repository.damaged.items():
             yield "backup-damaged", f"backup {folder} is damaged: {reason}"
 
-    def troubles(self, only: str = "") -> Iterator[str]:
-        """Yield all that is wrong, or due, in sentences that say with what."""
-        for _, what in self.unsound():
-            yield f"{self.repository.app}: {what}"
-        for name in self.repository.cut_off:
-            yield f"{self.repository.app}: {was_cut_off(name)} (dbctl backup prune removes it)"
+    def describe_problems(self, only: str = "") -> Iterator[str]:
+        """Yield messages about all problems and due jobs, each with its app or database."""
+        for _, text in self.invalid_backups():
+            yield f"{self.repository.app}: {text}"
+        for name in self.repository.interrupted:
+            yield f"{self.repository.app}: {describe_interrupted(name)} (dbctl backup prune removes it)"
         for name in self.repository.future:
-            yield f"{self.repository.app}: {from_future(name)} (dbctl backup delete {name})"
-        if self.repository.gone:
-            lost = counted(len(self.repository.gone), "safety backup")
-            names = ", ".join(sorted(self.repository.gone))
-            yield f"{self.repository.app}: {lost} cannot be restored any more, what a restore retained is gone: {names}"
-        for one in self.databases:
-            if only in ("", one.database):
-                yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
+            yield f"{self.repository.app}: {describe_future(name)} (dbctl backup delete {name})"
+        if self.repository.lost:
+            lost = format_count(len(self.repository.lost), "safety backup")
+            names = ", ".join(sorted(self.repository.lost))
+            yield f"{self.repository.app}: {lost} cannot be restored, because the retained database no longer exists: {names}"
+        for database in self.databases:
+            if only in ("", database.database):
+                yield from (f"{database.app}/{database.database}: {text}" for text in database.due.values())
 
 
-def was_cut_off(name: str) -> str:
-    """Return what is wrong with a folder of a backup that was interrupted."""
+def describe_interrupted(name: str) -> str:
+    """Return the message about the folder of an interrupted backup."""
     return f"{name} is an incomplete backup, and no process is writing it"
 
 
-def from_future(name: str) -> str:
-    """Return what is wrong with a backup that is later than the clock."""
-    return f"backup {name} is from the future, and backup prune refuses: a clock is wrong, or was"
+def describe_future(name: str) -> str:
+    """Return the message about a backup that is later than the clock."""
+    return f"backup {name} is from the future, so backup prune refuses to run: a clock is or was wrong"
 
 
-def stand(app: App, given: str = "") -> AppBackups | None:
-    """Return how the backups of an app stand; None where nothing says where they are.
+def read_status(app: App, address: str = "") -> AppBackups | None:
+    """Return the status of the backups of an app; None without a repository.
 
     Args:
         app: the app.
-        given: where they are, in place of the configured one.
+        address: of the repository, replaces the configured one.
 
     Raises:
-        RepositoryFailedError: they cannot be reached.
+        RepositoryFailedError: the repository cannot be read.
     """
-    told = app.configured.backup
-    if told is None and not given:
+    backup_config = app.configured.backup
+    if backup_config is None and not address:
         return None
-    repository = Repository(app, given)
+    repository = Repository(app, address)
     try:
-        (found, unread), incomplete, missing = repository.manifests(), repository.incomplete(), ""
-    except RepositoryMissingError as error:  # none was made yet, or its disk is not there: one is due
-        found, unread, incomplete, missing = [], {}, [], f" ({error})"
-    proven = {one.id: repository.proven(one) for one in found}
-    damaged = {one.id: why for one in found if (why := repository.damage(one, proven[one.id]))}
-    good = [one for one in found if one.kind == "backup" and one.id not in damaged]
-    lacking = (
-        {left.database: f"{good[0].id} lacks it: {left.reason}" for left in good[0].failed} if good else {}
+        (manifests, unreadable), incomplete, missing_note = (
+            repository.manifests(),
+            repository.incomplete(),
+            "",
+        )
+    except RepositoryMissingError as error:  # no backup was created yet, or the disk is not mounted
+        manifests, unreadable, incomplete, missing_note = [], {}, [], f" ({error})"
+    verifications = {manifest.id: repository.read_verification(manifest) for manifest in manifests}
+    damaged = {
+        manifest.id: damage
+        for manifest in manifests
+        if (damage := repository.find_damage(manifest, verifications[manifest.id]))
+    }
+    valid = [manifest for manifest in manifests if manifest.kind == "backup" and manifest.id not in damaged]
+    omissions = (
+        {omitted.database: f"{valid[0].id} lacks it: {omitted.reason}" for omitted in valid[0].failed}
+        if valid
+        else {}
     )
     return AppBackups(
         databases=[
-            _of_database(
+            _read_database_status(
                 app,
                 name,
-                [(one, proven[one.id]) for one in good if one.member(name)],
-                told,
-                missing,
-                lacking.get(name, ""),
+                [
+                    (manifest, verifications[manifest.id])
+                    for manifest in valid
+                    if manifest.restorable_member(name)
+                ],
+                backup_config,
+                missing_note,
+                omissions.get(name, ""),
             )
             for name, database in app.profile.databases.items()
             if (database.backup and name in app.configured.databases)
-            or any(name in one.databases for one in good)
+            or any(name in manifest.databases for manifest in valid)
         ],
-        repository=RepositoryStanding(
+        repository=RepositoryStatus(
             app=app.name,
-            place=repository.store.place,
-            backups=len(found),
-            bytes=sum(member.bytes for one in found for member in one.members),
-            room_bytes=None if missing else repository.store.room(),
+            location=repository.store.location,
+            backups=len(manifests),
+            bytes=sum(member.bytes for manifest in manifests for member in manifest.members),
+            free_bytes=None if missing_note else repository.store.free_space(),
             incomplete=incomplete,
-            cut_off=() if incomplete and repository.store.is_locked() else incomplete,
-            unread=unread,
-            gone=repository.gone(found),
+            interrupted=() if incomplete and repository.store.is_locked() else incomplete,
+            unreadable=unreadable,
+            lost=repository.find_lost_databases(manifests),
             damaged=damaged,
-            future=clock.find_future((manifest.id, manifest.created_at) for manifest in found),
+            future=clock.find_future((manifest.id, manifest.created_at) for manifest in manifests),
         ),
     )
 
 
-def _of_database(
+def _read_database_status(
     app: App,
     name: str,
-    good: Sequence[tuple[Manifest, Proven]],
-    told: BackupConfig | None,
-    missing: str,
-    lacking: str,
+    valid: Sequence[tuple[Manifest, Verification]],
+    backup_config: BackupConfig | None,
+    missing_note: str,
+    omission: str,
 ) -> DatabaseBackups:
-    """Return how the ``good`` backups of a database stand, the newest first; the newest of the app may be ``lacking`` it."""
-    verified = {one.id: verified_at(one, proven) for one, proven in good}
-    drills = {one.id: proven.drills[name] for one, proven in good if name in proven.drills}
-    future = clock.find_future((folder, drill.at) for folder, drill in drills.items())
-    drilled = max(drills, key=lambda folder: (folder not in future, drills[folder].at), default=None)
-    drill = drills[drilled] if drilled else None
-    newest, moment = (good[0][0] if good else None), now()
+    """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
+    verified = {manifest.id: verified_at(manifest, verification) for manifest, verification in valid}
+    drills = {
+        manifest.id: verification.drills[name]
+        for manifest, verification in valid
+        if name in verification.drills
+    }
+    future = clock.find_future((backup_id, drill.at) for backup_id, drill in drills.items())
+    last_drilled = max(
+        drills, key=lambda backup_id: (backup_id not in future, drills[backup_id].at), default=None
+    )
+    drill = drills[last_drilled] if last_drilled else None
+    newest, current_time = (valid[0][0] if valid else None), now()
     due = dict[Job, str]()
     if app.profile.databases[name].backup and name in app.configured.databases:
-        due = {"create": f"there is no backup{missing}"}
+        due = {"create": f"no backup exists{missing_note}"}
         if newest:
-            due = dict(_due(newest, moment, verified, drill, told))
-        if lacking:
-            due["create"] = f"the newest backup {lacking}"
-    sizes = [sum(each.bytes for each in one.members if each.database == name) for one, _ in good[:2]]
+            due = dict(_find_due_jobs(newest, current_time, verified, drill, backup_config))
+        if omission:
+            due["create"] = f"the newest backup {omission}"
+    sizes = [
+        sum(member.bytes for member in manifest.members if member.database == name)
+        for manifest, _ in valid[:2]
+    ]
     return DatabaseBackups(
         app=app.name,
         database=name,
-        backups=len(good),
+        backups=len(valid),
         newest=newest.id if newest else None,
         created_at=newest.created_at if newest else None,
-        age=max(moment - newest.created_at, timedelta()) if newest else None,
+        age=max(current_time - newest.created_at, timedelta()) if newest else None,
         bytes=sizes[0] if newest else None,
         growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 else None,
         verified_at=verified[newest.id] if newest else None,
         drilled_at=drill.at if drill else None,
-        drilled=drilled,
+        drilled_backup=last_drilled,
         drill_duration=drill.duration if drill else None,
         due=due,
     )
 
 
-def _due(
+def _find_due_jobs(
     newest: Manifest,
-    moment: datetime,
+    current_time: datetime,
     verified: Mapping[str, datetime],
     drill: Drill | None,
-    told: BackupConfig | None,
+    backup_config: BackupConfig | None,
 ) -> Iterator[tuple[Job, str]]:
-    """Yield what is overdue; only what the configuration sets a time for is."""
-    if newest.created_at > moment + clock.SKEW:
+    """Yield the overdue jobs; only jobs with a configured interval become due."""
+    if newest.created_at > current_time + clock.MAX_SKEW:
         ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
-        yield "create", f"the newest backup is of {ahead}, still to come: a clock is wrong, or was"
-    if told is None:
+        yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
+    if backup_config is None:
         return
-    if told.max_age and moment - newest.created_at > read_span(told.max_age):
-        yield "create", f"the newest backup is older than {told.max_age}"
-    if told.verify_within:
-        late = [one for one, at in verified.items() if not _within(told.verify_within, at, moment)]
-        if late:
-            what = f"{counted(len(late), 'backup')} not read whole within {told.verify_within}"
-            yield "verify", f"{what}, the oldest {min(late)} (dbctl backup verify)"
-    if told.drill_within:
+    if backup_config.max_age and current_time - newest.created_at > parse_duration(backup_config.max_age):
+        yield "create", f"the newest backup is older than {backup_config.max_age}"
+    if backup_config.verify_within:
+        overdue = [
+            backup_id
+            for backup_id, timestamp in verified.items()
+            if not _is_within(backup_config.verify_within, timestamp, current_time)
+        ]
+        if overdue:
+            description = (
+                f"{format_count(len(overdue), 'backup')} not verified within {backup_config.verify_within}"
+            )
+            yield "verify", f"{description}, the oldest {min(overdue)} (dbctl backup verify)"
+    if backup_config.drill_within:
         if drill is None:
-            yield "drill", UNDRILLED
-        elif not _within(told.drill_within, drill.at, moment):
-            yield "drill", f"no backup was restored on trial within {told.drill_within} (dbctl backup drill)"
+            yield "drill", NO_DRILL
+        elif not _is_within(backup_config.drill_within, drill.at, current_time):
+            yield (
+                "drill",
+                f"no drill within {backup_config.drill_within} (dbctl backup drill)",
+            )
 
 
-def _within(span: str, at: datetime, moment: datetime) -> bool:
-    """Whether something was so short a time ago; a time to come was told by a clock that is not to be trusted."""
-    return -clock.SKEW <= moment - at <= read_span(span)
+def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:
+    """Whether a time is within the span before now; a time in the future is not."""
+    return -clock.MAX_SKEW <= current_time - timestamp <= parse_duration(span)

@@ -1,4 +1,4 @@
-"""What was found out about a backup since it was made: the remark that is kept beside its files."""
+"""Verification record of a backup: results after its creation, stored next to its files."""
 
 from __future__ import annotations
 
@@ -9,117 +9,121 @@ import msgspec
 from msgspec import structs
 
 from dbctl.errors import RepositoryFailedError
-from dbctl.model import Value, now
-from dbctl.services.backup.manifest import Moment, Number, is_of_a_clock
+from dbctl.model import Struct, now
+from dbctl.services.backup.manifest import Count, Timestamp, is_plausible_time
 from dbctl.stores import Store
 
 
-class Drill(Value, frozen=True, kw_only=True):
-    """One database of a backup that was restored on trial, and found to be what it was."""
+class Drill(Struct, frozen=True, kw_only=True):
+    """A successful drill of one database of a backup."""
 
-    at: Moment
-    #: until the database stood, its rows counted: what a restore takes, but for keeping what it replaces
+    at: Timestamp
+    #: until the rows of the restored database were counted: a restore without its safety backup
     duration: timedelta
-    bytes: Number  #: of the backup
-    tables: Number
-    rows: Number
-    digests: Number  #: tables whose content was compared value by value
-    checks: Number  #: things that the app keeps in several places, and that were found to agree
+    bytes: Count  #: of the backup
+    tables: Count
+    rows: Count
+    digests: Count  #: tables whose content was compared
+    checks: Count  #: successful comparisons of data that the app stores twice
     host: str
     dbctl: str  #: its version
 
 
-class Failure(Value, frozen=True, kw_only=True):
-    """That a backup is not what it was."""
+class Failure(Struct, frozen=True, kw_only=True):
+    """A failed verification."""
 
-    at: Moment
-    deep: bool  #: found by loading it; a look at its files alone does not take that back
+    at: Timestamp
+    deep: bool  #: detected by loading the backup; comparing checksums does not clear it
     message: str
 
 
-class Proven(Value, frozen=True, kw_only=True):
-    """The remark."""
+class Verification(Struct, frozen=True, kw_only=True):
+    """The content of the record."""
 
-    verified_at: Moment | None = (
-        None  #: when all its files were last read whole and found as they were written
-    )
-    failed: Failure | None = None  #: since then
-    drills: Mapping[str, Drill] = {}  #: by database, the last one of each
+    verified_at: Timestamp | None = None  #: last successful verification of all its files
+    failed: Failure | None = None  #: after that
+    drills: Mapping[str, Drill] = {}  #: the last drill of each database
 
 
-def read(store: Store, folder: str) -> Proven:
-    """Return what is known; nothing where the remark cannot be read, for then it is worth nothing."""
+def read(store: Store, folder: str) -> Verification:
+    """Return the record; an empty one if the file cannot be read or is invalid."""
     try:
-        noted = store.noted(folder)
-        found = msgspec.json.decode(noted, type=Proven) if noted else Proven()
+        content = store.read_verification(folder)
+        verification = msgspec.json.decode(content, type=Verification) if content else Verification()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RepositoryFailedError):
-        return Proven()
-    return found if all(map(is_of_a_clock, _times(found))) else Proven()
+        return Verification()
+    return verification if all(map(is_plausible_time, _timestamps(verification))) else Verification()
 
 
-def write(store: Store, folder: str, proven: Proven) -> None:
-    """Keep what is known, in place of what was.
+def write(store: Store, folder: str, verification: Verification) -> None:
+    """Replace the record.
 
     Raises:
-        RepositoryFailedError, DiskFullError: it cannot be kept; who may only read a repository can still look into it.
+        RepositoryFailedError, DiskFullError: it cannot be written; verifying a read-only repository is still possible.
     """
-    store.note(folder, msgspec.json.encode(proven).decode())
+    store.write_verification(folder, msgspec.json.encode(verification).decode())
 
 
 def record(
     store: Store,
     folder: str,
-    wrong: Sequence[str],
+    errors: Sequence[str],
     *,
-    whole: bool,
+    all_files: bool,
     deep: bool,
     drills: Mapping[str, Drill] = {},
 ) -> None:
-    """Keep how a look at a backup ended; raises as ``write`` does.
+    """Record the result of a verification; raises as ``write`` does.
 
     Args:
-        store: where it rests.
-        folder: the backup.
-        wrong: what was wrong with it.
-        whole: whether all of its files were read.
-        deep: whether they were loaded, too.
-        drills: of the databases that were restored on trial.
+        store: of the backup.
+        folder: of the backup.
+        errors: the problems of the backup.
+        all_files: whether all of its files were read.
+        deep: whether they were also loaded.
+        drills: the successful drills by database.
     """
-    known = read(store, folder)
-    if wrong:
-        failed = Failure(at=now(), deep=deep, message=wrong[0])
-        write(store, folder, structs.replace(known, failed=failed))
-    elif whole or drills:
-        stays = known.failed is not None and (not whole or (known.failed.deep and not deep))
-        proven = Proven(
-            verified_at=now() if whole else known.verified_at,
-            failed=known.failed if stays else None,
-            drills={**known.drills, **drills},
+    previous = read(store, folder)
+    if errors:
+        failed = Failure(at=now(), deep=deep, message=errors[0])
+        write(store, folder, structs.replace(previous, failed=failed))
+    elif all_files or drills:
+        failure_remains = previous.failed is not None and (
+            not all_files or (previous.failed.deep and not deep)
         )
-        write(store, folder, proven)
+        verification = Verification(
+            verified_at=now() if all_files else previous.verified_at,
+            failed=previous.failed if failure_remains else None,
+            drills={**previous.drills, **drills},
+        )
+        write(store, folder, verification)
 
 
-def carry(source: Store, destination: Store, folder: str) -> None:
-    """Let what is known of a backup be known of its copy, too, which holds the very same bytes; raises as ``write`` does.
+def copy_record(source: Store, destination: Store, folder: str) -> None:
+    """Merge the record of a backup into the record of its copy; raises as ``write`` does.
 
-    When it was read does not follow, for that is about the disk. That it could not be loaded does, where nothing else is
-    known of the copy.
+    The time of verification is not copied, because it concerns the storage. A failure to load the backup is copied if the
+    copy has no record.
     """
-    here, there = read(source, folder), read(destination, folder)
+    source_record, existing = read(source, folder), read(destination, folder)
     newer = {
         name: drill
-        for name, drill in here.drills.items()
-        if name not in there.drills or there.drills[name].at < drill.at
+        for name, drill in source_record.drills.items()
+        if name not in existing.drills or existing.drills[name].at < drill.at
     }
-    failed = here.failed if here.failed and here.failed.deep and there == Proven() else there.failed
-    carried = structs.replace(there, drills={**there.drills, **newer}, failed=failed)
-    if carried != there:
-        write(destination, folder, carried)
+    failed = (
+        source_record.failed
+        if source_record.failed and source_record.failed.deep and existing == Verification()
+        else existing.failed
+    )
+    updated = structs.replace(existing, drills={**existing.drills, **newer}, failed=failed)
+    if updated != existing:
+        write(destination, folder, updated)
 
 
-def _times(found: Proven) -> Iterator[datetime]:
-    if found.verified_at:
-        yield found.verified_at
-    if found.failed:
-        yield found.failed.at
-    yield from (one.at for one in found.drills.values())
+def _timestamps(verification: Verification) -> Iterator[datetime]:
+    if verification.verified_at:
+        yield verification.verified_at
+    if verification.failed:
+        yield verification.failed.at
+    yield from (drill.at for drill in verification.drills.values())

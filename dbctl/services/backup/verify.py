@@ -1,4 +1,4 @@
-"""Whether backups are what they were when they were made."""
+"""Verify backups: compare their files with the manifest, and load them."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from functools import partial
 import msgspec
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Proof
-from dbctl.engines.sql import differing
+from dbctl.engines.contract import DumpVerification
+from dbctl.engines.sql import find_differences
 from dbctl.errors import (
     BusyError,
     ClientMissingError,
     ClientOldError,
+    DatabaseNotConfiguredError,
     DatabaseUnknownError,
-    DatabaseUnsetError,
     DbctlError,
     DiskFullError,
     DriverMissingError,
     Exit,
     ForeignDumpRefusedError,
+    InsufficientSpaceError,
     KeyInvalidError,
     KeyMissingError,
     KeyWrongError,
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
-    RoomMissingError,
-    ScratchFailedError,
     StorageFailedError,
+    TempSpaceFailedError,
     UnreachableError,
 )
-from dbctl.files import atomic, both
-from dbctl.model import Finding, Findings, Severity, Value
+from dbctl.files import atomic, run_in_parallel
+from dbctl.model import Finding, Findings, Severity, Struct
 from dbctl.services.app import App
 from dbctl.services.backup import verification_record
-from dbctl.services.backup.compare_live import against_live
-from dbctl.services.backup.encryption import Keys, is_encrypted
+from dbctl.services.backup.compare_live import compare_with_live
+from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import Unpacked, is_spare, unpacking
+from dbctl.services.backup.reader import MemberReader, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verification_record import Drill
-from dbctl.stores import Store, digest
+from dbctl.stores import Store, hash_blocks
 from dbctl.url import Url
 
-LACKS = "backup-lacks-database"
-SCHEMA_DIFFERS, FOREIGN, GONE = "schema-differs", "backup-foreign", "retained-gone"
-#: Failures that tell of what a backup is looked at with, and nothing of the backup.
-NOT_OF_IT = (
+DATABASE_OMITTED = "backup-lacks-database"
+SCHEMA_DIFFERS, FOREIGN, DATABASE_LOST = "schema-differs", "backup-foreign", "retained-database-missing"
+#: Errors of the environment, which do not indicate a problem of the backup.
+ENVIRONMENT_ERRORS = (
     BusyError,
     ClientMissingError,
     ClientOldError,
@@ -61,51 +61,49 @@ NOT_OF_IT = (
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
-    RoomMissingError,
-    ScratchFailedError,
+    InsufficientSpaceError,
+    TempSpaceFailedError,
     StorageFailedError,
     UnreachableError,
 )
-BAD = "Do not restore from it; keep it only if there is no other."
-OTHER_KEY = (
-    "Its files are as they were. Older backups may want older keys: --identity FILE, --passphrase-file FILE."
+INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
+WRONG_KEY_HINT = "Its files match the manifest. Older backups may require older keys: --identity FILE, --passphrase-file FILE"
+DATABASE_LOST_HINT = (
+    "Each restore drops the database that the previous one retained; dbctl restore undo reverts one restore."
 )
-NOT_UNDONE = (
-    "Each restore drops what the one before it retained; dbctl restore undo goes back by one restore."
-)
-NONE = "Is it mounted? dbctl backup create makes one."
+NO_BACKUP_HINT = "Check that it is mounted, or create a backup: dbctl backup create"
 
 
-class Checked(Value, frozen=True, kw_only=True):
-    """What a verification answers, and how it ends."""
+class VerifyResult(Struct, frozen=True, kw_only=True):
+    """Result of a verification."""
 
     findings: Findings
-    remarks: Sequence[str]  #: what could not be recorded
-    unopened: int  #: encrypted backups that were not opened, since nobody asked for that
+    remarks: Sequence[str]  #: results that could not be recorded, and backups deleted concurrently
+    not_decrypted: int  #: encrypted backups that were not decrypted, because ``deep`` was not set
 
     @property
     def status(self) -> Exit:
-        """Exit 4 where anything is wrong with a backup."""
-        return Exit.UNSOUND if self.findings.unsound else Exit.OK
+        """Exit code 4 if a backup has a problem."""
+        return Exit.CHECK_FAILED if self.findings.has_errors else Exit.OK
 
 
-def size(repository: Repository, names: Sequence[str]) -> int:
-    """Return how many bytes a verification of these, or of all, reads."""
-    chosen = repository.find_all(names) if names else repository.manifests()[0]
-    return sum(member.bytes for one in chosen for member in one.members)
+def count_bytes(repository: Repository, names: Sequence[str]) -> int:
+    """Return the number of bytes that a verification of these backups, or of all, reads."""
+    selected = repository.find_all(names) if names else repository.manifests()[0]
+    return sum(member.bytes for manifest in selected for member in manifest.members)
 
 
-def ready(repository: Repository, names: Sequence[str], keys: Keys) -> None:
-    """Read what opens these backups, or all; a person may be asked for a passphrase.
+def prepare_keys(repository: Repository, names: Sequence[str], keys: DecryptionKeys) -> None:
+    """Read the keys of these backups, or of all; may prompt for a passphrase.
 
-    What turns out not to open one is told when that one is opened.
+    A wrong key is reported later, when its backup is decrypted.
 
     Raises:
-        KeyMissingError: one is encrypted, and nothing here could open it; and as ``Keys.ready``.
+        KeyMissingError: no key for an encrypted backup; other errors as ``DecryptionKeys.prepare``.
     """
-    for one in repository.find_all(names) if names else repository.manifests()[0]:
+    for manifest in repository.find_all(names) if names else repository.manifests()[0]:
         with suppress(KeyWrongError):
-            keys.ready(repository.store, one)
+            keys.prepare(repository.store, manifest)
 
 
 def verify(
@@ -114,249 +112,293 @@ def verify(
     names: Sequence[str],
     *,
     deep: bool,
-    keys: Keys,
+    keys: DecryptionKeys,
     live: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
-) -> Checked:
-    """Read backups whole and compare them with their manifests.
+) -> VerifyResult:
+    """Read backups completely and compare them with their manifests.
 
     Args:
         app: the app.
         repository: its backups.
-        names: which ones; none means every one, and also tells of those that were cut off.
-        deep: whether each is opened, checked through and counted, too.
-        keys: what opens those that are encrypted, made ready.
-        live: whether each is compared with the running databases, too.
-        advance: told how many bytes more were read.
+        names: their ids; empty: all backups, and a report of incomplete ones.
+        deep: whether to load each backup and check its content.
+        keys: for encrypted backups, after ``prepare_keys``.
+        live: whether to compare each backup with the live databases.
+        advance: receives the number of bytes read since the last call.
 
     Raises:
-        BackupMissingError, BackupUnsoundError: one that was named is not there, or has no manifest that can be read.
+        BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
     """
-    found, unread = repository.manifests()
-    chosen = repository.find_all(names) if names else found
+    manifests, unreadable = repository.manifests()
+    selected = repository.find_all(names) if names else manifests
     findings = list[Finding]()
-    if not (found or unread):
-        message = f"there is no backup in {repository.store.place}"
+    if not (manifests or unreadable):
+        message = f"no backup in {repository.store.location}"
         findings.append(
-            Finding(target=app.name, severity="error", code="no-backup", message=message, hint=NONE)
+            Finding(target=app.name, severity="error", code="no-backup", message=message, hint=NO_BACKUP_HINT)
         )
     if not names:
-        findings += _without_manifest(app, repository, unread)
+        findings += _find_without_manifest(app, repository, unreadable)
     remarks = list[str]()
-    gone = repository.gone(chosen)
-    for manifest in chosen:
-        only = [app.only] if app.only else []
-        wrong = list(
-            problems(app, repository.store, manifest, deep=deep, keys=keys, advance=advance, databases=only)
-        )
-        if wrong and repository.is_gone(manifest):
-            remarks.append(f"{manifest.id} was pruned meanwhile")
-            continue
-        findings += wrong
-        for left in manifest.failed:
-            message = f"backup {manifest.id} lacks {left.database}: {left.reason}"
-            target = app.target(left.database)
-            findings.append(Finding(target=target, severity="warning", code=LACKS, message=message))
-        if manifest.id in gone:
-            message = f"backup {manifest.id}: {gone[manifest.id]}; nothing can be restored from it"
-            findings.append(
-                Finding(target=app.name, severity="warning", code=GONE, message=message, hint=NOT_UNDONE)
+    lost_databases = repository.find_lost_databases(selected)
+    for manifest in selected:
+        databases = [app.only] if app.only else []
+        backup_findings = list(
+            find_problems(
+                app,
+                repository.store,
+                manifest,
+                deep=deep,
+                keys=keys,
+                advance=advance,
+                databases=databases,
             )
-        remarks += recorded(repository, manifest, wrong, whole=not only, deep=deep)
-        findings += against_live(app, manifest) if live else ()
-    return Checked(
-        findings=Findings(checked=len(chosen) + (len(unread) if not names else 0), findings=findings),
+        )
+        if backup_findings and repository.is_deleted(manifest):
+            remarks.append(f"{manifest.id} was deleted during the verification")
+            continue
+        findings += backup_findings
+        for omitted in manifest.failed:
+            message = f"backup {manifest.id} lacks {omitted.database}: {omitted.reason}"
+            target = app.target(omitted.database)
+            findings.append(
+                Finding(target=target, severity="warning", code=DATABASE_OMITTED, message=message)
+            )
+        if manifest.id in lost_databases:
+            message = f"backup {manifest.id}: {lost_databases[manifest.id]}; it cannot be restored"
+            findings.append(
+                Finding(
+                    target=app.name,
+                    severity="warning",
+                    code=DATABASE_LOST,
+                    message=message,
+                    hint=DATABASE_LOST_HINT,
+                )
+            )
+        remarks += record_result(repository, manifest, backup_findings, all_files=not databases, deep=deep)
+        findings += compare_with_live(app, manifest) if live else ()
+    return VerifyResult(
+        findings=Findings(checked=len(selected) + (len(unreadable) if not names else 0), findings=findings),
         remarks=remarks,
-        unopened=0 if deep else sum(map(is_encrypted, chosen)),
+        not_decrypted=0 if deep else sum(map(is_encrypted, selected)),
     )
 
 
-def recorded(
+def record_result(
     repository: Repository,
     manifest: Manifest,
-    wrong: Sequence[Finding],
+    findings: Sequence[Finding],
     *,
-    whole: bool,
+    all_files: bool,
     deep: bool,
     drills: Mapping[str, Drill] = {},
 ) -> list[str]:
-    """Record how a look at a backup ended, as ``backup_proof.record`` says; return what kept it from being recorded."""
-    unopened = any(one.code == KeyWrongError.code for one in wrong)  # which says nothing of the backup
-    errors = [one.message for one in wrong if one.severity == "error" and one.code != KeyWrongError.code]
-    if any(one.code == FOREIGN for one in wrong):  # somebody else's, who may be pleased with it
+    """Record the result of a verification; return messages about errors while recording."""
+    # A wrong key is not a problem of the backup.
+    has_wrong_key = any(finding.code == KeyWrongError.code for finding in findings)
+    errors = [
+        finding.message
+        for finding in findings
+        if finding.severity == "error" and finding.code != KeyWrongError.code
+    ]
+    if any(finding.code == FOREIGN for finding in findings):  # valid for another app
         return []
     try:
         verification_record.record(
-            repository.store, manifest.id, errors, whole=whole, deep=deep and not unopened, drills=drills
+            repository.store,
+            manifest.id,
+            errors,
+            all_files=all_files,
+            deep=deep and not has_wrong_key,
+            drills=drills,
         )
-    except DbctlError as error:  # a repository that may only be read can be verified all the same
-        return [f"that {manifest.id} was verified could not be recorded: {error}"]
+    except DbctlError as error:  # a read-only repository can still be verified
+        return [f"the verification of {manifest.id} cannot be recorded: {error}"]
     return []
 
 
-def _without_manifest(app: App, repository: Repository, unread: dict[str, str]) -> Iterator[Finding]:
-    for folder, reason in unread.items():
+def _find_without_manifest(app: App, repository: Repository, unreadable: dict[str, str]) -> Iterator[Finding]:
+    for folder, reason in unreadable.items():
         yield Finding(
             target=app.name,
             severity="error",
-            code="manifest-unread",
+            code="manifest-unreadable",
             message=f"backup {folder}: its manifest: {reason}",
-            hint=BAD,
+            hint=INVALID_HINT,
         )
     for folder in repository.incomplete():
         yield Finding(
             target=app.name,
             severity="info",
             code="backup-incomplete",
-            message=f"{folder} was cut off, or is being made now",
-            hint="It is no backup; dbctl backup prune removes it.",
+            message=f"{folder} was interrupted, or is being created",
+            hint="It is not a backup. Remove it with: dbctl backup prune",
         )
 
 
-def problems(
+def find_problems(
     app: App,
     store: Store,
     manifest: Manifest,
     *,
     deep: bool,
-    keys: Keys,
+    keys: DecryptionKeys,
     quick: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
     databases: Sequence[str] = (),
-    unpacked: Unpacked | None = None,
+    reader: MemberReader | None = None,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with one backup.
+    """Yield the problems of one backup.
 
     Args:
         app: the app.
-        store: where it rests.
+        store: of the backup.
         manifest: of the backup.
-        deep: whether its dumps are opened, checked through and counted.
-        keys: what decrypts them.
-        quick: leaves out of that whether indexes and tables agree.
-        advance: told how many bytes more were read.
-        databases: only the files of these; none means all.
-        unpacked: what unpacks them; without one, each is gone again before the next.
+        deep: whether to load its dumps and check their content.
+        keys: for decryption.
+        quick: whether to skip the comparison of indexes with tables.
+        advance: receives the number of bytes read since the last call.
+        databases: only the files of these; empty: all files.
+        reader: decodes the files; None: each decoded file is deleted before the next.
     """
     if (manifest.app, manifest.profile) != (app.name, app.profile.name):
-        message = f"backup {manifest.id} is one of {manifest.app} ({manifest.profile})"
-        yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=BAD)
-    sizes = store.files(manifest.id)
-    for name in sizes.keys() - {one.file for one in manifest.members}:
-        message = f"backup {manifest.id} holds {name}, which does not belong to it"
+        message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"
+        yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=INVALID_HINT)
+    sizes = store.list_files(manifest.id)
+    for name in sizes.keys() - {member.file for member in manifest.members}:
+        message = f"backup {manifest.id} contains an unknown file {name}"
         yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
-    for one in manifest.members:
-        if databases and one.database not in databases:
+    for member in manifest.members:
+        if databases and member.database not in databases:
             continue
-        target = f"{manifest.app}/{one.database}" if one.database else manifest.app
-        look = Look(app=app, one=one, deep=deep, quick=quick, keys=keys, unpacked=unpacked)
-        for code, what in _of_member(store, manifest, look, sizes.get(one.file)):
-            # What is exactly the file that was proven once stays good, however its schema is told today.
+        target = f"{manifest.app}/{member.database}" if member.database else manifest.app
+        check = MemberCheck(app=app, member=member, deep=deep, quick=quick, keys=keys, reader=reader)
+        for code, description in _check_member(store, manifest, check, sizes.get(member.file)):
+            # A file with the recorded checksum remains valid if only the computation of the schema changed.
             severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
-            hint = OTHER_KEY if code == KeyWrongError.code else BAD if severity == "error" else ""
-            message = f"backup {manifest.id}, {one.file}: {what}"
+            hint = (
+                WRONG_KEY_HINT if code == KeyWrongError.code else INVALID_HINT if severity == "error" else ""
+            )
+            message = f"backup {manifest.id}, {member.file}: {description}"
             yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
-        advance(one.bytes)
+        advance(member.bytes)
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """How one file is looked at: ``problems`` says what ``deep`` and ``quick`` mean."""
+class MemberCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The verification of one file; ``find_problems`` documents ``deep`` and ``quick``."""
 
     app: App
-    one: Member
+    member: Member
     deep: bool
     quick: bool
-    keys: Keys
-    unpacked: Unpacked | None
+    keys: DecryptionKeys
+    reader: MemberReader | None
 
 
-def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -> Iterator[tuple[str, str]]:
-    one = look.one
+def _check_member(
+    store: Store, manifest: Manifest, check: MemberCheck, size: int | None
+) -> Iterator[tuple[str, str]]:
+    member = check.member
     if size is None:
         yield "file-missing", "it is missing, or no regular file"
         return
-    if size != one.bytes:
-        yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
+    if size != member.bytes:
+        yield "file-changed", f"it has {size:,} bytes instead of {member.bytes:,}"
         return
     try:
-        if not look.deep or (one.form != "dump" and one.encryption == "none"):
-            found, content = digest(store.read(manifest.id, one.file)).sha256, list[tuple[str, str]]()
+        if not check.deep or (member.form != "dump" and member.encryption == "none"):
+            sha256, content_problems = (
+                hash_blocks(store.read(manifest.id, member.file)).sha256,
+                list[tuple[str, str]](),
+            )
         else:
-            with ExitStack() as held:
-                unpacked = look.unpacked or held.enter_context(unpacking(store, look.keys))
-                found, content = _of_both(unpacked, manifest, look)
-    except NOT_OF_IT:
+            with ExitStack() as stack:
+                reader = check.reader or stack.enter_context(open_reader(store, check.keys))
+                sha256, content_problems = _check_file_and_content(reader, manifest, check)
+    except ENVIRONMENT_ERRORS:
         raise
     except DbctlError as error:
         yield error.code, str(error)
         return
-    if found != one.sha256:
-        yield "file-changed", "its content is not what was written (SHA-256)"
+    if sha256 != member.sha256:
+        yield "file-changed", "its SHA-256 does not match the manifest"
     else:
-        yield from content
+        yield from content_problems
 
 
-def _of_both(unpacked: Unpacked, manifest: Manifest, look: Look) -> tuple[str, list[tuple[str, str]]]:
-    """Return the digest of a file as it rests, and what is wrong with its content."""
-    one = look.one
-    resting = unpacked.resting(manifest.id, one)
-    if not is_spare(one):
-        kept, content = both(
-            lambda: digest(atomic.blocks(resting)), lambda: _of_content(unpacked, manifest, look)
+def _check_file_and_content(
+    reader: MemberReader, manifest: Manifest, check: MemberCheck
+) -> tuple[str, list[tuple[str, str]]]:
+    """Return the SHA-256 of a file as stored, and the problems of its content."""
+    member = check.member
+    stored_path = reader.stored_path(manifest.id, member)
+    if not needs_decoding(member):
+        stored_digest, content_problems = run_in_parallel(
+            lambda: hash_blocks(atomic.read_blocks(stored_path)),
+            lambda: _check_content(reader, manifest, check),
         )
-        return kept.sha256, content
-    content = _of_content(unpacked, manifest, look)
-    if unpacked.holds(manifest, one):  # which hashed it on the way
-        return one.sha256, content
-    return digest(atomic.blocks(resting)).sha256, content
+        return stored_digest.sha256, content_problems
+    content_problems = _check_content(reader, manifest, check)
+    if reader.is_decoded(manifest, member):  # decoding has compared the SHA-256
+        return member.sha256, content_problems
+    return hash_blocks(atomic.read_blocks(stored_path)).sha256, content_problems
 
 
-def _of_content(unpacked: Unpacked, manifest: Manifest, look: Look) -> list[tuple[str, str]]:
-    one, target = look.one, f"{manifest.app}/{look.one.database}"
+def _check_content(reader: MemberReader, manifest: Manifest, check: MemberCheck) -> list[tuple[str, str]]:
+    member, target = check.member, f"{manifest.app}/{check.member.database}"
     try:
-        with unpacked.opened(manifest, one, target) as path:
-            if one.form != "dump":
-                return []  # what it holds, nobody but its owner could judge
-            proof = registry.prove(
-                one.engine, path, one.dump, target, quick=look.quick, room=partial(unpacked.room, one)
+        with reader.open_decoded(manifest, member, target) as path:
+            if member.form != "dump":
+                return []  # other content has no checks
+            verification = registry.verify_dump(
+                member.engine,
+                path,
+                member.dump,
+                target,
+                quick=check.quick,
+                make_temp_dir=partial(reader.temp_dir, member),
             )
-            if not (look.quick or proof.problems or one.only or proof.schema):  # a server tells the rest
-                url, timeout = server_for(look.app, one), look.app.timeout
-                with registry.tried(one.engine, url, path, one.dump, target, timeout=timeout) as tried:
-                    proof = tried.proof
-    except NOT_OF_IT:
+            # Only a server can check the rest.
+            if not (check.quick or verification.problems or member.only or verification.schema):
+                url, timeout = trial_server(check.app, member), check.app.timeout
+                with registry.trial_restore(
+                    member.engine, url, path, member.dump, target, timeout=timeout
+                ) as trial:
+                    verification = trial.verification
+    except ENVIRONMENT_ERRORS:
         raise
     except KeyWrongError as error:
-        return [(error.code, f"its content cannot be opened: {error.facts['reason']}")]
+        return [(error.code, f"its content cannot be decrypted: {error.context['reason']}")]
     except DbctlError as error:
         return [(error.code, str(error))]
-    return differences(proof, one)
+    return compare_with_manifest(verification, member)
 
 
-def differences(proof: Proof, one: Member) -> list[tuple[str, str]]:
-    """Return what is wrong with the content of a file, or is not as its manifest says: code and words."""
-    if proof.problems:
-        return [("corrupt", line) for line in proof.problems]
-    found = []
-    if proof.tables != one.rows:
+def compare_with_manifest(verification: DumpVerification, member: Member) -> list[tuple[str, str]]:
+    """Return the problems of the content of a file, and its differences from the manifest: codes and messages."""
+    if verification.problems:
+        return [("corrupt", line) for line in verification.problems]
+    problems = []
+    if verification.tables != member.rows:
         tables = [
             name
-            for name in sorted(proof.tables.keys() | one.rows.keys())
-            if proof.tables.get(name) != one.rows.get(name)
+            for name in sorted(verification.tables.keys() | member.rows.keys())
+            if verification.tables.get(name) != member.rows.get(name)
         ]
-        found.append(("rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"))
-    if others := differing(proof.digests, one.digests):
-        found.append(("content-differs", f"the rows of {', '.join(others)} are not those that were saved"))
-    if proof.schema and one.schema and proof.schema != one.schema:
-        found.append((SCHEMA_DIFFERS, "its schema is not the one that the manifest names"))
-    return found
+        problems.append(("rows-differ", f"row counts differ from the manifest: {', '.join(tables)}"))
+    if changed_tables := find_differences(verification.digests, member.digests):
+        problems.append(("content-differs", f"rows differ from the saved rows: {', '.join(changed_tables)}"))
+    if verification.schema and member.schema and verification.schema != member.schema:
+        problems.append((SCHEMA_DIFFERS, "its schema differs from the manifest"))
+    return problems
 
 
-def server_for(app: App, one: Member) -> Url | None:
-    """Return where a trial restore may go: where the configuration says, else where the database itself is."""
+def trial_server(app: App, member: Member) -> Url | None:
+    """Return the server for a trial restore: the configured scratch server, otherwise that of the database."""
     if app.configured.scratch:
         return app.configured.scratch
     try:
-        return app.url(one.database)
-    except (DatabaseUnknownError, DatabaseUnsetError):
+        return app.url(member.database)
+    except (DatabaseUnknownError, DatabaseNotConfiguredError):
         return None

@@ -1,4 +1,4 @@
-"""The folder of a backup while it is filled: its files come to lie there as they are, or encrypted, and never both."""
+"""Write the files of a new backup except its manifest, all plain or all encrypted."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from dbctl.errors import FileFailedError
-from dbctl.files import MadeKey, Progress, Seal, age, atomic, compression, new_file, silent
-from dbctl.model import Compression, Value, now
-from dbctl.services.backup.encryption import Sealing
+from dbctl.files import Encrypt, Progress, ProtectedKey, age, atomic, compression, create_file, no_progress
+from dbctl.model import Compression, Struct, now
+from dbctl.services.backup.encryption import EncryptionPolicy
 from dbctl.services.backup.manifest import Encryption, Member
-from dbctl.stores import NewFolder
+from dbctl.stores import FolderWriter
 
 
-class Laid(Value, frozen=True, kw_only=True):
-    """How a file came to lie in a backup: these fields of its ``Member``."""
+class MemberFile(Struct, frozen=True, kw_only=True):
+    """A file in a backup: these fields of its ``Member``."""
 
     file: str
     bytes: int
@@ -27,134 +27,140 @@ class Laid(Value, frozen=True, kw_only=True):
 
 
 @contextmanager
-def laying(folder: NewFolder, name: str, sealing: Sealing | None, need: int) -> Iterator[Laying]:
-    """Give what lays the files of the backup ``name`` into its folder.
+def open_writer(
+    folder: FolderWriter, name: str, encryption: EncryptionPolicy | None, need: int
+) -> Iterator[BackupWriter]:
+    """Open a writer for the files of the backup ``name``.
 
-    Where they are encrypted, what is not yet stands in a private folder of this machine, which may take ``need`` bytes
-    at a time: the repository may be the disk of others.
+    With encryption, plain files are written to a private local folder with space for ``need`` bytes, because other users
+    may read the repository.
 
     Raises:
-        RoomMissingError, RepositoryFailedError, RepositoryUnsafeError: there is none, or none can be made.
+        InsufficientSpaceError, RepositoryFailedError, RepositoryUnsafeError: this folder cannot be created.
     """
-    if not sealing:
-        yield Laying(folder, name)
+    if not encryption:
+        yield BackupWriter(folder, name)
         return
-    with sealing.aside.folder(need) as aside:
-        yield Sealed(folder, name, sealing, aside)
+    with encryption.staging.folder(need) as staging_dir:
+        yield EncryptedBackupWriter(folder, name, encryption, staging_dir)
 
 
-class Laying:
-    """Lays files down as they are."""
+class BackupWriter:
+    """Writes plain files."""
 
-    def __init__(self, folder: NewFolder, name: str) -> None:
+    def __init__(self, folder: FolderWriter, name: str) -> None:
         self._folder, self.name = folder, name  #: the id of the backup
 
-    def place(self, file: str) -> Path:
-        """Return where a file is to be made that ``keep`` or ``pack`` takes."""
-        return self._folder.place(file)
+    def path_for(self, file: str) -> Path:
+        """Return the path at which to create a file for ``store`` or ``compress``."""
+        return self._folder.local_path(file)
 
-    def keep(self, file: str, sha256: str = "") -> Laid:
-        """Lay down what was made at its place; it is read for its SHA-256, unless whoever wrote it knows it."""
-        kept = self._folder.keep(file, sha256)
-        return Laid(file=file, bytes=kept.bytes, sha256=kept.sha256)
+    def store(self, file: str, sha256: str = "") -> MemberFile:
+        """Store the file created at its path; without ``sha256``, it is read to compute the checksum."""
+        stored = self._folder.store(file, sha256)
+        return MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256)
 
-    def copy(self, source: Path, file: str) -> Laid:
-        """Lay down a copy of a file.
+    def copy(self, source: Path, file: str) -> MemberFile:
+        """Store a copy of a file.
 
         Raises:
             FileFailedError: it cannot be read.
         """
         try:
-            atomic.copied(source, self._folder.place(file))
+            atomic.copy_file(source, self._folder.local_path(file))
         except OSError as error:
             raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
-        return self.keep(file)
+        return self.store(file)
 
-    def pack(
-        self, plain: Path, file: str, form: Compression, progress: Progress = silent
-    ) -> tuple[Laid, int]:
-        """Lay down a file packed; return also how many bytes it had."""
-        packed = compression.pack(plain, self._folder.place(file), form, progress)
-        return self.keep(file, packed.sha256), packed.plain_bytes
+    def compress(
+        self, plain: Path, file: str, form: Compression, progress: Progress = no_progress
+    ) -> tuple[MemberFile, int]:
+        """Store a compressed file; return also its uncompressed size in bytes."""
+        compressed = compression.compress_file(plain, self._folder.local_path(file), form, progress)
+        return self.store(file, compressed.sha256), compressed.plain_bytes
 
-    def drop(self, file: str) -> None:
-        """Take away what was made, or laid down, of a file that is of no use."""
-        self._folder.drop(file)
+    def discard(self, file: str) -> None:
+        """Delete a file that is not needed, stored or not."""
+        self._folder.remove(file)
 
-    def tidy(self) -> None:
-        """Take away what is left of files that were laid down."""
+    def clean_up(self) -> None:
+        """Delete temporary copies of stored files."""
 
     @property
     def recipients(self) -> list[str]:
-        """For whom they are encrypted."""
+        """The recipients of the encrypted files."""
         return []
 
-    def key(self) -> list[Member]:
-        """Lay down what opens the other files, where that is theirs alone."""
+    def write_key(self) -> list[Member]:
+        """Store the key of this backup, if it has its own key."""
         return []
 
 
-class Sealed(Laying):
-    """Lays files down encrypted."""
+class EncryptedBackupWriter(BackupWriter):
+    """Writes encrypted files."""
 
-    def __init__(self, folder: NewFolder, name: str, sealing: Sealing, aside: Path) -> None:
+    def __init__(
+        self, folder: FolderWriter, name: str, encryption: EncryptionPolicy, staging_dir: Path
+    ) -> None:
         super().__init__(folder, name)
-        self._sealing, self._aside = sealing, aside
-        self._key: MadeKey | None = sealing.made_key()
-        recipients = sealing.recipients(self._key)
-        self._seal: Seal = partial(age.encrypt, recipients=recipients)
+        self._policy, self._staging_dir = encryption, staging_dir
+        self._key: ProtectedKey | None = encryption.create_key()
+        recipients = encryption.recipients(self._key)
+        self._encrypt: Encrypt = partial(age.encrypt, recipients=recipients)
 
-    def place(self, file: str) -> Path:
-        return self._aside / file
+    def path_for(self, file: str) -> Path:
+        return self._staging_dir / file
 
-    def keep(self, file: str, sha256: str = "") -> Laid:
-        del sha256  # of what is not laid down
-        return self.copy(self.place(file), file)
+    def store(self, file: str, sha256: str = "") -> MemberFile:
+        del sha256  # of the plain file
+        return self.copy(self.path_for(file), file)
 
-    def copy(self, source: Path, file: str) -> Laid:
-        return self.pack(source, file, "none")[0]
+    def copy(self, source: Path, file: str) -> MemberFile:
+        return self.compress(source, file, "none")[0]
 
-    def pack(
-        self, plain: Path, file: str, form: Compression, progress: Progress = silent
-    ) -> tuple[Laid, int]:
-        sealed = f"{file}{age.ENDING}"
-        packed = compression.pack(plain, self._folder.place(sealed), form, progress, seal=self._seal)
-        kept = self._folder.keep(sealed, packed.sha256)
-        laid = Laid(
-            file=sealed,
-            bytes=kept.bytes,
-            sha256=kept.sha256,
-            encryption="age",
-            inner_bytes=packed.inner_bytes,
-            inner_sha256=packed.inner_sha256,
+    def compress(
+        self, plain: Path, file: str, form: Compression, progress: Progress = no_progress
+    ) -> tuple[MemberFile, int]:
+        encrypted_name = f"{file}{age.SUFFIX}"
+        compressed = compression.compress_file(
+            plain, self._folder.local_path(encrypted_name), form, progress, encrypt=self._encrypt
         )
-        return laid, packed.plain_bytes
+        stored = self._folder.store(encrypted_name, compressed.sha256)
+        member_file = MemberFile(
+            file=encrypted_name,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            encryption="age",
+            inner_bytes=compressed.inner_bytes,
+            inner_sha256=compressed.inner_sha256,
+        )
+        return member_file, compressed.plain_bytes
 
-    def drop(self, file: str) -> None:
-        self.place(file).unlink(missing_ok=True)
-        self._folder.drop(f"{file}{age.ENDING}")
+    def discard(self, file: str) -> None:
+        self.path_for(file).unlink(missing_ok=True)
+        self._folder.remove(f"{file}{age.SUFFIX}")
 
-    def tidy(self) -> None:
-        for left in self._aside.iterdir():
-            left.unlink()
+    def clean_up(self) -> None:
+        for path in self._staging_dir.iterdir():
+            path.unlink()
 
     @property
     def recipients(self) -> list[str]:
-        return [self._key.recipient] if self._key else self._sealing.names
+        return [self._key.recipient] if self._key else self._policy.recipient_names
 
-    def key(self) -> list[Member]:
+    def write_key(self) -> list[Member]:
         if self._key is None:
             return []
-        file = f"key_{self.name}{age.ENDING}"
-        with new_file(self._folder.place(file)) as written:
-            written.write(self._key.file)
-        kept = self._folder.keep(file, written.sha256)
+        file = f"key_{self.name}{age.SUFFIX}"
+        with create_file(self._folder.local_path(file)) as output:
+            output.write(self._key.file)
+        stored = self._folder.store(file, output.sha256)
         return [
             Member(
                 database="",
                 file=file,
-                bytes=kept.bytes,
-                sha256=kept.sha256,
+                bytes=stored.bytes,
+                sha256=stored.sha256,
                 form="key",
                 engine="",
                 taken_at=now(),

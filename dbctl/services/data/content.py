@@ -1,4 +1,4 @@
-"""The file that one column of a row holds, decoded as the profile says that the app stores it."""
+"""Read a file that is stored in a column, decoded as the profile defines."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
-from dbctl.errors import ContentAbsentError, ContentUndecodableError, UsageError
-from dbctl.model import Done, Row, Value
+from dbctl.errors import ContentNullError, ContentUndecodableError, UsageError
+from dbctl.model import ChangeResult, Row, Struct
 from dbctl.profiles import Encoding
-from dbctl.profiles.model import Name, StoredFile
-from dbctl.services.app import App, cut, find_column
-from dbctl.services.data.table import DataTable, database_of, key_of
+from dbctl.profiles.model import ColumnNames, StoredFile
+from dbctl.services.app import App, find_column, truncate
+from dbctl.services.data.table import DataTable, row_key, selected_database
 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)
 
 
-class ContentWritten(Done, frozen=True, kw_only=True):
-    """Answer of ``data show`` with ``--to``."""
+class ContentWriteResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data show`` with ``--to``."""
 
     table: str
     key: Row
     column: str
     file: str
     bytes: int
-    name: str | None  #: what the row says that the file is called
-    content_type: str | None  #: of the data URL, else what the row says
+    name: str | None  #: the file name in the row
+    content_type: str | None  #: of the data URL, or of the row
 
 
-class Content(Value, frozen=True, kw_only=True):
+class Content(Struct, frozen=True, kw_only=True):
     """The content of one column, decoded."""
 
     table: str
@@ -40,9 +40,9 @@ class Content(Value, frozen=True, kw_only=True):
     content_type: str | None
     remarks: Sequence[str]
 
-    def written(self, file: str) -> ContentWritten:
-        """Return the answer once the content is in ``file``."""
-        return ContentWritten(
+    def create_result(self, file: str) -> ContentWriteResult:
+        """Return the result for content that was written to ``file``."""
+        return ContentWriteResult(
             table=self.table,
             key=self.key,
             column=self.column,
@@ -62,75 +62,84 @@ def read_content(
     encoding: Encoding | None = None,
     secrets: bool = False,
 ) -> Content:
-    """Return the content of the file that a row holds.
+    """Return the content of the file in a row.
 
     Args:
         app: the app.
         name: the table.
         key: the primary key of the row.
-        columns: the column; empty: the one that the profile names for the table.
-        encoding: how it is stored; None: as the profile says, else plain.
-        secrets: whether a column of secrets may be read.
+        columns: the column; empty for the column of the profile.
+        encoding: the stored encoding; None for the encoding of the profile, or plain.
+        secrets: allow secret columns.
 
     Raises:
-        UsageError: no column is named, or several, or one of secrets.
-        RowAbsentError, ContentAbsentError: there is no such row, or its column is NULL.
-        ContentUndecodableError: it is not stored in that encoding.
+        UsageError: not exactly one column is selected, or it is secret.
+        RowNotFoundError, ContentNullError: the row does not exist, or its column is NULL.
+        ContentUndecodableError: the content does not have this encoding.
     """
-    table = DataTable(app, app.reader(database_of(app)), name, secrets=secrets)
-    known = next((file for file in _files(table) if columns in ((), [], [_column(table, file)])), None)
-    if len(columns) > 1 or not (columns or known):
-        raise UsageError(detail=f"name the one column of {name} that holds the file: --columns NAME")
-    column = table.asked_column(columns[0] if columns else str(known and _column(table, known))).name
-    row = table.one(key)
-    shown = " ".join(cut(word) for word in key)
+    table = DataTable(app, app.reader(selected_database(app)), name, secrets=secrets)
+    stored_file = next(
+        (file for file in _stored_files(table) if columns in ((), [], [_content_column(table, file)])), None
+    )
+    if len(columns) > 1 or not (columns or stored_file):
+        raise UsageError(detail=f"select the column of {name} that contains the file: --columns NAME")
+    column = table.require_readable_column(
+        columns[0] if columns else str(stored_file and _content_column(table, stored_file))
+    ).name
+    row = table.find(key)
+    key_text = " ".join(truncate(word) for word in key)
     if row[column] is None:
-        raise ContentAbsentError(column=column, table=name, key=shown, target=table.db.target)
-    stored = _bytes(row[column])
-    chosen = encoding or (known.encoding if known else "plain")
+        raise ContentNullError(column=column, table=name, key=key_text, target=table.db.target)
+    stored = _to_bytes(row[column])
+    selected_encoding = encoding or (stored_file.encoding if stored_file else "plain")
     try:
-        data, media_type = (stored, "") if chosen == "plain" else _decoded(stored)
+        data, media_type = (stored, "") if selected_encoding == "plain" else _decode(stored)
     except ValueError as error:
         raise ContentUndecodableError(
-            column=column, table=name, key=shown, target=table.db.target, encoding=chosen, reason=error
+            column=column,
+            table=name,
+            key=key_text,
+            target=table.db.target,
+            encoding=selected_encoding,
+            reason=error,
         ) from error
-    size = _field(table, row, known.size if known else None)
-    differs = chosen != "plain" and size not in (None, str(len(data)))
+    size = _read_field(table, row, stored_file.size if stored_file else None)
+    differs = selected_encoding != "plain" and size not in (None, str(len(data)))
     return Content(
         table=name,
-        key=key_of(table, row),
+        key=row_key(table, row),
         column=column,
         data=data,
-        name=_field(table, row, known.name if known else None),
-        content_type=media_type or _field(table, row, known.type if known else None),
-        remarks=[f"the row says {size} bytes, and its content has {len(data)}"] if differs else (),
+        name=_read_field(table, row, stored_file.name if stored_file else None),
+        content_type=media_type or _read_field(table, row, stored_file.type if stored_file else None),
+        remarks=[f"the size in the row is {size} bytes, but its content has {len(data)}"] if differs else (),
     )
 
 
-def _files(table: DataTable) -> list[StoredFile]:
+def _stored_files(table: DataTable) -> list[StoredFile]:
     app = table.app
     return [
         file
         for file in app.profile.stored_file
         if (file.database or app.main()) == table.database
         and file.table == table.name
-        and _column(table, file) is not None
+        and _content_column(table, file) is not None
     ]
 
 
-def _column(table: DataTable, file: StoredFile) -> str | None:
+def _content_column(table: DataTable, file: StoredFile) -> str | None:
     return find_column(table.live.table, file.column)
 
 
-def _field(table: DataTable, row: Mapping[str, object], name: Name | None) -> str | None:
-    """Return what a column of the row says, as it may be shown."""
+def _read_field(table: DataTable, row: Mapping[str, object], name: ColumnNames | None) -> str | None:
+    """Return the value of a column as text, masked if it is secret."""
     column = find_column(table.live.table, name)
-    value = table.shown(column, row[column]) if column else None
+    value = table.mask_value(column, row[column]) if column else None
     return None if value is None else str(value)
 
 
-def _bytes(value: object) -> bytes:
-    """Return a stored value as bytes; text that is not UTF-8 keeps its own."""
+def _to_bytes(value: object) -> bytes:
+    """Return a stored value as bytes; text that is not UTF-8 keeps its bytes."""
     return (
         bytes(value)
         if isinstance(value, bytes | memoryview)
@@ -138,15 +147,15 @@ def _bytes(value: object) -> bytes:
     )
 
 
-def _decoded(stored: bytes) -> tuple[bytes, str]:
-    """Return what base64, or a data URL, stands for, and the media type of the URL.
+def _decode(stored: bytes) -> tuple[bytes, str]:
+    """Return the content of base64 or a data URL, and the media type of the URL.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     text = stored.decode("ascii")
-    found = _DATA_URL.match(text)
-    if found and not found[3]:
-        return unquote_to_bytes(text[found.end() :]), found[1]
-    letters = "".join(text[found.end() if found else 0 :].split())
-    return b64decode(letters, validate=True), found[1] if found else ""
+    match = _DATA_URL.match(text)
+    if match and not match[3]:
+        return unquote_to_bytes(text[match.end() :]), match[1]
+    encoded = "".join(text[match.end() if match else 0 :].split())
+    return b64decode(encoded, validate=True), match[1] if match else ""

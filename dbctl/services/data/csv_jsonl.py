@@ -1,4 +1,4 @@
-"""Files of rows: CSV in which NULL and empty text differ, and JSON lines; read and written in constant memory."""
+"""Read and write rows as CSV, which distinguishes NULL and empty text, or as JSON lines, in constant memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ import msgspec
 
 from dbctl.errors import ValueInvalidError
 
-#: Characters that are read at once.
+#: Characters per read.
 BLOCK = 1 << 18
-#: Rows that are written together.
+#: Rows per write.
 BATCH = 1000
-#: What is read as a number, or as bytes, where it stands without quotes.
-MEANT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|-?Infinity|\\x.*", re.DOTALL | re.ASCII)
-#: Numbers larger than any, which JSON has no word for.
+#: Unquoted values that are parsed as numbers or bytes.
+UNQUOTED_VALUE = re.compile(
+    r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|-?Infinity|\\x.*", re.DOTALL | re.ASCII
+)
+#: Infinite numbers, which JSON cannot represent.
 INFINITE = (msgspec.Raw(b"-1e999"), msgspec.Raw(b"1e999"))
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|\Z)')
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'[",\r\n]')
 _FIRST = frozenset("-0123456789I\\")
-#: How a text begins that a spreadsheet would run.
+#: Prefixes of text that a spreadsheet evaluates as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -44,18 +46,18 @@ class Cell(NamedTuple):
     """A cell of a CSV file that is not NULL."""
 
     text: str
-    bare: bool  #: without quotes
+    is_unquoted: bool  #: written without quotes
 
 
 class Line(NamedTuple):
     """One row of a file."""
 
-    number: int  #: the line on which it begins, from 1
-    values: Sequence[object]  #: None for NULL; cells of CSV, values of JSON
+    number: int  #: of its first line, from 1
+    values: Sequence[object]  #: cells of CSV or values of JSON; None for NULL
 
 
-class FileBrokenError(Exception):
-    """A file cannot be read on from a line; what stands before it could."""
+class RowFileError(Exception):
+    """A file is invalid from a line on; the lines before it are valid."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(reason)
@@ -72,57 +74,56 @@ def write_csv(
     *,
     excel_safe: bool = False,
 ) -> int:
-    r"""Write a heading and rows, UTF-8; return how many rows.
+    r"""Write a header and rows in UTF-8, and return the number of rows.
 
-    NULL is nothing between commas, empty text is ``""``. Numbers and bytes (``\x`` and hexadecimal) stand bare, and
-    text that looks like either in quotes. ``excel_safe`` puts ``'`` before text that a spreadsheet would run, which
-    is then part of it.
+    NULL is an empty field; empty text is ``""``. Numbers and bytes (``\x`` and hexadecimal digits) are not quoted; text with
+    the same form is quoted. ``excel_safe`` prefixes text that a spreadsheet would evaluate with ``'``, which changes the text.
     """
-    write((",".join(_text(name) for name in columns) + "\n").encode("utf-8", "surrogateescape"))
-    number = 0
+    write((",".join(_encode_text(name) for name in columns) + "\n").encode("utf-8", "surrogateescape"))
+    row_count = 0
     for rows in batches:
-        lines = [",".join([_cell(value, excel_safe=excel_safe) for value in row]) for row in rows]
+        lines = [",".join([_encode_cell(value, excel_safe=excel_safe) for value in row]) for row in rows]
         write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
-        number += len(rows)
-    return number
+        row_count += len(rows)
+    return row_count
 
 
-def _cell(value: object, *, excel_safe: bool) -> str:
+def _encode_cell(value: object, *, excel_safe: bool) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return _text("'" + value if excel_safe and value.startswith(_FORMULA) else value)
-    for kind, spell in _SPELLED.items():
+        return _encode_text("'" + value if excel_safe and value.startswith(_FORMULA) else value)
+    for kind, spell in _ENCODERS.items():
         if isinstance(value, kind):
             return spell(value)
     return str(value)
 
 
-def _fraction(value: float) -> str:
+def _encode_float(value: float) -> str:
     return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _json(value: object) -> str:
+def _encode_json(value: object) -> str:
     return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
 
 
-#: The first kind that a value is of counts: a bool is an int.
-_SPELLED: Mapping[type, Callable[..., str]] = {
+#: The first matching type is used: a bool is an int.
+_ENCODERS: Mapping[type, Callable[..., str]] = {
     bool: lambda value: "t" if value else "f",
     int: str,
-    float: _fraction,
+    float: _encode_float,
     bytes: lambda value: "\\x" + value.hex(),
     datetime: lambda value: value.isoformat(" "),
-    list: lambda value: _text(_json(value)),
-    dict: lambda value: _text(_json(value)),
+    list: lambda value: _encode_text(_encode_json(value)),
+    dict: lambda value: _encode_text(_encode_json(value)),
 }
 
 
-def _text(value: str) -> str:
+def _encode_text(value: str) -> str:
     if (
         not value
         or _QUOTED.search(value)
-        or (value[0] in _FIRST and MEANT.fullmatch(value))
+        or (value[0] in _FIRST and UNQUOTED_VALUE.fullmatch(value))
         or value == "\\."
     ):
         return '"' + value.replace('"', '""') + '"'
@@ -134,109 +135,111 @@ def write_jsonl(
     batches: Iterable[Sequence[Sequence[object]]],
     write: Callable[[bytes], object],
 ) -> int:
-    """Write an object on a line for every row; return how many. Bytes are ``{"$b64": …}``.
+    """Write one JSON object per line, and return the number of rows. Bytes are ``{"$b64": …}``.
 
     Raises:
-        ValueInvalidError: a text is no Unicode.
+        ValueInvalidError: a text cannot be encoded as UTF-8.
     """
     encoder = msgspec.json.Encoder(decimal_format="number")
-    number = 0
+    row_count = 0
     for rows in batches:
-        told = [dict(zip(columns, map(_value, row), strict=True)) for row in rows]
+        objects = [dict(zip(columns, map(_encode_value, row), strict=True)) for row in rows]
         try:
-            write(encoder.encode_lines(told))
+            write(encoder.encode_lines(objects))
         except UnicodeEncodeError as error:
-            reason = f"between rows {number + 1} and {number + len(rows)} one is no UTF-8; as csv it keeps its bytes"
-            raise ValueInvalidError(what="a text", value="stored", reason=reason) from error
-        number += len(rows)
-    return number
+            reason = f"between rows {row_count + 1} and {row_count + len(rows)} a text is not UTF-8; --format csv preserves its bytes"
+            raise ValueInvalidError(name="a text", value="stored", reason=reason) from error
+        row_count += len(rows)
+    return row_count
 
 
-def _value(value: object) -> object:
+def _encode_value(value: object) -> object:
     if isinstance(value, bytes):
         return {"$b64": value}
     if isinstance(value, float) and not math.isfinite(value):
-        return INFINITE[value > 0]  # a word would be read back as text where a column may hold either
+        return INFINITE[value > 0]  # a word would be read as text
     return value
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
 
 
-def read(file: IO[bytes], form: Form) -> tuple[Sequence[str], Iterator[Line]]:
-    """Return the columns that a file has, and its rows as they come.
+def read_rows(file: IO[bytes], form: Form) -> tuple[Sequence[str], Iterator[Line]]:
+    """Return the columns of a file, and an iterator over its rows.
 
     Raises:
-        FileBrokenError: it has no columns; from the rows also where it cannot be read on.
+        FileInvalidError: the file has no columns; also raised by the iterator at an invalid line.
     """
     return _read_csv(file) if form is Form.CSV else _read_jsonl(file)
 
 
 def _read_csv(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
-    records = _records(file)
+    records = _read_records(file)
     _, heading = next(records, (1, []))
     columns = [cell.text if cell else "" for cell in heading]
     _check_columns(columns)
-    # an empty line is no row, unless NULL of an only column is one
-    alone = len(columns) == 1
-    return columns, (Line(number, cells) for number, cells in records if alone or cells != [None])
+    # an empty line is a row only if the file has a single column: NULL
+    is_single_column = len(columns) == 1
+    return columns, (Line(number, cells) for number, cells in records if is_single_column or cells != [None])
 
 
 def _check_columns(columns: Sequence[str]) -> None:
     if not any(columns):
-        raise FileBrokenError(1, "it does not begin with the names of its columns")
-    twice = [name for name in columns if columns.count(name) > 1]
-    if twice:
-        raise FileBrokenError(1, f"it names the column {twice[0]!r} twice")
+        raise RowFileError(1, "the first line does not contain column names")
+    duplicates = [name for name in columns if columns.count(name) > 1]
+    if duplicates:
+        raise RowFileError(1, f"duplicate column {duplicates[0]!r}")
 
 
-def _records(file: IO[bytes]) -> Iterator[tuple[int, list[Cell | None]]]:
-    """Yield every record with the number of the line on which it begins."""
+def _read_records(file: IO[bytes]) -> Iterator[tuple[int, list[Cell | None]]]:
+    """Yield each record with the number of its first line."""
     decoder = getincrementaldecoder("utf-8")("surrogateescape")
-    text, at, number, ended = "", 0, 1, False
+    text, position, line_number, ended = "", 0, 1, False
     while not ended:
-        # a field longer than what is read at once is read in ever larger pieces
-        more = file.read(max(BLOCK, len(text) - at))
-        ended = not more
-        text, at = text[at:] + decoder.decode(more, final=ended), 0
-        if number == 1:
+        # double the size of reads for a field that is longer than a block
+        chunk = file.read(max(BLOCK, len(text) - position))
+        ended = not chunk
+        text, position = text[position:] + decoder.decode(chunk, final=ended), 0
+        if line_number == 1:
             text = text.removeprefix("\ufeff")
         while True:
-            begin = at
-            cells, at = _record(text, begin, ended=ended, number=number)
+            start = position
+            cells, position = _parse_record(text, start, ended=ended, line_number=line_number)
             if cells is None:
                 break
-            yield number, cells
-            number += len(_LINE_END.findall(text, begin, at))
+            yield line_number, cells
+            line_number += len(_LINE_END.findall(text, start, position))
 
 
-def _record(text: str, at: int, *, ended: bool, number: int) -> tuple[list[Cell | None] | None, int]:
-    """Return a record and where the next one begins; None where it goes on in what was not read yet."""
+def _parse_record(
+    text: str, position: int, *, ended: bool, line_number: int
+) -> tuple[list[Cell | None] | None, int]:
+    """Return a record and the position after it; None if the record is incomplete."""
     cells: list[Cell | None] = []
-    begin, length = at, len(text)
-    if at >= length:
-        return None, at
+    start, length = position, len(text)
+    if position >= length:
+        return None, position
     while True:
-        found = _FIELD.match(text, at)
-        if found is None or (found.end() >= length and not ended):
-            if found is None and (ended or _is_wrong(text, at)):
-                raise FileBrokenError(number, "a quote stands where none can, or is never closed")
-            return None, begin
-        quoted, bare, mark = found.groups()
+        match = _FIELD.match(text, position)
+        if match is None or (match.end() >= length and not ended):
+            if match is None and (ended or _is_invalid_field(text, position)):
+                raise RowFileError(line_number, "unexpected or unclosed quote")
+            return None, start
+        quoted, bare, separator = match.groups()
         if quoted is not None:
-            cells.append(Cell(quoted.replace('""', '"') if '"' in quoted else quoted, bare=False))
+            cells.append(Cell(quoted.replace('""', '"') if '"' in quoted else quoted, is_unquoted=False))
         else:
-            cells.append(Cell(bare, bare=True) if bare else None)
-        at = found.end()
-        if mark != ",":
-            return cells, at
+            cells.append(Cell(bare, is_unquoted=True) if bare else None)
+        position = match.end()
+        if separator != ",":
+            return cells, position
 
 
-def _is_wrong(text: str, at: int) -> bool:
-    """Whether a field can be none, however it goes on."""
-    if text[at : at + 1] != '"':
+def _is_invalid_field(text: str, position: int) -> bool:
+    """Whether the text cannot become a valid field by reading more."""
+    if text[position : position + 1] != '"':
         return True
-    end = at + 1
+    end = position + 1
     while (end := text.find('"', end)) >= 0:
         if text[end + 1 : end + 2] != '"':
             return end + 1 < len(text) and text[end + 1] not in ",\r\n"
@@ -245,7 +248,7 @@ def _is_wrong(text: str, at: int) -> bool:
 
 
 def _read_jsonl(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
-    lines = _objects(file)
+    lines = _read_objects(file)
     first = next(lines, None)
     if first is None:
         return [], iter(())
@@ -253,54 +256,54 @@ def _read_jsonl(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
     _check_columns(columns)
 
     def rows() -> Iterator[Line]:
-        yield Line(first[0], [_plain(value) for value in first[1].values()])
-        for number, told in lines:
-            if told.keys() != first[1].keys():
-                lacking = [name for name in columns if name not in told]
-                strange = [name for name in told if name not in columns]
-                reason = f"has no {lacking[0]!r}" if lacking else f"has {strange[0]!r}, and the first has not"
-                raise FileBrokenError(number, f"it {reason}; every line has the same names")
-            yield Line(number, [_plain(told[name]) for name in columns])
+        yield Line(first[0], [_decode_value(value) for value in first[1].values()])
+        for line_number, values in lines:
+            if values.keys() != first[1].keys():
+                missing = [name for name in columns if name not in values]
+                unexpected = [name for name in values if name not in columns]
+                reason = f"lacks {missing[0]!r}" if missing else f"has an additional {unexpected[0]!r}"
+                raise RowFileError(line_number, f"it {reason}; all lines must have the same names")
+            yield Line(line_number, [_decode_value(values[name]) for name in columns])
 
     return columns, rows()
 
 
-def _objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
-    for number, line in enumerate(file, 1):
+def _read_objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
+    for line_number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            told = json.loads(
-                line.decode("utf-8-sig" if number == 1 else "utf-8"),
+            value = json.loads(
+                line.decode("utf-8-sig" if line_number == 1 else "utf-8"),
                 parse_float=Decimal,
-                parse_int=_whole,
-                parse_constant=_no_constant,
-                object_pairs_hook=_once,
+                parse_int=_parse_integer,
+                parse_constant=_reject_constant,
+                object_pairs_hook=_reject_duplicate_keys,
             )
         except (ValueError, RecursionError) as error:
-            raise FileBrokenError(number, f"it is no JSON: {error}") from error
-        if not isinstance(told, dict):
-            raise FileBrokenError(number, "it is no object, as {…}")
-        yield number, told
+            raise RowFileError(line_number, f"it is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise RowFileError(line_number, "it is not a JSON object")
+        yield line_number, value
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    told = dict(pairs)
-    if len(told) != len(pairs):
+def _reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
-    return told
+        raise ValueError(f"duplicate name {next(name for name in names if names.count(name) > 1)!r}")
+    return values
 
 
-def _whole(text: str) -> object:
+def _parse_integer(text: str) -> object:
     return Decimal(text) if text == "-0" else int(text)
 
 
-def _no_constant(word: str) -> object:
-    raise ValueError(f"{word} is no JSON")
+def _reject_constant(word: str) -> object:
+    raise ValueError(f"{word} is not JSON")
 
 
-def _plain(value: object) -> object:
+def _decode_value(value: object) -> object:
     if isinstance(value, dict) and list(value) == ["$b64"] and isinstance(value["$b64"], str):
         try:
             return b64decode(value["$b64"], validate=True)

@@ -1,4 +1,4 @@
-"""The description of one table: columns, keys, indexes, references both ways, checks, triggers, comments."""
+"""The description of one table: columns, keys, indexes, incoming and outgoing references, checks, triggers, comments."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Literal
 
 from dbctl.engines.contract import (
     Capability,
-    Describes,
-    Indexes,
-    Measures,
+    DescribesSchema,
     Readable,
+    ReportsIndexes,
+    ReportsSizes,
     Schema,
     SchemaColumn,
     SchemaIndex,
     SchemaReference,
-    Vectors,
+    SearchesVectors,
 )
 from dbctl.errors import NotSupportedError
-from dbctl.model import Row, Value
+from dbctl.model import Row, Struct
 from dbctl.services.app import App
-from dbctl.services.data.table import DataTable, database_of
+from dbctl.services.data.table import DataTable, selected_database
 
 
-class DescribedColumn(Value, frozen=True, kw_only=True):
+class DescribedColumn(Struct, frozen=True, kw_only=True):
     """One column of a described table."""
 
     name: str
@@ -33,41 +33,41 @@ class DescribedColumn(Value, frozen=True, kw_only=True):
     key: bool  #: part of the primary key
     secret: bool  #: its values are shown only with ``--secrets``
     values: Sequence[str]  #: the labels of an enum
-    generated: str  #: what computes it, in the engine's words; empty: it is stored as written
+    generated: str  #: the expression of a generated column; empty for others
     collation: str  #: empty: the default
     comment: str
 
 
-class DescribedIndex(Value, frozen=True, kw_only=True):
+class DescribedIndex(Struct, frozen=True, kw_only=True):
     """One index of a described table."""
 
     name: str
     columns: Sequence[str]  #: columns or expressions, in order
     unique: bool
-    method: str  #: ``btree``, ``ivf_pq``; empty where the engine does not name it
+    method: str  #: ``btree``, ``ivf_pq``; empty if the engine does not name it
     where: str  #: the condition of a partial index; empty: all rows
 
 
-class ForeignKey(Value, frozen=True, kw_only=True):
+class ForeignKey(Struct, frozen=True, kw_only=True):
     """A foreign key, from the columns of one table to those of another."""
 
-    table: str  #: the table that holds the key
+    table: str  #: the table that has the key
     columns: Sequence[str]
     to_table: str
-    to: Sequence[str]
+    to_columns: Sequence[str]
     on_update: str
     on_delete: str
 
 
-class DescribedTrigger(Value, frozen=True, kw_only=True):
+class DescribedTrigger(Struct, frozen=True, kw_only=True):
     """One trigger of a described table."""
 
     name: str
     text: str
 
 
-class TableDescribed(Value, frozen=True, kw_only=True):
-    """Answer of ``data describe``."""
+class TableDescription(Struct, frozen=True, kw_only=True):
+    """Result of ``data describe``."""
 
     table: str
     kind: Literal["table", "view"]
@@ -81,56 +81,57 @@ class TableDescribed(Value, frozen=True, kw_only=True):
     referenced_by: Sequence[ForeignKey]
     checks: Sequence[str]
     triggers: Sequence[DescribedTrigger]
-    options: Sequence[str]  #: further properties in the engine's words: ``without rowid``, ``engine innodb``
+    #: other properties, in the terms of the engine: ``without rowid``, ``engine innodb``
+    options: Sequence[str]
     definition: str  #: the query of a view
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
         lists = ("indexes", "foreign_keys", "referenced_by", "checks", "triggers", "options")
         absent = {name for name in (*lists, "comment", "definition") if not shown[name]}
         absent |= set() if self.rows_estimated else {"rows_estimated"}
         return {name: value for name, value in shown.items() if name not in absent} | {
-            "columns": [_brief(column, self.columns) for column in self.columns]
+            "columns": [_column_row(column, self.columns) for column in self.columns]
         }
 
 
-def describe_table(app: App, name: str) -> TableDescribed:
+def describe_table(app: App, name: str) -> TableDescription:
     """Return the description of a table or view, from the live schema.
 
     Raises:
-        TableMissingError: there is none of that name.
-        NotSupportedError: the engine does not describe its schema.
+        TableMissingError: the table does not exist.
+        NotSupportedError: the engine cannot describe its schema.
     """
-    database = database_of(app)
+    database = selected_database(app)
     db = app.reader(database)
     table = DataTable(app, db, name)
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, Describes):
+    if Capability.SCHEMA not in db.capabilities or not isinstance(db, DescribesSchema):
         raise NotSupportedError(
-            what="describing a table", by=db.target, instead="Its engine tells nothing of its schema."
+            feature="describing a table", subject=db.target, hint="The engine cannot describe its schema."
         )
     schema = db.schema()
-    own = next((candidate for candidate in schema.tables if candidate.name == name), None)
-    declared = {column.name: column for column in own.columns} if own else {}
+    definition = next((candidate for candidate in schema.tables if candidate.name == name), None)
+    declared = {column.name: column for column in definition.columns} if definition else {}
     comments = db.comments(name)
     rows, estimated = _count_rows(db, table)
-    return TableDescribed(
+    return TableDescription(
         table=name,
-        kind="view" if table.live.table.view else "table",
+        kind="view" if table.live.table.is_view else "table",
         comment=comments.get("", ""),
         rows=rows,
         rows_estimated=estimated,
-        primary_key=list(own.key) if own and own.key else table.key,
+        primary_key=list(definition.key) if definition and definition.key else table.key,
         columns=list(_columns(table, declared, comments)),
-        indexes=_indexes(db, name, own.indexes if own else ()),
-        foreign_keys=[_foreign_key(name, key) for key in own.references] if own else [],
+        indexes=_indexes(db, name, definition.indexes if definition else ()),
+        foreign_keys=[_foreign_key(name, key) for key in definition.references] if definition else [],
         referenced_by=list(_references_to(schema, name)),
-        checks=own.checks if own else (),
+        checks=definition.checks if definition else (),
         triggers=[
             DescribedTrigger(name=code.name, text=code.text)
             for code in schema.codes
             if code.kind == "trigger" and code.table == name
         ],
-        options=own.options if own else (),
+        options=definition.options if definition else (),
         definition=next(
             (code.text for code in schema.codes if code.kind == "view" and code.name == name), ""
         ),
@@ -141,24 +142,24 @@ def _columns(
     table: DataTable, declared: Mapping[str, SchemaColumn], comments: Mapping[str, str]
 ) -> Iterator[DescribedColumn]:
     for column in table.columns.values():
-        known = declared.get(column.name)
+        declaration = declared.get(column.name)
         yield DescribedColumn(
             name=column.name,
-            type=known.type if known else column.type,
+            type=declaration.type if declaration else column.type,
             nullable=column.nullable,
-            default=known.default if known else None,
-            key=column.key,
+            default=declaration.default if declaration else None,
+            key=column.is_primary_key,
             secret=column.name in table.hidden,
-            values=column.values,
-            generated=known.generated if known else "",
-            collation=known.collation if known else "",
+            values=column.labels,
+            generated=declaration.generated if declaration else "",
+            collation=declaration.collation if declaration else "",
             comment=comments.get(column.name, ""),
         )
 
 
 def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[DescribedIndex]:
-    """Return the indexes of a table by the names that the engine gives them, the primary key's included."""
-    if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
+    """Return the indexes of a table, including that of the primary key."""
+    if Capability.INDEXES in db.capabilities and isinstance(db, ReportsIndexes):
         return [
             DescribedIndex(
                 name=index.name,
@@ -167,10 +168,10 @@ def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[
                 method=index.method,
                 where=index.where,
             )
-            for index in db.indexes()
+            for index in db.list_indexes()
             if index.table == table
         ]
-    if Capability.VECTORS in db.capabilities and isinstance(db, Vectors):
+    if Capability.VECTORS in db.capabilities and isinstance(db, SearchesVectors):
         return [
             DescribedIndex(name=index.name, columns=[index.column], unique=False, method=index.kind, where="")
             for index in db.vector_indexes(table)
@@ -195,24 +196,24 @@ def _foreign_key(table: str, key: SchemaReference) -> ForeignKey:
         table=table,
         columns=key.columns,
         to_table=key.table,
-        to=key.to,
+        to_columns=key.to,
         on_update=key.on_update,
         on_delete=key.on_delete,
     )
 
 
 def _count_rows(db: Readable, table: DataTable) -> tuple[int | None, bool]:
-    """Return how many rows a table has, and whether that is an estimate; nothing is counted of a view."""
-    if table.live.table.view:
+    """Return the number of rows, None for a view, and whether it is an estimate."""
+    if table.live.table.is_view:
         return None, False
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
         return db.count(table.name), False
-    (measured,) = db.measured(exact=False, table=table.name)
+    (measured,) = db.measure_tables(exact=False, table=table.name)
     return measured.rows, measured.estimated
 
 
-def _brief(column: DescribedColumn, columns: Sequence[DescribedColumn]) -> Row:
-    """Return the fields of a column for a table on a terminal, without those that no column of the table has."""
+def _column_row(column: DescribedColumn, columns: Sequence[DescribedColumn]) -> Row:
+    """Return the row of a column for a table, without fields that are empty in all columns."""
     always = ("name", "type", "nullable", "default")
     return {
         name: getattr(column, name)

@@ -1,4 +1,4 @@
-"""Rows of a table in and out of files: exactly as they are stored, and whole or not at all."""
+"""Export rows to files and import them without loss; an import is one transaction."""
 
 from __future__ import annotations
 
@@ -17,38 +17,46 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Done, Plan, counted
-from dbctl.services.app import MASK, App, Change, Draft, audit, exactly, streams
-from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form, Line, read, write_csv, write_jsonl
-from dbctl.services.data.query import asked
-from dbctl.services.data.table import DataTable, database_of
-from dbctl.services.rules import RowRules, guard
+from dbctl.model import ChangeResult, Plan, format_count
+from dbctl.services.app import MASK, App, Change, PreparedChange, audit, require_row_count, require_streams
+from dbctl.services.data.csv_jsonl import (
+    Cell,
+    Form,
+    Line,
+    RowFileError,
+    read_rows,
+    write_csv,
+    write_jsonl,
+)
+from dbctl.services.data.query import run_query
+from dbctl.services.data.table import DataTable, selected_database
+from dbctl.services.rules import RowRules, guard_constraints
 
-#: Wrong lines after which nobody looks for further ones.
-MOST_WRONG = 1000
+#: The check of a file stops after this number of invalid lines.
+MAX_ERRORS = 1000
 
 
-class Exported(Done, frozen=True, kw_only=True):
-    """Answer of ``data export``."""
+class ExportResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data export``."""
 
-    table: str | None  #: None: what a statement answered
+    table: str | None  #: None for the result of a statement
     file: str
     format: Form
     rows: int
     bytes: int
     columns: Sequence[str]
-    left_out: Sequence[str] = ()  #: columns that hold secrets
+    left_out: Sequence[str] = ()  #: secret and generated columns
 
 
-class RowsImported(Done, frozen=True, kw_only=True):
-    """Answer of ``data import``."""
+class ImportResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data import``."""
 
     table: str
     added: int
 
 
-class Sink:
-    """Where an export goes, and how much went there."""
+class CountingWriter:
+    """A writer that counts bytes."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write, self.bytes = write, 0
@@ -68,43 +76,45 @@ def export_table(
     columns: Sequence[str] = (),
     secrets: bool = False,
     excel_safe: bool = False,
-) -> Exported:
-    """Write every row of a table of one moment; columns that hold secrets, and those made of others, are left out.
+) -> ExportResult:
+    """Export a snapshot of a table without secret and generated columns.
 
     Raises:
-        UsageError: a secret, or what is made of other columns, was asked for by its name.
+        UsageError: a selected column is secret or generated.
     """
-    db = app.reader(database_of(app))
+    db = app.reader(selected_database(app))
     table = DataTable(app, db, name, secrets=secrets)
-    own = [column.name for column in table.columns.values() if not column.generated]
-    chosen = [table.asked_column(one).name for one in columns] or [
-        one for one in own if one not in table.hidden
+    stored_columns = [column.name for column in table.columns.values() if not column.is_generated]
+    selected = [table.require_readable_column(column_name).name for column_name in columns] or [
+        column_name for column_name in stored_columns if column_name not in table.hidden
     ]
-    if not own:
+    if not stored_columns:
         raise UsageError(detail=f"{name} has only generated columns, which are not exported")
-    if not chosen:
-        raise UsageError(detail=f"every column of {name} is secret; --secrets exports them")
-    sink = Sink(write)
+    if not selected:
+        raise UsageError(detail=f"all columns of {name} are secret; export them with --secrets")
+    sink = CountingWriter(write)
     if (
         form is Form.CSV
         and not excel_safe
         and Capability.CSV in db.capabilities
         and isinstance(db, WritesCsv)
     ):
-        rows = db.write_csv(name, chosen, sink)
+        rows = db.write_csv(name, selected, sink)
     else:
-        with streams(db).stream(name, chosen) as answer:
-            rows = _written(form, chosen, answer.batches, sink, excel_safe=excel_safe)
-    left = [] if columns else [one for one in own if one not in chosen]
-    return Exported(
-        table=name, file=file, format=form, rows=rows, bytes=sink.bytes, columns=chosen, left_out=left
+        with require_streams(db).stream(name, selected) as stream:
+            rows = _write_rows(form, selected, stream.batches, sink, excel_safe=excel_safe)
+    left_out = (
+        [] if columns else [column_name for column_name in stored_columns if column_name not in selected]
+    )
+    return ExportResult(
+        table=name, file=file, format=form, rows=rows, bytes=sink.bytes, columns=selected, left_out=left_out
     )
 
 
 def export_query(
     app: App,
     sql: str,
-    given: Mapping[str, str],
+    parameters: Mapping[str, str],
     write: Callable[[bytes], object],
     *,
     file: str,
@@ -112,63 +122,67 @@ def export_query(
     within: timedelta | None = None,
     secrets: bool = False,
     excel_safe: bool = False,
-) -> Exported:
-    """Write what a statement answers; raises as ``data.asked`` does."""
-    sink = Sink(write)
-    with asked(app, sql, given, within=within, secrets=secrets) as answer:
-        rows = _written(form, answer.columns, answer.batches, sink, excel_safe=excel_safe)
-        columns = answer.columns
-    return Exported(table=None, file=file, format=form, rows=rows, bytes=sink.bytes, columns=columns)
+) -> ExportResult:
+    """Export the result of a statement; for errors see ``run_query``."""
+    sink = CountingWriter(write)
+    with run_query(app, sql, parameters, within=within, secrets=secrets) as stream:
+        rows = _write_rows(form, stream.columns, stream.batches, sink, excel_safe=excel_safe)
+        columns = stream.columns
+    return ExportResult(table=None, file=file, format=form, rows=rows, bytes=sink.bytes, columns=columns)
 
 
-def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form) -> Change[RowsImported]:
-    """Add every row of a file in one transaction, or none.
+def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form) -> Change[ImportResult]:
+    """Import all rows of a file in one transaction.
 
-    Every line is looked at before anything is written, so that all that are wrong are told at once.
+    All lines are checked before the first write, so that one run reports all invalid lines.
 
     Args:
         app: the app.
         name: the table.
-        source: the file; it is read from its beginning, more than once.
-        file: what it is called, for messages.
-        form: what is in it.
+        source: the file, which must be seekable; it is read several times.
+        file: its name for messages.
+        form: its format.
 
     Raises (when planned and when applied):
-        ImportInvalidError: with every line that is wrong.
-        ColumnMissingError, UsageError: the file has a column that the table has not, or that nobody writes.
-        ConstraintError: the database refuses a row; the message says which line.
-        OwnCommandError: the table is the record of migrations.
+        ImportInvalidError: with all invalid lines.
+        ColumnMissingError, UsageError: the file has an unknown or generated column.
+        ConstraintError: the database refuses a row; the message contains its line.
+        UseDedicatedCommandError: the table is the ledger of migrations.
     """
-    looked: dict[str, int] = {}
+    checked: dict[str, int] = {}
 
     def prepare() -> None:
-        looked["rows"] = _checked(DataTable(app, app.reader(database_of(app)), name), source, file, form)
+        checked["rows"] = _check_file(
+            DataTable(app, app.reader(selected_database(app)), name), source, file, form
+        )
 
-    def draft(db: Readable) -> Draft[RowsImported]:
+    def draft(db: Readable) -> PreparedChange[ImportResult]:
         table = DataTable(app, db, name)
         table.refuse_ledger()
-        number = looked["rows"] if looked else _checked(table, source, file, form)
+        row_count = checked["rows"] if checked else _check_file(table, source, file, form)
 
-        def work(db: Writable) -> RowsImported:
-            added = _inserted(db, table, source, file, form) if number else 0
-            exactly(added, number, db)
+        def work(db: Writable) -> ImportResult:
+            added = _insert_rows(db, table, source, file, form) if row_count else 0
+            require_row_count(added, row_count, db)
             if added:
-                db.follow_keys(name)
-                told = {"rows": added, "file": PurePath(file).name}
-                audit.record(app, db, "data.import", name, "", told)
-            return RowsImported(table=name, added=added)
+                db.advance_sequences(name)
+                details = {"rows": added, "file": PurePath(file).name}
+                audit.record(app, db, "data.import", name, "", details)
+            return ImportResult(table=name, added=added)
 
-        steps = [f"add {counted(number, 'row')} to {name}"] if number else []
-        rows = {name: number} if number else {}
-        return Draft(Plan(title=f"Import {file} into {name}", target=db.target, steps=steps, rows=rows), work)
+        steps = [f"add {format_count(row_count, 'row')} to {name}"] if row_count else []
+        rows = {name: row_count} if row_count else {}
+        return PreparedChange(
+            Plan(title=f"Import {file} into {name}", target=db.target, steps=steps, rows=rows), work
+        )
 
-    return Change(app, database_of(app), "data import", draft, prepare=prepare)
+    return Change(app, selected_database(app), "data import", draft, prepare=prepare)
 
 
-# Within --------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------------------
 
 
-def _written(
+def _write_rows(
     form: Form,
     columns: Sequence[str],
     batches: Iterator[Sequence[Sequence[object]]],
@@ -177,36 +191,36 @@ def _written(
     excel_safe: bool,
 ) -> int:
     if form is Form.CSV:
-        return write_csv(columns, _heard(batches), write, excel_safe=excel_safe)
+        return write_csv(columns, _check_interrupts(batches), write, excel_safe=excel_safe)
     if excel_safe:
-        raise UsageError(detail="--excel-safe belongs to --format csv")
-    return write_jsonl(columns, _heard(batches), write)
+        raise UsageError(detail="--excel-safe requires --format csv")
+    return write_jsonl(columns, _check_interrupts(batches), write)
 
 
-def _heard(batches: Iterator[Sequence[Sequence[object]]]) -> Iterator[Sequence[Sequence[object]]]:
+def _check_interrupts(batches: Iterator[Sequence[Sequence[object]]]) -> Iterator[Sequence[Sequence[object]]]:
     for batch in batches:
-        signals.check()
+        signals.raise_if_interrupted()
         yield batch
 
 
-class _Rows:
-    """The rows of a file as the table takes them."""
+class _FileRows:
+    """The rows of a file, parsed for the columns of a table."""
 
     def __init__(self, table: DataTable, source: IO[bytes], form: Form) -> None:
         source.seek(0)
-        self.columns, self.lines = read(source, form)
+        self.columns, self.lines = read_rows(source, form)
         self._table = table
         for name in self.columns:
-            if table.column(name).generated:
-                raise UsageError(
-                    detail=f"{table.name}.{name} is made of other columns; leave it out of the file"
-                )
-        db = streams(table.db)
+            if table.column(name).is_generated:
+                raise UsageError(detail=f"{table.name}.{name} is a generated column; remove it from the file")
+        db = require_streams(table.db)
         self._readers: list[Callable[[object], object]] = [
-            _of_cell(db.of_csv(table.name, name)) if form is Form.CSV else db.of_json(table.name, name)
+            _parse_cell(db.csv_parser(table.name, name))
+            if form is Form.CSV
+            else db.json_parser(table.name, name)
             for name in self.columns
         ]
-        self.given = 0
+        self.row_count = 0
         self._rules = RowRules(table.app, table.database, table.live)
         self._rules.prepare()
         self._strict = [not table.columns[name].nullable for name in self.columns]
@@ -214,100 +228,104 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         for line in self.lines:
-            self.given += 1
-            yield self.row(line)
+            self.row_count += 1
+            yield self.parse_row(line)
 
-    def row(self, line: Line) -> list[object]:
+    def parse_row(self, line: Line) -> list[object]:
         """Return the values of a line.
 
         Raises:
-            ValueInvalidError: one of them is wrong.
-            And as ``RowRules.check_added`` does.
+            ValueInvalidError: a value is invalid.
+            Others: see ``RowRules.check_added``.
         """
         if len(line.values) != len(self.columns):
-            reason = f"it has {counted(len(line.values), 'field')}, and the heading {len(self.columns)}"
-            raise ValueInvalidError(what="the", value="row", reason=reason)
-        made: list[object] = []
-        for at, value in enumerate(line.values):
+            reason = (
+                f"it has {format_count(len(line.values), 'field')}, but the header has {len(self.columns)}"
+            )
+            raise ValueInvalidError(name="the", value="row", reason=reason)
+        values: list[object] = []
+        for index, value in enumerate(line.values):
             if value is None:
-                if self._strict[at]:
+                if self._strict[index]:
                     raise ValueInvalidError(
-                        what=self.columns[at], value="NULL", reason="it has to have a value"
+                        name=self.columns[index], value="NULL", reason="the column is NOT NULL"
                     )
-                made.append(None)
+                values.append(None)
                 continue
-            if self._secret[at] and (value.text if isinstance(value, Cell) else value) == MASK:
-                reason = "it stands for a secret that was not exported"
-                raise ValueInvalidError(what=self.columns[at], value=MASK, reason=reason)
-            made.append(self._readers[at](value))
+            if self._secret[index] and (value.text if isinstance(value, Cell) else value) == MASK:
+                reason = "it is the mask of a secret that was not exported"
+                raise ValueInvalidError(name=self.columns[index], value=MASK, reason=reason)
+            values.append(self._readers[index](value))
         if self._rules:
-            self._rules.check_added(dict(zip(self.columns, made, strict=True)))
-        return made
+            self._rules.check_added(dict(zip(self.columns, values, strict=True)))
+        return values
 
 
-def _of_cell(read_cell: Callable[[str, bool], object]) -> Callable[[object], object]:
+def _parse_cell(read_cell: Callable[[str, bool], object]) -> Callable[[object], object]:
     return lambda cell: read_cell(*cell)  # type: ignore[misc]
 
 
-def _checked(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
-    """Return how many rows a file has, every one of them as the table takes it."""
-    if table.live.table.view:
-        raise UsageError(detail=f"{table.name} is a view, and takes no rows")
-    wrong: list[str] = []
-    number = 0
+def _check_file(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
+    """Check all rows of a file, and return their number."""
+    if table.live.table.is_view:
+        raise UsageError(detail=f"{table.name} is a view; rows cannot be added")
+    errors: list[str] = []
+    row_count = 0
     try:
-        rows = _Rows(table, source, form)
+        rows = _FileRows(table, source, form)
         if not rows.columns:
             return 0
-        lacking = table.live.uncovered(set(rows.columns))
-        if lacking:
-            raise UsageError(detail=f"{file} has no {lacking[0]}, and {table.name} wants one in every row")
+        missing = table.live.missing_required_columns(set(rows.columns))
+        if missing:
+            raise UsageError(detail=f"{file} lacks the column {missing[0]}, which {table.name} requires")
         for line in rows.lines:
-            number += 1
-            signals.check()
-            if reason := _fault(rows, line):
-                wrong.append(f"line {line.number}: {reason}")
-                if len(wrong) >= MOST_WRONG:
+            row_count += 1
+            signals.raise_if_interrupted()
+            if reason := _find_violation(rows, line):
+                errors.append(f"line {line.number}: {reason}")
+                if len(errors) >= MAX_ERRORS:
                     break
-    except FileBrokenError as error:
-        wrong.append(f"line {error.number}: {error}")
-        number += 1
-    if wrong:
-        raise ImportInvalidError(wrong=wrong, rows=number, file=file)
-    return number
+    except RowFileError as error:
+        errors.append(f"line {error.number}: {error}")
+        row_count += 1
+    if errors:
+        raise ImportInvalidError(errors=errors, rows=row_count, file=file)
+    return row_count
 
 
-def _fault(rows: _Rows, line: Line) -> str:
-    """Return why the table does not take a line, or nothing."""
+def _find_violation(rows: _FileRows, line: Line) -> str:
+    """Return why a line is invalid, or an empty text."""
     try:
-        rows.row(line)
+        rows.parse_row(line)
     except ValueInvalidError as error:
-        return f"{error.facts['what']} {error.facts['value']}: {error.facts['reason']}"
+        return f"{error.context['name']} {error.context['value']}: {error.context['reason']}"
     except (AlreadyExistsError, BuiltInRoleError) as error:
         return str(error)
     return ""
 
 
-def _inserted(db: Writable, table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
+def _insert_rows(db: Writable, table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
     written = DataTable(table.app, db, table.name)
-    rows = _Rows(written, source, form)
-    with guard(table.app, table.database, db, {table.name: rows.columns}):
-        return _added(db, rows, table.name, source, file, form)
+    rows = _FileRows(written, source, form)
+    with guard_constraints(table.app, table.database, db, {table.name: rows.columns}):
+        return _insert_with_line_numbers(db, rows, table.name, source, file, form)
 
 
-def _added(db: Writable, rows: _Rows, table: str, source: IO[bytes], file: str, form: Form) -> int:
+def _insert_with_line_numbers(
+    db: Writable, rows: _FileRows, table: str, source: IO[bytes], file: str, form: Form
+) -> int:
     try:
         return db.insert_many(table, rows.columns, rows)
     except (AlreadyExistsError, BuiltInRoleError, ConstraintError, ValueInvalidError) as error:
-        told = error.facts.get("row")
+        row_number = error.context.get("row")
         error.details = [
-            f"line {_line_of(source, form, told if isinstance(told, int) else rows.given)} of {file}"
+            f"line {_find_line(source, form, row_number if isinstance(row_number, int) else rows.row_count)} of {file}"
         ]
         raise
 
 
-def _line_of(source: IO[bytes], form: Form, row: int) -> int:
-    """Return the line on which a row of a file begins."""
+def _find_line(source: IO[bytes], form: Form, row: int) -> int:
+    """Return the number of the first line of a row."""
     source.seek(0)
-    _, lines = read(source, form)
-    return next((line.number for at, line in enumerate(lines, 1) if at >= row), row)
+    _, lines = read_rows(source, form)
+    return next((line.number for index, line in enumerate(lines, 1) if index >= row), row)

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import AnyOf, Condition, Readable, Where, Within
+from dbctl.engines.contract import AnyOf, Condition, InSubquery, Readable, Where
 from dbctl.errors import UsageError
-from dbctl.model import Done, Row, Value, now
-from dbctl.profiles.model import Name
+from dbctl.model import ChangeResult, Row, Struct, now
+from dbctl.profiles.model import ColumnNames
 from dbctl.services.app import (
     MASK,
     App,
-    Live,
+    LiveTable,
     User,
     UserSelector,
     UserTable,
-    database_of,
     find_column,
-    hidden,
-    is_secret,
-    streams,
+    find_secret_columns,
+    is_secret_setting,
+    require_streams,
+    users_database,
 )
-from dbctl.services.users import STEP, leading, typed_by
+from dbctl.services.users import STEP_SEPARATOR, follow_steps, match_logins
 from dbctl.services.users import open_user_table as user_table
 
 #: Name and version of the file format.
-FORM = "dbctl.user-data/1"
+FILE_FORMAT = "dbctl.user-data/1"
 #: Values in one condition.
 BATCH = 2_000
 
@@ -34,7 +34,7 @@ BATCH = 2_000
 Conditions = dict[str, list[Where]]
 
 
-class UserData(Value, frozen=True, kw_only=True):
+class UserData(Struct, frozen=True, kw_only=True):
     """The content of the file."""
 
     schema: str
@@ -45,7 +45,7 @@ class UserData(Value, frozen=True, kw_only=True):
     left_out: Sequence[str]  #: ``database/table.column`` of secrets
 
 
-class UserDataExported(Done, frozen=True, kw_only=True):
+class UserDataExported(ChangeResult, frozen=True, kw_only=True):
     """Result of ``users export-data``."""
 
     login: str
@@ -54,7 +54,7 @@ class UserDataExported(Done, frozen=True, kw_only=True):
     left_out: Sequence[str]  #: ``database/table.column`` of secrets
 
     @classmethod
-    def of(cls, data: UserData, file: str) -> UserDataExported:
+    def from_data(cls, data: UserData, file: str) -> UserDataExported:
         """Return the result for ``data`` in ``file``."""
         rows = {
             f"{name}/{table}": len(table_rows)
@@ -64,7 +64,7 @@ class UserDataExported(Done, frozen=True, kw_only=True):
         return cls(login=data.user.login, file=file, rows=rows, left_out=data.left_out)
 
 
-def collect_user_data(app: App, who: UserSelector, *, secrets: bool = False) -> UserData:
+def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False) -> UserData:
     """Return every row that belongs to a user.
 
     These are the row of the user, rows whose foreign keys or profile sections refer to the user, dependent rows that refer to no
@@ -72,33 +72,35 @@ def collect_user_data(app: App, who: UserSelector, *, secrets: bool = False) -> 
 
     Raises:
         UsageError: no user, or several users, are selected.
-        UserMissingError: there is no such user.
+        UserMissingError: the user does not exist.
         UnreachableError: a database that may hold rows of the user cannot be read.
     """
     users = user_table(app)
-    matches = users.find(who)
+    matches = users.find_users(selector)
     if len(matches) != 1:
-        raise UsageError(detail="name one user")
+        raise UsageError(detail="select exactly one user")
     (user,) = matches
-    home = database_of(app)
+    main_database = users_database(app)
     user_rows = _user_rows(users, user)
-    conditions = {home: user_rows}
+    conditions = {main_database: user_rows}
     if not app.only:
-        conditions |= _linked(app, home, users.db, user_rows)
+        conditions |= _linked_conditions(app, main_database, users.db, user_rows)
     databases: dict[str, dict[str, Sequence[Row]]] = {}
     left_out: list[str] = []
     for name, tables in conditions.items():
         db = app.reader(name)
-        secret = {} if secrets else hidden(app, name, db)
+        secret = {} if secrets else find_secret_columns(app, name, db)
         for table, where in tables.items():
             omitted = [column for column in secret.get(table, ()) if not _holds_settings(app, name, table)]
             rows = _read(db, table, where, omitted)
             if rows:
-                shown = rows if secrets else [_without_secret_settings(app, name, table, row) for row in rows]
-                databases.setdefault(name, {})[table] = shown
+                visible_rows = (
+                    rows if secrets else [_without_secret_settings(app, name, table, row) for row in rows]
+                )
+                databases.setdefault(name, {})[table] = visible_rows
                 left_out += [f"{name}/{table}.{column}" for column in omitted]
     return UserData(
-        schema=FORM,
+        schema=FILE_FORMAT,
         app=app.name,
         exported_at=now(),
         user=user,
@@ -122,16 +124,20 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
             conditions.setdefault(table, []).append(Condition(column, "=", user.id))
     lockout = users.section.lockout
     if lockout and lockout.table in tables:
-        live = Live(profile, db, lockout.table, "failed sign-ins")
-        conditions.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
-    direct = set(conditions)
-    for path in users.section.owns:
-        steps = path.split(STEP)
+        live = LiveTable(profile, db, lockout.table, "failed sign-ins")
+        conditions.setdefault(lockout.table, []).append(match_logins(live.column(lockout.login), [user]))
+    direct_tables = set(conditions)
+    for path in users.section.cascade:
+        steps = path.split(STEP_SEPARATOR)
         table = steps[0].partition(".")[0]
-        if len(steps) > 1 and table not in direct and all(step.partition(".")[0] in tables for step in steps):
-            conditions.setdefault(table, []).append(leading(db, steps, [user.id]))
-    for table in direct - {users.live.name}:
-        _add_cascades(db, table, [AnyOf(conditions[table])], direct, conditions)
+        if (
+            len(steps) > 1
+            and table not in direct_tables
+            and all(step.partition(".")[0] in tables for step in steps)
+        ):
+            conditions.setdefault(table, []).append(follow_steps(db, steps, [user.id]))
+    for table in direct_tables - {users.live.name}:
+        _add_cascades(db, table, [AnyOf(conditions[table])], direct_tables, conditions)
     return conditions
 
 
@@ -141,17 +147,17 @@ def _add_cascades(
     """Add rows that foreign keys delete with rows of a table, unless their table refers to users itself."""
     for key in db.references(table):
         if key.on_delete == "CASCADE" and key.table not in direct | {table}:
-            within = Within(key.columns, table, key.to, where)
+            within = InSubquery(key.columns, table, key.to, where)
             if within not in conditions.setdefault(key.table, []):
                 conditions[key.table].append(within)
                 _add_cascades(db, key.table, [within], direct, conditions)
 
 
-def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
+def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     """Yield tables and their columns that refer to a user, by the sections of the profile."""
     profile, section = users.app.profile, users.section
-    for place in section.owns:
-        if STEP not in place:
+    for place in section.cascade:
+        if STEP_SEPARATOR not in place:
             table, _, column = place.partition(".")
             yield table, column
     yield from ((signed_in.table, signed_in.user) for signed_in in section.signed_in)
@@ -160,13 +166,13 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
     if section.statistics:
         yield section.statistics.table, section.statistics.user
     for setting in profile.settings:
-        if setting.user and (setting.database or users.app.main()) == database_of(users.app):
+        if setting.user and (setting.database or users.app.main()) == users_database(users.app):
             yield setting.table, setting.user
     if profile.audit and "user" in profile.audit.fields:
         yield profile.audit.table, profile.audit.fields["user"]
 
 
-def _linked(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[str, Conditions]:
+def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[str, Conditions]:
     """Return the conditions of rows in other databases that refer to the user's rows."""
     conditions: dict[str, Conditions] = {}
     for link in app.profile.link:
@@ -178,7 +184,7 @@ def _linked(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[st
         if column is None:
             continue
         values: dict[object, None] = {}
-        for place in [*link.among, *([link.formerly] if link.formerly else [])]:
+        for place in [*link.targets, *([link.renamed_from] if link.renamed_from else [])]:
             table, _, name = place.rpartition(".")
             source_column = find_column(db.tables().get(table), name)
             if source_column and table in user_rows:
@@ -193,7 +199,7 @@ def _linked(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[st
 
 def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
     columns = [name for name in db.tables()[table].columns if name not in omitted]
-    with streams(db).exactly():
+    with require_streams(db).exact_numbers():
         rows = db.select(table, columns, [AnyOf(where)])
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
@@ -217,7 +223,7 @@ def _without_secret_settings(app: App, database: str, table: str, row: Row) -> R
             and (section.database or app.main()) == database
             and isinstance(section.key, str)
             and isinstance(value, str)
-            and is_secret(section, str(row.get(section.key)))
+            and is_secret_setting(section, str(row.get(section.key)))
         ):
             return {**row, value: MASK}
     return row

@@ -1,4 +1,4 @@
-"""Rows of any table, looked at; and questions in SQL."""
+"""List and show rows of any table, and run read-only SQL statements."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract import Answer, Order, Readable, Where
+from dbctl.engines.contract import Order, Readable, RowStream, Where
 from dbctl.errors import QueryFailedError, UsageError
-from dbctl.model import Page, Row, Value, Window
-from dbctl.services.app import App, hidden, streams
-from dbctl.services.data.table import DataTable, Filters, database_of
+from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.services.app import App, find_secret_columns, require_streams
+from dbctl.services.data.table import DataTable, Filters, selected_database
 
 QUERY_HELP = (
-    "data query runs one statement that only reads; dbctl data describe TABLE lists columns,"
+    "dbctl data query runs one read-only statement; dbctl data describe TABLE lists columns,"
     " and --param NAME=VALUE sets :NAME."
 )
 
-#: A checkpoint of any mode writes into the file of the database.
+#: A checkpoint of any mode writes to the database file.
 CHECKPOINT = re.compile(r"^\s*pragma\s+(\w+\s*\.\s*)?wal_checkpoint\b", re.IGNORECASE)
-CHECKPOINT_HELP = "A checkpoint writes into the database: dbctl maintain checkpoint."
+CHECKPOINT_HELP = "A checkpoint writes to the database: use dbctl maintain checkpoint."
 
 
-class Wanted(Value, frozen=True, kw_only=True):
-    """Which rows, and what of them."""
+class RowQuery(Struct, frozen=True, kw_only=True):
+    """A selection of rows and columns."""
 
     filters: Filters = Filters()
-    after: Sequence[str] = ()  #: a primary key: only rows that come after it, whether or not it is there
-    columns: Sequence[str] = ()  #: empty: all of them
+    after: Sequence[str] = ()  #: a primary key, which need not exist: selects only the rows after it
+    columns: Sequence[str] = ()  #: empty: all
     secrets: bool = False
 
 
-class Answered(Value, frozen=True, kw_only=True):
-    """Answer of ``data query``: its first rows. ``total`` is None where more follow, for they were not counted."""
+class QueryResult(Struct, frozen=True, kw_only=True):
+    """Result of ``data query``: the first rows; ``total`` is None if there are more, which are not counted."""
 
     items: Sequence[Row]
     total: int | None
@@ -41,147 +41,163 @@ class Answered(Value, frozen=True, kw_only=True):
     offset: int = 0
     has_more: bool
 
-    def brief(self) -> Sequence[Row]:
+    def summary(self) -> Sequence[Row]:
         return self.items
 
 
-def rows(app: App, table: str, wanted: Wanted, window: Window) -> Page[Row]:
-    """Return rows of a table by its primary key, or as ``window.sort`` has them.
+def list_rows(app: App, table: str, query: RowQuery, page_request: PageRequest) -> Page[Row]:
+    """Return rows of a table in the order of the primary key or of ``page_request.sort``.
 
     Raises:
-        UsageError: behind a key, another order or an offset is asked for.
+        UsageError: ``after`` is combined with a sort order or an offset.
     """
-    if wanted.after and (window.sort or window.offset):
-        raise UsageError(detail="--after goes by the primary key: leave out --sort and --offset")
-    found = DataTable(app, app.reader(database_of(app)), table, secrets=wanted.secrets)
-    where = found.conditions(wanted.filters)
-    names = [found.column(name).name for name in wanted.columns] or list(found.columns)
-    there = [*where, found.behind(wanted.after)] if wanted.after else where
-    items = found.read(
-        names, there, order_by=_order(found, window.sort), limit=window.limit, offset=window.offset
+    if query.after and (page_request.sort or page_request.offset):
+        raise UsageError(detail="--after cannot be combined with --sort or --offset")
+    data_table = DataTable(app, app.reader(selected_database(app)), table, secrets=query.secrets)
+    where = data_table.conditions(query.filters)
+    column_names = [data_table.column(name).name for name in query.columns] or list(data_table.columns)
+    conditions = [*where, data_table.rows_after(query.after)] if query.after else where
+    items = data_table.read(
+        column_names,
+        conditions,
+        order_by=_parse_order(data_table, page_request.sort),
+        limit=page_request.limit,
+        offset=page_request.offset,
     )
-    coming = _total(found, there, window, len(items))
-    total = found.db.count(found.name, where) if wanted.after else coming
+    remaining = _count_total(data_table, conditions, page_request, len(items))
+    total = data_table.db.count(data_table.name, where) if query.after else remaining
     return Page(
         items=items,
         total=total,
-        limit=window.limit,
-        offset=window.offset + total - coming,
-        names=names,
-        after=_last(found, items, wanted.after) if not (window.sort or window.offset) else (),
+        limit=page_request.limit,
+        offset=page_request.offset + total - remaining,
+        column_names=column_names,
+        next_key=_next_key(data_table, items, query.after)
+        if not (page_request.sort or page_request.offset)
+        else (),
     )
 
 
-def show(
+def show_row(
     app: App, table: str, key: Sequence[str], *, columns: Sequence[str] = (), secrets: bool = False
 ) -> Mapping[str, object]:
-    """Return one row, or some columns of it.
+    """Return one row, or some of its columns.
 
     Raises:
-        RowAbsentError: there is none.
+        RowNotFoundError: the row does not exist.
     """
-    found = DataTable(app, app.reader(database_of(app)), table, secrets=secrets)
-    names = [found.column(name).name for name in columns] or list(found.columns)
-    row = found.one(key)
-    return {name: found.shown(name, row[name]) for name in names}
+    data_table = DataTable(app, app.reader(selected_database(app)), table, secrets=secrets)
+    column_names = [data_table.column(name).name for name in columns] or list(data_table.columns)
+    row = data_table.find(key)
+    return {name: data_table.mask_value(name, row[name]) for name in column_names}
 
 
 @contextmanager
-def asked(
-    app: App, sql: str, given: Mapping[str, str], *, within: timedelta | None, secrets: bool
-) -> Iterator[Answer]:
-    """Give the answer of one statement that reads, as it comes.
+def run_query(
+    app: App, sql: str, parameters: Mapping[str, str], *, within: timedelta | None, secrets: bool
+) -> Iterator[RowStream]:
+    """Run one read-only statement, and yield the stream of its rows.
 
     Raises:
-        QueryFailedError, SecretAskedError, TimeUpError: as ``Streams.ask`` does.
+        QueryFailedError, SecretColumnError, QueryTimeoutError: see ``query_read_only``.
     """
-    name = database_of(app)
+    name = selected_database(app)
     db = app.reader(name)
-    told = {} if secrets else hidden(app, name, db, _named(db, sql))
+    secret_columns = {} if secrets else find_secret_columns(app, name, db, _named_tables(db, sql))
     try:
-        with streams(db).ask(sql, given, within=within, hidden=told) as answer:
-            yield Answer(_apart(answer.columns), answer.batches)
+        with require_streams(db).query_read_only(
+            sql, parameters, timeout=within, hidden=secret_columns
+        ) as stream:
+            yield RowStream(_make_unique(stream.columns), stream.batches)
     except QueryFailedError as error:
-        target, reason = error.facts["target"], error.facts["reason"]
-        instead = CHECKPOINT_HELP if CHECKPOINT.search(sql) else QUERY_HELP
-        raise QueryFailedError(target=target, reason=reason, instead=instead) from error
+        target, reason = error.context["target"], error.context["reason"]
+        hint = CHECKPOINT_HELP if CHECKPOINT.search(sql) else QUERY_HELP
+        raise QueryFailedError(target=target, reason=reason, hint=hint) from error
 
 
-def _named(db: Readable, sql: str) -> Collection[str]:
-    """Return the tables that a statement names; all where it names a view, which may read any."""
+def _named_tables(db: Readable, sql: str) -> Collection[str]:
+    """Return the tables that a statement names; all tables if it names a view, which may read any."""
     words = set(re.findall(r"\w+", sql.lower()))
-    named = [
+    named_tables = [
         table for table in db.tables().values() if words.issuperset(re.findall(r"\w+", table.name.lower()))
     ]
-    return list(db.tables()) if any(table.view for table in named) else [table.name for table in named]
+    return (
+        list(db.tables())
+        if any(table.is_view for table in named_tables)
+        else [table.name for table in named_tables]
+    )
 
 
-def first_of(answer: Answer, limit: int) -> Answered:
-    """Return the first rows of an answer."""
+def read_first_rows(stream: RowStream, limit: int) -> QueryResult:
+    """Return the first rows of a stream."""
     items: list[Row] = []
-    for batch in answer.batches:
-        items += [dict(zip(answer.columns, row, strict=True)) for row in batch]
+    for batch in stream.batches:
+        items += [dict(zip(stream.columns, row, strict=True)) for row in batch]
         if len(items) > limit:
             break
-    more = len(items) > limit
-    return Answered(items=items[:limit], total=None if more else len(items), limit=limit, has_more=more)
+    has_more = len(items) > limit
+    return QueryResult(
+        items=items[:limit], total=None if has_more else len(items), limit=limit, has_more=has_more
+    )
 
 
-def cut(answer: Answer, limit: int) -> Answer:
-    """Return the same answer, with no more rows than that."""
+def limit_rows(stream: RowStream, limit: int) -> RowStream:
+    """Return the stream with at most ``limit`` rows."""
 
     def batches() -> Iterator[Sequence[tuple[object, ...]]]:
-        left = limit
-        for batch in answer.batches:
-            yield batch[:left]
-            left -= len(batch)
-            if left <= 0:
+        remaining = limit
+        for batch in stream.batches:
+            yield batch[:remaining]
+            remaining -= len(batch)
+            if remaining <= 0:
                 return
 
-    return Answer(answer.columns, batches())
+    return RowStream(stream.columns, batches())
 
 
-def with_one(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Sequence[tuple[object, ...]]]:
-    """Yield the batches; an empty one where there is none, for what has a heading even over nothing."""
+def ensure_batch(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Sequence[tuple[object, ...]]]:
+    """Yield the batches, or one empty batch, so that a header is printed for no rows."""
     yield next(batches, ())
     yield from batches
 
 
-def key_size(app: App, table: str) -> int:
-    """Return how many columns name a row of a table."""
-    return len(DataTable(app, app.reader(database_of(app)), table).key)
+def count_key_columns(app: App, table: str) -> int:
+    """Return the number of columns of the primary key."""
+    return len(DataTable(app, app.reader(selected_database(app)), table).key)
 
 
-def _total(found: DataTable, where: Sequence[Where], window: Window, got: int) -> int:
-    if (got or not window.offset) and (window.limit is None or got < window.limit):
-        return window.offset + got
-    return found.db.count(found.name, where)
+def _count_total(table: DataTable, where: Sequence[Where], page_request: PageRequest, row_count: int) -> int:
+    if (row_count or not page_request.offset) and (
+        page_request.limit is None or row_count < page_request.limit
+    ):
+        return page_request.offset + row_count
+    return table.db.count(table.name, where)
 
 
-def _last(found: DataTable, items: Sequence[Row], after: Sequence[str]) -> Sequence[str]:
-    """Return the key of the last row as it would be typed, nothing where that is not seen in it; of no row, that before it."""
+def _next_key(table: DataTable, items: Sequence[Row], after: Sequence[str]) -> Sequence[str]:
+    """Return the key after which the next page starts; empty if the key is masked, ``after`` if the page is empty."""
     if not items:
         return after
-    key = [items[-1].get(name) for name in found.key if name not in found.hidden]
-    seen = len(key) == len(found.key) and all(isinstance(value, int | str) for value in key)
-    return [str(value) for value in key] if seen else ()
+    key = [items[-1].get(name) for name in table.key if name not in table.hidden]
+    is_visible = len(key) == len(table.key) and all(isinstance(value, int | str) for value in key)
+    return [str(value) for value in key] if is_visible else ()
 
 
-def _order(found: DataTable, sort: str) -> list[Order]:
+def _parse_order(table: DataTable, sort: str) -> list[Order]:
     if not sort:
         return []
-    name = sort.removeprefix("-") if sort not in found.columns else sort
-    column = found.asked_column(name).name
-    return [Order([column], sort != name, time=found.is_time(column))]
+    name = sort.removeprefix("-") if sort not in table.columns else sort
+    column = table.require_readable_column(name).name
+    return [Order([column], sort != name, time=table.is_time(column))]
 
 
-def _apart(names: Sequence[str]) -> list[str]:
-    """Return names of columns, those that come again with a number behind, for a row in JSON has each once."""
-    made: list[str] = []
+def _make_unique(names: Sequence[str]) -> list[str]:
+    """Return unique names of columns, with a number after duplicates, because JSON objects need unique names."""
+    unique: list[str] = []
     for name in names:
-        told, number = name, 1
-        while told in made:
-            number += 1
-            told = f"{name}_{number}"
-        made.append(told)
-    return made
+        candidate, suffix = name, 1
+        while candidate in unique:
+            suffix += 1
+            candidate = f"{name}_{suffix}"
+        unique.append(candidate)
+    return unique

@@ -1,4 +1,4 @@
-"""One table of an app, as ``data`` sees it: found by its name, rows by their key, values by the live schema."""
+"""A table for the ``data`` commands: rows by key, filters, and values by the live schema."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from datetime import datetime, timedelta
 
 from dbctl.engines.contract import (
     AllOf,
-    Behind,
     Column,
     Condition,
+    KeysetCursor,
     Op,
     Readable,
     Where,
 )
 from dbctl.errors import (
     ColumnMissingError,
-    OwnCommandError,
-    RowAbsentError,
+    RowNotFoundError,
     TableMissingError,
     UsageError,
+    UseDedicatedCommandError,
     ValueInvalidError,
 )
-from dbctl.model import Row, Value, now
+from dbctl.model import Row, Struct, now
 from dbctl.profiles import BOOLEANS
 from dbctl.services.app import (
     BOOLEAN_TYPE,
     MASK,
     App,
-    Live,
-    cut,
+    LiveTable,
     find_column,
-    hidden,
-    hint,
+    find_secret_columns,
     is_time,
     ledger_detection,
-    read_moment,
-    read_word,
-    streams,
+    parse_boolean,
+    parse_time,
+    require_streams,
+    suggest_sentence,
     time_columns,
+    truncate,
 )
 from dbctl.services.settings import load_json
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
-#: How a filter compares; what is longer is looked for first.
+#: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
     "!=": "!=",
     "<=": "<=",
@@ -57,15 +57,15 @@ OPERATORS: Mapping[str, Op] = {
 }
 
 
-def database_of(app: App) -> str:
-    """Return the database that is meant: what ``--db`` says, else the main one."""
+def selected_database(app: App) -> str:
+    """Return the database of ``--db``, or the main database."""
     return app.only or app.main()
 
 
-class Filters(Value, frozen=True, kw_only=True):
-    """Which rows of a table are meant: those that meet every condition."""
+class Filters(Struct, frozen=True, kw_only=True):
+    """Conditions of rows, all of which must be met."""
 
-    conditions: Sequence[str] = ()  #: ``COLUMN=VALUE`` and the like
+    conditions: Sequence[str] = ()  #: ``COLUMN=VALUE`` and other operators
     null: Sequence[str] = ()  #: columns that are NULL
     not_null: Sequence[str] = ()
 
@@ -74,241 +74,255 @@ class DataTable:
     """One table or view of one open database."""
 
     def __init__(self, app: App, db: Readable, name: str, *, secrets: bool = False) -> None:
-        """Look it up.
+        """Open the table.
 
         Raises:
-            TableMissingError: there is none of that name; the hint names those that are near.
+            TableMissingError: the table does not exist; the hint suggests similar names.
         """
-        self.database = database_of(app)
+        self.database = selected_database(app)
         if name not in db.tables():
-            raise TableMissingError(name=name, target=db.target, near=hint(name, db.tables()))
+            raise TableMissingError(
+                name=name, target=db.target, suggestion=suggest_sentence(name, db.tables())
+            )
         self.app, self.db, self.name = app, db, name
-        self.live = Live(app.profile, db, name, "data")
+        self.live = LiveTable(app.profile, db, name, "data")
         self.columns = self.live.table.columns
-        self.key = [column.name for column in self.columns.values() if column.key]
-        told = [] if secrets else hidden(app, self.database, db, [name]).get(name, [])
-        self.hidden: Collection[str] = frozenset(told)
+        self.key = [column.name for column in self.columns.values() if column.is_primary_key]
+        secret_columns = [] if secrets else find_secret_columns(app, self.database, db, [name]).get(name, [])
+        self.hidden: Collection[str] = frozenset(secret_columns)
         self._times = time_columns(app, self.database, self.live)
         users = app.profile.users
         active = users.fields.get("active") if users and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
 
     def refuse_ledger(self) -> None:
-        """Refuse a change where the table records which migrations were applied.
+        """Refuse a change of the ledger of migrations.
 
         Raises:
-            OwnCommandError: it does.
+            UseDedicatedCommandError: the table is the ledger or the journal.
         """
-        told = self.app.database(self.database).migrations
-        if told is None:
+        migrations = self.app.database(self.database).migrations
+        if migrations is None:
             return
-        named = ledger_detection.named(self.app.profile, told.ledger)
-        if told.ledger == ledger_detection.FOUND:
-            named, _ = ledger_detection.found(self.db, self.app.url(self.database).engine)
-        if self.name in (named.table, ledger_detection.JOURNAL):
-            what = f"the record of migrations in {self.name}"
-            raise OwnCommandError(what=what, command="migrate mark, or migrate repair,")
+        ledger = ledger_detection.resolve_ledger(self.app.profile, migrations.ledger)
+        if migrations.ledger == ledger_detection.AUTO:
+            ledger, _ = ledger_detection.detect_ledgers(self.db, self.app.url(self.database).engine)
+        if self.name in (ledger.table, ledger_detection.JOURNAL):
+            operation = f"changing the ledger {self.name}"
+            raise UseDedicatedCommandError(operation=operation, command="migrate mark (or migrate repair)")
 
     def column(self, name: str) -> Column:
         """Return a column.
 
         Raises:
-            ColumnMissingError: there is none of that name.
+            ColumnMissingError: the column does not exist.
         """
         if name not in self.columns:
             raise ColumnMissingError(table=self.name, column=name, names=", ".join(self.columns))
         return self.columns[name]
 
-    def asked_column(self, name: str) -> Column:
-        """Return a column by which rows are found or sorted, which would tell a secret letter by letter.
+    def require_readable_column(self, name: str) -> Column:
+        """Return a column for a filter or a sort order, either of which could reveal a secret step by step.
 
         Raises:
-            UsageError: it holds secrets.
+            UsageError: the column is secret.
         """
         column = self.column(name)
         if name in self.hidden:
-            raise UsageError(detail=f"{self.name}.{name} holds secrets; --secrets allows it")
+            raise UsageError(detail=f"{self.name}.{name} is secret; add --secrets to use it")
         return column
 
-    def read(self, columns: Sequence[str], where: Sequence[Where], **more: object) -> list[dict[str, object]]:
-        """Return rows, what is secret masked; ``more`` is for ``select``."""
-        with streams(self.db).exactly():
-            rows = self.db.select(self.name, columns, where, **more)  # type: ignore[arg-type]
+    def read(
+        self, columns: Sequence[str], where: Sequence[Where], **options: object
+    ) -> list[dict[str, object]]:
+        """Return rows with masked secrets; ``options`` are passed to ``select``."""
+        with require_streams(self.db).exact_numbers():
+            rows = self.db.select(self.name, columns, where, **options)  # type: ignore[arg-type]
         return [
-            {name: self.shown(name, value) for name, value in zip(columns, row, strict=True)} for row in rows
+            {name: self.mask_value(name, value) for name, value in zip(columns, row, strict=True)}
+            for row in rows
         ]
 
     def read_stored(self, where: Sequence[Where]) -> list[dict[str, object]]:
-        """Return rows as they are stored, secrets included."""
+        """Return stored rows, including secrets."""
         names = list(self.columns)
-        with streams(self.db).exactly():
+        with require_streams(self.db).exact_numbers():
             rows = self.db.select(self.name, names, where)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def shown(self, column: str, value: object) -> object:
-        """Return a value, or what stands for it."""
+    def mask_value(self, column: str, value: object) -> object:
+        """Return the value, or a mask if the column is secret."""
         return MASK if column in self.hidden and value is not None else value
 
     # Keys ------------------------------------------------------------------------------------------------------
 
-    def at(self, key: Sequence[str]) -> list[Where]:
-        """Return the condition of one row, by its primary key as it was typed.
+    def key_conditions(self, key: Sequence[str]) -> list[Where]:
+        """Return the conditions of the row with a primary key, given as text.
 
         Raises:
-            UsageError: the table has no primary key, or one of another number of columns.
-            RowAbsentError: no row can have that key.
+            UsageError: the table has no primary key, or its number of columns differs.
+            RowNotFoundError: no row can have this key.
         """
         try:
             return [
-                Condition(name, "=", value) for name, value in zip(self.key, self._read(key), strict=True)
+                Condition(name, "=", value)
+                for name, value in zip(self.key, self._parse_key(key), strict=True)
             ]
         except ValueInvalidError:
-            raise self.absent(key) from None
+            raise self.not_found_error(key) from None
 
-    def behind(self, key: Sequence[str]) -> Where:
-        """Return the condition of the rows that come after one, by the primary key.
+    def rows_after(self, key: Sequence[str]) -> Where:
+        """Return the condition of the rows after a primary key.
 
         Raises:
-            UsageError: as ``at`` does, or the key is a secret.
-            ValueInvalidError: no row can have that key, so that nothing tells what comes after it.
+            UsageError: see ``key_conditions``; also for a secret key.
+            ValueInvalidError: no row can have this key, so its position is undefined.
         """
-        values = self._read(key)
+        values = self._parse_key(key)
         for name, text in zip(self.key, key, strict=True):
-            if reason := _unfitting(self.asked_column(name), text):
-                raise ValueInvalidError(what=name, value=ascii(cut(text)), reason=reason)
-        return Behind(self.key, values)
+            if reason := _find_type_violation(self.require_readable_column(name), text):
+                raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=reason)
+        return KeysetCursor(self.key, values)
 
-    def _read(self, key: Sequence[str]) -> Sequence[object]:
-        """Return the values of a primary key that was typed."""
+    def _parse_key(self, key: Sequence[str]) -> Sequence[object]:
+        """Return the values of a primary key, given as text."""
         if not self.key:
-            kind = "a view" if self.live.table.view else "without a primary key"
-            raise UsageError(detail=f"{self.name} is {kind}, so that no row of it can be named")
+            kind = "a view" if self.live.table.is_view else "without a primary key"
+            raise UsageError(detail=f"{self.name} is {kind}, so its rows have no key")
         if len(key) != len(self.key):
-            raise UsageError(detail=f"the key of {self.name} is {' '.join(self.key).upper()}, each a word")
-        return [self._exact(name, text) for name, text in zip(self.key, key, strict=True)]
+            raise UsageError(
+                detail=f"the key of {self.name} has {len(self.key)} parts: {' '.join(self.key).upper()}"
+            )
+        return [self._parse_exact(name, text) for name, text in zip(self.key, key, strict=True)]
 
-    def one(self, key: Sequence[str]) -> dict[str, object]:
-        """Return one row as it is stored, held where a transaction is open.
+    def find(self, key: Sequence[str]) -> dict[str, object]:
+        """Return one stored row; lock it if a transaction is open.
 
         Raises:
-            RowAbsentError: there is none.
+            RowNotFoundError: the row does not exist.
         """
         names = list(self.columns)
-        with streams(self.db).exactly():
-            rows = self.db.select(self.name, names, self.at(key), hold=True)
+        with require_streams(self.db).exact_numbers():
+            rows = self.db.select(self.name, names, self.key_conditions(key), for_update=True)
         if not rows:
-            raise self.absent(key)
+            raise self.not_found_error(key)
         return dict(zip(names, rows[0], strict=True))
 
-    def absent(self, key: Sequence[str]) -> RowAbsentError:
-        """Return the failure of a key that no row has."""
-        return RowAbsentError(
-            table=self.name, target=self.db.target, key=" ".join(ascii(cut(one)) for one in key)
+    def not_found_error(self, key: Sequence[str]) -> RowNotFoundError:
+        """Return the error for a key that does not exist."""
+        return RowNotFoundError(
+            table=self.name, target=self.db.target, key=" ".join(ascii(truncate(part)) for part in key)
         )
 
     # Values ----------------------------------------------------------------------------------------------------
 
     def is_time(self, column: str) -> bool:
-        """Whether a column holds times: by its type, or by what the profile says of it."""
+        """Whether a column contains times, by its type or by the profile."""
         return is_time(self.db, self.columns[column], self._times)
 
-    def typed(self, column: str, text: str) -> object:
-        """Return what ``text`` says that a column is to hold, as it is stored.
+    def parse_value(self, column: str, text: str) -> object:
+        """Return the stored value of a text for a column.
 
         Raises:
-            ValueInvalidError: the column takes no such value.
+            ValueInvalidError: the text is invalid for the column.
         """
-        told = self.column(column)
-        if self._is_boolean(told):
-            return self._boolean(told, text)
-        if self.is_time(column) and not ("INT" in told.type and _WHOLE.fullmatch(text)):
-            return self.live.encode(column, now() if text == "now" else read_moment(column, text))
-        value = self._exact(column, text)
-        reason = _unfitting(told, text)
+        definition = self.column(column)
+        if self._is_boolean(definition):
+            return self._encode_boolean(definition, text)
+        if self.is_time(column) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
+            return self.live.encode(column, now() if text == "now" else parse_time(column, text))
+        value = self._parse_exact(column, text)
+        reason = _find_type_violation(definition, text)
         if reason:
-            raise ValueInvalidError(what=column, value=ascii(cut(text)), reason=reason)
+            raise ValueInvalidError(name=column, value=ascii(truncate(text)), reason=reason)
         return value
 
-    def _exact(self, column: str, text: str) -> object:
-        written = not re.search("CHAR|TEXT|CLOB", self.columns[column].type)
-        return streams(self.db).of_csv(self.name, column)(text, written)
+    def _parse_exact(self, column: str, text: str) -> object:
+        is_number = not re.search("CHAR|TEXT|CLOB", self.columns[column].type)
+        return require_streams(self.db).csv_parser(self.name, column)(text, is_number)
 
-    def _is_boolean(self, told: Column) -> bool:
-        if told.native == "boolean" or told.name in self._booleans:
+    def _is_boolean(self, definition: Column) -> bool:
+        if definition.native == "boolean" or definition.name in self._booleans:
             return True
-        return "boolean" not in self.db.natives and bool(re.fullmatch(BOOLEAN_TYPE, told.type))
+        return "boolean" not in self.db.native_types and bool(re.fullmatch(BOOLEAN_TYPE, definition.type))
 
-    def _boolean(self, told: Column, text: str) -> object:
-        meant = read_word(told.name, text)
-        return meant if told.native == "boolean" else BOOLEANS[self.app.profile.boolean][meant]
+    def _encode_boolean(self, definition: Column, text: str) -> object:
+        boolean = parse_boolean(definition.name, text)
+        return boolean if definition.native == "boolean" else BOOLEANS[self.app.profile.boolean][boolean]
 
     # Filters ---------------------------------------------------------------------------------------------------
 
-    def condition(self, text: str) -> Where:
-        """Return what ``COLUMN=VALUE`` asks for; also ``!=``, ``<``, ``<=``, ``>``, ``>=``, and ``:`` for "contains".
+    def parse_filter(self, text: str) -> Where:
+        """Return the condition of ``COLUMN=VALUE``; also ``!=``, ``<``, ``<=``, ``>``, ``>=``, and ``:`` for "contains".
 
         Raises:
-            UsageError, ColumnMissingError: it is written otherwise.
+            UsageError, ColumnMissingError: the filter is invalid.
         """
         for name in sorted(self.columns, key=len, reverse=True):
-            mark = next((mark for mark in OPERATORS if text.startswith(f"{name}{mark}")), "")
-            if mark:
-                return self._compared(self.asked_column(name), OPERATORS[mark], text[len(name) + len(mark) :])
-        word = re.split("[!<>=:]", text, maxsplit=1)[0]
-        if word == text:
+            operator = next((operator for operator in OPERATORS if text.startswith(f"{name}{operator}")), "")
+            if operator:
+                return self._compare(
+                    self.require_readable_column(name), OPERATORS[operator], text[len(name) + len(operator) :]
+                )
+        column_name = re.split("[!<>=:]", text, maxsplit=1)[0]
+        if column_name == text:
             raise UsageError(
                 detail=f"--filter {text!r}: write it as COLUMN=VALUE, or with != < <= > >= or : (contains)"
             )
-        self.column(word)
-        raise UsageError(detail=f"--filter {text!r}: behind {word} stands one of = != < <= > >= :")
+        self.column(column_name)
+        raise UsageError(detail=f"--filter {text!r}: expected = != < <= > >= or : after {column_name}")
 
     def conditions(self, filters: Filters) -> list[Where]:
-        """Return the conditions of ``filters``; raises as ``condition`` and ``asked_column`` do."""
-        where = [self.condition(text) for text in filters.conditions]
-        where += [Condition(self.asked_column(name).name, "=", None) for name in filters.null]
-        return where + [Condition(self.asked_column(name).name, "!=", None) for name in filters.not_null]
+        """Return the conditions of filters; for errors see ``parse_filter``."""
+        where = [self.parse_filter(text) for text in filters.conditions]
+        where += [Condition(self.require_readable_column(name).name, "=", None) for name in filters.null]
+        return where + [
+            Condition(self.require_readable_column(name).name, "!=", None) for name in filters.not_null
+        ]
 
-    def _compared(self, told: Column, op: Op, text: str) -> Where:
+    def _compare(self, definition: Column, op: Op, text: str) -> Where:
         if op == "contains":
-            return Condition(told.name, op, text)
-        if self._is_boolean(told):
-            return Condition(told.name, op, self._boolean(told, text))
-        if self.is_time(told.name) and not ("INT" in told.type and _WHOLE.fullmatch(text)):
-            moment = now() if text == "now" else read_moment(told.name, text)
+            return Condition(definition.name, op, text)
+        if self._is_boolean(definition):
+            return Condition(definition.name, op, self._encode_boolean(definition, text))
+        if self.is_time(definition.name) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
+            timestamp = now() if text == "now" else parse_time(definition.name, text)
             if op == "=" and len(text) == len("2026-01-31"):
-                end = _day_after(moment)
-                return AllOf([Condition(told.name, ">=", moment), Condition(told.name, "<", end)])
-            return Condition(told.name, op, moment)
+                end = _next_day(timestamp)
+                return AllOf(
+                    [Condition(definition.name, ">=", timestamp), Condition(definition.name, "<", end)]
+                )
+            return Condition(definition.name, op, timestamp)
         try:
-            return Condition(told.name, op, self._exact(told.name, text))
-        except ValueInvalidError:  # no row holds it, and all that hold anything differ
-            return Condition(told.name, op, text)
+            return Condition(definition.name, op, self._parse_exact(definition.name, text))
+        except ValueInvalidError:  # no row has this value; all other rows differ from it
+            return Condition(definition.name, op, text)
 
 
-def _day_after(day: datetime) -> datetime:
+def _next_day(day: datetime) -> datetime:
     try:
         return day + timedelta(days=1)
     except OverflowError:
         return datetime.max.replace(tzinfo=day.tzinfo)
 
 
-def _unfitting(told: Column, text: str) -> str:
-    """Return why a column is none for ``text``, where the engine would keep it all the same."""
-    if "JSON" in told.type:
+def _find_type_violation(definition: Column, text: str) -> str:
+    """Return why a text is invalid for the type of a column that the engine does not enforce, or an empty text."""
+    if "JSON" in definition.type:
         try:
             load_json(text)
         except ValueError as error:
-            return f"it is no JSON: {error}"
-    elif "INT" in told.type and not told.type.endswith("]") and told.type != "INTERVAL":
-        return "" if _WHOLE.fullmatch(text.strip()) else "it is no whole number"
-    elif _FRACTIONS.match(told.type) and not told.type.endswith("]"):
+            return f"it is not JSON: {error}"
+    elif "INT" in definition.type and not definition.type.endswith("]") and definition.type != "INTERVAL":
+        return "" if _WHOLE.fullmatch(text.strip()) else "it is not an integer"
+    elif _FRACTIONS.match(definition.type) and not definition.type.endswith("]"):
         try:
             float(text)
         except ValueError:
-            return "it is no number"
+            return "it is not a number"
     return ""
 
 
-def key_of(table: DataTable, row: Row) -> dict[str, object]:
-    """Return the key of a row."""
+def row_key(table: DataTable, row: Row) -> dict[str, object]:
+    """Return the primary key of a row."""
     return {name: row[name] for name in table.key}

@@ -1,105 +1,106 @@
-"""What goes along when rows are deleted, read from the live foreign keys."""
+"""Rows that foreign keys delete or update when rows are deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Not, Readable, Where, Within
+from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, Readable, Where
 from dbctl.errors import ConstraintError
-from dbctl.model import Value, counted
+from dbctl.model import Struct, format_count
 
 
-class Touched(Value, frozen=True, kw_only=True):
-    """Rows of one table that a deletion elsewhere deletes too, or cuts loose."""
+class AffectedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table that a deletion in another table deletes, or whose reference it sets to NULL."""
 
     table: str
     rows: int
-    step: str  #: what happens to them, for the plan
+    step: str  #: the step of the plan
 
 
-class _Ways(Value, frozen=True, kw_only=True):
-    """The conditions under which rows are met, by the table (and, where they stay, the columns) that is met."""
+class _CascadePaths(Struct, frozen=True, kw_only=True):
+    """Conditions of affected rows: by table, and by table and columns for rows that remain."""
 
     deleted: dict[str, list[Where]]
-    loosened: dict[tuple[str, str], list[Where]]
+    set_null: dict[tuple[str, str], list[Where]]
     blocking: dict[tuple[str, str], list[Where]]
 
 
-def reach(
-    db: Readable, table: str, doomed: Sequence[Where], *, before: Collection[str] = ()
-) -> list[Touched]:
-    """Return everything that foreign keys would do when the ``doomed`` rows of ``table`` are deleted.
+def find_affected_rows(
+    db: Readable, table: str, conditions: Sequence[Where], *, before: Collection[str] = ()
+) -> list[AffectedRows]:
+    """Return the effects of foreign keys when the rows of ``table`` with these conditions are deleted.
 
-    Rows that several keys lead to count once. ``before`` holds the keys, as ``table.column``, that will point there no
-    longer, because their rows are deleted first. A table that refers to itself, or back to one on the way, is followed
-    once; its rows further down go along too.
+    Rows that several keys reference are counted once. ``before`` contains the keys (``table.column``) whose rows are deleted first.
+    A cycle of references is followed once; the database deletes the rows of further rounds.
 
     Raises:
-        ConstraintError: rows point there that neither go along nor let go.
+        ConstraintError: rows without ON DELETE action reference the deleted rows.
     """
-    ways = _Ways(deleted={}, loosened={}, blocking={})
-    _follow(db, table, doomed, [table], before, ways)
-    for (name, action), where in ways.blocking.items():
-        # Whatever goes along by another way blocks nothing, unless the key does not wait for the end of the statement.
+    paths = _CascadePaths(deleted={}, set_null={}, blocking={})
+    _follow(db, table, conditions, [table], before, paths)
+    for (name, action), where in paths.blocking.items():
+        # Rows that another path deletes do not block, except with RESTRICT, which is checked immediately.
         rows = db.count(
-            name, [AnyOf(where), *_not_deleted(name, {} if action == "RESTRICT" else ways.deleted)]
+            name, [AnyOf(where), *_not_deleted(name, {} if action == "RESTRICT" else paths.deleted)]
         )
         if rows:
-            reason = f"what would be deleted is still pointed to by {counted(rows, 'row')} of {name}"
+            reason = f"{format_count(rows, 'row')} of {name} still reference the rows"
             raise ConstraintError(target=db.target, reason=reason)
-    found = []
-    for name, where in ways.deleted.items():
+    affected = []
+    for name, where in paths.deleted.items():
         rows = db.count(name, [AnyOf(where)])
-        found.append(Touched(table=name, rows=rows, step=f"delete {counted(rows, 'row')} of {name}"))
-    for (name, columns), where in ways.loosened.items():
-        rows = db.count(name, [AnyOf(where), *_not_deleted(name, ways.deleted)])
+        affected.append(
+            AffectedRows(table=name, rows=rows, step=f"delete {format_count(rows, 'row')} of {name}")
+        )
+    for (name, columns), where in paths.set_null.items():
+        rows = db.count(name, [AnyOf(where), *_not_deleted(name, paths.deleted)])
         if rows:
-            step = f"keep {counted(rows, 'row')} of {name}, without their {columns}"
-            found.append(Touched(table=name, rows=rows, step=step))
-    return found
+            step = f"keep {format_count(rows, 'row')} of {name}, and set {columns} to NULL"
+            affected.append(AffectedRows(table=name, rows=rows, step=step))
+    return affected
 
 
-def doomed_rows(
-    db: Readable, table: str, doomed: Sequence[Where], *, before: Collection[str] = ()
+def deletion_conditions(
+    db: Readable, table: str, conditions: Sequence[Where], *, before: Collection[str] = ()
 ) -> dict[str, list[Where]]:
-    """Return by table the conditions under which rows go with the ``doomed`` ones of ``table``, these included.
+    """Return the conditions of all deleted rows by table, including ``table`` itself.
 
-    A row goes that meets any of them; the arguments are those of ``reach``.
+    A row is deleted if it meets any of the conditions of its table. For the arguments, see ``find_affected_rows``.
     """
-    ways = _Ways(deleted={table: [AllOf(doomed)]}, loosened={}, blocking={})
-    _follow(db, table, doomed, [table], before, ways)
-    return ways.deleted
+    paths = _CascadePaths(deleted={table: [AllOf(conditions)]}, set_null={}, blocking={})
+    _follow(db, table, conditions, [table], before, paths)
+    return paths.deleted
 
 
-def reachable(db: Readable, table: str) -> list[str]:
-    """Return ``table`` and those of which rows may go along with its own, whatever rows there are."""
-    found = [table]
-    for one in found:  # it grows meanwhile
-        keys = (key.table for key in db.references(one) if key.on_delete == "CASCADE")
-        found += [name for name in dict.fromkeys(keys) if name not in found]
-    return found
+def find_cascading_tables(db: Readable, table: str) -> list[str]:
+    """Return ``table`` and all tables from which ON DELETE CASCADE may delete rows."""
+    tables = [table]
+    for name_ in tables:  # the list grows during the loop
+        keys = (key.table for key in db.references(name_) if key.on_delete == "CASCADE")
+        tables += [name for name in dict.fromkeys(keys) if name not in tables]
+    return tables
 
 
 def _follow(
     db: Readable,
     table: str,
-    doomed: Sequence[Where],
+    conditions: Sequence[Where],
     path: Sequence[str],
     before: Collection[str],
-    ways: _Ways,
+    paths: _CascadePaths,
 ) -> None:
     for key in db.references(table):
-        within = Within(key.columns, table, key.to, doomed)
-        settled = key.table in path or f"{key.table}.{key.columns[0]}" in before
-        if settled or not db.count(key.table, [within]):
+        within = InSubquery(key.columns, table, key.to, conditions)
+        is_handled = key.table in path or f"{key.table}.{key.columns[0]}" in before
+        if is_handled or not db.count(key.table, [within]):
             continue
         if key.on_delete == "CASCADE":
-            ways.deleted.setdefault(key.table, []).append(within)
-            _follow(db, key.table, [within], [*path, key.table], before, ways)
+            paths.deleted.setdefault(key.table, []).append(within)
+            _follow(db, key.table, [within], [*path, key.table], before, paths)
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            ways.loosened.setdefault((key.table, ", ".join(key.columns)), []).append(within)
+            paths.set_null.setdefault((key.table, ", ".join(key.columns)), []).append(within)
         else:
-            ways.blocking.setdefault((key.table, key.on_delete), []).append(within)
+            paths.blocking.setdefault((key.table, key.on_delete), []).append(within)
 
 
 def _not_deleted(table: str, deleted: dict[str, list[Where]]) -> list[Where]:

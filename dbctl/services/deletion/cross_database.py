@@ -1,120 +1,124 @@
-"""What goes along in other databases when rows are deleted, because the profile says that a link cascades."""
+"""Rows of other databases that are deleted by cascading links of the profile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where
-from dbctl.errors import AlongUnreachableError
-from dbctl.model import counted
+from dbctl.errors import CascadeUnreachableError
+from dbctl.model import format_count
 from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, Live, find_column, reaching, unconfigured
-from dbctl.services.deletion.cascade import Touched
+from dbctl.services.app import App, LiveTable, find_column, required_for_cascade, unconfigured
+from dbctl.services.deletion.cascade import AffectedRows
 
-#: Values in one condition: each makes a statement longer, and what names many rows is asked for in parts.
+#: The number of values per condition; more values need several statements.
 BATCH = 2_000
 
 
-class Beside:
-    """Rows of other databases that name rows of one database which are about to be deleted."""
+class CrossDatabaseDeletion:
+    """Rows of other databases that reference the rows to delete."""
 
-    def __init__(self, app: App, database: str, db: Readable, gone: Mapping[str, Sequence[Where]]) -> None:
-        """Look for them.
+    def __init__(self, app: App, database: str, db: Readable, deleted: Mapping[str, Sequence[Where]]) -> None:
+        """Find the rows.
 
         Args:
             app: the app.
-            database: the one in which rows go.
-            db: the same, opened.
-            gone: conditions of what goes, by table; a row that meets one of them does.
+            database: the name of the database with the rows to delete.
+            db: the same database.
+            deleted: conditions of the rows to delete by table; one of them is enough.
 
         Raises:
-            AlongUnreachableError: another database cannot be asked, or is there and not configured.
+            CascadeUnreachableError: another database cannot be read, or exists but is not configured.
         """
-        self._app, self._database, self._db, self._gone = app, database, db, gone
-        #: by database and table: what is deleted there, one statement each
-        self._found: dict[tuple[str, str], list[list[Where]]] = {}
-        self._numbers: dict[tuple[str, str], int] = {}
-        for link in [] if app.only else leading(app, database):
-            self._look(link)
+        self._app, self._database, self._db, self._deleted = app, database, db, deleted
+        #: by database and table: the conditions of one statement each
+        self._statements: dict[tuple[str, str], list[list[Where]]] = {}
+        self._row_counts: dict[tuple[str, str], int] = {}
+        for link in [] if app.only else find_cascading_links(app, database):
+            self._find_rows(link)
 
-    def planned(self) -> Iterator[Touched]:
-        """Yield what goes, table by table; a table is named with its database."""
-        for (database, table), number in self._numbers.items():
-            if number:
-                step = f"delete {counted(number, 'row')} of {table} in {self._app.target(database)}"
-                yield Touched(table=f"{database}/{table}", rows=number, step=step)
+    def plan_steps(self) -> Iterator[AffectedRows]:
+        """Yield the deleted rows per table; the name of a table includes its database."""
+        for (database, table), row_count in self._row_counts.items():
+            if row_count:
+                step = f"delete {format_count(row_count, 'row')} of {table} in {self._app.target(database)}"
+                yield AffectedRows(table=f"{database}/{table}", rows=row_count, step=step)
 
     def delete(self) -> None:
-        """Delete it, in transactions that the change holds open."""
-        for (database, table), statements in self._found.items():
+        """Delete the rows in the open transactions of the change."""
+        for (database, table), statements in self._statements.items():
             for where in statements:
-                self._app.held(database).delete(table, where)
+                self._app.current_writer(database).delete(table, where)
 
-    def _look(self, link: CrossLink) -> None:
-        values = list(dict.fromkeys(self._named(link)))
+    def _find_rows(self, link: CrossLink) -> None:
+        values = list(dict.fromkeys(self._read_values(link)))
         if not values:
             return
         if link.database not in self._app.configured.databases:
-            if stands := unconfigured.place_of(self._app, link.database):
-                raise AlongUnreachableError(
+            if unconfigured_path := unconfigured.find_unconfigured(self._app, link.database):
+                raise CascadeUnreachableError(
                     target=self._app.target(link.database),
-                    reason=unconfigured.SENTENCE.format(place=stands),
+                    reason=unconfigured.SENTENCE.format(path=unconfigured_path),
                     to=link.to,
-                    instead=unconfigured.instead(self._app, link.database, stands),
+                    hint=unconfigured.explain_config(self._app, link.database, unconfigured_path),
                 )
             return
-        with reaching(self._app, link.database, link.to):
-            there = self._app.reader(link.database)
-            live = there.tables().get(link.table)
+        with required_for_cascade(self._app, link.database, link.to):
+            reader = self._app.reader(link.database)
+            live = reader.tables().get(link.table)
         if live is None and link.optional:
             return
-        column = Live(self._app.profile, there, link.table, "deleting what names these rows").get(link.column)
-        place = (link.database, link.table)
-        known = self._found.setdefault(place, [])
-        before: list[Where] = [AnyOf([one for where in known for one in where[:1]])] if known else []
-        for at in range(0, len(values), BATCH):
-            naming = Condition(column, "in", values[at : at + BATCH])
-            where: list[Where] = [naming, *(Not(one) for one in before)]
-            number = there.count(link.table, where)
-            if number:
+        column = LiveTable(self._app.profile, reader, link.table, "deleting referencing rows").column(
+            link.column
+        )
+        target = (link.database, link.table)
+        known = self._statements.setdefault(target, [])
+        before: list[Where] = (
+            [AnyOf([condition for where in known for condition in where[:1]])] if known else []
+        )
+        for start in range(0, len(values), BATCH):
+            names_row = Condition(column, "in", values[start : start + BATCH])
+            where: list[Where] = [names_row, *(Not(condition) for condition in before)]
+            row_count = reader.count(link.table, where)
+            if row_count:
                 known.append(where)
-                self._numbers[place] = self._numbers.get(place, 0) + number
+                self._row_counts[target] = self._row_counts.get(target, 0) + row_count
 
-    def _named(self, link: CrossLink) -> Iterator[object]:
-        """Yield what rows that go are called there, and were called before."""
-        for one in [*link.among, *([link.formerly] if link.formerly else [])]:
-            table, _, name = one.rpartition(".")
+    def _read_values(self, link: CrossLink) -> Iterator[object]:
+        """Yield the values by which other databases reference the rows, also in renamed columns."""
+        for column_name in [*link.targets, *([link.renamed_from] if link.renamed_from else [])]:
+            table, _, name = column_name.rpartition(".")
             column = find_column(self._db.tables().get(table), name)
-            if table in self._gone and column:
-                rows = self._db.select(table, [column], [AnyOf(self._gone[table])])
+            if table in self._deleted and column:
+                rows = self._db.select(table, [column], [AnyOf(self._deleted[table])])
                 yield from (value for (value,) in rows if value is not None)
 
 
-def leading(app: App, database: str) -> list[CrossLink]:
-    """Return the links by which rows of other databases go along with rows of this one."""
+def find_cascading_links(app: App, database: str) -> list[CrossLink]:
+    """Return the cascading links to this database."""
     return [link for link in app.profile.link if link.cascade and link.to == database]
 
 
-def linked(app: App, database: str) -> list[CrossLink]:
-    """Return those of configured databases."""
-    return [link for link in leading(app, database) if link.database in app.configured.databases]
+def find_configured_links(app: App, database: str) -> list[CrossLink]:
+    """Return the cascading links from configured databases."""
+    return [link for link in find_cascading_links(app, database) if link.database in app.configured.databases]
 
 
-def written(app: App, database: str, tables: Sequence[str]) -> list[str]:
-    """Return the other databases that are written when rows of these tables go."""
+def find_written_databases(app: App, database: str, tables: Sequence[str]) -> list[str]:
+    """Return the other databases that a deletion in these tables writes."""
     if app.only:
         return []
-    named = {
+    databases = {
         link.database: None
-        for link in linked(app, database)
-        if any(place.rpartition(".")[0] in tables for place in link.among)
+        for link in find_configured_links(app, database)
+        if any(column_name.rpartition(".")[0] in tables for column_name in link.targets)
     }
-    return list(named)
+    return list(databases)
 
 
-def left_alone(app: App, database: str) -> list[str]:
-    """Return what somebody has to know who said that one database alone is meant."""
+def list_unchanged_databases(app: App, database: str) -> list[str]:
+    """Return warnings for ``--db``: rows in other databases that are not deleted."""
     if not app.only:
         return []
-    targets = dict.fromkeys(app.target(link.database) for link in linked(app, database))
-    return [f"what names these rows in {target} stays there: --db leaves it alone" for target in targets]
+    targets = dict.fromkeys(app.target(link.database) for link in find_configured_links(app, database))
+    return [f"rows in {target} that reference the deleted rows remain, because of --db" for target in targets]

@@ -1,4 +1,4 @@
-"""One database under examination, and how findings about it are made."""
+"""Context of the checks of one database: its configuration, findings, and commands for hints."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from dbctl.config import Selection
 from dbctl.model import Finding, Severity
 from dbctl.services.app import App, command_line
 
-#: What no command can do, because it takes a place that only the admin knows.
-MOVE = "Stop the app, move the database to a directory of its own on a disk of this machine, and tell app and dbctl.toml where."
+#: The only hint that is not a command, because the admin must choose the new location.
+MOVE_HINT = "Stop the app, move the database to its own directory on a local disk, and change the path in the app and in dbctl.toml."
 
 
-class Subject:
-    """One database of an app that was chosen by ``said``."""
+class CheckContext:
+    """One database of a selected app."""
 
-    def __init__(self, app: App, said: Selection, database: str) -> None:
+    def __init__(self, app: App, selection: Selection, database: str) -> None:
         self.app, self.database = app, database
-        self.told, self.target = app.database(database), app.target(database)
-        self._said = said
+        self.section, self.target = app.database(database), app.target(database)
+        self._selection = selection
 
     @property
-    def written(self) -> bool:
-        """Whether dbctl may write it at all; else it is its owner's business."""
-        return self.told.mode == "read-write"
+    def is_writable(self) -> bool:
+        """Whether dbctl may write the database."""
+        return self.section.mode == "read-write"
 
     @property
-    def holds(self) -> str:
-        """What is in it that nobody but its owner should read, in words; empty: nothing is known to be."""
-        told = self.app.profile.users
-        if told is None or (told.database or self.app.main()) != self.database:
-            return "it holds keys or passwords" if self.told.secret else ""
-        return "it holds password hashes" if told.password else "it holds who uses the app"
+    def read_risk(self) -> str:
+        """The confidential content of the database, for messages; empty if none is known."""
+        section = self.app.profile.users
+        if section is None or (section.database or self.app.main()) != self.database:
+            return "it contains keys or passwords" if self.section.secret else ""
+        return "it contains password hashes" if section.password else "it contains the users of the app"
 
-    def finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
-        """Return a finding about it; ``hint`` is a command line."""
+    def create_finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
+        """Return a finding about the database; ``hint`` is a command line."""
         return Finding(target=self.target, severity=severity, code=code, message=message, hint=hint)
 
-    def dbctl(self, *words: str) -> str:
-        """Return the line that calls dbctl with ``words`` for this database's app."""
-        return shlex.join(command_line.remedy(self._said, self.app.configured, *words))
+    def command(self, *arguments: str) -> str:
+        """Return the command line that runs dbctl with these arguments for the app."""
+        return shlex.join(command_line.build_command(self._selection, self.app.configured, *arguments))
 
 
-def line_of(owner: int, words: Sequence[str]) -> str:
-    """Return the command line that does ``words`` with the rights of ``owner``."""
-    mine = os.geteuid() in (0, owner)
-    return shlex.join(words if mine else ["sudo", *words])
+def command_for_owner(owner: int, arguments: Sequence[str]) -> str:
+    """Return the command line that runs a command with the permissions of ``owner``, with sudo if required."""
+    is_permitted = os.geteuid() in (0, owner)
+    return shlex.join(arguments if is_permitted else ["sudo", *arguments])
 
 
-def amount(count: int) -> str:
-    """Return a number of bytes as a message tells it."""
-    return f"{count / (1 << 20):.1f} MiB" if count >= 1 << 20 else f"{count / (1 << 10):.0f} KiB"
+def format_size(size: int) -> str:
+    """Return a number of bytes as text for messages."""
+    return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 20 else f"{size / (1 << 10):.0f} KiB"

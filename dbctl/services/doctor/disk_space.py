@@ -1,4 +1,4 @@
-"""The room that a database has and takes, and the disk that it is on."""
+"""Checks of the disk below a database, and of unused space in its files."""
 
 from __future__ import annotations
 
@@ -8,130 +8,135 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Housing, Measures
+from dbctl.engines.contract import DatabaseFiles, ReportsSizes
 from dbctl.errors import UnreachableError
-from dbctl.files import Volume, volume_of
+from dbctl.files import Volume, read_volume
 from dbctl.model import Finding, Severity
-from dbctl.services.doctor.context import MOVE, Subject, amount, line_of
+from dbctl.services.doctor.context import MOVE_HINT, CheckContext, command_for_owner, format_size
 
-#: With less free space, in bytes, the next write may fail, and reading with it.
-NO_ROOM = 16 << 20
-#: Every database in use, every backup and every crash makes files.
-FEW_FILES = 100
-#: Changes beside a file are taken in every few megabytes, unless a reader never ends or nobody asks for it.
-MUCH_WAITING, VERY_MUCH_WAITING = 16 << 20, 64 << 20
-#: Room that is worth giving back: so many bytes, and so many times less than the file.
-SPARE, SPARE_PART = 16 << 20, 4
-
-
-def room(subject: Subject, housing: Housing) -> Iterator[Finding]:
-    """Yield what is wrong with the disk below a database, and with what stands beside it."""
-    volume, found = _looked_at(subject, housing)
-    if subject.written:
-        yield from _disk(subject, housing, volume, found.st_size + housing.waiting_bytes)
-        yield from _waiting(subject, housing, found)
+#: With less free space, the next write may fail, and even a read.
+MIN_FREE_BYTES = 16 << 20
+#: Open databases, backups and crashes create files.
+MIN_FREE_FILES = 100
+#: Bytes. SQLite checkpoints every few megabytes, unless a reader never ends or checkpoints are disabled.
+LARGE_WAL, VERY_LARGE_WAL = 16 << 20, 64 << 20
+#: Report unused space above this size in bytes, and above this fraction (1/N) of the file.
+MIN_UNUSED_BYTES, UNUSED_FRACTION = 16 << 20, 4
 
 
-def _disk(subject: Subject, housing: Housing, volume: Volume, size: int) -> Iterator[Finding]:
-    mount = volume.mount or str(housing.file.parent)
-    largest = f"{line_of(0, ['du', '-axh', mount])} | sort -h | tail -n 20"
-    if volume.read_only:
-        message = (
-            f"{mount} takes no writes: it is mounted read-only, as a disk with errors is, too (dmesg tells)"
+def check_disk(context: CheckContext, database_files: DatabaseFiles) -> Iterator[Finding]:
+    """Yield problems of the disk below a database, and of its write-ahead log."""
+    volume, file_stat = _read_stats(context, database_files)
+    if context.is_writable:
+        yield from _check_free_space(
+            context, database_files, volume, file_stat.st_size + database_files.pending_bytes
         )
-        yield subject.finding(
-            "error", "read-only-disk", message, line_of(0, ["mount", "-o", "remount,rw", mount])
+        yield from _check_wal(context, database_files, file_stat)
+
+
+def _check_free_space(
+    context: CheckContext, database_files: DatabaseFiles, volume: Volume, size: int
+) -> Iterator[Finding]:
+    mount = volume.mount or str(database_files.file.parent)
+    largest = f"{command_for_owner(0, ['du', '-axh', mount])} | sort -h | tail -n 20"
+    if volume.read_only:
+        message = f"{mount} is mounted read-only, possibly after disk errors (see dmesg)"
+        yield context.create_finding(
+            "error", "read-only-disk", message, command_for_owner(0, ["mount", "-o", "remount,rw", mount])
         )
         return
-    if volume.free_bytes < NO_ROOM:
-        message = f"{mount} is full: {amount(volume.free_bytes)} are free, and even reading may fail then"
-        yield subject.finding("error", "disk-full", message, largest)
+    if volume.free_bytes < MIN_FREE_BYTES:
+        message = f"{mount} is full: {format_size(volume.free_bytes)} free; even reads may fail"
+        yield context.create_finding("error", "disk-full", message, largest)
     elif volume.free_bytes < size:
         message = (
-            f"{mount} has {amount(volume.free_bytes)} free, and the database takes {amount(size)}:"
-            " a backup, a migration or a cleanup may want as much again"
+            f"{mount} has {format_size(volume.free_bytes)} free, and the database needs {format_size(size)}:"
+            " a backup, a migration or a cleanup may need the same again"
         )
-        yield subject.finding("warning", "disk-small", message, largest)
-    if volume.free_files is not None and volume.free_files < FEW_FILES:
-        message = f"{mount} takes only {volume.free_files} more files, however small"
-        files = line_of(0, ["find", mount, "-xdev"])
-        crowded = f"{files} | cut -d / -f 1-4 | sort | uniq -c | sort -n | tail -n 20"
-        yield subject.finding("error", "disk-full", message, crowded)
+        yield context.create_finding("warning", "disk-small", message, largest)
+    if volume.free_files is not None and volume.free_files < MIN_FREE_FILES:
+        message = f"{mount} has only {volume.free_files} free inodes"
+        files = command_for_owner(0, ["find", mount, "-xdev"])
+        count_command = f"{files} | cut -d / -f 1-4 | sort | uniq -c | sort -n | tail -n 20"
+        yield context.create_finding("error", "disk-full", message, count_command)
 
 
-def _waiting(subject: Subject, housing: Housing, found: os.stat_result) -> Iterator[Finding]:
-    settle, size = line_of(found.st_uid, housing.settle), found.st_size
-    waiting = amount(housing.waiting_bytes)
-    if housing.waiting_bytes > VERY_MUCH_WAITING or housing.waiting_bytes > max(size, MUCH_WAITING):
+def _check_wal(
+    context: CheckContext, database_files: DatabaseFiles, file_stat: os.stat_result
+) -> Iterator[Finding]:
+    command, size = command_for_owner(file_stat.st_uid, database_files.checkpoint_command), file_stat.st_size
+    wal_size = format_size(database_files.pending_bytes)
+    if database_files.pending_bytes > VERY_LARGE_WAL or database_files.pending_bytes > max(size, LARGE_WAL):
         message = (
-            f"{waiting} stand beside the file of {amount(size)} and are not taken in:"
-            f" a reader never ends ({subject.dbctl('stats', 'locks')} names it), or the app never asks for it"
+            f"{wal_size} of changes are in the -wal next to a file of {format_size(size)} without a checkpoint:"
+            f" a reader never ends (see {context.command('stats', 'locks')}), or the app disables checkpoints"
         )
-        yield subject.finding("warning", "much-waiting", message, settle)
-    elif housing.left:
+        yield context.create_finding("warning", "wal-large", message, command)
+    elif database_files.has_leftover_changes:
         message = (
-            f"{waiting} of changes stand beside the file, and no process is seen that has it open:"
-            " the last one was killed (or runs in a container); a copy of the file alone lacks them"
+            f"{wal_size} of changes are in the -wal, but no process has the file open:"
+            " the last one was killed (or runs in a container); a copy of the file alone lacks these changes"
         )
-        yield subject.finding("warning", "left-behind", message, settle)
+        yield context.create_finding("warning", "leftover-files", message, command)
 
 
-def forsaken(subject: Subject) -> Iterator[Finding]:
-    """Yield what a dbctl that was killed has left beside a database: it takes room, and nobody will ask for it."""
-    found = registry.forsaken(subject.app.url(subject.database))
-    if found:
-        names = ", ".join(map(str, found))
-        taken = sum(_sizes(found))
-        message = f"{names} ({amount(taken)}) {'was' if len(found) == 1 else 'were'} left by a dbctl that was killed"
-        hint = line_of(found[0].lstat().st_uid, ["rm", "-r", *map(str, found)])
-        yield subject.finding("warning", "left-behind", message, hint)
+def check_leftovers(context: CheckContext) -> Iterator[Finding]:
+    """Yield temporary files that a killed dbctl left next to a database."""
+    paths = registry.find_leftovers(context.app.url(context.database))
+    if paths:
+        names = ", ".join(map(str, paths))
+        size = sum(_list_sizes(paths))
+        message = f"{names} ({format_size(size)}) {'is' if len(paths) == 1 else 'are'} left over from a dbctl process that was killed"
+        hint = command_for_owner(paths[0].lstat().st_uid, ["rm", "-r", *map(str, paths)])
+        yield context.create_finding("warning", "leftover-files", message, hint)
 
 
-def _sizes(paths: Sequence[Path]) -> Iterator[int]:
+def _list_sizes(paths: Sequence[Path]) -> Iterator[int]:
     for path in paths:
-        for one in (path, *path.rglob("*")):
-            with suppress(OSError):  # it may be removed right now
-                yield one.lstat().st_size
+        for entry in (path, *path.rglob("*")):
+            with suppress(OSError):  # the file may be removed concurrently
+                yield entry.lstat().st_size
 
 
-def storage(subject: Subject, db: Measures, housing: Housing | None) -> Iterator[Finding]:
-    """Yield what is noteworthy of how a database is stored."""
-    if housing is None:
+def check_storage(
+    context: CheckContext, db: ReportsSizes, database_files: DatabaseFiles | None
+) -> Iterator[Finding]:
+    """Yield problems of the storage: network disks, journal mode, unused space."""
+    if database_files is None:
         return
-    found = db.storage()
-    volume, file = _looked_at(subject, housing)
-    if volume.shared and found.shares_memory:
-        severity: Severity = "error" if subject.written else "warning"
+    info = db.measure_storage()
+    volume, file_stat = _read_stats(context, database_files)
+    if volume.is_network and info.shares_memory:
+        severity: Severity = "error" if context.is_writable else "warning"
         message = (
-            f"{housing.file} is on {volume.mount} ({volume.kind}), which other machines may use, too:"
-            f" in {found.journal_mode} mode its users share memory, which those on two machines cannot"
+            f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too:"
+            f" in {info.journal_mode} mode all processes share memory, which fails across machines"
         )
-        yield subject.finding(severity, "network-disk", message, MOVE)
-    if subject.written and found.journal_mode not in (None, "wal") and not volume.shared:
-        expected = subject.told.create.get("journal_mode") == "wal"
-        message = (
-            f"it is in {found.journal_mode} mode: readers wait for a writer, and a writer for readers;"
-            + (" the app creates it with a write-ahead log" if expected else " a write-ahead log ends that")
+        yield context.create_finding(severity, "network-disk", message, MOVE_HINT)
+    if context.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
+        expected = context.section.create.get("journal_mode") == "wal"
+        message = f"it is in {info.journal_mode} mode: readers and writers block each other;" + (
+            " the app creates it with a write-ahead log" if expected else " a write-ahead log avoids that"
         )
-        hint = subject.dbctl("maintain", "wal", "--db", subject.database)
-        yield subject.finding("warning" if expected else "info", "journal-not-wal", message, hint)
-    spare = (found.freelist_pages or 0) * found.page_size
-    if subject.written and spare > SPARE and spare * SPARE_PART > found.bytes:
-        shrink = line_of(file.st_uid, housing.shrink)
-        message = f"{amount(spare)} of {amount(found.bytes)} hold nothing; with the app stopped they can be given back"
-        yield subject.finding("info", "spare-room", message, shrink)
+        hint = context.command("maintain", "wal", "--db", context.database)
+        yield context.create_finding("warning" if expected else "info", "journal-not-wal", message, hint)
+    free_bytes = (info.freelist_pages or 0) * info.page_size
+    if context.is_writable and free_bytes > MIN_UNUSED_BYTES and free_bytes * UNUSED_FRACTION > info.bytes:
+        command = command_for_owner(file_stat.st_uid, database_files.vacuum_command)
+        message = f"{format_size(free_bytes)} of {format_size(info.bytes)} are free pages; with the app stopped, the file can be shrunk"
+        yield context.create_finding("info", "free-pages", message, command)
 
 
-def _looked_at(subject: Subject, housing: Housing) -> tuple[Volume, os.stat_result]:
-    """Return what is known of the disk and of the file on it.
+def _read_stats(context: CheckContext, database_files: DatabaseFiles) -> tuple[Volume, os.stat_result]:
+    """Return statistics of the disk and of the file.
 
     Raises:
-        UnreachableError: it may not be looked at, or has just gone.
+        UnreachableError: permissions are missing, or the file was just deleted.
     """
     try:
-        return volume_of(housing.file.parent), housing.file.stat()
+        return read_volume(database_files.file.parent), database_files.file.stat()
     except OSError as error:
-        instead = f"Check owner and mode of {housing.file.parent}."
+        hint = f"Check owner and mode of {database_files.file.parent}."
         raise UnreachableError(
-            target=subject.target, reason=error.strerror or str(error), instead=instead
+            target=context.target, reason=error.strerror or str(error), hint=hint
         ) from error

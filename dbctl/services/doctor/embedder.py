@@ -1,4 +1,4 @@
-"""Whether words could be looked for by their meaning: what the embedder of an app wants, without asking it anything."""
+"""Checks of the configured embedder, without a request to it."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from dbctl.model import Finding
 from dbctl.services.app import App
 from dbctl.services.doctor import files
 
-#: What a package is imported by.
+#: Package → module.
 MODULES = {"fastembed": "fastembed", "sentence-transformers": "sentence_transformers"}
-SAME = "Name the model that made the vectors, or have them made anew by this one."
-LEFT_OUT = "Its profile has no [semantic]; take the section out, or write one."
+MODEL_HINT = "Configure the model of the stored vectors, or recompute the vectors with this model."
+SECTION_HINT = "Its profile has no [semantic]; remove the section, or add one to the profile."
 
 
-def embedder(app: App, told: Embedder) -> Iterator[Finding]:
-    """Yield what keeps an app's embedder from its work, and who else gets to its key."""
-    for code, message, hint in _wrong(app, told):
+def check_embedder(app: App, config: Embedder) -> Iterator[Finding]:
+    """Yield problems of an app's embedder, and of the permissions of its key file."""
+    for code, message, hint in _find_problems(app, config):
         yield Finding(target=app.name, severity="warning", code=code, message=message, hint=hint)
-    if told.key_file:
-        with suppress(OSError):  # that it cannot be read is told already
-            found = {Path(told.key_file): Path(told.key_file).stat()}
-            for severity, code, message, hint in files.exposed(
-                found, written="whoever does, decides who answers", read="it holds the key of the embedder"
+    if config.key_file:
+        with suppress(OSError):  # reported above
+            file_stats = {Path(config.key_file): Path(config.key_file).stat()}
+            for severity, code, message, hint in files.check_access(
+                file_stats,
+                write_risk="this allows redirecting the requests",
+                read_risk="it contains the key of the embedder",
             ):
                 yield Finding(target=app.name, severity=severity, code=code, message=message, hint=hint)
 
 
-def _wrong(app: App, told: Embedder) -> Iterator[tuple[str, str, str]]:
+def _find_problems(app: App, config: Embedder) -> Iterator[tuple[str, str, str]]:
     """Yield code, message and hint."""
     semantic = app.profile.semantic
     if semantic is None:
-        yield "embedder-idle", f"{app.profile.title} has nothing that is found by its meaning", LEFT_OUT
-    elif told.model and semantic.model and told.model.removeprefix("models/") != semantic.model:
-        message = f"its embedder asks {told.model}, and {semantic.model} made its vectors: similarity may mean nothing"
-        yield "embedder-model-other", message, SAME
+        yield "embedder-unused", f"{app.profile.title} has no semantic search", SECTION_HINT
+    elif config.model and semantic.model and config.model.removeprefix("models/") != semantic.model:
+        message = f"its embedder uses {config.model}, its vectors are from {semantic.model}: similarities may be meaningless"
+        yield "embedder-model-mismatch", message, MODEL_HINT
     try:
         embedder_key(app.configured)
     except EmbedderKeyMissingError as error:
         yield error.code, str(error), error.hint
-    if told.command and not (shutil.which(told.command[0]) or os.access(told.command[0], os.X_OK)):
-        message = f"there is no program {told.command[0]}, which is its embedder"
+    if config.command and not (shutil.which(config.command[0]) or os.access(config.command[0], os.X_OK)):
+        message = f"the program of the embedder does not exist: {config.command[0]}"
         yield "embedder-missing", message, "Check command under [apps.NAME.embedder]."
-    if told.package and find_spec(MODULES[told.package]) is None:
+    if config.package and find_spec(MODULES[config.package]) is None:
         missing = EmbedderPackageMissingError(
-            app=app.name, package=told.package, reason="it is not installed"
+            app=app.name, package=config.package, reason="it is not installed"
         )
         yield missing.code, str(missing), missing.hint

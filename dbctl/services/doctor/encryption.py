@@ -1,4 +1,4 @@
-"""Whether backups can be encrypted as configured, and who else gets to what opens them."""
+"""Checks of the encryption keys of backups, and of the permissions of key files."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ from dbctl.config import secrets
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, KeyMissingError
 from dbctl.model import Finding, Secret
 from dbctl.services.app import App
-from dbctl.services.backup import Keys, Sealing
+from dbctl.services.backup import DecryptionKeys, EncryptionPolicy
 from dbctl.services.doctor import files
 
-NOT_HERE = "Without it on this machine no backup is opened here; --identity FILE names another one."
-NO_MATCH = "what backups are encrypted for now is opened by no identity of this machine"
-NO_MATCH_HINT = "Add its identity to identity_file, or give --identity FILE where backups are opened."
+IDENTITY_HINT = "Without it, this machine cannot decrypt backups; --identity FILE names another file."
+NO_MATCH = "no identity on this machine decrypts new backups"
+NO_MATCH_HINT = "Add the matching identity to identity_file, or use --identity FILE."
 
 
-def keys(app: App) -> Iterator[Finding]:
-    """Yield what is wrong with the keys of an app's backups.
+def check_keys(app: App) -> Iterator[Finding]:
+    """Yield problems of the keys of an app's backups.
 
     Raises:
-        DbctlError: none can be made now; as ``Sealing``.
+        DbctlError: new backups cannot be encrypted; see ``EncryptionPolicy``.
     """
-    told, opening = app.configured.backup, secrets.opening(app.configured)
-    if not (told and told.encrypt):
+    backup_config, key_sources = app.configured.backup, secrets.find_decryption_files(app.configured)
+    if not (backup_config and backup_config.encrypt):
         return
-    found = dict(_found(opening.identities))
-    for path in opening.identities:
-        if path not in found:
-            message = str(FileMissingError(what="identity file", path=path))
+    identities = dict(_read_stats(key_sources.identities))
+    for path in key_sources.identities:
+        if path not in identities:
+            message = str(FileMissingError(kind="identity file", path=path))
             yield Finding(
-                target=app.name, severity="warning", code="identity-missing", message=message, hint=NOT_HERE
+                target=app.name,
+                severity="warning",
+                code="identity-missing",
+                message=message,
+                hint=IDENTITY_HINT,
             )
-    secret = found | dict(_found(opening.passphrases))
-    written, read = "whoever does, decides what opens backups", "it opens every backup"
-    for path, one in secret.items():
-        for severity, code, message, hint in files.exposed({path: one}, written=written, read=read):
+    key_files = identities | dict(_read_stats(key_sources.passphrases))
+    write_risk, read_risk = "this allows replacing the keys of backups", "it decrypts every backup"
+    for path, file_stat in key_files.items():
+        for severity, code, message, hint in files.check_access(
+            {path: file_stat}, write_risk=write_risk, read_risk=read_risk
+        ):
             yield Finding(target=app.name, severity=severity, code=code, message=message, hint=hint)
-    sealing = Sealing(app)
-    if found and not _opens(sealing, Keys(opening, _nobody)):
+    policy = EncryptionPolicy(app)
+    if identities and not _can_decrypt(policy, DecryptionKeys(key_sources, _refuse_passphrase)):
         yield Finding(
-            target=app.name, severity="warning", code="identity-other", message=NO_MATCH, hint=NO_MATCH_HINT
+            target=app.name, severity="warning", code="key-mismatch", message=NO_MATCH, hint=NO_MATCH_HINT
         )
 
 
-def _found(paths: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+def _read_stats(paths: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     for path in paths:
         try:
             yield path, path.stat()
@@ -56,15 +62,15 @@ def _found(paths: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
-def _opens(sealing: Sealing, own: Keys) -> bool:
+def _can_decrypt(policy: EncryptionPolicy, decryption_keys: DecryptionKeys) -> bool:
     try:
-        list(own.own)
-    except KeyMissingError:  # a passphrase protects it, and nobody is asked for one here
+        list(decryption_keys.file_identities)
+    except KeyMissingError:  # protected by a passphrase, for which doctor does not prompt
         return True
     except DbctlError:
         return False
-    return sealing.is_opened_by(own)
+    return policy.can_be_decrypted_by(decryption_keys)
 
 
-def _nobody(what: str) -> Secret:
-    raise KeyMissingError(what=what, reason="nobody is asked for its passphrase here")
+def _refuse_passphrase(label: str) -> Secret:
+    raise KeyMissingError(target=label, reason="doctor does not prompt for passphrases")

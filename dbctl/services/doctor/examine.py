@@ -1,4 +1,4 @@
-"""What an admin should know before trusting a deployment, each finding with its remedy as a command."""
+"""Examine the deployments of apps; each finding has a command as hint."""
 
 from __future__ import annotations
 
@@ -8,33 +8,46 @@ from msgspec import structs
 
 from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import Advises, Capability, Indexes, Measures
-from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
-from dbctl.model import Examined, Finding, counted
+from dbctl.engines.contract import Capability, ReportsFindings, ReportsIndexes, ReportsSizes
+from dbctl.errors import (
+    BusyError,
+    DatabaseNotConfiguredError,
+    DbctlError,
+    InterruptedWriteError,
+    RepositoryNotConfiguredError,
+)
+from dbctl.model import CheckResult, Finding, format_count
 from dbctl.services.app import App, clock, unconfigured
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.backup import status
 from dbctl.services.doctor import disk_space, embedder, encryption, files, server, users
 from dbctl.services.doctor import server as doctor_server
-from dbctl.services.doctor.context import Subject
-from dbctl.services.integrity import Checked, cut_off, failure, known_problems, status_of, stored_faults
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger import UNSOUND, standing
-from dbctl.services.search import index, of_database
-from dbctl.services.sessions import GRACE, CleanupWork
+from dbctl.services.doctor.context import CheckContext
+from dbctl.services.integrity import (
+    CheckReport,
+    create_failure_finding,
+    find_exit_status,
+    find_interrupted_restore,
+    find_stored_violations,
+    known_problems,
+)
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
+from dbctl.services.search import index, list_external_indexes
+from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 
-#: What it is called that a command of ``backup`` has not been run for too long.
-DUE = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
+#: Finding codes of overdue ``backup`` commands.
+DUE_CODES = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 
 
-class Diagnosis(Checked, frozen=True, kw_only=True):
-    """What was found, and in which apps it was looked for."""
+class Diagnosis(CheckReport, frozen=True, kw_only=True):
+    """The findings, and the examined apps."""
 
     apps: Sequence[str]
 
 
-class Rounds:
-    """What was looked at, what was found, and what kept from looking."""
+class Examination:
+    """Collects findings and failures of checks."""
 
     def __init__(self) -> None:
         self.checked = 0
@@ -42,198 +55,218 @@ class Rounds:
         self.findings: list[Finding] = []
         self.failures: list[DbctlError] = []
 
-    def look(self, target: str, found: Iterable[Finding]) -> bool:
-        """Take in what is found, and what ends the search for it; return whether nothing did."""
+    def add_findings(self, target: str, findings: Iterable[Finding]) -> bool:
+        """Add the findings of a check, or its failure; return whether the check finished."""
         try:
-            self.findings += found
+            self.findings += findings
         except DbctlError as error:
-            self.fail(target, error)
+            self.add_failure(target, error)
             return False
         self.checked += 1
         return True
 
-    def fail(self, target: str, error: DbctlError, hint: str = "") -> None:
-        """Take in what kept from looking; ``hint`` is a remedy that knows more than the error's own."""
-        told = failure(target, error)
+    def add_failure(self, target: str, error: DbctlError, hint: str = "") -> None:
+        """Add the failure of a check as a finding; ``hint`` replaces the hint of the error."""
+        finding = create_failure_finding(target, error)
         self.failures.append(error)
-        self.findings.append(structs.replace(told, hint=hint or told.hint))
+        self.findings.append(structs.replace(finding, hint=hint or finding.hint))
 
 
-def examine(said: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
-    """Look over some apps; nothing is written, not even what readers of a database share.
+def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
+    """Examine apps; writes nothing, not even the shared memory of SQLite readers.
 
     Args:
-        said: which apps, as the options say it.
-        timeout: how long to wait for a lock, in seconds.
-        only: the one database of each that is looked at.
+        selections: the apps.
+        timeout: for locks, in seconds.
+        only: restricts the checks to one database.
 
     Raises:
-        DbctlError: what keeps the only app from being known; of several, the others are looked at all the same.
+        DbctlError: the only app cannot be opened. With several apps, the error is a finding.
     """
-    rounds = Rounds()
-    for one in said:
+    examination = Examination()
+    for selection in selections:
         try:
-            with apps.opened(one, timeout=timeout, only=only, traceless=True) as app:
-                _app(rounds, app, one)
+            with app_service.open_app(selection, timeout=timeout, only=only, traceless=True) as app:
+                _examine_app(examination, app, selection)
         except DbctlError as error:
-            if len(said) == 1:
+            if len(selections) == 1:
                 raise
-            rounds.fail(one.app, error)
-    for file in files.configurations(said):
-        rounds.look(str(file), files.configuration(file))
-    found = list(dict.fromkeys(rounds.findings))  # what keeps two looks from a database is told once
+            examination.add_failure(selection.app, error)
+    for file in files.list_configurations(selections):
+        examination.add_findings(str(file), files.check_configuration(file))
+    findings = list(dict.fromkeys(examination.findings))  # several checks may fail for the same reason
     return Diagnosis(
-        findings=Examined(checked=rounds.checked, findings=found),
-        status=status_of(found, rounds.failures),
-        apps=rounds.apps,
+        findings=CheckResult(checked=examination.checked, findings=findings),
+        status=find_exit_status(findings, examination.failures),
+        apps=examination.apps,
     )
 
 
-def _app(rounds: Rounds, app: App, said: Selection) -> None:
-    rounds.apps.append(app.name)
-    subjects = {name: Subject(app, said, name) for name in app.profile.databases if app.only in ("", name)}
-    sound = {name: subject for name, subject in subjects.items() if _database(rounds, subject)}
-    for subject in sound.values():
-        if subject.told.migrations:
-            rounds.look(subject.target, _migrations(subject))
-    if home := sound.get(users.home(app)):
-        rounds.look(home.target, users.roles(home))
-        for told in app.profile.check:
-            rounds.look(home.target, users.known_login(home, told))
-    for subject in sound.values():
-        rounds.look(subject.target, _suspicions(subject))
-        rounds.look(subject.target, _stored_faults(subject))
-    rounds.look(app.name, cut_off(app))
-    for subject in subjects.values():
-        if subject.database in app.configured.databases:
-            rounds.look(subject.target, disk_space.forsaken(subject))
-    rounds.look(app.name, _backups(app, said, list(subjects.values())))
-    rounds.look(app.name, encryption.keys(app))
+def _examine_app(examination: Examination, app: App, selection: Selection) -> None:
+    examination.apps.append(app.name)
+    contexts = {
+        name: CheckContext(app, selection, name) for name in app.profile.databases if app.only in ("", name)
+    }
+    readable = {
+        name: context for name, context in contexts.items() if _examine_database(examination, context)
+    }
+    for context in readable.values():
+        if context.section.migrations:
+            examination.add_findings(context.target, _check_migrations(context))
+    if user_subject := readable.get(users.find_users_database(app)):
+        examination.add_findings(user_subject.target, users.check_roles(user_subject))
+        for account in app.profile.known_login:
+            examination.add_findings(user_subject.target, users.check_known_login(user_subject, account))
+    for context in readable.values():
+        examination.add_findings(context.target, _check_known_problems(context))
+        examination.add_findings(context.target, _check_stored_rows(context))
+    examination.add_findings(app.name, find_interrupted_restore(app))
+    for context in contexts.values():
+        if context.database in app.configured.databases:
+            examination.add_findings(context.target, disk_space.check_leftovers(context))
+    examination.add_findings(app.name, _check_backups(app, selection, list(contexts.values())))
+    examination.add_findings(app.name, encryption.check_keys(app))
     if app.configured.embedder:
-        rounds.look(app.name, embedder.embedder(app, app.configured.embedder))
-    rounds.look(app.name, doctor_server.scratch(app))
+        examination.add_findings(app.name, embedder.check_embedder(app, app.configured.embedder))
+    examination.add_findings(app.name, doctor_server.check_scratch(app))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
-    if rules and rules <= sound.keys():
-        subject = sound[min(rules)]
-        rounds.look(subject.target, _cleanup(subject))
+    if rules and rules <= readable.keys():
+        context = readable[min(rules)]
+        examination.add_findings(context.target, _check_cleanup(context))
 
 
-def _database(rounds: Rounds, subject: Subject) -> bool:
-    """Look at one database and its files; return whether it can be read."""
-    app, name, target = subject.app, subject.database, subject.target
+def _examine_database(examination: Examination, context: CheckContext) -> bool:
+    """Check one database and its files; return whether it can be read."""
+    app, name, target = context.app, context.database, context.target
     try:
-        housing = registry.housing(app.url(name))
-        if housing:
-            if not rounds.look(target, files.files(subject, housing)):
+        database_files = registry.database_files(app.url(name))
+        if database_files:
+            if not examination.add_findings(target, files.check_files(context, database_files)):
                 return False
-            rounds.look(target, disk_space.room(subject, housing))
+            examination.add_findings(target, disk_space.check_disk(context, database_files))
         db = app.reader(name)
-    except DatabaseUnsetError as error:
+    except DatabaseNotConfiguredError as error:
         if app.only == name:
-            rounds.fail(target, error)
-        elif not subject.told.optional:
-            rounds.findings.append(failure(target, error, "warning"))
+            examination.add_failure(target, error)
+        elif not context.section.optional:
+            examination.findings.append(create_failure_finding(target, error, "warning"))
         else:
-            rounds.findings += unconfigured.findings(app, name)
+            examination.findings += unconfigured.check_unconfigured(app, name)
         return False
     except DbctlError as error:
-        rounds.fail(target, error, _remedy(subject, error))
+        examination.add_failure(target, error, _find_hint(context, error))
         return False
-    if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
-        rounds.look(target, doctor_server.server(subject, db))
-    if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
-        rounds.look(target, server.indexes(subject, db))
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
+    if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+        examination.add_findings(target, doctor_server.check_server(context, db))
+    if Capability.INDEXES in db.capabilities and isinstance(db, ReportsIndexes):
+        examination.add_findings(target, server.check_constraints(context, db))
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
         return True
-    return rounds.look(target, disk_space.storage(subject, db, housing))
+    return examination.add_findings(target, disk_space.check_storage(context, db, database_files))
 
 
-def _remedy(subject: Subject, error: DbctlError) -> str:
-    """Return the command that helps against what keeps a database from being read; empty where none is safe."""
+def _find_hint(context: CheckContext, error: DbctlError) -> str:
+    """Return the command that helps against a read error; empty if no command is safe."""
     if isinstance(error, BusyError):
-        return subject.dbctl("stats", "locks")
-    if isinstance(error, CutOffWriteError) and subject.written:
-        return subject.dbctl("integrity", "check")  # rolls back what was cut off, and looks at what is left
+        return context.command("stats", "locks")
+    if isinstance(error, InterruptedWriteError) and context.is_writable:
+        # It rolls back the interrupted write, then checks the database.
+        return context.command("integrity", "check")
     return ""
 
 
-def _migrations(subject: Subject) -> Iterator[Finding]:
-    (track,) = migrate.tracks(subject.app, subject.database, may_lack_folder=True)
-    found = standing(track, subject.app.reader(subject.database))
-    database = ("--db", subject.database)
-    verify = subject.dbctl("migrate", "verify", *database)
-    wrong = [one for one in found.migrations if one.state in UNSOUND]
-    if found.unrecorded:
-        message = f"there is no ledger ({track.ledger.table}), so nothing tells which migrations it has had"
-        yield subject.finding(
-            "warning", "ledger-missing", message, subject.dbctl("migrate", "baseline", *database)
+def _check_migrations(context: CheckContext) -> Iterator[Finding]:
+    (migration_target,) = migration_status.find_targets(context.app, context.database, may_lack_folder=True)
+    state = read_state(migration_target, context.app.reader(context.database))
+    database = ("--db", context.database)
+    verify = context.command("migrate", "verify", *database)
+    inconsistent = [migration for migration in state.migrations if migration.state in INCONSISTENT_STATES]
+    if state.is_unrecorded:
+        message = f"the ledger ({migration_target.ledger.table}) is missing: applied migrations are unknown"
+        yield context.create_finding(
+            "warning", "ledger-missing", message, context.command("migrate", "baseline", *database)
         )
-    elif wrong:
-        # The files that travel with dbctl need not be those that the app was deployed with.
-        whose = "the app's own" if track.folder.own else "dbctl's own"
-        names = ", ".join(f"{one.name} ({one.state})" for one in wrong)
-        message = f"the ledger does not agree with {whose} migrations: {names}"
-        yield subject.finding(
-            "error" if track.folder.own else "warning", "migrations-unsound", message, verify
+    elif inconsistent:
+        # The migrations in dbctl may differ from those of the deployed version of the app.
+        source = "the app's own" if migration_target.folder.is_custom else "dbctl's own"
+        names = ", ".join(f"{migration.name} ({migration.state})" for migration in inconsistent)
+        message = f"the ledger does not agree with {source} migrations: {names}"
+        yield context.create_finding(
+            "error" if migration_target.folder.is_custom else "warning",
+            "migration-files-missing",
+            message,
+            verify,
         )
-    elif pending := found.named("pending"):
-        message = f"{counted(len(pending), 'migration')} pending: {', '.join(pending)}"
-        up = subject.dbctl("migrate", "up", *database)
-        yield subject.finding("warning", "migrations-pending", message, up)
+    elif pending := state.names_in("pending"):
+        message = f"{format_count(len(pending), 'migration')} pending: {', '.join(pending)}"
+        up = context.command("migrate", "up", *database)
+        yield context.create_finding("warning", "migrations-pending", message, up)
 
 
-def _suspicions(subject: Subject) -> Iterator[Finding]:
-    app, database, db = subject.app, subject.database, subject.app.reader(subject.database)
-    for search, found, message in index.broken(app, database):
-        repair = index.RENAME if found.foreign else subject.dbctl("search", "index", "repair", search.name)
-        yield subject.finding("warning", "text-index-broken", message, repair)
-    for aside in of_database(app, database):
-        build = subject.dbctl("search", "index", "build", aside.search.name)
-        for neglected in aside.neglect():
-            yield structs.replace(neglected, hint=build)
-    for known in app.profile.known:
-        if (known.database or app.main()) == database and (told := known_problems.known(app, db, known)):
-            yield subject.finding(known.severity, "known-secret", told.message, known.hint)
-    for flaw in app.profile.flaw:
-        if (flaw.database or app.main()) == database and (told := known_problems.flawed(app, db, flaw)):
-            yield subject.finding(flaw.severity, "flaw", told.message, flaw.hint)
-
-
-def _stored_faults(subject: Subject) -> Iterator[Finding]:
-    db = subject.app.reader(subject.database)
-    for found in stored_faults(subject.app, subject.database, db):
-        if found.code != "unknown-role":  # the look at users has a better remedy
-            yield found
-
-
-def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    found = status.stand(app)
-    configured = not (said.profile and said.urls)
-    if app.configured.backup is None and configured and any(one.told.backup for one in subjects):
-        yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
-    for code, message in found.unsound() if found else ():
-        yield subjects[0].finding("error", code, message, subjects[0].dbctl("backup", "verify"))
-    for name in found.repository.cut_off if found else ():
-        message = status.was_cut_off(name)
-        yield subjects[0].finding(
-            "warning", "backup-incomplete", message, subjects[0].dbctl("backup", "prune")
+def _check_known_problems(context: CheckContext) -> Iterator[Finding]:
+    app, database, db = context.app, context.database, context.app.reader(context.database)
+    for search, state, message in index.find_broken(app, database):
+        repair = (
+            index.RENAME_HINT
+            if state.is_foreign
+            else context.command("search", "index", "repair", search.name)
         )
-    for name in found.repository.future if found else ():
-        message = status.from_future(name)
-        yield subjects[0].finding(
-            "warning", "backup-from-future", message, subjects[0].dbctl("backup", "delete", name)
+        yield context.create_finding("warning", "text-index-broken", message, repair)
+    for external_index in list_external_indexes(app, database):
+        build = context.command("search", "index", "build", external_index.search.name)
+        for finding in external_index.check_state():
+            yield structs.replace(finding, hint=build)
+    for known_secret in app.profile.known_secret:
+        if (known_secret.database or app.main()) == database and (
+            problem := known_problems.find_known_secret(app, db, known_secret)
+        ):
+            yield context.create_finding(
+                known_secret.severity, "known-secret", problem.message, known_secret.hint
+            )
+    for flaw in app.profile.invariant:
+        if (flaw.database or app.main()) == database and (problem := known_problems.find_flaw(app, db, flaw)):
+            yield context.create_finding(flaw.severity, "invariant-violated", problem.message, flaw.hint)
+
+
+def _check_stored_rows(context: CheckContext) -> Iterator[Finding]:
+    db = context.app.reader(context.database)
+    for finding in find_stored_violations(context.app, context.database, db):
+        if finding.code != "unknown-role":  # the check of users has a better hint
+            yield finding
+
+
+def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckContext]) -> Iterator[Finding]:
+    app_backups = status.read_status(app)
+    configured = not (selection.profile and selection.urls)
+    if app.configured.backup is None and configured and any(context.section.backup for context in contexts):
+        yield create_failure_finding(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
+    for code, message in app_backups.invalid_backups() if app_backups else ():
+        yield contexts[0].create_finding("error", code, message, contexts[0].command("backup", "verify"))
+    for name in app_backups.repository.interrupted if app_backups else ():
+        message = status.describe_interrupted(name)
+        yield contexts[0].create_finding(
+            "warning", "backup-incomplete", message, contexts[0].command("backup", "prune")
         )
-    if reason := clock.contradiction(app):
-        yield subjects[0].finding("warning", "clock-doubted", f"the clock is doubtful: {reason}", "date")
-    for one in subjects:
-        backups = found.of(one.database) if found else None
+    for name in app_backups.repository.future if app_backups else ():
+        message = status.describe_future(name)
+        yield contexts[0].create_finding(
+            "warning", "backup-from-future", message, contexts[0].command("backup", "delete", name)
+        )
+    if reason := clock.find_app_contradiction(app):
+        yield contexts[0].create_finding(
+            "warning", "clock-implausible", f"the system clock is implausible: {reason}", "date"
+        )
+    for context in contexts:
+        backups = app_backups.find_database(context.database) if app_backups else None
         for job, message in backups.due.items() if backups else ():
-            yield one.finding("warning", DUE[job], message, one.dbctl("backup", job))
+            yield context.create_finding("warning", DUE_CODES[job], message, context.command("backup", job))
 
 
-def _cleanup(subject: Subject) -> Iterator[Finding]:
-    late = [one for one in CleanupWork(subject.app).due(since=GRACE).items if one.matched]
-    if late:
-        rows = ", ".join(f"{one.rule} ({counted(one.matched, 'row')})" for one in late)
+def _check_cleanup(context: CheckContext) -> Iterator[Finding]:
+    overdue = [entry for entry in CleanUp(context.app).count_due(since=GRACE_PERIOD).items if entry.matched]
+    if overdue:
+        rows = ", ".join(f"{entry.rule} ({format_count(entry.matched, 'row')})" for entry in overdue)
         message = f"cleanup has been due for more than a day: {rows}"
-        yield subject.finding("warning", "cleanup-due", message, subject.dbctl("sessions", "cleanup"))
+        yield context.create_finding(
+            "warning", "cleanup-due", message, context.command("sessions", "cleanup")
+        )

@@ -1,4 +1,4 @@
-"""Who besides its owner gets to a file, by the modes of the file and of every directory above it."""
+"""Checks of the permissions of files, by the modes of the file and of its parent directories."""
 
 from __future__ import annotations
 
@@ -12,248 +12,272 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dbctl.config import Selection, loader
-from dbctl.engines.contract import Housing
+from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
-from dbctl.services.doctor.context import MOVE, Subject, line_of
+from dbctl.services.doctor.context import MOVE_HINT, CheckContext, command_for_owner
 
 Audience: TypeAlias = Literal["all", "group"]
 
 READ, WRITE = 4, 2
 
 
-def reach(path: Path, found: os.stat_result, audience: Audience) -> int:
-    """Return which of ``READ`` and ``WRITE`` everybody has on a file or directory, or the group that it belongs to.
+def find_access(path: Path, file_stat: os.stat_result, audience: Audience) -> int:
+    """Return the flags ``READ`` and ``WRITE`` that all users, or the group, have for a file or directory.
 
-    A directory above that they may not enter keeps them from it. A group of its owner alone has nothing.
+    They have none if they may not enter a parent directory. The private group of the owner is ignored.
 
     Args:
-        path: where it is, links followed.
-        found: what was found there.
-        audience: everybody, or its group.
+        path: resolved path.
+        file_stat: of the path.
+        audience: all users, or the group of the file.
 
     Raises:
-        OSError: a directory above may not be looked at.
+        OSError: a parent directory cannot be read.
     """
-    group = audience == "group"
-    if group and _private(found):
+    is_group = audience == "group"
+    if is_group and _is_private_group(file_stat):
         return 0
     for folder in path.parents:
-        above = folder.stat()
-        enter = stat.S_IXGRP if group and above.st_gid == found.st_gid else stat.S_IXOTH
-        if not above.st_mode & enter:
+        folder_stat = folder.stat()
+        enter = stat.S_IXGRP if is_group and folder_stat.st_gid == file_stat.st_gid else stat.S_IXOTH
+        if not folder_stat.st_mode & enter:
             return 0
-    return found.st_mode >> (3 if group else 0) & (READ | WRITE)
+    return file_stat.st_mode >> (3 if is_group else 0) & (READ | WRITE)
 
 
-def may_write(user: int, found: os.stat_result) -> bool:
-    """Whether the mode of a file or directory lets a user write it."""
-    if user == 0:
+def can_write(uid: int, file_stat: os.stat_result) -> bool:
+    """Whether the mode of a file or directory allows a user to write it."""
+    if uid == 0:
         return True
-    if user == found.st_uid:
-        return bool(found.st_mode & stat.S_IWUSR)
-    return bool(found.st_mode & (stat.S_IWGRP if found.st_gid in _groups(user) else stat.S_IWOTH))
+    if uid == file_stat.st_uid:
+        return bool(file_stat.st_mode & stat.S_IWUSR)
+    return bool(file_stat.st_mode & (stat.S_IWGRP if file_stat.st_gid in _list_groups(uid) else stat.S_IWOTH))
 
 
-def user_name(number: int) -> str:
-    """Return the name of a user; the number where nobody has it, as often in containers."""
+def find_user_name(uid: int) -> str:
+    """Return the name of a user, or the number as text if no user has it, as in containers."""
     try:
-        return pwd.getpwuid(number).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(number)
+        return str(uid)
 
 
-def group_name(number: int) -> str:
-    """Return the name of a group; the number where there is none."""
+def find_group_name(gid: int) -> str:
+    """Return the name of a group, or the number as text if no group has it."""
     try:
-        return grp.getgrgid(number).gr_name
+        return grp.getgrgid(gid).gr_name
     except KeyError:
-        return str(number)
+        return str(gid)
 
 
-def _private(found: os.stat_result) -> bool:
-    """Whether the group of a file is that of its owner alone, as most systems make one for each user, or root's."""
-    if found.st_gid == 0:
+def _is_private_group(file_stat: os.stat_result) -> bool:
+    """Whether the group of a file is root's or the private group of the owner."""
+    if file_stat.st_gid == 0:
         return True
-    owner, name = user_name(found.st_uid), group_name(found.st_gid)
+    owner, name = find_user_name(file_stat.st_uid), find_group_name(file_stat.st_gid)
     if owner != name:
         return False
     with suppress(KeyError):
-        return set(grp.getgrgid(found.st_gid).gr_mem) <= {owner}
+        return set(grp.getgrgid(file_stat.st_gid).gr_mem) <= {owner}
     return True
 
 
-def _groups(user: int) -> set[int]:
+def _list_groups(uid: int) -> set[int]:
     try:
-        told = pwd.getpwuid(user)
-        return set(os.getgrouplist(told.pw_name, told.pw_gid))
-    except KeyError:  # a user without a name is in no group that the system knows of
+        entry = pwd.getpwuid(uid)
+        return set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    except KeyError:  # a user without a name has no groups
         return set()
 
 
-#: Severity, code, message and hint of a finding whose target is not said yet.
-Told: TypeAlias = tuple[Severity, str, str, str]
-Found: TypeAlias = Mapping[Path, os.stat_result]
+#: Severity, code, message and hint of a finding.
+FindingParts: TypeAlias = tuple[Severity, str, str, str]
+FileStats: TypeAlias = Mapping[Path, os.stat_result]
 
 AUDIENCES: tuple[Audience, ...] = ("all", "group")
 
 
-def configurations(said: Sequence[Selection]) -> list[Path]:
-    """Return the files of the configurations that are used."""
-    used = [one for one in said if not (one.profile and one.urls)]
-    return list(dict.fromkeys(Path(os.path.realpath(loader.path(one))) for one in used))
+def list_configurations(selections: Sequence[Selection]) -> list[Path]:
+    """Return the paths of the configuration files of the selections."""
+    used = [selection for selection in selections if not (selection.profile and selection.urls)]
+    return list(dict.fromkeys(Path(os.path.realpath(loader.config_path(selection))) for selection in used))
 
 
-def configuration(file: Path) -> Iterator[Finding]:
-    """Yield who else gets to a configuration file.
+def check_configuration(file: Path) -> Iterator[Finding]:
+    """Yield problems of the permissions of a configuration file.
 
     Raises:
-        FileFailedError: it may not be looked at.
+        FileFailedError: the file cannot be read.
     """
     urls = [url for app in loader.read(file).apps.values() for url in app.databases.values()]
     try:
-        found, text = {file: file.stat()}, file.read_text(encoding="utf-8", errors="surrogateescape")
-        secret = any(url.password and url.password.reveal() in text for url in urls)
-        written = "it says which files dbctl works on"
-        read = "it holds a password" if secret else "it may come to hold a password"
-        told = list(exposed(found, written=written, read=read, severity="warning" if secret else "info"))
+        file_stats, text = {file: file.stat()}, file.read_text(encoding="utf-8", errors="surrogateescape")
+        has_password = any(url.password and url.password.reveal() in text for url in urls)
+        write_risk = "it determines the files that dbctl changes"
+        read_risk = "it contains a password" if has_password else "it may contain a password later"
+        findings = list(
+            check_access(
+                file_stats,
+                write_risk=write_risk,
+                read_risk=read_risk,
+                severity="warning" if has_password else "info",
+            )
+        )
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
-    for severity, code, message, hint in told:
+    for severity, code, message, hint in findings:
         yield Finding(target=str(file), severity=severity, code=code, message=message, hint=hint)
 
 
-def files(subject: Subject, housing: Housing) -> Iterator[Finding]:
-    """Yield what is wrong with modes, owners and names of a database's files.
+def check_files(context: CheckContext, database_files: DatabaseFiles) -> Iterator[Finding]:
+    """Yield problems of modes, owners and hard links of a database's files.
 
     Raises:
-        DatabaseMissingError: it is not there.
-        UnreachableError: it may not be looked at.
+        DatabaseMissingError: the file does not exist.
+        UnreachableError: the file cannot be read.
     """
     try:
-        found = {housing.file: housing.file.stat()}
-        for one in housing.beside:
-            with suppress(FileNotFoundError):  # who used the database has just ended
-                found[one] = one.stat()
-        told = list(_files(subject, found))
+        file_stats = {database_files.file: database_files.file.stat()}
+        for path in database_files.side_files:
+            with suppress(FileNotFoundError):  # deleted when the last process closed the database
+                file_stats[path] = path.stat()
+        findings = list(_check_files(context, file_stats))
     except FileNotFoundError:
-        configured = Path(subject.app.url(subject.database).path)
-        linked = f" (the link {configured} leads there)" if configured.is_symlink() else ""
-        raise DatabaseMissingError(target=subject.target, path=f"{housing.file}{linked}") from None
+        configured = Path(context.app.url(context.database).path)
+        link_note = f" (target of the link {configured})" if configured.is_symlink() else ""
+        raise DatabaseMissingError(target=context.target, path=f"{database_files.file}{link_note}") from None
     except OSError as error:
-        instead = f"Check owner and mode of {housing.file.parent}."
+        directory_hint = f"Check owner and mode of {database_files.file.parent}."
         raise UnreachableError(
-            target=subject.target, reason=error.strerror or str(error), instead=instead
+            target=context.target, reason=error.strerror or str(error), hint=directory_hint
         ) from error
-    for severity, code, message, hint in told:
-        yield subject.finding(severity, code, message, hint)
+    for severity, code, message, hint in findings:
+        yield context.create_finding(severity, code, message, hint)
 
 
-def _files(subject: Subject, found: Found) -> Iterator[Told]:
-    folder = next(iter(found)).parent
-    yield from exposed(found, written="whoever does, changes it past the app", read=subject.holds)
-    yield from _exposed_folder(folder)
-    if subject.written:
-        yield from _owners(found, folder)
-        yield from _links(found)
+def _check_files(context: CheckContext, file_stats: FileStats) -> Iterator[FindingParts]:
+    folder = next(iter(file_stats)).parent
+    yield from check_access(
+        file_stats, write_risk="this allows changes of data without the app", read_risk=context.read_risk
+    )
+    yield from _check_folder(folder)
+    if context.is_writable:
+        yield from _check_owners(file_stats, folder)
+        yield from _check_hard_links(file_stats)
 
 
-def exposed(found: Found, *, written: str, read: str, severity: Severity = "warning") -> Iterator[Told]:
-    """Yield who else may write files that belong together, or read them.
+def check_access(
+    file_stats: FileStats, *, write_risk: str, read_risk: str, severity: Severity = "warning"
+) -> Iterator[FindingParts]:
+    """Yield files that other users may write or read.
 
     Args:
-        found: the files; the first one's group stands for all.
-        written: what it means that they can be written.
-        read: what it means that they can be read; empty: nothing.
-        severity: that of everybody's reading.
+        file_stats: the files; messages name the group of the first.
+        write_risk: consequence of write access.
+        read_risk: consequence of read access; empty: none.
+        severity: of read access for all users.
     """
     for audience in AUDIENCES:
-        everybody = audience == "all"
+        is_public = audience == "all"
         rights: tuple[tuple[int, str, str, Severity], ...] = (
-            (WRITE, "writable", written, "error" if everybody else "warning"),
-            (READ, "readable", read, severity if everybody else "info"),
+            (WRITE, "writable", write_risk, "error" if is_public else "warning"),
+            (READ, "readable", read_risk, severity if is_public else "info"),
         )
-        for right, word, meaning, grave in rights:
-            open_to = [path for path, one in found.items() if meaning and reach(path, one, audience) & right]
-            if open_to:
-                who = _who(audience, found[open_to[0]])
-                names, verb = ", ".join(map(str, open_to)), "written" if right == WRITE else "read"
-                change = f"{'o' if everybody else 'g'}-{'w' if right == WRITE else 'r'}"
+        for right, adjective, risk, entry_severity in rights:
+            paths = [
+                path
+                for path, file_stat in file_stats.items()
+                if risk and find_access(path, file_stat, audience) & right
+            ]
+            if paths:
+                audience_name = _describe_audience(audience, file_stats[paths[0]])
+                names, verb = ", ".join(map(str, paths)), "write" if right == WRITE else "read"
+                mode = f"{'o' if is_public else 'g'}-{'w' if right == WRITE else 'r'}"
                 yield (
-                    grave,
-                    f"{word}-by-{audience}",
-                    f"{names} may be {verb} by {who}: {meaning}",
-                    _line(found[open_to[0]], "chmod", change, *open_to),
+                    entry_severity,
+                    f"{adjective}-by-{audience}",
+                    f"{audience_name} may {verb} {names}: {risk}",
+                    _owner_command(file_stats[paths[0]], "chmod", mode, *paths),
                 )
 
 
-def _exposed_folder(folder: Path) -> Iterator[Told]:
-    found = folder.stat()
+def _check_folder(folder: Path) -> Iterator[FindingParts]:
+    folder_stat = folder.stat()
     for audience in AUDIENCES:
-        if reach(folder, found, audience) & WRITE:
-            everybody = audience == "all"
-            message = f"{folder} may be written by {_who(audience, found)}: whoever does, can put another database in place"
-            # A directory like /tmp has to stay as it is; but who makes a file there can plant a journal.
-            if found.st_mode & stat.S_ISVTX:
-                yield "warning", f"folder-writable-by-{audience}", message, MOVE
+        if find_access(folder, folder_stat, audience) & WRITE:
+            is_public = audience == "all"
+            message = f"{_describe_audience(audience, folder_stat)} may write {folder}: this allows replacing the database"
+            # The mode of a sticky directory such as /tmp must not change, but other users can create a hostile journal in it.
+            if folder_stat.st_mode & stat.S_ISVTX:
+                yield "warning", f"folder-writable-by-{audience}", message, MOVE_HINT
             else:
-                line = _line(found, "chmod", f"{'o' if everybody else 'g'}-w", folder)
-                yield "error" if everybody else "warning", f"folder-writable-by-{audience}", message, line
+                line = _owner_command(folder_stat, "chmod", f"{'o' if is_public else 'g'}-w", folder)
+                yield "error" if is_public else "warning", f"folder-writable-by-{audience}", message, line
 
 
-def _owners(found: Found, folder: Path) -> Iterator[Told]:
-    """Yield what keeps whom the files belong to from writing them, as a careless sudo does."""
-    (file, own), *beside = found.items()
-    there = folder.stat()
-    owner, host = user_name(own.st_uid), user_name(there.st_uid)
-    if not own.st_mode & stat.S_IWUSR:
-        message = f"{file} may not be written by its own owner ({owner})"
-        yield "error", "not-writable", message, _line(own, "chmod", "u+w", file)
-    foreign = [path for path, one in beside if own.st_uid != one.st_uid and not may_write(own.st_uid, one)]
-    if foreign:
-        theirs = user_name(found[foreign[0]].st_uid)
+def _check_owners(file_stats: FileStats, folder: Path) -> Iterator[FindingParts]:
+    """Yield owners and modes that prevent the owner of the files from writing them, for example after sudo."""
+    (file, file_stat), *siblings = file_stats.items()
+    folder_stat = folder.stat()
+    owner, folder_owner = find_user_name(file_stat.st_uid), find_user_name(folder_stat.st_uid)
+    if not file_stat.st_mode & stat.S_IWUSR:
+        message = f"{file} is not writable for its owner ({owner})"
+        yield "error", "not-writable", message, _owner_command(file_stat, "chmod", "u+w", file)
+    foreign_files = [
+        path
+        for path, sibling_stat in siblings
+        if file_stat.st_uid != sibling_stat.st_uid and not can_write(file_stat.st_uid, sibling_stat)
+    ]
+    if foreign_files:
+        other_owner = find_user_name(file_stats[foreign_files[0]].st_uid)
         message = (
-            f"{', '.join(map(str, foreign))} belong{'s' if len(foreign) == 1 else ''} to {theirs}, the database to {owner}:"
+            f"{', '.join(map(str, foreign_files))} belong{'s' if len(foreign_files) == 1 else ''} to {other_owner}, the database to {owner}:"
             f" an app that runs as {owner} gets 'attempt to write a readonly database'"
         )
-        yield "error", "other-owner", message, _given_to(own, *foreign)
-    if 0 != there.st_uid != own.st_uid and not may_write(there.st_uid, own):
+        yield "error", "other-owner", message, _chown_command(file_stat, *foreign_files)
+    if 0 != folder_stat.st_uid != file_stat.st_uid and not can_write(folder_stat.st_uid, file_stat):
         message = (
-            f"{file} belongs to {owner}, its directory to {host}:"
-            f" an app that runs as {host} gets 'attempt to write a readonly database'"
+            f"{file} belongs to {owner}, its directory to {folder_owner}:"
+            f" an app that runs as {folder_owner} gets 'attempt to write a readonly database'"
         )
-        yield "warning", "other-owner", message, _given_to(there, *found)
-    if not may_write(own.st_uid, there):
+        yield "warning", "other-owner", message, _chown_command(folder_stat, *file_stats)
+    if not can_write(file_stat.st_uid, folder_stat):
         message = (
-            f"{folder} may not be written by {owner}, who owns the database: an app that runs as {owner}"
-            " cannot make the files that it needs beside it"
+            f"{folder} is not writable for {owner}, the owner of the database: an app that runs as {owner}"
+            " cannot create the files that it needs next to the database"
         )
-        if there.st_uid == own.st_uid:
-            yield "error", "folder-not-writable", message, _line(there, "chmod", "u+wx", folder)
+        if folder_stat.st_uid == file_stat.st_uid:
+            yield (
+                "error",
+                "folder-not-writable",
+                message,
+                _owner_command(folder_stat, "chmod", "u+wx", folder),
+            )
         else:
-            yield "warning", "folder-not-writable", message, _given_to(own, folder)
+            yield "warning", "folder-not-writable", message, _chown_command(file_stat, folder)
 
 
-def _links(found: Found) -> Iterator[Told]:
-    file, own = next(iter(found.items()))
-    if own.st_nlink > 1:
+def _check_hard_links(file_stats: FileStats) -> Iterator[FindingParts]:
+    file, file_stat = next(iter(file_stats.items()))
+    if file_stat.st_nlink > 1:
         message = (
-            f"{file} has {own.st_nlink} names (hard links): who opens it by another one does not see what stands"
-            " beside this one. With the app stopped, this name can get a file of its own"
+            f"{file} has {file_stat.st_nlink} names (hard links): a process that opens it by another name does not use the"
+            " -wal of this one. With the app stopped, replace it with a copy"
         )
-        alone = file.with_name(f"{file.name}.dbctl-alone")
-        line = f"{_line(own, 'cp', '-p', file, alone)} && {_line(own, 'mv', alone, file)}"
+        copy = file.with_name(f"{file.name}.dbctl-alone")
+        line = f"{_owner_command(file_stat, 'cp', '-p', file, copy)} && {_owner_command(file_stat, 'mv', copy, file)}"
         yield "error", "hard-link", message, line
 
 
-def _who(audience: Audience, found: os.stat_result) -> str:
-    return "everybody on this machine" if audience == "all" else f"group {group_name(found.st_gid)}"
+def _describe_audience(audience: Audience, file_stat: os.stat_result) -> str:
+    return "all users of this machine" if audience == "all" else f"group {find_group_name(file_stat.st_gid)}"
 
 
-def _line(found: os.stat_result, *words: str | Path) -> str:
-    return line_of(found.st_uid, list(map(str, words)))
+def _owner_command(file_stat: os.stat_result, *arguments: str | Path) -> str:
+    return command_for_owner(file_stat.st_uid, list(map(str, arguments)))
 
 
-def _given_to(like: os.stat_result, *paths: Path) -> str:
-    owner = f"{user_name(like.st_uid)}:{group_name(like.st_gid)}"
-    return line_of(0, ["chown", owner, *map(str, paths)])
+def _chown_command(file_stat: os.stat_result, *paths: Path) -> str:
+    owner = f"{find_user_name(file_stat.st_uid)}:{find_group_name(file_stat.st_gid)}"
+    return command_for_owner(0, ["chown", owner, *map(str, paths)])

@@ -1,4 +1,4 @@
-"""Whether a table has the same unique constraint several times, as libraries leave it that add one at every start."""
+"""Checks of databases on servers: settings, warnings of the engine, duplicate constraints, leftovers of drills."""
 
 from __future__ import annotations
 
@@ -6,71 +6,85 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Advises, Index, Indexes, Tuning
+from dbctl.engines.contract import Index, ReportsFindings, ReportsIndexes, SettingComparison
 from dbctl.model import Finding
 from dbctl.services.app import App
-from dbctl.services.doctor.context import Subject
-from dbctl.services.integrity import concern
+from dbctl.services.doctor.context import CheckContext
+from dbctl.services.integrity import create_finding
 
-NAMED = 5  #: constraints that a message names
+MAX_NAMED = 5  #: constraints in a message
 
 
-def indexes(subject: Subject, db: Indexes) -> Iterator[Finding]:
-    """Yield the tables with several unique constraints over the same columns; one of them stays.
+def check_constraints(context: CheckContext, db: ReportsIndexes) -> Iterator[Finding]:
+    """Yield tables with several unique constraints over the same columns, which some libraries add at every start.
 
-    Other indexes that do the same are the app's own business (``stats indexes``): it makes them again at its next start.
+    Other duplicate indexes are reported by ``stats indexes`` only: the app creates them again when it starts.
     """
     groups: dict[tuple[str, Sequence[str]], list[Index]] = {}
-    for one in db.indexes():
-        if one.constraint and one.unique and not one.primary and not one.where:
-            groups.setdefault((one.table, tuple(one.columns)), []).append(one)
-    for (table, columns), alike in groups.items():
-        # What a foreign key refers to must stay; of the others the one that came first, whose name has no number.
-        alike.sort(key=lambda one: (not one.needed, len(one.name), one.name))
-        spare = [one for one in alike[1:] if not one.needed]
-        if spare:
-            names = ", ".join(one.name for one in spare[:NAMED]) + (" …" if len(spare) > NAMED else "")
-            message = f"{table} has {len(alike)} unique constraints over {', '.join(columns)}, and each slows every write: {names}"
-            drop = "; ".join(one.drop.rstrip("; ") for one in spare)
-            yield subject.finding("warning", "constraint-repeated", message, f"{drop};")
+    for index in db.list_indexes():
+        if index.constraint and index.unique and not index.primary and not index.where:
+            groups.setdefault((index.table, tuple(index.columns)), []).append(index)
+    for (table, columns), group in groups.items():
+        # Constraints that foreign keys need come first, then the oldest, whose name has no number.
+        group.sort(key=lambda index: (not index.is_referenced, len(index.name), index.name))
+        removable = [index for index in group[1:] if not index.is_referenced]
+        if removable:
+            names = ", ".join(index.name for index in removable[:MAX_NAMED]) + (
+                " …" if len(removable) > MAX_NAMED else ""
+            )
+            message = f"{table} has {len(group)} unique constraints over {', '.join(columns)}, which slow every write: {names}"
+            drop = "; ".join(index.drop_statement.rstrip("; ") for index in removable)
+            yield context.create_finding("warning", "duplicate-constraint", message, f"{drop};")
 
 
-def server(subject: Subject, db: Advises) -> Iterator[Finding]:
-    """Yield what is noteworthy of a server, of what dbctl may do there, and of its settings beside the profile's."""
-    for one in db.concerns(writing=subject.written):
-        yield concern(subject.target, one)
-    engine = subject.app.url(subject.database).engine
-    wanted = next((told for of, told in subject.told.recommended.items() if of == engine), {})
-    for setting in db.tuned({name: _word(value) for name, value in wanted.items()}):
-        if not setting.fits:
-            yield _tuned(subject, setting)
-
-
-def scratch(app: App) -> Iterator[Finding]:
-    """Yield what drills left where the configuration sends them; raises what keeps that from being known."""
-    place = app.configured.scratch
-    if place is None:
-        return
-    with closing(registry.open_for_reading(place, app.name, timeout=app.timeout)) as db:
-        if isinstance(db, Advises):
-            for one in db.abandoned():
-                yield concern(app.name, one)
-
-
-def _tuned(subject: Subject, setting: Tuning) -> Finding:
-    if setting.actual is None:
-        message = f"the server knows no setting {setting.name}, which {subject.app.profile.title} recommends"
-        return subject.finding("info", "setting-unknown", message)
-    told = (
-        f"{setting.name} is {setting.actual}; recommended for {subject.app.profile.title} is {setting.wanted}"
+def check_server(context: CheckContext, db: ReportsFindings) -> Iterator[Finding]:
+    """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
+    for warning in db.server_findings(writing=context.is_writable):
+        yield create_finding(context.target, warning)
+    engine = context.app.url(context.database).engine
+    recommended = next(
+        (settings for name, settings in context.section.recommended.items() if name == engine), {}
     )
-    if setting.waiting:
-        return subject.finding(
-            "info", "setting-below", f"{told}; it was set, and waits for a restart of the server"
+    for setting in db.compare_settings({name: _format_value(value) for name, value in recommended.items()}):
+        if not setting.is_sufficient:
+            yield _describe_setting(context, setting)
+
+
+def check_scratch(app: App) -> Iterator[Finding]:
+    """Yield leftovers of drills on the configured scratch server.
+
+    Raises:
+        DbctlError: the server cannot be reached.
+    """
+    url = app.configured.scratch
+    if url is None:
+        return
+    with closing(registry.open_for_reading(url, app.name, timeout=app.timeout)) as db:
+        if isinstance(db, ReportsFindings):
+            for warning in db.find_abandoned():
+                yield create_finding(app.name, warning)
+
+
+def _describe_setting(context: CheckContext, setting: SettingComparison) -> Finding:
+    if setting.actual is None:
+        message = (
+            f"the server has no setting {setting.name}, which is recommended for {context.app.profile.title}"
         )
-    how = "it takes a restart of the server" if setting.restart else "a reload of its configuration is enough"
-    return subject.finding("info", "setting-below", f"{told} ({how})", setting.change)
+        return context.create_finding("info", "setting-unknown", message)
+    text = (
+        f"{setting.name} is {setting.actual}; recommended for {context.app.profile.title}: {setting.required}"
+    )
+    if setting.is_pending:
+        return context.create_finding(
+            "info", "setting-below", f"{text}; the new value is active after a restart of the server"
+        )
+    method = (
+        "requires a restart of the server"
+        if setting.requires_restart
+        else "requires a reload of the configuration"
+    )
+    return context.create_finding("info", "setting-below", f"{text} ({method})", setting.statement)
 
 
-def _word(value: str | float | bool) -> str:  # noqa: FBT001 - it is the value
+def _format_value(value: str | float | bool) -> str:  # noqa: FBT001 - a value, not a flag
     return ("on" if value else "off") if isinstance(value, bool) else str(value)

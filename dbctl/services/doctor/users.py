@@ -1,90 +1,90 @@
-"""Whether somebody can administrate the app, everybody has a role that exists, and no password is everybody's."""
+"""Checks of users: an active admin, known roles, and no published passwords."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from dbctl.engines.contract import AnyOf, Condition
-from dbctl.model import Finding, Secret, counted
+from dbctl.model import Finding, Secret, format_count
 from dbctl.profiles import HASHES
 from dbctl.profiles.model import KnownLogin
 from dbctl.services.app import App, UserTable
-from dbctl.services.doctor.context import Subject
-from dbctl.services.users import admin_role, admins, may_sign_in, queries
+from dbctl.services.doctor.context import CheckContext
+from dbctl.services.users import admin_role, list_admins, may_sign_in, queries
 
-#: A stored hash so much dearer than the app's own is not tried: a hostile database could keep dbctl busy for days.
-DEARER = 4
+#: Hashes whose cost exceeds the app's by more than this are not tried: they could take days.
+MAX_COST_DIFFERENCE = 4
 EXAMPLES = 5
-MOST_IDS = 50  #: that one remedy names
+MAX_IDS = 50  #: ids in one hint
 
 
-def home(app: App) -> str:
-    """Return the database that holds the app's users; empty where it has none."""
-    told = app.profile.users
-    return (told.database or app.main()) if told else ""
+def find_users_database(app: App) -> str:
+    """Return the name of the database with the app's users, or an empty string."""
+    section = app.profile.users
+    return (section.database or app.main()) if section else ""
 
 
-def roles(subject: Subject) -> Iterator[Finding]:
-    """Yield whether nobody can administrate the app, and who has a role that does not exist."""
-    people = queries.open_user_table(subject.app)
-    if people.section.role:
-        yield from _no_admin(subject, people)
-        yield from _unknown_roles(subject, people)
+def check_roles(context: CheckContext) -> Iterator[Finding]:
+    """Yield a missing admin, and users with an unknown role."""
+    user_table = queries.open_user_table(context.app)
+    if user_table.section.role:
+        yield from _check_admin(context, user_table)
+        yield from _check_unknown_roles(context, user_table)
 
 
-def known_login(subject: Subject, told: KnownLogin) -> Iterator[Finding]:
-    """Yield the accounts that have a password which everybody can know; the password itself is never told."""
-    people = queries.open_user_table(subject.app)
-    password = subject.app.ability(people.section.password, "passwords")
-    codec, column = HASHES[password.codec], people.live.get(password.column)
-    named = AnyOf([Condition(one, "same", told.login) for one in people.login_columns()])
-    for user in people.read([named]):
-        rows = people.db.select(people.live.name, [column], [Condition(people.id, "=", user.id)])
+def check_known_login(context: CheckContext, account: KnownLogin) -> Iterator[Finding]:
+    """Yield accounts with a published password; findings never contain the password."""
+    user_table = queries.open_user_table(context.app)
+    password = context.app.require_section(user_table.section.password, "passwords")
+    codec, column = HASHES[password.codec], user_table.live.column(password.column)
+    is_login = AnyOf([Condition(column, "same", account.login) for column in user_table.login_columns()])
+    for user in user_table.read([is_login]):
+        rows = user_table.db.select(user_table.live.name, [column], [Condition(user_table.id, "=", user.id)])
         stored = str(rows[0][0]) if rows else ""
-        hint = told.hint or subject.dbctl("users", "set-password", "--id", str(user.id), "--generate")
-        if codec.cost(stored) > password.cost + DEARER:
-            message = (
-                f"{user.login} (id {user.id}) was not tried: what is stored would take too long to look at"
-            )
-            yield subject.finding("warning", "not-tried", message, hint)
-        elif codec.fits(Secret(told.password), stored):
-            active = may_sign_in(people, user)
-            state = "" if active else ", and is not active"
-            message = (
-                f"{user.login} (id {user.id}) has the password that everybody can know ({told.name}){state}"
-            )
-            yield subject.finding(told.severity if active else "info", "known-login", message, hint)
+        hint = account.hint or context.command("users", "set-password", "--id", str(user.id), "--generate")
+        if codec.cost(stored) > password.cost + MAX_COST_DIFFERENCE:
+            message = f"{user.login} (id {user.id}) was not checked: its password hash is too expensive"
+            yield context.create_finding("warning", "not-tried", message, hint)
+        elif codec.matches(Secret(account.password), stored):
+            active = may_sign_in(user_table, user)
+            inactive_note = "" if active else ", and is not active"
+            message = f"{user.login} (id {user.id}) has a published password ({account.name}){inactive_note}"
+            yield context.create_finding(account.severity if active else "info", "known-login", message, hint)
 
 
-def _no_admin(subject: Subject, people: UserTable) -> Iterator[Finding]:
-    role, holders = admin_role(people), admins(people)
-    if not people.section.admin or any(may_sign_in(people, user) for user in holders):
+def _check_admin(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
+    role, holders = admin_role(user_table), list_admins(user_table)
+    if not user_table.section.admin or any(may_sign_in(user_table, user) for user in holders):
         return
     if holders:
-        message = f"no {role} is active: nobody can administrate the app"
-        line = subject.dbctl("users", "activate", "--id", str(holders[0].id))
-        yield subject.finding("error", "no-admin", message, line)
-    elif people.db.count(people.live.name):
-        message = f"nobody has the role {people.section.admin}: nobody can administrate the app"
-        line = subject.dbctl("users", "set-role", "LOGIN", role or people.section.admin)
-        yield subject.finding("error", "no-admin", message, line)
+        message = f"no {role} is active, so no user can administer the app"
+        command = context.command("users", "activate", "--id", str(holders[0].id))
+        yield context.create_finding("error", "no-admin", message, command)
+    elif user_table.db.count(user_table.live.name):
+        message = f"no user has the role {user_table.section.admin}, so no user can administer the app"
+        command = context.command("users", "set-role", "LOGIN", role or user_table.section.admin)
+        yield context.create_finding("error", "no-admin", message, command)
     else:
-        message = "there are no users yet"
-        line = subject.dbctl("users", "create", "LOGIN", "--email", "ADDRESS", "--role", people.section.admin)
-        yield subject.finding("warning", "no-admin", message, line)
+        message = "no users exist yet"
+        command = context.command(
+            "users", "create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin
+        )
+        yield context.create_finding("warning", "no-admin", message, command)
 
 
-def _unknown_roles(subject: Subject, people: UserTable) -> Iterator[Finding]:
-    known = people.roles()
-    held = people.db.tally(people.live.name, people.role_column())
-    unknown = {key: number for key, number in held.items() if key is not None and key not in known}
+def _check_unknown_roles(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
+    role_names = user_table.roles()
+    role_counts = user_table.db.count_by(user_table.live.name, user_table.role_column())
+    unknown = {key: count for key, count in role_counts.items() if key is not None and key not in role_names}
     if not unknown:
         return
-    lost = people.read([people.live.among(people.role_column(), list(unknown))])
-    told = people.section.role
-    role = told.default if told and told.default in known.values() else "ROLE"
-    listed = ", ".join(f"{user.login} {user.role}" for user in lost[:EXAMPLES])
-    listed += " …" if len(lost) > EXAMPLES else ""
-    message = f"{counted(len(lost), 'user')} with a role that does not exist may be kept out: {listed}"
-    ids = [word for user in lost[:MOST_IDS] for word in ("--id", str(user.id))]
-    yield subject.finding("error", "unknown-role", message, subject.dbctl("users", "set-role", *ids, role))
+    affected = user_table.read([user_table.live.is_in(user_table.role_column(), list(unknown))])
+    section = user_table.section.role
+    role = section.default if section and section.default in role_names.values() else "ROLE"
+    examples = ", ".join(f"{user.login} {user.role}" for user in affected[:EXAMPLES])
+    examples += " …" if len(affected) > EXAMPLES else ""
+    message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
+    id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]
+    yield context.create_finding(
+        "error", "unknown-role", message, context.command("users", "set-role", *id_options, role)
+    )

@@ -1,4 +1,4 @@
-"""Integrity of databases, and consistency between the databases of an app."""
+"""Integrity checks of databases, and consistency between the databases of an app."""
 
 from typing import TYPE_CHECKING
 
@@ -6,23 +6,23 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.services.integrity.check import (
-        Checked,
-        concern,
-        failure,
-        gathered,
-        status_of,
-        text_index_damage,
+        CheckReport,
+        check_text_indexes,
+        create_failure_finding,
+        create_finding,
+        find_exit_status,
+        group_lines,
     )
-    from dbctl.services.integrity.interrupted_restore import cut_off
-    from dbctl.services.integrity.repair import Repaired
-    from dbctl.services.integrity.stored_violations import stored_faults
+    from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+    from dbctl.services.integrity.repair import RepairResult
+    from dbctl.services.integrity.stored_violations import find_stored_violations
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "check": "Checked concern failure gathered status_of text_index_damage",
-            "interrupted_restore": "cut_off",
-            "repair": "Repaired",
-            "stored_violations": "stored_faults",
+            "check": "CheckReport check_text_indexes create_failure_finding create_finding find_exit_status group_lines",
+            "interrupted_restore": "find_interrupted_restore",
+            "repair": "RepairResult",
+            "stored_violations": "find_stored_violations",
         },
     )

@@ -1,4 +1,4 @@
-"""Whether the databases of an app are sound."""
+"""Check the integrity of an app's databases."""
 
 from __future__ import annotations
 
@@ -6,267 +6,305 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import (
-    Advises,
     Capability,
     Checks,
-    Concern,
     Condition,
+    EngineFinding,
     IndexDifference,
+    InSubquery,
     Not,
-    Orphans,
+    OrphanedRows,
     Readable,
-    Within,
+    ReportsFindings,
 )
 from dbctl.errors import (
     CorruptError,
-    DatabaseUnsetError,
+    DatabaseNotConfiguredError,
     DbctlError,
     Exit,
     PrivilegeMissingError,
     QueryFailedError,
-    SchemaLacksError,
+    SchemaMismatchError,
 )
-from dbctl.model import Finding, Findings, Severity, Value, counted
-from dbctl.services.app import MASK, App, cut, hidden
-from dbctl.services.integrity.interrupted_restore import cut_off
-from dbctl.services.integrity.stored_violations import mixed_times, stored_faults
+from dbctl.model import Finding, Findings, Severity, Struct, format_count
+from dbctl.services.app import MASK, App, find_secret_columns, truncate
+from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
 
-DAMAGED = CorruptError.remedy
-REINDEX = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
-DECIDE = (
-    "Nothing shows whether the table or the index is damaged, and a rebuilt index takes the values of the table."
+DAMAGED_HINT = CorruptError.remedy
+REINDEX_HINT = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
+AMBIGUOUS_HINT = (
+    "Either the table or the index may be damaged; a rebuilt index contains the values of the table."
     " Keep a copy, correct the rows (dbctl restore recover --to FILE reads both), and rebuild the index last."
 )
-#: Rows whose values are listed where an index differs from its table.
+#: Rows whose values are listed if an index differs from its table.
 LISTED_DIFFERENCES = 3
-TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
-LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
-OTHERS_INDEX = "Rebuild it from its rows, as the program that made it does."
-LOOSE = "Delete these rows, or bring back what they point to."
+DUPLICATE_HINT = "Two rows have the same unique value. Keep a copy and delete one of them; only then can the index be rebuilt (REINDEX)."
+LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
+TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
+ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
 
-class Checked(Value, frozen=True, kw_only=True):
-    """What a check answers, and how it ends."""
+class CheckReport(Struct, frozen=True, kw_only=True):
+    """The findings of a check, and the exit code of the command."""
 
     findings: Findings
     status: Exit
 
 
-def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
-    """Look into every configured database; what is wrong with one does not keep the others from being looked at.
+def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
+    """Check every configured database; an error in one does not prevent the checks of the others.
 
     Args:
         app: the app.
-        quick: whether to leave out what takes long.
-        table: the one table that is looked at.
+        quick: whether to skip slow checks.
+        table: restricts the check to one table.
 
     Raises:
-        SchemaLacksError: no database has that table.
-        DatabaseUnsetError: the only one that is meant is not configured.
+        SchemaMismatchError: no database has that table.
+        DatabaseNotConfiguredError: the only selected database is not configured.
     """
-    checked, findings, failures = 0, list(cut_off(app)), list[DbctlError]()
-    for name, told in app.profile.databases.items():
+    checked, findings, failures = 0, list(find_interrupted_restore(app)), list[DbctlError]()
+    for name, section in app.profile.databases.items():
         if app.only not in ("", name):
             continue
         try:
-            live = app.reader(name)
-            if table and table not in live.tables():
+            db = app.reader(name)
+            if table and table not in db.tables():
                 continue
-            findings += _looked_into(app, name, live, failures, quick=quick, table=table)
-        except DatabaseUnsetError as error:
+            findings += _check_database(app, name, db, failures, quick=quick, table=table)
+        except DatabaseNotConfiguredError as error:
             if app.only == name:
                 raise
-            if not told.optional:
-                findings.append(failure(app.target(name), error, "warning"))
+            if not section.optional:
+                findings.append(create_failure_finding(app.target(name), error, "warning"))
             continue
         except DbctlError as error:
             failures.append(error)
-            findings.append(failure(app.target(name), error))
+            findings.append(create_failure_finding(app.target(name), error))
         checked += 1
     if table and not (checked or findings):
-        raise SchemaLacksError(target=app.name, what=f"table {table}", purpose="--table")
-    return Checked(
-        findings=Findings(checked=checked, findings=findings), status=status_of(findings, failures)
+        raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
+    return CheckReport(
+        findings=Findings(checked=checked, findings=findings), status=find_exit_status(findings, failures)
     )
 
 
-def _looked_into(
-    app: App, name: str, live: Readable, failures: list[DbctlError], *, quick: bool, table: str
+def _check_database(
+    app: App, name: str, db: Readable, failures: list[DbctlError], *, quick: bool, table: str
 ) -> list[Finding]:
-    """Return what is found; what this user may not read does not keep other tables from being looked into."""
+    """Return the findings of one database; tables without read privileges do not prevent the checks of the others."""
     try:
-        return list(_findings(app, name, live, quick=quick, table=table))
+        return list(_find_problems(app, name, db, quick=quick, table=table))
     except PrivilegeMissingError:
         if table:
             raise
-    found: list[Finding] = []
-    for one in (each.name for each in live.tables().values() if not each.view):
+    findings: list[Finding] = []
+    for table_name in (entry.name for entry in db.tables().values() if not entry.is_view):
         try:
-            found += list(_findings(app, name, live, quick=quick, table=one))
+            findings += list(_find_problems(app, name, db, quick=quick, table=table_name))
         except PrivilegeMissingError as error:
             failures.append(error)
-            found.append(failure(app.target(name), error))
-    return found
+            findings.append(create_failure_finding(app.target(name), error))
+    return findings
 
 
-def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
+def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
     target = app.target(name)
-    if Capability.CHECK not in live.capabilities or not isinstance(live, Checks):
-        message = "its engine does not tell whether it is sound"
+    if Capability.CHECK not in db.capabilities or not isinstance(db, Checks):
+        message = "its engine has no integrity check"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    damage = list(_damage(app, name, live, live.damage(quick=quick, table=table)))
+    damage = list(_check_damage(app, name, db, db.find_damage(quick=quick, table=table)))
     yield from damage
-    if not (quick or table) and (lost := live.lost_commits()):
-        yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
+    if not (quick or table) and (lost_commits := db.count_lost_commits()):
+        yield Finding(
+            target=target,
+            severity="warning",
+            code="commits-lost",
+            message=_describe_lost_commits(lost_commits),
+            hint=LOST_COMMITS_HINT,
+        )
     damaged = any(finding.code == CorruptError.code for finding in damage)
     try:
-        yield from _loose(app, name, live, table)
-        yield from _unowned(app, name, live, table)
+        yield from _check_foreign_keys(app, name, db, table)
+        yield from _check_owned_rows(app, name, db, table)
     except (QueryFailedError, CorruptError) as error:
-        if not (damaged and isinstance(error, CorruptError)):  # reported above, with its place
-            yield failure(target, error, "error" if app.database(name).foreign_keys else "warning")
-    if not (quick or damage):  # rows of a damaged table may not be what they seem
-        yield from stored_faults(app, name, live, table)
-        yield from mixed_times(app, name, live, table)
-    if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
-        given = {f"{one.table}.{one.row.key}" for one in app.profile.settings if one.row}
-        for one in live.flaws(table):
-            if one.column not in given:  # the app gives that key itself, and asks no sequence
-                yield concern(target, one)
-    indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
+        if not (damaged and isinstance(error, CorruptError)):  # already reported, with its location
+            yield create_failure_finding(
+                target, error, "error" if app.database(name).foreign_keys else "warning"
+            )
+    if not (quick or damage):  # rows of a damaged table are not reliable
+        yield from find_stored_violations(app, name, db, table)
+        yield from find_mixed_times(app, name, db, table)
+    if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+        app_keys = {
+            f"{settings.table}.{settings.row.key}" for settings in app.profile.settings if settings.row
+        }
+        for warning in db.schema_findings(table):
+            if warning.column not in app_keys:  # the app sets that key, without a sequence
+                yield create_finding(target, warning)
+    indexes = [index for index in db.list_text_indexes() if not quick and table in ("", index)]
     if indexes:
-        yield from text_index_damage(app, name, indexes)
+        yield from check_text_indexes(app, name, indexes)
 
 
-def concern(target: str, one: Concern) -> Finding:
-    """Return what an engine tells of a database as one of its findings."""
-    return Finding(target=target, severity=one.severity, code=one.code, message=one.message, hint=one.hint)
-
-
-def _damage(app: App, database: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:
-    """Yield damage in the words of the engine, and what is wrong with an index once, however many of its rows are."""
-    target = app.target(database)
-    indexes: dict[str, list[str]] = {}
-    twice: set[str] = set()
-    others: list[str] = []
-    for line in lines:
-        about = live.index_damage(line)
-        if about is None:
-            others.append(line)
-            continue
-        indexes.setdefault(about.index, []).append(line)
-        twice |= {about.index} if about.twice else set()
-    for message in gathered(others):
-        yield Finding(target=target, severity="error", code="corrupt", message=message, hint=DAMAGED)
-    for name, told in indexes.items():
-        rest = f", and {len(told) - 1} more such" if len(told) > 1 else ""
-        message = f"index {name} does not agree with its table ({told[0]}{rest})"
-        differences = live.index_differences(name, LISTED_DIFFERENCES)
-        if differences:
-            message += f": {'; '.join(_values(app, database, differences))}"
-        hint = DAMAGED if others else TWICE if name in twice else DECIDE if differences else REINDEX
-        yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
-
-
-def _values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
-    """Yield the values that a table and an index hold for the same row; secrets are masked."""
-    secret = hidden(app, database, app.reader(database), [differences[0].table])
-    for row in differences:
-        masked = secret.get(row.table, ())
-        for column, *values in zip(row.columns, row.in_table, row.in_index, strict=True):
-            in_table, in_index = (MASK if column in masked else cut(ascii(value)) for value in values)
-            yield f"{row.row}, {column}: {in_table} in the table, {in_index} in the index"
-
-
-def gathered(lines: Sequence[str]) -> Iterator[str]:
-    """Yield one line of each kind, with how many differ from it only in their numbers: a damaged index has one for each row."""
-    kinds = dict[str, list[str]]()
-    for line in lines:
-        kinds.setdefault(re.sub(r"[0-9]+", "0", line), []).append(line)
-    for first, *more in kinds.values():
-        yield f"{first} (and {len(more)} more of this kind)" if more else first
-
-
-def _lost(number: int) -> str:
-    return (
-        f"{counted(number, 'commit')} beside the file cannot be read any more: what precedes them is damaged"
+def create_finding(target: str, warning: EngineFinding) -> Finding:
+    """Return a finding of an engine as a finding about the database."""
+    return Finding(
+        target=target,
+        severity=warning.severity,
+        code=warning.code,
+        message=warning.message,
+        hint=warning.hint,
     )
 
 
-def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:
-    told = app.database(name)
-    severity: Severity = "error" if told.foreign_keys else "warning"
-    owner = told.owner or "the program that writes it"
-    hint = LOOSE if told.foreign_keys else f"{owner[:1].upper()}{owner[1:]} does not keep foreign keys."
-    for one in live.orphans(table):
+def _check_damage(app: App, database: str, db: Checks, lines: Sequence[str]) -> Iterator[Finding]:
+    """Yield damage as reported by the engine; one finding per damaged index."""
+    target = app.target(database)
+    indexes: dict[str, list[str]] = {}
+    duplicated: set[str] = set()
+    other_lines: list[str] = []
+    for line in lines:
+        index_damage = db.parse_index_damage(line)
+        if index_damage is None:
+            other_lines.append(line)
+            continue
+        indexes.setdefault(index_damage.index, []).append(line)
+        duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
+    for message in group_lines(other_lines):
+        yield Finding(target=target, severity="error", code="corrupt", message=message, hint=DAMAGED_HINT)
+    for name, index_lines in indexes.items():
+        more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
+        message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
+        differences = db.find_index_differences(name, LISTED_DIFFERENCES)
+        if differences:
+            message += f": {'; '.join(_list_values(app, database, differences))}"
+        hint = (
+            DAMAGED_HINT
+            if other_lines
+            else DUPLICATE_HINT
+            if name in duplicated
+            else AMBIGUOUS_HINT
+            if differences
+            else REINDEX_HINT
+        )
+        yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
+
+
+def _list_values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
+    """Yield the different values of a table and its index for the same row; secrets are masked."""
+    secret = find_secret_columns(app, database, app.reader(database), [differences[0].table])
+    for row in differences:
+        masked = secret.get(row.table, ())
+        for column, *values in zip(row.columns, row.in_table, row.in_index, strict=True):
+            in_table, in_index = (MASK if column in masked else truncate(ascii(value)) for value in values)
+            yield f"{row.row}, {column}: {in_table} in the table, {in_index} in the index"
+
+
+def group_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Yield one line of each kind, with the number of lines that differ only in their numbers."""
+    kinds = dict[str, list[str]]()
+    for line in lines:
+        kinds.setdefault(re.sub(r"[0-9]+", "0", line), []).append(line)
+    for first, *others in kinds.values():
+        yield f"{first} (and {len(others)} more of this kind)" if others else first
+
+
+def _describe_lost_commits(count: int) -> str:
+    return f"{format_count(count, 'commit')} in the -wal cannot be read: the data before them is damaged"
+
+
+def _check_foreign_keys(app: App, name: str, db: Checks, table: str) -> Iterator[Finding]:
+    section = app.database(name)
+    severity: Severity = "error" if section.foreign_keys else "warning"
+    owner = section.owner or "the program that writes it"
+    hint = (
+        ORPHANS_HINT
+        if section.foreign_keys
+        else f"{owner[:1].upper()}{owner[1:]} does not enforce foreign keys."
+    )
+    for orphans in db.find_orphaned_rows(table):
         yield Finding(
             target=app.target(name),
             severity=severity,
             code="foreign-key-orphans",
-            message=_orphans(one),
+            message=_describe_orphans(orphans),
             hint=hint,
         )
 
 
-def _orphans(one: Orphans) -> str:
-    verb = "points" if one.number == 1 else "point"
-    example = f" ({one.example})" if one.number == 1 else f" (the first: {one.example})"
-    told = f"{counted(one.number, 'row')} of {one.table} {verb} with {', '.join(one.columns)} to nothing in {one.to}"
-    return told + (example if one.example else "")
+def _describe_orphans(orphans: OrphanedRows) -> str:
+    verb = "refers" if orphans.count == 1 else "refer"
+    example = f" ({orphans.example})" if orphans.count == 1 else f" (the first: {orphans.example})"
+    text = f"{format_count(orphans.count, 'row')} of {orphans.table} {verb} to missing rows of {orphans.referenced_table} ({', '.join(orphans.columns)})"
+    return text + (example if orphans.example else "")
 
 
-def _unowned(app: App, name: str, live: Readable, table: str) -> Iterator[Finding]:
-    """Look for rows of users who are gone, where only the profile says whose they are."""
-    told = app.profile.users
-    if told is None or (told.database or app.main()) != name or told.table not in live.tables():
+def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator[Finding]:
+    """Yield rows of deleted users in columns that only the profile declares as references."""
+    section = app.profile.users
+    if section is None or (section.database or app.main()) != name or section.table not in db.tables():
         return
-    tables = live.tables()
-    declared = {(one.table, one.columns[0]) for one in live.references(told.table) if len(one.columns) == 1}
-    for one in told.owns:
-        child, _, column = one.partition(".")
+    tables = db.tables()
+    declared = {
+        (reference.table, reference.columns[0])
+        for reference in db.references(section.table)
+        if len(reference.columns) == 1
+    }
+    for owned in section.cascade:
+        child, _, column = owned.partition(".")
         if (child, column) in declared or child not in tables or table not in ("", child):
             continue
         if column not in tables[child].columns:
             continue
-        belongs = Within([column], told.table, [told.id.column])
-        number = live.count(child, [Condition(column, "!=", None), Not(belongs)])
-        if number:
-            found = Orphans(table=child, columns=[column], to=told.table, number=number, example=None)
+        has_user = InSubquery([column], section.table, [section.id.column])
+        row_count = db.count(child, [Condition(column, "!=", None), Not(has_user)])
+        if row_count:
+            orphans = OrphanedRows(
+                table=child, columns=[column], referenced_table=section.table, count=row_count, example=None
+            )
             yield Finding(
                 target=app.target(name),
                 severity="warning",
                 code="foreign-key-orphans",
-                message=_orphans(found),
-                hint=LOOSE,
+                message=_describe_orphans(orphans),
+                hint=ORPHANS_HINT,
             )
 
 
-def text_index_damage(
-    app: App, name: str, indexes: Sequence[str], purpose: str = "integrity check", hint: str = OTHERS_INDEX
+def check_text_indexes(
+    app: App,
+    name: str,
+    indexes: Sequence[str],
+    operation: str = "integrity check",
+    hint: str = TEXT_INDEX_HINT,
 ) -> Iterator[Finding]:
-    """Look into indexes for searching text, which takes the right to write though nothing stays written."""
+    """Check full-text indexes for damage; requires write privileges, but changes nothing."""
     target = app.target(name)
     try:
-        with app.writer(name, purpose) as db:
-            for one in indexes:
-                if isinstance(db, Checks) and (reason := db.text_index_damage(one)):
-                    message = f"{one}, an index for searching text, does not agree with its rows: {reason}"
+        with app.writer(name, operation) as db:
+            for index in indexes:
+                if isinstance(db, Checks) and (reason := db.check_text_index(index)):
+                    message = f"{index}, a full-text index, differs from its rows: {reason}"
                     yield Finding(
                         target=target, severity="error", code="text-index", message=message, hint=hint
                     )
     except DbctlError as error:
-        message = f"{', '.join(indexes)}: indexes for searching text were not looked into ({error})"
+        message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
         yield Finding(target=target, severity="info", code="text-index-not-checked", message=message)
 
 
-def status_of(findings: list[Finding], failures: list[DbctlError]) -> Exit:
-    """Return 4 where a database is unsound; else what kept one from being looked at."""
+def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exit:
+    """Return the exit code of failed checks, otherwise that of the first failure."""
     failed = {error.code: error.exit_status for error in failures}
-    told = [failed.get(one.code, Exit.UNSOUND) for one in findings if one.severity == "error"]
-    return Exit.UNSOUND if Exit.UNSOUND in told else next(iter(told), Exit.OK)
+    statuses = [
+        failed.get(finding.code, Exit.CHECK_FAILED) for finding in findings if finding.severity == "error"
+    ]
+    return Exit.CHECK_FAILED if Exit.CHECK_FAILED in statuses else next(iter(statuses), Exit.OK)
 
 
-def failure(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    """Return what kept a check from going on as one of its findings."""
+def create_failure_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
+    """Return the failure of a check as a finding."""
     return Finding(target=target, severity=severity, code=error.code, message=str(error), hint=error.hint)

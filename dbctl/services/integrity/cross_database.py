@@ -1,4 +1,4 @@
-"""Whether what an app keeps in several places, or in several databases, agrees: what no foreign key can say."""
+"""Check the consistency of data that an app stores in several places or databases, beyond foreign keys."""
 
 from __future__ import annotations
 
@@ -7,55 +7,57 @@ from itertools import islice
 
 from dbctl.engines.contract import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
-from dbctl.errors import DatabaseUnsetError, DbctlError, NotSupportedError
-from dbctl.model import Finding, Findings, counted
-from dbctl.profiles.model import CrossLink, Flaw, KeySearch, Rebuild, Recount
-from dbctl.services.app import App, Live, database_of, find_column, may_lack, unconfigured
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, NotSupportedError
+from dbctl.model import Finding, Findings, format_count
+from dbctl.profiles.model import CrossLink, InvariantQuery, KeySearch, Rebuild, Recount
+from dbctl.services.app import App, LiveTable, find_column, is_optional, unconfigured, users_database
 from dbctl.services.integrity import exposed_keys, known_problems
-from dbctl.services.integrity.check import Checked, failure, status_of
-from dbctl.services.integrity.duplicated_columns import Repeats
-from dbctl.services.integrity.interrupted_restore import cut_off
-from dbctl.services.sessions import figures_of
+from dbctl.services.integrity.check import CheckReport, create_failure_finding, find_exit_status
+from dbctl.services.integrity.duplicated_columns import DuplicatedColumns
+from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+from dbctl.services.sessions import create_recount
 
-#: Values that are looked up at a time; memory does not grow with the tables.
+#: Values per query, which bounds the memory for large tables.
 BATCH = 5_000
 EXAMPLES = 5
-MEND = "dbctl integrity repair brings them in line."
-WANTING = "The app makes such a row with the other one, and never later: dbctl integrity repair lists them."
-NONE_MADE = "The app makes the table with the first such row. Where there was one, the path is another one, or a backup holds it."
-DERIVED = "The rest of the row was made of the older text: it has to be made anew."
-TWICE = "The app adds another one when it makes it anew; what asks for the nearest rows finds both."
-PLACEHOLDERS = "dbctl integrity repair --delete-orphans deletes them."
+REPAIR_HINT = "Repair them with: dbctl integrity repair"
+MISSING_HINT = (
+    "The app creates such a row only together with the other row. List them with: dbctl integrity repair"
+)
+NO_TABLE_HINT = "The app creates the table with the first row. If it existed, check the path, or restore it from a backup."
+DERIVED_HINT = "The row was computed from an older text and must be recomputed."
+DUPLICATE_HINT = "The app adds a second row when it recomputes the first; searches return both."
+PLACEHOLDER_HINT = "Delete them with: dbctl integrity repair --delete-orphans"
 
 
-def cross(app: App) -> Checked:
-    """Look for rows whose other half is missing, and for figures that a recount does not give, and rows that should not be.
+def cross_check(app: App) -> CheckReport:
+    """Check references between databases, stored counts, invariants, and exposed keys.
 
     Raises:
-        AbilityMissingError: the profile tells of neither.
+        FeatureMissingError: the profile defines no such checks.
     """
-    wanted: list[CrossLink | Recount | Rebuild | Flaw | KeySearch] = [
+    sections: list[CrossLink | Recount | Rebuild | InvariantQuery | KeySearch] = [
         *app.profile.link,
         *app.profile.recount,
-        *app.profile.flaw,
+        *app.profile.invariant,
         *app.profile.key_search,
         *app.profile.rebuild,
     ]
-    app.ability(wanted, "cross checks")
-    findings, failures = list(cut_off(app)), list[DbctlError]()
+    app.require_section(sections, "cross checks")
+    findings, failures = list(find_interrupted_restore(app)), list[DbctlError]()
     checked = 0
-    for told in wanted:
-        name = database_of(app) if isinstance(told, Rebuild) else told.database or app.main()
-        databases = {name, told.to} if isinstance(told, CrossLink) else {name}
+    for section in sections:
+        name = users_database(app) if isinstance(section, Rebuild) else section.database or app.main()
+        databases = {name, section.to} if isinstance(section, CrossLink) else {name}
         if app.only and databases != {app.only}:
             continue
         if app.database(name).optional and name not in app.configured.databases:
-            findings += unconfigured.findings(app, name)
-            continue  # what is not there names nothing
+            findings += unconfigured.check_unconfigured(app, name)
+            continue  # a missing database contains no references
         try:
-            found = _found(app, name, told)
-        except DatabaseUnsetError as error:
-            message = f"{told.name}: {error}"
+            new_findings = _run_check(app, name, section)
+        except DatabaseNotConfiguredError as error:
+            message = f"{section.name}: {error}"
             findings.append(
                 Finding(
                     target=app.target(name),
@@ -68,114 +70,136 @@ def cross(app: App) -> Checked:
             continue
         except DbctlError as error:
             failures.append(error)
-            findings.append(failure(str(error.facts.get("target", app.target(name))), error))
+            findings.append(create_failure_finding(str(error.context.get("target", app.target(name))), error))
             continue
-        if found is not None:
-            checked += len(told.figures) if isinstance(told, Rebuild) else 1
-            findings += found
-    # A database that cannot be read is told once, however much was to be looked for in it.
+        if new_findings is not None:
+            checked += len(section.figures) if isinstance(section, Rebuild) else 1
+            findings += new_findings
+    # Several checks may fail for the same reason.
     findings = list(dict.fromkeys(findings))
-    return Checked(
-        findings=Findings(checked=checked, findings=findings), status=status_of(findings, failures)
+    return CheckReport(
+        findings=Findings(checked=checked, findings=findings), status=find_exit_status(findings, failures)
     )
 
 
-def _found(
-    app: App, name: str, told: CrossLink | Recount | Rebuild | Flaw | KeySearch
+def _run_check(
+    app: App, name: str, section: CrossLink | Recount | Rebuild | InvariantQuery | KeySearch
 ) -> list[Finding] | None:
-    """Return what is found; None where the deployment has nothing to look at."""
-    if isinstance(told, CrossLink):
-        return _link(app, name, told)
-    if isinstance(told, Flaw):
-        seen = known_problems.flawed(app, app.reader(name), told)
-        return [_flaw(app, name, told, seen.message)] if seen else []
-    if isinstance(told, Recount):
-        return _recount(app, name, told)
-    if isinstance(told, KeySearch):
-        return list(exposed_keys.findings(app, name, told))
-    figures = figures_of(app, app.reader(name), told)
+    """Return the findings of one check, or None if it does not apply to the deployment."""
+    if isinstance(section, CrossLink):
+        return _check_link(app, name, section)
+    if isinstance(section, InvariantQuery):
+        problem = known_problems.find_flaw(app, app.reader(name), section)
+        return [_create_flaw_finding(app, name, section, problem.message)] if problem else []
+    if isinstance(section, Recount):
+        return _check_recount(app, name, section)
+    if isinstance(section, KeySearch):
+        return list(exposed_keys.find_exposed_keys(app, name, section))
+    figures = create_recount(app, app.reader(name), section)
     if figures is None:
         return None
-    each = [
+    recounts = [
         Recount(
-            name=f"{told.name}, {figure}",
-            sql=figures.disagreeing(figure),
-            severity=told.severity,
-            hint=told.hint,
+            name=f"{section.name}, {figure}",
+            sql=figures.wrong_rows_sql(figure),
+            severity=section.severity,
+            hint=section.hint,
         )
-        for figure in told.figures
+        for figure in section.figures
     ]
-    return [finding for one in each for finding in _recount(app, name, one) or ()]
+    return [finding for recount in recounts for finding in _check_recount(app, name, recount) or ()]
 
 
-def _flaw(app: App, name: str, told: Flaw, message: str) -> Finding:
+def _create_flaw_finding(app: App, name: str, flaw: InvariantQuery, message: str) -> Finding:
     return Finding(
-        target=app.target(name), severity=told.severity, code="flaw", message=message, hint=told.hint
+        target=app.target(name),
+        severity=flaw.severity,
+        code="invariant-violated",
+        message=message,
+        hint=flaw.hint,
     )
 
 
-def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
-    here = app.reader(name)
-    live = here.tables().get(told.table)
-    if told.optional and live is None:
-        return _none_made(app, name, told)
-    if live and find_column(live, told.column) is None and may_lack(told.column):
+def _check_link(app: App, name: str, link: CrossLink) -> list[Finding] | None:
+    db = app.reader(name)
+    live_table = db.tables().get(link.table)
+    if link.optional and live_table is None:
+        return _check_missing_table(app, name, link)
+    if live_table and find_column(live_table, link.column) is None and is_optional(link.column):
         return None
-    if told.repeats or told.every:
-        return list(_repeated(app, name, told))
-    there = app.reader(told.to)
-    naming = Live(app.profile, here, told.table, told.name).get(told.column)
-    known = [place.rpartition(".")[::2] for place in told.among]
-    first, *further = known
-    known = [first, *(place for place in further if place[0] in there.tables())]
-    lost, former, values = _Lost(), _Lost(), 0
-    before = [told.formerly.rpartition(".")[::2]] if told.formerly else []
-    before = [
-        (table, column) for table, name in before if (column := find_column(there.tables().get(table), name))
+    if link.repeats or link.every:
+        return list(_check_duplicated(app, name, link))
+    other_db = app.reader(link.to)
+    link_column = LiveTable(app.profile, db, link.table, link.name).column(link.column)
+    targets = [target.rpartition(".")[::2] for target in link.targets]
+    first, *others = targets
+    targets = [first, *(pair for pair in others if pair[0] in other_db.tables())]
+    missing_values, renamed_values, values = _UnmatchedValues(), _UnmatchedValues(), 0
+    former_targets = [link.renamed_from.rpartition(".")[::2]] if link.renamed_from else []
+    former_targets = [
+        (table, column)
+        for table, name in former_targets
+        if (column := find_column(other_db.tables().get(table), name))
     ]
-    for batch in _batches(here, told.table, naming):
+    for batch in _read_batches(db, link.table, link_column):
         values += len(batch)
-        missing = _not_in(there, known, [value for value in batch if value not in told.placeholders])
-        unknown = _not_in(there, before, missing)
-        lost.add(batch, unknown)
-        former.add(batch, [value for value in missing if value not in set(unknown)] if before else [])
-    target, place = app.target(name), f"{told.table}.{naming}"
-    found = []
-    if former.values:
-        message = f"{told.name}: {counted(former.rows, 'row')} of {told.table} still name what is called otherwise in {told.to} by now: {former.listed()}"
-        found.append(Finding(target=target, severity="warning", code="formerly", message=message, hint=MEND))
-    if lost.values:
-        verb = "is" if lost.values == 1 else "are"
-        message = (
-            f"{told.name}: {lost.values} of {counted(values, 'value')} of {place} {verb} not in {told.to}"
-            f" ({counted(lost.rows, 'row')}): {lost.listed()}"
+        missing = _find_missing(
+            other_db, targets, [value for value in batch if value not in link.placeholders]
         )
-        found.append(
+        unknown = _find_missing(other_db, former_targets, missing)
+        missing_values.add(batch, unknown)
+        renamed_values.add(
+            batch, [value for value in missing if value not in set(unknown)] if former_targets else []
+        )
+    target, column_name = app.target(name), f"{link.table}.{link_column}"
+    findings = []
+    if renamed_values.values:
+        message = f"{link.name}: {format_count(renamed_values.rows, 'row')} of {link.table} use former keys of {link.to}: {renamed_values.format_examples()}"
+        findings.append(
+            Finding(target=target, severity="warning", code="renamed-key", message=message, hint=REPAIR_HINT)
+        )
+    if missing_values.values:
+        verb = "is" if missing_values.values == 1 else "are"
+        message = (
+            f"{link.name}: {missing_values.values} of {format_count(values, 'value')} of {column_name} {verb} not in {link.to}"
+            f" ({format_count(missing_values.rows, 'row')}): {missing_values.format_examples()}"
+        )
+        findings.append(
             Finding(
-                target=target, severity=told.severity, code="not-in-other", message=message, hint=told.hint
+                target=target,
+                severity=link.severity,
+                code="missing-reference",
+                message=message,
+                hint=link.hint,
             )
         )
-    return found
+    return findings
 
 
-def _none_made(app: App, name: str, told: CrossLink) -> list[Finding] | None:
-    """Return what is wanting where the table is not there; None where nothing had to be in it."""
-    table = told.among[0].rpartition(".")[0]
-    number = app.reader(told.to).count(table) if told.every else 0
-    if not number:
+def _check_missing_table(app: App, name: str, link: CrossLink) -> list[Finding] | None:
+    """Return a finding for a missing table, or None if it would be empty."""
+    table = link.targets[0].rpartition(".")[0]
+    row_count = app.reader(link.to).count(table) if link.every else 0
+    if not row_count:
         return None
-    lacks = "has" if number == 1 else "have"
+    verb = "has" if row_count == 1 else "have"
     message = (
-        f"{told.name}: there is no table {told.table}, and {counted(number, 'row')} of {table} in {told.to}"
-        f" {lacks} no row there"
+        f"{link.name}: table {link.table} is missing; {format_count(row_count, 'row')} of {table} in {link.to}"
+        f" {verb} no row there"
     )
     return [
-        Finding(target=app.target(name), severity="warning", code="wanting", message=message, hint=NONE_MADE)
+        Finding(
+            target=app.target(name),
+            severity="warning",
+            code="missing-rows",
+            message=message,
+            hint=NO_TABLE_HINT,
+        )
     ]
 
 
-class _Lost:
-    """Values that are not where they should be, how many rows hold them, and some of them."""
+class _UnmatchedValues:
+    """Values without a matching row: their number, the number of rows, and examples."""
 
     def __init__(self) -> None:
         self.values = self.rows = 0
@@ -186,143 +210,163 @@ class _Lost:
         self.rows += sum(batch[value] for value in values)
         self._examples += values[: EXAMPLES - len(self._examples)]
 
-    def listed(self) -> str:
-        return _listed(self._examples, self.values)
+    def format_examples(self) -> str:
+        return _format_examples(self._examples, self.values)
 
 
-def _not_in(there: Readable, places: Sequence[tuple[str, str]], values: Sequence[object]) -> list[object]:
-    """Return the values that no place holds, those first that none could hold."""
-    lost = [value for value in values if not _stand(value)]
-    left = [value for value in values if _stand(value)]
-    for table, column in places:
-        known = set()
-        if left:
-            known = {row[0] for row in there.select(table, [column], [Condition(column, "in", left)])}
-        left = [value for value in left if value not in known]
-    return lost + left
+def _find_missing(
+    other_db: Readable, targets: Sequence[tuple[str, str]], values: Sequence[object]
+) -> list[object]:
+    """Return the values that no target column contains, first those that none can store."""
+    unstorable = [value for value in values if not _is_text_storable(value)]
+    remaining = [value for value in values if _is_text_storable(value)]
+    for table, column in targets:
+        existing = set()
+        if remaining:
+            existing = {
+                row[0] for row in other_db.select(table, [column], [Condition(column, "in", remaining)])
+            }
+        remaining = [value for value in remaining if value not in existing]
+    return unstorable + remaining
 
 
-def _repeated(app: App, name: str, told: CrossLink) -> Iterator[Finding]:
-    """Tell what comparing every row with the one that it repeats has shown."""
-    pair = Repeats(app, name, told)
-    seen = pair.compared()
-    target, table = app.target(name), told.table
-    if seen.loose.number:
+def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]:
+    """Yield the differences between duplicated rows and their originals."""
+    duplicated = DuplicatedColumns(app, name, link)
+    comparison = duplicated.compare()
+    target, table = app.target(name), link.table
+    if comparison.unmatched.count:
         message = (
-            f"{told.name}: {seen.loose_rows} of {counted(seen.rows, 'row')} of {table} name no row of {pair.table}"
-            f" in {told.to}: {_listed(seen.loose.examples, seen.loose.number)}"
+            f"{link.name}: {comparison.unmatched_rows} of {format_count(comparison.rows, 'row')} of {table} have no row of {duplicated.other_table}"
+            f" in {link.to}: {_format_examples(comparison.unmatched.examples, comparison.unmatched.count)}"
         )
         yield Finding(
-            target=target, severity=told.severity, code="not-in-other", message=message, hint=told.hint
+            target=target, severity=link.severity, code="missing-reference", message=message, hint=link.hint
         )
-    if told.every and seen.wanting.number:
-        lacks = "has" if seen.wanting.number == 1 else "have"
+    if link.every and comparison.missing.count:
+        verb = "has" if comparison.missing.count == 1 else "have"
         message = (
-            f"{told.name}: {seen.wanting.number} of {counted(seen.others, 'row')} of {pair.table} in {told.to} {lacks}"
-            f" no row of {table}: {_listed(seen.wanting.examples, seen.wanting.number)}"
+            f"{link.name}: {comparison.missing.count} of {format_count(comparison.other_rows, 'row')} of {duplicated.other_table} in {link.to} {verb}"
+            f" no row of {table}: {_format_examples(comparison.missing.examples, comparison.missing.count)}"
         )
-        yield Finding(target=target, severity="warning", code="wanting", message=message, hint=WANTING)
-    for column, several in seen.differing.items():
+        yield Finding(
+            target=target, severity="warning", code="missing-rows", message=message, hint=MISSING_HINT
+        )
+    for column, sample in comparison.differing.items():
         message = (
-            f"{told.name}: {table}.{column} differs from {pair.table}.{pair.columns[column]} in"
-            f" {counted(several.number, 'row')}: {_listed(several.examples, several.number)}"
+            f"{link.name}: {table}.{column} differs from {duplicated.other_table}.{duplicated.columns[column]} in"
+            f" {format_count(sample.count, 'row')}: {_format_examples(sample.examples, sample.count)}"
         )
-        hint = DERIVED if column in told.derived else MEND
+        hint = DERIVED_HINT if column in link.derived else REPAIR_HINT
         yield Finding(target=target, severity="warning", code="differs", message=message, hint=hint)
-    if differing := _by_user(app, pair):
+    if differing := _compare_by_user(app, duplicated):
         yield Finding(
             target=target,
             severity="info",
             code="per-user",
-            message=f"{told.name}: {counted(len(differing), 'user')} with another number of rows of {table} than of {pair.table}: {_listed(differing[:EXAMPLES], len(differing))}",
+            message=f"{link.name}: {format_count(len(differing), 'user')} with different numbers of rows in {table} than in {duplicated.other_table}: {_format_examples(differing[:EXAMPLES], len(differing))}",
         )
-    if seen.twice.number:
-        message = f"{told.name}: {counted(seen.twice.number, 'row')} of {table} repeat what another one does: {_listed(seen.twice.examples, seen.twice.number)}"
-        yield Finding(target=target, severity="warning", code="twice", message=message, hint=TWICE)
-    if seen.placeholders.number:
-        message = f"{told.name}: {counted(seen.placeholders.number, 'row')} of {table} only made the table: {_listed(seen.placeholders.examples, seen.placeholders.number)}"
-        yield Finding(target=target, severity="info", code="placeholder", message=message, hint=PLACEHOLDERS)
+    if comparison.duplicates.count:
+        message = f"{link.name}: {format_count(comparison.duplicates.count, 'row')} of {table} are duplicates: {_format_examples(comparison.duplicates.examples, comparison.duplicates.count)}"
+        yield Finding(
+            target=target, severity="warning", code="duplicate", message=message, hint=DUPLICATE_HINT
+        )
+    if comparison.placeholders.count:
+        message = f"{link.name}: {format_count(comparison.placeholders.count, 'row')} of {table} are placeholders: {_format_examples(comparison.placeholders.examples, comparison.placeholders.count)}"
+        yield Finding(
+            target=target, severity="info", code="placeholder", message=message, hint=PLACEHOLDER_HINT
+        )
 
 
-def _by_user(app: App, pair: Repeats) -> list[str]:
-    """Return the users of whom both sides have another number of rows, those with the largest difference first."""
+def _compare_by_user(app: App, duplicated: DuplicatedColumns) -> list[str]:
+    """Return the users with different numbers of rows on both sides, largest difference first."""
     users = app.profile.users
-    if users is None or (users.database or app.main()) != pair.told.to:
+    if users is None or (users.database or app.main()) != duplicated.link.to:
         return []
-    keys = [one.columns[0] for one in pair.there.references(users.table) if one.table == pair.table]
-    found = list[tuple[int, str]]()
-    for mine, theirs in pair.columns.items():
-        if theirs in keys:
-            here = pair.here.tally(pair.told.table, mine)
-            there = pair.there.tally(pair.table, theirs)
-            found += [
-                (abs(here.get(user, 0) - number), f"{user} {here.get(user, 0)}, not {number}")
-                for user, number in there.items()
-                if here.get(user, 0) != number
+    keys = [
+        reference.columns[0]
+        for reference in duplicated.other_db.references(users.table)
+        if reference.table == duplicated.other_table
+    ]
+    differences = list[tuple[int, str]]()
+    for column, other_column in duplicated.columns.items():
+        if other_column in keys:
+            counts = duplicated.db.count_by(duplicated.link.table, column)
+            other_counts = duplicated.other_db.count_by(duplicated.other_table, other_column)
+            differences += [
+                (abs(counts.get(user, 0) - other_count), f"{user} {counts.get(user, 0)}, not {other_count}")
+                for user, other_count in other_counts.items()
+                if counts.get(user, 0) != other_count
             ]
-    return [told for _, told in sorted(found, key=lambda one: -one[0])]
+    return [text for _, text in sorted(differences, key=lambda entry: -entry[0])]
 
 
-def _batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
-    """Yield the values of the column, each with the number of its rows, a batch at a time."""
+def _read_batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
+    """Yield batches of the values of a column, with the number of rows of each."""
     try:
-        yield from _grouped(db, ident(table), ident(column))
-    except NotSupportedError:  # without SQL, whatever different values there are come at once
-        numbers = iter(db.tally(table, column).items())
-        while batch := {value: number for value, number in islice(numbers, BATCH) if value is not None}:
+        yield from _query_batches(db, ident(table), ident(column))
+    except NotSupportedError:  # without SQL, all values are read into memory
+        counts = iter(db.count_by(table, column).items())
+        while batch := {value: count for value, count in islice(counts, BATCH) if value is not None}:
             yield batch
 
 
-def _grouped(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
-    where, given = f"{column} is not null", dict[str, object]()
+def _query_batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
+    where, parameters = f"{column} is not null", dict[str, object]()
     while True:
         sql = f"select {column}, count(*) from {table} where {where} group by {column} order by {column} limit {BATCH}"  # noqa: S608 - names are quoted
-        batch = {value: int(str(number)) for value, number in db.query(sql, given)}
+        batch = {value: int(str(count)) for value, count in db.query(sql, parameters)}
         if batch:
             yield batch
         if len(batch) < BATCH:
             return
         last = list(batch)[-1]
-        where = f"{column} > :last" if _stand(last) else f"{column} > cast(:last as text)"
-        given = {"last": last if _stand(last) else str(last).encode("utf-8", "surrogateescape")}
+        where = f"{column} > :last" if _is_text_storable(last) else f"{column} > cast(:last as text)"
+        parameters = {
+            "last": last if _is_text_storable(last) else str(last).encode("utf-8", "surrogateescape")
+        }
 
 
-def _stand(value: object) -> bool:
-    """Whether another database could hold the value at all; text that is no valid UTF-8 cannot stand for itself."""
+def _is_text_storable(value: object) -> bool:
+    """Whether another database can store the value: text must be valid UTF-8."""
     return not isinstance(value, str) or is_storable(value)
 
 
-def _figure(value: object) -> object:
+def _format_figure(value: object) -> object:
     return "none" if value is None else value
 
 
-def _recount(app: App, name: str, told: Recount) -> list[Finding] | None:
+def _check_recount(app: App, name: str, recount: Recount) -> list[Finding] | None:
     db = app.reader(name)
-    if any(table not in db.tables() for table in told.needs):
+    if any(table not in db.tables() for table in recount.needs):
         return None
-    sql = f"select q.*, count(*) over () from ({told.sql}) q limit {EXAMPLES}"  # noqa: S608 - the profile's own
+    sql = f"select q.*, count(*) over () from ({recount.sql}) q limit {EXAMPLES}"  # noqa: S608 - the SQL of the profile
     rows = db.query(sql)
     if not rows:
         return []
     total = int(str(rows[0][-1]))
     examples = [
-        f"{', '.join(map(str, key))}: stored {_figure(stored)}, counted {_figure(real)}"
-        for *key, stored, real, _ in rows
+        f"{', '.join(map(str, key))}: stored {_format_figure(stored)}, counted {_format_figure(actual)}"
+        for *key, stored, actual, _ in rows
     ]
-    message = f"{told.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_listed(examples, total, '; ')})"
+    message = f"{recount.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_format_examples(examples, total, '; ')})"
     return [
         Finding(
-            target=app.target(name), severity=told.severity, code="recount", message=message, hint=told.hint
+            target=app.target(name),
+            severity=recount.severity,
+            code="recount",
+            message=message,
+            hint=recount.hint,
         )
     ]
 
 
-def _listed(examples: Sequence[object], total: int, between: str = ", ") -> str:
-    """Return a few of many, with bytes that are no text spelled out."""
+def _format_examples(examples: Sequence[object], total: int, separator: str = ", ") -> str:
+    """Return examples as text, with invalid bytes escaped."""
     readable = (
-        str("NULL" if one is None else one)
+        str("NULL" if example is None else example)
         .encode("utf-8", "surrogateescape")
         .decode("utf-8", "backslashreplace")
-        for one in examples
+        for example in examples
     )
-    return between.join(readable) + (" …" if total > len(examples) else "")
+    return separator.join(readable) + (" …" if total > len(examples) else "")

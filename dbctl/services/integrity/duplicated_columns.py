@@ -1,4 +1,4 @@
-"""Rows of one database that repeat rows of another, compared with them: both are read once, in memory for a part of each."""
+"""Compare rows of one database with the rows of another database that they duplicate, in parts of bounded size."""
 
 from __future__ import annotations
 
@@ -8,131 +8,132 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Readable, Streams
+from dbctl.engines.contract import Capability, Readable, StreamsRows
 from dbctl.errors import NotSupportedError
 from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, Live
+from dbctl.services.app import App, LiveTable
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import Vectors
+    from dbctl.engines.contract import SearchesVectors
 
-#: Rows of one side that are held at a time; of larger tables a part is looked at in each of several passes.
-HELD = 250_000
-#: Rows of a table with vectors that come at a time.
+#: Rows of one side in memory; larger tables are compared in several passes.
+MAX_ROWS = 250_000
+#: Rows per batch of a table with vectors.
 BATCH = 5_000
-#: Of each kind, so many are remembered for an example.
+#: Examples of each kind.
 EXAMPLES = 5
 
 
-class Repeats:
-    """A link whose rows repeat rows of another database, with its columns as the live schemas have them."""
+class DuplicatedColumns:
+    """A link whose rows duplicate rows of another database, with its columns in the live schemas."""
 
-    def __init__(self, app: App, database: str, told: CrossLink) -> None:
-        """Look its columns up.
+    def __init__(self, app: App, database: str, link: CrossLink) -> None:
+        """Find the columns.
 
         Raises:
-            SchemaLacksError: one of the live schemas lacks what the link needs.
+            SchemaMismatchError: one of the live schemas lacks what the link needs.
         """
-        self.told, self.here, self.there = told, app.reader(database), app.reader(told.to)
-        self.table, _, name = told.among[0].rpartition(".")
-        here = Live(app.profile, self.here, told.table, told.name)
-        there = Live(app.profile, self.there, self.table, told.name)
-        self.key, self.named = here.get(told.column), there.get(name)
-        pairs = [(here.find(mine), there.find(theirs)) for mine, theirs in told.repeats.items()]
-        self.columns = {mine: theirs for mine, theirs in pairs if mine and theirs}
+        self.link, self.db, self.other_db = link, app.reader(database), app.reader(link.to)
+        self.other_table, _, name = link.targets[0].rpartition(".")
+        live_table = LiveTable(app.profile, self.db, link.table, link.name)
+        other_table = LiveTable(app.profile, self.other_db, self.other_table, link.name)
+        self.key, self.other_key = live_table.column(link.column), other_table.column(name)
+        pairs = [
+            (live_table.optional_column(column), other_table.optional_column(other_column))
+            for column, other_column in link.repeats.items()
+        ]
+        self.columns = {column: other_column for column, other_column in pairs if column and other_column}
 
-    def compared(self, *, every: bool = False) -> Comparison:
-        """Compare both sides; ``every`` keeps all that is wanting or loose, not examples alone."""
-        found = Comparison(every=every)
-        found.rows, found.others = self.here.count(self.told.table), self.there.count(self.table)
-        passes = -(-max(found.rows, found.others, 1) // HELD)
+    def compare(self, *, keep_all: bool = False) -> Comparison:
+        """Compare both sides; ``keep_all`` collects all keys instead of examples."""
+        comparison = Comparison(keep_all=keep_all)
+        comparison.rows, comparison.other_rows = (
+            self.db.count(self.link.table),
+            self.other_db.count(self.other_table),
+        )
+        passes = -(-max(comparison.rows, comparison.other_rows, 1) // MAX_ROWS)
         for part in range(passes):
-            self._compare(found, part, passes)
-        return found
+            self._compare_part(comparison, part, passes)
+        return comparison
 
-    def _compare(self, found: Comparison, part: int, passes: int) -> None:
-        mine = dict[object, tuple[int, ...]]()
-        times = Counter[object]()
-        for key, values in _rows(self.here, self.told.table, [self.key, *self.columns], part, passes):
-            if key is None or key in self.told.placeholders:
-                found.placeholders.add(key)
-            elif key in mine:
-                times[key] += 1
-                found.twice.add(key)
+    def _compare_part(self, comparison: Comparison, part: int, passes: int) -> None:
+        hashes_by_key = dict[object, tuple[int, ...]]()
+        repeat_counts = Counter[object]()
+        for key, values in _read_rows(self.db, self.link.table, [self.key, *self.columns], part, passes):
+            if key is None or key in self.link.placeholders:
+                comparison.placeholders.add(key)
+            elif key in hashes_by_key:
+                repeat_counts[key] += 1
+                comparison.duplicates.add(key)
             else:
-                mine[key] = tuple(map(hash, values))
-        theirs = [self.named, *self.columns.values()]
-        for key, values in _rows(self.there, self.table, theirs, part, passes):
-            held = mine.pop(key, None)
-            if held is None:
-                found.wanting.add(key)
+                hashes_by_key[key] = tuple(map(hash, values))
+        other_columns = [self.other_key, *self.columns.values()]
+        for key, values in _read_rows(self.other_db, self.other_table, other_columns, part, passes):
+            hashes = hashes_by_key.pop(key, None)
+            if hashes is None:
+                comparison.missing.add(key)
                 continue
-            for column, one, other in zip(self.columns, held, values, strict=True):
-                if one != hash(other):
-                    found.differing.setdefault(column, Several(found.every)).add(key)
-        for key in mine:
-            found.loose.add(key)
-            found.loose_rows += 1 + times[key]
+            for column, expected, value in zip(self.columns, hashes, values, strict=True):
+                if expected != hash(value):
+                    comparison.differing.setdefault(column, KeySample(comparison.keep_all)).add(key)
+        for key in hashes_by_key:
+            comparison.unmatched.add(key)
+            comparison.unmatched_rows += 1 + repeat_counts[key]
 
 
-def _rows(
+def _read_rows(
     db: Readable, table: str, columns: Sequence[str], part: int, passes: int
 ) -> Iterator[tuple[object, Sequence[object]]]:
-    """Yield key and values of the rows that belong to one of several passes."""
-    with batches(db, table, columns) as some:
-        for batch in some:
-            signals.check()
+    """Yield key and values of the rows of one pass."""
+    with stream_batches(db, table, columns) as row_batches:
+        for batch in row_batches:
+            signals.raise_if_interrupted()
             for key, *values in batch:
                 if passes == 1 or hash(key) % passes == part:
                     yield key, values
 
 
-class Several:
-    """How many, and the first of them."""
+class KeySample:
+    """The number of keys, and examples of them."""
 
-    def __init__(self, every: bool) -> None:  # noqa: FBT001 - of Comparison
-        self.number, self.examples, self._every = 0, list[object](), every
+    def __init__(self, keep_all: bool) -> None:  # noqa: FBT001 - only Comparison creates it
+        self.count, self.examples, self._keep_all = 0, list[object](), keep_all
 
-    def add(self, one: object) -> None:
-        """Count one more."""
-        self.number += 1
-        if self._every or len(self.examples) < EXAMPLES:
-            self.examples.append(one)
+    def add(self, key: object) -> None:
+        self.count += 1
+        if self._keep_all or len(self.examples) < EXAMPLES:
+            self.examples.append(key)
 
 
 class Comparison:
-    """What comparing both sides has told."""
+    """Differences between both sides."""
 
-    def __init__(self, *, every: bool) -> None:
-        self.every = every
-        self.rows = self.others = 0  #: of the table that repeats, and of the other one
-        self.loose, self.wanting = (
-            Several(every),
-            Several(every),
-        )  #: what names nothing; rows that nothing names
-        self.loose_rows = 0
-        self.twice, self.placeholders = (
-            Several(every),
-            Several(every),
-        )  #: rows beside a first one; of no meaning
-        self.differing: dict[str, Several] = {}  #: by column
+    def __init__(self, *, keep_all: bool) -> None:
+        self.keep_all = keep_all
+        self.rows = self.other_rows = 0  #: of the duplicated table, and of the original
+        self.unmatched = KeySample(keep_all)  #: rows without an original
+        self.missing = KeySample(keep_all)  #: originals without a duplicate
+        self.unmatched_rows = 0
+        self.duplicates = KeySample(keep_all)  #: further rows with the same key
+        self.placeholders = KeySample(keep_all)  #: placeholder rows
+        self.differing: dict[str, KeySample] = {}  #: by column
 
 
 @contextmanager
-def batches(
+def stream_batches(
     db: Readable, table: str, columns: Sequence[str]
 ) -> Iterator[Iterator[Sequence[tuple[object, ...]]]]:
-    """Give rows as they come, in whichever way the engine gives them.
+    """Stream the rows of a table in batches.
 
     Raises:
-        NotSupportedError: it gives none.
+        NotSupportedError: the engine cannot stream rows.
     """
     if Capability.VECTORS in db.capabilities:
-        yield cast("Vectors", db).vector_stream(table, columns, batch=BATCH)
-    elif Capability.STREAM in db.capabilities and isinstance(db, Streams):
-        with db.stream(table, columns) as answer:
-            yield answer.batches
+        yield cast("SearchesVectors", db).stream_vectors(table, columns, batch_size=BATCH)
+    elif Capability.STREAM in db.capabilities and isinstance(db, StreamsRows):
+        with db.stream(table, columns) as stream:
+            yield stream.batches
     else:
         raise NotSupportedError(
-            what="comparing its rows", by=db.target, instead="Its engine gives out no rows."
+            feature="comparing its rows", subject=db.target, hint="Its engine cannot stream rows."
         )

@@ -10,31 +10,33 @@ from dbctl.errors import BusyError, DbctlError
 from dbctl.model import Finding
 from dbctl.services.app import App
 
-CODE = "restore-cut-off"
-HINT = "Stop the app. dbctl restore undo goes back to what was before; the same restore again goes on."
+CODE = "restore-interrupted"
+HINT = "Stop the app. Revert with dbctl restore undo, or continue by repeating the restore."
 
 
-def cut_off(app: App) -> Iterator[Finding]:
-    """Yield the databases that a restore was about to replace, and never did; one that is at work is none."""
+def find_interrupted_restore(app: App) -> Iterator[Finding]:
+    """Yield the databases that an interrupted restore did not replace; a running restore is not reported."""
     for name, url in app.configured.databases.items():
         if app.only not in ("", name) or name not in app.profile.databases:
             continue
         target = app.target(name)
-        with suppress(DbctlError):  # a command that opens it reports what is wrong with it
-            if not registry.unfinished(url):
+        with suppress(DbctlError):  # reported by commands that open the database
+            if not registry.has_unfinished_restore(url):
                 continue
             try:
                 with registry.write_lock(url, target, "integrity check", timeout=0):
                     pass
             except BusyError:
                 continue
-            others = [
+            other_databases = [
                 other
                 for other in app.profile.databases
                 if other != name and other in app.configured.databases
             ]
-            message = "a restore was cut off before it was replaced"
+            message = "a restore was interrupted before it replaced this database"
             message += (
-                f"; {', '.join(others)} may have been, so that they do not belong together" if others else ""
+                f"; {', '.join(other_databases)} may have been replaced, so they may be inconsistent"
+                if other_databases
+                else ""
             )
             yield Finding(target=target, severity="error", code=CODE, message=message, hint=HINT)

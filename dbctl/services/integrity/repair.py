@@ -1,4 +1,4 @@
-"""Rows that repeat those of another database brought in line with them; what is wanting is listed, for the app to make anew."""
+"""Repair rows that duplicate rows of another database; list missing rows, which only the app can create."""
 
 from __future__ import annotations
 
@@ -7,215 +7,244 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
 from dbctl.errors import UsageError
-from dbctl.model import Done, Plan, Row, counted
+from dbctl.model import ChangeResult, Plan, Row, format_count
 from dbctl.profiles.model import CrossLink
-from dbctl.services.app import App, Change, Draft, Live, cut, find_column
-from dbctl.services.integrity.duplicated_columns import Comparison, Repeats
+from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
+from dbctl.services.integrity.duplicated_columns import Comparison, DuplicatedColumns
 
 #: Keys in one condition.
 BATCH = 2_000
-#: Keys of rows that are wanting which an answer lists; it counts all of them.
-LISTED = 10_000
+#: Keys of missing rows in a result.
+MAX_LISTED = 10_000
 
 
-class Repaired(Done, frozen=True, kw_only=True):
-    """Answer of ``integrity repair``."""
+class RepairResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``integrity repair``."""
 
-    renamed: int  #: rows that had kept what a row of the other database was called before
-    mended: int  #: columns of rows that differed from what they repeat
-    deleted: int  #: rows that repeated nothing, where that was asked for
-    wanting: int  #: rows of the other database without one here, which only the app can make
-    keys: Sequence[object] = ()  #: theirs, the first ten thousand
-    rewritten: int = 0  #: times that got the form of the others in their column
+    renamed: int  #: rows that had a former key of the other database
+    repaired: int  #: values that differed from the original values
+    deleted: int  #: rows without an original, on request
+    missing: int  #: rows of the other database without a duplicate, which only the app can create
+    keys: Sequence[object] = ()  #: of missing rows, the first ten thousand
+    rewritten: int = 0  #: times that got the form of the profile
 
     @property
-    def tells(self) -> bool:
-        return bool(self.wanting)
+    def has_one_time_output(self) -> bool:
+        return bool(self.missing)
 
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return bool(self.renamed or self.mended or self.deleted or self.rewritten)
+        return bool(self.renamed or self.repaired or self.deleted or self.rewritten)
 
-    def brief(self) -> Row:
-        told: Row = {word: getattr(self, word) for word in ("renamed", "mended", "deleted", "wanting")}
+    def summary(self) -> Row:
+        row: Row = {field: getattr(self, field) for field in ("renamed", "repaired", "deleted", "missing")}
         if self.rewritten:
-            told = {**told, "rewritten": self.rewritten}
-        return {**told, "keys": self.keys} if self.keys else told
+            row = {**row, "rewritten": self.rewritten}
+        return {**row, "keys": self.keys} if self.keys else row
 
 
-def repair(app: App, *, orphans: bool = False) -> Change[Repaired]:
-    """Bring rows that repeat those of another database in line with them.
+def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
+    """Update rows that duplicate rows of another database.
 
     Args:
         app: the app.
-        orphans: whether rows that repeat nothing are deleted, too. Where an app keeps rows elsewhere, these are no mistake.
+        delete_orphans: whether to delete rows without an original; they are valid if originals exist in other places.
 
     Raises:
-        AbilityMissingError: the app has no such rows.
-        UsageError: it has them in several databases, and none is named.
+        FeatureMissingError: the app has no such rows.
+        UsageError: several databases have such rows, and none is selected.
     """
-    links = [one for one in app.profile.link if one.repeats or one.formerly]
-    app.ability(links, "rows that repeat others")
-    names = list(dict.fromkeys(one.database for one in links if app.only in ("", one.database)))
+    links = [link for link in app.profile.link if link.repeats or link.renamed_from]
+    app.require_section(links, "duplicated columns")
+    names = list(dict.fromkeys(link.database for link in links if app.only in ("", link.database)))
     if len(names) != 1:
-        known = ", ".join(dict.fromkeys(one.database for one in links))
-        raise UsageError(detail=f"name the database whose rows repeat others with --db: {known}")
+        databases = ", ".join(dict.fromkeys(link.database for link in links))
+        raise UsageError(detail=f"several databases have duplicated rows; select one with --db: {databases}")
 
-    def draft(db: Readable) -> Draft[Repaired]:
-        work = _Work(app, db, [one for one in links if one.database == names[0]], orphans=orphans)
-        plan = Plan(
-            title="Bring repeated rows in line",
-            target=db.target,
-            steps=work.steps(),
-            rows=work.rows(),
-            destructive=bool(work.gone),
+    def draft(db: Readable) -> PreparedChange[RepairResult]:
+        work = _Repair(
+            app, db, [link for link in links if link.database == names[0]], delete_orphans=delete_orphans
         )
-        return Draft(plan, work.carry_out)
+        plan = Plan(
+            title="Repair duplicated rows",
+            target=db.target,
+            steps=work.list_steps(),
+            rows=work.count_rows(),
+            destructive=bool(work.to_delete),
+        )
+        return PreparedChange(plan, work.apply)
 
     return Change(app, names[0], "integrity repair", draft)
 
 
-class _Work:
-    """What is to be done to the rows of one database."""
+class _Repair:
+    """The changes of the rows of one database."""
 
-    def __init__(self, app: App, db: Readable, links: Sequence[CrossLink], *, orphans: bool) -> None:
+    def __init__(self, app: App, db: Readable, links: Sequence[CrossLink], *, delete_orphans: bool) -> None:
         self._app, self._db = app, db
-        #: table, column, what it holds, what it gets, and of how many rows
+        #: table, column, old value, new value, number of rows
         self._renamed: list[tuple[str, str, object, object, int]] = []
-        #: by table and column: by what it gets, the keys of the rows; and how many rows these are
-        self._mended: dict[tuple[str, str, str], dict[object, list[object]]] = {}
-        self._numbers: dict[tuple[str, str, str], int] = {}
-        #: by table and key column: values of rows that go
-        self.gone: dict[tuple[str, str], list[object]] = {}
-        self._going: dict[tuple[str, str], int] = {}
-        self._wanting, self._keys = 0, list[object]()
-        links = [one for one in links if one.table in db.tables() or not one.optional]
+        #: by table, key column and column: the keys of the rows by new value; and the number of rows
+        self._changes: dict[tuple[str, str, str], dict[object, list[object]]] = {}
+        self._change_counts: dict[tuple[str, str, str], int] = {}
+        #: by table and key column: keys of the rows
+        self.to_delete: dict[tuple[str, str], list[object]] = {}
+        self._delete_counts: dict[tuple[str, str], int] = {}
+        self._missing, self._missing_keys = 0, list[object]()
+        links = [link for link in links if link.table in db.tables() or not link.optional]
         for link in links:
-            if link.formerly:
-                self._rename(link)
+            if link.renamed_from:
+                self._find_renamed(link)
         for link in links:
             if link.repeats or link.every:
-                self._mend(link, orphans=orphans)
+                self._find_differences(link, delete_orphans=delete_orphans)
 
-    # Looking -----------------------------------------------------------------------------------------------
+    # Comparison --------------------------------------------------------------------------------------------
 
-    def _rename(self, link: CrossLink) -> None:
-        there = self._app.reader(link.to)
-        table, _, name = link.formerly.rpartition(".")
-        former, key = find_column(there.tables().get(table), name), link.among[0].rpartition(".")[2]
-        if former is None:
+    def _find_renamed(self, link: CrossLink) -> None:
+        other_db = self._app.reader(link.to)
+        table, _, name = link.renamed_from.rpartition(".")
+        former_column, key = (
+            find_column(other_db.tables().get(table), name),
+            link.targets[0].rpartition(".")[2],
+        )
+        if former_column is None:
             return
-        column = Live(self._app.profile, self._db, link.table, link.name).get(link.column)
-        rows = there.select(table, [former, key], [Condition(former, "!=", None)])
-        before = {row[0]: row[1] for row in rows}
-        known = {one for (one,) in there.select(table, [key], [Condition(key, "in", list(before))])}
-        for old, number in self._db.tally(link.table, column).items():
-            if old in before and old not in known:
-                self._renamed.append((link.table, column, old, before[old], number))
+        column = LiveTable(self._app.profile, self._db, link.table, link.name).column(link.column)
+        rows = other_db.select(table, [former_column, key], [Condition(former_column, "!=", None)])
+        new_values = {row[0]: row[1] for row in rows}
+        existing = {
+            key_value
+            for (key_value,) in other_db.select(table, [key], [Condition(key, "in", list(new_values))])
+        }
+        for old, row_count in self._db.count_by(link.table, column).items():
+            if old in new_values and old not in existing:
+                self._renamed.append((link.table, column, old, new_values[old], row_count))
 
-    def _mend(self, link: CrossLink, *, orphans: bool) -> None:
-        pair = Repeats(self._app, link.database, link)
-        seen = pair.compared(every=True)
-        mendable = {name: of for name, of in pair.columns.items() if name not in link.derived}
-        keys = {key for name in mendable if name in seen.differing for key in seen.differing[name].examples}
+    def _find_differences(self, link: CrossLink, *, delete_orphans: bool) -> None:
+        duplicated = DuplicatedColumns(self._app, link.database, link)
+        comparison = duplicated.compare(keep_all=True)
+        columns = {
+            name: other_column
+            for name, other_column in duplicated.columns.items()
+            if name not in link.derived
+        }
+        keys = {
+            key
+            for name in columns
+            if name in comparison.differing
+            for key in comparison.differing[name].examples
+        }
         if keys:
-            self._compare(pair, mendable, list(keys))
+            self._compare_values(duplicated, columns, list(keys))
         if link.every:
-            self._wanting += seen.wanting.number
-            self._keys += seen.wanting.examples[: LISTED - len(self._keys)]
-        if orphans:
-            self._loose(pair, seen)
+            self._missing += comparison.missing.count
+            self._missing_keys += comparison.missing.examples[: MAX_LISTED - len(self._missing_keys)]
+        if delete_orphans:
+            self._find_orphans(duplicated, comparison)
 
-    def _compare(self, pair: Repeats, mendable: dict[str, str], keys: Sequence[object]) -> None:
+    def _compare_values(
+        self, duplicated: DuplicatedColumns, columns: dict[str, str], keys: Sequence[object]
+    ) -> None:
         renamed = {(table, column): set[object]() for table, column, *_ in self._renamed}
         for table, column, old, _, _ in self._renamed:
             renamed[table, column].add(old)
-        table = pair.told.table
-        for some in _parts(keys):
-            wanted = {
+        table = duplicated.link.table
+        for batch in _split(keys):
+            expected = {
                 key: values
-                for key, *values in pair.there.select(
-                    pair.table, [pair.named, *mendable.values()], [Condition(pair.named, "in", some)]
+                for key, *values in duplicated.other_db.select(
+                    duplicated.other_table,
+                    [duplicated.other_key, *columns.values()],
+                    [Condition(duplicated.other_key, "in", batch)],
                 )
             }
             for key, *values in self._db.select(
-                table, [pair.key, *mendable], [Condition(pair.key, "in", some)]
+                table, [duplicated.key, *columns], [Condition(duplicated.key, "in", batch)]
             ):
-                for column, held, right in zip(mendable, values, wanted.get(key, values), strict=True):
-                    if held == right or held in renamed.get((table, column), ()):
+                for column, actual, expected_value in zip(
+                    columns, values, expected.get(key, values), strict=True
+                ):
+                    if actual == expected_value or actual in renamed.get((table, column), ()):
                         continue
-                    place = (table, pair.key, column)
-                    of = self._mended.setdefault(place, defaultdict(list))[right]
-                    if key not in of[-1:]:
-                        of.append(key)
-                    self._numbers[place] = self._numbers.get(place, 0) + 1
+                    target = (table, duplicated.key, column)
+                    row_keys = self._changes.setdefault(target, defaultdict(list))[expected_value]
+                    if key not in row_keys[-1:]:
+                        row_keys.append(key)
+                    self._change_counts[target] = self._change_counts.get(target, 0) + 1
 
-    def _loose(self, pair: Repeats, seen: Comparison) -> None:
-        values = list(dict.fromkeys([*seen.loose.examples, *seen.placeholders.examples]))
+    def _find_orphans(self, duplicated: DuplicatedColumns, comparison: Comparison) -> None:
+        values = list(dict.fromkeys([*comparison.unmatched.examples, *comparison.placeholders.examples]))
         if values:
-            place = (pair.told.table, pair.key)
-            self.gone[place] = values
-            self._going[place] = seen.loose_rows + seen.placeholders.number
+            target = (duplicated.link.table, duplicated.key)
+            self.to_delete[target] = values
+            self._delete_counts[target] = comparison.unmatched_rows + comparison.placeholders.count
 
-    # Telling and doing -------------------------------------------------------------------------------------
+    # Plan and changes --------------------------------------------------------------------------------------
 
-    def steps(self) -> list[str]:
-        """Return what is done, for the plan."""
-        told = [
-            f"change {column} of {counted(number, 'row')} of {table} from {cut(str(old))} to {cut(str(new))}"
-            for table, column, old, new, number in self._renamed
+    def list_steps(self) -> list[str]:
+        """Return the steps of the plan."""
+        steps = [
+            f"change {column} of {format_count(row_count, 'row')} of {table} from {truncate(str(old))} to {truncate(str(new))}"
+            for table, column, old, new, row_count in self._renamed
         ]
-        told += [
-            f"change {column} of {counted(number, 'row')} of {table} to what they repeat"
-            for (table, _, column), number in self._numbers.items()
+        steps += [
+            f"change {column} of {format_count(row_count, 'row')} of {table} to the original values"
+            for (table, _, column), row_count in self._change_counts.items()
         ]
-        return told + [
-            f"delete {counted(number, 'row')} of {table} that repeat nothing"
-            for (table, _), number in self._going.items()
+        return steps + [
+            f"delete {format_count(row_count, 'row')} of {table} without an original"
+            for (table, _), row_count in self._delete_counts.items()
         ]
 
-    def rows(self) -> dict[str, int]:
-        """Return how many rows of each table are touched."""
-        found: dict[str, int] = {}
-        each = [(table, number) for table, *_, number in self._renamed]
-        each += [(table, number) for (table, *_), number in [*self._numbers.items(), *self._going.items()]]
-        for table, number in each:
-            found[table] = found.get(table, 0) + number
-        return found
+    def count_rows(self) -> dict[str, int]:
+        """Return the number of changed rows by table."""
+        totals: dict[str, int] = {}
+        counts = [(table, row_count) for table, *_, row_count in self._renamed]
+        counts += [
+            (table, row_count)
+            for (table, *_), row_count in [*self._change_counts.items(), *self._delete_counts.items()]
+        ]
+        for table, row_count in counts:
+            totals[table] = totals.get(table, 0) + row_count
+        return totals
 
-    def carry_out(self, db: Writable) -> Repaired:
-        """Do it."""
+    def apply(self, db: Writable) -> RepairResult:
         renamed = sum(
             db.update(table, {column: new}, [Condition(column, "=", old)])
             for table, column, old, new, _ in self._renamed
         )
-        mended = sum(
+        repaired = sum(
             db.update(
-                table, {column: right}, [Condition(key, "in", some), Not(Condition(column, "=", right))]
+                table, {column: value}, [Condition(key, "in", batch), Not(Condition(column, "=", value))]
             )
-            for (table, key, column), of in self._mended.items()
-            for right, keys in of.items()
-            for some in _parts(keys)
+            for (table, key, column), keys_by_value in self._changes.items()
+            for value, keys in keys_by_value.items()
+            for batch in _split(keys)
         )
         deleted = sum(
             db.delete(table, where)
-            for (table, key), values in self.gone.items()
-            for where in _each(key, values)
+            for (table, key), values in self.to_delete.items()
+            for where in _build_conditions(key, values)
         )
-        return Repaired(
-            renamed=renamed, mended=mended, deleted=deleted, wanting=self._wanting, keys=self._keys
+        return RepairResult(
+            renamed=renamed,
+            repaired=repaired,
+            deleted=deleted,
+            missing=self._missing,
+            keys=self._missing_keys,
         )
 
 
-def _parts(values: Sequence[object]) -> Iterator[list[object]]:
-    for at in range(0, len(values), BATCH):
-        yield list(values[at : at + BATCH])
+def _split(values: Sequence[object]) -> Iterator[list[object]]:
+    for start in range(0, len(values), BATCH):
+        yield list(values[start : start + BATCH])
 
 
-def _each(key: str, values: Sequence[object]) -> Iterator[list[Where]]:
-    """Yield the conditions of rows with these keys, some at a time."""
+def _build_conditions(key: str, values: Sequence[object]) -> Iterator[list[Where]]:
+    """Yield conditions on the rows with these keys, one per batch."""
     if None in values:
         yield [Condition(key, "=", None)]
-    for some in _parts([one for one in values if one is not None]):
-        yield [Condition(key, "in", some)]
+    for batch in _split([value for value in values if value is not None]):
+        yield [Condition(key, "in", batch)]

@@ -1,4 +1,4 @@
-"""Rows that are stored and break a rule of the app, whoever wrote them. Values of secrets are never shown."""
+"""Find stored rows that violate rules of the app. Findings never contain secret values."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, HeldTimes, HoldsTimeForms, Not, Readable, Where
-from dbctl.errors import SchemaLacksError
-from dbctl.model import Finding, Severity, counted
-from dbctl.profiles.model import Name, Password, Settings
+from dbctl.engines.contract import Condition, Not, Readable, ReportsTimeForms, TimeFormCount, Where
+from dbctl.errors import SchemaMismatchError
+from dbctl.model import Finding, Severity, format_count
+from dbctl.profiles.model import ColumnNames, Password, Settings
 from dbctl.services.app import (
     App,
-    Live,
+    LiveTable,
     UserTable,
-    cut,
     find_column,
-    hash_fault,
-    hidden,
+    find_secret_columns,
+    hash_problem,
     is_time,
-    streams,
+    require_streams,
     time_columns,
+    truncate,
 )
 from dbctl.services.roles import BuiltInPermissions, RoleTable
 from dbctl.services.rules import known_states
-from dbctl.services.settings import queries, setting_text_fault
+from dbctl.services.settings import find_text_violation, queries
 
 EXAMPLES = 5
-#: How messages call the forms of a time.
+#: Names of time forms in messages.
 FORMS = {
     "iso-ms": "text with T and Z",
     "iso-without-z": "text with T, without Z",
@@ -37,235 +37,270 @@ FORMS = {
 }
 
 
-def stored_faults(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
-    """Yield what is wrong with the rows of one open database; memory does not grow with its tables.
+def find_stored_violations(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
+    """Yield violations in the rows of one open database; memory use does not depend on the size of the tables.
 
     Args:
         app: the app.
         database: its name.
-        db: it, open.
-        table: the one table that is looked at.
+        db: the open database.
+        table: restricts the checks to one table.
     """
-    look = _Look(app, database, db, table)
-    for part in (look.passwords, look.roles, look.values, look.settings, look.permissions):
-        with suppress(SchemaLacksError):  # of a variant that lacks a column nothing can be judged
-            yield from part()
+    checks = _StoredRowChecks(app, database, db, table)
+    for check in (
+        checks.check_passwords,
+        checks.check_roles,
+        checks.check_values,
+        checks.check_settings,
+        checks.check_permissions,
+    ):
+        with suppress(SchemaMismatchError):  # a variant without these columns cannot be checked
+            yield from check()
 
 
-def mixed_times(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
-    """Yield columns whose times have several forms; every row is read once for each. The arguments are as above."""
-    yield from _Look(app, database, db, table).times()
+def find_mixed_times(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
+    """Yield findings about columns with times in several forms; reads every row once per column."""
+    yield from _StoredRowChecks(app, database, db, table).check_times()
 
 
-def mixed_columns(
+def list_mixed_columns(
     app: App, database: str, db: Readable, table: str = ""
-) -> Iterator[tuple[Live, str, Sequence[HeldTimes]]]:
-    """Yield the columns whose times have several forms, each with these; the arguments are as above."""
-    if not isinstance(db, HoldsTimeForms):
+) -> Iterator[tuple[LiveTable, str, Sequence[TimeFormCount]]]:
+    """Yield the columns with times in several forms, and the forms."""
+    if not isinstance(db, ReportsTimeForms):
         return
-    for each in db.tables().values():
-        if each.view or table not in ("", each.name):
+    for entry in db.tables().values():
+        if entry.is_view or table not in ("", entry.name):
             continue
-        live = Live(app.profile, db, each.name, "times")
-        named = time_columns(app, database, live)
-        for column in each.columns.values():
-            if is_time(db, column, named):
-                signals.check()
-                held = db.count_time_forms(each.name, column.name)
-                if len(held) > 1:
-                    yield live, column.name, held
+        live_table = LiveTable(app.profile, db, entry.name, "times")
+        time_names = time_columns(app, database, live_table)
+        for column in entry.columns.values():
+            if is_time(db, column, time_names):
+                signals.raise_if_interrupted()
+                forms = db.count_time_forms(entry.name, column.name)
+                if len(forms) > 1:
+                    yield live_table, column.name, forms
 
 
-class _Look:
+class _StoredRowChecks:
     def __init__(self, app: App, database: str, db: Readable, table: str) -> None:
         self._app, self._database, self._db, self._table = app, database, db, table
 
-    def passwords(self) -> Iterator[Finding]:
-        """Yield who has a password that is no hash."""
-        told = self._app.profile.users
-        if told is None or told.password is None or not self._is_looked_at(told.database, told.table):
+    def check_passwords(self) -> Iterator[Finding]:
+        """Yield users whose stored password is not a hash."""
+        section = self._app.profile.users
+        if (
+            section is None
+            or section.password is None
+            or not self._is_included(section.database, section.table)
+        ):
             return
         users = UserTable(self._app, self._db)
-        logins = self._unhashed(users, told.password, users.live.get(told.password.column))
+        logins = self._find_unhashed(users, section.password, users.live.column(section.password.column))
         if logins:
-            has = "has" if len(logins) == 1 else "have"
+            verb = "has" if len(logins) == 1 else "have"
             message = (
-                f"{counted(len(logins), 'user')} {has} a password that is not stored as a {told.password.codec} hash:"
-                f" {_listed(logins)}"
+                f"{format_count(len(logins), 'user')} {verb} a password that is not stored as a {section.password.codec} hash:"
+                f" {_format_examples(logins)}"
             )
-            yield self._finding("error", "password-not-hashed", message, "dbctl users set-password LOGIN")
+            yield self._create_finding(
+                "error", "password-not-hashed", message, "dbctl users set-password LOGIN"
+            )
 
-    def _unhashed(self, users: UserTable, told: Password, column: str) -> list[str]:
-        found = []
-        with streams(self._db).stream(users.live.name, [*users.login_columns(), column]) as answer:
-            for batch in answer.batches:
-                signals.check()
+    def _find_unhashed(self, users: UserTable, section: Password, column: str) -> list[str]:
+        result = []
+        with require_streams(self._db).stream(users.live.name, [*users.login_columns(), column]) as stream:
+            for batch in stream.batches:
+                signals.raise_if_interrupted()
                 for *logins, stored in batch:
-                    if stored is not None and hash_fault(told, stored):
-                        found.append(next((str(login) for login in logins if login), "(no login)"))
-        return found
+                    if stored is not None and hash_problem(section, stored):
+                        result.append(next((str(login) for login in logins if login), "(no login)"))
+        return result
 
-    def roles(self) -> Iterator[Finding]:
-        """Yield who has a role that the app does not know."""
-        told = self._app.profile.users
-        if told is None or told.role is None or not self._is_looked_at(told.database, told.table):
+    def check_roles(self) -> Iterator[Finding]:
+        """Yield users with an unknown role."""
+        section = self._app.profile.users
+        if section is None or section.role is None or not self._is_included(section.database, section.table):
             return
         users = UserTable(self._app, self._db)
-        column, known = users.role_column(), list(users.roles())
-        where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", known))]
+        column, role_keys = users.role_column(), list(users.roles())
+        where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", role_keys))]
         hint = "dbctl users set-role LOGIN ROLE"
-        yield from self._outside(users.live, column, where, "error", "unknown-role", hint)
+        yield from self._report_values(users.live, column, where, "error", "unknown-role", hint)
 
-    def values(self) -> Iterator[Finding]:
-        """Yield rows that hold what the app does not know."""
+    def check_values(self) -> Iterator[Finding]:
+        """Yield rows with values that the profile does not allow."""
         profile = self._app.profile
         for state in profile.states:
-            yield from self._listed(
+            yield from self._check_column(
                 state.database, state.table, state.column, known_states(state), state.severity, state.hint
             )
-        for one in profile.values:
-            yield from self._listed(
-                one.database, one.table.removesuffix("?"), one.column, one.among, one.severity, one.hint
+        for rule in profile.values:
+            yield from self._check_column(
+                rule.database,
+                rule.table.removesuffix("?"),
+                rule.column,
+                rule.allowed,
+                rule.severity,
+                rule.hint,
             )
 
-    def _listed(
+    def _check_column(
         self,
         database: str,
         table: str,
-        name: Name,
-        known: Sequence[object],
+        name: ColumnNames,
+        allowed: Sequence[object],
         severity: Severity,
         hint: str,
     ) -> Iterator[Finding]:
         column = find_column(self._db.tables().get(table), name)
-        if column is None or not self._is_looked_at(database, table):
+        if column is None or not self._is_included(database, table):
             return
-        live = Live(self._app.profile, self._db, table, "values")
-        where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", list(known)))]
-        hint = (
-            hint or f"The app knows {', '.join(map(str, known))}: dbctl data set {table} KEY {column}=VALUE."
-        )
-        yield from self._outside(live, column, where, severity, "value-unknown", hint)
+        live_table = LiveTable(self._app.profile, self._db, table, "values")
+        where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", list(allowed)))]
+        hint = hint or f"Allowed: {', '.join(map(str, allowed))}: dbctl data set {table} KEY {column}=VALUE."
+        yield from self._report_values(live_table, column, where, severity, "value-unknown", hint)
 
-    def _outside(
-        self, live: Live, column: str, where: Sequence[Where], severity: Severity, code: str, hint: str
+    def _report_values(
+        self,
+        live_table: LiveTable,
+        column: str,
+        where: Sequence[Where],
+        severity: Severity,
+        code: str,
+        hint: str,
     ) -> Iterator[Finding]:
-        key = [name for name, told in live.table.columns.items() if told.key] or [column]
-        rows = self._db.select(live.name, [column, *key], where, limit=EXAMPLES + 1)
+        key = [
+            name for name, column_info in live_table.table.columns.items() if column_info.is_primary_key
+        ] or [column]
+        rows = self._db.select(live_table.name, [column, *key], where, limit=EXAMPLES + 1)
         if rows:
-            number = self._db.count(live.name, where) if len(rows) > EXAMPLES else len(rows)
-            examples = [f"{value!r} in {' '.join(map(str, of))}" for value, *of in rows]
-            what = f"{live.name}.{column}"
-            message = f"{counted(number, 'row')} with a value of {what} that the app does not know: {_listed(examples)}"
-            yield self._finding(severity, code, message, hint)
+            row_count = self._db.count(live_table.name, where) if len(rows) > EXAMPLES else len(rows)
+            examples = [f"{value!r} in {' '.join(map(str, key_values))}" for value, *key_values in rows]
+            column_name = f"{live_table.name}.{column}"
+            message = f"{format_count(row_count, 'row')} with a value of {column_name} that is not allowed: {_format_examples(examples)}"
+            yield self._create_finding(severity, code, message, hint)
 
-    def settings(self) -> Iterator[Finding]:
-        """Yield settings that break their type, their schema or their rule, and those that are missing."""
-        for told in self._app.profile.settings:
-            if not self._is_looked_at(told.database, told.table) or told.object:
+    def check_settings(self) -> Iterator[Finding]:
+        """Yield settings that violate their type, schema or rule, and missing settings."""
+        for section in self._app.profile.settings:
+            if not self._is_included(section.database, section.table) or section.object:
                 continue
-            if told.scope == "user":
-                yield from self._settings_of_users(told)
+            if section.scope == "user":
+                yield from self._check_user_settings(section)
                 continue
-            table = queries.opened(self._app, self._db)
-            yield from queries.faults(table)
-            if missing := table.missing():
-                message = f"{counted(len(missing), 'setting')} that the app comes with, and that is missing: {_listed(missing)}"
-                yield self._finding(
+            table = queries.open_settings(self._app, self._db)
+            yield from queries.find_invalid(table)
+            if missing := table.missing_keys():
+                message = (
+                    f"{format_count(len(missing), 'setting')} of the app missing: {_format_examples(missing)}"
+                )
+                yield self._create_finding(
                     "warning", "setting-missing", message, f"dbctl settings reset {missing[0]}"
                 )
 
-    def _settings_of_users(self, told: Settings) -> Iterator[Finding]:
-        live = Live(self._app.profile, self._db, told.table, "settings of users")
-        user, key, value = live.get(told.user), live.get(told.key or ""), live.get(told.fields["value"])
-        for name, rule in told.keys.items():
+    def _check_user_settings(self, section: Settings) -> Iterator[Finding]:
+        live_table = LiveTable(self._app.profile, self._db, section.table, "settings of users")
+        user, key, value = (
+            live_table.column(section.user),
+            live_table.column(section.key or ""),
+            live_table.column(section.fields["value"]),
+        )
+        for name, rule in section.keys.items():
             where: list[Where] = [Condition(key, "=", name)]
             where += [Not(Condition(value, "in", list(rule.values)))] if rule.values else []
-            wrong = [
+            invalid = [
                 f"{stored!r} of user {owner}"
-                for owner, stored in self._db.select(told.table, [user, value], where)
-                if setting_text_fault(told, name, str(stored))
+                for owner, stored in self._db.select(section.table, [user, value], where)
+                if find_text_violation(section, name, str(stored))
             ]
-            if wrong:
-                message = f"{counted(len(wrong), 'user')} with a value of {name} that the app does not know: {_listed(wrong)}"
-                yield self._finding(
+            if invalid:
+                message = f"{format_count(len(invalid), 'user')} with a value of {name} that is not allowed: {_format_examples(invalid)}"
+                yield self._create_finding(
                     "warning", "value-unknown", message, f"dbctl settings reset {name} --user LOGIN"
                 )
 
-    def permissions(self) -> Iterator[Finding]:
-        """Yield built-in roles that lack a permission, or have one that the app does not give them."""
-        told, users = self._app.profile.roles, self._app.profile.users
-        if told is None or told.permissions is None or not told.built_in.permissions:
+    def check_permissions(self) -> Iterator[Finding]:
+        """Yield built-in roles with missing or additional permissions."""
+        section, users = self._app.profile.roles, self._app.profile.users
+        if section is None or section.permissions is None or not section.built_in.permissions:
             return
-        if not self._is_looked_at(users.database if users else "", told.permissions.link.table):
+        if not self._is_included(users.database if users else "", section.permissions.link.table):
             return
         table = RoleTable(self._app, self._db)
-        built_in, known = BuiltInPermissions(table), list(table.permission_keys())
+        built_in, permission_keys = BuiltInPermissions(table), list(table.permission_keys())
         for role in built_in.roles:
-            held = role.permissions or ()
-            lacking = [name for name in known if name not in held and built_in.must_have(role, name)]
-            extra = [name for name in held if built_in.is_listed(role) and not built_in.may_have(role, name)]
-            if lacking:
+            permissions = role.permissions or ()
+            missing = [
+                name for name in permission_keys if name not in permissions and built_in.must_have(role, name)
+            ]
+            extra = [
+                name for name in permissions if built_in.is_listed(role) and not built_in.may_have(role, name)
+            ]
+            if missing:
                 severity: Severity = (
                     "error" if users and role.name.casefold() == users.admin.casefold() else "warning"
                 )
-                message = f"the built-in role {role.name} lacks {_listed(lacking)}"
-                hint = f"dbctl roles grant {role.name} {' '.join(lacking)}"
-                yield self._finding(severity, "permission-missing", message, hint)
+                message = f"the built-in role {role.name} lacks {_format_examples(missing)}"
+                hint = f"dbctl roles grant {role.name} {' '.join(missing)}"
+                yield self._create_finding(severity, "permission-missing", message, hint)
             if extra:
                 message = (
-                    f"the built-in role {role.name} has {_listed(extra)}, which the app does not give it"
+                    f"the built-in role {role.name} has additional permissions: {_format_examples(extra)}"
                 )
                 hint = f"dbctl roles revoke {role.name} {' '.join(extra)}"
-                yield self._finding("warning", "permission-extra", message, hint)
+                yield self._create_finding("warning", "permission-extra", message, hint)
 
-    def times(self) -> Iterator[Finding]:
-        """Yield columns whose times have several forms, so that sorting by them gives a wrong order."""
-        if not isinstance(self._db, HoldsTimeForms):
+    def check_times(self) -> Iterator[Finding]:
+        """Yield columns with times in several forms, which sort in a wrong order."""
+        if not isinstance(self._db, ReportsTimeForms):
             return
-        for live, column, held in mixed_columns(self._app, self._database, self._db, self._table):
-            yield self._mixed_times(live, column, held)
+        for live_table, column, forms in list_mixed_columns(self._app, self._database, self._db, self._table):
+            yield self._create_times_finding(live_table, column, forms)
 
-    def _mixed_times(self, live: Live, column: str, held: Sequence[HeldTimes]) -> Finding:
-        secret = hidden(self._app, self._database, self._db, [live.name]).get(live.name, [])
-        forms = "; ".join(
-            f"{counted(times.rows, 'row')} as {FORMS[times.form]}{_example(times, column, secret)}"
-            for times in held
+    def _create_times_finding(
+        self, live_table: LiveTable, column: str, forms: Sequence[TimeFormCount]
+    ) -> Finding:
+        secret = find_secret_columns(self._app, self._database, self._db, [live_table.name]).get(
+            live_table.name, []
         )
-        message = (
-            f"{live.name}.{column} holds times in {len(held)} forms, which do not sort together: {forms}"
+        forms_text = "; ".join(
+            f"{format_count(times.rows, 'row')} as {FORMS[times.form]}{_format_example(times, column, secret)}"
+            for times in forms
         )
-        told = self._app.database(self._database)
+        message = f"{live_table.name}.{column} has times in {len(forms)} forms, which do not sort together: {forms_text}"
+        section = self._app.database(self._database)
         hint = (
-            f"dbctl data set {live.name} KEY {column}=TIME rewrites one row in the form of the newest rows,"
-            f" dbctl integrity repair --times all of them in the app's form."
+            f"dbctl data set {live_table.name} KEY {column}=TIME rewrites one row, dbctl integrity repair --times"
+            f" all rows, in the form of the app."
         )
-        if told.mode == "read-only":
-            hint = f"{told.owner or 'the program that writes it'} writes this database; dbctl does not."
+        if section.mode == "read-only":
+            hint = f"{section.owner or 'the program that writes it'} owns this database; dbctl does not write it."
             hint = hint[:1].upper() + hint[1:]
-        elif not any(each.key for each in live.table.columns.values()):
-            hint = "The table has no primary key, so that dbctl can change no single row of it."
-        return self._finding("warning", "times-mixed", message, hint)
+        elif not any(entry.is_primary_key for entry in live_table.table.columns.values()):
+            hint = "The table has no primary key, so dbctl cannot change single rows."
+        return self._create_finding("warning", "times-mixed", message, hint)
 
-    def _is_looked_at(self, database: str, table: str) -> bool:
+    def _is_included(self, database: str, table: str) -> bool:
         return (
             (database or self._app.main()) == self._database
             and table in self._db.tables()
             and self._table in ("", table)
         )
 
-    def _finding(self, severity: Severity, code: str, message: str, hint: str) -> Finding:
+    def _create_finding(self, severity: Severity, code: str, message: str, hint: str) -> Finding:
         return Finding(
             target=self._app.target(self._database), severity=severity, code=code, message=message, hint=hint
         )
 
 
-def _example(times: HeldTimes, column: str, secret: Collection[str]) -> str:
+def _format_example(times: TimeFormCount, column: str, secret: Collection[str]) -> str:
     if {column, *times.key} & set(secret):
         return ""
-    key = " ".join(cut(str(value)) for value in times.key.values())
+    key = " ".join(truncate(str(value)) for value in times.key.values())
     return f" ({times.example}{f' of {key}' if key else ''})"
 
 
-def _listed(examples: Sequence[str]) -> str:
+def _format_examples(examples: Sequence[str]) -> str:
     return ", ".join(examples[:EXAMPLES]) + (" …" if len(examples) > EXAMPLES else "")

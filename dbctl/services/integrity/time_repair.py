@@ -1,115 +1,117 @@
-"""``integrity repair --times``: columns that hold times in several forms get the one that the profile declares."""
+"""``integrity repair --times``: convert times of mixed columns to the form of the profile."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import HeldTimes, Readable, RewritesTimes, Writable
+from dbctl.engines.contract import Readable, RewritesTimes, TimeFormCount, Writable
 from dbctl.errors import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
-from dbctl.model import Plan, counted
+from dbctl.model import Plan, format_count
 from dbctl.profiles import TIMES, TimeCodec, read_time
-from dbctl.services.app import App, Change, Draft, Live, exactly
-from dbctl.services.integrity.repair import Repaired
-from dbctl.services.integrity.stored_violations import FORMS, mixed_columns
+from dbctl.services.app import App, Change, LiveTable, PreparedChange, require_row_count
+from dbctl.services.integrity.repair import RepairResult
+from dbctl.services.integrity.stored_violations import FORMS, list_mixed_columns
 
-#: The form of text that stands for another moment in each zone.
-AMBIGUOUS = "iso-without-z"
-#: Forms that hold no parts of a second.
+#: Text without time zone, whose meaning depends on the zone of the writer.
+AMBIGUOUS_FORM = "iso-without-z"
+#: Forms without fractions of a second.
 WHOLE_SECONDS: Sequence[TimeCodec] = ("sqlite-time", "epoch-s")
 
 
-def repair_times(app: App, *, table: str = "") -> Change[Repaired]:
-    """Rewrite the times of columns that hold several forms in the profile's, all in one transaction.
+def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
+    """Convert the times of columns with several forms to the form of the profile, in one transaction.
 
     Args:
         app: the app.
-        table: the one table that is repaired; empty: all.
+        table: restricts the repair to one table.
 
     Raises:
-        UsageError: the app has several databases, and none is named.
+        UsageError: the app has several databases, and none is selected.
     """
     names = [app.only] if app.only else list(app.configured.databases)
     if len(names) != 1:
-        raise UsageError(detail=f"name the database whose times are repaired with --db: {', '.join(names)}")
+        raise UsageError(detail=f"several databases; select one with --db: {', '.join(names)}")
 
-    def draft(db: Readable) -> Draft[Repaired]:
+    def draft(db: Readable) -> PreparedChange[RepairResult]:
         if table and table not in db.tables():
-            raise TableMissingError(name=table, target=db.target, near="")
-        work = _Work(app, db, list(mixed_columns(app, names[0], db, table)))
+            raise TableMissingError(name=table, target=db.target, suggestion="")
+        work = _TimeRepair(app, db, list(list_mixed_columns(app, names[0], db, table)))
         plan = Plan(
             title="Rewrite times in one form",
             target=db.target,
-            steps=work.steps(),
-            rows=work.rows(),
+            steps=work.list_steps(),
+            rows=work.count_rows(),
             destructive=False,
         )
-        return Draft(plan, work.carry_out)
+        return PreparedChange(plan, work.apply)
 
     return Change(app, names[0], "integrity repair", draft)
 
 
-class _Work:
-    """What is to be rewritten in one database."""
+class _TimeRepair:
+    """The changes of the times of one database."""
 
     def __init__(
-        self, app: App, db: Readable, mixed: Sequence[tuple[Live, str, Sequence[HeldTimes]]]
+        self, app: App, db: Readable, mixed: Sequence[tuple[LiveTable, str, Sequence[TimeFormCount]]]
     ) -> None:
         self._form: TimeCodec = app.profile.time
-        self._columns: list[tuple[str, str, int]] = []  #: table, column, and how many rows
-        for live, column, held in mixed:
-            self._refuse_ambiguous(db, live, column, held)
-            rows = sum(times.rows for times in held if times.form != self._form)
-            self._columns.append((live.name, column, rows))
+        self._columns: list[tuple[str, str, int]] = []  #: table, column, number of rows
+        for live_table, column, forms in mixed:
+            self._refuse_ambiguous(db, live_table, column, forms)
+            rows = sum(times.rows for times in forms if times.form != self._form)
+            self._columns.append((live_table.name, column, rows))
 
     @staticmethod
-    def _refuse_ambiguous(db: Readable, live: Live, column: str, held: Sequence[HeldTimes]) -> None:
-        for times in held:
-            if times.form == AMBIGUOUS:
+    def _refuse_ambiguous(
+        db: Readable, live_table: LiveTable, column: str, forms: Sequence[TimeFormCount]
+    ) -> None:
+        for times in forms:
+            if times.form == AMBIGUOUS_FORM:
                 key = ", ".join(map(str, times.key.values()))
                 raise TimesAmbiguousError(
-                    table=live.name,
+                    table=live_table.name,
                     column=column,
                     target=db.target,
-                    rows=counted(times.rows, "time"),
+                    rows=format_count(times.rows, "time"),
                     example=f" (row {key})" if key else "",
                 )
 
-    def steps(self) -> list[str]:
-        loss = ", which drops parts of a second" if self._form in WHOLE_SECONDS else ""
+    def list_steps(self) -> list[str]:
+        loss = ", without fractions of a second" if self._form in WHOLE_SECONDS else ""
         return [
-            f"rewrite {column} of {counted(rows, 'row')} of {table} as {FORMS[self._form]}{loss}"
+            f"rewrite {column} of {format_count(rows, 'row')} of {table} as {FORMS[self._form]}{loss}"
             for table, column, rows in self._columns
         ]
 
-    def rows(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def count_rows(self) -> dict[str, int]:
+        totals: dict[str, int] = {}
         for table, _, rows in self._columns:
-            found[table] = found.get(table, 0) + rows
-        return found
+            totals[table] = totals.get(table, 0) + rows
+        return totals
 
-    def carry_out(self, db: Writable) -> Repaired:
-        """Rewrite them, and look whether each column holds one form.
+    def apply(self, db: Writable) -> RepairResult:
+        """Convert the times, and verify that each column has one form.
 
         Raises:
-            ValueInvalidError: a time cannot be read, or a trigger of the app wrote another form.
+            ValueInvalidError: a time is not readable, or a trigger of the app wrote another form.
         """
         if not self._columns:
-            return Repaired(renamed=0, mended=0, deleted=0, wanting=0)
+            return RepairResult(renamed=0, repaired=0, deleted=0, missing=0)
         if not isinstance(db, RewritesTimes):
-            raise TypeError(f"{db.target} has a type for times")
+            raise TypeError(f"{db.target} has a native type for times")
         for table, column, rows in self._columns:
-            exactly(db.rewrite_times(table, column, self._form, self._rewritten), rows, db)
+            require_row_count(db.rewrite_times(table, column, self._form, self._rewrite), rows, db)
         for table, column, _ in self._columns:
             for times in db.count_time_forms(table, column):
                 if times.form != self._form:
                     key = ", ".join(map(str, times.key.values()))
                     raise ValueInvalidError(
-                        what=f"{table}.{column}", value=key or "a row", reason="its time cannot be rewritten"
+                        name=f"{table}.{column}", value=key or "a row", reason="its time cannot be rewritten"
                     )
-        return Repaired(
-            renamed=0, mended=0, deleted=0, wanting=0, rewritten=sum(rows for *_, rows in self._columns)
+        return RepairResult(
+            renamed=0, repaired=0, deleted=0, missing=0, rewritten=sum(rows for *_, rows in self._columns)
         )
 
-    def _rewritten(self, stored: object) -> object:
-        read = read_time(int(stored) if isinstance(stored, str) and stored.isdigit() else stored)
-        return stored if read is None else TIMES[self._form](read)
+    def _rewrite(self, stored: object) -> object:
+        timestamp = read_time(int(stored) if isinstance(stored, str) and stored.isdigit() else stored)
+        return stored if timestamp is None else TIMES[self._form](timestamp)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.maintenance.cancel import Cancelling
-    from dbctl.services.maintenance.tasks import Kind, Maintained, Maintenance
+    from dbctl.services.maintenance.cancel import CancelSessions
+    from dbctl.services.maintenance.tasks import MaintenanceResult, RunMaintenance, TaskKind
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "cancel": "Cancelling",
-            "tasks": "Kind Maintained Maintenance",
+            "cancel": "CancelSessions",
+            "tasks": "MaintenanceResult RunMaintenance TaskKind",
         },
     )

@@ -1,4 +1,4 @@
-"""Ending what sessions of a server do: those that are named, or those that have been at it for too long."""
+"""Cancel statements of server sessions: by PID, or by duration."""
 
 from __future__ import annotations
 
@@ -7,47 +7,50 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Session, Sessions
+from dbctl.engines.contract import Capability, ReportsSessions, Session
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
-from dbctl.model import Done, Plan, Row, Value, counted
-from dbctl.services.app import App, configured
-from dbctl.services.stats import FILES, sessions_of
+from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
+from dbctl.services.app import App, selected_databases
+from dbctl.services.stats import NO_SERVER_HINT, require_sessions
 
-#: Seconds between two looks whether a session has ended what it did.
-LOOK_SECONDS = 0.05
+#: Seconds between two checks whether the statements have ended.
+POLL_SECONDS = 0.05
 
 
-class Ended(Value, frozen=True, kw_only=True):
-    """A session that was asked to end what it did."""
+class CancelledSession(Struct, frozen=True, kw_only=True):
+    """A session whose statement was cancelled."""
 
     pid: int
     user: str
     application: str
     query: str
-    ended: bool  #: whether it did, in the time that there was
+    ended: bool  #: whether it ended before the timeout
 
 
-class Cancelled(Done, frozen=True, kw_only=True):
-    """Answer of ``maintain cancel``."""
+class CancelResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``maintain cancel``."""
 
-    sessions: Sequence[Ended]
+    sessions: Sequence[CancelledSession]
 
     @property
     def changed(self) -> bool:
-        """Whether anybody was asked to end anything."""
+        """Whether any statement was cancelled."""
         return bool(self.sessions)
 
     @property
     def remarks(self) -> Sequence[str]:
-        left = [str(one.pid) for one in self.sessions if not one.ended]
-        return [f"still at it: {', '.join(left)}; --terminate ends the session"] if left else []
+        running = [str(session.pid) for session in self.sessions if not session.ended]
+        return [f"still running: {', '.join(running)}; --terminate ends the session"] if running else []
 
-    def brief(self) -> Sequence[Row]:
-        return [{word: getattr(one, word) for word in one.__struct_fields__} for one in self.sessions]
+    def summary(self) -> Sequence[Row]:
+        return [
+            {field: getattr(session, field) for field in session.__struct_fields__}
+            for session in self.sessions
+        ]
 
 
-class Cancelling:
-    """What is to be ended: sessions by their number, or by how long they have been at it."""
+class CancelSessions:
+    """Cancel the statements of sessions, selected by PID or by duration."""
 
     def __init__(
         self,
@@ -57,126 +60,135 @@ class Cancelling:
         older_than: timedelta | None = None,
         terminate: bool = False,
     ) -> None:
-        """Describe it.
+        """Validate the selection.
 
         Args:
             app: the app.
-            pids: the sessions that are meant.
-            older_than: in their place, those whose statement runs for longer; with ``terminate`` also those that have
-                had a transaction open for longer and do nothing.
-            terminate: whether the session ends, too.
+            pids: the sessions.
+            older_than: instead of ``pids``, sessions whose statement has been running for longer; with ``terminate``, also
+                idle sessions whose transaction has been open for longer.
+            terminate: whether to end the sessions too.
 
         Raises:
-            UsageError: neither was given, or both.
-            ReadOnlyError: the database is its owner's business.
+            UsageError: no selection, or both.
+            ReadOnlyError: dbctl may not write the database.
             NotSupportedError: no database of the app is on a server.
         """
         if bool(pids) == (older_than is not None):
-            raise UsageError(detail="name sessions by their PID, or give --older-than; not both")
-        self._opened, self._pids, self._older_than, self._terminate = app, pids, older_than, terminate
+            raise UsageError(detail="either PIDs or --older-than are required, not both")
+        self._app, self._pids, self._older_than, self._terminate = app, pids, older_than, terminate
         self.app, self.protected = app.name, app.protected
-        self._name = _on_a_server(app)
+        self._name = _select_database(app)
         self.target = app.target(self._name)
-        self._seen: set[tuple[int, str]] | None = None  #: what a person agreed to
+        self._confirmed: set[tuple[int, str]] | None = None  #: PID and statement of the sessions of the plan
 
     def plan(self) -> Plan:
-        """Return what would be ended now."""
-        meant = self._meant()
-        self._seen = {(one.pid, one.statement) for one in meant}
+        """Return the plan for the current sessions."""
+        sessions = self._select_sessions()
+        self._confirmed = {(session.pid, session.statement_id) for session in sessions}
         noun = "session" if self._terminate else "statement"
         return Plan(
-            title=f"End {counted(len(meant), noun)}",
+            title=f"Cancel {format_count(len(sessions), noun)}",
             target=self.target,
-            steps=[_told(one) for one in meant],
+            steps=[_describe_session(session) for session in sessions],
             rows={},
             destructive=True,
         )
 
-    def apply(self, seen: str | None = None) -> Cancelled:
-        """End it, and look whether it has ended.
+    def apply(self, confirmed: str | None = None) -> CancelResult:
+        """Cancel the statements, and wait until they end.
 
         Args:
-            seen: given where a person agreed to the plan: what has begun since then is left alone.
+            confirmed: digest of the confirmed plan; if set, statements that began later are not cancelled.
 
         Raises:
-            PrivilegeMissingError: one of those that were named is another user's, and this one may not.
+            PrivilegeMissingError: a session belongs to another user.
         """
-        meant = self._meant()
-        if seen is not None and self._seen is not None:
-            meant = [one for one in meant if (one.pid, one.statement) in self._seen]
-        db = self._sessions()
-        asked = [one for one in meant if db.cancel(one.pid, terminate=self._terminate)]
-        going = self._still_there(db, asked)
-        return Cancelled(
+        sessions = self._select_sessions()
+        if confirmed is not None and self._confirmed is not None:
+            sessions = [
+                session for session in sessions if (session.pid, session.statement_id) in self._confirmed
+            ]
+        db = self._open_sessions()
+        cancelled = [session for session in sessions if db.cancel(session.pid, terminate=self._terminate)]
+        still_running = self._wait_until_ended(db, cancelled)
+        return CancelResult(
             sessions=[
-                Ended(
-                    pid=one.pid,
-                    user=one.user,
-                    application=one.application,
-                    query=one.query,
-                    ended=one.pid not in going,
+                CancelledSession(
+                    pid=session.pid,
+                    user=session.user,
+                    application=session.application,
+                    query=session.query,
+                    ended=session.pid not in still_running,
                 )
-                for one in asked
+                for session in cancelled
             ]
         )
 
-    def _sessions(self) -> Sessions:
-        return sessions_of(self._opened, self._name, "ending what a session does")
+    def _open_sessions(self) -> ReportsSessions:
+        return require_sessions(self._app, self._name, "cancelling statements")
 
-    def _meant(self) -> list[Session]:
-        found = {one.pid: one for one in self._sessions().sessions()}
+    def _select_sessions(self) -> list[Session]:
+        sessions = {session.pid: session for session in self._open_sessions().list_sessions()}
         if self._older_than is not None:
-            return [one for one in found.values() if one.may_end and self._is_old(one, self._older_than)]
-        missing = [pid for pid in self._pids if pid not in found]
+            return [
+                session
+                for session in sessions.values()
+                if session.can_cancel and self._is_old(session, self._older_than)
+            ]
+        missing = [pid for pid in self._pids if pid not in sessions]
         if missing:
             raise SessionMissingError(pids=", ".join(map(str, missing)), target=self.target)
-        foreign = [pid for pid in self._pids if not found[pid].may_end]
-        if foreign:
+        not_permitted = [pid for pid in self._pids if not sessions[pid].can_cancel]
+        if not_permitted:
             raise PrivilegeMissingError(
                 target=self.target,
-                reason=f"this role may not end what {', '.join(map(str, foreign))} does",
-                instead="Nothing was ended. As a superuser: GRANT pg_signal_backend TO the role that dbctl signs in as; only a superuser ends what superusers do.",
+                reason=f"this role may not cancel sessions {', '.join(map(str, not_permitted))} ",
+                hint="Nothing was cancelled. As a superuser: GRANT pg_signal_backend TO the role of dbctl; only superusers cancel sessions of superusers.",
             )
-        return [found[pid] for pid in dict.fromkeys(self._pids)]
+        return [sessions[pid] for pid in dict.fromkeys(self._pids)]
 
-    def _is_old(self, one: Session, age: timedelta) -> bool:
-        seconds = one.query_seconds
+    def _is_old(self, session: Session, age: timedelta) -> bool:
+        seconds = session.query_seconds
         if seconds is None and self._terminate:
-            seconds = one.transaction_seconds
+            seconds = session.transaction_seconds
         return seconds is not None and seconds >= age.total_seconds()
 
-    def _still_there(self, db: Sessions, asked: Sequence[Session]) -> set[int]:
-        """Return those that have not ended what they did when the time to wait was over."""
-        deadline = time.monotonic() + self._opened.timeout
+    def _wait_until_ended(self, db: ReportsSessions, cancelled: Sequence[Session]) -> set[int]:
+        """Return the PIDs of statements that did not end before the timeout."""
+        deadline = time.monotonic() + self._app.timeout
         while True:
-            now = {one.pid: one for one in db.sessions()}
-            going = {
-                one.pid
-                for one in asked
-                if one.pid in now and (self._terminate or _is_at_it(now[one.pid], one))
+            current = {session.pid: session for session in db.list_sessions()}
+            still_running = {
+                session.pid
+                for session in cancelled
+                if session.pid in current
+                and (self._terminate or _is_same_statement(current[session.pid], session))
             }
-            if not going or time.monotonic() >= deadline:
-                return going
-            signals.check()
-            time.sleep(LOOK_SECONDS)
+            if not still_running or time.monotonic() >= deadline:
+                return still_running
+            signals.raise_if_interrupted()
+            time.sleep(POLL_SECONDS)
 
 
-def _on_a_server(app: App) -> str:
-    """Return the database that is meant: the first on a server."""
-    for name in configured(app):
+def _select_database(app: App) -> str:
+    """Return the first configured database on a server."""
+    for name in selected_databases(app):
         if app.only or app.database(name).mode == "read-write":
-            app.writable(name)
+            app.require_writable(name)
             if Capability.SESSIONS in app.reader(name).capabilities:
                 return name
-    raise NotSupportedError(what="ending what a session does", by=app.name, instead=FILES)
+    raise NotSupportedError(feature="cancelling statements", subject=app.name, hint=NO_SERVER_HINT)
 
 
-def _is_at_it(now: Session, before: Session) -> bool:
-    return now.statement == before.statement and now.query_seconds is not None
+def _is_same_statement(current: Session, previous: Session) -> bool:
+    return current.statement_id == previous.statement_id and current.query_seconds is not None
 
 
-def _told(one: Session) -> str:
-    whose = f"{one.application} of {one.user}" + (f" from {one.client}" if one.client else "")
-    seconds = one.query_seconds if one.query_seconds is not None else one.transaction_seconds
-    lasting = "" if seconds is None else f" for {seconds:.0f} s"
-    return f"{one.pid}, {whose}, {one.state or 'unknown'}{lasting}: {one.query or 'nothing'}"
+def _describe_session(session: Session) -> str:
+    origin = f"{session.application} of {session.user}" + (
+        f" from {session.client}" if session.client else ""
+    )
+    seconds = session.query_seconds if session.query_seconds is not None else session.transaction_seconds
+    duration = "" if seconds is None else f" for {seconds:.0f} s"
+    return f"{session.pid}, {origin}, {session.state or 'unknown'}{duration}: {session.query or 'nothing'}"

@@ -1,4 +1,4 @@
-"""Looking after databases: what changes no row, works outside transactions, and can be stopped and run again."""
+"""Maintenance of databases: statements that change no current rows, run outside transactions, and can be interrupted."""
 
 from __future__ import annotations
 
@@ -7,234 +7,246 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
-from dbctl.engines.contract import Capability, Maintains, Measures, Prunes, Readable, Task, Upkeep
+from dbctl.engines.contract import (
+    Capability,
+    Maintains,
+    MaintenanceKind,
+    MaintenanceTask,
+    PrunesVersions,
+    Readable,
+    ReportsSizes,
+)
 from dbctl.errors import (
-    DatabaseUnsetError,
+    DatabaseNotConfiguredError,
     DbctlError,
     DriverMissingError,
     Exit,
     NotSupportedError,
     PlanChangedError,
-    SchemaLacksError,
+    SchemaMismatchError,
 )
-from dbctl.model import Done, Plan, Row, Value
-from dbctl.services.app import App, clock, configured
+from dbctl.model import ChangeResult, Plan, Row, Struct
+from dbctl.services.app import App, clock, selected_databases
 
-#: What can be done; the words of the command line.
-Kind: TypeAlias = Upkeep
+#: Kind of maintenance; equals the command name, except for ``rollback-journal`` (``wal --off``).
+TaskKind: TypeAlias = MaintenanceKind
 
-TITLES: dict[Kind, str] = {
-    "vacuum": "Clear dead rows and free pages away",
-    "analyze": "Look anew at what the tables hold",
-    "optimize": "Look after what needs it",
-    "reindex": "Make the indexes anew",
-    "checkpoint": "Bring what stands in the log into the files",
+TITLES: dict[TaskKind, str] = {
+    "vacuum": "Remove dead rows and free pages",
+    "analyze": "Update the statistics of tables",
+    "optimize": "Run the maintenance that is due",
+    "reindex": "Rebuild the indexes",
+    "checkpoint": "Write the log into the database file",
     "wal": "Switch to a write-ahead log",
     "rollback-journal": "Switch to a rollback journal",
 }
 
 
-class Room(Value, frozen=True, kw_only=True):
-    """What a table of versions takes."""
+class VersionedSize(Struct, frozen=True, kw_only=True):
+    """Size of a table with versions."""
 
     fragments: int
     versions: int
     bytes: int
 
 
-class TaskDone(Value, frozen=True, kw_only=True):
-    """One statement, and what came of it."""
+class TaskResult(Struct, frozen=True, kw_only=True):
+    """One statement, and its result."""
 
     target: str
     table: str | None  #: None: the whole database
     statement: str
     seconds: float
-    error: str | None  #: the code of what kept it from being done
-    before: Room | None = None  #: what only a table of versions has; None elsewhere
-    after: Room | None = None
+    error: str | None  #: the code of the error
+    before: VersionedSize | None = None  #: only of tables with versions
+    after: VersionedSize | None = None
 
 
-class Maintained(Done, frozen=True, kw_only=True):
-    """Answer of ``maintain``."""
+class MaintenanceResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``maintain``."""
 
-    tasks: Sequence[TaskDone]
-    failed: Sequence[str]  #: what kept some from being done, in words
-    left: Sequence[str]  #: what an interrupted one left, with the statement that takes it away
+    tasks: Sequence[TaskResult]
+    failed: Sequence[str]  #: error messages
+    leftovers: Sequence[str]  #: objects of interrupted statements, with the statement that removes them
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done."""
-        return any(one.error is None for one in self.tasks)
+        """Whether any statement succeeded."""
+        return any(task.error is None for task in self.tasks)
 
     @property
     def remarks(self) -> Sequence[str]:
-        return [*self.failed, *self.left]
+        return [*self.failed, *self.leftovers]
 
     @property
     def exit_status(self) -> int:
         return Exit.PARTIAL if self.failed else Exit.OK
 
-    def brief(self) -> Sequence[Row]:
-        told = ("target", "statement", "seconds", "error")
-        return [{word: getattr(one, word) for word in told} for one in self.tasks]
+    def summary(self) -> Sequence[Row]:
+        fields = ("target", "statement", "seconds", "error")
+        return [{field: getattr(task, field) for field in fields} for task in self.tasks]
 
 
-class Maintenance:
-    """Maintenance of one kind: of the databases that are meant, or of some tables of one."""
+class RunMaintenance:
+    """Runs one kind of maintenance on the selected databases or tables."""
 
     def __init__(
         self,
         app: App,
-        kind: Kind,
+        kind: TaskKind,
         tables: Sequence[str] = (),
         *,
         advance: Callable[[float], None],
         older_than: timedelta | None = None,
     ) -> None:
-        """Describe it.
+        """Select the databases.
 
         Args:
             app: the app.
-            kind: what is to be done.
-            tables: the tables that are meant; empty: all.
-            advance: told how many statements were done since it was told last.
-            older_than: for ``vacuum``: the age of versions that go, where the engine keeps some.
+            kind: the kind of maintenance.
+            tables: the tables; empty: all.
+            advance: called with the number of statements since the last call.
+            older_than: for ``vacuum`` of engines with versions: the age of the versions to delete.
 
         Raises:
-            ReadOnlyError: nobody but its owner writes the only database that is meant.
-            DatabaseUnsetError: none is configured.
+            ReadOnlyError: dbctl may not write the only selected database.
+            DatabaseNotConfiguredError: no database is configured.
         """
         self.app, self.protected = app.name, app.protected
-        self._opened, self._kind, self._tables, self._advance = app, kind, tables, advance
+        self._app, self._kind, self._tables, self._advance = app, kind, tables, advance
         self._older_than = older_than
-        self._left_out: list[DbctlError] = []  #: what keeps databases from being opened here, beside others
-        named = list(configured(app))
-        self._names = [name for name in named if app.database(name).mode == "read-write"]
-        if not self._names:
-            app.writable((named or [app.main()])[0])
-            raise DatabaseUnsetError(app=app.name, name=app.main())
-        self.target = app.target(self._names[0]) if len(self._names) == 1 else app.name
-        self.found = 0.0  #: statements that there are to do; known once it has begun
+        self._skipped: list[DbctlError] = []  #: errors of databases that could not be opened
+        databases = list(selected_databases(app))
+        self._databases = [name for name in databases if app.database(name).mode == "read-write"]
+        if not self._databases:
+            app.require_writable((databases or [app.main()])[0])
+            raise DatabaseNotConfiguredError(app=app.name, name=app.main())
+        self.target = app.target(self._databases[0]) if len(self._databases) == 1 else app.name
+        self.total = 0.0  #: number of statements; 0 until ``apply`` begins
 
     def plan(self) -> Plan:
-        """Return what would be done now."""
-        drafted = self._drafted(self._opened.reader)
-        self._check_clock(drafted)
-        several = len(self._names) > 1
+        """Return the plan for the current databases."""
+        tasks_by_database = self._draft_tasks(self._app.reader)
+        self._check_clock(tasks_by_database)
+        has_multiple = len(self._databases) > 1
         steps = [
-            f"{name}: {task.statement}" if several else task.statement
-            for name, tasks in drafted.items()
+            f"{name}: {task.statement}" if has_multiple else task.statement
+            for name, tasks in tasks_by_database.items()
             for task in tasks
         ]
-        steps += [f"left out: {error}" for error in self._left_out]
+        steps += [f"skipped: {error}" for error in self._skipped]
         return Plan(title=TITLES[self._kind], target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> Maintained:
-        """Do it, one statement after the other; one that fails does not keep the others from being done.
+    def apply(self, confirmed: str | None = None) -> MaintenanceResult:
+        """Run the statements one by one; a failure does not prevent the others.
 
         Raises:
-            DbctlError: what kept the first from being done, where all of them fail.
-            PlanChangedError: what would be done is no longer what was seen.
-            ClockDoubtedError: versions would go by their age, and the clock contradicts what the app recorded.
+            DbctlError: all statements failed; the error of the first.
+            PlanChangedError: the plan differs from the confirmed one.
+            ClockImplausibleError: versions would be deleted by age, but the clock contradicts recorded times.
         """
-        if seen is not None and self.plan().digest != seen:
+        if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
-        drafted = self._drafted(self._opened.reader)
-        self._check_clock(drafted)
-        self.found = float(sum(map(len, drafted.values())))
-        done, errors, left = list[TaskDone](), list[DbctlError](), list[str]()
-        for name, tasks in drafted.items():
+        tasks_by_database = self._draft_tasks(self._app.reader)
+        self._check_clock(tasks_by_database)
+        self.total = float(sum(map(len, tasks_by_database.values())))
+        results, errors, leftovers = list[TaskResult](), list[DbctlError](), list[str]()
+        for name, tasks in tasks_by_database.items():
             if not tasks:
                 continue
-            with self._opened.writer(name, f"maintain {self._kind}") as db:
-                live = _maintains(db)
+            with self._app.writer(name, f"maintain {self._kind}") as db:
+                maintainer = _require_maintenance(db)
                 for task in tasks:
-                    told, error = _done(live, db.target, task)
-                    done.append(told)
+                    result, error = _run_task(maintainer, db.target, task)
+                    results.append(result)
                     errors += [error] if error else []
                     self._advance(1)
-                left += [f"{one.message}; {one.hint}" for one in live.leftovers()]
-        if errors and len(errors) == len(done):
-            errors[0].details = left
+                leftovers += [
+                    f"{leftover.message}; {leftover.hint}" for leftover in maintainer.find_leftovers()
+                ]
+        if errors and len(errors) == len(results):
+            errors[0].details = leftovers
             raise errors[0]
-        failed = [str(error) for error in (*errors, *self._left_out)]
-        return Maintained(tasks=done, failed=failed, left=left)
+        failed = [str(error) for error in (*errors, *self._skipped)]
+        return MaintenanceResult(tasks=results, failed=failed, leftovers=leftovers)
 
-    def _drafted(self, reader: Callable[[str], Readable]) -> dict[str, Sequence[Task]]:
-        """Return what is to be done in each database that can be looked after so.
+    def _draft_tasks(self, reader: Callable[[str], Readable]) -> dict[str, Sequence[MaintenanceTask]]:
+        """Return the statements for each database that supports this maintenance.
 
         Raises:
-            SchemaLacksError: none of them has such a table.
-            NotSupportedError: none of them can be looked after so.
+            SchemaMismatchError: no database has the table.
+            NotSupportedError: no database supports this maintenance.
         """
-        drafted: dict[str, Sequence[Task]] = {}
-        refused: list[DbctlError] = []
-        self._left_out, found = [], set[str]()
-        for name in self._names:
+        tasks_by_database: dict[str, Sequence[MaintenanceTask]] = {}
+        refusals: list[DbctlError] = []
+        self._skipped, known_tables = [], set[str]()
+        for name in self._databases:
             try:
                 db = reader(name)
-            except DriverMissingError as error:  # it says nothing of the others
-                self._left_out.append(error)
+            except DriverMissingError as error:  # other databases may have their drivers
+                self._skipped.append(error)
                 continue
-            found |= db.tables().keys()
+            known_tables |= db.tables().keys()
             tables = [table for table in self._tables if table in db.tables()]
             if self._tables and not tables:
                 continue
             try:
-                drafted[name] = self._tasks(db, tables)
+                tasks_by_database[name] = self._list_tasks(db, tables)
             except NotSupportedError as error:
-                refused.append(error)
-        if self._left_out and not (drafted or refused):
-            raise self._left_out[0]
-        if lacking := [table for table in self._tables if table not in found]:
-            raise SchemaLacksError(target=self.target, what=f"table {lacking[0]}", purpose="--table")
-        if refused and not drafted:
-            raise refused[0]
-        return drafted
+                refusals.append(error)
+        if self._skipped and not (tasks_by_database or refusals):
+            raise self._skipped[0]
+        if missing := [table for table in self._tables if table not in known_tables]:
+            raise SchemaMismatchError(target=self.target, missing=f"table {missing[0]}", purpose="--table")
+        if refusals and not tasks_by_database:
+            raise refusals[0]
+        return tasks_by_database
 
-    def _check_clock(self, drafted: Mapping[str, Sequence[Task]]) -> None:
-        if any(task.older_than is not None for tasks in drafted.values() for task in tasks):
-            clock.check(self._opened)
+    def _check_clock(self, tasks_by_database: Mapping[str, Sequence[MaintenanceTask]]) -> None:
+        if any(task.older_than is not None for tasks in tasks_by_database.values() for task in tasks):
+            clock.check(self._app)
 
-    def _tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[Task]:
+    def _list_tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if self._older_than is None:
-            return _maintains(db).tasks(self._kind, tables)
-        if Capability.VERSIONS not in db.capabilities or not isinstance(db, Prunes):
+            return _require_maintenance(db).maintenance_tasks(self._kind, tables)
+        if Capability.VERSIONS not in db.capabilities or not isinstance(db, PrunesVersions):
             raise NotSupportedError(
-                what="--older-than", by=db.target, instead="It keeps no versions: leave it out."
+                feature="--older-than", subject=db.target, hint="Its engine has no versions."
             )
         return db.prune_tasks(tables, self._older_than)
 
 
-def _maintains(db: Readable) -> Maintains:
+def _require_maintenance(db: Readable) -> Maintains:
     if Capability.MAINTAIN not in db.capabilities or not isinstance(db, Maintains):
-        raise NotSupportedError(what="maintenance", by=db.target, instead="Its engine looks after itself.")
+        raise NotSupportedError(
+            feature="maintenance", subject=db.target, hint="Its engine needs no maintenance."
+        )
     return db
 
 
-def _done(live: Maintains, target: str, task: Task) -> tuple[TaskDone, DbctlError | None]:
-    before, began, failed = _room(live, task), time.monotonic(), None
+def _run_task(db: Maintains, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
+    before, start, failure = _measure(db, task), time.monotonic(), None
     try:
-        live.maintain(task)
+        db.maintain(task)
     except DbctlError as error:
-        failed = error
-    told = TaskDone(
+        failure = error
+    result = TaskResult(
         target=target,
         table=task.table or None,
         statement=task.statement,
-        seconds=round(time.monotonic() - began, 3),
-        error=failed.code if failed else None,
+        seconds=round(time.monotonic() - start, 3),
+        error=failure.code if failure else None,
         before=before,
-        after=before and _room(live, task),
+        after=before and _measure(db, task),
     )
-    return told, failed
+    return result, failure
 
 
-def _room(live: Maintains, task: Task) -> Room | None:
-    # Elsewhere nothing of it is told, and measuring may wait for the very lock that keeps the task from being done.
-    if not (task.table and isinstance(live, Prunes) and isinstance(live, Measures)):
+def _measure(db: Maintains, task: MaintenanceTask) -> VersionedSize | None:
+    # Other engines have no versions, and measuring could wait for the lock that blocks the task.
+    if not (task.table and isinstance(db, PrunesVersions) and isinstance(db, ReportsSizes)):
         return None
-    for one in live.measured(exact=False):
-        if one.table == task.table and one.fragments is not None and one.versions is not None:
-            return Room(fragments=one.fragments, versions=one.versions, bytes=one.bytes or 0)
+    for size in db.measure_tables(exact=False):
+        if size.table == task.table and size.fragments is not None and size.versions is not None:
+            return VersionedSize(fragments=size.fragments, versions=size.versions, bytes=size.bytes or 0)
     return None

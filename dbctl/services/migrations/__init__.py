@@ -5,27 +5,33 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.migrations.baseline import Adopting, Adoption
-    from dbctl.services.migrations.down import Downgrade, Reach, TakenBack
-    from dbctl.services.migrations.lint_rules import KINDS
+    from dbctl.services.migrations.baseline import Baseline, BaselineResult
+    from dbctl.services.migrations.down import DownSelection, MigrateDown, RevertedMigration
+    from dbctl.services.migrations.lint_rules import LINT_RULES
     from dbctl.services.migrations.rehearse import Rehearsal
-    from dbctl.services.migrations.repair import Mending, Outcome
-    from dbctl.services.migrations.reset import Reset
-    from dbctl.services.migrations.safety_backup import Safety
-    from dbctl.services.migrations.status import shipped_track
-    from dbctl.services.migrations.up import NOTHING_PENDING, Applied, Pending, Upgrade, apply_all
+    from dbctl.services.migrations.repair import RepairResult, StatementOutcome
+    from dbctl.services.migrations.reset import ResetDatabase
+    from dbctl.services.migrations.safety_backup import SafetyBackup
+    from dbctl.services.migrations.status import create_shipped_target
+    from dbctl.services.migrations.up import (
+        NOTHING_PENDING,
+        AppliedMigration,
+        MigrateUp,
+        PendingMigration,
+        apply_all,
+    )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "baseline": "Adopting Adoption",
-            "down": "Downgrade Reach TakenBack",
-            "lint_rules": "KINDS",
+            "baseline": "Baseline BaselineResult",
+            "down": "DownSelection MigrateDown RevertedMigration",
+            "lint_rules": "LINT_RULES",
             "rehearse": "Rehearsal",
-            "repair": "Mending Outcome",
-            "reset": "Reset",
-            "safety_backup": "Safety",
-            "status": "shipped_track",
-            "up": "Applied NOTHING_PENDING Pending Upgrade apply_all",
+            "repair": "RepairResult StatementOutcome",
+            "reset": "ResetDatabase",
+            "safety_backup": "SafetyBackup",
+            "status": "create_shipped_target",
+            "up": "AppliedMigration MigrateUp NOTHING_PENDING PendingMigration apply_all",
         },
     )

@@ -1,4 +1,4 @@
-"""``migrate baseline``: a database that was made without a ledger gets one that tells which migrations its schema shows."""
+"""``migrate baseline``: create a ledger and record the migrations whose results the schema already contains."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from typing import NamedTuple, cast
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.errors import MigrationsUnfitError, PlanChangedError
-from dbctl.model import Done, Plan, Value, counted
+from dbctl.errors import MigrationsMismatchError, PlanChangedError
+from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.drift import schema_of
-from dbctl.services.migrations.executor import migrating
-from dbctl.services.migrations.files import MigrationFile, by_likelihood
-from dbctl.services.migrations.ledger import Standing, Track, recorded_in, standing
-from dbctl.services.migrations.schema_diff import Difference, Parts, compared, in_words, parts
-from dbctl.services.migrations.status import tracks
-from dbctl.services.migrations.up import made_ledger, replay
+from dbctl.services.migrations.drift import read_schema
+from dbctl.services.migrations.executor import as_migratable
+from dbctl.services.migrations.files import MigrationFile, rank_variants
+from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_records, read_state
+from dbctl.services.migrations.schema_diff import (
+    Difference,
+    Parts,
+    compare,
+    describe_difference,
+    split_schema,
+)
+from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.up import create_missing_ledger, replay
 
-#: How many differences a refusal names before it counts the others.
-LISTED = 40
-#: How many times as many of the last migrations are looked at one by one where none of those that were fits: after each of
-#: thousands the whole schema is told, which takes long.
-FURTHER = 8
+#: Differences that an error message lists before it counts the others.
+MAX_LISTED_DIFFERENCES = 40
+#: The schema is compared after the last migration; while none matches, after this many times as many of the last ones.
+#: A comparison after each of thousands of migrations would take too long.
+SEARCH_FACTOR = 8
 
 
-class Adopted(Value, frozen=True, kw_only=True):
+class BaselinedMigration(Struct, frozen=True, kw_only=True):
     """One migration that was recorded without being run."""
 
     app: str
@@ -38,233 +44,264 @@ class Adopted(Value, frozen=True, kw_only=True):
     name: str
 
 
-class Adopting(Done, frozen=True, kw_only=True):
-    """Answer of ``migrate baseline``."""
+class BaselineResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``migrate baseline``."""
 
-    items: Sequence[Adopted]
-    differences: int  #: of the live schema from what these migrations make; ``migrate drift`` tells them
+    items: Sequence[BaselinedMigration]
+    #: between the live schema and the result of these migrations; ``migrate drift`` lists them
+    differences: int
 
     @property
     def remarks(self) -> Sequence[str]:
         if not self.differences:
             return ()
-        return [f"{counted(self.differences, 'difference')} from what they make: dbctl migrate drift tells"]
+        return [
+            f"{format_count(self.differences, 'difference')} from the result of these migrations. List them with: dbctl migrate drift"
+        ]
 
-    def brief(self) -> Sequence[dict[str, object]]:
-        return [{"database": one.database, "name": one.name} for one in self.items]
+    def summary(self) -> Sequence[dict[str, object]]:
+        return [{"database": migration.database, "name": migration.name} for migration in self.items]
 
 
-class _Shown(Value, frozen=True):
-    """What a live schema shows."""
+class _SchemaMatch(Struct, frozen=True):
+    """The migrations whose results a live schema contains."""
 
-    files: Sequence[MigrationFile]  #: whose work is there
+    files: Sequence[MigrationFile]
     differences: int
-    said: frozenset[str] = frozenset()  #: the names that another runner's ledger tells, too
+    recorded_names: frozenset[str] = frozenset()  #: that another runner's ledger records, too
 
 
-class Adoption:
-    """What ``migrate baseline`` is about to do, for every database that has tables and no ledger."""
+class Baseline:
+    """Record migrations as applied in every database that has tables and no ledger."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> None:
+    def __init__(
+        self, app: App, database: str = "", folder: Path | None = None, *, variant: str = ""
+    ) -> None:
         self.app, self.protected = app.name, app.protected
-        self._opened = app
-        self._tracks = tracks(app, asked, given, shape=shape)
-        self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
+        self._open_app = app
+        self._targets = find_targets(app, database, folder, variant=variant)
+        self.target = self._targets[0].name if len(self._targets) == 1 else app.name
 
     def plan(self) -> Plan:
-        """Return which migrations would be recorded; they run in a scratch database, and nothing is written here.
+        """Return the migrations to record. They run in a scratch database; the live database is only read.
 
         Raises:
-            MigrationsUnfitError: the live schema is not what the first migration makes.
+            MigrationsMismatchError: the live schema does not contain the result of the first migration.
         """
         steps: list[str] = []
         rows: dict[str, int] = {}
-        for track, shown in self._shown():
-            table = track.ledger.table
-            if table not in self._opened.reader(track.database).tables():
-                steps.append(f"make the ledger {table} in {track.database}")
+        for target, match in self._match_targets():
+            table = target.ledger.table
+            if table not in self._open_app.reader(target.database).tables():
+                steps.append(f"create the ledger {table} in {target.database}")
             steps += [
-                f"record {file.name} as applied, without running it: its work is there"
+                f"record {file.name} as applied without running it: the schema contains its result"
                 + (
-                    f", and {track.foreign.runner} says so"
-                    if track.foreign and file.name in shown.said
+                    f", and the ledger of {target.foreign.runner} records it"
+                    if target.foreign and file.name in match.recorded_names
                     else ""
                 )
-                for file in shown.files
+                for file in match.files
             ]
-            rows[table] = rows.get(table, 0) + len(shown.files)
-        return Plan(title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows)
+            rows[table] = rows.get(table, 0) + len(match.files)
+        return Plan(title="Record a baseline", target=self.target, steps=steps, rows=rows)
 
-    def apply(self, seen: str | None = None) -> Adopting:
-        """Make the ledgers, each with its rows in one transaction.
+    def apply(self, confirmed: str | None = None) -> BaselineResult:
+        """Create each ledger with its rows in one transaction.
 
         Raises:
-            PlanChangedError: a database has got a ledger meanwhile.
+            PlanChangedError: a ledger was created in a database since the plan.
         """
-        del seen  # nobody is asked: nothing is destroyed
-        done: list[Adopted] = []
+        del confirmed  # no confirmation: nothing is destroyed
+        done: list[BaselinedMigration] = []
         differences = 0
-        for track, shown in self._shown():
+        for target, match in self._match_targets():
             with (
-                self._opened.writer(track.database, "migrate baseline") as db,
-                migrating(db).schema_transaction(),
+                self._open_app.writer(target.database, "migrate baseline") as db,
+                as_migratable(db).schema_transaction(),
             ):
-                if track.ledger.table in db.tables() and recorded_in(track, db):
-                    raise PlanChangedError(target=track.target)
-                ledger = made_ledger(track, db)
-                for file in shown.files:
-                    db.insert(ledger.live.name, ledger.row(file, 0))
+                if target.ledger.table in db.tables() and read_records(target, db):
+                    raise PlanChangedError(target=target.name)
+                ledger = create_missing_ledger(target, db)
+                for file in match.files:
+                    db.insert(ledger.table.name, ledger.create_row(file, 0))
             done += [
-                Adopted(app=track.app, database=track.database, version=file.version, name=file.name)
-                for file in shown.files
+                BaselinedMigration(
+                    app=target.app, database=target.database, version=file.version, name=file.name
+                )
+                for file in match.files
             ]
-            differences += shown.differences
-        return Adopting(items=done, differences=differences)
+            differences += match.differences
+        return BaselineResult(items=done, differences=differences)
 
-    def _shown(self) -> list[tuple[Track, _Shown]]:
-        found = []
-        for unlooked in self._tracks:
-            db = self._opened.reader(unlooked.database, may_be_empty=True)
-            stands = standing(unlooked, db)
-            track = stands.track
-            if track.foreign or not (stands.recorded or stands.empty):
-                track, shown = _best(self._opened, track, asked=unlooked.shape)
-                if track.foreign:
-                    _refuse_disagreement(track, track.foreign.runner, stands, shown)
-                    shown = structs.replace(shown, said=frozenset(_said(stands)))
-                found.append((track, shown))
-        return found
-
-
-def _said(stands: Standing) -> list[str]:
-    """Return the names of what a ledger tells as applied, or begun."""
-    return stands.named("applied", "baseline", "failed")
+    def _match_targets(self) -> list[tuple[MigrationTarget, _SchemaMatch]]:
+        matches = []
+        for configured in self._targets:
+            db = self._open_app.reader(configured.database, allow_empty=True)
+            state = read_state(configured, db)
+            target = state.target
+            if target.foreign or not (state.has_ledger or state.is_empty):
+                target, match = _select_variant(self._open_app, target, requested=configured.variant)
+                if target.foreign:
+                    _refuse_disagreement(target, target.foreign.runner, state, match)
+                    match = structs.replace(match, recorded_names=frozenset(_list_recorded_names(state)))
+                matches.append((target, match))
+        return matches
 
 
-def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Shown) -> None:
-    """Refuse a database whose schema shows more or less than another runner's ledger says.
+def _list_recorded_names(state: DatabaseState) -> list[str]:
+    """Return the names of the migrations that a ledger records as applied or failed."""
+    return state.names_in("applied", "baseline", "failed")
+
+
+def _refuse_disagreement(
+    target: MigrationTarget, runner: str, state: DatabaseState, match: _SchemaMatch
+) -> None:
+    """Refuse a database whose schema and the ledger of another runner disagree.
 
     Raises:
-        MigrationsUnfitError: the message names the first of them.
+        MigrationsMismatchError: the message names the first migration in which they differ.
     """
-    says = _said(stands)
-    shows = {file.name for file in shown.files}
-    # A ledger that names none of the files, as those of programs, says nothing about them.
-    for name in track.folder.files if any(name in says for name in track.folder.files) else ():
-        if (name in says) != (name in shows):
-            said, there = ("", "does not show it") if name in says else ("not ", "shows it")
-            told = f"{runner} says that {name} was {said}applied, and the schema {there}"
-            raise MigrationsUnfitError(
-                target=track.target, folder=track.folder.path, differences=told, count=1
+    recorded_names = _list_recorded_names(state)
+    contained_names = {file.name for file in match.files}
+    # A ledger without any of the file names, such as that of programs, cannot be compared.
+    for name in target.folder.files if any(name in recorded_names for name in target.folder.files) else ():
+        if (name in recorded_names) != (name in contained_names):
+            difference = (
+                f"{runner} records {name}, but the schema does not contain its result"
+                if name in recorded_names
+                else f"the schema contains the result of {name}, but {runner} does not record it"
+            )
+            raise MigrationsMismatchError(
+                target=target.name, folder=target.folder.path, differences=difference, count=1
             )
 
 
-def _best(app: App, track: Track, *, asked: str) -> tuple[Track, _Shown]:
-    """Return the shape that the live schema has, and what it shows of its migrations.
+def _select_variant(
+    app: App, target: MigrationTarget, *, requested: str
+) -> tuple[MigrationTarget, _SchemaMatch]:
+    """Return the migrations of the variant that the live schema has, and the match.
 
-    Shapes of which the schema has what they need come first: a small shape may fit where a larger one was meant. Of
-    several shapes that fit, it is the one with the fewest differences.
+    Variants whose required tables exist are tried first, because a small variant may match the schema of a larger one.
+    Of several variants that match, the one with the fewest differences is returned.
 
     Raises:
-        MigrationsUnfitError: none fits; the message is about the shape with the fewest differences.
+        MigrationsMismatchError: no variant matches; the message is about the variant with the fewest differences.
     """
-    db = app.reader(track.database)
-    live = parts(schema_of(db), track.ledgers)
-    refusals: list[MigrationsUnfitError] = []
-    for names in [[asked]] if asked or not track.shapes else by_likelihood(track, db):
-        fitting: list[tuple[Track, _Shown]] = []
-        for name in names:
-            for choice in _choices(track, name):
+    db = app.reader(target.database)
+    live_parts = split_schema(read_schema(db), target.ledger_tables)
+    refusals: list[MigrationsMismatchError] = []
+    for group in [[requested]] if requested or not target.variant_folders else rank_variants(target, db):
+        matches: list[tuple[MigrationTarget, _SchemaMatch]] = []
+        for variant in group:
+            for candidate in _iterate_candidates(target, variant):
                 try:
-                    fitting.append((choice, _looked(app, choice, live)))
-                except MigrationsUnfitError as error:
+                    matches.append((candidate, _match_schema(app, candidate, live_parts)))
+                except MigrationsMismatchError as error:
                     refusals.append(error)
-            if any(not shown.differences for _, shown in fitting):
+            if any(not match.differences for _, match in matches):
                 break
-        if fitting:
-            return min(fitting, key=lambda choice: (choice[1].differences, -len(choice[1].files)))
-    raise min(refusals, key=lambda error: cast("int", error.facts["count"]))
+        if matches:
+            return min(matches, key=lambda candidate: (candidate[1].differences, -len(candidate[1].files)))
+    raise min(refusals, key=lambda error: cast("int", error.context["count"]))
 
 
-def _choices(track: Track, shape: str) -> Iterator[Track]:
-    """Yield the migrations of a shape, once for each choice of the files to which the app gave one number.
+def _iterate_candidates(target: MigrationTarget, variant: str) -> Iterator[MigrationTarget]:
+    """Yield the migrations of a variant, once for each selection of files that share a number.
 
-    The app runs one of such files.
+    The app runs one of the files that share a number.
     """
-    if shape:
-        track = structs.replace(track, shape=shape, folder=track.shapes[shape])
-    files = track.folder.files
-    groups = [[name for name in names if name in files] for names in track.told.one_of]
-    for chosen in product(*filter(None, groups)):
-        others = {name for names in groups for name in names}.difference(chosen)
-        remaining = {name: file for name, file in files.items() if name not in others}
-        yield structs.replace(track, folder=structs.replace(track.folder, files=remaining))
+    if variant:
+        target = structs.replace(target, variant=variant, folder=target.variant_folders[variant])
+    files = target.folder.files
+    groups = [[name for name in names if name in files] for names in target.section.one_of]
+    for selected in product(*filter(None, groups)):
+        alternatives = {name for names in groups for name in names}.difference(selected)
+        remaining = {name: file for name, file in files.items() if name not in alternatives}
+        yield structs.replace(target, folder=structs.replace(target.folder, files=remaining))
 
 
-def _looked(app: App, track: Track, live: Parts) -> _Shown:
-    """Return the first migrations of a folder, as many as the live schema shows the work of.
+def _match_schema(app: App, target: MigrationTarget, live_parts: Parts) -> _SchemaMatch:
+    """Return the first migrations of a folder, up to the last one whose result the live schema contains.
 
-    A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason, unless
-    all that a migration makes are indexes, and none of them is there.
+    The schema contains the result if no part of it is missing or different. A missing index is accepted, unless a
+    migration creates indexes only and all of them are missing.
+
+    Raises:
+        MigrationsMismatchError: no migration matches, or the schema contains only a part of the migrations after the match.
     """
-    last = 1  # mostly all of them were applied
-    while (tried := _tried(app, track, live, last)).shown is None and last < len(track.folder.files):
-        last *= FURTHER
-    shown, wanted = tried.shown, tried.wanted
-    later = [
-        part.table for part in wanted if part.kind == "table" and part in live and part not in tried.done
+    compared_count = 1  # usually all were applied
+    while (
+        trial := _run_and_compare(app, target, live_parts, compared_count)
+    ).match is None and compared_count < len(target.folder.files):
+        compared_count *= SEARCH_FACTOR
+    match, expected = trial.match, trial.expected_parts
+    partial_tables = [
+        part.table
+        for part in expected
+        if part.kind == "table" and part in live_parts and part not in trial.matched_parts
     ]
-    if shown is None:
-        lacks = "; ".join(map(in_words, tried.why[:LISTED])) or "it has no migrations"
-        if more := len(tried.why) - LISTED:
-            lacks += f"; and {more} more" if more > 0 else ""
-        raise MigrationsUnfitError(
-            target=track.target, folder=track.folder.path, differences=lacks, count=len(tried.why)
+    if match is None:
+        listed = (
+            "; ".join(map(describe_difference, trial.missing[:MAX_LISTED_DIFFERENCES]))
+            or "the folder has no migrations"
         )
-    if later:
-        last_shown = shown.files[-1].name
-        told = f"what comes after {last_shown} is there in part: table {', '.join(later)}"
-        raise MigrationsUnfitError(
-            target=track.target, folder=track.folder.path, differences=told, count=len(later)
+        if omitted := len(trial.missing) - MAX_LISTED_DIFFERENCES:
+            listed += f"; and {omitted} more" if omitted > 0 else ""
+        raise MigrationsMismatchError(
+            target=target.name, folder=target.folder.path, differences=listed, count=len(trial.missing)
         )
-    return shown
+    if partial_tables:
+        last_match = match.files[-1].name
+        reason = f"migrations after {last_match} are partly applied: table {', '.join(partial_tables)}"
+        raise MigrationsMismatchError(
+            target=target.name, folder=target.folder.path, differences=reason, count=len(partial_tables)
+        )
+    return match
 
 
-class _Tried(NamedTuple):
-    """What running the migrations of a folder in a scratch database told."""
+class _TrialRun(NamedTuple):
+    """Result of running the migrations of a folder in a scratch database."""
 
-    shown: _Shown | None  #: up to the last one that fits
-    done: Parts  #: what these make
-    wanted: Parts  #: what all of them make
-    why: Sequence[Difference]  #: what the first one that does not fit lacks
+    match: _SchemaMatch | None  #: up to the last migration that matches
+    matched_parts: Parts  #: parts that these create
+    expected_parts: Parts  #: parts that all migrations create
+    missing: Sequence[Difference]  #: errors of the first migration that does not match
 
 
-def _tried(app: App, track: Track, live: Parts, last: int) -> _Tried:
-    """Run the migrations of a folder, and compare what they have made after each of the ``last`` so many."""
-    shown: _Shown | None = None
-    why: list[Difference] = []
-    ran: list[MigrationFile] = []
-    done: Parts = {}
-    wanted: Parts = {}
-    files = list(track.folder.files.values())
-    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for name in replay(track, files, scratch):
-            ran.append(track.folder.files[name])
-            compares = len(ran) - (len(files) - last)
-            if compares < 0:
+def _run_and_compare(app: App, target: MigrationTarget, live_parts: Parts, compared_count: int) -> _TrialRun:
+    """Run the migrations of a folder; after each of the last ``compared_count`` ones, compare the result with the live schema."""
+    match: _SchemaMatch | None = None
+    missing: list[Difference] = []
+    applied: list[MigrationFile] = []
+    matched_parts: Parts = {}
+    expected: Parts = {}
+    files = list(target.folder.files.values())
+    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+        for name in replay(target, files, scratch):
+            applied.append(target.folder.files[name])
+            comparison_number = len(applied) - (len(files) - compared_count)
+            if comparison_number < 0:
                 continue
-            before, wanted = wanted, parts(schema_of(scratch), track.ledgers)
-            if not compares:  # only to know what was there before the first of them
+            before, expected = expected, split_schema(read_schema(scratch), target.ledger_tables)
+            if not comparison_number:  # the state before the first migration to compare
                 continue
-            made = [
+            new_parts = [
                 part
-                for part, told in wanted.items()
-                if before.get(part) != told and not (part.kind == "table" and part in before)
+                for part, value in expected.items()
+                if before.get(part) != value and not (part.kind == "table" and part in before)
             ]
-            differing = list(compared(wanted, live))
-            grave = [one for one in differing if one.severity == "error"]
-            if not grave and (not made or any(live.get(part) != before.get(part) for part in made)):
-                # What later migrations make is there besides, and nobody's difference yet.
-                shown, done = _Shown(list(ran), len([one for one in differing if one.wanted])), wanted
-            why = why or grave
-    return _Tried(shown, done, wanted, why)
+            differences = list(compare(expected, live_parts))
+            errors = [difference for difference in differences if difference.severity == "error"]
+            if not errors and (
+                not new_parts or any(live_parts.get(part) != before.get(part) for part in new_parts)
+            ):
+                # Parts of later migrations exist, too; they are not differences yet.
+                match, matched_parts = (
+                    _SchemaMatch(
+                        list(applied), len([difference for difference in differences if difference.expected])
+                    ),
+                    expected,
+                )
+            missing = missing or errors
+    return _TrialRun(match, matched_parts, expected, missing)

@@ -1,4 +1,4 @@
-"""``migrate down``: migrations taken back by their own ways down, the newest first."""
+"""``migrate down``: revert migrations with their own down scripts, newest first."""
 
 from __future__ import annotations
 
@@ -12,210 +12,227 @@ from dbctl.errors import (
     LedgerMissingError,
     MigrationBrokenError,
     MigrationChangedError,
-    MigrationOneWayError,
+    MigrationIrreversibleError,
     MigrationsOutOfOrderError,
     PlanChangedError,
     UsageError,
 )
-from dbctl.model import Page, Plan, Value, counted
+from dbctl.model import Page, Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations import row_loss
-from dbctl.services.migrations.executor import Work, listed, migrating, refuse_doubt
-from dbctl.services.migrations.files import MigrationFile, Steps, place_of
-from dbctl.services.migrations.ledger import Ledger, Migration, Standing, Track, journal, standing
-from dbctl.services.migrations.safety_backup import Safety
-from dbctl.services.migrations.status import tracks
-from dbctl.services.migrations.up import Applied, meant, refuse_strangers, settled
+from dbctl.services.migrations.executor import (
+    MigrationExecutor,
+    as_migratable,
+    join_names,
+    refuse_unknown_progress,
+)
+from dbctl.services.migrations.files import MigrationFile, Steps, order_key_of
+from dbctl.services.migrations.ledger import (
+    DatabaseState,
+    Ledger,
+    Migration,
+    MigrationTarget,
+    journal,
+    read_state,
+)
+from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.up import (
+    AppliedMigration,
+    refuse_mismatch,
+    resolve_name,
+    retry_after_running_migration,
+)
 
 NOTHING_APPLIED = "nothing to do: no migration is applied"
 
 
-class TakenBack(Applied, frozen=True, kw_only=True):
-    """One migration that this run took back."""
+class RevertedMigration(AppliedMigration, frozen=True, kw_only=True):
+    """One migration that this run reverted."""
 
 
-class Reach(Value, frozen=True, kw_only=True):
-    """How many migrations are taken back: the last one, unless one of these says otherwise."""
+class DownSelection(Struct, frozen=True, kw_only=True):
+    """Which migrations are reverted; by default the last one."""
 
-    steps: int = 0  #: so many
-    to: str = ""  #: all that came after this one
-    everything: bool = False
+    steps: int = 0  #: number of migrations
+    to: str = ""  #: revert all migrations after this one
+    all_migrations: bool = False
 
 
-class Downgrade:
-    """What ``migrate down`` is about to do, database by database, each under the lock of dbctl's writers."""
+class MigrateDown:
+    """Revert migrations, database by database, each under the write lock of dbctl."""
 
     def __init__(
         self,
         app: App,
-        reach: Reach,
-        asked: str = "",
-        given: Path | None = None,
+        selection: DownSelection,
+        database: str = "",
+        folder: Path | None = None,
         *,
-        shape: str = "",
-        safety: Safety | None = None,
+        variant: str = "",
+        safety_backup: SafetyBackup | None = None,
     ) -> None:
         """Read the folders.
 
         Args:
             app: the app.
-            reach: how many are taken back.
-            asked: the database.
-            given: the folder, in place of the configured one.
-            shape: the one that the database is to have, where the migrations come in several.
-            safety: where what is destroyed is kept first; without it, as the configuration says.
+            selection: the migrations to revert.
+            database: the database; empty for every database that has migrations.
+            folder: the folder of migrations, instead of the configured one.
+            variant: the variant of the schema, if the migrations have several.
+            safety_backup: options of the safety backup; the default is the configuration.
 
         Raises:
-            UsageError: it is not clear how many, or of which database.
-            DownAllRefusedError: all of a protected app.
+            UsageError: the number of migrations or the database is ambiguous.
+            DownAllRefusedError: the app is protected and all migrations would be reverted.
         """
         self.app, self.protected = app.name, app.protected
-        if (reach.steps > 0) + bool(reach.to) + reach.everything > 1:
-            raise UsageError(detail="give one of --steps, --to and --all")
-        if reach.everything and app.protected:
+        if (selection.steps > 0) + bool(selection.to) + selection.all_migrations > 1:
+            raise UsageError(detail="use only one of --steps, --to and --all")
+        if selection.all_migrations and app.protected:
             raise DownAllRefusedError(app=app.name)
-        self._opened, self._reach = app, reach
-        self._tracks = tracks(app, asked, given, shape=shape)
-        if len(self._tracks) > 1 and not reach.everything:
-            names = ", ".join(one.database for one in self._tracks)
-            raise UsageError(detail=f"say of which database: --db {names}, or --all")
-        self._safety = safety or Safety(app)
-        self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
+        self._open_app, self._selection = app, selection
+        self._targets = find_targets(app, database, folder, variant=variant)
+        if len(self._targets) > 1 and not selection.all_migrations:
+            names = ", ".join(target.database for target in self._targets)
+            raise UsageError(detail=f"choose the database: --db {names}, or --all")
+        self._safety = safety_backup or SafetyBackup(app)
+        self.target = self._targets[0].name if len(self._targets) == 1 else app.name
 
     def plan(self) -> Plan:
-        """Return which would be taken back, and what is lost with them; raises what ``apply`` would refuse with."""
+        """Return the migrations to revert and the rows at risk; raises the errors of ``apply``."""
         steps: list[str] = []
         rows: dict[str, int] = {}
-        number = 0
-        for track in self._tracks:
-            self._names(track)
-            url = self._opened.url(track.database)
-            with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
-                chosen = _chosen(standing(track, db), self._reach)
-                effects = [one for _, back in chosen for one in back.effects]
-                at_risk = row_loss.at_risk(db, effects)
-            rows |= {one.table: rows.get(one.table, 0) + one.before for one in at_risk}
-            steps += self._safety.steps(track, [file.name for file, _ in chosen])
-            where = f"{track.database}/" if len(self._tracks) > 1 else ""
+        count = 0
+        for target in self._targets:
+            self._select_names(target)
+            url = self._open_app.url(target.database)
+            with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+                selected = _select_applied(read_state(target, db), self._selection)
+                effects = [loss for _, down_steps in selected for loss in down_steps.effects]
+                at_risk = row_loss.find_rows_at_risk(db, effects)
+            rows |= {loss.table: rows.get(loss.table, 0) + loss.before for loss in at_risk}
+            steps += self._safety.describe_steps(target, [file.name for file, _ in selected])
+            where = f"{target.database}/" if len(self._targets) > 1 else ""
             steps += [
-                f"take {where}{file.name} back ({counted(len(back.statements), 'statement')})"
-                for file, back in chosen
+                f"revert {where}{file.name} ({format_count(len(down_steps.statements), 'statement')})"
+                for file, down_steps in selected
             ]
-            number += len(chosen)
-        title = f"Take back {counted(number, 'migration')}"
+            count += len(selected)
+        title = f"Revert {format_count(count, 'migration')}"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
 
-    def apply(self, seen: str | None = None) -> Page[TakenBack]:
-        """Take them back, each in one transaction with its row in the ledger.
+    def apply(self, confirmed: str | None = None) -> Page[RevertedMigration]:
+        """Revert each migration in one transaction with its row in the ledger.
 
         Raises:
-            PlanChangedError: what would be done is no longer what was ``seen``; nothing was done.
-            MigrationFailedError: one of them did not work; it was rolled back, those before it stay taken back.
-            MigrationHalfDoneError: the same, and what it had done stays, too.
+            PlanChangedError: the plan differs from the ``confirmed`` plan; nothing was changed.
+            MigrationFailedError: a migration failed and was rolled back; the migrations before it stay reverted.
+            MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
         """
-        if seen is not None and self.plan().digest != seen:
+        if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
-        done: list[TakenBack] = []
-        for track in self._tracks:
-            names = self._names(track)
+        done: list[RevertedMigration] = []
+        for configured in self._targets:
+            names = self._select_names(configured)
             if not names:
                 continue
             with (
-                self._safety.kept(track, names) as backup,
-                self._opened.writer(track.database, "migrate down", create=True) as db,
+                self._safety.protect(configured, names) as backup,
+                self._open_app.writer(configured.database, "migrate down", create=True) as db,
             ):
-                ready, found = migrating(db), standing(track, db)
-                shaped = found.track
-                chosen = _chosen(found, self._reach)
-                if [file.name for file, _ in chosen] != names:
-                    raise PlanChangedError(target=track.target)
-                ledger = Ledger(shaped, db)
+                migratable, state = as_migratable(db), read_state(configured, db)
+                target = state.target
+                selected = _select_applied(state, self._selection)
+                if [file.name for file, _ in selected] != names:
+                    raise PlanChangedError(target=configured.name)
+                ledger = Ledger(target, db)
                 try:
-                    for number, (file, steps) in enumerate(chosen):
-                        work = Work(
-                            shaped,
-                            ready,
+                    for index, (file, steps) in enumerate(selected):
+                        executor = MigrationExecutor(
+                            target,
+                            migratable,
                             ledger,
                             file,
                             steps,
-                            way="down",
-                            half=found.unfinished.get(file.name),
-                            before=[one.name for one in done],
-                            rest=names[number + 1 :],
+                            direction="down",
+                            partial=state.partial.get(file.name),
+                            applied_names=[migration.name for migration in done],
+                            pending_names=names[index + 1 :],
                         )
-                        if ran := work.run():
-                            done.append(TakenBack.of(shaped, file, steps, ran, backup))
+                        if result := executor.run():
+                            done.append(RevertedMigration.from_result(target, file, steps, result, backup))
                 finally:
-                    journal.close(ready)
-        names_of = TakenBack.__struct_fields__
-        return Page(items=done, total=len(done), names=names_of, nothing=NOTHING_APPLIED)
+                    journal.drop_if_empty(migratable)
+        field_names = RevertedMigration.__struct_fields__
+        return Page(items=done, total=len(done), column_names=field_names, empty_message=NOTHING_APPLIED)
 
-    def _names(self, track: Track) -> list[str]:
-        return settled(self._opened, track, lambda: self._seen(track))
+    def _select_names(self, target: MigrationTarget) -> list[str]:
+        return retry_after_running_migration(self._open_app, target, lambda: self._read_names(target))
 
-    def _seen(self, track: Track) -> list[str]:
-        url = self._opened.url(track.database)
-        with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
-            return [file.name for file, _ in _chosen(standing(track, db), self._reach)]
+    def _read_names(self, target: MigrationTarget) -> list[str]:
+        url = self._open_app.url(target.database)
+        with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+            return [file.name for file, _ in _select_applied(read_state(target, db), self._selection)]
 
 
-def _chosen(found: Standing, reach: Reach) -> list[tuple[MigrationFile, Steps]]:
-    """Return what is taken back, the newest first, or raise what ``Downgrade.apply`` refuses with."""
-    track = found.track
-    _refuse(found)
+def _select_applied(state: DatabaseState, selection: DownSelection) -> list[tuple[MigrationFile, Steps]]:
+    """Return the migrations to revert, newest first; raises the errors of ``MigrateDown.apply``."""
+    target = state.target
+    _refuse_inconsistent_state(state)
     applied = [
-        one
-        for one in reversed(found.migrations)
-        if one.state in ("applied", "baseline", "retired") or one.name in found.unfinished
+        migration
+        for migration in reversed(state.migrations)
+        if migration.state in ("applied", "baseline", "retired") or migration.name in state.partial
     ]
-    if reach.to:
-        last = meant(track.folder, reach.to, [one.name for one in reversed(applied)])
-        applied = [one for one in applied if place_of(one.name) > place_of(last)]
-    elif not reach.everything:
-        applied = applied[: reach.steps or 1]
-    return [_way_back(found, one) for one in applied]
+    if selection.to:
+        last = resolve_name(target.folder, selection.to, [migration.name for migration in reversed(applied)])
+        applied = [migration for migration in applied if order_key_of(migration.name) > order_key_of(last)]
+    elif not selection.all_migrations:
+        applied = applied[: selection.steps or 1]
+    return [_select_down_steps(state, migration) for migration in applied]
 
 
-def _refuse(found: Standing) -> None:
-    """Refuse a database of which it is not clear what it has had."""
-    track = found.track
-    if track.foreign:
-        raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
-    refuse_strangers(track, found)
-    if not found.recorded:
-        raise LedgerMissingError(target=track.target, table=track.ledger.table)
-    if broken := [name for name in found.named("failed") if name not in found.unfinished]:
-        raise MigrationBrokenError(target=track.target, names=listed(broken))
-    if changed := found.named("changed"):
-        raise MigrationChangedError(target=track.target, names=listed(changed))
-    if late := found.named("out-of-order"):
-        newest = [name for name in found.named("applied") if name in track.folder.files][-1]
-        raise MigrationsOutOfOrderError(target=track.target, names=listed(late), newest=newest)
+def _refuse_inconsistent_state(state: DatabaseState) -> None:
+    """Refuse a database whose ledger does not clearly record the applied migrations."""
+    target = state.target
+    if target.foreign:
+        raise LedgerForeignError(target=target.name, runner=target.foreign.runner)
+    refuse_mismatch(target, state)
+    if not state.has_ledger:
+        raise LedgerMissingError(target=target.name, table=target.ledger.table)
+    if broken := [name for name in state.names_in("failed") if name not in state.partial]:
+        raise MigrationBrokenError(target=target.name, names=join_names(broken))
+    if changed := state.names_in("changed"):
+        raise MigrationChangedError(target=target.name, names=join_names(changed))
+    if out_of_order := state.names_in("out-of-order"):
+        newest = [name for name in state.names_in("applied") if name in target.folder.files][-1]
+        raise MigrationsOutOfOrderError(target=target.name, names=join_names(out_of_order), newest=newest)
 
 
-def _way_back(found: Standing, one: Migration) -> tuple[MigrationFile, Steps]:
-    """Return what takes a migration back.
+def _select_down_steps(state: DatabaseState, migration: Migration) -> tuple[MigrationFile, Steps]:
+    """Return the file and the down script of a migration.
 
     Raises:
-        MigrationOneWayError: nothing does.
-        MigrationUnknownError, MigrationStepsChangedError: it is taken back in part, and it is not clear how far.
+        MigrationIrreversibleError: it cannot be reverted.
+        MigrationStatementUnknownError, MigrationStepsChangedError: it is partly reverted, and its progress is unknown.
     """
-    track = found.track
+    target = state.target
 
-    def refusal(reason: str) -> MigrationOneWayError:
-        return MigrationOneWayError(target=track.target, name=one.name, reason=reason)
+    def refusal(reason: str) -> MigrationIrreversibleError:
+        return MigrationIrreversibleError(target=target.name, name=migration.name, reason=reason)
 
-    file, half = track.folder.files.get(one.name), found.unfinished.get(one.name)
-    if file is None or one.state == "baseline":
-        raise refusal("it has no file" if file is None else "it has no row of its own in the ledger")
-    if half and half.way == "up":
-        raise refusal(f"it is applied in part ({one.detail}); dbctl migrate up completes it")
-    steps = file.down(registry.language(track.engine))
+    file, partial = target.folder.files.get(migration.name), state.partial.get(migration.name)
+    if file is None or migration.state == "baseline":
+        raise refusal("it has no file" if file is None else "the ledger has no row for it")
+    if partial and partial.direction == "up":
+        raise refusal(f"it is partly applied ({migration.detail}); complete it with dbctl migrate up")
+    steps = file.parse_down(registry.script_dialect(target.engine))
     if steps is None:
-        raise refusal("it has no way down, or one without a statement")
-    own = {name.lower() for name in track.ledgers if name}
-    if any(name.lower() in own for judged in steps.effects for name in judged.drops):
-        raise refusal(f"its way down would drop the ledger ({track.ledger.table})")
-    if half:
-        refuse_doubt(track, file, steps, half)
+        raise refusal("it has no down script, or an empty one")
+    ledger_tables = {name.lower() for name in target.ledger_tables if name}
+    if any(name.lower() in ledger_tables for effect in steps.effects for name in effect.dropped_tables):
+        raise refusal(f"its down script would drop the ledger ({target.ledger.table})")
+    if partial:
+        refuse_unknown_progress(target, file, steps, partial)
     return file, steps

@@ -1,4 +1,4 @@
-"""``migrate drift``: the live schema against the one that the applied migrations make."""
+"""``migrate drift``: compare the live schema with the result of the applied migrations."""
 
 from __future__ import annotations
 
@@ -9,182 +9,208 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Describes, Readable, Schema
+from dbctl.engines.contract import Capability, DescribesSchema, Readable, Schema
 from dbctl.errors import NotSupportedError
-from dbctl.model import Finding, Findings, Severity, counted
+from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.files import MigrationFile
-from dbctl.services.migrations.ledger import Standing, Track, standing
-from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compared, parts
-from dbctl.services.migrations.status import tracks
-from dbctl.services.migrations.up import refuse_strangers, replay
+from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_state
+from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compare, split_schema
+from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.up import refuse_mismatch, replay
 
-LACKING = "Recorded is not run. Keep a copy of the database, then run what makes it by hand: the statement stands in that file."
-CHANGED = "It was changed by hand, or made by an older text of the migration. Keep a copy before you bring it in line."
-HARMLESS = "It was made by hand, or by a migration that is gone. Nothing has to be done about it."
-BESIDES = (
-    "It was made by hand, or by a migration that is gone. It may do, or refuse, what the app does not expect."
+MISSING_HINT = "The migration is recorded, but this part is missing. Back up the database, then run the statement of that file by hand."
+CHANGED_HINT = "It was changed by hand, or created by an older version of the file. Back up the database before you correct it."
+HARMLESS_EXTRA_HINT = "It was created by hand, or by a migration that was removed. No action is required."
+EXTRA_HINT = (
+    "It was created by hand, or by a migration that was removed. It may cause or reject writes unexpectedly."
 )
-GRAVEST_FIRST: tuple[Severity, ...] = ("error", "warning", "info")
+SEVERITY_ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
 
-def drift(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
-    """Compare each database with what its applied migrations make of an empty one; nothing of it is written.
+def drift(app: App, database: str = "", folder: Path | None = None, *, variant: str = "") -> Findings:
+    """Compare each database with the schema that its applied migrations create in an empty database; writes nothing.
 
-    The migrations run in a database in memory, in the order of the folder: what a new installation with the same
-    migrations would have. The ledger itself is left out.
+    The migrations run in a scratch database, in the order of the folder, as in a new installation. The ledger itself is
+    not compared.
 
     Raises:
-        MigrationsUnsoundError, LedgerMissingError: nothing tells that database and folder belong together.
-        ReplayFailedError, MigrationInvalidError: a migration cannot be run anew.
-        DbctlError: a database or a folder cannot be looked at.
+        MigrationFilesMissingError, LedgerMissingError: the database and the folder do not belong together.
+        ReplayFailedError, MigrationInvalidError: a migration cannot be run again.
+        DbctlError: a database or a folder cannot be read.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     checked = 0
-    for unlooked in tracks(app, asked, given, shape=shape):
-        opened = registry.open_for_reading(app.url(unlooked.database), unlooked.target, timeout=app.timeout)
-        with closing(opened) as db:
-            stands = standing(unlooked, db)
-            track = stands.track
-            refuse_strangers(track, stands)
-            live = parts(schema_of(db), track.ledgers)
-        found += _remarks(track, stands)
-        if stands.empty or not _replayed(stands):
+    for configured in find_targets(app, database, folder, variant=variant):
+        reader = registry.open_for_reading(app.url(configured.database), configured.name, timeout=app.timeout)
+        with closing(reader) as db:
+            state = read_state(configured, db)
+            target = state.target
+            refuse_mismatch(target, state)
+            live_parts = split_schema(read_schema(db), target.ledger_tables)
+        findings += _find_limitations(target, state)
+        if state.is_empty or not _list_names_to_replay(state):
             continue
-        number, told = differences(app, track, stands, live)
-        checked += number
-        found += [_finding(track, one, maker) for one, maker in told]
-    found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
-    return Findings(checked=checked, findings=found)
+        count, differences = find_differences(app, target, state, live_parts)
+        checked += count
+        findings += [_create_finding(target, difference, maker) for difference, maker in differences]
+    findings.sort(key=lambda finding: SEVERITY_ORDER.index(finding.severity))
+    return Findings(checked=checked, findings=findings)
 
 
-def differences(
-    app: App, track: Track, stands: Standing, live: Parts
+def find_differences(
+    app: App, target: MigrationTarget, state: DatabaseState, live_parts: Parts
 ) -> tuple[int, Sequence[tuple[Difference, str]]]:
-    """Compare a live schema with what the applied migrations make of an empty database.
+    """Compare a live schema with the schema that the applied migrations create in an empty database.
 
     Returns:
-        How many parts were compared, and each difference with the migration that makes the part; empty where none does.
+        The number of compared parts; each difference with the name of the migration that creates the part, or ''.
     """
-    files = [track.folder.files[name] for name in _replayed(stands)]
-    wanted = _wanted(app, track, files, stands.checksums)
-    told = [one for one in compared(wanted, live) if one.wanted or not _besides(track, one.part)]
-    if told:
-        repaired = _repaired(app, track, files, stands.checksums)
-        told = [one for one in told if not repaired or live.get(one.part) != repaired.get(one.part)]
-    differing = [one.part for one in told if one.wanted]
-    makers = _makers(app, track, files, stands.checksums, differing)
-    return len(wanted), [(one, makers.get(one.part, "")) for one in told]
+    files = [target.folder.files[name] for name in _list_names_to_replay(state)]
+    expected = _replay_schema(app, target, files, state.checksums)
+    differences = [
+        difference
+        for difference in compare(expected, live_parts)
+        if difference.expected or not _is_created_by_app(target, difference.part)
+    ]
+    if differences:
+        rebuilt = _replay_schema_with_rebuilt_indexes(app, target, files, state.checksums)
+        differences = [
+            difference
+            for difference in differences
+            if not rebuilt or live_parts.get(difference.part) != rebuilt.get(difference.part)
+        ]
+    differing_parts = [difference.part for difference in differences if difference.expected]
+    makers = _find_makers(app, target, files, state.checksums, differing_parts)
+    return len(expected), [(difference, makers.get(difference.part, "")) for difference in differences]
 
 
-def _besides(track: Track, part: Part) -> bool:
-    """Whether it belongs to what the app makes by itself, as its profile says."""
+def _is_created_by_app(target: MigrationTarget, part: Part) -> bool:
+    """Return whether the profile declares the part as created by the app itself."""
     names = [part.name] if part.kind in ("view", "trigger") else [part.table]
     if part.kind == "column":
         names.append(f"{part.table}.{part.name}")
-    patterns = [pattern.lower() for pattern in track.told.besides]
+    patterns = [pattern.lower() for pattern in target.section.unmanaged]
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for name in names for pattern in patterns)
 
 
-def _replayed(stands: Standing) -> list[str]:
-    """Return the names of the migrations that made the schema, without those that another of the same number replaces."""
-    applied = set(stands.named("applied", "changed"))
-    groups = [set(names) for names in stands.track.told.one_of if applied.intersection(names)]
+def _list_names_to_replay(state: DatabaseState) -> list[str]:
+    """Return the names of the migrations to run, without files that a recorded file of the same number replaces."""
+    applied = set(state.names_in("applied", "changed"))
+    groups = [set(names) for names in state.target.section.one_of if applied.intersection(names)]
     replaced = {name for names in groups for name in names - applied}
-    return [name for name in stands.named("applied", "changed", "baseline") if name not in replaced]
+    return [name for name in state.names_in("applied", "changed", "baseline") if name not in replaced]
 
 
-def _wanted(app: App, track: Track, files: Sequence[MigrationFile], checksums: Mapping[str, str]) -> Parts:
-    """Return what migrations make."""
-    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        deque(replay(track, files, scratch, checksums), maxlen=0)
-        return parts(schema_of(scratch), track.ledgers)
+def _replay_schema(
+    app: App, target: MigrationTarget, files: Sequence[MigrationFile], checksums: Mapping[str, str]
+) -> Parts:
+    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+        deque(replay(target, files, scratch, checksums), maxlen=0)
+        return split_schema(read_schema(scratch), target.ledger_tables)
 
 
-def _repaired(app: App, track: Track, files: Sequence[MigrationFile], checksums: Mapping[str, str]) -> Parts:
-    """Return what migrations make once ``search index repair`` has replaced the indexes of searches.
+def _replay_schema_with_rebuilt_indexes(
+    app: App, target: MigrationTarget, files: Sequence[MigrationFile], checksums: Mapping[str, str]
+) -> Parts:
+    """Return the expected schema after ``search index repair`` has rebuilt the full-text indexes.
 
-    Where nothing is to be replaced, there is nothing to compare with.
+    Empty if the database has no full-text search.
     """
-    searches = [one for one in app.profile.search if one.text and one.database == track.database]
+    searches = [search for search in app.profile.search if search.text and search.database == target.database]
     if not searches:
         return {}
-    from dbctl.services.search import remake_index
+    from dbctl.services.search import rebuild_index
 
-    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        deque(replay(track, files, scratch, checksums), maxlen=0)
+    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+        deque(replay(target, files, scratch, checksums), maxlen=0)
         for search in searches:
-            remake_index(search, scratch)
-        return parts(schema_of(scratch), track.ledgers)
+            rebuild_index(search, scratch)
+        return split_schema(read_schema(scratch), target.ledger_tables)
 
 
-def _makers(
+def _find_makers(
     app: App,
-    track: Track,
+    target: MigrationTarget,
     files: Sequence[MigrationFile],
     checksums: Mapping[str, str],
     differing: Collection[Part],
 ) -> dict[Part, str]:
-    """Return which of the migrations made each of some parts as it is in the end.
+    """Return the last migration that changed each of the parts.
 
-    They run once more, and after each the whole schema is told, which of many takes long: only what differs is worth it.
+    The migrations run once more, and the whole schema is read after each. That is slow, so only parts that differ are
+    looked up.
     """
     makers = dict[Part, str]()
     if not differing:
         return makers
     before: Parts = {}
-    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for name in replay(track, files, scratch, checksums):
-            after = parts(schema_of(scratch), track.ledgers)
+    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+        for name in replay(target, files, scratch, checksums):
+            after = split_schema(read_schema(scratch), target.ledger_tables)
             makers |= {part: name for part in differing if before.get(part) != after.get(part)}
             before = after
     return makers
 
 
-def schema_of(db: Readable) -> Schema:
+def read_schema(db: Readable) -> Schema:
     """Return the whole live schema.
 
     Raises:
-        NotSupportedError: the engine does not tell it.
+        NotSupportedError: the engine cannot describe it.
     """
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, Describes):
+    if Capability.SCHEMA not in db.capabilities or not isinstance(db, DescribesSchema):
         raise NotSupportedError(
-            what="comparing schemas", by=db.target, instead="Its engine does not tell its whole schema."
+            feature="comparing schemas",
+            subject=db.target,
+            hint="The engine cannot describe its whole schema.",
         )
     return db.schema()
 
 
-def _remarks(track: Track, stands: Standing) -> Iterator[Finding]:
-    """Yield what the comparison does not rest on, so that nobody takes it for more than it is."""
-    retired, pending, changed = (stands.named(state) for state in ("retired", "pending", "changed"))
-    retired = [name for name in retired if stands.recorded_checksum(name) not in track.told.earlier]
-    if retired and not _replayed(stands):
-        message = f"nothing was compared: all that was applied ({', '.join(retired)}) has no file any more"
-        yield Finding(target=track.target, severity="warning", code="not-compared", message=message)
+def _find_limitations(target: MigrationTarget, database_state: DatabaseState) -> Iterator[Finding]:
+    """Yield the limitations of the comparison: migrations that it could not include, or only with another text."""
+    retired, pending, changed = (
+        database_state.names_in(state) for state in ("retired", "pending", "changed")
+    )
+    retired = [
+        name for name in retired if database_state.recorded_checksum(name) not in target.section.earlier
+    ]
+    if retired and not _list_names_to_replay(database_state):
+        message = f"nothing was compared: all applied migrations ({', '.join(retired)}) no longer have a file"
+        yield Finding(target=target.name, severity="warning", code="not-compared", message=message)
     elif retired:
-        message = f"{', '.join(retired)}: applied, and the app has removed the file since; what it made may count as extra here"
-        yield Finding(target=track.target, severity="info", code="retired", message=message)
+        message = f"{', '.join(retired)}: the app has removed the file since it was applied; its parts may be reported as extra"
+        yield Finding(target=target.name, severity="info", code="retired", message=message)
     for name in changed:
-        message = f"{name} changed after it was applied; the text of today was compared"
-        hint = "dbctl migrate verify tells more."
-        yield Finding(target=track.target, severity="warning", code="changed", message=message, hint=hint)
-    for name in _replayed(stands):
-        checksum, file = stands.recorded_checksum(name), track.folder.files[name]
-        known = {"", file.checksum, *track.told.earlier}
-        if name not in changed and checksum not in known and not file.difference(checksum):
-            message = f"{name} was applied in an earlier text than that of today, which was compared"
-            yield Finding(target=track.target, severity="info", code="earlier-text", message=message)
+        message = f"{name} changed after it was applied; the current text was compared"
+        hint = "Show details with: dbctl migrate verify"
+        yield Finding(target=target.name, severity="warning", code="changed", message=message, hint=hint)
+    for name in _list_names_to_replay(database_state):
+        checksum, file = database_state.recorded_checksum(name), target.folder.files[name]
+        known = {"", file.checksum, *target.section.earlier}
+        if name not in changed and checksum not in known and not file.describe_difference(checksum):
+            message = f"{name} was applied with an earlier text; the current text was compared"
+            yield Finding(target=target.name, severity="info", code="superseded-text", message=message)
     if pending:
-        message = f"{counted(len(pending), 'migration')} pending; what they will make is not expected yet"
-        yield Finding(target=track.target, severity="info", code="pending", message=message)
+        message = f"{format_count(len(pending), 'migration')} pending; their results are not expected yet"
+        yield Finding(target=target.name, severity="info", code="pending", message=message)
 
 
-def _finding(track: Track, one: Difference, maker: str) -> Finding:
-    if not one.found:
-        message, hint = f"{one.place} is missing: {one.wanted}; {maker} makes it", LACKING
-    elif not one.wanted:
-        message = f"{one.place} is there, and no migration makes it: {one.found}"
-        hint = HARMLESS if one.severity == "info" else BESIDES
+def _create_finding(target: MigrationTarget, difference: Difference, maker: str) -> Finding:
+    if not difference.actual:
+        message, hint = (
+            f"{difference.place} is missing: {difference.expected}; created by {maker}",
+            MISSING_HINT,
+        )
+    elif not difference.expected:
+        message = f"{difference.place} exists, but no migration creates it: {difference.actual}"
+        hint = HARMLESS_EXTRA_HINT if difference.severity == "info" else EXTRA_HINT
     else:
-        message, hint = f"{one.place}: {one.found} here, {one.wanted} by {maker}", CHANGED
-    return Finding(target=track.target, severity=one.severity, code=one.code, message=message, hint=hint)
+        message, hint = (
+            f"{difference.place}: {difference.actual} in the database, {difference.expected} by {maker}",
+            CHANGED_HINT,
+        )
+    return Finding(
+        target=target.name, severity=difference.severity, code=difference.code, message=message, hint=hint
+    )

@@ -1,4 +1,4 @@
-"""The work of one migration, up or down: as one transaction with its row in the ledger, or statement by statement."""
+"""Execution of one migration, up or down: in one transaction with its ledger row, or statement by statement."""
 
 from __future__ import annotations
 
@@ -14,324 +14,342 @@ from dbctl.errors import (
     ConstraintError,
     DbctlError,
     MigrationFailedError,
-    MigrationHalfDoneError,
     MigrationInDoubtError,
+    MigrationPartialError,
+    MigrationStatementUnknownError,
     MigrationStepsChangedError,
-    MigrationUnknownError,
     NotSupportedError,
     QueryFailedError,
     RowsLostError,
-    SchemaLacksError,
+    SchemaMismatchError,
     ValueInvalidError,
 )
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.services.migrations import row_loss
 from dbctl.services.migrations.files import MigrationFile, Steps
-from dbctl.services.migrations.ledger import Journal, Ledger, Track, Unfinished, Way, journal
-from dbctl.services.migrations.row_loss import Loss
+from dbctl.services.migrations.ledger import (
+    Direction,
+    Journal,
+    Ledger,
+    MigrationTarget,
+    PartialMigration,
+    journal,
+)
+from dbctl.services.migrations.row_loss import RowLoss
 from dbctl.signals import Interrupted
 
-#: Failures that a migration itself is to blame for, whatever else this run has done.
-OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
-#: Where a failure leaves open whether the migration was made.
-COMMITTING = " when it was to be committed"
-#: Names that a message lists before it counts the rest.
-LISTED = 5
-#: Seconds between two tries for a lock that was not to be had, in which those who queue get their turn.
-PAUSE = 0.2
-#: Letters of a statement that a message shows.
-SHOWN = 80
+#: Errors that a statement of the migration causes.
+STATEMENT_ERRORS = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaMismatchError)
+#: The position at which a failure does not show whether the migration was committed.
+COMMITTING = " during the commit"
+#: Names that a message lists before it counts the others.
+MAX_LISTED_NAMES = 5
+#: Seconds between two attempts to get a lock, in which waiting sessions get it first.
+LOCK_RETRY_PAUSE = 0.2
+#: Characters of a statement that a message shows.
+MAX_SQL_LENGTH = 80
 
 
-class Migrating(Writable, Migrates, Protocol):
-    """A database that may be written, and that runs scripts."""
+class MigratableDatabase(Writable, Migrates, Protocol):
+    """A writable database that runs scripts."""
 
 
-class Ran(Value, frozen=True, kw_only=True):
-    """What running one migration led to."""
+class ExecutionResult(Struct, frozen=True, kw_only=True):
+    """Result of running one migration."""
 
-    lasted: timedelta
-    lost: Mapping[str, int]  #: rows that are gone, by table, where they were counted
+    duration: timedelta
+    rows_lost: Mapping[str, int]  #: number of deleted rows by table, if they were counted
 
 
-def migrating(db: Writable) -> Migrating:
-    """Return the database as one that runs scripts.
+def as_migratable(db: Writable) -> MigratableDatabase:
+    """Return the database, typed as one that runs scripts.
 
     Raises:
-        NotSupportedError: its engine cannot.
+        NotSupportedError: the engine cannot run migrations.
     """
     if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    return cast("Migrating", db)
+        raise NotSupportedError(feature="running migrations", subject=db.target, hint="Nothing was changed.")
+    return cast("MigratableDatabase", db)
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names for a message."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+def join_names(names: Sequence[str]) -> str:
+    """Return the first names, separated by commas, and the number of the others."""
+    suffix = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
+    return ", ".join(names[:MAX_LISTED_NAMES]) + suffix
 
 
-def refuse_doubt(track: Track, file: MigrationFile, steps: Steps, half: Unfinished) -> None:
-    """Refuse to go on with a migration of which it is not clear where.
+def refuse_unknown_progress(
+    target: MigrationTarget, file: MigrationFile, steps: Steps, partial: PartialMigration
+) -> None:
+    """Refuse to continue a partial migration whose progress is unknown.
 
     Raises:
-        MigrationUnknownError: whether its last statement has run is not known.
-        MigrationStepsChangedError: what has run is not what its file says now.
+        MigrationStatementUnknownError: it is unknown whether its last statement has run.
+        MigrationStepsChangedError: the file has changed since its first statements ran.
     """
-    for step in half.steps:
-        known = steps.statements[step.number - 1][1] if step.number <= len(steps.statements) else ""
-        if step.ended and journal.digest(known) != step.sha256:
-            raise MigrationStepsChangedError(target=track.target, name=file.name, number=step.number)
-    if step_in_doubt := half.unknown:
-        number = step_in_doubt.number
+    for step in partial.steps:
+        current_sql = steps.statements[step.number - 1][1] if step.number <= len(steps.statements) else ""
+        if step.ended and journal.hash_statement(current_sql) != step.sha256:
+            raise MigrationStepsChangedError(target=target.name, name=file.name, number=step.number)
+    if unknown_step := partial.unknown_step:
+        number = unknown_step.number
         sql = steps.statements[number - 1][1] if number <= len(steps.statements) else ""
-        shown = (
-            " ".join(sql.split())[:SHOWN]
-            if journal.digest(sql) == step_in_doubt.sha256
-            else "it is no longer in the file"
+        text = (
+            " ".join(sql.split())[:MAX_SQL_LENGTH]
+            if journal.hash_statement(sql) == unknown_step.sha256
+            else "the statement is no longer in the file"
         )
-        raise MigrationUnknownError(target=track.target, name=file.name, number=number, sql=shown)
+        raise MigrationStatementUnknownError(target=target.name, name=file.name, number=number, sql=text)
 
 
-class Work:
-    """One way of one migration, and how it goes."""
+class MigrationExecutor:
+    """Runs one migration in one direction."""
 
     def __init__(
         self,
-        track: Track,
-        db: Migrating,
+        target: MigrationTarget,
+        db: MigratableDatabase,
         ledger: Ledger,
         file: MigrationFile,
         steps: Steps,
         *,
-        way: Way = "up",
-        guarded: bool = True,
-        losing: bool = False,
-        kept: bool = True,
-        half: Unfinished | None = None,
-        before: Sequence[str] = (),
-        rest: Sequence[str] = (),
+        direction: Direction = "up",
+        guards_rows: bool = True,
+        may_lose_rows: bool = False,
+        uses_journal: bool = True,
+        partial: PartialMigration | None = None,
+        applied_names: Sequence[str] = (),
+        pending_names: Sequence[str] = (),
     ) -> None:
-        """Describe it.
+        """Set the options.
 
         Args:
-            track: the migrations that it is one of.
-            db: the database.
-            ledger: where it is recorded.
+            target: the database and its migrations.
+            db: the open database.
+            ledger: the ledger that records the migration.
             file: the migration.
-            steps: the way that is run.
-            way: which that is.
-            guarded: whether rows may only go where the file says so; a way down is there to take them away.
-            losing: whether somebody has said that it may take rows away, whatever its file says.
-            kept: whether what is no transaction is written down, step by step.
-            half: how far it came before.
-            before: the names of those that this run has been through, for messages.
-            rest: the names of those that it has not.
+            steps: the statements to run.
+            direction: the direction of the statements.
+            guards_rows: whether the migration may delete rows only if its file allows it; down scripts always may.
+            may_lose_rows: whether it may delete rows even if its file does not allow it.
+            uses_journal: whether the journal records each statement that runs outside of a transaction.
+            partial: the statements that an earlier run has completed.
+            applied_names: names of the migrations that this run has applied, for messages.
+            pending_names: names of the migrations that this run has not applied yet.
         """
-        self._track, self._db, self._ledger, self._file = track, db, ledger, file
-        self._statements, self._steps, self._way = steps.statements, steps, way
-        self._guarded = guarded and way == "up"
-        self._may_lose = steps.section.loses_rows or losing
+        self._target, self._db, self._ledger, self._file = target, db, ledger, file
+        self._statements, self._steps, self._direction = steps.statements, steps, direction
+        self._guards_rows = guards_rows and direction == "up"
+        self._may_lose_rows = steps.section.allows_data_loss or may_lose_rows
         self._effects = steps.effects
-        counts = self._guarded or way == "down"  # what a way down takes away is told, and not refused
-        self._counts = counts and any(one.may_take_rows for one in self._effects)
-        self._journal = Journal(db, file.name, way) if kept else None
-        self._half = half
-        self._before, self._rest = before, rest
-        self._stays = not db.takes_schema_back or steps.section.outside or half is not None
-        self._place = ""  #: where it is, in words
-        self._done = half.ended if half else 0  #: how many statements stay, whatever comes
+        # Rows that a down script deletes are reported, not refused.
+        counts = self._guards_rows or direction == "down"
+        self._counts_rows = counts and any(effect.may_delete_rows for effect in self._effects)
+        self._journal = Journal(db, file.name, direction) if uses_journal else None
+        self._partial = partial
+        self._applied_names, self._pending_names = applied_names, pending_names
+        self._is_stepwise = (
+            not db.transactional_ddl or steps.section.outside_transaction or partial is not None
+        )
+        self._position = ""  #: for messages: the statement or phase in which an error occurs
+        #: number of statements that are committed already
+        self._committed_count = partial.ended_count if partial else 0
 
-    def run(self) -> Ran | None:
-        """Do it; None where somebody else has done it meanwhile.
+    def run(self) -> ExecutionResult | None:
+        """Run the migration and record it; return None if another process has applied it since the plan.
 
         Raises:
-            MigrationFailedError: it failed, and was rolled back whole.
-            MigrationHalfDoneError: it failed, and what it had done stays.
-            MigrationInDoubtError: its end was not confirmed, so that nobody knows whether it was made.
-            RowsLostError: it takes rows away, and does not say so.
-            MigrationOneWayError: it would take the ledger away.
+            MigrationFailedError: it failed and was rolled back.
+            MigrationPartialError: it failed, and its first statements stay.
+            MigrationInDoubtError: the commit was not confirmed; it is unknown whether the migration was applied.
+            RowsLostError: it would delete rows, and its file does not allow that.
         """
         try:
-            return self._stepwise() if self._stays else self._whole()
+            return self._run_stepwise() if self._is_stepwise else self._run_in_transaction()
         except RowsLostError:
             raise
         except DbctlError as error:
-            self._blame(error)
+            self._raise_migration_error(error)
             raise
-        except Interrupted as stopped:
-            if self._done:
-                of = f"{self._done} of {len(self._statements)} statements of {self._file.name}"
-                stopped.hint = (
-                    f"The first {of} stay; it is not recorded. dbctl migrate status shows how far it came."
+        except Interrupted as interruption:
+            if self._committed_count:
+                position = (
+                    f"{self._committed_count} of {len(self._statements)} statements of {self._file.name}"
                 )
+                interruption.hint = f"The first {position} remain applied; the migration is not recorded. Show its progress with: dbctl migrate status"
             raise
 
-    # As one transaction -----------------------------------------------------------------------------------------
+    # In one transaction -----------------------------------------------------------------------------------------
 
-    def _whole(self) -> Ran | None:
-        began = time.monotonic()
-        for attempt in range(self._db.lock_tries, 0, -1):
+    def _run_in_transaction(self) -> ExecutionResult | None:
+        start = time.monotonic()
+        for attempt in range(self._db.lock_attempts, 0, -1):
             try:
-                with self._db.schema_transaction(brief=True):
-                    return self._in_transaction()
+                with self._db.schema_transaction(short_waits=True):
+                    return self._run_statements()
             except BusyError as error:
                 if attempt == 1:
                     waited = (
-                        f"{max(time.monotonic() - began, 0):.1f}"
-                        if self._db.lock_tries > 1
-                        else error.facts["waited"]
+                        f"{max(time.monotonic() - start, 0):.1f}"
+                        if self._db.lock_attempts > 1
+                        else error.context["waited"]
                     )
                     raise BusyError(
-                        target=self._db.target, holder=error.facts["holder"], waited=waited
+                        target=self._db.target, holder=error.context["holder"], waited=waited
                     ) from error
-            time.sleep(PAUSE)
-        raise AssertionError  # the last try has answered, or raised
+            time.sleep(LOCK_RETRY_PAUSE)
+        raise AssertionError  # the last attempt has returned or raised
 
-    def _in_transaction(self) -> Ran | None:
-        if self._is_done():
+    def _run_statements(self) -> ExecutionResult | None:
+        if self._is_recorded():
             return None
-        began = time.monotonic()
-        before = self._counted()
+        start = time.monotonic()
+        before = self._count_rows()
         for number, (line, sql) in enumerate(self._statements, 1):
-            self._place = f" in statement {number} (line {line})"
+            self._position = f" in statement {number} (line {line})"
             self._db.run_statement(sql)
-        losses = self._lost(before)
-        if losses and self._guarded and not self._may_lose:
-            raise self._refusal(losses, "It was rolled back whole.")
-        return self._recorded(began, losses)
+        losses = self._count_losses(before)
+        if losses and self._guards_rows and not self._may_lose_rows:
+            raise self._create_row_loss_error(losses, "It was rolled back.")
+        return self._record(start, losses)
 
-    def _recorded(self, began: float, losses: Sequence[Loss]) -> Ran:
-        """Write the row of the ledger, or remove it, as the last part of the transaction."""
-        self._place = " when it was to be recorded"
-        lasted = time.monotonic() - began
-        table = self._ledger.live.name
+    def _record(self, start: float, losses: Sequence[RowLoss]) -> ExecutionResult:
+        """Insert or remove the ledger row, as the last step of the transaction."""
+        self._position = " while it was recorded"
+        duration = time.monotonic() - start
+        table = self._ledger.table.name
         if table not in self._db.tables():
-            raise QueryFailedError(target=self._db.target, reason=f"it takes the ledger ({table}) away")
-        journal.forget(self._db, self._file.name)
-        if self._way == "up":
-            self._db.insert(table, self._ledger.row(self._file, lasted))
+            raise QueryFailedError(target=self._db.target, reason=f"it drops the ledger ({table})")
+        journal.delete_steps(self._db, self._file.name)
+        if self._direction == "up":
+            self._db.insert(table, self._ledger.create_row(self._file, duration))
         else:
-            self._ledger.forget(self._db, self._ledger.applied(self._file))
-        self._place = COMMITTING
-        milliseconds = timedelta(milliseconds=round(lasted * 1000))
-        return Ran(lasted=milliseconds, lost={one.table: one.rows for one in losses})
+            self._ledger.remove_rows(self._db, self._ledger.applied_conditions(self._file))
+        self._position = COMMITTING
+        milliseconds = timedelta(milliseconds=round(duration * 1000))
+        return ExecutionResult(duration=milliseconds, rows_lost={loss.table: loss.rows for loss in losses})
 
     # Statement by statement -------------------------------------------------------------------------------------
 
-    def _stepwise(self) -> Ran | None:
-        began = time.monotonic()
-        with self._db.step_by_step():
-            if self._is_done():
+    def _run_stepwise(self) -> ExecutionResult | None:
+        start = time.monotonic()
+        with self._db.outside_transaction():
+            if self._is_recorded():
                 return None
-            self._refuse_losses()
-            before = self._counted()
+            self._refuse_row_loss()
+            before = self._count_rows()
             if self._journal:
-                self._journal.open(afresh=self._half is None)
+                self._journal.open(reset=self._partial is None)
             for number, (line, sql) in enumerate(self._statements, 1):
-                self._place = f" in statement {number} (line {line})"
-                if self._half is None or number > self._half.ended:
-                    self._step(number, sql)
-                elif self._effects[number - 1].session:
-                    self._db.run_statement(sql)  # it ended with the session that it was said in
-            losses = self._lost(before)
+                self._position = f" in statement {number} (line {line})"
+                if self._partial is None or number > self._partial.ended_count:
+                    self._run_step(number, sql)
+                elif self._effects[number - 1].session_only:
+                    self._db.run_statement(sql)  # its effect ended with the session
+            losses = self._count_losses(before)
             with self._db.transaction():
-                return self._recorded(began, losses)
+                return self._record(start, losses)
 
-    def _step(self, number: int, sql: str) -> None:
-        again = self._half is not None and any(
-            one.failed and one.number == number for one in self._half.steps
+    def _run_step(self, number: int, sql: str) -> None:
+        again = self._partial is not None and any(
+            step.failed and step.number == number for step in self._partial.steps
         )
-        for clearing in self._db.left_by(sql) if again else ():
-            self._db.run_statement(clearing)
+        for cleanup in self._db.cleanup_statements(sql) if again else ():
+            self._db.run_statement(cleanup)
         if self._journal:
             self._journal.begin(number, sql, again=again)
         try:
             self._db.run_statement(sql)
-        except (*OF_A_STATEMENT, BusyError):  # the server told, so that nothing is in doubt
+        except (*STATEMENT_ERRORS, BusyError):  # the server reported the error, so the statement did nothing
             if self._journal:
                 self._journal.fail(number)
             raise
-        self._done = number
+        self._committed_count = number
         if self._journal:
             self._journal.end(number)
 
-    def _refuse_losses(self) -> None:
-        """Refuse what nothing would bring back, judged by its words."""
-        if not self._guarded or self._may_lose:
+    def _refuse_row_loss(self) -> None:
+        """Refuse statements that would delete rows; the statements are examined, not run."""
+        if not self._guards_rows or self._may_lose_rows:
             return
-        if losses := row_loss.at_risk(self._db, self._effects[self._done :]):
-            raise self._refusal(
-                losses, "None of its statements was run." if not self._done else "Nothing was run."
+        if losses := row_loss.find_rows_at_risk(self._db, self._effects[self._committed_count :]):
+            raise self._create_row_loss_error(
+                losses, "None of its statements was run." if not self._committed_count else "Nothing was run."
             )
 
-    # Both -------------------------------------------------------------------------------------------------------
+    # Rows, errors -------------------------------------------------------------------------------------------------------
 
-    def _is_done(self) -> bool:
-        """Whether the ledger says already what it is to say in the end."""
-        recorded = bool(self._db.count(self._ledger.live.name, self._ledger.applied(self._file)))
-        return recorded == (self._way == "up")
+    def _is_recorded(self) -> bool:
+        """Return whether the ledger already has the final state."""
+        recorded = bool(self._db.count(self._ledger.table.name, self._ledger.applied_conditions(self._file)))
+        return recorded == (self._direction == "up")
 
-    def _counted(self) -> Mapping[str, int]:
-        return row_loss.rows_of(self._db, self._track.ledgers) if self._counts else {}
+    def _count_rows(self) -> Mapping[str, int]:
+        return row_loss.count_rows(self._db, self._target.ledger_tables) if self._counts_rows else {}
 
-    def _lost(self, before: Mapping[str, int]) -> Sequence[Loss]:
+    def _count_losses(self, before: Mapping[str, int]) -> Sequence[RowLoss]:
         if not before:
             return ()
-        found = row_loss.lost(before, self._counted())
-        if self._stays:  # each statement was a transaction of its own
-            return found
-        return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
+        losses = row_loss.find_losses(before, self._count_rows())
+        if self._is_stepwise:  # each statement was one transaction
+            return losses
+        return [loss for loss in losses if loss.after is None or self._db.may_have_deleted(loss.table)]
 
-    def _refusal(self, losses: Sequence[Loss], undone: str) -> RowsLostError:
+    def _create_row_loss_error(self, losses: Sequence[RowLoss], undone: str) -> RowsLostError:
         return RowsLostError(
             target=self._db.target,
             name=self._file.name,
-            losses=row_loss.told(losses),
+            losses=row_loss.describe_losses(losses),
             place="",
-            reason=f"it takes rows away: {row_loss.told(losses)}",
+            reason=f"it deletes rows: {row_loss.describe_losses(losses)}",
             undone=undone,
-            applied=listed(self._before) or "none",
-            pending=listed(self._rest) or "none",
+            applied=join_names(self._applied_names) or "none",
+            pending=join_names(self._pending_names) or "none",
         )
 
-    def _blame(self, error: DbctlError) -> None:
-        """Raise what failed as a failure of the migration, where it is one."""
-        blamed = isinstance(error, OF_A_STATEMENT)
-        doubtful = isinstance(error, IN_DOUBT) and self._place == COMMITTING
-        if not (blamed or doubtful or self._before or self._done):
+    def _raise_migration_error(self, error: DbctlError) -> None:
+        """Raise the error as an error of the migration, if the migration has caused it."""
+        is_statement_error = isinstance(error, STATEMENT_ERRORS)
+        is_in_doubt = isinstance(error, IN_DOUBT) and self._position == COMMITTING
+        if not (is_statement_error or is_in_doubt or self._applied_names or self._committed_count):
             return
         reason = (
-            error.facts.get("reason", error) if blamed else str(error).removeprefix(f"{self._db.target}: ")
+            error.context.get("reason", error)
+            if is_statement_error
+            else str(error).removeprefix(f"{self._db.target}: ")
         )
-        facts: dict[str, object] = {
+        context: dict[str, object] = {
             "target": self._db.target,
             "name": self._file.name,
-            "place": self._place,
+            "place": self._position,
             "reason": reason,
-            "known": self._ledger.cure(str(error.facts.get("reason", error))),
-            "applied": listed(self._before) or "none",
-            "pending": listed(self._rest) or "none",
+            "known": self._ledger.remedy(str(error.context.get("reason", error))),
+            "applied": join_names(self._applied_names) or "none",
+            "pending": join_names(self._pending_names) or "none",
         }
-        if doubtful:
-            raise MigrationInDoubtError(**facts) from error
-        left = self._left_behind() if blamed else ""
-        if self._done or left:
-            of = len(self._statements)
-            done = f"statement{'s 1–' if self._done > 1 else ' '}{self._done} of {of} ran"
-            told = done if self._done else f"none of its {of} statements ran to its end"
-            raise MigrationHalfDoneError(done=told, way=self._way, left=left, **facts) from error
-        raise MigrationFailedError(**facts) from error
+        if is_in_doubt:
+            raise MigrationInDoubtError(**context) from error
+        leftovers = self._describe_leftovers() if is_statement_error else ""
+        if self._committed_count or leftovers:
+            statement_count = len(self._statements)
+            done = f"statement{'s 1–' if self._committed_count > 1 else ' '}{self._committed_count} of {statement_count} ran"
+            progress = (
+                done if self._committed_count else f"none of its {statement_count} statements completed"
+            )
+            raise MigrationPartialError(
+                done=progress, direction=self._direction, leftovers=leftovers, **context
+            ) from error
+        raise MigrationFailedError(**context) from error
 
-    def _left_behind(self) -> str:
-        """Say what a failed statement left that is of no use, and forget the journal of what did nothing."""
-        number = self._done + 1
-        if not (self._journal and self._stays) or number > len(self._statements):
+    def _describe_leftovers(self) -> str:
+        """Return the cleanup for a failed statement, as text; delete the journal if no statement has had an effect."""
+        number = self._committed_count + 1
+        if not (self._journal and self._is_stepwise) or number > len(self._statements):
             return ""
         if journal.TABLE not in self._db.tables():
             return ""
-        clearing = self._db.left_by(self._statements[number - 1][1])
-        if not (self._done or clearing):
+        cleanup = self._db.cleanup_statements(self._statements[number - 1][1])
+        if not (self._committed_count or cleanup):
             with self._db.transaction():
-                journal.forget(self._db, self._file.name)
-        return f" What it left is cleared away first: {' '.join(clearing)}" if clearing else ""
+                journal.delete_steps(self._db, self._file.name)
+        return f" Remains of the failed statement are removed first: {' '.join(cleanup)}" if cleanup else ""

@@ -1,4 +1,4 @@
-"""``migrate lint``: what the files of migrations may do to a database with rows and users, told before they run."""
+"""``migrate lint``: examine migration files for risks to rows, locks and running apps before they run."""
 
 from __future__ import annotations
 
@@ -9,165 +9,194 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Hazard, Language, Script
+from dbctl.engines.contract import LintFinding, Script, ScriptDialect
 from dbctl.errors import DatabaseMissingError, Exit, MigrationInvalidError
-from dbctl.model import Finding, Findings, Severity, Value
+from dbctl.model import Finding, Findings, Severity, Struct
 from dbctl.services.app import App
-from dbctl.services.migrations.files import Allowed, MigrationFile, Steps
-from dbctl.services.migrations.ledger import Track
-from dbctl.services.migrations.lint_rules import KINDS
-from dbctl.services.migrations.status import look, tracks
+from dbctl.services.migrations.files import AllowedCode, MigrationFile, Steps
+from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.migrations.lint_rules import LINT_RULES
+from dbctl.services.migrations.status import find_targets, load_state
 
-#: What ``-- dbctl: allow-data-loss`` says.
-LOSSES = frozenset({"drops-table", "drops-column", "deletes-all", "deletes-rows", "updates-all"})
-#: Codes that stand for a guideline, and are told where the app has it alone.
-GUIDED = frozenset({"no-if-not-exists", "no-if-exists", "no-insert-or-ignore"})
-#: What matters of a way down, which runs when somebody wants its change gone.
-OF_DOWN = frozenset({"reaches-out", "no-if-exists"})
-#: Layouts in which every migration can say how it is taken back.
-WITH_DOWN = ("up-down", "dbmate", "goose", "pairs")
-#: Lines above the first statement that say nothing of what it is for.
-_NO_PURPOSE = re.compile(r"\W*(?:--\s*(?:up|down|migrate:.*|\+goose.*|dbctl\s*:.*))?\W*", re.IGNORECASE)
+#: Codes that ``-- dbctl: allow-data-loss`` suppresses.
+DATA_LOSS_CODES = frozenset({"drops-table", "drops-column", "deletes-all", "deletes-rows", "updates-all"})
+#: Codes that are reported only if the profile has their guideline.
+GUIDELINE_CODES = frozenset({"no-if-not-exists", "no-if-exists", "no-insert-or-ignore"})
+#: Codes that are reported for down sections; deleting is their purpose.
+DOWN_CODES = frozenset({"external-side-effect", "no-if-exists"})
+#: Layouts in which each migration can have a down section or file.
+FORMATS_WITH_DOWN = ("up-down", "dbmate", "goose", "pairs")
+#: Lines above the first statement that do not describe the migration.
+_BOILERPLATE_LINE = re.compile(r"\W*(?:--\s*(?:up|down|migrate:.*|\+goose.*|dbctl\s*:.*))?\W*", re.IGNORECASE)
 
 
-class _Read(Value, frozen=True):
-    """A file that can be run."""
+class _RunnableFile(Struct, frozen=True):
+    """A valid file with its statements."""
 
     file: MigrationFile
     up: Steps
     down: Steps | None
 
 
-def lint(app: App, asked: str = "", given: Path | None = None, *, every: bool = False) -> Findings:
-    """Look over the files that are pending; nothing is written.
+def lint(app: App, database: str = "", folder: Path | None = None, *, all_files: bool = False) -> Findings:
+    """Examine the pending files; writes nothing.
 
-    Where there is no database yet, every file is. Of a folder that was ``given``, too, and where ``every`` one is wanted:
-    then no database is opened, or has to be there.
+    All files are examined with ``all_files``, with a ``folder``, or if the database does not exist. In the first two
+    cases no database is opened.
 
     Raises:
-        DbctlError: a database or a folder cannot be looked at.
+        DbctlError: a database or a folder cannot be read.
     """
-    alone = every or given is not None
-    found: list[Finding] = []
+    without_database = all_files or folder is not None
+    findings: list[Finding] = []
     checked = 0
-    for track in tracks(app, asked, given, connects=not alone):
-        for one, names in all_of(track) if alone else [_pending(app, track)]:
+    for configured in find_targets(app, database, folder, may_connect=not without_database):
+        for target, names in (
+            iterate_variants(configured) if without_database else [_select_pending(app, configured)]
+        ):
             checked += len(names)
-            found += findings(one, names)
-    return Findings(checked=checked, findings=found)
+            findings += lint_files(target, names)
+    return Findings(checked=checked, findings=findings)
 
 
-def status(found: Findings, *, strict: bool) -> Exit:
-    """Return how the command ends."""
-    grave = ("error", "warning") if strict else ("error",)
-    return Exit.UNSOUND if any(one.severity in grave for one in found.findings) else Exit.OK
+def exit_status(findings: Findings, *, strict: bool) -> Exit:
+    """Return the exit code of the command."""
+    severities = ("error", "warning") if strict else ("error",)
+    return (
+        Exit.CHECK_FAILED if any(finding.severity in severities for finding in findings.findings) else Exit.OK
+    )
 
 
-def _pending(app: App, track: Track) -> tuple[Track, Sequence[str]]:
+def _select_pending(app: App, target: MigrationTarget) -> tuple[MigrationTarget, Sequence[str]]:
     try:
-        found = look(app, track)
+        state = load_state(app, target)
     except DatabaseMissingError:
-        return track, list(track.folder.files)
-    return found.track, found.named("pending", "out-of-order", "duplicate-version", "failed")
+        return target, list(target.folder.files)
+    return state.target, state.names_in("pending", "out-of-order", "duplicate-version", "failed")
 
 
-def all_of(track: Track) -> Iterator[tuple[Track, Sequence[str]]]:
-    """Yield all files, of each shape where there are several."""
-    for folder in track.shapes.values() or [track.folder]:
-        yield structs.replace(track, folder=folder), list(folder.files)
+def iterate_variants(target: MigrationTarget) -> Iterator[tuple[MigrationTarget, Sequence[str]]]:
+    """Yield each variant with the names of all its files."""
+    for folder in target.variant_folders.values() or [target.folder]:
+        yield structs.replace(target, folder=folder), list(folder.files)
 
 
-def findings(track: Track, names: Sequence[str]) -> list[Finding]:
-    """Return what there is to tell of the files of these names; those before them are read, too."""
-    language, found, read = registry.language(track.engine), dict[str, list[Finding]](), list[_Read]()
-    for file in track.folder.files.values():
-        found[file.name] = []
+def lint_files(target: MigrationTarget, names: Sequence[str]) -> list[Finding]:
+    """Return the findings for the files of these names; earlier files are read as context."""
+    language, findings_by_name, runnable_files = (
+        registry.script_dialect(target.engine),
+        dict[str, list[Finding]](),
+        list[_RunnableFile](),
+    )
+    for file in target.folder.files.values():
+        findings_by_name[file.name] = []
         try:
-            read.append(_Read(file, file.up(language), file.down(language)))
+            runnable_files.append(_RunnableFile(file, file.parse_up(language), file.parse_down(language)))
         except MigrationInvalidError as error:
-            reason = str(error.facts["reason"])
-            found[file.name].append(_finding(track, file, "error", "unusable", reason, "up refuses it."))
-    ways = language.hazards(script(one.up) for one in read)
-    for one, hazards in zip(read, ways, strict=True):
-        if one.file.name in names:
-            found[one.file.name] += _of_file(track, language, one, hazards)
-    return [one for name in names if name in found for one in found[name]]
+            reason = str(error.context["reason"])
+            findings_by_name[file.name].append(
+                _create_finding(target, file, "error", "unusable", reason, "dbctl migrate up refuses it.")
+            )
+    findings_by_file = language.lint(create_script(runnable.up) for runnable in runnable_files)
+    for runnable, lint_findings in zip(runnable_files, findings_by_file, strict=True):
+        if runnable.file.name in names:
+            findings_by_name[runnable.file.name] += _lint_file(target, language, runnable, lint_findings)
+    return [runnable for name in names if name in findings_by_name for runnable in findings_by_name[name]]
 
 
-def script(steps: Steps) -> Script:
-    """Return one way as an engine judges it."""
-    return Script(statements=steps.statements, outside=steps.section.outside)
+def create_script(steps: Steps) -> Script:
+    """Return the statements of one direction, as input for the engine's linter."""
+    return Script(statements=steps.statements, outside_transaction=steps.section.outside_transaction)
 
 
-def _of_file(track: Track, language: Language, one: _Read, hazards: Sequence[Hazard]) -> Iterator[Finding]:
-    up = [*hazards, *_of_ledger(track, language, one.up), *_of_text(track, one)]
-    if one.up.section.loses_rows:
-        up = [hazard for hazard in up if hazard.code not in LOSSES]
-    yield from _told(track, one.file, one.up, up)
-    if one.down:
-        (hazards,) = language.hazards([script(one.down)])
-        down = [hazard for hazard in hazards if hazard.code in OF_DOWN]
-        yield from _told(track, one.file, one.down, [*down, *_of_ledger(track, language, one.down)])
-
-
-def _of_ledger(track: Track, language: Language, steps: Steps) -> Iterator[Hazard]:
-    own = {name.lower() for name in track.ledgers if name}
-    for line, sql in steps.statements:
-        for name in language.effect(sql).drops:
-            if name.lower() in own:
-                yield Hazard(line, "drops-ledger", f"{name}, which it drops, records what has run")
-
-
-def _of_text(track: Track, one: _Read) -> Iterator[Hazard]:
-    """Yield what the file tells beside its statements."""
-    file, section = one.file, one.up.section
-    for line in section.hidden:
-        yield Hazard(
-            line, "marker-hidden", "the app's own runner takes this for the line where the way up ends"
+def _lint_file(
+    target: MigrationTarget,
+    language: ScriptDialect,
+    runnable: _RunnableFile,
+    lint_findings: Sequence[LintFinding],
+) -> Iterator[Finding]:
+    up = [*lint_findings, *_lint_ledger_drops(target, language, runnable.up), *_lint_text(target, runnable)]
+    if runnable.up.section.allows_data_loss:
+        up = [finding for finding in up if finding.code not in DATA_LOSS_CODES]
+    yield from _create_findings(target, runnable.file, runnable.up, up)
+    if runnable.down:
+        (lint_findings,) = language.lint([create_script(runnable.down)])
+        down = [finding for finding in lint_findings if finding.code in DOWN_CODES]
+        yield from _create_findings(
+            target,
+            runnable.file,
+            runnable.down,
+            [*down, *_lint_ledger_drops(target, language, runnable.down)],
         )
-    line, sql = one.up.statements[0]
-    *above, beside = file.text().removeprefix("\ufeff").splitlines()[:line]
+
+
+def _lint_ledger_drops(
+    target: MigrationTarget, language: ScriptDialect, steps: Steps
+) -> Iterator[LintFinding]:
+    ledger_tables = {name.lower() for name in target.ledger_tables if name}
+    for line, sql in steps.statements:
+        for name in language.effect(sql).dropped_tables:
+            if name.lower() in ledger_tables:
+                yield LintFinding(line, "drops-ledger", f"drops {name}, which records the applied migrations")
+
+
+def _lint_text(target: MigrationTarget, runnable: _RunnableFile) -> Iterator[LintFinding]:
+    """Yield findings about comments, sections and numbers."""
+    file, section = runnable.file, runnable.up.section
+    for line in section.hidden_marker_lines:
+        yield LintFinding(
+            line, "marker-hidden", "the app's own runner reads this line as the end of the up section"
+        )
+    line, sql = runnable.up.statements[0]
+    *above, same_line = file.decode().removeprefix("\ufeff").splitlines()[:line]
     if all(
-        _NO_PURPOSE.fullmatch(said) for said in (*above, beside.partition(sql.partition("\n")[0][:-1])[0])
+        _BOILERPLATE_LINE.fullmatch(line)
+        for line in (*above, same_line.partition(sql.partition("\n")[0][:-1])[0])
     ):
-        yield Hazard(0, "no-purpose", "no comment at its top says what it is for")
-    if one.down is None and (section.begins or file.format in WITH_DOWN):
-        yield Hazard(0, "no-down", "it has no way down")
-    known = any(file.name in names for names in track.told.one_of)  # to the app, which runs one of them
-    if track.ledger.version and file.name in track.folder.shared_numbers and not known:
-        yield Hazard(0, "shared-number", "another file has its number, by which the ledger tells them apart")
+        yield LintFinding(0, "missing-description", "no comment at the top describes the migration")
+    if runnable.down is None and (section.marker_line or file.format in FORMATS_WITH_DOWN):
+        yield LintFinding(0, "no-down", "it has no down section")
+    # The app runs only one of these files.
+    is_alternative = any(file.name in names for names in target.section.one_of)
+    if target.ledger.version and file.name in target.folder.shared_numbers and not is_alternative:
+        yield LintFinding(
+            0, "shared-number", "another file has the same number, which identifies migrations in the ledger"
+        )
 
 
-def _told(track: Track, file: MigrationFile, steps: Steps, hazards: Sequence[Hazard]) -> Iterator[Finding]:
-    """Yield the findings of one way, but for those that the file allows."""
+def _create_findings(
+    target: MigrationTarget, file: MigrationFile, steps: Steps, lint_findings: Sequence[LintFinding]
+) -> Iterator[Finding]:
+    """Yield the findings for one direction, without those that the file allows."""
     lines = [line for line, _ in steps.statements]
-    for hazard in sorted(hazards, key=lambda one: one.line):
-        guideline = hazard.code.removeprefix("no-")
-        is_asked = guideline in track.told.guidelines
-        if hazard.code in GUIDED and not is_asked:
+    for lint_finding in sorted(lint_findings, key=lambda allowed: allowed.line):
+        is_required = LINT_RULES[lint_finding.code].guideline in target.section.guidelines
+        if lint_finding.code in GUIDELINE_CODES and not is_required:
             continue
-        if not any(_covers(one, hazard, lines) for one in steps.section.allowed):
-            severity: Severity = "warning" if is_asked else KINDS[hazard.code].severity
-            yield _finding(
-                track,
+        if not any(_allows(allowed, lint_finding, lines) for allowed in steps.section.allowed):
+            severity: Severity = "warning" if is_required else LINT_RULES[lint_finding.code].severity
+            yield _create_finding(
+                target,
                 file,
                 severity,
-                hazard.code,
-                hazard.message,
-                KINDS[hazard.code].hint,
-                line=hazard.line,
+                lint_finding.code,
+                lint_finding.message,
+                LINT_RULES[lint_finding.code].hint,
+                line=lint_finding.line,
                 path=steps.path,
             )
 
 
-def _covers(one: Allowed, hazard: Hazard, lines: Sequence[int]) -> bool:
-    if one.code != hazard.code:
+def _allows(allowed: AllowedCode, finding: LintFinding, lines: Sequence[int]) -> bool:
+    if allowed.code != finding.code:
         return False
-    return one.everywhere or hazard.line == next((line for line in lines if line > one.line), None)
+    return allowed.in_whole_file or finding.line == next(
+        (line for line in lines if line > allowed.line), None
+    )
 
 
-def _finding(
-    track: Track,
+def _create_finding(
+    target: MigrationTarget,
     file: MigrationFile,
     severity: Severity,
     code: str,
@@ -177,8 +206,6 @@ def _finding(
     line: int = 0,
     path: Path | None = None,
 ) -> Finding:
-    place = (path or file.path).relative_to(track.folder.path)
-    where = f"{place}:{line}" if line else str(place)
-    return Finding(
-        target=track.target, severity=severity, code=code, message=f"{where}: {message}", hint=hint
-    )
+    path_in_folder = (path or file.path).relative_to(target.folder.path)
+    where = f"{path_in_folder}:{line}" if line else str(path_in_folder)
+    return Finding(target=target.name, severity=severity, code=code, message=f"{where}: {message}", hint=hint)

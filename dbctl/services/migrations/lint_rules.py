@@ -1,4 +1,4 @@
-"""What ``migrate lint`` can find: every code, how grave it is, and what to do about it."""
+"""The rules of ``migrate lint``: code, severity and hint of each."""
 
 from __future__ import annotations
 
@@ -8,72 +8,78 @@ from typing import NamedTuple
 from dbctl.model import Severity
 
 
-class HazardKind(NamedTuple):
-    """One kind of finding."""
+class LintRule(NamedTuple):
+    """Severity and hint for one code."""
 
     severity: Severity
     hint: str
+    guideline: str = ""  #: of the profile, which makes it a warning
 
 
-_SLOWLY = "Run it while nobody uses the app, or allow it where the table is small."
-_OLD_APP = "An app that runs meanwhile asks for what it knew: change it in two steps, or stop the app first."
+_DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-loss"
+_LOCK_HINT = "Run it while the app is stopped, or allow it if the table is small."
+_OLD_APP_HINT = "A running app still uses the old name: rename in two steps, or stop the app first."
 
-#: Those whose code begins with ``no-`` are graver where the profile asks for what is missing: see ``Migrations.guidelines``.
-KINDS: Mapping[str, HazardKind] = {
-    # On every engine
-    "drops-table": HazardKind(
-        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+#: A rule with a guideline is a warning if the profile requires it: see ``Migrations.guidelines``.
+LINT_RULES: Mapping[str, LintRule] = {
+    # All engines
+    "drops-table": LintRule("warning", _DATA_LOSS_HINT),
+    "drops-column": LintRule("warning", _DATA_LOSS_HINT),
+    "deletes-all": LintRule("warning", _DATA_LOSS_HINT),
+    "deletes-rows": LintRule("info", _DATA_LOSS_HINT),
+    "updates-all": LintRule("warning", "Add a WHERE clause, or allow it above the statement."),
+    "renames": LintRule("warning", _OLD_APP_HINT),
+    "external-side-effect": LintRule(
+        "warning", "Run the statement by hand: dbctl migrate rehearse refuses such a file."
     ),
-    "drops-column": HazardKind(
-        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+    "marker-hidden": LintRule("error", "Reword the line: the app's own runner would split the file there."),
+    "drops-ledger": LintRule("error", "Remove the statement: only the runner may change the ledger."),
+    "shared-number": LintRule("warning", "Give it an unused number."),
+    "missing-description": LintRule(
+        "info", "Begin the file with a comment that describes its purpose.", "purpose"
     ),
-    "deletes-all": HazardKind(
-        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+    "no-down": LintRule("info", "Write a down section, or allow it if there can be none.", "down"),
+    "no-if-not-exists": LintRule(
+        "info", "Add IF NOT EXISTS: the app's guidelines require it.", "if-not-exists"
     ),
-    "deletes-rows": HazardKind("info", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."),
-    "updates-all": HazardKind("warning", "Say which rows, or allow it above the statement."),
-    "renames": HazardKind("warning", _OLD_APP),
-    "reaches-out": HazardKind("warning", "Do it by hand: dbctl migrate rehearse refuses such a file."),
-    "marker-hidden": HazardKind(
-        "error", "Word the line otherwise: the app's own runner would cut the file there."
+    "no-if-exists": LintRule("info", "Add IF EXISTS: the app's guidelines require it.", "if-exists"),
+    "no-insert-or-ignore": LintRule(
+        "info", "Add OR IGNORE or ON CONFLICT: the app's guidelines require it.", "insert-or-ignore"
     ),
-    "drops-ledger": HazardKind("error", "Leave the ledger alone: its runner keeps it."),
-    "shared-number": HazardKind("warning", "Give it a number of its own."),
-    "no-purpose": HazardKind("info", "Begin the file with a comment that says what it is for."),
-    "no-down": HazardKind("info", "Write the way down, or allow it where there is none."),
-    "no-if-not-exists": HazardKind("info", "Add IF NOT EXISTS: the app's guidelines ask for it."),
-    "no-if-exists": HazardKind("info", "Add IF EXISTS: the app's guidelines ask for it."),
-    "no-insert-or-ignore": HazardKind("info", "Pass over what is there: the app's guidelines ask for it."),
-    # Of servers
-    "index-locks": HazardKind(
+    # PostgreSQL and MySQL
+    "index-locks": LintRule(
         "warning",
-        "Say CONCURRENTLY, in a file of its own with -- dbctl: no-transaction; or allow it where the table is small.",
+        "Use CONCURRENTLY in a separate file with -- dbctl: no-transaction, or allow it if the table is small.",
     ),
-    "rewrites-table": HazardKind("warning", _SLOWLY),
-    "constraint-scans": HazardKind(
-        "warning", "Add it NOT VALID, and VALIDATE CONSTRAINT in a later migration."
+    "rewrites-table": LintRule("warning", _LOCK_HINT),
+    "constraint-scans": LintRule(
+        "warning", "Add it as NOT VALID, and run VALIDATE CONSTRAINT in a later migration."
     ),
-    "not-null-scans": HazardKind("warning", "A CHECK that was validated before spares the reading."),
-    "unique-locks": HazardKind(
-        "warning", "CREATE UNIQUE INDEX CONCURRENTLY before, then ADD CONSTRAINT … USING INDEX."
+    "not-null-scans": LintRule(
+        "warning", "Add and validate a CHECK (… IS NOT NULL) first: then the table is not scanned."
     ),
-    "locks-table": HazardKind("warning", _SLOWLY),
-    "enum-value-early": HazardKind("error", "Use it in the next migration."),
-    "not-null-without-default": HazardKind(
-        "error", "Give it a default, or add it without NOT NULL, fill it, and set that later."
+    "unique-locks": LintRule(
+        "warning", "Run CREATE UNIQUE INDEX CONCURRENTLY first, then ADD CONSTRAINT … USING INDEX."
     ),
-    "not-taken-back": HazardKind("info", "One statement a file can be run again as it is."),
-    "ddl-and-rows": HazardKind("warning", "Put the rows into a migration of their own."),
-    "copies-table": HazardKind("warning", _SLOWLY),
-    "changes-enum": HazardKind("warning", "Add values at the end, and keep those that rows have."),
-    # Of files
-    "rebuild-forgets": HazardKind("warning", "Make it again behind the renaming."),
-    "pragma-rests": HazardKind(
-        "info", "Leave it out: dbctl lets foreign keys rest meanwhile, and checks them at the end."
+    "locks-table": LintRule("warning", _LOCK_HINT),
+    "enum-value-same-transaction": LintRule("error", "Use it in the next migration."),
+    "not-null-without-default": LintRule(
+        "error", "Give it a default, or add it without NOT NULL, fill it, and add NOT NULL later."
     ),
-    "default-not-constant": HazardKind("error", "Add it without a default, and fill it with UPDATE."),
-    "column-refused": HazardKind("error", "Add a plain column and an index, or make the table anew."),
-    "double-quoted-text": HazardKind(
-        "warning", "Put it in single quotes: in double ones it is a column as soon as one has that name."
+    "not-transactional": LintRule(
+        "info", "Write one statement per file: after a failure it can run again unchanged."
+    ),
+    "mixed-ddl-dml": LintRule("warning", "Move the row changes into a separate migration."),
+    "copies-table": LintRule("warning", _LOCK_HINT),
+    "changes-enum": LintRule("warning", "Append new values, and keep the values that rows contain."),
+    # SQLite
+    "rebuild-drops-objects": LintRule("warning", "Create it again after the rename."),
+    "pragma-no-effect": LintRule(
+        "info", "Remove it: dbctl suspends foreign keys during the migration and checks them at the end."
+    ),
+    "default-not-constant": LintRule("error", "Add it without a default, then fill it with UPDATE."),
+    "column-refused": LintRule("error", "Add a plain column and an index, or rebuild the table."),
+    "double-quoted-text": LintRule(
+        "warning", "Use single quotes: in double quotes it is a column name if such a column exists."
     ),
 }

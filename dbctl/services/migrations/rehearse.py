@@ -1,4 +1,4 @@
-"""``migrate rehearse``: the pending migrations run on a copy, and what they did there is told; the original stays as it is."""
+"""``migrate rehearse``: run the pending migrations on a copy of the database and report the effects."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from datetime import timedelta
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Checks, Dump, Dumps, Orphans, Writable
+from dbctl.engines.contract import Capability, Checks, Dump, Dumps, OrphanedRows, Writable
 from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     Exit,
     FileFailedError,
+    InsufficientSpaceError,
     MigrationFailedError,
     NotSupportedError,
     RehearsalFailedError,
     RehearsalRefusedError,
-    RoomMissingError,
     RowsLostError,
 )
 from dbctl.files import expand_home
-from dbctl.model import Finding, Row, Value, counted
+from dbctl.model import Finding, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations import lint
-from dbctl.services.migrations.drift import schema_of
+from dbctl.services.migrations.drift import read_schema
 from dbctl.services.migrations.files import MigrationFile, Steps
-from dbctl.services.migrations.ledger import Standing, Track, judged
-from dbctl.services.migrations.row_loss import lost, rows_of, told
-from dbctl.services.migrations.schema_diff import compared, parts
-from dbctl.services.migrations.status import look, tracks
-from dbctl.services.migrations.up import apply_all, planned_of
+from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, classify
+from dbctl.services.migrations.row_loss import count_rows, describe_losses, find_losses
+from dbctl.services.migrations.schema_diff import compare, split_schema
+from dbctl.services.migrations.status import find_targets, load_state
+from dbctl.services.migrations.up import apply_all, plan_pending
 
-#: What the folder of a copy is called.
-PREFIX = ".dbctl-rehearsal-"
-#: How much room a copy in a file may need: a table that is made anew is there twice meanwhile.
-GROWTH = 2
-Planned = Sequence[tuple[MigrationFile, Steps]]
+#: Prefix of the temporary folder for a copy.
+FOLDER_PREFIX = ".dbctl-rehearsal-"
+#: Size of a file copy, relative to the original: a table exists twice while it is rebuilt.
+GROWTH_FACTOR = 2
+PlannedMigrations = Sequence[tuple[MigrationFile, Steps]]
 
 
-class Rehearsed(Value, frozen=True, kw_only=True):
-    """One migration that ran on the copy."""
+class RehearsedMigration(Struct, frozen=True, kw_only=True):
+    """One migration that was run on the copy."""
 
     app: str
     database: str
@@ -52,8 +52,8 @@ class Rehearsed(Value, frozen=True, kw_only=True):
     duration: timedelta
 
 
-class TableRows(Value, frozen=True, kw_only=True):
-    """A table that holds another number of rows than before; None where there is no such table."""
+class TableRows(Struct, frozen=True, kw_only=True):
+    """A table whose number of rows has changed; None: the table does not exist."""
 
     target: str
     table: str
@@ -61,8 +61,8 @@ class TableRows(Value, frozen=True, kw_only=True):
     after: int | None
 
 
-class SchemaChange(Value, frozen=True, kw_only=True):
-    """A part of the schema that became another one; empty where there is none."""
+class SchemaChange(Struct, frozen=True, kw_only=True):
+    """A part of the schema that has changed; '': the part does not exist."""
 
     target: str
     place: str
@@ -70,234 +70,254 @@ class SchemaChange(Value, frozen=True, kw_only=True):
     after: str
 
 
-class Rehearsal(Value, frozen=True, kw_only=True):
-    """Answer of ``migrate rehearse``."""
+class Rehearsal(Struct, frozen=True, kw_only=True):
+    """Result of ``migrate rehearse``."""
 
-    migrations: Sequence[Rehearsed]
+    migrations: Sequence[RehearsedMigration]
     rows: Sequence[TableRows]
     schema: Sequence[SchemaChange]
     findings: Sequence[Finding]
 
     @property
     def status(self) -> Exit:
-        """How the command ends."""
-        return Exit.UNSOUND if any(one.severity == "error" for one in self.findings) else Exit.OK
+        """The exit code of the command."""
+        return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
 
-    def brief(self) -> Sequence[Row]:
-        told = [
+    def summary(self) -> Sequence[Row]:
+        lines = [
             *(
                 (
-                    f"{one.app}/{one.database}",
-                    "ran",
-                    one.name,
-                    counted(one.statements, "statement"),
-                    one.duration,
+                    f"{migration.app}/{migration.database}",
+                    "migration",
+                    migration.name,
+                    format_count(migration.statements, "statement"),
+                    migration.duration,
                 )
-                for one in self.migrations
+                for migration in self.migrations
             ),
-            *((one.target, "rows", one.table, _both(one.before, one.after), None) for one in self.rows),
-            *((one.target, "schema", one.place, _both(one.before, one.after), None) for one in self.schema),
-            *((one.target, one.severity, one.code, one.message, None) for one in self.findings),
+            *(
+                (table.target, "rows", table.table, _describe_change(table.before, table.after), None)
+                for table in self.rows
+            ),
+            *(
+                (change.target, "schema", change.place, _describe_change(change.before, change.after), None)
+                for change in self.schema
+            ),
+            *(
+                (finding.target, finding.severity, finding.code, finding.message, None)
+                for finding in self.findings
+            ),
         ]
-        rows = [dict(zip(("target", "what", "name", "told", "duration"), one, strict=True)) for one in told]
-        if len({one.database for one in self.migrations}) == 1:
+        columns = ("target", "kind", "name", "detail", "duration")
+        rows = [dict(zip(columns, line, strict=True)) for line in lines]
+        if len({migration.database for migration in self.migrations}) == 1:
             return [{name: value for name, value in row.items() if name != "target"} for row in rows]
         return rows
 
 
 def rehearse(
-    app: App, asked: str = "", given: Path | None = None, *, to: str = "", shape: str = ""
+    app: App, database: str = "", folder: Path | None = None, *, to: str = "", variant: str = ""
 ) -> Rehearsal:
-    """Run what is pending on a copy of each database, and tell what became of it.
+    """Run the pending migrations on a copy of each database and return their effects.
 
     Args:
         app: the app.
-        asked: one database; else every one that has migrations.
-        given: the folder, in place of the configured one.
+        database: the database; empty for every database that has migrations.
+        folder: the folder of migrations, instead of the configured one.
         to: the last migration to run, by name or number.
-        shape: as for ``migrate up``.
+        variant: as for ``migrate up``.
 
     Raises:
-        RehearsalFailedError: one does not work there.
-        RehearsalRefusedError: one would change more than a copy; nothing was run.
-        PrivilegeMissingError: this user may not make databases on the server.
-        RoomMissingError: there is no room for a copy.
-        DbctlError: what ``up`` refuses with before anything has run.
+        RehearsalFailedError: a migration failed on the copy.
+        RehearsalRefusedError: a migration would change more than the copy; nothing was run.
+        PrivilegeMissingError: the user may not create databases on the server.
+        InsufficientSpaceError: not enough disk space for a copy.
+        DbctlError: any error with which ``up`` refuses to begin.
     """
-    ran, moved, changed, findings = (
-        list[Rehearsed](),
+    migrations, rows, schema, findings = (
+        list[RehearsedMigration](),
         list[TableRows](),
         list[SchemaChange](),
         list[Finding](),
     )
-    for track in tracks(app, asked, given, shape=shape):
-        found, missing = _standing(app, track)
-        planned = planned_of(found, to=to)
+    for configured in find_targets(app, database, folder, variant=variant):
+        state, missing = _load_state(app, configured)
+        planned = plan_pending(state, to=to)
         if not planned:
             continue
-        _refuse_reaching(found.track, planned)
-        findings += lint.findings(found.track, [file.name for file, _ in planned])
-        with _copy(app, track, missing=missing) as db:
-            one = _Run(found.track, db)
-            ran += one.migrations(to)
-            moved += one.rows()
-            changed += one.schema()
-            findings += one.findings()
-    return Rehearsal(migrations=ran, rows=moved, schema=changed, findings=findings)
+        _refuse_side_effects(state.target, planned)
+        findings += lint.lint_files(state.target, [file.name for file, _ in planned])
+        with _create_copy(app, configured, missing=missing) as db:
+            run = _RehearsalRun(state.target, db)
+            migrations += run.run_migrations(to)
+            rows += run.compare_rows()
+            schema += run.compare_schema()
+            findings += run.find_problems()
+    return Rehearsal(migrations=migrations, rows=rows, schema=schema, findings=findings)
 
 
-def _standing(app: App, track: Track) -> tuple[Standing, bool]:
-    """Return how a database stands, and whether it is still to be made."""
+def _load_state(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]:
+    """Return the state of a database, and whether it does not exist yet."""
     try:
-        return look(app, track), False
+        return load_state(app, target), False
     except DatabaseMissingError as error:
-        if not Path(str(error.facts["path"])).parent.is_dir():  # as ``up`` does, which makes no directories
+        if not Path(str(error.context["path"])).parent.is_dir():  # ``up`` does not create directories
             raise
-    return Standing(track=track, migrations=judged(track, []), recorded=False, empty=True), True
+    return DatabaseState(
+        target=target, migrations=classify(target, []), has_ledger=False, is_empty=True
+    ), True
 
 
-def _refuse_reaching(track: Track, planned: Planned) -> None:
-    """Refuse what would change the original, or its server, from within a copy; no line of a file allows that."""
-    language = registry.language(track.engine)
-    scripts = [lint.script(steps) for _, steps in planned]
-    for (file, _), hazards in zip(planned, language.hazards(scripts), strict=True):
-        for one in hazards:
-            if one.code == "reaches-out":
+def _refuse_side_effects(target: MigrationTarget, planned: PlannedMigrations) -> None:
+    """Refuse statements that would change the original or its server; no directive allows them."""
+    language = registry.script_dialect(target.engine)
+    scripts = [lint.create_script(steps) for _, steps in planned]
+    for (file, _), findings in zip(planned, language.lint(scripts), strict=True):
+        for finding in findings:
+            if finding.code == "external-side-effect":
                 raise RehearsalRefusedError(
-                    target=track.target, name=file.name, reason=one.message, line=one.line
+                    target=target.name, name=file.name, reason=finding.message, line=finding.line
                 )
 
 
 @contextmanager
-def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
-    """Give a copy of a database, open for writing; nothing of it is left."""
-    url, target = app.url(track.database), track.target
+def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterator[Writable]:
+    """Yield a copy of a database, open for writing; delete it afterwards."""
+    url, name = app.url(target.database), target.name
     if missing:
-        with closing(registry.open_scratch(url, target)) as scratch:
+        with closing(registry.open_scratch(url, name)) as scratch:
             yield scratch
         return
     import shutil
 
-    source = app.reader(track.database, may_be_empty=True)
+    source = app.reader(target.database, allow_empty=True)
     if Capability.DUMP not in source.capabilities or not isinstance(source, Dumps):
-        raise NotSupportedError(what="rehearsing", by=target, instead="Its engine gives no copy.")
-    place = _place(app)
-    need, room = source.dump_size() * (GROWTH if url.is_file else 1), shutil.disk_usage(place).free
-    if room < need:
-        raise RoomMissingError(place=place, need=need, room=room)
-    with _folder(place) as folder:
+        raise NotSupportedError(feature="rehearsing", subject=name, hint="The engine cannot copy a database.")
+    parent = _select_parent_folder(app)
+    need, free_space = (
+        source.estimate_dump_size() * (GROWTH_FACTOR if url.is_file else 1),
+        shutil.disk_usage(parent).free,
+    )
+    if free_space < need:
+        raise InsufficientSpaceError(place=parent, required=need, free=free_space)
+    with _create_folder(parent) as folder:
         path = folder / "copy"
-        dumped = source.dump(path)
-        bare = Dump(facts=dumped.facts, tables={}, schema="")
-        proof = dumped.proof or registry.prove(track.engine, path, bare, target, quick=True)
-        if proof.problems:
-            raise CorruptError(target=target, reason=proof.problems[0])
-        dump = Dump(facts=dumped.facts, tables=proof.tables, schema=proof.schema)
-        with registry.copied(url, path, target, dump, timeout=app.timeout) as copy:
-            pragmas = app.database(track.database).pragmas
-            opened = registry.open_for_writing(copy, target, timeout=app.timeout, pragmas=pragmas)
-            with closing(opened) as db:
+        dump_result = source.dump(path)
+        unverified_dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
+        verification = dump_result.verification or registry.verify_dump(
+            target.engine, path, unverified_dump, name, quick=True
+        )
+        if verification.problems:
+            raise CorruptError(target=name, reason=verification.problems[0])
+        dump = Dump(metadata=dump_result.metadata, tables=verification.tables, schema=verification.schema)
+        with registry.restored_copy(url, path, name, dump, timeout=app.timeout) as copy:
+            pragmas = app.database(target.database).pragmas
+            writer = registry.open_for_writing(copy, name, timeout=app.timeout, pragmas=pragmas)
+            with closing(writer) as db:
                 yield db
 
 
 @contextmanager
-def _folder(place: Path) -> Iterator[Path]:
+def _create_folder(parent: Path) -> Iterator[Path]:
     from dbctl.files import temp
 
     try:
-        with temp.folder(place, PREFIX) as folder:
+        with temp.folder(parent, FOLDER_PREFIX) as folder:
             yield folder
     except OSError as error:
-        raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=parent, reason=error.strerror or str(error)) from error
 
 
-def _place(app: App) -> Path:
-    """Return where a copy goes: beside the app's backups, where such data may be, else where the system has its own."""
+def _select_parent_folder(app: App) -> Path:
+    """Return the parent folder of a copy: next to the backups, where such data is expected, or the system's default."""
     import tempfile
 
-    told = app.configured.backup
-    if told and "://" not in told.repository:
-        beside = (app.configured.folder / expand_home(told.repository)).parent
-        if beside.is_dir() and os.access(beside, os.W_OK | os.X_OK):
-            return beside
+    section = app.configured.backup
+    if section and "://" not in section.repository:
+        parent = (app.configured.folder / expand_home(section.repository)).parent
+        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+            return parent
     return Path(tempfile.gettempdir())
 
 
-class _Run:
-    """The migrations of one database, run on its copy between two looks at it."""
+class _RehearsalRun:
+    """Runs the migrations of one database on its copy, and compares rows and schema before and after."""
 
-    def __init__(self, track: Track, db: Writable) -> None:
-        self._track, self._db = track, db
-        self._rows, self._after = rows_of(db, track.ledgers), dict[str, int]()
-        self._schema = parts(schema_of(db), track.ledgers)
-        self._orphans = _orphans(db)
+    def __init__(self, target: MigrationTarget, db: Writable) -> None:
+        self._target, self._db = target, db
+        self._rows, self._rows_after = count_rows(db, target.ledger_tables), dict[str, int]()
+        self._schema = split_schema(read_schema(db), target.ledger_tables)
+        self._orphans = _count_orphans(db)
 
-    def migrations(self, to: str) -> list[Rehearsed]:
-        """Run them."""
+    def run_migrations(self, to: str) -> list[RehearsedMigration]:
+        """Run the migrations; raises RehearsalFailedError."""
         try:
-            done = apply_all(self._track, self._db, to=to)
+            done = apply_all(self._target, self._db, to=to)
         except MigrationFailedError as error:
-            advice = f" {ADVICE}" if isinstance(error, RowsLostError) else ""
-            target = self._track.target
-            raise RehearsalFailedError(told=str(error), target=target, advice=advice) from error
-        self._after = rows_of(self._db, self._track.ledgers)
+            advice = f" {DATA_LOSS_HINT}" if isinstance(error, RowsLostError) else ""
+            target = self._target.name
+            raise RehearsalFailedError(failure=str(error), target=target, advice=advice) from error
+        self._rows_after = count_rows(self._db, self._target.ledger_tables)
         return [
-            Rehearsed(
-                app=one.app,
-                database=one.database,
-                version=one.version,
-                name=one.name,
-                statements=one.statements,
-                duration=one.duration,
+            RehearsedMigration(
+                app=migration.app,
+                database=migration.database,
+                version=migration.version,
+                name=migration.name,
+                statements=migration.statements,
+                duration=migration.duration,
             )
-            for one in done
+            for migration in done
         ]
 
-    def rows(self) -> list[TableRows]:
-        """Return the tables that hold more, or less."""
-        both = (
-            (table, self._rows.get(table), self._after.get(table))
-            for table in sorted({*self._rows, *self._after})
+    def compare_rows(self) -> list[TableRows]:
+        """Return the tables whose number of rows has changed."""
+        counts = (
+            (table, self._rows.get(table), self._rows_after.get(table))
+            for table in sorted({*self._rows, *self._rows_after})
         )
         return [
-            TableRows(target=self._track.target, table=table, before=before, after=after)
-            for table, before, after in both
+            TableRows(target=self._target.name, table=table, before=before, after=after)
+            for table, before, after in counts
             if before != after
         ]
 
-    def schema(self) -> list[SchemaChange]:
-        """Return what became of the schema."""
-        after = parts(schema_of(self._db), self._track.ledgers)
+    def compare_schema(self) -> list[SchemaChange]:
+        """Return the parts of the schema that have changed."""
+        after = split_schema(read_schema(self._db), self._target.ledger_tables)
         return [
-            SchemaChange(target=self._track.target, place=one.place, before=one.wanted, after=one.found)
-            for one in compared(self._schema, after)
+            SchemaChange(
+                target=self._target.name,
+                place=difference.place,
+                before=difference.expected,
+                after=difference.actual,
+            )
+            for difference in compare(self._schema, after)
         ]
 
-    def findings(self) -> Iterator[Finding]:
-        """Yield what was lost, and rows that point to nothing since."""
-        target = self._track.target
-        if losses := lost(self._rows, self._after):
-            message = f"rows are lost, as the file says: {told(losses)}"
+    def find_problems(self) -> Iterator[Finding]:
+        """Yield lost rows, and rows that have become orphaned."""
+        target = self._target.name
+        if losses := find_losses(self._rows, self._rows_after):
+            message = f"rows are deleted, as the file allows: {describe_losses(losses)}"
             yield Finding(target=target, severity="warning", code="rows-lost", message=message)
-        for key, one in _orphans(self._db).items():
-            if one.number > (self._orphans[key].number if key in self._orphans else 0):
-                columns = ", ".join(one.columns)
-                message = (
-                    f"{counted(one.number, 'row')} of {one.table} ({columns}) point to nothing in {one.to}"
-                )
+        for key, orphans in _count_orphans(self._db).items():
+            if orphans.count > (self._orphans[key].count if key in self._orphans else 0):
+                columns = ", ".join(orphans.columns)
+                message = f"{format_count(orphans.count, 'row')} of {orphans.table} ({columns}) refer to missing rows of {orphans.referenced_table}"
                 yield Finding(target=target, severity="error", code="orphans", message=message)
 
 
-#: What to do where rows would be lost.
-ADVICE = "Where rows are to go, say so in the file: -- dbctl: allow-data-loss."
+#: Hint if rows would be deleted.
+DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-loss"
 
 
-def _orphans(db: Writable) -> Mapping[tuple[str, ...], Orphans]:
+def _count_orphans(db: Writable) -> Mapping[tuple[str, ...], OrphanedRows]:
     if Capability.CHECK not in db.capabilities or not isinstance(db, Checks):
         return {}
-    return {(one.table, *one.columns): one for one in db.orphans()}
+    return {(orphans.table, *orphans.columns): orphans for orphans in db.find_orphaned_rows()}
 
 
-def _both(before: object, after: object) -> str:
-    """Return what was and what is; there may be nothing, but 0 rows are something."""
-    return " → ".join("none" if one in (None, "") else str(one) for one in (before, after))
+def _describe_change(before: object, after: object) -> str:
+    """Return ``before → after`` as text; a missing value is ``none``, unlike 0."""
+    return " → ".join("none" if value in (None, "") else str(value) for value in (before, after))

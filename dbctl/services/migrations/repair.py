@@ -1,4 +1,4 @@
-"""``migrate mark`` and ``migrate repair``: a ledger brought in line with what is true, on record; no migration is run."""
+"""``migrate mark`` and ``migrate repair``: correct the ledger, with an audit record; no migration is run."""
 
 from __future__ import annotations
 
@@ -11,295 +11,342 @@ from typing import Literal
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
-from dbctl.model import Done, Plan, Value
-from dbctl.services.app import App, Change, Draft, audit, exactly
-from dbctl.services.migrations.executor import migrating
-from dbctl.services.migrations.ledger import Ledger, Migration, Standing, State, Track, journal, standing
-from dbctl.services.migrations.status import tracks
-from dbctl.services.migrations.up import made_ledger, meant
+from dbctl.model import ChangeResult, Plan, Struct
+from dbctl.services.app import App, Change, PreparedChange, audit, require_row_count
+from dbctl.services.migrations.executor import as_migratable
+from dbctl.services.migrations.ledger import (
+    DatabaseState,
+    Ledger,
+    Migration,
+    MigrationTarget,
+    State,
+    journal,
+    read_state,
+)
+from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.up import create_missing_ledger, resolve_name
 
-Wanted = Literal["applied", "pending"]
-#: What ``repair`` mends, by the word that asks for it: the states that it concerns, and what it does about them.
-MENDS: Mapping[str, tuple[frozenset[State], str]] = {
-    "checksums": (frozenset({"changed"}), "record the text of today as that of {name}"),
-    "failed": (frozenset({"failed"}), "let the failed try of {name} count no more"),
-    "missing": (frozenset({"missing-file", "ahead"}), "let {name}, which has no file, count no more"),
+MarkedState = Literal["applied", "pending"]
+#: By option of ``repair``: the states that it corrects, and the step for the plan.
+REPAIRS: Mapping[str, tuple[frozenset[State], str]] = {
+    "checksums": (frozenset({"changed"}), "record the checksum of the current file of {name}"),
+    "failed": (frozenset({"failed"}), "remove the failed attempt of {name}"),
+    "missing": (frozenset({"missing-file", "ahead"}), "remove {name}, which has no file"),
 }
 
 
-class Outcome(StrEnum):
-    """What became of the statement at which a run was killed, as somebody found out who looked."""
+class StatementOutcome(StrEnum):
+    """What the user reports about the statement at which a run was killed: whether it has run."""
 
     DONE = "done"
     UNDONE = "undone"
 
 
-class Mended(Value, frozen=True, kw_only=True):
-    """One migration of which the ledger now says something else."""
+class LedgerRepair(Struct, frozen=True, kw_only=True):
+    """One migration whose record in the ledger has changed."""
 
     app: str
     database: str
     version: str
     name: str
     was: State
-    now: Literal[
-        "applied", "pending", "forgotten", "failed"
-    ]  #: ``failed``: half done still, and no more in doubt
+    #: ``failed``: still partial, but its progress is known
+    now: Literal["applied", "pending", "removed", "failed"]
 
 
-class Mending(Done, frozen=True, kw_only=True):
-    """Answer of ``migrate mark`` and ``migrate repair``."""
+class RepairResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``migrate mark`` and ``migrate repair``."""
 
-    items: Sequence[Mended]
+    items: Sequence[LedgerRepair]
 
-    def brief(self) -> Sequence[Mapping[str, object]]:
+    def summary(self) -> Sequence[Mapping[str, object]]:
         return [
-            {"database": one.database, "name": one.name, "was": one.was, "now": one.now} for one in self.items
+            {"database": repair.database, "name": repair.name, "was": repair.was, "now": repair.now}
+            for repair in self.items
         ]
 
 
-class _Step(Value, frozen=True):
-    """One row to be written, and how the plan tells it."""
+class _Step(Struct, frozen=True):
+    """One row to write, with its description for the plan."""
 
-    says: str
-    done: Mended
-    write: Callable[[Writable, Ledger], int]  #: returns how many rows it wrote, of which there must be one
-    table: str = ""  #: that it writes, where it is not the ledger
+    description: str
+    repair: LedgerRepair
+    write: Callable[[Writable, Ledger], int]  #: returns the number of written rows, which must be 1
+    table: str = ""  #: that it writes; empty: the ledger
 
 
-class LedgerChange(Change[Mending]):
-    """A change of the ledger of one database, which is made in the same transaction where it is missing."""
+class LedgerChange(Change[RepairResult]):
+    """A change of the ledger of one database; a missing ledger is created in the same transaction."""
 
     def __init__(
-        self, app: App, track: Track, purpose: str, steps: Callable[[Standing], Sequence[_Step]]
+        self,
+        app: App,
+        target: MigrationTarget,
+        purpose: str,
+        steps: Callable[[DatabaseState], Sequence[_Step]],
     ) -> None:
-        self._track, self._steps, self._app = track, steps, app
-        super().__init__(app, track.database, f"migrate {purpose}", self._drafted)
-        self._word = purpose
+        self._target, self._steps, self._app = target, steps, app
+        super().__init__(app, target.database, f"migrate {purpose}", self._prepare_change)
+        self._command = purpose
 
     def plan(self) -> Plan:
-        db = self._app.reader(self._track.database, may_be_empty=True)
-        return self._drafted(db).plan
+        db = self._app.reader(self._target.database, allow_empty=True)
+        return self._prepare_change(db).plan
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
-        return migrating(database).schema_transaction()
+        return as_migratable(database).schema_transaction()
 
-    def _drafted(self, db: Readable) -> Draft[Mending]:
-        track = self._track
-        if track.foreign:
-            raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
-        stands = standing(track, db)
-        steps = self._steps(stands)
-        table = track.ledger.table
-        making = [f"make the ledger {table}"] if steps and table not in db.tables() else []
+    def _prepare_change(self, db: Readable) -> PreparedChange[RepairResult]:
+        target = self._target
+        if target.foreign:
+            raise LedgerForeignError(target=target.name, runner=target.foreign.runner)
+        state = read_state(target, db)
+        steps = self._steps(state)
+        table = target.ledger.table
+        creation = [f"create the ledger {table}"] if steps and table not in db.tables() else []
         plan = Plan(
-            title=f"Correct the ledger of {track.database}",
-            target=track.target,
-            steps=[*making, *(one.says for one in steps)],
-            rows=Counter(one.table or table for one in steps),
+            title=f"Correct the ledger of {target.database}",
+            target=target.name,
+            steps=[*creation, *(step.description for step in steps)],
+            rows=Counter(step.table or table for step in steps),
         )
 
-        def work(db: Writable) -> Mending:
-            ledger = Ledger(track, db) if stands.recorded or not steps else made_ledger(track, db)
-            for one in steps:
-                exactly(one.write(db, ledger), 1, db)
-                told = {"database": track.database, "was": one.done.was, "now": one.done.now}
-                audit.record(self._app, db, f"migrate.{self._word}", "migrations", one.done.name, told)
-            return Mending(items=[one.done for one in steps])
+        def work(db: Writable) -> RepairResult:
+            ledger = (
+                Ledger(target, db) if state.has_ledger or not steps else create_missing_ledger(target, db)
+            )
+            for step in steps:
+                require_row_count(step.write(db, ledger), 1, db)
+                details = {"database": target.database, "was": step.repair.was, "now": step.repair.now}
+                audit.record(
+                    self._app, db, f"migrate.{self._command}", "migrations", step.repair.name, details
+                )
+            return RepairResult(items=[step.repair for step in steps])
 
-        return Draft(plan, work)
+        return PreparedChange(plan, work)
 
 
 def mark(
     app: App,
     names: Sequence[str],
-    wanted: Wanted,
-    asked: str = "",
-    given: Path | None = None,
+    requested: MarkedState,
+    database: str = "",
+    folder: Path | None = None,
     *,
-    shape: str = "",
+    variant: str = "",
 ) -> LedgerChange:
-    """Return the change that lets migrations count as applied, or as pending, without running anything.
+    """Return the change that records migrations as applied or pending without running them.
 
     Raises:
-        UsageError: several databases have migrations, and none was asked for; or no migration was named.
-        MigrationMissingError: neither folder nor ledger has one of that name.
+        UsageError: the database is ambiguous, or no migration was named.
+        MigrationMissingError: neither folder nor ledger has a migration of that name.
     """
-    unlooked = _only(tracks(app, asked, given, shape=shape))
+    configured = _require_single(find_targets(app, database, folder, variant=variant))
     if not names:
-        raise UsageError(detail="name the migrations to be marked")
+        raise UsageError(detail="name the migrations to mark")
 
-    def steps(stands: Standing) -> list[_Step]:
-        track = stands.track
-        if wanted == "pending" and not stands.recorded:
-            raise LedgerMissingError(target=track.target, table=track.ledger.table)
-        known = {one.name: one for one in stands.migrations}
-        found = dict.fromkeys(meant(track.folder, name, list(known)) for name in names)
-        marked = (_marked(track, stands, known[name], wanted) for name in found)
-        return [one for one in marked if one]
+    def steps(state: DatabaseState) -> list[_Step]:
+        target = state.target
+        if requested == "pending" and not state.has_ledger:
+            raise LedgerMissingError(target=target.name, table=target.ledger.table)
+        migrations = {migration.name: migration for migration in state.migrations}
+        selected = dict.fromkeys(resolve_name(target.folder, name, list(migrations)) for name in names)
+        steps = (_create_mark_step(target, state, migrations[name], requested) for name in selected)
+        return [step for step in steps if step]
 
-    return LedgerChange(app, unlooked, "mark", steps)
+    return LedgerChange(app, configured, "mark", steps)
 
 
 def repair(
     app: App,
-    words: Sequence[str],
-    asked: str = "",
-    given: Path | None = None,
+    options: Sequence[str],
+    database: str = "",
+    folder: Path | None = None,
     *,
     names: Sequence[str] = (),
-    outcome: Outcome | None = None,
-    shape: str = "",
+    outcome: StatementOutcome | None = None,
+    variant: str = "",
 ) -> LedgerChange:
-    """Return the change that mends what the ``words`` (keys of ``MENDS``) are about.
+    """Return the change that corrects the records of migrations.
 
     Args:
         app: the app.
-        words: what is to be mended.
-        asked: the database.
-        given: the folder, in place of the configured one.
-        names: the migrations to look at; else all.
-        outcome: of the statement of which nobody can tell whether it ran.
-        shape: the one that the database is to have, where the migrations come in several.
+        options: what to correct: keys of ``REPAIRS``.
+        database: the database; required if several databases have migrations.
+        folder: the folder of migrations, instead of the configured one.
+        names: the migrations to correct; empty for all.
+        outcome: whether the statement at which a run was killed has run.
+        variant: the variant of the schema, if the migrations have several.
 
     Raises:
-        UsageError: several databases have migrations, and none was asked for; or nothing was asked for.
-        MigrationMissingError: neither folder nor ledger has one of a name.
+        UsageError: the database is ambiguous, or nothing to correct was selected.
+        MigrationMissingError: neither folder nor ledger has a migration of a name.
     """
-    unlooked = _only(tracks(app, asked, given, shape=shape))
-    if not (words or outcome):
-        known = ", ".join(f"--{word}" for word in (*MENDS, "statement"))
-        raise UsageError(detail=f"say what to repair: {known}")
+    configured = _require_single(find_targets(app, database, folder, variant=variant))
+    if not (options or outcome):
+        known = ", ".join(f"--{word}" for word in (*REPAIRS, "statement"))
+        raise UsageError(detail=f"choose what to repair: {known}")
 
-    def steps(stands: Standing) -> list[_Step]:
-        track = stands.track
-        if not (stands.recorded or stands.empty):
-            raise LedgerMissingError(target=track.target, table=track.ledger.table)
-        known = [one.name for one in stands.migrations]
-        chosen = {meant(track.folder, name, known) for name in names} or {*known}
-        looked_at = [one for one in stands.migrations if one.name in chosen]
-        found = list(_repaired(track, stands, looked_at, words))
-        return found + [
-            _settled(track, stands, one, outcome) for one in looked_at if outcome and _in_doubt(stands, one)
+    def steps(state: DatabaseState) -> list[_Step]:
+        target = state.target
+        if not (state.has_ledger or state.is_empty):
+            raise LedgerMissingError(target=target.name, table=target.ledger.table)
+        all_names = [migration.name for migration in state.migrations]
+        selected = {resolve_name(target.folder, name, all_names) for name in names} or {*all_names}
+        migrations = [migration for migration in state.migrations if migration.name in selected]
+        repairs = list(_create_repair_steps(target, state, migrations, options))
+        return repairs + [
+            _create_outcome_step(target, state, migration, outcome)
+            for migration in migrations
+            if outcome and _has_unknown_step(state, migration)
         ]
 
-    return LedgerChange(app, unlooked, "repair", steps)
+    return LedgerChange(app, configured, "repair", steps)
 
 
-def _only(found: Sequence[Track]) -> Track:
-    if len(found) > 1:
-        raise UsageError(detail=f"say which database: --db {', '.join(one.database for one in found)}")
-    return found[0]
+def _require_single(targets: Sequence[MigrationTarget]) -> MigrationTarget:
+    if len(targets) > 1:
+        raise UsageError(
+            detail=f"choose the database: --db {', '.join(target.database for target in targets)}"
+        )
+    return targets[0]
 
 
-def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _Step | None:
-    """Return what makes a migration count as wanted, or None where it does already."""
-    if wanted == "pending":
-        if one.state in ("pending", "out-of-order", "duplicate-version"):
+def _create_mark_step(
+    target: MigrationTarget, state: DatabaseState, migration: Migration, requested: MarkedState
+) -> _Step | None:
+    """Return the step that records the ``requested`` state, or None if the migration has it already."""
+    if requested == "pending":
+        if migration.state in ("pending", "out-of-order", "duplicate-version"):
             return None
-        if one.state == "baseline":
+        if migration.state == "baseline":
             raise UsageError(
-                detail=f"{one.name} counts as applied because another one does; it has no row of its own"
+                detail=f"{migration.name} is treated as applied because a later row implies it; the ledger has no row for it"
             )
-        return _forgotten(track, stands, one, f"let {one.name} count as pending", "pending")
-    if one.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
+        return _create_remove_step(target, state, migration, f"record {migration.name} as pending", "pending")
+    if migration.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
         return None
-    if one.state == "changed":
+    if migration.state == "changed":
         raise UsageError(
-            detail=f"{one.name} is applied, in another text: dbctl migrate repair --checksums takes that of today"
+            detail=f"{migration.name} is applied with another text; accept the current one with: dbctl migrate repair --checksums"
         )
-    if one.state == "duplicate-version":
+    if migration.state == "duplicate-version":
         raise UsageError(
-            detail=f"{one.name} has the number of another migration: give it one of its own first"
+            detail=f"{migration.name} has the number of another migration: renumber its file first"
         )
-    file = track.folder.files[one.name]
-    if one.state == "failed" and one.name not in stands.unfinished:
+    file = target.folder.files[migration.name]
+    if migration.state == "failed" and migration.name not in state.partial:
         return _Step(
-            f"record that {one.name}, which failed, is applied",
-            _mended(track, one, "applied"),
+            f"record {migration.name}, which failed, as applied",
+            _create_repair(target, migration, "applied"),
             lambda db, ledger: ledger.complete(db, file),
         )
 
     def insert(db: Writable, ledger: Ledger) -> int:
-        journal.forget(db, one.name)
-        if db.count(ledger.live.name, ledger.applied(file)):  # a way down of it was begun
+        journal.delete_steps(db, migration.name)
+        if db.count(ledger.table.name, ledger.applied_conditions(file)):  # it was partly reverted
             return 1
-        db.insert(ledger.live.name, ledger.row(file, 0))
+        db.insert(ledger.table.name, ledger.create_row(file, 0))
         return 1
 
-    return _Step(f"record {one.name} as applied, without running it", _mended(track, one, "applied"), insert)
+    return _Step(
+        f"record {migration.name} as applied without running it",
+        _create_repair(target, migration, "applied"),
+        insert,
+    )
 
 
-def _in_doubt(stands: Standing, one: Migration) -> bool:
-    half = stands.unfinished.get(one.name)
-    return half is not None and half.unknown is not None
+def _has_unknown_step(state: DatabaseState, migration: Migration) -> bool:
+    partial = state.partial.get(migration.name)
+    return partial is not None and partial.unknown_step is not None
 
 
-def _settled(track: Track, stands: Standing, one: Migration, outcome: Outcome) -> _Step:
-    """Return what records whether the statement ran at which a run was killed."""
-    step = stands.unfinished[one.name].unknown
+def _create_outcome_step(
+    target: MigrationTarget, state: DatabaseState, migration: Migration, outcome: StatementOutcome
+) -> _Step:
+    """Return the step that records whether the statement at which a run was killed has run."""
+    step = state.partial[migration.name].unknown_step
     number = step.number if step else 0
 
-    def write(db: Writable, ledger: Ledger) -> int:  # noqa: ARG001 - as every step is called
-        journal.resolve_statement(db, one.name, done=outcome is Outcome.DONE)
+    def write(db: Writable, ledger: Ledger) -> int:  # noqa: ARG001 - the signature of a step
+        journal.resolve_statement(db, migration.name, done=outcome is StatementOutcome.DONE)
         return 1
 
-    ran = "has run" if outcome is Outcome.DONE else "has not run"
+    result = "has run" if outcome is StatementOutcome.DONE else "has not run"
     return _Step(
-        f"record that statement {number} of {one.name} {ran}",
-        _mended(track, one, "failed"),
+        f"record that statement {number} of {migration.name} {result}",
+        _create_repair(target, migration, "failed"),
         write,
         journal.TABLE,
     )
 
 
-def _repaired(
-    track: Track, stands: Standing, migrations: Sequence[Migration], words: Sequence[str]
+def _create_repair_steps(
+    target: MigrationTarget, state: DatabaseState, migrations: Sequence[Migration], options: Sequence[str]
 ) -> Iterator[_Step]:
-    for word in words:
-        states, says = MENDS[word]
-        for one in migrations:
-            if one.state not in states:
+    for option in options:
+        states, template = REPAIRS[option]
+        for migration in migrations:
+            if migration.state not in states:
                 continue
-            told = says.format(name=one.name)
-            if word == "checksums":
-                yield _Step(told, _mended(track, one, "applied"), _checksum_of_today(track, one))
+            description = template.format(name=migration.name)
+            if option == "checksums":
+                yield _Step(
+                    description,
+                    _create_repair(target, migration, "applied"),
+                    _create_checksum_writer(target, migration),
+                )
             else:
-                now: Literal["pending", "forgotten"] = "pending" if word == "failed" else "forgotten"
-                yield _forgotten(track, stands, one, told, now)
+                new_state: Literal["pending", "removed"] = "pending" if option == "failed" else "removed"
+                yield _create_remove_step(target, state, migration, description, new_state)
 
 
-def _checksum_of_today(track: Track, one: Migration) -> Callable[[Writable, Ledger], int]:
-    file = track.folder.files[one.name]
+def _create_checksum_writer(
+    target: MigrationTarget, migration: Migration
+) -> Callable[[Writable, Ledger], int]:
+    file = target.folder.files[migration.name]
 
     def write(db: Writable, ledger: Ledger) -> int:
-        column = ledger.live.get(ledger.checksum or "checksum")
-        return db.update(ledger.live.name, {column: file.checksum}, ledger.applied(file))
+        column = ledger.table.column(ledger.checksum or "checksum")
+        return db.update(ledger.table.name, {column: file.checksum}, ledger.applied_conditions(file))
 
     return write
 
 
-def _forgotten(
-    track: Track, stands: Standing, one: Migration, says: str, now: Literal["pending", "forgotten"]
+def _create_remove_step(
+    target: MigrationTarget,
+    state: DatabaseState,
+    migration: Migration,
+    description: str,
+    new_state: Literal["pending", "removed"],
 ) -> _Step:
-    half = stands.unfinished.get(one.name)
+    partial = state.partial.get(migration.name)
 
-    def forget(db: Writable, ledger: Ledger) -> int:
+    def remove(db: Writable, ledger: Ledger) -> int:
         rows = (
-            ledger.forget(db, ledger.rows_of(one.version, one.name)) if not half or half.way == "down" else 1
+            ledger.remove_rows(db, ledger.row_conditions(migration.version, migration.name))
+            if not partial or partial.direction == "down"
+            else 1
         )
-        journal.forget(db, one.name)
+        journal.delete_steps(db, migration.name)
         return rows
 
-    if half and half.way == "up":
-        stays = f"; what it did stays ({one.detail}), and up begins at its first statement"
-        return _Step(says + stays, _mended(track, one, now), forget, journal.TABLE)
-    return _Step(says, _mended(track, one, now), forget)
+    if partial and partial.direction == "up":
+        effects = f"; its effects remain ({migration.detail}), and up begins with its first statement"
+        return _Step(
+            description + effects, _create_repair(target, migration, new_state), remove, journal.TABLE
+        )
+    return _Step(description, _create_repair(target, migration, new_state), remove)
 
 
-def _mended(
-    track: Track, one: Migration, now: Literal["applied", "pending", "forgotten", "failed"]
-) -> Mended:
-    return Mended(
-        app=track.app, database=track.database, version=one.version, name=one.name, was=one.state, now=now
+def _create_repair(
+    target: MigrationTarget, migration: Migration, now: Literal["applied", "pending", "removed", "failed"]
+) -> LedgerRepair:
+    return LedgerRepair(
+        app=target.app,
+        database=target.database,
+        version=migration.version,
+        name=migration.name,
+        was=migration.state,
+        now=now,
     )

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Measures, Readable
+from dbctl.engines.contract import Capability, Readable, ReportsSizes
 from dbctl.errors import (
     DatabaseMissingError,
     LedgerForeignError,
@@ -14,20 +14,20 @@ from dbctl.errors import (
     ResetRefusedError,
     UsageError,
 )
-from dbctl.model import Page, Plan, counted
+from dbctl.model import Page, Plan, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.executor import migrating
+from dbctl.services.migrations.executor import as_migratable
 from dbctl.services.migrations.files import MigrationFile
-from dbctl.services.migrations.ledger import Standing, judged
-from dbctl.services.migrations.safety_backup import Safety
-from dbctl.services.migrations.status import look, tracks
-from dbctl.services.migrations.up import Applied, apply_all, planned_of
+from dbctl.services.migrations.ledger import DatabaseState, classify
+from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations.status import find_targets, load_state
+from dbctl.services.migrations.up import AppliedMigration, apply_all, plan_pending
 
 #: The purpose of the safety backup in messages.
 PURPOSE = "migrate reset"
 
 
-class Reset:
+class ResetDatabase:
     """A reset of one database, under the lock of dbctl's writers."""
 
     def __init__(
@@ -36,8 +36,8 @@ class Reset:
         database: str = "",
         folder: Path | None = None,
         *,
-        shape: str = "",
-        safety: Safety | None = None,
+        variant: str = "",
+        safety_backup: SafetyBackup | None = None,
     ) -> None:
         """Read the folder.
 
@@ -45,8 +45,8 @@ class Reset:
             app: the app.
             database: its name; required if several databases have migrations.
             folder: the folder of migrations, instead of the configured one.
-            shape: the shape of the new database, if the migrations have several.
-            safety: where the safety backup is stored; the default is the configuration's.
+            variant: the variant of the new database, if the migrations have several.
+            safety_backup: options of the safety backup; the default is the configuration.
 
         Raises:
             ResetRefusedError: the app is protected.
@@ -55,85 +55,85 @@ class Reset:
         self.app, self.protected = app.name, app.protected
         if app.protected:
             raise ResetRefusedError(app=app.name)
-        targets = tracks(app, database, folder, shape=shape)
+        targets = find_targets(app, database, folder, variant=variant)
         if len(targets) > 1:
-            names = ", ".join(track.database for track in targets)
+            names = ", ".join(target.database for target in targets)
             raise UsageError(detail=f"choose the database to reset: --db {names}")
-        (self._track,) = targets
-        self._opened, self._safety = app, safety or Safety(app)
-        self.target = self._track.target
+        (self._target,) = targets
+        self._open_app, self._safety = app, safety_backup or SafetyBackup(app)
+        self.target = self._target.name
 
     def plan(self) -> Plan:
         """Return the objects to drop and the migrations to run.
 
         Raises:
-            UsageError: the folder holds no migration.
+            UsageError: the folder contains no migration.
             MigrationInvalidError: a file cannot be run.
-            LedgerForeignError: another runner keeps the ledger.
+            LedgerForeignError: another runner writes the ledger.
         """
-        files = self._files()
-        rows = self._rows()
-        steps = self._safety.steps(self._track, [PURPOSE]) if rows else []
+        files = self._select_files()
+        rows = self._count_rows()
+        steps = self._safety.describe_steps(self._target, [PURPOSE]) if rows else []
         if rows:
-            tables = counted(len(rows), "table")
+            tables = format_count(len(rows), "table")
             steps.append(
-                f"drop {tables} with {counted(sum(rows.values()), 'row')}, and all else in the schema"
+                f"drop {tables} with {format_count(sum(rows.values()), 'row')}, and all other objects of the schema"
             )
         steps += [f"run {file.name}" for file in files]
-        title = f"Reset {self._track.target}"
+        title = f"Reset {self._target.name}"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=bool(rows))
 
-    def apply(self, seen: str | None = None) -> Page[Applied]:
+    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
         """Empty the database and run every migration.
 
         Raises:
-            PlanChangedError: the plan differs from the confirmed plan ``seen``; nothing was changed.
+            PlanChangedError: the plan differs from the ``confirmed`` plan; nothing was changed.
             ConstraintError: an object outside of the database's own schemas depends on an object to drop.
-            MigrationFailedError: a migration failed; the database contains only the results of the migrations before it.
+            MigrationFailedError: a migration failed; the database contains only the results of the earlier migrations.
         """
-        if seen is not None and self.plan().digest != seen:
+        if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
-        self._files()
-        track, done = self._track, list[Applied]()
+        self._select_files()
+        target, done = self._target, list[AppliedMigration]()
         with (
-            self._safety.kept(track, [PURPOSE] if self._rows() else []) as backup,
-            self._opened.writer(track.database, PURPOSE, create=True) as db,
+            self._safety.protect(target, [PURPOSE] if self._count_rows() else []) as backup,
+            self._open_app.writer(target.database, PURPOSE, create=True) as db,
         ):
-            ready = migrating(db)
-            with ready.schema_transaction():
-                for sql in ready.drop_statements():
-                    ready.run_statement(sql)
-            apply_all(track, db, done=done, safety_backup=backup)
-        return Page(items=done, total=len(done), names=Applied.__struct_fields__)
+            migratable = as_migratable(db)
+            with migratable.schema_transaction():
+                for sql in migratable.drop_statements():
+                    migratable.run_statement(sql)
+            apply_all(target, db, done=done, safety_backup=backup)
+        return Page(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
 
-    def _files(self) -> list[MigrationFile]:
+    def _select_files(self) -> list[MigrationFile]:
         """Return the migrations for an empty database."""
-        track = self._track
+        target = self._target
         try:
-            state = look(self._opened, track)
+            state = load_state(self._open_app, target)
         except DatabaseMissingError:
             pass
         else:
-            if state.track.foreign:
-                raise LedgerForeignError(target=track.target, runner=state.track.foreign.runner)
-        empty = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
-        files = [file for file, _ in planned_of(empty)]
+            if state.target.foreign:
+                raise LedgerForeignError(target=target.name, runner=state.target.foreign.runner)
+        empty = DatabaseState(target=target, migrations=classify(target, []), has_ledger=False, is_empty=True)
+        files = [file for file, _ in plan_pending(empty)]
         if not files:
-            raise UsageError(detail=f"{track.folder.path} holds no migration that could be run")
+            raise UsageError(detail=f"{target.folder.path} contains no migration to run")
         return files
 
-    def _rows(self) -> dict[str, int]:
+    def _count_rows(self) -> dict[str, int]:
         """Return the approximate number of rows of each table; none if the database does not exist."""
-        track = self._track
+        target = self._target
         try:
-            url = self._opened.url(track.database)
-            with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
+            url = self._open_app.url(target.database)
+            with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
                 return _count(db)
         except DatabaseMissingError:
             return {}
 
 
 def _count(db: Readable) -> dict[str, int]:
-    if Capability.MEASURE in db.capabilities and isinstance(db, Measures):
-        return {size.table: size.rows for size in db.measured(exact=False)}
-    return {name: db.count(name) for name, table in db.tables().items() if not table.view}
+    if Capability.MEASURE in db.capabilities and isinstance(db, ReportsSizes):
+        return {size.table: size.rows for size in db.measure_tables(exact=False)}
+    return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}

@@ -1,52 +1,50 @@
-"""Rows that a migration takes away: counted before and after, so that none goes without it being said in the file."""
+"""Rows that a migration deletes: counted before and after it, and estimated from its statements."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract import Effect, Readable, Writable
+from dbctl.engines.contract import Readable, StatementEffect, Writable
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
-from dbctl.model import counted
+from dbctl.model import format_count
 
 
-class Loss(NamedTuple):
-    """One table that has fewer rows than before."""
+class RowLoss(NamedTuple):
+    """One table with fewer rows than before."""
 
     table: str
     before: int
-    after: int | None  #: None: it is gone
-    judged: bool = (
-        False  #: whether ``after`` is the least that may be left, judged by the words of a statement
-    )
+    after: int | None  #: None: the table no longer exists
+    is_estimate: bool = False  #: estimated from a statement; ``after`` is then a lower bound
 
     @property
     def rows(self) -> int:
-        """How many rows are gone."""
+        """The number of deleted rows."""
         return self.before - (self.after or 0)
 
 
-def rows_of(db: Writable, but: Collection[str]) -> dict[str, int]:
-    """Count the rows of every table that can be counted, but those of some."""
-    found: dict[str, int] = {}
+def count_rows(db: Writable, excluded: Collection[str]) -> dict[str, int]:
+    """Count the rows of every readable table except those in ``excluded``."""
+    row_counts: dict[str, int] = {}
     for name, table in db.tables().items():
-        if table.view or name in but:
+        if table.is_view or name in excluded:
             continue
         try:
-            with db.transaction():  # a failure would end the one around it
-                found[name] = db.count(name)
+            with db.transaction():  # a failure would abort the transaction of the caller
+                row_counts[name] = db.count(name)
         except (QueryFailedError, PrivilegeMissingError):
-            continue  # kept by a module that is not here, or not for this role: whoever cannot count it changes no row of it
-    return found
+            continue  # a virtual table without its module, or no privilege: then the migration cannot change its rows either
+    return row_counts
 
 
-def lost(before: Mapping[str, int], after: Mapping[str, int]) -> list[Loss]:
+def find_losses(before: Mapping[str, int], after: Mapping[str, int]) -> list[RowLoss]:
     """Return the tables that have fewer rows than before.
 
-    One that is gone was renamed, or built anew under another name, where a new one has as many rows.
+    A missing table is treated as renamed if a new table has the same number of rows.
     """
-    found = [
-        Loss(table, rows, after[table]) for table, rows in before.items() if rows > after.get(table, rows)
+    losses = [
+        RowLoss(table, rows, after[table]) for table, rows in before.items() if rows > after.get(table, rows)
     ]
     new = [rows for table, rows in after.items() if table not in before]
     for table, rows in before.items():
@@ -55,28 +53,34 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> list[Loss]:
         if rows in new:
             new.remove(rows)
         else:
-            found.append(Loss(table, rows, None))
-    return found
+            losses.append(RowLoss(table, rows, None))
+    return losses
 
 
-def at_risk(db: Readable, judged: Sequence[Effect]) -> list[Loss]:
-    """Return the tables with rows that statements drop or delete from, by their words, before any of them runs."""
-    live = {name.lower(): name for name, table in db.tables().items() if not table.view}
-    meant = dict.fromkeys(live.get(name.lower(), "") for one in judged for name in (*one.drops, *one.empties))
-    dropped = {live.get(name.lower(), "") for one in judged for name in one.drops}
+def find_rows_at_risk(db: Readable, effects: Sequence[StatementEffect]) -> list[RowLoss]:
+    """Return the tables with rows that statements would drop or delete from; the statements are examined, not run."""
+    live_names = {name.lower(): name for name, table in db.tables().items() if not table.is_view}
+    names = dict.fromkeys(
+        live_names.get(name.lower(), "")
+        for effect in effects
+        for name in (*effect.dropped_tables, *effect.emptied_tables)
+    )
+    dropped = {live_names.get(name.lower(), "") for effect in effects for name in effect.dropped_tables}
     return [
-        Loss(name, rows, None if name in dropped else 0, judged=True)
-        for name in meant
+        RowLoss(name, rows, None if name in dropped else 0, is_estimate=True)
+        for name in names
         if name and (rows := db.count(name))
     ]
 
 
-def told(losses: Sequence[Loss]) -> str:
-    """Return what is lost in words: ``users (3 rows, 1 left), notes (5 rows, gone), logs (7 rows, some deleted)``."""
+def describe_losses(losses: Sequence[RowLoss]) -> str:
+    """Return the losses as text: ``users (3 rows, 1 left), notes (5 rows, dropped), logs (7 rows, some deleted)``."""
 
-    def left(one: Loss) -> str:
-        if one.after is None:
-            return "gone"
-        return "some deleted" if one.judged else f"{one.after} left"
+    def describe_after(loss: RowLoss) -> str:
+        if loss.after is None:
+            return "dropped"
+        return "some deleted" if loss.is_estimate else f"{loss.after} left"
 
-    return ", ".join(f"{one.table} ({counted(one.before, 'row')}, {left(one)})" for one in losses)
+    return ", ".join(
+        f"{loss.table} ({format_count(loss.before, 'row')}, {describe_after(loss)})" for loss in losses
+    )

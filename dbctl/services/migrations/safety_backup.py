@@ -1,4 +1,4 @@
-"""The safety backup of a database that migrations are about to change: it is kept whatever it holds."""
+"""The safety backup of a database before a destructive migration."""
 
 from __future__ import annotations
 
@@ -9,97 +9,99 @@ from typing import TYPE_CHECKING
 from dbctl.engines import registry
 from dbctl.errors import (
     DbctlError,
-    MigrationHalfDoneError,
     MigrationInDoubtError,
-    RepositoryUnsetError,
-    SafetyBackupUnsetError,
+    MigrationPartialError,
+    RepositoryNotConfiguredError,
+    SafetyBackupNotConfiguredError,
 )
 from dbctl.services.app import App
-from dbctl.services.backup import Repository, Sealing, Source, make
-from dbctl.services.migrations.ledger import Track
+from dbctl.services.backup import EncryptionPolicy, Repository, Source, create_backup
+from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from dbctl.services.backup import Repository
 
 
-def keep(app: App, repository: Repository, database: str) -> str:
-    """Back a database up, and return the id of the backup; whoever calls holds the lock of the repository."""
-    return make(app, repository, [_Whole(app, database)], Sealing(app), kind="migration").id
+def create_safety_backup(app: App, repository: Repository, database: str) -> str:
+    """Back up a database and return the id of the backup; the caller holds the lock of the repository."""
+    return create_backup(
+        app, repository, [_UncheckedSource(app, database)], EncryptionPolicy(app), kind="migration"
+    ).id
 
 
-class _Whole(Source):
-    """A database whatever it holds: one that is half migrated need not look like its app's."""
+class _UncheckedSource(Source):
+    """A source without a check of the app's tables, because a partly migrated database may lack some."""
 
-    may_be_empty = True
+    allow_empty = True
 
     def __init__(self, app: App, database: str) -> None:
         super().__init__(app, database, lambda _bytes: None)
         app.close()
         url, target = app.url(database), app.target(database)
         with closing(registry.open_for_reading(url, target, timeout=app.timeout)) as db:
-            self.like = list(db.tables())
+            self.familiar_tables = list(db.tables())
 
 
-class Safety:
-    """Whether what a database holds is kept before something of it is destroyed, and where."""
+class SafetyBackup:
+    """Creates the safety backup of a database before a destructive migration, unless it is disabled."""
 
-    def __init__(self, app: App, *, repository: str = "", wanted: bool = True) -> None:
-        """Take what the options said: an address in place of the configured one, and whether a backup is wanted at all."""
-        self._app, self._given, self._wanted = app, repository, wanted
+    def __init__(self, app: App, *, repository: str = "", enabled: bool = True) -> None:
+        """Set the options: the address of another repository than the configured one, and whether to create backups."""
+        self._app, self._repository_address, self._enabled = app, repository, enabled
 
-    def steps(self, track: Track, names: Sequence[str]) -> list[str]:
-        """Return the steps of a plan that keep a database before migrations of these ``names`` destroy something of it.
+    def describe_steps(self, target: MigrationTarget, names: Sequence[str]) -> list[str]:
+        """Return the steps of the plan: a safety backup if ``names`` contains destructive migrations.
 
         Raises:
-            SafetyBackupUnsetError: nothing says where backups are kept.
+            SafetyBackupNotConfiguredError: no repository is configured.
         """
-        if not (names and self._wanted):
+        if not (names and self._enabled):
             return []
-        place = self._repository(track, names).store.place
-        return [f"keep {track.database} as it is now, as a safety backup in {place}"]
+        address = self._open_repository(target, names).store.location
+        return [f"create a safety backup of {target.database} in {address}"]
 
     @contextmanager
-    def kept(self, track: Track, names: Sequence[str]) -> Iterator[str | None]:
-        """Keep a database for the time that the migrations run, and give the id of the backup; None where none is made.
+    def protect(self, target: MigrationTarget, names: Sequence[str]) -> Iterator[str | None]:
+        """Create the safety backup and yield its id, or None if none is required.
 
-        Where they leave everything as it was, so that there is nothing to bring back, it goes again.
+        If the migrations fail without any effect, the backup is deleted again.
         """
-        if not (names and self._wanted):
+        if not (names and self._enabled):
             yield None
             return
-        repository = self._repository(track, names)
-        made = self._make(repository, track.database)
+        repository = self._open_repository(target, names)
+        backup_id = self._create(repository, target.database)
         try:
-            yield made
+            yield backup_id
         except (DbctlError, Interrupted) as error:
-            if _left_all_as_it_was(error):
-                with suppress(DbctlError):  # one backup too many is no failure
-                    repository.store.remove(made)
+            if _left_unchanged(error):
+                with suppress(DbctlError):  # an unneeded backup that remains is not an error
+                    repository.store.remove_folder(backup_id)
             else:
-                error.hint += (
-                    f" What was there before is kept: dbctl restore apply {made} --db {track.database}."
-                )
+                error.hint += f" Restore the previous state with: dbctl restore apply {backup_id} --db {target.database}"
             raise
 
-    def _repository(self, track: Track, names: Sequence[str]) -> Repository:
+    def _open_repository(self, target: MigrationTarget, names: Sequence[str]) -> Repository:
         from dbctl.services.backup import Repository
 
         try:
-            return Repository(self._app, self._given)
-        except RepositoryUnsetError as error:
-            told = ", ".join(names)
-            raise SafetyBackupUnsetError(target=track.target, app=self._app.name, names=told) from error
+            return Repository(self._app, self._repository_address)
+        except RepositoryNotConfiguredError as error:
+            joined = ", ".join(names)
+            raise SafetyBackupNotConfiguredError(
+                target=target.name, app=self._app.name, names=joined
+            ) from error
 
-    def _make(self, repository: Repository, database: str) -> str:
+    def _create(self, repository: Repository, database: str) -> str:
 
         with repository.store.lock("migrate", timeout=self._app.timeout):
-            made = keep(self._app, repository, database)
+            backup_id = create_safety_backup(self._app, repository, database)
         self._app.close()  # closing a reader later would drop the locks that this process holds on its file
-        return made
+        return backup_id
 
 
-def _left_all_as_it_was(error: DbctlError | Interrupted) -> bool:
-    if isinstance(error, (MigrationHalfDoneError, MigrationInDoubtError, Interrupted)):
+def _left_unchanged(error: DbctlError | Interrupted) -> bool:
+    if isinstance(error, (MigrationPartialError, MigrationInDoubtError, Interrupted)):
         return False
-    return error.facts.get("applied", "none") == "none"
+    return error.context.get("applied", "none") == "none"

@@ -1,4 +1,4 @@
-"""Two schemas compared part by part, with how grave each difference is."""
+"""Compares two schemas part by part, with the severity of each difference."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.contract import Schema, SchemaCode, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
-from dbctl.model import Severity, Value
+from dbctl.model import Severity, Struct
 
 
 class Part(NamedTuple):
-    """What is compared, and how both sides find it: names in lower case, as the engines compare them."""
+    """Key of a part of a schema; names are in lower case, because engines ignore case."""
 
     kind: Literal[
         "table", "column", "order", "key", "index", "reference", "check", "option", "view", "trigger"
@@ -23,25 +23,25 @@ class Part(NamedTuple):
 Parts: TypeAlias = Mapping[Part, object]
 
 
-class Difference(Value, frozen=True, kw_only=True):
-    """One difference. ``wanted`` and ``found`` are in words; empty where that side has nothing."""
+class Difference(Struct, frozen=True, kw_only=True):
+    """One difference; each side is described as text, which is empty if the part is missing."""
 
     part: Part
     severity: Severity
     place: str  #: ``table``, ``table.column``, or a name with its kind
-    wanted: str = ""
-    found: str = ""
+    expected: str = ""
+    actual: str = ""
 
     @property
     def code(self) -> str:
         """``column-missing``, ``index-extra``, ``trigger-differs``."""
-        how = "missing" if not self.found else "extra" if not self.wanted else "differs"
-        return f"{self.part.kind}-{how}"
+        kind = "missing" if not self.actual else "extra" if not self.expected else "differs"
+        return f"{self.part.kind}-{kind}"
 
 
-#: A part that is missing, or is there though nothing makes it. Grave is what makes the app fail or store what it must
-#: not: a guard that is missing is as grave as a column. An index only makes slow; what is extra mostly harms nobody.
-GRAVITY: Mapping[str, tuple[Severity, Severity]] = {
+#: Severity of a missing part and of an extra part. An error makes the app fail or store invalid rows, so a missing
+#: constraint is as severe as a missing column. A missing index only costs time; an extra part is usually harmless.
+SEVERITIES: Mapping[str, tuple[Severity, Severity]] = {
     "table": ("error", "info"),
     "column": ("error", "warning"),
     "index": ("warning", "info"),
@@ -53,191 +53,233 @@ GRAVITY: Mapping[str, tuple[Severity, Severity]] = {
 }
 
 
-def parts(schema: Schema, leave_out: Collection[str] = ()) -> Parts:
-    """Take a schema apart, without the tables ``leave_out`` and what belongs to them."""
-    left_out = {name.lower() for name in leave_out if name}
-    found: dict[Part, object] = {}
+def split_schema(schema: Schema, excluded: Collection[str] = ()) -> Parts:
+    """Return the parts of a schema, without the ``excluded`` tables and their parts."""
+    excluded_names = {name.lower() for name in excluded if name}
+    parts: dict[Part, object] = {}
     for table in schema.tables:
-        if table.name.lower() not in left_out:
-            found |= _parts_of(table)
+        if table.name.lower() not in excluded_names:
+            parts |= _split_table(table)
     for code in schema.codes:
-        if code.table.lower() not in left_out:
-            found[Part(code.kind, code.table.lower(), code.name.lower())] = code
-    return found
+        if code.table.lower() not in excluded_names:
+            parts[Part(code.kind, code.table.lower(), code.name.lower())] = code
+    return parts
 
 
-def _parts_of(table: SchemaTable) -> dict[Part, object]:
+def _split_table(table: SchemaTable) -> dict[Part, object]:
     name = table.name.lower()
-    found: dict[Part, object] = {Part("table", name): table}
-    if not table.columns:  # it can be told by its text alone
-        return found
-    found |= {Part("column", name, column.name.lower()): column for column in table.columns}
-    found[Part("order", name)] = [column.name.lower() for column in table.columns]
-    found[Part("key", name)] = [column.lower() for column in table.key]
-    found |= {Part("index", name, word): index for word, index in _indexes(table)}
-    found |= {Part("reference", name, ", ".join(one.columns).lower()): one for one in table.references}
-    found |= {Part("check", name, check): check for check in table.checks}
-    found |= {Part("option", name, option): option for option in table.options}
-    return found
+    parts: dict[Part, object] = {Part("table", name): table}
+    if not table.columns:  # only its text is available
+        return parts
+    parts |= {Part("column", name, column.name.lower()): column for column in table.columns}
+    parts[Part("order", name)] = [column.name.lower() for column in table.columns]
+    parts[Part("key", name)] = [column.lower() for column in table.key]
+    parts |= {Part("index", name, key): index for key, index in _iterate_indexes(table)}
+    parts |= {
+        Part("reference", name, ", ".join(reference.columns).lower()): reference
+        for reference in table.references
+    }
+    parts |= {Part("check", name, check): check for check in table.checks}
+    parts |= {Part("option", name, option): option for option in table.options}
+    return parts
 
 
-def _indexes(table: SchemaTable) -> Iterator[tuple[str, SchemaIndex]]:
-    """Yield the indexes of a table with what tells each from the others: constraints have no names, and may be repeated."""
+def _iterate_indexes(table: SchemaTable) -> Iterator[tuple[str, SchemaIndex]]:
+    """Yield the indexes of a table with unique keys; constraints have no names and may be repeated."""
     seen = Counter[str]()
     for index in table.indexes:
-        word = index.name.lower() or index_of(index).lower()
-        seen[word] += 1
-        yield (f"{word} #{seen[word]}" if seen[word] > 1 else word), index
+        key = index.name.lower() or describe_index(index).lower()
+        seen[key] += 1
+        yield (f"{key} #{seen[key]}" if seen[key] > 1 else key), index
 
 
-def compared(wanted: Parts, found: Parts) -> Iterator[Difference]:
-    """Yield every difference, in the order of the parts; a table that one side lacks is told once."""
-    lacking = [part for part in wanted if part not in found and not _inside(part, wanted, found)]
-    extra = [part for part in found if part not in wanted and not _inside(part, found, wanted)]
-    for part in list(lacking):
-        other = _counterpart(part, wanted, found, lacking, extra)
-        if other is None:
+def compare(expected: Parts, actual: Parts) -> Iterator[Difference]:
+    """Yield every difference, in the order of the parts; a missing table is reported once."""
+    missing = [
+        part for part in expected if part not in actual and not _is_in_missing_table(part, expected, actual)
+    ]
+    extra = [
+        part for part in actual if part not in expected and not _is_in_missing_table(part, actual, expected)
+    ]
+    for part in list(missing):
+        counterpart = _find_counterpart(part, expected, actual, missing, extra)
+        if counterpart is None:
             continue
-        lacking.remove(part)
-        if other in extra:
-            extra.remove(other)
-        yield _changed_name(part, wanted[part], found[other])
-    for part in wanted:
-        if part in lacking:
-            yield _lacking(part, wanted[part])
-        elif part in found:
-            yield from _differing(part, wanted[part], found[part])
+        missing.remove(part)
+        if counterpart in extra:
+            extra.remove(counterpart)
+        yield _create_renamed(part, expected[part], actual[counterpart])
+    for part in expected:
+        if part in missing:
+            yield _create_missing(part, expected[part])
+        elif part in actual:
+            yield from _compare_part(part, expected[part], actual[part])
     for part in extra:
-        yield _extra(part, found[part])
+        yield _create_extra(part, actual[part])
 
 
-def in_words(one: Difference) -> str:
-    """Return one difference as a message tells it: the object, what is there, and what the migrations make."""
-    if not one.found:
-        return f"{one.place} is missing"
-    if not one.wanted:
-        return f"{one.place} is extra: {one.found}"
-    return f"{one.place}: {one.found} here, {one.wanted} in the migrations"
+def describe_difference(difference: Difference) -> str:
+    """Return one difference as text: the object, the live schema, the migrations."""
+    if not difference.actual:
+        return f"{difference.place} is missing"
+    if not difference.expected:
+        return f"{difference.place} is extra: {difference.actual}"
+    return f"{difference.place}: {difference.actual} in the database, {difference.expected} in the migrations"
 
 
-def _inside(part: Part, here: Parts, there: Parts) -> bool:
-    """Whether it belongs to a table that the other side does not have, or cannot tell further."""
+def _is_in_missing_table(part: Part, parts: Parts, other_parts: Parts) -> bool:
+    """Return whether the part belongs to a table that the other side lacks or has only as text."""
     table = Part("table", part.table)
-    if part.kind in ("table", "view") or table not in here:
+    if part.kind in ("table", "view") or table not in parts:
         return False
-    other = there.get(table)
-    return other is None or (isinstance(other, SchemaTable) and not other.columns)
+    other_table = other_parts.get(table)
+    return other_table is None or (isinstance(other_table, SchemaTable) and not other_table.columns)
 
 
-def _counterpart(
-    part: Part, wanted: Parts, found: Parts, lacking: Sequence[Part], extra: Sequence[Part]
+def _find_counterpart(
+    part: Part, expected: Parts, actual: Parts, missing: Sequence[Part], extra: Sequence[Part]
 ) -> Part | None:
-    """Return what stands for a part under another name: an index that does the same, or the only other check."""
-    one = wanted[part]
-    if isinstance(one, SchemaIndex):
+    """Return the same part with another name: an equal index, or the only other check."""
+    value = expected[part]
+    if isinstance(value, SchemaIndex):
         same = [
             other
-            for other, index in found.items()
+            for other, index in actual.items()
             if isinstance(index, SchemaIndex)
             and other.table == part.table
-            and index_of(index) == index_of(one)
+            and describe_index(index) == describe_index(value)
         ]
         return min(same, key=lambda other: other not in extra, default=None)
-    mine = [other for other in lacking if other[:2] == part[:2]]
-    others = [other for other in extra if other[:2] == part[:2]]
-    return others[0] if part.kind == "check" and len(mine) == len(others) == 1 else None
+    missing_checks = [other for other in missing if other[:2] == part[:2]]
+    extra_checks = [other for other in extra if other[:2] == part[:2]]
+    return extra_checks[0] if part.kind == "check" and len(missing_checks) == len(extra_checks) == 1 else None
 
 
-def _changed_name(part: Part, wanted: object, found: object) -> Difference:
-    if isinstance(wanted, SchemaIndex) and isinstance(found, SchemaIndex):
-        wants, finds = (f"{one.name or 'a constraint'} {index_of(one)}" for one in (wanted, found))
+def _create_renamed(part: Part, expected: object, actual: object) -> Difference:
+    if isinstance(expected, SchemaIndex) and isinstance(actual, SchemaIndex):
+        expected_index, actual_index = (
+            f"{index.name or 'a constraint'} {describe_index(index)}" for index in (expected, actual)
+        )
         return Difference(
-            part=part, severity="info", place=f"an index of {part.table}", wanted=wants, found=finds
+            part=part,
+            severity="info",
+            place=f"an index of {part.table}",
+            expected=expected_index,
+            actual=actual_index,
         )
     return Difference(
-        part=part, severity="error", place=f"a check of {part.table}", wanted=str(wanted), found=str(found)
+        part=part,
+        severity="error",
+        place=f"a check of {part.table}",
+        expected=str(expected),
+        actual=str(actual),
     )
 
 
-def _lacking(part: Part, wanted: object) -> Difference:
-    severity = GRAVITY[part.kind][0]
-    if isinstance(wanted, SchemaIndex) and wanted.unique:
-        severity = "error"  # it is a guard
+def _create_missing(part: Part, expected: object) -> Difference:
+    severity = SEVERITIES[part.kind][0]
+    if isinstance(expected, SchemaIndex) and expected.unique:
+        severity = "error"  # it is a constraint
     return Difference(
-        part=part, severity=severity, place=place_of(part.kind, part.table, wanted), wanted=told_of(wanted)
+        part=part,
+        severity=severity,
+        place=describe_place(part.kind, part.table, expected),
+        expected=describe_part(expected),
     )
 
 
-def _extra(part: Part, found: object) -> Difference:
-    severity = GRAVITY[part.kind][1]
-    if isinstance(found, SchemaIndex) and found.unique:
-        severity = "warning"  # it may refuse what the app writes
-    if isinstance(found, SchemaColumn) and not (found.nullable or found.generated) and found.default is None:
-        severity = "error"  # every new row of the app is refused
+def _create_extra(part: Part, actual: object) -> Difference:
+    severity = SEVERITIES[part.kind][1]
+    if isinstance(actual, SchemaIndex) and actual.unique:
+        severity = "warning"  # it may reject writes of the app
+    if (
+        isinstance(actual, SchemaColumn)
+        and not (actual.nullable or actual.generated)
+        and actual.default is None
+    ):
+        severity = "error"  # it rejects every new row of the app
     return Difference(
-        part=part, severity=severity, place=place_of(part.kind, part.table, found), found=told_of(found)
+        part=part,
+        severity=severity,
+        place=describe_place(part.kind, part.table, actual),
+        actual=describe_part(actual),
     )
 
 
-def _differing(part: Part, wanted: object, found: object) -> Iterator[Difference]:
-    place = place_of(part.kind, part.table, wanted)
-    match wanted, found:
+def _compare_part(part: Part, expected: object, actual: object) -> Iterator[Difference]:
+    place = describe_place(part.kind, part.table, expected)
+    match expected, actual:
         case SchemaColumn(), SchemaColumn():
-            yield from _columns(part, wanted, found)
+            yield from _compare_columns(part, expected, actual)
         case SchemaTable(), SchemaTable():
-            yield from _tables(part, wanted, found)
-        case SchemaIndex(), SchemaIndex() if index_of(wanted) != index_of(found):
-            severity: Severity = "error" if wanted.unique or found.unique else "warning"
-            yield _both(part, severity, place, index_of(wanted), index_of(found))
-        case SchemaReference(), SchemaReference() if reference_of(wanted) != reference_of(found):
-            yield _both(part, "error", place, reference_of(wanted), reference_of(found))
-        case SchemaCode(), SchemaCode() if wanted.text != found.text:
-            yield _both(part, "error", place, wanted.text, found.text)
-        case list(), list() if wanted != found and part.kind == "key":
-            yield _both(part, "error", f"the primary key of {part.table}", *map(listed, (wanted, found)))
-        case list(), list() if wanted != found and set(wanted) == set(found):
-            yield _both(part, "info", f"the order of columns in {part.table}", *map(listed, (wanted, found)))
+            yield from _compare_tables(part, expected, actual)
+        case SchemaIndex(), SchemaIndex() if describe_index(expected) != describe_index(actual):
+            severity: Severity = "error" if expected.unique or actual.unique else "warning"
+            yield _create_difference(part, severity, place, describe_index(expected), describe_index(actual))
+        case SchemaReference(), SchemaReference() if describe_reference(expected) != describe_reference(
+            actual
+        ):
+            yield _create_difference(
+                part, "error", place, describe_reference(expected), describe_reference(actual)
+            )
+        case SchemaCode(), SchemaCode() if expected.text != actual.text:
+            yield _create_difference(part, "error", place, expected.text, actual.text)
+        case list(), list() if expected != actual and part.kind == "key":
+            yield _create_difference(
+                part, "error", f"the primary key of {part.table}", *map(join_names, (expected, actual))
+            )
+        case list(), list() if expected != actual and set(expected) == set(actual):
+            yield _create_difference(
+                part, "info", f"the order of columns in {part.table}", *map(join_names, (expected, actual))
+            )
 
 
-def _both(part: Part, severity: Severity, place: str, wanted: str, found: str) -> Difference:
-    return Difference(part=part, severity=severity, place=place, wanted=wanted, found=found)
+def _create_difference(part: Part, severity: Severity, place: str, expected: str, actual: str) -> Difference:
+    return Difference(part=part, severity=severity, place=place, expected=expected, actual=actual)
 
 
-def _tables(part: Part, wanted: SchemaTable, found: SchemaTable) -> Iterator[Difference]:
-    by_text = not (wanted.columns and found.columns)
-    if by_text and (wanted.columns or found.columns or wanted.options != found.options):
-        told = (listed(one.options) or "a plain table" for one in (wanted, found))
-        yield _both(part, "error", f"table {part.table}", *told)
-    if wanted.name != found.name:
-        yield _both(part, "warning", f"the spelling of table {part.table}", wanted.name, found.name)
+def _compare_tables(part: Part, expected: SchemaTable, actual: SchemaTable) -> Iterator[Difference]:
+    by_text = not (expected.columns and actual.columns)
+    if by_text and (expected.columns or actual.columns or expected.options != actual.options):
+        descriptions = (join_names(table.options) or "a plain table" for table in (expected, actual))
+        yield _create_difference(part, "error", f"table {part.table}", *descriptions)
+    if expected.name != actual.name:
+        yield _create_difference(
+            part, "warning", f"the spelling of table {part.table}", expected.name, actual.name
+        )
 
 
-def _columns(part: Part, wanted: SchemaColumn, found: SchemaColumn) -> Iterator[Difference]:
-    place = place_of(part.kind, part.table, wanted)
-    grave: dict[str, Severity] = {
-        "type": "info" if wanted.storage == found.storage else "error",
-        "nullable": "error" if found.nullable or found.default is None else "warning",
-        "default": "error" if found.default is None and not found.nullable else "warning",
+def _compare_columns(part: Part, expected: SchemaColumn, actual: SchemaColumn) -> Iterator[Difference]:
+    place = describe_place(part.kind, part.table, expected)
+    severities: dict[str, Severity] = {
+        "type": "info" if expected.storage == actual.storage else "error",
+        "nullable": "error" if actual.nullable or actual.default is None else "warning",
+        "default": "error" if actual.default is None and not actual.nullable else "warning",
         "collation": "error",
         "generated": "error",
         "name": "warning",
     }
-    for field, severity in grave.items():
-        wants, finds = getattr(wanted, field), getattr(found, field)
-        if wants != finds:
-            yield _both(part, severity, place, *(aspect(field, value) for value in (wants, finds)))
+    for field, severity in severities.items():
+        expected_value, actual_value = getattr(expected, field), getattr(actual, field)
+        if expected_value != actual_value:
+            yield _create_difference(
+                part,
+                severity,
+                place,
+                *(describe_field(field, value) for value in (expected_value, actual_value)),
+            )
 
 
-def aspect(field: str, value: object) -> str:
-    """Return one field of a column."""
+def describe_field(field: str, value: object) -> str:
+    """Return one field of a column as text."""
     if field == "nullable":
         return "null is allowed" if value else "not null"
     word = {"name": "spelt", "generated": "generated as"}.get(field, field)
     return f"{word} {value}" if value else f"no {word}"
 
 
-def place_of(kind: str, table: str, value: object) -> str:
-    """Return where a part is: what it is called and, where that does not say it, the table that it belongs to."""
+def describe_place(kind: str, table: str, value: object) -> str:
+    """Return the name of a part for messages, with its table if the name does not contain it."""
     if isinstance(value, SchemaColumn):
         return f"{table}.{value.name}"
     if isinstance(value, SchemaTable):
@@ -251,8 +293,8 @@ def place_of(kind: str, table: str, value: object) -> str:
     return f"{'a check' if kind == 'check' else 'an option'} of {table}"
 
 
-def told_of(value: object) -> str:
-    """Return all that there is to tell of a part."""
+def describe_part(value: object) -> str:
+    """Return the definition of a part as text."""
     match value:
         case SchemaColumn():
             words = [value.type, "" if value.nullable else "not null"]
@@ -261,31 +303,30 @@ def told_of(value: object) -> str:
             words += [f"generated as {value.generated}"] if value.generated else []
             return " ".join(filter(None, words)) or "no type"
         case SchemaTable():
-            return ", ".join(column.name for column in value.columns) or listed(value.options)
+            return ", ".join(column.name for column in value.columns) or join_names(value.options)
         case SchemaIndex():
-            return index_of(value)
+            return describe_index(value)
         case SchemaReference():
-            return reference_of(value)
+            return describe_reference(value)
         case SchemaCode():
             return value.text
     return str(value)
 
 
-def index_of(index: SchemaIndex) -> str:
-    """Return what an index does, whatever it is called: two that do the same are told alike."""
+def describe_index(index: SchemaIndex) -> str:
+    """Return the definition of an index without its name, so that equal indexes have equal text."""
     where = f" where {index.where}" if index.where else ""
     return f"{'unique ' if index.unique else ''}({', '.join(index.columns)}){where}"
 
 
-def reference_of(one: SchemaReference) -> str:
-    """Return what a foreign key does, as above; how names are spelt makes no difference."""
-    acts = [f"on update {one.on_update}"] * (one.on_update != "NO ACTION")
-    acts += [f"on delete {one.on_delete}"] * (one.on_delete != "NO ACTION")
-    acts += ["deferred"] * one.deferred
-    keys = f"({', '.join(one.columns)}) references {one.table} ({', '.join(one.to)})"
+def describe_reference(reference: SchemaReference) -> str:
+    """Return the definition of a foreign key without its name, in lower case."""
+    acts = [f"on update {reference.on_update}"] * (reference.on_update != "NO ACTION")
+    acts += [f"on delete {reference.on_delete}"] * (reference.on_delete != "NO ACTION")
+    acts += ["deferred"] * reference.deferred
+    keys = f"({', '.join(reference.columns)}) references {reference.table} ({', '.join(reference.to)})"
     return " ".join([keys, *acts]).lower()
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names with commas between."""
+def join_names(names: Sequence[str]) -> str:
     return ", ".join(names)

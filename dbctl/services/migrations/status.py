@@ -1,4 +1,4 @@
-"""Which migrations the databases of an app have, and how each stands to the ledger."""
+"""Finds the migrations of the databases of an app, and the state of each."""
 
 from __future__ import annotations
 
@@ -8,259 +8,295 @@ from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.errors import (
-    AbilityMissingError,
     DatabaseMissingError,
     DbctlError,
     Exit,
-    MigrationShapeUnknownError,
+    FeatureMissingError,
     MigrationsMissingError,
+    MigrationVariantUnknownError,
     NotSupportedError,
-    gravest,
+    worst_status,
 )
-from dbctl.model import Page, Value
+from dbctl.model import Page, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Migrations, Profile
 from dbctl.services.app import App, ledger_detection
 from dbctl.services.migrations.files import Folder, variants
 from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.ledger import Migration, Standing, Track, standing
+from dbctl.services.migrations.ledger import DatabaseState, Migration, MigrationTarget, read_state
 
 
-class Survey(Value, frozen=True, kw_only=True):
-    """How several databases stand; what could not be looked at is in ``failed``."""
+class MigrationStatus(Struct, frozen=True, kw_only=True):
+    """The migrations of several databases; ``failed`` contains the errors of databases that could not be read."""
 
     page: Page[Migration]
-    unrecorded: Sequence[str]  #: targets with tables and without a ledger
+    unrecorded: Sequence[str]  #: targets with tables but without a ledger
     failed: Sequence[DbctlError]
-    check: int  #: the exit status that ``--check`` asks for
-    status: int  #: the one without it
+    check: int  #: the exit code with ``--check``
+    status: int  #: the exit code without ``--check``
 
 
-def tracks(
+def find_targets(
     app: App,
-    asked: str = "",
-    given: Path | None = None,
+    database: str = "",
+    folder: Path | None = None,
     *,
-    shape: str = "",
+    variant: str = "",
     may_lack_folder: bool = False,
-    connects: bool = True,
-) -> list[Track]:
-    """Return the migrations of the database ``asked`` for, else of every configured one that has any.
+    may_connect: bool = True,
+) -> list[MigrationTarget]:
+    """Return the selected database, or every configured one, with its migrations.
 
     Args:
         app: the app.
-        asked: the database.
-        given: the folder, in place of the configured one.
-        shape: what is to be made of an empty database, where dbctl's own migrations come in several shapes.
-        may_lack_folder: whether a database of which nothing says where its files are is told by its ledger alone.
-        connects: whether a database may be opened; where not, a ledger that had to be looked for is the one that dbctl
-            would make.
+        database: the database; empty for every database that has migrations.
+        folder: the folder of migrations, instead of the configured one.
+        variant: the variant for an empty database, if the shipped migrations have several.
+        may_lack_folder: whether a database without a known folder is reported with its ledger alone.
+        may_connect: whether the database may be opened to find its ledger; otherwise the ledger is the one that dbctl
+            would create.
 
     Raises:
-        AbilityMissingError: there are none.
-        MigrationsMissingError, FileFailedError: as for ``migration_files.folder``.
+        FeatureMissingError: no database has migrations.
+        MigrationsMissingError, FileFailedError: as ``files.loader.load_folder``.
         NotSupportedError: one folder was given for several databases.
-        UsageError, MigrationShapeUnknownError: as for ``migration_shapes.refuse``; AbilityMissingError, too.
+        UsageError, MigrationVariantUnknownError, FeatureMissingError: as ``variants.refuse_unusable``.
     """
-    names = [asked] if asked else list(app.profile.databases)
-    found = {name: told for name in names if (told := app.database(name).migrations)}
-    if not asked:
-        found = {
-            name: told
-            for name, told in found.items()
-            if not app.database(name).optional or _configured(app, name)
+    names = [database] if database else list(app.profile.databases)
+    sections = {name: section for name in names if (section := app.database(name).migrations)}
+    if not database:
+        sections = {
+            name: section
+            for name, section in sections.items()
+            if not app.database(name).optional or _is_configured(app, name)
         }
-    if not found:
-        name = app.target(asked) if asked else app.name
-        raise AbilityMissingError(app=name, profile=app.profile.name, ability="migrations", others=_others())
-    if given and len(found) > 1:
-        raise NotSupportedError(
-            what="--migrations for several databases",
-            by=app.name,
-            instead=f"Say which by --db: {', '.join(found)}.",
+    if not sections:
+        name = app.target(database) if database else app.name
+        raise FeatureMissingError(
+            app=name,
+            profile=app.profile.name,
+            feature="migrations",
+            profiles=_list_profiles_with_migrations(),
         )
-    if shape:
-        variants.refuse(app, found, shape, given=given is not None)
+    if folder and len(sections) > 1:
+        raise NotSupportedError(
+            feature="--migrations for several databases",
+            subject=app.name,
+            hint=f"Choose one with --db: {', '.join(sections)}.",
+        )
+    if variant:
+        variants.refuse_unusable(app, sections, variant, has_folder=folder is not None)
     return [
-        _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder, connects=connects)
-        for name, told in found.items()
+        _create_target(
+            app,
+            name,
+            section,
+            folder,
+            variant=variant,
+            may_lack_folder=may_lack_folder,
+            may_connect=may_connect,
+        )
+        for name, section in sections.items()
     ]
 
 
-def _track(
+def _create_target(
     app: App,
     name: str,
-    told: Migrations,
-    given: Path | None,
+    section: Migrations,
+    folder_path: Path | None,
     *,
-    shape: str,
+    variant: str,
     may_lack_folder: bool,
-    connects: bool,
-) -> Track:
-    engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
-    shapes: Mapping[str, Folder] = {}
-    shipped: Mapping[str, Folder] = {}
-    if own:
+    may_connect: bool,
+) -> MigrationTarget:
+    engine, is_custom = app.url(name).engine, bool(folder_path) or name in app.configured.migrations
+    variant_folders: Mapping[str, Folder] = {}
+    shipped_folders: Mapping[str, Folder] = {}
+    if is_custom:
         with suppress(MigrationsMissingError):
-            shipped = _shipped(app.profile, name, app.target(name), engine, told)
-    wanted = shape if any(one.name == shape for one in told.shape) else ""
+            shipped_folders = _read_shipped_folders(app.profile, name, app.target(name), engine, section)
+    requested = variant if any(candidate.name == variant for candidate in section.variant) else ""
     try:
-        if told.shape and not own:
-            shapes = _shipped(app.profile, name, app.target(name), engine, told)
-            if wanted and wanted not in shapes:
-                raise MigrationShapeUnknownError(app=app.target(name), name=wanted, names=", ".join(shapes))
-        folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
+        if section.variant and not is_custom:
+            variant_folders = _read_shipped_folders(app.profile, name, app.target(name), engine, section)
+            if requested and requested not in variant_folders:
+                raise MigrationVariantUnknownError(
+                    app=app.target(name), name=requested, names=", ".join(variant_folders)
+                )
+        folder = (
+            _select_folder(variant_folders, requested)
+            if variant_folders
+            else migration_files.load_folder(app, name, folder_path)
+        )
     except MigrationsMissingError:
-        if own or not may_lack_folder:
+        if is_custom or not may_lack_folder:
             raise
-        folder = migration_files.none_at_all()
-    ledger, foreign = ledger_detection.named(app.profile, told.ledger, folder.format), None
-    if told.ledger == ledger_detection.FOUND and connects:
-        with suppress(DatabaseMissingError):  # it will be made
-            db = app.reader(name, may_be_empty=True)
-            ledger, foreign = ledger_detection.found(db, engine, folder.format)
-    return Track(
+        folder = migration_files.create_missing_folder()
+    ledger, foreign = ledger_detection.resolve_ledger(app.profile, section.ledger, folder.format), None
+    if section.ledger == ledger_detection.AUTO and may_connect:
+        with suppress(DatabaseMissingError):  # it will be created
+            db = app.reader(name, allow_empty=True)
+            ledger, foreign = ledger_detection.detect_ledgers(db, engine, folder.format)
+    return MigrationTarget(
         app=app.name,
         database=name,
         profile=app.profile,
-        told=told,
+        section=section,
         ledger=ledger,
         foreign=foreign,
         folder=folder,
         engine=engine,
-        shapes=shapes,
-        shipped=shipped,
-        shape=wanted,
+        variant_folders=variant_folders,
+        shipped_folders=shipped_folders,
+        variant=requested,
     )
 
 
-def shipped_track(profile: Profile, database: str, app: str, engine: str, *, shape: str = "") -> Track:
-    """Return the migrations that travel with dbctl, for a database that no configuration need know, such as a sample's.
+def create_shipped_target(
+    profile: Profile, database: str, app: str, engine: str, *, variant: str = ""
+) -> MigrationTarget:
+    """Return the shipped migrations for a database without configuration, such as a sample.
 
     Args:
         profile: the profile.
-        database: the database's name there.
-        app: what messages call the app.
-        engine: the engine that the database lives in.
-        shape: one that the profile knows; else what the database has tells, once it is looked at.
+        database: the name of the database in the profile.
+        app: the name of the app for messages.
+        engine: the name of the database's engine.
+        variant: a variant of the profile; empty to detect it from the database.
 
     Raises:
-        AbilityMissingError: the profile has none for it.
-        MigrationsMissingError: they do not travel along.
+        FeatureMissingError: the profile has no migrations for the database.
+        MigrationsMissingError: dbctl does not ship them.
     """
-    told = profile.databases[database].migrations
-    if told is None:
-        raise AbilityMissingError(
-            app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
+    section = profile.databases[database].migrations
+    if section is None:
+        raise FeatureMissingError(
+            app=f"{app}/{database}",
+            profile=profile.name,
+            feature="migrations",
+            profiles=_list_profiles_with_migrations(),
         )
-    folders = _shipped(profile, database, f"{app}/{database}", engine, told)
-    return Track(
+    folders = _read_shipped_folders(profile, database, f"{app}/{database}", engine, section)
+    return MigrationTarget(
         app=app,
         database=database,
         profile=profile,
-        told=told,
-        ledger=ledger_detection.named(profile, told.ledger),
-        folder=_first(folders, shape),
+        section=section,
+        ledger=ledger_detection.resolve_ledger(profile, section.ledger),
+        folder=_select_folder(folders, variant),
         engine=engine,
-        shapes=folders if told.shape else {},
-        shape=shape,
+        variant_folders=folders if section.variant else {},
+        variant=variant,
     )
 
 
-def _shipped(
-    profile: Profile, database: str, target: str, engine: str, told: Migrations
+def _read_shipped_folders(
+    profile: Profile, database: str, target: str, engine: str, section: Migrations
 ) -> Mapping[str, Folder]:
-    """Return the folders that travel with dbctl, by shape; one without a name where there are no shapes."""
+    """Return the shipped folders by variant; the key is '' if there are no variants."""
     folders = {}
-    shapes = [shape for shape in told.shape if not shape.engines or engine in shape.engines]
-    for name, directory, last in [(shape.name, shape.directory, shape.until) for shape in shapes] or [
-        ("", "", "")
-    ]:
-        path = migration_files.shipped_path(profile.name, database, engine, directory)
+    variants = [variant for variant in section.variant if not variant.engines or engine in variant.engines]
+    for name, directory, last in [
+        (variant.name, variant.directory, variant.until) for variant in variants
+    ] or [("", "", "")]:
+        path = migration_files.find_shipped_path(profile.name, database, engine, directory)
         if not path.is_dir():
             raise MigrationsMissingError(target=target, path=None)
-        folder = migration_files.read(path, own=False, format=told.format)
-        folders[name] = migration_files.until(folder, last) if last else folder
+        folder = migration_files.read_folder(path, is_custom=False, format=section.format)
+        folders[name] = migration_files.truncate_folder(folder, last) if last else folder
     return folders
 
 
-def _first(folders: Mapping[str, Folder], shape: str) -> Folder:
-    """Return the folder of a shape; where none is named, of that which an empty database gets."""
-    return folders[shape] if shape else next(iter(folders.values()))
+def _select_folder(folders: Mapping[str, Folder], variant: str) -> Folder:
+    """Return the folder of a variant; without a name, of the variant for an empty database."""
+    return folders[variant] if variant else next(iter(folders.values()))
 
 
-def _others() -> str:
+def _list_profiles_with_migrations() -> str:
     """Return the names of the profiles that have migrations."""
     profiles = map(loader.load, loader.names())
     return (
-        ", ".join(one.name for one in profiles if any(told.migrations for told in one.databases.values()))
+        ", ".join(
+            profile.name
+            for profile in profiles
+            if any(database.migrations for database in profile.databases.values())
+        )
         or "none"
     )
 
 
-def _configured(app: App, database: str) -> bool:
+def _is_configured(app: App, database: str) -> bool:
     return database in app.configured.databases
 
 
-def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, shape: str = "") -> Survey:
-    """Tell how the databases of some apps stand to their migrations; creates nothing and writes nothing.
+def collect_status(
+    apps: Sequence[App], database: str = "", folder: Path | None = None, *, variant: str = ""
+) -> MigrationStatus:
+    """Return the state of the migrations of some apps; writes nothing.
 
     Raises:
-        DbctlError: what keeps the only target from being looked at; of several, the others are told all the same.
+        DbctlError: the only target cannot be read; errors of one of several targets are part of the result.
     """
     rows: list[Migration] = []
-    unrecorded, failed, checks = [], [], [Exit.OK]
-    known: list[tuple[App, Track]] = []
+    unrecorded, failed, statuses = [], [], [Exit.OK]
+    app_targets: list[tuple[App, MigrationTarget]] = []
     for app in apps:
         try:
-            each = tracks(app, asked, given, shape=shape, may_lack_folder=True)
-            known += [(app, track) for track in each]
-        except AbilityMissingError:  # of several apps, some have none
+            targets = find_targets(app, database, folder, variant=variant, may_lack_folder=True)
+            app_targets += [(app, target) for target in targets]
+        except FeatureMissingError:  # some of several apps have no migrations
             if len(apps) == 1:
                 raise
         except DbctlError as error:
             if len(apps) == 1:
                 raise
             failed.append(error)
-    for app, track in known:
+    for app, target in app_targets:
         try:
-            found = look(app, track)
+            state = load_state(app, target)
         except DbctlError as error:
-            if len(known) == 1 and not failed:
+            if len(app_targets) == 1 and not failed:
                 raise
             failed.append(error)
             continue
-        rows += found.migrations
-        if found.unrecorded:
-            unrecorded.append(track.target)
-        checks.append(
-            Exit.UNSOUND if found.unsound else Exit.ACTION_NEEDED if found.named("pending") else Exit.OK
+        rows += state.migrations
+        if state.is_unrecorded:
+            unrecorded.append(target.name)
+        statuses.append(
+            Exit.CHECK_FAILED
+            if state.is_inconsistent
+            else Exit.ACTION_NEEDED
+            if state.names_in("pending")
+            else Exit.OK
         )
-    alike = [word for word in ("app", "database") if len({getattr(row, word) for row in rows}) == 1]
-    some = len(checks) > 1  # at least one could be looked at
-    overall = Exit.PARTIAL if failed and some else gravest([error.exit_status for error in failed])
-    return Survey(
+    constant_columns = [
+        field for field in ("app", "database") if len({getattr(row, field) for row in rows}) == 1
+    ]
+    is_partial = len(statuses) > 1  # at least one was read
+    overall = Exit.PARTIAL if failed and is_partial else worst_status([error.exit_status for error in failed])
+    return MigrationStatus(
         page=Page(
             items=rows,
             total=len(rows),
-            names=Migration.__struct_fields__,
-            nothing="no migrations",
-            alike=alike,
+            column_names=Migration.__struct_fields__,
+            empty_message="no migrations",
+            constant_columns=constant_columns,
         ),
         unrecorded=unrecorded,
         failed=failed,
-        check=overall or gravest(checks),
+        check=overall or worst_status(statuses),
         status=overall,
     )
 
 
-def look(app: App, track: Track) -> Standing:
-    """Return how a database stands, as somebody sees it who may only read.
+def load_state(app: App, target: MigrationTarget) -> DatabaseState:
+    """Open a database read-only and return the state of its migrations.
 
     Raises:
-        WrongAppError: it is a database of something else.
-        DatabaseMissingError: there is no such file.
+        WrongAppError: it is a database of another app.
+        DatabaseMissingError: the file does not exist.
     """
-    opened = registry.open_for_reading(app.url(track.database), track.target, timeout=app.timeout)
-    with closing(opened) as db:
-        return standing(track, db)
+    reader = registry.open_for_reading(app.url(target.database), target.name, timeout=app.timeout)
+    with closing(reader) as db:
+        return read_state(target, db)

@@ -1,4 +1,4 @@
-"""Running the migrations that are pending, one after the other, each with its row in the ledger."""
+"""``migrate up``: run the pending migrations in order, each with its row in the ledger."""
 
 from __future__ import annotations
 
@@ -12,35 +12,49 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Writable
 from dbctl.errors import (
     DatabaseMissingError,
+    DuplicateMigrationNumberError,
     LedgerForeignError,
     LedgerMissingError,
     MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
-    MigrationHalfBackError,
+    MigrationFilesMissingError,
     MigrationMissingError,
+    MigrationPartiallyRevertedError,
     MigrationsAheadError,
     MigrationsOutOfOrderError,
-    MigrationsTwinnedError,
-    MigrationsUnsoundError,
-    MigrationUnknownError,
+    MigrationStatementUnknownError,
     ReplayFailedError,
     UsageError,
 )
-from dbctl.model import Page, Plan, Row, Value, counted
+from dbctl.model import Page, Plan, Row, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.executor import Migrating, Ran, Work, listed, migrating, refuse_doubt
-from dbctl.services.migrations.files import Folder, MigrationFile, Steps, place_of
-from dbctl.services.migrations.ledger import Ledger, Standing, Track, journal, judged, standing
-from dbctl.services.migrations.safety_backup import Safety
-from dbctl.services.migrations.status import look, tracks
+from dbctl.services.migrations.executor import (
+    ExecutionResult,
+    MigratableDatabase,
+    MigrationExecutor,
+    as_migratable,
+    join_names,
+    refuse_unknown_progress,
+)
+from dbctl.services.migrations.files import Folder, MigrationFile, Steps, order_key_of
+from dbctl.services.migrations.ledger import (
+    DatabaseState,
+    Ledger,
+    MigrationTarget,
+    classify,
+    journal,
+    read_state,
+)
+from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations.status import find_targets, load_state
 
 T = TypeVar("T")
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
 
 
-class Applied(Value, frozen=True, kw_only=True):
+class AppliedMigration(Struct, frozen=True, kw_only=True):
     """One migration that this run applied."""
 
     app: str
@@ -49,33 +63,40 @@ class Applied(Value, frozen=True, kw_only=True):
     name: str
     statements: int
     duration: timedelta
-    rows_lost: Mapping[str, int] = {}  #: by table; only where it could take some away
-    safety_backup: str | None = None  #: what was there before this run, where it was kept
+    rows_lost: Mapping[str, int] = {}  #: by table; only for migrations that may delete rows
+    safety_backup: str | None = None  #: id of the backup of the previous state, if one was created
 
     @classmethod
-    def of(cls, track: Track, file: MigrationFile, steps: Steps, ran: Ran, safety_backup: str | None) -> Self:
-        """Tell of one that has run."""
+    def from_result(
+        cls,
+        target: MigrationTarget,
+        file: MigrationFile,
+        steps: Steps,
+        result: ExecutionResult,
+        safety_backup: str | None,
+    ) -> Self:
+        """Return the record of a migration that has run."""
         return cls(
-            app=track.app,
-            database=track.database,
+            app=target.app,
+            database=target.database,
             version=file.version,
             name=file.name,
             statements=len(steps.statements),
-            duration=ran.lasted,
-            rows_lost=ran.lost,
+            duration=result.duration,
+            rows_lost=result.rows_lost,
             safety_backup=safety_backup,
         )
 
-    def brief(self) -> Row:
-        words = ("app", "database", "version", "name", "statements", "duration")
-        told: dict[str, object] = {word: getattr(self, word) for word in words}
+    def summary(self) -> Row:
+        fields = ("app", "database", "version", "name", "statements", "duration")
+        row: dict[str, object] = {field: getattr(self, field) for field in fields}
         if self.rows_lost:
-            told["rows_lost"] = ", ".join(f"{table}: {rows}" for table, rows in self.rows_lost.items())
-        return told | ({"safety_backup": self.safety_backup} if self.safety_backup else {})
+            row["rows_lost"] = ", ".join(f"{table}: {rows}" for table, rows in self.rows_lost.items())
+        return row | ({"safety_backup": self.safety_backup} if self.safety_backup else {})
 
 
-class Pending(Value, frozen=True, kw_only=True):
-    """One migration that ``up`` would run."""
+class PendingMigration(Struct, frozen=True, kw_only=True):
+    """One migration that ``migrate up`` would run."""
 
     app: str
     database: str
@@ -86,59 +107,59 @@ class Pending(Value, frozen=True, kw_only=True):
     sql: str
 
 
-class Upgrade:
-    """What ``migrate up`` is about to do, database by database, each under the lock of dbctl's writers."""
+class MigrateUp:
+    """Run pending migrations, database by database, each under the write lock of dbctl."""
 
     def __init__(
         self,
         app: App,
-        asked: str = "",
-        given: Path | None = None,
+        database: str = "",
+        folder: Path | None = None,
         *,
         to: str = "",
         steps: int = 0,
-        shape: str = "",
-        losing: Sequence[str] = (),
-        safety: Safety | None = None,
+        variant: str = "",
+        allow_data_loss: Sequence[str] = (),
+        safety_backup: SafetyBackup | None = None,
     ) -> None:
         """Read the folders.
 
         Args:
             app: the app.
-            asked: one database; else every one that has migrations.
-            given: the folder, in place of the configured one.
+            database: the database; empty for every database that has migrations.
+            folder: the folder of migrations, instead of the configured one.
             to: the last migration to run, by name or number.
-            steps: how many to run of each database; 0: all.
-            shape: what an empty database gets, where the migrations come in several shapes.
-            losing: those that may take rows away, by name or number, although their files do not say so.
-            safety: where what is destroyed is kept first; without it, as the configuration says.
+            steps: number of migrations to run in each database; 0: all.
+            variant: the variant for an empty database, if the migrations have several.
+            allow_data_loss: names or numbers of migrations that may delete rows although their files do not allow it.
+            safety_backup: options of the safety backup; the default is the configuration.
 
         Raises:
-            UsageError: both ``to`` and ``steps`` say how far.
+            UsageError: both ``to`` and ``steps`` were given.
         """
         self.app, self.protected = app.name, app.protected
         if to and steps:
-            raise UsageError(detail="give one of --to and --steps")
-        self._opened, self._to, self._steps, self._losing = app, to, steps, losing
-        self._safety = safety or Safety(app)
-        self._tracks = tracks(app, asked, given, shape=shape)
-        self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
-        #: Of the databases that have something to run, once looked at: which of that destroys something.
-        self._waiting: dict[str, Sequence[str]] | None = None
+            raise UsageError(detail="use only one of --to and --steps")
+        self._open_app, self._to, self._steps, self._allow_data_loss = app, to, steps, allow_data_loss
+        self._safety = safety_backup or SafetyBackup(app)
+        self._targets = find_targets(app, database, folder, variant=variant)
+        self.target = self._targets[0].name if len(self._targets) == 1 else app.name
+        #: By database with pending migrations: the names of the destructive ones; None before they are read.
+        self._destructive_names: dict[str, Sequence[str]] | None = None
 
-    def pending(self) -> list[Pending]:
-        """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
-        found = []
-        self._waiting = {}
-        for track in self._tracks:
-            runnable, destroying = self._runnable(track)
+    def list_pending(self) -> list[PendingMigration]:
+        """Return the migrations to run; raises the errors of ``apply``."""
+        pending = []
+        self._destructive_names = {}
+        for target in self._targets:
+            runnable, destructive = self._plan_target(target)
             if runnable:
-                self._waiting[track.database] = destroying
+                self._destructive_names[target.database] = destructive
             for file, steps in runnable:
-                found.append(
-                    Pending(
-                        app=track.app,
-                        database=track.database,
+                pending.append(
+                    PendingMigration(
+                        app=target.app,
+                        database=target.database,
                         version=file.version,
                         name=file.name,
                         path=file.path,
@@ -146,280 +167,300 @@ class Upgrade:
                         sql=steps.section.text.removeprefix("\ufeff").strip("\n"),
                     )
                 )
-        return found
+        return pending
 
     def plan(self) -> Plan:
-        """Return which migrations would be run; writes nothing, and needs no right to write."""
-        pending = self.pending()
-        several, waiting = len(self._tracks) > 1, self._waiting or {}
+        """Return the migrations to run; writes nothing and needs no write privilege."""
+        pending = self.list_pending()
+        has_several, destructive_names = len(self._targets) > 1, self._destructive_names or {}
         steps = [
-            step for one in self._tracks for step in self._safety.steps(one, waiting.get(one.database, ()))
+            step
+            for target in self._targets
+            for step in self._safety.describe_steps(target, destructive_names.get(target.database, ()))
         ]
         steps += [
-            f"run {f'{one.database}/' if several else ''}{one.name} ({counted(one.statements, 'statement')})"
-            for one in pending
+            f"run {f'{migration.database}/' if has_several else ''}{migration.name} ({format_count(migration.statements, 'statement')})"
+            for migration in pending
         ]
         return Plan(
-            title=f"Run {counted(len(pending), 'migration')}", target=self.target, steps=steps, rows={}
+            title=f"Run {format_count(len(pending), 'migration')}", target=self.target, steps=steps, rows={}
         )
 
-    def apply(self, seen: str | None = None) -> Page[Applied]:
-        """Run them.
+    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
+        """Run the migrations.
 
         Raises:
-            MigrationFailedError: one of them did not work; it was rolled back, those before it stay.
-            MigrationHalfDoneError: the same, and what it had done stays, too.
+            MigrationFailedError: a migration failed and was rolled back; the migrations before it stay.
+            MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
         """
-        del seen  # nobody is asked about a change that destroys nothing
-        if self._waiting is None:
-            self.plan()  # what would be refused must not leave a new, empty file behind
-        waiting = self._waiting or {}
-        done: list[Applied] = []
-        for track in self._tracks:
-            if track.database not in waiting:
-                continue  # so that a job that runs daily needs no right to write on the days when nothing is due
+        del confirmed  # no confirmation: rows are deleted only if a file or an option allows it
+        if self._destructive_names is None:
+            self.plan()  # a refusal must not leave a new, empty file
+        destructive_names = self._destructive_names or {}
+        done: list[AppliedMigration] = []
+        for target in self._targets:
+            if target.database not in destructive_names:
+                continue  # a scheduled job needs no write privilege while nothing is pending
             with (
-                self._safety.kept(track, waiting[track.database]) as backup,
-                self._opened.writer(track.database, "migrate up", create=True) as db,
+                self._safety.protect(target, destructive_names[target.database]) as backup,
+                self._open_app.writer(target.database, "migrate up", create=True) as db,
             ):
                 apply_all(
-                    track,
+                    target,
                     db,
                     to=self._to,
                     steps=self._steps,
-                    losing=self._losing,
+                    allow_data_loss=self._allow_data_loss,
                     done=done,
                     safety_backup=backup,
                 )
-        return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
+        return Page(
+            items=done,
+            total=len(done),
+            column_names=AppliedMigration.__struct_fields__,
+            empty_message=NOTHING_PENDING,
+        )
 
-    def _runnable(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
-        """Return what would be run, and the names of those that destroy something that was there before."""
-        return settled(self._opened, track, lambda: self._seen(track))
+    def _plan_target(self, target: MigrationTarget) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
+        """Return the migrations to run, and the names of those that would delete existing rows or tables."""
+        return retry_after_running_migration(self._open_app, target, lambda: self._read_plan(target))
 
-    def _seen(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
+    def _read_plan(self, target: MigrationTarget) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
         try:
-            found = look(self._opened, track)
+            state = load_state(self._open_app, target)
         except DatabaseMissingError as error:
-            if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
+            if not Path(str(error.context["path"])).parent.is_dir():  # ``up`` does not create directories
                 raise
-            found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
-        planned = planned_of(found, to=self._to, steps=self._steps)
-        allowed = _losing(found.track, self._losing)
-        destroying = [file.name for file, steps in planned if file.name in allowed or steps.destroys]
-        return planned, [] if found.empty else destroying
+            state = DatabaseState(
+                target=target, migrations=classify(target, []), has_ledger=False, is_empty=True
+            )
+        planned = plan_pending(state, to=self._to, steps=self._steps)
+        allowed = _resolve_names(state.target, self._allow_data_loss)
+        destructive = [file.name for file, steps in planned if file.name in allowed or steps.is_destructive]
+        return planned, [] if state.is_empty else destructive
 
 
 def apply_all(
-    track: Track,
+    target: MigrationTarget,
     db: Writable,
     *,
     to: str = "",
     steps: int = 0,
-    losing: Sequence[str] = (),
-    done: list[Applied] | None = None,
+    allow_data_loss: Sequence[str] = (),
+    done: list[AppliedMigration] | None = None,
     safety_backup: str | None = None,
-) -> list[Applied]:
-    """Run what is pending in an open database, each migration in one transaction with its row in the ledger.
+) -> list[AppliedMigration]:
+    """Run the pending migrations in an open database, each in one transaction with its row in the ledger.
 
-    The ledger is made where it is missing. Who calls this holds the lock of dbctl's writers; should the app itself
-    apply a migration meanwhile, it is not run a second time.
+    A missing ledger is created. The caller holds the write lock of dbctl. A migration that the app itself applies
+    concurrently does not run twice.
 
     Args:
-        track: the migrations.
-        db: the database.
-        to: the last one to run, by name or number; else all.
-        steps: how many to run; 0: all.
-        losing: those that may take rows away although their files do not say so.
-        done: what this run has done before, elsewhere; what is done here is added.
-        safety_backup: what was kept before, for the answer.
+        target: the database and its migrations.
+        db: the open database.
+        to: the last migration to run, by name or number; empty: all.
+        steps: number of migrations to run; 0: all.
+        allow_data_loss: names or numbers of migrations that may delete rows although their files do not allow it.
+        done: the migrations that this run has applied to other databases; new ones are appended.
+        safety_backup: id of the safety backup, for the result.
 
     Returns:
         ``done``.
 
     Raises:
-        MigrationsUnsoundError, MigrationChangedError, MigrationsOutOfOrderError, LedgerMissingError: ledger and
-            folder do not fit; nothing was run.
-        MigrationBrokenError: one was begun by the app and did not come to its end; nothing was run.
+        MigrationFilesMissingError, MigrationChangedError, MigrationsOutOfOrderError, LedgerMissingError: ledger and
+            folder do not match; nothing was run.
+        MigrationBrokenError: the app began a migration that did not end; nothing was run.
         MigrationInvalidError: a file cannot be run; nothing was run.
-        MigrationMissingError: there is none called ``to``.
-        MigrationFailedError: one failed; it was rolled back, those before it stay.
-        MigrationHalfDoneError: the same, and what it had done stays, too.
+        MigrationMissingError: no migration is called ``to``.
+        MigrationFailedError: a migration failed and was rolled back; the migrations before it stay.
+        MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
     """
     done = [] if done is None else done
-    ready, found = migrating(db), standing(track, db)
-    planned = planned_of(found, to=to, steps=steps)
-    allowed = _losing(found.track, losing)
-    track = found.track
-    ledger = _made(track, ready)
+    migratable, state = as_migratable(db), read_state(target, db)
+    planned = plan_pending(state, to=to, steps=steps)
+    lossy_names = _resolve_names(state.target, allow_data_loss)
+    target = state.target
+    ledger = _open_ledger(target, migratable)
     try:
-        for number, (file, way) in enumerate(planned):
-            work = Work(
-                track,
-                ready,
+        for index, (file, script) in enumerate(planned):
+            executor = MigrationExecutor(
+                target,
+                migratable,
                 ledger,
                 file,
-                way,
-                guarded=not found.empty,  # what this run has made itself is nobody's yet
-                losing=file.name in allowed,
-                half=found.unfinished.get(file.name),
-                before=[one.name for one in done],
-                rest=[one.name for one, _ in planned[number + 1 :]],
+                script,
+                guards_rows=not state.is_empty,  # rows that this run has inserted are not a loss
+                may_lose_rows=file.name in lossy_names,
+                partial=state.partial.get(file.name),
+                applied_names=[migration.name for migration in done],
+                pending_names=[later.name for later, _ in planned[index + 1 :]],
             )
-            if ran := work.run():
-                done.append(Applied.of(track, file, way, ran, safety_backup))
+            if result := executor.run():
+                done.append(AppliedMigration.from_result(target, file, script, result, safety_backup))
     finally:
-        journal.close(ready)
+        journal.drop_if_empty(migratable)
     return done
 
 
-def settled(app: App, track: Track, look: Callable[[], T]) -> T:
-    """Return what ``look`` returns; where it finds a migration half done that may be running now, wait for the end first.
+def retry_after_running_migration(app: App, target: MigrationTarget, read: Callable[[], T]) -> T:
+    """Call ``read``; if it finds a partial migration, which may be running now, wait for the lock and call it again.
 
     Raises:
-        BusyError: it ran for longer than somebody wants to wait.
+        BusyError: the lock was not released within the timeout.
     """
     try:
-        return look()
-    except (MigrationUnknownError, MigrationHalfBackError):
-        with registry.write_lock(app.url(track.database), track.target, "migrate", timeout=app.timeout):
-            return look()
+        return read()
+    except (MigrationStatementUnknownError, MigrationPartiallyRevertedError):
+        with registry.write_lock(app.url(target.database), target.name, "migrate", timeout=app.timeout):
+            return read()
 
 
-def planned_of(found: Standing, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:
-    """Return what ``apply_all`` runs, or raise what it refuses with before anything has run."""
-    track = found.track
-    language, chosen = registry.language(track.engine), _chosen(found, to)
-    planned = [(file, file.up(language)) for file in chosen[: steps or len(chosen)]]
-    for file, way in planned:
-        if half := found.unfinished.get(file.name):
-            refuse_doubt(track, file, way, half)
+def plan_pending(state: DatabaseState, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:
+    """Return the migrations that ``apply_all`` runs; raises its errors."""
+    target = state.target
+    language, selected = registry.script_dialect(target.engine), _select_pending(state, to)
+    planned = [(file, file.parse_up(language)) for file in selected[: steps or len(selected)]]
+    for file, script in planned:
+        if partial := state.partial.get(file.name):
+            refuse_unknown_progress(target, file, script, partial)
     return planned
 
 
 def replay(
-    track: Track,
+    target: MigrationTarget,
     files: Sequence[MigrationFile],
     db: Writable,
     checksums: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Run migrations, applied elsewhere, in an empty database, and yield the name of each as soon as it has been run.
+    """Run migrations in an empty database, and yield the name of each after it has run.
 
     Args:
-        track: the migrations.
-        files: those to run.
+        target: the database and its migrations.
+        files: the migrations to run.
         db: the empty database.
-        checksums: by name, the checksum that a ledger holds of a migration. Where the profile knows what a published
-            text made, that is what the database has in the end, also where the app has removed the file since.
+        checksums: by name, the checksum of a migration in the ledger. If the profile has SQL for an earlier text with
+            that checksum, its result is reproduced, even if the app has removed the file since.
 
     Raises:
         MigrationInvalidError: a file cannot be run.
-        ReplayFailedError: it does not work there.
+        ReplayFailedError: a migration failed in the empty database.
     """
-    ready = migrating(db)
-    ledger = _made(track, ready)
-    texts = {name: track.told.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
+    migratable = as_migratable(db)
+    ledger = _open_ledger(target, migratable)
+    texts = {name: target.section.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
     by_name = {file.name: file for file in files}
-    removed = [name for name, sql in texts.items() if sql and name in track.told.retired]
-    for name in sorted({*by_name, *removed}, key=place_of):
+    removed = [name for name, sql in texts.items() if sql and name in target.section.retired]
+    for name in sorted({*by_name, *removed}, key=order_key_of):
         if file := by_name.get(name):
             try:
-                Work(track, ready, ledger, file, file.up(ready.language), guarded=False, kept=False).run()
+                MigrationExecutor(
+                    target,
+                    migratable,
+                    ledger,
+                    file,
+                    file.parse_up(migratable.script_dialect),
+                    guards_rows=False,
+                    uses_journal=False,
+                ).run()
             except MigrationFailedError as error:
-                told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
-                raise ReplayFailedError(**told) from error
+                context = {name: error.context[name] for name in ("target", "name", "place", "reason")}
+                raise ReplayFailedError(**context) from error
         if sql := texts.get(name):
-            with ready.schema_transaction():
-                for _, statement in ready.language.split(sql):
-                    ready.run_statement(statement)
+            with migratable.schema_transaction():
+                for _, statement in migratable.script_dialect.split(sql):
+                    migratable.run_statement(statement)
         yield name
 
 
-def refuse_strangers(track: Track, found: Standing) -> None:
-    """Refuse a database and a folder of which nothing tells that they belong together.
+def refuse_mismatch(target: MigrationTarget, state: DatabaseState) -> None:
+    """Refuse a database and a folder that do not belong together.
 
     Raises:
-        MigrationsUnsoundError: the ledger names migrations that the folder does not have.
-        LedgerMissingError: there are tables and no ledger.
+        MigrationsAheadError: the ledger names migrations that are later than every file.
+        MigrationFilesMissingError: the ledger names migrations that the folder does not have.
+        LedgerMissingError: the database has tables but no ledger.
     """
-    if ahead := found.named("ahead"):
-        raise MigrationsAheadError(target=track.target, names=listed(ahead), folder=track.folder.path)
-    if missing := found.named("missing-file"):
-        shipped = "" if track.folder.own else " (shipped with dbctl, for another shape of this app)"
-        folder = f"{track.folder.path}{shipped}"
-        raise MigrationsUnsoundError(target=track.target, folder=folder, names=listed(missing))
-    if not (found.recorded or found.empty):
-        raise LedgerMissingError(target=track.target, table=track.ledger.table)
+    if ahead := state.names_in("ahead"):
+        raise MigrationsAheadError(target=target.name, names=join_names(ahead), folder=target.folder.path)
+    if missing := state.names_in("missing-file"):
+        shipped = "" if target.folder.is_custom else " (shipped with dbctl, for another variant of this app)"
+        folder = f"{target.folder.path}{shipped}"
+        raise MigrationFilesMissingError(target=target.name, folder=folder, names=join_names(missing))
+    if not (state.has_ledger or state.is_empty):
+        raise LedgerMissingError(target=target.name, table=target.ledger.table)
 
 
-def _chosen(found: Standing, to: str) -> list[MigrationFile]:
-    """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
-    track = found.track
-    folder, files = track.folder, track.folder.files
-    if track.foreign:
-        raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
-    refuse_strangers(track, found)
-    for name, half in found.unfinished.items():
+def _select_pending(state: DatabaseState, to: str) -> list[MigrationFile]:
+    """Return the pending migrations up to ``to``; raises the errors of ``apply_all``."""
+    target = state.target
+    folder, files = target.folder, target.folder.files
+    if target.foreign:
+        raise LedgerForeignError(target=target.name, runner=target.foreign.runner)
+    refuse_mismatch(target, state)
+    for name, partial in state.partial.items():
         if name not in files:
-            raise MigrationsUnsoundError(target=track.target, folder=folder.path, names=name)
-        if half.way == "down":
-            raise MigrationHalfBackError(target=track.target, name=name)
-    if broken := [name for name in found.named("failed") if name not in found.unfinished]:
-        raise MigrationBrokenError(target=track.target, names=listed(broken))
-    if changed := found.named("changed"):
-        raise MigrationChangedError(target=track.target, names=listed(changed))
-    if late := found.named("out-of-order"):
-        newest = [name for name in found.named("applied") if name in files][-1]
-        raise MigrationsOutOfOrderError(target=track.target, names=listed(late), newest=newest)
-    if twins := found.named("duplicate-version"):
-        raise MigrationsTwinnedError(target=track.target, names=listed(twins))
-    pending = [files[name] for name in found.named("pending", "failed") if name in files]
+            raise MigrationFilesMissingError(target=target.name, folder=folder.path, names=name)
+        if partial.direction == "down":
+            raise MigrationPartiallyRevertedError(target=target.name, name=name)
+    if broken := [name for name in state.names_in("failed") if name not in state.partial]:
+        raise MigrationBrokenError(target=target.name, names=join_names(broken))
+    if changed := state.names_in("changed"):
+        raise MigrationChangedError(target=target.name, names=join_names(changed))
+    if out_of_order := state.names_in("out-of-order"):
+        newest = [name for name in state.names_in("applied") if name in files][-1]
+        raise MigrationsOutOfOrderError(target=target.name, names=join_names(out_of_order), newest=newest)
+    if duplicates := state.names_in("duplicate-version"):
+        raise DuplicateMigrationNumberError(target=target.name, names=join_names(duplicates))
+    pending = [files[name] for name in state.names_in("pending", "failed") if name in files]
     if not to:
         return pending
-    last = _last(folder, to)
-    return [file for file in pending if file.place <= last.place]
+    last_file = _resolve_file(folder, to)
+    return [file for file in pending if file.order_key <= last_file.order_key]
 
 
-def _losing(track: Track, names: Sequence[str]) -> set[str]:
-    return {meant(track.folder, name, list(track.folder.files)) for name in names}
+def _resolve_names(target: MigrationTarget, names: Sequence[str]) -> set[str]:
+    return {resolve_name(target.folder, name, list(target.folder.files)) for name in names}
 
 
-def _last(folder: Folder, to: str) -> MigrationFile:
-    return folder.files[meant(folder, to, list(folder.files))]
+def _resolve_file(folder: Folder, to: str) -> MigrationFile:
+    return folder.files[resolve_name(folder, to, list(folder.files))]
 
 
-def meant(folder: Folder, wanted: str, names: Sequence[str]) -> str:
-    """Return which of the ``names`` of migrations, in order, a person means by name, file or number; of one number the last.
+def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
+    """Resolve a name, file name or number to one of ``names``, which are in order; of a shared number, to the last.
 
     Raises:
-        MigrationMissingError: none; the message tells a name that is near.
+        MigrationMissingError: no name matches; the message suggests a similar one.
     """
-    plain = wanted.removesuffix(".sql")
-    if plain in names:
-        return plain
-    if plain.isascii() and plain.isdigit():
-        fitting = [name for name in names if place_of(name)[0] == int(plain)]
-        if fitting:
-            return fitting[-1]
+    stem = selector.removesuffix(".sql")
+    if stem in names:
+        return stem
+    if stem.isascii() and stem.isdigit():
+        matches = [name for name in names if order_key_of(name)[0] == int(stem)]
+        if matches:
+            return matches[-1]
     from difflib import get_close_matches
 
-    near = get_close_matches(plain, names, n=1)
-    told = f" Did you mean {near[0]}?" if near else ""
-    raise MigrationMissingError(folder=folder.path, name=wanted, near=told)
+    similar = get_close_matches(stem, names, n=1)
+    suggestion = f" Did you mean {similar[0]}?" if similar else ""
+    raise MigrationMissingError(folder=folder.path, name=selector, suggestion=suggestion)
 
 
-def made_ledger(track: Track, db: Writable) -> Ledger:
-    """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
-    ready, told = migrating(db), track.ledger.create
-    if track.ledger.table not in db.tables():
-        for _, sql in ready.language.split(told if isinstance(told, str) else told[track.engine]):
-            ready.run_statement(sql)
-    ledger = Ledger(track, db)
-    ledger.refuse_uncovered()
+def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:
+    """Return the ledger; create it if it is missing, inside the ``schema_transaction`` of the caller."""
+    migratable, script = as_migratable(db), target.ledger.create
+    if target.ledger.table not in db.tables():
+        for _, sql in migratable.script_dialect.split(
+            script if isinstance(script, str) else script[target.engine]
+        ):
+            migratable.run_statement(sql)
+    ledger = Ledger(target, db)
+    ledger.refuse_unknown_columns()
     return ledger
 
 
-def _made(track: Track, db: Migrating) -> Ledger:
-    """Return the ledger, made where it is missing."""
-    with db.schema_transaction() if track.ledger.table not in db.tables() else nullcontext():
-        return made_ledger(track, db)
+def _open_ledger(target: MigrationTarget, db: MigratableDatabase) -> Ledger:
+    """Return the ledger; create it in one transaction if it is missing."""
+    with db.schema_transaction() if target.ledger.table not in db.tables() else nullcontext():
+        return create_missing_ledger(target, db)

@@ -1,4 +1,4 @@
-"""``migrate verify``: the files against the ledger, and the files by themselves."""
+"""``migrate verify``: compare the files with the ledger, and check the files."""
 
 from __future__ import annotations
 
@@ -7,186 +7,208 @@ from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.errors import DbctlError, MigrationInvalidError
-from dbctl.model import Finding, Findings, Severity, counted
+from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.profiles.model import Format
 from dbctl.services.app import App
-from dbctl.services.migrations.drift import differences, schema_of
+from dbctl.services.migrations.drift import find_differences, read_schema
 from dbctl.services.migrations.files import Folder
-from dbctl.services.migrations.ledger import Migration, Standing, Track
-from dbctl.services.migrations.schema_diff import in_words, parts
-from dbctl.services.migrations.status import look, tracks
+from dbctl.services.migrations.ledger import DatabaseState, Migration, MigrationTarget
+from dbctl.services.migrations.schema_diff import describe_difference, split_schema
+from dbctl.services.migrations.status import find_targets, load_state
 
-#: How the name of a migration begins, in words.
-BEGINS: Mapping[Format, str] = {
+#: The beginning of a migration name, for messages.
+NAME_PREFIXES: Mapping[Format, str] = {
     "numbered": "three digits and _ or -",
-    "prisma": "fourteen digits, a moment, and _",
+    "prisma": "fourteen digits (a timestamp) and _",
 }
-#: Digits of a version that is a moment: a day, or a day and a time of it.
-MOMENT = 8
+#: Minimum number of digits of a version that is a date or timestamp.
+TIMESTAMP_DIGITS = 8
 
 
-def verify(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
-    """Compare every file with the ledger, and look into the files; nothing is written.
+def verify(app: App, database: str = "", folder: Path | None = None, *, variant: str = "") -> Findings:
+    """Compare every file with the ledger and check the files; writes nothing.
 
     Raises:
-        DbctlError: a database or a folder cannot be looked at.
+        DbctlError: a database or a folder cannot be read.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     checked = 0
-    for unlooked in tracks(app, asked, given, shape=shape):
-        standing = look(app, unlooked)
-        track = standing.track
-        checked += len(standing.migrations)
-        found += _against_ledger(track, standing)
-        found += _unpublished(track, standing)
-        found += _without_checksum(app, track, standing)
-        found += _files(track, {one.name for one in standing.migrations if one.state == "applied"})
-        found += _numbers(track, standing.named("duplicate-version"))
-    return Findings(checked=checked, findings=found)
+    for configured in find_targets(app, database, folder, variant=variant):
+        state = load_state(app, configured)
+        target = state.target
+        checked += len(state.migrations)
+        findings += _compare_with_ledger(target, state)
+        findings += _find_unpublished(target, state)
+        findings += _compare_without_checksum(app, target, state)
+        findings += _check_files(
+            target, {migration.name for migration in state.migrations if migration.state == "applied"}
+        )
+        findings += _check_numbers(target, state.names_in("duplicate-version"))
+    return Findings(checked=checked, findings=findings)
 
 
-def _finding(track: Track, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
-    return Finding(target=track.target, severity=severity, code=code, message=message, hint=hint)
+def _create_finding(
+    target: MigrationTarget, severity: Severity, code: str, message: str, hint: str = ""
+) -> Finding:
+    return Finding(target=target.name, severity=severity, code=code, message=message, hint=hint)
 
 
-def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
-    if not (standing.recorded or standing.empty):
-        table = track.ledger.table
-        yield _finding(track, "error", "ledger-missing", f"there are tables but no ledger ({table})")
-    for one in standing.migrations:
-        yield from _other_ends(track, one)
-        if one.state == "changed":
-            message = f"{one.name} changed after it was applied"
-            yield _finding(track, "error", "changed", message, "Put the old text back.")
-        elif one.state == "ahead":
-            message = (
-                f"{one.name} was applied, and comes after all files: the database is newer than they are"
+def _compare_with_ledger(target: MigrationTarget, state: DatabaseState) -> Iterator[Finding]:
+    if not (state.has_ledger or state.is_empty):
+        table = target.ledger.table
+        yield _create_finding(
+            target, "error", "ledger-missing", f"the database has tables but no ledger ({table})"
+        )
+    for migration in state.migrations:
+        yield from _find_byte_differences(target, migration)
+        if migration.state == "changed":
+            message = f"{migration.name} changed after it was applied"
+            yield _create_finding(
+                target, "error", "changed", message, "Restore the previous text of the file."
             )
-            yield _finding(track, "error", "ahead", message, "Install the app's newer version.")
-        elif one.state == "duplicate-version":
-            message = f"{one.name} was not run, and has the number of another migration"
-            yield _finding(track, "error", "duplicate-version", message, "Give it a number of its own.")
-        elif one.state == "failed":
-            yield _unended(track, standing, one)
-        elif one.state == "missing-file":
-            hint = "" if track.folder.own else "Set [apps.NAME.migrations], or give --migrations DIR."
-            yield _finding(track, "error", "missing-file", f"{one.name} was applied, and has no file", hint)
-        elif one.state == "out-of-order":
-            message = f"{one.name} is pending, and later ones were applied"
-            yield _finding(track, "error", "out-of-order", message)
-        elif one.state == "retired":
-            yield _finding(
-                track, "info", "retired", f"{one.name} was applied; the app has removed its file since"
+        elif migration.state == "ahead":
+            message = f"{migration.name} was applied and comes after all files: the database is newer than the files"
+            yield _create_finding(target, "error", "ahead", message, "Install the newer version of the app.")
+        elif migration.state == "duplicate-version":
+            message = f"{migration.name} is pending and has the number of another migration"
+            yield _create_finding(target, "error", "duplicate-version", message, "Give it an unused number.")
+        elif migration.state == "failed":
+            yield _create_interrupted_finding(target, state, migration)
+        elif migration.state == "missing-file":
+            hint = "" if target.folder.is_custom else "Set [apps.NAME.migrations], or use --migrations DIR."
+            yield _create_finding(
+                target, "error", "missing-file", f"{migration.name} was applied but has no file", hint
+            )
+        elif migration.state == "out-of-order":
+            message = f"{migration.name} is pending, but later migrations are applied"
+            yield _create_finding(target, "error", "out-of-order", message)
+        elif migration.state == "retired":
+            yield _create_finding(
+                target, "info", "retired", f"{migration.name} was applied; the app has removed its file since"
             )
 
 
-def _unpublished(track: Track, standing: Standing) -> Iterator[Finding]:
-    """Yield the app's own files that are neither what the ledger records nor a text that the app has published."""
-    for one in standing.migrations:
-        file, published = track.folder.files.get(one.name), track.told.published.get(one.name, ())
-        if not (one.state == "applied" and file and published and track.folder.own):
+def _find_unpublished(target: MigrationTarget, state: DatabaseState) -> Iterator[Finding]:
+    """Yield custom files whose text is neither recorded in the ledger nor published by the app."""
+    for migration in state.migrations:
+        file, published = (
+            target.folder.files.get(migration.name),
+            target.section.published.get(migration.name, ()),
+        )
+        if not (migration.state == "applied" and file and published and target.folder.is_custom):
             continue
         shipped = [
-            folder.files[one.name].checksum for folder in track.shipped.values() if one.name in folder.files
+            folder.files[migration.name].checksum
+            for folder in target.shipped_folders.values()
+            if migration.name in folder.files
         ]
-        if not any(map(file.is_known_by, [*published, *shipped, one.checksum or ""])):
-            message = f"{one.name} changed after it was applied: its text is none that the app has published"
-            hint = "Put the app's text back; or, where the app is newer than this dbctl, compare both."
-            yield _finding(track, "error", "changed", message, hint)
+        if not any(map(file.matches_checksum, [*published, *shipped, migration.checksum or ""])):
+            message = f"{migration.name} changed after it was applied: the app has not published this text"
+            hint = "Restore the app's text; if the app is newer than this dbctl, compare both texts."
+            yield _create_finding(target, "error", "changed", message, hint)
 
 
-def _without_checksum(app: App, track: Track, standing: Standing) -> Iterator[Finding]:
-    """Yield how the schema differs from what files make of which the ledger holds no checksum."""
-    unproven = {
-        one.name
-        for one in standing.migrations
-        if one.state in ("applied", "baseline") and one.name in track.folder.files and not one.checksum
+def _compare_without_checksum(app: App, target: MigrationTarget, state: DatabaseState) -> Iterator[Finding]:
+    """Yield differences between the schema and the result of files without a checksum in the ledger."""
+    without_checksum = {
+        migration.name
+        for migration in state.migrations
+        if migration.state in ("applied", "baseline")
+        and migration.name in target.folder.files
+        and not migration.checksum
     }
-    if not unproven:
+    if not without_checksum:
         return
-    what = f"the ledger holds no checksum of {counted(len(unproven), 'migration')}"
+    problem = f"the ledger has no checksum for {format_count(len(without_checksum), 'migration')}"
     try:
-        live = parts(schema_of(app.reader(track.database)), track.ledgers)
-        _, told = differences(app, track, standing, live)
+        live_parts = split_schema(read_schema(app.reader(target.database)), target.ledger_tables)
+        _, differences = find_differences(app, target, state, live_parts)
     except DbctlError as error:
-        message = f"{what}, and what they make cannot be compared: {error}"
-        yield _finding(track, "warning", "not-compared", message)
+        message = f"{problem}, and their result cannot be compared: {error}"
+        yield _create_finding(target, "warning", "not-compared", message)
         return
-    for one, maker in told:
-        if one.severity == "info" or (maker and maker not in unproven):
+    for difference, maker in differences:
+        if difference.severity == "info" or (maker and maker not in without_checksum):
             continue
-        by = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
-        message = f"{by}: {in_words(one)}"
-        hint = "The ledger holds no checksum; dbctl migrate drift tells every difference of the schema."
-        yield _finding(track, one.severity, "differs", message, hint)
+        change = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
+        message = f"{change}: {describe_difference(difference)}"
+        hint = "The ledger has no checksum. Show all differences of the schema with: dbctl migrate drift"
+        yield _create_finding(target, difference.severity, "differs", message, hint)
 
 
-def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
-    told = f": {one.detail}" if one.detail else ""
+def _create_interrupted_finding(
+    target: MigrationTarget, state: DatabaseState, migration: Migration
+) -> Finding:
+    detail = f": {migration.detail}" if migration.detail else ""
     hint = (
-        f"Look at what it left behind, then let {track.foreign.runner} settle it."
-        if track.foreign
-        else f"Look at what it left behind. Take that back, then dbctl migrate repair {one.name} --failed; or complete it,"
-        f" then dbctl migrate mark {one.name} --applied."
+        f"Examine its effects, then complete it with {target.foreign.runner}."
+        if target.foreign
+        else f"Examine its effects. Revert them, then run dbctl migrate repair {migration.name} --failed; or complete them,"
+        f" then run dbctl migrate mark {migration.name} --applied."
     )
-    if half := standing.unfinished.get(one.name):
+    if partial := state.partial.get(migration.name):
         hint = (
-            f"Look whether it was done, and record that: dbctl migrate repair {one.name} --statement done (or undone)."
-            if half.unknown
-            else f"Correct what follows in its file; dbctl migrate {half.way} goes on there."
+            f"Find out whether it has run, and record that: dbctl migrate repair {migration.name} --statement done (or undone)"
+            if partial.unknown_step
+            else f"Correct the next statements in its file; dbctl migrate {partial.direction} continues there."
         )
-    return _finding(track, "error", "failed", f"{one.name} was begun and did not come to its end{told}", hint)
+    return _create_finding(target, "error", "failed", f"{migration.name} began but did not end{detail}", hint)
 
 
-def _other_ends(track: Track, one: Migration) -> Iterator[Finding]:
-    """Tell of a file that is what was applied, but for what no statement is made of."""
-    file, checksum = track.folder.files.get(one.name), (one.checksum or "").lower()
+def _find_byte_differences(target: MigrationTarget, migration: Migration) -> Iterator[Finding]:
+    """Yield an applied file that differs from the recorded text only in line ends or byte order mark."""
+    file, checksum = target.folder.files.get(migration.name), (migration.checksum or "").lower()
     if (
         file
-        and checksum not in ("", file.checksum, file.checksum_of_lines)
-        and (what := file.difference(checksum))
+        and checksum not in ("", file.checksum, file.flyway_checksum)
+        and (difference := file.describe_difference(checksum))
     ):
-        message = f"{one.name} is the text that was applied; only {what} differ"
-        hint = "A runner that compares bytes would call it changed: check the files out without conversion."
-        yield _finding(track, "info", "same-text", message, hint)
+        message = f"{migration.name} has the applied text; only {difference} differ"
+        hint = "Runners that compare bytes report it as changed: disable line end conversion in the checkout."
+        yield _create_finding(target, "info", "same-text", message, hint)
 
 
-def _files(track: Track, applied: set[str]) -> Iterator[Finding]:
-    language = registry.language(track.engine)
-    for name, file in track.folder.files.items():
+def _check_files(target: MigrationTarget, applied: set[str]) -> Iterator[Finding]:
+    language = registry.script_dialect(target.engine)
+    for name, file in target.folder.files.items():
         try:
-            file.up(language)
-            file.down(language)
+            file.parse_up(language)
+            file.parse_down(language)
         except MigrationInvalidError as error:
-            # What the app has run already does not have to run here.
+            # An applied file does not have to run again.
             severity: Severity = "warning" if name in applied else "error"
-            yield _finding(track, severity, "unusable", f"{file.path.name}: {error.facts['reason']}")
-    for name in track.folder.ignored:
-        begins = BEGINS.get(track.folder.format, "digits")
-        lacks = (
-            "there is no way up beside it"
-            if name.endswith(".down.sql") and track.folder.format == "pairs"
-            else f"its name does not begin with {begins}"
+            yield _create_finding(
+                target, severity, "unusable", f"{file.path.name}: {error.context['reason']}"
+            )
+    for name in target.folder.ignored:
+        prefix = NAME_PREFIXES.get(target.folder.format, "digits")
+        reason = (
+            "its up file is missing"
+            if name.endswith(".down.sql") and target.folder.format == "pairs"
+            else f"its name does not begin with {prefix}"
         )
-        message = f"{name} is no migration: {lacks}"
-        yield _finding(track, "info", "ignored", message)
+        message = f"{name} is not a migration: {reason}"
+        yield _create_finding(target, "info", "ignored", message)
 
 
-def _numbers(track: Track, twins: Collection[str]) -> Iterator[Finding]:
-    for name in track.folder.shared_numbers:
-        stands_for_another = any(name in names for names in track.told.one_of)
-        if name not in twins and not stands_for_another:  # twins are errors, told already
-            yield _finding(track, "info", "duplicate-number", f"{name} shares its number with another file")
-    for first, last in _gaps(track.folder):
+def _check_numbers(target: MigrationTarget, duplicates: Collection[str]) -> Iterator[Finding]:
+    for name in target.folder.shared_numbers:
+        is_alternative = any(name in names for names in target.section.one_of)
+        if name not in duplicates and not is_alternative:  # duplicates are reported as errors already
+            yield _create_finding(
+                target, "info", "duplicate-number", f"{name} shares its number with another file"
+            )
+    for first, last in _find_gaps(target.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"
-        yield _finding(track, "info", "gap", message)
+        yield _create_finding(target, "info", "gap", message)
 
 
-def _gaps(folder: Folder) -> Iterator[tuple[int, int]]:
+def _find_gaps(folder: Folder) -> Iterator[tuple[int, int]]:
     expected = 0
-    if any(len(file.version) >= MOMENT for file in folder.files.values()):  # moments are no row of numbers
+    # Timestamps are not consecutive.
+    if any(len(file.version) >= TIMESTAMP_DIGITS for file in folder.files.values()):
         return
-    for number in dict.fromkeys(file.place[0] for file in folder.files.values()):
+    for number in dict.fromkeys(file.order_key[0] for file in folder.files.values()):
         if expected and number > expected:
             yield expected, number - 1
         expected = number + 1

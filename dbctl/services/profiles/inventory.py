@@ -1,4 +1,4 @@
-"""Which apps are configured, what dbctl understood of them, and whether files and live databases agree."""
+"""List configured apps, show profiles, and check files and live databases against them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.errors import (
-    DatabaseUnsetError,
+    DatabaseNotConfiguredError,
     DbctlError,
     FileMissingError,
     MigrationsMissingError,
@@ -17,27 +17,27 @@ from dbctl.errors import (
     ProfileMissingError,
 )
 from dbctl.files import toml
-from dbctl.model import Finding, Findings, Page, Row, Severity, Value
+from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
 from dbctl.services.backup import prune
 from dbctl.services.profiles import consistency, live_check, sql_check
-from dbctl.services.profiles.consistency import Complaint
-from dbctl.url import meant
+from dbctl.services.profiles.consistency import Problem
+from dbctl.url import resolve_engine
 
 
-class DatabaseListed(Value, frozen=True, kw_only=True):
+class DatabaseListed(Struct, frozen=True, kw_only=True):
     """One database of an app."""
 
     name: str
-    url: str | None  #: without a password; None where it is not configured
+    url: str | None  #: without a password; None if it is not configured
     mode: str
     engines: Sequence[str]
     optional: bool
 
 
-class AppListed(Value, frozen=True, kw_only=True):
+class AppListed(Struct, frozen=True, kw_only=True):
     """One configured app."""
 
     name: str
@@ -45,13 +45,13 @@ class AppListed(Value, frozen=True, kw_only=True):
     protected: bool
     databases: Sequence[DatabaseListed]
 
-    def brief(self) -> Row:
-        told = {"name": self.name, "profile": self.profile, "protected": self.protected}
-        return told | {"databases": [one.name for one in self.databases if one.url]}
+    def summary(self) -> Row:
+        row = {"name": self.name, "profile": self.profile, "protected": self.protected}
+        return row | {"databases": [database.name for database in self.databases if database.url]}
 
 
-class ProfileShown(Value, frozen=True, kw_only=True):
-    """What dbctl understood of a profile."""
+class ProfileShown(Struct, frozen=True, kw_only=True):
+    """A profile, as dbctl loaded it."""
 
     name: str
     title: str
@@ -59,11 +59,11 @@ class ProfileShown(Value, frozen=True, kw_only=True):
     time: str
     boolean: str
     databases: Sequence[DatabaseListed]
-    abilities: Sequence[str]
+    features: Sequence[str]
     searches: Sequence[str]
-    foreign_backups: Sequence[str]  #: how files are called that the app's own scripts leave as backups
-    keep: Mapping[str, int | str] = {}  #: which backups stay where the configuration does not say
-    app: str | None = None  #: the configured app it was shown for
+    foreign_backups: Sequence[str]  #: names of backup files that the app's scripts create
+    keep: Mapping[str, int | str] = {}  #: the default retention
+    app: str | None = None  #: the configured app
 
 
 def list_apps(selection: model.Selection) -> Page[AppListed]:
@@ -76,14 +76,14 @@ def list_apps(selection: model.Selection) -> Page[AppListed]:
                 name=app.name,
                 profile=profile.name,
                 protected=app.protected,
-                databases=_databases(profile, app.databases),
+                databases=_list_databases(profile, app.databases),
             )
         )
-    return Page(items=items, total=len(items), names=AppListed.__struct_fields__)
+    return Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
 
 
 def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
-    """Return what dbctl understood of a profile, for one configured app or for none."""
+    """Return a profile as dbctl loaded it, optionally with the databases of a configured app."""
     profile = loader.load(name)
     return ProfileShown(
         name=profile.name,
@@ -91,131 +91,137 @@ def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
         file=str(loader.path_of(name)),
         time=profile.time,
         boolean=profile.boolean,
-        databases=_databases(profile, app.databases if app else {}),
-        abilities=profile.abilities(),
+        databases=_list_databases(profile, app.databases if app else {}),
+        features=profile.list_features(),
         searches=list(dict.fromkeys(search.name for search in profile.search)),
-        foreign_backups=[one.name for one in profile.backup.foreign],
-        keep=prune.told(profile.backup.keep),
+        foreign_backups=[files.name for files in profile.backup.foreign],
+        keep=prune.rules_by_name(profile.backup.keep),
         app=app.name if app else None,
     )
 
 
 def check_files(selection: model.Selection, file: str) -> Findings:
-    """Check a profile file, or the configuration and every profile it names; every mistake with its line and key."""
+    """Check a profile file, or the configuration and all its profiles; findings have line and key."""
     if file:
-        return Findings(checked=1, findings=_profile_mistakes(file))
-    path = config.path(selection)
+        return Findings(checked=1, findings=_check_profile_file(file))
+    path = config.config_path(selection)
     try:
         configuration = config.parse(path)
     except toml.TomlError as error:
-        return Findings(checked=1, findings=[_mistake(path, one) for one in error.mistakes])
+        return Findings(checked=1, findings=[_problem_finding(path, problem) for problem in error.problems])
     text = path.read_text(encoding="utf-8-sig")
     findings: list[Finding] = []
     for name in dict.fromkeys(app.profile for app in configuration.apps.values()):
-        with suppress(ProfileMissingError, FileMissingError):  # told below, at each app that names it
-            findings += _profile_mistakes(name)
+        with suppress(ProfileMissingError, FileMissingError):  # reported below, for each app that names it
+            findings += _check_profile_file(name)
     for app in configuration.apps.values():
-        for key, reason in _app_mistakes(app):
-            findings.append(_mistake(path, toml.mistake(text, ("apps", app.name, *key), reason)))
+        for key, reason in _check_app(app):
+            findings.append(
+                _problem_finding(path, toml.create_problem(text, ("apps", app.name, *key), reason))
+            )
     return Findings(checked=1 + len(configuration.apps), findings=findings)
 
 
 def check_live(app: App) -> Findings:
-    """Check that every table and column which the profile names is in the live databases."""
+    """Check that the live databases have every table and column that the profile names."""
     findings: list[Finding] = []
-    place = loader.path_of(app.configured.profile)
-    text = place.read_text(encoding="utf-8-sig")
-    for database, told in app.profile.databases.items():
+    profile_path = loader.path_of(app.configured.profile)
+    text = profile_path.read_text(encoding="utf-8-sig")
+    for database, section in app.profile.databases.items():
         if app.only not in ("", database):
             continue
         target = app.target(database)
         folder = app.configured.migrations.get(database)
         if folder is not None and not folder.is_dir():
-            findings.append(_failure(target, MigrationsMissingError(target=target, path=folder)))
+            findings.append(_create_error_finding(target, MigrationsMissingError(target=target, path=folder)))
         try:
             live = app.reader(database)
-        except DatabaseUnsetError as error:
-            if not told.optional:
-                findings.append(_failure(target, error, "warning"))
+        except DatabaseNotConfiguredError as error:
+            if not section.optional:
+                findings.append(_create_error_finding(target, error, "warning"))
             continue
         except DbctlError as error:
-            findings.append(_failure(target, error))
+            findings.append(_create_error_finding(target, error))
             continue
-        checks: Mapping[str, tuple[Severity, Iterable[Complaint], str]] = {
-            "schema-lacks": (
+        checks: Mapping[str, tuple[Severity, Iterable[Problem], str]] = {
+            "schema-mismatch": (
                 "error",
-                consistency.lacking(app.profile, database, live, app.main()),
-                "Migrations may be pending (dbctl migrate status). A name that may be missing ends in ?",
+                consistency.find_missing(app.profile, database, live, app.main()),
+                "Migrations may be pending (dbctl migrate status). Mark optional names with a trailing ?",
             ),
             "column-uncovered": (
                 "error",
-                consistency.uncovered(app.profile, database, live, app.main()),
+                consistency.find_uncovered_columns(app.profile, database, live, app.main()),
                 "Add it to [users.fields] or, with a constant, to [users.new].",
             ),
             "search-key-idle": (
                 "warning",
-                consistency.unreachable(app.profile, database, live),
-                "Say with `missing` why a deployment may not have it.",
+                consistency.find_unusable_search_keys(app.profile, database, live),
+                "Explain with `missing` why a deployment may lack it.",
             ),
             "sql-fails": (
                 "error",
-                sql_check.failing(app, database, live),
-                "The statement was only prepared; nothing was run.",
+                sql_check.find_failing_statements(app, database, live),
+                "The statement was only prepared, not run.",
             ),
             "key-not-unique": (
                 "error",
-                sql_check.unkeyed(app, database, live),
-                "Without one, rows that are there already cannot be told from new ones.",
+                sql_check.find_keys_without_index(app, database, live),
+                "Without one, existing rows cannot be distinguished from new rows.",
             ),
-            "shape-unknown": (
+            "variant-unknown": (
                 "error",
-                live_check.unshaped(app.profile, database, live, app.main()),
-                "Give it a further shape, with the columns that this deployment has.",
+                live_check.find_unknown_variants(app.profile, database, live, app.main()),
+                "Add a variant with the columns of this deployment.",
             ),
             "report-idle": (
                 "warning",
-                sql_check.idle(app, database, live),
+                sql_check.find_unusable_reports(app, database, live),
                 "A deployment without these cannot run it.",
             ),
         }
         for code, (severity, complaints, hint) in checks.items():
             for key, reason in complaints:
-                one = toml.mistake(text, key, reason)
-                message = f"{one.reason} ({place.name}, line {one.line}, {one.key})"
+                problem = toml.create_problem(text, key, reason)
+                message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
                 findings.append(
                     Finding(target=target, severity=severity, code=code, message=message, hint=hint)
                 )
-    checked = sum(one.database in app.used for one in consistency.names(app.profile, app.main()))
+    checked = sum(
+        reference.database in app.used for reference in consistency.schema_references(app.profile, app.main())
+    )
     return Findings(checked=checked, findings=findings)
 
 
-def _databases(profile: Profile, urls: Mapping[str, object]) -> list[DatabaseListed]:
+def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[DatabaseListed]:
     return [
         DatabaseListed(
             name=name,
             url=str(urls[name]) if name in urls else None,
-            mode=told.mode,
-            engines=told.engines,
-            optional=told.optional,
+            mode=section.mode,
+            engines=section.engines,
+            optional=section.optional,
         )
-        for name, told in profile.databases.items()
+        for name, section in profile.databases.items()
     ]
 
 
-def _profile_mistakes(name: str) -> list[Finding]:
+def _check_profile_file(name: str) -> list[Finding]:
     path = loader.path_of(name)
     try:
         profile, text = loader.read_with_text(path)
     except toml.TomlError as error:
-        return [_mistake(path, one) for one in error.mistakes]
-    found = [toml.mistake(text, key, reason) for key, reason in consistency.inconsistent(profile)]
-    return [_mistake(path, one) for one in sorted(found, key=lambda one: one.line)]
+        return [_problem_finding(path, problem) for problem in error.problems]
+    problems = [
+        toml.create_problem(text, key, reason) for key, reason in consistency.find_inconsistencies(profile)
+    ]
+    return [_problem_finding(path, problem) for problem in sorted(problems, key=lambda problem: problem.line)]
 
 
-def _app_mistakes(app: model.App) -> Iterator[Complaint]:
+def _check_app(app: model.App) -> Iterator[Problem]:
     try:
         profile = loader.load(app.profile)
-    except ProfileInvalidError:  # its own findings tell
+    except ProfileInvalidError:  # reported with its own findings
         return
     except DbctlError as error:
         yield ("profile",), f"{error}; {error.hint[:1].lower()}{error.hint[1:]}"
@@ -224,22 +230,24 @@ def _app_mistakes(app: model.App) -> Iterator[Complaint]:
     for name, url in app.databases.items():
         if name not in profile.databases:
             yield ("databases", name), f"{profile.name} has no such database; known: {known}"
-        elif meant(url, profile.databases[name].engines).engine not in profile.databases[name].engines:
+        elif (
+            resolve_engine(url, profile.databases[name].engines).engine not in profile.databases[name].engines
+        ):
             engines = " or ".join(profile.databases[name].engines)
-            yield ("databases", name), f"{profile.name} keeps it in {engines}, not in {url.engine}"
+            yield ("databases", name), f"{profile.name} uses {engines} for it, not {url.engine}"
     for name in app.migrations:
         if name not in profile.databases:
             yield ("migrations", name), f"{profile.name} has no such database; known: {known}"
 
 
-def _mistake(file: Path, one: toml.Mistake) -> Finding:
+def _problem_finding(file: Path, problem: toml.Problem) -> Finding:
     return Finding(
         target=str(file),
         severity="error",
-        code="mistake",
-        message=f"line {one.line}, {one.key}: {one.reason}",
+        code="invalid-entry",
+        message=f"line {problem.line}, {problem.key}: {problem.reason}",
     )
 
 
-def _failure(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
+def _create_error_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
     return Finding(target=target, severity=severity, code=error.code, message=str(error), hint=error.hint)

@@ -1,4 +1,4 @@
-"""Whether a live database is in one of the shapes that a profile knows: rules of cleanup, and kinds of sessions."""
+"""Check that a live database has one of a profile's variants, for cleanup rules and sessions."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from collections.abc import Iterator
 from dbctl.engines.contract import Readable
 from dbctl.profiles.model import Profile
 from dbctl.services.app import find_column
-from dbctl.services.profiles.consistency import Complaint
+from dbctl.services.profiles.consistency import Problem
 
 
-def unshaped(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Complaint]:
-    """Yield the parts whose table is there, and of which no shape has its columns."""
-    here = (profile.users.database if profile.users else "") or main
-    parts: list[tuple[Complaint, str, str, list[list[str]]]] = [
+def find_unknown_variants(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
+    """Yield the sections whose table exists, but without the columns of any variant."""
+    users_database = (profile.users.database if profile.users else "") or main
+    sections: list[tuple[Problem, str, str, list[list[str]]]] = [
         (
-            (("cleanup", at, "shape"), rule.name),
+            (("cleanup", index, "variant"), rule.name),
             rule.database or main,
             rule.table,
-            [list(one.needs) for one in rule.shape],
+            [list(variant.needs) for variant in rule.variant],
         )
-        for at, rule in enumerate(profile.cleanup)
+        for index, rule in enumerate(profile.cleanup)
     ]
-    parts += [
-        ((("sessions", at, "shape"), told.name), here, told.table, [list(one.open) for one in told.shape])
-        for at, told in enumerate(profile.sessions)
+    sections += [
+        (
+            (("sessions", index, "variant"), sessions.name),
+            users_database,
+            sessions.table,
+            [list(variant.open) for variant in sessions.variant],
+        )
+        for index, sessions in enumerate(profile.sessions)
     ]
     tables = live.tables()
-    for (key, name), where, table, shapes in parts:
-        found = tables.get(table.removesuffix("?"))
-        if where != database or found is None or not shapes:
+    for (key, name), section_database, table, variants in sections:
+        live_table = tables.get(table.removesuffix("?"))
+        if section_database != database or live_table is None or not variants:
             continue
-        if not any(all(find_column(found, column) for column in needs) for needs in shapes):
-            columns = ", or ".join(", ".join(needs) for needs in shapes)
-            yield key, f"no shape of {name} fits {found.name}: {columns}"
+        if not any(all(find_column(live_table, column) for column in needs) for needs in variants):
+            columns = ", or ".join(", ".join(needs) for needs in variants)
+            yield key, f"no variant of {name} fits {live_table.name}: {columns}"

@@ -1,29 +1,29 @@
-"""Restores: apply, undo, preview, copy, single tables, test restores, recovery."""
+"""Restore: apply, undo, preview, copy, single tables, drill, salvage."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.restore.app_files import FilesRestored, FilesRestoring
-    from dbctl.services.restore.apply import Restored, Restoring, latest_safety
-    from dbctl.services.restore.copy import Copied
-    from dbctl.services.restore.merge import Merging, Wanted
+    from dbctl.services.restore.app_files import FilesRestoreResult, RestoreFiles
+    from dbctl.services.restore.apply import ApplyRestore, RestoreResult, find_undo_backup
+    from dbctl.services.restore.copy import CopyResult
+    from dbctl.services.restore.merge import MergeMode, TableSelection
     from dbctl.services.restore.preview import Preview
-    from dbctl.services.restore.restore_test import Drilled, Drills
-    from dbctl.services.restore.salvage import DatabaseRecovered, Recovering, sound
-    from dbctl.services.restore.tables import RestoringTables, TablesRestored
+    from dbctl.services.restore.restore_test import DrillResult, RunDrills
+    from dbctl.services.restore.salvage import DatabaseSalvageResult, SalvageDatabase, open_reference
+    from dbctl.services.restore.tables import RestoreTables, TablesRestoreResult
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "app_files": "FilesRestored FilesRestoring",
-            "apply": "Restored Restoring latest_safety",
-            "copy": "Copied",
-            "merge": "Merging Wanted",
+            "app_files": "FilesRestoreResult RestoreFiles",
+            "apply": "ApplyRestore RestoreResult find_undo_backup",
+            "copy": "CopyResult",
+            "merge": "MergeMode TableSelection",
             "preview": "Preview",
-            "restore_test": "Drilled Drills",
-            "salvage": "DatabaseRecovered Recovering sound",
-            "tables": "RestoringTables TablesRestored",
+            "restore_test": "DrillResult RunDrills",
+            "salvage": "DatabaseSalvageResult SalvageDatabase open_reference",
+            "tables": "RestoreTables TablesRestoreResult",
         },
     )

@@ -1,4 +1,4 @@
-"""The app's own files of a backup, or any archive of files, unpacked into a folder of their own."""
+"""``restore files``: extract the app files of a backup, or an archive, into a new folder."""
 
 from __future__ import annotations
 
@@ -6,92 +6,94 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.engines.file_type import recognise
+from dbctl.engines.file_type import detect_file_type
 from dbctl.errors import (
-    BackupUnsoundError,
+    BackupCorruptError,
     CorruptError,
     FileFailedError,
+    FileInvalidError,
     FileMissingError,
-    FileUnfitError,
-    FileUnsoundError,
+    FileNotRestorableError,
 )
 from dbctl.files import atomic, compression, tar
-from dbctl.model import Done, Plan, Row, counted
+from dbctl.model import ChangeResult, Plan, Row, format_count
 from dbctl.services.app import App
-from dbctl.services.backup import Keys, Manifest, Member, Repository, unpacking
-from dbctl.services.backup.foreign import SMALL, TIMES, looked_at
-from dbctl.stores import digest
+from dbctl.services.backup import DecryptionKeys, Manifest, Member, Repository, open_reader
+from dbctl.services.backup.foreign import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT, stat_file
+from dbctl.stores import hash_blocks
 
 
-class FilesRestored(Done, frozen=True, kw_only=True):
-    """Answer of ``restore files``."""
+class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``restore files``."""
 
-    source: str  #: the backup, or the archive
+    source: str  #: id of the backup, or path of the archive
     path: Path  #: the new folder
     files: int
     bytes: int
-    left_out: Sequence[str]  #: links, which are not made: ``name -> target``
+    left_out: Sequence[str]  #: links, which are not created: ``name -> target``
 
     @property
     def remarks(self) -> Sequence[str]:
         if not self.left_out:
             return ()
-        return [f"{counted(len(self.left_out), 'link')} not made: {', '.join(self.left_out)}"]
+        return [f"{format_count(len(self.left_out), 'link')} not created: {', '.join(self.left_out)}"]
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {"source": self.source, "path": self.path, "files": self.files, "bytes": self.bytes}
 
 
-class FilesRestoring:
-    """What ``restore files`` is about to do."""
+class RestoreFiles:
+    """Extract the files of a backup or an archive into a new folder."""
 
     def __init__(
-        self, app: App, repository: Repository, source: Manifest | Path, to: Path, keys: Keys
+        self, app: App, repository: Repository, source: Manifest | Path, to: Path, keys: DecryptionKeys
     ) -> None:
-        """Take the files of a backup, or an archive.
+        """Find the archive.
 
         Raises:
-            FileMissingError: the backup holds none, or the archive is not there.
-            FileUnsafeError: others may write the archive.
+            FileMissingError: the backup contains no app files, or the archive does not exist.
+            FileUnsafeError: other users can write to the archive.
         """
         if isinstance(source, Path):
-            looked_at(source)
+            stat_file(source)
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._repository, self._source, self._to = repository, source, Path.cwd() / to
+        self._repository, self._source, self._folder = repository, source, Path.cwd() / to
         self._keys = keys
         self._name = str(source) if isinstance(source, Path) else source.id
-        self._member = None if isinstance(source, Path) else _member(source)
+        self._member = None if isinstance(source, Path) else _find_member(source)
 
     def plan(self) -> Plan:
-        """Return what would be unpacked where; writes nothing."""
+        """Return the archive and the new folder; writes nothing."""
         if self._member is None:
-            what = f"unpack {self._name}"
+            step = f"extract {self._name}"
         else:
-            files = counted(int(self._member.facts.get("files", 0)), "file")
-            what = (
-                f"unpack {self._member.file} of {self._name} ({files}, {self._member.bytes:,} bytes packed)"
-            )
-        title = f"Unpack files into {self._to}"
-        steps = [f"{what} into the new folder {self._to}, links left out"]
+            files = format_count(int(self._member.facts.get("files", 0)), "file")
+            step = f"extract {self._member.file} of {self._name} ({files}, {self._member.bytes:,} bytes compressed)"
+        title = f"Extract files into {self._folder}"
+        steps = [f"{step} into the new folder {self._folder}, without links"]
         return Plan(title=title, target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> FilesRestored:
-        """Unpack; the folder is there as a whole, or not at all.
+    def apply(self, confirmed: str | None = None) -> FilesRestoreResult:
+        """Extract the files; on failure the folder is not created.
 
         Raises:
-            BackupUnsoundError: the backup is not what it was.
-            FileUnfitError: the file is no archive.
-            As ``archives.unpack``.
+            BackupCorruptError: the backup is damaged.
+            FileNotRestorableError: the file is not an archive.
+            As ``tar.extract``.
         """
-        del seen  # nothing is destroyed, so nobody was asked
+        del confirmed  # no confirmation: nothing is destroyed
         encrypted = self._member is not None and self._member.encryption != "none"
-        scratch = self._keys.aside.folder if encrypted else self._repository.store.scratch
-        with self._archive() as archive, scratch(archive.stat().st_size) as place:
-            plain = place / "archive.tar"
-            self._unpacked(archive, plain)
-            made = tar.unpack(plain, self._to, name=self._name, most=plain.stat().st_size)
-        return FilesRestored(
-            source=self._name, path=self._to, files=made.files, bytes=made.bytes, left_out=made.left_out
+        temp_folder = self._keys.staging.folder if encrypted else self._repository.store.temp_dir
+        with self._archive() as archive, temp_folder(archive.stat().st_size) as temp_dir:
+            plain = temp_dir / "archive.tar"
+            self._decompress(archive, plain)
+            extracted = tar.extract(plain, self._folder, name=self._name, max_bytes=plain.stat().st_size)
+        return FilesRestoreResult(
+            source=self._name,
+            path=self._folder,
+            files=extracted.files,
+            bytes=extracted.bytes,
+            left_out=extracted.skipped_links,
         )
 
     @contextmanager
@@ -99,34 +101,41 @@ class FilesRestoring:
         if isinstance(self._source, Path):
             yield self._source
             return
-        store, one = self._repository.store, self._member or _member(self._source)
+        store, member = self._repository.store, self._member or _find_member(self._source)
         with (
-            unpacking(store, self._keys) as unpacked,
-            unpacked.opened(self._source, one, self.target) as path,
+            open_reader(store, self._keys) as reader,
+            reader.open_decoded(self._source, member, self.target) as path,
         ):
-            if digest(atomic.blocks(unpacked.resting(self._source.id, one))).sha256 != one.sha256:
-                reason = f"{one.file}: its content is not what was written (SHA-256)"
-                raise BackupUnsoundError(id=self._source.id, app=self.app, reason=reason)
+            if (
+                hash_blocks(atomic.read_blocks(reader.stored_path(self._source.id, member))).sha256
+                != member.sha256
+            ):
+                reason = f"{member.file}: its SHA-256 differs from the manifest"
+                raise BackupCorruptError(id=self._source.id, app=self.app, reason=reason)
             yield path
 
-    def _unpacked(self, archive: Path, plain: Path) -> None:
+    def _decompress(self, archive: Path, plain: Path) -> None:
         try:
-            with atomic.regular(archive) as file:
-                what = recognise(archive)
-                if what.content not in ("tar", "lancedb", "unknown", "empty"):
-                    raise FileUnfitError(
-                        path=self._name, reason=f"it is {what.told}", instead="It holds no files to unpack."
+            with atomic.open_regular(archive) as file:
+                file_type = detect_file_type(archive)
+                if file_type.content not in ("tar", "lancedb", "unknown", "empty"):
+                    raise FileNotRestorableError(
+                        path=self._name,
+                        reason=f"it is {file_type.description}",
+                        hint="It contains no files to extract.",
                     )
-                most = max(SMALL, TIMES * archive.stat().st_size)
-                compression.unpack_all(file, archive, plain, what.compress, most=most, target=self._name)
+                max_bytes = max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * archive.stat().st_size)
+                compression.decompress_import(
+                    file, archive, plain, file_type.compress, max_bytes=max_bytes, target=self._name
+                )
         except CorruptError as error:
-            raise FileUnsoundError(path=self._name, reason=error.facts["reason"]) from error
+            raise FileInvalidError(path=self._name, reason=error.context["reason"]) from error
         except OSError as error:
             raise FileFailedError(path=archive, reason=error.strerror or str(error)) from error
 
 
-def _member(manifest: Manifest) -> Member:
-    for one in manifest.members:
-        if one.form == "files":
-            return one
-    raise FileMissingError(what="archive of the app's own files in backup", path=manifest.id)
+def _find_member(manifest: Manifest) -> Member:
+    for member in manifest.members:
+        if member.form == "files":
+            return member
+    raise FileMissingError(kind="archive of the app's own files in backup", path=manifest.id)

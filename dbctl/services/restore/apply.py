@@ -1,4 +1,4 @@
-"""A backup brought back: proven first, what it replaces kept, and into the live database as one change."""
+"""``restore apply``: verify a backup, create a safety backup, and replace the live databases."""
 
 from __future__ import annotations
 
@@ -8,94 +8,100 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines import registry
-from dbctl.engines.contract import Loaded, Ready
+from dbctl.engines.contract import LoadResult, PreparedSwap
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
     Exit,
-    KeptMissingError,
-    RestoreHalfError,
+    NothingToUndoError,
+    RestorePartialError,
     RestoreUnfinishedError,
-    StirredError,
+    RetainedDatabaseMissingError,
     TablesLostError,
     UndoMissingError,
-    UndoneAlreadyError,
-    UndoNeedlessError,
-    UndoNothingError,
+    WriteConflictError,
 )
-from dbctl.files import at_once, make_folder
-from dbctl.model import Done, Finding, Plan, Row, Value, counted
+from dbctl.files import make_folder, release_nothing
+from dbctl.model import ChangeResult, Finding, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import (
     LATEST,
-    Keys,
-    LeftOut,
+    DecryptionKeys,
+    EncryptionPolicy,
     Manifest,
     Member,
+    MemberReader,
+    OmittedDatabase,
     Repository,
-    Rescue,
-    Sealing,
-    Unpacked,
+    SafetyBackupSource,
+    create_backup,
     is_encrypted,
-    left_alone,
-    make,
-    unpacking,
+    open_reader,
+    report_unchanged_files,
 )
-from dbctl.services.backup.foreign import WRITTEN, live_tables_beyond
-from dbctl.services.restore.post_checks import Before, around, looked_at, pending_in, recorded
-from dbctl.services.restore.source import members, prove, told, want_there
+from dbctl.services.backup.foreign import CONTENT_FACT, find_missing_live_tables
+from dbctl.services.restore.post_checks import (
+    StateBefore,
+    check_restored,
+    check_surroundings,
+    list_pending_migrations,
+    record_restore,
+)
+from dbctl.services.restore.source import label_member, require_backup, select_members, verify_members
 
-#: How often what there is is kept anew, when somebody was quicker than the exchange.
-TRIES = 5
-#: Why a safety backup holds nothing of a database.
-NONE = "there was none"
-NO_WAY_BACK = "nothing at hand opens it: to undo this wants an identity that is not here"
+#: Attempts to create a safety backup and replace the databases, if other processes write in between.
+MAX_ATTEMPTS = 5
+#: The reason recorded in the manifest for a database that did not exist.
+NO_DATABASE = "the database did not exist"
+IDENTITY_MISSING = "its identity is not available: restore undo requires it"
 Advance = Callable[[int], None]
 
 
-class DatabaseRestored(Value, frozen=True, kw_only=True):
-    """One database that was brought back."""
+class RestoredDatabase(Struct, frozen=True, kw_only=True):
+    """One restored database."""
 
     database: str
-    way: str  #: ``Loaded.way``
+    strategy: str  #: ``LoadResult.method``
     rows: int
     tables: int
 
 
-class Restored(Done, frozen=True, kw_only=True):
-    """Answer of ``restore apply`` and ``restore undo``."""
+class RestoreResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``restore apply`` and ``restore undo``."""
 
     backup: str
-    safety_backup: str | None  #: what was there before; None where nothing was
-    databases: Sequence[DatabaseRestored]
+    safety_backup: str | None  #: id of the backup of the previous state; None: no database existed
+    databases: Sequence[RestoredDatabase]
     findings: Sequence[Finding]
 
     @property
     def remarks(self) -> Sequence[str]:
         return [
-            f"{one.target}: {one.message}. {one.hint}".rstrip()
-            for one in self.findings
-            if one.severity != "info"
+            f"{finding.target}: {finding.message}. {finding.hint}".rstrip()
+            for finding in self.findings
+            if finding.severity != "info"
         ]
 
     @property
     def exit_status(self) -> int:
-        return Exit.UNSOUND if any(one.severity == "error" for one in self.findings) else Exit.OK
+        return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
 
-    def brief(self) -> Row:
-        told: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
-        for one in self.databases:
-            told[one.database] = f"{counted(one.rows, 'row')} of {counted(one.tables, 'table')}, {one.way}"
+    def summary(self) -> Row:
+        row: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
+        for database in self.databases:
+            row[database.database] = (
+                f"{format_count(database.rows, 'row')} of {format_count(database.tables, 'table')}, {database.strategy}"
+            )
         notes = [
-            f"{one.message}; {one.hint}" if one.hint else one.message
-            for one in self.findings
-            if one.severity == "info"
+            f"{finding.message}; {finding.hint}" if finding.hint else finding.message
+            for finding in self.findings
+            if finding.severity == "info"
         ]
-        return told | ({"notes": notes} if notes else {})
+        return row | ({"notes": notes} if notes else {})
 
 
-class Restoring:
-    """What ``restore apply`` is about to do."""
+class ApplyRestore:
+    """Restore a backup into the live databases."""
 
     purpose = "restore apply"
 
@@ -104,414 +110,456 @@ class Restoring:
         app: App,
         repository: Repository,
         manifest: Manifest,
-        keys: Keys,
+        keys: DecryptionKeys,
         *,
         timeout: float,
         replace: bool = False,
         advance: Advance = lambda _bytes: None,
     ) -> None:
-        """Choose the databases: the one that was asked for, else all that the backup holds.
+        """Select the databases: the one of ``app.only``, or all of the backup.
 
         Args:
             app: the app.
-            repository: through which the backup is read.
+            repository: the repository of the backup.
             manifest: the backup.
-            keys: what opens encrypted backups.
+            keys: the keys for encrypted backups.
             timeout: seconds to wait for a lock.
-            replace: whether tables may go that a dump of another program does not hold.
-            advance: told how many bytes more are done.
+            replace: whether tables may be dropped that a dump of another program does not contain.
+            advance: receives the number of bytes processed since the last call.
 
         Raises:
-            BackupMissingError: the backup does not hold that database.
-            NotSupportedError: it holds no more of it than files that are no database.
+            BackupMissingError: the backup does not contain that database.
+            NotSupportedError: it contains only files of it that are not a valid database.
             ReadOnlyError: the database belongs to another program.
-            KeyMissingError: the backup is encrypted, and nothing here could open it; and as ``Keys.ready``.
-            TablesLostError: it may be a dump of some tables, which would replace the whole database.
+            KeyMissingError: the backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
+            TablesLostError: the dump lacks tables of the live database, which would be dropped.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._opened, self._repository, self._timeout = app, repository, timeout
+        self._open_app, self._repository, self._timeout = app, repository, timeout
         self._manifest, self._advance = manifest, advance
-        self._members = members(app, repository, manifest)
+        self._members = select_members(app, repository, manifest)
         if not replace:
             self._refuse_some_tables()
-        keys.ready(repository.store, manifest)
-        self._keys, self._sealing = keys, Sealing(app)
-        self._returns = not self._sealing or self._sealing.is_opened_by(keys)
-        self._ready = dict[str, Ready]()
+        keys.prepare(repository.store, manifest)
+        self._keys, self._encryption = keys, EncryptionPolicy(app)
+        self._can_undo = not self._encryption or self._encryption.can_be_decrypted_by(keys)
+        self._prepared = dict[str, PreparedSwap]()
 
     def plan(self) -> Plan:
-        """Return what would be replaced by what; writes nothing."""
+        """Return the databases to replace and the backups to create; writes nothing."""
         rows: dict[str, int] = {}
-        steps = [f"prove {self._manifest.id}: digests, soundness, rows, schema"]
+        steps = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"]
         if is_encrypted(self._manifest):
-            steps.insert(0, f"decrypt {self._manifest.id} into a private folder of this machine")
-        steps += [f"make the directory {folder}, which is missing" for folder in self._lacking()]
-        for one in self._members:
-            count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            url, target = self._opened.url(one.database), self._opened.target(one.database)
-            approach = registry.outside(url, target).approach(one.dump)
-            safety = "as a safety backup, encrypted" if self._sealing else "as a safety backup"
-            where = approach.where if approach.keeps else safety
-            where += "" if self._returns else f" ({NO_WAY_BACK})"
-            if approach.way != "new":
-                steps.append(f"keep {one.database} as it is now, {where}")
-            steps += approach.steps
-            steps.append(f"replace all that {one.database} holds by {told(one)} ({count})")
-            for table, number in one.rows.items():
-                rows[table] = rows.get(table, 0) + number
-        steps += [f"leave {target} as it is, for {what}" for target, what in self._left()]
+            steps.insert(0, f"decrypt {self._manifest.id} into a private temporary folder")
+        steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
+        for member in self._members:
+            count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            url, target = self._open_app.url(member.database), self._open_app.target(member.database)
+            strategy = registry.restore_target(url, target).strategy(member.dump)
+            safety = "as a safety backup, encrypted" if self._encryption else "as a safety backup"
+            location = strategy.location if strategy.retains_previous else safety
+            location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
+            if strategy.method != "new":
+                steps.append(f"back up {member.database} {location}")
+            steps += strategy.steps
+            steps.append(f"replace the contents of {member.database} with {label_member(member)} ({count})")
+            for table, row_count in member.rows.items():
+                rows[table] = rows.get(table, 0) + row_count
+        steps += [f"leave {target} unchanged: {reason}" for target, reason in self._unchanged_databases()]
         title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
 
     def _refuse_some_tables(self) -> None:
-        """Refuse a dump of another program without tables of the live database: nothing in it tells which were left out."""
-        for one in self._members:
-            lost = live_tables_beyond(self._opened, one.database, one.rows) if WRITTEN in one.facts else []
-            if lost:
-                target = self._opened.target(one.database)
-                raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(lost))
+        """Refuse a dump of another program that lacks tables of the live database; it may be a partial dump."""
+        for member in self._members:
+            tables = (
+                find_missing_live_tables(self._open_app, member.database, member.rows)
+                if CONTENT_FACT in member.facts
+                else []
+            )
+            if tables:
+                target = self._open_app.target(member.database)
+                raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(tables))
 
-    def _lacking(self) -> Sequence[Path]:
-        """Return the folders that are missing, each once."""
-        found = (registry.lacking_folder(self._opened.url(one.database)) for one in self._members)
-        return [one for one in dict.fromkeys(found) if one is not None]
+    def _missing_folders(self) -> Sequence[Path]:
+        """Return the missing folders of the databases, each once."""
+        folders = (
+            registry.find_missing_folder(self._open_app.url(member.database)) for member in self._members
+        )
+        return [folder for folder in dict.fromkeys(folders) if folder is not None]
 
-    def apply(self, seen: str | None = None) -> Restored:
-        """Bring it back; on any failure what was there stays, or is put back.
+    def apply(self, confirmed: str | None = None) -> RestoreResult:
+        """Restore the databases; on failure the previous state remains or is restored.
 
         Raises:
-            FileMissingError: what the databases' folder stood in is missing, too; nothing was changed.
-            BackupMissingError: it was pruned meanwhile; nothing was changed.
-            BackupUnsoundError: it is not what it was; nothing was changed.
-            BusyError: somebody held a lock for too long, or wrote too often; nothing was changed.
-            RestoreUnfinishedError: it failed where nobody can tell how far it came; what it replaces is kept.
-            RestoreHalfError: one of several databases failed, and those before it could not be put back.
+            FileMissingError: the parent of the databases' folder is missing, too; nothing was changed.
+            BackupMissingError: the backup was pruned since the plan; nothing was changed.
+            BackupCorruptError: the backup is damaged; nothing was changed.
+            BusyError: another process held a lock for too long, or wrote too often; nothing was changed.
+            RestoreUnfinishedError: it failed in an unknown state; the safety backup stays.
+            RestorePartialError: one of several databases failed, and the databases before it could not be reverted.
         """
-        del seen  # the plan is made of the backup alone, which does not change
-        app, store = self._opened, self._repository.store
-        with ExitStack() as held:
-            held.enter_context(store.lock(self.purpose, timeout=self._timeout))
-            want_there(self._repository, self._manifest)
+        del confirmed  # the plan depends only on the backup, which does not change
+        app, store = self._open_app, self._repository.store
+        with ExitStack() as stack:
+            stack.enter_context(store.lock(self.purpose, timeout=self._timeout))
+            require_backup(self._repository, self._manifest)
             app.close()  # closing a reader later would drop the locks that this process holds on its file
-            for folder in self._lacking():
+            for folder in self._missing_folders():
                 make_folder(folder)
-            for one in self._members:
-                url, target = app.url(one.database), app.target(one.database)
-                held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
-                registry.want_room(url, target, one.size)
-            unpacked = held.enter_context(unpacking(store, self._keys))
-            prove(
+            for member in self._members:
+                url, target = app.url(member.database), app.target(member.database)
+                stack.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
+                registry.require_space(url, target, member.size)
+            reader = stack.enter_context(open_reader(store, self._keys))
+            verify_members(
                 app,
                 self._repository,
                 self._manifest,
                 self._members,
                 keys=self._keys,
-                unpacked=unpacked,
+                reader=reader,
                 advance=self._advance,
             )
-            for one in self._members:
-                path = held.enter_context(unpacked.opened(self._manifest, one, app.target(one.database)))
-                outside = registry.outside(app.url(one.database), app.target(one.database))
-                ready = held.enter_context(outside.ready(path, one.dump, timeout=self._timeout))
-                if ready is not None:
-                    self._ready[one.database] = ready
-            # What takes a moment and hardly fails comes last, so that an app is hardly ever seen half old, half new.
-            self._members.sort(key=lambda one: one.database in self._ready)
-            for left in reversed(range(TRIES)):
+            for member in self._members:
+                path = stack.enter_context(
+                    reader.open_decoded(self._manifest, member, app.target(member.database))
+                )
+                restore_target = registry.restore_target(
+                    app.url(member.database), app.target(member.database)
+                )
+                prepared = stack.enter_context(
+                    restore_target.prepare(path, member.dump, timeout=self._timeout)
+                )
+                if prepared is not None:
+                    self._prepared[member.database] = prepared
+            # Fast steps that rarely fail come last: this shortens the time in which some databases are old and some new.
+            self._members.sort(key=lambda member: member.database in self._prepared)
+            for attempts_left in reversed(range(MAX_ATTEMPTS)):
                 try:
-                    return self._exchange(held, unpacked)
-                except StirredError:  # what was kept is no longer what would be replaced
-                    if not left:
+                    return self._replace_all(stack, reader)
+                except WriteConflictError:  # the database has changed since the safety backup
+                    if not attempts_left:
                         raise
-            raise RuntimeError("no try was left")
+            raise RuntimeError("no attempt left")
 
-    def _exchange(self, held: ExitStack, unpacked: Unpacked) -> Restored:
-        """Keep what there is, replace it, and answer; ``held`` is let go when it is done."""
-        app = self._opened
-        with ExitStack() as waiting, ExitStack() as settled:
-            rescues = [Rescue(app, one.database, self._advance, one.dump) for one in self._members]
-            pending = {one.database: pending_in(app, one.database) for one in rescues}
-            # What is committed between the copy and the exchange would be in neither.
-            let_go = [waiting.enter_context(one.still(timeout=self._timeout)) for one in rescues]
+    def _replace_all(self, stack: ExitStack, reader: MemberReader) -> RestoreResult:
+        """Create the safety backup and replace the databases; closes ``stack`` afterwards."""
+        app = self._open_app
+        with ExitStack() as locks, ExitStack() as cleanup:
+            sources = [
+                SafetyBackupSource(app, source.database, self._advance, source.dump)
+                for source in self._members
+            ]
+            pending = {source.database: list_pending_migrations(app, source.database) for source in sources}
+            # Writes between the safety backup and the replacement would be lost.
+            releases = [
+                locks.enter_context(source.block_writers(timeout=self._timeout)) for source in sources
+            ]
             before = {
-                one.database: Before(schema=one.schema(), pending=pending[one.database]) for one in rescues
+                source.database: StateBefore(schema=source.schema(), pending=pending[source.database])
+                for source in sources
             }
-            safety = make(
+            safety = create_backup(
                 app,
                 self._repository,
-                [one for one in rescues if not one.empty],
-                self._sealing,
-                left_out=[LeftOut(database=one.database, reason=NONE) for one in rescues if one.empty],
+                [source for source in sources if not source.is_empty],
+                self._encryption,
+                left_out=[
+                    OmittedDatabase(database=source.database, reason=NO_DATABASE)
+                    for source in sources
+                    if source.is_empty
+                ],
                 kind="safety",
                 restored=self._manifest.id,
-                settled=settled,
+                stack=cleanup,
             )
-            app.close()  # as above
-            # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
-            with signals.held():
-                settled.close()  # who ends now takes the safety backup away
-                loaded = self._load_all(safety, unpacked, let_go)
-                with signals.unheard():
-                    remarks = [*self._remarks(loaded), *self._forget(safety, loaded)]
-                    waiting.close()
-                    held.close()
-                    answer = self._answer(safety, before, loaded, remarks)
-                    signals.done()
-                    return answer
+            app.close()  # closing a reader later would drop the locks that this process holds on its file
+            # Signals are ignored until the result is created and the locks are released: the restore must not look interrupted.
+            with signals.defer_signals():
+                cleanup.close()  # an interruption before this line deletes the safety backup
+                loaded = self._load_all(safety, reader, releases)
+                with signals.block_signals():
+                    findings = [*self._load_findings(loaded), *self._drop_retained(safety, loaded)]
+                    locks.close()
+                    stack.close()
+                    result = self._create_result(safety, before, loaded, findings)
+                    signals.commit_point()
+                    return result
 
-    def _left(self) -> Iterator[tuple[str, str]]:
-        """Yield the databases that a safety backup tells of and does not hold: going back cannot take them away."""
-        for one in self._manifest.left_out if self._manifest.kind == "safety" else ():
-            if self._opened.only in ("", one.database):
+    def _unchanged_databases(self) -> Iterator[tuple[str, str]]:
+        """Yield databases that the backup does not contain and that stay unchanged, each with the reason."""
+        for omitted in self._manifest.left_out if self._manifest.kind == "safety" else ():
+            if self._open_app.only in ("", omitted.database):
                 yield (
-                    self._opened.target(one.database),
-                    f"it was made by the restore of {self._manifest.restored}, before which there was none",
+                    self._open_app.target(omitted.database),
+                    f"it did not exist before the restore of {self._manifest.restored}",
                 )
-        for left in self._manifest.failed:
-            if self._opened.only in ("", left.database):
-                yield self._opened.target(left.database), f"the backup lacks it: {left.reason}"
+        for failure in self._manifest.failed:
+            if self._open_app.only in ("", failure.database):
+                yield self._open_app.target(failure.database), f"the backup lacks it: {failure.reason}"
 
-    def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
-        for one, how in zip(self._members, loaded, strict=True):
-            yield from _look_after(self._opened.target(one.database), how.remarks)
+    def _load_findings(self, loaded: Sequence[LoadResult]) -> Iterator[Finding]:
+        for member, result in zip(self._members, loaded, strict=True):
+            yield from _create_maintenance_findings(self._open_app.target(member.database), result.remarks)
 
-    def _forget(self, safety: Manifest, loaded: Sequence[Loaded]) -> Iterator[Finding]:
-        """Let go what earlier restores kept on a server: this one is the one to be undone now."""
-        for one, how in zip(self._members, loaded, strict=True):
-            target = self._opened.target(one.database)
-            if how.way in ("swapped", "new"):
+    def _drop_retained(self, safety: Manifest, loaded: Sequence[LoadResult]) -> Iterator[Finding]:
+        """Drop databases that earlier restores retained on a server, because only the latest restore can be undone."""
+        for member, result in zip(self._members, loaded, strict=True):
+            target = self._open_app.target(member.database)
+            if result.method in ("swapped", "new"):
                 try:
-                    left = registry.outside(self._opened.url(one.database), target).forget(_keep(safety, one))
+                    messages = registry.restore_target(
+                        self._open_app.url(member.database), target
+                    ).drop_retained(_find_retained_facts(safety, member))
                 except DbctlError as error:
-                    left = [f"what earlier restores kept on its server is still there: {error}"]
-                yield from _look_after(target, left)
+                    messages = [f"databases retained by earlier restores were not dropped: {error}"]
+                yield from _create_maintenance_findings(target, messages)
 
-    def _answer(
+    def _create_result(
         self,
         safety: Manifest,
-        before: Mapping[str, Before],
-        loaded: Sequence[Loaded],
-        remarks: Sequence[Finding],
-    ) -> Restored:
-        return Restored(
+        before: Mapping[str, StateBefore],
+        loaded: Sequence[LoadResult],
+        findings: Sequence[Finding],
+    ) -> RestoreResult:
+        return RestoreResult(
             backup=self._manifest.id,
             safety_backup=safety.id if safety.members else None,
             databases=[
-                DatabaseRestored(
-                    database=one.database, way=how.way, rows=sum(one.rows.values()), tables=len(one.rows)
+                RestoredDatabase(
+                    database=member.database,
+                    strategy=result.method,
+                    rows=sum(member.rows.values()),
+                    tables=len(member.rows),
                 )
-                for one, how in zip(self._members, loaded, strict=True)
+                for member, result in zip(self._members, loaded, strict=True)
             ],
             findings=[
-                *remarks,
-                *self._no_way_back(safety),
+                *findings,
+                *self._check_identity(safety),
                 *(
                     Finding(
                         target=target,
                         severity="warning",
                         code="not-undone",
-                        message=f"it stays as it is, for {what}",
+                        message=f"it stays unchanged: {reason}",
                     )
-                    for target, what in self._left()
+                    for target, reason in self._unchanged_databases()
                 ),
-                *left_alone(self._opened, self._manifest),
-                *recorded(self._opened, self._manifest, safety, self.purpose),
+                *report_unchanged_files(self._open_app, self._manifest),
+                *record_restore(self._open_app, self._manifest, safety, self.purpose),
                 *(
                     finding
-                    for one in self._members
-                    for finding in looked_at(self._opened, one, before[one.database])
+                    for member in self._members
+                    for finding in check_restored(self._open_app, member, before[member.database])
                 ),
-                *around(self._opened, [one.database for one in self._members]),
+                *check_surroundings(self._open_app, [member.database for member in self._members]),
             ],
         )
 
-    def _no_way_back(self, safety: Manifest) -> Iterator[Finding]:
-        if safety.members and not self._returns:
-            message = f"the safety backup {safety.id} is encrypted, and {NO_WAY_BACK}"
-            hint = "Keep its identity at hand until nobody wants to undo this."
-            yield Finding(target=self.app, severity="warning", code="no-way-back", message=message, hint=hint)
+    def _check_identity(self, safety: Manifest) -> Iterator[Finding]:
+        if safety.members and not self._can_undo:
+            message = f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}"
+            hint = "Make its identity available before you run dbctl restore undo."
+            yield Finding(
+                target=self.app, severity="warning", code="undo-needs-identity", message=message, hint=hint
+            )
 
     def _load_all(
-        self, safety: Manifest, unpacked: Unpacked, let_go: Sequence[Callable[[], None]]
-    ) -> list[Loaded]:
-        ways = list[Loaded]()
-        # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
-        # pass for what was not, for then the only copy of what it replaced would go.
-        with signals.held():
-            one = self._members[0]
+        self, safety: Manifest, reader: MemberReader, releases: Sequence[Callable[[], None]]
+    ) -> list[LoadResult]:
+        results = list[LoadResult]()
+        # Signals are processed only before the engine commits: if a completed restore were treated as failed, the only
+        # copy of the previous state would be deleted.
+        with signals.defer_signals():
+            member = self._members[0]
             try:
-                for one in self._members:
-                    if one.database in self._ready:
-                        self._ready[one.database].arm(_keep(safety, one))
-                for one, go in zip(self._members, let_go, strict=True):
-                    ways.append(self._come_in(one, safety, unpacked, go))
-            except BaseException as error:  # also on a signal: half an app must not stay
-                with signals.unheard():
-                    for ready in self._ready.values():
-                        ready.disarm()
-                    self._put_back(safety, self._members[: len(ways)], one, error, unpacked)
-                    if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
-                        with suppress(DbctlError):  # one backup too many is no failure
-                            self._repository.store.remove(safety.id)
+                for member in self._members:
+                    if member.database in self._prepared:
+                        self._prepared[member.database].write_marker(_find_retained_facts(safety, member))
+                for member, release in zip(self._members, releases, strict=True):
+                    results.append(self._restore_member(member, safety, reader, release))
+            except BaseException as error:  # also on a signal: the databases of an app must match
+                with signals.block_signals():
+                    for prepared in self._prepared.values():
+                        prepared.remove_marker()
+                    self._revert(safety, self._members[: len(results)], member, error, reader)
+                    if _is_unneeded(safety) and not isinstance(error, RestoreUnfinishedError):
+                        with suppress(DbctlError):  # an unneeded backup that remains is not an error
+                            self._repository.store.remove_folder(safety.id)
                 raise
-        return ways
+        return results
 
-    def _come_in(
-        self, one: Member, safety: Manifest, unpacked: Unpacked, let_go: Callable[[], None]
-    ) -> Loaded:
-        if ready := self._ready.get(one.database):
-            return ready.exchange(_keep(safety, one))
-        return self._load(self._manifest, one, _keep(safety, one), unpacked, let_go)
+    def _restore_member(
+        self, member: Member, safety: Manifest, reader: MemberReader, release: Callable[[], None]
+    ) -> LoadResult:
+        if prepared := self._prepared.get(member.database):
+            return prepared.swap(_find_retained_facts(safety, member))
+        return self._load(self._manifest, member, _find_retained_facts(safety, member), reader, release)
 
     def _load(
         self,
         manifest: Manifest,
-        one: Member,
-        keep: Mapping[str, str],
-        unpacked: Unpacked,
-        let_go: Callable[[], None] = at_once,
-    ) -> Loaded:
+        member: Member,
+        retained: Mapping[str, str],
+        reader: MemberReader,
+        release: Callable[[], None] = release_nothing,
+    ) -> LoadResult:
         done = 0
 
         def progress(share: float) -> None:
             nonlocal done
-            reached = int(share * one.size)
-            self._advance(max(0, reached - done))
-            done = max(done, reached)
+            completed_bytes = int(share * member.size)
+            self._advance(max(0, completed_bytes - done))
+            done = max(done, completed_bytes)
 
-        url, target = self._opened.url(one.database), self._opened.target(one.database)
-        with unpacked.opened(manifest, one, target) as path:
+        url, target = self._open_app.url(member.database), self._open_app.target(member.database)
+        with reader.open_decoded(manifest, member, target) as path:
             return registry.load(
                 url,
                 path,
                 target,
-                one.dump,
+                member.dump,
                 timeout=self._timeout,
-                keep=keep,
+                retained=retained,
                 progress=progress,
-                let_go=let_go,
+                release_locks=release,
             )
 
-    def _put_back(
+    def _revert(
         self,
         safety: Manifest,
-        done: Sequence[Member],
+        restored: Sequence[Member],
         failed: Member,
         error: BaseException,
-        unpacked: Unpacked,
+        reader: MemberReader,
     ) -> None:
-        for one in done:
-            kept = safety.member(one.database)
-            why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
-            if kept is not None:
+        for member in restored:
+            saved = safety.restorable_member(member.database)
+            reason, hint = "it did not exist before", "Delete it, or repair the cause and restore again."
+            if saved is not None:
                 try:
-                    # What a server had kept is the only copy: it goes back to where it was.
-                    self._load(safety, kept, _keep(self._manifest, one), unpacked)
+                    # A retained database is the only copy: it gets its previous name.
+                    self._load(safety, saved, _find_retained_facts(self._manifest, member), reader)
                     continue
                 except DbctlError as failure:
-                    why = str(failure)
-                    hint = f"What it held is kept: dbctl restore apply {safety.id} --db {one.database}"
-            raise RestoreHalfError(
-                app=self.app, done=one.database, database=failed.database, reason=error, why=why, kept=hint
+                    reason = str(failure)
+                    hint = f"Restore the previous state with: dbctl restore apply {safety.id} --db {member.database}"
+            raise RestorePartialError(
+                app=self.app,
+                done=member.database,
+                database=failed.database,
+                reason=error,
+                rollback_error=reason,
+                hint=hint,
             ) from error
 
 
-def _is_there(safety: Manifest) -> bool:
-    """Whether a safety backup holds what there is, when the restore that it was made for has failed.
+def _is_unneeded(safety: Manifest) -> bool:
+    """Return whether a safety backup can be deleted after its restore has failed and was reverted.
 
-    What was no database any more is replaced file by file, and then some of its files may be gone.
+    A damaged database is replaced file by file, so some of its files may exist only in the safety backup.
     """
-    return all(one.form != "raw" for one in safety.members)
+    return all(member.form != "raw" for member in safety.members)
 
 
-def _keep(manifest: Manifest, one: Member) -> Mapping[str, str]:
-    """Return under which name a server keeps what the manifest tells of; nothing where it does not."""
-    kept = manifest.member(one.database)
-    return kept.facts if kept and kept.form == "kept" else {}
+def _find_retained_facts(manifest: Manifest, member: Member) -> Mapping[str, str]:
+    """Return the facts of a retained database in the manifest, such as its name on the server; empty if there is none."""
+    retained = manifest.restorable_member(member.database)
+    return retained.facts if retained and retained.form == "kept" else {}
 
 
-def _look_after(target: str, remarks: Sequence[str]) -> Iterator[Finding]:
-    for message in remarks:
-        yield Finding(target=target, severity="warning", code="look-after", message=message)
+def _create_maintenance_findings(target: str, messages: Sequence[str]) -> Iterator[Finding]:
+    for message in messages:
+        yield Finding(target=target, severity="warning", code="maintenance", message=message)
 
 
-def latest_safety(app: App, repository: Repository) -> Manifest:
-    """Return the safety backup that the last restore made.
+def find_undo_backup(app: App, repository: Repository) -> Manifest:
+    """Return the safety backup of the last restore.
 
-    One that was killed before it replaced anything is none, as far as that can be known. What an earlier one had a server
-    keep under another name is then still there: the end of each restore lets it go. Neither is one that was cut off between
-    two databases and then undone: whoever undoes once more means the restore before it, and no mixture.
+    Two kinds are skipped: backups of a restore that was killed before it replaced anything, as far as that is known (then
+    the retained databases of the restore before it still exist, because they are dropped at the end of a restore); and
+    backups of a restore that was interrupted between two databases and then undone.
 
     Raises:
-        UndoMissingError: there is none.
-        UndoNothingError: that restore found nothing that it could keep.
-        UndoNeedlessError: it was killed before it replaced anything, and it was the first.
-        UndoneAlreadyError: it was cut off and undone, and it was the first.
+        UndoMissingError: there is no safety backup.
+        NothingToUndoError: the last restore replaced no database, or was interrupted, and no earlier one exists.
     """
     try:
-        found = repository.find(LATEST, "safety")
+        newest = repository.find(LATEST, "safety")
     except BackupMissingError:
-        raise UndoMissingError(app=app.name, place=repository.store.place) from None
+        raise UndoMissingError(app=app.name, place=repository.store.location) from None
     target = app.target(app.only) if app.only else app.name
-    if not [name for name in found.databases if app.only in ("", name)]:
-        raise UndoNothingError(target=target, id=found.restored)
-    safeties = [one for one in repository.manifests()[0] if one.kind == "safety"]
-    over = {name for one in safeties for name in _ended(one, safeties)}
-    if found.id not in over and not _replaced_nothing(app, found):
-        return found
-    older = (one for one in safeties if one.number < found.number and one.id not in over)
-    earlier = next((one for one in older if _is_whole(app, one)), None)
-    if earlier is None and found.id in over:
-        raise UndoneAlreadyError(target=target, id=found.restored, kept=found.id)
+    if not [name for name in newest.databases if app.only in ("", name)]:
+        raise NothingToUndoError(
+            target=target,
+            reason=f"its last restore ({newest.restored}) replaced no database",
+            hint="List older backups with dbctl backup list, and restore one with dbctl restore apply ID.",
+        )
+    backups = [backup for backup in repository.manifests()[0] if backup.kind == "safety"]
+    undone = {name for backup in backups for name in _find_undone_backups(backup, backups)}
+    if newest.id not in undone and not _replaced_nothing(app, newest):
+        return newest
+    candidates = (backup for backup in backups if backup.number < newest.number and backup.id not in undone)
+    earlier = next((backup for backup in candidates if _is_complete(app, backup)), None)
     if earlier is None:
-        raise UndoNeedlessError(target=target, id=found.restored, kept=found.id)
+        reason = (
+            "its last restore was interrupted and is already undone"
+            if newest.id in undone
+            else f"its last restore ({newest.restored}) was interrupted before it replaced a database"
+        )
+        hint = f"The data from before it is stored: dbctl restore apply {newest.id}"
+        raise NothingToUndoError(target=target, reason=reason, hint=hint)
     return earlier
 
 
-def _ended(safety: Manifest, safeties: Sequence[Manifest]) -> Sequence[str]:
-    """Return the ids of the safety backups of a restore that was cut off and of the one that undid it, which made ``safety``.
+def _find_undone_backups(safety: Manifest, backups: Sequence[Manifest]) -> Sequence[str]:
+    """Return the ids of ``safety`` and of the backup it restored, if that undid an interrupted restore; otherwise none.
 
-    What the first was to have moved beside had never been moved, so that the second moved nothing beside either.
+    The interrupted restore had not yet renamed a database, so the undo retained no database either.
     """
-    undone = next((one for one in safeties if one.id == safety.restored), None)
+    undone = next((member for member in backups if member.id == safety.restored), None)
     members = undone.members if undone else ()
-    stayed = [
-        one
-        for one in members
-        if one.form == "kept" and (now := safety.member(one.database)) is not None and now.form != "kept"
+    unreplaced = [
+        member
+        for member in members
+        if member.form == "kept"
+        and (saved := safety.restorable_member(member.database)) is not None
+        and saved.form != "kept"
     ]
-    return (safety.id, safety.restored) if stayed else ()
+    return (safety.id, safety.restored) if unreplaced else ()
 
 
 def _replaced_nothing(app: App, safety: Manifest) -> bool:
-    """Whether what a safety backup was made of still stands where it stood, all of it."""
-    meant = _meant(app, safety)
-    return bool(meant) and all(_stands(app, one) for one in meant)
+    """Return whether all databases of a safety backup are still in place."""
+    members = _select_members(app, safety)
+    return bool(members) and all(_is_unreplaced(app, member) for member in members)
 
 
-def _is_whole(app: App, safety: Manifest) -> bool:
-    """Whether a restore did replace what a safety backup tells of, and what servers were to keep of it is there."""
-    meant = _meant(app, safety)
+def _is_complete(app: App, safety: Manifest) -> bool:
+    """Return whether a restore replaced the databases of a safety backup, and all retained databases exist."""
+    members = _select_members(app, safety)
     return (
-        bool(meant)
+        bool(members)
         and not _replaced_nothing(app, safety)
-        and not any(one.form == "kept" and _stands(app, one) for one in meant)
+        and not any(member.form == "kept" and _is_unreplaced(app, member) for member in members)
     )
 
 
-def _meant(app: App, safety: Manifest) -> list[Member]:
-    named = app.profile.databases if not app.only else [app.only]
-    return [one for one in safety.members if one.database in named]
+def _select_members(app: App, safety: Manifest) -> list[Member]:
+    databases = app.profile.databases if not app.only else [app.only]
+    return [member for member in safety.members if member.database in databases]
 
 
-def _stands(app: App, one: Member) -> bool:
-    """Whether nothing has replaced what a member was made of: a server never came to keep it, or its facts still hold."""
-    outside = registry.outside(app.url(one.database), app.target(one.database))
-    if one.form == "kept":
+def _is_unreplaced(app: App, member: Member) -> bool:
+    """Return whether the source of a member was not replaced: it was never retained, or its markers are unchanged."""
+    restore_target = registry.restore_target(app.url(member.database), app.target(member.database))
+    if member.form == "kept":
         try:
-            outside.approach(one.dump)
-        except KeptMissingError:
+            restore_target.strategy(member.dump)
+        except RetainedDatabaseMissingError:
             return True
         return False
-    standing = outside.standing()
-    return bool(standing) and standing.items() <= one.facts.items()
+    markers = restore_target.markers()
+    return bool(markers) and markers.items() <= member.facts.items()

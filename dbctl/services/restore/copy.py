@@ -1,4 +1,4 @@
-"""A backup brought back beside the app's own databases: a copy to look into, which nothing else knows of."""
+"""``restore apply --to``: restore a backup into other databases than those of the app."""
 
 from __future__ import annotations
 
@@ -14,66 +14,80 @@ from dbctl import signals
 from dbctl.engines import registry
 from dbctl.errors import (
     BackupMissingError,
-    CopyFilledError,
-    CopyOntoOwnError,
     DbctlError,
     FileMissingError,
     NotSupportedError,
+    TargetIsSourceError,
+    TargetNotEmptyError,
     UsageError,
 )
-from dbctl.model import Done, Plan, Row, Value, counted
+from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.backup import Keys, Manifest, Member, Repository, Unpacked, is_spare, unpacking
-from dbctl.services.restore.source import members, prove, told, want_copyable, want_there
-from dbctl.url import Url, meant
+from dbctl.services.backup import (
+    DecryptionKeys,
+    Manifest,
+    Member,
+    MemberReader,
+    Repository,
+    needs_decoding,
+    open_reader,
+)
+from dbctl.services.restore.source import (
+    label_member,
+    require_backup,
+    require_copyable,
+    select_members,
+    verify_members,
+)
+from dbctl.url import Url, resolve_engine
 
 
-class DatabaseCopied(Value, frozen=True, kw_only=True):
-    """One database that was brought back beside."""
+class CopiedDatabase(Struct, frozen=True, kw_only=True):
+    """One database that was restored as a copy."""
 
     database: str
     url: str  #: without its password
-    way: str  #: ``Loaded.way``
+    strategy: str  #: ``LoadResult.method``
     rows: int
     tables: int
 
 
-class Copied(Done, frozen=True, kw_only=True):
-    """Answer of ``restore apply --to``."""
+class CopyResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``restore apply --to``."""
 
     backup: str
-    databases: Sequence[DatabaseCopied]
+    databases: Sequence[CopiedDatabase]
     duration: float  #: seconds
-    use: str  #: the words that make dbctl work on the copy
-    notes: Sequence[str]  #: what somebody has to look after
+    command: str  #: the beginning of dbctl commands on the copy
+    notes: Sequence[str]  #: manual actions
 
     @property
     def remarks(self) -> Sequence[str]:
         return self.notes
 
-    def brief(self) -> Row:
-        found: dict[str, object] = {"backup": self.backup}
-        for one in self.databases:
-            found[one.database] = (
-                f"{counted(one.rows, 'row')} of {counted(one.tables, 'table')}, in {one.url}"
+    def summary(self) -> Row:
+        row: dict[str, object] = {"backup": self.backup}
+        for database in self.databases:
+            row[database.database] = (
+                f"{format_count(database.rows, 'row')} of {format_count(database.tables, 'table')}, in {database.url}"
             )
-        return found | {"took": f"{self.duration:.1f} s", "to use it": f"{self.use} COMMAND"}
+        return row | {"duration": f"{self.duration:.1f} s", "usage": f"{self.command} COMMAND"}
 
 
-class _Copy(Value, frozen=True, kw_only=True):
-    """One database, and where its copy goes."""
+class _CopyTarget(Struct, frozen=True, kw_only=True):
+    """One database and the address of its copy."""
 
     member: Member
     url: Url
 
-    def takes_the_file(self) -> bool:
-        """Whether what was unpacked becomes the copy itself, as far as can be known."""
-        way = registry.outside(self.url, str(self.url)).approach(self.member.dump).way
-        return self.url.is_file and way == "new"
+    def moves_file(self) -> bool:
+        """Return whether the decompressed file is expected to become the copy itself."""
+        strategy = registry.restore_target(self.url, str(self.url)).strategy(self.member.dump).method
+        return self.url.is_file and strategy == "new"
 
 
-class Copying:
-    """What ``restore apply --to`` is about to do; it opens none of the app's own databases."""
+class CopyRestore:
+    """Restore copies of databases; the databases of the app are not opened."""
 
     purpose = "restore apply --to"
 
@@ -83,201 +97,213 @@ class Copying:
         repository: Repository,
         manifest: Manifest,
         to: Mapping[str, Url],
-        keys: Keys,
+        keys: DecryptionKeys,
         *,
         replace: bool = False,
         timeout: float,
         advance: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
-        """Say which database goes where.
+        """Assign an address to each database.
 
         Args:
             app: the app.
             repository: its backups.
             manifest: the backup.
-            to: by database; ``main`` alone stands for the only one that is meant.
-            keys: what opens the backup, made ready.
-            replace: whether what is there already may go.
+            to: address by database; a single ``main`` stands for the only selected database.
+            keys: the keys for the backup, already prepared.
+            replace: whether existing contents may be replaced.
             timeout: seconds to wait for a lock.
-            advance: told how many bytes more were moved.
+            advance: receives the number of bytes processed since the last call.
 
         Raises:
-            UsageError: it is not clear which goes where.
-            NotSupportedError: it would go to another engine.
-            CopyOntoOwnError: a copy would go into a database of the app.
-            And as ``members`` does.
+            UsageError: the address of a database is ambiguous.
+            NotSupportedError: the address belongs to another engine.
+            TargetIsSourceError: the address is that of a database of the app.
+            And as ``select_members``.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._opened, self._repository, self._manifest = app, repository, manifest
+        self._open_app, self._repository, self._manifest = app, repository, manifest
         self._keys = keys
         self._replace, self._timeout, self._advance = replace, timeout, advance
-        self._copies = _paired(app, repository, manifest, to)
-        for one in self._copies:
-            _want_elsewhere(app, repository, one)
+        self._copies = _assign_urls(app, repository, manifest, to)
+        for copy in self._copies:
+            _require_other_location(app, repository, copy)
 
     def plan(self) -> Plan:
-        """Return what would be made of what; writes nothing."""
-        steps, filled = [f"prove {self._manifest.id}: digests, soundness, rows, schema"], False
+        """Return the copies to create; writes nothing."""
+        steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = dict[str, int]()
         for copy in self._copies:
-            one, is_filled = copy.member, self._is_filled(copy)
-            approach = registry.outside(copy.url, str(copy.url)).approach(one.dump)
-            steps += approach.steps
-            count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            what = (
-                f"replace all that {copy.url} holds, of which nothing is kept,"
+            member, is_filled = copy.member, self._is_filled(copy)
+            strategy = registry.restore_target(copy.url, str(copy.url)).strategy(member.dump)
+            steps += strategy.steps
+            count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            action = (
+                f"replace the contents of {copy.url}, without a safety backup,"
                 if is_filled
                 else f"fill {copy.url}"
             )
-            steps.append(f"{what} by {told(one)} ({count})")
-            filled |= is_filled
-            rows |= {table: rows.get(table, 0) + number for table, number in one.rows.items()}
+            steps.append(f"{action} with {label_member(member)} ({count})")
+            is_destructive |= is_filled
+            rows |= {table: rows.get(table, 0) + row_count for table, row_count in member.rows.items()}
         title = f"Copy {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
-        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=filled)
+        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=is_destructive)
 
-    def apply(self, seen: str | None = None) -> Copied:
-        """Make the copies, one after the other; each is whole or not there.
+    def apply(self, confirmed: str | None = None) -> CopyResult:
+        """Create the copies one after the other; a failed copy is deleted.
 
         Raises:
-            BackupMissingError: it was pruned meanwhile; nothing was made.
-            BackupUnsoundError: it is not what it was; nothing was made.
-            CopyFilledError: something is there meanwhile; it is as it was.
+            BackupMissingError: the backup was pruned since the plan; nothing was created.
+            BackupCorruptError: the backup is damaged; nothing was created.
+            TargetNotEmptyError: a target is no longer empty; it is unchanged.
         """
-        del seen  # what is there is looked at again
-        begun = time.monotonic()
-        with ExitStack() as held:
-            held.enter_context(self._repository.store.lock(self.purpose, timeout=self._timeout))
-            want_there(self._repository, self._manifest)
+        del confirmed  # the targets are checked again
+        start = time.monotonic()
+        with ExitStack() as stack:
+            stack.enter_context(self._repository.store.lock(self.purpose, timeout=self._timeout))
+            require_backup(self._repository, self._manifest)
             for copy in self._copies:
                 url, target = copy.url, str(copy.url)
-                held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
-                registry.want_room(url, target, copy.member.size)
+                stack.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
+                registry.require_space(url, target, copy.member.size)
                 self._is_filled(copy)
-            staying = [copy.member.database for copy in self._copies if copy.takes_the_file()]
-            unpacked = held.enter_context(unpacking(self._repository.store, self._keys, staying=staying))
-            chosen = [one.member for one in self._copies]
-            prove(
-                self._opened,
+            moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
+            reader = stack.enter_context(
+                open_reader(self._repository.store, self._keys, moved_databases=moved_databases)
+            )
+            members = [copy.member for copy in self._copies]
+            verify_members(
+                self._open_app,
                 self._repository,
                 self._manifest,
-                chosen,
+                members,
                 keys=self._keys,
-                unpacked=unpacked,
+                reader=reader,
                 advance=self._advance,
             )
-            made = [self._made(copy, unpacked) for copy in self._copies]
-        return Copied(
+            results = [self._create_copy(database, reader) for database in self._copies]
+        return CopyResult(
             backup=self._manifest.id,
-            databases=[one for one, _ in made],
-            duration=round(time.monotonic() - begun, 3),
-            use=_use(self._opened, self._copies),
-            notes=[note for _, notes in made for note in notes],
+            databases=[database for database, _ in results],
+            duration=round(time.monotonic() - start, 3),
+            command=_build_command_line(self._open_app, self._copies),
+            notes=[note for _, notes in results for note in notes],
         )
 
-    def _is_filled(self, copy: _Copy) -> bool:
-        """Return whether anything goes; raise CopyFilledError where nothing may."""
-        outside = registry.outside(copy.url, str(copy.url))
-        if not outside.is_there():
+    def _is_filled(self, copy: _CopyTarget) -> bool:
+        """Return whether contents are replaced; raise TargetNotEmptyError if that is not allowed."""
+        restore_target = registry.restore_target(copy.url, str(copy.url))
+        if not restore_target.exists():
             return False
         if self._replace:
             return True
-        if outside.holds():
-            raise CopyFilledError(place=copy.url)
+        if restore_target.has_content():
+            raise TargetNotEmptyError(place=copy.url)
         return False
 
-    def _made(self, copy: _Copy, unpacked: Unpacked) -> tuple[DatabaseCopied, Sequence[str]]:
-        signals.check()
-        one, target, done = copy.member, str(copy.url), 0
+    def _create_copy(self, copy: _CopyTarget, reader: MemberReader) -> tuple[CopiedDatabase, Sequence[str]]:
+        signals.raise_if_interrupted()
+        member, target, done = copy.member, str(copy.url), 0
 
         def progress(share: float) -> None:
             nonlocal done
-            self._advance(max(0, int(share * one.size) - done))
-            done = max(done, int(share * one.size))
+            self._advance(max(0, int(share * member.size) - done))
+            done = max(done, int(share * member.size))
 
-        # A copy is for whoever makes it; the rights of others are those to the live database.
-        facts = {name: fact for name, fact in one.dump.facts.items() if name != "mode"}
-        with unpacked.opened(self._manifest, one, target) as path:
-            unpacked.settle(self._manifest, one)
+        # A copy is private to the user who creates it: the permissions of the original are not applied.
+        facts = {name: fact for name, fact in member.dump.metadata.items() if name != "mode"}
+        with reader.open_decoded(self._manifest, member, target) as path:
+            reader.wait_until_synced(self._manifest, member)
             loaded = registry.load(
                 copy.url,
                 path,
                 target,
-                structs.replace(one.dump, facts=facts),
+                structs.replace(member.dump, metadata=facts),
                 timeout=self._timeout,
                 progress=progress,
-                spare=is_spare(one),
+                can_consume=needs_decoding(member),
             )
-        rows, tables = sum(one.rows.values()), len(one.rows)
-        done_for = DatabaseCopied(database=one.database, url=target, way=loaded.way, rows=rows, tables=tables)
-        return done_for, [f"{target}: {text}" for text in loaded.remarks]
+        rows, tables = sum(member.rows.values()), len(member.rows)
+        result = CopiedDatabase(
+            database=member.database, url=target, strategy=loaded.method, rows=rows, tables=tables
+        )
+        return result, [f"{target}: {text}" for text in loaded.remarks]
 
 
-def _paired(app: App, repository: Repository, manifest: Manifest, to: Mapping[str, Url]) -> list[_Copy]:
-    held = {one.database: one for one in members(app, repository, manifest, live=False)}
-    if list(to) == ["main"] and "main" not in held:
-        if len(held) > 1:
-            names = ", ".join(held)
+def _assign_urls(
+    app: App, repository: Repository, manifest: Manifest, to: Mapping[str, Url]
+) -> list[_CopyTarget]:
+    members = {
+        member.database: member for member in select_members(app, repository, manifest, replaces_live=False)
+    }
+    if list(to) == ["main"] and "main" not in members:
+        if len(members) > 1:
+            names = ", ".join(members)
             raise UsageError(
-                detail=f"{manifest.id} holds {names}; --to NAME=URL says which goes there, and may be repeated, or --db NAME"
+                detail=f"{manifest.id} contains {names}; choose with --to NAME=URL (repeatable) or --db NAME"
             )
-        to = dict.fromkeys(held, to["main"])
+        to = dict.fromkeys(members, to["main"])
     for name in to:
         app.database(name)
-        if name not in held:
-            place = repository.store.place
-            raise BackupMissingError(name=manifest.id, app=f"{app.name}/{name}", place=place, near="")
-    # A path alone is one of the engine that the backup was made of.
-    return [_Copy(member=held[name], url=meant(url, [held[name].engine])) for name, url in to.items()]
+        if name not in members:
+            address = repository.store.location
+            raise BackupMissingError(name=manifest.id, app=f"{app.name}/{name}", place=address, suggestion="")
+    # A path without scheme belongs to the engine of the backup.
+    return [
+        _CopyTarget(member=members[name], url=resolve_engine(url, [members[name].engine]))
+        for name, url in to.items()
+    ]
 
 
-def _want_elsewhere(app: App, repository: Repository, copy: _Copy) -> None:
-    """Look whether a copy can go where it is to go, and replaces nothing that the app or its backups are.
+def _require_other_location(app: App, repository: Repository, copy: _CopyTarget) -> None:
+    """Check that the address of a copy is usable, and is not a database or backup of the app.
 
     Raises:
-        As ``Copying``.
+        As ``CopyRestore``.
     """
-    one, url = copy.member, copy.url
-    want_copyable(one)
-    if one.engine != url.engine:
+    member, url = copy.member, copy.url
+    require_copyable(member)
+    if member.engine != url.engine:
         raise NotSupportedError(
-            what=f"bringing back {one.file}",
-            by=f"{url}, which is of another engine",
-            instead="Nothing was changed. A copy is kept by the engine that the backup was made of.",
+            feature=f"restoring {member.file}",
+            subject=f"{url}, which belongs to another engine",
+            hint="Nothing was changed. Use an address of the backup's engine.",
         )
     if url.is_local:
         folder = Path(url.path).resolve().parent
         if not folder.is_dir():
-            raise FileMissingError(what="directory", path=folder)
-        if folder.is_relative_to(Path(repository.store.place).resolve()):
-            raise CopyOntoOwnError(place=url, target=f"a file of the backups of {app.name}")
-        registry.outside(url, str(url)).approach(one.dump)  # before a lock is laid beside it
-    identity = registry.outside(url, str(url)).identity()
-    for name, own in _own(app):
-        if own.engine == url.engine and _identity(own, app.target(name)) == identity:
-            raise CopyOntoOwnError(place=url, target=app.target(name))
+            raise FileMissingError(kind="directory", path=folder)
+        if folder.is_relative_to(Path(repository.store.location).resolve()):
+            raise TargetIsSourceError(place=url, target=f"a file of the backups of {app.name}")
+        # Check the target before a lock file is created next to it.
+        registry.restore_target(url, str(url)).strategy(member.dump)
+    identity = registry.restore_target(url, str(url)).identity()
+    for name, app_url in _list_app_databases(app):
+        if app_url.engine == url.engine and _read_identity(app_url, app.target(name)) == identity:
+            raise TargetIsSourceError(place=url, target=app.target(name))
 
 
-def _own(app: App) -> Iterator[tuple[str, Url]]:
+def _list_app_databases(app: App) -> Iterator[tuple[str, Url]]:
     for name in app.profile.databases:
-        with suppress(DbctlError):  # the configuration need not name each
+        with suppress(DbctlError):  # the configuration may lack databases
             yield name, app.url(name)
 
 
-def _identity(url: Url, target: str) -> str:
+def _read_identity(url: Url, target: str) -> str:
     try:
-        return registry.outside(url, target).identity()
-    except DbctlError:  # it cannot be reached, so that a copy that can be is another one
+        return registry.restore_target(url, target).identity()
+    except DbctlError:  # an unreachable database is not the reachable target
         return ""
 
 
-def _use(app: App, copies: Sequence[_Copy]) -> str:
+def _build_command_line(app: App, copies: Sequence[_CopyTarget]) -> str:
     words = ["dbctl", "--profile", app.configured.profile]
-    for one in copies:
-        address = registry.outside(one.url, str(one.url)).address(one.member.dump)
-        words += ["--url", f"{one.member.database}={address}"]
+    for copy in copies:
+        address = registry.restore_target(copy.url, str(copy.url)).address(copy.member.dump)
+        words += ["--url", f"{copy.member.database}={address}"]
     return shlex.join(words)
 
 
-def size(app: App, repository: Repository, manifest: Manifest, to: Mapping[str, Url]) -> int:
-    """Return how many bytes a copy reads and writes, about; raises as ``Copying``."""
-    return sum(one.member.bytes + one.member.size for one in _paired(app, repository, manifest, to))
+def estimate_size(app: App, repository: Repository, manifest: Manifest, to: Mapping[str, Url]) -> int:
+    """Return the approximate number of bytes that a copy reads and writes; raises the errors of ``CopyRestore``."""
+    return sum(copy.member.bytes + copy.member.size for copy in _assign_urls(app, repository, manifest, to))

@@ -1,4 +1,4 @@
-"""Rows of a backup brought into the tables that are there, by their primary key."""
+"""Merges rows of a backup into existing tables, by primary key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from dbctl import signals
 from dbctl.engines.contract import Capability, Condition, Readable, Table, Writable
-from dbctl.engines.sql import Aside, LaysAside, Standing
+from dbctl.engines.sql import StagedCounts, StagedRows, SupportsStaging
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -19,305 +19,330 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Value, counted
+from dbctl.model import Struct, format_count
 from dbctl.profiles.model import Users
-from dbctl.services.app import App, Live, exactly, hidden, hint, streams
+from dbctl.services.app import (
+    App,
+    LiveTable,
+    find_secret_columns,
+    require_row_count,
+    require_streams,
+    suggest_sentence,
+)
 from dbctl.services.backup import Manifest, Member, Repository
-from dbctl.services.restore.source import members, want_copyable
+from dbctl.services.restore.source import require_copyable, select_members
 from dbctl.services.rules import RowRules
 
 PURPOSE = "restore apply --table"
-#: What a rule raises over a row of a backup.
-REFUSALS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)
-#: Rows of one table that may have to be compared with those that are there, each by its key.
-MOST_DOUBTFUL = 100_000
+#: Errors that rules of the app raise for a row of a backup.
+RULE_ERRORS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)
+#: Maximum number of rows of one table that are compared one by one with existing rows.
+MAX_SUSPECT_ROWS = 100_000
 
 
-class TableRestored(Value, frozen=True, kw_only=True):
-    """One table that was brought back."""
+class RestoredTable(Struct, frozen=True, kw_only=True):
+    """One restored table."""
 
-    table: str  #: in the backup
-    into: str  #: now
+    table: str  #: name in the backup
+    into: str  #: name in the live database
     inserted: int
     replaced: int
-    same: int  #: rows of which the table has the very same
-    skipped: int  #: rows of which it has another one, which stays
-    stays: Sequence[str] = ()  #: columns that rows which are there keep as they are
-    left_out: Sequence[str] = ()  #: columns of the backup that the table has not
+    same: int  #: rows that are equal in the table
+    skipped: int  #: rows that differ in the table and were not replaced
+    unchanged_columns: Sequence[str] = ()  #: columns of existing rows that are not replaced
+    ignored_columns: Sequence[str] = ()  #: columns of the backup that the table lacks
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One table, as it is in the backup and now."""
+class StagedTable(msgspec.Struct, frozen=True, kw_only=True):
+    """One table of the backup, with its rows in a staging table."""
 
     name: str
-    compared: Sequence[str]  #: columns by which rows differ, and which are replaced
-    stays: Sequence[str]
-    left_out: Sequence[str]
-    aside: Aside
+    compared_columns: Sequence[str]  #: columns that are compared and replaced
+    unchanged_columns: Sequence[str]
+    ignored_columns: Sequence[str]
+    staged: StagedRows
     key: Sequence[str]
-    judged: JudgedRows
+    checked_rows: CheckedRows
 
 
-class JudgedRows:
-    """Rows of a backup on their way aside, of which those are collected that a rule may refuse."""
+class CheckedRows:
+    """Iterates over rows of a backup and collects those that a rule of the app may refuse."""
 
     def __init__(self, rules: RowRules, table: str, columns: Sequence[str], rows: Rows) -> None:
         self._rules, self._table, self._columns, self._rows = rules, table, columns, rows
         self._rules.prepare()
-        self.doubtful: list[tuple[int, dict[str, object]]] = []  #: number in the backup, and the row
+        self.suspect_rows: list[tuple[int, dict[str, object]]] = []  #: row number in the backup, and the row
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         for number, values in enumerate(self._rows, 1):
             if self._rules:
                 row = dict(zip(self._columns, values, strict=True))
-                if self._rules.protects or self._fault(row):
-                    self.doubtful.append((number, row))
-                    if len(self.doubtful) > MOST_DOUBTFUL:
+                if self._rules.protects or self._is_refused(row):
+                    self.suspect_rows.append((number, row))
+                    if len(self.suspect_rows) > MAX_SUSPECT_ROWS:
                         raise UsageError(
-                            detail=f"--table: {self._table} of the backup has too many rows to judge"
+                            detail=f"--table: {self._table} in the backup has too many rows to check"
                         )
             yield values
 
-    def _fault(self, row: dict[str, object]) -> bool:
+    def _is_refused(self, row: dict[str, object]) -> bool:
         try:
             self._rules.check_added(row)
-        except REFUSALS:
+        except RULE_ERRORS:
             return True
         return False
 
 
 class Merge:
-    """What becomes of the rows of some tables."""
+    """Merges the rows of selected tables into the live database."""
 
-    def __init__(self, app: App, database: str, wanted: Wanted, backup: str) -> None:
-        self._app, self._database, self._wanted, self._backup = app, database, wanted, backup
-        self._replaces = wanted.merge == "replace"
+    def __init__(self, app: App, database: str, selection: TableSelection, backup: str) -> None:
+        self._app, self._database, self._selection, self._backup = app, database, selection, backup
+        self._replaces = selection.merge == "replace"
 
-    def parts(self, source: Readable, db: Writable) -> list[Part]:
-        """Lay the rows of the backup aside, those first to which others point.
+    def stage_tables(self, source: Readable, db: Writable) -> list[StagedTable]:
+        """Copy the rows of the backup into staging tables, referenced tables first.
 
         Raises:
-            TableNotRestoredError: a table cannot take them.
+            TableNotRestoredError: the rows do not fit a table.
         """
-        return [self._part(source, db, name) for name in parents_first(db, self._wanted.tables)]
+        return [
+            self._stage_table(source, db, name) for name in sort_by_references(db, self._selection.tables)
+        ]
 
-    def _part(self, source: Readable, db: Writable, name: str) -> Part:
-        then, live = table_of(source, name), db.tables().get(name)
-        if live is None or live.view:
-            instead = (
-                f"--as {name} makes one of it, without what belongs to it: indexes, keys to others, triggers."
-            )
-            raise self._refusal(name, "there is no such table now", instead)
-        if name in self._sessions():
-            reason = "they keep users signed in, and what was ended since would be valid again"
-            raise self._refusal(
-                name, reason, f"--as NEW shows them in a table of their own: --as {name}_then"
-            )
-        own = [one.name for one in live.columns.values() if not one.generated]
-        columns = [one for one in own if one in then.columns]
-        key = [one.name for one in live.columns.values() if one.key]
-        as_new = f"--as NEW brings the rows into a table of their own: --as {name}_then"
+    def _stage_table(self, source: Readable, db: Writable, name: str) -> StagedTable:
+        backup_table, live_table = require_table(source, name), db.tables().get(name)
+        if live_table is None or live_table.is_view:
+            hint = f"--into {name} creates it without indexes, foreign keys and triggers."
+            raise self._not_restored(name, "the table does not exist in the live database", hint)
+        if name in self._session_tables():
+            reason = "its rows are sessions, and revoked sessions would be valid again"
+            raise self._not_restored(name, reason, f"Restore them into a new table: --into {name}_then")
+        writable_columns = [column.name for column in live_table.columns.values() if not column.is_generated]
+        columns = [column for column in writable_columns if column in backup_table.columns]
+        key = [column.name for column in live_table.columns.values() if column.is_primary_key]
+        as_new = f"Restore the rows into a new table: --into {name}_then"
         if not key:
-            raise self._refusal(name, "it has no primary key to know rows by", as_new)
-        if lacking := [one for one in key if one not in columns]:
-            raise self._refusal(name, f"the backup has no {', '.join(lacking)}, which is of its key", as_new)
-        if lacking := [one.name for one in live.columns.values() if one.required and one.name not in columns]:
-            reason = f"every row wants a value for {', '.join(lacking)}, and the backup has none"
-            raise self._refusal(name, reason, as_new)
-        if void := [one for one in key if source.count(name, [Condition(one, "=", None)])]:
-            reason = f"the backup has rows without {', '.join(void)}, which nothing tells from each other"
-            raise self._refusal(name, reason, as_new)
-        secret = hidden(self._app, self._database, db).get(name, [])
-        rules = RowRules(self._app, self._database, Live(self._app.profile, db, name, PURPOSE))
-        judged = JudgedRows(rules, name, columns, Rows(source, db, name, name, columns))
-        aside = lays_aside(db).aside(name, key, columns, judged)
-        return Part(
+            raise self._not_restored(name, "it has no primary key", as_new)
+        if missing := [column for column in key if column not in columns]:
+            raise self._not_restored(name, f"the backup lacks the key column {', '.join(missing)}", as_new)
+        if missing := [
+            column.name
+            for column in live_table.columns.values()
+            if column.required and column.name not in columns
+        ]:
+            reason = f"the backup lacks the required column {', '.join(missing)}"
+            raise self._not_restored(name, reason, as_new)
+        if empty_keys := [column for column in key if source.count(name, [Condition(column, "=", None)])]:
+            reason = f"the backup has rows without a value in the key column {', '.join(empty_keys)}"
+            raise self._not_restored(name, reason, as_new)
+        secret = find_secret_columns(self._app, self._database, db).get(name, [])
+        rules = RowRules(self._app, self._database, LiveTable(self._app.profile, db, name, PURPOSE))
+        checked_rows = CheckedRows(rules, name, columns, Rows(source, db, name, name, columns))
+        staged = require_staging(db).stage(name, key, columns, checked_rows)
+        return StagedTable(
             name=name,
-            compared=[one for one in columns if one not in key and one not in secret],
-            stays=[one for one in own if one not in columns or (one in secret and one not in key)],
-            left_out=[one for one in then.columns if one not in live.columns],
-            aside=aside,
+            compared_columns=[column for column in columns if column not in key and column not in secret],
+            unchanged_columns=[
+                column
+                for column in writable_columns
+                if column not in columns or (column in secret and column not in key)
+            ],
+            ignored_columns=[column for column in backup_table.columns if column not in live_table.columns],
+            staged=staged,
             key=key,
-            judged=judged,
+            checked_rows=checked_rows,
         )
 
-    def _refusal(self, table: str, reason: str, instead: str) -> TableNotRestoredError:
+    def _not_restored(self, table: str, reason: str, hint: str) -> TableNotRestoredError:
         return TableNotRestoredError(
             table=table,
             target=self._app.target(self._database),
             id=self._backup,
             reason=reason,
-            instead=instead,
+            hint=hint,
         )
 
-    def check(self, db: Readable, part: Part) -> None:
-        """Refuse rows that the app does not take, of those that would be written; what the table holds already stays.
+    def check(self, db: Readable, table: StagedTable) -> None:
+        """Refuse rows to write that violate a rule of the app.
 
         Raises:
-            TableNotRestoredError: with the number of the row in the backup.
+            TableNotRestoredError: the message contains the number of the row in the backup.
         """
-        columns = [*part.key, *part.compared]
-        # as the tables are now: rows to which these point may have come in just before
-        rules = RowRules(self._app, self._database, Live(self._app.profile, db, part.name, PURPOSE))
-        for number, row in part.judged.doubtful:
-            where = [Condition(name, "=", row[name]) for name in part.key]
-            held = [
-                dict(zip(columns, values, strict=True)) for values in db.select(part.name, columns, where)
+        columns = [*table.key, *table.compared_columns]
+        # created again, because referenced rows may just have been restored
+        rules = RowRules(self._app, self._database, LiveTable(self._app.profile, db, table.name, PURPOSE))
+        for number, row in table.checked_rows.suspect_rows:
+            where = [Condition(name, "=", row[name]) for name in table.key]
+            existing = [
+                dict(zip(columns, values, strict=True)) for values in db.select(table.name, columns, where)
             ]
             try:
-                if not held:
+                if not existing:
                     rules.check_added(row)
                 elif self._replaces:
-                    after = {name: row[name] for name in part.compared}
-                    rules.check_replaced(held[0], after)
-            except REFUSALS as error:
+                    replacement = {name: row[name] for name in table.compared_columns}
+                    rules.check_replaced(existing[0], replacement)
+            except RULE_ERRORS as error:
                 reason = f"row {number} of the backup: {error}"
-                instead = f"--as NEW brings the rows into a table of their own: --as {part.name}_then"
-                raise self._refusal(part.name, reason, instead) from error
+                hint = f"Restore the rows into a new table: --into {table.name}_then"
+                raise self._not_restored(table.name, reason, hint) from error
 
-    def steps(self, one: Part, standing: Standing) -> Iterator[str]:
-        """Yield what becomes of the rows of one table, for a plan."""
-        if standing.missing:
-            yield f"insert {counted(standing.missing, 'row')} into {one.name}, which has none of that key"
-        if standing.differing:
-            what = "replace" if self._replaces else "leave"
-            yield f"{what} {counted(standing.differing, 'row')} of {one.name}, of which the backup has another form"
-        if standing.same:
-            yield f"leave {counted(standing.same, 'row')} of {one.name}, of which the backup has the very same"
-        if one.stays and standing.differing and self._replaces:
-            yield f"leave {', '.join(one.stays)} of rows that are there as they are"
-        if one.left_out:
-            yield f"leave {', '.join(one.left_out)} of the backup out: {one.name} has no such column"
+    def describe_steps(self, table: StagedTable, counts: StagedCounts) -> Iterator[str]:
+        """Yield the steps for one table."""
+        if counts.missing:
+            yield f"insert {format_count(counts.missing, 'row')} into {table.name}"
+        if counts.differing:
+            action = "replace" if self._replaces else "keep"
+            yield f"{action} {format_count(counts.differing, 'row')} of {table.name} that differ from the backup"
+        if counts.same:
+            yield f"keep {format_count(counts.same, 'row')} of {table.name} that equal the backup"
+        if table.unchanged_columns and counts.differing and self._replaces:
+            yield f"leave {', '.join(table.unchanged_columns)} of existing rows unchanged"
+        if table.ignored_columns:
+            yield f"ignore {', '.join(table.ignored_columns)} of the backup: {table.name} has no such column"
 
-    def taken_in(self, db: Writable, one: Part) -> TableRestored:
-        """Bring the rows of one table in; the transaction is open."""
-        before = one.aside.standing(one.compared)
+    def apply(self, db: Writable, table: StagedTable) -> RestoredTable:
+        """Write the rows of one table; the caller has opened the transaction."""
+        counts = table.staged.compare(table.compared_columns)
         replaced = 0
-        if self._replaces and before.differing:
-            replaced = one.aside.replace(one.compared)
-            exactly(replaced, before.differing, db)
-        inserted = one.aside.add() if before.missing else 0
-        exactly(inserted, before.missing, db)
+        if self._replaces and counts.differing:
+            replaced = table.staged.replace(table.compared_columns)
+            require_row_count(replaced, counts.differing, db)
+        inserted = table.staged.add() if counts.missing else 0
+        require_row_count(inserted, counts.missing, db)
         if inserted:
-            db.follow_keys(one.name)
-        return TableRestored(
-            table=one.name,
-            into=one.name,
+            db.advance_sequences(table.name)
+        return RestoredTable(
+            table=table.name,
+            into=table.name,
             inserted=inserted,
             replaced=replaced,
-            same=before.same,
-            skipped=before.differing - replaced,
-            stays=one.stays,
-            left_out=one.left_out,
+            same=counts.same,
+            skipped=counts.differing - replaced,
+            unchanged_columns=table.unchanged_columns,
+            ignored_columns=table.ignored_columns,
         )
 
-    def _sessions(self) -> set[str]:
-        """Return the tables whose rows keep users signed in."""
-        users = users_in(self._app, self._database)
-        return {told.table.removesuffix("?") for told in users.signed_in} if users else set()
+    def _session_tables(self) -> set[str]:
+        """Return the tables whose rows are sessions of users."""
+        users = find_users_section(self._app, self._database)
+        return (
+            {session_table.table.removesuffix("?") for session_table in users.signed_in} if users else set()
+        )
 
 
-def users_in(app: App, database: str) -> Users | None:
-    """Return what the profile says of users, where that database holds them."""
-    told = app.profile.users
-    return told if told and (told.database or app.main()) == database else None
+def find_users_section(app: App, database: str) -> Users | None:
+    """Return the section of the profile about users, if the database contains them; otherwise None."""
+    section = app.profile.users
+    return section if section and (section.database or app.main()) == database else None
 
 
-#: ``missing``: rows whose key the table has not; ``replace``: those too, and the rows that differ.
-Merging: TypeAlias = Literal["missing", "replace"]
+#: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
+MergeMode: TypeAlias = Literal["missing", "replace"]
 
 
-class Wanted(Value, frozen=True, kw_only=True):
-    """Which tables are meant, and what becomes of their rows."""
+class TableSelection(Struct, frozen=True, kw_only=True):
+    """The selected tables, and how to restore their rows."""
 
     tables: Sequence[str]
-    new: str = ""  #: the name of a new table, for one
-    merge: Merging | None = None
+    new_name: str = ""  #: name of a new table; only with one table
+    merge: MergeMode | None = None
 
 
 class Rows:
-    """The rows of a table of the backup, as a table of the live database takes them."""
+    """Iterates over the rows of a table in the backup, converted for a table of the live database."""
 
     def __init__(self, source: Readable, db: Readable, name: str, into: str, columns: Sequence[str]) -> None:
-        self._source, self._name, self._columns, self.given = streams(source), name, columns, 0
-        self._reads = [streams(db).of_json(into, one) for one in columns]
+        self._source, self._name, self._columns, self.count = require_streams(source), name, columns, 0
+        self._decoders = [require_streams(db).json_parser(into, column) for column in columns]
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         with self._source.stream(self._name, self._columns) as answer:
             for batch in answer.batches:
-                signals.check()
+                signals.raise_if_interrupted()
                 for row in batch:
-                    self.given += 1
-                    yield self._taken(row)
+                    self.count += 1
+                    yield self._decode(row)
 
-    def _taken(self, row: Sequence[object]) -> list[object]:
+    def _decode(self, row: Sequence[object]) -> list[object]:
         try:
             return [
-                None if value is None else read(value) for read, value in zip(self._reads, row, strict=True)
+                None if value is None else read(value)
+                for read, value in zip(self._decoders, row, strict=True)
             ]
         except ValueInvalidError as error:
-            error.details = [f"row {self.given} of {self._name} in the backup"]
+            error.details = [f"row {self.count} of {self._name} in the backup"]
             raise
 
 
-def member_of(app: App, repository: Repository, manifest: Manifest, wanted: Wanted) -> Member:
-    """Return the file of a backup that holds the tables; raises as ``RestoringTables``."""
-    if bool(wanted.new) == bool(wanted.merge):
+def select_member(app: App, repository: Repository, manifest: Manifest, selection: TableSelection) -> Member:
+    """Return the member of a backup that contains the tables; raises the errors of ``RestoreTables``."""
+    if bool(selection.new_name) == bool(selection.merge):
         raise UsageError(
-            detail="--table: what becomes of its rows? Either --as NEW, or --merge missing, or --merge replace"
+            detail="--table requires exactly one of: --into NEW, --merge missing, --merge replace"
         )
-    if wanted.new and len(wanted.tables) > 1:
-        raise UsageError(detail="--as names one new table; bring them back one by one")
-    if len(set(wanted.tables)) < len(wanted.tables):
-        raise UsageError(detail="--table gives the same table twice")
-    held = {one.database: one for one in members(app, repository, manifest, part=True)}
-    having = [one for one in held.values() if wanted.tables[0] in one.rows]
-    if len(having) > 1:
-        names = " or --db ".join(one.database for one in having)
-        raise UsageError(detail=f"--table: say of which database (--db {names})")
-    one = (having or list(held.values()))[0]
-    want_copyable(one)
-    for table in wanted.tables:
-        if table not in one.rows:
-            raise TableMissingError(
-                name=table, target=f"backup {manifest.id}", near=hint(table, list(one.rows))
-            )
-    return one
-
-
-def size(app: App, repository: Repository, manifest: Manifest, wanted: Wanted) -> int:
-    """Return how many bytes are read, about; raises as ``RestoringTables``."""
-    one = member_of(app, repository, manifest, wanted)
-    return one.bytes + (one.size if wanted.merge == "replace" else 0)
-
-
-def table_of(source: Readable, name: str) -> Table:
-    found = source.tables().get(name)
-    if found is None:
-        raise TableMissingError(name=name, target=source.target, near="")
-    return found
-
-
-def parents_first(db: Readable, names: Sequence[str]) -> list[str]:
-    """Return tables in an order in which those come first to which others point; in a circle, as they were named."""
-    pointing: Mapping[str, set[str]] = {
-        name: {one.table for one in db.references(name)} - {name} for name in names if name in db.tables()
+    if selection.new_name and len(selection.tables) > 1:
+        raise UsageError(detail="--into creates one new table: restore the tables one by one")
+    if len(set(selection.tables)) < len(selection.tables):
+        raise UsageError(detail="--table: a table was named twice")
+    members = {
+        member.database: member for member in select_members(app, repository, manifest, allow_partial=True)
     }
-    left, ordered = list(names), list[str]()
-    while left:
-        free = next(
-            (one for one in left if not any(one in pointing.get(other, ()) for other in left)), left[0]
+    candidates = [member for member in members.values() if selection.tables[0] in member.rows]
+    if len(candidates) > 1:
+        names = " or --db ".join(member.database for member in candidates)
+        raise UsageError(detail=f"--table: choose the database: --db {names}")
+    member = (candidates or list(members.values()))[0]
+    require_copyable(member)
+    for table in selection.tables:
+        if table not in member.rows:
+            raise TableMissingError(
+                name=table,
+                target=f"backup {manifest.id}",
+                suggestion=suggest_sentence(table, list(member.rows)),
+            )
+    return member
+
+
+def estimate_size(app: App, repository: Repository, manifest: Manifest, selection: TableSelection) -> int:
+    """Return the approximate number of bytes to read; raises the errors of ``RestoreTables``."""
+    member = select_member(app, repository, manifest, selection)
+    return member.bytes + (member.size if selection.merge == "replace" else 0)
+
+
+def require_table(source: Readable, name: str) -> Table:
+    table = source.tables().get(name)
+    if table is None:
+        raise TableMissingError(name=name, target=source.target, suggestion="")
+    return table
+
+
+def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
+    """Return the tables in order of their references, referenced tables first; cycles remain in their original order."""
+    references: Mapping[str, set[str]] = {
+        name: {table.table for table in db.references(name)} - {name} for name in names if name in db.tables()
+    }
+    remaining, ordered = list(names), list[str]()
+    while remaining:
+        next_table = next(
+            (
+                table
+                for table in remaining
+                if not any(table in references.get(candidate, ()) for candidate in remaining)
+            ),
+            remaining[0],
         )
-        ordered.append(free)
-        left.remove(free)
+        ordered.append(next_table)
+        remaining.remove(next_table)
     return ordered
 
 
-def lays_aside(db: Writable) -> LaysAside:
-    if Capability.ASIDE not in db.capabilities or not isinstance(db, LaysAside):
+def require_staging(db: Writable) -> SupportsStaging:
+    if Capability.STAGING not in db.capabilities or not isinstance(db, SupportsStaging):
         raise NotSupportedError(
-            what="bringing single tables back",
-            by=db.target,
-            instead="dbctl restore apply brings back all; of a copy beside (--to), dbctl data export and import take rows.",
+            feature="restoring single tables",
+            subject=db.target,
+            hint="Restore all with dbctl restore apply, or restore a copy (--to) and export and import its rows.",
         )
     return db

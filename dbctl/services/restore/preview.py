@@ -1,4 +1,4 @@
-"""What a database would be after a restore, by what stands in its rows: its migrations, and the app's settings."""
+"""``restore preview``: compare the live databases with a backup: rows, schema, migrations, settings."""
 
 from __future__ import annotations
 
@@ -8,260 +8,281 @@ from datetime import datetime
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, count_dumped
-from dbctl.errors import AbilityMissingError, DbctlError
-from dbctl.model import Row, Value
+from dbctl.engines.contract import Readable, count_dump_rows
+from dbctl.errors import DbctlError, FeatureMissingError
+from dbctl.model import Row, Struct
 from dbctl.services.app import App
-from dbctl.services.backup import Keys, Manifest, Member, Repository, schema_of
+from dbctl.services.backup import DecryptionKeys, Manifest, Member, Repository, schema_fingerprint
 from dbctl.services.migrations import status
-from dbctl.services.migrations.ledger import Standing, State, Track, standing
-from dbctl.services.restore.source import content, members
-from dbctl.services.settings import SettingTable, database_of, section
+from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
+from dbctl.services.restore.source import open_content, select_members
+from dbctl.services.settings import SettingTable, find_section, settings_database
 from dbctl.services.settings import queries as settings
 
-#: What counts as done.
-DONE: tuple[State, ...] = ("applied", "changed", "missing-file", "ahead", "retired")
+#: States of a migration that has run.
+APPLIED_STATES: tuple[State, ...] = ("applied", "changed", "missing-file", "ahead", "retired")
 
 
-class MigrationsCompared(Value, frozen=True, kw_only=True):
+class MigrationsComparison(Struct, frozen=True, kw_only=True):
     """Migrations of one database, now and in the backup."""
 
-    pending: Sequence[str]  #: they are to be run once the backup is back
-    only_now: Sequence[str]  #: applied now, and not in the backup
-    only_then: Sequence[str]  #: applied in the backup, and not now
-    ahead: Sequence[str]  #: applied in the backup, and later than any file that the app has
+    pending: Sequence[str]  #: will be pending after the restore
+    only_current: Sequence[str]  #: applied in the live database only
+    only_in_backup: Sequence[str]  #: applied in the backup only
+    ahead: Sequence[str]  #: applied in the backup, and later than every file of the app
 
 
-class SettingCompared(Value, frozen=True, kw_only=True):
-    """A setting of the app that differs; what is secret is masked."""
+class SettingComparison(Struct, frozen=True, kw_only=True):
+    """A setting of the app that differs; secret values are masked."""
 
     key: str
-    now: object  #: None where there is no such setting
-    then: object  #: in the backup; None where it has no such setting
+    current: object  #: None: the live database lacks the setting
+    in_backup: object  #: None: the backup lacks the setting
 
 
-class ContentCompared(Value, frozen=True, kw_only=True):
-    """What stands in the rows of one database, now and in the backup."""
+class ContentComparison(Struct, frozen=True, kw_only=True):
+    """Migrations and settings of one database, now and in the backup."""
 
-    migrations: MigrationsCompared | None  #: None where the app has none there, or they cannot be told
-    settings: Sequence[SettingCompared]
-    unread: Sequence[str]  #: why something could not be compared
+    migrations: MigrationsComparison | None  #: None: no migrations, or not comparable
+    settings: Sequence[SettingComparison]
+    not_compared: Sequence[str]  #: errors of comparisons that failed
 
 
-def compared(app: App, database: str, now: Readable, then: Readable) -> ContentCompared:
-    """Compare two states of a database; what cannot be compared is told."""
-    unread, migrations, changed = list[str](), None, list[SettingCompared]()
+def compare_content(app: App, database: str, live: Readable, backup: Readable) -> ContentComparison:
+    """Compare two states of a database; errors are part of the result."""
+    errors, migrations, changed_settings = list[str](), None, list[SettingComparison]()
     try:
-        migrations = _migrations(app, database, now, then)
+        migrations = _compare_migrations(app, database, live, backup)
     except DbctlError as error:
-        unread.append(f"migrations: {error}")
+        errors.append(f"migrations: {error}")
     if _has_settings(app, database):
         try:
-            changed = list(_settings(app, now, then))
+            changed_settings = list(_compare_settings(app, live, backup))
         except DbctlError as error:
-            unread.append(f"settings: {error}")
-    return ContentCompared(migrations=migrations, settings=changed, unread=unread)
+            errors.append(f"settings: {error}")
+    return ContentComparison(migrations=migrations, settings=changed_settings, not_compared=errors)
 
 
-def is_told(app: App, database: str) -> bool:
-    """Whether anything is told of what stands in the rows of a database: the app has migrations or settings there."""
-    return _has_settings(app, database) or _track(app, database) is not None
+def has_content(app: App, database: str) -> bool:
+    """Return whether a database has migrations or settings to compare."""
+    return _has_settings(app, database) or _find_target(app, database) is not None
 
 
 def _has_settings(app: App, database: str) -> bool:
-    return section(app, "system") is not None and database_of(app, "system") == database
+    return find_section(app, "system") is not None and settings_database(app, "system") == database
 
 
-def _track(app: App, database: str) -> Track | None:
+def _find_target(app: App, database: str) -> MigrationTarget | None:
     try:
-        (track,) = status.tracks(app, database, may_lack_folder=True)
-    except AbilityMissingError:
+        (target,) = status.find_targets(app, database, may_lack_folder=True)
+    except FeatureMissingError:
         return None
-    return track
+    return target
 
 
-def stands(app: App, database: str, db: Readable) -> Standing | None:
-    """Return how an open database stands to its migrations; None where the app has none there."""
-    track = _track(app, database)
-    return standing(track, db) if track else None
+def read_migration_state(app: App, database: str, db: Readable) -> DatabaseState | None:
+    """Return the state of the migrations of an open database, or None if it has none."""
+    target = _find_target(app, database)
+    return read_state(target, db) if target else None
 
 
-def _migrations(app: App, database: str, now: Readable, then: Readable) -> MigrationsCompared | None:
-    here, there = stands(app, database, now), stands(app, database, then)
-    if here is None or there is None or not (here.recorded or there.recorded):
+def _compare_migrations(
+    app: App, database: str, live: Readable, backup: Readable
+) -> MigrationsComparison | None:
+    live_state, backup_state = (
+        read_migration_state(app, database, live),
+        read_migration_state(app, database, backup),
+    )
+    if live_state is None or backup_state is None or not (live_state.has_ledger or backup_state.has_ledger):
         return None
-    before, after = here.named(*DONE), there.named(*DONE)
-    return MigrationsCompared(
-        pending=there.named("pending", "out-of-order"),
-        only_now=[name for name in before if name not in after],
-        only_then=[name for name in after if name not in before],
-        ahead=there.named("ahead"),
+    live_names, backup_names = live_state.names_in(*APPLIED_STATES), backup_state.names_in(*APPLIED_STATES)
+    return MigrationsComparison(
+        pending=backup_state.names_in("pending", "out-of-order"),
+        only_current=[name for name in live_names if name not in backup_names],
+        only_in_backup=[name for name in backup_names if name not in live_names],
+        ahead=backup_state.names_in("ahead"),
     )
 
 
-def _settings(app: App, now: Readable, then: Readable) -> Iterator[SettingCompared]:
-    table, other = settings.opened(app, now), settings.opened(app, then)
-    here, there = _values(table), _values(other)
-    for key in sorted(here.keys() | there.keys()):
-        if here.get(key, table) != there.get(key, table):  # which no setting is
-            yield SettingCompared(
-                key=key, now=table.shown(key, here.get(key)), then=other.shown(key, there.get(key))
+def _compare_settings(app: App, live: Readable, backup: Readable) -> Iterator[SettingComparison]:
+    live_table, backup_table = settings.open_settings(app, live), settings.open_settings(app, backup)
+    live_values, backup_values = _read_values(live_table), _read_values(backup_table)
+    for key in sorted(live_values.keys() | backup_values.keys()):
+        # The default, a table, differs from the value of every setting.
+        if live_values.get(key, live_table) != backup_values.get(key, live_table):
+            yield SettingComparison(
+                key=key,
+                current=live_table.mask_value(key, live_values.get(key)),
+                in_backup=backup_table.mask_value(key, backup_values.get(key)),
             )
 
 
-def _values(table: SettingTable) -> dict[str, object]:
-    return {one.key: one.value for one in table.read()}
+def _read_values(table: SettingTable) -> dict[str, object]:
+    return {setting.key: setting.value for setting in table.read()}
 
 
 READABLE = "readable"
 
 
-class TableCompared(Value, frozen=True, kw_only=True):
+class TableComparison(Struct, frozen=True, kw_only=True):
     """One table, now and in the backup."""
 
     table: str
-    now: int | None  #: rows; None where there is no such table, or it cannot be read
-    then: int | None  #: rows in the backup
+    current_rows: int | None  #: None: the table is missing or not readable
+    backup_rows: int | None  #: None: the backup lacks the table
 
 
-class DatabaseCompared(Value, frozen=True, kw_only=True):
+class DatabaseComparison(Struct, frozen=True, kw_only=True):
     """One database, now and in the backup."""
 
     database: str
     state: str  #: ``readable``, or why it cannot be compared
-    schema: str  #: ``same``, ``another`` or ``unknown``
-    held_by: Sequence[str]  #: processes that have it open, as far as this user may know
-    way: str  #: how it would come back: ``Approach.way``; empty where it would not
-    steps: Sequence[str]  #: what that takes, or why it would not
-    tables: Sequence[TableCompared]
-    content: ContentCompared | None = None  #: None where nobody has looked into it
+    schema: str  #: ``same``, ``different`` or ``unknown``
+    held_by: Sequence[str]  #: processes that have it open and are visible to this user
+    strategy: str  #: ``RestoreStrategy.method``; empty if it cannot be restored
+    steps: Sequence[str]  #: the steps of the restore, or why it cannot be restored
+    tables: Sequence[TableComparison]
+    content: ContentComparison | None = None  #: None: not compared
 
 
-class Preview(Value, frozen=True, kw_only=True):
-    """Answer of ``restore preview``."""
+class Preview(Struct, frozen=True, kw_only=True):
+    """Result of ``restore preview``."""
 
     backup: str
     created_at: datetime
-    databases: Sequence[DatabaseCompared]
+    databases: Sequence[DatabaseComparison]
 
-    def brief(self) -> Row:
-        told: dict[str, object] = {"backup": self.backup, "created_at": self.created_at}
-        for one in self.databases:
-            told[f"{one.database} is"] = one.state
-            told[f"{one.database}'s schema"] = one.schema
-            told[f"{one.database} is held by"] = ", ".join(one.held_by) or "nobody that can be seen"
-            told[f"{one.database} comes back"] = one.way or "not at all"
-            if one.steps:
-                told[f"to bring {one.database} back"] = one.steps
-            told |= _told_content(one)
-        told["tables"] = [
-            {"database": one.database, "table": table.table, "now": table.now, "then": table.then}
-            for one in self.databases
-            for table in one.tables
-            if table.now != table.then
+    def summary(self) -> Row:
+        summary: dict[str, object] = {"backup": self.backup, "created_at": self.created_at}
+        for database in self.databases:
+            summary[f"{database.database}: state"] = database.state
+            summary[f"{database.database}: schema"] = database.schema
+            summary[f"{database.database}: open in"] = ", ".join(database.held_by) or "no visible process"
+            summary[f"{database.database}: strategy"] = database.strategy or "not possible"
+            if database.steps:
+                summary[f"{database.database}: steps"] = database.steps
+            summary |= _summarize_content(database)
+        summary["tables"] = [
+            {
+                "database": database.database,
+                "table": table.table,
+                "current": table.current_rows,
+                "backup": table.backup_rows,
+            }
+            for database in self.databases
+            for table in database.tables
+            if table.current_rows != table.backup_rows
         ]
-        return told
+        return summary
 
 
-def _told_content(one: DatabaseCompared) -> dict[str, object]:
-    found = one.content
-    if found is None and one.state != READABLE:
+def _summarize_content(database: DatabaseComparison) -> dict[str, object]:
+    content = database.content
+    if content is None and database.state != READABLE:
         return {}
-    if found is None:
+    if content is None:
         return {
-            f"{one.database}'s settings": "not looked at: --deep loads the backup aside and compares them"
+            f"{database.database}: settings": "not compared; --deep loads the backup into a temporary database"
         }
-    told = dict[str, object]()
-    if found.migrations:
-        words = {
-            "migrations to be run": found.migrations.pending,
-            "migrations newer than the app's files": found.migrations.ahead,
-            "migrations that are applied now, and not then": found.migrations.only_now,
-            "migrations that were applied then, and are not now": found.migrations.only_then,
+    summary = dict[str, object]()
+    if content.migrations:
+        lists = {
+            "pending migrations": content.migrations.pending,
+            "migrations newer than the files of the app": content.migrations.ahead,
+            "migrations only in the live database": content.migrations.only_current,
+            "migrations only in the backup": content.migrations.only_in_backup,
         }
-        told = {f"{one.database}: {what}": list(names) for what, names in words.items() if names}
-        told = told or {f"{one.database}'s migrations": "the same"}
-    if found.settings:
-        told[f"settings of {one.database} that differ"] = [
-            {"key": each.key, "now": each.now, "then": each.then} for each in found.settings
+        summary = {f"{database.database}: {title}": list(names) for title, names in lists.items() if names}
+        summary = summary or {f"{database.database}: migrations": "same"}
+    if content.settings:
+        summary[f"{database.database}: different settings"] = [
+            {"key": setting.key, "current": setting.current, "backup": setting.in_backup}
+            for setting in content.settings
         ]
-    if found.unread:
-        told[f"not compared of {one.database}"] = found.unread
-    return told
+    if content.not_compared:
+        summary[f"{database.database}: not compared"] = content.not_compared
+    return summary
 
 
 def preview(
-    app: App, repository: Repository, manifest: Manifest, keys: Keys, *, deep: bool = False
+    app: App, repository: Repository, manifest: Manifest, keys: DecryptionKeys, *, deep: bool = False
 ) -> Preview:
-    """Return what a restore of this backup would change; raises as ``members`` does.
+    """Compare the live databases with a backup; raises the errors of ``select_members``.
 
-    ``deep``: whether a dump is loaded aside where its rows cannot be read otherwise.
+    ``deep``: load dumps into temporary databases if their rows cannot be read otherwise.
     """
-    found = []
-    for one in members(app, repository, manifest):
-        told = _compared(app, one)
-        looks = one.form == "dump" and (deep or not _loads(app, one))
-        if told.state == READABLE and not is_told(app, one.database):
-            nothing = ContentCompared(migrations=None, settings=(), unread=())
-            told = structs.replace(told, content=nothing)
-        elif looks and told.state == READABLE:
-            told = structs.replace(told, content=_content(app, repository, manifest, one, keys))
-        found.append(told)
-    return Preview(backup=manifest.id, created_at=manifest.created_at, databases=found)
+    databases = []
+    for member in select_members(app, repository, manifest):
+        comparison = _compare_database(app, member)
+        reads_rows = member.form == "dump" and (deep or not _loads_dump(app, member))
+        if comparison.state == READABLE and not has_content(app, member.database):
+            empty = ContentComparison(migrations=None, settings=(), not_compared=())
+            comparison = structs.replace(comparison, content=empty)
+        elif reads_rows and comparison.state == READABLE:
+            comparison = structs.replace(
+                comparison, content=_compare_with_backup(app, repository, manifest, member, keys)
+            )
+        databases.append(comparison)
+    return Preview(backup=manifest.id, created_at=manifest.created_at, databases=databases)
 
 
-def _loads(app: App, one: Member) -> bool:
-    return registry.outside(app.url(one.database), app.target(one.database)).loads
+def _loads_dump(app: App, member: Member) -> bool:
+    return registry.restore_target(app.url(member.database), app.target(member.database)).requires_load
 
 
-def _content(
-    app: App, repository: Repository, manifest: Manifest, one: Member, keys: Keys
-) -> ContentCompared:
+def _compare_with_backup(
+    app: App, repository: Repository, manifest: Manifest, member: Member, keys: DecryptionKeys
+) -> ContentComparison:
     try:
-        keys.ready(repository.store, manifest)
-        with content(app, repository, manifest, one, keys) as then:
-            now = app.reader(one.database, may_be_empty=True, like=one.rows)
-            return compared(app, one.database, now, then)
+        keys.prepare(repository.store, manifest)
+        with open_content(app, repository, manifest, member, keys) as backup:
+            live = app.reader(member.database, allow_empty=True, familiar_tables=member.rows)
+            return compare_content(app, member.database, live, backup)
     except DbctlError as error:
-        return ContentCompared(migrations=None, settings=(), unread=[str(error)])
+        return ContentComparison(migrations=None, settings=(), not_compared=[str(error)])
 
 
-def _compared(app: App, one: Member) -> DatabaseCompared:
-    held_by = _holders(app, one.database)  # before this process is one of them
+def _compare_database(app: App, member: Member) -> DatabaseComparison:
+    held_by = _find_holders(app, member.database)  # before this process opens it
     state, schema = READABLE, "unknown"
     counts: Mapping[str, int] = {}
     try:
-        db = app.reader(one.database, may_be_empty=True, like=one.rows)
-        found = schema_of(db)
-        if found and one.schema:  # a foreign dump has no fingerprint before it is loaded
-            schema = "same" if found == one.schema else "another"
-        counts = count_dumped(db, one.rows)
+        db = app.reader(member.database, allow_empty=True, familiar_tables=member.rows)
+        fingerprint = schema_fingerprint(db)
+        if fingerprint and member.schema:  # a foreign dump has no fingerprint until it is loaded
+            schema = "same" if fingerprint == member.schema else "different"
+        counts = count_dump_rows(db, member.rows)
     except DbctlError as error:
         state = str(error)
-    way, steps = _approach(app, one)
-    names = sorted(counts.keys() | one.rows.keys())
-    return DatabaseCompared(
-        database=one.database,
+    strategy, steps = _select_strategy(app, member)
+    names = sorted(counts.keys() | member.rows.keys())
+    return DatabaseComparison(
+        database=member.database,
         state=state,
         schema=schema,
         held_by=held_by,
-        way=way,
+        strategy=strategy,
         steps=steps,
-        tables=[TableCompared(table=name, now=counts.get(name), then=one.rows.get(name)) for name in names],
+        tables=[
+            TableComparison(table=name, current_rows=counts.get(name), backup_rows=member.rows.get(name))
+            for name in names
+        ],
     )
 
 
-def _approach(app: App, one: Member) -> tuple[str, Sequence[str]]:
+def _select_strategy(app: App, member: Member) -> tuple[str, Sequence[str]]:
     try:
-        found = registry.outside(app.url(one.database), app.target(one.database)).approach(one.dump)
+        strategy = registry.restore_target(app.url(member.database), app.target(member.database)).strategy(
+            member.dump
+        )
     except DbctlError as error:
         return "", [str(error)]
-    return found.way, found.steps
+    return strategy.method, strategy.steps
 
 
-def _holders(app: App, database: str) -> list[str]:
+def _find_holders(app: App, database: str) -> list[str]:
     try:
-        found = registry.holders(app.url(database), app.target(database))
-    except DbctlError:  # it is missing, or the system does not tell
+        holders = registry.list_lock_holders(app.url(database), app.target(database))
+    except DbctlError:  # the file is missing, or the system cannot list processes
         return []
-    return [f"pid {one.pid} ({one.command})" for one in found]
+    return [f"pid {process.pid} ({process.command})" for process in holders]

@@ -1,4 +1,4 @@
-"""``backup drill``: the newest backup of each database restored where nobody looks, and what that proved and took."""
+"""``backup drill``: restore the newest backups into a temporary location, verify them, and record the result."""
 
 from __future__ import annotations
 
@@ -14,228 +14,238 @@ from msgspec import structs
 from dbctl import __version__
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, Tried
+from dbctl.engines.contract import Checks, TrialRestore
 from dbctl.errors import (
-    AbilityMissingError,
     BackupMissingError,
     DbctlError,
     Exit,
+    FeatureMissingError,
     KeyWrongError,
     NotSupportedError,
-    gravest,
     load_registry,
+    worst_status,
 )
-from dbctl.model import Done, Finding, Plan, Row, Severity, Value, counted, now
+from dbctl.model import ChangeResult, Finding, Plan, Row, Severity, Struct, format_count, now
 from dbctl.services.app import App
 from dbctl.services.backup import (
     LATEST,
+    DecryptionKeys,
     Drill,
-    Keys,
     Manifest,
     Member,
     Repository,
-    partial,
-    unpacking,
+    open_reader,
+    partial_backup_error,
     verify,
 )
 from dbctl.services.integrity import check, cross_database
 from dbctl.services.migrations import status
-from dbctl.services.migrations.ledger import Schema, standing
+from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.url import Url
 
-THEN = "So it was when it was backed up: dbctl integrity check and cross tell of the live database."
+IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
 Advance = Callable[[int], None]
 
 
-class DatabaseDrilled(Drill, frozen=True, kw_only=True):
-    """One database that was restored on trial, sound or not."""
+class DatabaseDrill(Drill, frozen=True, kw_only=True):
+    """One database of a drill, with its result."""
 
     app: str
     database: str
     backup: str
     created_at: datetime  #: of the backup
-    sound: bool  #: whether it counts as a drill
-    migrations: (
-        Schema | None
-    )  #: how it stands to its migrations; None where it has none, or that cannot be told
+    passed: bool  #: whether the backup was restored without an error
+    migrations: SchemaState | None  #: state of its migrations; None: no migrations, or unknown
 
 
-class Drilled(Done, frozen=True, kw_only=True):
-    """Answer of ``backup drill``."""
+class DrillResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup drill``."""
 
-    databases: Sequence[DatabaseDrilled]
+    databases: Sequence[DatabaseDrill]
     findings: Sequence[Finding]
-    failed: Sequence[Finding] = ()  #: apps of which nothing could be tried, and why
-    unrecorded: Sequence[str] = ()  #: why a proof could not be kept beside its backup
+    failed: Sequence[Finding] = ()  #: apps whose backups could not be restored, and why
+    unrecorded: Sequence[str] = ()  #: errors of results that could not be recorded next to the backup
 
     @property
     def remarks(self) -> Sequence[str]:
-        found = [*self.findings, *self.failed]
-        told = [f"{one.target}: {one.message}" for one in found if one.severity != "info"]
-        return [*told, *self.unrecorded]
+        findings = [*self.findings, *self.failed]
+        messages = [
+            f"{finding.target}: {finding.message}" for finding in findings if finding.severity != "info"
+        ]
+        return [*messages, *self.unrecorded]
 
     @property
     def exit_status(self) -> int:
-        if any(one.severity == "error" for one in self.findings):
-            return Exit.UNSOUND
+        if any(finding.severity == "error" for finding in self.findings):
+            return Exit.CHECK_FAILED
         if self.failed and self.databases:
             return Exit.PARTIAL
-        return gravest([load_registry()[one.code].exit_status for one in self.failed])
+        return worst_status([load_registry()[finding.code].exit_status for finding in self.failed])
 
-    def brief(self) -> Sequence[Row]:
-        names = ["database", "backup", "created_at", "sound", "duration", "tables", "rows", "digests"]
-        names[:0] = ["app"] if len({one.app for one in self.databases}) > 1 else []
-        found = [one.target for one in self.findings]
+    def summary(self) -> Sequence[Row]:
+        names = ["database", "backup", "created_at", "passed", "duration", "tables", "rows", "digests"]
+        names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
+        targets = [finding.target for finding in self.findings]
         return [
-            {name: getattr(one, name) for name in names} | {"found": found.count(f"{one.app}/{one.database}")}
-            for one in self.databases
+            {name: getattr(database, name) for name in names}
+            | {"problems": targets.count(f"{database.app}/{database.database}")}
+            for database in self.databases
         ]
 
 
-class Drilling:
-    """What ``backup drill`` is about to do; the live databases are neither changed nor read."""
+class AppDrill:
+    """The drill of one app; its live databases are neither changed nor read."""
 
-    def __init__(self, app: App, repository: Repository, keys: Keys, name: str = LATEST) -> None:
-        """Choose the files: those of one backup, or the newest of each database, wherever it is.
+    def __init__(self, app: App, repository: Repository, keys: DecryptionKeys, name: str = LATEST) -> None:
+        """Select the members: those of one backup, or the newest of each database.
 
         Raises:
-            BackupMissingError: there is none, or it does not hold that database.
-            BackupUnsoundError: its manifest cannot be read.
-            BackupPartialError, NotSupportedError: it holds no database that could be restored.
-            KeyMissingError: one is encrypted, and nothing here could open it; and as ``Keys.ready``.
+            BackupMissingError: there is no backup, or it does not contain that database.
+            BackupCorruptError: its manifest cannot be read.
+            BackupPartialError, NotSupportedError: it contains no database that can be restored.
+            KeyMissingError: a backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
         """
-        self.app, self._opened, self._repository = app.name, app, repository
-        self._chosen = _newest(app, repository) if name == LATEST else _of(app, repository, name)
+        self.app, self._open_app, self._repository = app.name, app, repository
+        self._selected = (
+            _select_newest(app, repository) if name == LATEST else _select_backup(app, repository, name)
+        )
         self._keys = keys
-        for manifest in {manifest.id: manifest for manifest, _ in self._chosen}.values():
-            keys.ready(repository.store, manifest)
+        for manifest in {manifest.id: manifest for manifest, _ in self._selected}.values():
+            keys.prepare(repository.store, manifest)
 
     def size(self) -> int:
-        """Return how many bytes are read, about: each file twice."""
-        return sum(2 * one.bytes for _, one in self._chosen)
+        """Return the approximate number of bytes to read: each file twice."""
+        return sum(2 * member.bytes for _, member in self._selected)
 
-    def steps(self) -> list[str]:
-        """Return what would be restored where."""
+    def describe_steps(self) -> list[str]:
+        """Return one step per database: what is restored where."""
         steps = []
-        for manifest, one in self._chosen:
-            count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            where = _url(self._opened, one, Path())
-            if where is None:
-                into = "nothing: no server is known that could take it"
+        for manifest, member in self._selected:
+            count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            url = _create_temporary_url(self._open_app, member, Path())
+            if url is None:
+                into = "nothing: no server for it is configured"
             else:
-                own = "a file of its own" if where.is_file else "a folder of its own"
-                into = own if where.is_local else f"a new database beside {where}"
-            target = self._opened.target(one.database)
-            steps.append(f"restore {target} of {manifest.id} ({one.size:,} bytes, {count}) into {into}")
+                kind = "a temporary file" if url.is_file else "a temporary folder"
+                into = kind if url.is_local else f"a new database on the server of {url}"
+            target = self._open_app.target(member.database)
+            steps.append(f"restore {target} of {manifest.id} ({member.size:,} bytes, {count}) into {into}")
         return steps
 
-    def drill(self, advance: Advance) -> Drilled:
-        """Do it.
+    def drill(self, advance: Advance) -> DrillResult:
+        """Restore and verify the members, and record the result.
 
         Args:
-            advance: told how many bytes more were read.
+            advance: receives the number of bytes read since the last call.
 
         Raises:
-            BackupMissingError: one was pruned meanwhile.
-            NotSupportedError: no server is known that could take it.
-            KeyWrongError: one was encrypted for others than what is at hand.
-            PrivilegeMissingError, RoomMissingError, UnreachableError, ClientMissingError: that says nothing of the backup.
+            BackupMissingError: a backup was pruned since the plan.
+            NotSupportedError: no server for it is configured.
+            KeyWrongError: a backup is encrypted for other identities than the available ones.
+            PrivilegeMissingError, InsufficientSpaceError, UnreachableError, ClientMissingError: not an error of the backup.
         """
         store = self._repository.store
-        files = [one for _, one in self._chosen if Url(engine=one.engine, path="").is_local]
-        with ExitStack() as held:
-            secret = any(one.encryption != "none" for _, one in self._chosen)
-            scratch = self._keys.aside.folder if secret else store.scratch
-            folder = held.enter_context(scratch(sum(one.size for one in files)))
-            work = _Work(self._opened, self._repository, self._keys, held, folder)
-            for manifest, one in self._chosen:
-                work.restore(manifest, one, advance)
-            work.look()
-            return work.answer()
+        files = [member for _, member in self._selected if Url(engine=member.engine, path="").is_local]
+        with ExitStack() as stack:
+            is_encrypted = any(member.encryption != "none" for _, member in self._selected)
+            temp_folder = self._keys.staging.folder if is_encrypted else store.temp_dir
+            folder = stack.enter_context(temp_folder(sum(member.size for member in files)))
+            run = _DrillRun(self._open_app, self._repository, self._keys, stack, folder)
+            for manifest, member in self._selected:
+                run.restore(manifest, member, advance)
+            run.check()
+            return run.create_result()
 
 
-class Drills:
-    """The trial restores of some apps, one after the other."""
+class RunDrills:
+    """Runs the drills of several apps, one after the other."""
 
-    protected = False  #: nothing of an app is touched
+    protected = False  #: the drill does not change an app
 
     def __init__(
-        self, apps: Sequence[App], keys: Callable[[App], Keys], *, repository: str = "", name: str = LATEST
+        self,
+        apps: Sequence[App],
+        keys: Callable[[App], DecryptionKeys],
+        *,
+        repository: str = "",
+        name: str = LATEST,
     ) -> None:
-        """Choose the files of each.
+        """Select the members of each app.
 
         Args:
-            apps: the apps; of several, those without a repository are passed over.
-            keys: gives what opens the encrypted backups of one.
-            repository: where the backups are, in place of the configured one.
-            name: which backup, by id or ``latest``.
+            apps: the apps; of several apps, those without a repository are skipped.
+            keys: returns the keys for the encrypted backups of an app.
+            repository: the address of the backups, instead of the configured one.
+            name: the backup: an id or ``latest``.
 
         Raises:
-            DbctlError: as for ``Drilling`` of the only app; of several, the others are tried all the same.
+            DbctlError: as ``AppDrill``, if there is only one app; otherwise the other apps continue.
         """
-        self._only, self._each, self._failed = len(apps) == 1, list[Drilling](), list[Finding]()
-        self.target = self.app = ", ".join(one.name for one in apps)
+        self._is_single, self._drills, self._failed = len(apps) == 1, list[AppDrill](), list[Finding]()
+        self.target = self.app = ", ".join(app.name for app in apps)
         for app in apps:
-            if self._only or repository or app.configured.backup:
-                with self._told(app.name):
-                    self._each.append(Drilling(app, Repository(app, repository), keys(app), name))
-        self.advance: Advance = lambda _bytes: None  #: told how many bytes more were read
+            if self._is_single or repository or app.configured.backup:
+                with self._collect_failure(app.name):
+                    self._drills.append(AppDrill(app, Repository(app, repository), keys(app), name))
+        self.advance: Advance = lambda _bytes: None  #: receives the number of bytes read since the last call
 
     def size(self) -> int:
-        """Return how many bytes are read, about."""
-        return sum(one.size() for one in self._each)
+        """Return the approximate number of bytes to read."""
+        return sum(drill.size() for drill in self._drills)
 
     def plan(self) -> Plan:
-        """Return what would be restored where; writes nothing."""
-        steps = [step for one in self._each for step in one.steps()]
+        """Return the databases to restore; writes nothing."""
+        steps = [step for drill in self._drills for step in drill.describe_steps()]
         if steps:
-            steps.append("check them through; compare rows, schema and content with what was saved")
-            steps.append("record beside the backup what was proven, and how long it took")
-        steps += [f"leave {one.target} out: {one.message}" for one in self._failed]
-        return Plan(title="Restore on trial", target=self.target, steps=steps, rows={})
+            steps.append("check the restored databases; compare rows, schema and content with the manifest")
+            steps.append("record the results and durations next to the backups")
+        steps += [f"skip {finding.target}: {finding.message}" for finding in self._failed]
+        return Plan(
+            title="Drill: restore into a temporary location", target=self.target, steps=steps, rows={}
+        )
 
-    def apply(self, seen: str | None = None) -> Drilled:
-        """Do it; raises as ``Drilling.drill`` does where there is but one app."""
-        del seen  # nothing is destroyed, so nobody was asked
-        done = list[Drilled]()
-        for one in self._each:
-            with self._told(one.app):
-                done.append(one.drill(self.advance))
-        return Drilled(
-            databases=[each for one in done for each in one.databases],
-            findings=[each for one in done for each in one.findings],
+    def apply(self, confirmed: str | None = None) -> DrillResult:
+        """Run the drills; with only one app, raises the errors of ``AppDrill.drill``."""
+        del confirmed  # no confirmation: nothing is destroyed
+        results = list[DrillResult]()
+        for drill in self._drills:
+            with self._collect_failure(drill.app):
+                results.append(drill.drill(self.advance))
+        return DrillResult(
+            databases=[item for drill in results for item in drill.databases],
+            findings=[item for drill in results for item in drill.findings],
             failed=self._failed,
-            unrecorded=[each for one in done for each in one.unrecorded],
+            unrecorded=[item for result in results for item in result.unrecorded],
         )
 
     @contextmanager
-    def _told(self, app: str) -> Iterator[None]:
-        """Let what fails with one of several apps be told at the end."""
+    def _collect_failure(self, app: str) -> Iterator[None]:
+        """Collect an error of one of several apps for the result."""
         try:
             yield
         except DbctlError as error:
-            if self._only:
+            if self._is_single:
                 raise
-            self._failed.append(check.failure(app, error))
+            self._failed.append(check.create_failure_finding(app, error))
 
 
-class _Tried(Value, kw_only=True, frozen=True):
-    """One database that was restored, as far as it went."""
+class _RestoredDatabase(Struct, kw_only=True, frozen=True):
+    """One database of the drill, restored or failed."""
 
     manifest: Manifest
-    one: Member
-    url: Url | None  #: where it stands; None where it could not be restored
+    member: Member
+    url: Url | None  #: of the restored database; None: the restore failed
     duration: timedelta
     digests: int
 
-    def drill(self, at: datetime, checks: int) -> Drill:
-        """Return it as it is kept."""
+    def create_record(self, timestamp: datetime, checks: int) -> Drill:
+        """Return the record for the verification history."""
         return Drill(
-            at=at,
+            at=timestamp,
             duration=self.duration,
-            bytes=self.one.bytes,
-            tables=len(self.one.rows),
-            rows=sum(self.one.rows.values()),
+            bytes=self.member.bytes,
+            tables=len(self.member.rows),
+            rows=sum(self.member.rows.values()),
             digests=self.digests,
             checks=checks,
             host=os.uname().nodename,
@@ -243,46 +253,51 @@ class _Tried(Value, kw_only=True, frozen=True):
         )
 
 
-class _Work:
-    """The databases of one app, restored side by side, so that what they tell of each other can be compared."""
+class _DrillRun:
+    """Restores all databases of one app at the same time, so that references between them can be checked."""
 
-    def __init__(self, app: App, repository: Repository, keys: Keys, held: ExitStack, folder: Path) -> None:
-        self._app, self._repository, self._held, self._folder = app, repository, held, folder
-        self._keys, self._unpacked = keys, held.enter_context(unpacking(repository.store, keys))
-        self._tried = list[_Tried]()
-        self._wrong = dict[str, list[Finding]]()  #: by backup
-        self._then = list[Finding]()  #: what the app had put in already
-        self._migrations = dict[str, Schema | None]()
+    def __init__(
+        self, app: App, repository: Repository, keys: DecryptionKeys, stack: ExitStack, folder: Path
+    ) -> None:
+        self._app, self._repository, self._stack, self._folder = app, repository, stack, folder
+        self._keys, self._reader = keys, stack.enter_context(open_reader(repository.store, keys))
+        self._restored = list[_RestoredDatabase]()
+        self._problems = dict[str, list[Finding]]()  #: errors by backup id
+        #: problems of the rows that existed when the backup was created
+        self._original_problems = list[Finding]()
+        self._migrations = dict[str, SchemaState | None]()
         self._checks = 0
 
-    def restore(self, manifest: Manifest, one: Member, advance: Advance) -> None:
-        """Restore one, timed: it is read whole, loaded, checked through and counted."""
-        begun, url, digests = time.monotonic(), None, 0
-        wrong = self._read(manifest, one.database, advance)
-        if not wrong:
+    def restore(self, manifest: Manifest, member: Member, advance: Advance) -> None:
+        """Restore one member and measure the duration: read it, load it, check it and count its rows."""
+        start, url, digests = time.monotonic(), None, 0
+        findings = self._verify_files(manifest, member.database, advance)
+        if not findings:
             try:
-                tried = self._loaded(manifest, one)
-            except (KeyWrongError, *verify.NOT_OF_IT):
+                trial = self._load(manifest, member)
+            except (KeyWrongError, *verify.ENVIRONMENT_ERRORS):
                 raise
             except DbctlError as error:
-                wrong.append(self._finding("error", error.code, manifest, one, str(error)))
+                findings.append(self._finding("error", error.code, manifest, member, str(error)))
             else:
-                url, digests = tried.url, len(tried.proof.digests.keys() & one.digests.keys())
-                for code, what in verify.differences(tried.proof, one):
+                url, digests = trial.url, len(trial.verification.digests.keys() & member.digests.keys())
+                for code, difference in verify.compare_with_manifest(trial.verification, member):
                     severity: Severity = "warning" if code == verify.SCHEMA_DIFFERS else "error"
-                    wrong.append(self._finding(severity, code, manifest, one, what))
-        if wrong and self._repository.is_gone(manifest):
-            place = self._repository.store.place
-            raise BackupMissingError(name=manifest.id, app=self._app.name, place=place, near="")
-        advance(one.bytes)
-        self._wrong.setdefault(manifest.id, []).extend(wrong)
-        lasted = timedelta(milliseconds=round(1000 * (time.monotonic() - begun)))
-        self._tried.append(_Tried(manifest=manifest, one=one, url=url, duration=lasted, digests=digests))
+                    findings.append(self._finding(severity, code, manifest, member, difference))
+        if findings and self._repository.is_deleted(manifest):
+            address = self._repository.store.location
+            raise BackupMissingError(name=manifest.id, app=self._app.name, place=address, suggestion="")
+        advance(member.bytes)
+        self._problems.setdefault(manifest.id, []).extend(findings)
+        duration = timedelta(milliseconds=round(1000 * (time.monotonic() - start)))
+        self._restored.append(
+            _RestoredDatabase(manifest=manifest, member=member, url=url, duration=duration, digests=digests)
+        )
 
-    def _read(
+    def _verify_files(
         self, manifest: Manifest, database: str, advance: Advance = lambda _bytes: None
     ) -> list[Finding]:
-        found = verify.problems(
+        findings = verify.find_problems(
             self._app,
             self._repository.store,
             manifest,
@@ -291,133 +306,152 @@ class _Work:
             advance=advance,
             databases=[database],
         )
-        return [one for one in found if one.severity == "error"]
+        return [finding for finding in findings if finding.severity == "error"]
 
-    def _loaded(self, manifest: Manifest, one: Member) -> Tried:
-        target = self._app.target(one.database)
-        path = self._held.enter_context(self._unpacked.opened(manifest, one, target))
-        url = _url(self._app, one, self._folder)
-        return self._held.enter_context(
-            registry.tried(one.engine, url, path, one.dump, target, timeout=self._app.timeout)
+    def _load(self, manifest: Manifest, member: Member) -> TrialRestore:
+        target = self._app.target(member.database)
+        path = self._stack.enter_context(self._reader.open_decoded(manifest, member, target))
+        url = _create_temporary_url(self._app, member, self._folder)
+        return self._stack.enter_context(
+            registry.trial_restore(member.engine, url, path, member.dump, target, timeout=self._app.timeout)
         )
 
-    def look(self) -> None:
-        """Let the app's own rules look at what was restored, and read the files that belong to it."""
-        for manifest in {one.manifest.id: one.manifest for one in self._tried}.values():
+    def check(self) -> None:
+        """Check the restored databases with the rules of the app, and verify the app files of the backups."""
+        for manifest in {restored.manifest.id: restored.manifest for restored in self._restored}.values():
             if not self._app.only:
-                self._wrong[manifest.id] += self._read(manifest, "")
-        there = {one.one.database: one.url for one in self._tried if one.url is not None}
-        configured = structs.replace(self._app.configured, databases=there, protected=False, backup=None)
-        for one in self._tried:
-            if one.url is not None:
-                with closing(self._copy(configured, only=one.one.database)) as copy:
-                    self._look_at(copy, one)
-        with closing(self._copy(configured)) as copy, suppress(AbilityMissingError):
-            checked = cross_database.cross(copy).findings
+                self._problems[manifest.id] += self._verify_files(manifest, "")
+        urls = {
+            restored.member.database: restored.url for restored in self._restored if restored.url is not None
+        }
+        configured = structs.replace(self._app.configured, databases=urls, protected=False, backup=None)
+        for restored in self._restored:
+            if restored.url is not None:
+                with closing(self._open_restored(configured, only=restored.member.database)) as copy:
+                    self._check_database(copy, restored)
+        with closing(self._open_restored(configured)) as copy, suppress(FeatureMissingError):
+            checked = cross_database.cross_check(copy).findings
             self._checks = checked.checked
-            self._then += [_of_then(each) for each in checked.findings if each.severity != "info"]
+            self._original_problems += [
+                _as_original_problem(finding) for finding in checked.findings if finding.severity != "info"
+            ]
 
-    def _copy(self, configured: model.App, *, only: str = "") -> App:
+    def _open_restored(self, configured: model.App, *, only: str = "") -> App:
         return App(configured, self._app.profile, timeout=self._app.timeout, only=only)
 
-    def _look_at(self, copy: App, tried: _Tried) -> None:
-        name = tried.one.database
+    def _check_database(self, copy: App, restored: _RestoredDatabase) -> None:
+        name = restored.member.database
         try:
-            found = check.check(copy, quick=True).findings.findings
-            live = copy.reader(name)
-            indexes = live.text_indexes() if isinstance(live, Checks) else ()
+            findings = check.check(copy, quick=True).findings.findings
+            db = copy.reader(name)
+            indexes = db.list_text_indexes() if isinstance(db, Checks) else ()
             if indexes:
-                found = [*found, *check.text_index_damage(copy, name, indexes)]
-            self._then += [_of_then(one) for one in found if one.severity != "info"]
-            self._migrations[name] = _migrations(copy, name)
-        except verify.NOT_OF_IT:
+                findings = [*findings, *check.check_text_indexes(copy, name, indexes)]
+            self._original_problems += [
+                _as_original_problem(finding) for finding in findings if finding.severity != "info"
+            ]
+            self._migrations[name] = _read_schema_state(copy, name)
+        except verify.ENVIRONMENT_ERRORS:
             raise
-        except DbctlError as error:  # such as that it is no database of this app
-            said = self._finding("error", error.code, tried.manifest, tried.one, str(error))
-            self._wrong[tried.manifest.id].append(said)
+        except DbctlError as error:  # for example, it is not a database of this app
+            problem = self._finding("error", error.code, restored.manifest, restored.member, str(error))
+            self._problems[restored.manifest.id].append(problem)
 
-    def answer(self) -> Drilled:
-        """Record what was proven beside the backups, and tell it."""
-        at, unrecorded, told = now(), list[str](), list[DatabaseDrilled]()
-        for folder, wrong in self._wrong.items():
-            tried = [one for one in self._tried if one.manifest.id == folder]
-            drills = {one.one.database: one.drill(at, self._checks) for one in tried}
-            manifest, sound = tried[0].manifest, not any(each.severity == "error" for each in wrong)
-            whole = not self._app.only and drills.keys() == set(manifest.databases)
-            unrecorded += verify.recorded(
-                self._repository, manifest, wrong, whole=whole, deep=True, drills=drills
+    def create_result(self) -> DrillResult:
+        """Record the verification next to the backups and return the result."""
+        timestamp, unrecorded, databases = now(), list[str](), list[DatabaseDrill]()
+        for backup_id, problems in self._problems.items():
+            restored = [database for database in self._restored if database.manifest.id == backup_id]
+            drills = {
+                database.member.database: database.create_record(timestamp, self._checks)
+                for database in restored
+            }
+            manifest, passed = (
+                restored[0].manifest,
+                not any(finding.severity == "error" for finding in problems),
             )
-            told += [
-                DatabaseDrilled(
+            is_complete = not self._app.only and drills.keys() == set(manifest.databases)
+            unrecorded += verify.record_result(
+                self._repository, manifest, problems, all_files=is_complete, deep=True, drills=drills
+            )
+            databases += [
+                DatabaseDrill(
                     **structs.asdict(drill),
                     app=self._app.name,
                     database=database,
-                    backup=folder,
+                    backup=backup_id,
                     created_at=manifest.created_at,
-                    sound=sound,
+                    passed=passed,
                     migrations=self._migrations.get(database),
                 )
                 for database, drill in drills.items()
             ]
-        findings = [*(each for wrong in self._wrong.values() for each in wrong), *self._then]
-        return Drilled(databases=told, findings=findings, unrecorded=unrecorded)
+        findings = [
+            *(finding for problems in self._problems.values() for finding in problems),
+            *self._original_problems,
+        ]
+        return DrillResult(databases=databases, findings=findings, unrecorded=unrecorded)
 
-    def _finding(self, severity: Severity, code: str, manifest: Manifest, one: Member, what: str) -> Finding:
-        message = f"backup {manifest.id}, {one.file}: {what}"
-        hint = verify.BAD if severity == "error" else ""
+    def _finding(
+        self, severity: Severity, code: str, manifest: Manifest, member: Member, text: str
+    ) -> Finding:
+        message = f"backup {manifest.id}, {member.file}: {text}"
+        hint = verify.INVALID_HINT if severity == "error" else ""
         return Finding(
-            target=self._app.target(one.database), severity=severity, code=code, message=message, hint=hint
+            target=self._app.target(member.database), severity=severity, code=code, message=message, hint=hint
         )
 
 
-def _newest(app: App, repository: Repository) -> list[tuple[Manifest, Member]]:
-    """Return the newest file of each database; those that are meant but in no backup are what ``backup status`` tells of."""
-    found, _ = repository.manifests()
-    chosen = dict[str, tuple[Manifest, Member]]()
-    for manifest in found:
+def _select_newest(app: App, repository: Repository) -> list[tuple[Manifest, Member]]:
+    """Return the newest member of each database; ``backup status`` reports databases without a backup."""
+    manifests, _ = repository.manifests()
+    newest = dict[str, tuple[Manifest, Member]]()
+    for manifest in manifests:
         for name in manifest.databases if manifest.kind == "backup" else ():
-            if (one := manifest.member(name)) and app.only in ("", name):
-                chosen.setdefault(name, (manifest, one))
-    if not chosen:
-        repository.find(LATEST)  # which tells that there is none
-    return list(chosen.values())
+            if (member := manifest.restorable_member(name)) and app.only in ("", name):
+                newest.setdefault(name, (manifest, member))
+    if not newest:
+        repository.find(LATEST)  # raises BackupMissingError
+    return list(newest.values())
 
 
-def _of(app: App, repository: Repository, name: str) -> list[tuple[Manifest, Member]]:
+def _select_backup(app: App, repository: Repository, name: str) -> list[tuple[Manifest, Member]]:
     manifest = repository.find(name)
     if manifest.kind == "partial":
-        raise partial(repository, manifest)
-    named = [name for name in manifest.databases if app.only in ("", name)]
-    if not named:
-        place = repository.store.place
-        raise BackupMissingError(name=manifest.id, app=f"{app.name}/{app.only}", place=place, near="")
-    found = [one for one in manifest.members if one.form == "dump" and one.database in named]
-    if not found:
+        raise partial_backup_error(repository, manifest)
+    databases = [name for name in manifest.databases if app.only in ("", name)]
+    if not databases:
+        address = repository.store.location
+        raise BackupMissingError(name=manifest.id, app=f"{app.name}/{app.only}", place=address, suggestion="")
+    members = [
+        member for member in manifest.members if member.form == "dump" and member.database in databases
+    ]
+    if not members:
         raise NotSupportedError(
-            what=f"a trial restore of {manifest.id}",
-            by="what it holds: databases that stayed on their server, or files that were no sound database",
-            instead=f"Its files are in {repository.path(manifest)}.",
+            feature=f"a drill with {manifest.id}",
+            subject="its contents: retained databases, or files that are not a valid database",
+            hint=f"Its files are in {repository.path(manifest)}.",
         )
-    return [(manifest, one) for one in found]
+    return [(manifest, member) for member in members]
 
 
-def _url(app: App, one: Member, folder: Path) -> Url | None:
-    """Return where it is restored: a file of its own in ``folder``, or a database of a server."""
-    made = Url(engine=one.engine, path=str(folder / f"{one.database}.restored"))
-    return made if made.is_local else verify.server_for(app, one)
+def _create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:
+    """Return the address of the restored database: a file in ``folder``, or a server; None: no server is configured."""
+    url = Url(engine=member.engine, path=str(folder / f"{member.database}.restored"))
+    return url if url.is_local else verify.trial_server(app, member)
 
 
-def _migrations(copy: App, name: str) -> Schema | None:
-    """Return how a copy stands to its migrations; None where it has none, or that cannot be told."""
+def _read_schema_state(copy: App, name: str) -> SchemaState | None:
+    """Return the state of the migrations of a copy; None: no migrations, or unknown."""
     if copy.database(name).migrations is None:
         return None
     try:
-        (track,) = status.tracks(copy, name, may_lack_folder=True)
-        return standing(track, copy.reader(name)).schema
-    except DbctlError:  # as that its folder is not there: which says nothing of the backup
+        (target,) = status.find_targets(copy, name, may_lack_folder=True)
+        return read_state(target, copy.reader(name)).schema
+    except DbctlError:  # for example, a missing folder of migrations: not an error of the backup
         return None
 
 
-def _of_then(found: Finding) -> Finding:
-    """Return what is wrong with rows that a backup has saved as they were: no fault of the backup."""
-    return structs.replace(found, severity="info", hint=THEN)
+def _as_original_problem(finding: Finding) -> Finding:
+    """Return a finding about rows as information: they are backed up correctly, as they were."""
+    return structs.replace(finding, severity="info", hint=IN_BACKUP_HINT)

@@ -1,4 +1,4 @@
-"""What can be read of a damaged database, brought into a new file beside it; the damaged one stays as it is."""
+"""``restore recover``: salvage the rows of a damaged SQLite database into a new file."""
 
 from __future__ import annotations
 
@@ -10,151 +10,154 @@ from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract import Recovered, Recovery, TableRecovered
+from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.errors import BackupMissingError, BusyError, Exit, FileMissingError, NotSupportedError, UsageError
-from dbctl.model import Done, Finding, Plan, Row, counted, now
+from dbctl.model import ChangeResult, Finding, Plan, Row, format_count, now
 from dbctl.services.app import App, command_line
-from dbctl.services.backup import ID, LATEST, Keys, Repository, unpacking
-from dbctl.services.integrity import gathered
-from dbctl.services.restore.source import members
+from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository, open_reader
+from dbctl.services.integrity import group_lines
+from dbctl.services.restore.source import select_members
 from dbctl.url import Url
 
-SOUND = "SQLite finds nothing wrong with it, so there is nothing to recover; --force reads it all the same"
+NO_DAMAGE = "SQLite finds no damage; use --force to recover anyway"
 
 
-class DatabaseRecovered(Done, frozen=True, kw_only=True):
-    """Answer of ``restore recover``."""
+class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``restore recover``."""
 
     source: Path
-    path: Path | None  #: the new file; None where the database is sound
-    aside: Path | None  #: rows that the new file does not take as they are; None where there are none
-    tables: Sequence[TableRecovered]
+    path: Path | None  #: the new file; None: the database is not damaged
+    #: file with the rows that violate constraints of the new file; None: no such rows
+    quarantine: Path | None
+    tables: Sequence[SalvagedTable]
     findings: Sequence[Finding]
-    next: Sequence[str]  #: how the new file comes into the place of the damaged one
+    next_commands: Sequence[str]  #: commands that replace the damaged file by the new one
 
     @property
     def changed(self) -> bool:
-        """Whether a file was made."""
+        """Whether a file was created."""
         return self.path is not None
 
     @property
-    def tells(self) -> bool:
+    def has_one_time_output(self) -> bool:
         return True
 
     @property
     def exit_status(self) -> int:
-        return Exit.UNSOUND if any(one.severity == "error" for one in self.findings) else Exit.OK
+        return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         if self.path is None:
-            return {"source": self.source, "found": SOUND}
-        told: dict[str, object] = {"path": self.path}
-        if self.aside:
-            told["aside"] = self.aside
-        told["tables"] = [
+            return {"source": self.source, "result": NO_DAMAGE}
+        summary: dict[str, object] = {"path": self.path}
+        if self.quarantine:
+            summary["quarantine"] = self.quarantine
+        summary["tables"] = [
             {
-                "table": one.table,
-                "saved": one.saved,
-                "lost": one.lost,
-                "unread": counted(one.unread, "range") if one.unread else "-",
-                "aside": one.aside,
+                "table": table.table,
+                "saved": table.saved,
+                "lost": table.lost,
+                "unread": format_count(table.unread_ranges, "range") if table.unread_ranges else "-",
+                "rejected": table.rejected,
             }
-            for one in self.tables
+            for table in self.tables
         ]
-        told["findings"] = [
+        summary["findings"] = [
             {
-                "severity": one.severity,
-                "code": one.code,
-                "message": f"{one.message}. {one.hint}" if one.hint else one.message,
+                "severity": finding.severity,
+                "code": finding.code,
+                "message": f"{finding.message}. {finding.hint}" if finding.hint else finding.message,
             }
-            for one in self.findings
+            for finding in self.findings
         ]
-        return told | {"next": self.next}
+        return summary | {"next_commands": self.next_commands}
 
 
-class Recovering:
-    """What ``restore recover`` is about to do."""
+class SalvageDatabase:
+    """Salvage a damaged database into a new file; the damaged file is not changed."""
 
     purpose = "restore recover"
 
     def __init__(
         self,
         app: App,
-        said: Selection,
+        selection: Selection,
         *,
         to: Path | None = None,
         source: Path | None = None,
-        like: Path | None = None,
-        like_named: str = "",
+        reference: Path | None = None,
+        reference_name: str = "",
         force: bool = False,
         advance: Callable[[float], None] = lambda _share: None,
     ) -> None:
-        """Find the database: the one that was asked for, else the app's main one.
+        """Select the database: that of ``app.only``, or the app's main database.
 
         Args:
             app: the app.
-            said: what the options said about it, for the commands of the answer.
-            to: the new file; None: beside the damaged one, named after it and the time.
-            source: another file than the app's own.
-            like: a sound database of the same shape, for what the damaged one does not tell any more.
-            like_named: what plans call it, where it is one out of a backup.
-            force: whether a sound database is read, too.
-            advance: told by which share the work has moved on.
+            selection: the options that select the app, for the commands of the result.
+            to: the new file; None: next to the damaged file, named after it and the time.
+            source: a file other than the app's database.
+            reference: a valid database with the same schema, for tables whose definition cannot be read.
+            reference_name: its name in plans, if it comes from a backup.
+            force: whether to read a database without damage, too.
+            advance: receives the share of the work since the last call, from 0 to 1.
 
         Raises:
-            FileMissingError: ``source`` or ``like`` is not there.
+            FileMissingError: ``source`` or ``reference`` does not exist.
             NotSupportedError: the database is on a server.
-            UsageError: one file was given for two purposes.
+            UsageError: the same file was given as ``source`` and ``reference``.
         """
         self.app, self.protected = app.name, app.protected
-        self._opened, self._said, self._advance = app, said, advance
+        self._open_app, self._selection, self._advance = app, selection, advance
         self.database = app.only or app.main()
         self.target = app.target(self.database)
         url = Url(engine="sqlite", path=str(source)) if source else app.url(self.database)
-        registry.want_recoverable(url, self.target)
-        for what, given in (("damaged database", source), ("sound database", like)):
-            if given is not None and not os.path.exists(given):  # noqa: PTH110 - pathlib's raises where it may not look
-                raise FileMissingError(what=what, path=given)
+        registry.require_salvageable(url, self.target)
+        for kind, path_option in (("damaged database", source), ("valid database", reference)):
+            if path_option is not None and not os.path.exists(path_option):  # noqa: PTH110 - the method of pathlib raises PermissionError
+                raise FileMissingError(kind=kind, path=path_option)
         path = Path(url.path)
-        if like is not None and os.path.exists(path) and like.samefile(path):  # noqa: PTH110 - as above
-            raise UsageError(detail=f"--like {like}: it is the damaged database itself")
+        if reference is not None and os.path.exists(path) and reference.samefile(path):  # noqa: PTH110
+            raise UsageError(detail=f"--reference {reference}: it is the damaged database itself")
         real, stamp = path.resolve(), now().strftime("%Y%m%d_%H%M%S")
-        beside = real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
-        self._like_named = like_named or str(like)
-        self._url, self._force, self._own = url, force, source is None
-        self._what = Recovery(
+        default_path = real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
+        self._reference_name = reference_name or str(reference)
+        self._url, self._force, self._is_app_database = url, force, source is None
+        self._recovery = SalvageRequest(
             source=real,
-            to=(Path.cwd() / to if to else beside),
-            anyway=force,
-            like=like.resolve() if like else None,
+            destination=(Path.cwd() / to if to else default_path),
+            force=force,
+            reference=reference.resolve() if reference else None,
         )
 
     def plan(self) -> Plan:
-        """Return what would be made; reads nothing."""
-        what = self._what
-        steps = [f"copy {what.source} with what stands beside it, and read that copy page by page"]
+        """Return the steps; reads nothing."""
+        recovery = self._recovery
+        steps = [f"copy {recovery.source} with its journal files, and read the copy page by page"]
         if not self._force:
-            steps.insert(1, "end there when SQLite finds nothing wrong with it")
-        if what.like:
-            steps.append(f"take tables that it no longer tells of from {self._like_named}")
-        steps.append(f"write what can be read to the new file {what.to}")
-        title = "Recover what can be read"
+            steps.insert(1, "stop if SQLite finds no damage")
+        if recovery.reference:
+            steps.append(f"read missing table definitions from {self._reference_name}")
+        steps.append(f"write the readable rows to the new file {recovery.destination}")
+        title = "Recover readable rows"
         return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=False)
 
-    def apply(self, seen: str | None = None) -> DatabaseRecovered:
-        """Make the new file; on any failure there is none.
+    def apply(self, confirmed: str | None = None) -> DatabaseSalvageResult:
+        """Create the new file; on failure it is deleted.
 
         Raises:
-            BusyError: a program has the database open, or another dbctl writes it.
-            Others, as ``engines.sqlite.recover.recover``.
+            BusyError: another program has the database open, or another dbctl process writes it.
+            Others, as ``registry.salvage``.
         """
-        del seen  # nothing is destroyed, so nobody was asked
-        self._opened.close()  # the file is read past SQLite, which would drop the locks of a reader
-        with ExitStack() as held:
-            if os.access(self._what.source.parent, os.W_OK):  # a failing disk may have become read-only
-                timeout = self._opened.timeout
-                held.enter_context(registry.write_lock(self._url, self.target, self.purpose, timeout=timeout))
-            self._want_nobody()
+        del confirmed  # no confirmation: nothing is destroyed
+        self._open_app.close()  # the file is read without SQLite; closing it would drop the locks of an open reader
+        with ExitStack() as stack:
+            if os.access(self._recovery.source.parent, os.W_OK):  # a failing disk may have become read-only
+                timeout = self._open_app.timeout
+                stack.enter_context(
+                    registry.write_lock(self._url, self.target, self.purpose, timeout=timeout)
+                )
+            self._require_unused()
             done = 0.0
 
             def progress(share: float) -> None:
@@ -162,83 +165,100 @@ class Recovering:
                 self._advance(max(0.0, share - done))
                 done = max(done, share)
 
-            return self._answer(registry.recover(self._url, self._what, self.target, progress=progress))
+            return self._create_result(
+                registry.salvage(self._url, self._recovery, self.target, progress=progress)
+            )
 
-    def _want_nobody(self) -> None:
+    def _require_unused(self) -> None:
         try:
-            holders = registry.holders(self._url, self.target)
-        except NotSupportedError:  # this system does not tell; that nobody writes is looked at once more
+            holders = registry.list_lock_holders(self._url, self.target)
+        except NotSupportedError:  # unknown on this system; the engine checks again for writers
             return
         if holders:
-            named = ", ".join(f"pid {one.pid} ({one.command})" for one in holders)
-            raise BusyError(target=self.target, holder=f" by {named}, which has to end first", waited="0")
+            processes = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
+            raise BusyError(target=self.target, holder=f" by {processes}; stop it first", waited="0")
 
-    def _answer(self, made: Recovered) -> DatabaseRecovered:
-        damage = [one.message for one in made.concerns if one.code == "corrupt"]
+    def _create_result(self, result: SalvageResult) -> DatabaseSalvageResult:
+        damage = [finding.message for finding in result.findings if finding.code == "corrupt"]
         findings = [
             Finding(target=self.target, severity="warning", code="corrupt", message=line)
-            for line in gathered(damage)
+            for line in group_lines(damage)
         ]
         findings += [
             Finding(
-                target=self.target, severity=one.severity, code=one.code, message=one.message, hint=one.hint
+                target=self.target,
+                severity=finding.severity,
+                code=finding.code,
+                message=finding.message,
+                hint=finding.hint,
             )
-            for one in made.concerns
-            if one.code != "corrupt"
+            for finding in result.findings
+            if finding.code != "corrupt"
         ]
-        return DatabaseRecovered(
-            source=self._what.source,
-            path=self._what.to if made.made else None,
-            aside=made.aside,
-            tables=made.tables,
+        return DatabaseSalvageResult(
+            source=self._recovery.source,
+            path=self._recovery.destination if result.created else None,
+            quarantine=result.rejected_rows,
+            tables=result.tables,
             findings=findings,
-            next=self._next() if made.made else (),
+            next_commands=self._next_commands() if result.created else (),
         )
 
-    def _next(self) -> Sequence[str]:
-        """Return how the new file comes into its place: as a backup where there is a repository, else by hand."""
-        new, old = self._what.to, self._what.source
-        if self._own and self._opened.configured.backup and not self._said.urls:
-            configured = self._opened.configured
-            words = command_line.remedy(self._said, configured, "backup", "create", "--db", self.database)
-            back = command_line.remedy(
-                self._said, configured, "restore", "apply", "latest", "--db", self.database
+    def _next_commands(self) -> Sequence[str]:
+        """Return the commands that install the new file: through a backup if a repository is configured, otherwise with mv."""
+        new, old = self._recovery.destination, self._recovery.source
+        if self._is_app_database and self._open_app.configured.backup and not self._selection.urls:
+            configured = self._open_app.configured
+            backup_command = command_line.build_command(
+                self._selection, configured, "backup", "create", "--db", self.database
             )
-            return [shlex.join([*words, "--url", f"{self.database}={new}"]), shlex.join(back)]
-        place = Path(self._opened.url(self.database).path).resolve() if self._own else old
-        kept = [Path(f"{place}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]
+            restore_command = command_line.build_command(
+                self._selection, configured, "restore", "apply", "latest", "--db", self.database
+            )
+            return [
+                shlex.join([*backup_command, "--url", f"{self.database}={new}"]),
+                shlex.join(restore_command),
+            ]
+        installed_path = (
+            Path(self._open_app.url(self.database).path).resolve() if self._is_app_database else old
+        )
+        damaged_files = [Path(f"{installed_path}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]
         moves = [
-            shlex.join(["mv", str(one), f"{one}.damaged"]) for one in kept if one == place or one.exists()
+            shlex.join(["mv", str(path), f"{path}.damaged"])
+            for path in damaged_files
+            if path == installed_path or path.exists()
         ]
-        return [*moves, shlex.join(["mv", str(new), str(place)])]
+        return [*moves, shlex.join(["mv", str(new), str(installed_path)])]
 
 
-WHAT = "sound database"
+REFERENCE = "valid database"
 
 
 @contextmanager
-def sound(app: App, named: str, database: str, keys: Keys) -> Iterator[Path | None]:
-    """Give the file of a sound database: the one that is named, or out of the backup of that id; None where none is.
+def open_reference(app: App, path_or_id: str, database: str, keys: DecryptionKeys) -> Iterator[Path | None]:
+    """Yield the file of a valid database, given as a path or backup id; None without a name.
 
     Raises:
-        FileMissingError: there is neither.
-        BackupMissingError: the backup is not there, or does not hold the database.
-        CorruptError: it does not unpack to what was packed.
+        FileMissingError: there is neither a file nor a backup of that name.
+        BackupMissingError: the backup does not exist, or does not contain the database.
+        CorruptError: the member cannot be decompressed to its original content.
     """
-    path = Path(named)
-    if not named or os.path.exists(path):  # noqa: PTH110 - pathlib's raises where it may not look
-        yield path if named else None
+    path = Path(path_or_id)
+    if not path_or_id or os.path.exists(path):  # noqa: PTH110 - the method of pathlib raises PermissionError
+        yield path if path_or_id else None
         return
-    if named != LATEST and not ID.fullmatch(named):
-        raise FileMissingError(what=WHAT, path=path)
+    if path_or_id != LATEST and not ID.fullmatch(path_or_id):
+        raise FileMissingError(kind=REFERENCE, path=path)
     repository = Repository(app)
-    manifest = repository.find(named)
-    held_there = {one.database: one for one in members(app, repository, manifest, live=False)}
-    if database not in held_there:
-        place = repository.store.place
-        raise BackupMissingError(name=manifest.id, app=app.target(database), place=place, near="")
-    keys.ready(repository.store, manifest)
-    one = held_there[database]
-    with ExitStack() as held:
-        unpacked = held.enter_context(unpacking(repository.store, keys))
-        yield held.enter_context(unpacked.opened(manifest, one, app.target(database)))
+    manifest = repository.find(path_or_id)
+    members = {
+        member.database: member for member in select_members(app, repository, manifest, replaces_live=False)
+    }
+    if database not in members:
+        address = repository.store.location
+        raise BackupMissingError(name=manifest.id, app=app.target(database), place=address, suggestion="")
+    keys.prepare(repository.store, manifest)
+    member = members[database]
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(repository.store, keys))
+        yield stack.enter_context(reader.open_decoded(manifest, member, app.target(database)))

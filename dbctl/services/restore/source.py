@@ -1,4 +1,4 @@
-"""What a restore brings back: chosen from a backup, and proven."""
+"""Selects and verifies the members of a backup that a restore reads."""
 
 from __future__ import annotations
 
@@ -8,94 +8,112 @@ from contextlib import ExitStack, closing, contextmanager
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable
 from dbctl.errors import (
+    BackupCorruptError,
     BackupMissingError,
-    BackupUnsoundError,
     KeyWrongError,
     NotSupportedError,
     ReadOnlyError,
 )
 from dbctl.files import age
 from dbctl.services.app import App
-from dbctl.services.backup import Keys, Manifest, Member, Repository, Unpacked, partial, unpacking, verify
+from dbctl.services.backup import (
+    DecryptionKeys,
+    Manifest,
+    Member,
+    MemberReader,
+    Repository,
+    open_reader,
+    partial_backup_error,
+    verify,
+)
 
 
-def members(
-    app: App, repository: Repository, manifest: Manifest, *, live: bool = True, part: bool = False
-) -> list[Member]:
-    """Return the files of a backup that are meant, and may be restored: over what is ``live``, or beside it.
-
-    ``part``: whether a file may hold only some tables.
-
-    Raises:
-        BackupMissingError: the backup does not hold that database.
-        BackupPartialError: it holds only some tables.
-        NotSupportedError: it holds no more of it than files that are no database.
-        ReadOnlyError: what is live belongs to another program.
-    """
-    chosen = [name for name in manifest.databases if app.only in ("", name)]
-    if not chosen:
-        raise BackupMissingError(
-            name=manifest.id, app=f"{app.name}/{app.only}", place=repository.store.place, near=""
-        )
-    if manifest.kind == "partial" and not part:
-        raise partial(repository, manifest)
-    found = []
-    for name in chosen:
-        told = app.database(name)
-        if live and told.mode == "read-only":
-            owner = told.owner or "another program"
-            raise ReadOnlyError(
-                target=app.target(name),
-                reason=f"it belongs to {owner}",
-                instead=f"Nothing was changed. Its copy is in {repository.path(manifest)}; --db restores another.",
-            )
-        one = manifest.member(name)
-        if one is None:
-            raise NotSupportedError(
-                what=f"restoring {app.target(name)} from {manifest.id}",
-                by="what it holds: files that were no sound database",
-                instead=f"Nothing was changed. They are in {repository.path(manifest)}, as they were.",
-            )
-        found.append(one)
-    return found
-
-
-def size(app: App, repository: Repository, manifest: Manifest) -> int:
-    """Return how many bytes a restore reads and writes, about: it proves, keeps and loads; raises as ``members``."""
-    return sum(one.bytes + 2 * one.size for one in members(app, repository, manifest))
-
-
-def told(one: Member) -> str:
-    """Return what a person calls that which is brought back."""
-    return one.facts.get("kept", one.file) if one.form == "kept" else one.file
-
-
-def want_there(repository: Repository, manifest: Manifest) -> None:
-    """Look whether a backup is still there, once nobody else can prune it.
-
-    Raises:
-        BackupMissingError: another dbctl has pruned it.
-    """
-    if repository.is_gone(manifest):
-        raise BackupMissingError(name=manifest.id, app=repository.app, place=repository.store.place, near="")
-
-
-def prove(
+def select_members(
     app: App,
     repository: Repository,
     manifest: Manifest,
-    chosen: Sequence[Member],
     *,
-    keys: Keys,
-    unpacked: Unpacked,
-    advance: Callable[[int], None],
-) -> None:
-    """Look whether these files of a backup are what was written, and sound.
+    replaces_live: bool = True,
+    allow_partial: bool = False,
+) -> list[Member]:
+    """Return the members of a backup for the selected databases.
+
+    ``replaces_live``: whether they will replace the live databases. ``allow_partial``: whether the backup may contain
+    only some tables.
 
     Raises:
-        BackupUnsoundError: one of them is not.
+        BackupMissingError: the backup does not contain that database.
+        BackupPartialError: it contains only some tables.
+        NotSupportedError: it contains only files of the database that are not a valid database.
+        ReadOnlyError: the live database belongs to another program.
     """
-    wrong = verify.problems(
+    databases = [name for name in manifest.databases if app.only in ("", name)]
+    if not databases:
+        raise BackupMissingError(
+            name=manifest.id, app=f"{app.name}/{app.only}", place=repository.store.location, suggestion=""
+        )
+    if manifest.kind == "partial" and not allow_partial:
+        raise partial_backup_error(repository, manifest)
+    members = []
+    for name in databases:
+        section = app.database(name)
+        if replaces_live and section.mode == "read-only":
+            owner = section.owner or "another program"
+            raise ReadOnlyError(
+                target=app.target(name),
+                reason=f"it belongs to {owner}",
+                hint=f"Nothing was changed. Its backup is in {repository.path(manifest)}; choose another database with --db.",
+            )
+        member = manifest.restorable_member(name)
+        if member is None:
+            raise NotSupportedError(
+                feature=f"restoring {app.target(name)} from {manifest.id}",
+                subject="its contents: files that are not a valid database",
+                hint=f"Nothing was changed. The files are in {repository.path(manifest)}.",
+            )
+        members.append(member)
+    return members
+
+
+def estimate_size(app: App, repository: Repository, manifest: Manifest) -> int:
+    """Return the approximate number of bytes to verify, back up and load; raises the errors of ``select_members``."""
+    return sum(member.bytes + 2 * member.size for member in select_members(app, repository, manifest))
+
+
+def label_member(member: Member) -> str:
+    """Return the name of a member for messages: the retained database, or the file."""
+    return member.facts.get("kept", member.file) if member.form == "kept" else member.file
+
+
+def require_backup(repository: Repository, manifest: Manifest) -> None:
+    """Check that a backup still exists; the caller holds the lock of the repository.
+
+    Raises:
+        BackupMissingError: another process has pruned it.
+    """
+    if repository.is_deleted(manifest):
+        raise BackupMissingError(
+            name=manifest.id, app=repository.app, place=repository.store.location, suggestion=""
+        )
+
+
+def verify_members(
+    app: App,
+    repository: Repository,
+    manifest: Manifest,
+    members: Sequence[Member],
+    *,
+    keys: DecryptionKeys,
+    reader: MemberReader,
+    advance: Callable[[int], None],
+) -> None:
+    """Verify members of a backup: checksums and content.
+
+    Raises:
+        BackupCorruptError: a member is damaged.
+        KeyWrongError: the backup is encrypted for other identities.
+    """
+    findings = verify.find_problems(
         app,
         repository.store,
         manifest,
@@ -103,57 +121,63 @@ def prove(
         quick=True,
         keys=keys,
         advance=advance,
-        databases=[one.database for one in chosen],
-        unpacked=unpacked,
+        databases=[member.database for member in members],
+        reader=reader,
     )
-    for one in wrong:
-        if one.code == KeyWrongError.code:
+    for finding in findings:
+        if finding.code == KeyWrongError.code:
             raise KeyWrongError(file=f"backup {manifest.id}", reason=age.NOT_FOR_US)
-        if one.severity == "error":
-            reason = one.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
+        if finding.severity == "error":
+            reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
             reason = f"it {reason}" if reason.startswith("is ") else reason
-            raise BackupUnsoundError(id=manifest.id, app=app.name, reason=reason)
+            raise BackupCorruptError(id=manifest.id, app=app.name, reason=reason)
 
 
-def want_copyable(one: Member) -> None:
-    """Look whether its engine can read a file of a backup without changing what it tells of.
+def require_copyable(member: Member) -> None:
+    """Check that a member can be read without changing it.
 
     Raises:
-        NotSupportedError: it is a database that an earlier restore kept on its server.
+        NotSupportedError: it is a database that an earlier restore retained on its server.
     """
-    if one.form == "kept":
+    if member.form == "kept":
         raise NotSupportedError(
-            what=f"reading {told(one)}",
-            by="what an earlier restore kept on its server, which is there but once",
-            instead="Nothing was changed. dbctl restore undo goes back to it.",
+            feature=f"reading {label_member(member)}",
+            subject="a retained database, which has no other copy",
+            hint="Nothing was changed. Restore it with: dbctl restore undo",
         )
 
 
 @contextmanager
-def content(
+def open_content(
     app: App,
     repository: Repository,
     manifest: Manifest,
-    one: Member,
-    keys: Keys,
+    member: Member,
+    keys: DecryptionKeys,
     *,
-    unpacked: Unpacked | None = None,
+    reader: MemberReader | None = None,
 ) -> Iterator[Readable]:
-    """Give a database that holds what a file of a backup does, and that nobody else knows; it is gone at the end.
+    """Yield a temporary database with the content of a member; delete it afterwards.
 
-    ``unpacked``: what has unpacked the file already, mayhap.
+    ``reader``: the reader of the backup, if the caller has one.
 
     Raises:
-        CorruptError: the file is not what was packed, or cannot be loaded.
-        PrivilegeMissingError: it has to be loaded, and this user may make no database for that.
+        CorruptError: the member is damaged, or cannot be loaded.
+        PrivilegeMissingError: the dump must be loaded, and the user may not create a database.
     """
-    want_copyable(one)
-    scratch, own, target = app.configured.scratch, app.url(one.database), app.target(one.database)
-    # What is a part wants the types of the database that it is of.
-    url = scratch if scratch and scratch.engine == own.engine and not one.only else own
-    with ExitStack() as held:
-        unpacked = unpacked or held.enter_context(unpacking(repository.store, keys))
-        path = held.enter_context(unpacked.opened(manifest, one, target))
-        copy = held.enter_context(registry.copied(url, path, target, one.dump, timeout=app.timeout))
-        named = f"backup {manifest.id}"
-        yield held.enter_context(closing(registry.open_for_reading(copy, named, timeout=app.timeout)))
+    require_copyable(member)
+    scratch_url, app_url, target = (
+        app.configured.scratch,
+        app.url(member.database),
+        app.target(member.database),
+    )
+    # A partial dump requires the types of its original database.
+    url = scratch_url if scratch_url and scratch_url.engine == app_url.engine and not member.only else app_url
+    with ExitStack() as stack:
+        reader = reader or stack.enter_context(open_reader(repository.store, keys))
+        path = stack.enter_context(reader.open_decoded(manifest, member, target))
+        copy = stack.enter_context(
+            registry.restored_copy(url, path, target, member.dump, timeout=app.timeout)
+        )
+        label = f"backup {manifest.id}"
+        yield stack.enter_context(closing(registry.open_for_reading(copy, label, timeout=app.timeout)))

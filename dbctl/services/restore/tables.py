@@ -1,4 +1,4 @@
-"""Single tables out of a backup: into a new table beside the old one, or their rows into it by their key."""
+"""``restore apply --table``: restore single tables into a new table, or merge their rows by key."""
 
 from __future__ import annotations
 
@@ -8,59 +8,68 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dbctl import signals
 from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError, TableNotRestoredError
-from dbctl.model import Done, Plan, Row, counted
-from dbctl.services.app import App, Live, audit, exactly, hidden
-from dbctl.services.backup import Keys, Manifest, Repository, Sealing, Source, Unpacked, make, unpacking
-from dbctl.services.restore.merge import (
-    REFUSALS,
-    Merge,
-    Part,
-    Rows,
-    TableRestored,
-    Wanted,
-    lays_aside,
-    member_of,
-    table_of,
-    users_in,
+from dbctl.model import ChangeResult, Plan, Row, format_count
+from dbctl.services.app import App, LiveTable, audit, find_secret_columns, require_row_count
+from dbctl.services.backup import (
+    DecryptionKeys,
+    EncryptionPolicy,
+    Manifest,
+    MemberReader,
+    Repository,
+    Source,
+    create_backup,
+    open_reader,
 )
-from dbctl.services.restore.source import content, prove, want_there
-from dbctl.services.rules import RowRules, guard
+from dbctl.services.restore.merge import (
+    RULE_ERRORS,
+    Merge,
+    RestoredTable,
+    Rows,
+    StagedTable,
+    TableSelection,
+    find_users_section,
+    require_staging,
+    require_table,
+    select_member,
+)
+from dbctl.services.restore.source import open_content, require_backup, verify_members
+from dbctl.services.rules import RowRules, guard_constraints
 
 Advance = Callable[[int], None]
 
 
-class TablesRestored(Done, frozen=True, kw_only=True):
-    """Answer of ``restore apply --table``."""
+class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``restore apply --table``."""
 
     backup: str
     target: str
-    safety_backup: str | None  #: what was there before; None where no row was replaced
-    tables: Sequence[TableRestored]
-    notes: Sequence[str]  #: what somebody has to look after
+    safety_backup: str | None  #: id of the backup of the previous state; None: no row was replaced
+    tables: Sequence[RestoredTable]
+    notes: Sequence[str]  #: manual actions
 
     @property
     def remarks(self) -> Sequence[str]:
         return self.notes
 
-    def brief(self) -> Row:
-        told: dict[str, object] = {"backup": self.backup}
+    def summary(self) -> Row:
+        summary: dict[str, object] = {"backup": self.backup}
         if self.safety_backup:
-            told["safety_backup"] = self.safety_backup
-        told["tables"] = [
+            summary["safety_backup"] = self.safety_backup
+        summary["tables"] = [
             {
-                "table": one.into,
-                "inserted": one.inserted,
-                "replaced": one.replaced,
-                "same": one.same,
-                "skipped": one.skipped,
+                "table": table.into,
+                "inserted": table.inserted,
+                "replaced": table.replaced,
+                "same": table.same,
+                "skipped": table.skipped,
             }
-            for one in self.tables
+            for table in self.tables
         ]
-        return told
+        return summary
 
 
-class RestoringTables:
-    """What ``restore apply --table`` is about to do, in one transaction of the live database."""
+class RestoreTables:
+    """Restore tables of one database in one transaction."""
 
     purpose = "restore apply --table"
 
@@ -69,133 +78,141 @@ class RestoringTables:
         app: App,
         repository: Repository,
         manifest: Manifest,
-        wanted: Wanted,
-        keys: Keys,
+        selection: TableSelection,
+        keys: DecryptionKeys,
         *,
         timeout: float,
         advance: Advance = lambda _bytes: None,
     ) -> None:
-        """Choose the tables.
+        """Select the tables.
 
         Args:
             app: the app.
             repository: its backups.
-            manifest: the backup; it may hold some tables alone.
-            wanted: which tables, and what becomes of their rows.
-            keys: what opens the backup, made ready.
+            manifest: the backup; it may contain only some tables.
+            selection: the tables, and how to restore their rows.
+            keys: the keys for the backup, already prepared.
             timeout: seconds to wait for a lock.
-            advance: told how many bytes more were moved.
+            advance: receives the number of bytes processed since the last call.
 
         Raises:
-            UsageError: it is not said what becomes of the rows, or it is said twice.
-            TableMissingError: the backup does not hold such a table.
+            UsageError: the way to restore the rows is missing or ambiguous.
+            TableMissingError: the backup does not contain such a table.
             ReadOnlyError: the database belongs to another program.
-            And as ``members`` does.
+            And as ``select_members``.
         """
-        self._opened, self._repository, self._manifest = app, repository, manifest
+        self._open_app, self._repository, self._manifest = app, repository, manifest
         self._keys = keys
-        self._wanted, self._timeout, self._advance = wanted, timeout, advance
-        self._member = member_of(app, repository, manifest, wanted)
-        app.writable(self._member.database)
-        self._merge = Merge(app, self._member.database, wanted, manifest.id)
+        self._selection, self._timeout, self._advance = selection, timeout, advance
+        self._member = select_member(app, repository, manifest, selection)
+        app.require_writable(self._member.database)
+        self._merge = Merge(app, self._member.database, selection, manifest.id)
         self.app, self.protected = app.name, app.protected
         self.target = app.target(self._member.database)
 
     def plan(self) -> Plan:
-        """Return what would be inserted and replaced now; of the live database nothing is changed."""
+        """Return the rows to insert and replace; the live database is not changed."""
         with self._source() as source, self._writer() as db:
-            return self._planned(db, self._new(source) if self._wanted.new else self._merge.parts(source, db))
+            return self._create_plan(
+                db,
+                self._source_table(source)
+                if self._selection.new_name
+                else self._merge.stage_tables(source, db),
+            )
 
-    def apply(self, seen: str | None = None) -> TablesRestored:
-        """Do it, in one transaction.
+    def apply(self, confirmed: str | None = None) -> TablesRestoreResult:
+        """Restore the tables in one transaction.
 
         Raises:
-            BackupMissingError: it was pruned meanwhile; nothing was changed.
-            BackupUnsoundError: it is not what it was; nothing was changed.
-            ConstraintError: a row points to nothing, or the database refuses it; nothing was changed.
+            BackupMissingError: the backup was pruned since the plan; nothing was changed.
+            BackupCorruptError: the backup is damaged; nothing was changed.
+            ConstraintError: a row violates a foreign key or another constraint; nothing was changed.
             LastAdminError: no active admin would be left; nothing was changed.
-            TableNotRestoredError: a row of the backup is none that the app takes; nothing was changed.
-            PlanChangedError: the data has changed since, and with it the plan; nothing was changed.
+            TableNotRestoredError: a row of the backup violates a rule of the app; nothing was changed.
+            PlanChangedError: the plan differs from the confirmed plan; nothing was changed.
         """
-        app, store, safety = self._opened, self._repository.store, None
+        app, store, safety = self._open_app, self._repository.store, None
         with (
-            ExitStack() as over,  # closed last: what is done must not be told as interrupted
-            ExitStack() as settled,
+            ExitStack() as stack,  # closed last: a completed restore must not be reported as interrupted
+            ExitStack() as cleanup,
             store.lock(self.purpose, timeout=self._timeout),
-            unpacking(store, self._keys) as unpacked,
+            open_reader(store, self._keys) as reader,
         ):
-            want_there(self._repository, self._manifest)
-            chosen = [self._member]
-            prove(
+            require_backup(self._repository, self._manifest)
+            members = [self._member]
+            verify_members(
                 app,
                 self._repository,
                 self._manifest,
-                chosen,
+                members,
                 keys=self._keys,
-                unpacked=unpacked,
+                reader=reader,
                 advance=self._advance,
             )
-            if self._wanted.merge == "replace":
+            if self._selection.merge == "replace":
                 source = Source(app, self._member.database, self._advance)
-                safety = make(
+                safety = create_backup(
                     app,
                     self._repository,
                     [source],
-                    sealing=Sealing(app),
+                    encryption=EncryptionPolicy(app),
                     kind="safety",
                     restored=self._manifest.id,
-                    settled=settled,
+                    stack=cleanup,
                 )
                 app.close()  # closing a reader later would drop the locks that this process holds on its file
-            # A signal is heard where the engine looks for one, which is before it commits.
-            over.enter_context(signals.held())
-            settled.close()
+            # Signals are processed only before the engine commits.
+            stack.enter_context(signals.defer_signals())
+            cleanup.close()
             try:
-                with self._source(unpacked) as then, self._writer() as db:
-                    bring = self._into_new if self._wanted.new else self._merged
-                    done = bring(then, db, seen)
-            except BaseException as error:  # also on a signal: what it was made for has not happened
+                with self._source(reader) as backup, self._writer() as db:
+                    restore = self._create_table if self._selection.new_name else self._merge_tables
+                    done = restore(backup, db, confirmed)
+            except BaseException as error:  # also on a signal: nothing was restored
                 if safety and not isinstance(error, IN_DOUBT):
-                    with signals.unheard(), suppress(DbctlError):  # one backup too many is no failure
-                        store.remove(safety.id)
+                    # An unneeded backup that remains is not an error.
+                    with signals.block_signals(), suppress(DbctlError):
+                        store.remove_folder(safety.id)
                 raise
-            over.enter_context(signals.unheard())
-            answer = TablesRestored(
+            stack.enter_context(signals.block_signals())
+            result = TablesRestoreResult(
                 backup=self._manifest.id,
                 target=self.target,
                 safety_backup=safety.id if safety else None,
                 tables=done,
                 notes=list(self._notes(done)),
             )
-            signals.done()
-            return answer
+            signals.commit_point()
+            return result
 
-    # What there is -------------------------------------------------------------------------------------------------
+    # Sources ------------------------------------------------------------------------------------------------------
 
-    def _source(self, unpacked: Unpacked | None = None) -> AbstractContextManager[Readable]:
-        return content(
-            self._opened, self._repository, self._manifest, self._member, self._keys, unpacked=unpacked
+    def _source(self, reader: MemberReader | None = None) -> AbstractContextManager[Readable]:
+        return open_content(
+            self._open_app, self._repository, self._manifest, self._member, self._keys, reader=reader
         )
 
     @contextmanager
     def _writer(self) -> Iterator[Writable]:
-        with self._opened.writer(self._member.database, self.purpose) as db:
+        with self._open_app.writer(self._member.database, self.purpose) as db:
             yield db
 
-    # Merged by the key ---------------------------------------------------------------------------------------------
+    # Merge by key --------------------------------------------------------------------------------------------------
 
-    def _merged(self, source: Readable, db: Writable, seen: str | None) -> list[TableRestored]:
-        app, done = self._opened, list[TableRestored]()
-        parts = self._merge.parts(source, db)
+    def _merge_tables(self, source: Readable, db: Writable, confirmed: str | None) -> list[RestoredTable]:
+        app, done = self._open_app, list[RestoredTable]()
+        tables = self._merge.stage_tables(source, db)
         with db.transaction():
-            if seen is not None and self._planned(db, parts).digest != seen:
+            if confirmed is not None and self._create_plan(db, tables).digest != confirmed:
                 raise PlanChangedError(target=self.target)
-            written = {one.name: [*one.compared, *one.stays] for one in parts}
-            with guard(app, self._member.database, db, written):
-                for one in parts:
-                    signals.check()
-                    self._merge.check(db, one)
-                    done.append(self._merge.taken_in(db, one))
+            written = {
+                staged.name: [*staged.compared_columns, *staged.unchanged_columns] for staged in tables
+            }
+            with guard_constraints(app, self._member.database, db, written):
+                for staged in tables:
+                    signals.raise_if_interrupted()
+                    self._merge.check(db, staged)
+                    done.append(self._merge.apply(db, staged))
             for table in done:
                 if table.inserted or table.replaced:
                     facts = {"inserted": table.inserted, "replaced": table.replaced, "table": table.table}
@@ -204,100 +221,111 @@ class RestoringTables:
 
     # Into a new table ----------------------------------------------------------------------------------------------
 
-    def _new(self, source: Readable) -> Table:
-        return table_of(source, self._wanted.tables[0])
+    def _source_table(self, source: Readable) -> Table:
+        return require_table(source, self._selection.tables[0])
 
-    def _into_new(self, source: Readable, db: Writable, seen: str | None) -> list[TableRestored]:
-        table, new = self._new(source), self._wanted.new
-        if seen is not None and self._planned(db, table).digest != seen:
+    def _create_table(self, source: Readable, db: Writable, confirmed: str | None) -> list[RestoredTable]:
+        table, new = self._source_table(source), self._selection.new_name
+        if confirmed is not None and self._create_plan(db, table).digest != confirmed:
             raise PlanChangedError(target=self.target)
-        self._want_free(db, new)
-        told = [one for one in table.columns.values() if not one.generated]
-        if new != table.name:  # by another name nobody would know them for secrets
-            secret = hidden(self._opened, self._member.database, source).get(table.name, [])
-            told = [one for one in told if one.name not in secret]
-        columns, key = [one.name for one in told], [one.name for one in table.columns.values() if one.key]
+        self._require_free_name(db, new)
+        table_columns = [column for column in table.columns.values() if not column.is_generated]
+        if new != table.name:  # in a table of another name they would not be masked
+            secret = find_secret_columns(self._open_app, self._member.database, source).get(table.name, [])
+            table_columns = [column for column in table_columns if column.name not in secret]
+        columns, key = (
+            [column.name for column in table_columns],
+            [column.name for column in table.columns.values() if column.is_primary_key],
+        )
         key = key if set(key) <= set(columns) else []
-        with lays_aside(db).new_table(new, told, key):
+        with require_staging(db).create_table(new, table_columns, key):
             rows = Rows(source, db, table.name, new, columns)
-            judged = self._judged(db, new, columns, rows)
-            inserted = db.insert_many(new, columns, judged)
-            exactly(inserted, rows.given, db)
+            checked_rows = self._check_rows(db, new, columns, rows)
+            inserted = db.insert_many(new, columns, checked_rows)
+            require_row_count(inserted, rows.count, db)
             facts = {"inserted": inserted, "table": table.name, "into": new}
-            audit.record(self._opened, db, "restore.apply", "backup", self._manifest.id, facts)
-        left = [one for one in table.columns if one not in columns]
+            audit.record(self._open_app, db, "restore.apply", "backup", self._manifest.id, facts)
+        ignored = [column for column in table.columns if column not in columns]
         return [
-            TableRestored(
-                table=table.name, into=new, inserted=inserted, replaced=0, same=0, skipped=0, left_out=left
+            RestoredTable(
+                table=table.name,
+                into=new,
+                inserted=inserted,
+                replaced=0,
+                same=0,
+                skipped=0,
+                ignored_columns=ignored,
             )
         ]
 
-    def _judged(
+    def _check_rows(
         self, db: Writable, new: str, columns: Sequence[str], rows: Rows
     ) -> Iterator[Sequence[object]]:
-        """Yield rows of the backup, where the new table has a name for which the app has rules."""
-        live = Live(self._opened.profile, db, new, self.purpose)
-        rules = RowRules(self._opened, self._member.database, live)
+        """Yield rows of the backup; refuse those that violate the app's rules for a table of the new name."""
+        live_table = LiveTable(self._open_app.profile, db, new, self.purpose)
+        rules = RowRules(self._open_app, self._member.database, live_table)
         rules.prepare()
         for row in rows:
             try:
                 rules.check_added(dict(zip(columns, row, strict=True)))
-            except REFUSALS as error:
+            except RULE_ERRORS as error:
                 raise TableNotRestoredError(
                     table=new,
                     target=self.target,
                     id=self._manifest.id,
-                    reason=f"row {rows.given} of the backup: {error}",
-                    instead="--as another name brings the rows into a table for which the app has no rules.",
+                    reason=f"row {rows.count} of the backup: {error}",
+                    hint="Choose another name with --into: the app has no rules for it.",
                 ) from error
             yield row
 
-    def _want_free(self, db: Writable, new: str) -> None:
-        """Look whether a name is free; to some databases the case of its letters makes no difference."""
-        if new.casefold() in {one.casefold() for one in db.tables()}:
-            instead = "Choose another name, or bring the rows into the one that is there: --merge missing"
-            raise AlreadyExistsError(target=self.target, what="a table", name=new, instead=instead)
-        if other := lays_aside(db).namesake(new):
-            instead = f"Choose another name: to this database {other} and a table cannot be called the same."
-            raise AlreadyExistsError(target=self.target, what=other, name=new, instead=instead)
+    def _require_free_name(self, db: Writable, new: str) -> None:
+        """Check that a name is unused; some databases ignore case."""
+        if new.casefold() in {name.casefold() for name in db.tables()}:
+            hint = "Choose another name, or merge the rows into the existing table: --merge missing"
+            raise AlreadyExistsError(target=self.target, kind="a table", name=new, hint=hint)
+        if kind := require_staging(db).find_name_conflict(new):
+            hint = f"Choose another name: in this database, {kind} and a table cannot have the same name."
+            raise AlreadyExistsError(target=self.target, kind=kind, name=new, hint=hint)
 
-    # Told ----------------------------------------------------------------------------------------------------------
+    # Plan, notes ----------------------------------------------------------------------------------------------------------
 
-    def _planned(self, db: Writable, found: Table | Sequence[Part]) -> Plan:
-        steps = [f"prove {self._manifest.id}: digests, soundness, rows, schema"]
+    def _create_plan(self, db: Writable, source: Table | Sequence[StagedTable]) -> Plan:
+        steps = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"]
         rows, replaces = dict[str, int](), False
-        if isinstance(found, Table):
-            self._want_free(db, self._wanted.new)
-            number = self._member.rows[found.name]
+        if isinstance(source, Table):
+            self._require_free_name(db, self._selection.new_name)
+            row_count = self._member.rows[source.name]
             steps.append(
-                f"make the table {self._wanted.new}: columns and key of {found.name}, and nothing else that belongs to it"
+                f"create the table {self._selection.new_name} with the columns and the key of {source.name} only"
             )
-            steps.append(f"fill it with {counted(number, 'row')}")
-            rows[self._wanted.new] = number
+            steps.append(f"fill it with {format_count(row_count, 'row')}")
+            rows[self._selection.new_name] = row_count
         else:
-            if self._wanted.merge == "replace":
-                steps.append(f"keep {self._member.database} as it is now, as a safety backup")
-            for one in found:
-                self._merge.check(db, one)
-                standing = one.aside.standing(one.compared)
-                replaces |= self._wanted.merge == "replace" and standing.differing > 0
-                steps += self._merge.steps(one, standing)
-                touched = standing.missing + (standing.differing if self._wanted.merge == "replace" else 0)
-                rows[one.name] = touched
-        made = f"{self._manifest.created_at:%Y-%m-%d %H:%M} UTC"
-        tables = ", ".join(self._wanted.tables)
+            if self._selection.merge == "replace":
+                steps.append(f"create a safety backup of {self._member.database}")
+            for table in source:
+                self._merge.check(db, table)
+                counts = table.staged.compare(table.compared_columns)
+                replaces |= self._selection.merge == "replace" and counts.differing > 0
+                steps += self._merge.describe_steps(table, counts)
+                written_rows = counts.missing + (
+                    counts.differing if self._selection.merge == "replace" else 0
+                )
+                rows[table.name] = written_rows
+        created_at = f"{self._manifest.created_at:%Y-%m-%d %H:%M} UTC"
+        tables = ", ".join(self._selection.tables)
         return Plan(
-            title=f"Restore {tables} of {self._manifest.id} ({made})",
+            title=f"Restore {tables} of {self._manifest.id} ({created_at})",
             target=self.target,
             steps=steps,
             rows=rows,
             destructive=replaces,
         )
 
-    def _notes(self, done: Sequence[TableRestored]) -> Iterator[str]:
-        users = users_in(self._opened, self._member.database)
-        for one in done:
-            if one.left_out:
-                yield f"{one.into} has no {', '.join(one.left_out)}: what the backup holds of it was left out"
-            if users and one.into == users.table and one.replaced:
-                yield "roles and states of users are those of then; dbctl sessions revoke LOGIN ends what one was given"
+    def _notes(self, done: Sequence[RestoredTable]) -> Iterator[str]:
+        users = find_users_section(self._open_app, self._member.database)
+        for table in done:
+            if table.ignored_columns:
+                yield f"{table.into} has no {', '.join(table.ignored_columns)}: the values of the backup were ignored"
+            if users and table.into == users.table and table.replaced:
+                yield "roles and states of users are those of the backup; revoke sessions with: dbctl sessions revoke LOGIN"

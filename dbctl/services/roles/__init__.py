@@ -6,14 +6,21 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.services.roles.built_in import BuiltInPermissions
-    from dbctl.services.roles.changes import RoleChanged, RoleDeleted
-    from dbctl.services.roles.queries import Can, Matrix, Permission, Role, RoleTable, permissions_of
+    from dbctl.services.roles.changes import RoleChangeResult, RoleDeleteResult
+    from dbctl.services.roles.queries import (
+        Matrix,
+        Permission,
+        PermissionCheck,
+        Role,
+        RoleTable,
+        role_permissions,
+    )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "built_in": "BuiltInPermissions",
-            "changes": "RoleChanged RoleDeleted",
-            "queries": "Can Matrix Permission Role RoleTable permissions_of",
+            "changes": "RoleChangeResult RoleDeleteResult",
+            "queries": "Matrix Permission PermissionCheck Role RoleTable role_permissions",
         },
     )

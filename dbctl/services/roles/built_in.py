@@ -7,18 +7,18 @@ from fnmatch import fnmatchcase
 
 from dbctl.services.roles.queries import Role, RoleTable
 
-OPTIONAL = "?"  #: ends a permission that a deployment may leave out
+OPTIONAL = "?"  #: the suffix of a permission that a deployment may lack
 
 
 class BuiltInPermissions:
     """The built-in roles of one open database, and their permissions in the profile."""
 
     def __init__(self, table: RoleTable) -> None:
-        self._permissions = table.told.built_in.permissions
+        self._permissions = table.section.built_in.permissions
         self.roles = [role for role in table.read() if role.built_in]
 
     def role(self, key: object) -> Role | None:
-        """Return the built-in role with that key, or None."""
+        """Return the built-in role with this key, or None."""
         return next((role for role in self.roles if str(role.id) == str(key)), None)
 
     def may_have(self, role: Role, permission: str) -> bool:

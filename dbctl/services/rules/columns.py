@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.errors import MoveRefusedError, ValueInvalidError
+from dbctl.errors import TransitionRefusedError, ValueInvalidError
 from dbctl.model import now
 from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Password, Rule, Settings, SignedIn, States
+from dbctl.profiles.model import Password, Rule, Settings, SignInTable, States
 from dbctl.services.app import (
     MASK,
     App,
-    Live,
+    LiveTable,
     UserTable,
-    as_word,
     check_field,
     check_rule,
-    cut,
     find_column,
-    hash_fault,
-    is_secret,
-    outside,
+    hash_problem,
+    is_secret_setting,
+    normalise_value,
+    truncate,
+    value_problem,
 )
-from dbctl.services.settings import SettingTable, load_json, setting_text_fault
+from dbctl.services.settings import SettingTable, find_text_violation, load_json
 
 Row = Mapping[str, object]
 
 
 class RowRule:
-    """One rule for the rows of one table; it accepts what it does not override."""
+    """A rule for the rows of one table; the base class accepts every row."""
 
-    #: whether replaced and removed rows are also checked, so that a path must read the previous row
+    #: whether replaced and removed rows are also checked, which requires reading them first
     protects = False
 
     @property
@@ -40,13 +40,13 @@ class RowRule:
         return ()
 
     def prepare(self) -> None:
-        """Read the data that the rule needs: a connection that streams rows into a server can run no queries."""
+        """Read the data that the rule needs, because a connection that streams rows into a server cannot run queries."""
 
     def check_added(self, row: Row) -> None:
         """Refuse a row that is about to be added."""
 
     def check_changed(self, before: Row, after: Row) -> None:
-        """Refuse a change; ``after`` holds the columns that change."""
+        """Refuse a change; ``after`` contains the changed columns."""
 
     def check_removed(self, row: Row) -> None:
         """Refuse the removal of a row."""
@@ -58,7 +58,7 @@ class RowRule:
 class ColumnRule(RowRule):
     """Allowed values of one column; NULL and omitted columns are checked by the database alone."""
 
-    def __init__(self, live: Live, column: str) -> None:
+    def __init__(self, live: LiveTable, column: str) -> None:
         self._live, self.column = live, column
 
     @property
@@ -66,69 +66,69 @@ class ColumnRule(RowRule):
         return (self.column,)
 
     def check_added(self, row: Row) -> None:
-        if row.get(self.column) is not None and (reason := self.fault(row[self.column])):
-            raise self.refusal(row[self.column], reason)
+        if row.get(self.column) is not None and (reason := self.find_violation(row[self.column])):
+            raise self.create_error(row[self.column], reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
         del before
         self.check_added(after)
 
-    def fault(self, value: object) -> str:
-        """Return why the column may not hold a value, or nothing."""
+    def find_violation(self, value: object) -> str:
+        """Return why the column must not have a value; empty if the value is allowed."""
         del value
         return ""
 
-    def refusal(self, value: object, reason: str) -> ValueInvalidError:
-        shown = ascii(cut(str(value)))
-        return ValueInvalidError(what=f"{self._live.name}.{self.column}", value=shown, reason=reason)
+    def create_error(self, value: object, reason: str) -> ValueInvalidError:
+        excerpt = ascii(truncate(str(value)))
+        return ValueInvalidError(name=f"{self._live.name}.{self.column}", value=excerpt, reason=reason)
 
 
 class ListedValue(ColumnRule):
     """A value of a fixed list."""
 
-    def __init__(self, live: Live, column: str, among: Sequence[object]) -> None:
+    def __init__(self, live: LiveTable, column: str, allowed: Sequence[object]) -> None:
         super().__init__(live, column)
-        self._among, self._words = among, frozenset(map(as_word, among))
+        self._allowed, self._words = allowed, frozenset(map(normalise_value, allowed))
 
-    def fault(self, value: object) -> str:
-        return "" if as_word(value) in self._words else outside(value, self._among)
+    def find_violation(self, value: object) -> str:
+        return "" if normalise_value(value) in self._words else value_problem(value, self._allowed)
 
 
 class PasswordHash(ColumnRule):
     """A hash, in the format that the profile names."""
 
-    def __init__(self, live: Live, column: str, section: Password) -> None:
+    def __init__(self, live: LiveTable, column: str, section: Password) -> None:
         super().__init__(live, column)
         self._section = section
 
-    def fault(self, value: object) -> str:
-        return hash_fault(self._section, value)
+    def find_violation(self, value: object) -> str:
+        return hash_problem(self._section, value)
 
-    def refusal(self, value: object, reason: str) -> ValueInvalidError:
+    def create_error(self, value: object, reason: str) -> ValueInvalidError:
         del value  # it may be the password itself
-        what = f"{self._live.name}.{self.column}"
-        return ValueInvalidError(what=what, value="(not shown)", reason=reason)
+        name = f"{self._live.name}.{self.column}"
+        return ValueInvalidError(name=name, value="(not shown)", reason=reason)
 
 
-class TextOfUser(ColumnRule):
-    """A field of users, as ``users create`` takes it."""
+class UserText(ColumnRule):
+    """A field of users, with the same rules as in ``users create``."""
 
-    def __init__(self, live: Live, column: str, field: str, rule: Rule | None) -> None:
+    def __init__(self, live: LiveTable, column: str, field: str, rule: Rule | None) -> None:
         super().__init__(live, column)
         self._field, self._rule = field, rule
 
     def check_added(self, row: Row) -> None:
         value = row.get(self.column)
         if isinstance(value, bytes):
-            raise self.refusal(value, "it is no text")
+            raise self.create_error(value, "it is not text")
         if value is not None:
             check_field(self._field, str(value), self._rule)
 
 
-class RoleOfUser(ColumnRule):
+class UserRole(ColumnRule):
     """An existing role, in apps without a table of roles that a foreign key could reference."""
 
-    def __init__(self, app: App, live: Live, column: str) -> None:
+    def __init__(self, app: App, live: LiveTable, column: str) -> None:
         super().__init__(live, column)
         self._app = app
 
@@ -137,7 +137,7 @@ class RoleOfUser(ColumnRule):
 
     def check_added(self, row: Row) -> None:
         if (key := row.get(self.column)) is not None and str(key) not in self._known:
-            raise self.refusal(key, f"there is no such role; there are {', '.join(self._known.values())}")
+            raise self.create_error(key, f"the role does not exist; known: {', '.join(self._known.values())}")
 
     @cached_property
     def _known(self) -> Mapping[str, str]:
@@ -145,27 +145,27 @@ class RoleOfUser(ColumnRule):
 
 
 class JsonObject(ColumnRule):
-    """Settings of a user, all in one object."""
+    """The settings of a user in one JSON object."""
 
-    def fault(self, value: object) -> str:
+    def find_violation(self, value: object) -> str:
         if not str(value).strip():
             return ""
         try:
             decoded = value if isinstance(value, dict) else load_json(str(value))
         except ValueError as error:
             return str(error)
-        return "" if isinstance(decoded, dict) else "it is no object of JSON"
+        return "" if isinstance(decoded, dict) else "it is not a JSON object"
 
 
-class Moves(ColumnRule):
+class StateTransition(ColumnRule):
     """A state with allowed transitions."""
 
-    def __init__(self, live: Live, column: str, section: States) -> None:
+    def __init__(self, live: LiveTable, column: str, section: States) -> None:
         super().__init__(live, column)
         self._section, self._known = section, known_states(section)
 
-    def fault(self, value: object) -> str:
-        return outside(value, self._known)
+    def find_violation(self, value: object) -> str:
+        return value_problem(value, self._known)
 
     def check_state(self, row: Row) -> None:
         """Refuse a row with an undefined state, regardless of the previous state."""
@@ -175,15 +175,15 @@ class Moves(ColumnRule):
         if self.column not in after:
             return
         old, new = ("NULL" if row[self.column] is None else str(row[self.column]) for row in (before, after))
-        # an undefined state has no transitions, and may be repaired to any state
-        allowed = self._section.moves.get(old, ()) if old in self._known else self._known
+        # An undefined state has no transitions; it may be changed to any state.
+        allowed = self._section.transitions.get(old, ()) if old in self._known else self._known
         if old != new and new not in allowed:
-            raise MoveRefusedError(
+            raise TransitionRefusedError(
                 target=self._live.db.target,
                 column=f"{self._live.name}.{self.column}",
                 before=old,
                 after=new,
-                moves=", ".join(allowed) or "nothing, it is final",
+                allowed=", ".join(allowed) or "nothing, it is final",
                 hint=f" {self._section.hint}" if self._section.hint else "",
             )
 
@@ -191,7 +191,9 @@ class Moves(ColumnRule):
 def known_states(section: States) -> list[str]:
     """Return all defined states."""
     return list(
-        dict.fromkeys([*section.moves, *(state for states in section.moves.values() for state in states)])
+        dict.fromkeys(
+            [*section.transitions, *(state for states in section.transitions.values() for state in states)]
+        )
     )
 
 
@@ -199,27 +201,27 @@ def known_states(section: States) -> list[str]:
 
 
 class SystemSetting(RowRule):
-    """A setting in a row of its own: its key, its type, its own schema and that of the profile."""
+    """A system setting in a row: checks its key, its type, its stored schema and the schema of the profile."""
 
     def __init__(self, table: SettingTable) -> None:
         self._table = table
 
     @property
     def columns(self) -> Collection[str]:
-        return self._table.judged
+        return self._table.checked_columns
 
     def check_added(self, row: Row) -> None:
         self._table.check_row(row)
 
     def check_changed(self, before: Row, after: Row) -> None:
-        if set(after) & self._table.judged:
+        if set(after) & self._table.checked_columns:
             self._table.check_row({**before, **after})
 
 
 class UserSetting(RowRule):
-    """A setting of one user in a row of its own, where the app stores neither type nor schema."""
+    """A setting of one user in a row, without a stored type or schema."""
 
-    def __init__(self, live: Live, section: Settings) -> None:
+    def __init__(self, live: LiveTable, section: Settings) -> None:
         self._live, self._section = live, section
         self._key, self._value = (
             find_column(live.table, name or "") for name in (section.key, section.fields["value"])
@@ -233,9 +235,9 @@ class UserSetting(RowRule):
         key, value = row.get(self._key or ""), row.get(self._value or "")
         if key is not None:
             check_rule("key", str(key), self._section.rules.get("key"))
-        if value is not None and (reason := setting_text_fault(self._section, str(key), str(value))):
-            shown = MASK if is_secret(self._section, str(key)) else ascii(cut(str(value)))
-            raise ValueInvalidError(what=f"{key} =", value=shown, reason=reason)
+        if value is not None and (reason := find_text_violation(self._section, str(key), str(value))):
+            shown = MASK if is_secret_setting(self._section, str(key)) else ascii(truncate(str(value)))
+            raise ValueInvalidError(name=f"{key} =", value=shown, reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
         if {self._key, self._value} & set(after):
@@ -245,7 +247,7 @@ class UserSetting(RowRule):
 class SettingColumns(RowRule):
     """Settings in the columns of one row."""
 
-    def __init__(self, live: Live, section: Settings) -> None:
+    def __init__(self, live: LiveTable, section: Settings) -> None:
         self._live, self._section = live, section
 
     def check_added(self, row: Row) -> None:
@@ -254,20 +256,20 @@ class SettingColumns(RowRule):
             return
         key = row.get(section.key)
         if key is not None and str(key) != str(section.value):
-            reason = f"the settings are the one row with {section.key} {section.value}"
-            raise ValueInvalidError(what=f"{self._live.name}.{section.key}", value=ascii(key), reason=reason)
+            reason = f"the settings are only in the row with {section.key} {section.value}"
+            raise ValueInvalidError(name=f"{self._live.name}.{section.key}", value=ascii(key), reason=reason)
         for name, kind in section.types.items():
             value = row.get(name)
-            if kind == "boolean" and value is not None and as_word(value).lower() not in BOOLEANS:
+            if kind == "boolean" and value is not None and normalise_value(value).lower() not in BOOLEANS:
                 reason = "it is neither true nor false"
-                raise ValueInvalidError(what=f"{self._live.name}.{name}", value=ascii(value), reason=reason)
+                raise ValueInvalidError(name=f"{self._live.name}.{name}", value=ascii(value), reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
         del before
         self.check_added(after)
 
 
-#: How a database stores a boolean; drivers and files return a number, a text or a boolean.
+#: The normalised text of stored booleans; drivers and files return numbers, text or booleans.
 BOOLEANS = frozenset(("0", "1", "true", "false"))
 
 
@@ -277,11 +279,11 @@ BOOLEANS = frozenset(("0", "1", "true", "false"))
 class OpenSession(RowRule):
     """Rows of valid sessions cannot be added by user input: an ended session would be valid again."""
 
-    def __init__(self, live: Live, section: SignedIn) -> None:
+    def __init__(self, live: LiveTable, section: SignInTable) -> None:
         self._live, self._section = live, section
         self._ends = {
             column: end_value
-            for name, end_value in section.end.items()
+            for name, end_value in section.on_end.items()
             if (column := find_column(live.table, name))
         }
         self._expires = find_column(live.table, section.expires_at)
@@ -292,8 +294,8 @@ class OpenSession(RowRule):
 
     def check_added(self, row: Row) -> None:
         if self._is_open(row):
-            reason = "it would keep a user signed in; users sign in again"
-            raise ValueInvalidError(what="a row of", value=self._live.name, reason=reason)
+            reason = "it would sign in a user; users must sign in again"
+            raise ValueInvalidError(name="a row of", value=self._live.name, reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
         if not self._is_open(before):

@@ -7,17 +7,17 @@ from functools import cached_property
 
 from dbctl.errors import AlreadyExistsError, BuiltInRoleError
 from dbctl.profiles.model import Link
-from dbctl.services.app import App, Live, check_rule
+from dbctl.services.app import App, LiveTable, check_rule
 from dbctl.services.roles import BuiltInPermissions, Role, RoleTable
 from dbctl.services.rules.columns import Row, RowRule
 
 
-class _OfRoles(RowRule):
+class _RoleRule(RowRule):
     """Common base of the rules for roles and permissions."""
 
     protects = True
 
-    def __init__(self, app: App, live: Live) -> None:
+    def __init__(self, app: App, live: LiveTable) -> None:
         self._app, self._live = app, live
 
     @cached_property
@@ -31,27 +31,25 @@ class _OfRoles(RowRule):
     def prepare(self) -> None:
         _ = self._built_in
 
-    def _refusal(self, role: Role) -> BuiltInRoleError:
+    def _create_error(self, role: Role) -> BuiltInRoleError:
         return BuiltInRoleError(name=role.name, profile=self._app.profile.title)
 
 
-class BuiltInRole(_OfRoles):
-    """A role: its name as ``roles create`` takes it; a built-in one stays as it is."""
+class BuiltInRole(_RoleRule):
+    """A role: its name must follow the rule of ``roles create``; a built-in role cannot be changed or removed."""
 
     @property
     def columns(self) -> Collection[str]:
-        return [self._table.told.key, *self._table.fields.values()]
+        return [self._table.section.key, *self._table.fields.values()]
 
     def check_added(self, row: Row) -> None:
         column = self._table.fields["name"]
         if (name := row.get(column)) is None:
             return
-        check_rule("role name", str(name), self._table.told.rules.get("name"))
+        check_rule("role name", str(name), self._table.section.rules.get("name"))
         if str(name).casefold() in self._names:
-            instead = "dbctl roles update changes it."
-            raise AlreadyExistsError(
-                target=self._live.db.target, what="a role", name=str(name), instead=instead
-            )
+            hint = "dbctl roles update changes it."
+            raise AlreadyExistsError(target=self._live.db.target, kind="a role", name=str(name), hint=hint)
 
     def prepare(self) -> None:
         super().prepare()
@@ -62,40 +60,40 @@ class BuiltInRole(_OfRoles):
         return frozenset(role.name.casefold() for role in self._table.read())
 
     def check_changed(self, before: Row, after: Row) -> None:
-        fields = {column for word, column in self._table.fields.items() if word != "updated_at"}
-        role = self._built_in.role(before[self._table.told.key])
+        fields = {column for field, column in self._table.fields.items() if field != "updated_at"}
+        role = self._built_in.role(before[self._table.section.key])
         if role and fields & set(after):
-            raise self._refusal(role)
+            raise self._create_error(role)
         column = self._table.fields["name"]
         if column in after:
-            check_rule("role name", str(after[column]), self._table.told.rules.get("name"))
+            check_rule("role name", str(after[column]), self._table.section.rules.get("name"))
 
     def check_removed(self, row: Row) -> None:
-        if role := self._built_in.role(row[self._table.told.key]):
-            raise self._refusal(role)
+        if role := self._built_in.role(row[self._table.section.key]):
+            raise self._create_error(role)
 
 
-class Permission(_OfRoles):
+class Permission(_RoleRule):
     """A permission that the app defines for a built-in role cannot be renamed or removed."""
 
     @property
     def columns(self) -> Collection[str]:
-        permissions = self._table.told.permissions
+        permissions = self._table.section.permissions
         return [permissions.name] if permissions else []
 
     def check_changed(self, before: Row, after: Row) -> None:
-        if self._table.told.permissions and self._table.told.permissions.name in after:
+        if self._table.section.permissions and self._table.section.permissions.name in after:
             self.check_removed(before)
 
     def check_removed(self, row: Row) -> None:
-        permissions = self._table.told.permissions
+        permissions = self._table.section.permissions
         for role in self._built_in.roles:
             if permissions and self._built_in.must_have(role, str(row[permissions.name])):
-                raise self._refusal(role)
+                raise self._create_error(role)
 
 
-class PermissionOfRole(_OfRoles):
-    """A built-in role has exactly the permissions that the app defines: none is added or removed."""
+class PermissionOfRole(_RoleRule):
+    """A permission of a built-in role cannot be added or removed, unless the profile allows it."""
 
     @property
     def columns(self) -> Collection[str]:
@@ -104,7 +102,7 @@ class PermissionOfRole(_OfRoles):
     def check_added(self, row: Row) -> None:
         role, permission = self._pair(row)
         if role and permission and not self._built_in.may_have(role, permission):
-            raise self._refusal(role)
+            raise self._create_error(role)
 
     def check_changed(self, before: Row, after: Row) -> None:
         link = self._link
@@ -115,7 +113,7 @@ class PermissionOfRole(_OfRoles):
     def check_removed(self, row: Row) -> None:
         role, permission = self._pair(row)
         if role and permission and self._built_in.must_have(role, permission):
-            raise self._refusal(role)
+            raise self._create_error(role)
 
     def prepare(self) -> None:
         super().prepare()
@@ -123,7 +121,7 @@ class PermissionOfRole(_OfRoles):
 
     @cached_property
     def _link(self) -> Link:
-        return self._app.ability(self._table.told.permissions, "permissions").link
+        return self._app.require_section(self._table.section.permissions, "permissions").link
 
     @cached_property
     def _names(self) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
-"""What the rows of an app's tables may hold. Every path that writes rows which come from outside asks here.
+"""Rules for the rows of an app's tables. Every code path that writes rows from users, files or backups checks them.
 
-A rule judges a row that is added, changed or removed. It raises the same error on every path.
+A rule checks a row that is added, changed or removed. It raises the same error on every path.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import SchemaLacksError
+from dbctl.errors import SchemaMismatchError
 from dbctl.profiles import read_time
 from dbctl.profiles.model import Settings, Users
-from dbctl.services.app import TIMES, App, Live, find_column
+from dbctl.services.app import TIMES, App, LiveTable, find_column
 from dbctl.services.rules import single_true
 from dbctl.services.rules.columns import (
     JsonObject,
     ListedValue,
-    Moves,
     OpenSession,
     PasswordHash,
-    RoleOfUser,
     Row,
     RowRule,
     SettingColumns,
+    StateTransition,
     SystemSetting,
-    TextOfUser,
+    UserRole,
     UserSetting,
+    UserText,
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
 from dbctl.services.settings import SettingTable
@@ -36,167 +36,171 @@ from dbctl.services.users import last_admin
 class RowRules:
     """All rules for the rows of one table of an open database."""
 
-    def __init__(self, app: App, database: str, live: Live) -> None:
-        self._rules = list(rules_of(app, database, live))
+    def __init__(self, app: App, database: str, live: LiveTable) -> None:
+        self._rules = list(find_rules(app, database, live))
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
     @property
     def columns(self) -> set[str]:
-        """The columns of a row that is there on which the rules depend."""
+        """The columns of an existing row on which the rules depend."""
         return {column for rule in self._rules for column in rule.columns}
 
     @property
     def protects(self) -> bool:
-        """Whether rows that are there are protected, so that each that is replaced has to be judged."""
+        """Whether replaced and removed rows are also checked."""
         return any(rule.protects for rule in self._rules)
 
     def prepare(self) -> None:
-        """Read what the rules have to know; called before rows are streamed into the database."""
+        """Read the data that the rules need; called before rows are streamed into the database."""
         for rule in self._rules:
             rule.prepare()
 
     def check_added(self, row: Row) -> None:
-        """Refuse a row that breaks a rule.
+        """Refuse a row that violates a rule.
 
         Raises:
-            ValueInvalidError: a column may not hold its value.
-            BuiltInRoleError: the row gives a built-in role what the app does not give it.
-            AlreadyExistsError: there is such a role.
+            ValueInvalidError: a value of a column is not allowed.
+            BuiltInRoleError: the row grants a built-in role a permission that the profile does not list.
+            AlreadyExistsError: the role exists.
         """
         for rule in self._rules:
             rule.check_added(row)
 
     def check_changed(self, before: Row, after: Row) -> None:
-        """Refuse a change that breaks a rule; what a row holds already is not judged again.
+        """Refuse a change that violates a rule; unchanged columns are not checked.
 
         Raises:
-            MoveRefusedError: the profile knows no such move.
-            And as ``check_added`` does.
+            TransitionRefusedError: the profile does not allow this transition.
+            Others: see ``check_added``.
         """
-        changed = {name: value for name, value in after.items() if not same_stored(before.get(name), value)}
+        changed = {
+            name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)
+        }
         for rule in self._rules:
             rule.check_changed(before, changed)
 
     def check_replaced(self, before: Row, after: Row) -> None:
-        """Refuse a row of a backup that is about to replace another one, as ``check_changed`` does.
+        """Check a row of a backup that replaces another one, like ``check_changed``.
 
-        A restore brings back an earlier state on purpose, so that moves are no matter.
+        State transitions are not checked, because a restore reverts to an earlier state on purpose.
         """
-        changed = {name: value for name, value in after.items() if not same_stored(before.get(name), value)}
+        changed = {
+            name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)
+        }
         for rule in self._rules:
-            if not isinstance(rule, Moves):
+            if not isinstance(rule, StateTransition):
                 rule.check_changed(before, changed)
             elif changed:
                 rule.check_state(changed)
 
     def check_removed(self, row: Row) -> None:
-        """Refuse that a row is removed.
+        """Refuse the removal of a protected row.
 
         Raises:
-            BuiltInRoleError: a built-in role would lose what the app gives it.
+            BuiltInRoleError: a built-in role would lose a permission of the profile.
         """
         for rule in self._rules:
             rule.check_removed(row)
 
 
 @contextmanager
-def guard(
+def guard_constraints(
     app: App, database: str, db: Readable, columns: Mapping[str, Collection[str]] = {}
 ) -> Iterator[None]:
-    """Hold what is true of several rows at once; the transaction is open, and ends after this.
+    """Check constraints over several rows at the end of the block; the transaction must be open.
 
     Args:
         app: the app.
-        database: the one that is written.
-        db: it, open.
-        columns: by table, the columns of rows that are added or replaced.
+        database: the name of the written database.
+        db: the same database.
+        columns: the columns of added or replaced rows by table.
 
     Raises:
-        LastAdminError: there was an active admin, and there is none.
-        ConstraintError: several rows would be true where one may be.
+        LastAdminError: no active admin would remain.
+        ConstraintError: a column would be true in more rows than allowed.
     """
     with ExitStack() as guards:
-        guards.enter_context(last_admin.kept(app, database, db))
+        guards.enter_context(last_admin.guard_last_admin(app, database, db))
         for table, written in columns.items():
-            live = Live(app.profile, db, table, "data")
-            guards.enter_context(single_true.kept(app, database, live, written))
+            live = LiveTable(app.profile, db, table, "data")
+            guards.enter_context(single_true.guard_single_true(app, database, live, written))
         yield
 
 
-def same_stored(held: object, value: object) -> bool:
-    """Whether two stored values are the same, whatever types a driver and a file have for them."""
-    if held is None or value is None:
-        return held is value
-    if held == value or str(held) == str(value):
+def is_equal_stored(stored: object, value: object) -> bool:
+    """Whether two stored values are equal, independent of the types of drivers and files."""
+    if stored is None or value is None:
+        return stored is value
+    if stored == value or str(stored) == str(value):
         return True
     return (
-        not isinstance(held, str)
+        not isinstance(stored, str)
         and not isinstance(value, str)
-        and read_time(held) == read_time(value) is not None
+        and read_time(stored) == read_time(value) is not None
     )
 
 
-# Which rules a table has -------------------------------------------------------------------------------------------
+# Rules of a table -------------------------------------------------------------------------------------------
 
 
-def rules_of(app: App, database: str, live: Live) -> Iterator[RowRule]:
-    """Yield the rules for the rows of one table of an open database; none for a column that it lacks."""
+def find_rules(app: App, database: str, live: LiveTable) -> Iterator[RowRule]:
+    """Yield the rules for the rows of a table; missing columns have none."""
     profile, main = app.profile, app.main()
     users = profile.users
     for state in profile.states:
         column = find_column(live.table, state.column)
         if column and ((state.database or main), state.table) == (database, live.name):
-            yield Moves(live, column, state)
+            yield StateTransition(live, column, state)
     for listed in profile.values:
         column = find_column(live.table, listed.column)
         if column and ((listed.database or main), listed.table.removesuffix("?")) == (database, live.name):
-            yield ListedValue(live, column, listed.among)
+            yield ListedValue(live, column, listed.allowed)
     for settings in profile.settings:
         if ((settings.database or main), settings.table) == (database, live.name):
-            yield from _rules_of_settings(app, live, settings)
+            yield from _find_setting_rules(app, live, settings)
     if database == ((users.database if users else "") or main):
-        yield from _rules_of_users(app, live, users) if users else ()
-        yield from _rules_of_roles(app, live)
+        yield from _find_user_rules(app, live, users) if users else ()
+        yield from _find_role_rules(app, live)
 
 
-def _rules_of_settings(app: App, live: Live, told: Settings) -> Iterator[RowRule]:
-    if told.object:
-        if column := find_column(live.table, told.fields["value"]):
+def _find_setting_rules(app: App, live: LiveTable, settings: Settings) -> Iterator[RowRule]:
+    if settings.object:
+        if column := find_column(live.table, settings.fields["value"]):
             yield JsonObject(live, column)
-    elif told.row:
-        yield SettingColumns(live, told)
-    elif told.scope == "user":
-        yield UserSetting(live, told)
+    elif settings.row:
+        yield SettingColumns(live, settings)
+    elif settings.scope == "user":
+        yield UserSetting(live, settings)
     else:
-        with suppress(SchemaLacksError):  # of a variant that no shape describes nothing can be judged
+        with suppress(SchemaMismatchError):  # an unknown variant of the table has no rules
             yield SystemSetting(SettingTable(app, live.db))
 
 
-def _rules_of_users(app: App, live: Live, told: Users) -> Iterator[RowRule]:
-    for kept in told.signed_in:
-        if kept.table.removesuffix("?") == live.name:
-            yield OpenSession(live, kept)
-    if told.table != live.name:
+def _find_user_rules(app: App, live: LiveTable, users: Users) -> Iterator[RowRule]:
+    for sign_in_table in users.signed_in:
+        if sign_in_table.table.removesuffix("?") == live.name:
+            yield OpenSession(live, sign_in_table)
+    if users.table != live.name:
         return
-    if told.password and (column := find_column(live.table, told.password.column)):
-        yield PasswordHash(live, column, told.password)
-    if told.role and not told.role.table and (column := find_column(live.table, told.role.column)):
-        yield RoleOfUser(app, live, column)
-    for field, name in told.fields.items():
+    if users.password and (column := find_column(live.table, users.password.column)):
+        yield PasswordHash(live, column, users.password)
+    if users.role and not users.role.table and (column := find_column(live.table, users.role.column)):
+        yield UserRole(app, live, column)
+    for field, name in users.fields.items():
         column = find_column(live.table, name)
-        if column and field not in ("active", *TIMES) and field not in told.lookup:
-            yield TextOfUser(live, column, field, told.rules.get(field))
+        if column and field not in ("active", *TIMES) and field not in users.lookup:
+            yield UserText(live, column, field, users.rules.get(field))
 
 
-def _rules_of_roles(app: App, live: Live) -> Iterator[RowRule]:
-    told = app.profile.roles
-    if told is None:
+def _find_role_rules(app: App, live: LiveTable) -> Iterator[RowRule]:
+    section = app.profile.roles
+    if section is None:
         return
-    if live.name == told.table:
+    if live.name == section.table:
         yield BuiltInRole(app, live)
-    if told.permissions and live.name == told.permissions.table:
+    if section.permissions and live.name == section.permissions.table:
         yield Permission(app, live)
-    if told.permissions and live.name == told.permissions.link.table:
+    if section.permissions and live.name == section.permissions.link.table:
         yield PermissionOfRole(app, live)

@@ -1,4 +1,4 @@
-"""Columns that are true in one row at most, such as the one chat that somebody has open."""
+"""Columns that are true in at most one row, such as the open chat of a user."""
 
 from __future__ import annotations
 
@@ -8,108 +8,110 @@ from contextlib import contextmanager
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Where, Writable
 from dbctl.errors import ConstraintError
-from dbctl.model import counted
+from dbctl.model import format_count
 from dbctl.profiles import read_boolean
 from dbctl.profiles.model import Exclusive
-from dbctl.services.app import App, Live, exactly, find_column
+from dbctl.services.app import App, LiveTable, find_column, require_row_count
 
 
-class Others:
-    """Rows that lose what one row of their table is about to get."""
+class SingleTrueUpdate:
+    """Rows whose column becomes false because it becomes true in another row."""
 
     def __init__(
         self,
         app: App,
         database: str,
-        live: Live,
-        at: Sequence[Where],
+        live: LiveTable,
+        row_conditions: Sequence[Where],
         before: Mapping[str, object],
         after: Mapping[str, object],
     ) -> None:
-        """Look for them.
+        """Find the rows.
 
         Args:
             app: the app.
-            database: the one in which the table is.
+            database: the name of the database.
             live: the table.
-            at: the conditions that find the row.
-            before: the row as it is.
-            after: the columns that change.
+            row_conditions: the conditions that select the row.
+            before: the current row.
+            after: the changed columns.
         """
-        self.columns = set[str]()  #: those of the row that are about nothing else
-        self._live, self._losing = live, dict[str, tuple[list[Where], int]]()
-        for told in app.profile.exclusive:
-            if (told.database or app.main()) == database and told.table == live.name:
-                self._look(told, at, before, after)
+        self.columns = set[str]()  #: columns of the row that a rule covers
+        self._live, self._updates = live, dict[str, tuple[list[Where], int]]()
+        for rule in app.profile.exclusive:
+            if (rule.database or app.main()) == database and rule.table == live.name:
+                self._find_rows(rule, row_conditions, before, after)
 
-    def _look(
+    def _find_rows(
         self,
-        told: Exclusive,
-        at: Sequence[Where],
+        rule: Exclusive,
+        row_conditions: Sequence[Where],
         before: Mapping[str, object],
         after: Mapping[str, object],
     ) -> None:
-        column, within = _columns(self._live, told)
+        column, within = _columns(self._live, rule)
         if column is None or not ({column, within} & set(after)):
             return
         self.columns.add(column)
         row = {**before, **after}
         if not read_boolean(row[column]):
             return
-        where: list[Where] = [_is_set(self._live, column), Not(AllOf(at))]
+        where: list[Where] = [_is_set(self._live, column), Not(AllOf(row_conditions))]
         where += [Condition(within, "=", row[within])] if within else []
         if number := self._live.db.count(self._live.name, where):
-            self._losing[column] = (where, number)
+            self._updates[column] = (where, number)
 
-    def steps(self) -> list[str]:
-        """Return what happens to them, for the plan."""
-        unset = {column: self._live.encode(column, False) for column in self._losing}  # noqa: FBT003 - as above
+    def plan_steps(self) -> list[str]:
+        """Return the steps of the plan."""
+        unset = {column: self._live.encode(column, False) for column in self._updates}  # noqa: FBT003 - the value itself
         return [
-            f"change {column} of {counted(number, 'other row')} to {unset[column]}"
-            for column, (_, number) in self._losing.items()
+            f"change {column} of {format_count(number, 'other row')} to {unset[column]}"
+            for column, (_, number) in self._updates.items()
         ]
 
     @property
-    def rows(self) -> int:
-        """How many they are."""
-        return sum(number for _, number in self._losing.values())
+    def row_count(self) -> int:
+        """The number of changed rows."""
+        return sum(number for _, number in self._updates.values())
 
     @property
-    def taken(self) -> list[str]:
-        """The columns that they lose."""
-        return list(self._losing)
+    def changed_columns(self) -> list[str]:
+        """The names of the changed columns."""
+        return list(self._updates)
 
-    def take(self, db: Writable) -> None:
-        """Take it from them."""
-        for column, (where, number) in self._losing.items():
-            unset = {column: self._live.encode(column, False)}  # noqa: FBT003 - as above
-            exactly(db.update(self._live.name, unset, where), number, db)
+    def apply(self, db: Writable) -> None:
+        """Set the columns to false."""
+        for column, (where, number) in self._updates.items():
+            unset = {column: self._live.encode(column, False)}  # noqa: FBT003 - the value itself
+            require_row_count(db.update(self._live.name, unset, where), number, db)
 
 
 @contextmanager
-def kept(app: App, database: str, live: Live, columns: Collection[str]) -> Iterator[None]:
-    """Let rows be added that have these columns, unless more of them than one would be true together.
+def guard_single_true(app: App, database: str, live: LiveTable, columns: Collection[str]) -> Iterator[None]:
+    """Refuse added rows that make a column true in several rows.
 
     Raises:
-        ConstraintError: more would be; what was so before is not minded.
+        ConstraintError: the number of such rows has grown; existing violations are ignored.
     """
-    told = [one for one in app.profile.exclusive if (one.database or app.main()) == database]
-    told = [one for one in told if one.table == live.name and _columns(live, one)[0] in columns]
-    before = [_true(live, one) for one in told]
+    rules = [rule for rule in app.profile.exclusive if (rule.database or app.main()) == database]
+    rules = [rule for rule in rules if rule.table == live.name and _columns(live, rule)[0] in columns]
+    before = [_count_true(live, rule) for rule in rules]
     yield
-    for one, known in zip(told, before, strict=True):
-        crowded = [owner for owner, number in _true(live, one).items() if number > max(1, known[owner])]
-        if crowded:
-            of = f" of one {one.within}" if one.within else ""
-            more = f" and {len(crowded) - 1} more" if len(crowded) > 1 else ""
-            whose = f": {crowded[0]}{more}" if one.within else ""
-            reason = f"{one.column} of {live.name} may be true in one row{of}, and would be in several{whose}"
+    for rule, count_before in zip(rules, before, strict=True):
+        conflicts = [
+            owner for owner, count in _count_true(live, rule).items() if count > max(1, count_before[owner])
+        ]
+        if conflicts:
+            scope = f" of one {rule.within}" if rule.within else ""
+            others = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+            owner_text = f": {conflicts[0]}{others}" if rule.within else ""
+            reason = f"{rule.column} of {live.name} may be true in a single row{scope}, but would be in several{owner_text}"
             raise ConstraintError(target=live.db.target, reason=reason)
 
 
-def _true(live: Live, told: Exclusive) -> Counter[object]:
-    """Return how many rows are true, by what only one of them may be true of."""
-    column, within = _columns(live, told)
+def _count_true(live: LiveTable, rule: Exclusive) -> Counter[object]:
+    """Return the number of rows in which the column is true, by the value of ``within``."""
+    column, within = _columns(live, rule)
     if column is None:
         return Counter()
     where = [_is_set(live, column)]
@@ -118,10 +120,10 @@ def _true(live: Live, told: Exclusive) -> Counter[object]:
     return Counter(owner for (owner,) in live.db.select(live.name, [within], where))
 
 
-def _columns(live: Live, told: Exclusive) -> tuple[str | None, str | None]:
-    return find_column(live.table, told.column), find_column(live.table, told.within)
+def _columns(live: LiveTable, rule: Exclusive) -> tuple[str | None, str | None]:
+    return find_column(live.table, rule.column), find_column(live.table, rule.within)
 
 
-def _is_set(live: Live, column: str) -> Where:
+def _is_set(live: LiveTable, column: str) -> Where:
     unset = [Condition(column, "=", None), Condition(column, "=", live.encode(column, False))]  # noqa: FBT003 - the value itself
     return Not(AnyOf(unset))

@@ -1,4 +1,4 @@
-"""What is to be done by itself for the apps that are configured: the jobs, and the crontab that starts them."""
+"""Scheduled jobs of the configured apps, and their crontab lines."""
 
 from __future__ import annotations
 
@@ -12,224 +12,227 @@ from dbctl.config import Selection, model
 from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.errors import UsageError
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.profiles import CRON_FIELDS, FORMATS, loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import command_line
-from dbctl.services.backup import has_rules, rules_of
-from dbctl.services.search import is_aside
-from dbctl.url import meant
+from dbctl.services.backup import has_rules, retention_for
+from dbctl.services.search import has_external_index
+from dbctl.url import resolve_engine
 
-#: Seconds for which a job waits while another one has a lock; nobody waits for the job.
-PATIENCE = ("--timeout", "600")
-#: Characters of a command that every cron takes.
-LONGEST = 998
+#: Jobs wait long for locks, because no user waits for them.
+TIMEOUT_OPTIONS = ("--timeout", "600")
+#: Characters of a command that every cron accepts.
+MAX_LENGTH = 998
 
 
-#: In place of a schedule: the job does not run.
+#: The value of a schedule that disables the job.
 OFF = "off"
 
 
-#: Jobs that can run for any database on its own, whatever else the app has.
-OF_ANY_DATABASE = frozenset({"optimize", "vacuum"})
+#: Jobs that can be scheduled for single databases of any app.
+FOR_ANY_DATABASE = frozenset({"optimize", "vacuum"})
 
 
-class Job(Value, frozen=True, kw_only=True):
-    """Something that is done by itself."""
+class Job(Struct, frozen=True, kw_only=True):
+    """A scheduled job."""
 
     app: str
     name: str
-    schedule: str  #: minute, hour, day, month, day of the week, as cron reads them
-    command: str  #: for a shell, also in a crontab; in any directory and with any environment
+    schedule: str  #: five cron fields: minute, hour, day, month, day of the week
+    command: str  #: for a shell or a crontab; independent of directory and environment
 
 
-class _Kind(NamedTuple):
-    """One kind of job."""
-
+class _JobKind(NamedTuple):
     name: str
-    about: str
-    words: Sequence[str]
-    minute: int  #: of the first app; those of the others follow from it
-    hours: str  #: the rest of the schedule; no two kinds share an hour
-    wanted: Callable[[model.App, Profile], bool]
-    asks: bool = False  #: it destroys, and so wants an answer
-    behind: str = ""  #: what the shell does with its output
-    whose: Callable[[model.App, Profile], Sequence[str]] = lambda *_: ("",)  #: a job for each of these
+    description: str
+    arguments: Sequence[str]
+    minute: int  #: the minute of the first app; the minutes of other apps are derived from it
+    hours: str  #: the other fields of the schedule; no two kinds share an hour
+    is_needed: Callable[[model.App, Profile], bool]
+    is_destructive: bool = False  #: requires a confirmation
+    redirection: str = ""  #: shell redirection of the output
+    list_targets: Callable[[model.App, Profile], Sequence[str]] = lambda *_: ("",)  #: one job per target
 
 
-def _backs_up(app: model.App, _profile: Profile) -> bool:
+def _has_backups(app: model.App, _profile: Profile) -> bool:
     return app.backup is not None
 
 
-def _opens(app: model.App, _profile: Profile) -> bool:
-    told = app.backup.encrypt if app.backup else None
-    return app.backup is not None and (told is None or bool(told.identity_file or told.passphrase_file))
+def _can_decrypt_backups(app: model.App, _profile: Profile) -> bool:
+    encryption = app.backup.encrypt if app.backup else None
+    return app.backup is not None and (
+        encryption is None or bool(encryption.identity_file or encryption.passphrase_file)
+    )
 
 
-def _prunes(app: model.App, profile: Profile) -> bool:
-    return app.backup is not None and has_rules(rules_of(app, profile))
+def _has_retention(app: model.App, profile: Profile) -> bool:
+    return app.backup is not None and has_rules(retention_for(app, profile))
 
 
-def _cleans_up(_app: model.App, profile: Profile) -> bool:
+def _has_cleanup(_app: model.App, profile: Profile) -> bool:
     return bool(profile.cleanup)
 
 
-def _searches(app: model.App, profile: Profile) -> list[str]:
-    """Return the searches whose indexes are files that are to be in a folder which somebody named for them."""
+def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
+    """Return the searches with external indexes, if the configuration has a folder for them."""
     return [
-        one.name
-        for one in profile.search
-        if app.search and one.database in app.databases and is_aside(one, profile)
+        search.name
+        for search in profile.search
+        if app.search and search.database in app.databases and has_external_index(search, profile)
     ]
 
 
-def _grows(app: model.App, profile: Profile) -> list[str]:
-    """Return the options that name databases whose files only get more until somebody puts them together."""
+def _list_growing_databases(app: model.App, profile: Profile) -> list[str]:
+    """Return the options of databases whose files must be compacted regularly."""
     return [
         f"--db={name}"
-        for name, told in profile.databases.items()
-        if name in app.databases and registry.grows(meant(app.databases[name], told.engines))
+        for name, section in profile.databases.items()
+        if name in app.databases
+        and registry.creates_fragments(resolve_engine(app.databases[name], section.engines))
     ]
 
 
 KINDS = (
-    _Kind(
+    _JobKind(
         name="search",
-        about="make the search index anew where its database was changed",
-        words=("search", "index", "build"),
+        description="rebuild the search index if its database was changed",
+        arguments=("search", "index", "build"),
         minute=29,
         hours="1 * * *",
-        wanted=lambda app, profile: bool(_searches(app, profile)),
-        whose=_searches,
+        is_needed=lambda app, profile: bool(_list_indexed_searches(app, profile)),
+        list_targets=_list_indexed_searches,
     ),
-    _Kind(
+    _JobKind(
         name="backup",
-        about="copy the databases, and prove the copies",
-        words=("backup", "create", *PATIENCE),
+        description="back up the databases, and verify the backups",
+        arguments=("backup", "create", *TIMEOUT_OPTIONS),
         minute=11,
         hours="2 * * *",
-        wanted=_backs_up,
+        is_needed=_has_backups,
     ),
-    _Kind(
+    _JobKind(
         name="prune",
-        about="delete the backups that no rule keeps",
-        words=("backup", "prune", *PATIENCE),
+        description="delete the backups that the retention does not cover",
+        arguments=("backup", "prune", *TIMEOUT_OPTIONS),
         minute=23,
         hours="3 * * *",
-        wanted=_prunes,
-        asks=True,
+        is_needed=_has_retention,
+        is_destructive=True,
     ),
-    _Kind(
+    _JobKind(
         name="verify",
-        about="read every backup whole",
-        words=("backup", "verify", *PATIENCE),
+        description="verify every backup",
+        arguments=("backup", "verify", *TIMEOUT_OPTIONS),
         minute=37,
         hours="4 * * 0",
-        wanted=_backs_up,
+        is_needed=_has_backups,
     ),
-    _Kind(
+    _JobKind(
         name="drill",
-        about="restore the newest backup of each database on trial, and record that it works",
-        words=("backup", "drill"),
+        description="test-restore the newest backup of each database, and record the result",
+        arguments=("backup", "drill"),
         minute=53,
         hours="5 1 * *",
-        wanted=_opens,
+        is_needed=_can_decrypt_backups,
     ),
-    _Kind(
+    _JobKind(
         name="optimize",
-        about="put small files of vectors together",
-        words=("maintain", "optimize", *PATIENCE),
+        description="compact small files of vectors",
+        arguments=("maintain", "optimize", *TIMEOUT_OPTIONS),
         minute=17,
         hours="9 1 * *",
-        wanted=lambda app, profile: bool(_grows(app, profile)),
-        whose=_grows,
+        is_needed=lambda app, profile: bool(_list_growing_databases(app, profile)),
+        list_targets=_list_growing_databases,
     ),
-    _Kind(
+    _JobKind(
         name="vacuum",
-        about="rewrite the databases without their free pages",
-        words=("maintain", "vacuum", *PATIENCE),
+        description="rewrite the databases without their free pages",
+        arguments=("maintain", "vacuum", *TIMEOUT_OPTIONS),
         minute=41,
         hours=OFF,
-        wanted=lambda *_: True,
+        is_needed=lambda *_: True,
     ),
-    _Kind(
+    _JobKind(
         name="cleanup",
-        about="close and delete what has had its day",
-        words=("sessions", "cleanup", *PATIENCE),
+        description="close open sessions and delete expired rows",
+        arguments=("sessions", "cleanup", *TIMEOUT_OPTIONS),
         minute=7,
         hours="*/6 * * *",
-        wanted=_cleans_up,
+        is_needed=_has_cleanup,
     ),
-    _Kind(
+    _JobKind(
         name="status",
-        about="tell what is wrong, or overdue, also of backups",
-        words=("status", "--check"),
+        description="report problems and overdue jobs",
+        arguments=("status", "--check"),
         minute=47,
         hours="7 * * *",
-        wanted=lambda *_: True,
-        behind=" > /dev/null",
+        is_needed=lambda *_: True,
+        redirection=" > /dev/null",
     ),
 )
 
 
-def jobs(said: Sequence[Selection]) -> list[Job]:
-    """Return what is to be done for some apps: only what an app has, and what its configuration gives.
+def list_jobs(selections: Sequence[Selection]) -> list[Job]:
+    """Return the jobs of apps, according to their features and configuration.
 
     Raises:
-        UsageError: a crontab cannot hold it.
+        UsageError: a job cannot be written as a crontab line.
     """
-    return [job for one in said for job in _jobs(one)]
+    return [job for selection in selections for job in _list_app_jobs(selection)]
 
 
-def crontab(wanted: Sequence[Job], said: Sequence[Selection], *, user: str = "") -> str:
-    """Return a crontab; with a ``user``, one for ``/etc/cron.d``, whose lines say as whom they run.
+def write_crontab(entries: Sequence[Job], selections: Sequence[Selection], *, user: str = "") -> str:
+    """Return a crontab; with a ``user``, one for ``/etc/cron.d``, whose lines contain the user.
 
     Raises:
-        UsageError: there is no such user.
+        UsageError: the user does not exist.
     """
-    if user and not _is_user(user):
+    if user and not _user_exists(user):
         raise UsageError(detail=f"--user {user!r}: this machine has no such user")
-    about = {kind.name: kind.about for kind in KINDS}
-    lines = [*(_SYSTEM if user else _OWN), *_COMMON, *(line for one in said[:1] for line in _variables(one))]
-    for job in wanted:
-        who = f"{user} " if user else ""
-        lines += ["", f"# {job.app}: {about[job.name]}", f"{job.schedule} {who}{job.command}"]
+    descriptions = {kind.name: kind.description for kind in KINDS}
+    lines = [
+        *(_SYSTEM_HEADER if user else _USER_HEADER),
+        *_COMMON_HEADER,
+        *(line for selection in selections[:1] for line in _list_variables(selection)),
+    ]
+    for job in entries:
+        user_field = f"{user} " if user else ""
+        lines += ["", f"# {job.app}: {descriptions[job.name]}", f"{job.schedule} {user_field}{job.command}"]
     return "\n".join(lines) + "\n"
 
 
-_OWN = (
-    "# What is to be done by itself, as dbctl schedule cron tells it; times and lines are yours to change.",
-    "#   dbctl schedule cron | crontab -                      makes this the whole crontab, in place of what is in it",
-    "#   (crontab -l; dbctl schedule cron) | crontab -        puts it behind what is in it",
-    "#   dbctl schedule cron --user NAME > /etc/cron.d/dbctl  makes a file of its own, of lines that run as NAME",
+_USER_HEADER = (
+    "# Scheduled jobs, generated by dbctl schedule cron; times and lines can be edited.",
+    "#   dbctl schedule cron | crontab -                      replaces the whole crontab",
+    "#   (crontab -l; dbctl schedule cron) | crontab -        appends to the crontab",
+    "#   dbctl schedule cron --user NAME > /etc/cron.d/dbctl  writes a system crontab; the jobs run as NAME",
 )
-_SYSTEM = (
-    "# What is to be done by itself, as dbctl schedule cron tells it; times and lines are yours to change.",
-    "# Put it into /etc/cron.d: owned by root, mode 644, under a name without a dot.",
+_SYSTEM_HEADER = (
+    "# Scheduled jobs, generated by dbctl schedule cron; times and lines can be edited.",
+    "# Save it in /etc/cron.d: owner root, mode 644, a name without a dot.",
 )
-_COMMON = (
-    "# Nothing is printed while all is well; what is, cron mails to the address that is set here:",
+_COMMON_HEADER = (
+    "# Jobs print only errors and warnings; cron mails the output to this address:",
     "#MAILTO=admin@example.org",
 )
 
 
-def quoted(word: str) -> str:
-    r"""Return a word as a shell reads it, also from a crontab, where a bare ``%`` ends the line.
+def quote(word: str) -> str:
+    r"""Quote a word for a shell command in a crontab, where a bare ``%`` ends the line.
 
-    cron takes the backslash of ``\%`` away, and where one does not, the shell does: so it stands outside of quotes.
+    ``\%`` is outside of quotes, because either cron or the shell removes the backslash.
     """
     return "\\%".join(shlex.quote(part) if part else "" for part in word.split("%")) or "''"
 
 
-def _jobs(said: Selection) -> Iterator[Job]:
-    app = config.find(said)
+def _list_app_jobs(selection: Selection) -> Iterator[Job]:
+    app = config.find_app(selection)
     profile = loader.load(app.profile)
-    if any(url.password for url in config.given(said.urls, Path.cwd()).values()):
-        raise UsageError(
-            detail="a password would stand in the crontab; write the address into a configuration"
-        )
-    place, number = _place(said, app)
-    own = command_line.options(said, app)
+    if any(url.password for url in config.parse_urls(selection.urls, Path.cwd()).values()):
+        raise UsageError(detail="the crontab would contain a password; write the URL into a configuration")
+    position, app_count = _find_position(selection, app)
+    options = command_line.app_options(selection, app)
     unknown = [name for name in app.schedule.databases if name not in app.databases]
     if unknown:
         raise UsageError(
@@ -237,71 +240,78 @@ def _jobs(said: Selection) -> Iterator[Job]:
         )
     for kind in KINDS:
         configured = str(getattr(app.schedule, kind.name))
-        times = [
+        entries = [
             (schedules[kind.name], f"--db={database}")
             for database, schedules in app.schedule.databases.items()
             if kind.name in schedules
         ]
-        if kind.wanted(app, profile):
-            minute = (kind.minute + 60 * place // number) % 60
-            usual = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
-            times[:0] = [(configured or usual, whose) for whose in kind.whose(app, profile)]
-        elif configured not in ("", OFF) or (times and kind.name not in OF_ANY_DATABASE):
+        if kind.is_needed(app, profile):
+            minute = (kind.minute + 60 * position // app_count) % 60
+            default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
+            entries[:0] = [(configured or default, target) for target in kind.list_targets(app, profile)]
+        elif configured not in ("", OFF) or (entries and kind.name not in FOR_ANY_DATABASE):
             raise UsageError(
-                detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has nothing for it"
+                detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has no such job"
             )
-        for when, whose in times:
-            if when == OFF:
+        for schedule, target in entries:
+            if schedule == OFF:
                 continue
-            if reason := _no_schedule(when):
-                raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {when!r}: {reason}")
-            words = [*command_line.program(), *kind.words, *([whose] if whose else []), *own]
-            if kind.asks:
-                words += ["--confirm", app.name] if app.protected else ["--yes"]
-            command = _line(" ".join(map(quoted, words)) + kind.behind)
-            yield Job(app=app.name, name=kind.name, schedule=when, command=command)
+            if reason := _find_schedule_error(schedule):
+                raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {schedule!r}: {reason}")
+            arguments = [
+                *command_line.program_command(),
+                *kind.arguments,
+                *([target] if target else []),
+                *options,
+            ]
+            if kind.is_destructive:
+                arguments += ["--confirm", app.name] if app.protected else ["--yes"]
+            command = _check_command(" ".join(map(quote, arguments)) + kind.redirection)
+            yield Job(app=app.name, name=kind.name, schedule=schedule, command=command)
 
 
-def _no_schedule(text: str) -> str:
-    """Return why the cron of the system does not read ``text`` as a schedule; it has no field of seconds."""
+def _find_schedule_error(text: str) -> str:
+    """Return why cron rejects a schedule, or an empty string; cron has no field for seconds."""
     return FORMATS["cron"](text) or (
         "" if len(text.split()) == len(CRON_FIELDS) - 1 else "it has 6 fields, not 5"
     )
 
 
-def _place(said: Selection, app: model.App) -> tuple[int, int]:
-    """Return which of how many apps it is, so that each has minutes of its own."""
-    if said.profile and said.urls:
+def _find_position(selection: Selection, app: model.App) -> tuple[int, int]:
+    """Return the index of the app and the number of apps, which spread the jobs over the hour."""
+    if selection.profile and selection.urls:
         return 0, 1
-    names = list(config.load(said).apps)
+    names = list(config.load(selection).apps)
     return names.index(app.name), len(names)
 
 
-def _line(command: str) -> str:
-    """Refuse a command that no line of a crontab can hold."""
-    if any(letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in command):
+def _check_command(command: str) -> str:
+    """Return a command, or raise UsageError if a crontab line cannot contain it."""
+    if any(
+        character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in command
+    ):
         raise UsageError(
-            detail=f"a crontab cannot hold {command!a}: a name has a control character, or is no text"
+            detail=f"not allowed in a crontab: {command!a}: a name has a control character or invalid text"
         )
-    if len(command) > LONGEST:
+    if len(command) > MAX_LENGTH:
         raise UsageError(
-            detail=f"cron takes no line of {len(command)} characters; move the configuration to a shorter path"
+            detail=f"{len(command)} characters are too long for a crontab line; move the configuration to a shorter path"
         )
     return command
 
 
-def _variables(said: Selection) -> list[str]:
-    """Return a remark on what the configuration wants of the environment, which cron leaves nearly empty."""
-    if said.profile and said.urls:
+def _list_variables(selection: Selection) -> list[str]:
+    """Return comment lines with the variables that the configuration needs, because cron sets only a few."""
+    if selection.profile and selection.urls:
         return []
-    file = config.path(said)
-    names = config.variables(file)
-    return [f"# {file} needs what is set here, too:", *(f"#{name}=" for name in names)] if names else []
+    file = config.config_path(selection)
+    names = config.referenced_variables(file)
+    return [f"# {file} needs these variables too:", *(f"#{name}=" for name in names)] if names else []
 
 
-def _is_user(name: str) -> bool:
+def _user_exists(name: str) -> bool:
     try:
         pwd.getpwnam(name)
-    except (KeyError, ValueError):  # ValueError: a NUL, or what is no text
+    except (KeyError, ValueError):  # ValueError: a NUL, or invalid text
         return False
     return True

@@ -1,4 +1,4 @@
-"""A word in every text of every database of an app, and what of them was not looked at."""
+"""Search all text columns of all databases of an app for a word."""
 
 from __future__ import annotations
 
@@ -7,247 +7,258 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Capability, Hit, LooksThrough, Readable, TextTerm
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, UsageError, gravest
-from dbctl.model import Value, counted
-from dbctl.services.app import MASK, App, hidden
-from dbctl.services.search.query_values import checked
-from dbctl.services.search.snippets import Marks, around
+from dbctl.engines.contract import Capability, Readable, ScansText, TextMatch, TextTerm
+from dbctl.errors import (
+    DatabaseNotConfiguredError,
+    DbctlError,
+    Exit,
+    NotSupportedError,
+    UsageError,
+    worst_status,
+)
+from dbctl.model import Struct, format_count
+from dbctl.services.app import MASK, App, find_secret_columns
+from dbctl.services.search.query_values import check_text
+from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_match import TextMatcher
 
-#: The share of the time that one table may take before every other one has had its turn.
-TURN = 8
+#: In the first pass, one table may take this fraction (1/N) of the time limit.
+TURN_SHARE = 8
 
-Why: TypeAlias = Literal["secret", "no-text", "view", "time", "failed", "not-configured"]
+SkipReason: TypeAlias = Literal["secret", "no-text", "view", "time", "failed", "not-configured"]
 
 
-class Match(Value, frozen=True, kw_only=True):
-    """A place where the word stands."""
+class Match(Struct, frozen=True, kw_only=True):
+    """A value that contains the word."""
 
     target: str  #: ``app/database``
     table: str
     column: str
-    key: Sequence[object]  #: the primary key of the row; empty where the table has none
+    key: Sequence[object]  #: the primary key of the row; empty without a primary key
     snippet: str
 
 
-class Skipped(Value, frozen=True, kw_only=True):
-    """What was not looked at."""
+class SkippedTable(Struct, frozen=True, kw_only=True):
+    """A table, database or columns that were not scanned."""
 
     target: str
     table: str | None  #: None: the whole database
     columns: Sequence[str]  #: empty: all
-    why: Why
+    reason: SkipReason
     message: str = ""
 
 
-class EverythingFound(Value, frozen=True, kw_only=True):
-    """Answer of ``search all``. ``more`` are the tables that have further rows with the word."""
+class AllTablesResult(Struct, frozen=True, kw_only=True):
+    """Result of ``search all``."""
 
     items: Sequence[Match]
-    limit: int  #: rows of each table
-    more: Sequence[str]
-    tables: int  #: that were looked through
-    skipped: Sequence[Skipped]
+    limit: int  #: rows per table
+    truncated: Sequence[str]  #: tables with more matches than ``limit``
+    tables: int  #: scanned tables
+    skipped: Sequence[SkippedTable]
 
     @property
-    def remark(self) -> str:
-        """What was left out as it should be, in one line; empty where nothing was."""
+    def note(self) -> str:
+        """One line about columns and views that are skipped by design, or an empty string."""
         columns = {
-            why: sum(len(one.columns) for one in self.skipped if one.why == why)
-            for why in ("no-text", "secret")
+            reason: sum(len(entry.columns) for entry in self.skipped if entry.reason == reason)
+            for reason in ("no-text", "secret")
         }
-        views = sum(one.why == "view" for one in self.skipped)
-        told = [
-            f"{counted(columns['no-text'], 'column')} without text" if columns["no-text"] else "",
-            f"{counted(columns['secret'], 'secret column')} (--secrets)" if columns["secret"] else "",
-            f"{counted(views, 'view')}" if views else "",
+        views = sum(entry.reason == "view" for entry in self.skipped)
+        parts = [
+            f"{format_count(columns['no-text'], 'column')} without text" if columns["no-text"] else "",
+            f"{format_count(columns['secret'], 'secret column')} (--secrets)" if columns["secret"] else "",
+            f"{format_count(views, 'view')}" if views else "",
         ]
-        return f"not looked at: {', '.join(filter(None, told))}" if any(told) else ""
+        return f"not scanned: {', '.join(filter(None, parts))}" if any(parts) else ""
 
     @property
-    def troubles(self) -> Sequence[str]:
-        """What was left out though it should not have been."""
+    def problems(self) -> Sequence[str]:
+        """One line for each table that could not be scanned."""
         return [
-            f"{one.target}{f', {one.table},' if one.table else ''} was not looked through: {one.message}"
-            for one in self.skipped
-            if one.why in ("time", "failed")
+            f"{entry.target}{f', {entry.table},' if entry.table else ''} was not scanned: {entry.message}"
+            for entry in self.skipped
+            if entry.reason in ("time", "failed")
         ]
 
 
-class Looked(Value, frozen=True, kw_only=True):
-    """What was found, and how the command ends."""
+class ScanReport(Struct, frozen=True, kw_only=True):
+    """The matches, and the exit code of the command."""
 
-    found: EverythingFound
+    result: AllTablesResult
     status: Exit
 
 
-class _Task(Value, frozen=True):
-    """A table to be looked through."""
+class _Task(Struct, frozen=True):
+    """A table to scan."""
 
     target: str
-    db: LooksThrough
+    db: ScansText
     table: str
     key: Sequence[str]
     columns: Sequence[str]
     hidden: Sequence[str]
 
 
-def look(
+def scan_tables(
     app: App,
     word: str,
     *,
     limit: int,
-    within: timedelta,
+    timeout: timedelta,
     secrets: bool = False,
     marks: Marks = ("", ""),
-) -> Looked:
-    """Look for a word in all that an app stores; each table gets its turn before a large one may take long.
+) -> ScanReport:
+    """Search all text columns of an app; every table gets a share of the time before a large table may take long.
 
     Args:
-        app: the app, of which ``only`` may name one database.
-        word: what is looked for, literally.
-        limit: rows of each table.
-        within: how long all of it may take.
-        secrets: whether columns that hold secrets are looked at, too.
-        marks: what is put before and behind the word in a snippet.
+        app: the app; ``only`` restricts the search to one database.
+        word: literal text.
+        limit: rows per table.
+        timeout: for all tables together.
+        secrets: whether to scan columns with secrets too.
+        marks: text before and after each match in a snippet.
 
     Raises:
         UsageError: the word is empty.
-        DbctlError: no database can be looked through.
+        DbctlError: no database can be scanned.
     """
-    if not checked(word).strip():
-        raise UsageError(detail="say which word to look for")
-    rounds = _Rounds(app, secrets=secrets)
-    found = rounds.run(word, limit=limit + 1, until=time.monotonic() + within.total_seconds(), within=within)
+    if not check_text(word).strip():
+        raise UsageError(detail="the word is empty")
+    scan = _Scan(app, secrets=secrets)
+    hits = scan.run(word, limit=limit + 1, until=time.monotonic() + timeout.total_seconds(), timeout=timeout)
     matcher = TextMatcher(TextTerm((word,), "part"))
     items = [
         match
-        for number, task in enumerate(rounds.tasks)
-        for hit in sorted(found.get(number, ())[:limit], key=lambda hit: [str(one) for one in hit.key])
-        for match in _matches(task, hit, matcher, marks)
+        for index, task in enumerate(scan.tasks)
+        for hit in sorted(hits.get(index, ())[:limit], key=lambda hit: [str(part) for part in hit.key])
+        for match in _list_matches(task, hit, matcher, marks)
     ]
-    answer = EverythingFound(
+    result = AllTablesResult(
         items=items,
         limit=limit,
-        more=[
+        truncated=[
             f"{task.target}, {task.table}"
-            for number, task in enumerate(rounds.tasks)
-            if len(found.get(number, ())) > limit
+            for index, task in enumerate(scan.tasks)
+            if len(hits.get(index, ())) > limit
         ],
-        tables=len(found),
-        skipped=rounds.skipped,
+        tables=len(hits),
+        skipped=scan.skipped,
     )
-    return Looked(found=answer, status=rounds.status(found))
+    return ScanReport(result=result, status=scan.exit_status(hits))
 
 
-class _Rounds:
-    """The tables that are to be looked through, and what keeps others from it."""
+class _Scan:
+    """The tables to scan, and the skipped tables with their reasons."""
 
     def __init__(self, app: App, *, secrets: bool) -> None:
         self.tasks: list[_Task] = []
-        self.skipped: list[Skipped] = []
+        self.skipped: list[SkippedTable] = []
         self._failures: list[DbctlError] = []
-        for name, told in app.profile.databases.items():
+        for name, section in app.profile.databases.items():
             if app.only not in ("", name):
                 continue
             try:
-                self._take(app, name, secrets=secrets)
-            except DatabaseUnsetError as error:
+                self._add_tasks(app, name, secrets=secrets)
+            except DatabaseNotConfiguredError as error:
                 if app.only == name:
                     raise
-                self._skip(app.target(name), "not-configured", message=str(error))
-                self._failures += [] if told.optional else [error]
+                self._add_skipped(app.target(name), "not-configured", message=str(error))
+                self._failures += [] if section.optional else [error]
             except DbctlError as error:
-                self._fail(app.target(name), None, error)
+                self._add_failure(app.target(name), None, error)
         if self._failures and not self.tasks:
             raise self._failures[0]
 
-    def status(self, found: Mapping[int, Sequence[Hit]]) -> Exit:
-        """Return how the command ends: what some of it could not be asked makes it partial."""
-        late = any(one.why == "time" for one in self.skipped)
-        if not (self._failures or late):
+    def exit_status(self, hits: Mapping[int, Sequence[TextMatch]]) -> Exit:
+        """Return the exit code: PARTIAL if some of the tables could not be scanned."""
+        is_late = any(entry.reason == "time" for entry in self.skipped)
+        if not (self._failures or is_late):
             return Exit.OK
-        return Exit.PARTIAL if found or late else gravest([error.exit_status for error in self._failures])
+        return (
+            Exit.PARTIAL if hits or is_late else worst_status([error.exit_status for error in self._failures])
+        )
 
-    def run(self, word: str, *, limit: int, until: float, within: timedelta) -> dict[int, Sequence[Hit]]:
-        """Look through every table: first each for a turn, then those that want longer."""
-        found: dict[int, Sequence[Hit]] = {}
-        late = list(range(len(self.tasks)))
-        for turn in (within.total_seconds() / TURN, within.total_seconds()):
-            waiting, late = late, []
-            for number in waiting:
-                task = self.tasks[number]
-                left = timedelta(seconds=max(0.0, min(turn, until - time.monotonic())))
+    def run(
+        self, word: str, *, limit: int, until: float, timeout: timedelta
+    ) -> dict[int, Sequence[TextMatch]]:
+        """Scan every table for a share of the time, then the unfinished tables again with the remaining time."""
+        results: dict[int, Sequence[TextMatch]] = {}
+        unfinished = list(range(len(self.tasks)))
+        for share in (timeout.total_seconds() / TURN_SHARE, timeout.total_seconds()):
+            pending, unfinished = unfinished, []
+            for index in pending:
+                task = self.tasks[index]
+                remaining = timedelta(seconds=max(0.0, min(share, until - time.monotonic())))
                 try:
                     hits = (
-                        task.db.hits(task.table, task.columns, word, limit=limit, within=left)
-                        if left
+                        task.db.scan_text(task.table, task.columns, word, limit=limit, timeout=remaining)
+                        if remaining
                         else None
                     )
                 except DbctlError as error:
-                    self._fail(task.target, task.table, error)
+                    self._add_failure(task.target, task.table, error)
                     continue
                 if hits is None:
-                    late.append(number)
+                    unfinished.append(index)
                 else:
-                    found[number] = hits
-        for task in (self.tasks[number] for number in late):
-            message = (
-                f"it would have taken longer than {within.total_seconds():g} s; --within gives it longer"
-            )
-            self._skip(task.target, "time", task.table, message=message)
-        return found
+                    results[index] = hits
+        for task in (self.tasks[index] for index in unfinished):
+            message = f"it takes longer than {timeout.total_seconds():g} s; raise --within"
+            self._add_skipped(task.target, "time", task.table, message=message)
+        return results
 
-    def _take(self, app: App, name: str, *, secrets: bool) -> None:
+    def _add_tasks(self, app: App, name: str, *, secrets: bool) -> None:
         db, target = app.reader(name), app.target(name)
-        kept = {} if secrets else hidden(app, name, db)
-        able = _able(db)
+        secret_columns = {} if secrets else find_secret_columns(app, name, db)
+        scanner = _require_scanner(db)
         for table in db.tables().values():
-            if table.view:
-                self._skip(target, "view", table.name)
+            if table.is_view:
+                self._add_skipped(target, "view", table.name)
                 continue
-            texts = able.texts(table.name)
-            others = [column for column in table.columns if column not in texts]
-            secret = [column for column in texts if column in kept.get(table.name, ())]
-            if others and texts:
-                self._skip(target, "no-text", table.name, others)
+            texts = scanner.text_columns(table.name)
+            other_columns = [column for column in table.columns if column not in texts]
+            secret = [column for column in texts if column in secret_columns.get(table.name, ())]
+            if other_columns and texts:
+                self._add_skipped(target, "no-text", table.name, other_columns)
             if secret:
-                self._skip(target, "secret", table.name, secret)
+                self._add_skipped(target, "secret", table.name, secret)
             columns = [column for column in texts if column not in secret]
             if columns:
-                key = [column.name for column in table.columns.values() if column.key]
-                masked = [column for column in key if column in kept.get(table.name, ())]
-                self.tasks.append(_Task(target, able, table.name, key, columns, masked))
+                key = [column.name for column in table.columns.values() if column.is_primary_key]
+                masked = [column for column in key if column in secret_columns.get(table.name, ())]
+                self.tasks.append(_Task(target, scanner, table.name, key, columns, masked))
 
-    def _fail(self, target: str, table: str | None, error: DbctlError) -> None:
+    def _add_failure(self, target: str, table: str | None, error: DbctlError) -> None:
         self._failures.append(error)
-        self._skip(target, "failed", table, message=str(error).partition("\n")[0])
+        self._add_skipped(target, "failed", table, message=str(error).partition("\n")[0])
 
-    def _skip(
+    def _add_skipped(
         self,
         target: str,
-        why: Why,
+        reason: SkipReason,
         table: str | None = None,
         columns: Sequence[str] = (),
         *,
         message: str = "",
     ) -> None:
-        self.skipped.append(Skipped(target=target, table=table, columns=columns, why=why, message=message))
+        self.skipped.append(
+            SkippedTable(target=target, table=table, columns=columns, reason=reason, message=message)
+        )
 
 
-def _able(db: Readable) -> LooksThrough:
-    if Capability.LOOK in db.capabilities and isinstance(db, LooksThrough):
+def _require_scanner(db: Readable) -> ScansText:
+    if Capability.TEXT_SCAN in db.capabilities and isinstance(db, ScansText):
         return db
     raise NotSupportedError(
-        what="looking for a word in every text",
-        by=db.target,
-        instead="Its engine cannot look through what it holds.",
+        feature="search all",
+        subject=db.target,
+        hint="Its engine cannot scan all texts.",
     )
 
 
-def _matches(task: _Task, hit: Hit, matcher: TextMatcher, marks: Marks) -> Iterable[Match]:
+def _list_matches(task: _Task, hit: TextMatch, matcher: TextMatcher, marks: Marks) -> Iterable[Match]:
     key = [MASK if name in task.hidden else value for name, value in zip(task.key, hit.key, strict=True)]
-    for column, piece in hit.pieces.items():
-        told = around([piece], matcher, marks) or " ".join(piece.split())
-        yield Match(target=task.target, table=task.table, column=column, key=key, snippet=told)
+    for column, text in hit.excerpts.items():
+        snippet = create_snippet([text], matcher, marks) or " ".join(text.split())
+        yield Match(target=task.target, table=task.table, column=column, key=key, snippet=snippet)

@@ -1,112 +1,123 @@
-"""One row of a search, whole, with all that belongs to it."""
+"""One row of a search with all its columns and details."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.contract import Condition, Order, Where, Within
-from dbctl.errors import RowMissingError
-from dbctl.model import Row, Value
-from dbctl.profiles.model import Detail, DetailShape
-from dbctl.services.app import App, hidden, mask
-from dbctl.services.search.compiler import Compiler, lacking, links, present
-from dbctl.services.search.query_values import checked
-from dbctl.services.search.search import named, told
+from dbctl.engines.contract import Condition, InSubquery, Order, Where
+from dbctl.errors import RowNotFoundError
+from dbctl.model import Row, Struct
+from dbctl.profiles.model import Detail, DetailVariant
+from dbctl.services.app import App, find_secret_columns, mask
+from dbctl.services.search.compiler import QueryCompiler, list_missing, parse_path, select_existing
+from dbctl.services.search.query_values import check_text
+from dbctl.services.search.search import decode_row, select_search
 
 
-class Whole(Value, frozen=True, kw_only=True):
-    """One row with all that belongs to it, under the app's own names."""
+class RowDetail(Struct, frozen=True, kw_only=True):
+    """One row with its details, under the names of the profile."""
 
     extra: Row
 
 
-def one(app: App, name: str, key: str) -> Whole:
-    """Return the row with this id, or the one that took its place, with its details; secrets are masked.
+def read_detail(app: App, search_name: str, key: str) -> RowDetail:
+    """Return the row with this id, or its replacement, with its details; secrets are masked.
 
     Raises:
-        RowMissingError: there is none.
+        RowNotFoundError: no row has this id.
     """
-    search = named(app, name)
-    compiler = Compiler(app.profile, search, app.reader(search.database))
-    row = _row(compiler, checked(key, "id"))
-    details = {detail.name: _detail(compiler, detail, row) for detail in search.detail}
-    made = {fact: _made(alternatives, row, details) for fact, alternatives in search.made.items()}
-    shown = mask(row, hidden(app, search.database, compiler.db, [search.table]).get(search.table, ()))
-    return Whole(extra={**told(search, shown), **made, **details})
+    search = select_search(app, search_name)
+    compiler = QueryCompiler(app.profile, search, app.reader(search.database))
+    row = _read_row(compiler, check_text(key, "id"))
+    details = {detail.name: _read_section(compiler, detail, row) for detail in search.detail}
+    computed = {
+        field: _compute_field(alternatives, row, details) for field, alternatives in search.computed.items()
+    }
+    masked = mask(
+        row, find_secret_columns(app, search.database, compiler.db, [search.table]).get(search.table, ())
+    )
+    return RowDetail(extra={**decode_row(search, masked), **computed, **details})
 
 
-def _row(compiler: Compiler, key: str) -> dict[str, object]:
-    """Return the row with this id, whole, following those that took the place of others."""
+def _read_row(compiler: QueryCompiler, key: str) -> dict[str, object]:
+    """Return all columns of the row with this id; follows the table of replaced ids."""
     search, db = compiler.search, compiler.db
     columns = list(compiler.tables[search.table].columns)
-    moved = search.moved
+    moved = search.renamed
     rows = db.select(search.table, columns, [Condition(search.id, "=", key)], limit=1)
     followed = [key]
     while not rows and moved and moved.table in compiler.tables:
-        found = db.select(moved.table, [moved.new], [Condition(moved.old, "=", followed[-1])], limit=1)
-        if not found or str(found[0][0]) in followed:
+        successors = db.select(moved.table, [moved.new], [Condition(moved.old, "=", followed[-1])], limit=1)
+        if not successors or str(successors[0][0]) in followed:
             break
-        followed.append(str(found[0][0]))
+        followed.append(str(successors[0][0]))
         rows = db.select(search.table, columns, [Condition(search.id, "=", followed[-1])], limit=1)
     if not rows:
-        raise RowMissingError(what=search.name, id=key, target=db.target)
+        raise RowNotFoundError(
+            table=search.name,
+            key=key,
+            target=db.target,
+            hint=f"Search with: dbctl search {search.name} WORDS",
+        )
     return dict(zip(columns, rows[0], strict=True))
 
 
-def _detail(compiler: Compiler, detail: Detail, row: Row) -> list[object]:
-    shape = _shape(compiler, detail.shape or [detail])
-    if shape is None:
+def _read_section(compiler: QueryCompiler, detail: Detail, row: Row) -> list[object]:
+    location = _find_location(compiler, detail.variant or [detail])
+    if location is None:
         return []
-    if not shape.path:
-        lists = present(compiler.tables, compiler.search.table, shape.lists)
+    if not location.path:
+        lists = select_existing(compiler.tables, compiler.search.table, location.lists)
         text = next((str(row[name]) for name in lists if row[name]), "")
         return [part.strip() for part in text.split(";") if part.strip()]
-    path = links(shape.path)
-    if row[path[0].column] is None:  # a link that leads nowhere
+    path = parse_path(location.path)
+    if row[path[0].column] is None:  # a reference without a row
         return []
     where: Where = Condition(path[0].to, "=", row[path[0].column])
-    for before, link in pairwise(path):
-        where = Within((link.to,), before.table, (link.column,), (where,))
-    columns = present(compiler.tables, path[-1].table, shape.columns)
+    for previous, link in pairwise(path):
+        where = InSubquery((link.to,), previous.table, (link.column,), (where,))
+    columns = select_existing(compiler.tables, path[-1].table, location.columns)
     times = compiler.search.times
     order = [
-        Order((plain := name.removeprefix("-"),), descending=name.startswith("-"), time=plain in times)
-        for name in shape.order
+        Order((column := name.removeprefix("-"),), descending=name.startswith("-"), time=column in times)
+        for name in location.order
     ]
     rows = compiler.db.select(path[-1].table, columns, [where], order_by=order)
-    if len(shape.columns) == 1:
+    if len(location.columns) == 1:
         return [value for (value,) in rows]
-    return [told(compiler.search, dict(zip(columns, values, strict=True))) for values in rows]
+    return [decode_row(compiler.search, dict(zip(columns, values, strict=True))) for values in rows]
 
 
-def _shape(compiler: Compiler, shapes: Sequence[DetailShape]) -> DetailShape | None:
-    """Return the first shape of a detail that the live schema has."""
+def _find_location(compiler: QueryCompiler, locations: Sequence[DetailVariant]) -> DetailVariant | None:
+    """Return the first location of a detail that the live schema has, or None."""
     table = compiler.search.table
-    for shape in shapes:
-        path = links(shape.path)
+    for location in locations:
+        path = parse_path(location.path)
         end = path[-1].table if path else table
-        columns = [*shape.columns, *(name.removeprefix("-") for name in shape.order), *shape.lists]
-        found = present(compiler.tables, end, shape.columns if path else shape.lists)
+        columns = [*location.columns, *(name.removeprefix("-") for name in location.order), *location.lists]
+        existing = select_existing(compiler.tables, end, location.columns if path else location.lists)
         if (
-            found
-            and next(lacking(compiler.tables, table, [], path), None) is None
-            and next(lacking(compiler.tables, end, columns, []), None) is None
+            existing
+            and next(list_missing(compiler.tables, table, [], path), None) is None
+            and next(list_missing(compiler.tables, end, columns, []), None) is None
         ):
-            return shape
+            return location
     return None
 
 
-def _made(alternatives: Sequence[str], row: Row, details: Mapping[str, Sequence[object]]) -> str | None:
-    """Return the first alternative whose first field is there."""
+def _compute_field(
+    alternatives: Sequence[str], row: Row, details: Mapping[str, Sequence[object]]
+) -> str | None:
+    """Return the text of the first alternative whose first field has a value, or None."""
     for alternative in alternatives:
-        values = [_field(field, row, details) for field in alternative.split()]
+        values = [_read_field(field, row, details) for field in alternative.split()]
         if values[0]:
             return " ".join(value for value in values if value)
     return None
 
 
-def _field(field: str, row: Row, details: Mapping[str, Sequence[object]]) -> str:
+def _read_field(field: str, row: Row, details: Mapping[str, Sequence[object]]) -> str:
     detail, _, column = field.rpartition(".")
     first = next(iter(details[detail]), {}) if detail else row
     value = first.get(column) if isinstance(first, Mapping) else first

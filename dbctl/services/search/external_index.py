@@ -1,4 +1,4 @@
-"""Making, comparing and dropping the index of a search that stands in a file of its own."""
+"""Build, check and drop external indexes: search indexes in separate files."""
 
 from __future__ import annotations
 
@@ -8,99 +8,108 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dbctl.config import paths
-from dbctl.engines.contract import Capability, Order, Readable, Sidecar, Sidecars, SidecarState, Where
+from dbctl.engines.contract import (
+    Capability,
+    ExternalIndexSpec,
+    ExternalIndexState,
+    Order,
+    Readable,
+    SearchesExternalIndex,
+    Where,
+)
 from dbctl.errors import NotSupportedError, PlanChangedError, UsageError
-from dbctl.model import Done, Finding, Plan, Row, Value, counted
+from dbctl.model import ChangeResult, Finding, Plan, Row, Struct, format_count
 from dbctl.profiles.model import Profile, Search
 from dbctl.services.app import App
-from dbctl.services.search.compiler import Compiler, present
+from dbctl.services.search.compiler import QueryCompiler, select_existing
 
-Purpose: TypeAlias = Literal["build", "repair", "drop"]
+IndexAction: TypeAlias = Literal["build", "repair", "drop"]
 
-#: How many rows a check looks for in the index, where it is not to compare everything.
+#: Rows that a check compares with the index, unless it is a full check.
 SAMPLE = 1_000
-HINT = "dbctl search index build {search} makes it anew."
+HINT = "Rebuild it with: dbctl search index build {search}"
 FAULTS = {
-    "missing": "of {table} are not in it",
-    "stale": "of {table} stand in it otherwise",
+    "missing": "of {table} are missing in it",
+    "stale": "of {table} have other values in it",
     "duplicate": "of {table} are in it more than once",
-    "stray": "of it belong to nothing in {table}",
+    "stray": "of it have no row in {table}",
 }
 
 
-class IndexChanged(Done, frozen=True, kw_only=True):
-    """Answer of what makes, replaces or drops an index."""
+class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of building, replacing or dropping an index."""
 
     search: str
     index: str
     changed: bool
     steps: Sequence[str]
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {"search": self.search, "index": self.index, "changed": self.changed}
 
 
-class Aside:
-    """The index of one search, on its open database."""
+class ExternalIndex:
+    """The external index of one search, with its open database."""
 
     def __init__(self, app: App, search: Search) -> None:
-        """Look at the live schema.
+        """Open the database of the search.
 
         Raises:
-            NotSupportedError: its engine finds no text through a file of its own.
+            NotSupportedError: its engine has no external indexes.
         """
         reader = app.reader(search.database)
-        db = able(reader)
+        db = as_external_indexes(reader)
         if db is None:
             raise NotSupportedError(
-                what=f"a search index of {search.name}", by=reader.target, instead="Its engine has none."
+                feature=f"an external index for {search.name}",
+                subject=reader.target,
+                hint="Its engine has none.",
             )
-        self.db: Sidecars = db
+        self.db: SearchesExternalIndex = db
         self.search, self.target = search, reader.target
-        self.index: Sidecar = index_of(Compiler(app.profile, search, reader))
+        self.index: ExternalIndexSpec = define_index(QueryCompiler(app.profile, search, reader))
         self._reader = reader
-        self.places = places(app, search, db)
+        self.locations = list_locations(app, search, db)
 
-    def rows(self) -> int:
-        """Return how many rows it is to hold."""
+    def count_rows(self) -> int:
+        """Return the number of rows that the index should contain."""
         return self._reader.count(self.search.table)
 
-    def stands(self) -> SidecarState:
-        """Return how it stands."""
-        return self.db.sidecar(self.index, self.places)
+    def read_state(self) -> ExternalIndexState:
+        return self.db.open_external_index(self.index, self.locations)
 
-    def neglect(self) -> Iterator[Finding]:
-        """Yield that it was made once, and is not used any more; without comparing anything."""
-        found = self.stands()
-        if found.state in ("stale", "broken"):
-            message = f"{found.path} is not used: {found.reason}"
-            yield self._finding("warning", f"search-index-{found.state}", message, "")
+    def check_state(self) -> Iterator[Finding]:
+        """Yield a warning if the index exists but is not used; compares no rows."""
+        state = self.read_state()
+        if state.state in ("stale", "broken"):
+            message = f"{state.path} is not used: {state.reason}"
+            yield self._finding("warning", f"search-index-{state.state}", message, "")
 
-    def findings(self, *, whole: bool) -> Iterator[Finding]:
-        """Yield what is wrong with it."""
-        found, hint = self.stands(), HINT.format(search=self.search.name)
-        if found.state == "missing":
-            message = f"there is no {found.path}, so that searching {self.search.table} reads every row"
-            if found.reason:
-                message, hint = f"there can be no index: {found.reason}", ""
+    def check(self, *, full: bool) -> Iterator[Finding]:
+        """Yield the problems of the index; compares all rows with ``full``, otherwise a sample."""
+        state, hint = self.read_state(), HINT.format(search=self.search.name)
+        if state.state == "missing":
+            message = f"{state.path} does not exist: searches of {self.search.table} read every row"
+            if state.reason:
+                message, hint = f"no index is possible: {state.reason}", ""
             yield self._finding("info", "search-index-missing", message, hint)
-        elif found.state != "fresh":
-            message = f"{found.path} is not used: {found.reason}"
-            code = f"search-index-{found.state}"
-            yield self._finding("error" if found.state == "broken" else "warning", code, message, hint)
+        elif state.state != "fresh":
+            message = f"{state.path} is not used: {state.reason}"
+            code = f"search-index-{state.state}"
+            yield self._finding("error" if state.state == "broken" else "warning", code, message, hint)
         else:
-            for reason in self.faults(whole=whole):
-                yield self._finding("error", "search-index-wrong", f"{found.path}: {reason}", hint)
+            for reason in self.find_faults(full=full):
+                yield self._finding("error", "search-index-wrong", f"{state.path}: {reason}", hint)
 
-    def faults(self, *, whole: bool) -> list[str]:
-        """Compare the one that is used with the database; return what is wrong with it."""
-        found = [
-            f"{counted(one.number, 'row')} {FAULTS[one.kind].format(table=self.search.table)} (the first: {one.example})"
-            for one in self.db.sidecar_faults(self.index, rows=SAMPLE)
+    def find_faults(self, *, full: bool) -> list[str]:
+        """Compare a usable index with the database; return the differences."""
+        faults = [
+            f"{format_count(fault.count, 'row')} {FAULTS[fault.kind].format(table=self.search.table)} (the first: {fault.example})"
+            for fault in self.db.find_external_index_faults(self.index, rows=SAMPLE)
         ]
-        if whole and not found and self.db.sidecar_differs(self.index):
-            return ["one that is made anew tells something else"]
-        return found
+        if full and not faults and self.db.external_index_differs(self.index):
+            return ["a rebuilt index has other entries"]
+        return faults
 
     def _finding(
         self, severity: Literal["info", "warning", "error"], code: str, message: str, hint: str
@@ -108,175 +117,182 @@ class Aside:
         return Finding(target=self.target, severity=severity, code=code, message=message, hint=hint)
 
 
-def of_database(app: App, database: str) -> Iterator[Aside]:
-    """Yield the indexes that the searches of one database may have in files of their own."""
+def list_external_indexes(app: App, database: str) -> Iterator[ExternalIndex]:
+    """Yield the external indexes of one database."""
     reader = app.reader(database)
     for search in app.profile.search:
-        mine = search.database == database and is_aside(search, app.profile)
-        if mine and able(reader) and search.table in reader.tables():
-            yield Aside(app, search)
+        is_external = search.database == database and has_external_index(search, app.profile)
+        if is_external and as_external_indexes(reader) and search.table in reader.tables():
+            yield ExternalIndex(app, search)
 
 
-class AsideChange:
-    """An index in a file of its own that is to be made, replaced or dropped; its database is only read."""
+class ExternalIndexChange:
+    """Build, replace or drop an external index; only reads the database."""
 
-    def __init__(self, app: App, search: Search, purpose: Purpose, *, cache: bool) -> None:
-        self._opened, self._search, self._purpose, self._cache = app, search, purpose, cache
+    def __init__(self, app: App, search: Search, action: IndexAction, *, cache: bool) -> None:
+        self._app, self._search, self._action, self._cache = app, search, action, cache
         self.app, self.target = app.name, app.target(search.database)
-        self.protected = False  # what is made can be made again, whatever becomes of it
+        self.protected = False  # an index can always be rebuilt
         if cache and app.configured.search is not None:
-            raise UsageError(detail="--cache: [apps.NAME.search] says already where search indexes are")
-        if cache and paths.caches() is None:
-            raise UsageError(detail="--cache: this user has no folder for caches; XDG_CACHE_HOME names one")
+            raise UsageError(detail="--cache: [apps.NAME.search] configures the location of search indexes")
+        if cache and paths.cache_folder() is None:
+            raise UsageError(detail="--cache: this user has no cache directory; set XDG_CACHE_HOME")
 
     def plan(self) -> Plan:
-        """Return what would be done; writes nothing."""
-        aside = Aside(self._opened, self._search)
-        verb = {"build": "Make", "repair": "Make anew", "drop": "Drop"}[self._purpose]
-        place = self._place(aside)
-        if self._purpose == "drop":
-            there = [str(path) for path in aside.places if os.path.lexists(path)]
-            steps = [f"remove {path}" for path in there]
+        """Return the plan; writes nothing."""
+        index = ExternalIndex(self._app, self._search)
+        verb = {"build": "Build", "repair": "Rebuild", "drop": "Drop"}[self._action]
+        index_path = self._select_location(index)
+        if self._action == "drop":
+            existing = [str(path) for path in index.locations if os.path.lexists(path)]
+            steps = [f"remove {path}" for path in existing]
         else:
             steps = [
-                *self._due(aside, place),
-                f"index {counted(aside.rows(), 'row')} of {self._search.table} in {place}",
+                *self._list_reasons(index, index_path),
+                f"index {format_count(index.count_rows(), 'row')} of {self._search.table} in {index_path}",
             ]
             steps = steps if len(steps) > 1 else []
         return Plan(
             title=f"{verb} the search index of {self._search.name}", target=self.target, steps=steps, rows={}
         )
 
-    def apply(self, seen: str | None = None) -> IndexChanged:
-        """Do it.
+    def apply(self, confirmed: str | None = None) -> IndexChangeResult:
+        """Apply the plan.
 
         Raises:
-            PlanChangedError: it is not as it was when a person agreed to the plan.
+            PlanChangedError: the plan differs from the confirmed one.
         """
         plan = self.plan()
-        if seen is not None and plan.digest != seen:
+        if confirmed is not None and plan.digest != confirmed:
             raise PlanChangedError(target=self.target)
-        aside = Aside(self._opened, self._search)
-        place = self._place(aside)
-        if not plan.empty and self._purpose == "drop":
-            for path in aside.places:
-                aside.db.drop_sidecar(path)
-        elif not plan.empty:
-            aside.db.make_sidecar(aside.index, place)
-        return IndexChanged(
-            search=self._search.name, index=str(place), changed=not plan.empty, steps=plan.steps
+        index = ExternalIndex(self._app, self._search)
+        index_path = self._select_location(index)
+        if not plan.is_empty and self._action == "drop":
+            for path in index.locations:
+                index.db.drop_external_index(path)
+        elif not plan.is_empty:
+            index.db.create_external_index(index.index, index_path)
+        return IndexChangeResult(
+            search=self._search.name, index=str(index_path), changed=not plan.is_empty, steps=plan.steps
         )
 
-    def _due(self, aside: Aside, place: Path) -> list[str]:
-        """Return why it has to be made; nothing where the one that is there is as it should be."""
-        found = aside.stands()
-        if found.state != "fresh":
-            return [f"{found.path} {WHY[found.state].format(reason=found.reason)}"]
-        if self._cache and found.path != place:
-            return [f"{found.path} is to be in {place.parent}"]
-        return aside.faults(whole=False) if self._purpose == "repair" else []
+    def _list_reasons(self, index: ExternalIndex, path: Path) -> list[str]:
+        """Return the reasons to build the index; none for a valid index."""
+        state = index.read_state()
+        if state.state != "fresh":
+            return [f"{state.path} {STATE_REASONS[state.state].format(reason=state.reason)}"]
+        if self._cache and state.path != path:
+            return [f"{state.path} belongs in {path.parent}"]
+        return index.find_faults(full=False) if self._action == "repair" else []
 
-    def _place(self, aside: Aside) -> Path:
-        """Return where it is made: beside the database, unless its folder takes no files or another one is wanted."""
+    def _select_location(self, index: ExternalIndex) -> Path:
+        """Return the path for a new index: next to the database if that folder is writable, otherwise in the cache."""
         if self._cache:
-            return aside.places[-1]
-        able = (path for path in aside.places[:-1] if os.access(path.parent, os.W_OK | os.X_OK))
-        return next(able, aside.places[-1])
+            return index.locations[-1]
+        writable = (path for path in index.locations[:-1] if os.access(path.parent, os.W_OK | os.X_OK))
+        return next(writable, index.locations[-1])
 
 
-#: Why rows are looked for without such an index, and what makes it.
-WITHOUT = "the search index {path} {why}: every row was read; dbctl search index build {search} makes it"
-#: What it is, by how it stands.
-WHY = {
+#: Note about a search without its external index.
+NOT_USED = (
+    "the search index {path} {reason}: every row was read; build it with: dbctl search index build {search}"
+)
+#: By state.
+STATE_REASONS = {
     "missing": "is missing",
     "stale": "is not used ({reason})",
-    "broken": "is of no use ({reason})",
+    "broken": "is not usable ({reason})",
 }
 
 
-class Through(Value, frozen=True):
-    """What such an index is asked for."""
+class ExternalQuery(Struct, frozen=True):
+    """A query of an external index."""
 
-    of: Sidecar
-    words: Sequence[str]  #: none: every row counts as found
-
-
-class Asked(Value, frozen=True):
-    """What is left to such an index, and what to know where nothing is."""
-
-    through: Through | None
-    remark: str = ""
+    index: ExternalIndexSpec
+    words: Sequence[str]  #: empty: all rows match
 
 
-def is_aside(search: Search, profile: Profile) -> bool:
-    """Whether a search is to have such an index: only its owner writes the database, and it has no index of words.
+class ExternalLookup(Struct, frozen=True):
+    """The query of the external index, or a note why it is not used."""
 
-    A table that a deployment may lack is small: every row is read.
+    query: ExternalQuery | None
+    note: str = ""
+
+
+def has_external_index(search: Search, profile: Profile) -> bool:
+    """Whether a search has an external index: its database is read-only for dbctl, and it has no full-text index.
+
+    Optional tables have none: they are small, so every row is read.
     """
     read_only = profile.databases[search.database].mode == "read-only"
     return search.text is None and read_only and not search.optional
 
 
-def able(db: Readable) -> Sidecars | None:
-    """Return the database as one that finds text through such an index; None where its engine does not."""
-    return db if Capability.SIDECAR in db.capabilities and isinstance(db, Sidecars) else None
-
-
-def index_of(compiler: Compiler) -> Sidecar:
-    """Return the index that a search should have in a database: in the order that pages have, hidden rows marked."""
-    search = compiler.search
-    first = search.sort[0]
-    order = [] if first.kind == "random" else [compiler.order(first, descending=first.descending)]
-    return Sidecar(
-        table=search.table,
-        columns=present(compiler.tables, search.table, search.words),
-        order=order,
-        kept=compiler.hidden(frozenset()),
+def as_external_indexes(db: Readable) -> SearchesExternalIndex | None:
+    """Return the database if its engine has external indexes, otherwise None."""
+    return (
+        db if Capability.EXTERNAL_INDEX in db.capabilities and isinstance(db, SearchesExternalIndex) else None
     )
 
 
-def places(app: App, search: Search, db: Sidecars) -> Sequence[Path]:
-    """Return where its file may be, the place first where one would rather be made."""
+def define_index(compiler: QueryCompiler) -> ExternalIndexSpec:
+    """Return the definition of a search's index: in the default order, without hidden rows."""
+    search = compiler.search
+    sort = search.sort[0]
+    order = [] if sort.kind == "random" else [compiler.compile_order(sort, descending=sort.descending)]
+    return ExternalIndexSpec(
+        table=search.table,
+        columns=select_existing(compiler.tables, search.table, search.words),
+        order=order,
+        stored_conditions=compiler.exclude_hidden(frozenset()),
+    )
+
+
+def list_locations(app: App, search: Search, db: SearchesExternalIndex) -> Sequence[Path]:
+    """Return the possible paths of the index file, the preferred path first."""
     name = search.name
     if app.configured.search is not None:
-        return [db.sidecar_place(app.configured.search, name)]
-    cache = paths.caches()
-    return [db.sidecar_place(None, name), *([db.sidecar_place(cache, name)] if cache else [])]
+        return [db.external_index_path(app.configured.search, name)]
+    cache = paths.cache_folder()
+    return [db.external_index_path(None, name), *([db.external_index_path(cache, name)] if cache else [])]
 
 
-def asked(
-    app: App, compiler: Compiler, words: Sequence[str], where: Sequence[Where], order: Sequence[Order]
-) -> Asked:
-    """Return what is left to the index.
+def prepare_lookup(
+    app: App, compiler: QueryCompiler, words: Sequence[str], where: Sequence[Where], order: Sequence[Order]
+) -> ExternalLookup:
+    """Return the part of a search for which the external index is queried.
 
     Args:
         app: the app.
-        compiler: of the search.
-        words: texts that a row has to hold.
-        where: the conditions that the index need not meet.
-        order: that of the rows.
+        compiler: the compiler of the search.
+        words: texts that a row must contain.
+        where: further conditions, which the engine checks.
+        order: the order of the rows.
     """
-    db, search = able(compiler.db), compiler.search
-    if db is None or not is_aside(search, app.profile):
-        return Asked(None)
-    words = [word for word in words if db.sidecar_finds(word)]
-    index = index_of(compiler)
-    if not words and (list(order) != list(index.order) or any(one not in index.kept for one in where)):
-        return Asked(None)  # it would tell every row, to be looked at one by one
-    found = db.sidecar(index, places(app, search, db))
-    if found.state == "fresh":
-        return Asked(Through(index, words))
-    return Asked(None, without(search, found) if words else "")
+    db, search = as_external_indexes(compiler.db), compiler.search
+    if db is None or not has_external_index(search, app.profile):
+        return ExternalLookup(None)
+    words = [word for word in words if db.can_find_word(word)]
+    index = define_index(compiler)
+    if not words and (
+        list(order) != list(index.order)
+        or any(condition not in index.stored_conditions for condition in where)
+    ):
+        return ExternalLookup(None)  # every row would have to be compared anyway
+    state = db.open_external_index(index, list_locations(app, search, db))
+    if state.state == "fresh":
+        return ExternalLookup(ExternalQuery(index, words))
+    return ExternalLookup(None, describe_unused_index(search, state) if words else "")
 
 
-def left(through: Through | None, words: Sequence[str]) -> list[str]:
-    """Return the words that the index does not answer."""
-    return [word for word in words if not (through and word in through.words)]
+def list_remaining_words(query: ExternalQuery | None, words: Sequence[str]) -> list[str]:
+    """Return the words that the external index does not search."""
+    return [word for word in words if not (query and word in query.words)]
 
 
-def without(search: Search, found: SidecarState) -> str:
-    """Return why rows are looked for without the index; empty where there cannot be one."""
-    if found.state == "missing" and found.reason:
+def describe_unused_index(search: Search, state: ExternalIndexState) -> str:
+    """Return why the index is not used; empty if no index is possible."""
+    if state.state == "missing" and state.reason:
         return ""
-    why = WHY[found.state].format(reason=found.reason)
-    return WITHOUT.format(path=found.path, why=why, search=search.name)
+    reason = STATE_REASONS[state.state].format(reason=state.reason)
+    return NOT_USED.format(path=state.path, reason=reason, search=search.name)

@@ -1,4 +1,4 @@
-"""The index of words that a search may have, and what it is asked for."""
+"""The full-text index of a search: its definition, and queries of it."""
 
 from __future__ import annotations
 
@@ -8,148 +8,151 @@ from typing import Protocol
 
 from dbctl.engines.contract import (
     Capability,
-    FullText,
-    Gathered,
+    IndexMarker,
     IndexState,
+    JoinedText,
     Link,
-    Marked,
     Readable,
+    SearchesFullText,
     Table,
-    TextIndex,
+    TextIndexSpec,
     TextQuery,
 )
 from dbctl.errors import DbctlError, QueryFailedError
-from dbctl.model import Value
-from dbctl.profiles.model import Search, TextShape
-from dbctl.services.search.compiler import lacking, links
+from dbctl.model import Struct
+from dbctl.profiles.model import Search, TextVariant
+from dbctl.services.search.compiler import list_missing, parse_path
 
-#: What to know of an index that finds every row though it is broken.
-FOR_FINDING = (
-    "the index {name} is good for finding alone ({reason}); dbctl search index repair {search} mends it"
-)
-#: Why rows are looked for without an index, and what to do about it.
-WITHOUT = "{name} {why}: every row was read, and none is ranked{remedy}"
+#: Note about a broken index that still finds every row.
+USABLE_ONLY = "the index {name} still finds rows, but is broken ({reason}); dbctl search index repair {search} repairs it"
+#: Note about a search without its index.
+NOT_USED = "{name} {problem}: every row was read, without ranking{remedy}"
 
 
-class Finder(Readable, FullText, Protocol):
-    """A database that finds words through an index."""
+class RankedReader(Readable, SearchesFullText, Protocol):
+    """A database with full-text indexes."""
 
 
-class Ranked(Value, frozen=True):
-    """What an index is asked for."""
+class IndexQuery(Struct, frozen=True):
+    """A query of a full-text index."""
 
-    index: TextIndex
+    index: TextIndexSpec
     query: TextQuery
-    finds: bool  #: whether it finds the rows, so that nothing else has to narrow them down
+    finds_rows: bool  #: whether the index finds the rows, so that no other condition on the text is needed
 
 
-def index_of(search: Search, db: Readable) -> TextIndex | None:
-    """Return the index that a search may have in a database, as it should be; None where it cannot have one."""
-    told = search.text
-    if told is None or Capability.FULL_TEXT not in db.capabilities:
+def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
+    """Return the definition of a search's index in a database, or None if it cannot have one."""
+    section = search.text
+    if section is None or Capability.FULL_TEXT not in db.capabilities:
         return None
     tables = db.tables()
-    wanted = [*told.columns, *told.beside]
-    if search.table not in tables or any(lacking(tables, search.table, wanted, [])):
+    required = [*section.columns, *section.unindexed]
+    if search.table not in tables or any(list_missing(tables, search.table, required, [])):
         return None
-    gathered = {name: links(one.path) for name, one in told.gather.items()}
-    ways = {
+    paths = {name: parse_path(joined.path) for name, joined in section.gather.items()}
+    existing_paths = {
         name: path
-        for name, path in gathered.items()
+        for name, path in paths.items()
         if not [
-            *lacking(tables, search.table, [], path),
-            *lacking(tables, path[-1].table, [told.gather[name].at], []),
+            *list_missing(tables, search.table, [], path),
+            *list_missing(tables, path[-1].table, [section.gather[name].column], []),
         ]
     }
-    return TextIndex(
+    return TextIndexSpec(
         table=search.table,
         id=search.id,
-        columns=told.columns,
-        index=told.index,
-        own_table=told.table,
-        key=told.key,
-        gathered=[
-            Gathered(
+        columns=section.columns,
+        index_name=section.index,
+        index_table=section.table,
+        key=section.key,
+        joined_texts=[
+            JoinedText(
                 name=name,
                 path=[Link(link.column, link.table, link.to) for link in path],
-                column=told.gather[name].at,
+                column=section.gather[name].column,
             )
-            for name, path in ways.items()
+            for name, path in existing_paths.items()
         ],
-        beside=told.beside,
-        order=[name for name in told.order if name not in told.gather or name in ways],
-        tokenize=told.tokenize,
-        blocks=told.blocks,
-        triggers=next(
-            (one.triggers for one in told.shape if _fits(one, tables[search.table])), told.triggers
+        extra_columns=section.unindexed,
+        column_order=[name for name in section.order if name not in section.gather or name in existing_paths],
+        tokenizer=section.tokenize,
+        block_columns=section.blocks,
+        trigger_pattern=next(
+            (variant.triggers for variant in section.variant if _has_columns(variant, tables[search.table])),
+            section.triggers,
         ),
-        language=told.language,
-        mark=Marked(table=told.mark.table, key=told.mark.key, value=told.mark.value, name=told.mark.name)
-        if told.mark
+        language=section.language,
+        marker=IndexMarker(
+            table=section.mark.table, key=section.mark.key, value=section.mark.value, name=section.mark.name
+        )
+        if section.mark
         else None,
     )
 
 
-def finder(db: Readable) -> Finder | None:
-    """Return the database as one that finds words; None where its engine does not."""
-    return db if isinstance(db, FullText) and Capability.FULL_TEXT in db.capabilities else None
+def as_ranked_reader(db: Readable) -> RankedReader | None:
+    """Return the database if its engine has full-text indexes, otherwise None."""
+    return db if isinstance(db, SearchesFullText) and Capability.FULL_TEXT in db.capabilities else None
 
 
-def ranked_by(search: Search, db: Readable, query: TextQuery) -> Ranked | None:
-    """Return what the index of a search is asked for; None where there is none of use."""
-    index, able = index_of(search, db), finder(db)
-    if index is None or able is None or not _serves(able.text_index(index)):
+def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> IndexQuery | None:
+    """Return the query of a search's index, or None without a usable index."""
+    index, reader = define_index(search, db), as_ranked_reader(db)
+    if index is None or reader is None or not _is_usable(reader.text_index_state(index)):
         return None
-    use = able.text_index_use(index, query)
-    return None if use == "none" else Ranked(index, query, use == "find")
+    use = reader.text_index_use(index, query)
+    return None if use == "none" else IndexQuery(index, query, use == "find")
 
 
-def remark(search: Search, db: Readable) -> str:
-    """Return why words are looked for without an index, or what is wrong with it; empty where there is nothing to tell."""
-    index, able = index_of(search, db), finder(db)
-    if index is None or able is None:
+def describe_index_problem(search: Search, db: Readable) -> str:
+    """Return why the index of a search is not used or broken; empty for a valid index."""
+    index, reader = define_index(search, db), as_ranked_reader(db)
+    if index is None or reader is None:
         return ""
-    state: IndexState = able.text_index(index)
-    if state.state == "sound":
+    state: IndexState = reader.text_index_state(index)
+    if state.state == "valid":
         return ""
     if state.usable:
-        return FOR_FINDING.format(name=state.name, reason=state.reason, search=search.name)
+        return USABLE_ONLY.format(name=state.name, reason=state.reason, search=search.name)
     missing = state.state == "missing"
-    why = "is missing" if missing else f"is of no use ({state.reason})"
-    word = "build" if missing else "repair"
-    remedy = "" if state.foreign else f"; dbctl search index {word} makes it"
-    return WITHOUT.format(name=f"the index {state.name}", why=why, remedy=remedy)
+    problem = "is missing" if missing else f"is not usable ({state.reason})"
+    action = "build" if missing else "repair"
+    remedy = "" if state.is_foreign else f"; dbctl search index {action} creates it"
+    return NOT_USED.format(name=f"the index {state.name}", problem=problem, remedy=remedy)
 
 
-def _serves(state: IndexState) -> bool:
-    return state.state == "sound" or state.usable
+def _is_usable(state: IndexState) -> bool:
+    return state.state == "valid" or state.usable
 
 
-def _fits(shape: TextShape, table: Table) -> bool:
-    return all(column in table.columns for column in shape.needs)
+def _has_columns(variant: TextVariant, table: Table) -> bool:
+    return all(column in table.columns for column in variant.needs)
 
 
 @contextmanager
-def name_repair(searches: Sequence[Search], table: str, db: Readable) -> Iterator[None]:
-    """Name the repair where a database refuses a change of a table whose index for searching is broken.
+def add_repair_hint(searches: Sequence[Search], table: str, db: Readable) -> Iterator[None]:
+    """Add the repair command to the error of a write that fails because the table's search index is broken.
 
     Raises:
-        QueryFailedError: as within; where the index of the table is broken, its hint is the command that repairs it.
+        QueryFailedError: the error of the block; with the hint if the index of the table is broken.
     """
     try:
         yield
     except QueryFailedError as error:
         for search in searches:
             if search.table == table and _is_broken(search, db):
-                instead = f"Its search index is broken, and refuses changes: dbctl search index repair {search.name}."
-                facts = {name: value for name, value in error.facts.items() if name != "instead"}
-                raise QueryFailedError(instead=instead, **facts) from error
+                hint = (
+                    f"The search index is broken and blocks writes: dbctl search index repair {search.name}."
+                )
+                context = {name: value for name, value in error.context.items() if name != "hint"}
+                raise QueryFailedError(hint=hint, **context) from error
         raise
 
 
 def _is_broken(search: Search, db: Readable) -> bool:
-    index, able = index_of(search, db), finder(db)
+    index, reader = define_index(search, db), as_ranked_reader(db)
     try:
-        return index is not None and able is not None and able.text_index(index).state == "broken"
-    except DbctlError:  # a server answers nothing after a refusal
+        return index is not None and reader is not None and reader.text_index_state(index).state == "broken"
+    except DbctlError:  # after an error, a server executes nothing until the transaction ends
         return False

@@ -1,4 +1,4 @@
-"""The index behind a search: whether it is sound, making it, and replacing one that is not."""
+"""Full-text indexes of searches: status, check, build, repair and drop; also dispatches to external indexes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from msgspec import structs
 from dbctl.engines.contract import (
     Capability,
     Checks,
-    FullText,
     IndexFault,
     IndexState,
-    MakesFullText,
+    ManagesTextIndexes,
     Migrates,
     Readable,
-    TextIndex,
+    SearchesFullText,
+    TextIndexSpec,
     Writable,
 )
 from dbctl.errors import (
@@ -27,351 +27,374 @@ from dbctl.errors import (
     NotSupportedError,
     PlanChangedError,
     TextIndexForeignError,
-    TextIndexUnsoundError,
+    TextIndexInvalidError,
     UsageError,
 )
-from dbctl.model import Finding, Findings, Page, Plan, Row, Value, counted
+from dbctl.model import Finding, Findings, Page, Plan, Row, Struct, format_count
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
-from dbctl.services.integrity import text_index_damage
-from dbctl.services.search.external_index import Aside, AsideChange, IndexChanged, Purpose, is_aside
-from dbctl.services.search.fulltext import Finder, finder, index_of
+from dbctl.services.integrity import check_text_indexes
+from dbctl.services.search.external_index import (
+    ExternalIndex,
+    ExternalIndexChange,
+    IndexAction,
+    IndexChangeResult,
+    has_external_index,
+)
+from dbctl.services.search.fulltext import RankedReader, as_ranked_reader, define_index
 
 FAULTS = {
-    "missing": "of {table} are not in it, so that nothing finds them",
-    "stale": "of {table} have changed since, or got other words beside them",
+    "missing": "of {table} are missing in it",
+    "stale": "of {table} have other texts in it",
     "duplicate": "of {table} are in it more than once",
-    "stray": "of it belong to nothing in {table} any more",
+    "stray": "of it have no row in {table}",
 }
-#: Who holds the lock while a plan looks into an index, which takes the right to write.
-PLANNING = "search index repair --dry-run"
-REBUILD = "dbctl search index repair makes it anew."
-#: What to do about an index that is of no use, and about a table that stands where one should.
-REPLACE = "dbctl search index repair replaces it by a sound one."
-RENAME = "Give that table another name; dbctl search index build then makes the index."
+#: The operation recorded in the lock while a plan checks an index for damage, which requires a writer.
+PLAN_OPERATION = "search index repair --dry-run"
+REBUILD_HINT = "Rebuild it with: dbctl search index repair"
+#: Hints about an unusable index, and about another table with the name of the index.
+REPLACE_HINT = "Replace it with: dbctl search index repair"
+RENAME_HINT = "Rename that table, then run: dbctl search index build"
 
 
-class Standing(Value, frozen=True, kw_only=True):
-    """How the index of one search stands."""
+class IndexStatus(Struct, frozen=True, kw_only=True):
+    """Status of the index of one search."""
 
     search: str
     table: str
     index: str
-    state: Literal["sound", "missing", "broken", "stale"]
-    reason: str | None = None  #: what is wrong with one that is broken, or has changed since one was made
-    path: str | None = None  #: of one in a file of its own: where that is, or would be
+    state: Literal["valid", "missing", "broken", "stale"]
+    reason: str | None = None  #: of a broken or stale index
+    path: str | None = None  #: of the file of an external index
     bytes: int | None = None
-    made_at: datetime | None = None
+    created_at: datetime | None = None
 
-    def brief(self) -> Row:
-        told = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {name: value for name, value in told.items() if name != "path"}
-
-
-class Making(Writable, FullText, MakesFullText, Migrates, Protocol):
-    """A database whose indexes of words can be made."""
+    def summary(self) -> Row:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in fields.items() if name != "path"}
 
 
-def standings(app: App, name: str = "") -> Page[Standing]:
-    """Return how the index of each search stands, or of the one that is named."""
+class IndexWriter(Writable, SearchesFullText, ManagesTextIndexes, Migrates, Protocol):
+    """A writable database whose engine builds full-text indexes."""
+
+
+def read_statuses(app: App, name: str = "") -> Page[IndexStatus]:
+    """Return the status of the index of one search, or of all."""
     items = []
-    for search in _meant(app, name):
-        if is_aside(search, app.profile):
-            items.append(_aside(app, search))
+    for search in _select_searches(app, name):
+        if has_external_index(search, app.profile):
+            items.append(_read_external_status(app, search))
             continue
-        index, db = _index(app, search)
-        found = db.text_index(index)
+        index, db = _open_index(app, search)
+        state = db.text_index_state(index)
         items.append(
-            Standing(
+            IndexStatus(
                 search=search.name,
                 table=index.table,
-                index=found.name,
-                state=found.state,
-                reason=found.reason or None,
+                index=state.name,
+                state=state.state,
+                reason=state.reason or None,
             )
         )
-    return Page(items=items, total=len(items), names=Standing.__struct_fields__)
+    return Page(items=items, total=len(items), column_names=IndexStatus.__struct_fields__)
 
 
-def _aside(app: App, search: Search) -> Standing:
-    found = Aside(app, search).stands()
-    return Standing(
+def _read_external_status(app: App, search: Search) -> IndexStatus:
+    state = ExternalIndex(app, search).read_state()
+    return IndexStatus(
         search=search.name,
         table=search.table,
-        index=found.path.name,
-        state="sound" if found.state == "fresh" else found.state,
-        reason=found.reason or None,
-        path=str(found.path),
-        bytes=found.bytes,
-        made_at=found.made_at,
+        index=state.path.name,
+        state="valid" if state.state == "fresh" else state.state,
+        reason=state.reason or None,
+        path=str(state.path),
+        bytes=state.bytes,
+        created_at=state.created_at,
     )
 
 
-def check(app: App, name: str = "", *, whole: bool = False) -> Findings:
+def check(app: App, name: str = "", *, full: bool = False) -> Findings:
     """Compare each index with its definition, and every entry with its row.
 
-    Of an index in a file of its own, the text of some rows, or with ``whole`` all that a new one would tell.
+    Of an external index, a sample of the rows is compared; with ``full``, all its entries are compared with a rebuilt index.
     """
     findings: list[Finding] = []
-    searches = _meant(app, name)
+    searches = _select_searches(app, name)
     for search in searches:
-        if is_aside(search, app.profile):
-            findings += Aside(app, search).findings(whole=whole)
+        if has_external_index(search, app.profile):
+            findings += ExternalIndex(app, search).check(full=full)
             continue
-        index, db = _index(app, search)
-        told = list(_found(app.target(search.database), index, db))
-        if not told and (name := db.text_index(index).name) in _looked_into(db):
-            told = list(text_index_damage(app, search.database, [name], "search index check", REBUILD))
-        findings += told
+        index, db = _open_index(app, search)
+        index_findings = list(_check_index(app.target(search.database), index, db))
+        if not index_findings and (name := db.text_index_state(index).name) in _list_damageable(db):
+            index_findings = list(
+                check_text_indexes(app, search.database, [name], "search index check", REBUILD_HINT)
+            )
+        findings += index_findings
     return Findings(checked=len(searches), findings=findings)
 
 
-def _looked_into(db: Readable) -> Sequence[str]:
-    """Return the indexes that can be damaged by themselves: those that are tables of their own."""
-    return db.text_indexes() if Capability.CHECK in db.capabilities and isinstance(db, Checks) else ()
+def _list_damageable(db: Readable) -> Sequence[str]:
+    """Return the indexes that are stored as separate tables and can be damaged."""
+    return db.list_text_indexes() if Capability.CHECK in db.capabilities and isinstance(db, Checks) else ()
 
 
-def broken(app: App, database: str) -> Iterator[tuple[Search, IndexState, str]]:
-    """Yield the searches of a database whose index is of no use, and why, by its definition alone."""
+def find_broken(app: App, database: str) -> Iterator[tuple[Search, IndexState, str]]:
+    """Yield searches with a broken index, its state and the reason; compares only definitions."""
     db = app.reader(database)
-    able = finder(db)
+    reader = as_ranked_reader(db)
     for search in app.profile.search:
-        index = index_of(search, db) if search.database == database else None
-        if index and able and (found := able.text_index(index)).state == "broken":
-            yield search, found, _why(found)
+        index = define_index(search, db) if search.database == database else None
+        if index and reader and (state := reader.text_index_state(index)).state == "broken":
+            yield search, state, _describe_problem(state)
 
 
-def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
-    found = db.text_index(index)
-    if found.state == "missing":
-        message = f"there is no {found.name}, so that searching {index.table} reads every row"
-        hint = "dbctl search index build makes it."
+def _check_index(target: str, index: TextIndexSpec, db: RankedReader) -> Iterator[Finding]:
+    state = db.text_index_state(index)
+    if state.state == "missing":
+        message = f"{state.name} does not exist: searches of {index.table} read every row"
+        hint = "Build it with: dbctl search index build"
         yield Finding(
             target=target, severity="warning", code="text-index-missing", message=message, hint=hint
         )
-    elif found.state == "broken":
-        message = _why(found)
-        hint = RENAME if found.foreign else REPLACE
+    elif state.state == "broken":
+        message = _describe_problem(state)
+        hint = RENAME_HINT if state.is_foreign else REPLACE_HINT
         yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
     else:
-        for fault in db.text_index_faults(index):
-            message = f"{found.name}: {_told(fault, index)}"
+        for fault in db.find_text_index_faults(index):
+            message = f"{state.name}: {_describe_fault(fault, index)}"
             code = f"text-index-{fault.kind}"
-            yield Finding(target=target, severity="error", code=code, message=message, hint=REBUILD)
+            yield Finding(target=target, severity="error", code=code, message=message, hint=REBUILD_HINT)
 
 
-def _why(found: IndexState) -> str:
-    use = "is good for finding alone" if found.usable else "is of no use"
-    return f"{found.name} {use}: {found.reason}"
+def _describe_problem(state: IndexState) -> str:
+    use = "finds rows, but is broken" if state.usable else "is not usable"
+    return f"{state.name} {use}: {state.reason}"
 
 
-def _told(fault: IndexFault, index: TextIndex) -> str:
-    return f"{counted(fault.number, 'row')} {FAULTS[fault.kind].format(table=index.table)} (the first: {fault.example})"
+def _describe_fault(fault: IndexFault, index: TextIndexSpec) -> str:
+    return f"{format_count(fault.count, 'row')} {FAULTS[fault.kind].format(table=index.table)} (the first: {fault.example})"
 
 
-def change_of(app: App, name: str, purpose: Purpose, *, cache: bool = False) -> IndexChange | AsideChange:
-    """Return what makes, replaces or drops the index of the search that is meant.
+def create_change(
+    app: App, name: str, action: IndexAction, *, cache: bool = False
+) -> IndexChange | ExternalIndexChange:
+    """Return the operation that builds, replaces or drops the index of a search.
 
     Args:
         app: the app.
-        name: the search; may be empty where there is but one.
-        purpose: what is to be done.
-        cache: whether a file of its own is made in the user's folder for caches.
+        name: the search; may be empty if only one search has an index.
+        action: what to do.
+        cache: whether an external index is created in the cache directory of the user.
 
     Raises:
-        UsageError: several searches could be meant.
-        NotSupportedError: none has an index, or its database takes none.
+        UsageError: several searches match.
+        NotSupportedError: no search has an index, or its database supports none.
     """
-    found = _meant(app, name)
-    if len(found) > 1:
-        raise UsageError(detail=f"say which search: {' or '.join(one.name for one in found)}")
-    if is_aside(found[0], app.profile):
-        return AsideChange(app, found[0], purpose, cache=cache)
+    searches = _select_searches(app, name)
+    if len(searches) > 1:
+        raise UsageError(
+            detail=f"several searches: name one of {' or '.join(search.name for search in searches)}"
+        )
+    if has_external_index(searches[0], app.profile):
+        return ExternalIndexChange(app, searches[0], action, cache=cache)
     if cache:
-        raise UsageError(detail=f"--cache: the index of {found[0].name} stands in its database")
-    return IndexChange(app, found[0], purpose)
+        raise UsageError(detail=f"--cache: the index of {searches[0].name} is stored in its database")
+    return IndexChange(app, searches[0], action)
 
 
 class IndexChange:
-    """An index that is to be made, replaced or dropped; ready to be shown, or done in one transaction."""
+    """Build, replace or drop a full-text index, in one transaction."""
 
-    def __init__(self, app: App, search: Search, purpose: Purpose) -> None:
-        self._opened, self._search, self._purpose = app, search, purpose
+    def __init__(self, app: App, search: Search, action: IndexAction) -> None:
+        self._app, self._search, self._action = app, search, action
         self.app, self.protected = app.name, app.protected
         self.target = app.target(self._search.database)
 
     def plan(self) -> Plan:
-        """Return what would be done; writes nothing, and needs no right to write."""
-        index, db = _index(self._opened, self._search)
-        found, faults = self._looked(index, db)
-        if self._may_be_damaged(found, faults, db):
-            with suppress(DbctlError), self._opened.writer(self._search.database, PLANNING) as writer:
-                found = _damaged(found, writer)
-            _, db = _index(self._opened, self._search)  # the writer has closed the reader
-        verb = {"build": "Make", "repair": "Make anew", "drop": "Drop"}[self._purpose]
+        """Return the plan; writes nothing, and needs no write privileges."""
+        index, db = _open_index(self._app, self._search)
+        state, faults = self._inspect(index, db)
+        if self._may_be_damaged(state, faults, db):
+            with suppress(DbctlError), self._app.writer(self._search.database, PLAN_OPERATION) as writer:
+                state = _detect_damage(state, writer)
+            _, db = _open_index(self._app, self._search)  # the writer has closed the reader
+        verb = {"build": "Build", "repair": "Rebuild", "drop": "Drop"}[self._action]
         steps: Sequence[str] = []
-        if self._due(found, faults):
-            steps = [*_reasons(found, faults, index), *self._steps(index, db, found)]
-        return Plan(title=f"{verb} {found.name}", target=self.target, steps=steps, rows={})
+        if self._is_due(state, faults):
+            steps = [*_list_reasons(state, faults, index), *self._list_steps(index, db, state)]
+        return Plan(title=f"{verb} {state.name}", target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> IndexChanged:
-        """Do it, and prove the new index before it stays.
+    def apply(self, confirmed: str | None = None) -> IndexChangeResult:
+        """Apply the plan, and verify the new index before the commit.
 
         Raises:
-            AlreadyExistsError: there is one that is of no use, and it was not asked to replace it.
-            PlanChangedError: it is not as it was when a person agreed to the plan.
-            TextIndexForeignError: what is there is no index of words.
-            TextIndexUnsoundError: the new one does not hold what it should; nothing was changed.
+            AlreadyExistsError: ``build`` found a broken index.
+            PlanChangedError: the plan differs from the confirmed one.
+            TextIndexForeignError: the table with the name of the index is not a full-text index.
+            TextIndexInvalidError: the new index is not valid; nothing was changed.
         """
-        if seen is not None and self.plan().digest != seen:
+        if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
-        with self._opened.writer(self._search.database, f"search index {self._purpose}") as opened:
-            db = _making(opened)
-            index = _wanted(self._search, opened)
-            found, faults = self._looked(index, db)
-            if self._may_be_damaged(found, faults, db):
-                found = _damaged(found, db)
-            done = IndexChanged(search=self._search.name, index=found.name, changed=False, steps=[])
-            if not self._due(found, faults):
-                return done
+        with self._app.writer(self._search.database, f"search index {self._action}") as writer:
+            db = _require_index_writer(writer)
+            index = _require_definition(self._search, writer)
+            state, faults = self._inspect(index, db)
+            if self._may_be_damaged(state, faults, db):
+                state = _detect_damage(state, db)
+            unchanged = IndexChangeResult(search=self._search.name, index=state.name, changed=False, steps=[])
+            if not self._is_due(state, faults):
+                return unchanged
             with db.schema_transaction():
-                steps = self._made(db, index)
-            return IndexChanged(search=self._search.name, index=found.name, changed=True, steps=steps)
+                steps = self._replace(db, index)
+            return IndexChangeResult(search=self._search.name, index=state.name, changed=True, steps=steps)
 
-    def _looked(self, index: TextIndex, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
-        found = db.text_index(index)
-        if found.foreign:
-            raise TextIndexForeignError(target=self.target, name=found.name)
-        if self._purpose == "build" and found.state == "broken":
+    def _inspect(self, index: TextIndexSpec, db: SearchesFullText) -> tuple[IndexState, Sequence[IndexFault]]:
+        state = db.text_index_state(index)
+        if state.is_foreign:
+            raise TextIndexForeignError(target=self.target, name=state.name)
+        if self._action == "build" and state.state == "broken":
             raise AlreadyExistsError(
                 target=self.target,
-                what="an index",
-                name=found.name,
-                instead=f"{_why(found)}. dbctl search index repair replaces it.",
+                kind="an index",
+                name=state.name,
+                hint=f"{_describe_problem(state)}. dbctl search index repair replaces it.",
             )
-        looks = self._purpose == "repair" and found.state == "sound"
-        return found, db.text_index_faults(index) if looks else ()
+        is_comparison_needed = self._action == "repair" and state.state == "valid"
+        return state, db.find_text_index_faults(index) if is_comparison_needed else ()
 
-    def _may_be_damaged(self, found: IndexState, faults: Sequence[IndexFault], db: Readable) -> bool:
-        """Whether its definition and its rows are sound, so that what it is kept in is looked into."""
-        return self._purpose == "repair" and not self._due(found, faults) and found.name in _looked_into(db)
+    def _may_be_damaged(self, state: IndexState, faults: Sequence[IndexFault], db: Readable) -> bool:
+        """Whether the definition and the rows are valid, so that the stored index must be checked for damage."""
+        return (
+            self._action == "repair"
+            and not self._is_due(state, faults)
+            and state.name in _list_damageable(db)
+        )
 
-    def _due(self, found: IndexState, faults: Sequence[IndexFault]) -> bool:
-        if self._purpose == "drop":
-            return found.state != "missing"
-        return found.state != "sound" or bool(faults)
+    def _is_due(self, current: IndexState, faults: Sequence[IndexFault]) -> bool:
+        if self._action == "drop":
+            return current.state != "missing"
+        return current.state != "valid" or bool(faults)
 
-    def _steps(self, index: TextIndex, db: Finder, found: IndexState) -> list[str]:
-        """Return what would be done, in words; a reader does not know which statements that takes."""
-        drops = [f"drop {found.name}, with what keeps it"] if found.state != "missing" else []
-        if self._purpose == "drop":
+    def _list_steps(self, index: TextIndexSpec, db: RankedReader, current: IndexState) -> list[str]:
+        """Return the steps as text; a reader cannot list the statements."""
+        drops = [f"drop {current.name} and its triggers"] if current.state != "missing" else []
+        if self._action == "drop":
             return drops
-        number = db.count(index.table)
+        row_count = db.count(index.table)
         return [
             *drops,
-            f"make {found.name} of {counted(number, 'row')} of {index.table}",
-            "prove it by changes that are taken back",
+            f"build {current.name} of {format_count(row_count, 'row')} of {index.table}",
+            "verify it with changes that are rolled back",
         ]
 
-    def _made(self, db: Making, index: TextIndex) -> list[str]:
-        work: Mapping[str, str] = db.text_index_drops(index)
-        _run(db, work)
-        return list(work) if self._purpose == "drop" else [*work, *_made_anew(db, index)]
+    def _replace(self, db: IndexWriter, index: TextIndexSpec) -> list[str]:
+        work: Mapping[str, str] = db.text_index_drop_statements(index)
+        _run_statements(db, work)
+        return list(work) if self._action == "drop" else [*work, *_build(db, index)]
 
 
-def _damaged(found: IndexState, db: Writable) -> IndexState:
-    """Return how an index stands that is sound by its definition, once what it is kept in was looked into."""
-    reason = db.text_index_damage(found.name) if isinstance(db, Checks) else ""
-    return structs.replace(found, state="broken", reason=reason) if reason else found
+def _detect_damage(state: IndexState, db: Writable) -> IndexState:
+    """Check the stored data of an index with a valid definition; return its state."""
+    reason = db.check_text_index(state.name) if isinstance(db, Checks) else ""
+    return structs.replace(state, state="broken", reason=reason) if reason else state
 
 
-def make_index(search: Search, opened: Writable) -> None:
-    """Make the index of a search where it is missing, in a database that somebody else opened."""
-    index = index_of(search, opened)
+def build_index(search: Search, writer: Writable) -> None:
+    """Build the index of a search if it is missing; the caller opens the database."""
+    index = define_index(search, writer)
     if index is None:
         return
-    db = _making(opened)
-    if db.text_index(index).state == "missing":
+    db = _require_index_writer(writer)
+    if db.text_index_state(index).state == "missing":
         with db.schema_transaction():
-            _made_anew(db, index)
+            _build(db, index)
 
 
-def remake_index(search: Search, opened: Writable) -> None:
-    """Replace the index of a search by a sound one, in a database that somebody else opened."""
-    index = index_of(search, opened)
+def rebuild_index(search: Search, writer: Writable) -> None:
+    """Replace the index of a search with a new one; the caller opens the database."""
+    index = define_index(search, writer)
     if index is None:
         return
-    db = _making(opened)
-    if not db.text_index(index).foreign:
+    db = _require_index_writer(writer)
+    if not db.text_index_state(index).is_foreign:
         with db.schema_transaction():
-            _run(db, db.text_index_drops(index))
-            _made_anew(db, index)
+            _run_statements(db, db.text_index_drop_statements(index))
+            _build(db, index)
 
 
-def _made_anew(db: Making, index: TextIndex) -> list[str]:
-    """Make an index, and prove it; return what was done, in words."""
-    work = db.text_index_makes(index)
-    _run(db, work)
+def _build(db: IndexWriter, index: TextIndexSpec) -> list[str]:
+    """Build an index and verify it; return the steps as text."""
+    work = db.text_index_create_statements(index)
+    _run_statements(db, work)
     db.mark_text_index(index)
     db.probe_text_index(index)
-    found, faults = db.text_index(index), db.text_index_faults(index)
-    if found.state != "sound" or faults:
-        reason = found.reason or ", ".join(_told(one, index) for one in faults) or found.state
-        raise TextIndexUnsoundError(target=db.target, name=found.name, reason=reason)
+    state, faults = db.text_index_state(index), db.find_text_index_faults(index)
+    if state.state != "valid" or faults:
+        reason = state.reason or ", ".join(_describe_fault(fault, index) for fault in faults) or state.state
+        raise TextIndexInvalidError(target=db.target, name=state.name, reason=reason)
     return list(work)
 
 
-def _run(db: Making, work: Mapping[str, str]) -> None:
+def _run_statements(db: IndexWriter, work: Mapping[str, str]) -> None:
     for sql in work.values():
         db.run_statement(sql)
 
 
-def _reasons(found: IndexState, faults: Sequence[IndexFault], index: TextIndex) -> list[str]:
-    told = [_why(found)] if found.state == "broken" else []
-    return told + [f"{found.name}: {_told(one, index)}" for one in faults]
+def _list_reasons(state: IndexState, faults: Sequence[IndexFault], index: TextIndexSpec) -> list[str]:
+    reasons = [_describe_problem(state)] if state.state == "broken" else []
+    return reasons + [f"{state.name}: {_describe_fault(fault, index)}" for fault in faults]
 
 
-def _meant(app: App, name: str) -> list[Search]:
-    searches = app.ability(app.profile.search, "search")
-    having = [
-        one for one in searches if (one.text or is_aside(one, app.profile)) and app.only in ("", one.database)
+def _select_searches(app: App, name: str) -> list[Search]:
+    searches = app.require_section(app.profile.search, "search")
+    indexed = [
+        search
+        for search in searches
+        if (search.text or has_external_index(search, app.profile)) and app.only in ("", search.database)
     ]
-    found = [one for one in having if name in ("", one.name)]
-    if found:
-        return found
+    selected = [search for search in indexed if name in ("", search.name)]
+    if selected:
+        return selected
     raise NotSupportedError(
-        what=f"a search index for {name or 'a search'}",
-        by=app.name,
-        instead=f"Searches with one: {', '.join(one.name for one in having) or 'none'}.",
+        feature=f"a search index for {name or 'a search'}",
+        subject=app.name,
+        hint=f"Searches with one: {', '.join(search.name for search in indexed) or 'none'}.",
     )
 
 
-def _index(app: App, search: Search) -> tuple[TextIndex, Finder]:
+def _open_index(app: App, search: Search) -> tuple[TextIndexSpec, RankedReader]:
     db = app.reader(search.database)
-    index, able = index_of(search, db), finder(db)
-    if index is None or able is None:
+    index, reader = define_index(search, db), as_ranked_reader(db)
+    if index is None or reader is None:
         raise NotSupportedError(
-            what=f"an index of words for {search.name}",
-            by=db.target,
-            instead="Its engine has none, or the columns for it are missing.",
+            feature=f"a full-text index for {search.name}",
+            subject=db.target,
+            hint="Its engine has none, or the columns for it are missing.",
         )
-    return index, able
+    return index, reader
 
 
-def _wanted(search: Search, db: Writable) -> TextIndex:
-    index = index_of(search, db)
-    if index is None:  # it was there when the plan was made
+def _require_definition(search: Search, db: Writable) -> TextIndexSpec:
+    index = define_index(search, db)
+    if index is None:  # its columns existed when the plan was created
         raise PlanChangedError(target=db.target)
     return index
 
 
-def _making(db: Writable) -> Making:
-    """Return a writer as one that makes indexes of words.
+def _require_index_writer(db: Writable) -> IndexWriter:
+    """Return the writer if its engine builds full-text indexes.
 
     Raises:
-        NotSupportedError: its engine has none.
+        NotSupportedError: the engine has none.
     """
-    able = Capability.FULL_TEXT in db.capabilities and Capability.MIGRATE in db.capabilities
-    if able and isinstance(db, FullText) and isinstance(db, MakesFullText) and isinstance(db, Migrates):
+    is_capable = Capability.FULL_TEXT in db.capabilities and Capability.MIGRATE in db.capabilities
+    if (
+        is_capable
+        and isinstance(db, SearchesFullText)
+        and isinstance(db, ManagesTextIndexes)
+        and isinstance(db, Migrates)
+    ):
         return db
-    raise NotSupportedError(what="an index of words", by=db.target, instead="Its engine has none.")
+    raise NotSupportedError(feature="a full-text index", subject=db.target, hint="Its engine has none.")

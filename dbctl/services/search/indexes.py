@@ -1,4 +1,4 @@
-"""Every index behind a search of an app: those of words, and that of vectors, which commands call semantic."""
+"""All indexes of an app's searches: full-text indexes, external indexes, and the vector index (``semantic``)."""
 
 from __future__ import annotations
 
@@ -6,62 +6,68 @@ from dbctl.errors import UsageError
 from dbctl.model import Findings, Page
 from dbctl.services.app import App
 from dbctl.services.search import index
-from dbctl.services.search.external_index import AsideChange, Purpose, is_aside
-from dbctl.services.search.index import IndexChange, Standing
+from dbctl.services.search.external_index import ExternalIndexChange, IndexAction, has_external_index
+from dbctl.services.search.index import IndexChange, IndexStatus
 from dbctl.services.search.semantic import NAME, VectorIndexChange
 from dbctl.services.search.semantic import index as search_vectors
 
 
-def standings(app: App, name: str = "") -> Page[Standing]:
-    """Return how the index of each search stands, or of the one that is named."""
-    items: list[Standing] = []
-    if _is_of_words(app, name):
-        items += index.standings(app, name).items
-    if _is_of_vectors(app, name):
-        items.append(search_vectors.standing(app))
-    return Page(items=items, total=len(items), names=Standing.__struct_fields__)
+def read_statuses(app: App, name: str = "") -> Page[IndexStatus]:
+    """Return the status of the index of one search, or of all."""
+    items: list[IndexStatus] = []
+    if _includes_text_index(app, name):
+        items += index.read_statuses(app, name).items
+    if _includes_vector_index(app, name):
+        items.append(search_vectors.read_status(app))
+    return Page(items=items, total=len(items), column_names=IndexStatus.__struct_fields__)
 
 
-def check(app: App, name: str = "", *, whole: bool = False) -> Findings:
-    """Compare each index with what it should find; ``whole`` is that of ``search_index.check``."""
-    found = (
-        index.check(app, name, whole=whole) if _is_of_words(app, name) else Findings(checked=0, findings=[])
+def check(app: App, name: str = "", *, full: bool = False) -> Findings:
+    """Compare each index with its rows; for ``full``, see ``index.check``."""
+    result = (
+        index.check(app, name, full=full)
+        if _includes_text_index(app, name)
+        else Findings(checked=0, findings=[])
     )
-    if not _is_of_vectors(app, name):
-        return found
-    return Findings(checked=found.checked + 1, findings=[*found.findings, *search_vectors.findings(app)])
+    if not _includes_vector_index(app, name):
+        return result
+    return Findings(checked=result.checked + 1, findings=[*result.findings, *search_vectors.check(app)])
 
 
-def change_of(
-    app: App, name: str, purpose: Purpose, *, cache: bool = False
-) -> IndexChange | AsideChange | VectorIndexChange:
-    """Return what makes, replaces or drops the index that is meant; ``cache`` is that of ``search_index.change_of``.
+def create_change(
+    app: App, name: str, action: IndexAction, *, cache: bool = False
+) -> IndexChange | ExternalIndexChange | VectorIndexChange:
+    """Return the operation on an index; for ``cache``, see ``index.create_change``.
 
     Raises:
-        UsageError: several could be.
-        NotSupportedError, AbilityMissingError: there is none.
+        UsageError: several indexes match.
+        NotSupportedError, FeatureMissingError: no index matches.
     """
-    words, vectors = _is_of_words(app, name), _is_of_vectors(app, name)
+    words, vectors = _includes_text_index(app, name), _includes_vector_index(app, name)
     if words and vectors:
-        raise UsageError(detail=f"say which index: {NAME}, or what a search is called")
+        raise UsageError(detail=f"several indexes: name {NAME} or a search")
     if not vectors:
-        return index.change_of(app, name, purpose, cache=cache)
+        return index.create_change(app, name, action, cache=cache)
     if cache:
-        raise UsageError(detail="--cache: the index of vectors stands in its database")
-    return VectorIndexChange(app, purpose)
+        raise UsageError(detail="--cache: the vector index is stored in its database")
+    return VectorIndexChange(app, action)
 
 
-def _is_of_vectors(app: App, name: str) -> bool:
-    told = app.profile.semantic
+def _includes_vector_index(app: App, name: str) -> bool:
+    section = app.profile.semantic
     if name:
         return name == NAME
-    return told is not None and told.database in app.configured.databases and app.only in ("", told.database)
+    return (
+        section is not None
+        and section.database in app.configured.databases
+        and app.only in ("", section.database)
+    )
 
 
-def _is_of_words(app: App, name: str) -> bool:
-    """Whether an index of words may be meant; where nothing else is, what is raised says why there is none."""
+def _includes_text_index(app: App, name: str) -> bool:
+    """Whether the full-text indexes are selected; also if there is no index at all, for their error message."""
     if name == NAME:
         return False
-    if name or not _is_of_vectors(app, name):
+    if name or not _includes_vector_index(app, name):
         return True
-    return any(one.text or is_aside(one, app.profile) for one in app.profile.search)
+    return any(search.text or has_external_index(search, app.profile) for search in app.profile.search)

@@ -1,4 +1,4 @@
-"""Columns of a search's items that stand in other tables."""
+"""Columns of search results that come from other tables."""
 
 from __future__ import annotations
 
@@ -7,44 +7,48 @@ from collections.abc import Collection, Sequence
 from dbctl.engines.contract import Condition, Readable
 from dbctl.model import Row
 from dbctl.profiles.model import Search
-from dbctl.services.search.compiler import lacking, links
+from dbctl.services.search.compiler import list_missing, parse_path
 
 
-class Links:
-    """Those of one search that the live schema has."""
+class LinkedColumns:
+    """The linked columns of a search that the live schema has."""
 
     def __init__(self, search: Search, db: Readable) -> None:
         self._db, tables = db, db.tables()
-        found = {name: (links(column.path)[0], column.at) for name, column in search.linked.items()}
-        self._found = {
-            name: (link, at)
-            for name, (link, at) in found.items()
+        candidates = {
+            name: (parse_path(column.path)[0], column.column) for name, column in search.linked.items()
+        }
+        self._links = {
+            name: (link, target_column)
+            for name, (link, target_column) in candidates.items()
             if not [
-                *lacking(tables, search.table, [], [link]),
-                *lacking(tables, link.table, [at], []),
+                *list_missing(tables, search.table, [], [link]),
+                *list_missing(tables, link.table, [target_column], []),
             ]
         }
 
     @property
     def names(self) -> list[str]:
-        """What they are called."""
-        return list(self._found)
+        """The names of the columns."""
+        return list(self._links)
 
-    def starts(self, names: Collection[str]) -> list[str]:
-        """Return the columns of the table itself that are needed to find those in ``names``."""
-        return [link.column for name, (link, _) in self._found.items() if name in names]
+    def list_source_columns(self, names: Collection[str]) -> list[str]:
+        """Return the columns of the searched table that link to the columns in ``names``."""
+        return [link.column for name, (link, _) in self._links.items() if name in names]
 
-    def added(self, rows: Sequence[Row], names: Collection[str]) -> list[Row]:
-        """Return rows with the columns in ``names``; NULL where a link leads nowhere."""
-        added = [dict(row) for row in rows]
-        for name, (link, at) in self._found.items():
+    def add_columns(self, rows: Sequence[Row], names: Collection[str]) -> list[Row]:
+        """Return rows with the columns in ``names``; NULL if the linked row does not exist."""
+        result = [dict(row) for row in rows]
+        for name, (link, target_column) in self._links.items():
             if name not in names:
                 continue
-            keys = list({row[link.column] for row in added if row[link.column] is not None})
-            found = (
-                self._db.select(link.table, [link.to, at], [Condition(link.to, "in", keys)]) if keys else []
+            keys = list({row[link.column] for row in result if row[link.column] is not None})
+            targets = (
+                self._db.select(link.table, [link.to, target_column], [Condition(link.to, "in", keys)])
+                if keys
+                else []
             )
-            values = {row[0]: row[1] for row in found}
-            for item in added:
+            values = {row[0]: row[1] for row in targets}
+            for item in result:
                 item[name] = values.get(item[link.column])
-        return list[Row](added)
+        return list[Row](result)

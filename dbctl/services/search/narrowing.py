@@ -1,4 +1,4 @@
-"""The conditions that a search for text puts to an engine, and the rows among those they leave that meet it."""
+"""Reduce a text query to conditions for an engine, then compare the remaining rows with the query."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dbctl.engines.contract import (
     Where,
     conjuncts,
 )
-from dbctl.model import Value
-from dbctl.services.search.snippets import plain
+from dbctl.model import Struct
+from dbctl.services.search.snippets import extract_block_texts
 
 if TYPE_CHECKING:
     from dbctl.services.search.text_match import TextMatcher
@@ -29,84 +29,86 @@ if TYPE_CHECKING:
 CHUNK = 500
 
 
-class Narrowed(Value, frozen=True):
-    """What an engine is asked so that few rows are compared with the query."""
+class CandidateQuery(Struct, frozen=True):
+    """Conditions for an engine that every matching row meets."""
 
-    words: Sequence[str]  #: texts that a row has to hold, wherever they stand
+    words: Sequence[str]  #: texts that any text column of a row must contain
     where: Sequence[Where]  #: further conditions
-    exact: bool  #: whether every row that meets all that meets the query, too
+    exact: bool  #: whether the rows that meet the conditions all match the query
 
 
-class Texts(Value, frozen=True, kw_only=True):
-    """Where the texts of a row stand."""
+class TextColumns(Struct, frozen=True, kw_only=True):
+    """The text columns of a table."""
 
     table: str
     id: str
     columns: Sequence[str]
-    blocks: Sequence[str]  #: those of the columns that may hold a JSON array of blocks
+    blocks: Sequence[str]  #: the columns that may contain a JSON array of blocks
 
-    def of(self, row: Sequence[object]) -> list[str]:
-        """Return the texts of a row of ``columns``."""
+    def select_texts(self, row: Sequence[object]) -> list[str]:
+        """Return the texts of a row with the values of ``columns``."""
         values = [
-            plain(value) if name in self.blocks else value
+            extract_block_texts(value) if name in self.blocks else value
             for name, value in zip(self.columns, row, strict=True)
         ]
         return [value if isinstance(value, str) else str(value) for value in values if value is not None]
 
 
-def narrow(query: TextQuery, contains: Callable[[str], Where]) -> Narrowed:
-    """Return what an engine is asked; ``contains`` makes the condition that a row holds a text."""
+def narrow(query: TextQuery, contains: Callable[[str], Where]) -> CandidateQuery:
+    """Return conditions for an engine; ``contains`` creates the condition that a row contains a text."""
     words: list[str] = []
     where: list[Where] = []
     exact = True
     for part in conjuncts(query):
         if isinstance(part, TextTerm):
-            words += part.pieces
+            words += part.words
             exact = exact and _is_exact(part)
             continue
-        condition, is_exact = _condition(part, contains)
+        condition, is_exact = _build_condition(part, contains)
         where += [condition] if condition else []
         exact = exact and is_exact
-    return Narrowed(list(dict.fromkeys(words)), where, exact)
+    return CandidateQuery(list(dict.fromkeys(words)), where, exact)
 
 
-def _condition(query: TextQuery, contains: Callable[[str], Where]) -> tuple[Where | None, bool]:
-    """Return a condition that every row meets which meets the query, and whether no other row does; None: every row may."""
+def _build_condition(query: TextQuery, contains: Callable[[str], Where]) -> tuple[Where | None, bool]:
+    """Return a condition that all matching rows meet, or None, and whether only matching rows meet it."""
     match query:
         case TextTerm():
-            tests = [contains(piece) for piece in query.pieces]
+            tests = [contains(piece) for piece in query.words]
             return tests[0] if len(tests) == 1 else AllOf(tests), _is_exact(query)
         case TextNot():
-            condition, exact = _condition(query.query, contains)
+            condition, exact = _build_condition(query.query, contains)
             return (Not(condition), True) if condition and exact else (None, False)
         case TextAnd() | TextOr():
-            found = [_condition(part, contains) for part in query.queries]
-            conditions = [condition for condition, _ in found if condition]
-            exact = all(exact for _, exact in found)
+            results = [_build_condition(part, contains) for part in query.queries]
+            conditions = [condition for condition, _ in results if condition]
+            exact = all(exact for _, exact in results)
             if isinstance(query, TextAnd):
                 return AllOf(conditions) if conditions else None, exact
-            return AnyOf(conditions) if len(conditions) == len(found) else None, exact
+            return AnyOf(conditions) if len(conditions) == len(results) else None, exact
 
 
 def _is_exact(term: TextTerm) -> bool:
-    return term.match == "part" and len(term.pieces) == 1
+    return term.match == "part" and len(term.words) == 1
 
 
-def matching(db: Readable, texts: Texts, matcher: TextMatcher, keys: Sequence[object]) -> Iterator[object]:
-    """Yield those of the keys whose rows meet a query, in their order."""
-    for at in range(0, len(keys), CHUNK):
-        some = keys[at : at + CHUNK]
-        rows = rows_by_key(db, texts, texts.columns, some)
-        yield from (key for key in some if key in rows and matcher.matches(texts.of(rows[key])))
+def filter_keys(
+    db: Readable, texts: TextColumns, matcher: TextMatcher, keys: Sequence[object]
+) -> Iterator[object]:
+    """Yield the keys whose rows match a query, in their order."""
+    for start in range(0, len(keys), CHUNK):
+        batch = keys[start : start + CHUNK]
+        rows = read_rows_by_key(db, texts, texts.columns, batch)
+        yield from (key for key in batch if key in rows and matcher.matches(texts.select_texts(rows[key])))
 
 
-def rows_by_key(
-    db: Readable, texts: Texts, columns: Sequence[str], keys: Sequence[object]
+def read_rows_by_key(
+    db: Readable, texts: TextColumns, columns: Sequence[str], keys: Sequence[object]
 ) -> Mapping[object, Sequence[object]]:
     """Return columns of the rows with these keys, by key."""
-    found: dict[object, Sequence[object]] = {}
-    for at in range(0, len(keys), CHUNK):
-        where = [Condition(texts.id, "in", list(keys[at : at + CHUNK]))]
+    rows: dict[object, Sequence[object]] = {}
+    for start in range(0, len(keys), CHUNK):
+        where = [Condition(texts.id, "in", list(keys[start : start + CHUNK]))]
         for key, *values in db.select(texts.table, [texts.id, *columns], where):
-            found[key] = values
-    return found
+            rows[key] = values
+    return rows

@@ -1,4 +1,4 @@
-"""Searches of an app's content, as its profile describes them: a page of rows, how many there are, how they are found."""
+"""Run the searches of an app: find a page of rows, count rows, explain a query."""
 
 from __future__ import annotations
 
@@ -19,133 +19,140 @@ from dbctl.engines.contract import (
     join_queries,
 )
 from dbctl.errors import (
+    ExternalIndexInvalidError,
     NotSupportedError,
-    SchemaLacksError,
+    SchemaMismatchError,
     SearchMissingError,
-    SidecarUnsoundError,
     UsageError,
 )
-from dbctl.model import Page, Row, Value, Window
+from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Search
-from dbctl.services.app import App, question
+from dbctl.services.app import App, suggest_question
 from dbctl.services.search import external_index
-from dbctl.services.search.compiler import Compiler, lacking, present
-from dbctl.services.search.external_index import Through
-from dbctl.services.search.fulltext import Ranked, finder, ranked_by, remark
-from dbctl.services.search.narrowing import Narrowed, Texts, matching, narrow, rows_by_key
-from dbctl.services.search.query_parser import Term, limited, parse_filter, render
-from dbctl.services.search.snippets import Marks, around
+from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
+from dbctl.services.search.external_index import ExternalQuery
+from dbctl.services.search.fulltext import (
+    IndexQuery,
+    as_ranked_reader,
+    describe_index_problem,
+    prepare_index_query,
+)
+from dbctl.services.search.narrowing import CandidateQuery, TextColumns, filter_keys, narrow, read_rows_by_key
+from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
+from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_query_parser import parse_text, write_text
 
 if TYPE_CHECKING:
-    from dbctl.services.search.links import Links
+    from dbctl.services.search.links import LinkedColumns
     from dbctl.services.search.text_match import TextMatcher
 
 T = TypeVar("T")
 
-#: Columns of every search by words that may have an index of words: NULL where none ranks, or nothing was looked for.
-RANKED = ("score", "snippet")
-#: Stands for every key whose rows are hidden.
+#: Extra columns of searches with a full-text index; NULL without a ranking, or without words in the request.
+RANK_COLUMNS = ("score", "snippet")
+#: Value of ``show_hidden`` that includes all hidden rows.
 ALL = "all"
 
 
-class Asked(Value, frozen=True, kw_only=True):
-    """What a person looks for; everything said must be met."""
+class SearchRequest(Struct, frozen=True, kw_only=True):
+    """A request for rows; all conditions must be met."""
 
-    words: Sequence[str] = ()  #: what texts hold, in the language of ``text_language``
-    filters: Sequence[str] = ()  #: ``key=value`` and its kin; of several for one key, one is enough
+    words: Sequence[str] = ()  #: terms in the language of ``text_query_parser``
+    filters: Sequence[str] = ()  #: ``key=value``, ``key<value`` …; alternatives if they have the same key
     query: str = ""  #: in the language of the search
-    shown: Sequence[str] = ()  #: hidden keys whose rows are wanted too; ``ALL`` for every one
+    show_hidden: Sequence[str] = ()  #: hidden keys whose rows are included; ``ALL`` for all of them
 
 
-class Counted(Value, frozen=True, kw_only=True):
-    """Answer of a search that only counts."""
+class SearchCount(Struct, frozen=True, kw_only=True):
+    """Result of a search that only counts."""
 
     total: int
 
 
-class Counting(Value, frozen=True, kw_only=True):
-    """How many rows there are, and what to know of how they were counted."""
+class CountResult(Struct, frozen=True, kw_only=True):
+    """Number of rows, with a note about the index that was not used."""
 
-    counted: Counted
-    remark: str
+    count: SearchCount
+    note: str
 
     @property
     def total(self) -> int:
-        """How many there are."""
-        return self.counted.total
+        """Number of rows."""
+        return self.count.total
 
 
-class Step(Value, frozen=True, kw_only=True):
-    """One step of an engine's plan, in its own words, indented by depth."""
+class Step(Struct, frozen=True, kw_only=True):
+    """One step of a query plan, in the text of the engine, indented by depth."""
 
     step: str
 
 
-class Explained(Value, frozen=True, kw_only=True):
-    """How a search would be answered."""
+class SearchPlan(Struct, frozen=True, kw_only=True):
+    """The query that a search would execute, and its plan."""
 
-    understood: str  #: words, filters and query as one query, in the language of the search
+    query: str  #: words, filters and query as one text, in the language of the search
     sql: str
     parameters: Sequence[object]
     plan: Sequence[Step]
-    full_scans: Sequence[str]  #: tables that are read whole
+    full_scans: Sequence[str]  #: tables whose rows are all read
 
 
-class _Question(Value, frozen=True):
-    """What was asked, as the engine takes it."""
+class _PreparedQuery(Struct, frozen=True):
+    """A request as conditions for the engine."""
 
-    compiler: Compiler
-    understood: str
-    text: TextQuery | None  #: what the texts of a row have to hold
+    compiler: QueryCompiler
+    query: str
+    text: TextQuery | None  #: condition on the texts of a row
     where: Sequence[Where]
-    order: Sequence[Order]  #: empty where the index of words tells which rows fit best
-    ranked: Ranked | None  #: what an index of words is asked for
-    through: Through | None  #: what is left to an index in a file of its own
-    exact: bool  #: whether the engine alone finds the rows
-    remark: str  #: why no index is used
+    order: Sequence[Order]  #: empty: by the rank of the full-text index
+    ranked: IndexQuery | None  #: the query of the full-text index
+    lookup: ExternalQuery | None  #: the query of the external index
+    exact: bool  #: whether the conditions of the engine need no further comparison
+    note: str  #: the reason why no index is used
 
     @property
-    def texts(self) -> Texts:
-        """Where the texts of a row stand."""
+    def texts(self) -> TextColumns:
+        """The columns with the texts of a row."""
         search = self.compiler.search
-        columns = present(self.compiler.tables, search.table, search.words)
+        columns = select_existing(self.compiler.tables, search.table, search.words)
         blocks = search.text.blocks if search.text else ()
-        return Texts(table=search.table, id=search.id, columns=columns, blocks=blocks)
+        return TextColumns(table=search.table, id=search.id, columns=columns, blocks=blocks)
 
 
-class _Hits(Value, frozen=True):
-    """Rows that meet a question: their keys in their order, and the score of those that an index ranks."""
+class _Hits(Struct, frozen=True):
+    """The keys of matching rows, in order, and the scores of ranked rows by key."""
 
     keys: Sequence[object]
     scores: Mapping[object, object]
 
 
-class Found(Page[Row], frozen=True, kw_only=True):
-    """Answer of a search."""
+class SearchResult(Page[Row], frozen=True, kw_only=True):
+    """One page of matching rows."""
 
-    remark: str = ""  #: what to know of how it was found
-
-
-def names(app: App) -> list[str]:
-    """Return the searches of the app."""
-    return list(dict.fromkeys(search.name for search in app.ability(app.profile.search, "search")))
+    note: str = ""  #: the reason why no index was used
 
 
-def named(app: App, name: str) -> Search:
-    """Return one search of the app: of several with that name the first whose table exists, else the last.
+def list_search_names(app: App) -> list[str]:
+    """Return the names of the app's searches."""
+    return list(dict.fromkeys(search.name for search in app.require_section(app.profile.search, "search")))
+
+
+def select_search(app: App, name: str) -> Search:
+    """Return a search by name: the first variant whose table exists, otherwise the last.
 
     Raises:
-        AbilityMissingError: the app has none.
+        FeatureMissingError: the app has no searches.
         UsageError: ``name`` is empty.
-        SearchMissingError: it has others.
+        SearchMissingError: no search has that name.
     """
     if not name:
-        raise UsageError(detail=f"say what to search in {app.name}: {' or '.join(names(app))}")
-    variants = [search for search in app.ability(app.profile.search, "search") if search.name == name]
+        raise UsageError(
+            detail=f"name of the search missing; {app.name} has {' or '.join(list_search_names(app))}"
+        )
+    variants = [search for search in app.require_section(app.profile.search, "search") if search.name == name]
     if not variants:
-        raise SearchMissingError(app=app.name, name=name, names=", ".join(names(app)))
+        raise SearchMissingError(app=app.name, name=name, names=", ".join(list_search_names(app)))
     *earlier, last = variants
     return next((search for search in earlier if _has_table(app, search)), last)
 
@@ -159,224 +166,244 @@ def _has_table(app: App, search: Search) -> bool:
 def find(
     app: App,
     name: str,
-    asked: Asked,
-    window: Window,
+    request: SearchRequest,
+    page_request: PageRequest,
     *,
     columns: Sequence[str] = (),
-    brief: bool = False,
+    summary: bool = False,
     marks: Marks = ("", ""),
-) -> Found:
-    """Return the rows that meet everything asked, one page of them, in the order asked for.
+) -> SearchResult:
+    """Return one page of the rows that match the request.
 
-    Where the search may have an index of words and words are looked for, each has ``score`` and ``snippet`` behind its own
-    columns. Where the index is of use, the best come first.
+    If the search can have a full-text index and the request has words, each row ends with ``score`` and ``snippet``. Ranked rows
+    are sorted by their score, unless ``page_request`` has an order.
 
     Args:
         app: the app.
         name: the search.
-        asked: what is looked for.
-        window: which page, and its order.
-        columns: those of an item that are wanted, of all the table has; none: those the profile shows.
-        brief: whether those that suit a narrow table will do.
-        marks: what is put before and behind each word in a snippet.
+        request: the conditions.
+        page_request: the page and its order.
+        columns: any columns of the table; default: those of the profile.
+        summary: whether to return only the columns for a narrow table.
+        marks: text before and after each match in a snippet.
     """
 
-    def found(question: _Question) -> Found:
-        page = _found(question, window, columns=columns, brief=brief, marks=marks)
-        return structs.replace(page, items=_masked(app, question, page.items)) if columns else page
+    def read_page(query: _PreparedQuery) -> SearchResult:
+        page = _read_page(query, page_request, columns=columns, summary=summary, marks=marks)
+        return structs.replace(page, items=_mask_secrets(app, query, page.items)) if columns else page
 
-    return _answered(app, name, asked, window, found)
+    return _run_with_fallback(app, name, request, page_request, read_page)
 
 
-def _masked(app: App, question: _Question, rows: Sequence[Row]) -> list[Row]:
-    """Return rows whose columns the caller chose, with secrets masked; those that the profile chose hold none."""
-    from dbctl.services.app import hidden, mask
+def _mask_secrets(app: App, query: _PreparedQuery, rows: Sequence[Row]) -> list[Row]:
+    """Return rows with secrets masked. The columns that a profile selects contain none."""
+    from dbctl.services.app import find_secret_columns, mask
 
-    search = question.compiler.search
-    columns = hidden(app, search.database, question.compiler.db, [search.table]).get(search.table, ())
+    search = query.compiler.search
+    columns = find_secret_columns(app, search.database, query.compiler.db, [search.table]).get(
+        search.table, ()
+    )
     return [mask(row, columns) for row in rows]
 
 
-def _found(
-    question: _Question, window: Window, *, columns: Sequence[str], brief: bool, marks: Marks
-) -> Found:
-    search, db = question.compiler.search, question.compiler.db
-    behind = RANKED if search.text and question.text else ()
-    linked = _links(search, db) if search.linked else None
-    further = linked.names if linked else []
-    beside = [*further, *(RANKED if search.text else ())]
-    chosen = _columns(search, db, columns, beside=beside, brief=brief)
-    names = list(dict.fromkeys(columns)) or [*chosen, *([] if brief else further), *behind]
-    texts = question.texts.columns if "snippet" in names and question.text else []
-    read = list(dict.fromkeys([*chosen, *texts, *(linked.starts(names) if linked else ())]))
-    if question.exact:
-        rows: list[Row] = [dict(zip(read, row, strict=True)) for row in _rows(question, read, window)]
-        last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
-        total = window.offset + len(rows) if last else _total(question)
+def _read_page(
+    query: _PreparedQuery, page_request: PageRequest, *, columns: Sequence[str], summary: bool, marks: Marks
+) -> SearchResult:
+    search, db = query.compiler.search, query.compiler.db
+    rank_columns = RANK_COLUMNS if search.text and query.text else ()
+    links = _open_links(search, db) if search.linked else None
+    link_names = links.names if links else []
+    extra = [*link_names, *(RANK_COLUMNS if search.text else ())]
+    selected = _select_columns(search, db, columns, extra=extra, summary=summary)
+    names = list(dict.fromkeys(columns)) or [*selected, *([] if summary else link_names), *rank_columns]
+    text_columns = query.texts.columns if "snippet" in names and query.text else []
+    stored_columns = list(
+        dict.fromkeys([*selected, *text_columns, *(links.list_source_columns(names) if links else ())])
+    )
+    if query.exact:
+        rows: list[Row] = [
+            dict(zip(stored_columns, row, strict=True))
+            for row in _select_rows(query, stored_columns, page_request)
+        ]
+        is_last_page = (rows or not page_request.offset) and (
+            page_request.limit is None or len(rows) < page_request.limit
+        )
+        total = page_request.offset + len(rows) if is_last_page else _count_rows(query)
     else:
-        hits = _hits(question)
+        hits = _find_hits(query)
         total = len(hits.keys)
-        rows = _rows_of(question, hits, read, window)
-    rows = linked.added(rows, names) if linked else rows
-    if texts and question.text:
-        matcher = _matcher(question.text)
-        rows = [{**row, "snippet": around(_texts_of(question, row), matcher, marks)} for row in rows]
-    return Found(
-        items=[told(search, {name: row.get(name) for name in names}) for row in rows],
+        rows = _read_hits(query, hits, stored_columns, page_request)
+    rows = links.add_columns(rows, names) if links else rows
+    if text_columns and query.text:
+        matcher = _create_matcher(query.text)
+        rows = [{**row, "snippet": create_snippet(_select_texts(query, row), matcher, marks)} for row in rows]
+    return SearchResult(
+        items=[decode_row(search, {name: row.get(name) for name in names}) for row in rows],
         total=total,
-        limit=window.limit,
-        offset=window.offset,
-        names=names,
-        remark=question.remark,
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=names,
+        note=query.note,
     )
 
 
-def _hits(question: _Question) -> _Hits:
-    """Return every row that meets a question which the engine alone does not answer."""
-    db, text, texts = question.compiler.db, question.text, question.texts
-    rows = _rows(question, [texts.id], Window())
-    scores = {row[0]: row[1] for row in rows} if question.ranked else {}
+def _find_hits(query: _PreparedQuery) -> _Hits:
+    """Return all matching rows of a query whose candidates must be compared with the text."""
+    db, text, texts = query.compiler.db, query.text, query.texts
+    rows = _select_rows(query, [texts.id], PageRequest())
+    scores = {row[0]: row[1] for row in rows} if query.ranked else {}
     keys = [row[0] for row in rows]
-    return _Hits(list(matching(db, texts, _matcher(text), keys)) if text else keys, scores)
+    return _Hits(list(filter_keys(db, texts, _create_matcher(text), keys)) if text else keys, scores)
 
 
-def _rows_of(question: _Question, hits: _Hits, columns: Sequence[str], window: Window) -> list[Row]:
-    """Return one page of the rows that were found, with as much of their score as anybody compares."""
-    end = None if window.limit is None else window.offset + window.limit
-    keys = hits.keys[window.offset : end]
-    rows = rows_by_key(question.compiler.db, question.texts, columns, keys)
-    found: list[Row] = []
+def _read_hits(
+    query: _PreparedQuery, hits: _Hits, columns: Sequence[str], page_request: PageRequest
+) -> list[Row]:
+    """Return one page of the matching rows, with rounded scores."""
+    end = None if page_request.limit is None else page_request.offset + page_request.limit
+    keys = hits.keys[page_request.offset : end]
+    rows = read_rows_by_key(query.compiler.db, query.texts, columns, keys)
+    page: list[Row] = []
     for key in keys:
         if key in rows:
             score = hits.scores.get(key)
             score = round(score, 4) if isinstance(score, float) else score
-            found.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
-    return found
+            page.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
+    return page
 
 
-def _links(search: Search, db: Readable) -> Links:
-    from dbctl.services.search.links import Links
+def _open_links(search: Search, db: Readable) -> LinkedColumns:
+    from dbctl.services.search.links import LinkedColumns
 
-    return Links(search, db)
+    return LinkedColumns(search, db)
 
 
-def _matcher(text: TextQuery) -> TextMatcher:
+def _create_matcher(query: TextQuery) -> TextMatcher:
     from dbctl.services.search.text_match import TextMatcher
 
-    return TextMatcher(text)
+    return TextMatcher(query)
 
 
-def _texts_of(question: _Question, row: Row) -> list[str]:
-    texts = question.texts
-    return texts.of([row[name] for name in texts.columns])
+def _select_texts(query: _PreparedQuery, row: Row) -> list[str]:
+    texts = query.texts
+    return texts.select_texts([row[name] for name in texts.columns])
 
 
-def told(search: Search, row: Row) -> Row:
-    """Return a row with its times and flags read, whichever form they are stored in."""
+def decode_row(search: Search, row: Row) -> Row:
+    """Return a row with its times and flags decoded from any stored form."""
     if not (search.times or search.flags):
         return row
-    read = {**dict.fromkeys(search.flags, _flag), **dict.fromkeys(search.times, _time)}
-    return {name: read[name](value) if name in read else value for name, value in row.items()}
+    decoders = {**dict.fromkeys(search.flags, _decode_flag), **dict.fromkeys(search.times, _decode_time)}
+    return {name: decoders[name](value) if name in decoders else value for name, value in row.items()}
 
 
-def _flag(stored: object) -> object:
-    return None if stored is None else read_boolean(stored)
+def _decode_flag(value: object) -> object:
+    return None if value is None else read_boolean(value)
 
 
-def _time(stored: object) -> object:
-    read = read_time(stored)
-    return stored if read is None else read
+def _decode_time(value: object) -> object:
+    timestamp = read_time(value)
+    return value if timestamp is None else timestamp
 
 
-def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tuple[object, ...]]:
-    """Return rows that may meet a question, or do where it is exact; those that are ranked with their score behind."""
-    db, table = question.compiler.db, question.compiler.search.table
-    able, aside = finder(db), external_index.able(db)
-    if question.through and aside:
-        through = question.through
-        return aside.found(
-            through.of,
-            through.words,
-            chosen,
-            question.where,
-            order_by=question.order,
-            limit=window.limit,
-            offset=window.offset,
+def _select_rows(
+    query: _PreparedQuery, columns: Sequence[str], page_request: PageRequest
+) -> list[tuple[object, ...]]:
+    """Return the rows that the engine selects; ranked rows have their score as last value."""
+    db, table = query.compiler.db, query.compiler.search.table
+    ranked_reader, external_indexes = as_ranked_reader(db), external_index.as_external_indexes(db)
+    if query.lookup and external_indexes:
+        lookup = query.lookup
+        return external_indexes.search_external(
+            lookup.index,
+            lookup.words,
+            columns,
+            query.where,
+            order_by=query.order,
+            limit=page_request.limit,
+            offset=page_request.offset,
         )
-    if question.ranked and able:
-        ranked = question.ranked
-        return able.ranked(ranked.index, ranked.query, chosen, question.where, order_by=question.order)
+    if query.ranked and ranked_reader:
+        ranked = query.ranked
+        return ranked_reader.select_ranked(
+            ranked.index, ranked.query, columns, query.where, order_by=query.order
+        )
     return db.select(
-        table, chosen, question.where, order_by=question.order, limit=window.limit, offset=window.offset
+        table,
+        columns,
+        query.where,
+        order_by=query.order,
+        limit=page_request.limit,
+        offset=page_request.offset,
     )
 
 
-def _total(question: _Question) -> int:
-    if not question.exact:
-        return len(_hits(question).keys)
-    aside = external_index.able(question.compiler.db)
-    if question.through and aside:
-        return aside.found_count(question.through.of, question.through.words, question.where)
-    return question.compiler.db.count(question.compiler.search.table, question.where)
+def _count_rows(query: _PreparedQuery) -> int:
+    if not query.exact:
+        return len(_find_hits(query).keys)
+    external_indexes = external_index.as_external_indexes(query.compiler.db)
+    if query.lookup and external_indexes:
+        return external_indexes.count_external(query.lookup.index, query.lookup.words, query.where)
+    return query.compiler.db.count(query.compiler.search.table, query.where)
 
 
-def count(app: App, name: str, asked: Asked) -> Counting:
-    """Return how many rows meet everything asked."""
+def count(app: App, name: str, request: SearchRequest) -> CountResult:
+    """Return the number of rows that match the request."""
 
-    def counted(question: _Question) -> Counting:
-        return Counting(counted=Counted(total=_total(question)), remark=question.remark)
+    def read_count(query: _PreparedQuery) -> CountResult:
+        return CountResult(count=SearchCount(total=_count_rows(query)), note=query.note)
 
-    return _answered(app, name, asked, Window(), counted)
+    return _run_with_fallback(app, name, request, PageRequest(), read_count)
 
 
-def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
-    """Return how ``find`` would be answered, without answering it.
+def explain(app: App, name: str, request: SearchRequest, page_request: PageRequest) -> SearchPlan:
+    """Return the plan of ``find`` without executing it.
 
     Raises:
-        NotSupportedError: the engine cannot tell.
+        NotSupportedError: the engine cannot explain queries.
     """
 
-    def explained(question: _Question) -> Explained:
-        return _explained(question, window)
+    def read_plan(query: _PreparedQuery) -> SearchPlan:
+        return _explain(query, page_request)
 
-    return _answered(app, name, asked, window, explained)
+    return _run_with_fallback(app, name, request, page_request, read_plan)
 
 
-def _explained(question: _Question, window: Window) -> Explained:
-    search, db = question.compiler.search, question.compiler.db
+def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
+    search, db = query.compiler.search, query.compiler.db
     if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
         raise NotSupportedError(
-            what="--explain", by=db.target, instead="Its engine does not tell how it reads."
+            feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
         )
-    columns = _columns(search, db, (), brief=False) if question.exact else [search.id]
-    window, able = window if question.exact else Window(), finder(db)
-    aside = external_index.able(db)
-    if question.through and aside:
-        plan = aside.explain_found(
-            question.through.of,
-            question.through.words,
+    columns = _select_columns(search, db, (), summary=False) if query.exact else [search.id]
+    page_request, ranked_reader = page_request if query.exact else PageRequest(), as_ranked_reader(db)
+    external_indexes = external_index.as_external_indexes(db)
+    if query.lookup and external_indexes:
+        plan = external_indexes.explain_external(
+            query.lookup.index,
+            query.lookup.words,
             columns,
-            question.where,
-            order_by=question.order,
-            limit=window.limit,
-            offset=window.offset,
+            query.where,
+            order_by=query.order,
+            limit=page_request.limit,
+            offset=page_request.offset,
         )
-    elif question.ranked and able:
-        ranked = question.ranked
-        plan = able.explain_ranked(
-            ranked.index, ranked.query, columns, question.where, order_by=question.order
+    elif query.ranked and ranked_reader:
+        ranked = query.ranked
+        plan = ranked_reader.explain_ranked(
+            ranked.index, ranked.query, columns, query.where, order_by=query.order
         )
     else:
         plan = db.explain(
             search.table,
             columns,
-            question.where,
-            order_by=question.order,
-            limit=window.limit,
-            offset=window.offset,
+            query.where,
+            order_by=query.order,
+            limit=page_request.limit,
+            offset=page_request.offset,
         )
-    return Explained(
-        understood=question.understood,
+    return SearchPlan(
+        query=query.query,
         sql=plan.sql,
         parameters=plan.parameters,
         plan=[Step(step=step) for step in plan.plan],
@@ -384,127 +411,148 @@ def _explained(question: _Question, window: Window) -> Explained:
     )
 
 
-def _answered(app: App, name: str, asked: Asked, window: Window, answer: Callable[[_Question], T]) -> T:
-    """Return the answer to a question; where an index in a file of its own fails, or was replaced, ask again, at last without it."""
-    unsound = None
+def _run_with_fallback(
+    app: App, name: str, request: SearchRequest, page_request: PageRequest, run: Callable[[_PreparedQuery], T]
+) -> T:
+    """Run a query; if the external index fails or was replaced, run it again, the third time without the index."""
+    index_error = None
     for _ in range(2):
         try:
-            return answer(_question(app, name, asked, window))
-        except SidecarUnsoundError as error:
-            unsound = error
-    return answer(_question(app, name, asked, window, unsound))
+            return run(_prepare_query(app, name, request, page_request))
+        except ExternalIndexInvalidError as error:
+            index_error = error
+    return run(_prepare_query(app, name, request, page_request, index_error))
 
 
-def _question(
-    app: App, name: str, asked: Asked, window: Window, unsound: SidecarUnsoundError | None = None
-) -> _Question:
-    """Return what was asked; ``unsound`` is why an index in a file of its own is not to be used."""
-    search = named(app, name)
-    compiler = Compiler(app.profile, search, app.reader(search.database))
-    parts = search.language == "fpa" and search.text is None
-    filters = [parse_filter(text, compiler.keys) for text in asked.filters]
-    keyed, texts = _read(compiler, asked, parts=parts)
-    terms = limited([*filters, *keyed])
+def _prepare_query(
+    app: App,
+    name: str,
+    request: SearchRequest,
+    page_request: PageRequest,
+    index_error: ExternalIndexInvalidError | None = None,
+) -> _PreparedQuery:
+    """Compile a request; with ``index_error``, the external index is not used."""
+    search = select_search(app, name)
+    compiler = QueryCompiler(app.profile, search, app.reader(search.database))
+    inside_words = search.language == "fpa" and search.text is None
+    filters = [parse_filter(text, compiler.keys) for text in request.filters]
+    keyed, texts = _parse_request(compiler, request, inside_words=inside_words)
+    terms = check_term_count([*filters, *keyed])
     text = join_queries(texts)
-    narrowed = narrow(text, compiler.contains) if text else Narrowed((), (), exact=True)
-    mentioned = frozenset(term.key for term in terms if term.key) | _shown(search, asked.shown)
-    ranked = ranked_by(search, compiler.db, text) if text else None
-    order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
-    rest = [*compiler.all_of(keyed), *compiler.filters(filters), *compiler.hidden(mentioned)]
-    if ranked and ranked.finds:
-        narrowed = Narrowed((), (), exact=False)
-    rest = [*narrowed.where, *rest]
-    if unsound is None:
-        aside = external_index.asked(app, compiler, narrowed.words, rest, order)
+    candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
+    used_keys = frozenset(term.key for term in terms if term.key) | _select_hidden_keys(
+        search, request.show_hidden
+    )
+    ranked = prepare_index_query(search, compiler.db, text) if text else None
+    order = [] if ranked and not page_request.sort else _select_order(compiler, filters, page_request.sort)
+    conditions = [
+        *compiler.compile_terms(keyed),
+        *compiler.compile_filters(filters),
+        *compiler.exclude_hidden(used_keys),
+    ]
+    if ranked and ranked.finds_rows:
+        candidates = CandidateQuery((), (), exact=False)
+    conditions = [*candidates.where, *conditions]
+    if index_error is None:
+        external = external_index.prepare_lookup(app, compiler, candidates.words, conditions, order)
     else:
-        aside = external_index.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
-    words = external_index.left(aside.through, narrowed.words)
-    if not (terms or text or aside.through):
-        order = _indexed(search, order)
-    why = remark(search, compiler.db) if text else ""
-    return _Question(
+        external = external_index.ExternalLookup(
+            None, f"{index_error}; every row was read; {index_error.hint}"
+        )
+    words = external_index.list_remaining_words(external.query, candidates.words)
+    if not (terms or text or external.query):
+        order = _use_index_order(search, order)
+    index_note = describe_index_problem(search, compiler.db) if text else ""
+    return _PreparedQuery(
         compiler=compiler,
-        understood=" ".join(
-            written
-            for written in (write_text(text, parts=parts), render(terms, compiler.prefixes))
-            if written
+        query=" ".join(
+            part
+            for part in (write_text(text, inside_words=inside_words), write_query(terms, compiler.prefixes))
+            if part
         ),
         text=text,
-        where=[*map(compiler.contains, words), *rest],
+        where=[*map(compiler.contains, words), *conditions],
         order=order,
         ranked=ranked,
-        through=aside.through,
-        exact=narrowed.exact and not ranked and not (search.text and search.text.blocks and text),
-        remark=why or aside.remark,
+        lookup=external.query,
+        exact=candidates.exact and not ranked and not (search.text and search.text.blocks and text),
+        note=index_note or external.note,
     )
 
 
-def _read(compiler: Compiler, asked: Asked, *, parts: bool) -> tuple[list[Term], list[TextQuery]]:
-    """Return the terms with a key that were asked for, and what texts have to hold."""
-    words = parse_text(" ".join(asked.words), parts=parts)
+def _parse_request(
+    compiler: QueryCompiler, request: SearchRequest, *, inside_words: bool
+) -> tuple[list[Term], list[TextQuery]]:
+    """Return the terms with a key, and the conditions on texts."""
+    words = parse_text(" ".join(request.words), inside_words=inside_words)
     texts = [words] if words else []
     if compiler.search.language == "words":
-        query = parse_text(asked.query)
+        query = parse_text(request.query)
         return [], [*texts, *([query] if query else [])]
-    terms = compiler.read(asked.query)
+    terms = compiler.parse(request.query)
     for term in terms:
         if term.key is None:
-            part = TextTerm((str(term.value),), "part")
-            texts.append(TextNot(part) if term.negated else part)
+            inner = TextTerm((str(term.value),), "part")
+            texts.append(TextNot(inner) if term.negated else inner)
     return [term for term in terms if term.key], texts
 
 
-def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:
+def _select_hidden_keys(search: Search, names: Sequence[str]) -> frozenset[str]:
     hidden = {spelling.lower(): key.names[0] for key in search.key if key.hidden for spelling in key.names}
-    if ALL in asked:
+    if ALL in names:
         return frozenset(hidden.values())
-    for word in asked:
-        if word.lower() not in hidden:
-            known = ", ".join(dict.fromkeys(hidden.values())) or "nothing"
-            raise UsageError(detail=f"nothing hidden is called {word!r}; hidden in {search.name}: {known}")
-    return frozenset(hidden[word.lower()] for word in asked)
+    for name in names:
+        if name.lower() not in hidden:
+            hidden_names = ", ".join(dict.fromkeys(hidden.values())) or "nothing"
+            raise UsageError(detail=f"no hidden key {name!r}; hidden in {search.name}: {hidden_names}")
+    return frozenset(hidden[name.lower()] for name in names)
 
 
-def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Order]:
-    """Return the order asked for, else the one that a filter brings along; equal rows come in the search's own order."""
+def _select_order(compiler: QueryCompiler, filters: Sequence[Term], sort: str) -> list[Order]:
+    """Return the requested order, otherwise that of the first filter with an order; then the search's default."""
     search = compiler.search
-    own = compiler.order(search.sort[0], descending=search.sort[0].descending)
+    default = compiler.compile_order(search.sort[0], descending=search.sort[0].descending)
     if not sort:
-        brought = [order for term in filters if (order := compiler.order_of(term)) is not None]
-        return [*brought[:1], own]
-    wanted = sort.removeprefix("-")
-    for known in search.sort:
-        columns = [column.lower() for column in known.columns]
-        if known.name.lower() == wanted.lower() or columns == [wanted.lower()]:
-            return [compiler.order(known, descending=sort != wanted), own]
-    known_names = [known.name for known in search.sort]
+        filter_orders = [order for term in filters if (order := compiler.find_term_order(term)) is not None]
+        return [*filter_orders[:1], default]
+    name = sort.removeprefix("-")
+    for option in search.sort:
+        columns = [column.lower() for column in option.columns]
+        if option.name.lower() == name.lower() or columns == [name.lower()]:
+            return [compiler.compile_order(option, descending=sort != name), default]
+    option_names = [option.name for option in search.sort]
     raise UsageError(
-        detail=f"no order {wanted!r}{question(wanted, known_names)}; known: {', '.join(known_names)}"
+        detail=f"no order {name!r}{suggest_question(name, option_names)}; known: {', '.join(option_names)}"
     )
 
 
-def _indexed(search: Search, order: Sequence[Order]) -> list[Order]:
-    """Return the order of all rows, as one that an index may serve where the search is in its own order."""
-    own, first = order[-1], search.sort[0]
-    if not first.lowercase or own.descending or not own.columns[1:] or any(term != own for term in order):
+def _use_index_order(search: Search, order: Sequence[Order]) -> list[Order]:
+    """Return the order of all rows; the default order in a form for which an engine can use an index."""
+    last, first = order[-1], search.sort[0]
+    if (
+        not first.lowercase
+        or last.descending
+        or not last.columns[1:]
+        or any(entry != last for entry in order)
+    ):
         return list(order)
-    return [Order(own.columns, nocase=True, indexed=True)]
+    return [Order(last.columns, nocase=True, indexed=True)]
 
 
-def _columns(
-    search: Search, db: Readable, asked: Sequence[str], *, beside: Sequence[str] = (), brief: bool
+def _select_columns(
+    search: Search, db: Readable, requested: Sequence[str], *, extra: Sequence[str] = (), summary: bool
 ) -> list[str]:
-    """Return the columns that are read; ``beside`` are those that stand behind them, and may be asked for, too."""
+    """Return the table columns to read. ``extra`` are computed columns that the request may name."""
     tables = db.tables()
-    if asked:
-        known = list(tables[search.table].columns)
-        for name in asked:
-            if name not in (*known, *beside):
+    if requested:
+        column_names = list(tables[search.table].columns)
+        for name in requested:
+            if name not in (*column_names, *extra):
                 raise UsageError(
-                    detail=f"--columns: there is no column {name!r}{question(name, known)}; known: {', '.join(known)}"
+                    detail=f"--columns: no column {name!r}{suggest_question(name, column_names)}; known: {', '.join(column_names)}"
                 )
-        return [name for name in dict.fromkeys(asked) if name in known] or [search.id]
-    wanted = search.brief if brief and search.brief else search.show
-    for lack in lacking(tables, search.table, wanted, []):
-        raise SchemaLacksError(target=db.target, what=lack, purpose=f"the search {search.name}")
-    return present(tables, search.table, wanted)
+        return [name for name in dict.fromkeys(requested) if name in column_names] or [search.id]
+    selected = search.summary if summary and search.summary else search.show
+    for missing in list_missing(tables, search.table, selected, []):
+        raise SchemaMismatchError(target=db.target, missing=missing, purpose=f"the search {search.name}")
+    return select_existing(tables, search.table, selected)

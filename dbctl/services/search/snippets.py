@@ -1,4 +1,4 @@
-"""The piece of a text in which words were found, with each of them between marks."""
+"""Snippets: the part of a text around a match, with marks around each match."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from dbctl.services.search.text_match import TextMatcher
 
-#: What is put before and behind each word that was found.
+#: Text before and after each match.
 Marks: TypeAlias = tuple[str, str]
-#: Characters of context around a match.
-BEFORE, WHOLE = 40, 120
+#: Characters before the first match; minimum length of a snippet, unless the text is shorter.
+CONTEXT_BEFORE, SNIPPET_LENGTH = 40, 120
 
 
-def around(texts: Sequence[object], matcher: TextMatcher, marks: Marks) -> str | None:
-    """Return a piece of the first of ``texts`` in which a term is found; None where it is in none."""
+def create_snippet(texts: Sequence[object], matcher: TextMatcher, marks: Marks) -> str | None:
+    """Return a snippet of the first text with a match, or None."""
     for text in texts:
-        if isinstance(text, str) and (places := matcher.places(text)):
-            first, behind = places[0]
-            begin = max(0, first - BEFORE)
-            end = min(len(text), max(begin + WHOLE, behind))
-            parts, at = ["… "] if begin else [], begin
-            for place in (place for place in places if place[1] <= end):
-                parts += [text[at : place[0]], marks[0], text[place[0] : place[1]], marks[1]]
-                at = place[1]
-            return " ".join("".join([*parts, text[at:end], " …" * (end < len(text))]).split())
+        if isinstance(text, str) and (ranges := matcher.find_ranges(text)):
+            match_start, match_end = ranges[0]
+            begin = max(0, match_start - CONTEXT_BEFORE)
+            end = min(len(text), max(begin + SNIPPET_LENGTH, match_end))
+            parts, position = ["… "] if begin else [], begin
+            for match_range in (match_range for match_range in ranges if match_range[1] <= end):
+                parts += [
+                    text[position : match_range[0]],
+                    marks[0],
+                    text[match_range[0] : match_range[1]],
+                    marks[1],
+                ]
+                position = match_range[1]
+            return " ".join("".join([*parts, text[position:end], " …" * (end < len(text))]).split())
     return None
 
 
-def plain(text: object) -> object:
-    """Return the texts of a JSON array of blocks; what is none, or holds none, as it is."""
+def extract_block_texts(text: object) -> object:
+    """Return the texts of a JSON array of blocks; any other value is returned unchanged."""
     if not (isinstance(text, str) and text.lstrip().startswith("[")):
         return text
     import json

@@ -1,7 +1,7 @@
 """Compare rows with a text query. The comparison is the same for all engines, so all engines return the same rows.
 
-A word ends where no letter or digit follows; ``_`` and all other signs separate words. In scripts without spaces between
-words, such as Chinese, every part counts as a word. Case is ignored for ASCII letters only, as in every condition of dbctl.
+A word ends before a character that is not a letter or digit; ``_`` and all other characters separate words. In scripts without spaces between
+words, such as Chinese, every part of a text is treated as a word. Case is ignored for ASCII letters only, as in every condition of dbctl.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeAlias
 from dbctl.engines.contract import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm, positive_terms
 
 #: A range in a text: the first character, and the character after the last.
-Place: TypeAlias = tuple[int, int]
+TextRange: TypeAlias = tuple[int, int]
 
 #: Signs newer than Unicode 6.1: FTS5 treats characters that are not in its tables as letters, and so does every search.
 _NEWER = (
@@ -41,88 +41,90 @@ _GAP = r"([\W_]*)"
 
 
 class TextMatcher:
-    """A query that is ready to be compared with rows."""
+    """Compares rows with one query."""
 
     def __init__(self, query: TextQuery) -> None:
         self._query = query
-        self._finders = {term: _Finder(term) for term in _terms(query)}
+        self._finders = {term: _TermMatcher(term) for term in _list_terms(query)}
 
     def matches(self, texts: Sequence[str]) -> bool:
         """Whether the texts of one row match the query; a term must occur in one of them."""
-        return self._meets(self._query, texts)
+        return self._matches(self._query, texts)
 
-    def places(self, text: str) -> list[Place]:
+    def find_ranges(self, text: str) -> list[TextRange]:
         """Return every match in a text, without overlaps."""
-        found: list[Place] = []
+        ranges: list[TextRange] = []
         for begin, end in sorted(
-            place for term in positive_terms(self._query) for place in self._finders[term].places(text)
+            match_range
+            for term in positive_terms(self._query)
+            for match_range in self._finders[term].find_ranges(text)
         ):
-            if found and begin < found[-1][1]:
-                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            if ranges and begin < ranges[-1][1]:
+                ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
             else:
-                found.append((begin, end))
-        return found
+                ranges.append((begin, end))
+        return ranges
 
-    def _meets(self, query: TextQuery, texts: Sequence[str]) -> bool:
+    def _matches(self, query: TextQuery, texts: Sequence[str]) -> bool:
         match query:
             case TextTerm():
                 finder = self._finders[query]
-                return any(next(finder.places(text), None) for text in texts)
+                return any(next(finder.find_ranges(text), None) for text in texts)
             case TextAnd():
-                return all(self._meets(part, texts) for part in query.queries)
+                return all(self._matches(part, texts) for part in query.queries)
             case TextOr():
-                return any(self._meets(part, texts) for part in query.queries)
+                return any(self._matches(part, texts) for part in query.queries)
             case TextNot():
-                return not self._meets(query.query, texts)
+                return not self._matches(query.query, texts)
 
 
-class _Finder:
-    """Finds the matches of one term."""
+class _TermMatcher:
+    """Compares texts with one term."""
 
     def __init__(self, term: TextTerm) -> None:
-        self._pattern = re.compile(_GAP.join(map(_folded, term.pieces)))
+        self._pattern = re.compile(_GAP.join(map(_ignore_case, term.words)))
         words = term.match != "part"
-        self._begins = [words and _is_letter(piece[0]) for piece in term.pieces]
-        self._ends = [words and _is_letter(piece[-1]) for piece in term.pieces]
+        self._begins = [words and _is_letter(piece[0]) for piece in term.words]
+        self._ends = [words and _is_letter(piece[-1]) for piece in term.words]
         if term.match == "prefix":
             self._ends[-1] = False
 
-    def places(self, text: str) -> Iterator[Place]:
-        at = 0
-        while found := self._pattern.search(text, at):
-            if self._stands_alone(found, text):
-                yield found.span()
-                at = found.end()
+    def find_ranges(self, text: str) -> Iterator[TextRange]:
+        position = 0
+        while match := self._pattern.search(text, position):
+            if self._is_whole_word(match, text):
+                yield match.span()
+                position = match.end()
             else:
-                at = found.start() + 1
+                position = match.start() + 1
 
-    def _stands_alone(self, found: re.Match[str], text: str) -> bool:
+    def _is_whole_word(self, match: re.Match[str], text: str) -> bool:
         """Whether the match begins and ends at word boundaries, with no other word between two words of the term."""
         gaps = range(1, len(self._begins))
-        begins = [found.start(), *(found.end(gap) for gap in gaps)]
-        ends = [*(found.start(gap) for gap in gaps), found.end()]
+        begins = [match.start(), *(match.end(gap) for gap in gaps)]
+        ends = [*(match.start(gap) for gap in gaps), match.end()]
         return not (
             any(
-                begin and at and _belongs(text[at - 1])
-                for begin, at in zip(self._begins, begins, strict=True)
+                begin and position and _is_word_character(text[position - 1])
+                for begin, position in zip(self._begins, begins, strict=True)
             )
             or any(
-                end and at < len(text) and _belongs(text[at])
-                for end, at in zip(self._ends, ends, strict=True)
+                end and position < len(text) and _is_word_character(text[position])
+                for end, position in zip(self._ends, ends, strict=True)
             )
-            or any(_belongs(sign) for gap in gaps for sign in found[gap])
+            or any(_is_word_character(sign) for gap in gaps for sign in match[gap])
         )
 
 
-def _terms(query: TextQuery) -> Iterator[TextTerm]:
+def _list_terms(query: TextQuery) -> Iterator[TextTerm]:
     match query:
         case TextTerm():
             yield query
         case TextAnd() | TextOr():
             for part in query.queries:
-                yield from _terms(part)
+                yield from _list_terms(part)
         case TextNot():
-            yield from _terms(query.query)
+            yield from _list_terms(query.query)
 
 
 def _is_letter(sign: str) -> bool:
@@ -131,12 +133,12 @@ def _is_letter(sign: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _belongs(sign: str) -> bool:
+def _is_word_character(sign: str) -> bool:
     """Whether a sign is part of the adjacent word."""
     return sign.isalnum() or (not sign.isascii() and re.match(_FURTHER, sign) is not None)
 
 
-def _folded(text: str) -> str:
+def _ignore_case(text: str) -> str:
     return "".join(
         f"[{sign.lower()}{sign.upper()}]" if sign.isascii() and sign.isalpha() else re.escape(sign)
         for sign in text

@@ -1,12 +1,12 @@
-"""The language of the words of a search: words, phrases, prefixes, parts, AND, OR, NOT and parentheses.
+"""Parser of text queries: words, phrases, prefixes, parts, AND, OR, NOT and parentheses.
 
-``plant pot``, ``plant AND pot``: both words, anywhere. ``plant OR pot``: one of them. ``NOT pot``, ``-pot``: not this one.
+``plant pot``, ``plant AND pot``: both words, anywhere. ``plant OR pot``: one of them. ``NOT pot``, ``-pot``: not this word.
 ``"plant pot"``: a phrase. ``plan*``: words with this prefix. ``*lan*``: any part of the text. ``=plant``: the whole word, also in
 searches whose bare words also match inside words. NOT binds closer than AND, AND closer than OR.
 
-Every other sign is literal text. An incomplete query is no error: an operator without a term is a word, a quotation mark
-or a parenthesis without its partner is a sign. The launcher's query language (``query_language.py``) has neither OR nor
-parentheses, and other rules for the end of a quotation, so each has its own parser.
+Every other character is literal text. An incomplete query is not an error: an operator without a term is a word, an unpaired
+quotation mark or parenthesis is literal. The launcher's query language (``query_parser.py``) has neither OR nor
+parentheses, and ends quotations by other rules, so each language has its own parser.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import TextAnd, TextNot, TextOr, TextQuery, TextTerm, join_queries
 from dbctl.errors import ValueInvalidError
-from dbctl.services.search.query_parser import MOST_TERMS
-from dbctl.services.search.query_values import checked
+from dbctl.services.search.query_parser import MAX_TERMS
+from dbctl.services.search.query_values import check_text
 
 _Sign: TypeAlias = Literal["(", ")", "-", "AND", "OR", "NOT"]
 _Token: TypeAlias = _Sign | TextTerm
@@ -25,148 +25,155 @@ _OPERATORS: dict[str, _Sign] = {"AND": "AND", "OR": "OR", "NOT": "NOT"}
 _NEGATIONS = ("NOT", "-")
 
 
-def parse_text(text: str, *, parts: bool = False) -> TextQuery | None:
+def parse_text(text: str, *, inside_words: bool = False) -> TextQuery | None:
     """Return the query of a text; None for an empty query.
 
     Args:
         text: in the language of this module.
-        parts: whether a bare word also matches inside words.
+        inside_words: whether a bare word also matches inside words.
 
     Raises:
         ValueInvalidError: a term is too long, or there are too many of them.
     """
-    tokens = _join_operators(_match_parentheses(_Reader(text, parts=parts).tokens()))
+    tokens = _join_operators(_match_parentheses(_Reader(text, inside_words=inside_words).tokens()))
     terms = sum(isinstance(symbol, TextTerm) for symbol in tokens)
-    if terms > MOST_TERMS or len(tokens) > 4 * MOST_TERMS:
+    if terms > MAX_TERMS or len(tokens) > 4 * MAX_TERMS:
         raise ValueInvalidError(
-            what="the query", value=f"of {terms:,} terms", reason=f"{MOST_TERMS} are the most"
+            name="the query", value=f"of {terms:,} terms", reason=f"the limit is {MAX_TERMS}"
         )
-    return _Parser(tokens).either() if tokens else None
+    return _Parser(tokens).parse_or() if tokens else None
 
 
-def write_text(query: TextQuery | None, *, parts: bool = False) -> str:
+def write_text(query: TextQuery | None, *, inside_words: bool = False) -> str:
     """Write a query as text that ``parse_text`` parses to the same query."""
     match query:
         case None:
             return ""
         case TextTerm():
-            return _write_term(query, parts=parts)
+            return _write_term(query, inside_words=inside_words)
         case TextNot(query=inner):
-            return f"NOT {_grouped(inner, parts=parts)}"
+            return f"NOT {_write_group(inner, inside_words=inside_words)}"
         case TextAnd():
             return " ".join(
-                _grouped(part, parts=parts) if isinstance(part, TextOr) else write_text(part, parts=parts)
-                for part in query.queries
+                _write_group(inner_query, inside_words=inside_words)
+                if isinstance(inner_query, TextOr)
+                else write_text(inner_query, inside_words=inside_words)
+                for inner_query in query.queries
             )
         case TextOr():
-            return " OR ".join(write_text(part, parts=parts) for part in query.queries)
+            return " OR ".join(
+                write_text(inner_query, inside_words=inside_words) for inner_query in query.queries
+            )
 
 
-def _grouped(query: TextQuery, *, parts: bool) -> str:
-    written = write_text(query, parts=parts)
-    return f"({written})" if isinstance(query, TextAnd | TextOr) else written
+def _write_group(query: TextQuery, *, inside_words: bool) -> str:
+    text = write_text(query, inside_words=inside_words)
+    return f"({text})" if isinstance(query, TextAnd | TextOr) else text
 
 
-def _write_term(term: TextTerm, *, parts: bool) -> str:
-    text = " ".join(term.pieces)
-    if term.match == "part" and not parts:
+def _write_term(term: TextTerm, *, inside_words: bool) -> str:
+    text = " ".join(term.words)
+    if term.match == "part" and not inside_words:
         return f"*{text}*"
-    if _Reader(text, parts=parts).tokens() == [term]:
+    if _Reader(text, inside_words=inside_words).tokens() == [term]:
         return text
-    sign = "=" if parts and term.match != "part" else ""
+    sign = "=" if inside_words and term.match != "part" else ""
     return f'{sign}"{text}"' + "*" * (term.match == "prefix")
 
 
 class _Reader:
     """Splits a text into terms and signs."""
 
-    def __init__(self, text: str, *, parts: bool) -> None:
-        self._text, self._parts, self._open = text, parts, 0
+    def __init__(self, text: str, *, inside_words: bool) -> None:
+        self._text, self._parts, self._open = text, inside_words, 0
 
     def tokens(self) -> list[_Token]:
         tokens: list[_Token] = []
-        at = 0
-        while at < len(self._text):
-            if self._text[at].isspace():
-                at += 1
+        position = 0
+        while position < len(self._text):
+            if self._text[position].isspace():
+                position += 1
                 continue
-            symbol, at = self._next(at)
-            if not isinstance(symbol, TextTerm) or symbol.pieces:  # an empty phrase is ignored
+            symbol, position = self._next(position)
+            if not isinstance(symbol, TextTerm) or symbol.words:  # an empty phrase is ignored
                 tokens.append(symbol)
         return tokens
 
-    def _next(self, at: int) -> tuple[_Token, int]:
-        sign, behind = self._text[at], self._text[at + 1 : at + 2]
-        if sign == "-" and behind.strip() and behind != "-":
-            return "-", at + 1
+    def _next(self, position: int) -> tuple[_Token, int]:
+        sign, following = self._text[position], self._text[position + 1 : position + 2]
+        if sign == "-" and following.strip() and following != "-":
+            return "-", position + 1
         if sign == "(":
             self._open += 1
-            return "(", at + 1
+            return "(", position + 1
         if sign == ")" and self._open:
             self._open -= 1
-            return ")", at + 1
-        whole = sign == "=" and bool(behind.strip())
-        begin = at + whole
+            return ")", position + 1
+        whole_word = sign == "=" and bool(following.strip())
+        begin = position + whole_word
         if self._text[begin] == '"' and (end := self._text.find('"', begin + 1)) > 0:
-            return self._phrase(begin + 1, end, whole=whole)
-        return self._word(at, whole=whole)
+            return self._phrase(begin + 1, end, whole_word=whole_word)
+        return self._word(position, whole_word=whole_word)
 
-    def _phrase(self, begin: int, end: int, *, whole: bool) -> tuple[TextTerm, int]:
-        text = checked(self._text[begin:end])
+    def _phrase(self, begin: int, end: int, *, whole_word: bool) -> tuple[TextTerm, int]:
+        text = check_text(self._text[begin:end])
         prefix = self._text[end + 1 : end + 2] == "*"
         if prefix:
             return TextTerm(tuple(text.split()), "prefix"), end + 2
-        if self._parts and not whole:
+        if self._parts and not whole_word:
             return TextTerm((text,) if text else (), "part"), end + 1
         return TextTerm(tuple(text.split()), "word"), end + 1
 
-    def _word(self, at: int, *, whole: bool) -> tuple[_Token, int]:
-        end = at
+    def _word(self, start: int, *, whole_word: bool) -> tuple[_Token, int]:
+        end = start
         while end < len(self._text) and not self._text[end].isspace():
             end += 1
-        text = self._text[at:end]
+        text = self._text[start:end]
         # A parenthesis inside a word belongs to the word; one that closes a group ends it.
         while self._open and text.endswith(")") and text.count(")") > text.count("("):
             text, end = text[:-1], end - 1
         if text in _OPERATORS:
             return _OPERATORS[text], end
-        return self._term(checked(text), whole=whole), end
+        return self._term(check_text(text), whole_word=whole_word), end
 
-    def _term(self, text: str, *, whole: bool) -> TextTerm:
+    def _term(self, text: str, *, whole_word: bool) -> TextTerm:
         bare = text.strip("*")
         if bare and text.startswith("*") and text.endswith("*"):
             return TextTerm((text[1:-1],), "part")
-        text = text[1:] if whole else text
+        text = text[1:] if whole_word else text
         if bare and text.endswith("*") and len(text) > 1:
             return TextTerm((text[:-1],), "prefix")
-        return TextTerm((text,), "part" if self._parts and not whole else "word")
+        return TextTerm((text,), "part" if self._parts and not whole_word else "word")
 
 
 def _match_parentheses(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return the tokens; a parenthesis without partner or content becomes a sign."""
+    """Return the tokens; an unpaired or empty parenthesis becomes a word."""
     opened: list[int] = []
     paired: set[int] = set()
-    for at, symbol in enumerate(tokens):
+    for index, symbol in enumerate(tokens):
         if symbol == "(":
-            opened.append(at)
+            opened.append(index)
         elif symbol == ")" and opened:
             begin = opened.pop()
-            if begin + 1 < at:
-                paired |= {begin, at}
+            if begin + 1 < index:
+                paired |= {begin, index}
     return [
-        TextTerm((symbol,), "word") if symbol in ("(", ")") and at not in paired else symbol
-        for at, symbol in enumerate(tokens)
+        TextTerm((symbol,), "word") if symbol in ("(", ")") and index not in paired else symbol
+        for index, symbol in enumerate(tokens)
     ]
 
 
 def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
     """Return the tokens; an operator without operands becomes a word."""
     result: list[_Token] = []
-    for at, symbol in enumerate(tokens):
-        before, behind = result[-1] if result else None, tokens[at + 1] if at + 1 < len(tokens) else None
-        begins = isinstance(behind, TextTerm) or behind in ("(", *_NEGATIONS)
-        ends = isinstance(before, TextTerm) or before == ")"
-        if symbol in ("AND", "OR", *_NEGATIONS) and not (begins and (ends or symbol in _NEGATIONS)):
+    for index, symbol in enumerate(tokens):
+        previous, following = (
+            result[-1] if result else None,
+            tokens[index + 1] if index + 1 < len(tokens) else None,
+        )
+        has_right = isinstance(following, TextTerm) or following in ("(", *_NEGATIONS)
+        has_left = isinstance(previous, TextTerm) or previous == ")"
+        if symbol in ("AND", "OR", *_NEGATIONS) and not (has_right and (has_left or symbol in _NEGATIONS)):
             result.append(TextTerm((str(symbol),), "word"))
         else:
             result.append(symbol)
@@ -178,36 +185,36 @@ class _Parser:
 
     def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = [*tokens]
-        self._at = 0
+        self._position = 0
 
     def _peek(self) -> _Token | None:
-        return self._tokens[self._at] if self._at < len(self._tokens) else None
+        return self._tokens[self._position] if self._position < len(self._tokens) else None
 
-    def either(self) -> TextQuery:
+    def parse_or(self) -> TextQuery:
         """Return the query up to a closing parenthesis, or to the end."""
-        queries = [self._both()]
+        queries = [self._parse_and()]
         while self._peek() == "OR":
-            self._at += 1
-            queries.append(self._both())
+            self._position += 1
+            queries.append(self._parse_and())
         return TextOr(queries) if len(queries) > 1 else queries[0]
 
-    def _both(self) -> TextQuery:
-        queries = [self._single()]
+    def _parse_and(self) -> TextQuery:
+        queries = [self._parse_not()]
         while (symbol := self._peek()) not in (None, "OR", ")"):
-            self._at += symbol == "AND"
-            queries.append(self._single())
+            self._position += symbol == "AND"
+            queries.append(self._parse_not())
         return join_queries(queries) or queries[0]
 
-    def _single(self) -> TextQuery:
+    def _parse_not(self) -> TextQuery:
         negated = False
         while self._peek() in _NEGATIONS:
-            self._at += 1
+            self._position += 1
             negated = not negated
         symbol = self._peek()
-        self._at += 1
+        self._position += 1
         if isinstance(symbol, TextTerm):
             query: TextQuery = symbol
         else:  # a parenthesis
-            query = self.either()
-            self._at += 1
+            query = self.parse_or()
+            self._position += 1
         return TextNot(query) if negated else query

@@ -1,4 +1,4 @@
-"""How much is done in one transaction: as much as keeps others waiting no longer than they notice."""
+"""Sizes of cleanup batches, so that no transaction holds the write lock for long."""
 
 from __future__ import annotations
 
@@ -7,62 +7,61 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: Seconds that a transaction aims to hold the write lock.
-TARGET = 0.02
-#: Part of that time for which others get their turn afterwards, and seconds that this is at least. Who waits for
-#: SQLite looks for its turn only now and then: the first looks are 1, 2, 5, 10 and 15 ms apart. So whoever comes in
-#: the middle of a transaction of 20 ms finds the pause behind it.
-PAUSE, SHORTEST = 0.5, 0.015
-#: Where a smaller batch leaves less than this of the rows a second, shrinking only makes each row dearer…
-WORTH = 0.7
-#: … and is not tried again for so many batches; for good would be wrong, it may have been one that was dear by itself.
+TARGET_SECONDS = 0.02
+#: The pause after a transaction, relative to its duration, and the minimum in seconds. A connection that waits for SQLite polls
+#: after 1, 2, 5, 10 and 15 ms, so one that starts to wait during a transaction of 20 ms polls within the pause.
+PAUSE_FACTOR, MIN_PAUSE_SECONDS = 0.5, 0.015
+#: If a smaller batch reduces the rows per second below this factor, the previous size is restored.
+MIN_RATE_FACTOR = 0.7
+#: The number of batches for which a restored size is not reduced again; limited, because one batch may be slow by chance.
 PATIENCE = 20
-FIRST, SMALLEST, LARGEST = 100, 10, 10_000
+INITIAL_SIZE, MIN_SIZE, MAX_SIZE = 100, 10, 10_000
 
 
-class Batches:
-    """The size of the next batch, from how long the ones before it held the lock."""
+class BatchSizer:
+    """The size of the next batch, computed from the lock durations of the previous ones."""
 
     def __init__(self, *, at_once: bool) -> None:
-        self.at_once = at_once  #: no pause, and no limit: nobody else is there
-        self.size = FIRST
-        self.number = 0
-        self.longest = 0.0  #: seconds
-        self._held = 0.0
-        self._patience = 0  #: batches for which the size is not made smaller
-        self._shrunk: tuple[int, float] | None = (
-            None  #: size and rows a second, before the last batch was made smaller
-        )
+        self.at_once = at_once  #: no pause and no size limit: the app is stopped
+        self.size = INITIAL_SIZE
+        self.count = 0
+        self.longest_lock = 0.0  #: seconds
+        self._lock_duration = 0.0
+        self._patience = 0  #: the number of batches for which the size is not reduced
+        #: size and rows per second before the last reduction
+        self._before_shrinking: tuple[int, float] | None = None
 
     @contextmanager
-    def timed(self, rows: int) -> Iterator[Callable[[], None]]:
-        """Time the transaction inside, from the moment when what is given is called to its commit."""
-        begun = time.monotonic()
+    def measure(self, rows: int) -> Iterator[Callable[[], None]]:
+        """Measure the transaction inside; calling the yielded function restarts the measurement."""
+        start = time.monotonic()
 
-        def begin() -> None:
-            nonlocal begun
-            begun = time.monotonic()
+        def restart_clock() -> None:
+            nonlocal start
+            start = time.monotonic()
 
-        yield begin
-        self._held = max(time.monotonic() - begun, 1e-6)
-        self.number += 1
-        self.longest = max(self.longest, self._held)
-        self._adapt(rows, self._held)
+        yield restart_clock
+        self._lock_duration = max(time.monotonic() - start, 1e-6)
+        self.count += 1
+        self.longest_lock = max(self.longest_lock, self._lock_duration)
+        self._adapt(rows, self._lock_duration)
 
     def pause(self) -> None:
-        """Let others have their turn."""
+        """Sleep, so that other writers get the lock."""
         if not self.at_once:
-            time.sleep(max(self._held * PAUSE, SHORTEST))
+            time.sleep(max(self._lock_duration * PAUSE_FACTOR, MIN_PAUSE_SECONDS))
 
-    def _adapt(self, rows: int, held: float) -> None:
-        rate = rows / held
-        shrunk, self._shrunk = self._shrunk, None
+    def _adapt(self, rows: int, duration: float) -> None:
+        rate = rows / duration
+        shrunk, self._before_shrinking = self._before_shrinking, None
         self._patience = max(0, self._patience - 1)
-        if shrunk and rate < shrunk[1] * WORTH:
+        if shrunk and rate < shrunk[1] * MIN_RATE_FACTOR:
             self.size, self._patience = shrunk[0], PATIENCE
             return
-        wanted = round(self.size * min(2.0, max(0.5, TARGET / held)))
-        wanted = min(LARGEST, max(self.size if self._patience else SMALLEST, wanted))
-        if wanted < self.size:
-            self._shrunk = (self.size, rate)
-        if wanted < self.size or rows >= self.size:  # a last few rows tell nothing of more
-            self.size = wanted
+        size = round(self.size * min(2.0, max(0.5, TARGET_SECONDS / duration)))
+        size = min(MAX_SIZE, max(self.size if self._patience else MIN_SIZE, size))
+        if size < self.size:
+            self._before_shrinking = (self.size, rate)
+        # A partial last batch does not show whether a larger one is fast.
+        if size < self.size or rows >= self.size:
+            self.size = size

@@ -1,4 +1,4 @@
-"""Rows that have had their day: closed or deleted by the profile's rules, so gently that the app never waits long."""
+"""Cleanup of expired rows: closed or deleted by the rules of the profile, in short transactions."""
 
 from __future__ import annotations
 
@@ -7,49 +7,57 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from dbctl.engines.contract import Condition, Readable
-from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
-from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
-from dbctl.profiles.model import Cleanup, Moved, mistakes, shapes
-from dbctl.services.app import App, Live, clock, find_column, may_lack
-from dbctl.services.sessions.cleanup_rule import RuleCleaned, Run, due, fitted, values_of
-from dbctl.services.sessions.rule_overlap import Overlap
+from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
+from dbctl.model import ChangeResult, Page, Plan, Row, Struct, format_count, parse_duration
+from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, validate_cleanup
+from dbctl.services.app import App, LiveTable, clock, find_column, is_optional
+from dbctl.services.sessions.cleanup_rule import (
+    RuleResult,
+    RuleRun,
+    due_conditions,
+    new_values,
+    select_variant,
+)
+from dbctl.services.sessions.rule_overlap import RuleOverlap
 from dbctl.signals import Interrupted
 
-#: Who cleans up every day leaves nothing that has been due for longer.
-GRACE = timedelta(days=1)
+#: A daily cleanup leaves no row that has been due for longer.
+GRACE_PERIOD = timedelta(days=1)
 
 
-class Cleaned(Done, frozen=True, kw_only=True):
-    """Answer of ``sessions cleanup``."""
+class CleanupResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``sessions cleanup``."""
 
-    rules: Sequence[RuleCleaned]
+    rules: Sequence[RuleResult]
 
     @property
     def changed(self) -> int:
-        """Rows over all rules."""
-        return sum(one.changed for one in self.rules)
+        """The number of changed rows of all rules."""
+        return sum(result.changed for result in self.rules)
 
-    def brief(self) -> Sequence[Row]:
-        return [{name: getattr(one, name) for name in RuleCleaned.__struct_fields__} for one in self.rules]
+    def summary(self) -> Sequence[Row]:
+        return [
+            {name: getattr(result, name) for name in RuleResult.__struct_fields__} for result in self.rules
+        ]
 
 
-class Due(Value, frozen=True, kw_only=True):
-    """Rows for which a rule is due."""
+class DueRows(Struct, frozen=True, kw_only=True):
+    """The number of rows that a rule would change."""
 
     rule: str
     matched: int
     older_than: timedelta
 
 
-class Late(Value, frozen=True, kw_only=True):
-    """Rules that have been due for longer than ``GRACE``."""
+class OverdueRules(Struct, frozen=True, kw_only=True):
+    """Rules with rows that have been due for longer than ``GRACE_PERIOD``."""
 
     rules: Sequence[str]
-    unclear: Sequence[str]  #: rules of which that would have taken long to tell
+    unknown: Sequence[str]  #: rules whose check exceeded the time limit
 
 
-class CleanupWork:
-    """What ``sessions cleanup`` is about to do, rule by rule, each in transactions of its own."""
+class CleanUp:
+    """Apply the cleanup rules of an app, each in separate transactions."""
 
     def __init__(
         self,
@@ -60,146 +68,167 @@ class CleanupWork:
         at_once: bool = False,
         advance: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Choose the rules.
+        """Select the rules.
 
         Args:
             app: the app.
-            names: rules; none means all of which the live database has the tables, but for those that want to be asked for.
-            older_than: in place of the profile's own age.
-            at_once: one transaction a rule, for when nobody else uses the database.
-            advance: is told of rows as they are dealt with; ``found`` tells of how many.
+            names: names of rules; by default all whose tables exist, except those that run only on demand.
+            older_than: replaces the age of the profile.
+            at_once: use one transaction per rule, for a stopped app.
+            advance: called with the number of processed rows; ``matched`` is the total.
 
         Raises:
             RuleMissingError: the profile has no such rule.
-            UsageError: the age is none that a rule can have.
+            UsageError: the age is invalid for a rule.
         """
-        known = {rule.name: rule for rule in app.ability(app.profile.cleanup, "cleanup")}
+        rules_by_name = {rule.name: rule for rule in app.require_section(app.profile.cleanup, "cleanup")}
         for name in names:
-            if name not in known:
-                raise RuleMissingError(app=app.name, name=name, names=", ".join(known))
+            if name not in rules_by_name:
+                raise RuleMissingError(app=app.name, name=name, names=", ".join(rules_by_name))
         if older_than is not None and not names:
-            raise UsageError(detail="--older-than needs --rule NAME: each rule has an age of its own")
+            raise UsageError(detail="--older-than requires --rule NAME: each rule has its own age")
         self.app, self.protected, self._opened = app.name, app.protected, app
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
-        self._advance, self._runs = advance, list[Run]()
-        self._rules = [rule for name, rule in known.items() if name in names or not (names or rule.asked)]
+        self._advance, self._runs = advance, list[RuleRun]()
+        self._rules = [
+            rule
+            for name, rule in rules_by_name.items()
+            if name in names or not (names or rule.on_demand_only)
+        ]
         for rule in self._rules:
-            for _, reason in mistakes(rule):  # a profile that nobody has checked
+            for _, reason in validate_cleanup(rule):  # the profile may not have been validated
                 raise UsageError(detail=f"the rule {rule.name} of the profile {app.profile.name}: {reason}")
-            _check_age(rule, self._age(rule))
+            _check_age(rule, self._age_of(rule))
         self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
 
     @property
-    def found(self) -> int:
-        """Rows that were due when their rule began, over the rules that have."""
+    def matched(self) -> int:
+        """The number of rows that were due when their rule started, of all started rules."""
         return sum(run.matched for run in self._runs)
 
-    def due(self, *, since: timedelta = timedelta(0)) -> Page[Due]:
-        """Return how many rows each rule would take now, and would have taken ``since`` so long; reads only."""
+    def count_due(self, *, since: timedelta = timedelta(0)) -> Page[DueRows]:
+        """Return how many rows of each rule have been due for at least ``since``; reads only."""
         items = [
-            Due(rule=rule.name, matched=db.count(live.name, where), older_than=self._age(rule))
-            for rule, db, live, where in self._readable(since)
+            DueRows(rule=rule.name, matched=db.count(live.name, where), older_than=self._age_of(rule))
+            for rule, db, live, where in self._open_tables(since)
         ]
-        return Page(items=items, total=len(items), names=Due.__struct_fields__)
+        return Page(items=items, total=len(items), column_names=DueRows.__struct_fields__)
 
-    def late(self, database: str, *, within: timedelta) -> Late:
-        """Return which rules on one database have been due for longer than ``GRACE``, as far as that is told in time.
+    def find_overdue(self, database: str, *, within: timedelta) -> OverdueRules:
+        """Return the rules of one database that have been due for longer than ``GRACE_PERIOD``.
 
-        One row is enough, and an index leads to it: rows are not counted.
+        Rows are not counted: the first one found is enough.
+
+        Args:
+            database: the name of the database.
+            within: the time limit of all checks.
         """
-        rules, unclear = list[str](), list[str]()
+        rules, unknown = list[str](), list[str]()
         end = time.monotonic() + within.total_seconds()
-        for rule, db, live, where in self._readable(GRACE, database):
-            left = timedelta(seconds=max(0.0, end - time.monotonic()))
-            found = db.has(live.name, where, within=left)
-            if found is None:
-                unclear.append(rule.name)
-            elif found:
+        for rule, db, live, where in self._open_tables(GRACE_PERIOD, database):
+            remaining = timedelta(seconds=max(0.0, end - time.monotonic()))
+            exists = db.exists(live.name, where, timeout=remaining)
+            if exists is None:
+                unknown.append(rule.name)
+            elif exists:
                 rules.append(rule.name)
-        return Late(rules=rules, unclear=unclear)
+        return OverdueRules(rules=rules, unknown=unknown)
 
     def plan(self) -> Plan:
-        """Return what would be done now; reads only.
+        """Return the plan; reads only.
 
         Raises:
-            ClockDoubtedError: something would be done, and the clock contradicts what the app recorded.
+            ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
         """
-        steps, rows, overlap = [], dict[str, int](), Overlap()
-        for rule, db, live, where in self._readable():
-            values = None if rule.delete else values_of(rule, live, self._opened.profile.time)
-            count = overlap.take(db, live.name, where, values)
+        steps, rows, overlap = [], dict[str, int](), RuleOverlap()
+        for rule, db, live, where in self._open_tables():
+            values = None if rule.delete else new_values(rule, live, self._opened.profile.time)
+            count = overlap.count_and_apply(db, live.name, where, values)
             if count:
-                more = (
-                    f", and bring them into {', '.join(then.into for then in rule.then)}" if rule.then else ""
+                suffix = (
+                    f", and merge them into {', '.join(after_rule.into for after_rule in rule.after)}"
+                    if rule.after
+                    else ""
                 )
-                what = f"{'delete' if rule.delete else 'close'} {counted(count, 'row')} of {live.name}{more}"
-                steps.append(f"{rule.name}: {what}")
+                step = f"{'delete' if rule.delete else 'close'} {format_count(count, 'row')} of {live.name}{suffix}"
+                steps.append(f"{rule.name}: {step}")
                 rows[live.name] = rows.get(live.name, 0) + count
         if steps:
             clock.check(self._opened)
         return Plan(title="Clean up", target=self.target, steps=steps, rows=rows)
 
-    def apply(self, seen: str | None = None) -> Cleaned:  # noqa: ARG002 - no question is asked, so nothing was agreed to
-        """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest.
+    def apply(self, confirmed: str | None = None) -> CleanupResult:  # noqa: ARG002 - cleanup requires no confirmation
+        """Apply the rules. If the process is killed, complete batches are committed, and the next run does the rest.
 
         Raises:
-            ClockDoubtedError: as ``plan``; nothing was changed.
+            ClockImplausibleError: as for ``plan``; nothing was changed.
         """
         try:
-            done = [result for rule in self._rules if (result := self._run(rule))]
+            results = [result for rule in self._rules if (result := self._run(rule))]
         except (DbctlError, Interrupted) as error:
-            kept = [f"{run.rule.name} ({counted(run.changed, 'row')})" for run in self._runs if run.changed]
-            if (
-                kept
-            ):  # whatever failed, or stopped it, does not know of these and says that nothing was changed
-                error.hint = f"Done before, and staying so: {', '.join(kept)}. Run it again for the rest."
+            committed = [
+                f"{run.rule.name} ({format_count(run.changed, 'row')})" for run in self._runs if run.changed
+            ]
+            if committed:  # the hint of the error would claim that nothing was changed
+                error.hint = f"Committed before: {', '.join(committed)}. Run it again for the rest."
             raise
-        return Cleaned(rules=done)
+        return CleanupResult(rules=results)
 
-    def _run(self, rule: Cleanup) -> RuleCleaned | None:
+    def _run(self, rule: Cleanup) -> RuleResult | None:
         with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
-            told, live = self._live(rule, db)
+            variant, live = self._resolve_rule(rule, db)
             if live is None:
                 return None
-            run = Run(
-                self._opened, told, db, live, self._age(rule), at_once=self._at_once, advance=self._advance
+            run = RuleRun(
+                self._opened,
+                variant,
+                db,
+                live,
+                self._age_of(rule),
+                at_once=self._at_once,
+                advance=self._advance,
             )
             if run.matched and not any(earlier.matched for earlier in self._runs):
                 clock.check(self._opened)
             self._runs.append(run)
-            return run.result()
+            return run.apply()
 
-    def _readable(
+    def _open_tables(
         self, since: timedelta = timedelta(0), database: str = ""
-    ) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Condition]]]:
+    ) -> Iterator[tuple[Cleanup, Readable, LiveTable, Sequence[Condition]]]:
         for rule in self._rules:
             if database not in ("", _database(self._opened, rule)):
                 continue
             db = self._opened.reader(_database(self._opened, rule))
-            told, live = self._live(rule, db)
+            variant, live = self._resolve_rule(rule, db)
             if live:
-                yield told, db, live, due(told, live, self._age(rule) + since)
+                yield variant, db, live, due_conditions(variant, live, self._age_of(rule) + since)
 
-    def _live(self, rule: Cleanup, db: Readable) -> tuple[Cleanup, Live | None]:
-        """Return a rule as the live schema has it, and its table.
+    def _resolve_rule(self, rule: Cleanup, db: Readable) -> tuple[Cleanup, LiveTable | None]:
+        """Return the variant of a rule for the live schema, and its table, or None if an optional table is missing.
 
-        That is None where it may be missing and is, unless the rule was asked for by name.
+        Raises:
+            SchemaMismatchError: the rule was selected by name, and its table or column is missing.
         """
         table = rule.table.removesuffix("?")
-        found = db.tables().get(table)
-        spare = (found is None and table != rule.table) or (
-            found is not None and may_lack(rule.age.column) and not find_column(found, rule.age.column)
+        live_table = db.tables().get(table)
+        is_skipped = (live_table is None and table != rule.table) or (
+            live_table is not None
+            and is_optional(rule.age.column)
+            and not find_column(live_table, rule.age.column)
         )
-        if spare and self._named:
-            what = f"table {table}" if found is None else f"column {table}.{rule.age.column}".rstrip("?")
-            raise SchemaLacksError(target=db.target, what=what, purpose=f"the rule {rule.name}")
-        if spare:
+        if is_skipped and self._named:
+            missing = (
+                f"table {table}" if live_table is None else f"column {table}.{rule.age.column}".rstrip("?")
+            )
+            raise SchemaMismatchError(target=db.target, missing=missing, purpose=f"the rule {rule.name}")
+        if is_skipped:
             return rule, None
-        live = Live(self._opened.profile, db, table, f"the rule {rule.name}")
-        return fitted(rule, live), live
+        live = LiveTable(self._opened.profile, db, table, f"the rule {rule.name}")
+        return select_variant(rule, live), live
 
-    def _age(self, rule: Cleanup) -> timedelta:
-        return read_span(rule.age.older_than) if self._older_than is None else self._older_than
+    def _age_of(self, rule: Cleanup) -> timedelta:
+        return parse_duration(rule.age.older_than) if self._older_than is None else self._older_than
 
 
 def _database(app: App, rule: Cleanup) -> str:
@@ -207,9 +236,9 @@ def _database(app: App, rule: Cleanup) -> str:
 
 
 def _check_age(rule: Cleanup, age: timedelta) -> None:
-    """Refuse an age at which a time that is set would lie ahead."""
-    for value in [value for one in shapes(rule) for value in one.set.values()]:
-        if isinstance(value, Moved) and age < read_span(value.plus):
+    """Refuse an age with which the rule would set a time in the future."""
+    for value in [value for variant in expand_variants(rule) for value in variant.set.values()]:
+        if isinstance(value, TimeOffset) and age < parse_duration(value.plus):
             raise UsageError(
-                detail=f"--older-than: {rule.name} sets a time {value.plus} after {value.from_}, so it takes no rows younger than that"
+                detail=f"--older-than: {rule.name} sets a time {value.plus} after {value.from_}, so it requires at least that age"
             )

@@ -1,143 +1,158 @@
-"""Statistics that the app keeps of its users, counted anew from what they are about."""
+"""Rebuild the statistics of users from the rows that they count."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Merge, Readable, Writable
-from dbctl.engines.sql import Figures
-from dbctl.model import Done, Plan, Row, Value, counted, now
+from dbctl.engines.contract import MergeRule, Readable, Writable
+from dbctl.engines.sql import Recount
+from dbctl.model import ChangeResult, Plan, Row, Struct, format_count, now
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Rebuild
-from dbctl.services.app import App, Change, Draft, Live, UserTable, audit, database_of, exactly
+from dbctl.services.app import (
+    App,
+    Change,
+    LiveTable,
+    PreparedChange,
+    UserTable,
+    audit,
+    require_row_count,
+    users_database,
+)
 
 
-class TableRebuilt(Value, frozen=True, kw_only=True):
-    """What became of one table of figures."""
+class RebuiltTable(Struct, frozen=True, kw_only=True):
+    """The changes of one table of statistics."""
 
     table: str
-    added: int  #: rows that were missing
-    corrected: int  #: rows whose figures were too small
-    lowered: int  #: rows in which a figure was larger than what there is to count
+    added: int  #: missing rows
+    corrected: int  #: rows with values that were too small
+    lowered: int  #: rows with values that were too large
 
     @property
     def changed(self) -> int:
-        """All of them."""
+        """The number of changed rows."""
         return self.added + self.corrected + self.lowered
 
 
-class StatisticsRebuilt(Done, frozen=True, kw_only=True):
-    """Answer of ``sessions rebuild-stats``."""
+class RebuildResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``sessions rebuild-stats``."""
 
-    tables: Sequence[TableRebuilt]
+    tables: Sequence[RebuiltTable]
 
     @property
     def changed(self) -> int:
-        """Rows over all tables."""
-        return sum(one.changed for one in self.tables)
+        """The number of changed rows of all tables."""
+        return sum(table.changed for table in self.tables)
 
-    def brief(self) -> Sequence[Row]:
-        return [{name: getattr(one, name) for name in TableRebuilt.__struct_fields__} for one in self.tables]
+    def summary(self) -> Sequence[Row]:
+        return [
+            {name: getattr(table, name) for name in RebuiltTable.__struct_fields__} for table in self.tables
+        ]
 
 
-class Rebuilding(Change[StatisticsRebuilt]):
-    """The statistics counted anew, of one user or of all, in one transaction; what agrees already is not touched."""
+class RebuildStatistics(Change[RebuildResult]):
+    """Rebuild the statistics of one user or of all users in one transaction; correct rows are not written."""
 
     def __init__(self, app: App, *, login: str = "") -> None:
-        """Say whose.
+        """Select the users.
 
         Raises:
-            AbilityMissingError: the profile does not say how they are counted.
+            FeatureMissingError: the profile has no section ``rebuild``.
         """
         self._app, self._login = app, login
-        self._told = app.ability(app.profile.rebuild, "statistics")
-        self._found: Sequence[TableRebuilt] = ()
-        super().__init__(app, database_of(app), "sessions rebuild-stats", self._draft)
+        self._sections = app.require_section(app.profile.rebuild, "statistics")
+        self._results: Sequence[RebuiltTable] = ()
+        super().__init__(app, users_database(app), "sessions rebuild-stats", self._draft)
 
-    def apply(self, seen: str | None = None) -> StatisticsRebuilt:
-        """Do it, as ``Change.apply`` does; where there is nothing to do, nobody is kept from writing while it is counted."""
-        if self.plan().empty:
-            return StatisticsRebuilt(tables=self._found)
-        return super().apply(seen)
+    def apply(self, confirmed: str | None = None) -> RebuildResult:
+        """Apply the change; if nothing differs, the recount acquires no write lock."""
+        if self.plan().is_empty:
+            return RebuildResult(tables=self._results)
+        return super().apply(confirmed)
 
-    def _draft(self, db: Readable) -> Draft[StatisticsRebuilt]:
-        user = UserTable(self._app, db).one(self._login) if self._login else None
-        given: dict[str, object] = {"only": user.id} if user else {}
-        each = [(one, figures_of(self._app, db, one, only=bool(user))) for one in self._told]
-        looked = [(one, figures) for one, figures in each if figures]
-        found = self._found = [_looked_at(db, figures, given) for _, figures in looked]
+    def _draft(self, db: Readable) -> PreparedChange[RebuildResult]:
+        user = UserTable(self._app, db).find_by_login(self._login) if self._login else None
+        parameters: dict[str, object] = {"only": user.id} if user else {}
+        recounts = [
+            (section, create_recount(self._app, db, section, only=bool(user))) for section in self._sections
+        ]
+        sections = [(section, figures) for section, figures in recounts if figures]
+        results = self._results = [_compare_recount(db, figures, parameters) for _, figures in sections]
 
-        def work(db: Writable) -> StatisticsRebuilt:
-            given["now"] = TIMES[self._app.profile.time](now())
-            for (one, figures), result in zip(looked, found, strict=True):
+        def work(db: Writable) -> RebuildResult:
+            parameters["now"] = TIMES[self._app.profile.time](now())
+            for (section, figures), result in zip(sections, results, strict=True):
                 if result.changed:
-                    select = figures.corrected(len(one.touched))
-                    done = db.merge(figures.table, select, given, key=one.key, columns=_merged(one))
-                    exactly(done, result.changed, db)
-            rows = {one.table: one.changed for one in found if one.changed}
+                    select = figures.corrected_rows_sql(len(section.touched))
+                    changed = db.merge(
+                        figures.table, select, parameters, key=section.key, columns=_merge_rules(section)
+                    )
+                    require_row_count(changed, result.changed, db)
+            rows = {result.table: result.changed for result in results if result.changed}
             if rows:
-                whose = user.id if user else "all"
-                audit.record(self._app, db, "sessions.rebuild-stats", "statistics", whose, {"rows": rows})
-            return StatisticsRebuilt(tables=found)
+                user_id = user.id if user else "all"
+                audit.record(self._app, db, "sessions.rebuild-stats", "statistics", user_id, {"rows": rows})
+            return RebuildResult(tables=results)
 
-        return Draft(_plan(db, found, user.login if user else ""), work)
+        return PreparedChange(_plan(db, results, user.login if user else ""), work)
 
 
-def figures_of(app: App, db: Readable, told: Rebuild, *, only: bool = False) -> Figures | None:
-    """Return a section as the engines' SQL knows it; None where the deployment does without the table, as it may.
+def create_recount(app: App, db: Readable, section: Rebuild, *, only: bool = False) -> Recount | None:
+    """Return the recount of a section, or None if its optional table does not exist.
 
     Args:
         app: the app.
         db: the database of its users.
-        told: the section.
-        only: whether one user alone is meant.
+        section: the section of the profile.
+        only: whether the recount covers a single user.
 
     Raises:
-        SchemaLacksError: the live schema lacks what it names.
+        SchemaMismatchError: a column does not exist.
     """
-    table = told.table.removesuffix("?")
-    if table != told.table and table not in db.tables():
+    table = section.table.removesuffix("?")
+    if table != section.table and table not in db.tables():
         return None
-    live = Live(app.profile, db, table, told.name)
-    key, figures, further = (
-        [live.get(name) for name in one] for one in (told.key, told.figures, told.further)
+    live = LiveTable(app.profile, db, table, section.name)
+    key, counters, extra_columns = (
+        [live.column(name) for name in names] for names in (section.key, section.figures, section.further)
     )
-    return Figures(
+    return Recount(
         table=table,
         key=key,
-        figures=figures,
-        further=further,
-        select=told.select,
-        only=told.user if only else "",
+        counters=counters,
+        extra_columns=extra_columns,
+        select=section.select,
+        filter_column=section.user if only else "",
     )
 
 
-def _merged(told: Rebuild) -> dict[str, Merge]:
-    becomes: dict[str, Merge] = dict.fromkeys(told.figures, "replace")
-    return becomes | dict.fromkeys(told.further, "keep") | dict.fromkeys(told.touched, "replace")
+def _merge_rules(section: Rebuild) -> dict[str, MergeRule]:
+    becomes: dict[str, MergeRule] = dict.fromkeys(section.figures, "replace")
+    return becomes | dict.fromkeys(section.further, "keep") | dict.fromkeys(section.touched, "replace")
 
 
-def _looked_at(db: Readable, figures: Figures, given: dict[str, object]) -> TableRebuilt:
-    ((added, corrected, lowered),) = db.query(figures.summary(), given)
-    return TableRebuilt(
+def _compare_recount(db: Readable, figures: Recount, parameters: dict[str, object]) -> RebuiltTable:
+    ((added, corrected, lowered),) = db.query(figures.summary_sql(), parameters)
+    return RebuiltTable(
         table=figures.table, added=int(str(added)), corrected=int(str(corrected)), lowered=int(str(lowered))
     )
 
 
-def _plan(db: Readable, found: Sequence[TableRebuilt], login: str) -> Plan:
+def _plan(db: Readable, results: Sequence[RebuiltTable], login: str) -> Plan:
     return Plan(
-        title=f"Count the statistics of {login or 'all users'} anew",
+        title=f"Rebuild the statistics of {login or 'all users'}",
         target=db.target,
-        steps=[step for one in found for step in _steps(one)],
-        rows={one.table: one.changed for one in found if one.changed},
-        destructive=any(one.lowered for one in found),
+        steps=[step for result in results for step in _plan_steps(result)],
+        rows={result.table: result.changed for result in results if result.changed},
+        destructive=any(result.lowered for result in results),
     )
 
 
-def _steps(one: TableRebuilt) -> Iterator[str]:
-    if one.added:
-        yield f"add {counted(one.added, 'row')} to {one.table}"
-    if one.corrected:
-        yield f"correct {counted(one.corrected, 'row')} of {one.table}"
-    if one.lowered:
-        yield f"lower {counted(one.lowered, 'row')} of {one.table}, where less is there to count than is kept"
+def _plan_steps(result: RebuiltTable) -> Iterator[str]:
+    if result.added:
+        yield f"add {format_count(result.added, 'row')} to {result.table}"
+    if result.corrected:
+        yield f"correct {format_count(result.corrected, 'row')} of {result.table}"
+    if result.lowered:
+        yield f"lower {format_count(result.lowered, 'row')} of {result.table}, whose values are too large"

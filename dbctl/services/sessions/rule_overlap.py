@@ -1,4 +1,4 @@
-"""Counts of rows for each cleanup rule after the rules before it have changed or deleted some."""
+"""The number of rows for each cleanup rule, after the changes and deletions of the previous rules."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, Condition, Later, Not, Readable, Where
-from dbctl.model import Value
+from dbctl.engines.contract import AllOf, Condition, Not, Readable, ShiftedTime, Where
+from dbctl.model import Struct
 from dbctl.profiles import read_time
 
 
-class _Rows(Value, frozen=True):
+class _Rows(Struct, frozen=True):
     """Rows that the previous rules changed in the same way."""
 
     where: Sequence[Where]  #: conditions on their current values
     changed: Mapping[str, object]  #: the new values of columns
 
 
-class Overlap:
-    """The rows of each table after the previous rules."""
+class RuleOverlap:
+    """Conditions of the rows of each table, after the previous rules."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
 
-    def take(
+    def count_and_apply(
         self,
         db: Readable,
         table: str,
@@ -36,10 +36,10 @@ class Overlap:
         """Count the rows that a rule selects, and apply the rule to them.
 
         Args:
-            db: where they are.
+            db: the database of the table.
             table: the table of the rule.
             due: the conditions of a row that is due.
-            values: what the rule puts into the columns of such rows; None: it deletes them.
+            values: the new values of columns; None: the rule deletes the rows.
         """
         count, remaining = 0, list[_Rows]()
         for rows in self._rows[db.target + "/" + table]:
@@ -56,18 +56,18 @@ class Overlap:
 
 
 def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:
-    """Return the conditions on current values of rows that will meet ``conditions`` after a change; None: no row will."""
+    """Return the conditions on current values of rows that will meet ``due`` after a change; None: no row will."""
     conditions = []
     for condition in due:
         if condition.column not in changed:
             conditions.append(condition)
             continue
         value = changed[condition.column]
-        if isinstance(value, Later) and isinstance(condition.value, datetime):
+        if isinstance(value, ShiftedTime) and isinstance(condition.value, datetime):
             conditions.append(
-                structs.replace(condition, column=value.column, value=condition.value - value.by)
+                structs.replace(condition, column=value.column, value=condition.value - value.offset)
             )
-        elif isinstance(value, Later) or not _meets(value, condition):
+        elif isinstance(value, ShiftedTime) or not _meets(value, condition):
             return None
     return conditions
 

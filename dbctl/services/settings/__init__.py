@@ -7,8 +7,14 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.services.settings.changes import SettingChanged, reset_setting, set_setting
     from dbctl.services.settings.files import Difference, SettingsApplied
-    from dbctl.services.settings.queries import add_for_user, defaults_of_new_user, table_of
-    from dbctl.services.settings.table import Setting, SettingTable, database_of, section, setting_text_fault
+    from dbctl.services.settings.queries import add_for_user, defaults_for_new_user, settings_table_name
+    from dbctl.services.settings.table import (
+        Setting,
+        SettingTable,
+        find_section,
+        find_text_violation,
+        settings_database,
+    )
     from dbctl.services.settings.values import load_json
 else:
     __getattr__ = lazy_exports(
@@ -16,8 +22,8 @@ else:
         {
             "changes": "SettingChanged reset_setting set_setting",
             "files": "Difference SettingsApplied",
-            "queries": "add_for_user defaults_of_new_user table_of",
-            "table": "Setting SettingTable database_of section setting_text_fault",
+            "queries": "add_for_user defaults_for_new_user settings_table_name",
+            "table": "Setting SettingTable find_section find_text_violation settings_database",
             "values": "load_json",
         },
     )

@@ -1,24 +1,24 @@
-"""Changes to one setting: never to a value that its type or its own schema refuses."""
+"""Set and reset one setting; its type and schema are checked first."""
 
 from __future__ import annotations
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import Done, Id, Plan, Row
-from dbctl.services.app import App, Change, Draft, audit
-from dbctl.services.settings.queries import table_for
-from dbctl.services.settings.table import Setting, SettingTable, database_of
-from dbctl.services.settings.values import same, spelled
+from dbctl.model import ChangeResult, KeyText, Plan, Row
+from dbctl.services.app import App, Change, PreparedChange, audit
+from dbctl.services.settings.queries import open_for_login
+from dbctl.services.settings.table import Setting, SettingTable, settings_database
+from dbctl.services.settings.values import is_equal, to_json
 
 
-class SettingChanged(Done, frozen=True, kw_only=True):
-    """Answer of ``settings set`` and ``settings reset``."""
+class SettingChanged(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``settings set`` and ``settings reset``."""
 
     setting: Setting
     before: object
     changed: bool
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {
             "key": self.setting.key,
             "before": self.before,
@@ -27,116 +27,122 @@ class SettingChanged(Done, frozen=True, kw_only=True):
         }
 
 
-def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting the value that ``text`` means for its type.
+def set_setting(app: App, key: str, text: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
+    """Set a setting to the value of ``text``, parsed by its type.
 
-    A setting that is not there is added for a user, where the app takes any, and where the app comes with it.
+    A missing setting is added if it belongs to a user, if the app accepts any key, or if it is a standard setting of the app.
     """
 
-    def draft(db: Readable) -> Draft[SettingChanged]:
-        table = table_for(app, db, login)
+    def draft(db: Readable) -> PreparedChange[SettingChanged]:
+        table = open_for_login(app, db, login)
         try:
-            setting = table.one(key)
+            setting = table.find(key)
         except SettingMissingError:
-            if not (login or table.takes_new(key)):
+            if not (login or table.accepts_new(key)):
                 raise
-            return _added(table, key, table.fresh(key, text))
-        value = table.typed(key, text, setting.type)
-        return _set(table, setting, value, f"Set {setting.key}", "settings.set")
+            return _plan_add(table, key, table.parse_new(key, text))
+        value = table.parse(key, text, setting.type)
+        return _plan_set(table, setting, value, f"Set {setting.key}", "settings.set")
 
-    return Change(app, database_of(app, "user" if login else "system"), "settings set", draft)
+    return Change(app, settings_database(app, "user" if login else "system"), "settings set", draft)
 
 
-def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting its default back.
+def reset_setting(app: App, key: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
+    """Reset a setting to its default.
 
-    A user's own setting is removed, so that the app's counts, and so is one that the app does without. One that the app
-    comes with, and whose row is gone, is added with all that its row holds.
+    A setting of a user is removed, so that the default of the app applies. A setting that is not a standard setting is also
+    removed. A standard setting without a row is added.
 
     Raises (when planned and when applied):
-        ValueInvalidError: no default is known.
+        ValueInvalidError: the setting has no default.
     """
 
-    def draft(db: Readable) -> Draft[SettingChanged]:
-        table = table_for(app, db, login)
+    def draft(db: Readable) -> PreparedChange[SettingChanged]:
+        table = open_for_login(app, db, login)
         try:
-            setting = table.one(key)
+            setting = table.find(key)
         except SettingMissingError:
-            standard = table.standard(key)
+            standard = table.find_standard(key)
             if login or standard is None:
                 raise
-            return _added(table, key, standard.value, "Reset", "settings.reset")
-        if login or (setting.default is None and table.told.open):
-            return _removed(table, setting)
+            return _plan_add(table, key, standard.value, "Reset", "settings.reset")
+        if login or (setting.default is None and table.section.open):
+            return _plan_remove(table, setting)
         if setting.default is None:
             raise ValueInvalidError(
-                what="reset of", value=key, reason="neither the database nor the profile knows a default"
+                name="reset of", value=key, reason="neither the database nor the profile has a default"
             )
-        return _set(table, setting, setting.default, f"Reset {setting.key}", "settings.reset")
+        return _plan_set(table, setting, setting.default, f"Reset {setting.key}", "settings.reset")
 
-    return Change(app, database_of(app, "user" if login else "system"), "settings reset", draft)
+    return Change(app, settings_database(app, "user" if login else "system"), "settings reset", draft)
 
 
-def _set(
+def _plan_set(
     table: SettingTable, setting: Setting, value: object, title: str, action: str
-) -> Draft[SettingChanged]:
+) -> PreparedChange[SettingChanged]:
     table.check(setting, value)
-    differs = not same(setting.value, value)
+    differs = not is_equal(setting.value, value)
 
     def work(db: Writable) -> SettingChanged:
         if differs:
             table.write(db, setting, value)
-            facts = {
-                **table.whose(),
+            details = {
+                **table.audit_details(),
                 "key": setting.key,
-                "from": table.shown(setting.key, setting.value),
-                "to": table.shown(setting.key, value),
+                "from": table.mask_value(setting.key, setting.value),
+                "to": table.mask_value(setting.key, value),
             }
-            audit.record(table.app, db, action, "settings", setting.key, facts)
-        return _answer(table, setting.key, setting.value, changed=differs)
+            audit.record(table.app, db, action, "settings", setting.key, details)
+        return _create_result(table, setting.key, setting.value, changed=differs)
 
-    before, after = (spelled(table.shown(setting.key, one)) for one in (setting.value, value))
+    before, after = (
+        to_json(table.mask_value(setting.key, state_value)) for state_value in (setting.value, value)
+    )
     steps = [f"change {setting.key} from {before} to {after}"] if differs else []
     rows = {table.live.name: 1} if differs else {}
-    return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
+    return PreparedChange(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
 
 
-def _answer(table: SettingTable, key: str, before: object, *, changed: bool) -> SettingChanged:
-    """Return what was done, as anybody may see it."""
-    now = table.told_of(table.one(key))
-    return SettingChanged(setting=now, before=table.shown(key, before), changed=changed)
+def _create_result(table: SettingTable, key: str, before: object, *, changed: bool) -> SettingChanged:
+    """Return the result with masked secrets."""
+    now = table.mask_setting(table.find(key))
+    return SettingChanged(setting=now, before=table.mask_value(key, before), changed=changed)
 
 
-def _added(
+def _plan_add(
     table: SettingTable, key: str, value: object, verb: str = "Set", action: str = "settings.set"
-) -> Draft[SettingChanged]:
+) -> PreparedChange[SettingChanged]:
     table.check_new(key, value)
 
     def work(db: Writable) -> SettingChanged:
         table.add(db, key, value)
-        facts = {**table.whose(), "key": key, "to": table.shown(key, value)}
-        audit.record(table.app, db, action, "settings", key, facts)
-        return _answer(table, key, None, changed=True)
+        details = {**table.audit_details(), "key": key, "to": table.mask_value(key, value)}
+        audit.record(table.app, db, action, "settings", key, details)
+        return _create_result(table, key, None, changed=True)
 
     plan = Plan(
         title=f"{verb} {key}",
         target=table.db.target,
-        steps=[f"add {key} = {spelled(table.shown(key, value))}"],
+        steps=[f"add {key} = {to_json(table.mask_value(key, value))}"],
         rows={table.live.name: 1},
     )
-    return Draft(plan, work)
+    return PreparedChange(plan, work)
 
 
-def _removed(table: SettingTable, setting: Setting) -> Draft[SettingChanged]:
+def _plan_remove(table: SettingTable, setting: Setting) -> PreparedChange[SettingChanged]:
     def work(db: Writable) -> SettingChanged:
         table.remove(db, setting.key)
-        facts = {**table.whose(), "key": setting.key, "from": table.shown(setting.key, setting.value)}
-        audit.record(table.app, db, "settings.reset", "settings", setting.key, facts)
-        shown = table.told_of(setting)
-        return SettingChanged(setting=shown, before=shown.value, changed=True)
+        details = {
+            **table.audit_details(),
+            "key": setting.key,
+            "from": table.mask_value(setting.key, setting.value),
+        }
+        audit.record(table.app, db, "settings.reset", "settings", setting.key, details)
+        masked = table.mask_setting(setting)
+        return SettingChanged(setting=masked, before=masked.value, changed=True)
 
-    steps = [f"remove {setting.key} (it is {spelled(table.shown(setting.key, setting.value))})"]
-    return Draft(
+    steps = [f"remove {setting.key} (it is {to_json(table.mask_value(setting.key, setting.value))})"]
+    return PreparedChange(
         Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}),
         work,
     )

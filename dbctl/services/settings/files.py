@@ -1,4 +1,4 @@
-"""Settings kept in a file: what differs, and bringing the app to what the file says."""
+"""Compare the settings of an app with a file, and apply the file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from msgspec import structs
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, UsageError
 from dbctl.files import toml
-from dbctl.model import Done, Id, Page, Plan, Value
-from dbctl.services.app import App, Change, Draft, audit, cut, hint, is_secret
-from dbctl.services.settings.queries import reader_for, table_for
-from dbctl.services.settings.table import SettingTable, database_of
-from dbctl.services.settings.values import load_json, same, spelled
+from dbctl.model import ChangeResult, KeyText, Page, Plan, Struct
+from dbctl.services.app import (
+    App,
+    Change,
+    PreparedChange,
+    audit,
+    is_secret_setting,
+    suggest_sentence,
+    truncate,
+)
+from dbctl.services.settings.queries import open_for_login, open_reader
+from dbctl.services.settings.table import SettingTable, settings_database
+from dbctl.services.settings.values import is_equal, load_json, to_json
 
 Mode = Literal["create-only", "merge", "exact"]
-#: What a refusal of unknown keys adds.
-NEW_KEYS = "To add keys that the app does not know: --new-keys."
+NEW_KEYS_HINT = "Use --new-keys to add unknown keys."
 
 
-class Difference(Value, frozen=True, kw_only=True):
-    """One setting that a file and the app have differently."""
+class Difference(Struct, frozen=True, kw_only=True):
+    """A setting with different values in a file and in the app."""
 
     key: str
     state: Literal["add", "change", "only-live"]
@@ -31,158 +38,182 @@ class Difference(Value, frozen=True, kw_only=True):
     file: object
 
 
-class SettingsApplied(Done, frozen=True, kw_only=True):
-    """Answer of ``settings apply``."""
+class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``settings apply``."""
 
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
 
 
-def diff(app: App, wanted: Mapping[str, object], *, login: str | Id = "") -> Page[Difference]:
-    """Return what differs between a file and the app."""
-    table = table_for(app, reader_for(app, login), login)
+def diff(app: App, file_settings: Mapping[str, object], *, login: str | KeyText = "") -> Page[Difference]:
+    """Return the differences between a file and the app."""
+    table = open_for_login(app, open_reader(app, login), login)
     differing = [
-        structs.replace(one, live=table.shown(one.key, one.live), file=table.shown(one.key, one.file))
-        for one in _differences(table, wanted)
+        structs.replace(
+            difference,
+            live=table.mask_value(difference.key, difference.live),
+            file=table.mask_value(difference.key, difference.file),
+        )
+        for difference in _find_differences(table, file_settings)
     ]
     names = Difference.__struct_fields__
-    return Page(items=differing, total=len(differing), names=names, nothing="no difference")
+    return Page(items=differing, total=len(differing), column_names=names, empty_message="no difference")
 
 
 def apply(
-    app: App, wanted: Mapping[str, object], mode: Mode, *, login: str | Id = "", new_keys: bool = False
+    app: App,
+    file_settings: Mapping[str, object],
+    mode: Mode,
+    *,
+    login: str | KeyText = "",
+    new_keys: bool = False,
 ) -> Change[SettingsApplied]:
-    """Bring the app's settings to what a file says, all in one transaction.
+    """Apply the settings of a file in one transaction.
 
-    ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file
-    lacks, but for secrets: an export leaves them out.
+    ``create-only`` adds missing settings; ``merge`` also changes different ones; ``exact`` also removes settings that the file
+    lacks, except secrets, because an export does not contain them.
 
     Args:
         app: the app.
-        wanted: key and value of each.
-        mode: as above.
-        login: whose settings, where they are a user's.
-        new_keys: whether keys are added that the app does not know; a user's own settings take any.
+        file_settings: values by key.
+        mode: see above.
+        login: the user whose settings are changed; empty for the settings of the app.
+        new_keys: accept unknown keys; settings of users always do.
 
     Raises (when planned and when applied):
-        SettingMissingError: the app does not know a key.
-        ValueInvalidError: a value does not fit; nothing was changed.
+        SettingMissingError: a key is unknown.
+        ValueInvalidError: a value is invalid; nothing was changed.
     """
 
-    def draft(db: Readable) -> Draft[SettingsApplied]:
-        table = table_for(app, db, login)
+    def draft(db: Readable) -> PreparedChange[SettingsApplied]:
+        table = open_for_login(app, db, login)
         live = {setting.key: setting for setting in table.read()}
-        parts: dict[str, list[Difference]] = {"add": [], "change": [], "only-live": []}
-        for one in _differences(table, wanted):
-            parts[one.state].append(one)
-        added = parts["add"]
-        changed = parts["change"] if mode != "create-only" else []
-        lacking = parts["only-live"] if mode == "exact" else []
-        removed = [one for one in lacking if not is_secret(table.told, one.key)]
-        for one in added:
-            _check_new(table, one, live, any_key=bool(login or new_keys))
-        for one in changed:
-            table.check(live[one.key], one.file)
-        file = {one.key: spelled(table.shown(one.key, one.file)) for one in [*added, *changed]}
-        held = {one.key: spelled(table.shown(one.key, one.live)) for one in [*changed, *removed]}
-        steps = [f"add {one.key} = {file[one.key]}" for one in added]
-        steps += [f"change {one.key} from {held[one.key]} to {file[one.key]}" for one in changed]
-        steps += [f"remove {one.key} (it is {held[one.key]})" for one in removed]
+        by_state: dict[str, list[Difference]] = {"add": [], "change": [], "only-live": []}
+        for difference in _find_differences(table, file_settings):
+            by_state[difference.state].append(difference)
+        added = by_state["add"]
+        changed = by_state["change"] if mode != "create-only" else []
+        only_live = by_state["only-live"] if mode == "exact" else []
+        removed = [
+            difference for difference in only_live if not is_secret_setting(table.section, difference.key)
+        ]
+        for difference in added:
+            _check_new(table, difference, live, any_key=bool(login or new_keys))
+        for difference in changed:
+            table.check(live[difference.key], difference.file)
+        file_values = {
+            difference.key: to_json(table.mask_value(difference.key, difference.file))
+            for difference in [*added, *changed]
+        }
+        live_values = {
+            difference.key: to_json(table.mask_value(difference.key, difference.live))
+            for difference in [*changed, *removed]
+        }
+        steps = [f"add {difference.key} = {file_values[difference.key]}" for difference in added]
+        steps += [
+            f"change {difference.key} from {live_values[difference.key]} to {file_values[difference.key]}"
+            for difference in changed
+        ]
+        steps += [f"remove {difference.key} (it is {live_values[difference.key]})" for difference in removed]
 
         def work(db: Writable) -> SettingsApplied:
-            for one in added:
-                table.add(db, one.key, one.file)
-            for one in changed:
-                table.write(db, live[one.key], one.file)
-            for one in removed:
-                table.remove(db, one.key)
-            done = SettingsApplied(
-                added=[one.key for one in added],
-                changed=[one.key for one in changed],
-                removed=[one.key for one in removed],
+            for difference in added:
+                table.add(db, difference.key, difference.file)
+            for difference in changed:
+                table.write(db, live[difference.key], difference.file)
+            for difference in removed:
+                table.remove(db, difference.key)
+            result = SettingsApplied(
+                added=[difference.key for difference in added],
+                changed=[difference.key for difference in changed],
+                removed=[difference.key for difference in removed],
             )
             if steps:
-                facts = {"added": done.added, "changed": done.changed, "removed": done.removed}
-                whose = table.user.login if table.user else ""
-                audit.record(app, db, "settings.apply", "settings", whose, {**table.whose(), **facts})
-            return done
+                details = {"added": result.added, "changed": result.changed, "removed": result.removed}
+                login_name = table.user.login if table.user else ""
+                audit.record(
+                    app, db, "settings.apply", "settings", login_name, {**table.audit_details(), **details}
+                )
+            return result
 
         rows = {table.live.name: len(steps)} if steps else {}
         title = f"Apply settings of a file ({mode})"
-        return Draft(
+        return PreparedChange(
             Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=bool(removed)), work
         )
 
-    return Change(app, database_of(app, "user" if login else "system"), "settings apply", draft)
+    return Change(app, settings_database(app, "user" if login else "system"), "settings apply", draft)
 
 
 def _check_new(table: SettingTable, new: Difference, live: Mapping[str, object], *, any_key: bool) -> None:
     table.check_new(new.key, new.file)
-    if not (any_key or table.takes_new(new.key)):
-        near = hint(new.key, [*live, *(table.shape.standard if table.shape else ())])
-        raise SettingMissingError(key=cut(new.key), target=table.db.target, near=f"{near} {NEW_KEYS}")
+    if not (any_key or table.accepts_new(new.key)):
+        suggestion = suggest_sentence(new.key, [*live, *(table.variant.standard if table.variant else ())])
+        raise SettingMissingError(
+            key=truncate(new.key), target=table.db.target, suggestion=f"{suggestion} {NEW_KEYS_HINT}"
+        )
 
 
-def read_wanted(raw: bytes, name: str) -> dict[str, object]:
-    """Read keys and values from JSON (also what ``-o json`` printed) or, by the end of ``name``, TOML: a table is a category.
+def read_settings_file(raw: bytes, name: str) -> dict[str, object]:
+    """Return the settings of a JSON file (also the output of ``-o json``) or, by the suffix of ``name``, of a TOML file.
+
+    In TOML, a table is a category.
 
     Raises:
-        UsageError: it does not say keys and values.
+        UsageError: the file does not contain settings.
     """
     try:
         text = raw.decode("utf-8-sig")
-        told = toml.loads(text) if name.endswith(".toml") else load_json(text)
+        data = toml.loads(text) if name.endswith(".toml") else load_json(text)
     except toml.TomlError as error:
         raise UsageError(
-            detail=f"{name}, line {error.mistakes[0].line}: {error.mistakes[0].reason}"
+            detail=f"{name}, line {error.problems[0].line}: {error.problems[0].reason}"
         ) from error
-    except ValueError as error:  # also what is not UTF-8
+    except ValueError as error:  # also raised for text that is not UTF-8
         raise UsageError(detail=f"{name}: {error}") from error
-    if isinstance(told, dict) and str(told.get("schema", "")).startswith("dbctl."):
-        if not told["schema"].startswith("dbctl.settings.export/"):
+    if isinstance(data, dict) and str(data.get("schema", "")).startswith("dbctl."):
+        if not data["schema"].startswith("dbctl.settings.export/"):
+            raise UsageError(detail=f"{name} is the output of another command; use dbctl settings export")
+        data = data.get("data")
+    if not isinstance(data, dict):
+        raise UsageError(detail=f"{name} does not contain keys and values")
+    settings = dict(_flatten(data)) if name.endswith(".toml") else data
+    for key, value in settings.items():
+        if not _is_json_value(value):
             raise UsageError(
-                detail=f"{name} is an answer of another command; dbctl settings export gives keys and values"
+                detail=f"{name}: a setting cannot have the type of {key} ({type(value).__name__})"
             )
-        told = told.get("data")
-    if not isinstance(told, dict):
-        raise UsageError(detail=f"{name} does not hold keys and values")
-    wanted = dict(_flat(told)) if name.endswith(".toml") else told
-    for key, value in wanted.items():
-        if not _plain(value):
-            raise UsageError(
-                detail=f"{name}: {key} is of a kind that settings cannot have ({type(value).__name__})"
-            )
-    return wanted
+    return settings
 
 
-def _differences(table: SettingTable, wanted: Mapping[str, object]) -> list[Difference]:
+def _find_differences(table: SettingTable, file_settings: Mapping[str, object]) -> list[Difference]:
     live = {setting.key: setting.value for setting in table.read()}
-    found = []
-    for key in sorted({**live, **wanted}):
-        if key not in wanted:
-            found.append(Difference(key=key, state="only-live", live=live[key], file=None))
+    differences = []
+    for key in sorted({**live, **file_settings}):
+        if key not in file_settings:
+            differences.append(Difference(key=key, state="only-live", live=live[key], file=None))
         elif key not in live:
-            found.append(Difference(key=key, state="add", live=None, file=wanted[key]))
-        elif not same(live[key], wanted[key]):
-            found.append(Difference(key=key, state="change", live=live[key], file=wanted[key]))
-    return found
+            differences.append(Difference(key=key, state="add", live=None, file=file_settings[key]))
+        elif not is_equal(live[key], file_settings[key]):
+            differences.append(Difference(key=key, state="change", live=live[key], file=file_settings[key]))
+    return differences
 
 
-def _plain(value: object) -> bool:
-    """Return whether JSON could say the value, too."""
+def _is_json_value(value: object) -> bool:
+    """Whether JSON can represent the value."""
     if isinstance(value, dict):
-        return all(_plain(one) for one in value.values())
+        return all(_is_json_value(item) for item in value.values())
     if isinstance(value, list):
-        return all(_plain(one) for one in value)
+        return all(_is_json_value(item) for item in value)
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
 
 
-def _flat(told: Mapping[str, object]) -> list[tuple[str, object]]:
+def _flatten(data: Mapping[str, object]) -> list[tuple[str, object]]:
     flat: list[tuple[str, object]] = []
-    for key, value in told.items():
+    for key, value in data.items():
         if isinstance(value, dict) and "." not in key:
-            flat += [(f"{key}.{rest}", inner) for rest, inner in value.items()]
+            flat += [(f"{key}.{name}", inner) for name, inner in value.items()]
         else:
             flat.append((key, value))
     return flat

@@ -1,4 +1,4 @@
-"""Settings of a user that are the keys of one JSON object in the user's own row."""
+"""Settings of a user stored as one JSON object in the user's row."""
 
 from __future__ import annotations
 
@@ -7,100 +7,102 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract import Readable, Where, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.profiles.model import Settings, SettingsShape
-from dbctl.services.app import MASK, App, Live, User, cut, exactly, hint
+from dbctl.profiles.model import Settings, SettingsVariant
+from dbctl.services.app import MASK, App, LiveTable, User, require_row_count, suggest_sentence, truncate
 from dbctl.services.settings.table import Setting, SettingTable
-from dbctl.services.settings.values import SettingTypes, is_text, load_json
+from dbctl.services.settings.values import SettingTypes, is_encodable, load_json
 
-#: What a value of JSON may be called; the app itself declares nothing.
-KINDS = SettingsShape(
+#: The types of JSON values; the app declares none.
+KINDS = SettingsVariant(
     key="",
     type="",
     types={"boolean": "boolean", "number": "number", "string": "string", "json": "json"},
 )
 
 
-class SettingObject(SettingTable):
-    """The settings of one user that are kept so. Keys may be called anything; nothing checks what they hold."""
+class JsonSettings(SettingTable):
+    """The settings of one user in a JSON object; any key and any value is valid."""
 
-    def __init__(self, app: App, db: Readable, user: User, told: Settings) -> None:
-        self.app, self.db, self.user, self.told = app, db, user, told
-        self.live = Live(app.profile, db, told.table, "settings of users")
-        self.shape, self.type, self.keys, self.fields = None, None, [], {}
-        self.value = self.live.get(told.fields["value"])
-        self.types = SettingTypes(told, KINDS)
+    def __init__(self, app: App, db: Readable, user: User, section: Settings) -> None:
+        self.app, self.db, self.user, self.section = app, db, user, section
+        self.live = LiveTable(app.profile, db, section.table, "settings of users")
+        self.variant, self.type, self.keys, self.fields = None, None, [], {}
+        self.value = self.live.column(section.fields["value"])
+        self.types = SettingTypes(section, KINDS)
 
     def read(self, where: Sequence[Where] = ()) -> list[Setting]:
-        del where  # the row is the user's own, and one
-        found = self._object()
+        del where  # a user has exactly one row
+        settings = self._read_object()
         return [
-            Setting(key=key, value=value, type=self.types.word_for(value))
-            for key, value in sorted(found.items())
+            Setting(key=key, value=value, type=self.types.type_for(value))
+            for key, value in sorted(settings.items())
         ]
 
     def values(self) -> dict[str, object]:
         try:
             return super().values()
-        except ValueInvalidError:  # all else that is known of a user is to be shown
-            return {self.value: MASK if self.told.secret else self._stored()}
+        except ValueInvalidError:  # the rest of the user is shown nevertheless
+            return {self.value: MASK if self.section.secret else self._read_stored()}
 
-    def one(self, key: str) -> Setting:
+    def find(self, key: str) -> Setting:
         known = self.read()
         for setting in known:
             if setting.key == key:
                 return setting
         raise SettingMissingError(
-            key=cut(key), target=self.db.target, near=hint(key, [one.key for one in known])
+            key=truncate(key),
+            target=self.db.target,
+            suggestion=suggest_sentence(key, [other.key for other in known]),
         )
 
-    def fresh(self, key: str, text: str) -> object:
-        del key  # the app declares none
+    def parse_new(self, key: str, text: str) -> object:
+        del key  # the app declares no keys
         try:
             return load_json(text)
-        except ValueError:  # a word is a text, as nobody wants to quote it twice
+        except ValueError:  # a bare word is text, without JSON quotes
             return text
 
-    def broken(self, setting: Setting, value: object) -> str:
-        del setting  # the app takes any value under any key
-        return "" if is_text(value) else "it holds half of a character pair, which is no text"
+    def find_violation(self, setting: Setting, value: object) -> str:
+        del setting  # the app accepts any value
+        return "" if is_encodable(value) else "it contains an unpaired surrogate and cannot be stored"
 
-    def split(self, key: str) -> list[str]:
+    def split_key(self, key: str) -> list[str]:
         return [key]
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        self._store(db, {**self._object(), setting.key: value})
+        self._store(db, {**self._read_object(), setting.key: value})
 
     def add(self, db: Writable, key: str, value: object) -> None:
-        self._store(db, {**self._object(), key: value})
+        self._store(db, {**self._read_object(), key: value})
 
     def remove(self, db: Writable, key: str) -> None:
-        self._store(db, {name: value for name, value in self._object().items() if name != key})
+        self._store(db, {name: value for name, value in self._read_object().items() if name != key})
 
-    def _object(self) -> dict[str, object]:
-        """Return what is stored; nothing for NULL and empty text.
+    def _read_object(self) -> dict[str, object]:
+        """Return the stored object; empty for NULL and empty text.
 
         Raises:
-            ValueInvalidError: it is no JSON object.
+            ValueInvalidError: the column does not contain a JSON object.
         """
-        stored = self._stored()
+        stored = self._read_stored()
         if stored is None or not str(stored).strip():
             return {}
         try:
-            found = load_json(str(stored))
+            value = load_json(str(stored))
         except ValueError as error:
-            raise self._unreadable(stored, str(error)) from error
-        if not isinstance(found, dict):
-            raise self._unreadable(stored, "it is no object of JSON")
-        return found
+            raise self._create_error(stored, str(error)) from error
+        if not isinstance(value, dict):
+            raise self._create_error(stored, "it is not a JSON object")
+        return value
 
-    def _stored(self) -> object:
-        rows = self.db.select(self.live.name, [self.value], self.mine())
+    def _read_stored(self) -> object:
+        rows = self.db.select(self.live.name, [self.value], self.owner_conditions())
         return rows[0][0] if rows else None
 
-    def _unreadable(self, stored: object, reason: str) -> ValueInvalidError:
-        what = f"{self.live.name}.{self.value} of {self.user.login if self.user else ''}:"
-        return ValueInvalidError(what=what, value=ascii(cut(str(stored))), reason=reason)
+    def _create_error(self, stored: object, reason: str) -> ValueInvalidError:
+        subject = f"{self.live.name}.{self.value} of {self.user.login if self.user else ''}:"
+        return ValueInvalidError(name=subject, value=ascii(truncate(str(stored))), reason=reason)
 
     def _store(self, db: Writable, settings: dict[str, object]) -> None:
-        text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))  # as the app itself writes it
-        exactly(db.update(self.live.name, {self.value: text}, self.mine()), 1, db)
+        text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))  # the format of the app
+        require_row_count(db.update(self.live.name, {self.value: text}, self.owner_conditions()), 1, db)

@@ -1,4 +1,4 @@
-"""The app's settings as its profile maps them: keys joined, values typed, each checked by its own schema."""
+"""Settings in rows, mapped by the profile: joined keys, typed values, checked by their schemas."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ from datetime import datetime
 from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors import SchemaLacksError, SettingMissingError, ValueInvalidError
-from dbctl.model import Row, Value, now
+from dbctl.errors import SchemaMismatchError, SettingMissingError, ValueInvalidError
+from dbctl.model import Row, Struct, now
 from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Settings, SettingsShape, StandardSetting
+from dbctl.profiles.model import Settings, SettingsVariant, StandardSetting
 from dbctl.services.app import (
     MASK,
     App,
-    Live,
+    LiveTable,
     User,
     check_rule,
-    cut,
-    exactly,
     find_column,
-    hint,
-    is_secret,
-    text_fault,
-    users_beside,
+    is_secret_setting,
+    open_users,
+    require_row_count,
+    suggest_sentence,
+    text_or_none,
+    text_problem,
+    truncate,
 )
-from dbctl.services.app import text as as_text
-from dbctl.services.settings.values import LONGEST_SHOWN, SettingTypes, against_schema, is_text, load_json
+from dbctl.services.settings.values import (
+    MAX_SHOWN_CHARACTERS,
+    SettingTypes,
+    find_schema_violation,
+    is_encodable,
+    load_json,
+)
 
 
-class Setting(Value, frozen=True, kw_only=True):
-    """One setting. ``value`` is typed; a stored text that does not fit its type stays text."""
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting. ``value`` is typed; a stored text that is invalid for its type stays text."""
 
     key: str
     category: str | None = None
@@ -43,24 +49,24 @@ class Setting(Value, frozen=True, kw_only=True):
     description: str | None = None
     updated_at: datetime | None = None
     updated_by: str | None = None
-    schema: object = None  #: the JSON Schema that the app stores with it
+    schema: object = None  #: the JSON Schema that the app stores with the setting
 
-    def brief(self) -> Row:
-        words = ("key", "value", "type", "public", "updated_at", "updated_by")
-        return {word: getattr(self, word) for word in words}
+    def summary(self) -> Row:
+        names = ("key", "value", "type", "public", "updated_at", "updated_by")
+        return {name: getattr(self, name) for name in names}
 
 
-#: What there is in place of settings of the other scope.
-INSTEAD = {
-    "system": "It has some of the app: leave out --user.",
-    "user": "It has some of each user: --user NAME.",
+#: Hints for an app that has settings only in the other scope.
+SCOPE_HINTS = {
+    "system": "It has settings of the app: omit --user.",
+    "user": "It has settings of users: add --user NAME.",
 }
 
 
-class SettingShown(Setting, frozen=True, kw_only=True):
-    """Answer of ``settings get``: all that is known of it, in a table, too."""
+class SettingDetail(Setting, frozen=True, kw_only=True):
+    """Result of ``settings get``: all fields, also in a table."""
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {}
 
 
@@ -69,158 +75,165 @@ class SettingTable:
 
     def __init__(self, app: App, db: Readable, user: User | None = None) -> None:
         self.app, self.db, self.user = app, db, user
-        scope, what, other = (
-            ("user", "settings of users", "system") if user else ("system", "settings", "user")
+        scope, purpose, other_scope = (
+            ("user", "user settings", "system") if user else ("system", "settings", "user")
         )
-        instead = INSTEAD[other] if section(app, other) else ""
-        found: Settings = app.ability(section(app, scope), what, instead=instead)
-        self.told = found
-        self.live = Live(app.profile, db, found.table, what)
-        self.shape = self._shape()
-        key = self.shape.key if self.shape else found.key
-        self.keys = [self.live.get(one) for one in ([key] if isinstance(key, str) else key or [])]
-        self.type = self.live.get(self.shape.type) if self.shape else None
+        alternative = SCOPE_HINTS[other_scope] if find_section(app, other_scope) else ""
+        settings_section: Settings = app.require_section(
+            find_section(app, scope), purpose, alternative=alternative
+        )
+        self.section = settings_section
+        self.live = LiveTable(app.profile, db, settings_section.table, purpose)
+        self.variant = self._select_variant()
+        key = self.variant.key if self.variant else settings_section.key
+        self.keys = [self.live.column(name) for name in ([key] if isinstance(key, str) else key or [])]
+        self.type = self.live.column(self.variant.type) if self.variant else None
         self.fields = {
-            word: column for word, name in found.fields.items() if (column := self.live.find(name))
+            word: column
+            for word, name in settings_section.fields.items()
+            if (column := self.live.optional_column(name))
         }
-        self.value = self.live.get(found.fields["value"])
-        self.types = SettingTypes(found, self.shape)
+        self.value = self.live.column(settings_section.fields["value"])
+        self.types = SettingTypes(settings_section, self.variant)
 
     # Reading -------------------------------------------------------------------------------------------------
 
     def read(self, where: Sequence[Where] = ()) -> list[Setting]:
-        """Return settings by key."""
+        """Return the settings, sorted by key."""
         columns = list(
             dict.fromkeys([*self.keys, *([self.type] if self.type else []), *self.fields.values()])
         )
-        rows = self.db.select(self.live.name, columns, [*self.mine(), *where])
-        people = self._people()
-        settings = [self._setting(dict(zip(columns, row, strict=True)), people) for row in rows]
-        return sorted(settings, key=lambda one: one.key)
+        rows = self.db.select(self.live.name, columns, [*self.owner_conditions(), *where])
+        users = self._read_updating_users()
+        settings = [self._create_from_row(dict(zip(columns, row, strict=True)), users) for row in rows]
+        return sorted(settings, key=lambda setting: setting.key)
 
     def values(self) -> dict[str, object]:
-        """Return key and value of each, secrets masked; the stored text where it cannot be parsed."""
-        return {setting.key: self.shown(setting.key, setting.value) for setting in self.read()}
+        """Return the values by key with masked secrets; a value that cannot be parsed is the stored text."""
+        return {setting.key: self.mask_value(setting.key, setting.value) for setting in self.read()}
 
-    def one(self, key: str) -> Setting:
+    def find(self, key: str) -> Setting:
         """Return one setting.
 
         Raises:
-            SettingMissingError: there is none of that key; the hint names those that are near.
+            SettingMissingError: no setting has this key; the hint suggests similar ones.
         """
         if key.isprintable():
-            found = self.read([self.at(key)])
-            if found:
-                return found[0]
+            settings = self.read([self.key_condition(key)])
+            if settings:
+                return settings[0]
         known = [setting.key for setting in self.read()]
-        raise SettingMissingError(key=key, target=self.db.target, near=hint(key, known))
+        raise SettingMissingError(key=key, target=self.db.target, suggestion=suggest_sentence(key, known))
 
-    def mine(self) -> list[Where]:
-        """Return the condition of the user's own rows; none where the settings are the app's."""
-        return [Condition(self.live.get(self.told.user), "=", self.user.id)] if self.user else []
+    def owner_conditions(self) -> list[Where]:
+        """Return the conditions of the rows of the user; none for settings of the app."""
+        return [Condition(self.live.column(self.section.user), "=", self.user.id)] if self.user else []
 
-    def at(self, key: str) -> Where:
-        """Return the condition of one key."""
+    def key_condition(self, key: str) -> Where:
+        """Return the condition of a key."""
         return AllOf(
-            [Condition(column, "=", part) for column, part in zip(self.keys, self.split(key), strict=True)]
+            [
+                Condition(column, "=", part)
+                for column, part in zip(self.keys, self.split_key(key), strict=True)
+            ]
         )
 
-    def split(self, key: str) -> list[str]:
-        """Take a key apart as the table stores it: at its first dot, where category and key have columns of their own."""
+    def split_key(self, key: str) -> list[str]:
+        """Split a key at its first dot if category and key are separate columns."""
         if len(self.keys) == 1:
             return [key]
-        category, _, rest = key.partition(".")
-        return [category, rest]
+        category, _, name = key.partition(".")
+        return [category, name]
 
     # Values --------------------------------------------------------------------------------------------------
 
     def check(self, setting: Setting, value: object) -> None:
-        """Refuse a value that the setting's type, its own schema or the app's rules do not take.
+        """Refuse a value that violates the type, the schema or a rule.
 
         Raises:
-            ValueInvalidError: it says which rule.
+            ValueInvalidError: with the violated rule.
         """
-        reason = self.broken(setting, value)
-        if value == MASK and is_secret(self.told, setting.key):
-            reason = (
-                "that stands for a secret which was not shown; export it with --secrets, or leave its key out"
-            )
+        reason = self.find_violation(setting, value)
+        if value == MASK and is_secret_setting(self.section, setting.key):
+            reason = "it is the mask of a secret; export with --secrets, or omit the key"
         if reason:
-            shown = cut(json.dumps(self.shown(setting.key, value), default=str), LONGEST_SHOWN)
-            raise ValueInvalidError(what=f"{setting.key} =", value=shown, reason=reason)
+            excerpt = truncate(
+                json.dumps(self.mask_value(setting.key, value), default=str), MAX_SHOWN_CHARACTERS
+            )
+            raise ValueInvalidError(name=f"{setting.key} =", value=excerpt, reason=reason)
 
     @property
-    def judged(self) -> set[str]:
-        """The columns on which it depends whether a row is as the app takes it."""
+    def checked_columns(self) -> set[str]:
+        """The columns that determine whether the app accepts a row."""
         return {*self.keys, self.value, self.type or self.value, self.fields.get("schema", self.value)}
 
-    def standard(self, key: str) -> StandardSetting | None:
-        """Return what the app itself has a setting of that key for; None where it does not come with it."""
-        return self.shape.standard.get(key) if self.shape else None
+    def find_standard(self, key: str) -> StandardSetting | None:
+        """Return the standard setting with this key, or None."""
+        return self.variant.standard.get(key) if self.variant else None
 
-    def takes_new(self, key: str) -> bool:
-        """Whether the app takes a setting of a key that is not there: any, or one that it comes with itself."""
-        return self.told.open or self.standard(key) is not None
+    def accepts_new(self, key: str) -> bool:
+        """Whether a setting with this key can be added: the app accepts any key, or it is a standard setting."""
+        return self.section.open or self.find_standard(key) is not None
 
-    def missing(self) -> list[str]:
-        """Return the keys of settings that the app comes with and the table lacks."""
-        if self.shape is None or not self.shape.standard:
+    def missing_keys(self) -> list[str]:
+        """Return the keys of standard settings that the table lacks."""
+        if self.variant is None or not self.variant.standard:
             return []
         known = {".".join(str(part) for part in row) for row in self.db.select(self.live.name, self.keys)}
-        return [key for key in self.shape.standard if key not in known]
+        return [key for key in self.variant.standard if key not in known]
 
     def check_row(self, row: Mapping[str, object]) -> None:
-        """Refuse a row that the table may not hold, as a file or a backup has it; it may lack columns.
+        """Refuse an invalid row of a file or a backup; the row may lack columns.
 
         Raises:
-            ValueInvalidError: it says which rule.
+            ValueInvalidError: with the violated rule.
         """
         if any(row.get(column) is None for column in self.keys):
-            return  # the database decides
-        setting = self._setting(row, {})
-        check_rule("key", setting.key, self.told.rules.get("key"))
-        if self.shape and setting.type not in self.shape.types:
-            reason = f"the app knows the types {', '.join(self.shape.types)}"
+            return  # the constraints of the database decide
+        setting = self._create_from_row(row, {})
+        check_rule("key", setting.key, self.section.rules.get("key"))
+        if self.variant and setting.type not in self.variant.types:
+            reason = f"the types of the app are {', '.join(self.variant.types)}"
             raise ValueInvalidError(
-                what=f"the type of {setting.key}", value=ascii(cut(setting.type)), reason=reason
+                name=f"the type of {setting.key}", value=ascii(truncate(setting.type)), reason=reason
             )
-        standard = self.standard(setting.key)
+        standard = self.find_standard(setting.key)
         if standard and setting.type != standard.type:
             reason = f"the app reads it as {standard.type}"
             raise ValueInvalidError(
-                what=f"the type of {setting.key}", value=ascii(setting.type), reason=reason
+                name=f"the type of {setting.key}", value=ascii(setting.type), reason=reason
             )
         if setting.value is None:
             return
         self.check(setting, setting.value)
-        if schema := _schema(self._own_schema(standard)):
+        if schema := _parse_schema(self._standard_schema(standard)):
             self.check(structs.replace(setting, schema=schema), setting.value)
 
-    def broken(self, setting: Setting, value: object) -> str:
-        """Return why a setting may not have that value, or nothing."""
-        if not self.types.takes(value, self.types.kind(setting.type)):
+    def find_violation(self, setting: Setting, value: object) -> str:
+        """Return why a setting must not have this value, or an empty text."""
+        if not self.types.accepts(value, self.types.kind(setting.type)):
             return f"it is not of type {setting.type}"
-        if not is_text(value):
-            return "it holds half of a character pair, which is no text"
+        if not is_encodable(value):
+            return "it contains an unpaired surrogate and cannot be stored"
         if isinstance(setting.schema, str):
-            return f"its own schema in {self.live.name} is no JSON"
-        reason = against_schema(value, setting.schema) if setting.schema is not None else ""
+            return f"its schema in {self.live.name} is not JSON"
+        reason = find_schema_violation(value, setting.schema) if setting.schema is not None else ""
         if not reason and isinstance(value, str):
-            return setting_text_fault(self.told, setting.key, value)
-        # what a schema says of a value repeats it
-        return "its own schema refuses it" if reason and is_secret(self.told, setting.key) else reason
+            return find_text_violation(self.section, setting.key, value)
+        # the message of a schema contains the value
+        return "it violates its schema" if reason and is_secret_setting(self.section, setting.key) else reason
 
     def check_new(self, key: str, value: object) -> None:
-        """Refuse a new setting whose key or value the app would not take; raises as ``check`` does."""
-        check_rule("key", key, self.told.rules.get("key"))
-        if not all(self.split(key)):
-            raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
-        self.check(self.new(key, value), value)
+        """Refuse a new setting with an invalid key or value; raises like ``check``."""
+        check_rule("key", key, self.section.rules.get("key"))
+        if not all(self.split_key(key)):
+            raise ValueInvalidError(name="the key", value=repr(key), reason="its form is CATEGORY.KEY")
+        self.check(self.create_setting(key, value), value)
 
-    def new(self, key: str, value: object) -> Setting:
-        """Return a setting that is about to be added: one that the app comes with has the type and schema of then."""
-        if standard := self.standard(key):
-            schema = _schema(self._own_schema(standard))
+    def create_setting(self, key: str, value: object) -> Setting:
+        """Return a new setting; a standard setting has its standard type and schema."""
+        if standard := self.find_standard(key):
+            schema = _parse_schema(self._standard_schema(standard))
             return Setting(
                 key=key,
                 value=value,
@@ -230,97 +243,106 @@ class SettingTable:
                 description=standard.description or None,
                 public=standard.public,
             )
-        return Setting(key=key, value=value, type=self.types.word_for(value) or "string")
+        return Setting(key=key, value=value, type=self.types.type_for(value) or "string")
 
-    def fresh(self, key: str, text: str) -> object:
-        """Return the value that a person's ``text`` means for a setting that is not there yet.
+    def parse_new(self, key: str, text: str) -> object:
+        """Return the value of ``text`` for a new setting.
 
         Raises:
-            ValueInvalidError: it means none of the type that the app has for the key.
+            ValueInvalidError: the text is invalid for the standard type of the key.
         """
-        standard = self.standard(key)
-        return self.typed(key, text, standard.type) if standard else text
+        standard = self.find_standard(key)
+        return self.parse(key, text, standard.type) if standard else text
 
-    def typed(self, key: str, text: str, stored_type: str) -> object:
-        """Return the value that a person's ``text`` means for a setting.
+    def parse(self, key: str, text: str, stored_type: str) -> object:
+        """Return the value of ``text`` for a setting.
 
         Raises:
-            ValueInvalidError: it means none of its type.
+            ValueInvalidError: the text is invalid for the type.
         """
         try:
-            return self.types.typed(text, self.types.kind(stored_type))
+            return self.types.parse(text, self.types.kind(stored_type))
         except ValueError as error:
-            shown = MASK if is_secret(self.told, key) else repr(cut(text))
+            shown = MASK if is_secret_setting(self.section, key) else repr(truncate(text))
             raise ValueInvalidError(
-                what=f"{key} =", value=shown, reason=f"{error} ({stored_type})"
+                name=f"{key} =", value=shown, reason=f"{error} ({stored_type})"
             ) from error
 
-    def shown(self, key: str, value: object) -> object:
-        """Return a value as plans, records and answers may tell it: a secret is not told."""
-        return MASK if value is not None and is_secret(self.told, key) else value
+    def mask_value(self, key: str, value: object) -> object:
+        """Return the value, or a mask for a secret, for plans, audit records and results."""
+        return MASK if value is not None and is_secret_setting(self.section, key) else value
 
-    def told_of(self, setting: Setting, *, secrets: bool = False) -> Setting:
-        """Return a setting as an answer may tell it; its value is masked where it is a secret, unless they are asked for."""
-        if secrets or not is_secret(self.told, setting.key):
+    def mask_setting(self, setting: Setting, *, secrets: bool = False) -> Setting:
+        """Return the setting with a masked value if it is a secret, unless ``secrets`` is set."""
+        if secrets or not is_secret_setting(self.section, setting.key):
             return setting
-        value, default = (self.shown(setting.key, one) for one in (setting.value, setting.default))
+        value, default = (self.mask_value(setting.key, item) for item in (setting.value, setting.default))
         return structs.replace(setting, value=value, default=default)
 
-    def whose(self) -> dict[str, object]:
-        """Return the part of a record that says whose setting it was, where it was not the app's."""
+    def audit_details(self) -> dict[str, object]:
+        """Return the user of the settings for an audit record; empty for settings of the app."""
         return {"user": self.user.login} if self.user else {}
 
     # Writing -------------------------------------------------------------------------------------------------
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         """Store a value that ``check`` has accepted."""
-        values = {self.value: self.types.stored(value, self.types.kind(setting.type)), **self._stamp(db)}
-        exactly(db.update(self.live.name, values, [*self.mine(), self.at(setting.key)]), 1, db)
+        values = {
+            self.value: self.types.encode(value, self.types.kind(setting.type)),
+            **self._change_stamp(db),
+        }
+        require_row_count(
+            db.update(self.live.name, values, [*self.owner_conditions(), self.key_condition(setting.key)]),
+            1,
+            db,
+        )
 
     def add(self, db: Writable, key: str, value: object) -> None:
-        """Add a setting; one that the app comes with gets all that its row holds there."""
-        setting, standard = self.new(key, value), self.standard(key)
-        word = setting.type
-        values: dict[str, object] = dict(zip(self.keys, self.split(key), strict=True))
+        """Add a setting; a shipped one gets all columns of its shipped row."""
+        setting, standard = self.create_setting(key, value), self.find_standard(key)
+        stored_type = setting.type
+        values: dict[str, object] = dict(zip(self.keys, self.split_key(key), strict=True))
         if standard:
-            kind = self.types.kind(word)
-            further = {
+            kind = self.types.kind(stored_type)
+            other_values = {
                 "schema": standard.schema or None,
                 "description": standard.description or None,
                 "public": standard.public,
-                "default": self.types.stored(standard.value, kind),
+                "default": self.types.encode(standard.value, kind),
             }
             values |= {
-                column: self.live.encode(column, further[field])
+                column: self.live.encode(column, other_values[field])
                 for field, column in self.fields.items()
-                if field in further
+                if field in other_values
             }
         if self.user:
-            values[self.live.get(self.told.user)] = self.user.id
+            values[self.live.column(self.section.user)] = self.user.id
         if self.type:
-            values[self.type] = word
+            values[self.type] = stored_type
         category = self.fields.get("category")
         if category and category not in values:
             values[category] = key.partition(".")[0]
         values |= {
-            self.value: self.types.stored(value, self.types.kind(word)),
-            **self._stamp(db),
+            self.value: self.types.encode(value, self.types.kind(stored_type)),
+            **self._change_stamp(db),
         }
-        lacking = self.live.uncovered(set(values))
-        if lacking:
-            raise SchemaLacksError(
-                target=db.target, what=f"a value for {', '.join(lacking)}", purpose="a new setting"
+        missing = self.live.missing_required_columns(set(values))
+        if missing:
+            raise SchemaMismatchError(
+                target=db.target, missing=f"a value for {', '.join(missing)}", purpose="a new setting"
             )
         db.insert(self.live.name, values)
 
     def remove(self, db: Writable, key: str) -> None:
         """Remove a setting."""
-        exactly(db.delete(self.live.name, [*self.mine(), self.at(key)]), 1, db)
+        require_row_count(
+            db.delete(self.live.name, [*self.owner_conditions(), self.key_condition(key)]), 1, db
+        )
 
-    # Within ----------------------------------------------------------------------------------------------------
+    # Rows ----------------------------------------------------------------------------------------------------
 
-    def _stamp(self, db: Writable) -> dict[str, object]:
-        """Return when a setting was changed, and by the user whom ``--acting-as`` names, or none."""
+    def _change_stamp(self, db: Writable) -> dict[str, object]:
+        """Return the columns of the time of a change and of the user of ``--acting-as``, if any."""
         values: dict[str, object] = {}
         if "updated_at" in self.fields:
             values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())
@@ -331,76 +353,82 @@ class SettingTable:
             values[self.fields["updated_by"]] = user.id if user else None
         return values
 
-    def _shape(self) -> SettingsShape | None:
-        for shape in self.told.shape:
-            if find_column(self.live.table, shape.type):
-                return shape
-        if self.told.shape:
-            types = " or ".join(shape.type for shape in self.told.shape)
-            raise SchemaLacksError(
-                target=self.db.target, what=f"column {self.live.name}.{types}", purpose="settings"
+    def _select_variant(self) -> SettingsVariant | None:
+        for variant in self.section.variant:
+            if find_column(self.live.table, variant.type):
+                return variant
+        if self.section.variant:
+            types = " or ".join(variant.type for variant in self.section.variant)
+            raise SchemaMismatchError(
+                target=self.db.target, missing=f"column {self.live.name}.{types}", purpose="settings"
             )
         return None
 
-    def _people(self) -> dict[object, str]:
+    def _read_updating_users(self) -> dict[object, str]:
         if "updated_by" not in self.fields or self.app.profile.users is None:
             return {}
-        users = users_beside(self.app, self.db)
-        keys = [key for key in self.db.tally(self.live.name, self.fields["updated_by"]) if key is not None]
+        users = open_users(self.app, self.db)
+        keys = [key for key in self.db.count_by(self.live.name, self.fields["updated_by"]) if key is not None]
         return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
 
-    def _setting(self, row: Mapping[str, object], people: Mapping[object, str]) -> Setting:
-        told = {word: row.get(column) for word, column in self.fields.items()}
+    def _create_from_row(self, row: Mapping[str, object], users: Mapping[object, str]) -> Setting:
+        values = {word: row.get(column) for word, column in self.fields.items()}
         key = ".".join(str(row[column]) for column in self.keys)
-        standard = self.standard(key)
+        standard = self.find_standard(key)
         stored_type = str(row.get(self.type) or "string") if self.type else "string"
         kind = self.types.kind(stored_type)
-        category = told.get("category", key.partition(".")[0] if "." in key else None)
-        by = told.get("updated_by")
+        category = values.get("category", key.partition(".")[0] if "." in key else None)
+        updated_by = values.get("updated_by")
         return Setting(
             key=key,
-            category=as_text(category),
+            category=text_or_none(category),
             value=self.types.read(row.get(self.value), kind),
             type=stored_type,
-            default=self._default(key, told, kind),
-            public=None if told.get("public") is None else read_boolean(told["public"]),
-            description=as_text(told.get("description")),
-            updated_at=read_time(told.get("updated_at")),
-            updated_by=None if by is None else people.get(by, f"(unknown: {by})"),
-            schema=_schema(told.get("schema") or self._own_schema(standard)),
+            default=self._find_default(key, values, kind),
+            public=None if values.get("public") is None else read_boolean(values["public"]),
+            description=text_or_none(values.get("description")),
+            updated_at=read_time(values.get("updated_at")),
+            updated_by=None if updated_by is None else users.get(updated_by, f"(unknown: {updated_by})"),
+            schema=_parse_schema(values.get("schema") or self._standard_schema(standard)),
         )
 
-    def _own_schema(self, standard: StandardSetting | None) -> str:
-        """Return the schema with which the app comes; before the migration that stores schemas it knows of none."""
+    def _standard_schema(self, standard: StandardSetting | None) -> str:
+        """Return the shipped schema; empty before the migration that adds schemas."""
         return standard.schema if standard and "schema" in self.fields else ""
 
-    def _default(self, key: str, told: Mapping[str, object], kind: str) -> object:
+    def _find_default(self, key: str, values: Mapping[str, object], kind: str) -> object:
         if "default" in self.fields:
-            return self.types.read(told.get("default"), kind)
-        standard = self.standard(key)
+            return self.types.read(values.get("default"), kind)
+        standard = self.find_standard(key)
         return standard.value if standard else None
 
 
-def setting_text_fault(told: Settings, key: str, value: str) -> str:
-    """Return why a setting may not hold a text by the rules of its table, or of its key; or nothing."""
-    plain = value.replace("\n", " ").replace("\t", " ")
-    reasons = (text_fault(plain, rule) for rule in (told.rules.get("value"), told.keys.get(key)))
+def find_text_violation(settings_section: Settings, key: str, value: str) -> str:
+    """Return why a text violates the rules of the table or of the key, or an empty text."""
+    text = value.replace("\n", " ").replace("\t", " ")
+    reasons = (
+        text_problem(text, rule)
+        for rule in (settings_section.rules.get("value"), settings_section.keys.get(key))
+    )
     return next(filter(None, reasons), "")
 
 
-def section(app: App, scope: str) -> Settings | None:
-    """Return what the profile says of the settings of that scope."""
-    return next((told for told in app.profile.settings if told.scope == scope), None)
+def find_section(app: App, scope: str) -> Settings | None:
+    """Return the section of the profile for a scope, or None."""
+    return next(
+        (settings_section for settings_section in app.profile.settings if settings_section.scope == scope),
+        None,
+    )
 
 
-def database_of(app: App, scope: str) -> str:
-    """Return the database that holds the settings of that scope."""
-    told = section(app, scope)
-    return (told.database if told else "") or app.main()
+def settings_database(app: App, scope: str) -> str:
+    """Return the name of the database with the settings of a scope."""
+    settings_section = find_section(app, scope)
+    return (settings_section.database if settings_section else "") or app.main()
 
 
-def _schema(stored: object) -> object:
-    """Return a stored JSON Schema; the text itself where it is no JSON."""
+def _parse_schema(stored: object) -> object:
+    """Return a stored JSON Schema, or the text itself if it is not JSON."""
     if stored is None or stored == "":
         return None
     try:

@@ -1,15 +1,15 @@
-"""``dbctl init``."""
+"""``dbctl init``: create a configuration for an app."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.setup.init import Initialised, Setup, has_room
+    from dbctl.services.setup.init import InitConfig, InitResult, config_exists
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "init": "Initialised Setup has_room",
+            "init": "InitConfig InitResult config_exists",
         },
     )

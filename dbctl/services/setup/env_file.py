@@ -1,4 +1,4 @@
-"""Where a database is, as the app's own file of settings says it, without its password in the answer."""
+"""Read the URL of a database from the app's own environment file, without its password."""
 
 from __future__ import annotations
 
@@ -8,107 +8,120 @@ from pathlib import Path
 from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, UrlInvalidError, UsageError
 from dbctl.files import dotenv, read_settings
 from dbctl.profiles.model import Database, Environment, Variable
-from dbctl.services.app import WORDS
-from dbctl.url import Url, parse
+from dbctl.services.app import BOOLEAN_WORDS
+from dbctl.url import Url, parse_url
 
-#: How an address begins that is the path of a file.
-FILE = "file:"
+#: Prefix of URLs that are paths of files.
+FILE_PREFIX = "file:"
 
 
-def found(told: Database, directory: Path, given: Path | None) -> Path | None:
-    """Return the file of settings: the one given, else the first that the profile names below ``directory``."""
-    if told.environment is None:
+def find_env_file(section: Database, directory: Path, path: Path | None) -> Path | None:
+    """Return the environment file: ``path``, otherwise the first file of the profile that exists below ``directory``."""
+    if section.environment is None:
         return None
-    if given is not None:
-        if not given.is_file():
-            raise FileMissingError(what="file of settings", path=given)
-        return given
-    return next((directory / name for name in told.environment.find if (directory / name).is_file()), None)
+    if path is not None:
+        if not path.is_file():
+            raise FileMissingError(kind="environment file", path=path)
+        return path
+    return next((directory / name for name in section.environment.find if (directory / name).is_file()), None)
 
 
-def read(file: Path) -> Mapping[str, str]:
-    """Return the variables of a file of settings.
+def read_variables(file: Path) -> Mapping[str, str]:
+    """Return the variables of an environment file.
 
     Raises:
-        FileFailedError: it cannot be read, or is no text.
+        FileFailedError: the file cannot be read, or is not valid UTF-8.
     """
     try:
-        return dotenv.read(read_settings(file))
+        return dotenv.parse_dotenv(read_settings(file))
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     except UnicodeDecodeError as error:
         raise FileFailedError(path=file, reason="it is not valid UTF-8") from error
 
 
-def places(told: Database, directory: Path, file: Path) -> list[Path] | None:
-    """Return where the file can be that the settings name (``file:./data/app.db``); None where they name none."""
-    environment = told.environment
-    said = read(file).get(environment.url, "") if environment else ""
-    if environment is None or not said.startswith(FILE):
+def list_database_paths(section: Database, directory: Path, file: Path) -> list[Path] | None:
+    """Return the possible paths of a database in a ``file:`` URL (``file:./data/app.db``), or None for other URLs."""
+    environment = section.environment
+    url = read_variables(file).get(environment.url, "") if environment else ""
+    if environment is None or not url.startswith(FILE_PREFIX):
         return None
-    path = Path(said.removeprefix(FILE).removeprefix("//").partition("?")[0])
+    path = Path(url.removeprefix(FILE_PREFIX).removeprefix("//").partition("?")[0])
     if path.is_absolute():
         return [path]
     return [directory / folder / path for folder in environment.relative_to]
 
 
-def address(told: Database, file: Path, name: str) -> str:
-    """Return the address of a database as a configuration holds it, what is secret in it as ``${NAME}``; or nothing.
+def build_address(section: Database, file: Path, name: str) -> str:
+    """Return the URL of a database for a configuration, with secrets as ``${NAME}``, or an empty string.
 
     Raises:
-        UsageError: what the file says is no address.
-        NotSupportedError: it is one of another engine.
+        UsageError: the variables do not form a valid URL.
+        NotSupportedError: the URL names another engine.
     """
-    environment, values = told.environment, read(file)
+    environment, values = section.environment, read_variables(file)
     if environment is None:
         return ""
     if environment.url and values.get(environment.url):
-        _checked(told, values[environment.url], file, environment.url, name)
+        _parse_url(section, values[environment.url], file, environment.url, name)
         return f"${{{environment.url}}}"
-    if not environment.scheme or not any(one in values for one in _parts(environment)):
+    if not environment.scheme or not any(
+        variable in values for variable in _list_variable_names(environment)
+    ):
         return ""
-    made = _made(environment, values)
-    _checked(told, made.replace(f"${{{environment.password.name}}}", "x"), file, "the address", name)
-    return made
+    url = _build_url(environment, values)
+    _parse_url(section, url.replace(f"${{{environment.password.name}}}", "x"), file, "the URL", name)
+    return url
 
 
-def words(told: Database) -> str:
-    """Return the variables that would say where a database is."""
-    if told.environment is None:
+def join_variable_names(section: Database) -> str:
+    """Return the names of the variables with the URL of a database."""
+    if section.environment is None:
         return ""
-    return ", ".join([*([told.environment.url] if told.environment.url else []), *_parts(told.environment)])
+    return ", ".join(
+        [
+            *([section.environment.url] if section.environment.url else []),
+            *_list_variable_names(section.environment),
+        ]
+    )
 
 
-def _parts(told: Environment) -> list[str]:
-    parts = (told.host, told.port, told.database, told.user, told.password)
-    return [one.name for one in parts if one.name]
+def _list_variable_names(environment: Environment) -> list[str]:
+    variables = (
+        environment.host,
+        environment.port,
+        environment.database,
+        environment.user,
+        environment.password,
+    )
+    return [variable.name for variable in variables if variable.name]
 
 
-def _made(environment: Environment, values: Mapping[str, str]) -> str:
+def _build_url(environment: Environment, values: Mapping[str, str]) -> str:
     from urllib.parse import quote
 
-    def said(one: Variable) -> str:
-        return quote(values.get(one.name) or one.default, safe="")
+    def read_value(variable: Variable) -> str:
+        return quote(values.get(variable.name) or variable.default, safe="")
 
     host = values.get(environment.host.name) or environment.host.default
     host = f"[{host}]" if ":" in host else quote(host, safe="")
-    port = said(environment.port)
+    port = read_value(environment.port)
     secret = values.get(environment.password.name)
     password = f"${{{environment.password.name}}}" if secret else quote(environment.password.default, safe="")
-    user = said(environment.user)
+    user = read_value(environment.user)
     login = f"{user}{':' if password else ''}{password}@" if user else ""
-    encrypted = WORDS.get(values.get(environment.tls, "").strip().lower(), False)
+    encrypted = BOOLEAN_WORDS.get(values.get(environment.tls, "").strip().lower(), False)
     option = f"?{environment.tls_option}" if encrypted else ""
-    return f"{environment.scheme}://{login}{host}{':' if port else ''}{port}/{said(environment.database)}{option}"
+    return f"{environment.scheme}://{login}{host}{':' if port else ''}{port}/{read_value(environment.database)}{option}"
 
 
-def _checked(told: Database, text: str, file: Path, what: str, name: str) -> Url:
-    """Take an address apart; no message repeats it, because a password is in it."""
+def _parse_url(section: Database, text: str, file: Path, label: str, name: str) -> Url:
+    """Parse a URL; error messages do not contain it, because it contains a password."""
     try:
-        url = parse(text)
+        url = parse_url(text)
     except UrlInvalidError as error:
-        raise UsageError(detail=f"{file}: {what}: {error}; say where it is with --url {name}=URL") from error
-    if url.engine not in told.engines:
-        instead = f"{what} of {file} says so; it lives in {' or '.join(told.engines)}."
-        raise NotSupportedError(what=url.engine, by=name, instead=instead)
+        raise UsageError(detail=f"{file}: {label}: {error}; use --url {name}=URL") from error
+    if url.engine not in section.engines:
+        hint = f"{label} in {file} is of this engine; allowed: {' or '.join(section.engines)}."
+        raise NotSupportedError(feature=url.engine, subject=name, hint=hint)
     return url

@@ -1,55 +1,55 @@
-"""Who is at work in databases on servers: connections, who waits for whom, and what takes long."""
+"""Statistics of database servers: connections, lock waits, slow statements."""
 
 from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, Sessions, Timed
+from dbctl.engines.contract import Capability, ReportsSessions, ReportsSlowQueries
 from dbctl.errors import NotSupportedError
-from dbctl.model import Row, Value, Window
-from dbctl.services.app import App, Figures, figures
+from dbctl.model import PageRequest, Row, Struct
+from dbctl.services.app import App, DatabaseResults, collect_results
 
-FILES = "Only a server knows connections; stats locks shows which processes have the file open."
+NO_SERVER_HINT = "Only servers have connections; stats locks lists the processes that have the file open."
 
 
-class Connected(Value, frozen=True, kw_only=True):
+class Connection(Struct, frozen=True, kw_only=True):
     """A connection to a database."""
 
     target: str
     pid: int
     user: str
     application: str
-    client: str | None  #: an address; None: on the server's own machine
+    client: str | None  #: an address; None: a local connection
     state: str
-    query_seconds: float | None  #: since what runs began
+    query_seconds: float | None  #: since the start of the running statement
     transaction_seconds: float | None
     wait: str | None
-    query: str  #: what runs, or ran last: shortened, without the values in it
+    query: str  #: the running or last statement: shortened, without values
 
 
-class Blocked(Value, frozen=True, kw_only=True):
-    """A session that waits, and one that it waits for."""
+class BlockedSession(Struct, frozen=True, kw_only=True):
+    """A waiting session, and a session that blocks it."""
 
     target: str
     blocked_pid: int
     blocked_user: str
     blocked_query: str
-    blocking_pid: int  #: 0: a transaction that was prepared and has no session any more
+    blocking_pid: int  #: 0: a prepared transaction without session
     blocking_user: str
     blocking_application: str
     blocking_state: str
-    blocking_query: str  #: what it runs, or ran last: the lock may come from an earlier statement
+    blocking_query: str  #: the running or last statement; the lock may be from an earlier one
     lock: str
     waiting_seconds: float | None
-    blocking_seconds: float | None  #: how long the transaction lasts that holds the lock
+    blocking_seconds: float | None  #: duration of the transaction with the lock
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         hidden = ("blocked_user", "blocking_application", "blocking_state")
-        return {word: getattr(self, word) for word in self.__struct_fields__ if word not in hidden}
+        return {field: getattr(self, field) for field in self.__struct_fields__ if field not in hidden}
 
 
-class Slowed(Value, frozen=True, kw_only=True):
-    """A statement, whatever the values in it, and how long it takes."""
+class SlowStatement(Struct, frozen=True, kw_only=True):
+    """A normalised statement, and its durations."""
 
     target: str
     calls: int
@@ -61,83 +61,83 @@ class Slowed(Value, frozen=True, kw_only=True):
     query: str
 
 
-def sessions_of(app: App, name: str, what: str) -> Sessions:
-    """Return a database whose server knows who is connected.
+def require_sessions(app: App, name: str, feature: str) -> ReportsSessions:
+    """Return a database with server sessions.
 
     Raises:
-        NotSupportedError: it has none.
+        NotSupportedError: the engine has no sessions.
     """
     db = app.reader(name)
-    if Capability.SESSIONS not in db.capabilities or not isinstance(db, Sessions):
-        raise NotSupportedError(what=what, by=db.target, instead=FILES)
+    if Capability.SESSIONS not in db.capabilities or not isinstance(db, ReportsSessions):
+        raise NotSupportedError(feature=feature, subject=db.target, hint=NO_SERVER_HINT)
     return db
 
 
-def connections(app: App, window: Window) -> Figures[Connected]:
-    """Return who is connected to each configured database on a server."""
-    hidden: list[str] = []
+def list_connections(app: App, page_request: PageRequest) -> DatabaseResults[Connection]:
+    """Return the connections of each configured database on a server."""
+    notes: list[str] = []
 
-    def look(name: str) -> list[Connected]:
-        db = sessions_of(app, name, "telling who is connected")
-        hidden.append(db.hidden())
-        told = [structs.asdict(one) for one in db.sessions()]
+    def read_database(name: str) -> list[Connection]:
+        db = require_sessions(app, name, "listing connections")
+        notes.append(db.visibility_limits())
+        result = [structs.asdict(session) for session in db.list_sessions()]
         return [
-            Connected(
+            Connection(
                 target=app.target(name),
-                **{word: one[word] for word in Connected.__struct_fields__ if word in one},
+                **{field: session[field] for field in Connection.__struct_fields__ if field in session},
             )
-            for one in told
+            for session in result
         ]
 
-    told = figures(app, Connected, window, look, wide=True)
-    return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))
+    result = collect_results(app, Connection, page_request, read_database, hide_single_target=True)
+    return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))
 
 
-def waits(app: App, window: Window) -> Figures[Blocked]:
-    """Return who waits for whom in each configured database on a server, who waits longest first."""
-    hidden: list[str] = []
+def list_waits(app: App, page_request: PageRequest) -> DatabaseResults[BlockedSession]:
+    """Return the lock waits of each configured database on a server, longest wait first."""
+    notes: list[str] = []
 
-    def look(name: str) -> list[Blocked]:
-        db = sessions_of(app, name, "telling who waits for whom")
-        hidden.append(db.hidden())
+    def read_database(name: str) -> list[BlockedSession]:
+        db = require_sessions(app, name, "listing lock waits")
+        notes.append(db.visibility_limits())
         return [
-            Blocked(
+            BlockedSession(
                 target=app.target(name),
-                blocked_pid=one.blocked.pid,
-                blocked_user=one.blocked.user,
-                blocked_query=one.blocked.query,
-                blocking_pid=one.blocking.pid,
-                blocking_user=one.blocking.user,
-                blocking_application=one.blocking.application,
-                blocking_state=one.blocking.state,
-                blocking_query=one.blocking.query,
-                lock=one.lock,
-                waiting_seconds=one.seconds,
-                blocking_seconds=one.blocking.transaction_seconds,
+                blocked_pid=wait.blocked.pid,
+                blocked_user=wait.blocked.user,
+                blocked_query=wait.blocked.query,
+                blocking_pid=wait.blocking.pid,
+                blocking_user=wait.blocking.user,
+                blocking_application=wait.blocking.application,
+                blocking_state=wait.blocking.state,
+                blocking_query=wait.blocking.query,
+                lock=wait.lock,
+                waiting_seconds=wait.seconds,
+                blocking_seconds=wait.blocking.transaction_seconds,
             )
-            for one in db.waits()
+            for wait in db.list_lock_waits()
         ]
 
-    told = figures(app, Blocked, window, look, wide=True)
-    page = structs.replace(told.page, nothing="nobody waits")
-    return structs.replace(told, page=page, remarks=list(dict.fromkeys(filter(None, hidden))))
+    result = collect_results(app, BlockedSession, page_request, read_database, hide_single_target=True)
+    page = structs.replace(result.page, empty_message="no session waits")
+    return structs.replace(result, page=page, remarks=list(dict.fromkeys(filter(None, notes))))
 
 
-def slow(app: App, window: Window) -> Figures[Slowed]:
-    """Return the statements that take long, those that took longest in all first."""
-    hidden: list[str] = []
+def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults[SlowStatement]:
+    """Return the slow statements, longest total time first."""
+    notes: list[str] = []
 
-    def look(name: str) -> list[Slowed]:
+    def read_database(name: str) -> list[SlowStatement]:
         db = app.reader(name)
-        if Capability.SLOW not in db.capabilities or not isinstance(db, Timed):
-            instead = (
-                "Its engine remembers none; --explain of stats run and search tells how one is answered."
-            )
-            raise NotSupportedError(what="telling which statements are slow", by=db.target, instead=instead)
-        found = db.slow()
-        if isinstance(db, Sessions):
-            hidden.append(db.hidden())
-        return [Slowed(target=app.target(name), **structs.asdict(one)) for one in found]
+        if Capability.SLOW_QUERIES not in db.capabilities or not isinstance(db, ReportsSlowQueries):
+            hint = "Its engine records none; stats run and search have --explain."
+            raise NotSupportedError(feature="listing slow statements", subject=db.target, hint=hint)
+        statements = db.list_slow_queries()
+        if isinstance(db, ReportsSessions):
+            notes.append(db.visibility_limits())
+        return [
+            SlowStatement(target=app.target(name), **structs.asdict(statement)) for statement in statements
+        ]
 
-    told = figures(app, Slowed, window, look, wide=True)
-    return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))
+    result = collect_results(app, SlowStatement, page_request, read_database, hide_single_target=True)
+    return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))

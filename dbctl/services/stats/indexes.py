@@ -1,4 +1,4 @@
-"""What indexes cost and give, which of them nobody needs, and the room that tables take and do not use."""
+"""Statistics of indexes, indexes that are not needed, and unused space in tables."""
 
 from __future__ import annotations
 
@@ -8,175 +8,190 @@ from enum import StrEnum
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, Index, Indexes, Waste, Wastes
+from dbctl.engines.contract import Bloat, Capability, Index, ReportsBloat, ReportsIndexes
 from dbctl.errors import NotSupportedError
-from dbctl.model import Row, Value, Window
-from dbctl.services.app import App, Figures, figures
+from dbctl.model import PageRequest, Row, Struct
+from dbctl.services.app import App, DatabaseResults, collect_results
 
 
-class State(StrEnum):
-    """What is wrong with an index."""
+class IndexProblem(StrEnum):
+    """Problem of an index."""
 
-    INVALID = "invalid"  #: it was never finished
-    DUPLICATE = "duplicate"  #: another one is its like
-    REDUNDANT = "redundant"  #: another one begins with its columns
-    UNUSED = "unused"  #: it was never read, and keeps nothing unique
+    INVALID = "invalid"  #: its creation failed
+    DUPLICATE = "duplicate"  #: another index is equal
+    REDUNDANT = "redundant"  #: another index starts with its columns
+    UNUSED = "unused"  #: it was never read, and enforces no constraint
 
 
-class IndexMeasured(Value, frozen=True, kw_only=True):
-    """One index, and what may be wrong with it."""
+class IndexStats(Struct, frozen=True, kw_only=True):
+    """One index, and its problem."""
 
     target: str
     table: str
     index: str
-    columns: Sequence[str]  #: its terms, in order
+    columns: Sequence[str]  #: columns or expressions, in order
     unique: bool
     primary: bool
     constraint: bool  #: it belongs to a constraint of the table
     bytes: int | None
-    scans: int | None  #: how often it was read; None where the engine does not count
-    state: State | None  #: None: nothing is wrong
-    instead: str | None  #: the index that does what it does
-    drop: str | None  #: the statement that takes it away, where nobody seems to need it
+    scans: int | None  #: number of reads; None if the engine does not count them
+    state: IndexProblem | None  #: None: no problem
+    covered_by: str | None  #: the index that replaces it
+    drop: str | None  #: the statement that drops an index with a problem
 
-    def brief(self) -> Row:
-        told = ("target", "table", "index", "columns", "unique", "bytes", "scans", "state", "instead")
-        return {word: getattr(self, word) for word in told}
+    def summary(self) -> Row:
+        fields = ("target", "table", "index", "columns", "unique", "bytes", "scans", "state", "covered_by")
+        return {field: getattr(self, field) for field in fields}
 
 
-class TableWasted(Value, frozen=True, kw_only=True):
-    """Room that a table takes and does not use."""
+class TableBloat(Struct, frozen=True, kw_only=True):
+    """Unused space in a table."""
 
     target: str
     table: str | None  #: None: pages that belong to no table
     bytes: int | None
     wasted_bytes: int | None
-    dead_rows: int | None  #: rows that nobody can see any more
-    rows: int | None  #: the others, about
+    dead_rows: int | None  #: deleted rows that still use space
+    rows: int | None  #: live rows, approximately
     estimated: bool
-    source: str  #: what the figures come from
+    source: str  #: origin of the figures
     vacuumed_at: datetime | None
 
 
-def indexes(app: App, window: Window, *, only: State | None = None) -> Figures[IndexMeasured]:
-    """Return every index of each configured database; those that nobody seems to need are told.
+def list_indexes(
+    app: App, page_request: PageRequest, *, only: IndexProblem | None = None
+) -> DatabaseResults[IndexStats]:
+    """Return the indexes of each configured database, with their problems.
 
     Args:
         app: the app.
-        window: which part.
-        only: those of this state; None: all.
+        page_request: the page.
+        only: restricts the list to one problem.
     """
-    since: list[str] = []
+    notes: list[str] = []
 
-    def look(name: str) -> list[IndexMeasured]:
+    def read_database(name: str) -> list[IndexStats]:
         db = app.reader(name)
-        if Capability.INDEXES not in db.capabilities or not isinstance(db, Indexes):
+        if Capability.INDEXES not in db.capabilities or not isinstance(db, ReportsIndexes):
             raise NotSupportedError(
-                what="telling of indexes", by=db.target, instead="Its engine tells nothing of them."
+                feature="listing indexes", subject=db.target, hint="Its engine does not report them."
             )
-        found = [one for one in judged(db.target, db.indexes()) if only in (None, one.state)]
-        if any(one.scans is not None for one in found):
-            began = db.counted_since()
-            when = f"since {began:%Y-%m-%d %H:%M} UTC" if began else "since the statistics began"
-            since.append(
-                f"{db.target}: scans are counted {when}, on this server alone: a standby counts its own"
+        results = [
+            index for index in classify_indexes(db.target, db.list_indexes()) if only in (None, index.state)
+        ]
+        if any(index.scans is not None for index in results):
+            start = db.scans_counted_since()
+            since_text = f"since {start:%Y-%m-%d %H:%M} UTC" if start else "since the statistics began"
+            notes.append(
+                f"{db.target}: scans are counted {since_text}, only on this server; a standby has its own counts"
             )
-        return found
+        return results
 
-    told = figures(app, IndexMeasured, window, look, wide=True)
-    return structs.replace(told, remarks=since)
+    result = collect_results(app, IndexStats, page_request, read_database, hide_single_target=True)
+    return structs.replace(result, remarks=notes)
 
 
-def bloat(app: App, window: Window) -> Figures[TableWasted]:
-    """Return which room the tables of each configured database take and do not use."""
-    estimated: list[str] = []
+def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloat]:
+    """Return the unused space in the tables of each configured database."""
+    notes: list[str] = []
 
-    def look(name: str) -> list[TableWasted]:
+    def read_database(name: str) -> list[TableBloat]:
         db = app.reader(name)
-        if Capability.BLOAT not in db.capabilities or not isinstance(db, Wastes):
+        if Capability.BLOAT not in db.capabilities or not isinstance(db, ReportsBloat):
             raise NotSupportedError(
-                what="telling of wasted room", by=db.target, instead="Its engine does not tell."
+                feature="measuring bloat", subject=db.target, hint="Its engine does not report it."
             )
-        found = db.wasted()
-        if any(one.estimated for one in found):
-            estimated.append(f"{db.target}: figures from {_sources(found)} are estimates")
+        entries = db.measure_bloat()
+        if any(entry.estimated for entry in entries):
+            notes.append(f"{db.target}: figures from {_join_sources(entries)} are estimates")
         return [
-            TableWasted(target=db.target, **{**structs.asdict(one), "table": one.table or None})
-            for one in found
+            TableBloat(target=db.target, **{**structs.asdict(entry), "table": entry.table or None})
+            for entry in entries
         ]
 
-    told = figures(
-        app, TableWasted, structs.replace(window, sort=window.sort or "-wasted_bytes"), look, wide=True
+    result = collect_results(
+        app,
+        TableBloat,
+        structs.replace(page_request, sort=page_request.sort or "-wasted_bytes"),
+        read_database,
+        hide_single_target=True,
     )
-    return structs.replace(told, remarks=estimated)
+    return structs.replace(result, remarks=notes)
 
 
-def _sources(found: Sequence[Waste]) -> str:
-    return ", ".join(dict.fromkeys(one.source for one in found if one.estimated))
+def _join_sources(entries: Sequence[Bloat]) -> str:
+    return ", ".join(dict.fromkeys(entry.source for entry in entries if entry.estimated))
 
 
-def judged(target: str, found: Sequence[Index]) -> Iterator[IndexMeasured]:
-    """Yield each index with what is wrong with it among the others."""
+def classify_indexes(target: str, indexes: Sequence[Index]) -> Iterator[IndexStats]:
+    """Yield each index with its problem, compared with the other indexes of its table."""
     by_table = dict[str, list[Index]]()
-    for index in found:
+    for index in indexes:
         by_table.setdefault(index.table, []).append(index)
-    for one in found:
-        state, instead = _state(one, by_table[one.table])
-        yield IndexMeasured(
+    for candidate in indexes:
+        state, covered_by = _classify(candidate, by_table[candidate.table])
+        yield IndexStats(
             target=target,
-            table=one.table,
-            index=one.name,
-            columns=one.columns,
-            unique=one.unique,
-            primary=one.primary,
-            constraint=one.constraint,
-            bytes=one.bytes,
-            scans=one.scans,
+            table=candidate.table,
+            index=candidate.name,
+            columns=candidate.columns,
+            unique=candidate.unique,
+            primary=candidate.primary,
+            constraint=candidate.constraint,
+            bytes=candidate.bytes,
+            scans=candidate.scans,
             state=state,
-            instead=instead,
-            drop=one.drop if state and one.drop else None,
+            covered_by=covered_by,
+            drop=candidate.drop_statement if state and candidate.drop_statement else None,
         )
 
 
-def _state(one: Index, beside: Sequence[Index]) -> tuple[State | None, str | None]:
-    """Return what is wrong with an index among those of its table, and which does its work."""
-    if not one.valid:
-        return State.INVALID, None
-    if one.primary or one.needed:
+def _classify(index: Index, siblings: Sequence[Index]) -> tuple[IndexProblem | None, str | None]:
+    """Return the problem of an index, and the name of the index that replaces it."""
+    if not index.valid:
+        return IndexProblem.INVALID, None
+    if index.primary or index.is_referenced:
         return None, None
-    others = [other for other in beside if other is not one and other.valid and _alike(other, one)]
+    others = [
+        other for other in siblings if other is not index and other.valid and _can_replace(other, index)
+    ]
     for other in others:
-        if list(other.columns) == list(one.columns) and _before(other, one):
-            return State.DUPLICATE, other.name
+        if list(other.columns) == list(index.columns) and _is_preferred(other, index):
+            return IndexProblem.DUPLICATE, other.name
     for other in others:
-        begins = list(other.columns[: len(one.columns)]) == list(one.columns)
-        if begins and len(other.columns) > len(one.columns) and not one.unique and one.method == "btree":
-            return State.REDUNDANT, other.name
-    if one.scans == 0 and not (one.unique or one.constraint):
-        return State.UNUSED, None
+        is_prefix = list(other.columns[: len(index.columns)]) == list(index.columns)
+        if (
+            is_prefix
+            and len(other.columns) > len(index.columns)
+            and not index.unique
+            and index.method == "btree"
+        ):
+            return IndexProblem.REDUNDANT, other.name
+    if index.scans == 0 and not (index.unique or index.constraint):
+        return IndexProblem.UNUSED, None
     return None, None
 
 
-def _alike(other: Index, one: Index) -> bool:
-    """Whether ``other`` may do what ``one`` does: of the same rows, and as strict."""
+def _can_replace(other: Index, index: Index) -> bool:
+    """Whether ``other`` covers the same rows as ``index``, with the same or stricter constraints."""
     return (
-        (other.method, other.where) == (one.method, one.where)
-        and (other.unique or not one.unique)
-        and (not one.constraint or other.constraint)
+        (other.method, other.where) == (index.method, index.where)
+        and (other.unique or not index.unique)
+        and (not index.constraint or other.constraint)
     )
 
 
-def _before(other: Index, one: Index) -> bool:
-    """Whether of two that do the same the other one stays: what more depends on, then what was there first by its name."""
+def _is_preferred(other: Index, index: Index) -> bool:
+    """Whether ``other`` is the index to keep of two equal indexes: by dependencies, then by the shorter name."""
 
-    def rank(index: Index) -> tuple[bool, bool, bool, bool, int, str]:
+    def rank(entry: Index) -> tuple[bool, bool, bool, bool, int, str]:
         return (
-            not index.primary,
-            not index.needed,
-            not index.constraint,
-            not index.unique,
-            len(index.name),
-            index.name,
+            not entry.primary,
+            not entry.is_referenced,
+            not entry.constraint,
+            not entry.unique,
+            len(entry.name),
+            entry.name,
         )
 
-    return rank(other) < rank(one)
+    return rank(other) < rank(index)

@@ -1,82 +1,85 @@
-"""Questions that the profile asks under a name."""
+"""Reports: named queries of the profile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Capability, Explains, Readable
-from dbctl.engines.sql import EVERY_ROW
-from dbctl.errors import NotSupportedError, ReportMissingError, SchemaLacksError, UsageError
-from dbctl.model import Page, Row, Value, Window, before, read_span
+from dbctl.engines.sql import NO_LIMIT
+from dbctl.errors import NotSupportedError, ReportMissingError, SchemaMismatchError, UsageError
+from dbctl.model import Page, PageRequest, Row, Struct, parse_duration, time_before
 from dbctl.profiles import TIMES, read_time
-from dbctl.profiles.model import Ago, Profile, Report, ReportShape
-from dbctl.services.app import App, has, page_of, read_moment
+from dbctl.profiles.model import Profile, RelativeTime, Report, ReportVariant
+from dbctl.services.app import App, has_all, paginate, parse_time
 from dbctl.services.search import Step
 
 
-class ReportListed(Value, frozen=True, kw_only=True):
+class ReportSummary(Struct, frozen=True, kw_only=True):
     """One report of an app."""
 
     name: str
     title: str
     database: str
-    parameters: Mapping[str, object]  #: with the values that they have unless told otherwise
+    parameters: Mapping[str, object]  #: with their defaults
     columns: Sequence[str]
 
 
-class Explained(Value, frozen=True, kw_only=True):
-    """How a report would be answered."""
+class ReportPlan(Struct, frozen=True, kw_only=True):
+    """The query of a report, and its plan."""
 
     sql: str
     parameters: Mapping[str, object]
     plan: Sequence[Step]
-    full_scans: Sequence[str]  #: tables that are read whole
+    full_scans: Sequence[str]  #: tables whose rows are all read
 
 
-def listed(app: App, window: Window) -> Page[ReportListed]:
+def list_reports(app: App, page_request: PageRequest) -> Page[ReportSummary]:
     """Return the reports of the app."""
     items = [
-        ReportListed(
-            name=one.name,
-            title=one.title,
-            database=one.database or app.main(),
+        ReportSummary(
+            name=report.name,
+            title=report.title,
+            database=report.database or app.main(),
             parameters={
-                word: like.ago if isinstance(like, Ago) else like for word, like in one.parameters.items()
+                parameter: default.ago if isinstance(default, RelativeTime) else default
+                for parameter, default in report.parameters.items()
             },
-            columns=one.columns,
+            columns=report.columns,
         )
-        for one in app.ability(app.profile.report, "reports")
+        for report in app.require_section(app.profile.report, "reports")
     ]
-    return page_of(items, ReportListed, window)
+    return paginate(items, ReportSummary, page_request)
 
 
-def named(app: App, name: str) -> Report:
-    """Return one report of the app.
+def select_report(app: App, name: str) -> Report:
+    """Return a report by name.
 
     Raises:
-        ReportMissingError: it has others.
+        ReportMissingError: no report has that name.
     """
-    known = app.ability(app.profile.report, "reports")
-    for one in known:
-        if one.name == name:
-            return one
-    raise ReportMissingError(app=app.name, name=name, names=", ".join(one.name for one in known))
+    reports = app.require_section(app.profile.report, "reports")
+    for report in reports:
+        if report.name == name:
+            return report
+    raise ReportMissingError(app=app.name, name=name, names=", ".join(report.name for report in reports))
 
 
-def fitting(report: Report, db: Readable) -> ReportShape | None:
-    """Return the shape by which a database is asked; None where it has the tables and columns of none."""
-    return next((one for one in report.shape if has(db, one.needs)), None)
+def select_variant(report: Report, db: Readable) -> ReportVariant | None:
+    """Return the first variant whose tables and columns exist in a database, or None."""
+    return next((variant for variant in report.variant if has_all(db, variant.needs)), None)
 
 
-def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[Row]:
+def run(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> Page[Row]:
     """Return one page of a report's rows."""
-    report, db, sql, told = _asked(app, name, given, window)
-    rows = db.query(sql, told)
-    last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
-    total = window.offset + len(rows)
-    if not last:
-        whole = f"select count(*) from ({sql}) q"  # noqa: S608 - the profile's own
-        total = int(str(db.query(whole, {**told, "limit": EVERY_ROW, "offset": 0})[0][0]))
+    report, db, sql, parameters = _prepare(app, name, values, page_request)
+    rows = db.query(sql, parameters)
+    is_last_page = (rows or not page_request.offset) and (
+        page_request.limit is None or len(rows) < page_request.limit
+    )
+    total = page_request.offset + len(rows)
+    if not is_last_page:
+        count_sql = f"select count(*) from ({sql}) q"  # noqa: S608 - the SQL of the profile
+        total = int(str(db.query(count_sql, {**parameters, "limit": NO_LIMIT, "offset": 0})[0][0]))
     items = [
         {
             name: read_time(value) if name in report.times else value
@@ -84,74 +87,92 @@ def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[R
         }
         for row in rows
     ]
-    return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=report.columns)
-
-
-def explain(app: App, name: str, given: Mapping[str, str], window: Window) -> Explained:
-    """Return how ``run`` would be answered, without answering it.
-
-    Raises:
-        NotSupportedError: the engine cannot tell.
-    """
-    _, db, sql, told = _asked(app, name, given, window)
-    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
-        raise NotSupportedError(
-            what="--explain", by=db.target, instead="Its engine does not tell how it reads."
-        )
-    found = db.explain_query(sql, told)
-    return Explained(
-        sql=sql, parameters=told, plan=[Step(step=step) for step in found.plan], full_scans=found.full_scans
+    return Page(
+        items=items,
+        total=total,
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=report.columns,
     )
 
 
-def _asked(
-    app: App, name: str, given: Mapping[str, str], window: Window
+def explain(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> ReportPlan:
+    """Return the plan of ``run`` without executing it.
+
+    Raises:
+        NotSupportedError: the engine cannot explain queries.
+    """
+    _, db, sql, parameters = _prepare(app, name, values, page_request)
+    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
+        raise NotSupportedError(
+            feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
+        )
+    plan = db.explain_query(sql, parameters)
+    return ReportPlan(
+        sql=sql,
+        parameters=parameters,
+        plan=[Step(step=step) for step in plan.plan],
+        full_scans=plan.full_scans,
+    )
+
+
+def _prepare(
+    app: App, name: str, values: Mapping[str, str], page_request: PageRequest
 ) -> tuple[Report, Readable, str, Mapping[str, object]]:
-    report = named(app, name)
-    if window.sort:
-        raise UsageError(detail="a report has its own order")
-    strange = [word for word in given if word not in report.parameters]
-    if strange:
-        known = ", ".join(report.parameters) or "none"
-        raise UsageError(detail=f"{name} has no parameter {strange[0]!r}; it has: {known}")
-    unsaid = [word for word, usual in report.parameters.items() if usual == "" and word not in given]
-    if unsaid:
-        raise UsageError(detail=f"{name} wants {' '.join(f'--set {word}=…' for word in unsaid)}")
-    told = defaults(report, app.profile)
-    for word, text in given.items():
-        told[word] = _read(word, text, report.parameters[word], app.profile)
-    told |= {"limit": EVERY_ROW if window.limit is None else window.limit, "offset": window.offset}
+    report = select_report(app, name)
+    if page_request.sort:
+        raise UsageError(detail="--sort: the order of a report is fixed")
+    unknown = [parameter for parameter in values if parameter not in report.parameters]
+    if unknown:
+        parameter_names = ", ".join(report.parameters) or "none"
+        raise UsageError(detail=f"{name} has no parameter {unknown[0]!r}; it has: {parameter_names}")
+    missing = [
+        parameter
+        for parameter, default in report.parameters.items()
+        if default == "" and parameter not in values
+    ]
+    if missing:
+        raise UsageError(
+            detail=f"{name} requires {' '.join(f'--set {parameter}=…' for parameter in missing)}"
+        )
+    parameters = read_defaults(report, app.profile)
+    for parameter, text in values.items():
+        parameters[parameter] = _parse_value(parameter, text, report.parameters[parameter], app.profile)
+    parameters |= {
+        "limit": NO_LIMIT if page_request.limit is None else page_request.limit,
+        "offset": page_request.offset,
+    }
     db = app.reader(report.database or app.main())
-    shape = fitting(report, db)
-    if shape is None:
-        what = " or ".join(", ".join(one.needs) for one in report.shape)
-        raise SchemaLacksError(target=db.target, what=what, purpose=f"the report {name}")
-    return report, db, shape.sql.strip(), told
+    variant = select_variant(report, db)
+    if variant is None:
+        requirements = " or ".join(", ".join(alternative.needs) for alternative in report.variant)
+        raise SchemaMismatchError(target=db.target, missing=requirements, purpose=f"the report {name}")
+    return report, db, variant.sql.strip(), parameters
 
 
-def defaults(report: Report, profile: Profile) -> dict[str, object]:
-    """Return the parameters of a report as its SQL takes them, with the values that they have unless told otherwise."""
+def read_defaults(report: Report, profile: Profile) -> dict[str, object]:
+    """Return the default parameters of a report, encoded for its SQL."""
     return {
-        word: _ago(like.ago, profile) if isinstance(like, Ago) else like
-        for word, like in report.parameters.items()
+        name: _encode_age(default.ago, profile) if isinstance(default, RelativeTime) else default
+        for name, default in report.parameters.items()
     }
 
 
-def _ago(span: str, profile: Profile) -> object:
-    """Return the moment so long ago, as the app writes one."""
-    return TIMES[profile.time](before(read_span(span)))
+def _encode_age(span: str, profile: Profile) -> object:
+    """Return the time before a duration, in the form of the app."""
+    return TIMES[profile.time](time_before(parse_duration(span)))
 
 
-def _read(word: str, text: str, like: object, profile: Profile) -> object:
-    """Read a parameter as what its own value is: a moment also as how long ago it was."""
-    if isinstance(like, Ago):
+def _parse_value(name: str, text: str, default: object, profile: Profile) -> object:
+    """Parse a parameter as the type of its default; a time may also be a duration before now."""
+    if isinstance(default, RelativeTime):
         try:
-            return _ago(text, profile)
+            return _encode_age(text, profile)
         except ValueError:
-            return TIMES[profile.time](read_moment(word, text))
-    if isinstance(like, str):
+            return TIMES[profile.time](parse_time(name, text))
+    if isinstance(default, str):
         return text
     try:
-        return float(text) if isinstance(like, float) else int(text)
+        return float(text) if isinstance(default, float) else int(text)
     except ValueError:
-        raise UsageError(detail=f"--set {word}={text}: it is a number") from None
+        raise UsageError(detail=f"--set {name}={text}: a number is required") from None

@@ -1,4 +1,4 @@
-"""Figures: what databases and tables hold, what one user has, what was done, and who holds the files."""
+"""Statistics of databases, tables and users; the audit log of the app; processes with open files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,39 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Condition, Measures, Order, Sessions, Where
+from dbctl.engines.contract import Capability, Condition, Order, ReportsSessions, ReportsSizes, Where
 from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     DriverMissingError,
     NotADatabaseError,
     NotSupportedError,
-    SchemaLacksError,
+    SchemaMismatchError,
     UnreachableError,
 )
-from dbctl.model import Page, Row, Value, Window, now
+from dbctl.model import Page, PageRequest, Row, Struct, now
 from dbctl.profiles import read_time
-from dbctl.services.app import App, Figures, Live, User, UserTable, database_of, figures, find_column
-from dbctl.services.deletion import linked
-from dbctl.services.users import STEP, detail, queries
+from dbctl.services.app import (
+    App,
+    DatabaseResults,
+    LiveTable,
+    User,
+    UserTable,
+    collect_results,
+    find_column,
+    users_database,
+)
+from dbctl.services.deletion import find_configured_links
+from dbctl.services.users import STEP_SEPARATOR, detail, queries
 
-#: What keeps another database from telling what it holds, and this one's answer from being less than it is.
-UNASKED = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
-#: What a table shows of a database on a server.
-SERVED = ("connections", "cache_hit_ratio", "deadlocks")
+#: Errors of other databases that are reported instead of raised.
+SKIPPED_ERRORS = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
+#: Columns of a database on a server.
+SERVER_FIELDS = ("connections", "cache_hit_ratio", "deadlocks")
 
 
-class DatabaseMeasured(Value, frozen=True, kw_only=True):
-    """How much room a database takes."""
+class DatabaseStats(Struct, frozen=True, kw_only=True):
+    """Size and activity of a database."""
 
     target: str
     bytes: int
@@ -43,70 +52,68 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
     wal_pages: int | None  #: in the -wal and not in the file yet
     tables: int
     journal_mode: str | None
-    #: What only a server counts, since ``since``; None elsewhere.
+    #: Only of servers, counted since ``since``.
     version: str | None = None
     connections: int | None = None
     max_connections: int | None = None
-    cache_hit_ratio: float | None = None  #: of what was read, from 0 to 1
+    cache_hit_ratio: float | None = None  #: share of reads, from 0 to 1
     commits: int | None = None
     rollbacks: int | None = None
     deadlocks: int | None = None
-    temp_bytes: int | None = None  #: that were written because memory did not do
+    temp_bytes: int | None = None  #: written to temporary files
     since: datetime | None = None
 
-    def brief(self) -> Row:
-        told = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVED)
-        return {word: getattr(self, word) for word in told}
+    def summary(self) -> Row:
+        fields = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVER_FIELDS)
+        return {field: getattr(self, field) for field in fields}
 
 
-class TableMeasured(Value, frozen=True, kw_only=True):
-    """How much one table holds."""
+class TableStats(Struct, frozen=True, kw_only=True):
+    """Size and activity of a table."""
 
     target: str
     table: str
     rows: int
     bytes: int | None  #: with its indexes
     indexes: Sequence[str]
-    estimated: bool = False  #: whether ``rows`` is about so many
-    #: What only a server tells; None elsewhere.
+    estimated: bool = False  #: whether ``rows`` is an estimate
+    #: Only of servers.
     table_bytes: int | None = None
     index_bytes: int | None = None
-    toast_bytes: int | None = None  #: long values, stored beside their rows
-    dead_rows: int | None = None  #: rows that nobody can see any more
-    inserts: int | None = None  #: since the server counts
+    toast_bytes: int | None = None  #: long values, stored outside of their rows
+    dead_rows: int | None = None  #: deleted rows that still use space
+    inserts: int | None = None  #: since the statistics were reset
     updates: int | None = None
     deletes: int | None = None
     vacuumed_at: datetime | None = None
     analyzed_at: datetime | None = None
-    #: What only a table of versions has; None elsewhere.
-    fragments: int | None = None  #: parts, each with files of its own
-    versions: int | None = None  #: that can be gone back to
-    format: str | None = None  #: of its files
+    #: Only of tables with versions.
+    fragments: int | None = None  #: parts with separate files
+    versions: int | None = None  #: stored versions
+    format: str | None = None  #: version of the file format
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         rows = f"~{self.rows}" if self.estimated else self.rows
-        told = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
-        further = ("inserts", "updates", "deletes", "dead_rows", "fragments", "versions")
-        return told | {"indexes": len(self.indexes)} | {word: getattr(self, word) for word in further}
+        row = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
+        counters = ("inserts", "updates", "deletes", "dead_rows", "fragments", "versions")
+        return row | {"indexes": len(self.indexes)} | {field: getattr(self, field) for field in counters}
 
 
-class UserMeasured(Value, frozen=True, kw_only=True):
-    """What an app keeps about one user."""
+class UserStats(Struct, frozen=True, kw_only=True):
+    """Data of an app about one user."""
 
     id: object
     login: str
     statistics: Mapping[str, object] | None
-    rows: Mapping[str, int]  #: by table, and column where several of one table point to users
-    unasked: Sequence[
-        str
-    ] = ()  #: of other databases that hold what is the user's: why they could not be asked
+    rows: Mapping[str, int]  #: by table, or ``table.column`` if several columns refer to users
+    skipped: Sequence[str] = ()  #: other databases that could not be read, with the reason
 
-    def brief(self) -> Row:
-        return {word: getattr(self, word) for word in ("id", "login", "statistics", "rows")}
+    def summary(self) -> Row:
+        return {field: getattr(self, field) for field in ("id", "login", "statistics", "rows")}
 
 
-class Entry(Value, frozen=True, kw_only=True):
-    """One entry of the app's own record of what was done; what it does not keep is None."""
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """One entry of the app's audit log; fields that the app does not record are None."""
 
     at: datetime | None
     user: object
@@ -117,7 +124,7 @@ class Entry(Value, frozen=True, kw_only=True):
     details: object
 
 
-class Held(Value, frozen=True, kw_only=True):
+class LockHolder(Struct, frozen=True, kw_only=True):
     """A process that has a database open."""
 
     target: str
@@ -125,178 +132,197 @@ class Held(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: str
-    waits_for: Sequence[int]  #: the processes whose locks keep it from going on, where that is known
-    locks: Sequence[str]  #: on a server: type and object of each lock, those that it waits for included
-    query: str  #: on a server: what it runs, or ran last; shortened, without the values in it
-    transaction_seconds: float | None  #: how long its transaction lasts
+    waits_for: Sequence[int]  #: PIDs of the processes that block it, if known
+    locks: Sequence[str]  #: on a server: type and object of each lock, including awaited ones
+    query: str  #: on a server: the running or last statement; shortened, without values
+    transaction_seconds: float | None  #: duration of its transaction
 
 
-def overview(app: App, window: Window) -> Figures[DatabaseMeasured]:
-    """Return how much room each configured database takes; nothing is moved from a ``-wal`` into its file."""
+def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[DatabaseStats]:
+    """Return the size of each configured database, without a checkpoint of the ``-wal``."""
 
-    def look(name: str) -> list[DatabaseMeasured]:
-        db = _measures(app, name)
-        fields = structs.asdict(db.storage())
-        if isinstance(db, Sessions):
-            fields |= structs.asdict(db.traffic())
-        known = {field: fields[field] for field in DatabaseMeasured.__struct_fields__ if field in fields}
-        return [DatabaseMeasured(target=app.target(name), **known)]
+    def read_database(name: str) -> list[DatabaseStats]:
+        db = _require_measures(app, name)
+        fields = structs.asdict(db.measure_storage())
+        if isinstance(db, ReportsSessions):
+            fields |= structs.asdict(db.read_traffic())
+        values = {field: fields[field] for field in DatabaseStats.__struct_fields__ if field in fields}
+        return [DatabaseStats(target=app.target(name), **values)]
 
-    return figures(app, DatabaseMeasured, window, look)
+    return collect_results(app, DatabaseStats, page_request, read_database)
 
 
-def tables(app: App, window: Window, *, exact: bool = False) -> Figures[TableMeasured]:
-    """Return how much each table of each configured database holds.
+def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> DatabaseResults[TableStats]:
+    """Return the size of each table of each configured database.
 
     Args:
         app: the app.
-        window: which part.
-        exact: whether the rows are counted even where that takes long.
+        page_request: the page.
+        exact: whether to count rows even if that takes long.
     """
 
-    def look(name: str) -> list[TableMeasured]:
+    def read_database(name: str) -> list[TableStats]:
         return [
-            TableMeasured(target=app.target(name), **structs.asdict(one))
-            for one in _measures(app, name).measured(exact=exact)
+            TableStats(target=app.target(name), **structs.asdict(size))
+            for size in _require_measures(app, name).measure_tables(exact=exact)
         ]
 
-    return figures(app, TableMeasured, window, look)
+    return collect_results(app, TableStats, page_request, read_database)
 
 
-def user(app: App, login: str) -> UserMeasured:
-    """Return what the app keeps about one user: its own statistics, and the rows that belong to that user.
+def measure_user(app: App, login: str) -> UserStats:
+    """Return statistics of one user, and the number of rows that belong to the user.
 
     Raises:
-        UserMissingError, AmbiguousLoginError: the login fits nobody, or several.
+        UserMissingError, AmbiguousLoginError: the login matches no user, or several.
     """
-    people = queries.open_user_table(app)
-    found = people.one(login)
-    pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
-    direct = [one.partition(".") for one in people.section.owns if STEP not in one]
-    pointing += [(table, column) for table, _, column in direct]
-    live = people.db.tables()
-    pointing = [one for one in dict.fromkeys(pointing) if one[0] in live]
+    user_table = queries.open_user_table(app)
+    account = user_table.find_by_login(login)
+    references = [
+        (reference.table, reference.columns[0])
+        for reference in user_table.db.references(user_table.live.name)
+    ]
+    direct = [path.partition(".") for path in user_table.section.cascade if STEP_SEPARATOR not in path]
+    references += [(table, column) for table, _, column in direct]
+    existing = user_table.db.tables()
+    references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]
     rows = {}
-    for table, column in sorted(pointing):
-        several = sum(table == other for other, _ in pointing) > 1
-        word = f"{table}.{column}" if several else table
-        rows[word] = people.db.count(table, [Condition(column, "=", found.id)])
-    elsewhere, unasked = _elsewhere(app, people, found)
-    return UserMeasured(
-        id=found.id,
-        login=found.login,
-        statistics=detail.statistics(people, found),
-        rows=rows | elsewhere,
-        unasked=unasked,
+    for table, column in sorted(references):
+        has_multiple = sum(table == other for other, _ in references) > 1
+        label = f"{table}.{column}" if has_multiple else table
+        rows[label] = user_table.db.count(table, [Condition(column, "=", account.id)])
+    other_rows, notes = _count_other_databases(app, user_table, account)
+    return UserStats(
+        id=account.id,
+        login=account.login,
+        statistics=detail.statistics(user_table, account),
+        rows=rows | other_rows,
+        skipped=notes,
     )
 
 
-def _elsewhere(app: App, people: UserTable, user: User) -> tuple[dict[str, int], list[str]]:
-    """Return how many rows of other databases go with the user, and why some cannot be asked."""
-    rows, unasked = dict[str, int](), list[str]()
-    for link in linked(app, database_of(app)):
-        if app.only or f"{people.live.name}.{people.id}" not in link.among:
+def _count_other_databases(app: App, user_table: UserTable, user: User) -> tuple[dict[str, int], list[str]]:
+    """Return the number of rows of the user in other databases, and notes about unreadable databases."""
+    rows, notes = dict[str, int](), list[str]()
+    for link in find_configured_links(app, users_database(app)):
+        if app.only or f"{user_table.live.name}.{user_table.id}" not in link.targets:
             continue
         try:
-            there = app.reader(link.database)
-            column = find_column(there.tables().get(link.table), link.column)
+            db = app.reader(link.database)
+            column = find_column(db.tables().get(link.table), link.column)
             if column:
-                mine = [Condition(column, "=", user.id)]
-                rows[f"{link.database}/{link.table}"] = there.count(link.table, mine)
-        except UNASKED as error:
-            unasked.append(f"{link.table} was not counted: {error}")
-    return rows, unasked
+                condition = [Condition(column, "=", user.id)]
+                rows[f"{link.database}/{link.table}"] = db.count(link.table, condition)
+        except SKIPPED_ERRORS as error:
+            notes.append(f"{link.table} was not counted: {error}")
+    return rows, notes
 
 
-def activity(
+def list_activity(
     app: App,
-    window: Window,
+    page_request: PageRequest,
     *,
     login: str = "",
     action: str = "",
     resource: str = "",
     since: timedelta | None = None,
-) -> Page[Entry]:
-    """Return the app's own record of what was done, the latest first.
+) -> Page[AuditEntry]:
+    """Return the audit log of the app, newest entry first.
 
     Args:
         app: the app.
-        window: which part.
-        login: of one user, also of one who is gone; with a ``*`` at its end, of those that begin so.
-        action: this one; ``*`` as above.
-        resource: about this kind of thing.
-        since: not older than this.
+        page_request: the page.
+        login: of one user, also a deleted one; a final ``*`` matches any suffix.
+        action: the action; a final ``*`` matches any suffix.
+        resource: the kind of resource.
+        since: maximum age of the entries.
 
     Raises:
-        SchemaLacksError: the record does not keep what was asked for.
+        SchemaMismatchError: the log has no column for a condition.
     """
-    told = app.ability(app.profile.audit, "audit")
+    section = app.require_section(app.profile.audit, "audit")
     db = app.reader(app.main())
-    live = Live(app.profile, db, told.table, "the app's record of actions")
-    columns = {word: find_column(live.table, told.fields.get(word)) for word in Entry.__struct_fields__}
+    live_table = LiveTable(app.profile, db, section.table, "the audit log")
+    columns = {
+        field: find_column(live_table.table, section.fields.get(field))
+        for field in AuditEntry.__struct_fields__
+    }
 
-    def column(word: str) -> str:
-        found = columns[word]
-        if found is None:
-            raise SchemaLacksError(target=db.target, what=f"a column for {word}", purpose="this question")
-        return found
+    def require_column(field: str) -> str:
+        column_name = columns[field]
+        if column_name is None:
+            raise SchemaMismatchError(
+                target=db.target, missing=f"a column for {field}", purpose="this filter"
+            )
+        return column_name
 
     where: list[Where] = []
-    for word, text in (("username", login), ("action", action)):
+    for field, text in (("username", login), ("action", action)):
         if text:
             op: Literal["starts", "same"] = "starts" if text.endswith("*") else "same"
-            where.append(Condition(column(word), op, text.removesuffix("*")))
+            where.append(Condition(require_column(field), op, text.removesuffix("*")))
     if resource:
-        where.append(Condition(column("resource"), "same", resource))
+        where.append(Condition(require_column("resource"), "same", resource))
     if since is not None:
-        where.append(Condition(column("at"), ">=", now() - since))
-    present = {word: name for word, name in columns.items() if name}
-    keys = [Order([name], descending=True) for name, one in live.table.columns.items() if one.key]
-    order = [Order([column("at")], descending=True, time=True), *keys]
+        where.append(Condition(require_column("at"), ">=", now() - since))
+    existing = {field: name for field, name in columns.items() if name}
+    keys = [
+        Order([name], descending=True)
+        for name, column_info in live_table.table.columns.items()
+        if column_info.is_primary_key
+    ]
+    order = [Order([require_column("at")], descending=True, time=True), *keys]
     rows = db.select(
-        told.table, list(present.values()), where, order_by=order, limit=window.limit, offset=window.offset
+        section.table,
+        list(existing.values()),
+        where,
+        order_by=order,
+        limit=page_request.limit,
+        offset=page_request.offset,
     )
-    items = [_entry(dict(zip(present, row, strict=True))) for row in rows]
+    items = [_create_entry(dict(zip(existing, row, strict=True))) for row in rows]
     return Page(
         items=items,
-        total=db.count(told.table, where),
-        limit=window.limit,
-        offset=window.offset,
-        names=Entry.__struct_fields__,
-        alike=[word for word in Entry.__struct_fields__ if all(getattr(one, word) is None for one in items)],
+        total=db.count(section.table, where),
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=AuditEntry.__struct_fields__,
+        constant_columns=[
+            field
+            for field in AuditEntry.__struct_fields__
+            if all(getattr(entry, field) is None for entry in items)
+        ],
     )
 
 
-def locks(app: App, window: Window) -> Figures[Held]:
-    """Return the processes that have the databases open, as far as this user may know; opens none of them."""
+def list_locks(app: App, page_request: PageRequest) -> DatabaseResults[LockHolder]:
+    """Return the processes that have the databases open, as far as permissions allow; opens no database."""
 
-    def look(name: str) -> list[Held]:
+    def read_database(name: str) -> list[LockHolder]:
         return [
-            Held(target=app.target(name), **structs.asdict(one))
-            for one in registry.holders(app.url(name), app.target(name))
+            LockHolder(target=app.target(name), **structs.asdict(holder))
+            for holder in registry.list_lock_holders(app.url(name), app.target(name))
         ]
 
-    return figures(app, Held, window, look, wide=True)
+    return collect_results(app, LockHolder, page_request, read_database, hide_single_target=True)
 
 
-def _entry(told: Mapping[str, object]) -> Entry:
-    words = {
-        word: None if (value := told.get(word)) is None else str(value)
-        for word in ("username", "action", "resource")
+def _create_entry(values: Mapping[str, object]) -> AuditEntry:
+    texts = {
+        field: None if (value := values.get(field)) is None else str(value)
+        for field in ("username", "action", "resource")
     }
-    return Entry(
-        at=read_time(told.get("at")),
-        user=told.get("user"),
-        resource_id=told.get("resource_id"),
-        details=told.get("details"),
-        **words,
+    return AuditEntry(
+        at=read_time(values.get("at")),
+        user=values.get("user"),
+        resource_id=values.get("resource_id"),
+        details=values.get("details"),
+        **texts,
     )
 
 
-def _measures(app: App, name: str) -> Measures:
+def _require_measures(app: App, name: str) -> ReportsSizes:
     db = app.reader(name)
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
-        raise NotSupportedError(
-            what="measuring", by=db.target, instead="Its engine does not tell what it takes."
-        )
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
+        raise NotSupportedError(feature="measuring", subject=db.target, hint="Its engine reports no sizes.")
     return db

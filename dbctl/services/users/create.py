@@ -1,219 +1,243 @@
-"""Adding users; every rule holds inside the transaction that adds them."""
+"""Create users; all rules are checked inside the transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Writable
-from dbctl.errors import AlreadyExistsError, ConstraintError, PlanChangedError, SchemaLacksError, UsageError
-from dbctl.model import Done, Plan, Row, Secret, Value, now
+from dbctl.errors import (
+    AlreadyExistsError,
+    ConstraintError,
+    PlanChangedError,
+    SchemaMismatchError,
+    UsageError,
+)
+from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
 from dbctl.profiles import HASHES, KEYS
-from dbctl.services.app import App, Change, Draft, User, UserTable, audit, check_secret, database_of
-from dbctl.services.settings import add_for_user, defaults_of_new_user, table_of
+from dbctl.services.app import (
+    App,
+    Change,
+    PreparedChange,
+    User,
+    UserTable,
+    audit,
+    check_secret,
+    users_database,
+)
+from dbctl.services.settings import add_for_user, defaults_for_new_user, settings_table_name
 from dbctl.services.users import sign_in_state
-from dbctl.services.users.update import Wanted, change_of
+from dbctl.services.users.update import UserUpdate, prepare_update
 
 
-class NewUser(Value, frozen=True, kw_only=True):
-    """A user to be."""
+class NewUser(Struct, frozen=True, kw_only=True):
+    """The values of a new user."""
 
-    fields: Mapping[str, str]  #: by the profile's words, as typed; also ``role`` and ``active``
-    hashed: str = ""  #: the password, hashed
-    generated: Secret | None = None  #: the password, where dbctl made it up; shown once, in the answer
+    fields: Mapping[str, str]  #: by field name of the profile, as typed; also ``role`` and ``active``
+    password_hash: str = ""  #: the password, hashed
+    #: the password, if dbctl generated it; shown once, in the result
+    generated_password: Secret | None = None
     with_settings: bool = False
 
 
-class UserCreated(Done, frozen=True, kw_only=True):
-    """Answer of ``users create`` and ``users ensure``."""
+class UserCreated(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``users create`` and ``users ensure``."""
 
     user: User
     created: bool
     changed: bool
     default_settings: Sequence[str] = ()  #: keys of the user settings that were added
     ended_sessions: int = 0
-    signed_in_for: str | None = (
-        None  #: how long a signed cookie, which nothing ends, still says who they were
-    )
-    password: str | None = None  #: only where dbctl made it up; shown this once
+    signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
+    password: str | None = None  #: only if dbctl generated it; shown once
 
     @property
-    def tells(self) -> bool:
+    def has_one_time_output(self) -> bool:
         return self.password is not None
 
     @property
     def remarks(self) -> Sequence[str]:
         return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
 
-    def brief(self) -> Row:
-        shown: dict[str, object] = {"created": self.created, "changed": self.changed}
-        shown |= {"default_settings": self.default_settings} if self.default_settings else {}
-        return shown | ({"password": self.password} if self.password else {}) | {"user": self.user.brief()}
+    def summary(self) -> Row:
+        summary: dict[str, object] = {"created": self.created, "changed": self.changed}
+        summary |= {"default_settings": self.default_settings} if self.default_settings else {}
+        return (
+            summary | ({"password": self.password} if self.password else {}) | {"user": self.user.summary()}
+        )
 
 
 def check_password(app: App, password: Secret) -> None:
-    """Refuse a password that the app does not take.
+    """Refuse a password that the app does not accept.
 
     Raises:
-        ValueInvalidError: it breaks one of the app's rules; the message does not show it.
+        ValueInvalidError: the password violates a rule of the app; the message does not contain it.
     """
-    users = app.ability(app.profile.users, "users")
-    app.ability(users.password, "passwords")
+    users = app.require_section(app.profile.users, "users")
+    app.require_section(users.password, "passwords")
     check_secret("password", password, users.rules.get("password"))
 
 
 def hash_password(app: App, password: Secret) -> str:
-    """Return what is stored for a password, after the app's own rules; takes about 50 ms at cost 10.
+    """Check a password, and return its hash; takes about 50 ms at cost 10.
 
     Raises:
-        ValueInvalidError: the app, or the hash, does not take it; the message does not show it.
+        ValueInvalidError: the app or the hash format does not accept the password; the message does not contain it.
     """
     check_password(app, password)
-    told = app.ability(app.ability(app.profile.users, "users").password, "passwords")
-    return HASHES[told.codec].make(password, told.cost)
+    section = app.require_section(app.require_section(app.profile.users, "users").password, "passwords")
+    return HASHES[section.codec].make(password, section.cost)
 
 
-def wants_password(app: App, new: NewUser) -> bool:
-    """Whether ``new`` would have to be added, with a password: nobody has the login yet."""
-    users = UserTable(app, app.reader(database_of(app)))
-    return users.section.password is not None and users.holder(new.fields) is None
+def needs_password(app: App, new: NewUser) -> bool:
+    """Return whether creating ``new`` requires a password: the app has passwords, and no user has the login."""
+    users = UserTable(app, app.reader(users_database(app)))
+    return users.section.password is not None and users.find_by_first_login(new.fields) is None
 
 
 def create_user(app: App, new: NewUser) -> Change[UserCreated]:
     """Add a user.
 
     Raises (when planned and when applied):
-        AlreadyExistsError: a login is taken, in whatever case.
-        ValueInvalidError, UsageError: the app does not take a value, or lacks one.
-        RoleMissingError: there is no such role.
+        AlreadyExistsError: another user has the login, in any case.
+        ValueInvalidError, UsageError: a value is invalid or missing.
+        RoleMissingError: the role does not exist.
     """
 
-    def draft(db: Readable) -> Draft[UserCreated]:
+    def draft(db: Readable) -> PreparedChange[UserCreated]:
         users = UserTable(app, db)
-        row = check_new(users, new.fields)
-        extra = defaults_of_new_user(app, db) if new.with_settings else {}
+        row = validate_new_user(users, new.fields)
+        extra = defaults_for_new_user(app, db) if new.with_settings else {}
         role = users.role_name(row.get(str(users.role)))
         login = new.fields[users.section.login[0]]
         steps = [f"add user {login}" + (f" with role {role}" if role else "")]
         rows = {users.live.name: 1}
         if extra:
             steps.append(f"add the app's default user settings: {', '.join(extra)}")
-            rows[table_of(app, "user")] = len(extra)
+            rows[settings_table_name(app, "user")] = len(extra)
 
         def work(db: Writable) -> UserCreated:
-            values = with_password(users, row, new.hashed)
+            values = add_password(users, row, new.password_hash)
             key = db.insert(users.live.name, values, returning=users.id)
             add_for_user(app, db, key, extra)
             user = next(iter(users.read([Condition(users.id, "=", key)])), None)
-            if user is None:  # a trigger of the app can swallow a row without a word
-                raise ConstraintError(target=db.target, reason="the new user is not there after being added")
+            if user is None:  # a trigger can skip a row silently
+                raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
             audit.record(app, db, "users.create", "users", key, {"username": user.login, "role": user.role})
             return UserCreated(
                 user=user,
                 created=True,
                 changed=True,
                 default_settings=list(extra),
-                password=new.generated.reveal() if new.generated else None,
+                password=new.generated_password.reveal() if new.generated_password else None,
             )
 
-        return Draft(Plan(title=f"Create user {login}", target=db.target, steps=steps, rows=rows), work)
+        return PreparedChange(
+            Plan(title=f"Create user {login}", target=db.target, steps=steps, rows=rows), work
+        )
 
-    return Change(app, database_of(app), "users create", draft)
+    return Change(app, users_database(app), "users create", draft)
 
 
 def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
-    """Make sure that a user is there with these values: create them, or change what differs. A second run does nothing.
+    """Create a user, or change the fields that differ. A second run does nothing.
 
-    What is not given stays as it is, and so does an existing user's password: a script that runs daily must not undo
-    what a person has set.
+    Other fields, and the password of an existing user, are unchanged: a daily script must not revert changes of the user.
     """
     creating = create_user(app, new)
 
-    def draft(db: Readable) -> Draft[UserCreated]:
+    def draft(db: Readable) -> PreparedChange[UserCreated]:
         users = UserTable(app, db)
-        user = users.holder(new.fields)
+        user = users.find_by_first_login(new.fields)
         if user is None:
             return creating.draft(db)
-        fields = {field: given for field, given in new.fields.items() if field != users.section.login[0]}
-        drafted = change_of(users, [user], Wanted(fields=fields), f"Ensure user {user.login}", "users.update")
+        fields = {field: text for field, text in new.fields.items() if field != users.section.login[0]}
+        update = prepare_update(
+            users, [user], UserUpdate(fields=fields), f"Ensure user {user.login}", "users.update"
+        )
 
         def work(db: Writable) -> UserCreated:
-            done = drafted.work(db)
+            result = update.work(db)
             return UserCreated(
-                user=done.users[0],
+                user=result.users[0],
                 created=False,
-                changed=bool(done.changed),
-                ended_sessions=done.ended_sessions,
-                signed_in_for=done.signed_in_for,
+                changed=bool(result.changed),
+                ended_sessions=result.ended_sessions,
+                signed_in_for=result.signed_in_for,
             )
 
-        return Draft(drafted.plan, work)
+        return PreparedChange(update.plan, work)
 
-    return Change(app, database_of(app), "users ensure", draft)
-
-
-# What an import does too ---------------------------------------------------------------------------------------
+    return Change(app, users_database(app), "users ensure", draft)
 
 
-def check_new(
-    users: UserTable, given: Mapping[str, str], *, taken: Mapping[str, Collection[str]] | None = None
+# Rows of new users, also for imports ---------------------------------------------------------------------------
+
+
+def validate_new_user(
+    users: UserTable,
+    texts: Mapping[str, str],
+    *,
+    existing_logins: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, object]:
-    """Return the row of a new user, still without a password; refuse one whom the app could not have.
+    """Return the row of a new user without the password, after checking all values.
 
-    ``taken`` holds, by field, the logins there are, as ``users.fold`` has them; without it the database is asked.
+    ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
-    told, live = users.section, users.live
-    fields = {"role": told.role.default} if told.role and told.role.default else {}
+    section, table = users.section, users.live
+    fields = {"role": section.role.default} if section.role and section.role.default else {}
     fields |= {"active": "true"} if "active" in users.fields else {}
-    moment = now()
+    timestamp = now()
     values: dict[str, object] = {
-        field: moment for field in ("created_at", "updated_at") if field in users.fields
+        field: timestamp for field in ("created_at", "updated_at") if field in users.fields
     }
-    values |= {field: users.typed(field, text) for field, text in (fields | dict(given)).items()}
-    for field in users.logins():
-        if field in given and (
-            users.taken(field, given[field]) if taken is None else users.fold(given[field]) in taken[field]
+    values |= {field: users.parse_value(field, text) for field, text in (fields | dict(texts)).items()}
+    for field in users.login_fields():
+        if field in texts and (
+            users.is_login_taken(field, texts[field])
+            if existing_logins is None
+            else users.fold_login(texts[field]) in existing_logins[field]
         ):
             raise AlreadyExistsError(
                 target=users.db.target,
-                what=field,
-                name=given[field],
-                instead="dbctl users ensure takes who is there.",
+                kind=field,
+                name=texts[field],
+                hint="dbctl users ensure accepts existing users.",
             )
-    row = live.constants(told.new) | users.stored(values)
-    generator = KEYS[told.id.codec]
+    row = table.encode_constants(section.new) | users.encode_values(values)
+    generator = KEYS[section.id.codec]
     if generator:
         row[users.id] = generator()
-    _refuse_gaps(users, row)
+    _require_columns(users, row)
     return row
 
 
-def with_password(users: UserTable, row: Mapping[str, object], hashed: str) -> dict[str, object]:
-    """Return a row of ``check_new`` with its password.
+def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> dict[str, object]:
+    """Return a row of ``validate_new_user`` with its password.
 
     Raises:
-        PlanChangedError: there is none, because somebody was there when it was asked for, and has gone since.
+        PlanChangedError: the password is missing, because the user existed before the confirmation and was deleted since.
     """
     if users.section.password is None:
         return dict(row)
     if not hashed:
         raise PlanChangedError(target=users.db.target)
-    return {**row, users.live.get(users.section.password.column): hashed}
+    return {**row, users.live.column(users.section.password.column): hashed}
 
 
-def _refuse_gaps(users: UserTable, row: Mapping[str, object]) -> None:
-    told = users.section
-    secret = {users.live.get(told.password.column)} if told.password else set()
-    gaps = users.live.uncovered({*row, *secret, users.id})
-    known = {**users.fields, **({"role": users.role} if users.role else {})}
-    lacking = [field for field, column in known.items() if column in gaps]
-    if lacking:
-        options = " and ".join(f"--{field}" for field in lacking)
+def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
+    section = users.section
+    secret = {users.live.column(section.password.column)} if section.password else set()
+    uncovered = users.live.missing_required_columns({*row, *secret, users.id})
+    columns = {**users.fields, **({"role": users.role} if users.role else {})}
+    missing = [field for field, column in columns.items() if column in uncovered]
+    if missing:
+        options = " and ".join(f"--{field}" for field in missing)
         raise UsageError(
-            detail=f"a user of {users.app.profile.title} needs {' and '.join(lacking)}: give {options}"
+            detail=f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
         )
-    if gaps:
-        raise SchemaLacksError(
+    if uncovered:
+        raise SchemaMismatchError(
             target=users.db.target,
-            what=f"a value for {', '.join(gaps)} (not in the profile)",
+            missing=f"a value for {', '.join(uncovered)} (not in the profile)",
             purpose="a new user",
         )

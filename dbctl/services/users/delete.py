@@ -1,4 +1,4 @@
-"""Deleting users, with all that is theirs, or after another one has taken it over."""
+"""Delete users with their rows, or after transferring rows to another user."""
 
 from __future__ import annotations
 
@@ -6,34 +6,48 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AllOf, AnyOf, Readable, Where, Writable
 from dbctl.errors import DuplicateRowsError, UsageError
-from dbctl.model import Done, Id, Plan, Row, counted
-from dbctl.services.app import App, Change, Draft, User, UserSelector, UserTable, audit, database_of, exactly
-from dbctl.services.deletion import Beside, Touched, doomed_rows, left_alone, reach, reachable, written
+from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
+from dbctl.services.app import (
+    App,
+    Change,
+    PreparedChange,
+    User,
+    UserSelector,
+    UserTable,
+    audit,
+    require_row_count,
+    users_database,
+)
+from dbctl.services.deletion import (
+    AffectedRows,
+    CrossDatabaseDeletion,
+    deletion_conditions,
+    find_affected_rows,
+    find_cascading_tables,
+    find_written_databases,
+    list_unchanged_databases,
+)
 from dbctl.services.users import last_admin, sign_in_state
-from dbctl.services.users.ownership import Belongings, Handover
-from dbctl.services.users.update import listed
+from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer
+from dbctl.services.users.update import join_logins
 
 
-class UsersDeleted(Done, frozen=True, kw_only=True):
-    """Answer of ``users delete``."""
+class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``users delete``."""
 
     users: Sequence[User]
     rows: Mapping[str, int]
-    transferred: Mapping[str, int] = {}  #: rows of each table that another user has taken over
-    duplicates: Mapping[
-        str, int
-    ] = {}  #: rows of each table that were deleted because that user has such a row
-    signed_in_for: str | None = (
-        None  #: how long a signed cookie, which nothing ends, still says who they were
-    )
-
-    left: Sequence[str] = ()  #: what stays elsewhere, in words
+    transferred: Mapping[str, int] = {}  #: by table, rows that were transferred to another user
+    #: by table, rows that were deleted because the other user has equal rows
+    duplicates: Mapping[str, int] = {}
+    signed_in_for: str | None = None  #: how long signed cookies of the users remain valid
+    remaining: Sequence[str] = ()  #: notes about rows in other databases that were not deleted
 
     @property
     def remarks(self) -> Sequence[str]:
-        return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)), *self.left]
+        return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)), *self.remaining]
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         optional = {"transferred": self.transferred, "duplicates": self.duplicates}
         return {
             "deleted": [user.login for user in self.users],
@@ -43,117 +57,138 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
 
 
 def delete_users(
-    app: App, who: UserSelector, *, heir: str | Id = "", delete_duplicates: bool = False
+    app: App, selector: UserSelector, *, new_owner: str | KeyText = "", delete_duplicates: bool = False
 ) -> Change[UsersDeleted]:
-    """Delete users with all that is theirs, as the live foreign keys and the profile say.
+    """Delete users with their rows, according to the live foreign keys and the profile.
 
     Args:
         app: the app.
-        who: those who go.
-        heir: who takes over what the profile says can be taken over; it goes, too, where nobody does.
-        delete_duplicates: delete rows that ``heir`` cannot take over, because a unique key would be there twice.
+        selector: the users to delete.
+        new_owner: the user who gets the rows that the profile lists as transferable; without one they are deleted.
+        delete_duplicates: delete rows that cannot be transferred because ``new_owner`` has rows with the same unique key.
 
     Raises (when planned and when applied):
-        LastAdminError: no active admin would be left.
-        ConstraintError: rows of others point to them, and nothing says what becomes of those rows.
-        AbilityMissingError: nothing of this app can be taken over.
-        DuplicateRowsError: rows cannot be taken over, and ``delete_duplicates`` is false.
+        LastAdminError: no active admin would remain.
+        ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
+        FeatureMissingError: the app has no transferable rows.
+        DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
     """
 
-    def draft(db: Readable) -> Draft[UsersDeleted]:
+    def draft(db: Readable) -> PreparedChange[UsersDeleted]:
         users = UserTable(app, db)
-        found = users.find(who)
-        last_admin.guard(users, found)
-        handover = Handover(users, found, _heir(users, found, heir)) if heir else None
-        duplicates = handover.duplicates() if handover else []
-        if handover and duplicates and not delete_duplicates:
+        leaving = users.find_users(selector)
+        last_admin.refuse_last_admin(users, leaving)
+        transfer = (
+            OwnershipTransfer(users, leaving, _find_new_owner(users, leaving, new_owner))
+            if new_owner
+            else None
+        )
+        duplicates = transfer.duplicates() if transfer else []
+        if transfer and duplicates and not delete_duplicates:
             raise DuplicateRowsError(
                 target=db.target,
-                login=handover.to.login,
+                login=transfer.new_owner.login,
                 rows=", ".join(
-                    f"{counted(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
+                    f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
                     for item in duplicates
                 ),
             )
-        doomed: list[Where] = [users.live.among(users.section.id.column, [user.id for user in found])]
-        belongings = Belongings(users, found, handover)
-        rows = {users.live.name: len(found)} if found else {}
-        steps = [f"delete {listed(found)}"] if found else []
-        moved = handover.planned() if handover else {}
-        if handover:
+        conditions: list[Where] = [users.live.is_in(users.section.id.column, [user.id for user in leaving])]
+        owned_rows = OwnedRows(users, leaving, transfer)
+        rows = {users.live.name: len(leaving)} if leaving else {}
+        steps = [f"delete {join_logins(leaving)}"] if leaving else []
+        transferred = transfer.count_rows() if transfer else {}
+        if transfer:
             steps += [
-                f"give {counted(number, 'row')} of {table} to {handover.to.login}"
-                for table, number in moved.items()
+                f"transfer {format_count(row_count, 'row')} of {table} to {transfer.new_owner.login}"
+                for table, row_count in transferred.items()
             ]
-        for table, number in moved.items():
-            rows[table] = rows.get(table, 0) + number
-        beside = Beside(
-            app, database_of(app), db, _gone(users, doomed, belongings, handover) if found else {}
+        for table, row_count in transferred.items():
+            rows[table] = rows.get(table, 0) + row_count
+        other_databases = CrossDatabaseDeletion(
+            app,
+            users_database(app),
+            db,
+            _deleted_rows(users, conditions, owned_rows, transfer) if leaving else {},
         )
-        touched = [*belongings.planned(), *_by_keys(users, doomed, belongings, handover), *beside.planned()]
-        for one in touched:
-            rows[one.table] = rows.get(one.table, 0) + one.rows
-            steps.append(one.step)
+        affected = [
+            *owned_rows.affected_rows(),
+            *_rows_by_foreign_keys(users, conditions, owned_rows, transfer),
+            *other_databases.plan_steps(),
+        ]
+        for item in affected:
+            rows[item.table] = rows.get(item.table, 0) + item.rows
+            steps.append(item.step)
 
         def work(db: Writable) -> UsersDeleted:
-            if handover:
-                handover.carry_out(db, moved)
-            belongings.delete(db)
-            beside.delete()
-            exactly(db.delete(users.live.name, doomed), len(found), db)
-            for user in found:
+            if transfer:
+                transfer.apply(db, transferred)
+            owned_rows.delete(db)
+            other_databases.delete()
+            require_row_count(db.delete(users.live.name, conditions), len(leaving), db)
+            for user in leaving:
                 audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
             return UsersDeleted(
-                users=found,
+                users=leaving,
                 rows=rows,
-                transferred=moved,
+                transferred=transferred,
                 duplicates={item.table: item.rows for item in duplicates},
                 signed_in_for=users.section.cookie or None,
-                left=left_alone(app, database_of(app)),
+                remaining=list_unchanged_databases(app, users_database(app)),
             )
 
         plan = Plan(
-            title=f"Delete {listed(found)}", target=db.target, steps=steps, rows=rows, destructive=bool(found)
+            title=f"Delete {join_logins(leaving)}",
+            target=db.target,
+            steps=steps,
+            rows=rows,
+            destructive=bool(leaving),
         )
-        return Draft(plan, work)
+        return PreparedChange(plan, work)
 
-    def along() -> Sequence[str]:
-        users = UserTable(app, app.reader(database_of(app)))
-        owned = [one.partition(".")[0] for one in users.section.owns]
+    def cascade_databases() -> Sequence[str]:
+        users = UserTable(app, app.reader(users_database(app)))
+        owned = [path.partition(".")[0] for path in users.section.cascade]
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
-        return written(app, database_of(app), [one for name in tables for one in reachable(users.db, name)])
+        return find_written_databases(
+            app,
+            users_database(app),
+            [database for name in tables for database in find_cascading_tables(users.db, name)],
+        )
 
-    return Change(app, database_of(app), "users delete", draft, along=along)
-
-
-def _heir(users: UserTable, leaving: Sequence[User], named: str | Id) -> User:
-    users.app.ability(users.section.transfer, "transfer of what is a user's")
-    heir = users.one(named)
-    if any(user.id == heir.id for user in leaving):
-        raise UsageError(detail=f"{heir.login} is deleted, too, and can take nothing over")
-    return heir
+    return Change(app, users_database(app), "users delete", draft, cascade_databases=cascade_databases)
 
 
-def _gone(
-    users: UserTable, doomed: Sequence[Where], belongings: Belongings, handover: Handover | None
+def _find_new_owner(users: UserTable, leaving: Sequence[User], login: str | KeyText) -> User:
+    users.app.require_section(users.section.transfer, "transfer of rows")
+    new_owner = users.find_by_login(login)
+    if any(user.id == new_owner.id for user in leaving):
+        raise UsageError(detail=f"{new_owner.login} is deleted too and cannot get the rows")
+    return new_owner
+
+
+def _deleted_rows(
+    users: UserTable, conditions: Sequence[Where], owned_rows: OwnedRows, transfer: OwnershipTransfer | None
 ) -> dict[str, list[Where]]:
-    """Return by table the conditions of all that goes, by the profile or by the live foreign keys."""
-    settled = [*belongings.keys, *(handover.keys if handover else ())]
-    found = dict[str, list[Where]]()
-    theirs: dict[str, list[Where]] = {**belongings.gone, users.live.name: [AllOf(doomed)]}
-    for table, where in theirs.items():
-        for name, more in doomed_rows(users.db, table, [AnyOf(where)], before=settled).items():
-            found.setdefault(name, []).extend(more)
-    return found
+    """Return, by table, the conditions of all deleted rows, according to the profile and the live foreign keys."""
+    handled_keys = [*owned_rows.keys, *(transfer.keys if transfer else ())]
+    deleted = dict[str, list[Where]]()
+    starting_points: dict[str, list[Where]] = {**owned_rows.conditions, users.live.name: [AllOf(conditions)]}
+    for table, where in starting_points.items():
+        for name, cascaded in deletion_conditions(
+            users.db, table, [AnyOf(where)], before=handled_keys
+        ).items():
+            deleted.setdefault(name, []).extend(cascaded)
+    return deleted
 
 
-def _by_keys(
-    users: UserTable, doomed: Sequence[Where], belongings: Belongings, handover: Handover | None
-) -> list[Touched]:
-    """Return what the live foreign keys take along, of the users and of what is theirs."""
-    settled = [*belongings.keys, *(handover.keys if handover else ())]
-    found = list[Touched]()
-    for table, where in belongings.gone.items():
+def _rows_by_foreign_keys(
+    users: UserTable, conditions: Sequence[Where], owned_rows: OwnedRows, transfer: OwnershipTransfer | None
+) -> list[AffectedRows]:
+    """Return the rows that the live foreign keys delete or change with the users and their rows."""
+    handled_keys = [*owned_rows.keys, *(transfer.keys if transfer else ())]
+    affected = list[AffectedRows]()
+    for table, where in owned_rows.conditions.items():
         if users.db.count(table, [AnyOf(where)]):
-            found += reach(users.db, table, [AnyOf(where)], before=settled)
-    return [*found, *reach(users.db, users.live.name, doomed, before=settled)]
+            affected += find_affected_rows(users.db, table, [AnyOf(where)], before=handled_keys)
+    return [*affected, *find_affected_rows(users.db, users.live.name, conditions, before=handled_keys)]

@@ -1,4 +1,4 @@
-"""All that is known of users: beside their rows their permissions, tokens, settings and statistics."""
+"""Details of users: their rows, permissions, tokens, settings and statistics."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import Condition, Order, Readable
-from dbctl.model import Page, Row, Value
+from dbctl.model import Page, Row, Struct
 from dbctl.profiles import read_time
-from dbctl.services.app import App, Live, User, UserSelector, UserTable, find_column, has
-from dbctl.services.roles import permissions_of
+from dbctl.services.app import App, LiveTable, User, UserSelector, UserTable, find_column, has_all
+from dbctl.services.roles import role_permissions
+from dbctl.services.settings import find_section
 from dbctl.services.settings import queries as settings
-from dbctl.services.settings import section
-from dbctl.services.users.ownership import STEP, leading
+from dbctl.services.users.ownership import STEP_SEPARATOR, follow_steps
 from dbctl.services.users.queries import open_user_table
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
 
-class Activity(Value, frozen=True, kw_only=True):
-    """One action in the app's own record."""
+class Activity(Struct, frozen=True, kw_only=True):
+    """One action in the app's audit log."""
 
     action: str
     at: datetime | None
 
 
-class UserShown(Value, frozen=True, kw_only=True):
-    """All that is known of one user; what the app does not keep is None."""
+class UserShown(Struct, frozen=True, kw_only=True):
+    """All details of one user; None for details that the app does not store."""
 
     id: object
     login: str
@@ -39,9 +39,8 @@ class UserShown(Value, frozen=True, kw_only=True):
     last_login_at: datetime | None
     permissions: Sequence[str] | None
     tokens: Tokens | None
-    failed_attempts: (
-        int | None
-    )  #: to sign in, under any spelling or from the addresses of those; see ``users unlock``
+    #: failed sign-ins with any spelling of the login, or from the same addresses; see ``users unlock``
+    failed_attempts: int | None
     settings: Mapping[str, object] | None
     statistics: Mapping[str, object] | None
     last_activity: Activity | None
@@ -49,73 +48,75 @@ class UserShown(Value, frozen=True, kw_only=True):
 
 
 class UsersShown(Page[UserShown], frozen=True, kw_only=True):
-    """All that is known of several users."""
+    """The details of several users."""
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {f"{user.login} (id {user.id})": user for user in self.items}
 
 
-def show_users(app: App, who: UserSelector) -> UserShown | UsersShown:
-    """Return all that is known of the user who is meant; a page of them where several are."""
+def show_users(app: App, selector: UserSelector) -> UserShown | UsersShown:
+    """Return the details of the selected user, or a page with those of several users."""
     users = open_user_table(app)
-    found = [_shown(users, user) for user in users.find(who)]
-    return found[0] if len(found) == 1 else UsersShown(items=found, total=len(found))
+    details = [_create_detail(users, user) for user in users.find_users(selector)]
+    return details[0] if len(details) == 1 else UsersShown(items=details, total=len(details))
 
 
-def _shown(users: UserTable, user: User) -> UserShown:
+def _create_detail(users: UserTable, user: User) -> UserShown:
     app = users.app
     return UserShown(
         **{field: getattr(user, field) for field in User.__struct_fields__},
-        permissions=permissions_of(app, users.db, user.role) if app.profile.roles and user.role else None,
+        permissions=role_permissions(app, users.db, user.role) if app.profile.roles and user.role else None,
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
-        settings=settings.values_of(app, users.db, user) if section(app, "user") else None,
+        settings=settings.user_setting_values(app, users.db, user) if find_section(app, "user") else None,
         statistics=statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )
 
 
 def _failed_attempts(users: UserTable, user: User) -> int | None:
-    told = users.section.lockout
-    if told is None or told.table not in users.db.tables():
+    lockout = users.section.lockout
+    if lockout is None or lockout.table not in users.db.tables():
         return None
-    return users.db.count(told.table, failed_attempts(users, [user]))
+    return users.db.count(lockout.table, failed_attempts(users, [user]))
 
 
 def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
-    """Return what the app itself counts for the user, or would count; None where it does not count."""
-    told, counts = users.section.statistics, users.section.counts
+    """Return the statistics of a user: stored by the app, or counted as the profile defines; None if the app has none."""
+    section, counts = users.section.statistics, users.section.counts
     if counts:
-        return {word: _counted(users, user, steps.split(STEP)) for word, steps in counts.items()}
-    if told is None or told.table not in users.db.tables():
+        return {name: _count_rows(users, user, steps.split(STEP_SEPARATOR)) for name, steps in counts.items()}
+    if section is None or section.table not in users.db.tables():
         return None
-    live = Live(users.app.profile, users.db, told.table, "statistics")
-    columns = [column for name in told.columns if (column := live.find(name))]
-    rows = users.db.select(told.table, columns, [Condition(live.get(told.user), "=", user.id)])
+    live = LiveTable(users.app.profile, users.db, section.table, "statistics")
+    columns = [column for name in section.columns if (column := live.optional_column(name))]
+    rows = users.db.select(section.table, columns, [Condition(live.column(section.user), "=", user.id)])
     values = dict(zip(columns, rows[0], strict=True)) if rows else dict.fromkeys(columns)
     return {name: read_time(value) if name.endswith("_at") else value for name, value in values.items()}
 
 
-def _counted(users: UserTable, user: User, steps: Sequence[str]) -> int | None:
-    """Return how many rows there are of what ``steps`` name; None in a deployment without it."""
-    if not has(users.db, steps):
+def _count_rows(users: UserTable, user: User, steps: Sequence[str]) -> int | None:
+    """Return the number of rows to which ``steps`` lead; None if the deployment lacks a table or column."""
+    if not has_all(users.db, steps):
         return None
-    return users.db.count(steps[0].partition(".")[0], [leading(users.db, steps, [user.id])])
+    return users.db.count(steps[0].partition(".")[0], [follow_steps(users.db, steps, [user.id])])
 
 
 def _last_activity(app: App, db: Readable, user: User) -> Activity | None:
-    told = app.profile.audit
-    if told is None or told.table not in db.tables():
+    audit = app.profile.audit
+    if audit is None or audit.table not in db.tables():
         return None
-    live = Live(app.profile, db, told.table, "the app's record of actions")
-    by, at, action = (find_column(live.table, told.fields.get(field)) for field in ("user", "at", "action"))
-    if not (by and at and action):
+    live = LiveTable(app.profile, db, audit.table, "the audit log")
+    user_column, time_column, action_column = (
+        find_column(live.table, audit.fields.get(field)) for field in ("user", "at", "action")
+    )
+    if not (user_column and time_column and action_column):
         return None
     rows = db.select(
-        told.table,
-        [action, at],
-        [Condition(by, "=", user.id)],
-        order_by=[Order([at], descending=True, time=True)],
+        audit.table,
+        [action_column, time_column],
+        [Condition(user_column, "=", user.id)],
+        order_by=[Order([time_column], descending=True, time=True)],
         limit=1,
     )
     return Activity(action=str(rows[0][0]), at=read_time(rows[0][1])) if rows else None

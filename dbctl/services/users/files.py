@@ -1,4 +1,4 @@
-"""Files of users: CSV, JSON and JSON lines become the same lines."""
+"""Read files of users: CSV, JSON and JSON lines."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from dbctl.errors import UsageError
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.services.settings import load_json
 
-#: Characters of one CSV field; the csv module's own 131,072 would refuse before the app's rules can say why.
-LONGEST_FIELD = 16 * 1024 * 1024
+#: Maximum of characters in a CSV field; the default of the csv module (131,072) would fail before the rules of the app.
+MAX_FIELD_LENGTH = 16 * 1024 * 1024
 
 
 class Existing(StrEnum):
-    """What an import does with users who are there already."""
+    """What an import does with existing users."""
 
     FAIL = "fail"
     SKIP = "skip"
 
 
-class Line(Value, frozen=True, kw_only=True):
+class Line(Struct, frozen=True, kw_only=True):
     """One user in a file."""
 
-    number: int  #: line of a file of lines, place in a JSON list; from 1
-    place: str  #: the same for a message: ``line 3``, ``entry 3``
+    number: int  #: number of the line, or of the entry in a JSON list; from 1
+    place: str  #: the same in messages: ``line 3``, ``entry 3``
     values: Mapping[str, object]
 
 
 def read_lines(raw: bytes, name: str) -> list[Line]:
-    """Read users from CSV, JSON (a list, or what ``-o json`` printed) or JSON lines, by their look and ``name``'s end.
+    """Read users from CSV, JSON (a list, or output of ``-o json``) or JSON lines, detected by content and extension.
 
     Raises:
-        UsageError: it is none of them, or not UTF-8.
+        UsageError: the file has another format, or is not UTF-8.
     """
     try:
         text = raw.decode("utf-8-sig")
@@ -43,7 +43,7 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
         raise UsageError(detail=f"{name}, line {line}: it is not UTF-8") from error
     try:
         if name.endswith((".jsonl", ".ndjson")) or (not name.endswith(".json") and _is_json_lines(text)):
-            return list(_each_line(text))
+            return list(_json_lines(text))
         if name.endswith(".json") or text.lstrip()[:1] in ("[", "{"):
             return _json_list(load_json(text))
         return list(_csv_lines(text))
@@ -52,46 +52,46 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
 
 
 def _is_json_lines(text: str) -> bool:
-    """Whether the first line is a thing of its own, and not the answer of ``-o json``."""
+    """Return whether the first line is a JSON object that is not output of ``-o json``."""
     first = text.lstrip().partition("\n")[0]
     if not first.startswith("{"):
         return False
     try:
-        told = load_json(first)
+        value = load_json(first)
     except ValueError:
         return False
-    return isinstance(told, dict) and not {"data", "items"} & told.keys()
+    return isinstance(value, dict) and not {"data", "items"} & value.keys()
 
 
-def _each_line(text: str) -> Iterator[Line]:
+def _json_lines(text: str) -> Iterator[Line]:
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would also cut inside strings
         if line.strip():
             try:
-                told = load_json(line)
+                value = load_json(line)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
-            yield _line(number, "line", told)
+            yield _build_line(number, "line", value)
 
 
-def _json_list(told: object) -> list[Line]:
+def _json_list(document: object) -> list[Line]:
     for key in ("data", "items"):
-        if isinstance(told, dict):
-            told = told.get(key, told)
-    if not isinstance(told, list):
-        raise ValueError("it does not hold a list of users")  # noqa: TRY004 - what the file says, not how it is called
-    return [_line(number, "entry", one) for number, one in enumerate(told, 1)]
+        if isinstance(document, dict):
+            document = document.get(key, document)
+    if not isinstance(document, list):
+        raise ValueError("it does not contain a list of users")  # noqa: TRY004 - the content of a file is wrong
+    return [_build_line(number, "entry", entry) for number, entry in enumerate(document, 1)]
 
 
-def _line(number: int, word: str, told: object) -> Line:
-    if not isinstance(told, dict):
-        raise ValueError(f"{word} {number} is no user, but {type(told).__name__}")  # noqa: TRY004 - as above
-    return Line(number=number, place=f"{word} {number}", values=told)
+def _build_line(position: int, kind: str, values: object) -> Line:
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind} {position} is not a user, but {type(values).__name__}")  # noqa: TRY004 - the content of a file is wrong
+    return Line(number=position, place=f"{kind} {position}", values=values)
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
     import csv
 
-    before = csv.field_size_limit(LONGEST_FIELD)
+    previous_limit = csv.field_size_limit(MAX_FIELD_LENGTH)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
@@ -107,12 +107,12 @@ def _csv_lines(text: str) -> Iterator[Line]:
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(previous_limit)
 
 
 def _check_header(names: list[str]) -> None:
     if not any(names):
         raise ValueError("it is empty")
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise ValueError(f"line 1 names the column {twice[0]!r} twice")
+    duplicates = [name for name, times in Counter(names).items() if times > 1]
+    if duplicates:
+        raise ValueError(f"line 1: duplicate column {duplicates[0]!r}")

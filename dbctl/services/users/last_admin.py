@@ -1,4 +1,4 @@
-"""The app never loses its last active admin, on whatever path."""
+"""Guard: no command removes the last active admin of an app."""
 
 from __future__ import annotations
 
@@ -10,56 +10,66 @@ from dbctl.errors import LastAdminError
 from dbctl.services.app import App, User, UserTable
 
 
-def guard(users: UserTable, leaving: Iterable[User]) -> None:
-    """Refuse what would leave the app without an active holder of its admin role; call it inside the transaction.
+def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
+    """Refuse a change that would remove the last active user with the admin role; call it inside the transaction.
 
     Raises:
-        LastAdminError: the users who are ``leaving`` the role, or the app, are the last.
+        LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
     """
-    # Held: the app may be taking the role away from the other one at this moment.
-    active = {user.id for user in admins(users, hold=True) if may_sign_in(users, user)}
-    gone = {user.id: user.login for user in leaving if user.id in active}
-    if active and active == set(gone):
-        raise LastAdminError(target=users.db.target, role=admin_role(users), logins=", ".join(gone.values()))
+    # The rows are locked: the app may remove the role of another admin concurrently.
+    active = {user.id for user in list_admins(users, for_update=True) if may_sign_in(users, user)}
+    leaving_logins = {user.id: user.login for user in leaving if user.id in active}
+    if active and active == set(leaving_logins):
+        raise LastAdminError(
+            target=users.db.target, role=admin_role(users), logins=", ".join(leaving_logins.values())
+        )
 
 
 @contextmanager
-def kept(app: App, database: str, db: Readable) -> Iterator[None]:
-    """Refuse, at the end, what has left the app without an active holder of its admin role; the transaction is open.
+def guard_last_admin(app: App, database: str, db: Readable) -> Iterator[None]:
+    """Refuse, at the end, changes of the open transaction that removed the last active user with the admin role.
 
     Raises:
-        LastAdminError: there was one, and there is none.
+        LastAdminError: there was an active admin before, and there is none now.
     """
-    told = app.profile.users
-    users = UserTable(app, db) if told and told.admin and (told.database or app.main()) == database else None
-    before = _active(users)
+    section = app.profile.users
+    users = (
+        UserTable(app, db)
+        if section and section.admin and (section.database or app.main()) == database
+        else None
+    )
+    admins_before = _active_admins(users)
     yield
-    if users and before and not _active(users):
-        logins = ", ".join(user.login for user in before)
+    if users and admins_before and not _active_admins(users):
+        logins = ", ".join(user.login for user in admins_before)
         raise LastAdminError(target=db.target, role=admin_role(users), logins=logins)
 
 
-def _active(users: UserTable | None) -> list[User]:
-    return [user for user in admins(users, hold=True) if may_sign_in(users, user)] if users else []
+def _active_admins(users: UserTable | None) -> list[User]:
+    return [user for user in list_admins(users, for_update=True) if may_sign_in(users, user)] if users else []
 
 
-def admins(users: UserTable, *, hold: bool = False) -> list[User]:
-    """Return the holders of the role of which an active one must remain; none where the app has no such role."""
+def list_admins(users: UserTable, *, for_update: bool = False) -> list[User]:
+    """Return the users with the admin role; empty if the app has no such role."""
     role = admin_role(users)
-    return users.read([Condition(users.role_column(), "=", users.role_key(role))], hold=hold) if role else []
+    return (
+        users.read([Condition(users.role_column(), "=", users.role_key(role))], for_update=for_update)
+        if role
+        else []
+    )
 
 
 def admin_role(users: UserTable) -> str:
-    """Return the role of which an active holder must remain, as the app spells it; empty where it has none."""
+    """Return the name of the admin role, as the app spells it; empty if the app has none."""
     return next((name for name in users.roles().values() if is_admin(users, name)), "")
 
 
 def may_sign_in(users: UserTable, user: User) -> bool:
-    """Whether a user is active: as users are read and shown, also where a row holds 2, or nothing, for it."""
+    """Return whether a user is active; always true if the app does not store it."""
     return bool(user.active) or "active" not in users.fields
 
 
 def is_admin(users: UserTable, role: str | None) -> bool:
-    """Whether ``role`` is the one of which an active holder must remain."""
+    """Return whether ``role`` is the admin role."""
     admin = users.section.admin
     return bool(role and admin) and str(role).casefold() == admin.casefold()

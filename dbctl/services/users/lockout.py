@@ -8,25 +8,25 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from dbctl.engines.contract import Condition
-from dbctl.model import Page, Value, Window, now
+from dbctl.model import Page, PageRequest, Struct, now
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Lockout, SettingOrDefault
-from dbctl.services.app import App, Live, User, UserTable
-from dbctl.services.settings import queries, section
-from dbctl.services.users.queries import Filter, conditions
+from dbctl.services.app import App, LiveTable, User, UserTable
+from dbctl.services.settings import find_section, queries
+from dbctl.services.users.queries import UserFilter, build_conditions
 from dbctl.services.users.queries import open_user_table as user_table
 
 _DATE = len("2026-01-31")
 
 
-class Lock(Value, frozen=True, kw_only=True):
+class Lock(Struct, frozen=True, kw_only=True):
     """A login or address that is locked now."""
 
     attempts: int  #: failed attempts within the window
     until: datetime | None  #: the end of the lock; None: no stored time can be read
 
 
-class Locks(Value, frozen=True, kw_only=True):
+class Locks(Struct, frozen=True, kw_only=True):
     """All locks at one time."""
 
     logins: Mapping[str, Lock]  #: by the login as typed
@@ -34,23 +34,23 @@ class Locks(Value, frozen=True, kw_only=True):
     typed_at: Mapping[str, Sequence[str]]  #: logins typed at each locked address
 
 
-class LockedUsers(Value, frozen=True, kw_only=True):
+class LockedUsers(Struct, frozen=True, kw_only=True):
     """Users who are locked out now, and warnings about locked addresses."""
 
     page: Page[User]
     remarks: Sequence[str]  #: warnings about locked addresses
 
 
-def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
+def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> LockedUsers:
     """Return the locked users that match ``selection``, each with the attempts and the end of the lock.
 
     Raises:
-        AbilityMissingError: the app has no lockout.
+        FeatureMissingError: the app has no lockout.
     """
     users = user_table(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*conditions(users, selection), users.live.among(users.section.id.column, list(locked))]
+    where = [*build_conditions(users, selection), users.live.is_in(users.section.id.column, list(locked))]
     items = [
         structs.replace(
             user,
@@ -60,15 +60,15 @@ def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
                 "locked_until": locked[user.id].until,
             },
         )
-        for user in users.read(where, window=window)
+        for user in users.read(where, page_request=page_request)
     ]
     fields = dict.fromkeys([*User.__struct_fields__, *users.fields, "failed_attempts", "locked_until"])
     page = Page(
         items=items,
         total=users.db.count(users.live.name, where),
-        limit=window.limit,
-        offset=window.offset,
-        names=[field for field in fields if field != "extra"],
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=[field for field in fields if field != "extra"],
     )
     return LockedUsers(page=page, remarks=list(_address_remarks(locks)))
 
@@ -83,16 +83,20 @@ def find_locks(users: UserTable) -> Locks:
     """Return the logins and addresses that the app refuses now.
 
     Raises:
-        AbilityMissingError: the app has no lockout.
+        FeatureMissingError: the app has no lockout.
     """
-    config = users.app.ability(users.section.lockout, "lockout")
-    live = Live(users.app.profile, users.db, config.table, "failed sign-ins")
-    typed, at, address = live.get(config.login), live.get(config.at), live.find(config.address)
-    window = timedelta(minutes=_number(users, config.minutes))
+    config = users.app.require_section(users.section.lockout, "lockout")
+    live = LiveTable(users.app.profile, users.db, config.table, "failed sign-ins")
+    typed, time_column, address = (
+        live.column(config.login),
+        live.column(config.attempted_at),
+        live.optional_column(config.address),
+    )
+    window = timedelta(minutes=_read_number(users, config.minutes))
     since = now() - window
-    where = [Condition(column, "=", value) for column, value in live.constants(config.failed).items()]
-    where.append(Condition(at, ">", TIMES[config.compared](since) if config.compared else since))
-    columns = [typed, at, *([address] if address else [])]
+    where = [Condition(column, "=", value) for column, value in live.encode_constants(config.failed).items()]
+    where.append(Condition(time_column, ">", TIMES[config.compared](since) if config.compared else since))
+    columns = [typed, time_column, *([address] if address else [])]
     logins: dict[str, list[datetime | None]] = {}
     addresses: dict[str, list[datetime | None]] = {}
     typed_at: dict[str, dict[str, None]] = {}
@@ -102,10 +106,10 @@ def find_locks(users: UserTable) -> Locks:
         if address and row[2]:
             addresses.setdefault(str(row[2]), []).append(end)
             typed_at.setdefault(str(row[2]), {})[str(row[0])] = None
-    limit = max(1, _number(users, config.limit))
-    locked = dict(_locked(addresses, limit))
+    limit = max(1, _read_number(users, config.limit))
+    locked = dict(_find_locked(addresses, limit))
     return Locks(
-        logins=dict(_locked(logins, limit)),
+        logins=dict(_find_locked(logins, limit)),
         addresses=locked,
         typed_at={name: list(typed_at[name]) for name in locked},
     )
@@ -128,7 +132,7 @@ def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
     return locked
 
 
-def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> Iterator[tuple[str, Lock]]:
+def _find_locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> Iterator[tuple[str, Lock]]:
     for name, ends in expiries.items():
         if len(ends) >= limit:
             known = sorted((end for end in ends if end), reverse=True)
@@ -137,22 +141,22 @@ def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> It
 
 
 def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | None:
-    """Return when an attempt no longer counts."""
+    """Return the time until which an attempt is counted."""
     time = read_time(stored)
     if time is None:
         return None
     if config.compared and isinstance(stored, str):
         separator = str(TIMES[config.compared](time))[_DATE : _DATE + 1]
-        if stored[_DATE : _DATE + 1] > separator:  # as text, it sorts after every time of its day
+        if stored[_DATE : _DATE + 1] > separator:  # as text, it is greater than every time of the same day
             time = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     return time + window
 
 
-def _number(users: UserTable, source: SettingOrDefault) -> int:
+def _read_number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
-    if source.from_ and section(users.app, "system"):
-        values = {setting.key: setting.value for setting in queries.opened(users.app, users.db).read()}
+    if source.from_ and find_section(users.app, "system"):
+        values = {setting.key: setting.value for setting in queries.open_settings(users.app, users.db).read()}
         value = values.get(source.from_)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
-    return source.otherwise
+    return source.default

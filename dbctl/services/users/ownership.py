@@ -1,98 +1,140 @@
-"""What is a user's though no foreign key takes it along: deleted in the order of the profile, or handed over."""
+"""Rows of users that no foreign key deletes: deleted in the order of the profile, or transferred to another user."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Within, Writable
-from dbctl.errors import SchemaLacksError
-from dbctl.model import Value, counted
-from dbctl.services.app import User, UserTable, exactly, find_column
-from dbctl.services.deletion import Touched
+from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Readable, Table, Where, Writable
+from dbctl.errors import SchemaMismatchError
+from dbctl.model import Struct, format_count
+from dbctl.services.app import User, UserTable, find_column, require_row_count
+from dbctl.services.deletion import AffectedRows
 
-STEP = " -> "
+STEP_SEPARATOR = " -> "
 
 
-class Handover:
-    """What users leave to another one."""
+class OwnershipTransfer:
+    """The transfer of rows of deleted users to another user, the new owner."""
 
-    def __init__(self, users: UserTable, leaving: Sequence[User], to: User) -> None:
-        self._users, self._leaving, self.to = users, [user.id for user in leaving], to
+    def __init__(self, users: UserTable, leaving: Sequence[User], new_owner: User) -> None:
+        self._users, self._leaving, self.new_owner = users, [user.id for user in leaving], new_owner
         tables = users.db.tables()
         self._parts = [
-            _Part(table=name, column=transfer.column, once=_present(tables[name], transfer.once))
+            _TransferTable(
+                table=name, column=transfer.column, once=_existing_columns(tables[name], transfer.once)
+            )
             for transfer in users.section.transfer
             if (name := transfer.table.removesuffix("?")) in tables
         ]
-        self.keys = [f"{part.table}.{part.column}" for part in self._parts]
-        # Selected beforehand: some databases do not let a change of a table ask the same table.
-        self._duplicates = {part.table: self._select_duplicates(part) for part in self._parts if part.once}
+        self.keys = [f"{transfer_table.table}.{transfer_table.column}" for transfer_table in self._parts]
+        # Selected in advance: some databases do not allow a change of a table to query the same table.
+        self._duplicates = {
+            transfer_table.table: self._select_duplicates(transfer_table)
+            for transfer_table in self._parts
+            if transfer_table.once
+        }
 
-    def planned(self) -> dict[str, int]:
-        """Return how many rows of each table are handed over."""
-        counts = {part.table: self._users.db.count(part.table, self._given(part)) for part in self._parts}
-        return {table: number for table, number in counts.items() if number}
+    def count_rows(self) -> dict[str, int]:
+        """Return the number of transferred rows by table."""
+        counts = {
+            transfer_table.table: self._users.db.count(
+                transfer_table.table, self._transferable_rows(transfer_table)
+            )
+            for transfer_table in self._parts
+        }
+        return {table: row_count for table, row_count in counts.items() if row_count}
 
-    def left(self) -> Mapping[str, Where]:
-        """Return by table the condition of the rows that cannot be handed over, because the key would be there twice."""
+    def duplicate_conditions(self) -> Mapping[str, Where]:
+        """Return, by table, the condition of the rows that cannot be transferred, because their key would be a duplicate."""
         return {table: where for table, where in self._duplicates.items() if where}
 
     def duplicates(self) -> list[Duplicates]:
-        """Return by table how many rows cannot be handed over, and by which columns."""
-        left = self.left()
+        """Return the number of rows that cannot be transferred, by table, with the columns of the key."""
+        conditions = self.duplicate_conditions()
         return [
             Duplicates(
-                table=part.table, key=part.once, rows=self._users.db.count(part.table, [left[part.table]])
+                table=transfer_table.table,
+                key=transfer_table.once,
+                rows=self._users.db.count(transfer_table.table, [conditions[transfer_table.table]]),
             )
-            for part in self._parts
-            if part.table in left
+            for transfer_table in self._parts
+            if transfer_table.table in conditions
         ]
 
-    def carry_out(self, db: Writable, planned: Mapping[str, int]) -> None:
-        """Hand over what was planned."""
-        for part in self._parts:
-            if number := planned.get(part.table, 0):
-                exactly(db.update(part.table, {part.column: self.to.id}, self._given(part)), number, db)
+    def apply(self, db: Writable, planned: Mapping[str, int]) -> None:
+        """Transfer the planned numbers of rows."""
+        for transfer_table in self._parts:
+            if row_count := planned.get(transfer_table.table, 0):
+                require_row_count(
+                    db.update(
+                        transfer_table.table,
+                        {transfer_table.column: self.new_owner.id},
+                        self._transferable_rows(transfer_table),
+                    ),
+                    row_count,
+                    db,
+                )
 
-    def _mine(self, part: _Part) -> Where:
-        return Condition(part.column, "in", self._leaving)
+    def _leaving_rows(self, transfer_table: _TransferTable) -> Where:
+        return Condition(transfer_table.column, "in", self._leaving)
 
-    def _given(self, part: _Part) -> list[Where]:
-        duplicates = self._duplicates.get(part.table)
-        return [self._mine(part), Not(duplicates)] if duplicates else [self._mine(part)]
+    def _transferable_rows(self, transfer_table: _TransferTable) -> list[Where]:
+        duplicates = self._duplicates.get(transfer_table.table)
+        return (
+            [self._leaving_rows(transfer_table), Not(duplicates)]
+            if duplicates
+            else [self._leaving_rows(transfer_table)]
+        )
 
-    def _select_duplicates(self, part: _Part) -> Where | None:
-        """Return the condition of rows whose key the other user, or an earlier one of those who leave, has too; None without any."""
+    def _select_duplicates(self, transfer_table: _TransferTable) -> Where | None:
+        """Return the condition of rows whose key the new owner or an earlier deleted user has too; None if there are none."""
         db = self._users.db
-        columns = db.tables()[part.table].columns.values()
-        keys = [column.name for column in columns if column.key] or [part.column, *part.once]
-        theirs = Within(part.once, part.table, part.once, [Condition(part.column, "=", self.to.id)])
-        rows = {tuple(row) for row in db.select(part.table, keys, [self._mine(part), theirs])}
+        columns = db.tables()[transfer_table.table].columns.values()
+        keys = [column.name for column in columns if column.is_primary_key] or [
+            transfer_table.column,
+            *transfer_table.once,
+        ]
+        heir_has_row = InSubquery(
+            transfer_table.once,
+            transfer_table.table,
+            transfer_table.once,
+            [Condition(transfer_table.column, "=", self.new_owner.id)],
+        )
+        rows = {
+            tuple(row)
+            for row in db.select(
+                transfer_table.table, keys, [self._leaving_rows(transfer_table), heir_has_row]
+            )
+        }
         if len(self._leaving) > 1:
             seen = set[tuple[object, ...]]()
             for user in self._leaving:
-                for row in db.select(part.table, [*keys, *part.once], [Condition(part.column, "=", user)]):
+                for row in db.select(
+                    transfer_table.table,
+                    [*keys, *transfer_table.once],
+                    [Condition(transfer_table.column, "=", user)],
+                ):
                     key, values = tuple(row[: len(keys)]), tuple(row[len(keys) :])
                     if key in rows or None in values:
-                        continue  # a key with NULL in it is never there twice
+                        continue  # a key with NULL is never a duplicate
                     if values in seen:
                         rows.add(key)
                     seen.add(values)
-        return _among(keys, rows) if rows else None
+        return _match_keys(keys, rows) if rows else None
 
 
-def _among(keys: Sequence[str], rows: Collection[tuple[object, ...]]) -> Where:
-    """Return the condition that a row has one of these keys, with as few parts as the values allow."""
-    order = sorted(range(len(keys)), key=lambda place: len({row[place] for row in rows}))
-    *first, last = order
+def _match_keys(keys: Sequence[str], rows: Collection[tuple[object, ...]]) -> Where:
+    """Return the condition that a row has one of these keys, with as few terms as possible."""
+    by_variety = sorted(range(len(keys)), key=lambda index: len({row[index] for row in rows}))
+    *first, last = by_variety
     groups = dict[tuple[object, ...], list[object]]()
     for row in rows:
-        groups.setdefault(tuple(row[place] for place in first), []).append(row[last])
+        groups.setdefault(tuple(row[index] for index in first), []).append(row[last])
     return AnyOf(
         [
             AllOf(
                 [
-                    *(Condition(keys[place], "=", value) for place, value in zip(first, values, strict=True)),
+                    *(Condition(keys[index], "=", value) for index, value in zip(first, values, strict=True)),
                     Condition(keys[last], "in", members),
                 ]
             )
@@ -101,76 +143,78 @@ def _among(keys: Sequence[str], rows: Collection[tuple[object, ...]]) -> Where:
     )
 
 
-class Duplicates(Value, frozen=True, kw_only=True):
-    """Rows of one table that cannot be handed over: with the other user in place of theirs, a unique key would be there twice."""
+class Duplicates(Struct, frozen=True, kw_only=True):
+    """Rows of one table that cannot be transferred, because the new owner has rows with the same unique key."""
 
     table: str
-    key: Sequence[str]  #: the columns that are unique for each user
+    key: Sequence[str]  #: the columns that are unique together with the user
     rows: int
 
 
-class _Part(Value, frozen=True, kw_only=True):
-    """One ``Transfer`` as the live schema has it."""
+class _TransferTable(Struct, frozen=True, kw_only=True):
+    """A ``Transfer`` with the names of the live schema."""
 
     table: str
     column: str
     once: Sequence[str]
 
 
-def _present(table: Table, names: Sequence[str]) -> list[str]:
+def _existing_columns(table: Table, names: Sequence[str]) -> list[str]:
     return [column for name in names if (column := find_column(table, name))]
 
 
-class Belongings:
-    """Rows that go before their users do, by table in the order in which they have to go."""
+class OwnedRows:
+    """Rows that are deleted before their users, by table, in the order of their deletion."""
 
-    def __init__(self, users: UserTable, leaving: Sequence[User], handover: Handover | None) -> None:
+    def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
         self._users, ids = users, [user.id for user in leaving]
-        self._duplicates = {item.table: item for item in handover.duplicates()} if handover else {}
-        self._heir = handover.to.login if handover else ""
-        self.gone: dict[str, list[Where]] = {}
+        self._duplicates = {item.table: item for item in transfer.duplicates()} if transfer else {}
+        self._new_owner = transfer.new_owner.login if transfer else ""
+        self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
         tables = users.db.tables()
-        for told in users.section.owns:
-            steps = told.split(STEP)
+        for steps_text in users.section.cascade:
+            steps = steps_text.split(STEP_SEPARATOR)
             if any(step.partition(".")[0] not in tables for step in steps):
-                continue  # a deployment without it
-            if handover and steps[-1] in handover.keys:
-                continue  # it stays, or is what could not be handed over
+                continue  # the deployment lacks the table
+            if transfer and steps[-1] in transfer.keys:
+                continue  # it is transferred, or has duplicates, which are added below
             table = steps[0].partition(".")[0]
-            self.gone.setdefault(table, []).append(leading(users.db, steps, ids))
+            self.conditions.setdefault(table, []).append(follow_steps(users.db, steps, ids))
             self.keys.append(steps[0])
-        for table, where in (handover.left() if handover else {}).items():
-            self.gone.setdefault(table, []).append(where)
+        for table, where in (transfer.duplicate_conditions() if transfer else {}).items():
+            self.conditions.setdefault(table, []).append(where)
 
-    def planned(self) -> Iterator[Touched]:
-        """Yield what goes, table by table."""
-        for table, where in self.gone.items():
-            if number := self._users.db.count(table, [AnyOf(where)]):
-                step = f"delete {counted(number, 'row')} of {table}"
+    def affected_rows(self) -> Iterator[AffectedRows]:
+        """Yield the deleted rows, table by table."""
+        for table, where in self.conditions.items():
+            if row_count := self._users.db.count(table, [AnyOf(where)]):
+                step = f"delete {format_count(row_count, 'row')} of {table}"
                 if duplicates := self._duplicates.get(table):
-                    step += f", which {self._heir} has too ({', '.join(duplicates.key)})"
-                yield Touched(table=table, rows=number, step=step)
+                    step += f", which {self._new_owner} has too ({', '.join(duplicates.key)})"
+                yield AffectedRows(table=table, rows=row_count, step=step)
 
     def delete(self, db: Writable) -> None:
-        """Delete it."""
-        for table, where in self.gone.items():
-            number = db.count(table, [AnyOf(where)])
-            exactly(db.delete(table, [AnyOf(where)]), number, db)
+        """Delete the rows."""
+        for table, where in self.conditions.items():
+            row_count = db.count(table, [AnyOf(where)])
+            require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
 
 
-def leading(db: Readable, steps: Sequence[str], ids: Sequence[object]) -> Where:
-    """Return the condition that following ``steps`` leads to one of the users.
+def follow_steps(db: Readable, steps: Sequence[str], ids: Sequence[object]) -> Where:
+    """Return the condition that ``steps`` lead from a row to one of the users.
 
     Raises:
-        SchemaLacksError: a table on the way has no key in one column.
+        SchemaMismatchError: a table of the path has no primary key of one column.
     """
-    (_, column), *further = [step.partition(".")[::2] for step in steps]
-    if not further:
+    (_, column), *later_steps = [step.partition(".")[::2] for step in steps]
+    if not later_steps:
         return Condition(column, "in", ids)
-    parent = further[0][0]
-    keys = [one.name for one in db.tables()[parent].columns.values() if one.key]
+    parent = later_steps[0][0]
+    keys = [
+        column_info.name for column_info in db.tables()[parent].columns.values() if column_info.is_primary_key
+    ]
     if len(keys) != 1:
-        what = f"a key of {parent} in one column"
-        raise SchemaLacksError(target=db.target, what=what, purpose="finding what is a user's")
-    return Within([column], parent, keys, [leading(db, steps[1:], ids)])
+        missing = f"a primary key of {parent} with one column"
+        raise SchemaMismatchError(target=db.target, missing=missing, purpose="rows of users")
+    return InSubquery([column], parent, keys, [follow_steps(db, steps[1:], ids)])

@@ -1,4 +1,4 @@
-"""What keeps users signed in, or out: sign-in tokens and failed attempts, ended and cleared as the app does it."""
+"""Sign-in tokens and failed attempts of users: count, end and clear them as the app does."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import AnyOf, Condition, Readable, Where, Writable
 from dbctl.errors import UsageError
-from dbctl.model import Value, now
-from dbctl.profiles.model import SignedIn
-from dbctl.services.app import Live, User, UserTable, exactly
+from dbctl.model import Struct, now
+from dbctl.profiles.model import SignInTable
+from dbctl.services.app import LiveTable, User, UserTable, require_row_count
 
 
-class Tokens(Value, frozen=True, kw_only=True):
-    """Sign-in tokens of a user, counted; their values are never shown."""
+class Tokens(Struct, frozen=True, kw_only=True):
+    """The number of sign-in tokens of a user; their values are never shown."""
 
     valid: int
     expired: int
@@ -20,86 +20,90 @@ class Tokens(Value, frozen=True, kw_only=True):
 
 
 def count_tokens(users: UserTable, user: User) -> Tokens | None:
-    """Return how many tokens of each state a user has; None where the app stores none."""
-    if not keeps_any(users):
+    """Return the number of a user's tokens by state; None if the app stores no tokens."""
+    if not stores_tokens(users):
         return None
     total = expired = revoked = 0
-    for told, live in _tokens(users, users.db):
-        owned: Where = Condition(live.get(told.user), "=", user.id)
-        count = users.db.count(live.name, [owned])
-        open_ones = [owned, *_not_ended(live, told)]
-        still = users.db.count(live.name, open_ones)
-        expiry = live.find(told.expires_at)
-        late = users.db.count(live.name, [*open_ones, Condition(expiry, "<=", now())]) if expiry else 0
-        total, expired, revoked = total + count, expired + late, revoked + count - still
+    for section, live in _token_tables(users, users.db):
+        owned_rows: Where = Condition(live.column(section.user), "=", user.id)
+        count = users.db.count(live.name, [owned_rows])
+        open_rows = [owned_rows, *_not_ended(live, section)]
+        open_count = users.db.count(live.name, open_rows)
+        expiry = live.optional_column(section.expires_at)
+        expired_count = (
+            users.db.count(live.name, [*open_rows, Condition(expiry, "<=", now())]) if expiry else 0
+        )
+        total, expired, revoked = total + count, expired + expired_count, revoked + count - open_count
     return Tokens(valid=total - expired - revoked, expired=expired, revoked=revoked)
 
 
-def keeps_any(users: UserTable) -> bool:
-    """Whether the app stores anything that keeps users signed in."""
-    return any(True for _ in _tokens(users, users.db))
+def stores_tokens(users: UserTable) -> bool:
+    """Return whether the app stores sign-in tokens."""
+    return any(True for _ in _token_tables(users, users.db))
 
 
-def planned_end(users: UserTable, gone: Sequence[User]) -> dict[str, int]:
-    """Return, by table, how many rows ``end`` would touch."""
-    counted = {}
-    for told, live in _tokens(users, users.db):
-        counted[live.name] = users.db.count(live.name, _open_of(live, told, gone))
-    return {table: rows for table, rows in counted.items() if rows}
+def count_open_sessions(users: UserTable, leaving: Sequence[User]) -> dict[str, int]:
+    """Return, by table, the number of rows that ``end_sessions`` would change."""
+    counts = {}
+    for section, live in _token_tables(users, users.db):
+        counts[live.name] = users.db.count(live.name, _open_rows(live, section, leaving))
+    return {table: rows for table, rows in counts.items() if rows}
 
 
-def end(users: UserTable, db: Writable, gone: Sequence[User]) -> int:
-    """End whatever keeps these users signed in; return how many sessions that were."""
+def end_sessions(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> int:
+    """End all sessions of users; return their number."""
     ended = 0
-    for told, live in _tokens(users, db):
-        values = live.constants(told.end)
-        changed = live.find(users.changed_at) if values else None
+    for section, live in _token_tables(users, db):
+        values = live.encode_constants(section.on_end)
+        changed = live.optional_column(users.updated_at_names) if values else None
         if changed:
             values.setdefault(changed, live.encode(changed, now()))
-        where = _open_of(live, told, gone)
-        open_ones = db.count(live.name, where)
-        done = db.update(live.name, values, where) if values else db.delete(live.name, where)
-        exactly(done, open_ones, db)
-        ended += done
+        where = _open_rows(live, section, users_to_sign_out)
+        open_count = db.count(live.name, where)
+        changed_count = db.update(live.name, values, where) if values else db.delete(live.name, where)
+        require_row_count(changed_count, open_count, db)
+        ended += changed_count
     return ended
 
 
 def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
-    """Return what to say where a cookie that the app has signed goes on saying who somebody is."""
+    """Return a warning if the app uses signed cookies, which remain valid after a change."""
     if not (signed_in_for and changed):
         return ()
-    said = (
-        "the app signs a cookie and stores nothing that could be ended: whoever is signed in stays so, as they were,"
-        f" for up to {signed_in_for}; only a new signing secret of the app ends that"
+    remark = (
+        f"the app signs cookies and stores no sessions: users stay signed in, with their old role, for up to {signed_in_for};"
+        " only a new signing secret of the app ends that"
     )
-    return [said]
+    return [remark]
 
 
 def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequence[str] = ()) -> list[Where]:
-    """Return the condition for the failed attempts of these users: every spelling, and all from their addresses.
+    """Return the conditions of the failed attempts of users: with any spelling of a login, and from the same addresses.
 
-    Those from ``addresses`` meet it, too.
+    Attempts from ``addresses`` match too.
 
     Raises:
-        UsageError: an address is given, and the app stores none.
+        UsageError: ``addresses`` is not empty, but the app stores no addresses.
     """
-    told = users.app.ability(users.section.lockout, "lockout")
-    live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
-    failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
-    typed = live.get(told.login)
-    spelled = typed_by(typed, locked)
-    address = live.find(told.address)
+    lockout = users.app.require_section(users.section.lockout, "lockout")
+    live = LiveTable(users.app.profile, users.db, lockout.table, "failed sign-ins")
+    failed = [
+        Condition(column, "=", value) for column, value in live.encode_constants(lockout.failed).items()
+    ]
+    typed = live.column(lockout.login)
+    by_login = match_logins(typed, locked)
+    address = live.optional_column(lockout.address)
     if address is None and addresses:
-        raise UsageError(detail="the app stores no addresses of failed attempts; name users")
+        raise UsageError(detail="the app stores no addresses of failed attempts; select users")
     if address is None:
-        return [*failed, spelled]
-    rows = users.db.select(told.table, [address], [*failed, spelled])
-    seen = sorted({*addresses, *(str(found) for (found,) in rows if found)})
-    return [*failed, AnyOf([spelled, Condition(address, "in", seen)])]
+        return [*failed, by_login]
+    rows = users.db.select(lockout.table, [address], [*failed, by_login])
+    known_addresses = sorted({*addresses, *(str(value) for (value,) in rows if value)})
+    return [*failed, AnyOf([by_login, Condition(address, "in", known_addresses)])]
 
 
-def typed_by(column: str, users: Sequence[User]) -> Where:
-    """Return the condition that a column holds a login of these users, in any spelling."""
+def match_logins(column: str, users: Sequence[User]) -> Where:
+    """Return the condition that a column has a login of these users, in any spelling."""
     return AnyOf(
         [
             Condition(column, "same", text)
@@ -110,28 +114,28 @@ def typed_by(column: str, users: Sequence[User]) -> Where:
     )
 
 
-def _tokens(users: UserTable, db: Readable) -> Iterator[tuple[SignedIn, Live]]:
-    """Yield the tables that keep users signed in, but for those that may be missing and are."""
-    for told in users.section.signed_in:
-        table = told.table.removesuffix("?")
-        if table in db.tables() or table == told.table:
-            yield told, Live(users.app.profile, db, table, "sign-in tokens")
+def _token_tables(users: UserTable, db: Readable) -> Iterator[tuple[SignInTable, LiveTable]]:
+    """Yield the tables of sign-in tokens, without missing optional ones."""
+    for section in users.section.signed_in:
+        table = section.table.removesuffix("?")
+        if table in db.tables() or table == section.table:
+            yield section, LiveTable(users.app.profile, db, table, "sign-in tokens")
 
 
-def _open_of(live: Live, told: SignedIn, gone: Sequence[User]) -> list[Where]:
-    return [live.among(told.user, [user.id for user in gone]), *_not_ended(live, told)]
+def _open_rows(live: LiveTable, section: SignInTable, leaving: Sequence[User]) -> list[Where]:
+    return [live.is_in(section.user, [user.id for user in leaving]), *_not_ended(live, section)]
 
 
-def _not_ended(live: Live, told: SignedIn) -> list[Where]:
-    """Return the conditions of a row that ``told.end`` has not touched: a time is unset, another value differs."""
+def _not_ended(live: LiveTable, section: SignInTable) -> list[Where]:
+    """Return the conditions of a row without the values of ``on_end``: a time is unset, another value differs."""
     conditions: list[Where] = []
-    for name, constant in told.end.items():
-        column = live.find(name)
+    for name, constant in section.on_end.items():
+        column = live.optional_column(name)
         if column is None:
             continue
         if constant == ":now":
             conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "=", "")]))
         else:
-            value = live.constants({name: constant})[column]
+            value = live.encode_constants({name: constant})[column]
             conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "!=", value)]))
     return conditions

@@ -1,4 +1,4 @@
-"""Changes to users who are there; every rule holds inside the transaction that makes the change."""
+"""Change existing users; all rules are checked inside the transaction."""
 
 from __future__ import annotations
 
@@ -8,129 +8,145 @@ import msgspec
 
 from dbctl.engines.contract import Readable, Where, Writable
 from dbctl.errors import AlreadyExistsError, UsageError
-from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
-from dbctl.services.app import App, Change, Draft, User, UserSelector, UserTable, audit, database_of, exactly
+from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, format_count, now
+from dbctl.services.app import (
+    App,
+    Change,
+    PreparedChange,
+    User,
+    UserSelector,
+    UserTable,
+    audit,
+    require_row_count,
+    users_database,
+)
 from dbctl.services.users import last_admin, sign_in_state
 
-#: Fields whose change ends a user's sessions: a token may still say what they were.
-SIGNING_OUT = frozenset({"role", "active", "password"})
-NAMED = 5  #: users that a title names; more are counted
+#: Fields whose change ends a user's sessions, because tokens may contain the old value.
+SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
+MAX_NAMED = 5  #: maximum number of logins in a title; further users are counted
 
 
-class UsersChanged(Done, frozen=True, kw_only=True):
-    """Answer of a change to users that are there."""
+class UsersChanged(ChangeResult, frozen=True, kw_only=True):
+    """Result of a change of users."""
 
     users: Sequence[User]
     changed: int
     ended_sessions: int = 0
-    signed_in_for: str | None = (
-        None  #: how long a signed cookie, which nothing ends, still says who they were
-    )
-    password: str | None = None  #: only where dbctl made it up; shown this once
+    signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
+    password: str | None = None  #: only if dbctl generated it; shown once
 
     @property
-    def tells(self) -> bool:
+    def has_one_time_output(self) -> bool:
         return self.password is not None
 
     @property
     def remarks(self) -> Sequence[str]:
         return sign_in_state.remarks(self.signed_in_for, changed=bool(self.changed))
 
-    def brief(self) -> Row:
-        shown: dict[str, object] = {"changed": self.changed, "ended_sessions": self.ended_sessions}
+    def summary(self) -> Row:
+        summary: dict[str, object] = {"changed": self.changed, "ended_sessions": self.ended_sessions}
         return (
-            shown
+            summary
             | ({"password": self.password} if self.password else {})
-            | {"users": [one.brief() for one in self.users]}
+            | {"users": [user.summary() for user in self.users]}
         )
 
 
-class Unlocked(Done, frozen=True, kw_only=True):
-    """Answer of ``users unlock``."""
+class Unlocked(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``users unlock``."""
 
     users: Sequence[User]
-    cleared: int  #: failed attempts that no longer count
+    cleared: int  #: number of deleted failed attempts
 
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {"users": [user.login for user in self.users], "cleared": self.cleared}
 
 
-class Wanted(Value, frozen=True, kw_only=True):
-    """What users are to have."""
+class UserUpdate(Struct, frozen=True, kw_only=True):
+    """New values of users."""
 
-    fields: Mapping[str, str] = {}  #: by the profile's words, as typed
-    hashed: str | None = None  #: a new password, hashed; None leaves the old one
+    fields: Mapping[str, str] = {}  #: by field name of the profile, as typed
+    password_hash: str | None = None  #: the hash of a new password; None: no change
 
 
-def update_user(app: App, who: UserSelector, fields: Mapping[str, str]) -> Change[UsersChanged]:
-    """Change mapped fields of users, such as an e-mail address."""
+def update_user(app: App, selector: UserSelector, fields: Mapping[str, str]) -> Change[UsersChanged]:
+    """Change fields of users, such as the email address."""
 
-    def draft(db: Readable) -> Draft[UsersChanged]:
+    def draft(db: Readable) -> PreparedChange[UsersChanged]:
         users = UserTable(app, db)
-        found = users.find(who)
-        return change_of(users, found, Wanted(fields=fields), f"Update {listed(found)}", "users.update")
+        selected = users.find_users(selector)
+        return prepare_update(
+            users, selected, UserUpdate(fields=fields), f"Update {join_logins(selected)}", "users.update"
+        )
 
-    return Change(app, database_of(app), "users update", draft)
+    return Change(app, users_database(app), "users update", draft)
 
 
-def set_role(app: App, who: UserSelector, role: str) -> Change[UsersChanged]:
-    """Give users a role, and end their sessions: a token may carry the old one."""
+def set_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
+    """Set the role of users, and end their sessions, because tokens may contain the old role."""
 
-    def draft(db: Readable) -> Draft[UsersChanged]:
+    def draft(db: Readable) -> PreparedChange[UsersChanged]:
         users = UserTable(app, db)
-        name, found = users.typed("role", role), users.find(who)
-        title = f"Give {listed(found)} the role {name}"
-        return change_of(users, found, Wanted(fields={"role": role}), title, "users.set-role")
+        name, selected = users.parse_value("role", role), users.find_users(selector)
+        title = f"Give {join_logins(selected)} the role {name}"
+        return prepare_update(users, selected, UserUpdate(fields={"role": role}), title, "users.set-role")
 
-    return Change(app, database_of(app), "users set-role", draft)
+    return Change(app, users_database(app), "users set-role", draft)
 
 
-def set_active(app: App, who: UserSelector, *, active: bool) -> Change[UsersChanged]:
-    """Let users sign in, or keep them out; either way they have to sign in anew."""
-    word = "activate" if active else "deactivate"
-    wanted = Wanted(fields={"active": "true" if active else "false"})
+def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[UsersChanged]:
+    """Activate or deactivate users, and end their sessions."""
+    verb = "activate" if active else "deactivate"
+    update = UserUpdate(fields={"active": "true" if active else "false"})
 
-    def draft(db: Readable) -> Draft[UsersChanged]:
+    def draft(db: Readable) -> PreparedChange[UsersChanged]:
         users = UserTable(app, db)
-        found = users.find(who)
-        return change_of(users, found, wanted, f"{word.capitalize()} {listed(found)}", f"users.{word}")
+        selected = users.find_users(selector)
+        return prepare_update(
+            users, selected, update, f"{verb.capitalize()} {join_logins(selected)}", f"users.{verb}"
+        )
 
-    return Change(app, database_of(app), f"users {word}", draft)
+    return Change(app, users_database(app), f"users {verb}", draft)
 
 
 def set_password(
-    app: App, who: UserSelector, hashed: str, generated: Secret | None = None
+    app: App, selector: UserSelector, hashed: str, generated: Secret | None = None
 ) -> Change[UsersChanged]:
-    """Give one user a new password (already hashed; ``generated`` where dbctl made it up), and end their sessions."""
+    """Set the password of one user, and end their sessions; ``generated`` is the password if dbctl generated it."""
 
-    def draft(db: Readable) -> Draft[UsersChanged]:
+    def draft(db: Readable) -> PreparedChange[UsersChanged]:
         users = UserTable(app, db)
-        found = users.find(who)
-        if len(found) > 1:
-            raise UsageError(detail="several users would share one password; name one user")
-        title = f"Set the password of {listed(found)}"
-        drafted = change_of(users, found, Wanted(hashed=hashed), title, "users.set-password")
-        shown = generated.reveal() if generated else None
-        return Draft(drafted.plan, lambda db: msgspec.structs.replace(drafted.work(db), password=shown))
+        selected = users.find_users(selector)
+        if len(selected) > 1:
+            raise UsageError(detail="several users would get the same password; select one user")
+        title = f"Set the password of {join_logins(selected)}"
+        update = prepare_update(
+            users, selected, UserUpdate(password_hash=hashed), title, "users.set-password"
+        )
+        password = generated.reveal() if generated else None
+        return PreparedChange(
+            update.plan, lambda db: msgspec.structs.replace(update.work(db), password=password)
+        )
 
-    return Change(app, database_of(app), "users set-password", draft)
+    return Change(app, users_database(app), "users set-password", draft)
 
 
-def unlock(app: App, who: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:
-    """Clear the failed attempts that keep users out: under every spelling of their login, and from their addresses.
+def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:
+    """Delete the failed sign-ins of users: with any spelling of their login, and from the same addresses.
 
-    ``addresses`` are further ones, of whoever signs in from there.
+    Attempts from ``addresses`` are deleted too, with any login.
     """
 
-    def draft(db: Readable) -> Draft[Unlocked]:
+    def draft(db: Readable) -> PreparedChange[Unlocked]:
         users = UserTable(app, db)
-        found = [] if addresses and who.is_empty else users.find(who)
-        where = sign_in_state.failed_attempts(users, found, addresses)
-        table = app.ability(users.section.lockout, "lockout").table
+        selected = [] if addresses and selector.is_empty else users.find_users(selector)
+        where = sign_in_state.failed_attempts(users, selected, addresses)
+        table = app.require_section(users.section.lockout, "lockout").table
         count = db.count(table, where)
         steps = (
             [
-                f"delete {counted(count, 'failed attempt')} to sign in, in every spelling and from their addresses"
+                f"delete {format_count(count, 'failed attempt')} to sign in, with any spelling and from the same addresses"
             ]
             if count
             else []
@@ -138,101 +154,108 @@ def unlock(app: App, who: UserSelector, addresses: Sequence[str] = ()) -> Change
 
         def work(db: Writable) -> Unlocked:
             cleared = db.delete(table, where) if count else 0
-            exactly(cleared, count, db)
+            require_row_count(cleared, count, db)
             if cleared:
-                for user in found:
+                for user in selected:
                     audit.record(app, db, "users.unlock", "users", user.id, {"username": user.login})
                 for address in addresses:
                     audit.record(app, db, "users.unlock", "users", "", {"address": address})
-            return Unlocked(users=found, cleared=cleared)
+            return Unlocked(users=selected, cleared=cleared)
 
         plan = Plan(
-            title=f"Unlock {', '.join([*([listed(found)] if found else []), *addresses])}",
+            title=f"Unlock {', '.join([*([join_logins(selected)] if selected else []), *addresses])}",
             target=db.target,
             steps=steps,
             rows={table: count} if count else {},
         )
-        return Draft(plan, work)
+        return PreparedChange(plan, work)
 
-    return Change(app, database_of(app), "users unlock", draft)
-
-
-# What several of them do ---------------------------------------------------------------------------------------
+    return Change(app, users_database(app), "users unlock", draft)
 
 
-def change_of(
-    users: UserTable, found: Sequence[User], wanted: Wanted, title: str, action: str
-) -> Draft[UsersChanged]:
-    """Return the change that gives the ``found`` users what is ``wanted``; whoever has it already stays untouched.
+# Common parts of the changes -----------------------------------------------------------------------------------
+
+
+def prepare_update(
+    users: UserTable, selected: Sequence[User], update: UserUpdate, title: str, action: str
+) -> PreparedChange[UsersChanged]:
+    """Return the change of the ``selected`` users; users who already have the values are not changed.
 
     Raises:
-        AlreadyExistsError: a login belongs to somebody else, in whatever case.
-        LastAdminError: no active admin would be left.
-        ValueInvalidError, RoleMissingError, UsageError: the app does not take a value.
+        AlreadyExistsError: another user has a login, in any case.
+        LastAdminError: no active admin would remain.
+        ValueInvalidError, RoleMissingError, UsageError: a value is invalid.
     """
     app, live = users.app, users.live
-    for field in wanted.fields:
+    for field in update.fields:
         if users.fields.get(field) == users.id:
-            raise UsageError(detail=f"{field} is the key, by which everything else finds a user")
-    fields = {field: users.typed(field, given) for field, given in wanted.fields.items()}
+            raise UsageError(detail=f"{field} is the key of the users and cannot be changed")
+    fields = {field: users.parse_value(field, text) for field, text in update.fields.items()}
     differing = {
-        user.id: [field for field in fields if not _holds(user, field, fields[field])] for user in found
+        user.id: [field for field in fields if not _has_value(user, field, fields[field])]
+        for user in selected
     }
-    touched = [user for user in found if differing[user.id] or wanted.hashed is not None]
-    _check_logins(users, found, wanted.fields)
+    touched = [user for user in selected if differing[user.id] or update.password_hash is not None]
+    _check_logins(users, selected, update.fields)
     if fields.get("active") is False or not last_admin.is_admin(
         users, str(fields.get("role", users.section.admin))
     ):
-        last_admin.guard(users, touched)
+        last_admin.refuse_last_admin(users, touched)
     names = [field for field in fields if any(field in differing[user.id] for user in touched)]
-    values = users.stored({field: fields[field] for field in names})
-    if wanted.hashed is not None:
+    values = users.encode_values({field: fields[field] for field in names})
+    if update.password_hash is not None:
         names.append("password")
-        values[live.get(app.ability(users.section.password, "passwords").column)] = wanted.hashed
-    ending = touched and not SIGNING_OUT.isdisjoint(names)
-    ends = sign_in_state.planned_end(users, touched) if ending else {}
-    steps = [f"change {', '.join(names)} of {listed(touched)}"] if touched else []
-    steps += [f"end {counted(count, 'session')} ({table})" for table, count in ends.items()]
+        values[live.column(app.require_section(users.section.password, "passwords").column)] = (
+            update.password_hash
+        )
+    ends_sessions = touched and not SIGN_OUT_FIELDS.isdisjoint(names)
+    ends = sign_in_state.count_open_sessions(users, touched) if ends_sessions else {}
+    steps = [f"change {', '.join(names)} of {join_logins(touched)}"] if touched else []
+    steps += [f"end {format_count(count, 'session')} ({table})" for table, count in ends.items()]
 
     def work(db: Writable) -> UsersChanged:
         if not touched:
-            return UsersChanged(users=found, changed=0)
-        where: list[Where] = [live.among(users.section.id.column, [user.id for user in touched])]
-        stamped = dict(values)
+            return UsersChanged(users=selected, changed=0)
+        where: list[Where] = [live.is_in(users.section.id.column, [user.id for user in touched])]
+        stored = dict(values)
         if "updated_at" in users.fields:
-            stamped.setdefault(users.fields["updated_at"], live.encode(users.fields["updated_at"], now()))
-        changed = db.update(live.name, stamped, where)
-        exactly(changed, len(touched), db)
-        ended = sign_in_state.end(users, db, touched) if ending else 0
+            stored.setdefault(users.fields["updated_at"], live.encode(users.fields["updated_at"], now()))
+        changed = db.update(live.name, stored, where)
+        require_row_count(changed, len(touched), db)
+        ended = sign_in_state.end_sessions(users, db, touched) if ends_sessions else 0
         for user in touched:
             audit.record(app, db, action, "users", user.id, {"username": user.login, "changed": names})
         return UsersChanged(
-            users=users.again(found),
+            users=users.reload(selected),
             changed=changed,
             ended_sessions=ended,
-            signed_in_for=(users.section.cookie or None) if ending else None,
+            signed_in_for=(users.section.cookie or None) if ends_sessions else None,
         )
 
     rows = {live.name: len(touched), **ends} if touched else {}
-    return Draft(Plan(title=title, target=users.db.target, steps=steps, rows=rows), work)
+    return PreparedChange(Plan(title=title, target=users.db.target, steps=steps, rows=rows), work)
 
 
-def listed(users: Sequence[User]) -> str:
-    """Return the users as a title names them."""
-    names = ", ".join(user.login for user in users[:NAMED]) or "nobody"
-    return names + (f" and {len(users) - NAMED} more" if len(users) > NAMED else "")
+def join_logins(users: Sequence[User]) -> str:
+    """Return the logins of users for a title, shortened."""
+    names = ", ".join(user.login for user in users[:MAX_NAMED]) or "no user"
+    return names + (f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else "")
 
 
-def _holds(user: User, field: str, value: object) -> bool:
-    held = user.extra[field] if field in user.extra else getattr(user, field)
-    return bool(held == value) or (held is not None and str(held) == value)
+def _has_value(user: User, field: str, value: object) -> bool:
+    stored = user.extra[field] if field in user.extra else getattr(user, field)
+    return bool(stored == value) or (stored is not None and str(stored) == value)
 
 
-def _check_logins(users: UserTable, found: Sequence[User], fields: Mapping[str, str]) -> None:
+def _check_logins(users: UserTable, selected: Sequence[User], fields: Mapping[str, str]) -> None:
     for field in fields:
-        if field in users.section.login and len(found) > 1:
-            raise UsageError(detail=f"two users cannot have one {field}; name one user")
-        if field in users.section.login and found and users.taken(field, fields[field], besides=found[0].id):
+        if field in users.section.login and len(selected) > 1:
+            raise UsageError(detail=f"two users cannot have the same {field}; select one user")
+        if (
+            field in users.section.login
+            and selected
+            and users.is_login_taken(field, fields[field], except_id=selected[0].id)
+        ):
             raise AlreadyExistsError(
-                target=users.db.target, what=field, name=fields[field], instead="Choose another one."
+                target=users.db.target, kind=field, name=fields[field], hint="Choose another one."
             )

@@ -1,6 +1,6 @@
-"""Why requests to storage that speaks S3 fail, in few words, by what the server or the library writes.
+"""Short descriptions of failed requests to storage with the S3 protocol, from the messages of the server or the library.
 
-Nothing of that is repeated, since it may hold keys.
+The messages are not repeated, because they may contain keys.
 """
 
 from __future__ import annotations
@@ -8,91 +8,94 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
-_KEY = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile."
-_LATER = "Try again later."
-_WHERE = "Check AWS_ENDPOINT_URL, and the network."
-_WHAT = "Is that an endpoint of S3? Check AWS_ENDPOINT_URL."
-#: Of what is no storage at all.
-FOREIGN = ("it does not answer as S3 does", _WHAT)
-#: What a server calls its refusals, why it refuses, and what to do.
+_CHECK_KEY = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile."
+_TRY_LATER = "Try again later."
+_CHECK_ENDPOINT = "Check AWS_ENDPOINT_URL, and the network."
+_IS_IT_S3 = "Check that AWS_ENDPOINT_URL is an endpoint of S3."
+#: The server is not storage with the S3 protocol.
+FOREIGN = ("the server does not respond like S3", _IS_IT_S3)
+#: Error codes of servers, with the description and the hint.
 CODES: Mapping[str, tuple[str, str]] = {
     "AccessDenied": (
-        "the key may not do that",
+        "the key lacks a permission",
         "It needs ListBucket on the bucket, and GetObject, PutObject, DeleteObject and AbortMultipartUpload below the prefix.",
     ),
-    "AuthorizationHeaderMalformed": ("it is of another region", "Set AWS_REGION."),
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", "Set AWS_REGION."),
     "ExpiredToken": ("the session token has expired", "Sign in again, or renew AWS_SESSION_TOKEN."),
-    "InvalidAccessKeyId": ("it does not know the access key", _KEY),
-    "InvalidBucketName": ("it takes no bucket of that name", "Check the address."),
-    "InvalidObjectState": ("an object is archived", "Bring it back from the archive first."),
+    "InvalidAccessKeyId": ("the server does not recognise the access key", _CHECK_KEY),
+    "InvalidBucketName": ("the server does not accept this bucket name", "Check the address."),
+    "InvalidObjectState": ("an object is archived", "Restore it from the archive first."),
     "InvalidToken": ("the session token is not valid", "Sign in again, or renew AWS_SESSION_TOKEN."),
     "NoSuchBucket": (
-        "there is no bucket {bucket!r}",
-        "dbctl makes none: check the address, or make it there.",
+        "bucket not found: {bucket!r}",
+        "Check the address, or create the bucket; dbctl does not create it.",
     ),
-    "PermanentRedirect": ("it is of another region", "Set AWS_REGION."),
-    "QuotaExceeded": ("it has no room left", "Prune, or let its provider give more."),
-    "RequestTimeTooSkewed": ("the clock of this machine is not right", "Set the clock."),
-    "SignatureDoesNotMatch": ("the secret key does not belong to the access key", _KEY),
-    "XMinioStorageFull": ("it has no room left", "Prune, or let its provider give more."),
+    "PermanentRedirect": ("the bucket is in another region", "Set AWS_REGION."),
+    "QuotaExceeded": ("the storage is full", "Prune backups, or increase the quota."),
+    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "Set the clock."),
+    "SignatureDoesNotMatch": ("the secret key does not belong to the access key", _CHECK_KEY),
+    "XMinioStorageFull": ("the storage is full", "Prune backups, or add capacity."),
 }
-#: How the library writes that no answer came in time.
-SILENT = "TimedOut"
-#: The same of what happens on the way there, by what the library writes.
-ON_THE_WAY: Mapping[str, tuple[str, str]] = {
-    "dns error": ("the name of its host is not known", _WHERE),
-    "ConnectionRefused": ("nobody listens at its endpoint", _WHERE),
+#: The text of the library for a timeout.
+TIMED_OUT = "TimedOut"
+#: Connection errors: texts of the library, with the description and the hint.
+CONNECTION_ERRORS: Mapping[str, tuple[str, str]] = {
+    "dns error": ("its host name cannot be resolved", _CHECK_ENDPOINT),
+    "ConnectionRefused": ("its endpoint refuses connections", _CHECK_ENDPOINT),
     "certificate": (
         "the certificate of its host is not trusted",
-        "Check AWS_ENDPOINT_URL, and who signs for it.",
+        "Check AWS_ENDPOINT_URL, and the issuer of the certificate.",
     ),
-    "InvalidContentType": ("its endpoint does not speak TLS", "Check AWS_ENDPOINT_URL: http:// or https://."),
-    "UnknownIssuer": ("the certificate of its host is not trusted", "Check who signs for it."),
-    "HandshakeFailure": ("its endpoint does not speak the TLS of today", _WHERE),
+    "InvalidContentType": (
+        "its endpoint does not support TLS",
+        "Check AWS_ENDPOINT_URL: http:// or https://.",
+    ),
+    "UnknownIssuer": ("the certificate of its host is not trusted", "Check the issuer of the certificate."),
+    "HandshakeFailure": ("its endpoint does not support a current version of TLS", _CHECK_ENDPOINT),
     "path segment": (
-        "an object stands there whose name no file can have (// or ..)",
-        "Take it away, or keep backups below a prefix of their own.",
+        "the key of an object is not a valid file name (// or ..)",
+        "Delete the object, or store backups below another prefix.",
     ),
     "extract metadata": FOREIGN,
     "InvalidListResponse": FOREIGN,
-    "NotPartial": ("it gives no parts of an object", _WHAT),
-    "redirect": ("it is of another region", "Set AWS_REGION, or the endpoint of that region."),
-    "Parse(": ("what answers at its endpoint does not speak HTTP", _WHERE),
-    SILENT: ("it did not answer in time", _WHERE),
+    "NotPartial": ("the server does not support range requests", _IS_IT_S3),
+    "redirect": ("the bucket is in another region", "Set AWS_REGION, or the endpoint of that region."),
+    "Parse(": ("the server at its endpoint does not support HTTP", _CHECK_ENDPOINT),
+    TIMED_OUT: ("it did not respond in time", _CHECK_ENDPOINT),
 }
-#: Statuses of HTTP: from here on the server itself is at fault; and that of a range of an object without content.
+#: HTTP statuses: the first of server errors; and the one for a range of an empty object.
 SERVER_FAULT, EMPTY = 500, 416
 
 
-class Why(Value, frozen=True, kw_only=True):
-    """Why a request failed."""
+class RequestFailure(Struct, frozen=True, kw_only=True):
+    """The reason of a failed request."""
 
     reason: str
-    instead: str  #: what to do
-    status: int = 0  #: of the answer; 0 where there was none
-    cut: bool = False  #: whether the answer, or the way to it, was cut off
-    silent: bool = False  #: whether no answer came in time
+    hint: str  #: a hint for the user
+    status: int = 0  #: HTTP status; 0 without a response
+    cut: bool = False  #: whether the connection was interrupted
+    silent: bool = False  #: whether no response came in time
 
 
-def told(text: str, bucket: str) -> Why:
-    """Return why a request failed, by what the library wrote."""
-    code = re.search(r"<Code>(\w{1,60})</Code>", text)
-    found = re.search(r"status code: (\d{3})", text)
-    status = int(found[1]) if found else 0
-    if code and code[1] in CODES:
-        reason, instead = CODES[code[1]]
-        return Why(reason=reason.format(bucket=bucket), instead=instead, status=status)
+def explain_failure(text: str, bucket: str) -> RequestFailure:
+    """Return the reason of a failed request from the library's message."""
+    code_match = re.search(r"<Code>(\w{1,60})</Code>", text)
+    status_match = re.search(r"status code: (\d{3})", text)
+    status = int(status_match[1]) if status_match else 0
+    if code_match and code_match[1] in CODES:
+        reason, hint = CODES[code_match[1]]
+        return RequestFailure(reason=reason.format(bucket=bucket), hint=hint, status=status)
     if status:
-        what = f"{status} ({code[1]})" if code else f"{status}"
-        reason, instead = f"it answers {what}", _WHAT
+        description = f"{status} ({code_match[1]})" if code_match else f"{status}"
+        reason, hint = f"it responds with {description}", _IS_IT_S3
         if status >= SERVER_FAULT:
-            reason, instead = f"it answers {what}, also when asked again", _LATER
+            reason, hint = f"it responds with {description}, also to repeated requests", _TRY_LATER
         elif status in {401, 403}:
-            reason, instead = f"it refuses the key ({what})", _KEY
-        return Why(reason=reason, instead=instead, status=status)
-    for mark, (reason, instead) in ON_THE_WAY.items():
-        if mark in text:
-            return Why(reason=reason, instead=instead, silent=mark == SILENT)
-    return Why(reason="the connection was cut off", instead=_LATER, cut=True)
+            reason, hint = f"it rejects the key ({description})", _CHECK_KEY
+        return RequestFailure(reason=reason, hint=hint, status=status)
+    for text_mark, (reason, hint) in CONNECTION_ERRORS.items():
+        if text_mark in text:
+            return RequestFailure(reason=reason, hint=hint, silent=text_mark == TIMED_OUT)
+    return RequestFailure(reason="the connection was interrupted", hint=_TRY_LATER, cut=True)

@@ -1,9 +1,9 @@
-"""One dbctl at a time in storage that knows no locks: an object that only one of them can create, and that it keeps fresh.
+"""A lock for storage without locks: an object that only one process can create, and that its owner renews.
 
-Its holder writes it anew every ``BEAT`` seconds. One that nobody has written for ``LAPSE`` seconds is taken over. Whether
-it is so old is judged by the clock of this machine against that of the server: requests that are signed by a clock which
-is more than 15 minutes wrong are refused anyway, so that much is allowed for. A dbctl of the same machine that was killed
-is known at once: the kernel has let go of its lock there.
+The owner rewrites the object every ``RENEW_SECONDS``. An object that was not renewed for ``EXPIRY_SECONDS`` is taken over.
+Its age is the difference between the clock of this machine and that of the server. Requests signed with a clock that is
+wrong by more than 15 minutes are rejected anyway, so the expiry allows for that error. The lock of a killed dbctl process
+on the same machine is recognised immediately, because the kernel has released its local lock.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from dbctl import signals
-from dbctl.errors import BusyError, DbctlError, StorageUnfitError
+from dbctl.errors import BusyError, DbctlError, StorageIncompatibleError
 from dbctl.model import now
-from dbctl.stores.s3.client import Client, Taken
+from dbctl.stores.s3.client import Client, ConflictError
 
-#: Seconds between two signs of life, and without one until another dbctl takes over: 15 minutes of wrong clocks and five more.
-BEAT, LAPSE = 60.0, 20 * 60.0
-#: Seconds that a sign of life gets to come to its end before the lock is deleted.
-LETTING_GO = 5.0
-#: Seconds between two tries for a lock, since each is a request.
-RETRY = 0.5
+#: Seconds between two renewals, and the age after which another process takes over: 15 minutes of clock error and 5 more.
+RENEW_SECONDS, EXPIRY_SECONDS = 60.0, 20 * 60.0
+#: Seconds to wait for a running renewal before the lock is deleted.
+RELEASE_SECONDS = 5.0
+#: Seconds between two attempts to get the lock, each of which is a request.
+RETRY_SECONDS = 0.5
 
 
 class Lease:
     """The lock object of one store, while it is held."""
 
-    def __init__(self, client: Client, key: str, place: str, machine: str, purpose: str) -> None:
-        """Take nothing yet; ``machine`` is what this one is known by, which holds the lock of its own by now."""
-        self._client, self._key, self._place, self._machine = client, key, place, machine
-        self._told = {
+    def __init__(self, client: Client, key: str, location: str, machine: str, purpose: str) -> None:
+        """Prepare the lock; ``machine`` identifies this machine, whose local lock is already held."""
+        self._client, self._key, self._location, self._machine = client, key, location, machine
+        self._holder_record = {
             "pid": os.getpid(),
             "host": os.uname().nodename,
             "command": purpose,
@@ -43,102 +43,104 @@ class Lease:
             "machine": machine,
             "token": secrets.token_hex(16),
         }
-        self._tag, self._beats = "", 0
-        self._writing, self._ended = threading.Lock(), threading.Event()
+        self._tag, self._renewal_count = "", 0
+        self._renew_lock, self._is_ended = threading.Lock(), threading.Event()
         self._lost = False
 
     @contextmanager
-    def held(self, *, timeout: float) -> Iterator[None]:
-        """Hold it.
+    def acquire(self, *, timeout: float) -> Iterator[None]:
+        """Hold the lock during the block.
 
         Raises:
-            BusyError: another dbctl held it for all of ``timeout`` seconds.
-            StorageUnfitError: the server creates an object twice, so that nothing can be locked.
+            BusyError: another dbctl process held the lock for ``timeout`` seconds.
+            StorageIncompatibleError: the server allows an existing object to be created again, so it cannot provide a lock.
         """
-        until = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         try:
-            while not self._taken():
-                if time.monotonic() >= until:
-                    raise BusyError(target=self._place, holder=self._holder(), waited=f"{timeout:g}")
-                signals.check()
-                time.sleep(RETRY)
-            if not self._client.is_created_once(self._key, self._text()):
-                raise StorageUnfitError(
-                    place=self._place,
-                    reason="it writes over an object that was to be created only where none is (If-None-Match)",
+            while not self._try_acquire():
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        target=self._location, holder=self._describe_holder(), waited=f"{timeout:g}"
+                    )
+                signals.raise_if_interrupted()
+                time.sleep(RETRY_SECONDS)
+            if not self._client.is_created_once(self._key, self._serialize()):
+                raise StorageIncompatibleError(
+                    place=self._location,
+                    reason="it overwrites an existing object despite If-None-Match",
                 )
-            threading.Thread(target=self._beat, daemon=True).start()
+            threading.Thread(target=self._renew_repeatedly, daemon=True).start()
             yield
         finally:
-            self._ended.set()
-            with signals.unheard(), suppress(DbctlError, FileNotFoundError):
-                self._end()
+            self._is_ended.set()
+            with signals.block_signals(), suppress(DbctlError, FileNotFoundError):
+                self._release()
 
     def renew(self) -> None:
-        """Show a sign of life.
+        """Renew the lock.
 
         Raises:
-            BusyError: another dbctl has taken over.
+            BusyError: another dbctl process has taken it over.
             StorageFailedError: the server cannot be reached.
         """
-        with self._writing:
-            if not (self._lost or self._ended.is_set()):
+        with self._renew_lock:
+            if not (self._lost or self._is_ended.is_set()):
                 try:
-                    self._tag = self._client.exchange(self._key, self._text(), self._tag)
-                except Taken:
+                    self._tag = self._client.exchange(self._key, self._serialize(), self._tag)
+                except ConflictError:
                     self._lost = True
         if self._lost:
-            raise BusyError(target=self._place, holder=self._holder(), waited="0")
+            raise BusyError(target=self._location, holder=self._describe_holder(), waited="0")
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT):
-            with suppress(DbctlError):  # the next one may get through, and whoever writes last asks again
+    def _renew_repeatedly(self) -> None:
+        while not self._is_ended.wait(RENEW_SECONDS):
+            with suppress(DbctlError):  # the next renewal may succeed, and every final write renews first
                 self.renew()
 
-    def _taken(self) -> bool:
+    def _try_acquire(self) -> bool:
         try:
-            self._tag = self._client.create(self._key, self._text())
-        except Taken:
+            self._tag = self._client.create(self._key, self._serialize())
+        except ConflictError:
             pass
         else:
             return True
         try:
-            found, text = self._client.get(self._key)
-            # The kernel of this machine has let go of what the holder had there: it has ended.
-            ended = _read(text).get("machine") == self._machine
-            if not (ended or (now() - found.at).total_seconds() > LAPSE):
+            entry, text = self._client.get(self._key)
+            # The kernel of this machine released the owner's local lock, so its process has ended.
+            has_ended = _read(text).get("machine") == self._machine
+            if not (has_ended or (now() - entry.at).total_seconds() > EXPIRY_SECONDS):
                 return False
-            self._tag = self._client.exchange(self._key, self._text(), found.tag)
-        except (Taken, FileNotFoundError):  # somebody else was quicker, or has just let go
+            self._tag = self._client.exchange(self._key, self._serialize(), entry.tag)
+        except (ConflictError, FileNotFoundError):  # another process was faster, or has just released it
             return False
         return True
 
-    def _end(self) -> None:
-        # A sign of life that is on its way to a silent server is not waited for: the lock could not be deleted either.
-        if not self._writing.acquire(timeout=LETTING_GO):
+    def _release(self) -> None:
+        # A renewal that waits for a silent server is not awaited: the lock could not be deleted either.
+        if not self._renew_lock.acquire(timeout=RELEASE_SECONDS):
             return
         try:
-            if _read(self._client.get(self._key)[1]).get("token") == self._told["token"]:
+            if _read(self._client.get(self._key)[1]).get("token") == self._holder_record["token"]:
                 self._client.delete([self._key])
         finally:
-            self._writing.release()
+            self._renew_lock.release()
 
-    def _text(self) -> bytes:
-        self._beats += 1  # so that no two have one tag
-        return json.dumps(self._told | {"beats": self._beats}).encode()
+    def _serialize(self) -> bytes:
+        self._renewal_count += 1  # so that tags are unique
+        return json.dumps(self._holder_record | {"beats": self._renewal_count}).encode()
 
-    def _holder(self) -> str:
-        told = dict[str, object]()
+    def _describe_holder(self) -> str:
+        holder = dict[str, object]()
         with suppress(DbctlError, FileNotFoundError):
-            told = _read(self._client.get(self._key)[1])
-        if not {"command", "pid", "host", "since"} <= told.keys():
+            holder = _read(self._client.get(self._key)[1])
+        if not {"command", "pid", "host", "since"} <= holder.keys():
             return " by another dbctl"
-        return f" by dbctl {told['command']} (pid {told['pid']} on {told['host']}, since {told['since']})"
+        return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
 
 
 def _read(text: bytes) -> dict[str, object]:
     try:
-        told = json.loads(text)
+        record = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return record if isinstance(record, dict) else {}

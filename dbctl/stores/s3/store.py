@@ -1,7 +1,7 @@
-"""Storage that speaks S3 as a store: ``s3://BUCKET/PREFIX/APP/FOLDER/FILE``.
+"""Storage with the S3 protocol as a store: ``s3://BUCKET/PREFIX/APP/FOLDER/FILE``.
 
-A folder is what objects have in common at the beginning of their keys. The object that marks it is created only where
-none is, so that one dbctl alone fills it. Whatever was written is read back before the last file makes a backup of it.
+A folder is a common prefix of keys. Its mark is created conditionally, so only one dbctl process fills it. Every file is
+read back before the manifest completes the backup.
 """
 
 from __future__ import annotations
@@ -20,143 +20,157 @@ from dbctl.config import Address, s3
 from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
 from dbctl.files import atomic
 from dbctl.stores import local
-from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, Kept, State, Told, digest, each_last
-from dbctl.stores.s3.client import PART, Client, Entry, Taken
+from dbctl.stores.base import (
+    INCOMPLETE_MARK,
+    LOCK,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    VERIFICATION,
+    FolderState,
+    HashingReader,
+    StoredFile,
+    hash_blocks,
+    read_each_manifest,
+)
+from dbctl.stores.s3.client import PART, Client, ConflictError, Entry
 from dbctl.stores.s3.lock import Lease
 from dbctl.stores.staging import Staging
 
-#: Small objects that are asked for at a time.
-AT_ONCE = 8
+#: Maximum number of small objects that are read at the same time.
+CONCURRENT_READS = 8
 
 
 class S3:
     """The backups of one app in a bucket."""
 
     def __init__(self, address: Address, app: str, staging: Staging, *, timeout: float) -> None:
-        self.place = f"{address.text}/{app}"
+        self.location = f"{address.text}/{app}"
         self._top = f"{address.prefix}/{app}".lstrip("/")
         self._staging = staging
         self._lease: Lease | None = None
-        self._bare = set[str]()  #: folders that had no remark when they were listed, or finished
-        self._marked = set[
-            str
-        ]()  #: folders that had their last file when they were listed, and still the mark
-        self.client = Client(self.place, address.bucket, s3.access(address), timeout=timeout)
+        #: Folders that had no verification record when they were listed or completed.
+        self._unverified = set[str]()
+        self._marked = set[str]()  #: folders with a manifest and a mark when they were listed
+        self.client = Client(self.location, address.bucket, s3.resolve_access(address), timeout=timeout)
 
-    def folders(self) -> Mapping[str, State]:
-        found = dict[str, State]()
-        self._bare.clear()
+    def list_folders(self) -> Mapping[str, FolderState]:
+        states = dict[str, FolderState]()
+        self._unverified.clear()
         self._marked.clear()
-        inside = [one.key.removeprefix(f"{self._top}/") for one in self.client.entries(self._top)]
-        for folder, keys in groupby((key for key in inside if "/" in key), key=_first):
+        inside = [entry.key.removeprefix(f"{self._top}/") for entry in self.client.list_entries(self._top)]
+        for folder, keys in groupby((key for key in inside if "/" in key), key=_top_folder):
             names = {key.removeprefix(f"{folder}/") for key in keys}
-            if NOTE not in names:
-                self._bare.add(folder)
-            if LAST in names:
-                found[folder] = State.WHOLE
-                if MARK in names:
+            if VERIFICATION not in names:
+                self._unverified.add(folder)
+            if MANIFEST in names:
+                states[folder] = FolderState.COMPLETE
+                if INCOMPLETE_MARK in names:
                     self._marked.add(folder)
-            else:  # a remark alone came too late: its folder was pruned meanwhile
-                ours = MARK in names or names == {NOTE}
-                found[folder] = State.INCOMPLETE if ours else State.FOREIGN
-        return found
+            else:  # a verification record alone was written after its folder was pruned
+                is_incomplete = INCOMPLETE_MARK in names or names == {VERIFICATION}
+                states[folder] = FolderState.INCOMPLETE if is_incomplete else FolderState.FOREIGN
+        return states
 
-    def last(self, folder: str) -> bytes | None:
-        return self._small(folder, LAST)
+    def read_manifest(self, folder: str) -> bytes | None:
+        return self._read_small(folder, MANIFEST)
 
-    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-        with signals.held(), ThreadPoolExecutor(AT_ONCE) as pool:
+    def read_manifests(
+        self, folders: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        with signals.defer_signals(), ThreadPoolExecutor(CONCURRENT_READS) as pool:
             try:
-                answers = list(pool.map(lambda folder: list(each_last(self, [folder])), folders))
-            finally:  # what has not begun need not begin
+                manifests = list(pool.map(lambda folder: list(read_each_manifest(self, [folder])), folders))
+            finally:  # calls that have not started are cancelled
                 pool.shutdown(cancel_futures=True)
-        signals.check()
-        return (answer for each in answers for answer in each)
+        signals.raise_if_interrupted()
+        return (manifest for part in manifests for manifest in part)
 
-    def note(self, folder: str, text: str) -> None:
-        if self.last(folder) is None:
-            raise RepositoryFailedError(place=self.place, reason=f"{folder} is gone")
-        self.client.put(self.key(folder, NOTE), text.encode())
-        self._bare.discard(folder)
+    def write_verification(self, folder: str, text: str) -> None:
+        if self.read_manifest(folder) is None:
+            raise RepositoryFailedError(place=self.location, reason=f"{folder} was deleted")
+        self.client.put(self.key(folder, VERIFICATION), text.encode())
+        self._unverified.discard(folder)
 
-    def noted(self, folder: str) -> bytes | None:
-        return None if folder in self._bare else self._small(folder, NOTE)
+    def read_verification(self, folder: str) -> bytes | None:
+        return None if folder in self._unverified else self._read_small(folder, VERIFICATION)
 
-    def _small(self, folder: str, name: str) -> bytes | None:
+    def _read_small(self, folder: str, name: str) -> bytes | None:
         try:
-            entry, content = self.client.get(self.key(folder, name), end=LARGEST)
+            entry, content = self.client.get(self.key(folder, name), end=MAX_MANIFEST_BYTES)
         except FileNotFoundError:
             return None
-        if entry.bytes > LARGEST:
+        if entry.bytes > MAX_MANIFEST_BYTES:
             raise RepositoryFailedError(
-                place=self.place, reason=f"{folder}/{name}: it is larger than {LARGEST:,} bytes"
+                place=self.location, reason=f"{folder}/{name} is larger than {MAX_MANIFEST_BYTES:,} bytes"
             )
         return content
 
-    def files(self, folder: str) -> Mapping[str, int]:
+    def list_files(self, folder: str) -> Mapping[str, int]:
         return {
-            name: one.bytes for name, one in self.entries(folder).items() if name not in (LAST, MARK, NOTE)
+            name: entry.bytes
+            for name, entry in self.list_entries(folder).items()
+            if name not in (MANIFEST, INCOMPLETE_MARK, VERIFICATION)
         }
 
-    def entries(self, folder: str) -> dict[str, Entry]:
-        """Return all objects of a folder by the names of their files."""
+    def list_entries(self, folder: str) -> dict[str, Entry]:
+        """Return all objects of a folder by file name."""
         top = f"{self._top}/{folder}"
-        return {one.key.removeprefix(f"{top}/"): one for one in self.client.entries(top)}
+        return {entry.key.removeprefix(f"{top}/"): entry for entry in self.client.list_entries(top)}
 
-    def path(self, folder: str, name: str) -> Path | None:
+    def local_path(self, folder: str, name: str) -> Path | None:
         del folder, name
         return None
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         try:
-            yield from self.client.blocks(self.key(folder, name))
+            yield from self.client.read_blocks(self.key(folder, name))
         except FileNotFoundError as error:
-            raise RepositoryFailedError(place=self.place, reason=f"{folder}/{name} is gone") from error
-        except Taken as error:
+            raise RepositoryFailedError(place=self.location, reason=f"{folder}/{name} was deleted") from error
+        except ConflictError as error:
             raise RepositoryFailedError(
-                place=self.place, reason=f"{folder}/{name} was exchanged while it was read"
+                place=self.location, reason=f"{folder}/{name} was replaced while it was read"
             ) from error
 
     @contextmanager
-    def opened(self, folder: str, name: str) -> Iterator[Path]:
-        size = self.files(folder).get(name, 0)
-        with self._staging.folder(size) as fetched:
-            with local.translated(self._staging.place):
-                atomic.filled(fetched / name, self.read(folder, name))
-            yield fetched / name
+    def open_locally(self, folder: str, name: str) -> Iterator[Path]:
+        size = self.list_files(folder).get(name, 0)
+        with self._staging.folder(size) as folder_path:
+            with local.translate_errors(self._staging.path):
+                atomic.write_blocks(folder_path / name, self.read(folder, name))
+            yield folder_path / name
 
     @contextmanager
-    def scratch(self, need: int) -> Iterator[Path]:
-        with self._staging.folder(need) as folder:
+    def temp_dir(self, required_bytes: int) -> Iterator[Path]:
+        with self._staging.folder(required_bytes) as folder:
             yield folder
 
     @contextmanager
-    def begin(self, folder: str) -> Iterator[Filling]:
-        while self._marked:  # by a dbctl that was killed when all but this was done
-            self.client.delete([self.key(self._marked.pop(), MARK)])
-        with self._staging.folder(0) as made:
-            filling = Filling(self, folder, made)
+    def create_folder(self, folder: str) -> Iterator[S3Writer]:
+        while self._marked:  # left by a dbctl process that was killed just before deleting it
+            self.client.delete([self.key(self._marked.pop(), INCOMPLETE_MARK)])
+        with self._staging.folder(0) as temp_folder:
+            writer = S3Writer(self, folder, temp_folder)
             try:
-                with local.translated(self._staging.place):
-                    filling.begin()
-                    yield filling
-            except BaseException:  # also on a signal: what is not whole must not stay
-                filling.undo()
+                with local.translate_errors(self._staging.path):
+                    writer.begin()
+                    yield writer
+            except BaseException:  # also on a signal: an incomplete folder must not remain
+                writer.undo()
                 raise
-        if not filling.whole:
-            raise RuntimeError(f"{folder} was not finished")
+        if not writer.is_complete:
+            raise RuntimeError(f"the manifest of {folder} was not written")
 
-    def remove(self, folder: str) -> None:
-        # As in a directory: with the mark instead of the last file, a cut leaves a folder that calls itself incomplete.
-        self.client.put(self.key(folder, MARK), b"")
-        self.client.delete([self.key(folder, LAST)])
-        self.clear(folder)
+    def remove_folder(self, folder: str) -> None:
+        # Writing the mark before deleting the manifest leaves a folder marked as incomplete after an interruption.
+        self.client.put(self.key(folder, INCOMPLETE_MARK), b"")
+        self.client.delete([self.key(folder, MANIFEST)])
+        self.delete_objects(folder)
 
-    def want_room(self, need: int, *, aside: bool = True) -> None:
-        if aside:  # what the bucket takes, nobody can tell
-            self._staging.want_room(need)
+    def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
+        if staged:  # the free space of a bucket is unknown
+            self._staging.require_space(required_bytes)
 
-    def room(self) -> int | None:
+    def free_space(self) -> int | None:
         return None
 
     def is_locked(self) -> bool:
@@ -168,9 +182,9 @@ class S3:
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
-        with self._staging.lock(self.place, purpose, timeout=timeout) as machine:
-            lease = Lease(self.client, f"{self._top}/{LOCK}", self.place, machine, purpose)
-            with lease.held(timeout=timeout):
+        with self._staging.lock(self.location, purpose, timeout=timeout) as machine:
+            lease = Lease(self.client, f"{self._top}/{LOCK}", self.location, machine, purpose)
+            with lease.acquire(timeout=timeout):
                 self._lease = lease
                 try:
                     yield
@@ -178,125 +192,132 @@ class S3:
                     self._lease = None
 
     def renew(self) -> None:
-        """Make sure that the lock is still held, before what cannot be taken back; raises ``BusyError``."""
+        """Renew the lock before an irreversible step; raises ``BusyError`` if it was lost."""
         if self._lease is not None:
             self._lease.renew()
 
-    def finished(self, folder: str) -> None:
-        """Note that a folder has just got its last file, and so has no remark yet."""
-        self._bare.add(folder)
+    def mark_finished(self, folder: str) -> None:
+        """Record that a folder is complete and has no verification record yet."""
+        self._unverified.add(folder)
 
     def key(self, folder: str, name: str) -> str:
-        """Return the key of a file."""
         return f"{self._top}/{folder}/{name}"
 
-    def clear(self, folder: str) -> None:
-        """Delete all that a folder holds, its mark last."""
-        keys = [one.key for name, one in self.entries(folder).items() if name != MARK]
-        self.client.delete([*keys, self.key(folder, MARK)])
+    def delete_objects(self, folder: str) -> None:
+        """Delete all objects of a folder, its mark last."""
+        keys = [entry.key for name, entry in self.list_entries(folder).items() if name != INCOMPLETE_MARK]
+        self.client.delete([*keys, self.key(folder, INCOMPLETE_MARK)])
 
 
-class Filling:
-    """A folder of a bucket that is being filled; files are made in a folder of this machine first."""
+class S3Writer:
+    """A folder of a bucket that is being filled; files are created in a local folder first."""
 
-    def __init__(self, store: S3, folder: str, made: Path) -> None:
-        self._store, self._folder, self._made = store, folder, made
-        told = {"pid": os.getpid(), "host": os.uname().nodename, "token": secrets.token_hex(16)}
-        self._mark = json.dumps(told).encode()
-        self._marked: bool | None = None  #: None: nobody knows, for the answer is not there yet
-        self._ours, self._sent = False, dict[str, Kept | None]()
-        self.whole = False
+    def __init__(self, store: S3, folder: str, temp_dir: Path) -> None:
+        self._store, self._folder, self._temp_dir = store, folder, temp_dir
+        mark = {"pid": os.getpid(), "host": os.uname().nodename, "token": secrets.token_hex(16)}
+        self._mark = json.dumps(mark).encode()
+        self._marked: bool | None = (
+            None  #: whether the mark is of this writer; None: unknown, because the response was lost
+        )
+        self._is_created, self._sent = False, dict[str, StoredFile | None]()
+        self.is_complete = False
 
     def begin(self) -> None:
-        """Mark it, where nothing is.
+        """Create the mark, if the folder does not exist.
 
         Raises:
-            RepositoryFailedError: something is there already.
+            RepositoryFailedError: the folder exists already.
         """
         try:
-            self._client.create(self._key(MARK), self._mark)
-        except Taken as error:
+            self._client.create(self._key(INCOMPLETE_MARK), self._mark)
+        except ConflictError as error:
             self._marked = False
-            raise self._there() from error
+            raise self._exists_error() from error
         self._marked = True
-        if self._store.entries(self._folder).keys() != {MARK}:
-            raise self._there()
-        self._ours = True
+        if self._store.list_entries(self._folder).keys() != {INCOMPLETE_MARK}:
+            raise self._exists_error()
+        self._is_created = True
 
     def undo(self) -> None:
-        """Delete what was begun and is not whole."""
-        with signals.unheard(), suppress(DbctlError, FileNotFoundError):
+        """Delete the objects of an incomplete folder."""
+        with signals.block_signals(), suppress(DbctlError, FileNotFoundError):
             if self._marked is None:
-                self._marked = self._client.get(self._key(MARK))[1] == self._mark
-            if self._marked and not self.whole:  # and of what was there before, nothing
-                ours = [LAST, *self._sent] if self._ours else []
-                self._client.delete([self._key(name) for name in [*ours, MARK]])
+                self._marked = self._client.get(self._key(INCOMPLETE_MARK))[1] == self._mark
+            if self._marked and not self.is_complete:  # objects that existed before are not deleted
+                ours = [MANIFEST, *self._sent] if self._is_created else []
+                self._client.delete([self._key(name) for name in [*ours, INCOMPLETE_MARK]])
 
-    def place(self, name: str) -> Path:
+    def local_path(self, name: str) -> Path:
         for sent in self._sent.keys() - {name}:
-            (self._made / sent).unlink(missing_ok=True)
-        return self._made / name
+            (self._temp_dir / sent).unlink(missing_ok=True)
+        return self._temp_dir / name
 
-    def keep(self, name: str, sha256: str = "") -> Kept:
-        path = self._made / name
-        kept = self.write(name, atomic.blocks(path), path.lstat().st_size)
-        if sha256 not in ("", kept.sha256):
-            raise self._spoiled(f"{name} was changed before it was sent")
-        return kept
+    def store(self, name: str, sha256: str = "") -> StoredFile:
+        path = self._temp_dir / name
+        stored = self.write(name, atomic.read_blocks(path), path.lstat().st_size)
+        if sha256 not in ("", stored.sha256):
+            raise self._mismatch_error(f"{name} was changed before it was sent")
+        return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
-        told = Told(blocks)
-        self._sent[name] = None  # whatever becomes of it
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
+        reader = HashingReader(blocks)
+        self._sent[name] = None  # recorded before sending, so that a failure deletes it
         if size > PART:
-            self._client.upload(self._key(name), told, size)
+            self._client.upload(self._key(name), reader, size)
         else:
-            self._create(name, b"".join(told))
-        self._sent[name] = told.kept
-        # What the server was sent is signed, so it has checked that; what rests is known only by reading it.
-        if digest(self._store.read(self._folder, name)) != told.kept:
-            raise self._spoiled(f"it gives {name} back otherwise than it was sent")
-        return told.kept
+            self._create(name, b"".join(reader))
+        self._sent[name] = reader.result
+        # The server has checked the signed upload; only reading verifies what it has stored.
+        if hash_blocks(self._store.read(self._folder, name)) != reader.result:
+            raise self._mismatch_error(f"it returns {name} with another content than it was sent")
+        return reader.result
 
-    def drop(self, name: str) -> None:
-        (self._made / name).unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        (self._temp_dir / name).unlink(missing_ok=True)
         if name in self._sent:
             self._client.delete([self._key(name)])
             del self._sent[name]
 
-    def finish(self, text: str) -> None:
+    def write_manifest(self, text: str) -> None:
         self._store.renew()
-        found = {name: one.bytes for name, one in self._store.entries(self._folder).items() if name != MARK}
-        if found != {name: kept and kept.bytes for name, kept in self._sent.items()}:
-            raise self._spoiled(f"{self._folder} is not what was put into it: another program works there")
-        with signals.unheard():  # else nobody knew whether it is whole
+        sizes = {
+            name: entry.bytes
+            for name, entry in self._store.list_entries(self._folder).items()
+            if name != INCOMPLETE_MARK
+        }
+        if sizes != {name: stored and stored.bytes for name, stored in self._sent.items()}:
+            raise self._mismatch_error(
+                f"{self._folder} does not contain the files that were stored; another program writes there"
+            )
+        with signals.block_signals():  # otherwise the state of the folder would be unknown
             try:
-                self._create(LAST, text.encode())
+                self._create(MANIFEST, text.encode())
             except StorageFailedError as error:
-                if not self._has_last(text, error):
+                if not self._has_manifest(text, error):
                     raise
-            self.whole = True
-            self._store.finished(self._folder)
-            with suppress(DbctlError):  # with its last file it is whole all the same
-                self._client.delete([self._key(MARK)])
+            self.is_complete = True
+            self._store.mark_finished(self._folder)
+            with suppress(DbctlError):  # the folder is complete with its manifest
+                self._client.delete([self._key(INCOMPLETE_MARK)])
 
-    def _has_last(self, text: str, error: StorageFailedError) -> bool:
-        """Whether the last file is there although no answer said so; where that is not known either, ``error`` says it."""
+    def _has_manifest(self, text: str, error: StorageFailedError) -> bool:
+        """Whether the manifest exists although no response confirmed it; if that is unknown, extends ``error``."""
         try:
-            return self._client.get(self._key(LAST))[1] == text.encode()
+            return self._client.get(self._key(MANIFEST))[1] == text.encode()
         except FileNotFoundError:
             return False
         except DbctlError:
             error.details = [
-                f"Whether {self._folder} is complete is not known: its last file was on its way."
+                f"Whether {self._folder} is complete is unknown: the connection failed while its manifest was sent."
             ]
-            error.hint = f"dbctl backup verify {self._folder} tells, once the storage answers. {error.hint}"
+            error.hint = f"Run: dbctl backup verify {self._folder}, once the storage responds. {error.hint}"
             return False
 
     def _create(self, name: str, content: bytes) -> None:
         try:
             self._client.create(self._key(name), content)
-        except Taken as error:
-            raise self._spoiled(f"another program has put {name} into {self._folder}") from error
+        except ConflictError as error:
+            raise self._mismatch_error(f"another program has written {name} into {self._folder}") from error
 
     @property
     def _client(self) -> Client:
@@ -305,13 +326,13 @@ class Filling:
     def _key(self, name: str) -> str:
         return self._store.key(self._folder, name)
 
-    def _there(self) -> RepositoryFailedError:
-        return RepositoryFailedError(place=self._store.place, reason=f"{self._folder} is there already")
+    def _exists_error(self) -> RepositoryFailedError:
+        return RepositoryFailedError(place=self._store.location, reason=f"{self._folder} exists already")
 
-    def _spoiled(self, reason: str) -> StorageFailedError:
-        instead = "It counts as no backup. Try again; do not trust this storage when it happens again."
-        return StorageFailedError(place=self._store.place, reason=reason, instead=instead)
+    def _mismatch_error(self, reason: str) -> StorageFailedError:
+        hint = "The backup is not valid. Try again; do not use this storage if it happens again."
+        return StorageFailedError(place=self._store.location, reason=reason, hint=hint)
 
 
-def _first(key: str) -> str:
+def _top_folder(key: str) -> str:
     return key.partition("/")[0]

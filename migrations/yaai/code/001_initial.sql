@@ -1,4 +1,4 @@
--- Sessions of work on code, and what was said in each.
+-- Sessions of work on code, and the messages of each.
 
 -- Up
 create table if not exists sessions (

@@ -1,4 +1,4 @@
--- Snapshots: files of a session as they were at one of its entries; their content lies beside the database.
+-- Snapshots: files of a session as they were at one of its entries; their content is stored next to the database.
 
 -- Up
 create table if not exists snapshots (

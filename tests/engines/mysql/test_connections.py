@@ -1,4 +1,4 @@
-"""Sessions of MySQL and MariaDB: who waits for whom, what ends them, what they may not do, and what never shows."""
+"""Sessions of MySQL and MariaDB: locks, interruptions, refused actions, hidden secrets, and connection options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract import Condition
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.options import MODES, connecting, encryption
+from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
 from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.mysql.session import Session, server_of
+from dbctl.engines.mysql.session import Session, parse_server
 from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.errors import (
     BusyError,
-    ChangedMeanwhileError,
+    ConcurrentChangeError,
     ConstraintError,
     DbctlError,
     FileFailedError,
@@ -33,13 +33,13 @@ from dbctl.errors import (
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
-    SchemaLacksError,
+    SchemaMismatchError,
     UnreachableError,
     UrlInvalidError,
 )
 from dbctl.model import Secret
 from dbctl.signals import Interrupted
-from dbctl.url import parse
+from dbctl.url import parse_url
 from tests import servers
 
 
@@ -51,28 +51,28 @@ def table(mysql):
 
 
 @contextmanager
-def role(made, *rights):
-    """Give a user that may sign in, and take it away again."""
-    name = f"u{made.url.path[-12:]}"
-    made.execute(f"create user {name}@'%' identified by 'pw'")
+def create_user(database, *rights):
+    """Create a user with some rights, and drop it at the end."""
+    name = f"u{database.url.path[-12:]}"
+    database.execute(f"create user {name}@'%' identified by 'pw'")
     try:
         for right in rights:
-            made.execute(f"grant {right} to {name}@'%'")
+            database.execute(f"grant {right} to {name}@'%'")
         yield {"user": name, "password": Secret("pw")}
     finally:
-        for opened in made.opened:
-            opened.close()
-        made.execute(f"drop user {name}@'%'")
+        for session in database.opened:
+            session.close()
+        database.execute(f"drop user {name}@'%'")
 
 
 # Reading only ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["reader", "writer"])
-def test_no_question_writes_anything(table, mode):
+def test_queries_cannot_write(table, mode):
     if servers.mysql_server().is_mariadb:
         table.execute("create sequence s")
-    opened = getattr(table, mode)()
+    session = getattr(table, mode)()
     for sql in (
         "insert into t values (9, 9)",
         "replace into t values (1, 9)",
@@ -110,12 +110,12 @@ def test_no_question_writes_anything(table, mode):
         "select * from t for update",
     ):
         with pytest.raises((ReadOnlyError, QueryFailedError)):
-            opened.query(sql)
+            session.query(sql)
     assert table.rows("select count(*), sum(n) from t") == [(5, 15)]
     assert not os.path.exists("/tmp/dbctl-was-here")  # noqa: PTH110, S108
 
 
-def test_a_function_that_writes_is_refused_by_the_server(table):
+def test_writing_function_is_rejected_by_the_server(table):
     table.execute(
         "create function f() returns int deterministic modifies sql data begin delete from t; return 1; end"
     )
@@ -125,9 +125,7 @@ def test_a_function_that_writes_is_refused_by_the_server(table):
     with pytest.raises(ReadOnlyError):
         writer.query("select f()")
     with writer.transaction():
-        writer.query(
-            "select f()"
-        )  # inside a transaction that writes nobody can forbid it, so it is taken back
+        writer.query("select f()")  # a writing transaction cannot forbid it, so it is rolled back
         assert writer.count("t") == 5
     assert table.rows("select count(*) from t") == [(5,)]
 
@@ -145,11 +143,11 @@ def test_a_function_that_writes_is_refused_by_the_server(table):
         "select 1;",
     ],
 )
-def test_what_is_a_question_is_answered(table, sql):
+def test_read_only_statements_run(table, sql):
     assert table.writer().query(sql)
 
 
-def test_a_question_inside_a_transaction_sees_it(table):
+def test_query_inside_transaction_sees_its_changes(table):
     writer = table.writer()
     with writer.transaction():
         writer.delete("t", [Condition("id", "=", 1)])
@@ -160,23 +158,23 @@ def test_a_question_inside_a_transaction_sees_it(table):
     assert table.rows("select count(*) from t") == [(3,)]
 
 
-def test_the_server_itself_keeps_a_reader_from_writing(table):
+def test_server_rejects_writes_of_a_reader(table):
     session = table.reader()._session
     for sql in ("insert into t values (9, 9)", "create table u (a integer)", "drop table t"):
         with pytest.raises(Exception, match="READ ONLY"):
             session.run(sql)
 
 
-def test_a_session_takes_one_statement_at_a_time(table):
+def test_session_rejects_multiple_statements(table):
     with pytest.raises(Exception, match="syntax"):
         table.writer()._session.run("select 1; select 2")
 
 
-# Waiting -------------------------------------------------------------------------------------------------------------
+# Locks -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lock", ["begin; update t set n = 9 where id = 1", "lock tables t write"])
-def test_who_holds_a_lock_is_waited_for_and_named(table, lock):
+def test_busy_error_names_the_lock_holder(table, lock):
     for sql in lock.split("; "):
         table.execute(sql)
     pid = table.own.thread_id()
@@ -193,30 +191,30 @@ def test_who_holds_a_lock_is_waited_for_and_named(table, lock):
         assert writer.update("t", {"n": 8}, [Condition("id", "=", 1)]) == 1
 
 
-def test_no_time_to_wait_means_none(table):
+def test_zero_timeout_does_not_wait(table):
     table.execute("begin")
     table.execute("select * from t for update")
     writer = registry.open_for_writing(table.url, "app/user", timeout=0, pragmas={})
     began = time.monotonic()
     with pytest.raises(BusyError), writer.transaction():
-        writer.select("t", ["id"], hold=True)
+        writer.select("t", ["id"], for_update=True)
     with pytest.raises(BusyError), writer.transaction():
         writer.delete("t", [])
     writer.close()
-    assert time.monotonic() - began < 30  # and not for a day
+    assert time.monotonic() - began < 30  # not unlimited
 
 
 @pytest.mark.parametrize(
     "isolation", [pytest.param("repeatable read", marks=pytest.mark.mariadb), "serializable"]
 )
-def test_what_somebody_changed_meanwhile_is_not_changed_again(table, isolation):
-    """Also where a server, like MySQL, does not refuse it by itself: what is read cannot be changed there."""
+def test_concurrent_change_is_not_overwritten(table, isolation):
+    """Servers like MySQL do not reject it, so rows that were read are locked there."""
     writer = table.writer()
     if isolation == "serializable":
         if servers.mysql_server().is_mariadb:
             writer._session.run("set session innodb_snapshot_isolation = 0")
             writer._session.isolation = isolation
-            writer._session.settle()
+            writer._session.apply_settings()
         assert writer._session.isolation == isolation
         table.execute("set innodb_lock_wait_timeout = 1")
     try:
@@ -228,7 +226,7 @@ def test_what_somebody_changed_meanwhile_is_not_changed_again(table, isolation):
             else:
                 table.execute("update t set n = 100 where id = 1")
             writer.update("t", {"n": 50}, [Condition("id", "=", 1)])
-    except ChangedMeanwhileError:
+    except ConcurrentChangeError:
         assert table.rows("select n from t where id = 1") == [(100,)]
         assert isolation == "repeatable read"
     else:
@@ -237,11 +235,11 @@ def test_what_somebody_changed_meanwhile_is_not_changed_again(table, isolation):
 
 
 @pytest.mark.mariadb
-def test_after_the_server_has_refused_what_changed_nothing_more_is_written(table):
+def test_no_write_after_a_rejected_concurrent_change(table):
     writer = table.writer()
     with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
         writer.delete("t", [Condition("id", "=", 5)])
-        with pytest.raises(ChangedMeanwhileError), writer.transaction():
+        with pytest.raises(ConcurrentChangeError), writer.transaction():
             writer.select("t", ["n"])
             table.execute("update t set n = 100 where id = 1")
             writer.update("t", {"n": 50}, [Condition("id", "=", 1)])
@@ -252,9 +250,11 @@ def test_after_the_server_has_refused_what_changed_nothing_more_is_written(table
     assert writer.count("t") == 6
 
 
-def test_two_that_wait_for_each_other_both_end(table):
+def test_deadlock_ends_both_transactions(table):
     table.execute("begin")
-    table.execute("update t set n = n + 20 where id >= 3")  # the server ends whoever changed less
+    table.execute(
+        "update t set n = n + 20 where id >= 3"
+    )  # the server ends the transaction with fewer changes
     table.execute("update t set n = 20 where id = 2")
 
     def other():
@@ -271,9 +271,9 @@ def test_two_that_wait_for_each_other_both_end(table):
     assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
 
 
-def test_after_the_server_has_ended_a_deadlock_nothing_more_is_written(table):
+def test_no_write_after_a_deadlock(table):
     table.execute("begin")
-    table.execute("update t set n = n + 20 where id >= 3")  # as above
+    table.execute("update t set n = n + 20 where id >= 3")  # to make the other transaction the smaller one
     table.execute("update t set n = 20 where id = 2")
 
     def other():
@@ -293,15 +293,15 @@ def test_after_the_server_has_ended_a_deadlock_nothing_more_is_written(table):
 
 
 @pytest.mark.parametrize("text", ["it's", "' or 1 = 1 -- ", "a\\'b", "a\nb", "a\\"])
-def test_a_quote_in_a_value_ends_nothing_wherever_the_server_looks_for_it(table, text):
-    """MySQL looks inside derived tables by writing the condition down anew."""
+def test_quotes_in_values_are_escaped_in_derived_tables(table, text):
+    """MySQL pushes conditions into derived tables as text."""
     sql = "select * from (select :text as a union select 'other') q where a = :text"
-    for opened in (table.reader(), table.writer()):
-        assert opened.query(sql, {"text": text}) == [(text,)]
+    for session in (table.reader(), table.writer()):
+        assert session.query(sql, {"text": text}) == [(text,)]
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "expected"),
     [
         (r"select 'a\b'", r"a\b"),
         (r"select '\' as a from t where 'x' <> ' limit 0 -- ' limit 1", "\\"),
@@ -309,23 +309,23 @@ def test_a_quote_in_a_value_ends_nothing_wherever_the_server_looks_for_it(table,
         (r"select max('a_b') from t where 'a_b' like 'a\_b' and 'axb' not like 'a\_b'", "a_b"),
     ],
 )
-def test_a_backslash_in_a_statement_is_a_letter(table, sql, told):
+def test_backslash_in_a_statement_is_a_plain_character(table, sql, expected):
     reader = table.reader()
-    assert reader.query(sql) == [(told,)]
-    with reader.ask(sql) as answer:
-        assert [tuple(row) for batch in answer.batches for row in batch] == [(told,)]
+    assert reader.query(sql) == [(expected,)]
+    with reader.query_read_only(sql) as answer:
+        assert [tuple(row) for batch in answer.batches for row in batch] == [(expected,)]
 
 
-def test_what_an_app_made_with_quotes_and_backslashes_is_read_and_computed_as_it_means(table):
-    """MySQL keeps it as a text, and reads that in the mode of whoever opens the table first."""
+def test_quotes_and_backslashes_in_expressions_keep_their_meaning(table):
+    """MySQL stores it as text, and parses it in the mode of the session that opens the table first."""
     table.execute("set sql_mode = ''")
     table.execute(
         r"""create table odd (id integer primary key, a varchar(20) default ('it''s'),
         b varchar(40) generated always as (concat(a, '\\ x''y')) stored, check (a <> 'don''t \\'))"""
     )
-    for opened in (table.reader, table.writer):
+    for open_session in (table.reader, table.writer):
         table.execute("flush tables")
-        assert opened().count("odd") == 0
+        assert open_session().count("odd") == 0
     table.execute("flush tables")
     writer = table.writer()
     with writer.transaction():
@@ -336,20 +336,20 @@ def test_what_an_app_made_with_quotes_and_backslashes_is_read_and_computed_as_it
         writer.insert("odd", {"id": 3, "a": "don't \\"})
 
 
-def test_the_lock_of_dbctl_tells_who_holds_it_and_ends_with_the_session(table):
+def test_lock_names_its_holder_and_ends_with_the_session(table):
     first, second = table.writer(), table.writer()
     with first.lock("users delete"):
         with pytest.raises(BusyError) as caught, second.lock("roles create"):
             pass
-        told = str(caught.value)
-        assert f"by dbctl users delete (pid {os.getpid()} on " in told
-        assert f"session {first._session.number} of the server" in told
-        table.execute(f"kill {first._session.number}")
+        message = str(caught.value)
+        assert f"by dbctl users delete (pid {os.getpid()} on " in message
+        assert f"session {first._session.connection_id} of the server" in message
+        table.execute(f"kill {first._session.connection_id}")
         with second.lock("roles create"):
             pass
 
 
-def test_the_lock_is_of_one_database_and_not_of_a_server(table):
+def test_lock_covers_one_database_only(table):
     with (
         servers.mysql_database() as url,
         closing(MySQLWriter(url, "app/other", timeout=0)) as other,
@@ -359,73 +359,73 @@ def test_the_lock_is_of_one_database_and_not_of_a_server(table):
         pass
 
 
-def test_the_holders_of_a_database_are_the_sessions_of_other_processes(table):
-    own = table.writer()._session.number
+def test_holders_are_sessions_of_other_processes(table):
+    own = table.writer()._session.connection_id
     with closing(servers.mysql_connection(table.url)) as other:
-        owners = {holder.pid: holder.owner for holder in registry.holders(table.url, "app/user")}
+        owners = {holder.pid: holder.owner for holder in registry.list_lock_holders(table.url, "app/user")}
         assert owners[other.thread_id()] == "root"
         assert own not in owners
 
 
-# What ends a session -------------------------------------------------------------------------------------------------
+# Interruptions -------------------------------------------------------------------------------------------------
 
 
-def test_a_reader_whose_session_was_ended_reads_again_and_a_writer_does_not(table):
+def test_only_readers_reconnect_after_a_killed_session(table):
     reader, writer = table.reader(), table.writer()
-    for opened in (reader, writer):
-        assert opened.count("t") == 5
+    for session in (reader, writer):
+        assert session.count("t") == 5
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        table.execute(f"kill {writer._session.number}")
+        table.execute(f"kill {writer._session.connection_id}")
         writer.update("t", {"n": 0}, [])
     assert "rolled back" in caught.value.hint
     with pytest.raises((UnreachableError, RuntimeError)):
         writer.count("t")
-    table.execute(f"kill {reader._session.number}")
+    table.execute(f"kill {reader._session.connection_id}")
     assert reader.count("t") == 5
 
 
-def test_a_commit_that_breaks_off_is_told_as_one_that_may_have_been_made(table):
+def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        number = writer._session.number
-        table.execute(f"kill {number}")
-        while table.rows(f"select id from information_schema.processlist where id = {number}"):
+        connection_id = writer._session.connection_id
+        table.execute(f"kill {connection_id}")
+        while table.rows(f"select id from information_schema.processlist where id = {connection_id}"):
             time.sleep(0.01)
-    assert "look whether it was made" in caught.value.hint
+    assert "check whether the change was made" in caught.value.hint
     assert table.rows("select count(*) from t") == [(5,)]
 
 
 SLEEPER = """
 import sys
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.url import parse
-interrupt.listen()
-writer = MySQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+from dbctl.url import parse_url
+signals.install_handlers()
+writer = MySQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)
 try:
     with writer.transaction():
         writer.delete("t", [])
         print("deleted", flush=True)
         writer.query("select sleep(600)")
-except interrupt.Interrupted as error:
+except signals.Interrupted as error:
     sys.exit(error.exit_status)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_what_runs_on_the_server_and_rolls_everything_back(table, number):
-    ran = subprocess.Popen(
+def test_signal_cancels_the_statement_and_rolls_back(table, number):
+    process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
     )
     sleeping = "select count(*) from information_schema.processlist where db = database() and info = 'select sleep(600)'"
-    with ran:
-        assert ran.stdout.readline() == "deleted\n"
+    with process:
+        assert process.stdout.readline() == "deleted\n"
         while table.rows(sleeping) == [(0,)]:
-            assert ran.poll() is None
-        ran.send_signal(number)
-        assert ran.wait() == 128 + number
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait() == 128 + number
     deadline = time.monotonic() + 60
     while table.rows(sleeping) != [(0,)]:
         assert time.monotonic() < deadline
@@ -434,24 +434,24 @@ def test_a_signal_ends_what_runs_on_the_server_and_rolls_everything_back(table, 
     assert table.rows("select count(*) from t") == [(5,)]
 
 
-def test_a_signal_between_a_question_and_its_answer_ends_the_session(table):
-    """What is asked next would wait for that answer, and take it for its own."""
+def test_signal_before_an_answer_ends_the_session(table):
+    """The next query would receive that answer as its own."""
     writer = table.writer()
     session = writer._session
 
-    def interrupted(**_):
+    def interrupt(**_):
         raise Interrupted(signal.SIGTERM)
 
     with pytest.raises(Interrupted), writer.transaction():
         writer.delete("t", [])
-        session._read_query_result = interrupted
+        session._read_query_result = interrupt
         writer.query("select sleep(600)")
     with pytest.raises(RuntimeError, match="closed"):
         writer.count("t")
     deadline = time.monotonic() + 60
-    while table.rows(f"select count(*) from information_schema.processlist where id = {session.number}") != [
-        (0,)
-    ]:
+    while table.rows(
+        f"select count(*) from information_schema.processlist where id = {session.connection_id}"
+    ) != [(0,)]:
         assert time.monotonic() < deadline
     table.execute("set innodb_lock_wait_timeout = 50")
     table.execute("update t set n = n + 10")
@@ -461,7 +461,7 @@ def test_a_signal_between_a_question_and_its_answer_ends_the_session(table):
 # Transactions --------------------------------------------------------------------------------------------------------
 
 
-def test_after_a_failure_that_somebody_swallowed_nothing_is_written(table):
+def test_no_write_after_a_suppressed_error(table):
     writer = table.writer()
     with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
         writer.delete("t", [Condition("id", "=", 1)])
@@ -475,7 +475,7 @@ def test_after_a_failure_that_somebody_swallowed_nothing_is_written(table):
     assert writer.count("t") == 5
 
 
-def test_a_failure_inside_a_nested_transaction_spoils_only_that_one(table):
+def test_error_in_nested_transaction_reverts_only_that_one(table):
     writer = table.writer()
     with writer.transaction():
         with pytest.raises(ConstraintError), writer.transaction():
@@ -485,7 +485,7 @@ def test_a_failure_inside_a_nested_transaction_spoils_only_that_one(table):
     assert table.rows("select id from t order by id") == [(1,), (2,), (4,), (5,)]
 
 
-def test_a_refused_row_is_told_without_its_values(table):
+def test_constraint_error_hides_values(table):
     table.execute(
         "create table s (token varchar(40) unique, other text not null, e enum('a'), n integer, check (token <> 'x'))"
     )
@@ -506,62 +506,62 @@ def test_a_refused_row_is_told_without_its_values(table):
         assert "hush-hush" not in str(caught.value)
 
 
-# What is not allowed, or not there -----------------------------------------------------------------------------------
+# Refused and missing objects -----------------------------------------------------------------------------------
 
 
-def test_a_missing_right_is_told_with_the_statement_that_grants_it(table):
+def test_missing_right_has_a_grant_hint(table):
     database = table.url.path
     table.execute('create table "a`b" (id integer primary key)')
-    with role(table, f"select on {database}.t") as who:
-        writer = table.writer(**who)
+    with create_user(table, f"select on {database}.t") as credentials:
+        writer = table.writer(**credentials)
         assert writer.count("t") == 5
         assert "a`b" not in writer.tables()
-        for write, wanted in (
+        for write, grant in (
             (
                 lambda: writer.delete("t", []),
-                f"GRANT SELECT, DELETE ON `{database}`.`t` TO '{who['user']}'@'%';",
+                f"GRANT SELECT, DELETE ON `{database}`.`t` TO '{credentials['user']}'@'%';",
             ),
             (lambda: writer.update("t", {"n": 1}, []), "GRANT SELECT, UPDATE ON"),
             (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
         ):
             with pytest.raises(PrivilegeMissingError, match="command denied") as caught, writer.transaction():
                 write()
-            assert wanted in caught.value.hint
-            told = caught.value.hint
-            table.execute(told[told.index("GRANT") :].rstrip(";"))
+            assert grant in caught.value.hint
+            hint = caught.value.hint
+            table.execute(hint[hint.index("GRANT") :].rstrip(";"))
         with pytest.raises(PrivilegeMissingError) as caught:
             writer.query('select * from "a`b"')
         assert f"GRANT SELECT ON `{database}`.`a``b` TO" in caught.value.hint
 
 
-def test_a_server_that_is_not_there_and_a_database_that_is_not(table):
-    away = parse("mysql://someone:hush-hush@127.0.0.1:1/app")
+def test_missing_server_and_missing_database_are_unreachable(table):
+    refused = parse_url("mysql://someone:hush-hush@127.0.0.1:1/app")
     missing = structs.replace(table.url, path="no such database")
     wrong = structs.replace(table.url, user="nobody", password=Secret("hush-hush"))
-    nowhere = parse("mysql://root@/app?unix_socket=/nonexistent/socket")
+    missing_socket = parse_url("mysql://root@/app?unix_socket=/nonexistent/socket")
     for url, reason in (
-        (away, "refused"),
+        (refused, "refused"),
         (missing, "no such database"),
         (wrong, "denied"),
-        (nowhere, "No such file"),
+        (missing_socket, "No such file"),
     ):
-        for mode in (registry.open_for_reading, registry.open_for_writing):
-            more = {} if mode is registry.open_for_reading else {"pragmas": {}}
+        for open_database in (registry.open_for_reading, registry.open_for_writing):
+            arguments = {} if open_database is registry.open_for_reading else {"pragmas": {}}
             with pytest.raises(UnreachableError, match=reason) as caught:
-                mode(url, "app/user", timeout=0.1, **more)
+                open_database(url, "app/user", timeout=0.1, **arguments)
             assert "hush-hush" not in f"{caught.value} {caught.value.hint} {caught.value.__context__!r}"
 
 
-def test_a_user_without_any_right_to_a_database_is_told_what_to_grant(table):
-    with role(table) as who, pytest.raises(UnreachableError, match="denied") as caught:
-        table.reader(**who)
+def test_user_without_rights_gets_a_grant_hint(table):
+    with create_user(table) as credentials, pytest.raises(UnreachableError, match="denied") as caught:
+        table.reader(**credentials)
     assert (
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{table.url.path}`.* TO '{who['user']}'@"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{table.url.path}`.* TO '{credentials['user']}'@"
         in caught.value.hint
     )
 
 
-def test_a_password_is_taken_as_utf8_and_a_wrong_one_never_shown(table):
+def test_password_is_sent_as_utf8(table):
     name = f"u{table.url.path[-12:]}"
     table.execute(f"create user {name} identified by 'pä🍲'")
     try:
@@ -572,11 +572,9 @@ def test_a_password_is_taken_as_utf8_and_a_wrong_one_never_shown(table):
 
 
 @pytest.mark.parametrize("setting", ["--read-only=1", "--transaction-read-only=1"])
-def test_what_somebody_has_set_to_be_read_only_is_not_written_by_those_whom_the_server_would_let(setting):
-    server = servers.private_mysql(
-        setting
-    )  # a replica, above all: what is written there is on no other server
-    with closing(servers.mysql_connection(server)) as own, own.cursor() as cursor:
+def test_read_only_server_is_not_written_by_administrators(setting):
+    server = servers.private_mysql(setting)  # such as a replica, whose changes would be on no other server
+    with closing(servers.mysql_connection(server)) as connection, connection.cursor() as cursor:
         cursor.execute("set session transaction read write")
         cursor.execute("create database kept")
         cursor.execute("create table kept.t (id integer primary key)")
@@ -588,19 +586,19 @@ def test_what_somebody_has_set_to_be_read_only_is_not_written_by_those_whom_the_
         assert reader.count("t") == 0
 
 
-def test_a_server_that_is_told_to_be_read_only_and_one_that_takes_nobody_else_are_told():
+def test_read_only_server_and_full_server_are_reported():
     server = servers.private_mysql("--max-user-connections=0")
     with (
         servers.mysql_database(server=server) as url,
-        closing(servers.mysql_connection(url)) as own,
-        own.cursor() as cursor,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
     ):
         cursor.execute("create table t (id integer primary key)")
         cursor.execute("create user r@localhost with max_user_connections 1")
         cursor.execute(f"grant all on {url.path}.* to r@localhost")
         as_app = structs.replace(url, user="r")
         with closing(MySQLWriter(as_app, "app/user", timeout=1)) as writer:
-            cursor.execute("set global read_only = 1")  # after it was looked at
+            cursor.execute("set global read_only = 1")  # after it was checked
             with pytest.raises(ReadOnlyError), writer.transaction():
                 writer.insert("t", {"id": 1})
             with pytest.raises(UnreachableError, match="max_user_connections"):
@@ -608,14 +606,14 @@ def test_a_server_that_is_told_to_be_read_only_and_one_that_takes_nobody_else_ar
 
 
 @pytest.mark.parametrize(
-    ("number", "told", "code"),
+    ("number", "message", "code"),
     [
         (1021, "Disk full", "disk-full"),
         (1114, "The table 't' is full", "disk-full"),
         (1205, "Lock wait timeout exceeded", "busy"),
         (3572, "Statement aborted because lock(s) could not be acquired", "busy"),
         (1213, "Deadlock found", "busy"),
-        (1020, "Record has changed", "changed-meanwhile"),
+        (1020, "Record has changed", "concurrent-change"),
         (1290, "running with the --read-only option", "read-only"),
         (1290, "running with the --secure-file-priv option", "query-failed"),
         (1836, "Running in read-only mode", "read-only"),
@@ -630,8 +628,8 @@ def test_a_server_that_is_told_to_be_read_only_and_one_that_takes_nobody_else_ar
         ),
     ],
 )
-def test_what_a_server_reports_is_told_by_its_number(table, number, told, code):
-    text = told.replace("'", "''")
+def test_server_errors_are_converted_by_number(table, number, message, code):
+    text = message.replace("'", "''")
     table.execute(
         f"create trigger g before insert on t for each row signal sqlstate '45000' set mysql_errno = {number}, message_text = '{text}'"
     )
@@ -642,7 +640,7 @@ def test_what_a_server_reports_is_told_by_its_number(table, number, told, code):
     assert writer.count("t") == 5
 
 
-def test_a_server_that_writes_names_in_small_letters_is_read_as_it_spells_them():
+def test_lower_case_table_names_are_read_as_stored():
     server = servers.private_mysql("--lower-case-table-names=1")
     with (
         servers.mysql_database(server=server) as url,
@@ -654,12 +652,12 @@ def test_a_server_that_writes_names_in_small_letters_is_read_as_it_spells_them()
             )
         assert list(writer.tables()) == ["user"]
         assert [key.table for key in writer.references("user")] == ["user"]
-        with pytest.raises(SchemaLacksError, match="table User"):
+        with pytest.raises(SchemaMismatchError, match="table User"):
             writer.count("User")
 
 
 @pytest.mark.parametrize(
-    ("told", "refused"),
+    ("version", "is_refused"),
     [
         ("10.11.19-MariaDB-0+deb12u1", False),
         ("5.5.5-10.6.21-MariaDB-log", False),
@@ -674,13 +672,13 @@ def test_a_server_that_writes_names_in_small_letters_is_read_as_it_spells_them()
         ("nonsense", True),
     ],
 )
-def test_servers_that_are_too_old_are_refused(told, refused):
-    if refused:
-        with pytest.raises(NotSupportedError, match=told.partition("-")[0]) as caught:
-            server_of(told, "app/user")
+def test_old_servers_are_refused(version, is_refused):
+    if is_refused:
+        with pytest.raises(NotSupportedError, match=version.partition("-")[0]) as caught:
+            parse_server(version, "app/user")
         assert "MySQL 8.0.17 and MariaDB 10.6.0" in caught.value.hint
     else:
-        assert server_of(told, "app/user").product == ("MariaDB" if "Maria" in told else "MySQL")
+        assert parse_server(version, "app/user").product == ("MariaDB" if "Maria" in version else "MySQL")
 
 
 # Options of a URL ----------------------------------------------------------------------------------------------------
@@ -690,18 +688,18 @@ def test_servers_that_are_too_old_are_refused(told, refused):
     ("options", "reason"),
     [
         ("nosuch=hush-hush", "no option 'nosuch'"),
-        ("ssl-mode=hush-hush", "ssl-mode is one of"),
-        ("connect_timeout=hush-hush", "no number"),
+        ("ssl-mode=hush-hush", "ssl-mode must be one of"),
+        ("connect_timeout=hush-hush", "not a number"),
         ("unix_socket=a%00b", "UTF-8"),
     ],
 )
-def test_options_of_a_url_that_are_not_known_are_refused_without_what_they_say(mysql, options, reason):
+def test_unknown_url_options_are_refused_without_their_values(mysql, options, reason):
     with pytest.raises(UrlInvalidError, match=reason) as caught:
         mysql.reader(options=options)
     assert "hush-hush" not in str(caught.value)
 
 
-def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(mysql):
+def test_url_requires_database_and_ignores_orm_options(mysql):
     with pytest.raises(UrlInvalidError, match="names no database"):
         mysql.reader(path="")
     options = (
@@ -712,7 +710,7 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(mysql
 
 
 @pytest.mark.parametrize(
-    ("options", "checked", "named"),
+    ("options", "is_verified", "checks_name"),
     [
         ("ssl=true", False, False),
         ("ssl-mode=REQUIRED", False, False),
@@ -723,14 +721,14 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(mysql
         ("sslcert=BUNDLE", True, False),
     ],
 )
-def test_tls_is_asked_for_in_the_words_of_mysql_and_of_prisma(options, checked, named):
+def test_tls_options_of_mysql_and_prisma_are_supported(options, is_verified, checks_name):
     bundle = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-    context = connecting(parse(f"mysql://u@h/d?{options.replace('BUNDLE', bundle)}"))["ssl"]
-    assert (context.verify_mode == ssl.CERT_REQUIRED, context.check_hostname) == (checked, named)
+    context = connection_arguments(parse_url(f"mysql://u@h/d?{options.replace('BUNDLE', bundle)}"))["ssl"]
+    assert (context.verify_mode == ssl.CERT_REQUIRED, context.check_hostname) == (is_verified, checks_name)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ("", ("preferred", "", "", "")),
         ("ssl=true", ("required", "", "", "")),
@@ -740,62 +738,62 @@ def test_tls_is_asked_for_in_the_words_of_mysql_and_of_prisma(options, checked, 
         ("ssl-mode=disabled", ("disabled", "", "", "")),
     ],
 )
-def test_the_words_for_encryption_are_told_apart(options, told):
-    asked = encryption(parse(f"mysql://u@h/d?{options}"))
-    assert (asked.mode, asked.authority, asked.certificate, asked.key) == told
+def test_encryption_options_are_parsed(options, expected):
+    parsed = read_encryption(parse_url(f"mysql://u@h/d?{options}"))
+    assert (parsed.mode, parsed.authority, parsed.certificate, parsed.key) == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_servers_own_programs_are_told_the_same(mode):
-    mariadb, mysql = server_of("10.11.19-MariaDB", "a"), server_of("8.4.7", "a")
-    url = parse(f"mysql://u@h/d?ssl-mode={mode}")
-    for server, wanted in (
+def test_client_programs_get_the_same_tls_options(mode):
+    mariadb, mysql = parse_server("10.11.19-MariaDB", "a"), parse_server("8.4.7", "a")
+    url = parse_url(f"mysql://u@h/d?ssl-mode={mode}")
+    for server, expected in (
         (mysql, f'ssl-mode="{mode.upper()}"'),
         (mariadb, {"disabled": 'ssl="0"', "preferred": ""}.get(mode, 'ssl="1"')),
     ):
-        with client_programs.at(url, server) as word:
-            text = Path(word.partition("=")[2]).read_text()
-        assert wanted in text
+        with client_programs.write_connection_files(url, server) as option:
+            text = Path(option.partition("=")[2]).read_text()
+        assert expected in text
         assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))
 
 
-def test_tls_is_left_out_only_where_the_url_says_so_or_a_socket_is_used():
-    assert connecting(parse("mysql://u@h/d?ssl-mode=DISABLED"))["ssl_disabled"]
-    assert connecting(parse("mysql://u@/d?unix_socket=/s"))["ssl_disabled"]
-    as_host = connecting(parse("mysql://u@%2Fs/d"))
+def test_tls_is_disabled_only_by_url_or_socket():
+    assert connection_arguments(parse_url("mysql://u@h/d?ssl-mode=DISABLED"))["ssl_disabled"]
+    assert connection_arguments(parse_url("mysql://u@/d?unix_socket=/s"))["ssl_disabled"]
+    as_host = connection_arguments(parse_url("mysql://u@%2Fs/d"))
     assert (as_host["host"], as_host["unix_socket"], as_host["ssl_disabled"]) == ("localhost", "/s", True)
-    assert not {"ssl", "ssl_disabled"} & set(connecting(parse("mysql://u@h/d")))
+    assert not {"ssl", "ssl_disabled"} & set(connection_arguments(parse_url("mysql://u@h/d")))
 
 
 @pytest.mark.parametrize("options", ["", "ssl=true"])
-def test_authorities_that_nothing_is_checked_by_are_not_loaded(options):
-    told = connecting(parse(f"mysql://u@h/d?{options}"))
-    with closing(Session(**told, defer_connect=True)) as one:
-        assert one.ctx.cert_store_stats()["x509"] == 0
+def test_unused_authorities_are_not_loaded(options):
+    arguments = connection_arguments(parse_url(f"mysql://u@h/d?{options}"))
+    with closing(Session(**arguments, defer_connect=True)) as session:
+        assert session.ctx.cert_store_stats()["x509"] == 0
 
 
-def test_a_certificate_that_cannot_be_read_is_told(tmp_path):
+def test_unreadable_certificate_is_reported(tmp_path):
     (tmp_path / "no.pem").write_text("nothing")
     for path in (tmp_path / "no.pem", tmp_path / "missing.pem"):
         with pytest.raises(UrlInvalidError, match=path.name):
-            connecting(parse(f"mysql://u@h/d?ssl-ca={path}"))
+            connection_arguments(parse_url(f"mysql://u@h/d?ssl-ca={path}"))
 
 
-def _cipher(made) -> str:
-    return made.rows("show session status like 'Ssl_cipher'")[0][1]
+def read_cipher(database) -> str:
+    return database.rows("show session status like 'Ssl_cipher'")[0][1]
 
 
-def test_tls_that_is_required_is_never_left_out(mysql):
-    if mysql.rows("show variables like 'have_ssl'") == [("have_ssl", "YES")] or _cipher(mysql):
+def test_required_tls_is_enforced(mysql):
+    if mysql.rows("show variables like 'have_ssl'") == [("have_ssl", "YES")] or read_cipher(mysql):
         pytest.skip("the server has TLS")
     with pytest.raises(UnreachableError, match="SSL"):
         mysql.reader(options="ssl-mode=REQUIRED")
 
 
-def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+def test_server_certificate_is_verified(tmp_path):
     authority, stranger = trustme.CA(), trustme.CA()
-    for name, one in (("authority", authority), ("stranger", stranger)):
-        one.cert_pem.write_to_path(tmp_path / name)
+    for name, ca in (("authority", authority), ("stranger", stranger)):
+        ca.cert_pem.write_to_path(tmp_path / name)
     authority.issue_cert("db.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
     port = servers.free_port()
     listening = ("--skip-networking=OFF", "--bind-address=127.0.0.1", f"--port={port}")
@@ -805,35 +803,34 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
     def encrypted(options):
         with closing(
             MySQLReader(structs.replace(server, options=f"{socket_of}&{options}"), "app/user", timeout=1)
-        ) as one:
-            return one.query("show session status like 'Ssl_cipher'")[0][1] != ""
+        ) as reader:
+            return reader.query("show session status like 'Ssl_cipher'")[0][1] != ""
 
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
         assert encrypted(options)
     by_port = structs.replace(server, host="127.0.0.1", port=port, options="")
-    with closing(
-        MySQLReader(by_port, "app/user", timeout=1)
-    ) as one:  # asked for nothing, and it takes nobody else
-        assert one.query("show session status like 'Ssl_cipher'")[0][1] != ""
+    with closing(MySQLReader(by_port, "app/user", timeout=1)) as reader:
+        # No TLS option, and the server requires TLS.
+        assert reader.query("show session status like 'Ssl_cipher'")[0][1] != ""
     with closing(
         MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
-    ) as one:
-        for options, code in (("ssl=true", ["server-not-proven"]), ("ssl-mode=VERIFY_IDENTITY", [])):
-            one._url = structs.replace(server, host="db.example", options=options)
-            assert [told.code for told in one._encryption()] == code
+    ) as reader:
+        for options, code in (("ssl=true", ["server-not-verified"]), ("ssl-mode=VERIFY_IDENTITY", [])):
+            reader._url = structs.replace(server, host="db.example", options=options)
+            assert [finding.code for finding in reader._check_encryption()] == code
     for options, reason in (
         (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/stranger", "certificate verify failed"),
         (
             f"ssl-mode=VERIFY_IDENTITY&ssl-ca={tmp_path}/authority",
             "certificate verify failed",
-        ),  # of another name
+        ),  # another name
     ):
         with pytest.raises(UnreachableError, match=reason):
             encrypted(options)
 
 
 OPTION_FILE = """
-# of every client
+# for every client
 [mysqldump]
 password = wrong
 [client]
@@ -842,7 +839,7 @@ password = "p#w'\\s\\""   # quoted
 """
 
 
-def test_a_password_may_stand_in_the_option_file_of_mysqls_clients(table, tmp_path, monkeypatch):
+def test_password_is_read_from_the_option_file(table, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     name = f"u{table.url.path[-12:]}"
     table.execute(f"""create user {name} identified by 'p#w'' "'""")
@@ -865,17 +862,17 @@ def test_a_password_may_stand_in_the_option_file_of_mysqls_clients(table, tmp_pa
         table.execute(f"drop user {name}")
 
 
-def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):
+def test_missing_driver_has_an_install_hint(tmp_path):
     (tmp_path / "pymysql").mkdir()
     (tmp_path / "pymysql" / "__init__.py").write_text("raise ImportError(\"No module named 'pymysql'\")")
     command = [sys.executable, "-m", "dbctl", "--url", "mysql://u@h/d", "stats", "overview"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 2
-    assert "pip install 'dbctl[mysql]'" in ran.stderr
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "pip install 'dbctl[mysql]'" in process.stderr
 
 
-def test_every_failure_of_a_session_is_one_of_ours(table):
+def test_driver_errors_become_dbctl_errors(table):
     table.execute(
         "create function f() returns integer deterministic begin signal sqlstate '45000' set message_text = 'as it likes'; return 1; end"
     )

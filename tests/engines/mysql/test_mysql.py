@@ -1,19 +1,19 @@
-"""MySQL and MariaDB keep the contract."""
+"""MySQL and MariaDB fulfil the engine contract."""
 
 from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import QueryFailedError, SecretAskedError
+from dbctl.errors import QueryFailedError, SecretColumnError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
-from tests.conformance.streaming import asked
-from tests.engines.conftest import MadeMySQL, on_mysql
+from tests.conformance.streaming import run_query
+from tests.engines.conftest import MySQLFixture, open_mysql_fixture
 
 
 def fill_contract(cursor):
     for sql in SCHEMA:
-        cursor.execute(sql.format(key=MadeMySQL.key))
+        cursor.execute(sql.format(key=MySQLFixture.key))
     for table, (columns, rows) in ROWS.items():
         places = ", ".join(["%s"] * len(columns))
         cursor.executemany(f"insert into {table} ({', '.join(columns)}) values ({places})", rows)
@@ -31,8 +31,8 @@ class TestMySQL(EngineContract):
 
     @pytest.fixture
     def filled(self):
-        with on_mysql(mysql_database(fill_contract)) as made:
-            yield made
+        with open_mysql_fixture(mysql_database(fill_contract)) as database:
+            yield database
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ class TestMySQL(EngineContract):
         "select `sys_exec`('id')",
     ],
 )
-def test_a_question_that_reaches_out_of_the_tables_is_refused(mysql, sql):
-    with pytest.raises(QueryFailedError, match="more than"), mysql.reader().ask(sql):
+def test_query_with_external_effects_is_refused(mysql, sql):
+    with pytest.raises(QueryFailedError, match="more than"), mysql.reader().query_read_only(sql):
         pass
 
 
 @pytest.fixture
 def accounts():
-    with on_mysql(mysql_database(fill_accounts)) as made:
-        yield made.reader()
+    with open_mysql_fixture(mysql_database(fill_accounts)) as database:
+        yield database.reader()
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def accounts():
         "show create user root@localhost",
     ],
 )
-def test_a_secret_has_no_other_name(accounts, sql):
-    with pytest.raises(SecretAskedError):
-        asked(accounts, sql, hidden={"User": ["password"]})
+def test_secret_columns_cannot_be_read_indirectly(accounts, sql):
+    with pytest.raises(SecretColumnError):
+        run_query(accounts, sql, hidden={"User": ["password"]})
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,24 @@ def test_a_secret_has_no_other_name(accounts, sql):
         "desc `User`",
     ],
 )
-def test_what_stands_beside_a_secret_is_told(accounts, sql):
-    asked(accounts, sql, hidden={"User": ["password"]})
+def test_other_columns_of_a_secret_table_are_readable(accounts, sql):
+    run_query(accounts, sql, hidden={"User": ["password"]})
 
 
-def test_dates_of_zeros_come_back_as_they_were(mysql):
+def test_zero_dates_are_preserved(mysql):
     mysql.execute("set sql_mode = 'ANSI_QUOTES'")
     mysql.execute("create table old (id integer primary key, d date, at datetime)")
     mysql.execute("insert into old values (1, '0000-00-00', '0000-00-00 00:00:00'), (2, '2020-00-00', null)")
-    opened, columns = mysql.writer(), ["id", "d", "at"]
-    with opened.stream("old", columns) as answer:
+    writer, columns = mysql.writer(), ["id", "d", "at"]
+    with writer.stream("old", columns) as answer:
         rows = [row for batch in answer.batches for row in batch]
-    read = [opened.of_json("old", column) for column in columns]
-    told = [
-        [None if value is None else one(value) for one, value in zip(read, row, strict=True)] for row in rows
+    parsers = [writer.json_parser("old", column) for column in columns]
+    rows_read = [
+        [None if value is None else parse(value) for parse, value in zip(parsers, row, strict=True)]
+        for row in rows
     ]
     before = mysql.rows("select id, cast(d as char), cast(at as char) from old order by id")
-    with opened.transaction():
-        opened.delete("old", [])
-        assert opened.insert_many("old", columns, told) == 2
+    with writer.transaction():
+        writer.delete("old", [])
+        assert writer.insert_many("old", columns, rows_read) == 2
     assert mysql.rows("select id, cast(d as char), cast(at as char) from old order by id") == before

@@ -1,4 +1,4 @@
-"""Schemas of MySQL and MariaDB: what is told of tables and keys, what scripts may hold, and what a check finds."""
+"""Schemas of MySQL and MariaDB: tables and keys, scripts, scratch databases, and checks."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract import Condition
 from dbctl.engines.mysql.sql.script import split
-from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaLacksError
+from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
-from tests.engines.conftest import MadeMySQL
+from tests.engines.conftest import MySQLFixture
 
 
 @pytest.fixture
-def elsewhere():
-    """Another database of the same server."""
+def other_database():
+    """Create another database on the same server."""
     with servers.mysql_database() as url:
-        made = MadeMySQL(url)
-        with closing(made.own):
-            yield made
-            for opened in made.opened:
-                opened.close()
+        database = MySQLFixture(url)
+        with closing(database.own):
+            yield database
+            for session in database.opened:
+                session.close()
 
 
-def test_only_tables_and_views_of_the_database_are_told(mysql, elsewhere):
-    elsewhere.execute("create table hidden (id integer)")
+def test_only_tables_and_views_of_the_database_are_listed(mysql, other_database):
+    other_database.execute("create table hidden (id integer)")
     mysql.execute("create table shown (id integer)")
     mysql.execute("create view seen as select id from shown")
     if servers.mysql_server().is_mariadb:
         mysql.execute("create sequence s")
     mysql.execute("create temporary table passing (id integer)")
-    told = mysql.reader().tables()
-    assert {name: one.view for name, one in told.items()} == {"shown": False, "seen": True}
+    tables = mysql.reader().tables()
+    assert {name: table.is_view for name, table in tables.items()} == {"shown": False, "seen": True}
 
 
-def test_only_what_has_no_value_of_its_own_is_required(mysql):
+def test_required_columns_have_no_default(mysql):
     mysql.execute(
         """create table t (id serial primary key, b text not null, c varchar(9) not null default 'x',
         d varchar(20) generated always as (concat(b, 'x')) stored, e integer not null default (1 + 1), f integer default null,
         g timestamp not null default now() on update now(), h datetime(3) not null)"""
     )
-    told = mysql.reader().tables()["t"].columns
-    assert [name for name, one in told.items() if one.required] == ["b", "h"]
-    assert [name for name, one in told.items() if one.generated] == ["d"]
-    assert [name for name, one in told.items() if one.key] == ["id"]
-    number = "BIGINT(20) UNSIGNED" if servers.mysql_server().is_mariadb else "BIGINT UNSIGNED"
-    assert (told["id"].type, told["c"].type) == (number, "VARCHAR(9)")
+    columns = mysql.reader().tables()["t"].columns
+    assert [name for name, column in columns.items() if column.required] == ["b", "h"]
+    assert [name for name, column in columns.items() if column.is_generated] == ["d"]
+    assert [name for name, column in columns.items() if column.is_primary_key] == ["id"]
+    id_type = "BIGINT(20) UNSIGNED" if servers.mysql_server().is_mariadb else "BIGINT UNSIGNED"
+    assert (columns["id"].type, columns["c"].type) == (id_type, "VARCHAR(9)")
 
 
-def test_keys_between_tables_are_told_with_what_a_deletion_does(mysql):
+def test_foreign_keys_are_listed_with_delete_action(mysql):
     mysql.execute('create table "Parent" ("Id" integer primary key, a integer, unique (a, "Id"))')
     mysql.execute("create table parent (id integer primary key)")
     mysql.execute(
@@ -62,8 +62,8 @@ def test_keys_between_tables_are_told_with_what_a_deletion_does(mysql):
         foreign key (q, r) references "Parent" (a, "Id") on delete set null,
         foreign key (s) references "Parent" ("Id") on delete cascade)"""
     )
-    told = {tuple(key.columns): (list(key.to), key.on_delete) for key in mysql.reader().references("Parent")}
-    assert told == {
+    keys = {tuple(key.columns): (list(key.to), key.on_delete) for key in mysql.reader().references("Parent")}
+    assert keys == {
         ("p",): (["Id"], "RESTRICT"),
         ("q", "r"): (["a", "Id"], "SET NULL"),
         ("s",): (["Id"], "CASCADE"),
@@ -71,7 +71,7 @@ def test_keys_between_tables_are_told_with_what_a_deletion_does(mysql):
     assert mysql.reader().references("parent") == []
 
 
-def test_rows_go_into_a_view_that_takes_them(mysql):
+def test_updatable_view_accepts_rows(mysql):
     mysql.execute("create table t (id integer primary key, a text)")
     mysql.execute("create view v as select id, a from t")
     writer = mysql.writer()
@@ -81,7 +81,7 @@ def test_rows_go_into_a_view_that_takes_them(mysql):
     assert writer.select("t", ["a"]) == [("z",), ("y",)]
 
 
-def test_a_generated_column_and_a_key_of_several_are_written_around(mysql):
+def test_insert_with_generated_column_and_composite_key(mysql):
     mysql.execute("create table t (a integer, b integer, c integer as (a + b) stored, primary key (b, a))")
     writer = mysql.writer()
     with writer.transaction():
@@ -91,7 +91,7 @@ def test_a_generated_column_and_a_key_of_several_are_written_around(mysql):
 
 # A whole schema ----------------------------------------------------------------------------------------------------
 
-PARTS = [
+STATEMENTS = [
     "create table p (id integer primary key, n integer unique)",
     """create table t (id integer auto_increment primary key, m enum('happy', 'sad') default 'sad',
        a varchar(30) collate utf8mb4_bin, b varchar(40) generated always as (concat(a, 'x')) stored, j json,
@@ -104,23 +104,21 @@ PARTS = [
 ]
 
 
-def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_order_it_was_made(
-    mysql, elsewhere
-):
-    for made, order in ((mysql, range(6)), (elsewhere, [0, 1, 5, 4, 3, 2])):
-        for at in order:
-            made.execute(PARTS[at])
-    told = mysql.reader().schema()
-    assert told == elsewhere.reader().schema()
-    table = next(one for one in told.tables if one.name == "t")
-    assert [(one.name, list(one.columns)) for one in table.indexes] == [
+def test_fingerprint_is_independent_of_creation_order(mysql, other_database):
+    for database, order in ((mysql, range(6)), (other_database, [0, 1, 5, 4, 3, 2])):
+        for index in order:
+            database.execute(STATEMENTS[index])
+    schema = mysql.reader().schema()
+    assert schema == other_database.reader().schema()
+    table = next(item for item in schema.tables if item.name == "t")
+    assert [(item.name, list(item.columns)) for item in table.indexes] == [
         ("own", ["p"]),
         ("t_a", ["a desc", "b(5)"]),
         ("t_b", ["b using fulltext"]),
     ]
     assert (list(table.key), table.references[0].on_delete) == (["id"], "CASCADE")
-    assert [(one.kind, one.name) for one in told.codes] == [("view", "v"), ("trigger", "g")]
-    assert mysql.url.path not in repr(told)
+    assert [(item.kind, item.name) for item in schema.codes] == [("view", "v"), ("trigger", "g")]
+    assert mysql.url.path not in repr(schema)
     assert table.columns[1].type == "ENUM('happy','sad')"
     assert table.columns[3].generated.endswith(" stored")
 
@@ -143,8 +141,8 @@ def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_orde
         "drop trigger g; create trigger g before insert on t for each row set new.a = upper(new.a)",
     ],
 )
-def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
-    for sql in PARTS:
+def test_schema_changes_change_the_fingerprint(mysql, change):
+    for sql in STATEMENTS:
         mysql.execute(sql)
     if "engine" in change or "convert" in change:
         mysql.execute("alter table t drop foreign key own")
@@ -172,7 +170,7 @@ def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
         ("", []),
     ],
 )
-def test_a_script_is_taken_apart(text, expected):
+def test_script_is_split_into_statements(text, expected):
     assert [sql for _, sql in split(text)] == expected
 
 
@@ -187,7 +185,7 @@ create trigger h after insert on t for each row set @last = new.b;
 select 2;"""
 
 
-def test_the_body_of_a_trigger_is_one_statement_and_works(mysql):
+def test_trigger_body_is_one_statement(mysql):
     statements = split(BODIES)
     assert [line for line, _ in statements] == [1, 7, 8, 9]
     mysql.execute("create table t (a varchar(9), b integer)")
@@ -218,12 +216,12 @@ def test_the_body_of_a_trigger_is_one_statement_and_works(mysql):
         ("insert into t values ('a\\nb');", "backslash"),
     ],
 )
-def test_what_cannot_be_a_script_is_refused_with_its_line(text, reason):
+def test_invalid_scripts_are_refused_with_line(text, reason):
     with pytest.raises(ValueError, match=reason):
         split(text)
 
 
-def test_a_statement_that_fails_leaves_those_before_it_and_the_session_as_it_was(mysql):
+def test_failed_statement_keeps_earlier_ones_and_resets_session(mysql):
     writer = mysql.writer()
     with pytest.raises(QueryFailedError), writer.schema_transaction():
         writer.run_statement("create table a (id integer primary key);")
@@ -242,14 +240,14 @@ def test_a_statement_that_fails_leaves_those_before_it_and_the_session_as_it_was
         writer.run_statement("commit")
 
 
-# Trying out ----------------------------------------------------------------------------------------------------------
+# Scratch databases ----------------------------------------------------------------------------------------------------------
 
 
-def scratches(made) -> set[str]:
-    return {name for (name,) in made.rows("show databases") if name.startswith("dbctl_scratch_")}
+def list_scratch_databases(database) -> set[str]:
+    return {name for (name,) in database.rows("show databases") if name.startswith("dbctl_scratch_")}
 
 
-def test_what_is_tried_in_a_scratch_is_gone_and_was_like_the_database_beside_it(mysql):
+def test_scratch_database_is_dropped_and_has_same_collation(mysql):
     mysql.execute(f'alter database "{mysql.url.path}" character set latin1 collate latin1_bin')
     mysql.execute("create table t (a varchar(9))")
     with closing(registry.open_scratch(mysql.url, "app/user")) as scratch:
@@ -259,13 +257,13 @@ def test_what_is_tried_in_a_scratch_is_gone_and_was_like_the_database_beside_it(
         assert scratch.schema() == mysql.reader().schema()
         with scratch.transaction():
             scratch.insert("t", {"a": "x"})
-        mine = scratch._scratch
-        assert mine in scratches(mysql)
-    assert mine not in scratches(mysql)
+        name = scratch._scratch
+        assert name in list_scratch_databases(mysql)
+    assert name not in list_scratch_databases(mysql)
     assert mysql.reader().count("t") == 0
 
 
-def test_who_may_not_make_a_database_is_told_what_to_grant(mysql):
+def test_scratch_without_rights_has_a_grant_hint(mysql):
     name = f"u{mysql.url.path[-12:]}"
     mysql.execute(f"create user {name} identified by 'pw'")
     try:
@@ -273,8 +271,8 @@ def test_who_may_not_make_a_database_is_told_what_to_grant(mysql):
         url = structs.replace(mysql.url, user=name, password=Secret("pw"))
         with pytest.raises(PrivilegeMissingError) as caught:
             registry.open_scratch(url, "app/user")
-        told = caught.value.hint
-        mysql.execute(told[told.index("GRANT") :].rstrip(";"))
+        hint = caught.value.hint
+        mysql.execute(hint[hint.index("GRANT") :].rstrip(";"))
         registry.open_scratch(url, "app/user").close()
     finally:
         mysql.execute(f"drop user {name}")
@@ -283,7 +281,7 @@ def test_who_may_not_make_a_database_is_told_what_to_grant(mysql):
 # Checks --------------------------------------------------------------------------------------------------------------
 
 
-def test_rows_that_point_to_nothing_are_found(mysql):
+def test_orphaned_rows_are_found(mysql):
     mysql.execute("create table p (a integer, b integer, primary key (a, b))")
     mysql.execute(
         "create table c (id integer primary key, a integer, b integer, foreign key (a, b) references p (a, b))"
@@ -293,33 +291,36 @@ def test_rows_that_point_to_nothing_are_found(mysql):
     mysql.execute("insert into c values (1, 1, 1), (2, 1, null), (3, 9, 9)")
     mysql.execute("insert into n values (5, 5)")
     reader = mysql.reader()
-    told = [(one.table, list(one.columns), one.to, one.number, one.example) for one in reader.orphans()]
-    assert told == [("c", ["a", "b"], "p", 2, "id 1"), ("n", ["a", "b"], "p", 1, None)]
-    assert [one.table for one in reader.orphans("n")] == ["n"]
+    orphans = [
+        (orphan.table, list(orphan.columns), orphan.referenced_table, orphan.count, orphan.example)
+        for orphan in reader.find_orphaned_rows()
+    ]
+    assert orphans == [("c", ["a", "b"], "p", 2, "id 1"), ("n", ["a", "b"], "p", 1, None)]
+    assert [orphan.table for orphan in reader.find_orphaned_rows("n")] == ["n"]
 
 
-def test_a_damaged_table_is_told():
+def test_corrupt_table_is_found():
     server = servers.private_mysql()
-    engine, ending = ("Aria", "MAD") if servers.server_at(server).is_mariadb else ("MyISAM", "MYD")
+    engine, suffix = ("Aria", "MAD") if servers.server_at(server).is_mariadb else ("MyISAM", "MYD")
     with servers.mysql_database(server=server) as url:
-        made = MadeMySQL(url)
-        with closing(made.own):
-            made.execute(
+        database = MySQLFixture(url)
+        with closing(database.own):
+            database.execute(
                 f"create table t (id integer primary key, a varchar(9), key own (a)) engine = {engine}"
             )
-            made.execute("create table fine (id integer primary key)")
-            made.execute("insert into t values (%s, %s)", *[(number, number) for number in range(2000)])
-            made.execute("flush tables")
-            ((data,),) = made.rows("select @@datadir")
-            file = next(Path(data).glob(f"{url.path}/t.{ending}"))
-            held = bytearray(file.read_bytes())
-            held[8192 + 100 : 8192 + 4000] = b"\xff" * 3900
-            file.write_bytes(held)
-            reader = made.reader()
-            told = reader.damage()
-            assert told
-            assert all(line.startswith("t: ") for line in told)
-            assert reader.damage(table="fine") == []
+            database.execute("create table fine (id integer primary key)")
+            database.execute("insert into t values (%s, %s)", *[(number, number) for number in range(2000)])
+            database.execute("flush tables")
+            ((data,),) = database.rows("select @@datadir")
+            file = next(Path(data).glob(f"{url.path}/t.{suffix}"))
+            content = bytearray(file.read_bytes())
+            content[8192 + 100 : 8192 + 4000] = b"\xff" * 3900
+            file.write_bytes(content)
+            reader = database.reader()
+            damage = reader.find_damage()
+            assert damage
+            assert all(line.startswith("t: ") for line in damage)
+            assert reader.find_damage(table="fine") == []
             reader.close()
 
 
@@ -333,15 +334,15 @@ def test_a_damaged_table_is_told():
         ("t: Corrupt", None),
     ],
 )
-def test_what_a_check_tells_of_an_index_is_read(mysql, line, index):
-    found = mysql.reader().index_damage(line)
-    assert (found.index if found else None) == index
+def test_index_names_in_check_output_are_parsed(mysql, line, index):
+    damage = mysql.reader().parse_index_damage(line)
+    assert (damage.index if damage else None) == index
 
 
-def test_a_check_inside_a_transaction_is_a_fault_of_ours(mysql):
+def test_check_inside_transaction_is_an_internal_error(mysql):
     mysql.execute("create table t (id integer primary key)")
     writer = mysql.writer()
     with pytest.raises(RuntimeError), writer.transaction():
-        writer.damage()
-    with pytest.raises(SchemaLacksError):
-        writer.damage(table="nosuch")
+        writer.find_damage()
+    with pytest.raises(SchemaMismatchError):
+        writer.find_damage(table="nosuch")

@@ -1,4 +1,4 @@
-"""Whatever answers at the address of a MySQL server, or does not answer, opening the database ends in time."""
+"""Opening a MySQL database ends in time, even if the server does not answer or sends something else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from dbctl.engines import registry
 from dbctl.engines.mysql import session
 from dbctl.errors import UnreachableError
-from dbctl.url import parse
+from dbctl.url import parse_url
 
 CAPABILITIES = b"\xff\xff\x21\x02\x00\xff\xdf\x15" + bytes(10)
 GREETING = (
@@ -24,8 +24,8 @@ def packet(body, number=0):
     return len(body).to_bytes(3, "little") + bytes([number]) + body
 
 
-def drip(connection, ended):
-    """Send a byte now and then, so that no wait for a single byte is long."""
+def send_slowly(connection, ended):
+    """Send single bytes, so that no wait for a byte is long."""
     while not ended.wait(0.1):
         connection.sendall(b"\n")
 
@@ -34,21 +34,21 @@ def be_silent(_connection, ended):
     ended.wait()
 
 
-def speak_http(connection, ended):
+def send_http(connection, ended):
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
     ended.wait()
 
 
 def greet_slowly(connection, ended):
     connection.sendall(b"\xff\xff\x00\x00")
-    drip(connection, ended)
+    send_slowly(connection, ended)
 
 
 def encrypt_slowly(connection, ended):
     connection.sendall(packet(GREETING))
     connection.recv(1024)
     connection.sendall(b"\x16\x03\x03\x40\x00")
-    drip(connection, ended)
+    send_slowly(connection, ended)
 
 
 def sign_in_and_be_silent(connection, ended):
@@ -63,14 +63,14 @@ def hang_up(_connection, _ended):
 
 
 @contextmanager
-def serving(behave):
-    """Give the port of a server that does with each connection what ``behave`` does."""
+def run_server(serve):
+    """Run a server that calls ``serve`` for each connection; yield its port."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk(connection):
             with connection, suppress(OSError):
-                behave(connection, ended)
+                serve(connection, ended)
 
         def accept():
             with suppress(OSError):
@@ -87,27 +87,27 @@ def serving(behave):
 
 
 @pytest.mark.parametrize(
-    "behave",
+    "serve",
     [
         be_silent,
-        speak_http,
+        send_http,
         greet_slowly,
         encrypt_slowly,
         sign_in_and_be_silent,
         hang_up,
     ],
 )
-def test_opening_ends_whatever_answers(behave):
-    with serving(behave) as port:
-        url = parse(f"mysql://u:p@127.0.0.1:{port}/d?connect_timeout=1")
+def test_opening_ends_with_any_peer(serve):
+    with run_server(serve) as port:
+        url = parse_url(f"mysql://u:p@127.0.0.1:{port}/d?connect_timeout=1")
         with pytest.raises(UnreachableError):
             registry.open_for_reading(url, "app/main", timeout=1)
 
 
 @pytest.mark.parametrize(("timeout", "limit"), [(1, 2), (3, 3)])
-def test_the_error_names_the_limit_that_was_in_force(monkeypatch, timeout, limit):
+def test_error_names_the_time_limit(monkeypatch, timeout, limit):
     monkeypatch.setattr(session, "CONNECT_SECONDS", 2)
-    with serving(be_silent) as port, pytest.raises(UnreachableError) as failure:
-        registry.open_for_reading(parse(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout)
+    with run_server(be_silent) as port, pytest.raises(UnreachableError) as failure:
+        registry.open_for_reading(parse_url(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout)
     assert f"within {limit} seconds" in str(failure.value)
     assert (f"--timeout {timeout}" in str(failure.value)) == (timeout < limit)

@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: who waits for whom, what ends them, what they may not do, and what never shows."""
+"""Sessions of PostgreSQL: locks, interruptions, refused actions, hidden secrets, and connection options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.errors import (
     BusyError,
-    ChangedMeanwhileError,
+    ConcurrentChangeError,
     ConstraintError,
     DbctlError,
     PoolerError,
@@ -35,7 +35,7 @@ from dbctl.errors import (
     UrlInvalidError,
 )
 from dbctl.model import Secret
-from dbctl.url import parse
+from dbctl.url import parse_url
 from tests import servers
 
 
@@ -47,26 +47,26 @@ def table(postgresql):
 
 
 @contextmanager
-def role(made, *rights, options=""):
-    """Give a role that may sign in, and take it away again."""
-    name = f"{made.schema}_r"
-    made.execute(f"create role {name} login {options}")
+def create_role(database, *rights, options=""):
+    """Create a role with some rights, and drop it at the end."""
+    name = f"{database.schema}_r"
+    database.execute(f"create role {name} login {options}")
     try:
-        made.execute(f"grant usage on schema {made.schema} to {name}")
+        database.execute(f"grant usage on schema {database.schema} to {name}")
         for right in rights:
-            made.execute(f"grant {right} to {name}")
+            database.execute(f"grant {right} to {name}")
         yield name
     finally:
-        for opened in made.opened:
-            opened.close()
-        made.execute(f"drop owned by {name}")
-        made.execute(f"drop role {name}")
+        for session in database.opened:
+            session.close()
+        database.execute(f"drop owned by {name}")
+        database.execute(f"drop role {name}")
 
 
 # Reading only ------------------------------------------------------------------------------------------------------
 
 
-def test_no_statement_through_a_reader_writes_anything(table):
+def test_queries_cannot_write(table):
     reader = table.reader()
     for sql in (
         "insert into t values (9)",
@@ -89,16 +89,16 @@ def test_no_statement_through_a_reader_writes_anything(table):
     assert reader.count("t") == 5
 
 
-def test_what_a_question_sets_is_gone_when_it_is_answered(table):
-    for opened in (table.reader(), table.writer()):
+def test_settings_of_a_query_are_reset(table):
+    for session in (table.reader(), table.writer()):
         for name, value in (("default_transaction_read_only", "off"), ("search_path", "pg_catalog")):
-            opened.query(f"select set_config('{name}', '{value}', false)")
+            session.query(f"select set_config('{name}', '{value}', false)")
         with pytest.raises((ReadOnlyError, QueryFailedError)):
-            opened.query("with made as (insert into t values (9) returning id) select * from made")
-        assert opened.count("t") == 5
+            session.query("with made as (insert into t values (9) returning id) select * from made")
+        assert session.count("t") == 5
 
 
-def test_a_question_inside_a_transaction_sees_it_and_writes_nothing(table):
+def test_query_inside_transaction_sees_its_changes(table):
     writer = table.writer()
     with writer.transaction():
         writer.delete("t", [Condition("id", "=", 1)])
@@ -109,7 +109,7 @@ def test_a_question_inside_a_transaction_sees_it_and_writes_nothing(table):
     assert table.rows("select count(*) from t") == [(3,)]
 
 
-def test_a_question_that_seems_dear_is_not_compiled_all_the_same(table):
+def test_expensive_queries_use_no_jit(table):
     if table.rows("select pg_jit_available()") == [(False,)]:
         servers.missing("this PostgreSQL cannot compile")
     options = f"{table.url.options}&options=-c%20jit=on%20-c%20jit_above_cost=0"
@@ -117,17 +117,17 @@ def test_a_question_that_seems_dear_is_not_compiled_all_the_same(table):
     assert not any("JIT" in line for (line,) in plan)
 
 
-def test_the_server_itself_keeps_a_reader_from_writing(table):
+def test_server_rejects_writes_of_a_reader(table):
     assert table.reader().query("show default_transaction_read_only") == [("on",)]
 
 
-def test_what_somebody_has_set_to_be_read_only_is_read_and_not_written(table):
-    with role(table, "all on t") as name:
-        set_so = [
+def test_read_only_setting_prevents_writing(table):
+    with create_role(table, "all on t") as name:
+        settings = [
             ("options=-c%20default_transaction_read_only%3Don", "select"),
             ("", f"alter role {name} set default_transaction_read_only = on"),
         ]
-        for options, statement in set_so:
+        for options, statement in settings:
             table.execute(statement)
             url = structs.replace(
                 table.url, user=name, options="&".join(filter(None, (table.url.options, options)))
@@ -140,11 +140,11 @@ def test_what_somebody_has_set_to_be_read_only_is_read_and_not_written(table):
         PostgreSQLWriter(structs.replace(table.url, user=name), "shop/main").close()
 
 
-# Waiting -------------------------------------------------------------------------------------------------------------
+# Locks -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lock", ["lock table t in access exclusive mode", "update t set n = 9 where id = 1"])
-def test_who_holds_a_lock_is_waited_for_and_named(table, lock):
+def test_busy_error_names_the_lock_holder(table, lock):
     table.execute("set application_name = 'the app'")
     pid = table.own.info.backend_pid
     with table.own.transaction():
@@ -160,7 +160,7 @@ def test_who_holds_a_lock_is_waited_for_and_named(table, lock):
         assert writer.update("t", {"n": 8}, [Condition("id", "=", 1)]) == 1
 
 
-def test_no_time_to_wait_means_none(table):
+def test_zero_timeout_does_not_wait(table):
     url = structs.replace(table.url)
     with table.own.transaction():
         table.execute("lock table t in access exclusive mode")
@@ -169,20 +169,20 @@ def test_no_time_to_wait_means_none(table):
         with pytest.raises(BusyError):
             reader.query("select * from t")
         reader.close()
-        assert time.monotonic() - began < 60  # and not for ever
+        assert time.monotonic() - began < 60  # not unlimited
 
 
-def test_what_somebody_changed_meanwhile_is_not_changed_again(table):
+def test_concurrent_change_is_not_overwritten(table):
     writer = table.writer()
-    with pytest.raises(ChangedMeanwhileError), writer.transaction():
+    with pytest.raises(ConcurrentChangeError), writer.transaction():
         assert writer.select("t", ["n"], [Condition("id", "=", 1)]) == [(1,)]
         table.execute("update t set n = 100 where id = 1")
         writer.update("t", {"n": 50}, [Condition("id", "=", 1)])
     assert table.rows("select n from t where id = 1") == [(100,)]
 
 
-def test_two_that_wait_for_each_other_both_end(table):
-    table.execute("set deadlock_timeout = '1min'")  # so that it is the writer who gives in
+def test_deadlock_ends_both_transactions(table):
+    table.execute("set deadlock_timeout = '1min'")  # so that the writer is the one that fails
     table.execute("begin")
     table.execute("update t set n = 20 where id = 2")
 
@@ -205,23 +205,23 @@ def test_two_that_wait_for_each_other_both_end(table):
     assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
 
 
-def test_the_holders_of_a_database_are_the_sessions_of_other_processes(table):
-    own = table.writer()._current().pgconn.backend_pid
+def test_holders_are_sessions_of_other_processes(table):
+    own = table.writer()._require_session().pgconn.backend_pid
     with closing(servers.connection(table.url)) as other:
         other.execute("begin")
         other.execute("delete from t")
-        modes = {holder.pid: holder.mode for holder in registry.holders(table.url, "app/user")}
+        modes = {holder.pid: holder.mode for holder in registry.list_lock_holders(table.url, "app/user")}
         assert modes[other.info.backend_pid] == "write"
         assert own not in modes
 
 
-# What ends a session -------------------------------------------------------------------------------------------------
+# Interruptions -------------------------------------------------------------------------------------------------
 
 
-def test_a_reader_whose_session_was_ended_reads_again_and_a_writer_does_not(table):
+def test_only_readers_reconnect_after_a_killed_session(table):
     reader, writer = table.reader(), table.writer()
-    for opened in (reader, writer):
-        assert opened.count("t") == 5
+    for session in (reader, writer):
+        assert session.count("t") == 5
     with pytest.raises(UnreachableError, match="terminat") as caught, writer.transaction():
         writer.delete("t", [])
         table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
@@ -233,9 +233,7 @@ def test_a_reader_whose_session_was_ended_reads_again_and_a_writer_does_not(tabl
     assert reader.count("t") == 5
 
 
-def test_a_session_that_is_ended_while_rows_are_copied_in_says_so_once_and_not_on_standard_error(
-    table, monkeypatch
-):
+def test_killed_copy_is_reported_once_and_not_logged(table, monkeypatch):
     logged, writer = io.StringIO(), table.writer()
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(logged))
@@ -250,57 +248,57 @@ def test_a_session_that_is_ended_while_rows_are_copied_in_says_so_once_and_not_o
     assert logged.getvalue() == ""
 
 
-def test_a_commit_that_breaks_off_is_told_as_one_that_may_have_been_made(table):
+def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
         table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
-    assert "look whether it was made" in caught.value.hint
+    assert "check whether the change was made" in caught.value.hint
     assert table.rows("select count(*) from t") == [(5,)]
 
 
 SLEEPER = """
 import sys
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.url import parse
-interrupt.listen()
-writer = PostgreSQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+from dbctl.url import parse_url
+signals.install_handlers()
+writer = PostgreSQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)
 try:
     with writer.transaction():
         writer.delete("t", [])
         print("deleted", flush=True)
         writer.query("select pg_sleep(600)")
-except interrupt.Interrupted as error:
+except signals.Interrupted as error:
     print(writer._session is not None and writer.count("t"), flush=True)
     sys.exit(error.exit_status)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_cancels_what_runs_on_the_server_and_rolls_everything_back(table, number):
-    ran = subprocess.Popen(
+def test_signal_cancels_the_statement_and_rolls_back(table, number):
+    process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
     )
-    with ran:
-        assert ran.stdout.readline() == "deleted\n"
+    with process:
+        assert process.stdout.readline() == "deleted\n"
         sleeping = "select count(*) from pg_stat_activity where query like '%%pg_sleep(600)%%' and state = 'active' and pid in (select pid from pg_locks where relation = 't'::regclass)"
         while table.rows(sleeping) == [(0,)]:
-            assert ran.poll() is None
-        ran.send_signal(number)
-        assert ran.stdout.readline() == "5\n"
-        assert ran.wait() == 128 + number
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.stdout.readline() == "5\n"
+        assert process.wait() == 128 + number
     assert table.rows(sleeping) == [(0,)]
     assert table.rows("select count(*) from t") == [(5,)]
 
 
 FILLER = """
 import sys
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.url import parse
-interrupt.listen()
-writer = PostgreSQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+from dbctl.url import parse_url
+signals.install_handlers()
+writer = PostgreSQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)
 def rows():
     number = 10
     while True:
@@ -311,26 +309,26 @@ def rows():
 try:
     with writer.transaction():
         writer.insert_many("t", ["id", "n"], rows())
-except interrupt.Interrupted as error:
+except signals.Interrupted as error:
     sys.exit(error.exit_status)
 """
 
 
-def test_a_signal_ends_what_is_being_copied_and_leaves_nothing(table):
-    ran = subprocess.Popen(
+def test_signal_ends_a_copy_without_rows(table):
+    process = subprocess.Popen(
         [sys.executable, "-c", FILLER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
     )
-    with ran:
-        assert ran.stdout.readline() == "filling\n"
-        ran.send_signal(signal.SIGTERM)
-        assert ran.wait() == 128 + signal.SIGTERM
+    with process:
+        assert process.stdout.readline() == "filling\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
     assert table.rows("select count(*) from t") == [(5,)]
 
 
 # Transactions --------------------------------------------------------------------------------------------------------
 
 
-def test_after_a_failure_that_somebody_swallowed_nothing_is_written(table):
+def test_no_write_after_a_suppressed_error(table):
     writer = table.writer()
     with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
         writer.delete("t", [Condition("id", "=", 1)])
@@ -344,7 +342,7 @@ def test_after_a_failure_that_somebody_swallowed_nothing_is_written(table):
     assert writer.count("t") == 5
 
 
-def test_a_commit_that_is_refused_rolls_everything_back(table):
+def test_rejected_commit_rolls_back(table):
     table.execute("create table k (p integer references t (id) deferrable initially deferred)")
     writer = table.writer()
     with pytest.raises(ConstraintError, match=r"Key \(p\) is not present"), writer.transaction():
@@ -352,7 +350,7 @@ def test_a_commit_that_is_refused_rolls_everything_back(table):
     assert writer.count("k") == 0
 
 
-def test_a_refused_row_is_told_without_its_values(table):
+def test_constraint_error_hides_values(table):
     table.execute("create table s (token text unique, other text not null)")
     table.execute("insert into s values ('hush-hush', 'x')")
     writer = table.writer()
@@ -362,73 +360,73 @@ def test_a_refused_row_is_told_without_its_values(table):
         assert "hush-hush" not in str(caught.value)
 
 
-# What is not allowed, or not there -----------------------------------------------------------------------------------
+# Refused and missing objects -----------------------------------------------------------------------------------
 
 
-def test_a_missing_right_is_told_with_the_statement_that_grants_it(table):
-    with role(table, "select on t") as name:
+def test_missing_right_has_a_grant_hint(table):
+    with create_role(table, "select on t") as name:
         table.execute('create table "a""b" (id serial primary key)')
         writer = table.writer(user=name)
         assert writer.count("t") == 5
-        for write, wanted in (
+        for write, grant in (
             (lambda: writer.delete("t", []), f'GRANT SELECT, DELETE ON "{table.schema}"."t" TO "{name}";'),
             (lambda: writer.update("t", {"n": 1}, []), "GRANT SELECT, UPDATE ON"),
-            (lambda: writer.select("t", ["n"], hold=True), "GRANT SELECT, UPDATE ON"),
+            (lambda: writer.select("t", ["n"], for_update=True), "GRANT SELECT, UPDATE ON"),
             (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
             (lambda: writer.insert_many("t", ["id"], [(9,)]), "GRANT INSERT ON"),
         ):
             with pytest.raises(PrivilegeMissingError) as caught, writer.transaction():
                 write()
-            assert wanted in caught.value.hint
+            assert grant in caught.value.hint
         with pytest.raises(PrivilegeMissingError, match="permission denied") as caught:
             writer.count('a"b')
-        told = caught.value.hint
-        table.execute(told[told.index("GRANT") :])
+        hint = caught.value.hint
+        table.execute(hint[hint.index("GRANT") :])
         assert writer.count('a"b') == 0
 
 
-def test_a_server_that_is_not_there_and_a_database_that_is_not(table):
-    away = parse("postgresql://someone:hush-hush@127.0.0.1:1/app")
+def test_missing_server_and_missing_database_are_unreachable(table):
+    refused = parse_url("postgresql://someone:hush-hush@127.0.0.1:1/app")
     missing = structs.replace(table.url, path="no such database", password=Secret("hush-hush"))
-    for url, reason in ((away, "refused"), (missing, "no such database")):
-        for mode in (registry.open_for_reading, registry.open_for_writing):
-            more = {} if mode is registry.open_for_reading else {"pragmas": {}}
+    for url, reason in ((refused, "refused"), (missing, "no such database")):
+        for open_database in (registry.open_for_reading, registry.open_for_writing):
+            arguments = {} if open_database is registry.open_for_reading else {"pragmas": {}}
             with pytest.raises(UnreachableError, match=reason) as caught:
-                mode(url, "app/user", timeout=0.1, **more)
+                open_database(url, "app/user", timeout=0.1, **arguments)
             assert "hush-hush" not in "".join(
                 [str(caught.value), caught.value.hint, repr(caught.value.__context__)]
             )
 
 
-def test_a_server_that_takes_no_more_sessions_is_told(table):
-    with role(table, options="connection limit 1") as name:
+def test_full_server_is_reported(table):
+    with create_role(table, options="connection limit 1") as name:
         table.reader(user=name)
         with pytest.raises(UnreachableError, match="too many connections"):
             table.reader(user=name)
 
 
-def test_a_wrong_password_is_told_and_never_shown():
+def test_wrong_password_is_reported_but_not_shown():
     url = servers.private_postgresql(password="the right one")
-    right = structs.replace(parse(url), password=Secret("the right one"))
-    opened = PostgreSQLReader(right, "app/user", timeout=1)
-    assert opened.query("select 1") == [(1,)]
-    opened.close()
-    for given in (Secret("hush-hush"), None):
+    valid_url = structs.replace(parse_url(url), password=Secret("the right one"))
+    reader = PostgreSQLReader(valid_url, "app/user", timeout=1)
+    assert reader.query("select 1") == [(1,)]
+    reader.close()
+    for password in (Secret("hush-hush"), None):
         with pytest.raises(UnreachableError, match="password") as caught:
-            PostgreSQLReader(structs.replace(right, password=given), "app/user", timeout=1)
+            PostgreSQLReader(structs.replace(valid_url, password=password), "app/user", timeout=1)
         assert "hush-hush" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
 
 
 @pytest.mark.parametrize(
     ("options", "reason"), [("nosuch=hush-hush", "no option 'nosuch'"), ("schema=a%00b", "UTF-8")]
 )
-def test_options_of_a_url_that_are_not_known_are_refused_without_what_they_say(postgresql, options, reason):
+def test_unknown_url_options_are_refused_without_their_values(postgresql, options, reason):
     with pytest.raises(UrlInvalidError, match=reason) as caught:
         postgresql.reader(options=options)
     assert "hush-hush" not in str(caught.value)
 
 
-def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postgresql):
+def test_url_requires_database_and_ignores_orm_options(postgresql):
     with pytest.raises(UrlInvalidError, match="names no database"):
         postgresql.reader(path="")
     options = f"{postgresql.url.options}&connection_limit=5&pgbouncer=true&connect_timeout=7&sslmode=prefer"
@@ -436,12 +434,12 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postg
     assert postgresql.reader(options=options).tables() == {}
 
 
-def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+def test_server_certificate_is_verified(tmp_path):
     authority, stranger = trustme.CA(), trustme.CA()
-    for name, one in (("authority", authority), ("stranger", stranger)):
-        one.cert_pem.write_to_path(tmp_path / name)
+    for name, ca in (("authority", authority), ("stranger", stranger)):
+        ca.cert_pem.write_to_path(tmp_path / name)
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
-    url = parse(servers.private_postgresql(certificate=tmp_path / "certificate"))
+    url = parse_url(servers.private_postgresql(certificate=tmp_path / "certificate"))
 
     def encrypted(options):
         with closing(
@@ -449,8 +447,8 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
         ) as reader:
             return reader.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
 
-    known = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
-    for options in ("", "sslmode=require", "ssl=true", known):
+    verified = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
+    for options in ("", "sslmode=require", "ssl=true", verified):
         assert encrypted(options) == [(True,)]
     for options, reason in (
         ("sslmode=disable", "no encryption"),
@@ -462,10 +460,10 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
 
 
 @contextmanager
-def between(socket_of_server):
-    """Give the folder of a socket behind which a server is reached whose sessions are said to have another key.
+def run_pooler(socket_of_server):
+    """Run a proxy that replaces the keys of sessions; yield the folder of its socket.
 
-    That is what a pooler looks like: it hands out keys of its own, since the server's sessions are not its clients'.
+    A pooler assigns its own keys to clients in the same way, since the server's sessions are not those of its clients.
     """
     with tempfile.TemporaryDirectory(prefix="dbctl-pool-", dir="/tmp") as folder:
         listening = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
@@ -488,29 +486,29 @@ def _serve(listening, socket_of_server):
         threading.Thread(target=_copy, args=(server, client, True), daemon=True).start()
 
 
-def _copy(source, target, rekeyed):
-    with suppress(OSError), target:  # either side may hang up at any moment
+def _copy(source, target, replaces_key):
+    with suppress(OSError), target:  # either side may disconnect at any time
         while data := source.recv(1 << 16):
-            key = data.find(b"K\0\0\0\x0c") if rekeyed else -1
+            key = data.find(b"K\0\0\0\x0c") if replaces_key else -1
             if key >= 0:  # the message with a session's process and secret
                 data = data[: key + 5] + b"\x7f\xff\xff\xff" + data[key + 9 :]
             target.sendall(data)
 
 
-def test_a_pooler_is_refused_unless_it_is_said_to_keep_sessions():
-    own = servers.private_postgresql()
-    place = parse(own).options.partition("host=")[2]
-    with between(f"{place}/.s.PGSQL.5432") as folder:
-        pooled = parse(own.replace(place, folder))
+def test_pooler_is_refused_unless_it_keeps_sessions():
+    server_url = servers.private_postgresql()
+    folder_of_server = parse_url(server_url).options.partition("host=")[2]
+    with run_pooler(f"{folder_of_server}/.s.PGSQL.5432") as folder:
+        pooled = parse_url(server_url.replace(folder_of_server, folder))
         with pytest.raises(PoolerError, match="pooler") as caught:
             PostgreSQLWriter(pooled, "app/user", timeout=1)
         assert "pool_mode=session" in caught.value.hint
-        kept = structs.replace(pooled, options=f"{pooled.options}&pool_mode=session")
-        with closing(PostgreSQLReader(kept, "app/user", timeout=1)) as reader:
+        session_pooled = structs.replace(pooled, options=f"{pooled.options}&pool_mode=session")
+        with closing(PostgreSQLReader(session_pooled, "app/user", timeout=1)) as reader:
             assert reader.query("select 1") == [(1,)]
 
 
-def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):
+def test_missing_driver_has_an_install_hint(tmp_path):
     (tmp_path / "psycopg").mkdir()
     (tmp_path / "psycopg" / "__init__.py").write_text("raise ImportError(\"No module named 'psycopg'\")")
     command = [
@@ -525,12 +523,12 @@ def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):
         "list",
     ]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 2
-    assert "pip install 'dbctl[postgresql]'" in ran.stderr
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert "pip install 'dbctl[postgresql]'" in process.stderr
 
 
-def test_every_failure_of_a_session_is_one_of_ours(table):
+def test_driver_errors_become_dbctl_errors(table):
     reader = table.reader()
     table.execute(
         "create function f() returns integer language plpgsql as $$ begin raise 'as %', 'it likes'; end $$"
@@ -553,18 +551,21 @@ def test_every_failure_of_a_session_is_one_of_ours(table):
         "select /* */ pg_reload_conf -- x\n ()",
     ],
 )
-def test_a_question_that_reaches_out_of_the_tables_is_refused(postgresql, sql):
-    with pytest.raises(QueryFailedError, match="does more than read"), postgresql.reader().ask(sql):
+def test_query_with_external_effects_is_refused(postgresql, sql):
+    with (
+        pytest.raises(QueryFailedError, match="does more than read"),
+        postgresql.reader().query_read_only(sql),
+    ):
         pass
 
 
-def test_a_question_may_use_what_only_tells(postgresql):
+def test_harmless_volatile_functions_are_allowed(postgresql):
     sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
-    with postgresql.reader().ask(sql) as answer:
+    with postgresql.reader().query_read_only(sql) as answer:
         assert [row for batch in answer.batches for row in batch] == [(True, True, True)]
 
 
 @pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
-def test_what_only_looks_like_a_question_is_refused(postgresql, sql):
-    with pytest.raises(DbctlError), postgresql.reader().ask(sql):
+def test_statements_that_are_not_queries_are_refused(postgresql, sql):
+    with pytest.raises(DbctlError), postgresql.reader().query_read_only(sql):
         pass

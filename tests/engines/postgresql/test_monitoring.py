@@ -1,4 +1,4 @@
-"""What PostgreSQL tells of itself: sessions and who waits for whom, indexes, room, settings, rules that are not kept."""
+"""Monitoring of PostgreSQL: sessions, lock waits, indexes, sizes, settings, constraints, maintenance."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.engines.postgresql.monitoring.advice import encryption
+from dbctl.engines.postgresql.monitoring.advice import check_encryption
 from dbctl.errors import (
     BusyError,
     NotSupportedError,
     PrivilegeMissingError,
     QueryFailedError,
-    SchemaLacksError,
+    SchemaMismatchError,
 )
 from tests import servers
-from tests.engines.conftest import Made
+from tests.engines.conftest import PostgreSQLFixture
 
 
 @contextmanager
-def role(postgresql, *grants):
-    """A role that may sign in, and what it is granted."""
+def create_role(postgresql, *grants):
+    """Create a role with some grants, and drop it at the end."""
     name = f"{postgresql.schema}_r"
     postgresql.execute(f"create role {name} login")
     postgresql.execute(f"grant usage on schema {postgresql.schema} to {name}")
@@ -38,29 +38,29 @@ def role(postgresql, *grants):
 
 
 @pytest.fixture
-def alone():
-    """A database that nobody else uses: what works beside others waits for all that began before it."""
+def private_database():
+    """Create a database without other sessions, because a concurrent build waits for all older transactions."""
     with servers.postgresql_database(encoding="UTF8") as url:
-        made = Made(url)
-        with closing(made.own):
-            yield made
-            for opened in made.opened:
-                opened.close()
+        database = PostgreSQLFixture(url)
+        with closing(database.own):
+            yield database
+            for session in database.opened:
+                session.close()
 
 
 @contextmanager
-def waiting(postgresql, sql):
-    """Another session that runs a statement and has to wait in it."""
-    with closing(servers.connection(postgresql.url)) as own:
-        pid = own.info.backend_pid
+def run_blocked(postgresql, sql):
+    """Run a statement in another session, and wait until it is blocked."""
+    with closing(servers.connection(postgresql.url)) as connection:
+        pid = connection.info.backend_pid
 
         def run():
             try:
-                own.execute(sql)
+                connection.execute(sql)
             except psycopg.Error as error:
-                ended.append(error)
+                errors.append(error)
 
-        ended = []
+        errors = []
         thread = threading.Thread(target=run)
         thread.start()
         try:
@@ -68,63 +68,63 @@ def waiting(postgresql, sql):
                 f"select from pg_stat_activity where pid = {pid} and wait_event_type = 'Lock'"
             ):
                 time.sleep(0.02)
-            yield pid, ended
+            yield pid, errors
         finally:
             postgresql.execute(f"select pg_cancel_backend({pid})")
             thread.join()
 
 
-def test_who_waits_for_whom_is_told_with_both_statements(postgresql):
+def test_lock_waits_are_listed_with_both_statements(postgresql):
     postgresql.execute("create table t (id integer primary key, a text); insert into t values (1, 'x')")
     reader = postgresql.reader()
-    assert list(reader.waits()) == []
+    assert list(reader.list_lock_waits()) == []
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("update t set a = 'secret' where id = 1")
-        with waiting(postgresql, "update t set a = 'other' where id = 1") as (pid, _):
-            (found,) = reader.waits()
+        with run_blocked(postgresql, "update t set a = 'other' where id = 1") as (pid, _):
+            (wait,) = reader.list_lock_waits()
             other = holder.info.backend_pid
-            mine = {one.pid: one for one in reader.sessions()}
-    assert (found.blocked.pid, found.blocking.pid) == (pid, other)
-    assert found.blocked.query == found.blocking.query == "update t set a = ? where id = ?"
-    assert found.blocking.state == "idle in transaction"
-    assert found.seconds is not None
-    assert 0 <= found.seconds < 60
-    assert "transactionid" in found.lock
-    assert mine[pid].wait.startswith("Lock")
-    assert mine[pid].query_seconds >= 0
-    assert mine[other].query_seconds is None
-    assert mine[other].transaction_seconds >= 0
-    assert {one.may_end for one in mine.values()} == {True}
+            sessions = {session.pid: session for session in reader.list_sessions()}
+    assert (wait.blocked.pid, wait.blocking.pid) == (pid, other)
+    assert wait.blocked.query == wait.blocking.query == "update t set a = ? where id = ?"
+    assert wait.blocking.state == "idle in transaction"
+    assert wait.seconds is not None
+    assert 0 <= wait.seconds < 60
+    assert "transactionid" in wait.lock
+    assert sessions[pid].wait.startswith("Lock")
+    assert sessions[pid].query_seconds >= 0
+    assert sessions[other].query_seconds is None
+    assert sessions[other].transaction_seconds >= 0
+    assert {session.can_cancel for session in sessions.values()} == {True}
 
 
-def test_a_session_is_asked_to_end_what_it_does_or_itself(postgresql):
+def test_sessions_are_cancelled_or_terminated(postgresql):
     postgresql.execute("create table t (id integer)")
     reader = postgresql.reader()
     for terminate in (False, True):
         with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
             holder.execute("lock table t in access exclusive mode")
-            with waiting(postgresql, "select * from t") as (pid, ended):
+            with run_blocked(postgresql, "select * from t") as (pid, errors):
                 assert reader.cancel(pid, terminate=terminate)
-                while not ended:
+                while not errors:
                     time.sleep(0.02)
             kind = psycopg.errors.AdminShutdown if terminate else psycopg.errors.QueryCanceled
-            assert isinstance(ended[0], kind)
+            assert isinstance(errors[0], kind)
     assert not reader.cancel(2**30, terminate=False)
 
 
-def test_a_role_without_rights_sees_less_and_ends_nothing_and_is_told_so(postgresql):
-    with role(postgresql) as name:
+def test_role_without_rights_sees_less_and_cancels_nothing(postgresql):
+    with create_role(postgresql) as name:
         reader = postgresql.reader(user=name, password=None)
-        assert reader.hidden().endswith(f'GRANT pg_read_all_stats TO "{name}";')
-        own = postgresql.own.info.backend_pid
-        (found,) = [one for one in reader.sessions() if one.pid == own]
-        assert (found.may_end, found.query_seconds) == (False, None)
+        assert reader.visibility_limits().endswith(f'GRANT pg_read_all_stats TO "{name}";')
+        pid = postgresql.own.info.backend_pid
+        (session,) = [item for item in reader.list_sessions() if item.pid == pid]
+        assert (session.can_cancel, session.query_seconds) == (False, None)
         with pytest.raises(PrivilegeMissingError):
-            reader.cancel(own, terminate=False)
-    assert postgresql.reader().hidden() == ""
+            reader.cancel(pid, terminate=False)
+    assert postgresql.reader().visibility_limits() == ""
 
 
-def test_indexes_are_told_with_what_tells_them_apart(postgresql):
+def test_indexes_are_listed_with_their_terms(postgresql):
     postgresql.execute(
         """create table "Us er" (id integer primary key, email text unique, a integer, b integer);
         alter table "Us er" add constraint users_email_key1 unique (email);
@@ -133,26 +133,26 @@ def test_indexes_are_told_with_what_tells_them_apart(postgresql):
         create index on "Us er" (a nulls first, email collate "C");
         create table child (u integer references "Us er")"""
     )
-    told = {one.name: one for one in postgresql.reader().indexes()}
-    assert [one.table for one in told.values()] == ["Us er"] * 6
-    assert told["Us er_pkey"].primary
-    assert told["Us er_pkey"].needed
-    assert {one.constraint for one in told.values() if one.unique} == {True}
-    assert told["users_email_key1"].columns == told["Us er_email_key"].columns == ["email"]
-    assert told["users_email_key1"].drop.endswith('"Us er" DROP CONSTRAINT "users_email_key1";')
-    others = {(*one.columns, one.where) for one in told.values() if not one.unique}
-    assert others == {
+    indexes = {index.name: index for index in postgresql.reader().list_indexes()}
+    assert [index.table for index in indexes.values()] == ["Us er"] * 6
+    assert indexes["Us er_pkey"].primary
+    assert indexes["Us er_pkey"].is_referenced
+    assert {index.constraint for index in indexes.values() if index.unique} == {True}
+    assert indexes["users_email_key1"].columns == indexes["Us er_email_key"].columns == ["email"]
+    assert indexes["users_email_key1"].drop_statement.endswith('"Us er" DROP CONSTRAINT "users_email_key1";')
+    terms = {(*index.columns, index.where) for index in indexes.values() if not index.unique}
+    assert terms == {
         ("a desc", "b", "email include", ""),
         ("lower(email) text_pattern_ops", "a > 3"),
         ("a nulls first", 'email collate "C"', ""),
     }
-    assert all(one.bytes > 0 and one.scans == 0 and one.valid for one in told.values())
-    for one in told.values():
-        if not one.needed:
-            postgresql.execute(one.drop)
+    assert all(index.bytes > 0 and index.scans == 0 and index.valid for index in indexes.values())
+    for index in indexes.values():
+        if not index.is_referenced:
+            postgresql.execute(index.drop_statement)
 
 
-def test_the_rows_of_a_large_table_are_estimated_and_counted_on_demand(postgresql):
+def test_row_counts_of_large_tables_are_estimated(postgresql):
     postgresql.execute("create table small (id integer); insert into small values (1), (2)")
     postgresql.execute("create table large (id integer, a text)")
     postgresql.execute(
@@ -160,46 +160,48 @@ def test_the_rows_of_a_large_table_are_estimated_and_counted_on_demand(postgresq
     )
     postgresql.execute("delete from large where id <= 100")
     reader = postgresql.reader()
-    about = {one.table: one for one in reader.measured(exact=False)}
-    exact = {one.table: one for one in reader.measured()}
-    assert (about["small"].rows, about["small"].estimated) == (2, False)
-    assert about["large"].estimated
-    assert about["large"].rows == pytest.approx(20000, rel=0.05)
-    assert (exact["large"].rows, exact["large"].estimated) == (19900, False)
-    assert exact["large"].bytes >= exact["large"].table_bytes > 20_000_000
-    while exact["large"].analyzed_at is None:  # before 15 the server notes a moment later what it has done
-        exact = {one.table: one for one in reader.measured()}
+    estimates = {size.table: size for size in reader.measure_tables(exact=False)}
+    counts = {size.table: size for size in reader.measure_tables()}
+    assert (estimates["small"].rows, estimates["small"].estimated) == (2, False)
+    assert estimates["large"].estimated
+    assert estimates["large"].rows == pytest.approx(20000, rel=0.05)
+    assert (counts["large"].rows, counts["large"].estimated) == (19900, False)
+    assert counts["large"].bytes >= counts["large"].table_bytes > 20_000_000
+    while counts["large"].analyzed_at is None:  # before version 15 the statistics are updated later
+        counts = {size.table: size for size in reader.measure_tables()}
 
 
-def test_wasted_room_is_estimated_and_measured_where_pgstattuple_is_installed(alone):
-    postgresql = alone
+def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
+    postgresql = private_database
     postgresql.execute("create table t (id integer, a text)")
     postgresql.execute("create table unknown (id integer)")
     postgresql.execute("insert into t select n, repeat('x', 200) from generate_series(1, 5000) n")
     postgresql.execute("delete from t where id > 1000")
     postgresql.execute("vacuum (analyze, truncate off) t")
-    told = {one.table: one for one in postgresql.reader().wasted()}
-    assert (told["unknown"].wasted_bytes, told["unknown"].source[:4]) == (None, "none")
-    assert told["t"].estimated
-    assert told["t"].wasted_bytes == pytest.approx(told["t"].bytes * 0.8, rel=0.1)
-    assert told["t"].vacuumed_at is not None or told["t"].source == "statistics"
+    estimates = {bloat.table: bloat for bloat in postgresql.reader().measure_bloat()}
+    assert (estimates["unknown"].wasted_bytes, estimates["unknown"].source[:4]) == (None, "none")
+    assert estimates["t"].estimated
+    assert estimates["t"].wasted_bytes == pytest.approx(estimates["t"].bytes * 0.8, rel=0.1)
+    assert estimates["t"].vacuumed_at is not None or estimates["t"].source == "statistics"
     if not postgresql.rows("select from pg_available_extensions where name = 'pgstattuple'"):
         return
     postgresql.execute("create extension if not exists pgstattuple")
-    measured = {one.table: one for one in postgresql.reader().wasted()}["t"]
+    measured = {bloat.table: bloat for bloat in postgresql.reader().measure_bloat()}["t"]
     assert measured.source == "pgstattuple"
     assert measured.rows == 1000
-    assert measured.wasted_bytes == pytest.approx(told["t"].wasted_bytes, rel=0.1)
+    assert measured.wasted_bytes == pytest.approx(estimates["t"].wasted_bytes, rel=0.1)
 
 
-def test_settings_are_compared_by_what_they_mean(postgresql):
+def test_settings_are_compared_by_value(postgresql):
     reader = postgresql.reader()
-    ((most,),) = postgresql.rows("select setting::int from pg_settings where name = 'max_connections'")
-    wanted = {
+    ((max_connections,),) = postgresql.rows(
+        "select setting::int from pg_settings where name = 'max_connections'"
+    )
+    required = {
         "work_mem": "64kB",
         "maintenance_work_mem": "100TB",
         "temp_buffers": "1",
-        "max_connections": str(most),
+        "max_connections": str(max_connections),
         "random_page_cost": "4.00",
         "seq_page_cost": "1.5",
         "autovacuum_naptime": "24h",
@@ -207,8 +209,8 @@ def test_settings_are_compared_by_what_they_mean(postgresql):
         "no_such_setting": "1",
         "track_counts": "yes",
     }
-    told = {one.name: one for one in reader.tuned(wanted)}
-    assert {name for name, one in told.items() if one.fits} == {
+    comparisons = {comparison.name: comparison for comparison in reader.compare_settings(required)}
+    assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "work_mem",
         "temp_buffers",
         "max_connections",
@@ -216,85 +218,90 @@ def test_settings_are_compared_by_what_they_mean(postgresql):
         "password_encryption",
         "track_counts",
     }
-    assert told["max_connections"].restart
-    assert not told["work_mem"].restart
-    assert told["no_such_setting"].actual is None
-    assert told["maintenance_work_mem"].change == "ALTER SYSTEM SET maintenance_work_mem = '100TB';"
+    assert comparisons["max_connections"].requires_restart
+    assert not comparisons["work_mem"].requires_restart
+    assert comparisons["no_such_setting"].actual is None
+    assert comparisons["maintenance_work_mem"].statement == "ALTER SYSTEM SET maintenance_work_mem = '100TB';"
 
 
-def test_a_missing_right_is_told_with_the_grant_that_gives_it(postgresql):
+def test_missing_rights_have_grant_hints(postgresql):
     postgresql.execute("create table a (id serial primary key)")
     postgresql.execute('create table "B b" (id integer)')
     postgresql.execute("create view v as select 1 as one")
-    with role(postgresql, f"grant select on {postgresql.schema}.a") as name:
+    with create_role(postgresql, f"grant select on {postgresql.schema}.a") as name:
         reader = postgresql.reader(user=name, password=None)
 
-        def lacking(*, writing):
-            found = reader.concerns(writing=writing)
-            return [one.hint for one in found if one.code == "privilege-missing"]
+        def find_grants(*, writing):
+            findings = reader.server_findings(writing=writing)
+            return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
-        at = f'"{postgresql.schema}"'
-        assert lacking(writing=False) == [f'GRANT SELECT ON TABLE {at}."B b" TO "{name}";']
-        for hint in lacking(writing=True):
+        schema = f'"{postgresql.schema}"'
+        assert find_grants(writing=False) == [f'GRANT SELECT ON TABLE {schema}."B b" TO "{name}";']
+        for hint in find_grants(writing=True):
             postgresql.execute(hint)
-        assert lacking(writing=True) == lacking(writing=False) == []
+        assert find_grants(writing=True) == find_grants(writing=False) == []
         postgresql.execute(f"revoke all on all tables in schema {postgresql.schema} from {name}")
-        assert lacking(writing=False) == [f'GRANT SELECT ON ALL TABLES IN SCHEMA {at} TO "{name}";']
+        assert find_grants(writing=False) == [f'GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO "{name}";']
 
 
 @pytest.mark.parametrize(
-    ("asked", "encrypted", "told"),
+    ("ssl_mode", "encrypted", "expected"),
     [
         ("", False, ("error", "not-encrypted")),
         ("disable", False, ("error", "not-encrypted")),
-        ("", True, ("warning", "server-not-proven")),
-        ("require", True, ("info", "server-not-proven")),
+        ("", True, ("warning", "server-not-verified")),
+        ("require", True, ("info", "server-not-verified")),
         ("verify-full", True, None),
     ],
 )
-def test_a_connection_to_another_machine_wants_to_be_encrypted_and_proven(asked, encrypted, told):
-    found = [(one.severity, one.code) for one in encryption(asked, encrypted=encrypted)]
-    assert found == ([told] if told else [])
+def test_remote_connection_must_be_encrypted_and_verified(ssl_mode, encrypted, expected):
+    findings = [
+        (finding.severity, finding.code) for finding in check_encryption(ssl_mode, encrypted=encrypted)
+    ]
+    assert findings == ([expected] if expected else [])
 
 
-def test_a_schema_that_a_role_may_not_use_is_not_called_empty(postgresql):
+def test_inaccessible_schema_is_not_reported_as_empty(postgresql):
     postgresql.execute("create table t (id integer)")
-    with role(postgresql) as name:
+    with create_role(postgresql) as name:
         postgresql.execute(f"revoke usage on schema {postgresql.schema} from {name}")
         with pytest.raises(PrivilegeMissingError) as caught:
             postgresql.reader(user=name, password=None).tables()
         assert caught.value.hint.endswith(f'GRANT USAGE ON SCHEMA "{postgresql.schema}" TO "{name}";')
 
 
-def test_a_sequence_that_a_dump_cannot_read_is_granted_for_reading(postgresql):
+def test_unreadable_sequence_has_a_grant_hint(postgresql):
     postgresql.execute("create sequence s")
-    with role(postgresql) as name:
+    with create_role(postgresql) as name:
         postgresql.execute(f"revoke all on sequence s from {name}")
         with pytest.raises(PrivilegeMissingError) as caught:
             postgresql.reader(user=name, password=None).query("select last_value from s")
         assert "GRANT USAGE, SELECT ON SEQUENCE" in caught.value.hint
 
 
-def test_what_an_admin_should_know_is_told_with_the_statement_that_helps(postgresql):
+def test_server_findings_have_hints_that_work(postgresql):
     postgresql.execute("create unlogged table u (id integer)")
     postgresql.execute("create table t (id integer)")
     postgresql.execute("create index i on t (id); create index left_ccnew on t (id)")
     postgresql.execute(
         "update pg_index set indisvalid = false where indexrelid in ('i'::regclass, 'left_ccnew'::regclass)"
     )
-    found = {(one.code, one.hint): one.severity for one in postgresql.reader().concerns(writing=True)}
-    at = postgresql.schema
-    assert found["unlogged", f"ALTER TABLE {at}.u SET LOGGED;"] == "warning"
-    assert ("index-invalid", f"REINDEX INDEX CONCURRENTLY {at}.i;") in found
-    assert ("index-invalid", f"DROP INDEX CONCURRENTLY {at}.left_ccnew;") in found
-    for code, hint in found:
+    findings = {
+        (finding.code, finding.hint): finding.severity
+        for finding in postgresql.reader().server_findings(writing=True)
+    }
+    schema = postgresql.schema
+    assert findings["unlogged", f"ALTER TABLE {schema}.u SET LOGGED;"] == "warning"
+    assert ("index-invalid", f"REINDEX INDEX CONCURRENTLY {schema}.i;") in findings
+    assert ("index-invalid", f"DROP INDEX CONCURRENTLY {schema}.left_ccnew;") in findings
+    for code, hint in findings:
         if code in ("unlogged", "index-invalid"):
             postgresql.execute(hint)
-    codes = {one.code for one in postgresql.reader().concerns(writing=True)}
+    codes = {finding.code for finding in postgresql.reader().server_findings(writing=True)}
     assert not codes & {"unlogged", "index-invalid"}
 
 
-def test_rules_that_are_not_kept_are_told_with_what_mends_them(postgresql):
+def test_unvalidated_constraints_have_hints_that_work(postgresql):
     postgresql.execute(
         """create table "Pa rent" ("Id" serial primary key, up integer);
         create table child (id integer generated always as identity primary key, p integer, n integer);
@@ -304,39 +311,39 @@ def test_rules_that_are_not_kept_are_told_with_what_mends_them(postgresql):
         alter table child add constraint above check (n > 0) not valid"""
     )
     reader = postgresql.reader()
-    found = {one.code: one for one in reader.flaws()}
-    behind = found["sequence-behind"]
-    assert (behind.severity, "42 already" in behind.message) == ("error", True)
-    assert [one.code for one in reader.flaws("child")] == ["not-validated", "not-validated"]
-    postgresql.execute(behind.hint)
+    findings = {finding.code: finding for finding in reader.schema_findings()}
+    sequence = findings["sequence-behind"]
+    assert (sequence.severity, "has reached 42" in sequence.message) == ("error", True)
+    assert [finding.code for finding in reader.schema_findings("child")] == ["not-validated", "not-validated"]
+    postgresql.execute(sequence.hint)
     postgresql.execute('insert into "Pa rent" default values')
-    assert [one.code for one in reader.flaws()] == ["not-validated", "not-validated"]
-    hints = {one.message.split()[-0]: one.hint for one in reader.flaws()}
+    assert [finding.code for finding in reader.schema_findings()] == ["not-validated", "not-validated"]
+    hints = {finding.message.split()[-0]: finding.hint for finding in reader.schema_findings()}
     assert len(hints) == 2
     postgresql.execute("update child set n = 1")
     for hint in hints.values():
         postgresql.execute(hint)
-    assert list(reader.flaws()) == []
+    assert list(reader.schema_findings()) == []
 
 
-def test_a_sequence_that_counts_down_or_is_not_the_columns_own_is_understood(postgresql):
+def test_descending_and_shared_sequences_are_checked(postgresql):
     postgresql.execute(
         """create sequence down increment -1; create sequence shared;
         create table t (a integer default nextval('down'), b integer default nextval('shared'), c uuid);
         insert into t (a, b) values (-5, 7)"""
     )
-    found = [one.message for one in postgresql.reader().flaws()]
-    assert len(found) == 2
-    assert "sequence down gives -1 next, and t.a is at -5 already" in found[0]
-    for one in postgresql.reader().flaws():
-        postgresql.execute(one.hint)
+    messages = [finding.message for finding in postgresql.reader().schema_findings()]
+    assert len(messages) == 2
+    assert "sequence down returns -1 next, but t.a has reached -5" in messages[0]
+    for finding in postgresql.reader().schema_findings():
+        postgresql.execute(finding.hint)
     postgresql.execute("insert into t default values")
     assert postgresql.rows("select a, b from t order by b desc limit 1") == [(-6, 8)]
-    assert list(postgresql.reader().flaws()) == []
+    assert list(postgresql.reader().schema_findings()) == []
 
 
-def test_looking_after_tables_does_what_it_says(alone):
-    postgresql = alone
+def test_maintenance_tasks_run(private_database):
+    postgresql = private_database
     postgresql.execute(
         """create table "Us er" (id integer primary key, a text unique);
         create table other (id integer, during int4range, exclude using gist (during with &&));
@@ -344,90 +351,96 @@ def test_looking_after_tables_does_what_it_says(alone):
         create view v as select 1 as one"""
     )
     writer = postgresql.writer()
-    at = f'"{postgresql.schema}"'
-    told = {
-        kind: [one.statement for one in writer.tasks(kind, [])] for kind in ("vacuum", "analyze", "reindex")
+    schema = f'"{postgresql.schema}"'
+    statements = {
+        kind: [item.statement for item in writer.maintenance_tasks(kind, [])]
+        for kind in ("vacuum", "analyze", "reindex")
     }
-    assert told["vacuum"] == [f'VACUUM (ANALYZE) {at}."Us er"', f'VACUUM (ANALYZE) {at}."other"']
-    assert told["analyze"] == [f'ANALYZE {at}."Us er"', f'ANALYZE {at}."other"']
-    assert [one.replace(at, "S") for one in told["reindex"]] == [
+    assert statements["vacuum"] == [
+        f'VACUUM (ANALYZE) {schema}."Us er"',
+        f'VACUUM (ANALYZE) {schema}."other"',
+    ]
+    assert statements["analyze"] == [f'ANALYZE {schema}."Us er"', f'ANALYZE {schema}."other"']
+    assert [item.replace(schema, "S") for item in statements["reindex"]] == [
         'REINDEX INDEX CONCURRENTLY S."Us er_a_key"',
         'REINDEX INDEX CONCURRENTLY S."Us er_pkey"',
         'REINDEX INDEX S."other_during_excl"',
     ]
-    assert [one.table for one in writer.tasks("optimize", [])] == ["Us er", "other"]
-    with pytest.raises(SchemaLacksError):
-        writer.tasks("vacuum", ["gone"])
+    assert [item.table for item in writer.maintenance_tasks("optimize", [])] == ["Us er", "other"]
+    with pytest.raises(SchemaMismatchError):
+        writer.maintenance_tasks("vacuum", ["gone"])
     with pytest.raises(NotSupportedError):
-        writer.tasks("checkpoint", ["other"])
+        writer.maintenance_tasks("checkpoint", ["other"])
     for kind in ("vacuum", "reindex", "checkpoint"):
-        for one in writer.tasks(kind, []):
-            writer.maintain(one)
+        for item in writer.maintenance_tasks(kind, []):
+            writer.maintain(item)
     assert writer.count("Us er") == 200
-    assert list(writer.tasks("optimize", [])) == []
-    with writer.transaction():  # its settings are what they were
+    assert list(writer.maintenance_tasks("optimize", [])) == []
+    with writer.transaction():  # its settings were restored
         writer.delete("other", [])
     with pytest.raises(RuntimeError):
-        postgresql.reader().maintain(writer.tasks("analyze", ["other"])[0])
+        postgresql.reader().maintain(writer.maintenance_tasks("analyze", ["other"])[0])
 
 
-def test_an_index_that_is_made_anew_in_vain_leaves_what_is_named(alone):
-    postgresql = alone
+def test_failed_reindex_reports_its_leftover(private_database):
+    postgresql = private_database
     postgresql.execute("create table t (id integer); create index i on t (id)")
     writer = postgresql.writer()
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("insert into t values (1)")
         with pytest.raises(BusyError):
-            writer.maintain(writer.tasks("reindex", [])[0])
-        (left,) = writer.leftovers()
-    assert left.hint == f'DROP INDEX CONCURRENTLY "{postgresql.schema}"."i_ccnew";'
-    assert [one.statement.rpartition(".")[2] for one in writer.tasks("reindex", [])] == ['"i"']
-    assert [one.code for one in writer.flaws()] == ["index-left"]
-    assert list(writer.damage()) == []
-    postgresql.execute(left.hint)
-    assert list(writer.leftovers()) == []
+            writer.maintain(writer.maintenance_tasks("reindex", [])[0])
+        (leftover,) = writer.find_leftovers()
+    assert leftover.hint == f'DROP INDEX CONCURRENTLY "{postgresql.schema}"."i_ccnew";'
+    assert [item.statement.rpartition(".")[2] for item in writer.maintenance_tasks("reindex", [])] == ['"i"']
+    assert [item.code for item in writer.schema_findings()] == ["index-leftover"]
+    assert list(writer.find_damage()) == []
+    postgresql.execute(leftover.hint)
+    assert list(writer.find_leftovers()) == []
 
 
-def test_an_index_that_an_older_transaction_keeps_from_being_made_anew_leaves_nothing(alone):
-    alone.execute("create table t (id integer); create table other (id integer); create index i on t (id)")
-    writer = alone.writer()
-    with closing(servers.connection(alone.url)) as holder, holder.transaction():
+def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
+    private_database.execute(
+        "create table t (id integer); create table other (id integer); create index i on t (id)"
+    )
+    writer = private_database.writer()
+    with closing(servers.connection(private_database.url)) as holder, holder.transaction():
         holder.execute("set transaction isolation level repeatable read; select * from other")
         with pytest.raises(BusyError, match=rf"pid {holder.info.backend_pid}, .*whose transaction is older"):
-            writer.maintain(writer.tasks("reindex", [])[0])
-        assert list(writer.leftovers()) == []
-    writer.maintain(writer.tasks("reindex", [])[0])
+            writer.maintain(writer.maintenance_tasks("reindex", [])[0])
+        assert list(writer.find_leftovers()) == []
+    writer.maintain(writer.maintenance_tasks("reindex", [])[0])
 
 
-def test_who_does_not_own_a_table_is_refused_before_anything_is_done(postgresql):
+def test_maintenance_requires_table_ownership(postgresql):
     postgresql.execute("create table t (id integer)")
-    with role(postgresql, f"grant select, insert, update, delete on {postgresql.schema}.t") as name:
+    with create_role(postgresql, f"grant select, insert, update, delete on {postgresql.schema}.t") as name:
         writer = postgresql.writer(user=name, password=None)
         for kind in ("vacuum", "analyze", "reindex"):
             with pytest.raises(PrivilegeMissingError, match="only the owner of t"):
-                writer.tasks(kind, [])
-        (task,) = postgresql.reader().tasks("vacuum", [])
-        with pytest.raises(QueryFailedError):  # the server itself would only warn
+                writer.maintenance_tasks(kind, [])
+        (task,) = postgresql.reader().maintenance_tasks("vacuum", [])
+        with pytest.raises(QueryFailedError):  # the server only warns
             writer.maintain(task)
         if postgresql.own.info.server_version >= 170000:
             postgresql.execute(f"grant maintain on {postgresql.schema}.t to {name}")
             for kind in ("vacuum", "analyze", "reindex"):
-                for one in writer.tasks(kind, []):
-                    writer.maintain(one)
+                for task in writer.maintenance_tasks(kind, []):
+                    writer.maintain(task)
 
 
-def test_what_is_missing_for_slow_statements_is_told_line_by_line(postgresql):
+def test_slow_queries_have_an_enabling_hint(postgresql):
     if postgresql.rows("select from pg_extension where extname = 'pg_stat_statements'"):
-        pytest.skip("this server remembers them")
+        pytest.skip("this server records them")
     with pytest.raises(NotSupportedError) as caught:
-        postgresql.reader().slow()
+        postgresql.reader().list_slow_queries()
     assert "CREATE EXTENSION pg_stat_statements;" in caught.value.hint
     assert "log_min_duration_statement" in caught.value.hint
 
 
-def test_what_a_server_counts_is_told(postgresql):
-    told = postgresql.reader().traffic()
-    assert told.version[:2].isdigit()
-    assert 0 < told.connections <= told.max_connections
-    assert 0 < told.cache_hit_ratio <= 1
-    assert structs.asdict(told)["commits"] > 0
+def test_server_counters_are_reported(postgresql):
+    traffic = postgresql.reader().read_traffic()
+    assert traffic.version[:2].isdigit()
+    assert 0 < traffic.connections <= traffic.max_connections
+    assert 0 < traffic.cache_hit_ratio <= 1
+    assert structs.asdict(traffic)["commits"] > 0

@@ -1,12 +1,12 @@
-"""PostgreSQL keeps the contract."""
+"""PostgreSQL fulfils the engine contract."""
 
 from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import QueryFailedError, SecretAskedError
+from dbctl.errors import QueryFailedError, SecretColumnError
 from tests.conformance.contract import EngineContract
-from tests.conformance.streaming import asked
+from tests.conformance.streaming import run_query
 
 
 class TestPostgreSQL(EngineContract):
@@ -44,9 +44,9 @@ def accounts(postgresql):
         "select histogram_bounds from pg_stats",
     ],
 )
-def test_a_secret_has_no_other_name(accounts, sql):
-    with pytest.raises(SecretAskedError):
-        asked(accounts, sql, hidden={"User": ["password"]})
+def test_secret_columns_cannot_be_read_indirectly(accounts, sql):
+    with pytest.raises(SecretColumnError):
+        run_query(accounts, sql, hidden={"User": ["password"]})
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_a_secret_has_no_other_name(accounts, sql):
         'explain (costs off) select id from "User"',
     ],
 )
-def test_what_stands_beside_a_secret_is_told(accounts, sql):
-    asked(accounts, sql, hidden={"User": ["password"]})
+def test_other_columns_of_a_secret_table_are_readable(accounts, sql):
+    run_query(accounts, sql, hidden={"User": ["password"]})
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_what_stands_beside_a_secret_is_told(accounts, sql):
         "explain",
     ],
 )
-def test_what_runs_sql_that_no_plan_shows_is_no_question(accounts, sql):
+def test_functions_that_run_hidden_sql_are_refused(accounts, sql):
     with pytest.raises(QueryFailedError):
-        asked(accounts, sql, hidden={"User": ["password"]})
+        run_query(accounts, sql, hidden={"User": ["password"]})

@@ -1,4 +1,4 @@
-"""Schemas of PostgreSQL: what is told of tables and keys, what scripts may hold, and what a check finds."""
+"""Schemas of PostgreSQL: tables and keys, scripts, checks, and scratch schemas."""
 
 from __future__ import annotations
 
@@ -10,79 +10,83 @@ import pytest
 from dbctl.engines import registry
 from dbctl.engines.contract import Condition
 from dbctl.engines.postgresql.sql.script import split
-from dbctl.errors import ConstraintError, QueryFailedError, SchemaLacksError
+from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
 from tests import servers
-from tests.engines.conftest import Made
+from tests.engines.conftest import PostgreSQLFixture
 
 
 @pytest.fixture
-def elsewhere():
-    """Another schema of the same database."""
+def other_schema():
+    """Create another schema in the same database."""
     with servers.postgresql_schema() as url:
-        made = Made(url)
-        with closing(made.own):
-            yield made
-            for opened in made.opened:
-                opened.close()
+        schema = PostgreSQLFixture(url)
+        with closing(schema.own):
+            yield schema
+            for session in schema.opened:
+                session.close()
 
 
-def test_only_what_the_search_path_shows_is_told(postgresql, elsewhere):
-    elsewhere.execute("create table hidden (id integer)")
+def test_only_tables_in_search_path_are_listed(postgresql, other_schema):
+    other_schema.execute("create table hidden (id integer)")
     postgresql.execute("create table shown (id integer)")
     postgresql.execute("create view seen as select id from shown")
     postgresql.execute("create materialized view kept as select id from shown")
-    told = postgresql.reader().tables()
-    assert {name: one.view for name, one in told.items()} == {"shown": False, "seen": True, "kept": True}
+    tables = postgresql.reader().tables()
+    assert {name: table.is_view for name, table in tables.items()} == {
+        "shown": False,
+        "seen": True,
+        "kept": True,
+    }
 
 
-def test_partitions_are_the_table_that_they_are_parts_of(postgresql):
+def test_partitions_belong_to_their_parent_table(postgresql):
     postgresql.execute("create table p (id integer primary key)")
     postgresql.execute("create table t (id integer, p integer references p, at date) partition by range (at)")
     postgresql.execute("create table t1 partition of t for values from ('2024-01-01') to ('2025-01-01')")
     postgresql.execute("create table t2 partition of t default")
     writer = postgresql.writer()
     assert set(writer.tables()) == {"p", "t"}
-    assert [one.table for one in writer.references("p")] == ["t"]
+    assert [item.table for item in writer.references("p")] == ["t"]
     with writer.transaction():
         writer.insert("p", {"id": 1})
         assert writer.insert_many("t", ["id", "p", "at"], [(1, 1, "2024-05-05"), (2, 1, "2030-01-01")]) == 2
         assert writer.delete("t", [Condition("at", "<", "2025-01-01")]) == 1
     assert writer.explain("t", ["id"], [Condition("p", "=", 1)]).full_scans
-    measured = {one.table: one for one in writer.measured()}
-    assert measured["t"].rows == 1
-    assert measured["t"].bytes > 0
+    sizes = {item.table: item for item in writer.measure_tables()}
+    assert sizes["t"].rows == 1
+    assert sizes["t"].bytes > 0
 
 
-def test_only_what_has_no_value_of_its_own_is_required(postgresql):
+def test_required_columns_have_no_default(postgresql):
     postgresql.execute("create domain needed as text not null")
     postgresql.execute("create domain given as text not null default 'x'")
     postgresql.execute(
         """create table t (id serial primary key, a integer generated always as identity, b text not null,
         c text not null default 'x', d text generated always as (b || 'x') stored, e needed, f given, g text)"""
     )
-    told = postgresql.reader().tables()["t"].columns
-    assert [name for name, one in told.items() if one.required] == ["b", "e"]
-    assert [name for name, one in told.items() if one.nullable] == ["d", "g"]
-    assert (told["e"].type, told["e"].kind) == ("NEEDED", "text")
+    columns = postgresql.reader().tables()["t"].columns
+    assert [name for name, column in columns.items() if column.required] == ["b", "e"]
+    assert [name for name, column in columns.items() if column.nullable] == ["d", "g"]
+    assert (columns["e"].type, columns["e"].kind) == ("NEEDED", "text")
 
 
-def test_keys_between_tables_are_told_with_what_a_deletion_does(postgresql):
+def test_foreign_keys_are_listed_with_delete_action(postgresql):
     postgresql.execute('create table "Parent" ("Id" integer primary key, a integer, unique (a, "Id"))')
     postgresql.execute(
         """create table child (p integer references "Parent" on delete restrict, q integer, r integer,
         foreign key (q, r) references "Parent" (a, "Id") on delete set default, s integer references "Parent")"""
     )
-    told = {
+    keys = {
         tuple(key.columns): (list(key.to), key.on_delete) for key in postgresql.reader().references("Parent")
     }
-    assert told == {
+    assert keys == {
         ("p",): (["Id"], "RESTRICT"),
         ("q", "r"): (["a", "Id"], "SET DEFAULT"),
         ("s",): (["Id"], "NO ACTION"),
     }
 
 
-def test_rows_go_into_a_view_that_takes_them(postgresql):
+def test_updatable_view_accepts_rows(postgresql):
     postgresql.execute("create table t (id integer primary key, a text)")
     postgresql.execute("create view v as select id, a from t")
     writer = postgresql.writer()
@@ -94,7 +98,7 @@ def test_rows_go_into_a_view_that_takes_them(postgresql):
 
 # A whole schema ----------------------------------------------------------------------------------------------------
 
-PARTS = [
+STATEMENTS = [
     "create type mood as enum ('happy', 'sad')",
     "create table p (id integer primary key, n integer unique)",
     """create table t (id integer generated always as identity primary key, m mood default 'sad', a text collate "C",
@@ -108,21 +112,19 @@ PARTS = [
 ]
 
 
-def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_order_it_was_made(
-    postgresql, elsewhere
-):
-    for made, order in ((postgresql, range(8)), (elsewhere, [0, 1, 2, 4, 3, 6, 7, 5])):
-        for at in order:
-            made.execute(PARTS[at])
-    told = postgresql.reader().schema()
-    assert told == elsewhere.reader().schema()
-    table = next(one for one in told.tables if one.name == "t")
-    assert [(one.name, list(one.columns), one.where) for one in table.indexes] == [
+def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
+    for schema, order in ((postgresql, range(8)), (other_schema, [0, 1, 2, 4, 3, 6, 7, 5])):
+        for index in order:
+            schema.execute(STATEMENTS[index])
+    description = postgresql.reader().schema()
+    assert description == other_schema.reader().schema()
+    table = next(item for item in description.tables if item.name == "t")
+    assert [(item.name, list(item.columns), item.where) for item in table.indexes] == [
         ("t_a", ["a desc", "lower(b)"], "(p IS NOT NULL)"),
         ("t_b", ["b using hash"], ""),
     ]
     assert (table.references[0].deferred, table.references[0].on_delete) == (True, "CASCADE")
-    assert [(one.kind, one.name) for one in told.codes] == [("view", "v"), ("trigger", "g")]
+    assert [(item.kind, item.name) for item in description.codes] == [("view", "v"), ("trigger", "g")]
     assert table.columns[1].type == "MOOD (happy, sad)"
 
 
@@ -142,8 +144,8 @@ def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_orde
         "drop trigger g on t",
     ],
 )
-def test_whatever_changes_a_schema_changes_its_fingerprint(postgresql, change):
-    for sql in PARTS:
+def test_schema_changes_change_the_fingerprint(postgresql, change):
+    for sql in STATEMENTS:
         postgresql.execute(sql)
     before = postgresql.reader().fingerprint()
     postgresql.execute(change)
@@ -166,7 +168,7 @@ end;
 """
 
 
-def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
+def test_script_is_split_like_on_the_server(postgresql):
     statements = split(SCRIPT)
     assert [(line, sql.split()[:2]) for line, sql in statements] == [
         (2, ["create", "table"]),
@@ -177,7 +179,7 @@ def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
     ]
     writer = postgresql.writer()
     with writer.schema_transaction():
-        for _, sql in writer.language.split(SCRIPT):
+        for _, sql in writer.script_dialect.split(SCRIPT):
             writer.run_statement(sql)
     assert writer.select("t", ["a"]) == [("';",), ('"',)]
     assert writer.query("select f(), g(1)") == [("a;;", 3)]
@@ -194,8 +196,8 @@ def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
         ("vacuum full t;", "VACUUM is not"),
         ("alter system set x = 1;", "ALTER SYSTEM is not"),
         ("create database x;", "CREATE DATABASE is not"),
-        ("copy t from stdin;\n1\n\\.\n", "COPY takes its rows"),
-        ("\\connect x", "psql alone"),
+        ("copy t from stdin;\n1\n\\.\n", "requires psql"),
+        ("\\connect x", "require psql"),
         ("select 'a", "ends inside the statement that begins on line 1"),
         ('\n\nselect "a', "ends inside the statement that begins on line 3"),
         ("select $a$ ... $b$", "ends inside the statement"),
@@ -203,12 +205,12 @@ def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
         ("create function f() returns integer begin atomic select 1;", "ends inside the statement"),
     ],
 )
-def test_what_a_transaction_cannot_hold_is_refused_with_its_line(script, reason):
+def test_non_transactional_scripts_are_refused_with_line(script, reason):
     with pytest.raises(ValueError, match=reason):
         split(script)
 
 
-def test_a_script_that_fails_leaves_nothing_and_no_setting_behind(postgresql):
+def test_failed_script_leaves_no_objects_or_settings(postgresql):
     writer = postgresql.writer()
     with pytest.raises(ConstraintError), writer.schema_transaction():
         writer.run_statement("set search_path to pg_catalog")
@@ -224,46 +226,46 @@ def test_a_script_that_fails_leaves_nothing_and_no_setting_behind(postgresql):
     assert writer.tables() == {}
 
 
-# Soundness -----------------------------------------------------------------------------------------------------------
+# Checks -----------------------------------------------------------------------------------------------------------
 
 
-def test_keys_that_point_to_nothing_are_found_with_an_example(postgresql):
+def test_orphaned_rows_are_found_with_example(postgresql):
     postgresql.execute("create table p (a integer, b text, primary key (a, b))")
     postgresql.execute(
         "create table c (id integer primary key, a integer, b text, foreign key (a, b) references p)"
     )
     postgresql.execute("alter table c disable trigger all")
     postgresql.execute("insert into c values (1, null, 'x'), (5, 9, 'x'), (6, 9, 'y')")
-    (found,) = postgresql.reader().orphans()
-    assert (found.table, list(found.columns), found.to) == ("c", ["a", "b"], "p")
-    assert (found.number, found.example) == (2, "id 5")
-    assert postgresql.reader().orphans("p") == []
+    (orphans,) = postgresql.reader().find_orphaned_rows()
+    assert (orphans.table, list(orphans.columns), orphans.referenced_table) == ("c", ["a", "b"], "p")
+    assert (orphans.count, orphans.example) == (2, "id 5")
+    assert postgresql.reader().find_orphaned_rows("p") == []
 
 
-def test_an_index_that_was_left_half_built_is_found(postgresql):
+def test_unfinished_index_is_found(postgresql):
     postgresql.execute("create table t (id integer)")
     postgresql.execute("insert into t values (1), (1)")
     with pytest.raises(psycopg.errors.UniqueViolation):
         postgresql.execute('create unique index concurrently "i of: x" on t (id)')
     reader = postgresql.reader()
     for quick in (True, False):
-        (line,) = reader.damage(quick=quick)
+        (line,) = reader.find_damage(quick=quick)
         assert line == "index i of: x of t is invalid"
-        assert reader.index_damage(line).index == "i of: x"
-    assert reader.index_damage("t: invalid page in block 0") is None
-    with pytest.raises(SchemaLacksError):
-        reader.damage(table="nosuch")
+        assert reader.parse_index_damage(line).index == "i of: x"
+    assert reader.parse_index_damage("t: invalid page in block 0") is None
+    with pytest.raises(SchemaMismatchError):
+        reader.find_damage(table="nosuch")
 
 
-# A place to try something in -----------------------------------------------------------------------------------------
+# Scratch schemas -----------------------------------------------------------------------------------------
 
 
-def test_what_is_tried_in_a_scratch_schema_is_seen_by_nobody_and_leaves_nothing(postgresql):
+def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
     postgresql.execute("create table t (id integer)")
     with closing(registry.open_scratch(postgresql.url, "app/user")) as scratch:
         assert scratch.tables() == {}
         with scratch.schema_transaction():
-            for sql in PARTS:
+            for sql in STATEMENTS:
                 scratch.run_statement(sql)
         with pytest.raises(ConstraintError), scratch.schema_transaction():
             scratch.run_statement("insert into p values (1), (1)")
@@ -271,9 +273,9 @@ def test_what_is_tried_in_a_scratch_schema_is_seen_by_nobody_and_leaves_nothing(
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
-        told = scratch.schema()
+        expected = scratch.schema()
     assert postgresql.rows("select count(*) from pg_namespace where nspname like 'dbctl%'") == [(0,)]
     postgresql.execute("drop table t")
-    for sql in PARTS:
+    for sql in STATEMENTS:
         postgresql.execute(sql)
-    assert postgresql.reader().schema() == told
+    assert postgresql.reader().schema() == expected

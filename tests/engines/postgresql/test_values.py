@@ -1,4 +1,4 @@
-"""Values of PostgreSQL: what comes back, what compares, and what no column of a type can hold."""
+"""Values of PostgreSQL: reading, comparing, and rejected values of each type."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.engines.contract import Condition, Later, Linked, Not, Order, Within
+from dbctl.engines.contract import Condition, InSubquery, Not, Order, ReferenceCount, ShiftedTime
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.errors import (
     ConstraintError,
     DbctlError,
     QueryFailedError,
-    SchemaLacksError,
+    SchemaMismatchError,
     ValueInvalidError,
 )
 from tests import servers
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
-MOMENT = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
-EPOCH_MS = round(MOMENT.timestamp() * 1000)
+TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
+EPOCH_MS = round(TIMESTAMP.timestamp() * 1000)
 
 PLAIN = {
     "uuid": (UUID, UUID),
@@ -33,9 +33,9 @@ PLAIN = {
     "numeric": ("10.00", 10),
     "numeric(30)": ("123456789012345678901234567890", 123456789012345678901234567890),
     "numeric(9, 2)": (2.5, 2.5),
-    "timestamptz": ("2024-03-01 14:30:15.25+02", MOMENT),
-    "timestamp": (MOMENT, MOMENT),
-    "date": (MOMENT, "2024-03-01"),
+    "timestamptz": ("2024-03-01 14:30:15.25+02", TIMESTAMP),
+    "timestamp": (TIMESTAMP, TIMESTAMP),
+    "date": (TIMESTAMP, "2024-03-01"),
     "time": ("12:30", "12:30:00"),
     "interval": ("36 hours", "36:00:00"),
     "inet": ("10.0.0.1", "10.0.0.1"),
@@ -50,37 +50,39 @@ PLAIN = {
 
 @pytest.fixture
 def typed(postgresql):
-    """One row in a table of every type, and one of NULLs."""
+    """Create a table with a column of every type, with a row of values and a row of NULLs."""
     postgresql.execute("create type mood as enum ('happy', 'sad', 'MEH')")
-    columns = ", ".join(f"c{at} {kind}" for at, kind in enumerate(PLAIN))
+    columns = ", ".join(f"c{index} {kind}" for index, kind in enumerate(PLAIN))
     postgresql.execute(f"create table t (id integer primary key, {columns})")
     writer = postgresql.writer()
     with writer.transaction():
-        writer.insert("t", {"id": 1, **{f"c{at}": given for at, (given, _) in enumerate(PLAIN.values())}})
+        writer.insert(
+            "t", {"id": 1, **{f"c{index}": value for index, (value, _) in enumerate(PLAIN.values())}}
+        )
         writer.insert("t", {"id": 2})
     return postgresql
 
 
-def test_what_the_driver_speaks_comes_as_plain_values(typed):
-    columns = [f"c{at}" for at in range(len(PLAIN))]
+def test_stored_values_are_read_as_plain_values(typed):
+    columns = [f"c{index}" for index in range(len(PLAIN))]
     (row, _) = typed.reader().select("t", columns)
-    assert dict(zip(PLAIN, row, strict=True)) == {kind: came for kind, (_, came) in PLAIN.items()}
-    assert [type(value) for value in row] == [type(came) for _, came in PLAIN.values()]
+    assert dict(zip(PLAIN, row, strict=True)) == {kind: expected for kind, (_, expected) in PLAIN.items()}
+    assert [type(value) for value in row] == [type(expected) for _, expected in PLAIN.values()]
 
 
-def test_rows_in_numbers_are_stored_like_single_ones(typed):
+def test_bulk_insert_stores_the_same_values(typed):
     writer = typed.writer()
-    columns = [f"c{at}" for at in range(len(PLAIN))]
+    columns = [f"c{index}" for index in range(len(PLAIN))]
     with writer.transaction():
-        assert writer.insert_many("t", ["id", *columns], [[3, *(given for given, _ in PLAIN.values())]]) == 1
+        assert writer.insert_many("t", ["id", *columns], [[3, *(value for value, _ in PLAIN.values())]]) == 1
     first, _, third = typed.reader().select("t", columns)
     assert first == third
 
 
-@pytest.mark.parametrize("at", range(len(PLAIN)))
-def test_what_a_column_of_a_type_holds_is_found_counted_and_sorted(typed, at):
-    given, _ = list(PLAIN.values())[at]
-    reader, column = typed.reader(), f"c{at}"
+@pytest.mark.parametrize("index", range(len(PLAIN)))
+def test_each_type_can_be_found_counted_and_sorted(typed, index):
+    value, _ = list(PLAIN.values())[index]
+    reader, column = typed.reader(), f"c{index}"
     order = [
         Order([column]),
         Order([column], nocase=True),
@@ -88,23 +90,23 @@ def test_what_a_column_of_a_type_holds_is_found_counted_and_sorted(typed, at):
         Order([column, column]),
     ]
     assert [row[0] for row in reader.select("t", ["id"], order_by=order)] == [1, 2]
-    assert sorted(reader.tally("t", column).values()) == [1, 1]
+    assert sorted(reader.count_by("t", column).values()) == [1, 1]
     assert reader.count("t", [Condition(column, "contains", "")]) == 1
-    if not isinstance(given, list | datetime):
-        kept = reader.query(f"select {column}::text from t where id = 1")[0][0] if at != 16 else given
+    if not isinstance(value, list | datetime):
+        stored = reader.query(f"select {column}::text from t where id = 1")[0][0] if index != 16 else value
         for op in ("=", "in"):
-            assert reader.count("t", [Condition(column, op, kept if op == "=" else [kept])]) == 1, op
-    link = Within(["id"], "t", ["id"], [Condition("id", "=", 1)])
+            assert reader.count("t", [Condition(column, op, stored if op == "=" else [stored])]) == 1, op
+    link = InSubquery(["id"], "t", ["id"], [Condition("id", "=", 1)])
     assert reader.select("t", ["id"], order_by=[Order([column], through=link)])[0] == (1,)
 
 
 @pytest.mark.parametrize(
     "value", ["nope", "", "20.5.1", "a\0b", "\u0661", b"\xff", 3.75, "1e999999999", -(2**63)]
 )
-def test_what_no_row_can_hold_is_no_row_and_never_a_failure(typed, value):
+def test_impossible_values_match_no_row(typed, value):
     reader = typed.reader()
-    for at, kind in enumerate(PLAIN):
-        column = f"c{at}"
+    for index, kind in enumerate(PLAIN):
+        column = f"c{index}"
         for op in ("=", "in", "<", ">="):
             where = Condition(column, op, [value] if op == "in" else value)
             assert reader.count("t", [where]) in ({0} if op in ("=", "in") else {0, 1}), (kind, op)
@@ -112,26 +114,26 @@ def test_what_no_row_can_hold_is_no_row_and_never_a_failure(typed, value):
         assert reader.count("t", [Not(Condition(column, "=", value))]) == 2, kind
         for op in ("same", "contains", "starts", "element"):
             reader.count("t", [Condition(column, op, value)])
-        reader.count("t", [Condition(column, ">", MOMENT)])
+        reader.count("t", [Condition(column, ">", TIMESTAMP)])
 
 
-def test_what_a_column_cannot_hold_is_refused_when_it_is_stored(typed):
+def test_invalid_values_are_rejected_on_write(typed):
     writer = typed.writer()
-    for at, kind in enumerate(PLAIN):
+    for index, kind in enumerate(PLAIN):
         if kind in ("text[]", "varchar(9)", "char(3)", "bytea"):
             continue
         with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
-            writer.update("t", {f"c{at}": "nope"}, [])
+            writer.update("t", {f"c{index}": "nope"}, [])
         with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
-            writer.insert_many("t", ["id", f"c{at}"], [(9, "nope")])
+            writer.insert_many("t", ["id", f"c{index}"], [(9, "nope")])
     with pytest.raises(ValueInvalidError, match="too long"), writer.transaction():
         writer.update("t", {f"c{list(PLAIN).index('varchar(9)')}": "0123456789"}, [])
     assert writer.count("t") == 2
 
 
-def test_an_enum_tells_its_labels_and_sorts_by_its_letters(typed):
+def test_enum_has_labels_and_sorts_by_text(typed):
     column = typed.reader().tables()["t"].columns["c1"]
-    assert (column.native, list(column.values)) == ("enum", ["happy", "sad", "MEH"])
+    assert (column.native, list(column.labels)) == ("enum", ["happy", "sad", "MEH"])
     writer = typed.writer()
     with writer.transaction():
         writer.insert_many("t", ["id", "c1"], [(3, "happy"), (4, "MEH")])
@@ -145,7 +147,7 @@ def test_an_enum_tells_its_labels_and_sorts_by_its_letters(typed):
     assert writer.count("t", [Condition("c1", "in", ["sad", "angry", "MEH"])]) == 2
 
 
-def test_times_that_are_beyond_python_come_as_text(postgresql):
+def test_times_beyond_python_are_read_as_text(postgresql):
     postgresql.execute("create table t (id integer, a timestamptz, b timestamp, c date)")
     postgresql.execute(
         "insert into t values (1, 'infinity', '-infinity', 'infinity'), (2, '0044-03-15 BC', '20000-01-01', null)"
@@ -154,13 +156,13 @@ def test_times_that_are_beyond_python_come_as_text(postgresql):
     first, second = reader.select("t", ["a", "b", "c"], order_by=[Order(["id"])])
     assert first == ("infinity", "-infinity", "infinity")
     assert second == ("0044-03-15 00:00:00+00 BC", "20000-01-01 00:00:00", None)
-    assert reader.select("t", ["id"], [Condition("a", ">", MOMENT)]) == [(1,)]
+    assert reader.select("t", ["id"], [Condition("a", ">", TIMESTAMP)]) == [(1,)]
     assert len(reader.select("t", ["id"], order_by=[Order(["a", "b"], time=True)])) == 2
 
 
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
 @pytest.mark.parametrize(
-    ("shift", "op", "found"),
+    ("shift", "op", "is_match"),
     [
         (0, "=", True),
         (-1, "=", False),
@@ -177,22 +179,24 @@ def test_times_that_are_beyond_python_come_as_text(postgresql):
         (-1, "<=", False),
     ],
 )
-def test_a_native_time_compares_to_the_millisecond_also_where_it_is_finer(postgresql, kind, shift, op, found):
+def test_native_times_compare_by_millisecond(postgresql, kind, shift, op, is_match):
     postgresql.execute(f"create table t (at {kind})")
     postgresql.execute("insert into t values ('2024-03-01 12:30:15.250789')")
-    where = Condition("at", op, MOMENT + timedelta(milliseconds=shift))
-    assert postgresql.reader().count("t", [where]) == found
+    where = Condition("at", op, TIMESTAMP + timedelta(milliseconds=shift))
+    assert postgresql.reader().count("t", [where]) == is_match
 
 
-def test_a_native_time_is_looked_up_by_its_index(postgresql):
+def test_native_time_comparison_uses_the_index(postgresql):
     postgresql.execute("create table t (at timestamptz, n integer)")
     postgresql.execute("create index t_at on t (at)")
     postgresql.execute(
         "insert into t select now() - make_interval(secs => n), n from generate_series(1, 5000) n"
     )
     postgresql.execute("analyze t")
-    told = postgresql.reader().explain("t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
-    assert told.full_scans == []
+    explanation = postgresql.reader().explain(
+        "t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]
+    )
+    assert explanation.full_scans == []
 
 
 FORMS = {
@@ -218,19 +222,19 @@ GARBAGE = [
 ]
 
 
-def test_text_is_read_as_a_time_in_every_form_and_garbage_is_null(postgresql):
+def test_text_times_are_parsed_and_garbage_is_null(postgresql):
     postgresql.execute("create table t (id integer primary key, at text)")
     postgresql.execute("insert into t values (%s, %s)", *enumerate([*FORMS.values(), *GARBAGE, None]))
     reader = postgresql.reader()
-    for shift, op, found in (
+    for shift, op, is_match in (
         (0, "=", True),
         (1, "=", False),
         (-1, ">", True),
         (0, ">", False),
         (1, "<", True),
     ):
-        rows = reader.select("t", ["id"], [Condition("at", op, MOMENT + timedelta(milliseconds=shift))])
-        assert [row[0] for row in rows] == (list(range(len(FORMS))) if found else [])
+        rows = reader.select("t", ["id"], [Condition("at", op, TIMESTAMP + timedelta(milliseconds=shift))])
+        assert [row[0] for row in rows] == (list(range(len(FORMS))) if is_match else [])
     ordered = [row[0] for row in reader.select("t", ["id"], order_by=[Order(["at"], time=True)])]
     assert ordered == list(range(len(FORMS) + len(GARBAGE) + 1))
 
@@ -239,12 +243,12 @@ def test_text_is_read_as_a_time_in_every_form_and_garbage_is_null(postgresql):
     ("kind", "value"),
     [("bigint", EPOCH_MS), ("double precision", EPOCH_MS / 1000), ("numeric", EPOCH_MS / 1000)],
 )
-def test_numbers_are_read_as_times_and_those_out_of_range_are_none(postgresql, kind, value):
+def test_numbers_are_parsed_as_times_within_range(postgresql, kind, value):
     postgresql.execute(f"create table t (id integer primary key, at {kind})")
     extreme = [(2, 2**63 - 1), (3, -(2**63))] if kind == "bigint" else [(2, "Infinity"), (3, "NaN")]
     postgresql.execute("insert into t values (%s, %s)", (1, value), *extreme)
     reader = postgresql.reader()
-    assert reader.select("t", ["id"], [Condition("at", "=", MOMENT)]) == [(1,)]
+    assert reader.select("t", ["id"], [Condition("at", "=", TIMESTAMP)]) == [(1,)]
     assert len(reader.select("t", ["id"], order_by=[Order(["at"], time=True)])) == 3
 
 
@@ -258,24 +262,24 @@ def test_numbers_are_read_as_times_and_those_out_of_range_are_none(postgresql, k
         ("timestamptz", "text", "sqlite-time", "2024-03-01 16:30:15"),
     ],
 )  # fmt: skip
-def test_a_time_is_moved_on_between_types(postgresql, source, target, form, expected):
+def test_shifted_time_converts_between_types(postgresql, source, target, form, expected):
     postgresql.execute(f"create table t (a {source}, b {target})")
     postgresql.execute("insert into t values ('2024-03-01 12:30:15.250Z')")
     writer = postgresql.writer()
     with writer.transaction():
-        writer.update("t", {"b": Later("a", timedelta(hours=4), form)}, [])
+        writer.update("t", {"b": ShiftedTime("a", timedelta(hours=4), form)}, [])
     assert writer.select("t", ["b"]) == [(expected,)]
 
 
-def test_what_has_another_type_on_the_other_side_of_a_link_is_compared_as_text(postgresql):
+def test_links_between_types_compare_as_text(postgresql):
     postgresql.execute("create table a (id uuid primary key)")
     postgresql.execute("create table b (a text, n integer)")
     postgresql.execute(f"insert into a values ('{UUID}'), (gen_random_uuid())")
     postgresql.execute(f"insert into b values ('{UUID}', 1), ('nope', 2)")
     reader = postgresql.reader()
-    assert reader.select("a", ["id"], [Within(["id"], "b", ["a"])]) == [(UUID,)]
-    assert reader.select("a", ["id"], [Linked("id", "b", "a", "=", 1)]) == [(UUID,)]
-    order = [Order(["n"], through=Within(["id"], "b", ["a"]))]
+    assert reader.select("a", ["id"], [InSubquery(["id"], "b", ["a"])]) == [(UUID,)]
+    assert reader.select("a", ["id"], [ReferenceCount("id", "b", "a", "=", 1)]) == [(UUID,)]
+    order = [Order(["n"], through=InSubquery(["id"], "b", ["a"]))]
     assert reader.select("a", ["id"], order_by=order)[0] == (UUID,)
 
 
@@ -283,7 +287,7 @@ def test_what_has_another_type_on_the_other_side_of_a_link_is_compared_as_text(p
 
 
 @pytest.mark.parametrize(
-    ("sql", "given", "expected"),
+    ("sql", "parameters", "expected"),
     [
         ("select '100%:x', \"a:y%\" from t", {}, ("100%:x", 1)),
         ("select :x::text -- :no 'nor this\n", {"x": "a"}, ("a",)),
@@ -296,19 +300,19 @@ def test_what_has_another_type_on_the_other_side_of_a_link_is_compared_as_text(p
         ("select :no is null", {"no": None}, (True,)),
     ],
 )  # fmt: skip
-def test_percent_signs_and_colons_stay_what_they_are(postgresql, sql, given, expected):
+def test_percent_signs_and_colons_are_unchanged(postgresql, sql, parameters, expected):
     postgresql.execute('create table t ("a:y%" integer, u uuid)')
     postgresql.execute(f"insert into t values (1, '{UUID}')")
-    assert postgresql.reader().query(sql, given) == [expected]
+    assert postgresql.reader().query(sql, parameters) == [expected]
 
 
-def test_a_table_called_user_is_the_table_and_not_who_is_signed_in(postgresql):
+def test_table_named_user_is_quoted(postgresql):
     postgresql.execute('create table "User" (id integer primary key, "userName" text)')
     postgresql.execute("insert into \"User\" values (1, 'a'), (2, 'b'), (3, 'c')")
     writer = postgresql.writer()
     assert writer.count("User") == 3
     assert writer.select("User", ["userName"], [Condition("userName", "=", "b")]) == [("b",)]
-    with pytest.raises(SchemaLacksError):
+    with pytest.raises(SchemaMismatchError):
         writer.count("user")
 
 
@@ -316,7 +320,7 @@ def test_a_table_called_user_is_the_table_and_not_who_is_signed_in(postgresql):
     "sql",
     ["select 1; select 2", "select 1; drop table t", "select '\0'", "select :missing", "nonsense", "", "select 1/0", "select nosuch"],
 )  # fmt: skip
-def test_statements_that_are_several_or_wrong_are_refused_in_our_words(postgresql, sql):
+def test_invalid_and_multiple_statements_are_rejected(postgresql, sql):
     postgresql.execute("create table t (id integer)")
     reader = postgresql.reader()
     with pytest.raises(QueryFailedError):
@@ -324,28 +328,28 @@ def test_statements_that_are_several_or_wrong_are_refused_in_our_words(postgresq
     assert reader.count("t") == 0
 
 
-def test_a_merge_brings_text_into_the_types_of_its_table_and_cuts_nothing_off(postgresql):
+def test_merge_converts_text_without_truncation(postgresql):
     postgresql.execute("create type mood as enum ('happy', 'sad')")
     postgresql.execute("create table t (id uuid primary key, m mood, s varchar(3), at timestamptz)")
     writer = postgresql.writer()
     select, columns = "select :id, :m, :s, :at", {"m": "replace", "s": "replace", "at": "keep"}
-    given = {"id": UUID, "m": "sad", "s": "abc", "at": "2024-03-01T12:30:15.250Z"}
+    values = {"id": UUID, "m": "sad", "s": "abc", "at": "2024-03-01T12:30:15.250Z"}
     for mood in ("sad", "happy"):
         with writer.transaction():
-            assert writer.merge("t", select, given | {"m": mood}, key=["id"], columns=columns) == 1
-    assert writer.select("t", ["id", "m", "s", "at"]) == [(UUID, "happy", "abc", MOMENT)]
+            assert writer.merge("t", select, values | {"m": mood}, key=["id"], columns=columns) == 1
+    assert writer.select("t", ["id", "m", "s", "at"]) == [(UUID, "happy", "abc", TIMESTAMP)]
     with pytest.raises(DbctlError, match="too long"), writer.transaction():
-        writer.merge("t", select, given | {"s": "abcd"}, key=["id"], columns=columns)
+        writer.merge("t", select, values | {"s": "abcd"}, key=["id"], columns=columns)
 
 
-def test_insert_without_values_takes_every_default(postgresql):
+def test_insert_without_values_uses_defaults(postgresql):
     postgresql.execute("create table t (id serial primary key, a text default 'x')")
     writer = postgresql.writer()
     with writer.transaction():
         assert writer.insert("t", {}, returning="a") == "x"
 
 
-def test_text_that_is_no_utf8_comes_with_its_bytes_and_spoils_no_other_row():
+def test_invalid_utf8_is_read_with_its_bytes():
     with servers.postgresql_database(encoding="SQL_ASCII") as url:
         with closing(servers.connection(url)) as own:
             own.execute("create table t (id integer, a text)")

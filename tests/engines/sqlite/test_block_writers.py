@@ -1,4 +1,4 @@
-"""A SQLite file that nobody else may write for a while, and that is let go whatever becomes of who asked for it."""
+"""Writers of a SQLite file are blocked, and unblocked after any failure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sqlite.backup import block_writers
-from dbctl.engines.sqlite.backup.block_writers import still
-from dbctl.errors import BusyError, StirredError
+from dbctl.engines.sqlite.backup import block_writers as block_writers_module
+from dbctl.engines.sqlite.backup.block_writers import block_writers
+from dbctl.errors import BusyError, WriteConflictError
 from tests.services import flashpoint_app, promptvault_app
-from tests.services.flashpoint_app import caught, rows
+from tests.services.flashpoint_app import catch_error, query_rows
 
 
 @pytest.fixture(params=["wal", "delete"])
 def file(request, tmp_path):
-    flashpoint_app.run(tmp_path / "a.db", f"pragma journal_mode = {request.param}", "create table t (x)")
+    flashpoint_app.run_statements(
+        tmp_path / "a.db", f"pragma journal_mode = {request.param}", "create table t (x)"
+    )
     return tmp_path / "a.db"
 
 
-def others(file):
-    return sorted(one.name for one in file.parent.iterdir())
+def list_names(file):
+    return sorted(path.name for path in file.parent.iterdir())
 
 
 def write(file, *, wait=0.0):
@@ -33,46 +35,46 @@ def write(file, *, wait=0.0):
         app.execute("insert into t values (1)")
 
 
-def test_nobody_commits_meanwhile_and_everybody_reads(file):
-    with still(file, "app/a", timeout=5) as let_go:
+def test_commits_are_blocked_and_reads_are_not(file):
+    with block_writers(file, "app/a", timeout=5) as release:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             write(file)
-        assert rows(file, "select count(*) from t") == [(0,)]
-        let_go()
+        assert query_rows(file, "select count(*) from t") == [(0,)]
+        release()
         write(file)
-        let_go()  # twice is once
-    assert rows(file, "select count(*) from t") == [(1,)]
+        release()  # a second call has no effect
+    assert query_rows(file, "select count(*) from t") == [(1,)]
 
 
-def test_whatever_fails_meanwhile_nothing_stays_beside_the_file(file):
-    before = others(file)
-    with pytest.raises(ZeroDivisionError), still(file, "app/a", timeout=5):
+def test_failure_leaves_no_side_files(file):
+    initial = list_names(file)
+    with pytest.raises(ZeroDivisionError), block_writers(file, "app/a", timeout=5):
         _ = 1 / 0
     write(file)
-    assert others(file) == before
+    assert list_names(file) == initial
 
 
-def test_somebody_who_writes_all_the_time_ends_the_wait(file):
+def test_permanent_writer_raises_busy_error(file):
     with closing(sqlite3.connect(file, isolation_level=None)) as app:
         app.execute("begin immediate")
-        with pytest.raises(BusyError), still(file, "app/a", timeout=0.1):
-            pytest.fail("it was not still")
+        with pytest.raises(BusyError), block_writers(file, "app/a", timeout=0.1):
+            pytest.fail("the file was locked")
         app.execute("rollback")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database" * 1000])
-def test_what_is_no_database_is_still_by_itself(tmp_path, content):
+def test_missing_or_invalid_file_is_not_locked(tmp_path, content):
     if content is not None:
         (tmp_path / "a.db").write_bytes(content)
-    with still(tmp_path / "a.db", "app/a", timeout=5) as let_go:
-        let_go()
+    with block_writers(tmp_path / "a.db", "app/a", timeout=5) as release:
+        release()
     assert ((tmp_path / "a.db").read_bytes() if content is not None else None) == content
 
 
-def test_a_killed_dbctl_lets_it_go(file):
+def test_killed_process_releases_the_lock(file):
     code = (
-        "import sys, time; from pathlib import Path; from dbctl.engines.sqlite.backup.block_writers import still\n"
-        "with still(Path(sys.argv[1]), 'app/a', timeout=5): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from dbctl.engines.sqlite.backup.block_writers import block_writers\n"
+        "with block_writers(Path(sys.argv[1]), 'app/a', timeout=5): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, file], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
@@ -80,37 +82,43 @@ def test_a_killed_dbctl_lets_it_go(file):
             write(file)
         holder.send_signal(signal.SIGKILL)
     write(file, wait=30)
-    assert rows(file, "select count(*) from t") == [(1,)]
+    assert query_rows(file, "select count(*) from t") == [(1,)]
 
 
 @pytest.fixture(params=["wal", "delete"])
 def deployed(request, tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    flashpoint_app.run(path, f"pragma journal_mode = {request.param}", "create table ticks (n)")
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    flashpoint_app.run_statements(path, f"pragma journal_mode = {request.param}", "create table ticks (n)")
     return path
 
 
 @pytest.mark.parametrize("times", [1, 99])
-def test_a_commit_between_the_copy_and_the_exchange_has_it_copied_anew(deployed, monkeypatch, times):
-    kept, real, commits = promptvault_app.create(deployed), block_writers._let_go, []
+def test_commit_before_the_exchange_repeats_the_safety_backup(deployed, monkeypatch, times):
+    backup, original_release, commits = (
+        promptvault_app.create_app_backup(deployed),
+        block_writers_module._release,
+        [],
+    )
 
-    def let_go(holder):
-        real(holder)
+    def release(holder):
+        original_release(holder)
         if len(commits) < times:
             commits.append(1)
-            flashpoint_app.run(deployed, f"insert into ticks values ({len(commits)})")
+            flashpoint_app.run_statements(deployed, f"insert into ticks values ({len(commits)})")
 
-    monkeypatch.setattr(block_writers, "_let_go", let_go)
+    monkeypatch.setattr(block_writers_module, "_release", release)
     if times == 1:
-        done = promptvault_app.apply(deployed, kept.id)
-        (safety,) = promptvault_app.folder_of(deployed, done.safety_backup).glob("*.db")
-        assert rows(safety, "select n from ticks") == [(1,)]
-        assert rows(deployed, "select n from ticks") == []
-        assert len(promptvault_app.listed(deployed).page.items) == 2  # the copy that was stirred is gone
+        result = promptvault_app.apply_restore(deployed, backup.id)
+        (safety,) = promptvault_app.find_backup_folder(deployed, result.safety_backup).glob("*.db")
+        assert query_rows(safety, "select n from ticks") == [(1,)]
+        assert query_rows(deployed, "select n from ticks") == []
+        assert (
+            len(promptvault_app.list_all_backups(deployed).page.items) == 2
+        )  # the first safety backup was deleted
     else:
-        begun = time.monotonic()
-        error = caught(StirredError, lambda: promptvault_app.apply(deployed, kept.id))
-        assert time.monotonic() - begun < 60
+        start = time.monotonic()
+        error = catch_error(WriteConflictError, lambda: promptvault_app.apply_restore(deployed, backup.id))
+        assert time.monotonic() - start < 60
         assert "Nothing was changed" in error.hint
-        assert rows(deployed, "select count(*) from ticks") == [(len(commits),)]
-        assert len(promptvault_app.listed(deployed).page.items) == 1
+        assert query_rows(deployed, "select count(*) from ticks") == [(len(commits),)]
+        assert len(promptvault_app.list_all_backups(deployed).page.items) == 1

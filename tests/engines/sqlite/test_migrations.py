@@ -1,4 +1,4 @@
-"""Scripts on SQLite: how text is taken apart, and what a transaction for the schema keeps and refuses."""
+"""Scripts on SQLite: splitting, and the schema transaction."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,32 +27,32 @@ end;"""
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[SQLiteWriter]:
-    with closing(SQLiteWriter(tmp_path / "app.db", "app/user", create={"journal_mode": "wal"})) as opened:
-        yield opened
+    with closing(SQLiteWriter(tmp_path / "app.db", "app/user", create={"journal_mode": "wal"})) as writer:
+        yield writer
 
 
 def run(db: SQLiteWriter, script: str) -> None:
     with db.schema_transaction():
-        for _, sql in db.language.split(script):
+        for _, sql in db.script_dialect.split(script):
             db.run_statement(sql)
 
 
-def run_as_they_are(db: SQLiteWriter, *statements: str) -> None:
+def run_unsplit(db: SQLiteWriter, *statements: str) -> None:
     with db.schema_transaction():
         for sql in statements:
             db.run_statement(sql)
 
 
-def by_another(folder: Path, script: str) -> None:
+def run_in_other_connection(folder: Path, script: str) -> None:
     with closing(sqlite3.connect(folder / "app.db")) as connection:
         connection.executescript(script)
 
 
-def statements(text: str) -> list[str]:
+def split_statements(text: str) -> list[str]:
     return [sql for _, sql in split(text)]
 
 
-# Taking text apart ---------------------------------------------------------------------------------------------
+# Splitting -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def statements(text: str) -> list[str]:
     ],
 )
 def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
-    assert statements(f"select 1;\n{statement}\nselect 2;") == ["select 1;", statement, "select 2;"]
+    assert split_statements(f"select 1;\n{statement}\nselect 2;") == ["select 1;", statement, "select 2;"]
 
 
 def test_comments_and_lone_semicolons_are_no_statements() -> None:
-    assert statements("-- first;\n;;\n/* second; */ ;\n\n") == []
+    assert split_statements("-- first;\n;;\n/* second; */ ;\n\n") == []
 
 
-def test_a_statement_is_stored_without_the_comment_above_it_and_knows_its_line() -> None:
+def test_statement_has_its_line_and_no_leading_comment() -> None:
     text = "-- what it is for\n\n/* two\nlines */ create table a (x);\n\ncreate table b (\n  x\n);select 1;\n"
     assert split(text) == [
         (4, "create table a (x);"),
@@ -93,11 +93,11 @@ def test_a_statement_is_stored_without_the_comment_above_it_and_knows_its_line()
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_statement() -> None:
-    assert statements("\ufeffcreate table a (x);") == ["create table a (x);"]
+    assert split_statements("\ufeffcreate table a (x);") == ["create table a (x);"]
 
 
 def test_the_last_statement_may_lack_its_semicolon() -> None:
-    assert statements("select 1;\nselect 2 -- the last one\n") == ["select 1;", "select 2;"]
+    assert split_statements("select 1;\nselect 2 -- the last one\n") == ["select 1;", "select 2;"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_text_that_ends_inside_a_comment_is_refused() -> None:
         "/* hidden */ pragma writable_schema = on",
     ],
 )
-def test_what_would_end_or_escape_the_transaction_is_refused_with_its_line(statement: str) -> None:
+def test_unsupported_statement_is_refused_with_its_line(statement: str) -> None:
     with pytest.raises(ValueError, match=r"^line 2: "):
         split(f"select 1;\n{statement};")
 
@@ -146,17 +146,17 @@ def test_what_would_end_or_escape_the_transaction_is_refused_with_its_line(state
 @pytest.mark.parametrize(
     "statement", ["pragma foreign_keys = off;", "pragma user_version = 5;", "savepoint s;"]
 )
-def test_what_a_transaction_can_hold_passes(statement: str) -> None:
-    assert statements(statement) == [statement]
+def test_transactional_statement_is_accepted(statement: str) -> None:
+    assert split_statements(statement) == [statement]
 
 
-def test_a_large_script_is_taken_apart_in_little_time() -> None:
-    """A string of many semicolons must not make it quadratic: this took minutes when each was tried anew."""
+def test_large_script_is_split_in_linear_time() -> None:
+    """A string with many semicolons must not take quadratic time."""
     text = "insert into t values ('" + "x;" * 500_000 + "');" + "select 1;" * 20_000
     assert len(split(text)) == 20_001
 
 
-words = st.sampled_from(
+WORDS = st.sampled_from(
     [
         "'a;b'",
         '"q;"',
@@ -178,14 +178,14 @@ words = st.sampled_from(
 
 
 @settings(max_examples=300)
-@given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6))
-def test_sqlite_takes_every_piece_as_one_statement(made: list[list[str]]) -> None:
-    """Python runs ``execute`` of two statements as neither, and says so: it asks SQLite where the first one ends."""
-    text = "".join("select " + " ".join(piece) + ";" for piece in made)
+@given(st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=6))
+def test_sqlite_accepts_every_part_as_one_statement(statement_words: list[list[str]]) -> None:
+    """Python's ``execute`` refuses two statements, because SQLite returns the end of the first."""
+    text = "".join("select " + " ".join(words) + ";" for words in statement_words)
     with closing(sqlite3.connect(":memory:")) as connection:
-        pieces = split(text)
-        assert len(pieces) == len(made)
-        for _, sql in pieces:
+        statements_found = split(text)
+        assert len(statements_found) == len(statement_words)
+        for _, sql in statements_found:
             try:
                 connection.execute(sql)
             except sqlite3.Warning as error:  # pragma: no cover - only where the split is wrong
@@ -203,7 +203,7 @@ def test_a_script_that_fails_leaves_nothing_of_its_schema(db: SQLiteWriter) -> N
     assert "a" not in db.tables()
 
 
-def test_a_column_with_a_check_is_added_and_rows_that_are_there_are_checked(db: SQLiteWriter) -> None:
+def test_added_column_with_check_validates_existing_rows(db: SQLiteWriter) -> None:
     run(db, "create table a (x); insert into a values (1);")
     run(db, "alter table a add column kind text default 'plain' check (kind in ('plain', 'rare'));")
     assert db.query("select x, kind from a") == [(1, "plain")]
@@ -211,7 +211,7 @@ def test_a_column_with_a_check_is_added_and_rows_that_are_there_are_checked(db: 
         run(db, "alter table a add column size text default 'none' check (size in ('small'));")
 
 
-def test_the_schema_is_read_anew_after_a_script(db: SQLiteWriter) -> None:
+def test_schema_is_read_again_after_a_script(db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
     assert list(db.tables()["a"].columns) == ["x"]
     run(db, "alter table a add column y;")
@@ -226,7 +226,7 @@ insert into children values (1, 1), (2, 1), (3, 2);
 """
 
 
-def test_a_rebuilt_table_does_not_take_its_children_along(db: SQLiteWriter) -> None:
+def test_rebuilt_table_keeps_its_child_rows(db: SQLiteWriter) -> None:
     run(db, REBUILD)
     run(
         db,
@@ -241,14 +241,14 @@ def test_a_rebuilt_table_does_not_take_its_children_along(db: SQLiteWriter) -> N
     assert db.references("parents")[0].table == "children"
 
 
-def test_a_script_that_leaves_rows_pointing_to_nothing_is_rolled_back(db: SQLiteWriter) -> None:
+def test_script_with_new_orphaned_rows_is_rolled_back(db: SQLiteWriter) -> None:
     run(db, REBUILD)
-    with pytest.raises(ConstraintError, match="2 rows of children would point to rows of parents"):
+    with pytest.raises(ConstraintError, match="2 rows of children would refer to missing rows of parents"):
         run(db, "delete from parents where id = 1;")
     assert db.count("parents") == 2
 
 
-def test_rows_that_pointed_to_nothing_before_do_not_stop_a_script(db: SQLiteWriter, tmp_path: Path) -> None:
+def test_earlier_orphaned_rows_do_not_stop_a_script(db: SQLiteWriter, tmp_path: Path) -> None:
     run(db, REBUILD)
     with closing(sqlite3.connect(tmp_path / "app.db")) as other, other:
         other.execute("delete from parents where id = 1")
@@ -256,7 +256,7 @@ def test_rows_that_pointed_to_nothing_before_do_not_stop_a_script(db: SQLiteWrit
     assert "notes" in db.tables()
 
 
-def test_foreign_keys_hold_again_after_a_script_whether_it_worked_or_not(db: SQLiteWriter) -> None:
+def test_foreign_keys_are_enforced_after_any_script(db: SQLiteWriter) -> None:
     run(db, REBUILD)
     with pytest.raises(QueryFailedError):
         run(db, "nonsense;")
@@ -275,16 +275,14 @@ def test_foreign_keys_hold_again_after_a_script_whether_it_worked_or_not(db: SQL
         "pragma writable_schema = on",
     ],
 )
-def test_the_engine_itself_refuses_what_would_escape_and_keeps_nothing(
-    db: SQLiteWriter, statement: str
-) -> None:
+def test_engine_refuses_statements_outside_the_transaction(db: SQLiteWriter, statement: str) -> None:
     with pytest.raises(QueryFailedError):
-        run_as_they_are(db, "create table a (x)", statement)
+        run_unsplit(db, "create table a (x)", statement)
     assert "a" not in db.tables()
     run(db, "create table b (x);")  # and goes on working
 
 
-def test_a_statement_that_ends_the_transaction_by_itself_is_noticed(db: SQLiteWriter) -> None:
+def test_implicit_end_of_the_transaction_is_detected(db: SQLiteWriter) -> None:
     run(db, "create table a (x unique on conflict rollback); insert into a values (1);")
     with pytest.raises(ConstraintError):
         run(db, "create table b (x); insert into a values (1); create table c (x);")
@@ -299,17 +297,17 @@ def test_a_select_in_a_script_runs_to_its_end(db: SQLiteWriter) -> None:
 
 
 @pytest.mark.parametrize("statement", ["select :x;", "select ?;", "select 'a\0b';"])
-def test_place_holders_and_nul_are_refused_as_a_statement(db: SQLiteWriter, statement: str) -> None:
+def test_placeholders_and_nul_are_refused(db: SQLiteWriter, statement: str) -> None:
     if "\0" not in statement:
         run(db, "select '?', ':x';")
         with pytest.raises(QueryFailedError):
             run(db, statement)
     else:
         with pytest.raises(QueryFailedError, match="null character"):
-            run_as_they_are(db, statement)
+            run_unsplit(db, statement)
 
 
-def test_full_text_tables_can_be_made_filled_and_dropped(db: SQLiteWriter) -> None:
+def test_full_text_table_is_created_filled_and_dropped(db: SQLiteWriter) -> None:
     run(db, "create virtual table f using fts5(body); insert into f values ('one'), ('two');")
     run(db, "insert into f (f) values ('rebuild'); drop table f;")
     assert "f" not in db.tables()
@@ -321,12 +319,10 @@ def test_user_version_takes_part_in_the_transaction(db: SQLiteWriter) -> None:
     assert db.query("pragma user_version") == [(0,)]
 
 
-def test_what_another_program_makes_of_the_schema_is_seen_by_the_next_script(
-    tmp_path: Path, db: SQLiteWriter
-) -> None:
+def test_schema_changes_of_other_programs_are_seen(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
     assert set(db.tables()) == {"a"}
-    by_another(tmp_path, "alter table a add column y; create table b (x);")
+    run_in_other_connection(tmp_path, "alter table a add column y; create table b (x);")
     with db.schema_transaction():
         assert {name: list(table.columns) for name, table in db.tables().items()} == {
             "a": ["x", "y"],
@@ -334,15 +330,15 @@ def test_what_another_program_makes_of_the_schema_is_seen_by_the_next_script(
         }
 
 
-def test_a_table_that_was_taken_back_is_not_taken_for_one_that_another_program_made(
-    tmp_path: Path, db: SQLiteWriter
-) -> None:
+def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
     with pytest.raises(LookupError), db.schema_transaction():
         db.run_statement("create table mine (x)")
         assert "mine" in db.tables()
         raise LookupError
-    by_another(tmp_path, "create table theirs (x);")  # so that the schema has as many changes as with ours
+    run_in_other_connection(
+        tmp_path, "create table theirs (x);"
+    )  # so that the schema version is the same as with the rolled back table
     run(db, "insert into theirs values (1);")
     assert set(db.tables()) == {"a", "theirs"}
 
@@ -352,22 +348,20 @@ def test_a_transaction_for_the_schema_cannot_be_nested(db: SQLiteWriter) -> None
         pass
 
 
-def test_statements_outside_a_transaction_are_a_fault(db: SQLiteWriter) -> None:
+def test_statement_outside_a_transaction_is_refused(db: SQLiteWriter) -> None:
     with pytest.raises(RuntimeError):
         db.run_statement("create table a (x)")
 
 
-# Making a file ----------------------------------------------------------------------------------------------------
+# Files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_is_for_its_owner_only_and_in_the_mode_of_the_profile(
-    tmp_path: Path, db: SQLiteWriter
-) -> None:
+def test_new_file_is_private_and_has_the_journal_mode(tmp_path: Path, db: SQLiteWriter) -> None:
     assert (tmp_path / "app.db").stat().st_mode & 0o777 == 0o600
     assert db.query("pragma journal_mode") == [("wal",)]
 
 
-def test_a_file_that_was_left_empty_gets_the_mode_of_the_profile_too(tmp_path: Path) -> None:
+def test_empty_file_gets_the_journal_mode(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
     with closing(SQLiteWriter(path, "app/user", create={"journal_mode": "wal"})) as db:
@@ -385,9 +379,9 @@ def test_an_existing_file_keeps_its_journal_mode(tmp_path: Path) -> None:
 
 
 def test_the_stored_text_of_a_table_is_as_written(db: SQLiteWriter) -> None:
-    written = "CREATE TABLE Notes (\n  id INTEGER, -- the key\n  body TEXT\n)"
-    run(db, f"-- Notes of users;\n{written};")
-    assert db.query("select sql from sqlite_master where name = 'Notes'") == [(written,)]
+    create_sql = "CREATE TABLE Notes (\n  id INTEGER, -- the key\n  body TEXT\n)"
+    run(db, f"-- Notes of users;\n{create_sql};")
+    assert db.query("select sql from sqlite_master where name = 'Notes'") == [(create_sql,)]
 
 
 def test_a_reader_sees_the_schema_before_the_commit_or_after_it(tmp_path: Path, db: SQLiteWriter) -> None:
@@ -402,19 +396,21 @@ def test_a_reader_sees_the_schema_before_the_commit_or_after_it(tmp_path: Path, 
 @pytest.mark.parametrize(
     "ledger",
     [
-        *ledgers.known().ledgers.values(),
-        *(one for name in loader.names() for one in loader.load(name).ledgers.values()),
+        *ledgers.load_ledgers().ledgers.values(),
+        *(ledger for name in loader.names() for ledger in loader.load(name).ledgers.values()),
         *(
-            told.migrations.ledger
+            database.migrations.ledger
             for name in loader.names()
-            for told in loader.load(name).databases.values()
-            if told.migrations and "sqlite" in told.engines and not isinstance(told.migrations.ledger, str)
+            for database in loader.load(name).databases.values()
+            if database.migrations
+            and "sqlite" in database.engines
+            and not isinstance(database.migrations.ledger, str)
         ),
     ],
     ids=lambda ledger: ledger.table,
 )
-def test_every_ledger_can_be_made(db: SQLiteWriter, ledger: Ledger) -> None:
+def test_every_ledger_can_be_created(db: SQLiteWriter, ledger: Ledger) -> None:
     run(db, ledger.create if isinstance(ledger.create, str) else ledger.create["sqlite"])
     table = db.tables()[ledger.table]
-    for told in (ledger.version, ledger.name, ledger.applied_at):
-        assert told is None or find_column(table, told)
+    for column in (ledger.version, ledger.name, ledger.applied_at):
+        assert column is None or find_column(table, column)

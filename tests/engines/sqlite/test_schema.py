@@ -1,4 +1,4 @@
-"""A fingerprint is the schema's own: the same however it is spelled, stored or reached, another after any real change."""
+"""The schema fingerprint: equal for equivalent schemas, different after any real change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.sql.normalize import tokens
+from dbctl.engines.sqlite.sql.normalize import tokenize
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from tests.conformance.contract import HOSTILE_NAMES
 from tests.shapes import flashpoint_web
 
-PEOPLE = """create table people (
+PEOPLE_SQL = """create table people (
     id integer primary key autoincrement,
     name text not null unique collate nocase,
     state text not null default 'new' check (state in ('new', 'Old')),
@@ -23,17 +23,17 @@ PEOPLE = """create table people (
     size integer generated always as (length(name) * 2) stored,
     boss integer references people (id) on delete set null deferrable initially deferred,
     check (length(name) > 0 and name <> 'a;b'))"""
-PETS = """create table pets (
+PETS_SQL = """create table pets (
     person integer not null, name text not null, "order" integer default -1, primary key (person, name desc),
     foreign key (person) references people on delete cascade) without rowid"""
 BY_NAME = 'create index by_name on pets (name collate nocase, "order" desc, lower(name)) where "order" > 0'
 NAMED = "create view named as select p.name, count(*) as number from people p group by p.name"
 TOUCH = """create trigger touch after update of name on people for each row when new.name <> old.name
     begin update pets set name = new.name where person = new.id; select 'A  b'; end"""
-ALL = (PEOPLE, PETS, BY_NAME, NAMED, TOUCH)
+STATEMENTS = (PEOPLE_SQL, PETS_SQL, BY_NAME, NAMED, TOUCH)
 
 
-def made(path, *statements):
+def create_database(path, *statements):
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("pragma synchronous = off")
@@ -42,78 +42,82 @@ def made(path, *statements):
     return path
 
 
-def fingerprint(path):
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        return opened.fingerprint()
+def read_fingerprint(path):
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        return reader.fingerprint()
 
 
-def of(tmp_path, *statements):
-    return fingerprint(made(tmp_path / "made.db", *statements))
+def fingerprint_of(tmp_path, *statements):
+    return read_fingerprint(create_database(tmp_path / "made.db", *statements))
 
 
-def test_it_is_64_digits_and_the_same_for_reader_and_writer(tmp_path):
-    path = made(tmp_path / "app.db", *ALL)
-    told = fingerprint(path)
-    assert len(bytes.fromhex(told)) == 32
+def test_fingerprint_has_64_digits_for_reader_and_writer(tmp_path):
+    path = create_database(tmp_path / "app.db", *STATEMENTS)
+    expected = read_fingerprint(path)
+    assert len(bytes.fromhex(expected)) == 32
     with closing(SQLiteWriter(path, "app/user")) as writer:
-        assert writer.fingerprint() == told
+        assert writer.fingerprint() == expected
 
 
 @pytest.mark.parametrize(
     "sql",
     ["vacuum", "analyze", "reindex", "insert into people (name) values ('x')", "pragma journal_mode = wal", "pragma user_version = 7"],
 )  # fmt: skip
-def test_it_stays_when_the_file_or_its_rows_change_and_the_schema_does_not(tmp_path, sql):
-    path = made(tmp_path / "app.db", *ALL)
-    told = fingerprint(path)
+def test_fingerprint_ignores_rows_and_file_changes(tmp_path, sql):
+    path = create_database(tmp_path / "app.db", *STATEMENTS)
+    expected = read_fingerprint(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(sql)
-    assert fingerprint(path) == told
+    assert read_fingerprint(path) == expected
 
 
-def test_a_temporary_table_of_somebody_else_is_none_of_it(tmp_path):
-    path = made(tmp_path / "app.db", *ALL)
-    told = fingerprint(path)
+def test_fingerprint_ignores_temporary_tables(tmp_path):
+    path = create_database(tmp_path / "app.db", *STATEMENTS)
+    expected = read_fingerprint(path)
     with closing(SQLiteWriter(path, "app/user")) as writer:
         writer._run("create temp table passing (x)", {})
-        assert writer.fingerprint() == told
+        assert writer.fingerprint() == expected
 
 
-def test_the_order_of_creation_makes_no_difference(tmp_path):
-    assert of(tmp_path, PETS, PEOPLE, TOUCH, NAMED, BY_NAME) == of(tmp_path, *ALL)
+def test_fingerprint_ignores_creation_order(tmp_path):
+    assert fingerprint_of(tmp_path, PETS_SQL, PEOPLE_SQL, TOUCH, NAMED, BY_NAME) == fingerprint_of(
+        tmp_path, *STATEMENTS
+    )
 
 
-def test_a_table_rebuilt_under_another_name_and_renamed_is_the_same(tmp_path):
-    rebuilt = PETS.replace("table pets", "table pets_new")
-    renamed = [PEOPLE, PETS, rebuilt, "drop table pets", "alter table pets_new rename to pets"]
-    assert of(tmp_path, *renamed, BY_NAME, NAMED, TOUCH) == of(tmp_path, *ALL)
+def test_fingerprint_ignores_rebuild_of_a_table(tmp_path):
+    rebuilt = PETS_SQL.replace("table pets", "table pets_new")
+    renamed = [PEOPLE_SQL, PETS_SQL, rebuilt, "drop table pets", "alter table pets_new rename to pets"]
+    assert fingerprint_of(tmp_path, *renamed, BY_NAME, NAMED, TOUCH) == fingerprint_of(tmp_path, *STATEMENTS)
 
 
-def test_a_column_that_was_added_is_as_one_that_was_always_there(tmp_path):
+def test_fingerprint_ignores_add_column(tmp_path):
     later = ["create table t (a text)", "alter table t add column b integer not null default 0 check (b < 9)"]
-    assert of(tmp_path, *later) == of(
+    assert fingerprint_of(tmp_path, *later) == fingerprint_of(
         tmp_path, "create table t (a text, b integer not null default 0 check (b < 9))"
     )
 
 
 @pytest.mark.parametrize("shape", ["deployed", "document", "launcher", "archive", "larder"])
-def test_every_real_schema_gives_the_same_when_it_is_made_again_the_other_way_round(tmp_path, shape):
-    make = {
+def test_real_schemas_have_the_same_fingerprint_in_reverse_order(tmp_path, shape):
+    create = {
         "deployed": flashpoint_web.deployed_user_db,
         "document": flashpoint_web.document_user_db,
         "launcher": flashpoint_web.launcher_flashpoint_db,
         "archive": flashpoint_web.document_flashpoint_db,
         "larder": flashpoint_web.sixth_app_db,
     }[shape]
-    path = make(tmp_path / "app.db")
+    path = create(tmp_path / "app.db")
     with closing(sqlite3.connect(path)) as db:
-        told = dict(db.execute("select name, type from sqlite_master where sql is not null"))
+        objects = dict(db.execute("select name, type from sqlite_master where sql is not null"))
         texts = [sql for (sql,) in db.execute("select sql from sqlite_master where sql is not null")]
     texts = [sql for sql in texts if "sqlite_sequence" not in sql and "sqlite_stat" not in sql]
     tables = [sql for sql in reversed(texts) if sql.startswith("CREATE TABLE")]
-    again = made(tmp_path / "again.db", *tables, *(sql for sql in reversed(texts) if sql not in tables))
-    assert told
-    assert fingerprint(again) == fingerprint(path)
+    rebuilt = create_database(
+        tmp_path / "again.db", *tables, *(sql for sql in reversed(texts) if sql not in tables)
+    )
+    assert objects
+    assert read_fingerprint(rebuilt) == read_fingerprint(path)
 
 
 BLANKS = [" ", "\n", "\t  ", ' -- it\'s "a" remark\n', "/* (, */", "\f"]
@@ -136,15 +140,17 @@ QUOTES = [str, '"{}"'.format, "`{}`".format, "[{}]".format]
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_blanks_remarks_quotes_and_the_case_of_words_make_no_difference(tmp_path, chance):
+def test_fingerprint_ignores_blanks_comments_quotes_and_case(tmp_path, rng):
     respelled = []
-    for sql in ALL:
+    for sql in STATEMENTS:
         text = ""
-        for kind, word in tokens(sql, ()):
-            ways = QUOTES if word in NAMES else [str.lower, str.upper, str.title] if kind == "word" else [str]
-            text += chance.choice(ways)(word) + chance.choice(BLANKS)
+        for kind, word in tokenize(sql, ()):
+            spellings = (
+                QUOTES if word in NAMES else [str.lower, str.upper, str.title] if kind == "word" else [str]
+            )
+            text += rng.choice(spellings)(word) + rng.choice(BLANKS)
         respelled.append(text.replace("'order'", '"order"'))
-    assert of(tmp_path, *respelled) == of(tmp_path, *ALL)
+    assert fingerprint_of(tmp_path, *respelled) == fingerprint_of(tmp_path, *STATEMENTS)
 
 
 CHANGES = {
@@ -188,21 +194,25 @@ CHANGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", sorted(CHANGES))
-def test_it_changes_with(tmp_path, what):
-    old, new = CHANGES[what]
-    changed = [sql.replace(old, new) for sql in ALL]
-    assert sum(sql != other for sql, other in zip(ALL, changed, strict=True)) == 1, "the change is one change"
-    assert of(tmp_path, *changed) != of(tmp_path, *ALL)
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_fingerprint_changes_with(tmp_path, change):
+    old, new = CHANGES[change]
+    changed = [sql.replace(old, new) for sql in STATEMENTS]
+    assert sum(sql != other for sql, other in zip(STATEMENTS, changed, strict=True)) == 1, (
+        "the change is one change"
+    )
+    assert fingerprint_of(tmp_path, *changed) != fingerprint_of(tmp_path, *STATEMENTS)
 
 
-@pytest.mark.parametrize("at", range(2, len(ALL)))
-def test_it_changes_when_something_is_missing(tmp_path, at):
-    assert of(tmp_path, *(sql for number, sql in enumerate(ALL) if number != at)) != of(tmp_path, *ALL)
+@pytest.mark.parametrize("omitted", range(2, len(STATEMENTS)))
+def test_fingerprint_changes_without_an_object(tmp_path, omitted):
+    assert fingerprint_of(
+        tmp_path, *(sql for index, sql in enumerate(STATEMENTS) if index != omitted)
+    ) != fingerprint_of(tmp_path, *STATEMENTS)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("create table t (a references p)", "create table t (a references p (id))"),
         ("create table t (a check (a in (\"x\", 'y')))", "create table t (a check (a in ('x', 'y')))"),
@@ -217,30 +227,32 @@ def test_it_changes_when_something_is_missing(tmp_path, at):
         ("create table t (a, foreign key (a) references p check (a > 0))", "create table t (a references p check (a > 0))"),
     ],
 )  # fmt: skip
-def test_two_ways_to_say_the_same_are_the_same(tmp_path, one, other):
+def test_equivalent_declarations_have_the_same_fingerprint(tmp_path, first, second):
     parent = "create table p (id integer primary key)"
-    assert of(tmp_path, parent, one) == of(tmp_path, parent, other)
+    assert fingerprint_of(tmp_path, parent, first) == fingerprint_of(tmp_path, parent, second)
 
 
-def test_a_trigger_fires_before_where_nothing_is_said(tmp_path):
+def test_trigger_without_time_equals_before_trigger(tmp_path):
     table, body = "create table t (a)", "insert on t begin select 1; end"
-    plain = of(tmp_path, table, f"create trigger x {body}")
-    assert plain == of(tmp_path, table, f"create trigger x before {body}")
-    assert plain != of(tmp_path, table, f"create trigger x after {body}")
+    plain = fingerprint_of(tmp_path, table, f"create trigger x {body}")
+    assert plain == fingerprint_of(tmp_path, table, f"create trigger x before {body}")
+    assert plain != fingerprint_of(tmp_path, table, f"create trigger x after {body}")
 
 
 @pytest.mark.parametrize("name", [*HOSTILE_NAMES, "check", "tab(le", "'quoted'", "a--b"])
-def test_any_name_is_read_as_table_column_index_and_in_a_condition(tmp_path, name):
+def test_any_name_works_for_table_column_and_index(tmp_path, name):
     quoted = '"' + name.replace('"', '""') + '"'
     statements = [
         f"create table {quoted} ({quoted} text default 'x' check ({quoted} <> '') collate nocase, other int)",
         f"create index \"i{quoted[1:]} on {quoted} ({quoted}, other desc) where {quoted} > 'a'",
     ]
-    told = of(tmp_path, *statements)
-    assert told == of(tmp_path, *(sql.upper() if name.upper() == name else sql for sql in statements))
-    with closing(SQLiteReader(tmp_path / "made.db", "app/user")) as opened:
-        (table,) = opened.schema().tables
-    assert (table.name, [one.name for one in table.columns]) == (name, [name, "other"])
+    expected = fingerprint_of(tmp_path, *statements)
+    assert expected == fingerprint_of(
+        tmp_path, *(sql.upper() if name.upper() == name else sql for sql in statements)
+    )
+    with closing(SQLiteReader(tmp_path / "made.db", "app/user")) as reader:
+        (table,) = reader.schema().tables
+    assert (table.name, [column.name for column in table.columns]) == (name, [name, "other"])
     assert (table.columns[0].collation, len(table.checks), len(table.options)) == ("NOCASE", 1, 0)
     assert list(table.indexes[0].columns) == [f"{name} collate NOCASE", "other desc"]
 
@@ -262,36 +274,38 @@ def test_any_name_is_read_as_table_column_index_and_in_a_condition(tmp_path, nam
         ("a text check (a = '(' or a = ')' or a = ','), foreign key ('a') references t", ["a"]),
     ],
 )  # fmt: skip
-def test_whatever_sqlite_takes_for_a_table_is_taken_apart_column_by_column(tmp_path, columns, names):
+def test_every_column_list_of_sqlite_is_parsed(tmp_path, columns, names):
     body = columns.removesuffix(" (") if columns.endswith(" (") else f"{columns})"
-    path = made(tmp_path / "app.db", f"create table t ({body}")
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        (table,) = opened.schema().tables
-    assert [one.name for one in table.columns] == names
+    path = create_database(tmp_path / "app.db", f"create table t ({body}")
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        (table,) = reader.schema().tables
+    assert [column.name for column in table.columns] == names
 
 
-def test_tables_that_a_module_keeps_for_itself_are_none_of_it(tmp_path):
-    path = made(
+def test_shadow_tables_are_not_part_of_the_schema(tmp_path):
+    path = create_database(
         tmp_path / "app.db", "create table docs_more (a)", "create virtual table docs using fts5(a, b)"
     )
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        told = {one.name: list(one.options) for one in opened.schema().tables}
-    assert told == {"docs": ["using fts5(a, b)"], "docs_more": []}
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        options = {table.name: list(table.options) for table in reader.schema().tables}
+    assert options == {"docs": ["using fts5(a, b)"], "docs_more": []}
 
 
-def test_a_module_that_only_the_app_loads_is_told_by_its_text(tmp_path):
-    path = made(tmp_path / "app.db", "create virtual table near using fts5(a)")
+def test_unknown_module_is_described_by_its_sql(tmp_path):
+    path = create_database(tmp_path / "app.db", "create virtual table near using fts5(a)")
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("pragma writable_schema = on")
         db.execute(
             "update sqlite_master set sql = 'CREATE VIRTUAL TABLE near USING vec0(a float[3])' where name = 'near'"
         )
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        assert [list(one.options) for one in opened.schema().tables] == [["using vec0(a float[3])"]]
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        assert [list(table.options) for table in reader.schema().tables] == [["using vec0(a float[3])"]]
 
 
-def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp_path):
-    path = made(tmp_path / "app.db", "create table t (a)", "create view v as select a from t", "drop table t")
+def test_broken_view_and_invalid_name_are_tolerated(tmp_path):
+    path = create_database(
+        tmp_path / "app.db", "create table t (a)", "create view v as select a from t", "drop table t"
+    )
     with closing(sqlite3.connect(path)) as db:
         db.execute(b'create table "\xff" (b text)'.decode("latin-1"))
         db.commit()
@@ -300,11 +314,11 @@ def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp
             "update sqlite_master set name = cast(x'ff' as text), tbl_name = cast(x'ff' as text), sql = cast('CREATE TABLE \"' || x'ff' || '\" (b text)' as text) where type = 'table'"
         )
         db.commit()
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        told = opened.schema()
-    assert [one.name for one in told.codes] == ["v"]
-    assert [(one.name, list(one.options)) for one in told.tables] == [("\udcff", ["(b text)"])]
-    assert len(fingerprint(path)) == 64
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        schema = reader.schema()
+    assert [item.name for item in schema.codes] == ["v"]
+    assert [(item.name, list(item.options)) for item in schema.tables] == [("\udcff", ["(b text)"])]
+    assert len(read_fingerprint(path)) == 64
 
 
 @pytest.mark.parametrize(
@@ -316,17 +330,17 @@ def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp
     ],
 )
 def test_spellings_of_one_virtual_table_are_equal(tmp_path, sql):
-    with closing(SQLiteReader(made(tmp_path / "app.db", sql), "app/user")) as opened:
-        (table,) = opened.schema().tables
+    with closing(SQLiteReader(create_database(tmp_path / "app.db", sql), "app/user")) as reader:
+        (table,) = reader.schema().tables
     assert list(table.options) == ["using fts5(body, chat unindexed, tokenize='porter unicode61')"]
 
 
-def test_what_is_compared_is_told_in_words(tmp_path):
-    path = made(tmp_path / "app.db", *ALL)
-    with closing(SQLiteReader(path, "app/user")) as opened:
-        told = opened.schema()
-    people, pets = told.tables
-    columns = {one.name: one for one in people.columns}
+def test_schema_describes_all_parts(tmp_path):
+    path = create_database(tmp_path / "app.db", *STATEMENTS)
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        schema = reader.schema()
+    people, pets = schema.tables
+    columns = {column.name: column for column in people.columns}
     assert (columns["id"].nullable, columns["boss"].nullable) == (False, True)
     assert (columns["name"].collation, columns["size"].generated) == ("NOCASE", "length(name) * 2 stored")
     assert (columns["born"].default, columns["state"].default) == ("strftime('%Y', 'now')", "'new'")
@@ -339,7 +353,7 @@ def test_what_is_compared_is_told_in_words(tmp_path):
     (index,) = pets.indexes
     assert list(index.columns) == ["name collate NOCASE", "order desc", "lower(name)"]
     assert index.where == '"order" > 0'
-    view, trigger = told.codes
+    view, trigger = schema.codes
     assert view.text == "as select p.name, count(*) as number from people p group by p.name"
     assert (trigger.table, trigger.text.partition(" when ")[0]) == (
         "people",

@@ -1,4 +1,4 @@
-"""SQLite keeps the contract, and what is its own beside it: forms of a time, odd values, odd schemas."""
+"""The engine contract on SQLite, and its time forms, odd values and odd schemas."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Behind, Condition, Order
+from dbctl.engines.contract import Condition, KeysetCursor, Order
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
-from tests.conformance.streaming import asked
+from tests.conformance.streaming import run_query
 
 
-class Made:
-    """A database in a file, and what was opened on it."""
+class SQLiteFixture:
+    """A database file with its open readers and writers."""
 
     key = "integer primary key"
 
@@ -45,11 +45,11 @@ class Made:
 
 @pytest.fixture(params=["wal", "delete"])
 def fresh(request, tmp_path):
-    made = Made(tmp_path / "app.db")
-    made.execute(f"pragma journal_mode = {request.param}")
-    yield made
-    for opened in made.opened:
-        opened.close()
+    fixture = SQLiteFixture(tmp_path / "app.db")
+    fixture.execute(f"pragma journal_mode = {request.param}")
+    yield fixture
+    for connection in fixture.opened:
+        connection.close()
 
 
 class TestSQLite(EngineContract):
@@ -58,8 +58,8 @@ class TestSQLite(EngineContract):
         return fresh
 
 
-MOMENT = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
-EPOCH_MS = round(MOMENT.timestamp() * 1000)
+TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
+EPOCH_MS = round(TIMESTAMP.timestamp() * 1000)
 FORMS = {
     "iso": "2024-03-01T12:30:15.250Z",
     "space": "2024-03-01 12:30:15.250",
@@ -80,7 +80,7 @@ def times(fresh):
 
 
 @pytest.mark.parametrize(
-    ("shift", "op", "found"),
+    ("shift", "op", "matches"),
     [
         (0, "=", True),
         (-1, "=", False),
@@ -91,38 +91,43 @@ def times(fresh):
         (1, "<", True),
     ],
 )
-def test_every_form_of_a_time_compares_to_the_millisecond(times, shift, op, found):
-    where = [Condition("at", op, MOMENT + timedelta(milliseconds=shift)), Condition("id", "<", len(FORMS))]
-    assert [row[0] for row in times.select("t", ["id"], where)] == (list(range(len(FORMS))) if found else [])
+def test_every_form_of_a_time_compares_to_the_millisecond(times, shift, op, matches):
+    where = [Condition("at", op, TIMESTAMP + timedelta(milliseconds=shift)), Condition("id", "<", len(FORMS))]
+    assert [row[0] for row in times.select("t", ["id"], where)] == (
+        list(range(len(FORMS))) if matches else []
+    )
 
 
-def test_what_is_no_time_is_as_if_it_were_null(times):
+def test_invalid_times_are_null(times):
     ordered = [row[0] for row in times.select("t", ["id"], order_by=[Order(["at"], time=True)])]
     ends = [len(FORMS) + 6, len(FORMS) + 7]
     assert ordered == [ends[0], *range(len(FORMS)), ends[1], *range(len(FORMS), len(FORMS) + 6)]
 
 
-def test_a_sort_key_of_a_time_is_the_same_whatever_form_it_has(fresh):
+def test_times_of_all_forms_sort_together(fresh):
     fresh.execute("create table t (id integer primary key, at)")
     rows = [(1, "2024-01-03 00:00:00"), (2, 1704067200), (3, "2024-01-02T00:00:00Z"), (4, 1704412800000)]
     fresh.execute("insert into t values (?, ?)", *rows)
-    found = fresh.reader().select("t", ["id"], order_by=[Order(["at"], time=True)])
-    assert [row[0] for row in found] == [2, 3, 1, 4]
+    matches = fresh.reader().select("t", ["id"], order_by=[Order(["at"], time=True)])
+    assert [row[0] for row in matches] == [2, 3, 1, 4]
 
 
-def test_where_the_rows_behind_a_key_begin_is_found_by_its_index(fresh):
+def test_keyset_cursor_uses_the_index(fresh):
     fresh.execute("create table one (id integer primary key, a text)")
     fresh.execute("create table two (a integer, b text, primary key (a, b))")
     reader = fresh.reader()
-    for table, behind in {"one": Behind(["id"], [5]), "two": Behind(["a", "b"], [5, "x"])}.items():
-        told = reader.explain(table, behind.key, [behind], limit=10)
-        assert (told.full_scans, "TEMP B-TREE" in " ".join(told.plan)) == ([], False), table
+    for table, cursor in {
+        "one": KeysetCursor(["id"], [5]),
+        "two": KeysetCursor(["a", "b"], [5, "x"]),
+    }.items():
+        explanation = reader.explain(table, cursor.key, [cursor], limit=10)
+        assert (explanation.full_scans, "TEMP B-TREE" in " ".join(explanation.plan)) == ([], False), table
 
 
 # Odd values ------------------------------------------------------------------------------------------------------
 
 
-def test_text_that_is_no_utf8_comes_with_its_bytes_and_spoils_no_other_row(fresh):
+def test_invalid_utf8_is_returned_with_surrogates(fresh):
     fresh.execute("create table t (id integer primary key, a text)")
     fresh.execute("insert into t values (1, 'fine'), (2, cast(x'61ff62' as text)), (3, x'00ff')")
     rows = fresh.reader().select("t", ["a"])
@@ -130,29 +135,29 @@ def test_text_that_is_no_utf8_comes_with_its_bytes_and_spoils_no_other_row(fresh
     assert rows[1][0].encode(errors="surrogateescape") == b"a\xffb"
 
 
-def test_a_nul_inside_text_comes_whole_and_is_no_end_of_what_is_sought(fresh):
+def test_nul_in_text_does_not_end_comparison(fresh):
     fresh.execute("create table t (id integer primary key, a text)")
     fresh.execute("insert into t values (?, ?)", (1, "a\0b"), (2, "A\0c"), (3, "a"))
     reader = fresh.reader()
     assert reader.select("t", ["a"], [Condition("id", "=", 1)]) == [("a\0b",)]
-    for op, sought, found in (
+    for op, text, expected in (
         ("same", "A\0B", [1]),
         ("starts", "A\0", [1, 2]),
         ("contains", "\0C", [2]),
         ("in", ["a\0b"], [1]),
     ):
-        rows = reader.select("t", ["id"], [Condition("a", op, sought)])
-        assert [row[0] for row in rows] == found, op
+        rows = reader.select("t", ["id"], [Condition("a", op, text)])
+        assert [row[0] for row in rows] == expected, op
 
 
-def test_a_word_longer_than_a_pattern_may_be_is_refused_in_our_words(fresh):
+def test_too_long_search_word_is_refused(fresh):
     fresh.execute("create table t (a text)")
     fresh.execute("insert into t values ('x')")
     with pytest.raises(QueryFailedError, match="too complex"):
         fresh.reader().select("t", ["a"], [Condition("a", "contains", "x" * 60_000)])
 
 
-def test_statements_that_are_several_or_hold_a_nul_are_refused_in_our_words(fresh):
+def test_invalid_statements_raise_query_failed_error(fresh):
     reader = fresh.reader()
     for sql in (
         "select 1; select 2",
@@ -172,7 +177,7 @@ def test_insert_without_values_takes_every_default(fresh):
         assert writer.insert("t", {}, returning="a") == "x"
 
 
-def test_after_a_failure_that_ended_the_transaction_nothing_more_is_written(fresh):
+def test_nothing_is_written_after_an_ended_transaction(fresh):
     fresh.execute("create table t (a unique on conflict rollback)")
     writer = fresh.writer()
     with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
@@ -183,7 +188,7 @@ def test_after_a_failure_that_ended_the_transaction_nothing_more_is_written(fres
     assert writer.count("t") == 0
 
 
-def test_a_commit_that_is_refused_rolls_everything_back(fresh):
+def test_refused_commit_is_rolled_back(fresh):
     fresh.execute("create table p (id integer primary key)")
     fresh.execute("create table k (p integer references p (id) deferrable initially deferred)")
     writer = fresh.writer()
@@ -198,7 +203,7 @@ def test_a_commit_that_is_refused_rolls_everything_back(fresh):
 # Odd schemas -----------------------------------------------------------------------------------------------------
 
 
-def test_what_nobody_can_read_here_is_as_if_it_were_not_there(fresh):
+def test_unreadable_tables_and_views_are_ignored(fresh):
     fresh.execute("create table t (a)")
     fresh.execute("create view gone as select nosuch from nowhere")
     fresh.execute("create view fine as select a from t")
@@ -211,26 +216,28 @@ def test_what_nobody_can_read_here_is_as_if_it_were_not_there(fresh):
     assert list(fresh.reader().tables()) == ["t", "fine"]
 
 
-def test_generated_columns_are_told_but_never_required_and_hidden_ones_are_not_told(fresh):
+def test_generated_columns_are_listed_and_hidden_ones_are_not(fresh):
     fresh.execute("create table t (a integer primary key, b text not null, c text not null as (b || 'x'))")
     fresh.execute("create virtual table words using fts5(body)")
-    told = fresh.reader().tables()
-    assert [(name, column.required) for name, column in told["t"].columns.items()] == [
+    tables = fresh.reader().tables()
+    assert [(name, column.required) for name, column in tables["t"].columns.items()] == [
         ("a", False),
         ("b", True),
         ("c", False),
     ]
-    assert list(told["words"].columns) == ["body"]
+    assert list(tables["words"].columns) == ["body"]
 
 
-def test_a_foreign_key_without_columns_means_the_key_and_cases_are_those_of_the_table(fresh):
+def test_foreign_key_uses_primary_key_and_spelling_of_table(fresh):
     fresh.execute("create table Parent (Id integer primary key)")
     fresh.execute(
         "create table child (pid integer references parent on delete restrict, p2 references PARENT (ID))"
     )
     fresh.execute("create table lost (x references nowhere (y))")
-    told = {key.columns[0]: (list(key.to), key.on_delete) for key in fresh.reader().references("Parent")}
-    assert told == {"pid": (["Id"], "RESTRICT"), "p2": (["Id"], "NO ACTION")}
+    references = {
+        key.columns[0]: (list(key.to), key.on_delete) for key in fresh.reader().references("Parent")
+    }
+    assert references == {"pid": (["Id"], "RESTRICT"), "p2": (["Id"], "NO ACTION")}
 
 
 def test_full_text_tables_can_be_read_and_searched(fresh):
@@ -241,28 +248,28 @@ def test_full_text_tables_can_be_read_and_searched(fresh):
     ]
 
 
-# A reader reaches nothing else -----------------------------------------------------------------------------------
+# A reader accesses nothing else ----------------------------------------------------------------------------------
 
 
-def test_no_statement_through_a_reader_writes_anything_anywhere(fresh, tmp_path):
+def test_reader_refuses_every_write(fresh, tmp_path):
     fresh.execute("create table t (a)")
     reader = fresh.reader()
-    before = sorted(tmp_path.iterdir()), fresh.path.read_bytes()
-    elsewhere = tmp_path / "elsewhere.db"
+    initial = sorted(tmp_path.iterdir()), fresh.path.read_bytes()
+    other_path = tmp_path / "elsewhere.db"
     for sql in (
         "insert into t values (1)",
         "drop table t",
         "create table u (a)",
         "pragma user_version = 3",
         "pragma query_only = 0",
-        f"attach '{elsewhere}' as other",
-        f"vacuum into '{elsewhere}'",
+        f"attach '{other_path}' as other",
+        f"vacuum into '{other_path}'",
     ):
         with pytest.raises((ReadOnlyError, QueryFailedError)):
             reader.query(sql)
     reader.query("pragma journal_mode = off")
     reader.close()
-    assert (sorted(tmp_path.iterdir()), fresh.path.read_bytes()) == before
+    assert (sorted(tmp_path.iterdir()), fresh.path.read_bytes()) == initial
 
 
 @pytest.mark.parametrize(
@@ -275,10 +282,10 @@ def test_no_statement_through_a_reader_writes_anything_anywhere(fresh, tmp_path)
         ("pragma synchronous", 2),
     ],
 )
-def test_a_question_may_ask_modules_that_only_read(fresh, sql, answer):
+def test_query_may_use_read_only_modules(fresh, sql, answer):
     fresh.execute("create virtual table words using fts5(word)")
     fresh.execute("insert into words values ('a pond')")
-    assert asked(fresh.reader(), sql)[1] == [(answer,)]
+    assert run_query(fresh.reader(), sql)[1] == [(answer,)]
 
 
 @pytest.mark.parametrize(
@@ -295,8 +302,8 @@ def test_a_question_may_ask_modules_that_only_read(fresh, sql, answer):
         "select load_extension('x')",
     ],
 )
-def test_a_module_that_does_more_is_no_question(fresh, sql):
+def test_query_with_side_effects_is_refused(fresh, sql):
     fresh.execute("create virtual table words using fts5(word)")
-    for opened in (fresh.reader(), fresh.writer()):
+    for connection in (fresh.reader(), fresh.writer()):
         with pytest.raises(QueryFailedError):
-            asked(opened, sql)
+            run_query(connection, sql)

@@ -1,4 +1,4 @@
-"""Writing waits for its turn, hears signals, and leaves all of a change or none of it."""
+"""Writing waits for locks, handles signals, and applies changes completely or not at all."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from dbctl.errors import (
     UnreachableError,
     ValueInvalidError,
 )
-from dbctl.url import parse
+from dbctl.url import parse_url
 
 ROOT = os.geteuid() == 0
-KERNEL_TELLS = Path("/proc/locks").exists()
+HAS_PROC_LOCKS = Path("/proc/locks").exists()
 as_root = pytest.mark.skipif(not ROOT, reason="only root can give files away, mount, or become another user")
 ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
 MODES = pytest.mark.parametrize("mode", ["wal", "delete"])
@@ -54,14 +54,14 @@ def build(path: Path, mode: str = "wal", rows: int = 3) -> Path:
     return path
 
 
-def raw(path: Path, sql: str = "select count(*) from t") -> object:
+def query_value(path: Path, sql: str = "select count(*) from t") -> object:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(sql).fetchone()[0]
 
 
 @contextmanager
-def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run ``code``, which prints "ready", in a process of its own."""
+def run_process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run ``code``, which prints "ready", in a child process."""
     words = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV) as child:
         try:
@@ -85,7 +85,7 @@ c.close()
 PROGRAM = """
 import sys
 from pathlib import Path
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError
@@ -103,10 +103,10 @@ def main():
             print("ready", flush=True)
             opened.query(sys.argv[3])
 
-interrupt.listen()
+signals.install_handlers()
 try:
     main()
-except interrupt.Interrupted as error:
+except signals.Interrupted as error:
     sys.exit(error.exit_status)
 except DbctlError as error:
     print(error, file=sys.stderr)
@@ -116,103 +116,103 @@ except DbctlError as error:
 ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n) select sum(x) from n"
 
 
-def named(holder):
-    """Return how a message names who holds a lock, where the kernel tells."""
-    return rf"by pid {holder.pid} \(" if KERNEL_TELLS else "is locked; waited"
+def holder_pattern(holder):
+    """Return a pattern for the lock holder in a message, if the kernel reports it."""
+    return rf"by pid {holder.pid} \(" if HAS_PROC_LOCKS else "is locked; waited"
 
 
 # Waiting -------------------------------------------------------------------------------------------------------------
 
 
 @MODES
-def test_a_write_waits_until_the_other_one_has_ended(tmp_path, mode):
+def test_write_waits_for_another_write(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     with (
-        process(HOLDER, path, "begin immediate", 1),
+        run_process(HOLDER, path, "begin immediate", 1),
         closing(SQLiteWriter(path, "app/user", timeout=30)) as writer,
     ):
-        begun = time.monotonic()
+        start = time.monotonic()
         with writer.transaction():
             writer.delete("t", [])
-        assert time.monotonic() - begun > 0.1
-    assert raw(path) == 0
+        assert time.monotonic() - start > 0.1
+    assert query_value(path) == 0
 
 
 @MODES
 @pytest.mark.parametrize("timeout", [0, 0.4])
-def test_a_write_gives_up_after_the_timeout_and_names_who_holds_the_file(tmp_path, mode, timeout):
+def test_write_names_lock_holder_after_the_timeout(tmp_path, mode, timeout):
     path = build(tmp_path / "app.db", mode)
     with (
-        process(HOLDER, path, "begin immediate", 30) as holder,
+        run_process(HOLDER, path, "begin immediate", 30) as holder,
         closing(SQLiteWriter(path, "app/user", timeout=timeout)) as writer,
     ):
-        begun = time.monotonic()
-        with pytest.raises(BusyError, match=named(holder)) as caught, writer.transaction():
+        start = time.monotonic()
+        with pytest.raises(BusyError, match=holder_pattern(holder)) as caught, writer.transaction():
             writer.delete("t", [])
-        assert timeout <= time.monotonic() - begun < 25  # the holder would stay for 30 s
+        assert timeout <= time.monotonic() - start < 25  # the holder runs for 30 s
     assert caught.value.exit_status == 11
-    assert raw(path) == 3
+    assert query_value(path) == 3
 
 
-@pytest.mark.skipif(not KERNEL_TELLS, reason="only Linux tells who holds a lock")
-def test_who_merely_has_the_file_open_is_not_named(tmp_path):
+@pytest.mark.skipif(not HAS_PROC_LOCKS, reason="only Linux reports the holders of locks")
+def test_process_without_lock_is_not_named(tmp_path):
     path = build(tmp_path / "app.db")
     idle = HOLDER.replace('c.execute("rollback")', "")
     with (
-        process(idle, path, "select 1", 30) as one,
-        process(HOLDER, path, "begin immediate", 30) as other,
+        run_process(idle, path, "select 1", 30) as first,
+        run_process(HOLDER, path, "begin immediate", 30) as other,
         closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
     ):
         with pytest.raises(BusyError) as caught, writer.transaction():
             pass
         assert f"pid {other.pid} " in str(caught.value)
-        assert f"pid {one.pid} " not in str(caught.value)
+        assert f"pid {first.pid} " not in str(caught.value)
 
 
-def test_a_commit_waits_for_those_who_still_read_and_then_succeeds(tmp_path):
+def test_commit_waits_for_readers(tmp_path):
     path = build(tmp_path / "app.db", "delete")
-    with process(HOLDER, path, "begin", 1), closing(SQLiteWriter(path, "app/user", timeout=30)) as writer:
-        begun = time.monotonic()
+    with run_process(HOLDER, path, "begin", 1), closing(SQLiteWriter(path, "app/user", timeout=30)) as writer:
+        start = time.monotonic()
         with writer.transaction():
             writer.delete("t", [])
-        assert time.monotonic() - begun > 0.1
-    assert raw(path) == 0
+        assert time.monotonic() - start > 0.1
+    assert query_value(path) == 0
 
 
-def test_a_commit_that_may_not_wait_longer_changes_nothing_and_the_next_one_works(tmp_path):
+def test_commit_timeout_changes_nothing_and_the_next_works(tmp_path):
     path = build(tmp_path / "app.db", "delete")
     with closing(SQLiteWriter(path, "app/user", timeout=0.3)) as writer:
-        with process(HOLDER, path, "begin", 30) as holder:
-            with pytest.raises(BusyError, match=named(holder)), writer.transaction():
+        with run_process(HOLDER, path, "begin", 30) as holder:
+            with pytest.raises(BusyError, match=holder_pattern(holder)), writer.transaction():
                 writer.delete("t", [])
             assert writer.count("t") == 3
         with writer.transaction():
             writer.delete("t", [Condition("id", "=", 1)])
-    assert raw(path) == 2
+    assert query_value(path) == 2
 
 
-def test_in_wal_mode_nobody_who_reads_is_waited_for(tmp_path):
+def test_wal_mode_does_not_wait_for_readers(tmp_path):
     path = build(tmp_path / "app.db", "wal")
     with (
-        process(HOLDER, path, "begin", 30),
+        run_process(HOLDER, path, "begin", 30),
         closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
         writer.transaction(),
     ):
         writer.delete("t", [])
-    assert raw(path) == 0
+    assert query_value(path) == 0
 
 
 # Signals -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 @pytest.mark.parametrize("doing", ["waiting", "waiting for another dbctl", "querying", "reading"])
-def test_a_signal_ends_it_soon_and_nothing_stays(tmp_path, number, status, doing):
+def test_signal_ends_the_process_without_changes(tmp_path, signal_number, status, doing):
     path = build(tmp_path / "app.db", "wal")
     holder = PROGRAM if doing == "waiting for another dbctl" else HOLDER
-    held = (path, "SQLiteWriter", ENDLESS) if holder is PROGRAM else (path, "begin immediate", 30)
+    arguments = (path, "SQLiteWriter", ENDLESS) if holder is PROGRAM else (path, "begin immediate", 30)
     opening = "SQLiteReader" if doing == "reading" else "SQLiteWriter"
     sql = ENDLESS if doing in ("querying", "reading") else "begin"
 
@@ -222,25 +222,27 @@ def test_a_signal_ends_it_soon_and_nothing_stays(tmp_path, number, status, doing
             program = PROGRAM.replace(
                 "    with opened.lock", '    print("ready", flush=True)\n    with opened.lock'
             )
-        with process(program, path, opening, sql) as child:
+        with run_process(program, path, opening, sql) as child:
             time.sleep(0.3)
             assert child.poll() is None
-            child.send_signal(number)
-            assert child.wait(25) == status, child.stderr.read()  # by itself never, or after 30 s
+            child.send_signal(signal_number)
+            assert child.wait(25) == status, (
+                child.stderr.read()
+            )  # without the signal it would run for at least 30 s
 
     if doing.startswith("waiting"):
-        with process(holder, *held):
+        with run_process(holder, *arguments):
             ended()
     else:
         ended()
-    assert raw(path) == 3
-    assert raw(path, "pragma integrity_check") == "ok"
+    assert query_value(path) == 3
+    assert query_value(path, "pragma integrity_check") == "ok"
 
 
-def test_a_killed_writer_leaves_nothing_of_its_change_and_frees_both_locks(tmp_path):
+def test_killed_writer_leaves_no_change_and_no_locks(tmp_path):
     path = build(tmp_path / "app.db", "wal")
     with (
-        process(PROGRAM, path, "SQLiteWriter", ENDLESS) as child,
+        run_process(PROGRAM, path, "SQLiteWriter", ENDLESS) as child,
         closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
     ):
         with pytest.raises(BusyError) as caught, writer.lock("roles create"):
@@ -252,21 +254,21 @@ def test_a_killed_writer_leaves_nothing_of_its_change_and_frees_both_locks(tmp_p
             assert writer.count("t") == 3
 
 
-# The lock between dbctl's own writers -----------------------------------------------------------------------------------
+# The lock between dbctl processes ---------------------------------------------------------------------------------------
 
 
-def lock_of(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-lock")
 
 
-def test_the_lock_tells_its_holder_while_it_is_held_and_its_file_stays(tmp_path):
+def test_lock_file_contains_its_holder_and_is_reused(tmp_path):
     path = build(tmp_path / "app.db")
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"):
-        told = json.loads(lock_of(path).read_text())
-        assert (told["pid"], told["command"]) == (os.getpid(), "users delete")
-        inode = lock_of(path).stat().st_ino
+        lock = json.loads(lock_path(path).read_text())
+        assert (lock["pid"], lock["command"]) == (os.getpid(), "users delete")
+        inode = lock_path(path).stat().st_ino
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("again"):
-        assert lock_of(path).stat().st_ino == inode
+        assert lock_path(path).stat().st_ino == inode
 
 
 def test_two_links_to_one_file_share_one_lock(tmp_path):
@@ -274,27 +276,27 @@ def test_two_links_to_one_file_share_one_lock(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "link.db").symlink_to(path)
     with (
-        closing(SQLiteWriter(path, "app/user")) as one,
-        one.lock("first"),
-        closing(SQLiteWriter(tmp_path / "sub" / "link.db", "app/user", timeout=0)) as two,
+        closing(SQLiteWriter(path, "app/user")) as first,
+        first.lock("first"),
+        closing(SQLiteWriter(tmp_path / "sub" / "link.db", "app/user", timeout=0)) as second,
         pytest.raises(BusyError, match="first"),
-        two.lock("second"),
+        second.lock("second"),
     ):
         pass
     assert [entry.name for entry in (tmp_path / "sub").iterdir()] == ["link.db"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o660])
-def test_whoever_may_write_the_database_may_use_its_lock(tmp_path, mode):
+def test_lock_file_has_the_mode_of_the_database(tmp_path, mode):
     path = build(tmp_path / "app.db")
     path.chmod(mode)
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"):
-        assert stat.S_IMODE(lock_of(path).stat().st_mode) == mode & 0o660
+        assert stat.S_IMODE(lock_path(path).stat().st_mode) == mode & 0o660
 
 
 @as_root
 @MODES
-def test_what_root_writes_stays_the_users(tmp_path, mode):
+def test_files_written_by_root_keep_their_owner(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     os.chown(path, 1234, 1235)
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"), writer.transaction():
@@ -305,24 +307,24 @@ def test_what_root_writes_stays_the_users(tmp_path, mode):
 
 
 @as_root
-def test_what_root_creates_belongs_to_the_owner_of_the_directory(tmp_path):
+def test_files_created_by_root_get_the_directory_owner(tmp_path):
     os.chown(tmp_path, 1234, 1235)
     with closing(SQLiteWriter(tmp_path / "new.db", "app/user", create={"journal_mode": "wal"})) as writer:
         assert writer.query("pragma journal_mode") == [("wal",)]
-        found = (tmp_path / "new.db").stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 1235, 0o600)
+        status = (tmp_path / "new.db").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 1235, 0o600)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "directory"])
-def test_a_trap_in_the_place_of_the_lock_is_refused_and_left_alone(tmp_path, kind):
+def test_link_or_directory_as_lock_file_is_refused(tmp_path, kind):
     path = build(tmp_path / "app.db")
     (tmp_path / "precious").write_text("precious")
     if kind == "symlink":
-        lock_of(path).symlink_to(tmp_path / "precious")
+        lock_path(path).symlink_to(tmp_path / "precious")
     elif kind == "hard link":
-        lock_of(path).hardlink_to(tmp_path / "precious")
+        lock_path(path).hardlink_to(tmp_path / "precious")
     else:
-        lock_of(path).mkdir()
+        lock_path(path).mkdir()
     with (
         closing(SQLiteWriter(path, "app/user")) as writer,
         pytest.raises(UnreachableError, match="its lock"),
@@ -332,7 +334,7 @@ def test_a_trap_in_the_place_of_the_lock_is_refused_and_left_alone(tmp_path, kin
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-# Files that may not, or should not, be written ------------------------------------------------------------------------------
+# Files that must not be written ---------------------------------------------------------------------------------------------
 
 
 def test_a_file_with_a_second_hard_link_is_refused(tmp_path):
@@ -358,41 +360,43 @@ except DbctlError as error:
 """
 
 
-@pytest.mark.parametrize("what", ["file", "directory", "a new file", "a place that may not be looked into"])
-def test_what_may_not_be_written_by_this_user_is_refused(tmp_path, what):
-    place = tmp_path / "place"
-    place.mkdir()
-    path = build(place / "app.db", "delete")
+@pytest.mark.parametrize(
+    "protected", ["file", "directory", "a new file", "a place that may not be looked into"]
+)
+def test_file_without_write_access_is_refused(tmp_path, protected):
+    folder = tmp_path / "place"
+    folder.mkdir()
+    path = build(folder / "app.db", "delete")
     if ROOT:
-        for above in (tmp_path, *tmp_path.parents):
-            if not above.stat().st_mode & 0o001:
-                above.chmod(0o755)
-    path.chmod(0o444 if what == "file" else 0o666)
-    place.chmod({"file": 0o777, "directory": 0o555, "a new file": 0o555}.get(what, 0o000))
+        for parent in (tmp_path, *tmp_path.parents):
+            if not parent.stat().st_mode & 0o001:
+                parent.chmod(0o755)
+    path.chmod(0o444 if protected == "file" else 0o666)
+    folder.chmod({"file": 0o777, "directory": 0o555, "a new file": 0o555}.get(protected, 0o000))
     try:
-        with process(
+        with run_process(
             REFUSED,
-            place / "new.db" if what == "a new file" else path,
-            *(["create"] if what != "file" else []),
+            folder / "new.db" if protected == "a new file" else path,
+            *(["create"] if protected != "file" else []),
         ) as child:
-            assert child.wait(10) == (6 if what in ("file", "directory") else 10), child.stderr.read()
+            assert child.wait(10) == (6 if protected in ("file", "directory") else 10), child.stderr.read()
     finally:
-        place.chmod(0o755)
-    assert [entry.name for entry in place.iterdir()] == ["app.db"]
+        folder.chmod(0o755)
+    assert [entry.name for entry in folder.iterdir()] == ["app.db"]
 
 
 def test_a_new_file_needs_its_directory(tmp_path):
     with pytest.raises(DatabaseMissingError, match="gone"):
         open_for_writing(
-            parse(str(tmp_path / "gone" / "app.db")), "app/user", timeout=1, pragmas={}, create={}
+            parse_url(str(tmp_path / "gone" / "app.db")), "app/user", timeout=1, pragmas={}, create={}
         )
     with pytest.raises(DatabaseMissingError):
-        open_for_writing(parse(str(tmp_path / "app.db")), "app/user", timeout=1, pragmas={})
+        open_for_writing(parse_url(str(tmp_path / "app.db")), "app/user", timeout=1, pragmas={})
     assert list(tmp_path.iterdir()) == []
 
 
 @MODES
-def test_the_journal_mode_stays_as_it_was_found(tmp_path, mode):
+def test_journal_mode_is_not_changed(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     with closing(
         SQLiteWriter(path, "app/user", create={"journal_mode": "truncate"}, pragmas={"synchronous": "1"})
@@ -405,7 +409,7 @@ def test_the_journal_mode_stays_as_it_was_found(tmp_path, mode):
 @pytest.mark.parametrize(
     ("name", "value"), [("user_version = 3; pragma x", "1"), ("synchronous", "1; drop table t")]
 )
-def test_a_pragma_of_a_profile_is_a_name_and_a_word(tmp_path, name, value):
+def test_invalid_pragma_of_a_profile_is_refused(tmp_path, name, value):
     path = build(tmp_path / "app.db")
     with pytest.raises(ValueInvalidError, match="pragma"):
         SQLiteWriter(path, "app/user", pragmas={name: value})
@@ -429,19 +433,19 @@ def small_disk(tmp_path):
 
 
 @MODES
-def test_on_a_full_disk_the_change_fails_as_that_and_the_data_stays(small_disk, mode):
+def test_full_disk_fails_without_data_loss(small_disk, mode):
     path = build(small_disk / "app.db", mode, rows=100)
     with closing(SQLiteWriter(path, "app/user")) as writer:
         with pytest.raises(DiskFullError) as caught, writer.lock("users import"), writer.transaction():
             writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(3000)))
         assert caught.value.exit_status == 1
         assert writer.count("t") == 100
-    assert raw(path) == 100
-    assert raw(path, "pragma integrity_check") == "ok"
+    assert query_value(path) == 100
+    assert query_value(path, "pragma integrity_check") == "ok"
 
 
 @MODES
-def test_where_not_a_byte_is_left_nothing_breaks_and_space_heals_it(small_disk, mode):
+def test_completely_full_disk_recovers_with_free_space(small_disk, mode):
     path = build(small_disk / "app.db", mode, rows=100)
     with closing(SQLiteReader(path, "app/user")) as reader:
         reader.count("t")
@@ -460,7 +464,7 @@ def test_where_not_a_byte_is_left_nothing_breaks_and_space_heals_it(small_disk, 
     filler.unlink()
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
         assert writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(30))) == 30
-    assert raw(path) == 130
+    assert query_value(path) == 130
 
 
 LIMITED = """
@@ -482,18 +486,18 @@ except FileFailedError as error:
 
 
 @MODES
-def test_a_limit_on_the_size_of_files_is_told_and_the_data_stays(tmp_path, mode):
+def test_file_size_limit_fails_without_data_loss(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
-    with process(LIMITED, path) as child:
+    with run_process(LIMITED, path) as child:
         assert child.wait(30) == 1, child.stderr.read()
-    assert raw(path) == 3
+    assert query_value(path) == 3
     assert FileFailedError.exit_status == 1
 
 
-# Nothing escapes as SQLite's own ---------------------------------------------------------------------------------------------
+# Translated errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_failure_of_sqlite_becomes_one_of_ours(tmp_path):
+def test_every_sqlite_error_is_translated(tmp_path):
     path = build(tmp_path / "app.db")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table strict_ (a integer not null check (a > 0)) strict")

@@ -8,10 +8,8 @@ from tests.profiles.test_larder import PROFILE
 from tests.shapes.flashpoint_web import sixth_app_db
 
 
-@pytest.mark.parametrize("words", [("stats", "overview"), ("maintain", "vacuum"), ("users", "list")])
-def test_an_address_without_a_name_is_never_passed_over_for_what_is_configured(
-    words, tmp_path, monkeypatch, answer
-):
+@pytest.mark.parametrize("arguments", [("stats", "overview"), ("maintain", "vacuum"), ("users", "list")])
+def test_url_without_name_is_never_ignored(arguments, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     sixth_app_db(tmp_path / "one.db")
     sixth_app_db(tmp_path / "other.db")
@@ -19,7 +17,7 @@ def test_an_address_without_a_name_is_never_passed_over_for_what_is_configured(
         f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "one.db"\n'
     )
     before = (tmp_path / "one.db").stat().st_mtime_ns
-    result = answer("--url", "other.db", *words, status=5)
+    result = answer("--url", "other.db", *arguments, status=5)
     assert result["error"]["code"] == "database-unknown"
     assert (tmp_path / "one.db").stat().st_mtime_ns == before
-    answer("--url", "pantry=other.db", *words)
+    answer("--url", "pantry=other.db", *arguments)

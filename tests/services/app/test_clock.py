@@ -1,4 +1,4 @@
-"""Whatever deletes by age refuses under a clock that contradicts what the app and its backups recorded."""
+"""Commands that delete by age refuse if the clock contradicts the times of the app and its backups."""
 
 from __future__ import annotations
 
@@ -7,73 +7,79 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl import model
-from dbctl.errors import ClockDoubtedError, Exit, LastBackupError, UsageError
+from dbctl.errors import ClockImplausibleError, Exit, LastBackupError, UsageError
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup.delete import Deletion
-from dbctl.services.backup.status import survey
+from dbctl.services.backup.delete import DeleteBackups
+from dbctl.services.backup.status import collect_status
 from dbctl.services.doctor.examine import examine
-from dbctl.services.sessions.cleanup import CleanupWork
+from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.users.delete import delete_users
 from tests.services import flashpoint_app, promptvault_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import codes, create, folder_of, listed, pruning
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import (
+    create_app_backup,
+    find_backup_folder,
+    list_all_backups,
+    list_codes,
+    open_prune,
+)
 
 DAY = timedelta(days=1)
 NOW = model.now()
 YEAR = timedelta(days=365)
-DOUBTED = ("backup-from-future", "clock-doubted")
+DOUBTED = ("backup-from-future", "clock-implausible")
 
 
 @pytest.fixture
 def path(tmp_path):
-    return promptvault_app.settle(tmp_path / "app", "deployed")
+    return promptvault_app.create_app(tmp_path / "app", "deployed")
 
 
 @pytest.fixture
 def set_clock(monkeypatch):
-    """Set the clock of dbctl by which ages are judged and backups are dated; files keep the clock of the system."""
+    """Set the clock that dbctl uses for ages and for the times of backups; files have the system's time."""
 
-    def set_to(moment):
-        monkeypatch.setattr(model, "now", lambda: moment)
-        monkeypatch.setattr(backup_create, "now", lambda: moment)
+    def set_to(time):
+        monkeypatch.setattr(model, "now", lambda: time)
+        monkeypatch.setattr(backup_create, "now", lambda: time)
 
     return set_to
 
 
 def backups_of(path, set_clock, *ages):
-    """Make a backup at each age, the oldest first; return their ids."""
+    """Create backups of the given ages, the oldest first; return their ids."""
     ids = []
     for age in ages:
         set_clock(NOW - age)
-        ids.append(create(path).id)
+        ids.append(create_app_backup(path).id)
     set_clock(NOW)
     return ids
 
 
 def stored_backups(path):
-    return [backup.id for backup in listed(path).page.items]
+    return [backup.id for backup in list_all_backups(path).page.items]
 
 
 def prune(path, **rules):
-    with pruning(path, **rules) as work:
+    with open_prune(path, **rules) as work:
         return work.apply().deleted
 
 
 def delete(path, *names):
-    with promptvault_app.opened(path) as (app, repository):
-        return Deletion(app, repository, names, timeout=1).apply().deleted
+    with promptvault_app.open_repository(path) as (app, repository):
+        return DeleteBackups(app, repository, names, timeout=1).apply().deleted
 
 
 # Backups ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_from_the_future_keeps_prune_from_deleting_until_it_is_deleted_by_id(path, set_clock):
+def test_future_backup_blocks_prune_until_deleted(path, set_clock):
     old, *recent = backups_of(path, set_clock, 20 * DAY, 3 * DAY, 2 * DAY, DAY / 24)
     (future,) = backups_of(path, set_clock, -YEAR)
     for rules in ({"within": "7d"}, {"last": 1}, {"daily": 2}):
-        error = caught(ClockDoubtedError, lambda: prune(path, **rules))  # noqa: B023 - called at once
+        error = catch_error(ClockImplausibleError, lambda: prune(path, **rules))  # noqa: B023 - called at once
         assert f"dbctl backup delete {future}" in error.hint
     assert set(stored_backups(path)) == {old, future, *recent}
     assert delete(path, future) == [future]
@@ -81,12 +87,12 @@ def test_a_backup_from_the_future_keeps_prune_from_deleting_until_it_is_deleted_
     assert set(stored_backups(path)) == set(recent)
 
 
-def test_a_backup_from_the_future_takes_the_place_of_no_other(path, set_clock):
+def test_future_backup_does_not_displace_others(path, set_clock):
     recent = backups_of(path, set_clock, 3 * DAY, 2 * DAY, DAY)
     (future,) = backups_of(path, set_clock, -YEAR)
-    with promptvault_app.opened(path) as (app, repository):
+    with promptvault_app.open_repository(path) as (app, repository):
         app.trust_clock = True
-        work = promptvault_app.Pruning(app, repository, promptvault_app.Keep(last=2), timeout=1)
+        work = promptvault_app.PruneBackups(app, repository, promptvault_app.Retention(last=2), timeout=1)
         assert work.apply().deleted == recent[:1]
     assert set(stored_backups(path)) == {future, *recent[1:]}
 
@@ -98,26 +104,22 @@ def test_retention_within_counts_from_now(path, set_clock):
 
 @pytest.mark.parametrize("ahead", [20 * DAY, YEAR])
 @pytest.mark.parametrize("has_new_backup", [False, True])
-def test_prune_refuses_under_a_clock_that_runs_ahead_also_when_backups_were_made_under_it(
-    path, set_clock, ahead, has_new_backup
-):
+def test_prune_refuses_with_fast_clock(path, set_clock, ahead, has_new_backup):
     ids = backups_of(path, set_clock, 3 * DAY, 2 * DAY, DAY)
     if has_new_backup:
         ids += backups_of(path, set_clock, -ahead)
     set_clock(NOW + ahead + DAY / 24)
-    caught(ClockDoubtedError, lambda: prune(path, within="7d"))
+    catch_error(ClockImplausibleError, lambda: prune(path, within="7d"))
     assert set(stored_backups(path)) == set(ids)
 
 
-def test_a_backup_from_the_future_is_reported_by_status_and_doctor_also_when_newer_ones_were_made(
-    path, set_clock
-):
+def test_future_backup_is_reported_by_status_and_doctor(path, set_clock):
     (future,) = backups_of(path, set_clock, -YEAR)
-    create(path)
+    create_app_backup(path)
     selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
-    status = survey(selections, timeout=1)
-    assert list(status.standing.repositories[0].future) == [future]
-    assert status.check == Exit.ACTION_NEEDED
+    status = collect_status(selections, timeout=1)
+    assert list(status.backups.repositories[0].future) == [future]
+    assert status.check_status == Exit.ACTION_NEEDED
     (finding,) = [
         finding for finding in examine(selections, timeout=1).findings.findings if finding.code in DOUBTED
     ]
@@ -127,57 +129,55 @@ def test_a_backup_from_the_future_is_reported_by_status_and_doctor_also_when_new
     )
 
 
-def test_the_last_sound_backup_of_a_database_is_not_deleted_by_id(path):
-    first = create(path).id
-    caught(LastBackupError, lambda: delete(path, first))
-    second = create(path).id
-    promptvault_app.file_of(path, listed(path).page.items[0]).write_bytes(b"cut")
-    caught(LastBackupError, lambda: delete(path, first))
+def test_last_verified_backup_is_not_deleted(path):
+    first = create_app_backup(path).id
+    catch_error(LastBackupError, lambda: delete(path, first))
+    second = create_app_backup(path).id
+    promptvault_app.find_backup_file(path, list_all_backups(path).page.items[0]).write_bytes(b"cut")
+    catch_error(LastBackupError, lambda: delete(path, first))
     assert delete(path, second) == [second]
-    caught(UsageError, lambda: delete(path, "latest"))
-    assert folder_of(path, first).exists()
+    catch_error(UsageError, lambda: delete(path, "latest"))
+    assert find_backup_folder(path, first).exists()
 
 
 # Rows ------------------------------------------------------------------------------------------------------------
 
 
 def clean(path, *, trust_clock=False):
-    with flashpoint_app.opened(path) as app:
+    with flashpoint_app.open_app(path) as app:
         app.trust_clock = trust_clock
-        return CleanupWork(app).apply().changed
+        return CleanUp(app).apply().changed
 
 
 def delete_inactive(path):
-    with flashpoint_app.opened(path) as app:
-        return delete_users(app, UserSelector(inactive=timedelta(days=300))).plan()
+    with flashpoint_app.open_app(path) as app:
+        return delete_users(app, UserSelector(inactive_for=timedelta(days=300))).plan()
 
 
 @pytest.mark.parametrize("destroys", [clean, delete_inactive])
-def test_what_deletes_rows_by_age_refuses_under_a_clock_far_ahead_of_rows_backups_and_files(
-    path, set_clock, destroys
-):
-    create(path)
-    before = flashpoint_app.content(path)
+def test_deletes_by_age_refuse_with_fast_clock(path, set_clock, destroys):
+    create_app_backup(path)
+    before = flashpoint_app.read_all_rows(path)
     set_clock(NOW + YEAR)
-    caught(ClockDoubtedError, lambda: destroys(path))
-    with flashpoint_app.opened(path) as app:
-        caught(ClockDoubtedError, CleanupWork(app).plan)
-    assert flashpoint_app.content(path) == before
+    catch_error(ClockImplausibleError, lambda: destroys(path))
+    with flashpoint_app.open_app(path) as app:
+        catch_error(ClockImplausibleError, CleanUp(app).plan)
+    assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_rows_are_deleted_by_a_clock_that_the_user_trusts(path, set_clock):
+def test_trusted_clock_allows_deletes(path, set_clock):
     set_clock(NOW + YEAR)
     assert clean(path, trust_clock=True) > 0
 
 
-def test_doctor_reports_a_clock_far_ahead_of_what_was_recorded(path, set_clock):
+def test_doctor_reports_fast_clock(path, set_clock):
     selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
-    assert not set(codes(examine(selections, timeout=1).findings)) & set(DOUBTED)
+    assert not set(list_codes(examine(selections, timeout=1).findings)) & set(DOUBTED)
     set_clock(NOW + YEAR)
-    assert "clock-doubted" in codes(examine(selections, timeout=1).findings)
+    assert "clock-implausible" in list_codes(examine(selections, timeout=1).findings)
 
 
-# The decision ----------------------------------------------------------------------------------------------------
+# Contradictions --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_doctor_reports_a_clock_far_ahead_of_what_was_recorded(path, set_clock):
         ([0, 400], False, False),
     ],
 )
-def test_a_clock_is_doubted_where_records_end_long_before_it_or_have_a_gap(ages, regular, is_doubted):
+def test_clock_contradicts_old_records_or_gap(ages, regular, is_doubted):
     now = datetime.now(UTC)
     times = clock.Times("backups", [now - timedelta(days=age, seconds=1) for age in ages], regular=regular)
     assert bool(clock.find_contradiction([times])) == is_doubted

@@ -1,4 +1,4 @@
-"""Lists brought into order and cut."""
+"""Sort and cut lists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors import UsageError
-from dbctl.model import Value, Window
-from dbctl.services.app.pagination import page_of
+from dbctl.model import PageRequest, Struct
+from dbctl.services.app.pagination import paginate
 
 FIELD = (
     st.none()
@@ -23,39 +23,39 @@ FIELD = (
 )
 
 
-class Thing(Value, frozen=True, kw_only=True):
+class Thing(Struct, frozen=True, kw_only=True):
     n: int
     field: object = None
 
 
-def ordered(values, sort):
+def sort_values(values, sort):
     things = [Thing(n=n, field=value) for n, value in enumerate(values)]
-    return [one.field for one in page_of(things, Thing, Window(sort=sort)).items]
+    return [item.field for item in paginate(things, Thing, PageRequest(sort=sort)).items]
 
 
 @given(st.lists(FIELD), st.sampled_from(["field", "-field"]))
-def test_values_of_any_kind_have_an_order_with_what_is_missing_last(values, sort):
-    found = ordered(values, sort)
-    assert len(found) == len(values)
+def test_values_of_any_type_sort_with_missing_last(values, sort):
+    sorted_values = sort_values(values, sort)
+    assert len(sorted_values) == len(values)
     missing = values.count(None)
-    assert found[len(found) - missing :] == [None] * missing
+    assert sorted_values[len(sorted_values) - missing :] == [None] * missing
 
 
-def test_numbers_sort_as_numbers_and_text_without_its_case():
-    assert ordered([10, 9, "b", "A", "c", 2.5], "field") == [2.5, 9, 10, "A", "b", "c"]
+def test_numbers_sort_as_numbers_and_text_without_case():
+    assert sort_values([10, 9, "b", "A", "c", 2.5], "field") == [2.5, 9, 10, "A", "b", "c"]
     old, new = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
-    assert ordered([old, None, new], "-field") == [new, old, None]
+    assert sort_values([old, None, new], "-field") == [new, old, None]
 
 
 @given(st.integers(0, 30), st.none() | st.integers(1, 30), st.integers(0, 40))
-def test_parts_follow_each_other(count, limit, offset):
-    page = page_of([Thing(n=n) for n in range(count)], Thing, Window(limit=limit, offset=offset))
+def test_pages_are_consecutive(count, limit, offset):
+    page = paginate([Thing(n=n) for n in range(count)], Thing, PageRequest(limit=limit, offset=offset))
     end = count if limit is None else min(count, offset + limit)
-    assert [one.n for one in page.items] == list(range(offset, end))
+    assert [item.n for item in page.items] == list(range(offset, end))
     assert page.total == count
     assert page.has_more is (limit is not None and offset + len(page.items) < count) or not page.items
 
 
-def test_an_order_by_nothing_that_is_there_is_refused():
+def test_unknown_sort_field_is_refused():
     with pytest.raises(UsageError, match="known: n, field"):
-        page_of([], Thing, Window(sort="-colour"))
+        paginate([], Thing, PageRequest(sort="-colour"))

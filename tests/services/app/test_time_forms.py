@@ -1,4 +1,4 @@
-"""Times of one column in one form: new rows get the form that the column has, and a check finds columns with several."""
+"""Time formats: new rows get the format of the column, and a check reports columns with several formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.shapes import flashpoint_web, promptvault
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-#: Defaults that write the present moment, each in a form that is not the app's.
+#: Defaults that write the current time, each in another format than the app.
 NOTES = """create table notes (
     id integer primary key, body text not null unique,
     a text default current_timestamp, b text not null default (datetime('now')),
@@ -26,11 +26,11 @@ CLOCKS = ("a", "b", "c", "d", "e")
 def web(request, tmp_path, monkeypatch):
     path = tmp_path / "user.db"
     getattr(flashpoint_web, f"{request.param}_user_db")(path)
-    place(tmp_path, monkeypatch, "flashpoint-web", f'user = "{path}"')
+    write_config(tmp_path, monkeypatch, "flashpoint-web", f'user = "{path}"')
     return path
 
 
-def place(folder, monkeypatch, profile, databases):
+def write_config(folder, monkeypatch, profile, databases):
     (folder / "dbctl.toml").write_text(
         f'[apps.app]\nprofile = "{profile}"\n[apps.app.databases]\n{databases}\n'
     )
@@ -42,24 +42,24 @@ def rows(path, sql):
         return db.execute(sql).fetchall()
 
 
-def mixed(told):
-    return [each for each in told["data"]["findings"] if each["code"] == "times-mixed"]
+def mixed_columns(output):
+    return [each for each in output["data"]["findings"] if each["code"] == "times-mixed"]
 
 
 @pytest.mark.parametrize("columns", [["body"], ["body", "a"]])
-def test_an_import_fills_the_columns_that_a_default_would_fill(web, tmp_path, answer, columns):
+def test_import_fills_columns_with_time_default(web, tmp_path, answer, columns):
     rows(web, NOTES)
-    given = {"body": "x", "a": "2026-01-02T03:04:05.006Z"}
-    (tmp_path / "new.jsonl").write_text(json.dumps({name: given[name] for name in columns}) + "\n")
+    row = {"body": "x", "a": "2026-01-02T03:04:05.006Z"}
+    (tmp_path / "new.jsonl").write_text(json.dumps({name: row[name] for name in columns}) + "\n")
     answer("data", "import", "notes", "new.jsonl", "--yes")
     ((*filled, day, name),) = rows(web, f"select {', '.join(CLOCKS)}, day, name from notes")
     assert all(ISO.fullmatch(value) for value in filled), filled
     assert (len(day), name) == (10, "now")
     if "a" in columns:
-        assert filled[0] == given["a"]
+        assert filled[0] == row["a"]
 
 
-def test_a_new_row_gets_the_app_s_form(web, answer):
+def test_new_row_gets_time_format_of_app(web, answer):
     rows(web, NOTES)
     answer("data", "add", "notes", "body=x", "b=2026-01-02 03:04:05", "--yes")
     ((*filled,),) = rows(web, f"select {', '.join(CLOCKS)} from notes")
@@ -68,18 +68,18 @@ def test_a_new_row_gets_the_app_s_form(web, answer):
 
 
 @pytest.mark.parametrize(
-    ("held", "form"), [("2026-01-02 03:04:05", TEXT), ("2026-01-02T03:04:05.006Z", ISO), (None, ISO)]
+    ("stored", "form"), [("2026-01-02 03:04:05", TEXT), ("2026-01-02T03:04:05.006Z", ISO), (None, ISO)]
 )
-def test_a_column_keeps_the_form_of_its_newest_rows(web, answer, held, form):
+def test_column_keeps_time_format_of_newest_rows(web, answer, stored, form):
     rows(web, NOTES)
     with closing(sqlite3.connect(web)) as db, db:
-        db.executemany("insert into notes (body, a) values (?, ?)", [(str(at), held) for at in range(60)])
+        db.executemany("insert into notes (body, a) values (?, ?)", [(str(at), stored) for at in range(60)])
     answer("data", "add", "notes", "body=x", "--yes")
     ((value,),) = rows(web, "select a from notes where body = 'x'")
     assert form.fullmatch(value)
 
 
-def test_a_column_of_several_forms_gets_the_app_s(web, answer):
+def test_mixed_column_gets_time_format_of_app(web, answer):
     rows(web, NOTES)
     rows(
         web,
@@ -89,18 +89,18 @@ def test_a_column_of_several_forms_gets_the_app_s(web, answer):
     assert ISO.fullmatch(rows(web, "select a from notes where body = 'x'")[0][0])
 
 
-def test_every_command_that_adds_rows_leaves_no_mixture(web, tmp_path, answer):
-    before = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
+def test_commands_that_add_rows_do_not_mix_time_formats(web, tmp_path, answer):
+    before = {each["message"].split()[0] for each in mixed_columns(answer("integrity", "check", status=None))}
     (tmp_path / "people.csv").write_text("username,email\nimported,imported@example.org\n")
     answer("users", "create", "newcomer", "--email", "new@example.org", "--generate", "--yes")
     answer("users", "import", "people.csv", "--generate", "--yes")
     answer("settings", "set", "theme_mode", "dark", "--user", "newcomer", "--yes")
     answer("roles", "create", "helper", "--yes")
-    after = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
+    after = {each["message"].split()[0] for each in mixed_columns(answer("integrity", "check", status=None))}
     assert after == before
 
 
-def test_a_check_finds_columns_of_several_forms(web, answer):
+def test_check_reports_mixed_time_formats(web, answer):
     rows(web, NOTES)
     rows(
         web,
@@ -109,16 +109,16 @@ def test_a_check_finds_columns_of_several_forms(web, answer):
         " ('1', '2026-01-02T03:04:05.006Z', '2026-01-02 03:04:05', 1767323045000, 1767323045000, '2026-01-02T03:04:05Z'),"
         " ('2', '2026-01-02T04:04:05Z', 'never', 1767323045001, null, '2026-01-02T03:04:05')",
     )
-    told = mixed(answer("integrity", "check", "--table", "notes"))
-    assert [each["message"].split()[0] for each in told] == ["notes.a", "notes.c", "notes.e"]
-    assert {each["severity"] for each in told} == {"warning"}
-    assert "2 rows as text with T and Z (2026-01-02T03:04:05.006Z of 2)" in told[0]["message"]
-    assert "1 row as text without T (2026-01-02 03:04:05 of 1)" in told[0]["message"]
-    assert "2 rows as milliseconds" in told[1]["message"]
-    assert "1 row as seconds" in told[1]["message"]
+    findings = mixed_columns(answer("integrity", "check", "--table", "notes"))
+    assert [each["message"].split()[0] for each in findings] == ["notes.a", "notes.c", "notes.e"]
+    assert {each["severity"] for each in findings} == {"warning"}
+    assert "2 rows as text with T and Z (2026-01-02T03:04:05.006Z of 2)" in findings[0]["message"]
+    assert "1 row as text without T (2026-01-02 03:04:05 of 1)" in findings[0]["message"]
+    assert "2 rows as milliseconds" in findings[1]["message"]
+    assert "1 row as seconds" in findings[1]["message"]
 
 
-def test_the_hint_of_a_mixture_repairs_it(web, answer):
+def test_hint_of_mixed_times_repairs_them(web, answer):
     rows(web, NOTES)
     rows(
         web,
@@ -126,22 +126,22 @@ def test_the_hint_of_a_mixture_repairs_it(web, answer):
     )
     answer("data", "set", "notes", "1", "a=2026-01-02 03:04:05", "--yes")
     assert rows(web, "select a from notes where id = 1") == [("2026-01-02T03:04:05.000Z",)]
-    assert mixed(answer("integrity", "check", "--table", "notes")) == []
+    assert mixed_columns(answer("integrity", "check", "--table", "notes")) == []
 
 
-def test_a_table_without_a_key_and_one_without_rowid_are_checked_too(web, answer):
+def test_tables_without_key_or_rowid_are_checked(web, answer):
     values = "('2026-01-02 03:04:05'), ('2026-01-02T03:04:05.006Z')"
     rows(web, "create table keyless (a text default current_timestamp)")
     rows(web, "create table ordered (a text primary key default current_timestamp) without rowid")
     for table in ("keyless", "ordered"):
         rows(web, f"insert into {table} values {values}")
-        assert len(mixed(answer("integrity", "check", "--table", table))) == 1
+        assert len(mixed_columns(answer("integrity", "check", "--table", table))) == 1
 
 
 @pytest.fixture
 def vault(tmp_path, monkeypatch):
     path = promptvault.document(tmp_path / "vault.db")
-    place(tmp_path, monkeypatch, "promptvault", f'main = "{path}"')
+    write_config(tmp_path, monkeypatch, "promptvault", f'main = "{path}"')
     return path
 
 
@@ -152,11 +152,11 @@ def add_team(answer, path):
     return created
 
 
-def test_promptvault_gets_milliseconds_among_milliseconds(vault, answer):
+def test_promptvault_gets_milliseconds_with_milliseconds(vault, answer):
     assert isinstance(add_team(answer, vault), int)
 
 
-def test_promptvault_gets_text_among_text(vault, answer):
+def test_promptvault_gets_text_with_text(vault, answer):
     rows(
         vault,
         """update "User" set "createdAt" = '2026-03-04 09:30:00', "updatedAt" = '2026-03-04 09:30:00'""",
@@ -170,24 +170,24 @@ def test_promptvault_gets_text_among_text(vault, answer):
     assert all(TEXT.fullmatch(str(value)) for value in times), times
 
 
-def test_a_text_among_milliseconds_is_found(vault, answer):
-    (told,) = mixed(answer("integrity", "check", status=None))
-    assert told["message"].startswith("User.createdAt ")
-    assert promptvault.CLEO in told["message"]
-    assert told["hint"].startswith("dbctl data set User KEY createdAt=TIME ")
+def test_text_with_milliseconds_is_reported(vault, answer):
+    (finding,) = mixed_columns(answer("integrity", "check", status=None))
+    assert finding["message"].startswith("User.createdAt ")
+    assert promptvault.CLEO in finding["message"]
+    assert finding["hint"].startswith("dbctl data set User KEY createdAt=TIME ")
     answer("data", "set", "User", promptvault.CLEO, "createdAt=2026-03-04 09:30:00", "--yes")
-    assert mixed(answer("integrity", "check", status=None)) == []
+    assert mixed_columns(answer("integrity", "check", status=None)) == []
 
 
 @pytest.mark.parametrize("server", ["on_postgresql", "on_mysql"])
-def test_a_server_with_a_type_for_times_has_no_mixture(server, tmp_path, monkeypatch, answer):
+def test_server_with_time_type_has_no_mixed_times(server, tmp_path, monkeypatch, answer):
     with getattr(promptvault, server)() as url:
-        place(tmp_path, monkeypatch, "promptvault", f'main = "{url}"')
-        assert mixed(answer("integrity", "check", status=None)) == []
+        write_config(tmp_path, monkeypatch, "promptvault", f'main = "{url}"')
+        assert mixed_columns(answer("integrity", "check", status=None)) == []
 
 
 @pytest.mark.parametrize("merge", ["missing", "replace"])
-def test_rows_of_a_backup_get_the_form_of_the_column_where_the_backup_lacks_it(web, answer, merge):
+def test_restored_rows_get_time_format_of_column(web, answer, merge):
     rows(web, "create table notes (id integer primary key, body text)")
     rows(web, "insert into notes values (1, 'x'), (2, 'y')")
     answer("backup", "create", "--repository", "backups")
@@ -195,8 +195,8 @@ def test_rows_of_a_backup_get_the_form_of_the_column_where_the_backup_lacks_it(w
     rows(web, NOTES.replace("not null unique", ""))
     times = ", ".join(["'2026-01-02T03:04:05.006Z'"] * len(CLOCKS))
     rows(web, f"insert into notes (id, body, {', '.join(CLOCKS)}) values (2, 'z', {times})")
-    words = ["--table", "notes", "--merge", merge, "--repository", "backups", "--yes"]
-    answer("restore", "apply", "latest", *words)
+    arguments = ["--table", "notes", "--merge", merge, "--repository", "backups", "--yes"]
+    answer("restore", "apply", "latest", *arguments)
     ((*filled,),) = rows(web, f"select {', '.join(CLOCKS)} from notes where id = 1")
     assert all(ISO.fullmatch(value) for value in filled), filled
 
@@ -209,21 +209,21 @@ MIXED = (
 )
 
 
-def test_a_repair_writes_every_mixed_column_in_the_app_s_form(web, answer):
+def test_repair_writes_mixed_columns_in_format_of_app(web, answer):
     rows(web, NOTES)
     rows(web, MIXED)
     before = rows(web, "select * from notes")
     plan = answer("integrity", "repair", "--times", "--table", "notes", "--dry-run")["data"]["plan"]
     assert (plan["rows"], len(plan["steps"])) == ({"notes": 5}, 4)
     assert rows(web, "select * from notes") == before
-    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes")
-    assert told["data"]["rewritten"] == 5
+    output = answer("integrity", "repair", "--times", "--table", "notes", "--yes")
+    assert output["data"]["rewritten"] == 5
     assert rows(web, "select a, b, c, d, e from notes") == [
         ("2026-01-02T03:04:05.000Z", "2026-01-02", "2026-01-02T03:04:05.000Z", 0, "2026-01-02T03:04:05.500Z"),
         ("2026-01-02T03:04:05.006Z", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.006Z", None, "2026-01-02T03:04:05Z"),
         (None, "2026-01-02T03:04:05.000Z", "never", 1767323045000, "2026-01-02T03:04:05Z"),
     ]  # fmt: skip
-    assert mixed(answer("integrity", "check", "--table", "notes")) == []
+    assert mixed_columns(answer("integrity", "check", "--table", "notes")) == []
     assert answer("integrity", "repair", "--times", "--table", "notes", "--yes")["data"]["rewritten"] == 0
 
 
@@ -231,17 +231,17 @@ def test_a_repair_writes_every_mixed_column_in_the_app_s_form(web, answer):
     ("value", "code"),
     [("2026-01-02T03:04:05", "times-ambiguous"), ("2026-99-99 03:04:05", "value-invalid")],
 )
-def test_a_repair_changes_nothing_where_a_time_cannot_be_told(web, answer, value, code):
+def test_repair_refuses_unreadable_times(web, answer, value, code):
     rows(web, NOTES)
     rows(web, MIXED)
     rows(web, f"insert into notes (body, a) values ('3', '{value}')")
     before = rows(web, "select * from notes")
-    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
-    assert told["error"]["code"] == code
+    output = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
+    assert output["error"]["code"] == code
     assert rows(web, "select * from notes") == before
 
 
-def test_a_repair_is_refused_where_a_trigger_of_the_app_writes_another_form(web, answer):
+def test_repair_is_refused_with_conflicting_trigger(web, answer):
     rows(web, NOTES)
     rows(web, MIXED)
     rows(
@@ -250,6 +250,6 @@ def test_a_repair_is_refused_where_a_trigger_of_the_app_writes_another_form(web,
         " update notes set b = datetime('now') where id = new.id; end",
     )
     before = rows(web, "select * from notes")
-    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
-    assert not told["ok"]
+    output = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
+    assert not output["ok"]
     assert rows(web, "select * from notes") == before

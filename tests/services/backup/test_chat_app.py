@@ -1,4 +1,4 @@
-"""Backups of an app in two places, SQLite and LanceDB: taken together, and brought back together."""
+"""Backup and restore of an app with a SQLite and a LanceDB database."""
 
 from __future__ import annotations
 
@@ -21,96 +21,99 @@ from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, R
 from dbctl.files import temp
 from dbctl.model import Findings
 from dbctl.services.backup import create, verify
-from dbctl.services.backup.create import Creation
+from dbctl.services.backup.create import CreateBackup
 from dbctl.services.integrity import check
-from dbctl.services.restore.copy import Copying
+from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.preview import preview
-from dbctl.services.restore.restore_test import Drilling
-from dbctl.url import parse
+from dbctl.services.restore.restore_test import AppDrill
+from dbctl.url import parse_url
 from tests import storage
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def path(tmp_path):
-    return chat_app.settle(tmp_path / "app")
+    return chat_app.create_app(tmp_path / "app")
 
 
-def kept(path):
-    return [one for one in swap.left(chat_app.vectors(path)) if not swap.waits(one)]
-
-
-# Together ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_backup_holds_both_and_a_restore_brings_both_back_with_the_same_nearest(path):
-    before, near = chat_app.state(path), chat_app.nearest(path)
-    made = promptvault_app.create(path)
-    assert [(one.database, one.file) for one in made.members] == [
-        ("chat", f"chat_{made.id}.db.gz"),
-        ("vectors", f"lancedb_{made.id}.tar.gz"),
+def retained_folders(path):
+    return [
+        entry for entry in swap.list_siblings(chat_app.vector_folder(path)) if not swap.is_prepared(entry)
     ]
-    # What comes last is held before the first is written, and not when its turn comes.
-    first, last = made.members
-    written = promptvault_app.folder_of(path, made) / first.file
+
+
+# Backup and restore of both databases ------------------------------------------------------------------------------
+
+
+def test_restore_of_both_databases_preserves_nearest_neighbours(path):
+    before, near = chat_app.read_keys(path), chat_app.find_nearest(path)
+    backup = promptvault_app.create_app_backup(path)
+    assert [(member.database, member.file) for member in backup.members] == [
+        ("chat", f"chat_{backup.id}.db.gz"),
+        ("vectors", f"lancedb_{backup.id}.tar.gz"),
+    ]
+    # The snapshot of the last database is opened before the first one is written.
+    first, last = backup.members
+    written = promptvault_app.find_backup_folder(path, backup) / first.file
     assert last.taken_at.timestamp() < written.stat().st_mtime
-    assert [one.rows for one in made.members] == [{"messages": 30}, {lance.TABLE: 30}]
-    chat_app.say(path, range(100, 120))
-    chat_app.unsay(path, 3)
-    after = chat_app.state(path)
-    done = promptvault_app.apply(path, made.id)
-    assert [(one.database, one.way) for one in done.databases] == [
+    assert [member.rows for member in backup.members] == [{"messages": 30}, {lance.TABLE: 30}]
+    chat_app.add_messages(path, range(100, 120))
+    chat_app.delete_message(path, 3)
+    after = chat_app.read_keys(path)
+    done = promptvault_app.apply_restore(path, backup.id)
+    assert [(database.database, database.strategy) for database in done.databases] == [
         ("chat", "in place"),
         ("vectors", "swapped"),
     ]
-    assert chat_app.state(path) == before
-    assert chat_app.nearest(path) == near
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    promptvault_app.undo(path)
-    assert chat_app.state(path) == after
+    assert chat_app.read_keys(path) == before
+    assert chat_app.find_nearest(path) == near
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    promptvault_app.undo_restore(path)
+    assert chat_app.read_keys(path) == after
 
 
-def test_a_safety_backup_whose_retained_folder_is_gone_is_reported_as_gone(path):
-    promptvault_app.create(path)
-    first, second = promptvault_app.apply(path).safety_backup, promptvault_app.apply(path).safety_backup
-    items = {one.id: one for one in promptvault_app.listed(path).page.items}
+def test_safety_backup_with_lost_folder_is_reported(path):
+    promptvault_app.create_app_backup(path)
+    first, second = (
+        promptvault_app.apply_restore(path).safety_backup,
+        promptvault_app.apply_restore(path).safety_backup,
+    )
+    items = {backup.id: backup for backup in promptvault_app.list_all_backups(path).page.items}
     assert (items[first].verified_at, items[second].note) == (None, "")
-    assert promptvault_app.codes(promptvault_app.verified(path)) == ["retained-gone"]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == ["retained-database-missing"]
 
 
-def test_a_safety_backup_of_the_same_second_as_one_that_is_gone_keeps_what_it_replaces_all_the_same(
-    path, monkeypatch
-):
-    """A clock that was set back may give a name twice."""
-    made, before = promptvault_app.create(path), chat_app.state(path)
-    chat_app.say(path, range(100, 120))
-    monkeypatch.setattr(create, "now", lambda: made.created_at + timedelta(hours=1))
-    first = promptvault_app.apply(path, made.id)
-    shutil.rmtree(promptvault_app.folder_of(path, first.safety_backup))
-    chat_app.say(path, range(200, 210))
-    between = chat_app.state(path)
-    second = promptvault_app.apply(path, made.id)
+def test_safety_backup_with_reused_id_retains_replaced_folder(path, monkeypatch):
+    """After the clock is set back, an id may be used again."""
+    backup, before = promptvault_app.create_app_backup(path), chat_app.read_keys(path)
+    chat_app.add_messages(path, range(100, 120))
+    monkeypatch.setattr(create, "now", lambda: backup.created_at + timedelta(hours=1))
+    first = promptvault_app.apply_restore(path, backup.id)
+    shutil.rmtree(promptvault_app.find_backup_folder(path, first.safety_backup))
+    chat_app.add_messages(path, range(200, 210))
+    between = chat_app.read_keys(path)
+    second = promptvault_app.apply_restore(path, backup.id)
     assert second.safety_backup == first.safety_backup
-    assert chat_app.state(path) == before
-    promptvault_app.undo(path)
-    assert chat_app.state(path) == between
+    assert chat_app.read_keys(path) == before
+    promptvault_app.undo_restore(path)
+    assert chat_app.read_keys(path) == between
 
 
-def test_what_is_lost_comes_back(path):
-    before, made = chat_app.state(path), promptvault_app.create(path)
-    shutil.rmtree(chat_app.vectors(path))
-    promptvault_app.lose(path)
-    done = promptvault_app.apply(path, made.id)
-    assert [one.way for one in done.databases] == ["new", "new"]
-    assert chat_app.state(path) == before
+def test_lost_databases_are_restored(path):
+    before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    shutil.rmtree(chat_app.vector_folder(path))
+    promptvault_app.delete_database(path)
+    done = promptvault_app.apply_restore(path, backup.id)
+    assert [database.strategy for database in done.databases] == ["new", "new"]
+    assert chat_app.read_keys(path) == before
 
 
-def housed(path):
-    """Move both into a folder of their own, as the app has them; return the path of the SQLite file."""
+def move_into_data_dir(path):
+    """Move both databases into a folder ``data``; return the path of the SQLite file."""
     data = path.with_name("data")
     data.mkdir(mode=0o750)
     config = path.with_name("dbctl.toml")
@@ -120,189 +123,205 @@ def housed(path):
     return data / "chat.db"
 
 
-def test_what_is_lost_with_its_whole_folder_comes_back_and_the_plan_says_so(path):
-    there = housed(path)
+def test_lost_data_directory_is_created_as_planned(path):
+    database = move_into_data_dir(path)
     path.parent.chmod(0o751)
-    before, made = chat_app.state(there), promptvault_app.create(path)
-    shutil.rmtree(there.parent)
-    with promptvault_app.opened(path) as (app, repository):
-        steps = promptvault_app.restoring(app, repository, made.id).plan().steps
-    assert [one for one in steps if "directory" in one] == [
-        f"make the directory {there.parent}, which is missing"
+    before, backup = chat_app.read_keys(database), promptvault_app.create_app_backup(path)
+    shutil.rmtree(database.parent)
+    with promptvault_app.open_repository(path) as (app, repository):
+        steps = promptvault_app.create_restore(app, repository, backup.id).plan().steps
+    assert [step for step in steps if step.startswith("create the directory")] == [
+        f"create the directory {database.parent}, which is missing"
     ]
-    promptvault_app.apply(path, made.id)
-    assert chat_app.state(there) == before
-    assert there.parent.stat().st_mode & 0o777 == 0o751
+    promptvault_app.apply_restore(path, backup.id)
+    assert chat_app.read_keys(database) == before
+    assert database.parent.stat().st_mode & 0o777 == 0o751
 
 
-def test_where_more_than_the_folder_is_missing_nothing_is_made(path):
-    """It may be a disk that is not mounted."""
-    there = housed(path)
-    made, config = promptvault_app.create(path), path.with_name("dbctl.toml")
-    shutil.rmtree(there.parent)
+def test_missing_parent_of_data_directory_is_not_created(path):
+    """The parent may be an unmounted disk."""
+    database = move_into_data_dir(path)
+    backup, config = promptvault_app.create_app_backup(path), path.with_name("dbctl.toml")
+    shutil.rmtree(database.parent)
     config.write_text(config.read_text().replace("data/", "disk/data/"))
-    error = caught(FileMissingError, lambda: promptvault_app.apply(path, made.id))
-    assert error.facts["path"] == path.with_name("disk")
+    error = catch_error(FileMissingError, lambda: promptvault_app.apply_restore(path, backup.id))
+    assert error.context["path"] == path.with_name("disk")
     assert not path.with_name("disk").exists()
 
 
-def test_what_was_unpacked_by_a_restore_that_was_killed_is_told_unless_it_is_in_use(path, capsys):
-    def told():
+def test_leftovers_of_killed_restore_are_reported_unless_in_use(path, capsys):
+    def list_leftovers():
         main(["--config", str(path.with_name("dbctl.toml")), "doctor", "-o", "json"])
         findings = json.loads(capsys.readouterr().out)["data"]["findings"]
-        return [(one["target"], one["hint"]) for one in findings if one["code"] == "left-behind"]
+        return [
+            (finding["target"], finding["hint"])
+            for finding in findings
+            if finding["code"] == "leftover-files"
+        ]
 
-    place = chat_app.vectors(path)
-    with temp.folder(place.parent, swap.new(place)) as used:
-        assert told() == []
+    vectors = chat_app.vector_folder(path)
+    with temp.folder(vectors.parent, swap.temp_prefix(vectors)) as used:
+        assert list_leftovers() == []
     used.mkdir()
     (used / "half").write_bytes(b"x")
-    half = swap.beside(place, f"{swap.KEPT}20260101_000000{swap.PARTIAL}")
+    half = swap.sibling_path(vectors, f"{swap.RETAINED}20260101_000000{swap.PARTIAL}")
     half.mkdir()
-    assert told() == [("talk/vectors", f"rm -r {half} {used}")]
+    assert list_leftovers() == [("talk/vectors", f"rm -r {half} {used}")]
 
 
-def test_a_damaged_folder_is_kept_as_it_is_and_replaced(path):
-    before, made = chat_app.state(path), promptvault_app.create(path)
-    for one in chat_app.vectors(path).rglob("*.manifest"):
-        one.write_bytes(b"none")
-    promptvault_app.apply(path, made.id)
-    assert chat_app.state(path) == before
-    (beside,) = kept(path)
-    assert next(beside.rglob("*.manifest")).read_bytes() == b"none"
+def test_damaged_folder_is_retained_and_replaced(path):
+    before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    for entry in chat_app.vector_folder(path).rglob("*.manifest"):
+        entry.write_bytes(b"none")
+    promptvault_app.apply_restore(path, backup.id)
+    assert chat_app.read_keys(path) == before
+    (retained,) = retained_folders(path)
+    assert next(retained.rglob("*.manifest")).read_bytes() == b"none"
 
 
-def test_one_of_both_alone(path):
-    before, made = chat_app.state(path), promptvault_app.create(path)
-    chat_app.say(path, range(100, 110))
-    after = chat_app.state(path)
-    promptvault_app.apply(path, made.id, only="vectors")
-    assert chat_app.state(path) == (after[0], before[1])
-    promptvault_app.undo(path)
-    assert chat_app.state(path) == after
-    promptvault_app.apply(path, made.id, only="chat")
-    assert chat_app.state(path) == (before[0], after[1])
+def test_each_database_is_restored_alone(path):
+    before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    chat_app.add_messages(path, range(100, 110))
+    after = chat_app.read_keys(path)
+    promptvault_app.apply_restore(path, backup.id, only="vectors")
+    assert chat_app.read_keys(path) == (after[0], before[1])
+    promptvault_app.undo_restore(path)
+    assert chat_app.read_keys(path) == after
+    promptvault_app.apply_restore(path, backup.id, only="chat")
+    assert chat_app.read_keys(path) == (before[0], after[1])
 
 
-def test_where_the_vectors_cannot_be_unpacked_nothing_is_replaced(path):
-    made = promptvault_app.create(path)
-    chat_app.say(path, range(100, 110))
-    after = chat_app.state(path)
-    with promptvault_app.opened(path) as (app, repository):
-        work = promptvault_app.restoring(app, repository, made.id)
-        vectors = work._members[1]
-        told = dict.fromkeys(vectors.digests, "0" * 64)
-        work._members[1] = vectors.__class__(
+def test_failed_check_of_vectors_replaces_nothing(path):
+    backup = promptvault_app.create_app_backup(path)
+    chat_app.add_messages(path, range(100, 110))
+    after = chat_app.read_keys(path)
+    with promptvault_app.open_repository(path) as (app, repository):
+        operation = promptvault_app.create_restore(app, repository, backup.id)
+        vectors = operation._members[1]
+        digests = dict.fromkeys(vectors.digests, "0" * 64)
+        operation._members[1] = vectors.__class__(
             **{
-                name: told if name == "digests" else getattr(vectors, name)
+                name: digests if name == "digests" else getattr(vectors, name)
                 for name in vectors.__struct_fields__
             }
         )
-        caught(RestoreFailedError, work.apply)
-    assert chat_app.state(path) == after
-    assert not list(swap.left(chat_app.vectors(path)))
-    assert [one.kind for one in promptvault_app.listed(path).page.items] == ["backup"]
+        catch_error(RestoreFailedError, operation.apply)
+    assert chat_app.read_keys(path) == after
+    assert not list(swap.list_siblings(chat_app.vector_folder(path)))
+    assert [backup.kind for backup in promptvault_app.list_all_backups(path).page.items] == ["backup"]
 
 
 @pytest.mark.parametrize("engine", ["", "lancedb:"])
-def test_a_copy_beside_is_found_by_its_address_also_where_only_its_path_was_given(path, tmp_path, engine):
-    before, made = chat_app.state(path), promptvault_app.create(path)
-    to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"{engine}{tmp_path / 'other'}")}
-    with promptvault_app.opened(path) as (app, repository):
-        keys = promptvault_app.keys_of(app)
-        done = Copying(app, repository, repository.find(made.id), to, keys, timeout=1).apply()
+def test_copy_to_path_uses_engine_of_database(path, tmp_path, engine):
+    before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
+    to = {
+        "chat": parse_url(str(tmp_path / "other.db")),
+        "vectors": parse_url(f"{engine}{tmp_path / 'other'}"),
+    }
+    with promptvault_app.open_repository(path) as (app, repository):
+        keys = promptvault_app.create_keys(app)
+        done = CopyRestore(app, repository, repository.find(backup.id), to, keys, timeout=1).apply()
     table = lancedb.connect(tmp_path / "other").open_table(lance.TABLE)
     assert sorted(table.search().to_arrow().column("message_id").to_pylist()) == before[1]
-    assert f"vectors=lancedb:{tmp_path / 'other'}" in done.use
-    assert chat_app.state(path) == before
+    assert f"vectors=lancedb:{tmp_path / 'other'}" in done.command
+    assert chat_app.read_keys(path) == before
 
 
-def test_a_preview_counts_both_now_and_then(path):
-    made = promptvault_app.create(path)
-    chat_app.say(path, range(100, 110))
-    with promptvault_app.opened(path) as (app, repository):
-        told = preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app), deep=True)
-    found = {
-        (one.database, table.table): (table.now, table.then) for one in told.databases for table in one.tables
+def test_preview_counts_live_and_saved_rows_of_both(path):
+    backup = promptvault_app.create_app_backup(path)
+    chat_app.add_messages(path, range(100, 110))
+    with promptvault_app.open_repository(path) as (app, repository):
+        comparison = preview(
+            app, repository, repository.find(backup.id), promptvault_app.create_keys(app), deep=True
+        )
+    counts = {
+        (database.database, table.table): (table.current_rows, table.backup_rows)
+        for database in comparison.databases
+        for table in database.tables
     }
-    assert found == {("chat", "messages"): (40, 30), ("vectors", lance.TABLE): (40, 30)}
-    assert [(one.way, one.schema) for one in told.databases] == [("in place", "same"), ("swapped", "same")]
+    assert counts == {("chat", "messages"): (40, 30), ("vectors", lance.TABLE): (40, 30)}
+    assert [(database.strategy, database.schema) for database in comparison.databases] == [
+        ("in place", "same"),
+        ("swapped", "same"),
+    ]
 
 
-def test_a_preview_asks_for_no_deeper_look_where_there_is_nothing_to_compare(path):
-    made = promptvault_app.create(path)
-    with promptvault_app.opened(path) as (app, repository):
-        told = preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app)).brief()
-    assert not [one for one in told if "settings" in one]
+def test_preview_of_equal_data_suggests_no_deep_comparison(path):
+    backup = promptvault_app.create_app_backup(path)
+    with promptvault_app.open_repository(path) as (app, repository):
+        rows = preview(
+            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
+        ).summary()
+    assert not [row for row in rows if "settings" in row]
 
 
-def test_the_plan_of_a_folder_that_is_missing_lets_nothing_change_places(path):
-    made = promptvault_app.create(path)
-    shutil.rmtree(chat_app.vectors(path))
-    with promptvault_app.opened(path) as (app, repository):
-        steps = promptvault_app.restoring(app, repository, made.id).plan().steps
-    assert f"unpack beside {chat_app.vectors(path)}, read it whole, and give it that name" in steps
+def test_plan_for_missing_folder_contains_no_swap(path):
+    backup = promptvault_app.create_app_backup(path)
+    shutil.rmtree(chat_app.vector_folder(path))
+    with promptvault_app.open_repository(path) as (app, repository):
+        steps = promptvault_app.create_restore(app, repository, backup.id).plan().steps
+    assert f"extract it next to {chat_app.vector_folder(path)}, read it completely, and rename it" in steps
 
 
-# Proven ------------------------------------------------------------------------------------------------------------
+# Verification ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compress", ["zstd", "none"])
-def test_a_backup_of_both_is_verified_drilled_and_compared_with_what_is_live(path, compress):
-    made = promptvault_app.create(path, compress=compress)
-    with promptvault_app.opened(path) as (app, repository):
-        keys = promptvault_app.keys_of(app)
-        drilled = Drilling(app, repository, keys).drill(lambda _bytes: None)
-        assert [(one.database, one.sound, one.rows) for one in drilled.databases] == [
+def test_backup_of_both_is_verified_drilled_and_compared(path, compress):
+    backup = promptvault_app.create_app_backup(path, compress=compress)
+    with promptvault_app.open_repository(path) as (app, repository):
+        keys = promptvault_app.create_keys(app)
+        drilled = AppDrill(app, repository, keys).drill(lambda _bytes: None)
+        assert [(database.database, database.passed, database.rows) for database in drilled.databases] == [
             ("chat", True, 30),
             ("vectors", True, 30),
         ]
         assert drilled.databases[1].digests == 1
-        checked = verify.verify(app, repository, [made.id], deep=True, keys=keys, live=True)
+        checked = verify.verify(app, repository, [backup.id], deep=True, keys=keys, live=True)
     assert checked.status == Exit.OK
-    assert not list(swap.left(chat_app.vectors(path)))
+    assert not list(swap.list_siblings(chat_app.vector_folder(path)))
 
 
-def test_an_encrypted_pair_comes_back_and_nothing_of_it_stood_there_unencrypted(tmp_path):
-    own = pyrage.x25519.Identity.generate()
+def test_encrypted_backup_of_both_is_restored(tmp_path):
+    identity = pyrage.x25519.Identity.generate()
     key = tmp_path / "key.txt"
-    key.write_text(f"{own}\n")
+    key.write_text(f"{identity}\n")
     key.chmod(0o600)
-    more = f'encrypt = {{ recipients = ["{own.to_public()}"], identity_file = "{key}" }}'
-    path = chat_app.settle(tmp_path / "app", more=more)
-    made = promptvault_app.create(path)
-    assert [Path(one.file).suffix for one in made.members] == [".age", ".age"]
-    assert [one.digests for one in made.members] == [{}, {}]
-    chat_app.say(path, range(100, 110))
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    promptvault_app.apply(path, made.id)
-    assert chat_app.state(path) == chat_app.both(range(30))
+    settings = f'encrypt = {{ recipients = ["{identity.to_public()}"], identity_file = "{key}" }}'
+    path = chat_app.create_app(tmp_path / "app", extra=settings)
+    backup = promptvault_app.create_app_backup(path)
+    assert [Path(member.file).suffix for member in backup.members] == [".age", ".age"]
+    assert [member.digests for member in backup.members] == [{}, {}]
+    chat_app.add_messages(path, range(100, 110))
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    promptvault_app.apply_restore(path, backup.id)
+    assert chat_app.read_keys(path) == chat_app.expected_keys(range(30))
 
 
-def test_backups_of_both_in_storage_come_back_and_are_drilled(path, tmp_path, monkeypatch):
+def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeypatch):
     (tmp_path / "staging").mkdir(mode=0o700)
     bucket = storage.given_to(monkeypatch, tmp_path / "staging")
     file = path.with_name("dbctl.toml")
     file.write_text(
         file.read_text().replace('repository = "backups"', f'repository = "s3://{bucket.name}/off"')
     )
-    made = promptvault_app.create(path)
-    chat_app.say(path, range(100, 110))
-    after = chat_app.state(path)
-    with promptvault_app.opened(path) as (app, repository):
-        drilled = Drilling(app, repository, promptvault_app.keys_of(app)).drill(lambda _bytes: None)
-    assert [one.sound for one in drilled.databases] == [True, True]
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    promptvault_app.apply(path, made.id)
-    assert chat_app.state(path) == chat_app.both(range(30))
-    promptvault_app.undo(path)
-    assert chat_app.state(path) == after
+    backup = promptvault_app.create_app_backup(path)
+    chat_app.add_messages(path, range(100, 110))
+    after = chat_app.read_keys(path)
+    with promptvault_app.open_repository(path) as (app, repository):
+        drilled = AppDrill(app, repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
+    assert [database.passed for database in drilled.databases] == [True, True]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    promptvault_app.apply_restore(path, backup.id)
+    assert chat_app.read_keys(path) == chat_app.expected_keys(range(30))
+    promptvault_app.undo_restore(path)
+    assert chat_app.read_keys(path) == after
 
 
-# Without -----------------------------------------------------------------------------------------------------------
+# Without the lancedb package ---------------------------------------------------------------------------------------
 
-#: Runs dbctl where the packages that read tables are not installed.
-WITHOUT = """
+#: Runs dbctl without the packages that read LanceDB tables.
+RUN_WITHOUT_LANCEDB = """
 import sys
 for name in ("lancedb", "pyarrow"):
     sys.modules[name] = None
@@ -311,9 +330,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def without(path, *words):
+def run_without_lancedb(path, *args):
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *words],
+        [sys.executable, "-c", RUN_WITHOUT_LANCEDB, *args],
         cwd=path.parent,
         capture_output=True,
         text=True,
@@ -324,47 +343,49 @@ def without(path, *words):
     return done.stdout + done.stderr
 
 
-def test_without_the_package_the_files_are_copied_counted_and_brought_back_and_that_is_said(path):
-    before = chat_app.state(path)
-    assert "not installed" in without(path, "backup", "create")
-    (made,) = promptvault_app.listed(path).page.items
-    with promptvault_app.opened(path) as (_, repository):
-        member = repository.find(made.id).members[1]
+def test_files_are_backed_up_without_the_lancedb_package(path):
+    before = chat_app.read_keys(path)
+    assert "not installed" in run_without_lancedb(path, "backup", "create")
+    (backup,) = promptvault_app.list_all_backups(path).page.items
+    with promptvault_app.open_repository(path) as (_, repository):
+        member = repository.find(backup.id).members[1]
     assert (member.rows, member.digests, member.schema) == ({lance.TABLE: 30}, {}, "")
     assert "not installed" in member.facts["remarks"]
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []  # with it, it can be read whole
-    chat_app.say(path, range(100, 110))
-    without(path, "restore", "apply", made.id, "--yes")
-    assert chat_app.state(path) == before
+    assert (
+        promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    )  # the package reads it completely
+    chat_app.add_messages(path, range(100, 110))
+    run_without_lancedb(path, "restore", "apply", backup.id, "--yes")
+    assert chat_app.read_keys(path) == before
 
 
-def test_vectors_in_storage_are_left_out_and_that_is_said(path):
+def test_remote_vectors_are_omitted_with_remark(path):
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('"lancedb"', '"s3://bucket/vectors"'))
-    made = promptvault_app.create(path)
-    assert [one.database for one in made.members] == ["chat"]
-    (left,) = made.left_out
-    assert (left.database, "storage" in left.reason) == ("vectors", True)
-    assert any("vectors is not in the backup" in one for one in made.remarks)
-    with promptvault_app.opened(path, only="vectors") as (app, repository):
-        caught(NotSupportedError, lambda: Creation(app, repository, timeout=1).apply())
+    backup = promptvault_app.create_app_backup(path)
+    assert [member.database for member in backup.members] == ["chat"]
+    (omitted,) = backup.left_out
+    assert (omitted.database, "storage" in omitted.reason) == ("vectors", True)
+    assert any("vectors is not in the backup" in remark for remark in backup.remarks)
+    with promptvault_app.open_repository(path, only="vectors") as (app, repository):
+        catch_error(NotSupportedError, lambda: CreateBackup(app, repository, timeout=1).apply())
 
 
-def test_two_restores_at_once_take_turns(path):
-    made = promptvault_app.create(path)
+def test_concurrent_restores_wait_for_each_other(path):
+    backup = promptvault_app.create_app_backup(path)
     with (
-        promptvault_app.opened(path) as (app, repository),
-        lance.writer(chat_app.vectors(path)).lock("a test"),
+        promptvault_app.open_repository(path) as (app, repository),
+        lance.open_writer(chat_app.vector_folder(path)).lock("a test"),
     ):
         app.timeout = 0.1
-        caught(BusyError, promptvault_app.restoring(app, repository, made.id).apply)
+        catch_error(BusyError, promptvault_app.create_restore(app, repository, backup.id).apply)
         assert isinstance(check.check(app).findings, Findings)
 
 
-# From nothing ------------------------------------------------------------------------------------------------------
+# Complete cycle ----------------------------------------------------------------------------------------------------
 
-#: Writes rows of the app's table anew as they are, compacts, and removes every version but the newest.
-VECTORS = """
+#: Updates rows of the app's table without changes, compacts, and removes all versions except the newest.
+VECTOR_WRITER = """
 import datetime, sys, warnings
 import lancedb
 warnings.simplefilter("ignore")
@@ -377,7 +398,7 @@ for turn in range(10**9):
     if turn % 5 == 0:
         table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
 """
-CHAT = """
+CHAT_WRITER = """
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 print(flush=True)
@@ -387,9 +408,9 @@ while True:
 
 
 @contextmanager
-def written(code, place):
-    words = [sys.executable, "-c", code, str(place)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
+def run_writer(code, database):
+    command = [sys.executable, "-c", code, str(database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         try:
             writer.stdout.readline()
             yield
@@ -398,36 +419,38 @@ def written(code, place):
             writer.kill()
 
 
-def test_from_nothing_to_a_sample_its_backup_under_writers_its_loss_and_back_with_the_same_nearest(
-    tmp_path, capsys
-):
+def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
     app, config = tmp_path / "app", ["--config", str(tmp_path / "app" / "dbctl.toml")]
     chat, vectors = app / "data" / "chat.db", app / "data" / "lancedb"
 
-    def done(*words):
+    def run_json(*words):
         assert main([*words, *config, "-o", "json"]) == 0
         return json.loads(capsys.readouterr().out)["data"]
 
     def nearest():
-        """Return the ten nearest of a hundred; those that are as far as the eleventh come in any order."""
-        table, told = lancedb.connect(vectors).open_table("chat_embeddings"), []
-        for number in range(100):
-            draw = random.Random(number)  # noqa: S311 - no secret
-            found = table.search([draw.gauss(0, 1) for _ in range(768)]).limit(11).to_list()
-            far = max(one["_distance"] for one in found)
-            told.append(
-                sorted((one["_distance"], one["message_id"]) for one in found if one["_distance"] < far)
+        """Return the ten nearest neighbours of 100 random vectors; ties with the eleventh are excluded."""
+        table, results = lancedb.connect(vectors).open_table("chat_embeddings"), []
+        for seed in range(100):
+            rng = random.Random(seed)  # noqa: S311 - no secret
+            matches = table.search([rng.gauss(0, 1) for _ in range(768)]).limit(11).to_list()
+            limit = max(match["_distance"] for match in matches)
+            results.append(
+                sorted(
+                    (match["_distance"], match["message_id"])
+                    for match in matches
+                    if match["_distance"] < limit
+                )
             )
-        return told
+        return results
 
     assert main(["demo", "chat-lancedb", str(app), "--messages", "150", "--quiet"]) == 0
     capsys.readouterr()
     before = nearest()
-    with written(VECTORS, vectors), written(CHAT, chat):
-        made = done("backup", "create")
-    assert timedelta(seconds=made["taken_within"]) < timedelta(seconds=1)
-    promptvault_app.lose(chat)
+    with run_writer(VECTOR_WRITER, vectors), run_writer(CHAT_WRITER, chat):
+        backup = run_json("backup", "create")
+    assert timedelta(seconds=backup["taken_within"]) < timedelta(seconds=1)
+    promptvault_app.delete_database(chat)
     shutil.rmtree(vectors)
-    done("restore", "apply", made["id"], "--yes")
-    assert done("integrity", "cross-check")["findings"] == []
+    run_json("restore", "apply", backup["id"], "--yes")
+    assert run_json("integrity", "cross-check")["findings"] == []
     assert nearest() == before

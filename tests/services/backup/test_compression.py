@@ -1,4 +1,4 @@
-"""Backups that are packed: named as the documents name them, unpacked by anybody, and never trusted before they are proven."""
+"""Compressed backups: file names, standard programs, damaged files and temporary files."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ import msgspec
 import pytest
 
 from dbctl.errors import (
-    BackupUnsoundError,
+    BackupCorruptError,
     ConfigInvalidError,
     DiskFullError,
+    InsufficientSpaceError,
     NotSupportedError,
-    RoomMissingError,
 )
 from dbctl.files import compression
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import reader
-from dbctl.stores.directory import SCRATCH
+from dbctl.stores.directory import TEMP_PREFIX
 from tests.services import flashpoint_app, promptvault_app
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
-    apply,
-    codes,
-    create,
-    file_of,
-    folder_of,
-    listed,
-    pruning,
-    settle,
-    undo,
-    verified,
+    apply_restore,
+    create_app,
+    create_app_backup,
+    find_backup_file,
+    find_backup_folder,
+    list_all_backups,
+    list_codes,
+    open_prune,
+    undo_restore,
+    verify_backups,
 )
 
-UNPACK = {"gzip": ["gunzip"], "zstd": ["zstd", "-q", "-d", "--rm"]}
-ENDINGS = {"none": ".db", "gzip": ".db.gz", "zstd": ".db.zst"}
-NAMES = """
+DECOMPRESS_COMMANDS = {"gzip": ["gunzip"], "zstd": ["zstd", "-q", "-d", "--rm"]}
+SUFFIXES = {"none": ".db", "gzip": ".db.gz", "zstd": ".db.zst"}
+PROFILE = """
 schema = "dbctl.profile/1"
 name = "named"
 title = "Named"
@@ -51,98 +51,98 @@ title = "Named"
 engines = ["sqlite"]
 [backup]
 names = {{ chat = "{name}" }}
-{more}
+{settings}
 """
 
 
 @pytest.fixture
 def deployed(tmp_path, monkeypatch):
     (tmp_path / "temp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))  # of this test alone
-    return settle(tmp_path / "app", "deployed")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))  # used only by this test
+    return create_app(tmp_path / "app", "deployed")
 
 
-def configured(path, line):
+def append_config(path, line):
     file = path.with_name("dbctl.toml")
     file.write_text(f"{file.read_text()}{line}\n")
 
 
-def changed(path, made, **changes):
-    """Let the manifest of a backup say something else of its file, and be sealed all the same."""
-    with promptvault_app.opened(path) as (_app, repository):
-        manifest = repository.find(made.id)
+def change_manifest(path, backup, **changes):
+    """Write a valid manifest with changed properties of the only member."""
+    with promptvault_app.open_repository(path) as (_app, repository):
+        manifest = repository.find(backup.id)
     member = msgspec.structs.replace(manifest.members[0], **changes)
-    text = backup_manifest.written(msgspec.structs.replace(manifest, members=[member]))
-    (folder_of(path, made) / "manifest.json").write_text(text)
+    text = backup_manifest.serialize(msgspec.structs.replace(manifest, members=[member]))
+    (find_backup_folder(path, backup) / "manifest.json").write_text(text)
 
 
-def nothing_is_unpacked(path):
-    places = [
-        *path.with_name("backups").rglob(f"{SCRATCH}*"),
-        *Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"),
+def has_no_temp_files(path):
+    entries = [
+        *path.with_name("backups").rglob(f"{TEMP_PREFIX}*"),
+        *Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*"),
     ]
-    return places == []
+    return entries == []
 
 
-# Named and made --------------------------------------------------------------------------------------------------
+# Creation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", list(ENDINGS))
-def test_whatever_packs_it_a_backup_verifies_comes_back_and_is_undone(deployed, form):
-    before = promptvault_app.content(deployed)
-    made = create(deployed, compress=form)
-    assert made.members[0].file == f"user_{made.id}{ENDINGS[form]}"
-    assert {one.name for one in folder_of(deployed, made).iterdir()} == {
-        made.members[0].file,
+@pytest.mark.parametrize("form", list(SUFFIXES))
+def test_backup_with_any_compression_is_restored_and_undone(deployed, form):
+    before = promptvault_app.read_content(deployed)
+    backup = create_app_backup(deployed, compress=form)
+    assert backup.members[0].file == f"user_{backup.id}{SUFFIXES[form]}"
+    assert {entry.name for entry in find_backup_folder(deployed, backup).iterdir()} == {
+        backup.members[0].file,
         "manifest.json",
     }
-    assert codes(verified(deployed, deep=True)) == []
-    promptvault_app.spoil(deployed)
-    spoiled = promptvault_app.content(deployed)
-    apply(deployed)
-    assert promptvault_app.content(deployed) == before
-    undo(deployed)
-    assert promptvault_app.content(deployed) == spoiled
+    assert list_codes(verify_backups(deployed, deep=True)) == []
+    promptvault_app.change_data(deployed)
+    spoiled = promptvault_app.read_content(deployed)
+    apply_restore(deployed)
+    assert promptvault_app.read_content(deployed) == before
+    undo_restore(deployed)
+    assert promptvault_app.read_content(deployed) == spoiled
     deployed.unlink()
-    apply(deployed, made.id)
-    assert promptvault_app.content(deployed) == before
-    assert nothing_is_unpacked(deployed)
+    apply_restore(deployed, backup.id)
+    assert promptvault_app.read_content(deployed) == before
+    assert has_no_temp_files(deployed)
 
 
-@pytest.mark.parametrize("form", list(UNPACK))
-def test_the_usual_program_alone_brings_the_database_back(deployed, form):
-    if shutil.which(UNPACK[form][0]) is None:
-        pytest.skip(f"{UNPACK[form][0]} is not installed")
-    made = create(deployed, compress=form)
-    file, (member,) = file_of(deployed, made), made.members
-    subprocess.run([*UNPACK[form], file], check=True)
+@pytest.mark.parametrize("form", list(DECOMPRESS_COMMANDS))
+def test_standard_program_decompresses_backup(deployed, form):
+    if shutil.which(DECOMPRESS_COMMANDS[form][0]) is None:
+        pytest.skip(f"{DECOMPRESS_COMMANDS[form][0]} is not installed")
+    backup = create_app_backup(deployed, compress=form)
+    file, (member,) = find_backup_file(deployed, backup), backup.members
+    subprocess.run([*DECOMPRESS_COMMANDS[form], file], check=True)
     plain = file.with_suffix("")
-    assert flashpoint_app.content(plain) == flashpoint_app.content(deployed)
-    assert flashpoint_app.rows(plain, "pragma integrity_check") == [("ok",)]
+    assert flashpoint_app.read_all_rows(plain) == flashpoint_app.read_all_rows(deployed)
+    assert flashpoint_app.query_rows(plain, "pragma integrity_check") == [("ok",)]
     assert (plain.stat().st_size, member.compress) == (member.plain_bytes, form)
 
 
-def test_the_configuration_says_how_and_the_option_wins(deployed):
-    configured(deployed, 'compress = "zstd"')
-    assert create(deployed).members[0].compress == "zstd"
-    assert create(deployed, compress="gzip").members[0].compress == "gzip"
+def test_compress_option_overrides_configuration(deployed):
+    append_config(deployed, 'compress = "zstd"')
+    assert create_app_backup(deployed).members[0].compress == "zstd"
+    assert create_app_backup(deployed, compress="gzip").members[0].compress == "gzip"
 
 
-def test_an_unknown_way_to_pack_is_a_mistake_of_the_configuration(deployed):
-    configured(deployed, 'compress = "rar"')
-    assert "compress" in str(caught(ConfigInvalidError, lambda: create(deployed)))
+def test_unknown_compression_is_a_configuration_error(deployed):
+    append_config(deployed, 'compress = "rar"')
+    assert "compress" in str(catch_error(ConfigInvalidError, lambda: create_app_backup(deployed)))
 
 
-def test_a_safety_backup_is_not_packed_so_that_no_restore_waits_for_that(deployed):
-    create(deployed)
-    done = apply(deployed)
-    with promptvault_app.opened(deployed) as (_app, repository):
+def test_safety_backup_is_not_compressed(deployed):
+    create_app_backup(deployed)
+    done = apply_restore(deployed)
+    with promptvault_app.open_repository(deployed) as (_app, repository):
         (member,) = repository.find(done.safety_backup).members
     assert (member.compress, member.file) == ("none", f"user_{done.safety_backup}.db")
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "form", "expected"),
+    ("name", "settings", "form", "expected"),
     [
         ("chat_{time}.sqlite", 'time = "iso"', "gzip", "chat_2026-01-02T15-04-05-000Z.sqlite.gz"),
         ("chat_{time}.sqlite", 'time = "iso"', "none", "chat_2026-01-02T15-04-05-000Z.sqlite"),
@@ -152,178 +152,174 @@ def test_a_safety_backup_is_not_packed_so_that_no_restore_waits_for_that(deploye
         ("my chat {time}", "", "gzip", "my chat 20260102_150405.gz"),
     ],
 )
-def test_the_file_is_called_as_the_apps_document_calls_it_and_after_what_packs_it(
-    tmp_path, monkeypatch, name, more, form, expected
-):
+def test_file_name_follows_profile_and_compression(tmp_path, monkeypatch, name, settings, form, expected):
     monkeypatch.setattr(
         "dbctl.services.backup.create.now", lambda: datetime(2026, 1, 2, 15, 4, 5, tzinfo=UTC)
     )
-    flashpoint_app.run(tmp_path / "chat.db", "create table t (x)")
-    (tmp_path / "named.toml").write_text(NAMES.format(name=name, more=more))
+    flashpoint_app.run_statements(tmp_path / "chat.db", "create table t (x)")
+    (tmp_path / "named.toml").write_text(PROFILE.format(name=name, settings=settings))
     (tmp_path / "dbctl.toml").write_text(
         '[apps.named]\nprofile = "named.toml"\n[apps.named.databases]\nchat = "chat.db"\n'
         '[apps.named.backup]\nrepository = "backups"\n'
     )
     path = tmp_path / "chat.db"
-    made = create(path, compress=form)
-    assert [one.file for one in made.members] == [expected]
-    apply(path)
-    assert flashpoint_app.content(path) == {"t": []}
+    backup = create_app_backup(path, compress=form)
+    assert [member.file for member in backup.members] == [expected]
+    apply_restore(path)
+    assert flashpoint_app.read_all_rows(path) == {"t": []}
 
 
-def test_packed_backups_are_pruned_and_listed_with_the_room_that_they_take(deployed):
-    create(deployed)
-    last = create(deployed)
-    told = listed(deployed).page.items[0]
-    assert told.bytes == file_of(deployed, last).stat().st_size < deployed.stat().st_size / 2
-    with pruning(deployed, last=1) as work:
-        assert work.apply().freed_bytes > 0
-    assert [one.id for one in listed(deployed).page.items] == [last.id]
+def test_compressed_backups_are_listed_with_stored_size(deployed):
+    create_app_backup(deployed)
+    last = create_app_backup(deployed)
+    newest = list_all_backups(deployed).page.items[0]
+    assert newest.bytes == find_backup_file(deployed, last).stat().st_size < deployed.stat().st_size / 2
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().freed_bytes > 0
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [last.id]
 
 
-# Never trusted ---------------------------------------------------------------------------------------------------
+# Damaged and invalid files ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", list(UNPACK))
+@pytest.mark.parametrize("form", list(DECOMPRESS_COMMANDS))
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_cut_or_a_flipped_bit_is_unsound_named_and_not_restored(deployed, form, deep):
-    made = create(deployed, compress=form)
-    promptvault_app.spoil(deployed)
-    held = promptvault_app.content(deployed)
-    file = file_of(deployed, made)
-    whole = file.read_bytes()
-    half = len(whole) // 2
-    flipped = whole[:half] + bytes([whole[half] ^ 4]) + whole[half + 1 :]
-    for one in (flipped, whole[:-1], whole[:half], b"", whole + b"\0"):
-        file.write_bytes(one)
-        found = verified(deployed, deep=deep)
-        assert codes(found) == ["file-changed"]
-        assert file.name in found.findings[0].message
-        assert file.name in str(caught(BackupUnsoundError, lambda: apply(deployed)))
-    assert promptvault_app.content(deployed) == held
-    assert nothing_is_unpacked(deployed)
+def test_damaged_file_is_reported_and_not_restored(deployed, form, deep):
+    backup = create_app_backup(deployed, compress=form)
+    promptvault_app.change_data(deployed)
+    before = promptvault_app.read_content(deployed)
+    file = find_backup_file(deployed, backup)
+    complete = file.read_bytes()
+    half = len(complete) // 2
+    flipped = complete[:half] + bytes([complete[half] ^ 4]) + complete[half + 1 :]
+    for damaged in (flipped, complete[:-1], complete[:half], b"", complete + b"\0"):
+        file.write_bytes(damaged)
+        findings = verify_backups(deployed, deep=deep)
+        assert list_codes(findings) == ["file-changed"]
+        assert file.name in findings.findings[0].message
+        assert file.name in str(catch_error(BackupCorruptError, lambda: apply_restore(deployed)))
+    assert promptvault_app.read_content(deployed) == before
+    assert has_no_temp_files(deployed)
 
 
-def resealed(path, made, text, **more):
-    """Put other content into the file of a backup, with a manifest that agrees to it."""
-    file = file_of(path, made)
-    file.write_bytes(text)
-    size, sha256 = len(text), hashlib.sha256(text).hexdigest()
-    changed(path, made, bytes=size, sha256=sha256, **more)
+def replace_member(path, backup, data, **changes):
+    """Replace the content of the only member, with a matching manifest."""
+    file = find_backup_file(path, backup)
+    file.write_bytes(data)
+    size, sha256 = len(data), hashlib.sha256(data).hexdigest()
+    change_manifest(path, backup, bytes=size, sha256=sha256, **changes)
 
 
-def test_what_unpacks_to_more_than_the_manifest_says_fills_no_disk_and_is_not_restored(deployed):
-    made = create(deployed)
-    resealed(deployed, made, gzip.compress(bytes(300 << 20), 9))
-    held = promptvault_app.content(deployed)
-    assert codes(verified(deployed, deep=True)) == ["corrupt"]
-    assert "more than the" in str(caught(BackupUnsoundError, lambda: apply(deployed)))
-    assert promptvault_app.content(deployed) == held
-    assert nothing_is_unpacked(deployed)
+def test_decompression_beyond_manifest_size_is_rejected(deployed):
+    backup = create_app_backup(deployed)
+    replace_member(deployed, backup, gzip.compress(bytes(300 << 20), 9))
+    before = promptvault_app.read_content(deployed)
+    assert list_codes(verify_backups(deployed, deep=True)) == ["corrupt"]
+    assert "more than the" in str(catch_error(BackupCorruptError, lambda: apply_restore(deployed)))
+    assert promptvault_app.read_content(deployed) == before
+    assert has_no_temp_files(deployed)
 
 
-def test_a_manifest_that_promises_more_than_fits_is_refused_before_anything_is_unpacked(deployed):
-    made = create(deployed)
-    resealed(deployed, made, file_of(deployed, made).read_bytes(), plain_bytes=1 << 52)
-    caught(RoomMissingError, lambda: verified(deployed, deep=True))
-    caught(RoomMissingError, lambda: apply(deployed))
-    assert codes(verified(deployed, deep=False)) == []
+def test_oversized_manifest_is_rejected_before_decompression(deployed):
+    backup = create_app_backup(deployed)
+    replace_member(deployed, backup, find_backup_file(deployed, backup).read_bytes(), plain_bytes=1 << 52)
+    catch_error(InsufficientSpaceError, lambda: verify_backups(deployed, deep=True))
+    catch_error(InsufficientSpaceError, lambda: apply_restore(deployed))
+    assert list_codes(verify_backups(deployed, deep=False)) == []
 
 
-def test_a_packed_file_that_holds_no_database_is_unsound(deployed):
-    made = create(deployed)
+def test_compressed_file_without_database_is_invalid(deployed):
+    backup = create_app_backup(deployed)
     text = gzip.compress(b"no database" * 1000)
-    resealed(deployed, made, text, plain_bytes=11_000)
-    assert codes(verified(deployed, deep=True)) == ["not-a-database"]
-    caught(BackupUnsoundError, lambda: apply(deployed))
+    replace_member(deployed, backup, text, plain_bytes=11_000)
+    assert list_codes(verify_backups(deployed, deep=True)) == ["not-a-database"]
+    catch_error(BackupCorruptError, lambda: apply_restore(deployed))
 
 
-# Unpacked for a moment -------------------------------------------------------------------------------------------
+# Temporary files -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_unpacked_is_private_and_taken_away_also_when_a_killed_dbctl_left_it(deployed):
-    made = create(deployed)
-    left = folder_of(deployed, made).parent / f"{SCRATCH}left"
-    left.mkdir(mode=0o700)
-    (left / "user.db").write_text("x")
-    with promptvault_app.opened(deployed) as (app, repository):
-        manifest = repository.find(made.id)
-        with reader.unpacking(repository.store, promptvault_app.keys_of(app)) as unpacked:
-            with unpacked.opened(manifest, manifest.members[0], "fp/user") as plain:
-                assert not left.exists()
+def test_temporary_files_are_private_and_removed(deployed):
+    backup = create_app_backup(deployed)
+    leftover = find_backup_folder(deployed, backup).parent / f"{TEMP_PREFIX}left"
+    leftover.mkdir(mode=0o700)
+    (leftover / "user.db").write_text("x")
+    with promptvault_app.open_repository(deployed) as (app, repository):
+        manifest = repository.find(backup.id)
+        with reader.open_reader(repository.store, promptvault_app.create_keys(app)) as member_reader:
+            with member_reader.open_decoded(manifest, manifest.members[0], "fp/user") as plain:
+                assert not leftover.exists()
                 assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
-                assert [item.id for item in listed(deployed).page.items] == [made.id]
-                assert not listed(deployed).incomplete
-            with unpacked.opened(manifest, manifest.members[0], "fp/user") as again:
-                assert again == plain  # what was proven is what is loaded
-            create(deployed)
-            assert plain.exists()  # what is in use stays
-    assert nothing_is_unpacked(deployed)
-    left.mkdir(mode=0o700)
-    create(deployed)
-    assert nothing_is_unpacked(deployed)
+                assert [item.id for item in list_all_backups(deployed).page.items] == [backup.id]
+                assert not list_all_backups(deployed).incomplete
+            with member_reader.open_decoded(manifest, manifest.members[0], "fp/user") as same:
+                assert same == plain  # the verified file is the loaded file
+            create_app_backup(deployed)
+            assert plain.exists()  # files in use are not removed
+    assert has_no_temp_files(deployed)
+    leftover.mkdir(mode=0o700)
+    create_app_backup(deployed)
+    assert has_no_temp_files(deployed)
 
 
-def test_one_who_may_not_write_there_unpacks_elsewhere(deployed, monkeypatch, tmp_path):
-    create(deployed)
-    unpacked = []
-    real = compression.unpack
+def test_unwritable_repository_uses_temporary_folder(deployed, monkeypatch, tmp_path):
+    create_app_backup(deployed)
+    paths = []
+    real = compression.decompress_file
     monkeypatch.setattr(os, "access", lambda *_words, **_more: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(
         compression,
-        "unpack",
-        lambda source, place, *words, **more: (unpacked.append(place), real(source, place, *words, **more))[
-            1
-        ],
+        "decompress_file",
+        lambda source, path, *args, **kwargs: (paths.append(path), real(source, path, *args, **kwargs))[1],
     )
-    assert codes(verified(deployed)) == []
-    assert [one.parent.parent for one in unpacked] == [tmp_path]
-    assert nothing_is_unpacked(deployed)
+    assert list_codes(verify_backups(deployed)) == []
+    assert [path.parent.parent for path in paths] == [tmp_path]
+    assert has_no_temp_files(deployed)
 
 
-@pytest.mark.parametrize("what", [verified, apply])
-def test_no_room_to_unpack_says_nothing_about_the_backup(deployed, monkeypatch, what):
-    create(deployed)
-    held = promptvault_app.content(deployed)
+@pytest.mark.parametrize("operation", [verify_backups, apply_restore])
+def test_full_temporary_disk_is_no_problem_of_the_backup(deployed, monkeypatch, operation):
+    create_app_backup(deployed)
+    before = promptvault_app.read_content(deployed)
 
     def full(*_words, **_more):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("dbctl.files.subprocesses.NewFile.write", full)
-    caught(DiskFullError, lambda: what(deployed))
+    catch_error(DiskFullError, lambda: operation(deployed))
     monkeypatch.undo()
-    assert promptvault_app.content(deployed) == held
-    assert codes(verified(deployed)) == []
-    assert nothing_is_unpacked(deployed)
+    assert promptvault_app.read_content(deployed) == before
+    assert list_codes(verify_backups(deployed)) == []
+    assert has_no_temp_files(deployed)
 
 
-def test_what_is_packed_wants_room_for_both_only_while_it_is_packed(deployed, monkeypatch):
+def test_compression_requires_space_for_both_copies(deployed, monkeypatch):
     size = deployed.stat().st_size
-    monkeypatch.setattr("dbctl.stores.local.room", lambda _place: size + size // 5)
-    assert create(deployed, compress="none").complete
-    caught(RoomMissingError, lambda: create(deployed))
-    assert len(listed(deployed).page.items) == 1
+    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _place: size + size // 5)
+    assert create_app_backup(deployed, compress="none").complete
+    catch_error(InsufficientSpaceError, lambda: create_app_backup(deployed))
+    assert len(list_all_backups(deployed).page.items) == 1
 
 
-def test_packing_that_fails_makes_no_backup_and_leaves_nothing(deployed, monkeypatch):
-    whole = create(deployed)
+def test_failed_compression_leaves_no_backup(deployed, monkeypatch):
+    complete = create_app_backup(deployed)
 
     def fail(*_words):
         raise DiskFullError(target="tests")
 
-    monkeypatch.setattr("dbctl.files.compression.pack", fail)
-    caught(DiskFullError, lambda: create(deployed))
+    monkeypatch.setattr("dbctl.files.compression.compress_file", fail)
+    catch_error(DiskFullError, lambda: create_app_backup(deployed))
     monkeypatch.undo()
-    assert [one.id for one in listed(deployed).page.items] == [whole.id]
-    assert not listed(deployed).incomplete
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [complete.id]
+    assert not list_all_backups(deployed).incomplete
 
 
-def test_what_a_server_dumps_is_packed_already(monkeypatch, deployed):
-    monkeypatch.setattr("dbctl.engines.sqlite.reader.SQLiteReader.packed", True)
-    assert create(deployed).members[0].compress == "none"
-    caught(NotSupportedError, lambda: create(deployed, compress="zstd"))
+def test_server_dumps_are_not_compressed_again(monkeypatch, deployed):
+    monkeypatch.setattr("dbctl.engines.sqlite.reader.SQLiteReader.is_compressed", True)
+    assert create_app_backup(deployed).members[0].compress == "none"
+    catch_error(NotSupportedError, lambda: create_app_backup(deployed, compress="zstd"))
 
 
-def test_every_way_to_pack_that_can_be_configured_is_known():
-    assert set(compression.ENDINGS) == set(ENDINGS)
+def test_every_configurable_compression_is_tested():
+    assert set(compression.SUFFIXES) == set(SUFFIXES)

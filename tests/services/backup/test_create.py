@@ -1,4 +1,4 @@
-"""Backups: whole, proven, private, and never pruned to nothing."""
+"""Creation, verification and pruning of backups of SQLite databases."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.config import Keep
+from dbctl.config import Retention
 from dbctl.errors import (
+    BackupCorruptError,
     BackupFailedError,
     BackupMissingError,
-    BackupUnsoundError,
     BusyError,
     CorruptError,
     DatabaseMissingError,
@@ -36,10 +36,10 @@ from dbctl.errors import (
     ReadOnlyError,
     RepositoryFailedError,
     RepositoryMissingError,
-    RepositoryUnreadError,
+    RepositoryNotConfiguredError,
+    RepositoryUnreadableError,
     RepositoryUnsafeError,
-    RepositoryUnsetError,
-    RetentionUnsetError,
+    RetentionNotConfiguredError,
 )
 from dbctl.profiles import loader
 from dbctl.services.backup import create as backup_create
@@ -47,161 +47,159 @@ from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import prune, verify
 from dbctl.services.backup.prune import Candidate
 from tests.services import flashpoint_app, promptvault_app
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
-    codes,
-    create,
-    file_of,
-    folder_of,
-    listed,
-    pruning,
-    settle,
-    verified,
+    create_app,
+    create_app_backup,
+    find_backup_file,
+    find_backup_folder,
+    list_all_backups,
+    list_codes,
+    open_prune,
+    verify_backups,
 )
 from tests.shapes import flashpoint_web
 
-SHAPES = ("document", "deployed", "larder")
+VARIANTS = ("document", "deployed", "larder")
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(params=VARIANTS)
 def path(request, tmp_path):
-    return settle(tmp_path / "app", request.param)
+    return create_app(tmp_path / "app", request.param)
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return settle(tmp_path / "app", "deployed")
+    return create_app(tmp_path / "app", "deployed")
 
 
-def at(monkeypatch, moment):
-    """Let the clock stand at ``moment``."""
-    monkeypatch.setattr(backup_create, "now", lambda: moment)
+def set_clock(monkeypatch, timestamp):
+    """Set the clock of new backups."""
+    monkeypatch.setattr(backup_create, "now", lambda: timestamp)
 
 
-# Made ------------------------------------------------------------------------------------------------------------
+# Creation --------------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_holds_every_row_and_opens_without_dbctl(path):
-    made = create(path)
-    assert flashpoint_app.content(promptvault_app.plain_of(path, made)) == flashpoint_app.content(path)
-    (member,) = made.members
-    told = flashpoint_app.content(path)
-    told.pop("sqlite_sequence", None)
-    assert member.rows == {name: len(rows) for name, rows in told.items()}
+def test_backup_contains_all_rows_and_opens_without_dbctl(path):
+    backup = create_app_backup(path)
+    assert flashpoint_app.read_all_rows(
+        promptvault_app.decompress_backup(path, backup)
+    ) == flashpoint_app.read_all_rows(path)
+    (member,) = backup.members
+    content = flashpoint_app.read_all_rows(path)
+    content.pop("sqlite_sequence", None)
+    assert member.rows == {name: len(rows) for name, rows in content.items()}
 
 
-def test_rows_that_stand_only_in_the_wal_are_in_the_backup(deployed):
+def test_rows_only_in_wal_are_backed_up(deployed):
     with closing(sqlite3.connect(deployed, isolation_level=None)) as app:
         app.execute("pragma wal_autocheckpoint = 0")
         app.execute("update users set email = 'wal@example.org' where username = 'ann'")
         assert deployed.with_name("user.db-wal").stat().st_size
-        made = create(deployed)
-    found = flashpoint_app.rows(
-        promptvault_app.plain_of(deployed, made), "select email from users where username = 'ann'"
+        backup = create_app_backup(deployed)
+    rows = flashpoint_app.query_rows(
+        promptvault_app.decompress_backup(deployed, backup), "select email from users where username = 'ann'"
     )
-    assert found == [("wal@example.org",)]
+    assert rows == [("wal@example.org",)]
 
 
-def test_trap_a_copy_of_a_file_in_wal_mode_grows_a_wal_of_its_own_where_it_is_opened_so_it_leaves_that_mode(
+def test_trap_copy_is_switched_out_of_wal_mode(
     deployed,
 ):
-    made = create(deployed)
-    plain = promptvault_app.plain_of(deployed, made)
-    flashpoint_app.rows(plain, "select count(*) from users")
+    backup = create_app_backup(deployed)
+    plain = promptvault_app.decompress_backup(deployed, backup)
+    flashpoint_app.query_rows(plain, "select count(*) from users")
     assert list(plain.parent.glob(f"{plain.name}*")) == [plain]
-    assert {one.name for one in folder_of(deployed, made).iterdir()} == {
-        made.members[0].file,
+    assert {entry.name for entry in find_backup_folder(deployed, backup).iterdir()} == {
+        backup.members[0].file,
         "manifest.json",
     }
-    assert made.members[0].facts["journal_mode"] == "wal"
+    assert backup.members[0].facts["journal_mode"] == "wal"
 
 
-def test_trap_a_journal_that_comes_back_after_a_power_cut_rolls_a_finished_copy_back_to_nothing(
-    deployed, monkeypatch
-):
-    """So none is beside the copy when it is synced, and its folder is synced before the manifest is written."""
+def test_trap_no_journal_remains_next_to_synced_copy(deployed, monkeypatch):
+    """A journal restored after a power failure would roll back the copy; the folder is synced before the manifest."""
     events, real = [], os.fsync
 
     def fsync(descriptor):
         synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - a path in /proc
         events.append(synced)
         if synced.suffix == ".gz":
-            assert [one.name for one in synced.parent.glob(f"{synced.name}*")] == [synced.name]
+            assert [entry.name for entry in synced.parent.glob(f"{synced.name}*")] == [synced.name]
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    made = create(deployed)
-    copy, folder = file_of(deployed, made), folder_of(deployed, made)
-    manifest = next(one for one in events if ".manifest.json." in one.name)
+    backup = create_app_backup(deployed)
+    copy, folder = find_backup_file(deployed, backup), find_backup_folder(deployed, backup)
+    manifest = next(event for event in events if ".manifest.json." in event.name)
     assert events.index(copy) < events.index(manifest)
     assert folder in events[events.index(copy) : events.index(manifest)]
     assert folder in events[events.index(manifest) :]
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_trap_what_sqlite_and_gzip_write_anybody_may_read_so_a_backup_is_private_whatever_the_umask(
-    deployed, mask
-):
+def test_trap_backup_is_private_under_any_umask(deployed, mask):
     before = os.umask(mask)
     try:
-        made = create(deployed)
+        backup = create_app_backup(deployed)
     finally:
         os.umask(before)
     root = deployed.with_name("backups")
-    for one in [root, *root.rglob("*")]:
-        assert stat.S_IMODE(one.lstat().st_mode) == (0o700 if one.is_dir() else 0o600), one
-    assert made.complete
+    for entry in [root, *root.rglob("*")]:
+        assert stat.S_IMODE(entry.lstat().st_mode) == (0o700 if entry.is_dir() else 0o600), entry
+    assert backup.complete
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_repository_that_root_makes_in_the_folder_of_another_user_belongs_to_that_user(deployed):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change file owners")
+def test_repository_created_by_root_belongs_to_folder_owner(deployed):
     os.chown(deployed.parent, 65534, 65533)
-    create(deployed)
-    create(deployed)
-    verified(deployed)
+    create_app_backup(deployed)
+    create_app_backup(deployed)
+    verify_backups(deployed)
     repository = deployed.with_name("backups")
-    made = [repository, *repository.rglob("*")]
-    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made} == {(65534, 65533)}
-    assert {path.name for path in made} >= {"manifest.json", "verified.json", ".dbctl-lock"}
+    entries = [repository, *repository.rglob("*")]
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in entries} == {(65534, 65533)}
+    assert {path.name for path in entries} >= {"manifest.json", "verified.json", ".dbctl-lock"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change file owners")
+def test_files_created_by_root_belong_to_repository_owner(deployed):
     repository = deployed.with_name("backups")
     repository.mkdir(mode=0o700)
     os.chown(repository, 65534, 65534)
-    create(deployed)
-    promptvault_app.apply(deployed)
-    made = list(repository.rglob("*"))
-    assert len(made) == 8  # the app's folder, its lock, and two backups of a manifest and a file
-    assert {(one.stat().st_uid, one.stat().st_gid) for one in made} == {(65534, 65534)}
+    create_app_backup(deployed)
+    promptvault_app.apply_restore(deployed)
+    entries = list(repository.rglob("*"))
+    assert len(entries) == 8  # the app's folder, its lock, and two backups of a manifest and a file
+    assert {(entry.stat().st_uid, entry.stat().st_gid) for entry in entries} == {(65534, 65534)}
 
 
-def test_the_file_is_called_as_the_profile_says(deployed):
-    made = create(deployed)
-    assert made.members[0].file == f"user_{made.id}.db.gz"
+def test_file_name_follows_profile(deployed):
+    backup = create_app_backup(deployed)
+    assert backup.members[0].file == f"user_{backup.id}.db.gz"
 
 
-def test_two_backups_of_one_second_have_two_names_and_their_order(deployed, monkeypatch):
-    at(monkeypatch, datetime(2026, 5, 1, 12, tzinfo=UTC))
-    first, second = create(deployed), create(deployed)
+def test_two_backups_in_one_second_have_different_ids(deployed, monkeypatch):
+    set_clock(monkeypatch, datetime(2026, 5, 1, 12, tzinfo=UTC))
+    first, second = create_app_backup(deployed), create_app_backup(deployed)
     assert (first.id, second.id) == ("20260501_120000", "20260501_120001")
-    assert [one.id for one in listed(deployed).page.items] == [second.id, first.id]
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [second.id, first.id]
 
 
-def test_a_clock_set_back_is_told_and_the_latest_stays_the_last_one_made(deployed, monkeypatch):
-    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
-    create(deployed)
-    at(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
-    made = create(deployed)
-    assert "the clock (2020-01-01 00:00) is behind" in made.remarks[0]
-    with promptvault_app.opened(deployed) as (_app, repository):
-        assert repository.find("latest").id == made.id == "20200101_000000"
+def test_clock_set_back_is_reported_and_latest_stays_newest(deployed, monkeypatch):
+    set_clock(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    create_app_backup(deployed)
+    set_clock(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
+    backup = create_app_backup(deployed)
+    assert "the clock (2020-01-01 00:00) is behind" in backup.remarks[0]
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        assert repository.find("latest").id == backup.id == "20200101_000000"
 
 
-def beside_the_launcher(folder):
-    """Put an app into ``folder`` that has a database of another program, too; return the path of its own."""
-    path = settle(folder, "deployed")
+def create_app_with_launcher(folder):
+    """Create an app with a database of another program; return the path of its own database."""
+    path = create_app(folder, "deployed")
     flashpoint_web.launcher_flashpoint_db(path.with_name("flashpoint.sqlite"))
     text = path.with_name("dbctl.toml").read_text()
     path.with_name("dbctl.toml").write_text(
@@ -210,24 +208,24 @@ def beside_the_launcher(folder):
     return path
 
 
-def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
-    path = beside_the_launcher(tmp_path / "app")
-    made = create(path)
-    assert [one.database for one in made.members] == ["user"]
-    assert "the Flashpoint Launcher" in made.left_out[0].reason
-    asked = create(path, only="flashpoint")
-    assert [one.database for one in asked.members] == ["flashpoint"]
+def test_database_of_another_program_is_omitted_with_reason(tmp_path):
+    path = create_app_with_launcher(tmp_path / "app")
+    backup = create_app_backup(path)
+    assert [member.database for member in backup.members] == ["user"]
+    assert "the Flashpoint Launcher" in backup.left_out[0].reason
+    requested = create_app_backup(path, only="flashpoint")
+    assert [member.database for member in requested.members] == ["flashpoint"]
     before = path.with_name("flashpoint.sqlite").read_bytes()
-    refused = caught(ReadOnlyError, lambda: promptvault_app.apply(path, asked.id))
+    refused = catch_error(ReadOnlyError, lambda: promptvault_app.apply_restore(path, requested.id))
     assert "belongs to the Flashpoint Launcher" in str(refused)
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
 
 
-def settle_one(folder, more=""):
-    """Put an app of one database into ``folder``, of whose tables its profile says nothing; return its path."""
-    flashpoint_app.run(folder / "one.db", "create table t (x)")
+def create_single_table_app(folder, settings=""):
+    """Create an app with one database and a minimal profile; return the path of the database."""
+    flashpoint_app.run_statements(folder / "one.db", "create table t (x)")
     (folder / "p.toml").write_text(
-        f'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases.one]\nengines = ["sqlite"]\n{more}'
+        f'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases.one]\nengines = ["sqlite"]\n{settings}'
     )
     (folder / "dbctl.toml").write_text(
         '[apps.p]\nprofile = "p.toml"\n[apps.p.databases]\none = "one.db"\n[apps.p.backup]\nrepository = "backups"\n'
@@ -235,231 +233,234 @@ def settle_one(folder, more=""):
     return folder / "one.db"
 
 
-def test_an_emptied_database_does_not_become_the_latest_backup(tmp_path):
-    path = settle_one(tmp_path)
-    made = create(path)
+def test_emptied_database_does_not_become_latest_backup(tmp_path):
+    path = create_single_table_app(tmp_path)
+    backup = create_app_backup(path)
     path.write_bytes(b"")
-    error = caught(BackupFailedError, lambda: create(path))
-    assert "it holds no table" in str(error)
-    assert [one.id for one in listed(path).page.items] == [made.id]
-    promptvault_app.apply(path)
-    assert "t" in flashpoint_app.content(path)
+    error = catch_error(BackupFailedError, lambda: create_app_backup(path))
+    assert "it has no table" in str(error)
+    assert [backup.id for backup in list_all_backups(path).page.items] == [backup.id]
+    promptvault_app.apply_restore(path)
+    assert "t" in flashpoint_app.read_all_rows(path)
 
 
-def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
-    path = settle_one(tmp_path, 'backup = false\nowner = "another"\n')
-    error = caught(NotSupportedError, lambda: create(path))
-    assert "--db one takes it" in error.hint
+def test_app_with_only_excluded_databases_is_refused(tmp_path):
+    path = create_single_table_app(tmp_path, 'backup = false\nowner = "another"\n')
+    error = catch_error(NotSupportedError, lambda: create_app_backup(path))
+    assert "include it with --db one" in error.hint
     assert not (tmp_path / "backups").exists()
 
 
-def test_a_damaged_database_makes_no_backup_and_leaves_nothing(deployed):
-    whole = create(deployed)
+def test_damaged_database_leaves_no_backup(deployed):
+    complete = create_app_backup(deployed)
     raw = bytearray(deployed.read_bytes())
-    for page in range(3, len(raw) // 4096):  # all b-tree pages behind the schema
+    for page in range(3, len(raw) // 4096):  # all b-tree pages after the schema
         raw[page * 4096 + 1 : page * 4096 + 8] = b"\xff" * 7
     deployed.write_bytes(raw)
     with pytest.raises((BackupFailedError, CorruptError)):
-        create(deployed)
-    assert [one.id for one in listed(deployed).page.items] == [whole.id]
-    assert not listed(deployed).incomplete
+        create_app_backup(deployed)
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [complete.id]
+    assert not list_all_backups(deployed).incomplete
 
 
-def test_rows_that_break_a_rule_of_the_app_are_backed_up_as_they_are(deployed):
+def test_rows_violating_constraints_are_backed_up(deployed):
     with closing(sqlite3.connect(deployed)) as connection, connection:
         connection.execute("pragma ignore_check_constraints = on")
         connection.execute("update system_settings set data_type = 'nonsense' where id = 1")
-    made = create(deployed)
-    assert codes(verified(deployed, made.id)) == []
+    backup = create_app_backup(deployed)
+    assert list_codes(verify_backups(deployed, backup.id)) == []
 
 
-def test_a_missing_database_makes_no_backup(deployed):
+def test_missing_database_leaves_no_backup(deployed):
     deployed.unlink()
-    caught(DatabaseMissingError, lambda: create(deployed))
+    catch_error(DatabaseMissingError, lambda: create_app_backup(deployed))
     assert not any(deployed.with_name("backups").rglob("manifest.json"))
 
 
-# The repository --------------------------------------------------------------------------------------------------
+# Repository ------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_repository_it_says_what_to_write(tmp_path):
-    path = flashpoint_app.settle(tmp_path / "app", "document")
-    error = caught(RepositoryUnsetError, lambda: create(path))
+def test_missing_repository_configuration_has_a_hint(tmp_path):
+    path = flashpoint_app.create_app(tmp_path / "app", "document")
+    error = catch_error(RepositoryNotConfiguredError, lambda: create_app_backup(path))
     assert "[apps.fp.backup]" in error.hint
 
 
-def test_a_repository_whose_parent_is_missing_is_not_made_for_that_may_be_a_disk_not_mounted(deployed):
+def test_repository_with_missing_parent_is_not_created(deployed):
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', '"mnt/disk/backups"'))
-    caught(RepositoryFailedError, lambda: create(deployed))
+    catch_error(RepositoryFailedError, lambda: create_app_backup(deployed))
     assert not deployed.with_name("mnt").exists()
 
 
 @pytest.mark.parametrize("address", ["~nobody-of-that-name/backups", "back\\u0000ups", "ftp://host/backups"])
-def test_an_address_that_leads_nowhere_is_a_mistake_of_the_configuration(deployed, address):
+def test_invalid_repository_address_is_a_configuration_error(deployed, address):
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"{address}"'))
-    assert caught(DbctlError, lambda: create(deployed)).exit_status == Exit.USAGE
+    assert catch_error(DbctlError, lambda: create_app_backup(deployed)).exit_status == Exit.USAGE
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o722])
 @pytest.mark.parametrize("name", ["backups", "backups/fp"])
-def test_a_repository_that_others_may_write_is_refused(deployed, mode, name):
-    place = deployed.parent / name
-    place.mkdir(parents=True, mode=0o700)
-    place.parent.chmod(0o700)
-    place.chmod(mode)
-    caught(RepositoryUnsafeError, lambda: create(deployed))
-    assert list(place.iterdir()) == []
+def test_repository_writable_by_others_is_rejected(deployed, mode, name):
+    folder = deployed.parent / name
+    folder.mkdir(parents=True, mode=0o700)
+    folder.parent.chmod(0o700)
+    folder.chmod(mode)
+    catch_error(RepositoryUnsafeError, lambda: create_app_backup(deployed))
+    assert list(folder.iterdir()) == []
 
 
-def test_a_repository_may_be_a_link_and_the_folder_of_an_app_may_not(deployed):
-    elsewhere = deployed.with_name("disk")
-    elsewhere.mkdir(mode=0o700)
-    deployed.with_name("backups").symlink_to(elsewhere)
-    create(deployed)
-    (elsewhere / "fp").rename(elsewhere / "kept")
-    (elsewhere / "fp").symlink_to(elsewhere / "kept")
-    caught(RepositoryFailedError, lambda: create(deployed))
+def test_repository_may_be_symlink_but_app_folder_may_not(deployed):
+    target = deployed.with_name("disk")
+    target.mkdir(mode=0o700)
+    deployed.with_name("backups").symlink_to(target)
+    create_app_backup(deployed)
+    (target / "fp").rename(target / "kept")
+    (target / "fp").symlink_to(target / "kept")
+    catch_error(RepositoryFailedError, lambda: create_app_backup(deployed))
 
 
-def test_a_file_in_the_place_of_the_repository_is_told(deployed):
+def test_file_instead_of_repository_is_an_error(deployed):
     deployed.with_name("backups").write_text("")
-    assert "not a directory" in str(caught(RepositoryFailedError, lambda: create(deployed)))
+    assert "not a directory" in str(catch_error(RepositoryFailedError, lambda: create_app_backup(deployed)))
 
 
-def test_a_second_dbctl_waits_for_the_first_and_then_says_who_it_is(deployed):
-    create(deployed)
+def test_second_process_waits_and_reports_lock_holder(deployed):
+    create_app_backup(deployed)
     with (
-        promptvault_app.opened(deployed) as (_app, repository),
+        promptvault_app.open_repository(deployed) as (_app, repository),
         repository.store.lock("backup create", timeout=0),
     ):
-        error = caught(BusyError, lambda: create(deployed, timeout=0))
+        error = catch_error(BusyError, lambda: create_app_backup(deployed, timeout=0))
     assert f"pid {os.getpid()}" in str(error)
 
 
-def test_an_app_may_be_called_whatever_a_configuration_likes(deployed):
+def test_app_name_with_slashes_is_escaped(deployed):
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace("apps.fp", 'apps."../../x"'))
-    create(deployed)
-    assert [one.name for one in deployed.with_name("backups").iterdir()] == ["%2E%2E%2F%2E%2E%2Fx"]
+    create_app_backup(deployed)
+    assert [entry.name for entry in deployed.with_name("backups").iterdir()] == ["%2E%2E%2F%2E%2E%2Fx"]
 
 
-def test_a_repository_that_is_gone_or_empty_does_not_verify(deployed):
-    caught(RepositoryMissingError, lambda: verified(deployed))
-    caught(RepositoryMissingError, lambda: listed(deployed))
+def test_missing_or_empty_repository_does_not_verify(deployed):
+    catch_error(RepositoryMissingError, lambda: verify_backups(deployed))
+    catch_error(RepositoryMissingError, lambda: list_all_backups(deployed))
     deployed.with_name("backups").mkdir(mode=0o700)
-    assert listed(deployed).page.items == []
-    assert codes(verified(deployed)) == ["no-backup"]
+    assert list_all_backups(deployed).page.items == []
+    assert list_codes(verify_backups(deployed)) == ["no-backup"]
 
 
-# Found -----------------------------------------------------------------------------------------------------------
+# Listing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_without_a_manifest_is_no_backup(deployed):
-    made = create(deployed)
-    (folder_of(deployed, made) / "manifest.json").unlink()
-    (folder_of(deployed, made) / ".dbctl-incomplete").touch()
-    assert listed(deployed).page.items == []
-    assert listed(deployed).incomplete == [made.id]
-    caught(BackupMissingError, lambda: promptvault_app.apply(deployed))
+def test_folder_without_manifest_is_incomplete(deployed):
+    backup = create_app_backup(deployed)
+    (find_backup_folder(deployed, backup) / "manifest.json").unlink()
+    (find_backup_folder(deployed, backup) / ".dbctl-incomplete").touch()
+    assert list_all_backups(deployed).page.items == []
+    assert list_all_backups(deployed).incomplete == [backup.id]
+    catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(deployed))
 
 
-def test_a_mark_that_a_kill_left_in_a_whole_backup_goes_with_the_next_one(deployed):
-    made = create(deployed)
-    mark = folder_of(deployed, made) / ".dbctl-incomplete"
+def test_stale_mark_in_complete_backup_is_removed(deployed):
+    backup = create_app_backup(deployed)
+    mark = find_backup_folder(deployed, backup) / ".dbctl-incomplete"
     mark.touch()
-    assert [one.id for one in listed(deployed).page.items] == [made.id]
-    create(deployed)
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [backup.id]
+    create_app_backup(deployed)
     assert not mark.exists()
-    assert codes(verified(deployed)) == []
+    assert list_codes(verify_backups(deployed)) == []
 
 
-def test_a_folder_that_somebody_else_made_is_left_alone(deployed):
-    create(deployed)
-    other = folder_of(deployed, "20200101_000000")
+def test_folders_of_other_programs_are_not_pruned(deployed):
+    create_app_backup(deployed)
+    other = find_backup_folder(deployed, "20200101_000000")
     other.mkdir()
     (other / "by-hand.db").write_text("x")
-    with pruning(deployed, last=1) as work:
-        work.apply()
+    with open_prune(deployed, last=1) as operation:
+        operation.apply()
     assert (other / "by-hand.db").exists()
 
 
-def test_listing_while_another_dbctl_prunes_misses_nothing_that_stays(deployed):
-    made = create(deployed)
-    root, done = folder_of(deployed, made).parent, threading.Event()
+def test_listing_during_prune_includes_remaining_backups(deployed):
+    backup = create_app_backup(deployed)
+    root, done = find_backup_folder(deployed, backup).parent, threading.Event()
 
-    def come_and_go():
+    def create_and_delete():
         while not done.is_set():
             for second in range(20):
-                shutil.copytree(root / made.id, root / f"20010101_0000{second:02}")
+                shutil.copytree(root / backup.id, root / f"20010101_0000{second:02}")
             for second in range(20):
                 shutil.rmtree(root / f"20010101_0000{second:02}")
 
-    other = threading.Thread(target=come_and_go)
+    other = threading.Thread(target=create_and_delete)
     other.start()
     try:
         for _ in range(200):
-            assert made.id in [one.id for one in listed(deployed).page.items]
+            assert backup.id in [backup.id for backup in list_all_backups(deployed).page.items]
     finally:
         done.set()
         other.join()
 
 
-def test_a_backup_that_another_dbctl_prunes_while_it_is_verified_is_no_damage(deployed):
-    gone, stays = create(deployed), create(deployed)
-    with promptvault_app.opened(deployed) as (app, repository):
+def test_backup_deleted_during_verification_is_no_damage(deployed):
+    deleted, remaining = create_app_backup(deployed), create_app_backup(deployed)
+    with promptvault_app.open_repository(deployed) as (app, repository):
         checked = verify.verify(
             app,
             repository,
             (),
             deep=False,
-            keys=promptvault_app.keys_of(app),
-            advance=lambda _bytes: shutil.rmtree(folder_of(deployed, gone), ignore_errors=True),
+            keys=promptvault_app.create_keys(app),
+            advance=lambda _bytes: shutil.rmtree(find_backup_folder(deployed, deleted), ignore_errors=True),
         )
-    assert (codes(checked.findings), checked.remarks) == ([], [f"{gone.id} was pruned meanwhile"])
-    assert [one.id for one in listed(deployed).page.items] == [stays.id]
+    assert (list_codes(checked.findings), checked.remarks) == (
+        [],
+        [f"{deleted.id} was deleted during the verification"],
+    )
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [remaining.id]
 
 
-@pytest.mark.parametrize("where", ["fifo", "link", "folder", "huge", *(["closed"] if os.geteuid() else [])])
-def test_one_manifest_that_cannot_be_read_hides_no_other_backup_and_stops_no_new_one(deployed, where):
-    bad, good = create(deployed), create(deployed)
-    manifest = folder_of(deployed, bad) / "manifest.json"
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "huge", *(["closed"] if os.geteuid() else [])])
+def test_unreadable_manifest_hides_no_other_backup(deployed, kind):
+    bad, good = create_app_backup(deployed), create_app_backup(deployed)
+    manifest = find_backup_folder(deployed, bad) / "manifest.json"
     text = manifest.read_text()
     manifest.unlink()
-    if where == "fifo":  # which would be waited for
+    if kind == "fifo":  # reading it would block
         os.mkfifo(manifest)
-    elif where == "link":
+    elif kind == "link":
         (deployed.parent / "elsewhere").write_text(text)
         manifest.symlink_to(deployed.parent / "elsewhere")
-    elif where == "folder":
+    elif kind == "folder":
         manifest.mkdir()
-    elif where == "huge":
+    elif kind == "huge":
         with manifest.open("wb") as file:
             file.truncate(1 << 30)
     else:
-        folder_of(deployed, bad).chmod(0)
-    told = listed(deployed)
-    assert ([one.id for one in told.page.items], told.unread) == ([good.id], [bad.id])
-    assert codes(verified(deployed)) == ["manifest-unread"]
-    assert create(deployed).complete
+        find_backup_folder(deployed, bad).chmod(0)
+    backups = list_all_backups(deployed)
+    assert ([backup.id for backup in backups.page.items], backups.unreadable) == ([good.id], [bad.id])
+    assert list_codes(verify_backups(deployed)) == ["manifest-unreadable"]
+    assert create_app_backup(deployed).complete
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "naive", "early"])
-def test_a_planted_remark_is_neither_followed_nor_waited_for_nor_believed(deployed, kind):
-    made = create(deployed)
-    note, victim = folder_of(deployed, made) / "verified.json", deployed.parent / "victim"
+def test_planted_verification_record_is_ignored(deployed, kind):
+    backup = create_app_backup(deployed)
+    note, victim = find_backup_folder(deployed, backup) / "verified.json", deployed.parent / "victim"
     victim.write_text("precious")
     if kind == "link":
         note.symlink_to(victim)
     elif kind == "fifo":
         os.mkfifo(note)
     else:
-        at = "2999-01-01T00:00:00" if kind == "naive" else "0001-01-01T00:00:00+14:00"
-        note.write_text(json.dumps({"at": at}))
-    assert listed(deployed).page.items[0].verified_at == made.verified_at
-    assert codes(verified(deployed)) == []
-    assert listed(deployed).page.items[0].verified_at > made.verified_at
+        timestamp = "2999-01-01T00:00:00" if kind == "naive" else "0001-01-01T00:00:00+14:00"
+        note.write_text(json.dumps({"at": timestamp}))
+    assert list_all_backups(deployed).page.items[0].verified_at == backup.verified_at
+    assert list_codes(verify_backups(deployed)) == []
+    assert list_all_backups(deployed).page.items[0].verified_at > backup.verified_at
     assert victim.read_text() == "precious"
     assert stat.S_IMODE(note.lstat().st_mode) == 0o600
 
@@ -474,286 +475,296 @@ def test_a_planted_remark_is_neither_followed_nor_waited_for_nor_believed(deploy
         {"number": -1},
     ],
 )
-def test_a_manifest_that_nobody_could_count_on_is_refused_and_stops_no_new_backup(deployed, changes):
-    made = create(deployed)
-    manifest = folder_of(deployed, made) / "manifest.json"
-    told = json.dumps(json.loads(manifest.read_text())["backup"] | changes)
-    seal = hashlib.sha256(told.encode()).hexdigest()
-    manifest.write_text(f'{{"schema":"dbctl.backup/1","sha256":"{seal}","backup":{told}}}\n')
-    assert listed(deployed).unread == [made.id]
-    assert create(deployed).complete
+def test_manifest_with_invalid_values_is_rejected(deployed, changes):
+    backup = create_app_backup(deployed)
+    manifest = find_backup_folder(deployed, backup) / "manifest.json"
+    content = json.dumps(json.loads(manifest.read_text())["backup"] | changes)
+    checksum = hashlib.sha256(content.encode()).hexdigest()
+    manifest.write_text(f'{{"schema":"dbctl.backup/1","sha256":"{checksum}","backup":{content}}}\n')
+    assert list_all_backups(deployed).unreadable == [backup.id]
+    assert create_app_backup(deployed).complete
 
 
 @pytest.mark.parametrize("kind", ["hard link", "fifo"])
-def test_a_planted_lock_file_is_not_written_over(deployed, kind):
-    made = create(deployed)
-    lock, victim = folder_of(deployed, made).parent / ".dbctl-lock", deployed.parent / "victim"
+def test_planted_lock_file_is_not_overwritten(deployed, kind):
+    backup = create_app_backup(deployed)
+    lock, victim = find_backup_folder(deployed, backup).parent / ".dbctl-lock", deployed.parent / "victim"
     victim.write_text("precious " * 99)
     lock.unlink()
     if kind == "fifo":
         os.mkfifo(lock)
     else:
         os.link(victim, lock)
-    error = caught(RepositoryFailedError, lambda: create(deployed))
-    assert "not a file of its own" in str(error)
+    error = catch_error(RepositoryFailedError, lambda: create_app_backup(deployed))
+    assert "another hard link" in str(error)
     assert victim.read_text() == "precious " * 99
 
 
-def test_the_latest_of_one_database_is_the_newest_that_holds_it(tmp_path):
-    path = beside_the_launcher(tmp_path / "app")
-    made = create(path)
-    create(path, only="flashpoint")
-    with promptvault_app.opened(path, only="user") as (_app, repository):
-        assert repository.find("latest").id == made.id
+def test_latest_of_one_database_is_newest_with_it(tmp_path):
+    path = create_app_with_launcher(tmp_path / "app")
+    backup = create_app_backup(path)
+    create_app_backup(path, only="flashpoint")
+    with promptvault_app.open_repository(path, only="user") as (_app, repository):
+        assert repository.find("latest").id == backup.id
 
 
-def test_an_id_that_is_nearly_one_is_answered_with_it(deployed):
-    made = create(deployed)
-    error = caught(BackupMissingError, lambda: promptvault_app.apply(deployed, made.id[:-1]))
-    assert made.id in error.hint
+def test_mistyped_id_has_a_suggestion(deployed):
+    backup = create_app_backup(deployed)
+    error = catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(deployed, backup.id[:-1]))
+    assert backup.id in error.hint
 
 
-# Verified --------------------------------------------------------------------------------------------------------
+# Verification ----------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_backup_verifies_and_the_moment_is_kept(path):
-    made = create(path)
-    assert codes(verified(path)) == []
-    assert listed(path).page.items[0].verified_at >= made.verified_at
+def test_valid_backup_verifies_and_records_time(path):
+    backup = create_app_backup(path)
+    assert list_codes(verify_backups(path)) == []
+    assert list_all_backups(path).page.items[0].verified_at >= backup.verified_at
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_every_flipped_bit_of_the_file_is_found(deployed, deep):
-    made = create(deployed)
-    file = file_of(deployed, made)
-    whole = file.read_bytes()
-    for place in range(0, len(whole), len(whole) // 40):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+def test_every_flipped_bit_of_file_is_detected(deployed, deep):
+    backup = create_app_backup(deployed)
+    file = find_backup_file(deployed, backup)
+    complete = file.read_bytes()
+    for position in range(0, len(complete), len(complete) // 40):
+        changed = bytearray(complete)
+        changed[position] ^= 1 << position % 8
         file.write_bytes(changed)
-        assert codes(verified(deployed, made.id, deep=deep)) == ["file-changed"]
+        assert list_codes(verify_backups(deployed, backup.id, deep=deep)) == ["file-changed"]
 
 
-def test_where_the_only_manifest_cannot_be_read_the_latest_is_not_said_to_be_missing(deployed):
-    bad = create(deployed)
-    (folder_of(deployed, bad) / "manifest.json").write_text("none")
-    with promptvault_app.opened(deployed) as (_app, repository):
-        error = caught(BackupUnsoundError, lambda: repository.find("latest"))
-    assert error.facts["id"] == bad.id
+def test_unreadable_manifest_makes_latest_unknown(deployed):
+    bad = create_app_backup(deployed)
+    (find_backup_folder(deployed, bad) / "manifest.json").write_text("none")
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        error = catch_error(BackupCorruptError, lambda: repository.find("latest"))
+    assert error.context["id"] == bad.id
 
 
-def test_every_flipped_bit_of_the_manifest_is_found(deployed):
-    made = create(deployed)
-    manifest = folder_of(deployed, made) / "manifest.json"
-    whole = manifest.read_bytes()
-    for place in range(len(whole)):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
+def test_every_flipped_bit_of_manifest_is_detected(deployed):
+    backup = create_app_backup(deployed)
+    manifest = find_backup_folder(deployed, backup) / "manifest.json"
+    complete = manifest.read_bytes()
+    for position in range(len(complete)):
+        changed = bytearray(complete)
+        changed[position] ^= 1 << position % 8
         with pytest.raises(backup_manifest.ManifestInvalidError):
-            backup_manifest.read(bytes(changed))
-    manifest.write_bytes(whole[:-40])
-    assert codes(verified(deployed)) == ["manifest-unread"]
-    caught(BackupUnsoundError, lambda: promptvault_app.apply(deployed, made.id))
+            backup_manifest.parse(bytes(changed))
+    manifest.write_bytes(complete[:-40])
+    assert list_codes(verify_backups(deployed)) == ["manifest-unreadable"]
+    catch_error(BackupCorruptError, lambda: promptvault_app.apply_restore(deployed, backup.id))
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"[" * 100_000, b"\xff\xfe", b"null", b'{"schema": "dbctl.backup/1"}']
 )
-def test_what_is_no_manifest_is_told(text):
+def test_invalid_manifest_is_rejected(text):
     with pytest.raises(backup_manifest.ManifestInvalidError):
-        backup_manifest.read(text)
+        backup_manifest.parse(text)
 
 
 @pytest.mark.parametrize("name", ["../user.db", "/etc/passwd", "..", "a/b", ""])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(deployed, name):
-    with promptvault_app.opened(deployed) as (_app, repository):
-        create(deployed)
+def test_manifest_with_path_outside_its_folder_is_rejected(deployed, name):
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        create_app_backup(deployed)
         manifest = repository.find("latest")
         member = msgspec.structs.replace(manifest.members[0], file=name)
-        text = backup_manifest.written(msgspec.structs.replace(manifest, members=[member]))
+        text = backup_manifest.serialize(msgspec.structs.replace(manifest, members=[member]))
     with pytest.raises(backup_manifest.ManifestInvalidError):
-        backup_manifest.read(text.encode())
+        backup_manifest.parse(text.encode())
 
 
-def test_a_backup_cut_off_missing_or_swapped_is_told(deployed):
-    first, second = create(deployed), create(deployed)
-    flashpoint_app.run(deployed, "delete from user_settings")
-    third = create(deployed)
-    file_of(deployed, first).write_bytes(file_of(deployed, first).read_bytes()[:-1])
-    file_of(deployed, second).unlink()
-    file_of(deployed, third).write_bytes(deployed.read_bytes()[:-4096] + b"\0" * 4096)
-    found = verified(deployed)
-    assert sorted(codes(found)) == ["file-changed", "file-changed", "file-missing"]
-    assert found.unsound
+def test_truncated_missing_and_swapped_files_are_detected(deployed):
+    first, second = create_app_backup(deployed), create_app_backup(deployed)
+    flashpoint_app.run_statements(deployed, "delete from user_settings")
+    third = create_app_backup(deployed)
+    find_backup_file(deployed, first).write_bytes(find_backup_file(deployed, first).read_bytes()[:-1])
+    find_backup_file(deployed, second).unlink()
+    find_backup_file(deployed, third).write_bytes(deployed.read_bytes()[:-4096] + b"\0" * 4096)
+    findings = verify_backups(deployed)
+    assert sorted(list_codes(findings)) == ["file-changed", "file-changed", "file-missing"]
+    assert findings.has_errors
 
 
-def test_a_manifest_in_the_wrong_folder_is_told(deployed):
-    first = create(deployed)
-    folder_of(deployed, first).rename(folder_of(deployed, "20300101_000000"))
-    assert codes(verified(deployed)) == ["manifest-unread"]
+def test_manifest_in_wrong_folder_is_unreadable(deployed):
+    first = create_app_backup(deployed)
+    find_backup_folder(deployed, first).rename(find_backup_folder(deployed, "20300101_000000"))
+    assert list_codes(verify_backups(deployed)) == ["manifest-unreadable"]
 
 
-def test_a_backup_of_another_app_is_foreign_and_not_restored(tmp_path):
-    theirs = settle(tmp_path / "larder", "larder")
-    ours = settle(tmp_path / "app", "deployed")
-    shutil.rmtree(folder_of(ours, create(ours)))
-    made = create(theirs)
-    folder_of(theirs, made).rename(folder_of(ours, made))
-    assert "backup-foreign" in codes(verified(ours))
-    caught(BackupMissingError, lambda: promptvault_app.apply(ours, made.id, only="user"))
+def test_backup_of_another_app_is_not_restored(tmp_path):
+    theirs = create_app(tmp_path / "larder", "larder")
+    ours = create_app(tmp_path / "app", "deployed")
+    shutil.rmtree(find_backup_folder(ours, create_app_backup(ours)))
+    backup = create_app_backup(theirs)
+    find_backup_folder(theirs, backup).rename(find_backup_folder(ours, backup))
+    assert "backup-foreign" in list_codes(verify_backups(ours))
+    catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(ours, backup.id, only="user"))
 
 
-def test_a_file_that_does_not_belong_to_a_backup_is_told(deployed):
-    made = create(deployed)
-    (folder_of(deployed, made) / "notes.txt").write_text("mine")
-    found = verified(deployed)
-    assert [(one.severity, one.code) for one in found.findings] == [("warning", "file-unknown")]
+def test_unknown_file_in_backup_is_reported(deployed):
+    backup = create_app_backup(deployed)
+    (find_backup_folder(deployed, backup) / "notes.txt").write_text("mine")
+    findings = verify_backups(deployed)
+    assert [(finding.severity, finding.code) for finding in findings.findings] == [
+        ("warning", "file-unknown")
+    ]
 
 
-def test_deep_tells_what_a_digest_cannot_a_dump_that_was_never_what_its_manifest_says(deployed):
-    made = create(deployed)
-    with promptvault_app.opened(deployed) as (_app, repository):
-        manifest = repository.find(made.id)
+def test_deep_verification_detects_wrong_row_counts(deployed):
+    backup = create_app_backup(deployed)
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        manifest = repository.find(backup.id)
         member = msgspec.structs.replace(manifest.members[0], rows={**manifest.members[0].rows, "users": 99})
         changed = msgspec.structs.replace(manifest, members=[member])
-    (folder_of(deployed, made) / "manifest.json").write_text(backup_manifest.written(changed))
-    assert codes(verified(deployed, deep=False)) == []
-    assert codes(verified(deployed, deep=True)) == ["rows-differ"]
+    (find_backup_folder(deployed, backup) / "manifest.json").write_text(backup_manifest.serialize(changed))
+    assert list_codes(verify_backups(deployed, deep=False)) == []
+    assert list_codes(verify_backups(deployed, deep=True)) == ["rows-differ"]
 
 
-def test_a_schema_that_is_told_otherwise_today_is_a_warning_and_the_backup_can_be_restored(deployed):
-    made = create(deployed)
-    with promptvault_app.opened(deployed) as (_app, repository):
-        manifest = repository.find(made.id)
+def test_different_schema_fingerprint_is_a_warning(deployed):
+    backup = create_app_backup(deployed)
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        manifest = repository.find(backup.id)
         member = msgspec.structs.replace(manifest.members[0], schema="0" * 64)
         changed = msgspec.structs.replace(manifest, members=[member])
-    (folder_of(deployed, made) / "manifest.json").write_text(backup_manifest.written(changed))
-    assert [(one.severity, one.code) for one in verified(deployed).findings] == [
+    (find_backup_folder(deployed, backup) / "manifest.json").write_text(backup_manifest.serialize(changed))
+    assert [(finding.severity, finding.code) for finding in verify_backups(deployed).findings] == [
         ("warning", "schema-differs")
     ]
-    assert promptvault_app.apply(deployed, made.id).backup == made.id
+    assert promptvault_app.apply_restore(deployed, backup.id).backup == backup.id
 
 
-def test_reading_a_backup_leaves_nothing_in_it(deployed):
-    made = create(deployed)
-    before = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
-    verified(deployed)
-    after = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
+def test_verification_adds_only_its_record(deployed):
+    backup = create_app_backup(deployed)
+    before = {entry.name: entry.read_bytes() for entry in find_backup_folder(deployed, backup).iterdir()}
+    verify_backups(deployed)
+    after = {entry.name: entry.read_bytes() for entry in find_backup_folder(deployed, backup).iterdir()}
     assert json.loads(after.pop("verified.json"))["verified_at"]
     assert after == before
 
 
-# Pruned ----------------------------------------------------------------------------------------------------------
+# Pruning ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_rule_nothing_is_pruned(deployed):
-    create(deployed)
-    with pytest.raises(RetentionUnsetError), pruning(deployed):
+def test_prune_without_rules_is_refused(deployed):
+    create_app_backup(deployed)
+    with pytest.raises(RetentionNotConfiguredError), open_prune(deployed):
         pass
 
 
-def test_a_repository_that_is_gone_is_not_made_to_be_pruned(deployed):
-    with pruning(deployed, last=1) as work:
-        caught(RepositoryMissingError, work.apply)
+def test_prune_does_not_create_missing_repository(deployed):
+    with open_prune(deployed, last=1) as operation:
+        catch_error(RepositoryMissingError, operation.apply)
     assert not deployed.with_name("backups").exists()
 
 
-def test_pruning_keeps_what_the_rules_say_and_tells_why(deployed, monkeypatch):
+def test_prune_retains_by_rules_with_reasons(deployed, monkeypatch):
     for day in range(1, 6):
         for hour in (1, 2):
-            at(monkeypatch, datetime(2026, 5, day, hour, tzinfo=UTC))
-            create(deployed)
-    with pruning(deployed, daily=3, last=2) as work:
-        plan = work.plan()
+            set_clock(monkeypatch, datetime(2026, 5, day, hour, tzinfo=UTC))
+            create_app_backup(deployed)
+    with open_prune(deployed, daily=3, last=2) as operation:
+        plan = operation.plan()
         assert plan.destructive
-        done = work.apply(plan.digest)
-    assert [one.id for one in done.kept] == [
+        done = operation.apply(plan.digest)
+    assert [backup.id for backup in done.retained] == [
         "20260505_020000",
         "20260505_010000",
         "20260504_020000",
         "20260503_020000",
     ]
-    assert done.kept[0].reasons == ["the newest", "one of the last 2", "daily"]
+    assert done.retained[0].reasons == ["the newest", "one of the last 2", "daily"]
     assert len(done.deleted) == 6
-    assert [one.id for one in listed(deployed).page.items] == [one.id for one in done.kept]
-    assert codes(verified(deployed)) == []
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [
+        backup.id for backup in done.retained
+    ]
+    assert list_codes(verify_backups(deployed)) == []
 
 
-def test_the_newest_of_each_database_stays_whatever_the_rules_say(deployed):
-    made = create(deployed)
-    with pruning(deployed, within="1s") as work:
-        assert work.apply().deleted == []
-    assert [one.id for one in listed(deployed).page.items] == [made.id]
+def test_newest_of_each_database_is_always_retained(deployed):
+    backup = create_app_backup(deployed)
+    with open_prune(deployed, within="1s") as operation:
+        assert operation.apply().deleted == []
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [backup.id]
 
 
-def test_a_damaged_backup_does_not_push_out_a_sound_one(deployed):
-    sound, damaged = create(deployed), create(deployed)
-    file_of(deployed, damaged).write_bytes(b"cut off")
-    with pruning(deployed, last=1) as work:
-        done = work.apply()
+def test_damaged_backup_does_not_replace_valid_one(deployed):
+    valid, damaged = create_app_backup(deployed), create_app_backup(deployed)
+    find_backup_file(deployed, damaged).write_bytes(b"cut off")
+    with open_prune(deployed, last=1) as operation:
+        done = operation.apply()
     assert done.deleted == []
-    assert {one.id: one.reasons for one in done.kept}[damaged.id] == ["damaged: see dbctl backup verify"]
-    assert file_of(deployed, sound).exists()
+    assert {backup.id: backup.reasons for backup in done.retained}[damaged.id] == [
+        "damaged: see dbctl backup verify"
+    ]
+    assert find_backup_file(deployed, valid).exists()
 
 
-def test_the_newest_whole_one_stays_where_the_newest_is_cut_off_and_others_go(deployed):
-    old, whole, cut = create(deployed), create(deployed), create(deployed)
-    raw = file_of(deployed, cut).read_bytes()
-    file_of(deployed, cut).write_bytes(raw[:-1])
-    with pruning(deployed, last=1) as work:
-        done = work.apply()
+def test_newest_valid_backup_is_retained_before_truncated_one(deployed):
+    old, complete, truncated = (
+        create_app_backup(deployed),
+        create_app_backup(deployed),
+        create_app_backup(deployed),
+    )
+    raw = find_backup_file(deployed, truncated).read_bytes()
+    find_backup_file(deployed, truncated).write_bytes(raw[:-1])
+    with open_prune(deployed, last=1) as operation:
+        done = operation.apply()
     assert done.deleted == [old.id]
-    assert {one.id: one.reasons[0] for one in done.kept}[whole.id] == "the newest"
+    assert {backup.id: backup.reasons[0] for backup in done.retained}[complete.id] == "the newest"
 
 
-def test_what_verify_has_found_damaged_does_not_count_though_it_is_as_long_as_it_was(deployed):
-    sound, damaged = create(deployed), create(deployed)
-    raw = file_of(deployed, damaged).read_bytes()
-    file_of(deployed, damaged).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-    assert codes(verified(deployed)) == ["file-changed"]
-    with pruning(deployed, last=1) as work:
-        assert work.apply().deleted == []
-    file_of(deployed, damaged).write_bytes(raw)
-    assert codes(verified(deployed)) == []
-    with pruning(deployed, last=1) as work:
-        assert work.apply().deleted == [sound.id]
+def test_backup_failing_verification_is_not_counted(deployed):
+    valid, damaged = create_app_backup(deployed), create_app_backup(deployed)
+    raw = find_backup_file(deployed, damaged).read_bytes()
+    find_backup_file(deployed, damaged).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert list_codes(verify_backups(deployed)) == ["file-changed"]
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().deleted == []
+    find_backup_file(deployed, damaged).write_bytes(raw)
+    assert list_codes(verify_backups(deployed)) == []
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().deleted == [valid.id]
 
 
-def test_the_plan_tells_of_each_database_how_many_newer_ones_stay(tmp_path):
-    path = beside_the_launcher(tmp_path / "app")
-    first = create(path, only="flashpoint")
-    create(path, only="flashpoint")
-    with pruning(path, last=1) as work:
-        (step, *_) = work.plan().steps
+def test_plan_counts_newer_backups_per_database(tmp_path):
+    path = create_app_with_launcher(tmp_path / "app")
+    first = create_app_backup(path, only="flashpoint")
+    create_app_backup(path, only="flashpoint")
+    with open_prune(path, last=1) as operation:
+        (step, *_) = operation.plan().steps
     assert step.startswith(f"delete {first.id} (")
-    assert step.endswith("no rule keeps it; newer ones that stay: 1 of flashpoint")
+    assert step.endswith("no rule retains it; newer ones retained: 1 of flashpoint")
 
 
-def test_what_was_made_before_the_clock_was_set_back_is_not_taken_for_newer(deployed, monkeypatch):
-    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
-    ahead = create(deployed)
-    at(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
-    made = create(deployed)
-    with pruning(deployed, last=1) as work:
-        assert work.apply().deleted == [ahead.id]
-    assert [one.id for one in listed(deployed).page.items] == [made.id]
+def test_backup_from_before_clock_change_is_older(deployed, monkeypatch):
+    set_clock(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    ahead = create_app_backup(deployed)
+    set_clock(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
+    backup = create_app_backup(deployed)
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().deleted == [ahead.id]
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [backup.id]
 
 
-def test_what_another_dbctl_is_making_now_is_not_removed(deployed):
-    made = create(deployed)
+def test_backup_being_created_is_not_removed(deployed):
+    backup = create_app_backup(deployed)
     with (
-        promptvault_app.opened(deployed) as (_app, repository),
+        promptvault_app.open_repository(deployed) as (_app, repository),
         repository.store.lock("backup create", timeout=1),
     ):
-        folder = folder_of(deployed, made).with_name("20991231_235959")
+        folder = find_backup_folder(deployed, backup).with_name("20991231_235959")
         folder.mkdir()
         (folder / ".dbctl-incomplete").touch()
-        with pruning(deployed, last=1) as work:
-            caught(BusyError, work.apply)
+        with open_prune(deployed, last=1) as operation:
+            catch_error(BusyError, operation.apply)
         assert folder.exists()
 
 
-def test_without_a_rule_of_the_configuration_that_of_the_profile_counts(tmp_path, monkeypatch):
+def test_profile_rules_apply_without_configured_rules(tmp_path, monkeypatch):
     (tmp_path / "app").mkdir()
     with closing(sqlite3.connect(tmp_path / "app/vault.db")) as app, app:
         app.execute("create table t (x)")
@@ -762,81 +773,84 @@ def test_without_a_rule_of_the_configuration_that_of_the_profile_counts(tmp_path
     (tmp_path / "app/v.toml").write_text(profile + '[backup]\nkeep = { within = "30d" }\n')
     text = '[apps.v]\nprofile = "v.toml"\n[apps.v.databases]\nmain = "vault.db"\n[apps.v.backup]\nrepository = "backups"\n'
     config.write_text(text)
-    at(monkeypatch, datetime(2026, 5, 1, tzinfo=UTC))
-    old = create(config)
-    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
-    create(config)
-    at(monkeypatch, datetime(2026, 5, 31, 12, tzinfo=UTC))
-    create(config)
+    set_clock(monkeypatch, datetime(2026, 5, 1, tzinfo=UTC))
+    old = create_app_backup(config)
+    set_clock(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    create_app_backup(config)
+    set_clock(monkeypatch, datetime(2026, 5, 31, 12, tzinfo=UTC))
+    create_app_backup(config)
     monkeypatch.setattr(model, "now", lambda: datetime(2026, 5, 31, 13, tzinfo=UTC))
-    with pruning(config) as work:
-        assert work.apply().deleted == [old.id]
+    with open_prune(config) as operation:
+        assert operation.apply().deleted == [old.id]
     config.write_text(text + "keep = { last = 1 }\n")
-    with pruning(config) as work:
-        assert len(work.apply().deleted) == 1
+    with open_prune(config) as operation:
+        assert len(operation.apply().deleted) == 1
 
 
-def test_a_rule_of_a_profile_that_is_no_length_of_time_is_refused(tmp_path):
+def test_invalid_time_span_in_profile_is_rejected(tmp_path):
     file = tmp_path / "wrong.toml"
     file.write_text(
         'schema = "dbctl.profile/1"\nname = "v"\ntitle = "V"\n[databases.main]\nengines = ["sqlite"]\n'
         '[backup]\nkeep = { within = "a month" }\n'
     )
-    assert "no length of time" in str(caught(ProfileInvalidError, lambda: loader.load(str(file))))
+    assert "not a duration" in str(catch_error(ProfileInvalidError, lambda: loader.load(str(file))))
 
 
-def test_nothing_is_pruned_where_a_manifest_cannot_be_read(deployed):
-    first, *_ = create(deployed), create(deployed), create(deployed)
-    (folder_of(deployed, first) / "manifest.json").write_text("{")
-    with pruning(deployed, last=1) as work:
-        caught(RepositoryUnreadError, work.apply)
-    assert len(listed(deployed).page.items) == 2
+def test_unreadable_manifest_prevents_prune(deployed):
+    first, *_ = create_app_backup(deployed), create_app_backup(deployed), create_app_backup(deployed)
+    (find_backup_folder(deployed, first) / "manifest.json").write_text("{")
+    with open_prune(deployed, last=1) as operation:
+        catch_error(RepositoryUnreadableError, operation.apply)
+    assert len(list_all_backups(deployed).page.items) == 2
 
 
-def test_what_was_cut_off_is_removed(deployed):
-    made, cut = create(deployed), create(deployed)
-    (folder_of(deployed, cut) / "manifest.json").unlink()
-    (folder_of(deployed, cut) / ".dbctl-incomplete").touch()
-    with pruning(deployed, last=5) as work:
-        assert work.apply().leftovers == [cut.id]
-    assert not folder_of(deployed, cut).exists()
-    assert file_of(deployed, made).exists()
+def test_interrupted_backup_is_removed(deployed):
+    backup, cut = create_app_backup(deployed), create_app_backup(deployed)
+    (find_backup_folder(deployed, cut) / "manifest.json").unlink()
+    (find_backup_folder(deployed, cut) / ".dbctl-incomplete").touch()
+    with open_prune(deployed, last=5) as operation:
+        assert operation.apply().leftovers == [cut.id]
+    assert not find_backup_folder(deployed, cut).exists()
+    assert find_backup_file(deployed, backup).exists()
 
 
-def test_room_can_be_made_where_there_is_none_for_one_more_file(deployed, monkeypatch):
-    old, new = create(deployed), create(deployed)
-    really = os.open
+def test_prune_works_on_full_disk(deployed, monkeypatch):
+    old, new = create_app_backup(deployed), create_app_backup(deployed)
+    real_open = os.open
 
-    def full(path, flags, *more, **words):
+    def raise_no_space(path, flags, *args, **kwargs):
         if flags & os.O_CREAT and not Path(path).exists():
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return really(path, flags, *more, **words)
+        return real_open(path, flags, *args, **kwargs)
 
-    monkeypatch.setattr(os, "open", full)
-    with pruning(deployed, last=1) as work:
-        assert work.apply().deleted == [old.id]
+    monkeypatch.setattr(os, "open", raise_no_space)
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().deleted == [old.id]
     monkeypatch.undo()
-    assert [one.id for one in listed(deployed).page.items] == [new.id]
-    assert not folder_of(deployed, old).exists()
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [new.id]
+    assert not find_backup_folder(deployed, old).exists()
 
 
-def test_an_agreed_plan_that_is_another_one_now_is_not_carried_out(deployed):
-    create(deployed)
-    create(deployed)
-    with pruning(deployed, last=1) as work:
-        digest = work.plan().digest
-        create(deployed)
-        caught(PlanChangedError, lambda: work.apply(digest))
-    assert len(listed(deployed).page.items) == 3
+def test_changed_plan_is_not_applied(deployed):
+    create_app_backup(deployed)
+    create_app_backup(deployed)
+    with open_prune(deployed, last=1) as operation:
+        digest = operation.plan().digest
+        create_app_backup(deployed)
+        catch_error(PlanChangedError, lambda: operation.apply(digest))
+    assert len(list_all_backups(deployed).page.items) == 3
 
 
-MOMENTS = st.datetimes(datetime(2019, 1, 1), datetime(2027, 1, 1)).map(lambda one: one.replace(tzinfo=UTC))  # noqa: DTZ001
+TIMESTAMPS = st.datetimes(
+    datetime(2019, 1, 1),  # noqa: DTZ001
+    datetime(2027, 1, 1),  # noqa: DTZ001
+).map(lambda time: time.replace(tzinfo=UTC))
 
 
 @given(
-    st.lists(st.tuples(MOMENTS, st.sets(st.sampled_from("abc"), min_size=1)), min_size=1, max_size=40),
+    st.lists(st.tuples(TIMESTAMPS, st.sets(st.sampled_from("abc"), min_size=1)), min_size=1, max_size=40),
     st.builds(
-        Keep,
+        Retention,
         last=st.integers(0, 3),
         hourly=st.integers(0, 3),
         daily=st.integers(0, 3),
@@ -846,19 +860,21 @@ MOMENTS = st.datetimes(datetime(2019, 1, 1), datetime(2027, 1, 1)).map(lambda on
         within=st.sampled_from(["", "1s", "40d"]),
     ),
 )
-def test_whatever_the_rules_every_series_keeps_its_newest_and_as_many_as_a_rule_asks_for(told, keep):
-    told.sort(key=lambda one: one[0], reverse=True)
+def test_every_series_retains_newest_and_required_count(specs, retention):
+    specs.sort(key=lambda spec: spec[0], reverse=True)
     candidates = [
-        Candidate(id=str(number), at=moment, series=sorted(names))
-        for number, (moment, names) in enumerate(told)
+        Candidate(id=str(index), created_at=timestamp, series=sorted(names))
+        for index, (timestamp, names) in enumerate(specs)
     ]
-    stay = prune.reasons(candidates, keep)
-    for name in {name for one in candidates for name in one.series}:
-        members = [one for one in candidates if name in one.series]
-        assert members[0].id in stay
-        assert sum(one.id in stay for one in members) >= min(keep.last, len(members))
-        days = list(dict.fromkeys(one.at.date() for one in members))
-        assert {one.at.date() for one in members if one.id in stay} >= set(days[: keep.daily])
-        if keep.within:
-            lasting = timedelta(seconds=1) if keep.within == "1s" else timedelta(days=40)
-            assert all(one.id in stay for one in members if one.at >= model.now() - lasting)
+    retained = prune.retention_reasons(candidates, retention)
+    for name in {name for candidate in candidates for name in candidate.series}:
+        members = [candidate for candidate in candidates if name in candidate.series]
+        assert members[0].id in retained
+        assert sum(member.id in retained for member in members) >= min(retention.last, len(members))
+        days = list(dict.fromkeys(member.created_at.date() for member in members))
+        assert {member.created_at.date() for member in members if member.id in retained} >= set(
+            days[: retention.daily]
+        )
+        if retention.within:
+            span = timedelta(seconds=1) if retention.within == "1s" else timedelta(days=40)
+            assert all(member.id in retained for member in members if member.created_at >= model.now() - span)

@@ -9,42 +9,51 @@ import pytest
 
 from dbctl.engines.mysql.session import own_sessions
 from dbctl.engines.postgresql.session import own_backends
-from dbctl.errors import BackupMissingError, BackupUnsoundError, UndoMissingError, UndoNeedlessError
-from dbctl.services.backup.create import make
-from dbctl.services.backup.encryption import Sealing
-from dbctl.services.backup.repository import BackupShown, list_backups
-from dbctl.services.backup.safety import Rescue
-from dbctl.services.backup.status import stand
+from dbctl.errors import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
+from dbctl.services.backup.create import create_backup
+from dbctl.services.backup.encryption import EncryptionPolicy
+from dbctl.services.backup.repository import BackupDetail, list_backups
+from dbctl.services.backup.safety import SafetyBackupSource
+from dbctl.services.backup.status import read_status
 from dbctl.services.restore import preview
 from tests.services import larder_app, promptvault_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import apply, codes, create, folder_of, listed, pruning, undo, verified
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import (
+    apply_restore,
+    create_app_backup,
+    find_backup_folder,
+    list_all_backups,
+    list_codes,
+    open_prune,
+    undo_restore,
+    verify_backups,
+)
 
 
 @pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        yield app
 
 
-def test_a_restore_brings_every_row_back_and_undo_takes_it_back(pantry):
+def test_restore_and_undo_replace_all_rows(pantry):
     before = pantry.content()
-    made = create(pantry.path)
+    backup = create_app_backup(pantry.path)
     pantry.spoil()
     spoiled = pantry.content()
     assert spoiled != before
-    done = apply(pantry.path)
-    assert (done.backup, done.exit_status) == (made.id, 0)
+    done = apply_restore(pantry.path)
+    assert (done.backup, done.exit_status) == (backup.id, 0)
     assert pantry.content() == before
-    assert undo(pantry.path).backup == done.safety_backup
+    assert undo_restore(pantry.path).backup == done.safety_backup
     assert pantry.content() == spoiled
-    undo(pantry.path)
+    undo_restore(pantry.path)
     assert pantry.content() == before
 
 
-def test_a_table_that_every_database_of_this_app_has_comes_back_when_it_was_dropped(pantry):
+def test_dropped_required_table_is_restored(pantry):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     if pantry.engine == "postgresql":
         pantry.run("drop table members cascade")
     else:
@@ -52,185 +61,199 @@ def test_a_table_that_every_database_of_this_app_has_comes_back_when_it_was_drop
         pantry.run(off, "drop table members")
     lost = pantry.content()
     assert "members" not in lost
-    apply(pantry.path)
+    apply_restore(pantry.path)
     assert pantry.content() == before
-    undo(pantry.path)
+    undo_restore(pantry.path)
     assert pantry.content() == lost
-    undo(pantry.path)
+    undo_restore(pantry.path)
     assert pantry.content() == before
 
 
-def test_what_was_destroyed_wholly_is_made_anew(pantry):
+def test_destroyed_database_is_created_again(pantry):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     pantry.destroy()
-    done = apply(pantry.path)
+    done = apply_restore(pantry.path)
     assert done.safety_backup is None
     assert pantry.content() == before
 
 
-def test_a_manifest_tells_the_rows_of_each_table_at_the_moment_of_the_backup(pantry):
-    made = create(pantry.path)
-    (member,) = made.members
+def test_manifest_contains_row_counts(pantry):
+    backup = create_app_backup(pantry.path)
+    (member,) = backup.members
     assert member.rows == {name: len(rows) for name, rows in pantry.content().items()}
-    assert (member.engine, member.file) == (pantry.engine, f"pantry_{made.id}{pantry.ending}")
+    assert (member.engine, member.file) == (pantry.engine, f"pantry_{backup.id}{pantry.ending}")
 
 
-def test_a_sound_backup_verifies_also_when_it_is_tried(pantry):
-    made = create(pantry.path)
-    assert codes(verified(pantry.path, deep=False)) == []
-    assert codes(verified(pantry.path, deep=True)) == []
-    assert listed(pantry.path).page.items[0].verified_at > made.verified_at
+def test_valid_backup_verifies_with_and_without_deep(pantry):
+    backup = create_app_backup(pantry.path)
+    assert list_codes(verify_backups(pantry.path, deep=False)) == []
+    assert list_codes(verify_backups(pantry.path, deep=True)) == []
+    assert list_all_backups(pantry.path).page.items[0].verified_at > backup.verified_at
 
 
-def test_a_changed_or_cut_file_is_found_and_not_restored_and_nothing_is_touched(pantry):
-    made = create(pantry.path)
+def test_damaged_file_is_detected_and_not_restored(pantry):
+    backup = create_app_backup(pantry.path)
     pantry.spoil()
-    held = pantry.content()
-    file = promptvault_app.file_of(pantry.path, made)
-    whole = file.read_bytes()
-    chance = random.Random(5)  # noqa: S311 - places, not secrets
-    for _ in range(4):
-        changed = bytearray(whole)
-        place = chance.randrange(len(whole))
-        changed[place] ^= 1 << chance.randrange(8)
-        file.write_bytes(changed)
-        assert codes(verified(pantry.path, deep=False)) == ["file-changed"]
-        caught(BackupUnsoundError, lambda: apply(pantry.path))
-    for length in (0, 1, len(whole) // 2, len(whole) - 1):
-        file.write_bytes(whole[:length])
-        assert codes(verified(pantry.path, deep=True)) == ["file-changed"]
-        caught(BackupUnsoundError, lambda: apply(pantry.path))
-    assert pantry.content() == held
-
-
-def test_what_was_replaced_is_not_the_latest_and_is_kept_until_it_is_pruned(pantry):
-    made = create(pantry.path)
-    pantry.spoil()
-    done = apply(pantry.path)
-    with promptvault_app.opened(pantry.path) as (_app, repository):
-        assert repository.find("latest").id == made.id
-        assert repository.find(done.safety_backup).kind == "safety"
-    with pruning(pantry.path, last=1) as work:
-        assert work.apply().deleted == []  # each is the newest of its kind
-
-
-def test_without_a_restore_there_is_nothing_to_undo(pantry):
-    create(pantry.path)
-    caught(UndoMissingError, lambda: undo(pantry.path))
-    caught(BackupMissingError, lambda: apply(pantry.path, "20200101_000000"))
-
-
-def test_a_preview_and_a_plan_change_nothing_and_tell_what_would_change(pantry):
-    made = create(pantry.path)
-    pantry.spoil()
-    held = pantry.content()
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        told = preview.preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app))
-        plan = promptvault_app.restoring(app, repository, made.id).plan()
-    (one,) = told.databases
-    differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
-    assert (one.state, one.schema) == ("readable", "another")
-    assert differing == {"recipe_labels": (0, made.members[0].rows["recipe_labels"]), "regrets": (1, None)}
-    assert plan.destructive
-    assert plan.rows == dict(made.members[0].rows)
-    assert pantry.content() == held
-
-
-def test_old_backups_are_pruned_and_the_newest_stays(pantry):
-    for _ in range(3):
-        last = create(pantry.path)
-    with pruning(pantry.path, last=1) as work:
-        assert len(work.apply().deleted) == 2
-    assert [one.id for one in listed(pantry.path).page.items] == [last.id]
-
-
-def test_an_emptied_database_does_not_become_the_latest_backup(pantry):
-    made = create(pantry.path)
     before = pantry.content()
-    pantry.destroy()
-    with pytest.raises(Exception, match="pantry"):
-        create(pantry.path)
-    assert [one.id for one in listed(pantry.path).page.items] == [made.id]
-    apply(pantry.path)
+    file = promptvault_app.find_backup_file(pantry.path, backup)
+    complete = file.read_bytes()
+    rng = random.Random(5)  # noqa: S311 - places, not secrets
+    for _ in range(4):
+        changed = bytearray(complete)
+        position = rng.randrange(len(complete))
+        changed[position] ^= 1 << rng.randrange(8)
+        file.write_bytes(changed)
+        assert list_codes(verify_backups(pantry.path, deep=False)) == ["file-changed"]
+        catch_error(BackupCorruptError, lambda: apply_restore(pantry.path))
+    for length in (0, 1, len(complete) // 2, len(complete) - 1):
+        file.write_bytes(complete[:length])
+        assert list_codes(verify_backups(pantry.path, deep=True)) == ["file-changed"]
+        catch_error(BackupCorruptError, lambda: apply_restore(pantry.path))
     assert pantry.content() == before
 
 
-def test_a_restore_is_followed_by_another_backup_of_the_same_content(pantry):
-    first = create(pantry.path)
+def test_safety_backup_is_not_latest_and_is_retained(pantry):
+    backup = create_app_backup(pantry.path)
     pantry.spoil()
-    apply(pantry.path, first.id)
-    second = create(pantry.path)
+    done = apply_restore(pantry.path)
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
+        assert repository.find("latest").id == backup.id
+        assert repository.find(done.safety_backup).kind == "safety"
+    with open_prune(pantry.path, last=1) as operation:
+        assert operation.apply().deleted == []  # each is the newest of its kind
+
+
+def test_undo_without_restore_is_refused(pantry):
+    create_app_backup(pantry.path)
+    catch_error(UndoMissingError, lambda: undo_restore(pantry.path))
+    catch_error(BackupMissingError, lambda: apply_restore(pantry.path, "20200101_000000"))
+
+
+def test_preview_and_plan_change_nothing(pantry):
+    backup = create_app_backup(pantry.path)
+    pantry.spoil()
+    before = pantry.content()
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        comparison = preview.preview(
+            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
+        )
+        plan = promptvault_app.create_restore(app, repository, backup.id).plan()
+    (database,) = comparison.databases
+    differing = {
+        table.table: (table.current_rows, table.backup_rows)
+        for table in database.tables
+        if table.current_rows != table.backup_rows
+    }
+    assert (database.state, database.schema) == ("readable", "different")
+    assert differing == {"recipe_labels": (0, backup.members[0].rows["recipe_labels"]), "regrets": (1, None)}
+    assert plan.destructive
+    assert plan.rows == dict(backup.members[0].rows)
+    assert pantry.content() == before
+
+
+def test_prune_retains_the_newest_backup(pantry):
+    for _ in range(3):
+        last = create_app_backup(pantry.path)
+    with open_prune(pantry.path, last=1) as operation:
+        assert len(operation.apply().deleted) == 2
+    assert [backup.id for backup in list_all_backups(pantry.path).page.items] == [last.id]
+
+
+def test_emptied_database_does_not_become_latest_backup(pantry):
+    saved = create_app_backup(pantry.path)
+    before = pantry.content()
+    pantry.destroy()
+    with pytest.raises(Exception, match="pantry"):
+        create_app_backup(pantry.path)
+    assert [backup.id for backup in list_all_backups(pantry.path).page.items] == [saved.id]
+    apply_restore(pantry.path)
+    assert pantry.content() == before
+
+
+def test_backup_after_restore_has_same_content(pantry):
+    first = create_app_backup(pantry.path)
+    pantry.spoil()
+    apply_restore(pantry.path, first.id)
+    second = create_app_backup(pantry.path)
     assert second.members[0].rows == first.members[0].rows | {
         "history": first.members[0].rows["history"] + 1  # the record of the restore
     }
     assert second.members[0].schema == first.members[0].schema
-    assert not listed(pantry.path).incomplete
-    assert folder_of(pantry.path, second).is_dir()
+    assert not list_all_backups(pantry.path).incomplete
+    assert find_backup_folder(pantry.path, second).is_dir()
 
 
-def killed(path):
-    """Leave what a restore does that is killed once what there is was kept; return its safety backup."""
-    with promptvault_app.opened(path) as (app, repository):
+def simulate_killed_restore(path):
+    """Create the safety backup of a restore that was killed directly afterwards."""
+    with promptvault_app.open_repository(path) as (app, repository):
         (member,) = repository.find("latest").members
-        rescue = Rescue(app, member.database, lambda _bytes: None, member.dump)
-        return make(app, repository, [rescue], Sealing(app), kind="safety", restored="latest")
+        source = SafetyBackupSource(app, member.database, lambda _bytes: None, member.dump)
+        return create_backup(
+            app, repository, [source], EncryptionPolicy(app), kind="safety", restored="latest"
+        )
 
 
-def test_undo_knows_a_restore_that_was_killed_before_it_changed_anything(pantry):
+def test_undo_skips_restore_killed_before_changes(pantry):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     pantry.spoil()
     spoiled = pantry.content()
-    done = apply(pantry.path)
-    killed(pantry.path)
+    done = apply_restore(pantry.path)
+    simulate_killed_restore(pantry.path)
     pantry.run("update members set mail = handle || '@later.example'")
     later = pantry.content()
-    killed(pantry.path)
-    undone = undo(pantry.path)
+    simulate_killed_restore(pantry.path)
+    undone = undo_restore(pantry.path)
     assert undone.backup == done.safety_backup
     assert pantry.content() == spoiled
-    assert undo(pantry.path).backup == undone.safety_backup
+    assert undo_restore(pantry.path).backup == undone.safety_backup
     assert pantry.content() == later
     assert later != before
 
 
-def test_undo_of_the_only_restore_that_was_killed_changes_nothing(pantry):
-    create(pantry.path)
+def test_undo_of_only_killed_restore_changes_nothing(pantry):
+    create_app_backup(pantry.path)
     pantry.spoil()
-    held, safety = pantry.content(), killed(pantry.path)
-    error = caught(UndoNeedlessError, lambda: undo(pantry.path))
+    before, safety = pantry.content(), simulate_killed_restore(pantry.path)
+    error = catch_error(NothingToUndoError, lambda: undo_restore(pantry.path))
     assert "Nothing was changed" in error.hint
-    assert pantry.content() == held
+    assert pantry.content() == before
     if safety.members[0].form == "dump":
-        apply(pantry.path, safety.id)
-        assert pantry.content() == held
+        apply_restore(pantry.path, safety.id)
+        assert pantry.content() == before
 
 
-def test_a_safety_backup_whose_retained_database_is_gone_is_reported_as_gone(pantry):
-    create(pantry.path)
-    first, second = apply(pantry.path).safety_backup, apply(pantry.path).safety_backup
-    # A restore of a file, or of one schema, keeps a copy; elsewhere it drops what the restore before it retained.
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        retains = any(one.form == "kept" for one in repository.find(first).members)
-        gone = {first} if retains else set()
-        page = list_backups(repository, promptvault_app.EVERY).page
-        assert {one.id for one in page.items if one.verified_at is None} == gone
-        assert {one.id for one in page.items if one.note} == gone
-        assert (repository.told(repository.find(first), BackupShown).verified_at is None) == retains
-        assert repository.told(repository.find(second), BackupShown).verified_at
-        standing = stand(app)
-        assert standing.repository.gone.keys() == gone
-        assert any(first in trouble for trouble in standing.troubles()) == retains
-    findings = [one for one in verified(pantry.path).findings if one.code == "retained-gone"]
-    assert [first in one.message for one in findings] == [True] * len(gone)
+def test_safety_backup_with_lost_database_is_reported(pantry):
+    create_app_backup(pantry.path)
+    first, second = apply_restore(pantry.path).safety_backup, apply_restore(pantry.path).safety_backup
+    # A restore of a file or of one schema saves a copy; others drop the database that the previous restore retained.
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        retains = any(member.form == "kept" for member in repository.find(first).members)
+        lost = {first} if retains else set()
+        page = list_backups(repository, promptvault_app.ALL_ROWS).page
+        assert {backup.id for backup in page.items if backup.verified_at is None} == lost
+        assert {backup.id for backup in page.items if backup.note} == lost
+        assert (repository.describe(repository.find(first), BackupDetail).verified_at is None) == retains
+        assert repository.describe(repository.find(second), BackupDetail).verified_at
+        status = read_status(app)
+        assert status.repository.lost.keys() == lost
+        assert any(first in problem for problem in status.describe_problems()) == retains
+    findings = [
+        finding
+        for finding in verify_backups(pantry.path).findings
+        if finding.code == "retained-database-missing"
+    ]
+    assert [first in finding.message for finding in findings] == [True] * len(lost)
 
 
-def test_a_preview_does_not_name_its_own_session_as_a_holder(pantry):
-    made = create(pantry.path)
-    with promptvault_app.opened(pantry.path) as (app, repository):
+def test_preview_excludes_own_session_from_lock_holders(pantry):
+    backup = create_app_backup(pantry.path)
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
         app.reader("pantry").tables()  # a session that this process has open
-        seen = preview.preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app))
+        comparison = preview.preview(
+            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
+        )
     own = {"postgresql": own_backends, "mysql": own_sessions, "sqlite": {os.getpid()}}[pantry.engine]
-    pids = {int(holder.split()[1]) for holder in seen.databases[0].held_by}
+    pids = {int(holder.split()[1]) for holder in comparison.databases[0].held_by}
     assert not pids & own

@@ -23,8 +23,8 @@ repository = "backups"
 
 
 @pytest.fixture(scope="module")
-def filled():
-    """A database with a sample of everything, and a role that owns some of it."""
+def kinds_database():
+    """A database with a sample of every kind, and a role that owns some objects."""
     server = servers.postgresql()
     name = f"t_kinds_{time.time_ns():x}"
     with closing(servers.connection(server)) as central:
@@ -33,43 +33,45 @@ def filled():
         try:
             url = structs.replace(server, path=name)
             with closing(servers.connection(url)) as own:
-                postgresql_kinds.fill(own, role=name, split=script.split)
+                postgresql_kinds.create_samples(own, role=name, split=script.split)
             yield url
         finally:
             rows = central.execute("select datname from pg_database where starts_with(datname, %s)", [name])
-            for (each,) in rows.fetchall():  # also what restores have retained
-                central.execute(f"drop database {ident(each)} with (force)")
+            for (row,) in rows.fetchall():  # also retained databases
+                central.execute(f"drop database {ident(row)} with (force)")
             central.execute(f"drop role {name}")
 
 
 @pytest.fixture(scope="module")
-def own(filled):
-    with closing(servers.connection(filled)) as connection:
+def own(kinds_database):
+    with closing(servers.connection(kinds_database)) as connection:
         yield connection
 
 
-def test_every_kind_of_type_and_object_of_the_server_has_a_sample(own):
-    """A newer server knows more kinds: each wants a sample, or a reason why it needs none."""
+def test_every_type_and_object_kind_has_a_sample(own):
+    """A new kind of a newer server requires a sample, or a reason for having none."""
     sampled = postgresql_kinds.VALUES.keys() | postgresql_kinds.WITHOUT_VALUES.keys()
-    assert [name for name in postgresql_kinds.types(own) if name not in sampled] == []
-    empty = [name for name in postgresql_kinds.catalogs(own) if not postgresql_kinds.rows(own, name)]
+    assert [name for name in postgresql_kinds.list_types(own) if name not in sampled] == []
+    empty = [
+        name for name in postgresql_kinds.list_catalogs(own) if not postgresql_kinds.read_rows(own, name)
+    ]
     assert [name for name in empty if name not in postgresql_kinds.NO_ROWS] == []
     unused = own.execute(
         "select amname from pg_am a where oid < 16384 and not exists"
         " (select from pg_class c where c.relam = a.oid and c.oid >= 16384)"
     )
     assert unused.fetchall() == []
-    assert postgresql_kinds.unsampled(own) == {}
+    assert postgresql_kinds.find_unsampled(own) == {}
 
 
-def test_everything_comes_back_as_it_was(filled, tmp_path):
+def test_every_type_and_object_kind_is_restored(kinds_database, tmp_path):
     (tmp_path / "app").mkdir()
-    (tmp_path / "app/dbctl.toml").write_text(PROFILE.format(url=servers.text(filled)))
+    (tmp_path / "app/dbctl.toml").write_text(PROFILE.format(url=servers.text(kinds_database)))
     path = tmp_path / "app/any"
-    before = postgresql_kinds.described(filled)
-    made = promptvault_app.create(path)
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    promptvault_app.apply(path, made.id)
-    after = postgresql_kinds.described(filled)
+    before = postgresql_kinds.describe(kinds_database)
+    backup = promptvault_app.create_app_backup(path)
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    promptvault_app.apply_restore(path, backup.id)
+    after = postgresql_kinds.describe(kinds_database)
     assert [name for name in before if before[name] != after.get(name)] == []
     assert after.keys() == before.keys()

@@ -1,4 +1,4 @@
-"""What pg_dump cannot carry: a backup that no restore could load is not made, and what one lacks is named."""
+"""Limits of pg_dump: unloadable backups are not created, and omissions are reported."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from msgspec import structs
 
 from dbctl.errors import BackupUnloadableError
 from tests import caching, servers
-from tests.sandbox import private
+from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import apply
 from tests.services.backup.test_every_kind_postgresql import PROFILE
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 
 
 @pytest.fixture
 def pantry(tmp_path):
-    with larder_app.settled("postgresql", tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
+        yield app
 
 
-#: A table beside, and a function that finds it by its search path.
-FINDING = (
+#: A table, and a function that uses it through the search path.
+RATE_FUNCTION = (
     "create table rates (n int primary key)",
     "insert into rates values (1)",
     "create function rate(int) returns int language sql immutable as 'select max(n) + $1 from rates'",
 )
-#: From version 17 on, only a function with a search_path can be called while an index or a materialized view is made.
-FOUND = "alter function rate(int) set search_path = public"
-NO_LONGER_FOUND = "alter function rate(int) reset search_path"
+#: Since version 17, creating an index or a materialized view can only call functions with a search_path.
+SET_SEARCH_PATH = "alter function rate(int) set search_path = public"
+RESET_SEARCH_PATH = "alter function rate(int) reset search_path"
 UNLOADABLE = {
     "a value without input": ("create table odd as select adbin as v from pg_attrdef limit 1",),
     "an index named in a row": (
@@ -45,45 +45,45 @@ UNLOADABLE = {
         "create table odd as select oid::regproc as v from pg_proc where proname = 'twice'",
     ),
     "a function of an index": (
-        *FINDING,
-        FOUND,
+        *RATE_FUNCTION,
+        SET_SEARCH_PATH,
         "create table odd (v int)",
         "create index on odd (rate(v))",
-        NO_LONGER_FOUND,
+        RESET_SEARCH_PATH,
     ),
     "a function of a check": (
-        *FINDING,
+        *RATE_FUNCTION,
         "create table odd (v int check (rate(v) > 0))",
         "insert into odd values (1)",
     ),
     "a function of a generated column": (
-        *FINDING,
+        *RATE_FUNCTION,
         "create table odd (v int, w int generated always as (rate(v)) stored)",
         "insert into odd values (1)",
     ),
     "a function of a materialized view": (
-        *FINDING,
-        FOUND,
+        *RATE_FUNCTION,
+        SET_SEARCH_PATH,
         "create materialized view odd as select rate(1)",
-        NO_LONGER_FOUND,
+        RESET_SEARCH_PATH,
     ),
     "a function behind a view and an operator": (
-        *FINDING,
-        FOUND,
+        *RATE_FUNCTION,
+        SET_SEARCH_PATH,
         "create operator ~~~ (rightarg = int, function = rate)",
         "create view between_them as select ~~~ 1 as v",
         "create materialized view odd as select * from between_them",
-        NO_LONGER_FOUND,
+        RESET_SEARCH_PATH,
     ),
 }
 
 
 @pytest.mark.parametrize("statements", UNLOADABLE.values(), ids=UNLOADABLE)
-def test_a_dump_that_no_restore_could_load_is_not_made(pantry, statements):
+def test_unloadable_dump_is_not_created(pantry, statements):
     pantry.run(*statements)
-    error = caught(BackupUnloadableError, lambda: promptvault_app.create(pantry.path))
+    error = catch_error(BackupUnloadableError, lambda: promptvault_app.create_app_backup(pantry.path))
     assert "odd" in str(error)
-    text = _run(pantry, "pg_dump", pantry.own)
+    text = dump_database(pantry, "pg_dump", pantry.own)
     with caching.postgresql_database() as url:
         loaded = subprocess.run(
             [servers.client("psql"), "-Xq1", "-v", "ON_ERROR_STOP=1", "-d", servers.text(url)],
@@ -94,26 +94,26 @@ def test_a_dump_that_no_restore_could_load_is_not_made(pantry, statements):
         assert loaded.returncode
 
 
-def _run(pantry, program, url):
+def dump_database(pantry, program, url):
     done = subprocess.run([servers.client(program), "-d", servers.text(url)], capture_output=True, check=True)
     return done.stdout
 
 
-def test_functions_that_find_what_they_name_are_no_obstacle(pantry):
+def test_functions_with_resolvable_names_are_accepted(pantry):
     pantry.run(
-        *FINDING,
+        *RATE_FUNCTION,
         "alter function rate set search_path = public",
         "create table odd (v int check (rate(v) > 0))",
         "create table named (c regclass, p regprocedure, t regtype)",
         "insert into named values ('odd', 'rate(int)', 'text'), (4294967295, null, 0)",
     )
     before = pantry.content()
-    assert promptvault_app.create(pantry.path).remarks == []
-    promptvault_app.apply(pantry.path)
+    assert promptvault_app.create_app_backup(pantry.path).remarks == []
+    promptvault_app.apply_restore(pantry.path)
     assert pantry.content() == before
 
 
-def test_what_a_dump_lacks_is_named(pantry):
+def test_omissions_of_dump_are_reported(pantry):
     pantry.run(
         "create foreign data wrapper elsewhere",
         "create server far foreign data wrapper elsewhere",
@@ -130,15 +130,15 @@ def test_what_a_dump_lacks_is_named(pantry):
         "create materialized view counted as select unproven() as n",
         "create table never_filled (v text check (not_called(v)))",
     )
-    (remark,) = promptvault_app.create(pantry.path).remarks
+    (remark,) = promptvault_app.create_app_backup(pantry.path).remarks
     for name in ("far_away", "reshaped", "broken_index", "hidden_away", "unproven"):
         assert name in remark
     assert "elder " not in remark
-    assert set(promptvault_app.codes(promptvault_app.verified(pantry.path))) <= {"schema-differs"}
-    promptvault_app.apply(pantry.path)
+    assert set(promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path))) <= {"schema-differs"}
+    promptvault_app.apply_restore(pantry.path)
 
 
-def test_an_extension_that_would_come_back_in_another_version_is_named(pantry):
+def test_extension_with_another_version_is_reported(pantry):
     with closing(servers.connection(pantry.own)) as own:
         versions = own.execute(
             "select version from pg_available_extension_versions v join pg_available_extensions e using (name)"
@@ -148,24 +148,24 @@ def test_an_extension_that_would_come_back_in_another_version_is_named(pantry):
         try:
             pantry.run(f"create extension pg_trgm version '{version}'")
             break
-        except servers.psycopg.Error:  # the server has no script for it
+        except servers.psycopg.Error:  # no installation script for this version
             continue
-    (remark,) = promptvault_app.create(pantry.path).remarks
+    (remark,) = promptvault_app.create_app_backup(pantry.path).remarks
     assert f"pg_trgm is of version {version}" in remark
 
 
-def test_a_dump_without_the_rows_of_a_table_brings_the_table_back_empty(pantry, tmp_path):
+def test_dump_without_table_rows_restores_empty_table(pantry, tmp_path):
     pantry.run("create table log (line text)", "insert into log values ('x')")
     before, file = pantry.content(), tmp_path / "backup.sql"
-    words = ["--exclude-table-data=log", "-f", file, "-d", servers.text(pantry.own)]
-    subprocess.run([servers.client("pg_dump"), *words], check=True)
+    options = ["--exclude-table-data=log", "-f", file, "-d", servers.text(pantry.own)]
+    subprocess.run([servers.client("pg_dump"), *options], check=True)
     pantry.spoil()
     apply(pantry.path, file)
     assert pantry.content() == {**before, "log": []}
 
 
-def test_a_subscription_comes_back_disabled_and_is_named(tmp_path):
-    url = structs.replace(servers.parse(servers.private_postgresql()), path="subscribed")
+def test_subscription_is_restored_disabled_and_reported(tmp_path):
+    url = structs.replace(servers.parse_url(servers.private_postgresql()), path="subscribed")
     with closing(servers.connection(structs.replace(url, path="postgres"))) as central:
         central.execute("create database subscribed")
     with closing(servers.connection(url)) as own:
@@ -174,25 +174,25 @@ def test_a_subscription_comes_back_disabled_and_is_named(tmp_path):
             "create subscription sub connection 'host=/nowhere' publication pub with (connect = false)"
         )
     (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
-    (remark,) = promptvault_app.create(tmp_path / "any").remarks
-    assert "subscription sub comes back disabled" in remark
-    promptvault_app.apply(tmp_path / "any")
+    (remark,) = promptvault_app.create_app_backup(tmp_path / "any").remarks
+    assert "subscription sub is restored disabled" in remark
+    promptvault_app.apply_restore(tmp_path / "any")
     with closing(servers.connection(url)) as own:
         assert own.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
         ).fetchall() == [("sub", False)]
 
 
-def test_more_tables_come_back_than_one_transaction_has_locks_for(tmp_path):
-    with private("max_locks_per_transaction=10", "max_connections=20") as server:
-        url = structs.replace(servers.parse(server.url), path="many")
+def test_more_tables_than_available_locks_are_restored(tmp_path):
+    with start_private("max_locks_per_transaction=10", "max_connections=20") as server:
+        url = structs.replace(servers.parse_url(server.url), path="many")
         with server.connection() as central:
             central.execute("create database many")
         with closing(servers.connection(url)) as own:
-            for number in range(200):
-                own.execute(f"create table t{number} (id int primary key, v text unique)")
+            for index in range(200):
+                own.execute(f"create table t{index} (id int primary key, v text unique)")
         (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
-        promptvault_app.create(tmp_path / "any")
-        assert promptvault_app.codes(promptvault_app.verified(tmp_path / "any")) == []
-        (database,) = promptvault_app.apply(tmp_path / "any").databases
-        assert (database.way, database.tables) == ("swapped", 200)
+        promptvault_app.create_app_backup(tmp_path / "any")
+        assert promptvault_app.list_codes(promptvault_app.verify_backups(tmp_path / "any")) == []
+        (database,) = promptvault_app.apply_restore(tmp_path / "any").databases
+        assert (database.strategy, database.tables) == ("swapped", 200)

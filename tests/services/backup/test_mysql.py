@@ -1,4 +1,4 @@
-"""Backups on MySQL and MariaDB: what only they have, and what their changes of a schema, which cannot be taken back, want."""
+"""Backups on MySQL and MariaDB: their own objects, and restores with DDL that cannot be rolled back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.dump_reader import Reading
+from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.sql.query_builder import ident
 from dbctl.errors import (
@@ -30,21 +30,30 @@ from dbctl.errors import (
     ClientFailedError,
     ClientMissingError,
     ClientOldError,
-    KeptMissingError,
     NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
     RestoreUnfinishedError,
+    RetainedDatabaseMissingError,
     UnreachableError,
 )
 from dbctl.model import Secret
 from tests import servers
 from tests.services import larder_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import apply, codes, create, file_of, listed, opened, undo, verified
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import (
+    apply_restore,
+    create_app_backup,
+    find_backup_file,
+    list_all_backups,
+    list_codes,
+    open_repository,
+    undo_restore,
+    verify_backups,
+)
 
-#: What is no table, and a table whose rows want escaping.
-MORE = (
+#: Views, triggers and routines, and a table whose rows require escaping.
+OBJECTS = (
     "create table cupboard (id int auto_increment primary key, name text, twice int generated always as (char_length(name) * 2) stored, raw blob)",
     "insert into cupboard (name, raw) values ('a''b\\n(1),(2);', 0x00ff27), ('),(', null), ('`', 0x0a)",
     "create view tall as select handle, mail from members where enabled = 1",
@@ -52,39 +61,41 @@ MORE = (
     "create procedure shelve() insert into cupboard (name) values ('shelved')",
     "create function twice(n int) returns int deterministic return n * 2",
 )
-#: Which routines the database has, and who made them.
+#: Routines of the database with their definers.
 ROUTINES = "select routine_name, definer from information_schema.routines where routine_schema = database()"
 
 
 @pytest.fixture(autouse=True)
-def secrets_of_its_own(tmp_path, monkeypatch):
+def private_temp_dir(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
 @pytest.fixture
 def pantry(tmp_path):
-    with larder_app.settled("mysql", tmp_path / "app") as made:
-        made.run(*MORE)
-        yield made
+    with larder_app.open_pantry("mysql", tmp_path / "app") as app:
+        app.run(*OBJECTS)
+        yield app
 
 
-def program(kind):
-    """Return what the program for a kind of work is called that fits the server."""
+def program_name(kind):
+    """Return the name of the server's program of a kind."""
     return client_programs.PROGRAMS[servers.mysql_server().product][kind]
 
 
-def seeing_routines():
-    """Return what a user is granted to see routines that others made."""
+def show_routine_privilege():
+    """Return the privilege for reading routines of other users."""
     return "SELECT ON `mysql`.`proc`" if servers.mysql_server().is_mariadb else "SHOW_ROUTINE ON *.*"
 
 
-def others(pantry):
-    """Return what is no table, as the server tells it, and the keys between the tables."""
+def read_objects(pantry):
+    """Return the definitions of views, triggers, routines and two tables, and the foreign keys."""
     name = pantry.own.path
-    told = [
-        pantry.rows(f"show create {kind} {what}")[0][2 if kind in ("procedure", "function", "trigger") else 1]
-        for kind, what in (
+    definitions = [
+        pantry.rows(f"show create {kind} {object_name}")[0][
+            2 if kind in ("procedure", "function", "trigger") else 1
+        ]
+        for kind, object_name in (
             ("view", "tall"),
             ("trigger", "stamp"),
             ("procedure", "shelve"),
@@ -97,12 +108,12 @@ def others(pantry):
         "select table_name, referenced_table_name, unique_constraint_schema = constraint_schema"
         " from information_schema.referential_constraints where constraint_schema = database() order by 1, 2"
     )
-    assert all(same for _, _, same in keys)
-    return [str(one).replace(f"`{name}`.", "") for one in told] + keys
+    assert all(is_same_schema for _, _, is_same_schema in keys)
+    return [str(definition).replace(f"`{name}`.", "") for definition in definitions] + keys
 
 
-def works(pantry):
-    """Let what is no table act."""
+def assert_objects_work(pantry):
+    """Call the routines, the trigger and the view."""
     before = pantry.rows("select count(*) from cupboard")[0][0]
     pantry.run("call shelve()")
     assert pantry.rows("select name, twice(21) from cupboard order by id desc limit 1") == [("shelved!", 42)]
@@ -111,9 +122,9 @@ def works(pantry):
     assert pantry.rows("select count(*) from cupboard") == [(before,)]
 
 
-def test_views_triggers_routines_and_keys_come_back_with_the_tables_and_go_back_with_them(pantry):
-    before, told = pantry.content(), others(pantry)
-    create(pantry.path)
+def test_views_triggers_routines_and_keys_are_restored_and_undone(pantry):
+    before, objects = pantry.content(), read_objects(pantry)
+    create_app_backup(pantry.path)
     pantry.run(
         "drop view tall",
         "drop trigger stamp",
@@ -122,39 +133,39 @@ def test_views_triggers_routines_and_keys_come_back_with_the_tables_and_go_back_
     )
     pantry.spoil()
     spoiled = pantry.content()
-    assert apply(pantry.path).databases[0].way == "swapped"
-    assert (pantry.content(), others(pantry)) == (before, told)
-    works(pantry)
+    assert apply_restore(pantry.path).databases[0].strategy == "swapped"
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
+    assert_objects_work(pantry)
     with suppress(Exception):
         pantry.run("select other()")
-        pytest.fail("a function of later is there")
-    undo(pantry.path)
+        pytest.fail("a function created after the backup exists")
+    undo_restore(pantry.path)
     assert pantry.content() == spoiled
     assert pantry.rows("select other()") == [(1,)]
     assert pantry.rows("show triggers") == []
-    undo(pantry.path)
-    assert (pantry.content(), others(pantry)) == (before, told)
-    works(pantry)
+    undo_restore(pantry.path)
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
+    assert_objects_work(pantry)
 
 
-def test_the_client_of_the_server_alone_brings_a_backup_back(pantry):
+def test_server_client_restores_backup_without_dbctl(pantry):
     before = pantry.content()
-    file = file_of(pantry.path, create(pantry.path))
+    file = find_backup_file(pantry.path, create_app_backup(pantry.path))
     text = subprocess.run(["gunzip", "-c", file], check=True, capture_output=True).stdout
     first = pantry.own
-    client = shutil.which(program("client"))
-    place = ["-h", first.host or "localhost", "-P", str(first.port or 3306), "-u", first.user]
+    client = shutil.which(program_name("client"))
+    options = ["-h", first.host or "localhost", "-P", str(first.port or 3306), "-u", first.user]
     with servers.mysql_database() as url:
         subprocess.run(
-            [client, "--no-defaults", *place, url.path], input=text, check=True, capture_output=True
+            [client, "--no-defaults", *options, url.path], input=text, check=True, capture_output=True
         )
         pantry.own = url
         assert pantry.content() == before
-        works(pantry)
+        assert_objects_work(pantry)
         pantry.own = first
 
 
-def test_a_backup_holds_one_moment_while_others_write(pantry):
+def test_backup_under_writers_is_consistent(pantry):
     pantry.run(
         "create table bank (id int primary key, cents int)",
         "insert into bank values " + ", ".join(f"({n}, 1000)" for n in range(100)),
@@ -172,51 +183,49 @@ def test_a_backup_holds_one_moment_while_others_write(pantry):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        made = create(pantry.path)
+        backup = create_app_backup(pantry.path)
     finally:
         done.set()
         writer.join()
-    apply(pantry.path, made.id)
+    apply_restore(pantry.path, backup.id)
     assert pantry.rows("select cast(sum(cents) as signed) from bank") == [(100_000,)]
 
 
-def later(pantry):
-    """Wait until a table that is made now is of another second than those that are there."""
-    asked = "select max(create_time) >= now() from information_schema.tables where table_schema like concat(database(), '%')"
-    while pantry.rows(asked) == [(1,)]:
+def wait_for_next_second(pantry):
+    """Wait until a new table gets a later creation time, in seconds, than all existing ones."""
+    query = "select max(create_time) >= now() from information_schema.tables where table_schema like concat(database(), '%')"
+    while pantry.rows(query) == [(1,)]:
         time.sleep(0.05)
 
 
-def test_trap_a_rename_changes_no_schema_so_a_dump_beside_which_tables_changed_places_is_made_anew(
-    pantry, tmp_path
-):
-    """For example by a restore of another machine, or by one that was killed; a mix of both is no moment."""
-    beside = f"{pantry.own.path}_beside"
+def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
+    """Another restore may rename tables; rows from before and after would be inconsistent."""
+    sibling = f"{pantry.own.path}_beside"
     pantry.run(
         "create table one (x int)", "insert into one values (1)", "create table two (x int)",
-        "insert into two values (1)", f"create database {beside}",
+        "insert into two values (1)", f"create database {sibling}",
     )  # fmt: skip
-    later(pantry)
-    pantry.run(*(f"create table {beside}.{name} as select 2 as x" for name in ("one", "two")))
-    pantry.run(*(f"alter table {beside}.{name} modify x int" for name in ("one", "two")))
-    later(pantry)
-    moves = [f"{name} to {beside}.{name}_old, {beside}.{name} to {name}" for name in ("one", "two")]
-    path, told = tmp_path / "dump.sql.gz", []
+    wait_for_next_second(pantry)
+    pantry.run(*(f"create table {sibling}.{name} as select 2 as x" for name in ("one", "two")))
+    pantry.run(*(f"alter table {sibling}.{name} modify x int" for name in ("one", "two")))
+    wait_for_next_second(pantry)
+    moves = [f"{name} to {sibling}.{name}_old, {sibling}.{name} to {name}" for name in ("one", "two")]
+    path, calls = tmp_path / "dump.sql.gz", []
 
-    def exchange(_share):  # in the middle of the first try
-        if not told:
+    def rename_tables(_share):  # during the first attempt
+        if not calls:
             pantry.run(f"rename table {', '.join(moves)}")
-        told.append(path)
+        calls.append(path)
 
     with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
-        reader.dump(path, progress=exchange)
+        reader.dump(path, progress=rename_tables)
     text = gzip.decompress(path.read_bytes())
     for name in (b"one", b"two"):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 100, 1 << 20])
-def test_rows_are_counted_however_a_dump_is_written(cut):
+def test_row_counts_are_independent_of_block_size(cut):
     text = (
         b"-- Dumping data for table `a``b`\n--\n\nLOCK TABLES `a``b` WRITE;\nINSERT INTO `a``b` VALUES\n"
         b"(1,'x'),\n(2,'y);\\n(3');\nUNLOCK TABLES;\n"
@@ -224,32 +233,32 @@ def test_rows_are_counted_however_a_dump_is_written(cut):
         b"INSERT INTO `one` VALUES (4,0x28);\nUNLOCK TABLES;\n-- Dumping data for table `none`\nUNLOCK TABLES;\n"
         b"create procedure p()\nINSERT INTO `one` VALUES (5,6);\n-- Dump completed on 2026-01-01\n"
     )
-    reading = Reading()
-    for at in range(0, len(text), cut):
-        reading.feed(text[at : at + cut])
-    reading.finish()
-    assert (reading.rows, reading.problem) == ({"a`b": 2, "one": 4, "none": 0}, "")
-    half = Reading()
+    scanner = DumpScanner()
+    for start in range(0, len(text), cut):
+        scanner.feed(text[start : start + cut])
+    scanner.finish()
+    assert (scanner.rows, scanner.problem) == ({"a`b": 2, "one": 4, "none": 0}, "")
+    half = DumpScanner()
     half.feed(text[:-40])
     half.finish()
     assert half.problem
 
 
-def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):
+def test_truncated_dump_is_invalid(pantry):
     import gzip
 
-    made = create(pantry.path)
-    file = file_of(pantry.path, made)
+    backup = create_app_backup(pantry.path)
+    file = find_backup_file(pantry.path, backup)
     text = gzip.decompress(file.read_bytes())
-    dump = Dump(facts=made.members[0].facts, tables=made.members[0].rows, schema="")
-    chance = random.Random(3)  # noqa: S311 - places, not secrets
+    dump = Dump(metadata=backup.members[0].facts, tables=backup.members[0].rows, schema="")
+    rng = random.Random(3)  # noqa: S311 - places, not secrets
     for _ in range(20):
-        file.write_bytes(gzip.compress(text[: chance.randrange(len(text) - 60)]))
-        assert registry.prove("mysql", file, dump, "larder/pantry", quick=True).problems
+        file.write_bytes(gzip.compress(text[: rng.randrange(len(text) - 60)]))
+        assert registry.verify_dump("mysql", file, dump, "larder/pantry", quick=True).problems
 
 
-def test_tables_without_transactions_are_locked_for_the_dump_and_come_back(pantry):
-    """The text of MediaWiki's search stands in such a table."""
+def test_non_transactional_tables_are_locked_and_restored(pantry):
+    """MediaWiki stores its search text in such a table."""
     pantry.run(
         "create table heap (x int primary key, words text, fulltext (words)) engine=MyISAM",
         "create table memory_rows (x int primary key) engine=MEMORY",
@@ -270,81 +279,83 @@ def test_tables_without_transactions_are_locked_for_the_dump_and_come_back(pantr
                     cursor.execute(f"insert into {table} (x) values (9)")
                 refused.append(error.value.args[0])
 
-    with opened(pantry.path) as (app, _repository):
+    with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
-        assert db.holds_up()
+        assert db.blocks_writers()
         dumped = db.dump(pantry.path.with_name("heap.sql.gz"), progress=write)
     assert refused == [1205, 1205]
-    assert (dumped.proof.tables["heap"], dumped.proof.tables["memory_rows"]) == (2, 3)
+    assert (dumped.verification.tables["heap"], dumped.verification.tables["memory_rows"]) == (2, 3)
 
-    create(pantry.path)
+    create_app_backup(pantry.path)
     pantry.run("insert into heap values (3, 'sugar')", "drop table memory_rows")
-    assert verified(pantry.path, deep=True).findings == []
-    apply(pantry.path)
+    assert verify_backups(pantry.path, deep=True).findings == []
+    apply_restore(pantry.path)
     assert pantry.rows("select x from heap where match (words) against ('milk' in boolean mode)") == [(2,)]
     assert pantry.rows("select engine from information_schema.tables where table_name = 'heap' and table_schema = database()") == [("MyISAM",)]  # fmt: skip
     assert pantry.rows("select count(*) from memory_rows") == [(3,)]
 
 
-def test_a_backup_ends_without_a_trace_where_a_table_cannot_be_locked_or_loses_its_lock(pantry):
+def test_unlockable_table_leaves_no_backup(pantry):
     pantry.run("create table heap (x int) engine=MyISAM")
     with closing(servers.mysql_connection(pantry.own)) as writer, writer.cursor() as cursor:
         cursor.execute("lock tables heap write")
-        caught(BusyError, lambda: create(pantry.path, timeout=1))
-    assert not listed_folders(pantry)
+        catch_error(BusyError, lambda: create_app_backup(pantry.path, timeout=1))
+    assert not backup_folders(pantry)
 
     ended = []
 
     def end_lock(_share):
-        if not ended:  # the session that holds the lock is the first one after the reader's
+        if not ended:  # the session with the lock is the first one after the reader's
             own = f"db = '{pantry.own.path}' and id > {reader}"
-            ((number,),) = pantry.rows(f"select min(id) from information_schema.processlist where {own}")
-            pantry.run(f"kill {number}")
-            ended.append(number)
+            ((connection_id,),) = pantry.rows(
+                f"select min(id) from information_schema.processlist where {own}"
+            )
+            pantry.run(f"kill {connection_id}")
+            ended.append(connection_id)
 
     destination = pantry.path.with_name("heap.sql.gz")
-    with opened(pantry.path) as (app, _repository):
+    with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
         ((reader,),) = db._fetch("select connection_id()", {})
-        caught(UnreachableError, lambda: db.dump(destination, progress=end_lock))
+        catch_error(UnreachableError, lambda: db.dump(destination, progress=end_lock))
     assert not destination.exists()
 
 
-def test_a_table_that_only_shows_rows_of_others_is_refused_by_name(pantry):
+def test_merge_table_is_refused_by_name(pantry):
     pantry.run(
         "create table heap (x int) engine=MyISAM", "create table merged (x int) engine=MERGE union=(heap)"
     )
-    error = caught(NotSupportedError, lambda: create(pantry.path))
-    assert "merged" in error.facts["what"]
-    assert "heap" not in error.facts["what"]
-    assert not listed_folders(pantry)
+    error = catch_error(NotSupportedError, lambda: create_app_backup(pantry.path))
+    assert "merged" in error.context["feature"]
+    assert "heap" not in error.context["feature"]
+    assert not backup_folders(pantry)
 
 
-def test_who_may_not_lock_tables_gets_the_grant_that_is_missing(pantry):
+def test_missing_lock_privilege_is_reported_with_grant(pantry):
     pantry.run("create table heap (x int) engine=MyISAM")
     name, database = f"l_{os.getpid()}", pantry.own.path
     with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
         cursor.execute(f"create user {name}@'%' identified by 'pw'")
         try:
             cursor.execute(f"grant select, show view, trigger, event on `{database}`.* to {name}@'%'")
-            cursor.execute(f"grant {seeing_routines()} to {name}@'%'")
+            cursor.execute(f"grant {show_routine_privilege()} to {name}@'%'")
             file = pantry.path.with_name("dbctl.toml")
             file.write_text(file.read_text().replace(f"{pantry.own.user}@", f"{name}:pw@"))
-            error = caught(PrivilegeMissingError, lambda: create(pantry.path))
+            error = catch_error(PrivilegeMissingError, lambda: create_app_backup(pantry.path))
             assert f"GRANT LOCK TABLES ON `{database}`.* TO '{name}'@'%'" in error.hint
-            assert not listed_folders(pantry)
+            assert not backup_folders(pantry)
             cursor.execute(f"grant lock tables on `{database}`.* to {name}@'%'")
-            assert create(pantry.path).members[0].rows["heap"] == 0
+            assert create_app_backup(pantry.path).members[0].rows["heap"] == 0
         finally:
             cursor.execute(f"drop user {name}@'%'")
 
 
-def listed_folders(pantry):
+def backup_folders(pantry):
     root = pantry.path.with_name("backups") / "larder"
-    return [one for one in root.glob("*") if one.name[0] != "."]
+    return [entry for entry in root.glob("*") if entry.name[0] != "."]
 
 
-def test_trap_a_password_in_an_option_stands_in_the_list_of_processes_so_it_is_in_no_process_and_no_file(
+def test_trap_password_is_in_no_process_and_no_file(
     pantry,
 ):
     secret, name = "pass w0rd;\\\"'#x", f"u_{os.getpid()}"
@@ -357,7 +368,7 @@ def test_trap_a_password_in_an_option_stands_in_the_list_of_processes_so_it_is_i
         os.environ["DBCTL_TEST_SECRET"] = secret
         seen, done = [], threading.Event()
 
-        def look():
+        def watch_processes():
             while not done.is_set():
                 for entry in Path("/proc").glob("[0-9]*"):
                     for part in ("cmdline", "environ"):
@@ -366,227 +377,229 @@ def test_trap_a_password_in_an_option_stands_in_the_list_of_processes_so_it_is_i
                             if b"--defaults-file" in text:
                                 seen.append(text)
 
-        watching = threading.Thread(target=look)
-        watching.start()
+        watcher = threading.Thread(target=watch_processes)
+        watcher.start()
         try:
-            error = caught(PrivilegeMissingError, lambda: create(pantry.path))
-            assert f"GRANT {seeing_routines()} TO " in error.hint
+            error = catch_error(PrivilegeMissingError, lambda: create_app_backup(pantry.path))
+            assert f"GRANT {show_routine_privilege()} TO " in error.hint
             pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
-            create(pantry.path)
-            error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
+            create_app_backup(pantry.path)
+            error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
         finally:
             done.set()
-            watching.join()
+            watcher.join()
             del os.environ["DBCTL_TEST_SECRET"]
         assert "GRANT ALL ON `" in error.hint
         assert "\\_dbctl\\_%`.* TO " in error.hint
         assert seen
         assert not [text for text in seen if secret.encode() in text]
-        for one in pantry.path.with_name("backups").rglob("*"):
-            if one.is_file():
-                assert secret.encode() not in one.read_bytes()
+        for entry in pantry.path.with_name("backups").rglob("*"):
+            if entry.is_file():
+                assert secret.encode() not in entry.read_bytes()
         assert not list(Path(tempfile.gettempdir()).iterdir())
     finally:
         with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
             cursor.execute(f"drop user {name}@'%'")
 
 
-def test_a_transaction_that_holds_a_table_ends_a_restore_after_the_timeout_and_nothing_was_changed(pantry):
-    create(pantry.path)
+def test_open_transaction_times_out_restore_without_changes(pantry):
+    create_app_backup(pantry.path)
     pantry.spoil()
-    held, told = pantry.content(), others(pantry)
+    before, objects = pantry.content(), read_objects(pantry)
     with closing(servers.mysql_connection(pantry.own)) as app, app.cursor() as cursor:
         cursor.execute("begin")
         cursor.execute("select count(*) from recipes")
-        caught(BusyError, lambda: apply(pantry.path, timeout=1))
+        catch_error(BusyError, lambda: apply_restore(pantry.path, timeout=1))
         cursor.execute("rollback")
-    assert (pantry.content(), others(pantry)) == (held, told)
-    works(pantry)
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
+    assert_objects_work(pantry)
     assert pantry.databases() == [pantry.own.path]
-    assert [one.kind for one in listed(pantry.path).page.items] == ["backup"]
+    assert [backup.kind for backup in list_all_backups(pantry.path).page.items] == ["backup"]
 
 
-def test_trap_a_server_goes_on_with_what_a_killed_dbctl_told_it_so_the_next_one_waits_for_that_session(
+def test_trap_restore_waits_for_session_of_killed_process(
     pantry,
 ):
-    create(pantry.path)
-    held, lock = pantry.content(), locks.exchange(locks.name_of(pantry.own.path))
+    create_app_backup(pantry.path)
+    before, lock = pantry.content(), locks.swap_lock_name(locks.lock_name(pantry.own.path))
     with closing(servers.mysql_connection(pantry.own)) as killed, killed.cursor() as cursor:
-        cursor.execute(locks.take(lock))
-        error = caught(BusyError, lambda: apply(pantry.path, timeout=0))
-        assert f"killed and has yet to end, session {killed.thread_id()} of the server" in str(error)
-    assert pantry.content() == held
+        cursor.execute(locks.acquire_sql(lock))
+        error = catch_error(BusyError, lambda: apply_restore(pantry.path, timeout=0))
+        assert f"a killed restore that has not ended yet, session {killed.thread_id()} of the server" in str(
+            error
+        )
+    assert pantry.content() == before
     assert pantry.databases() == [pantry.own.path]
 
 
-def test_the_session_that_lets_tables_change_places_has_the_lock_that_the_next_dbctl_waits_for(pantry):
-    create(pantry.path)
-    lock, seen, done = locks.exchange(locks.name_of(pantry.own.path)), [], threading.Event()
-    asked = (
+def test_swap_session_has_lock_for_next_restore(pantry):
+    create_app_backup(pantry.path)
+    lock, seen, done = locks.swap_lock_name(locks.lock_name(pantry.own.path)), [], threading.Event()
+    query = (
         f"select id, is_used_lock('{lock}') from information_schema.processlist"
         f" where info like 'rename table%%{pantry.own.path}%%'"
     )
 
-    def look(app):
+    def watch_sessions(app):
         with closing(app), closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
-            while not (done.is_set() or cursor.execute(asked)):
+            while not (done.is_set() or cursor.execute(query)):
                 pass
             seen.extend(cursor.fetchall())
 
     app = servers.mysql_connection(pantry.own)
     app.query("begin")
-    app.query("select count(*) from recipes")  # which the exchange waits for
-    looking = threading.Thread(target=look, args=[app])
-    looking.start()
+    app.query("select count(*) from recipes")  # the rename waits for it
+    watcher = threading.Thread(target=watch_sessions, args=[app])
+    watcher.start()
     try:
-        apply(pantry.path, timeout=60)
+        apply_restore(pantry.path, timeout=60)
     finally:
         done.set()
-        looking.join()
-    ((renaming, holding),) = seen
-    assert renaming == holding
+        watcher.join()
+    ((renaming_id, lock_id),) = seen
+    assert renaming_id == lock_id
     with closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
         cursor.execute("select is_free_lock(%s)", [lock])
         assert cursor.fetchone() == (1,)
 
 
-def test_the_next_restore_lets_go_what_the_last_one_kept(pantry):
-    create(pantry.path)
-    first = apply(pantry.path)
-    second = apply(pantry.path)
+def test_next_restore_drops_retained_database(pantry):
+    create_app_backup(pantry.path)
+    first = apply_restore(pantry.path)
+    second = apply_restore(pantry.path)
     assert pantry.databases() == [pantry.own.path, f"{pantry.own.path}_dbctl_{second.safety_backup}"]
-    caught(KeptMissingError, lambda: apply(pantry.path, first.safety_backup))
+    catch_error(RetainedDatabaseMissingError, lambda: apply_restore(pantry.path, first.safety_backup))
 
 
-def test_a_restore_that_was_killed_before_its_tables_moved_is_undone_by_making_anew_what_is_no_table(pantry):
-    create(pantry.path)
-    told = others(pantry)
-    done = apply(pantry.path)
-    undo(pantry.path)
-    # As a kill leaves it: the database for what is kept is made, what is no table is dropped, and no table is moved.
-    kept = next(one for one in listed(pantry.path).page.items if one.kind == "safety")
-    name = kept.members[0].facts["kept"]
-    undo(pantry.path)
+def test_undo_of_killed_restore_creates_objects_again(pantry):
+    create_app_backup(pantry.path)
+    objects = read_objects(pantry)
+    done = apply_restore(pantry.path)
+    undo_restore(pantry.path)
+    # The state after a kill: the retained database exists, other objects are dropped, and no table is moved.
+    safety = next(backup for backup in list_all_backups(pantry.path).page.items if backup.kind == "safety")
+    name = safety.members[0].facts["kept"]
+    undo_restore(pantry.path)
     with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
         cursor.execute(f"create database if not exists {ident(name)}")
     pantry.run("drop view tall", "drop trigger stamp")
     assert done.safety_backup
     before = pantry.content()
-    apply(pantry.path, kept.id)
-    assert (pantry.content(), others(pantry)) == (before, told)
+    apply_restore(pantry.path, safety.id)
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
 
 
-def test_a_view_whose_table_is_gone_keeps_nobody_from_restoring_that_table(pantry):
-    before, there = pantry.content(), others(pantry)
-    create(pantry.path)
+def test_broken_views_do_not_prevent_restore(pantry):
+    before, objects = pantry.content(), read_objects(pantry)
+    create_app_backup(pantry.path)
     pantry.run("create view taller as select * from tall", "set foreign_key_checks = 0", "drop table members")
     lost = pantry.content()
-    done = apply(pantry.path)
-    assert (pantry.content(), others(pantry)) == (before, there)
-    told = [one.message for one in done.findings if one.code == "look-after"]
-    assert "view tall, which was broken, is not kept" in told
-    assert "view taller, which was broken, is not kept" in told
-    assert [one for one in told if "which pointed to no table, is not kept" in one]
-    pantry.run("start transaction", "delete from members", "rollback")  # nothing that is kept is in the way
-    undo(pantry.path)
+    done = apply_restore(pantry.path)
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
+    messages = [finding.message for finding in done.findings if finding.code == "maintenance"]
+    assert "view tall was broken and is not retained" in messages
+    assert "view taller was broken and is not retained" in messages
+    assert [message for message in messages if "referred to no table and is not retained" in message]
+    pantry.run("start transaction", "delete from members", "rollback")  # no retained object prevents it
+    undo_restore(pantry.path)
     assert pantry.content() == lost
-    undo(pantry.path)
-    assert (pantry.content(), others(pantry)) == (before, there)
+    undo_restore(pantry.path)
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
 
 
-def test_what_is_broken_stays_where_a_restore_fails(pantry):
-    create(pantry.path)
+def test_broken_view_remains_after_failed_restore(pantry):
+    create_app_backup(pantry.path)
     pantry.run("create table short_lived (a int)", "create view broken as select * from short_lived")
     pantry.run("drop table short_lived")
     with closing(servers.mysql_connection(pantry.own)) as app, app.cursor() as cursor:
         cursor.execute("begin")
         cursor.execute("select count(*) from recipes")
-        caught(BusyError, lambda: apply(pantry.path, timeout=1))
+        catch_error(BusyError, lambda: apply_restore(pantry.path, timeout=1))
         cursor.execute("rollback")
     assert pantry.rows(
         "select table_name from information_schema.views where table_schema = database() order by 1"
     ) == [("broken",), ("tall",)]
-    works(pantry)
+    assert_objects_work(pantry)
 
 
-def sorting(pantry):
+def read_collations(pantry):
     return pantry.rows("select @@collation_database")[0][0], *(
         row[-1] for row in pantry.rows("show triggers")
     )
 
 
-def test_a_dump_alters_how_no_other_database_sorts_than_the_one_that_it_runs_in(pantry):
+def test_dump_changes_collation_of_own_database_only(pantry):
     pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_unicode_ci")
-    then, told = sorting(pantry), others(pantry)
-    create(pantry.path)
+    saved_sorting, objects = read_collations(pantry), read_objects(pantry)
+    create_app_backup(pantry.path)
     pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_bin")
-    now = sorting(pantry)
-    assert codes(verified(pantry.path)) == []
-    assert sorting(pantry) == now
-    apply(pantry.path)
-    assert (sorting(pantry), others(pantry)) == (then, told)
-    undo(pantry.path)
-    assert sorting(pantry) == now
+    changed_sorting = read_collations(pantry)
+    assert list_codes(verify_backups(pantry.path)) == []
+    assert read_collations(pantry) == changed_sorting
+    apply_restore(pantry.path)
+    assert (read_collations(pantry), read_objects(pantry)) == (saved_sorting, objects)
+    undo_restore(pantry.path)
+    assert read_collations(pantry) == changed_sorting
     pantry.destroy()
-    apply(pantry.path)
-    assert (sorting(pantry), others(pantry)) == (then, told)
+    apply_restore(pantry.path)
+    assert (read_collations(pantry), read_objects(pantry)) == (saved_sorting, objects)
 
 
 @pytest.fixture
-def somebody(pantry):
-    """A user who owns the pantry and what goes beside it, and may do nothing in the name of others."""
+def limited_user(pantry):
+    """A user with all privileges on the pantry and its temporary databases, but none for other definers."""
     name = f"u_{os.getpid()}"
     own = structs.replace(pantry.own, user=name, password=Secret("pw"))
     pattern = f"{pantry.own.path}_dbctl_".replace("_", "\\_")
     with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
         cursor.execute(f"create user {name}@'%' identified by 'pw'")
         try:
-            for what in (pantry.own.path, f"{pattern}%"):
-                cursor.execute(f"grant all on `{what}`.* to {name}@'%'")
-            cursor.execute(f"grant {seeing_routines()} to {name}@'%'")
+            for database in (pantry.own.path, f"{pattern}%"):
+                cursor.execute(f"grant all on `{database}`.* to {name}@'%'")
+            cursor.execute(f"grant {show_routine_privilege()} to {name}@'%'")
             yield own
         finally:
             cursor.execute(f"drop user {name}@'%'")
 
 
-def test_what_a_user_could_not_make_again_is_not_dropped(pantry, somebody):
-    told = others(pantry)
+def test_objects_that_user_cannot_recreate_are_not_dropped(pantry, limited_user):
+    objects = read_objects(pantry)
     pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
-    create(pantry.path)
-    pantry.run(*MORE[2:])
-    held = pantry.content()
+    create_app_backup(pantry.path)
+    pantry.run(*OBJECTS[2:])
+    before = pantry.content()
     text = (pantry.folder / "dbctl.toml").read_text()
-    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(somebody)))
-    error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
-    assert "could not make it again" in str(error)
-    assert f"GRANT {servers.mysql_server().making_for_others} ON *.* TO " in error.hint
-    assert (pantry.content(), others(pantry)) == (held, told)
-    works(pantry)
+    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(limited_user)))
+    error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
+    assert "may not create it with that definer" in str(error)
+    assert f"GRANT {servers.mysql_server().definer_privilege} ON *.* TO " in error.hint
+    assert (pantry.content(), read_objects(pantry)) == (before, objects)
+    assert_objects_work(pantry)
 
 
-def test_what_has_a_definer_that_a_user_may_not_name_is_not_dropped(pantry, somebody):
+def test_objects_with_forbidden_definer_are_not_dropped(pantry, limited_user):
     server = servers.mysql_server()
     pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
-    create(pantry.path)
-    pantry.run(f"grant {server.making_for_others} on *.* to {somebody.user}@'%'")
+    create_app_backup(pantry.path)
+    pantry.run(f"grant {server.definer_privilege} on *.* to {limited_user.user}@'%'")
     text = (pantry.folder / "dbctl.toml").read_text()
-    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(somebody)))
+    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(limited_user)))
     for definer, right in (
         ("nobody@nowhere", "ALLOW_NONEXISTENT_DEFINER"),
         ("root@localhost", "SYSTEM_USER"),
     ):
         pantry.run(f"create definer = {definer} procedure shelve() select 1")
         if not server.is_mariadb:
-            held = pantry.content(), pantry.rows(ROUTINES)
-            error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
+            before = pantry.content(), pantry.rows(ROUTINES)
+            error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
             assert f"GRANT {right} ON *.* TO " in error.hint
-            assert (pantry.content(), pantry.rows(ROUTINES)) == held
-            pantry.run(f"grant {right} on *.* to {somebody.user}@'%'")
-        apply(pantry.path)
+            assert (pantry.content(), pantry.rows(ROUTINES)) == before
+            pantry.run(f"grant {right} on *.* to {limited_user.user}@'%'")
+        apply_restore(pantry.path)
         assert pantry.rows(ROUTINES) == []
 
 
-def test_a_tablespace_that_a_server_must_have_is_named(pantry):
+def test_required_tablespace_is_reported(pantry):
     if servers.mysql_server().is_mariadb:
         pytest.skip("only MySQL has tablespaces of several tables")
     name = f"space_{os.getpid()}"
@@ -599,51 +612,49 @@ def test_a_tablespace_that_a_server_must_have_is_named(pantry):
                 "create table within (id int primary key) tablespace innodb_system",
                 "insert into `in ``it` values (1, 2)",
             )
-            made = create(pantry.path)
-            (remark,) = [remark for remark in made.remarks if "tablespace" in remark]
+            backup = create_app_backup(pantry.path)
+            (remark,) = [remark for remark in backup.remarks if "tablespace" in remark]
             assert f"tablespace {name} " in remark
             assert "in `it" in remark
             assert "alone" not in remark
             assert "within" not in remark
             pantry.run("delete from `in ``it`")
-            apply(pantry.path, made.id)
+            apply_restore(pantry.path, backup.id)
             assert pantry.rows("select * from `in ``it`") == [(1, 2)]
         finally:
             pantry.destroy()
             cursor.execute("select schema_name from information_schema.schemata")
-            for (beside,) in cursor.fetchall():
-                if beside.startswith(f"{pantry.own.path}_"):
-                    cursor.execute(f"drop database {ident(beside)}")
+            for (sibling,) in cursor.fetchall():
+                if sibling.startswith(f"{pantry.own.path}_"):
+                    cursor.execute(f"drop database {ident(sibling)}")
             cursor.execute(f"drop tablespace {name}")
 
 
-def test_where_what_is_no_table_cannot_be_made_the_message_says_so_and_what_was_replaced_is_kept(
-    pantry, tmp_path, monkeypatch
-):
-    before, told = pantry.content(), others(pantry)
-    create(pantry.path)
+def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, monkeypatch):
+    before, objects = pantry.content(), read_objects(pantry)
+    create_app_backup(pantry.path)
     pantry.spoil()
     spoiled = pantry.content()
-    # A client that is killed each time it is to work in the database itself, and not in one beside it.
-    named = program("client")
-    real, own = shutil.which(named), tmp_path / "bin"
+    # A client that is killed whenever it works in the database itself instead of a temporary one.
+    client = program_name("client")
+    real, own = shutil.which(client), tmp_path / "bin"
     own.mkdir()
-    (own / named).write_text(
+    (own / client).write_text(
         f'#!/bin/sh\ncase "$*" in *--database={pantry.own.path}) kill -9 $$;; esac\nexec {real} "$@"\n'
     )
-    (own / named).chmod(0o755)
+    (own / client).chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{own}:{os.environ['PATH']}")
-        error = caught(RestoreUnfinishedError, lambda: apply(pantry.path))
+        error = catch_error(RestoreUnfinishedError, lambda: apply_restore(pantry.path))
     assert "restore undo" in error.hint
     assert pantry.content() == before
-    assert [one.kind for one in listed(pantry.path).page.items] == ["safety", "backup"]
-    undo(pantry.path)
-    assert (pantry.content(), others(pantry)) == (spoiled, told)
+    assert [backup.kind for backup in list_all_backups(pantry.path).page.items] == ["safety", "backup"]
+    undo_restore(pantry.path)
+    assert (pantry.content(), read_objects(pantry)) == (spoiled, objects)
     assert len(pantry.databases()) == len([pantry.own.path, "kept"])
 
 
-def test_rights_on_single_routines_are_granted_again(pantry):
+def test_routine_privileges_are_granted_again(pantry):
     name = f"r_{os.getpid()}"
     with closing(servers.mysql_connection(pantry.own)) as central, central.cursor() as cursor:
         cursor.execute(f"create user {name}@'%'")
@@ -652,48 +663,48 @@ def test_rights_on_single_routines_are_granted_again(pantry):
             cursor.execute(f"grant execute, alter routine on function twice to {name}@'%' with grant option")
             cursor.execute(f"show grants for {name}@'%'")
             granted = sorted(cursor.fetchall())
-            create(pantry.path)
-            apply(pantry.path)
-            undo(pantry.path)
+            create_app_backup(pantry.path)
+            apply_restore(pantry.path)
+            undo_restore(pantry.path)
             cursor.execute(f"show grants for {name}@'%'")
             assert sorted(cursor.fetchall()) == granted
         finally:
             cursor.execute(f"drop user {name}@'%'")
 
 
-def test_a_dump_of_another_product_or_a_newer_server_is_refused(pantry):
-    made = create(pantry.path)
-    outside = registry.outside(pantry.own, "larder/pantry")
+def test_dump_of_other_product_or_newer_server_is_refused(pantry):
+    backup = create_app_backup(pantry.path)
+    restore_target = registry.restore_target(pantry.own, "larder/pantry")
     mariadb = servers.mysql_server().is_mariadb
     for server in ("99.1.0-MariaDB", "8.0.33") if mariadb else ("99.1.0", "10.11.19-MariaDB"):
-        facts = dict(made.members[0].facts) | {"server": server}
-        dump = Dump(facts=facts, tables={}, schema="")
-        caught(RestoreFailedError, lambda dump=dump: outside.approach(dump))
+        facts = dict(backup.members[0].facts) | {"server": server}
+        dump = Dump(metadata=facts, tables={}, schema="")
+        catch_error(RestoreFailedError, lambda dump=dump: restore_target.strategy(dump))
 
 
-def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(pantry, tmp_path, monkeypatch):
+def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    caught(ClientMissingError, lambda: create(pantry.path))
-    mariadb, old = servers.mysql_server().is_mariadb, tmp_path / program("dump")
-    told = [
+    catch_error(ClientMissingError, lambda: create_app_backup(pantry.path))
+    mariadb, old = servers.mysql_server().is_mariadb, tmp_path / program_name("dump")
+    versions = [
         "mariadb-dump  Ver 10.13 Distrib 5.5.1-MariaDB, for Linux",
         "mysqldump  Ver 5.7.1 for Linux on x86_64 (MySQL Community Server)",
     ]
-    old.write_text(f"#!/bin/sh\necho '{told[not mariadb]}'\n")
+    old.write_text(f"#!/bin/sh\necho '{versions[not mariadb]}'\n")
     old.chmod(0o755)
-    caught(ClientOldError, lambda: create(pantry.path))
-    old.write_text(f"#!/bin/sh\necho '{told[mariadb]}'\n")
-    error = caught(ClientMissingError, lambda: create(pantry.path))
-    assert f"{old.name} of {servers.mysql_server().product} ({old} is none of it)" in str(error)
-    assert codes(verified(pantry.path)) == ["no-backup"]
+    catch_error(ClientOldError, lambda: create_app_backup(pantry.path))
+    old.write_text(f"#!/bin/sh\necho '{versions[mariadb]}'\n")
+    error = catch_error(ClientMissingError, lambda: create_app_backup(pantry.path))
+    assert f"{old.name} of {servers.mysql_server().product} ({old} is of another product)" in str(error)
+    assert list_codes(verify_backups(pantry.path)) == ["no-backup"]
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (b"(2,'b'),\n(3,'c');", b"(2,'b"),  # in a value
+        (b"(2,'b'),\n(3,'c');", b"(2,'b"),  # within a value
         (b"(2,'b'),\n(3,'c');", b"(2,'b'),"),  # between two rows
-        (b"(2,'b'),\n(3,'c');", b"(2,'b'),\n(3,');"),  # so that its end looks like one
+        (b"(2,'b'),\n(3,'c');", b"(2,'b'),\n(3,');"),  # its end looks like a complete statement
         (b"(2,'b'),\n(3,'c');", b"(2,'it\\'),\n(3,'c');"),
         (b"(1,'a'),\n(2,'b'),\n(3,'c');", b""),
         (b" VALUES\n(1,'a'),\n(2,'b'),\n(3,'c');", b" VALUES (1,'a'),(2,'b"),  # all rows in one line
@@ -703,7 +714,7 @@ def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(p
         (b" */;\n-- Dump", b"\n-- Dump"),
     ],
 )
-def test_a_statement_that_is_cut_off_in_a_dump_with_its_last_line_is_found(before, after):
+def test_truncated_statement_in_dump_is_detected(before, after):
     text = (
         b"/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n--\n/*!40101 SET NAMES utf8mb4 */;\n\n"
         b"--\n-- Table structure for table `t`\n--\n\nCREATE TABLE `t` (\n  `id` int,\n  `name` text\n) ENGINE=InnoDB;\n\n"
@@ -713,22 +724,20 @@ def test_a_statement_that_is_cut_off_in_a_dump_with_its_last_line_is_found(befor
         b"DELIMITER ;;\nCREATE PROCEDURE q() begin\n select 1;\n end ;;\nDELIMITER ;\n/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n"
         b"-- Dump completed on 2026-01-01\n"
     )
-    whole, half = Reading(), Reading()
-    whole.feed(text)
-    whole.finish()
-    assert (whole.rows, whole.problem) == ({"t": 3}, "")
+    complete, truncated = DumpScanner(), DumpScanner()
+    complete.feed(text)
+    complete.finish()
+    assert (complete.rows, complete.problem) == ({"t": 3}, "")
     assert before in text
-    half.feed(text.replace(before, after, 1))
-    half.finish()
-    assert half.problem
+    truncated.feed(text.replace(before, after, 1))
+    truncated.finish()
+    assert truncated.problem
 
 
-def test_a_dump_program_that_leaves_out_the_middle_of_its_output_makes_no_backup(
-    pantry, tmp_path, monkeypatch
-):
-    real = shutil.which(program("dump"))
+def test_incomplete_dump_output_leaves_no_backup(pantry, tmp_path, monkeypatch):
+    real = shutil.which(program_name("dump"))
     (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / program("dump")
+    fake = tmp_path / "bin" / program_name("dump")
     fake.write_text(
         f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n'
         f'{real} "$@" | sed "s/,\'memb!\'.*/,\'memb/"\n'  # the trigger adds the mark
@@ -736,24 +745,24 @@ def test_a_dump_program_that_leaves_out_the_middle_of_its_output_makes_no_backup
     fake.chmod(0o755)
     pantry.run("insert into cupboard (name) values ('memb')")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    error = caught(ClientFailedError, lambda: create(pantry.path))
-    assert "cupboard" in error.facts["reason"]
-    assert not listed_folders(pantry)
+    error = catch_error(ClientFailedError, lambda: create_app_backup(pantry.path))
+    assert "cupboard" in error.context["reason"]
+    assert not backup_folders(pantry)
 
 
-def test_rows_are_counted_in_dumps_without_locks_or_with_other_kinds_of_insert():
-    reading = Reading()
-    reading.feed(
+def test_row_counts_include_other_insert_statements():
+    scanner = DumpScanner()
+    scanner.feed(
         b"-- Dumping data for table `a`\n--\n-- WHERE:  id > 0\n\nINSERT  IGNORE INTO `a` VALUES (1),(2);\n\n"
         b"-- Dumping data for table `b`\n--\n\nREPLACE INTO `b` VALUES (1);\nREPLACE INTO `b` VALUES (2);\n\n"
         b"-- Dumping routines for database 'x'\n--\n-- Dump completed\n"
     )
-    reading.finish()
-    assert (reading.rows, reading.problem) == ({"a": 2, "b": 2}, "")
+    scanner.finish()
+    assert (scanner.rows, scanner.problem) == ({"a": 2, "b": 2}, "")
 
 
 @pytest.mark.mariadb
-def test_history_that_no_dump_can_hold_is_named_when_the_backup_is_made(pantry):
+def test_unsupported_row_history_is_reported(pantry):
     pantry.run(
         "create table by_time (id int primary key, x int) with system versioning",
         "create table by_number (id int primary key, x int, a bigint unsigned generated always as row start,"
@@ -763,11 +772,11 @@ def test_history_that_no_dump_can_hold_is_named_when_the_backup_is_made(pantry):
         "update by_time set x = 2",
         "update by_number set x = 2",
     )
-    made = create(pantry.path)
-    (remark,) = [remark for remark in made.remarks if "by_number" in remark]
+    backup = create_app_backup(pantry.path)
+    (remark,) = [remark for remark in backup.remarks if "by_number" in remark]
     assert "by_time" in remark
-    apply(pantry.path)
+    apply_restore(pantry.path)
     assert pantry.rows("select x from by_number for system_time all") == [(2,)]
     pantry.run("drop table by_number")
-    made = create(pantry.path)
-    assert not [remark for remark in made.remarks if "by_time" in remark]
+    backup = create_app_backup(pantry.path)
+    assert not [remark for remark in backup.remarks if "by_time" in remark]

@@ -1,4 +1,4 @@
-"""Backups of an app that has several databases, one of which cannot be saved."""
+"""Backups of an app with several databases, one of which cannot be backed up."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NAMES = ("first", "second", "third")
 
 
 @pytest.fixture
-def three(tmp_path, monkeypatch, answer):
-    """Three files of one app; what they are called."""
+def database_files(tmp_path, monkeypatch, answer):
+    """The three database files of an app."""
     monkeypatch.chdir(tmp_path)
     tables = "".join(
         f'[databases.{name}]\nengines = ["sqlite"]\nfind = ["{name}.db"]\nneeds = ["t"]\n' for name in NAMES
@@ -28,7 +28,7 @@ def three(tmp_path, monkeypatch, answer):
     for name in NAMES:
         with closing(sqlite3.connect(f"{name}.db")) as db, db:
             db.execute("create table t (a integer primary key, b text unique)")
-            db.executemany("insert into t (b) values (?)", [(f"{number:0500}",) for number in range(60)])
+            db.executemany("insert into t (b) values (?)", [(f"{index:0500}",) for index in range(60)])
     answer("init", "./three.toml", ".", "--app", "three")
     return [Path(f"{name}.db") for name in NAMES]
 
@@ -39,19 +39,21 @@ def damage(path):
         file.write(b"\xff" * 4096)
 
 
-def cut_off(path):
+def truncate(path):
     path.write_bytes(path.read_bytes()[:2048])
 
 
-def make_other(path):
+def replace_by_text(path):
     path.write_text("no database")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "encrypted"),
-    [(Path.unlink, False), (damage, False), (cut_off, False), (make_other, False), (damage, True)],
+    ("break_database", "encrypted"),
+    [(Path.unlink, False), (damage, False), (truncate, False), (replace_by_text, False), (damage, True)],
 )
-def test_one_that_cannot_be_saved_keeps_the_others_from_nothing_and_is_named(three, answer, spoil, encrypted):
+def test_unreadable_database_does_not_prevent_backup_of_others(
+    database_files, answer, break_database, encrypted
+):
     if encrypted:
         config = Path("dbctl.toml")
         identity = x25519.Identity.generate()
@@ -60,57 +62,62 @@ def test_one_that_cannot_be_saved_keeps_the_others_from_nothing_and_is_named(thr
         recipients = f'recipients = ["{identity.to_public()}"]\nidentity_file = "identity"\n'
         config.write_text(f"{config.read_text()}[apps.three.backup.encrypt]\n{recipients}")
     complete = answer("backup", "create")["data"]["id"]
-    spoil(three[1])
-    made = answer("backup", "create", status=12)
-    lacking = made["data"]
-    assert (lacking["databases"], lacking["complete"]) == (["first", "third"], False)
-    (left,) = lacking["left_out"]
-    assert (left["database"], left["failed"]) == ("second", True)
-    assert any("three/second is not in the backup" in warning for warning in made["warnings"])
-    named = {one["file"] for one in lacking["members"]}
-    assert {path.name for path in Path("backups/three", lacking["id"]).iterdir()} == {*named, "manifest.json"}
+    break_database(database_files[1])
+    result = answer("backup", "create", status=12)
+    incomplete = result["data"]
+    assert (incomplete["databases"], incomplete["complete"]) == (["first", "third"], False)
+    (omitted,) = incomplete["left_out"]
+    assert (omitted["database"], omitted["failed"]) == ("second", True)
+    assert any("three/second is not in the backup" in warning for warning in result["warnings"])
+    files = {member["file"] for member in incomplete["members"]}
+    assert {path.name for path in Path("backups/three", incomplete["id"]).iterdir()} == {
+        *files,
+        "manifest.json",
+    }
 
-    # It is sound, and counts for what it holds alone.
+    # The backup is valid, and the latest of its own databases.
     findings = answer("backup", "verify", "--deep")["data"]["findings"]
-    assert [(one["code"], one["target"]) for one in findings] == [("backup-lacks-database", "three/second")]
+    assert [(finding["code"], finding["target"]) for finding in findings] == [
+        ("backup-lacks-database", "three/second")
+    ]
     status = answer("backup", "status")["data"]["databases"]
-    newest = {one["database"]: one["newest"] for one in status}
-    assert newest == {"first": lacking["id"], "second": complete, "third": lacking["id"]}
-    assert "lacks it" in {one["database"]: one["due"] for one in status}["second"]["create"]
+    newest = {database["database"]: database["newest"] for database in status}
+    assert newest == {"first": incomplete["id"], "second": complete, "third": incomplete["id"]}
+    assert "lacks it" in {database["database"]: database["due"] for database in status}["second"]["create"]
     assert answer("backup", "show", "latest")["data"]["id"] == complete
-    assert answer("backup", "show", "latest", "--db", "first")["data"]["id"] == lacking["id"]
+    assert answer("backup", "show", "latest", "--db", "first")["data"]["id"] == incomplete["id"]
     assert answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"] == []
 
-    restored = answer("restore", "apply", lacking["id"], "--yes")["data"]
-    assert [one["database"] for one in restored["databases"]] == ["first", "third"]
-    assert "three/second" in [one["target"] for one in restored["findings"]]
+    restored = answer("restore", "apply", incomplete["id"], "--yes")["data"]
+    assert [database["database"] for database in restored["databases"]] == ["first", "third"]
+    assert "three/second" in [finding["target"] for finding in restored["findings"]]
     answer("restore", "apply", "latest", "--db", "second", "--yes")
-    whole = answer("backup", "create")["data"]
-    assert whole["complete"]
+    complete_backup = answer("backup", "create")["data"]
+    assert complete_backup["complete"]
     assert complete in answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"]
 
 
-def test_a_backup_without_any_database_is_not_made(three, answer):
-    for path, spoil in zip(three, (make_other, damage, Path.unlink), strict=True):
-        spoil(path)
+def test_backup_without_any_database_is_not_created(database_files, answer):
+    for path, break_database in zip(database_files, (replace_by_text, damage, Path.unlink), strict=True):
+        break_database(path)
     assert answer("backup", "create", status=None)["exit_code"] in (4, 10)
     assert not list(Path("backups").glob("*/*/manifest.json"))
 
 
-def test_one_that_is_meant_alone_says_nothing_of_the_others(three, answer):
-    damage(three[1])
-    assert "Nothing of" not in answer("backup", "create", "--db", "second", status=4)["error"]["message"]
+def test_error_for_selected_database_does_not_mention_others(database_files, answer):
+    damage(database_files[1])
+    assert "No backup of" not in answer("backup", "create", "--db", "second", status=4)["error"]["message"]
 
 
-def test_a_list_may_be_of_one_kind_alone(three, answer):
-    def listed(*words):
-        return {one["kind"]: one["id"] for one in answer("backup", "list", *words)["data"]["items"]}
+def test_list_can_be_restricted_to_one_kind(database_files, answer):
+    def listed(*args):
+        return {backup["kind"]: backup["id"] for backup in answer("backup", "list", *args)["data"]["items"]}
 
-    made = answer("backup", "create")["data"]["id"]
-    safety = answer("restore", "apply", made, "--db", "first", "--yes")["data"]["safety_backup"]
-    assert listed() == {"backup": made, "safety": safety}
+    backup = answer("backup", "create")["data"]["id"]
+    safety = answer("restore", "apply", backup, "--db", "first", "--yes")["data"]["safety_backup"]
+    assert listed() == {"backup": backup, "safety": safety}
     assert listed("--kind", "safety") == {"safety": safety}
-    assert listed("--kind", "backup", "--db", "third") == {"backup": made}
+    assert listed("--kind", "backup", "--db", "third") == {"backup": backup}
     assert listed("--kind", "safety", "--db", "third") == {}
     assert listed("--kind", "partial") == {}
     answer("backup", "list", "--kind", "odd", status=2)

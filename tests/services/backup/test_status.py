@@ -1,4 +1,4 @@
-"""How backups stand: what is due by the configuration, what is damaged, and what a backup is beside the live database."""
+"""Status of backups: due jobs, damage, and comparison with the live database."""
 
 from __future__ import annotations
 
@@ -8,252 +8,286 @@ import pytest
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.errors import Exit, NotSupportedError, RepositoryUnsetError, SchemaLacksError, UsageError
+from dbctl.errors import (
+    Exit,
+    NotSupportedError,
+    RepositoryNotConfiguredError,
+    SchemaMismatchError,
+    UsageError,
+)
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record, verify
-from dbctl.services.backup.create import Creation
+from dbctl.services.backup.create import CreateBackup
 from dbctl.services.restore import restore_test
-from dbctl.services.restore.restore_test import Drills
+from dbctl.services.restore.restore_test import RunDrills
 from tests.services import larder_app, promptvault_app
-from tests.services.flashpoint_app import caught, run
-from tests.services.promptvault_app import codes, create, file_of, folder_of, settle, verified
+from tests.services.flashpoint_app import catch_error, run_statements
+from tests.services.promptvault_app import (
+    create_app,
+    create_app_backup,
+    find_backup_file,
+    find_backup_folder,
+    list_codes,
+    verify_backups,
+)
 from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return settle(tmp_path / "app", "deployed")
+    return create_app(tmp_path / "app", "deployed")
 
 
 @pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        yield app
 
 
-def surveyed(path, **more):
-    return status.survey([Selection(config=str(path.with_name("dbctl.toml")))], timeout=5, **more)
+def read_report(path, **options):
+    return status.collect_status([Selection(config=str(path.with_name("dbctl.toml")))], timeout=5, **options)
 
 
-def standing(path, **more):
-    (one,) = surveyed(path, **more).standing.databases
-    return one
+def read_database_status(path, **options):
+    (database,) = read_report(path, **options).backups.databases
+    return database
 
 
-def wanted(path, text):
-    """Say in the configuration what is wanted of backups, in place of what was said before."""
+def configure(path, text):
+    """Replace the backup settings after ``repository`` in the configuration."""
     config = path.with_name("dbctl.toml")
-    told, _, _ = config.read_text().partition('repository = "backups"')
-    config.write_text(f'{told}repository = "backups"\n{text}\n')
+    config_text, _, _ = config.read_text().partition('repository = "backups"')
+    config.write_text(f'{config_text}repository = "backups"\n{text}\n')
 
 
 def drill(path):
-    with promptvault_app.opened(path) as (app, _repository):
-        return Drills([app], promptvault_app.keys_of).apply()
+    with promptvault_app.open_repository(path) as (app, _repository):
+        return RunDrills([app], promptvault_app.create_keys).apply()
 
 
-def older(path, made, days):
-    """Let a backup be made so many days ago, as far as its manifest tells."""
-    file = folder_of(path, made) / "manifest.json"
-    manifest = backup_manifest.read(file.read_bytes())
-    ago = {name: getattr(manifest, name) - timedelta(days=days) for name in ("created_at", "verified_at")}
-    file.write_text(backup_manifest.written(structs.replace(manifest, **ago)))
+def backdate(path, backup, days):
+    """Move the times in the manifest of a backup back by ``days``."""
+    file = find_backup_folder(path, backup) / "manifest.json"
+    manifest = backup_manifest.parse(file.read_bytes())
+    changes = {name: getattr(manifest, name) - timedelta(days=days) for name in ("created_at", "verified_at")}
+    file.write_text(backup_manifest.serialize(structs.replace(manifest, **changes)))
 
 
-def test_what_the_configuration_sets_no_time_for_is_never_due(deployed):
-    older(deployed, create(deployed), 1000)
-    assert (dict(standing(deployed).due), surveyed(deployed).check) == ({}, Exit.OK)
+def test_jobs_without_configured_interval_are_never_due(deployed):
+    backdate(deployed, create_app_backup(deployed), 1000)
+    assert (dict(read_database_status(deployed).due), read_report(deployed).check_status) == ({}, Exit.OK)
 
 
-def test_without_a_backup_one_is_due_and_nothing_else(deployed):
-    wanted(deployed, 'max_age = "1h"\nverify_within = "1h"\ndrill_within = "1h"')
-    told = standing(deployed)
-    assert list(told.due) == ["create"]
-    assert told.due["create"].startswith("there is no backup (there is no directory")
-    assert (told.backups, told.newest, told.age, told.bytes, told.drilled_at) == (0, None, None, None, None)
-    assert surveyed(deployed).check == Exit.ACTION_NEEDED
+def test_only_create_is_due_without_backup(deployed):
+    configure(deployed, 'max_age = "1h"\nverify_within = "1h"\ndrill_within = "1h"')
+    database = read_database_status(deployed)
+    assert list(database.due) == ["create"]
+    assert database.due["create"].startswith("no backup exists (backup directory not found")
+    assert (database.backups, database.newest, database.age, database.bytes, database.drilled_at) == (
+        0,
+        None,
+        None,
+        None,
+        None,
+    )
+    assert read_report(deployed).check_status == Exit.ACTION_NEEDED
 
 
-def test_a_backup_is_overdue_unverified_and_undrilled_each_by_its_own_time(deployed):
-    made = create(deployed)
-    wanted(deployed, 'max_age = "26h"\nverify_within = "8d"\ndrill_within = "32d"')
-    assert dict(standing(deployed).due) == {"drill": status.UNDRILLED}
+def test_each_job_is_due_by_its_own_interval(deployed):
+    backup = create_app_backup(deployed)
+    configure(deployed, 'max_age = "26h"\nverify_within = "8d"\ndrill_within = "32d"')
+    assert dict(read_database_status(deployed).due) == {"drill": status.NO_DRILL}
     drill(deployed)
-    assert dict(standing(deployed).due) == {}
-    older(deployed, made, 2)
-    assert dict(standing(deployed).due) == {"create": "the newest backup is older than 26h"}
-    wanted(deployed, 'verify_within = "0s"\ndrill_within = "0s"')
-    due = standing(deployed).due
-    assert due["verify"] == f"1 backup not read whole within 0s, the oldest {made.id} (dbctl backup verify)"
-    assert due["drill"] == "no backup was restored on trial within 0s (dbctl backup drill)"
+    assert dict(read_database_status(deployed).due) == {}
+    backdate(deployed, backup, 2)
+    assert dict(read_database_status(deployed).due) == {"create": "the newest backup is older than 26h"}
+    configure(deployed, 'verify_within = "0s"\ndrill_within = "0s"')
+    due = read_database_status(deployed).due
+    assert due["verify"] == f"1 backup not verified within 0s, the oldest {backup.id} (dbctl backup verify)"
+    assert due["drill"] == "no drill within 0s (dbctl backup drill)"
 
 
-def test_an_old_backup_that_nobody_has_read_again_is_unverified_though_the_newest_is_not(deployed):
-    wanted(deployed, 'verify_within = "8d"')
-    old, _new = create(deployed), create(deployed)
-    older(deployed, old, 9)
-    assert f"the oldest {old.id}" in standing(deployed).due["verify"]
-    verified(deployed, deep=False)
-    assert dict(standing(deployed).due) == {}
+def test_old_unverified_backup_is_due_despite_newer_one(deployed):
+    configure(deployed, 'verify_within = "8d"')
+    old, _new = create_app_backup(deployed), create_app_backup(deployed)
+    backdate(deployed, old, 9)
+    assert f"the oldest {old.id}" in read_database_status(deployed).due["verify"]
+    verify_backups(deployed, deep=False)
+    assert dict(read_database_status(deployed).due) == {}
 
 
-def test_it_tells_what_was_proven_and_how_much_room_it_takes(deployed):
-    first = create(deployed)
+def test_status_contains_drill_and_sizes(deployed):
+    first = create_app_backup(deployed)
     drill(deployed)
-    second = create(deployed)
-    told = standing(deployed)
-    assert (told.newest, told.backups, told.drilled) == (second.id, 2, first.id)
-    assert (told.bytes, told.growth_bytes) == (second.bytes, second.bytes - first.bytes)
-    assert told.drill_duration > timedelta(0)
-    (where,) = surveyed(deployed).standing.repositories
-    assert (where.backups, where.bytes, where.room_bytes > 0) == (2, first.bytes + second.bytes, True)
+    second = create_app_backup(deployed)
+    database = read_database_status(deployed)
+    assert (database.newest, database.backups, database.drilled_backup) == (second.id, 2, first.id)
+    assert (database.bytes, database.growth_bytes) == (second.bytes, second.bytes - first.bytes)
+    assert database.drill_duration > timedelta(0)
+    (repository,) = read_report(deployed).backups.repositories
+    assert (repository.backups, repository.bytes, repository.free_bytes > 0) == (
+        2,
+        first.bytes + second.bytes,
+        True,
+    )
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "flipped"])
-def test_a_damaged_one_is_not_the_newest_and_is_told(deployed, harm):
-    good, bad = create(deployed), create(deployed)
-    file = file_of(deployed, bad)
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "flipped"])
+def test_damaged_backup_is_reported_and_not_newest(deployed, damage):
+    good, bad = create_app_backup(deployed), create_app_backup(deployed)
+    file = find_backup_file(deployed, bad)
     raw = file.read_bytes()
-    if harm == "gone":
+    if damage == "deleted":
         file.unlink()
     else:
-        file.write_bytes(raw[:-1] + (b"" if harm == "cut" else bytes([raw[-1] ^ 1])))
-    if harm == "flipped":  # which only somebody who reads it sees, and that is remembered
-        assert standing(deployed).newest == bad.id
-        verified(deployed, deep=False)
-    assert standing(deployed).newest == good.id
-    told = surveyed(deployed)
-    assert (told.check, told.status) == (Exit.UNSOUND, Exit.OK)
-    assert list(told.standing.repositories[0].damaged) == [bad.id]
-    assert bad.id in told.troubles[0]
+        file.write_bytes(raw[:-1] + (b"" if damage == "truncated" else bytes([raw[-1] ^ 1])))
+    if damage == "flipped":  # only a verification detects it, and records it
+        assert read_database_status(deployed).newest == bad.id
+        verify_backups(deployed, deep=False)
+    assert read_database_status(deployed).newest == good.id
+    report = read_report(deployed)
+    assert (report.check_status, report.status) == (Exit.CHECK_FAILED, Exit.OK)
+    assert list(report.backups.repositories[0].damaged) == [bad.id]
+    assert bad.id in report.problems[0]
 
 
-def test_leftovers_and_manifests_that_cannot_be_read_are_told(deployed):
-    create(deployed)
-    unread, cut = create(deployed), create(deployed)
-    (folder_of(deployed, unread) / "manifest.json").write_text("{")
-    (folder_of(deployed, cut) / "manifest.json").rename(folder_of(deployed, cut) / ".dbctl-incomplete")
-    (where,) = surveyed(deployed).standing.repositories
-    assert (where.incomplete, list(where.unread)) == ([cut.id], [unread.id])
-    assert surveyed(deployed).check == Exit.UNSOUND
+def test_incomplete_and_unreadable_backups_are_reported(deployed):
+    create_app_backup(deployed)
+    unreadable, cut = create_app_backup(deployed), create_app_backup(deployed)
+    (find_backup_folder(deployed, unreadable) / "manifest.json").write_text("{")
+    (find_backup_folder(deployed, cut) / "manifest.json").rename(
+        find_backup_folder(deployed, cut) / ".dbctl-incomplete"
+    )
+    (repository,) = read_report(deployed).backups.repositories
+    assert (repository.incomplete, list(repository.unreadable)) == ([cut.id], [unreadable.id])
+    assert read_report(deployed).check_status == Exit.CHECK_FAILED
 
 
-def test_an_incomplete_backup_that_no_process_writes_is_due_for_removal(deployed, answer, monkeypatch):
-    create(deployed)
-    cut = create(deployed)
-    (folder_of(deployed, cut) / "manifest.json").rename(folder_of(deployed, cut) / ".dbctl-incomplete")
+def test_incomplete_backup_without_writer_requires_action(deployed, answer, monkeypatch):
+    create_app_backup(deployed)
+    cut = create_app_backup(deployed)
+    (find_backup_folder(deployed, cut) / "manifest.json").rename(
+        find_backup_folder(deployed, cut) / ".dbctl-incomplete"
+    )
     monkeypatch.chdir(deployed.parent)
-    with promptvault_app.opened(deployed) as (_, repository), repository.store.lock("test", timeout=5):
-        assert surveyed(deployed).check == Exit.OK
-    assert surveyed(deployed).check == Exit.ACTION_NEEDED
-    (where,) = surveyed(deployed).standing.repositories
-    assert where.cut_off == [cut.id]
+    with (
+        promptvault_app.open_repository(deployed) as (_, repository),
+        repository.store.lock("test", timeout=5),
+    ):
+        assert read_report(deployed).check_status == Exit.OK
+    assert read_report(deployed).check_status == Exit.ACTION_NEEDED
+    (repository_status,) = read_report(deployed).backups.repositories
+    assert repository_status.interrupted == [cut.id]
     assert cut.id in " ".join(answer("status", "--check", status=3)["warnings"])
     codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
     assert "backup-incomplete" in codes
 
 
-def test_a_backup_of_a_time_to_come_keeps_none_from_being_due(deployed, monkeypatch):
-    wanted(deployed, 'max_age = "26h"')
+def test_backup_from_future_does_not_prevent_due_create(deployed, monkeypatch):
+    configure(deployed, 'max_age = "26h"')
     monkeypatch.setattr(backup_create, "now", lambda: datetime(2099, 1, 1, tzinfo=UTC))
-    create(deployed)
-    assert "a clock is wrong, or was" in standing(deployed).due["create"]
-    assert standing(deployed).age == timedelta(0)
+    create_app_backup(deployed)
+    assert "a clock is or was wrong" in read_database_status(deployed).due["create"]
+    assert read_database_status(deployed).age == timedelta(0)
 
 
-def test_a_proof_of_a_time_to_come_proves_nothing(deployed, monkeypatch):
-    wanted(deployed, 'verify_within = "8d"\ndrill_within = "32d"')
-    create(deployed)
+def test_verification_from_future_is_not_counted(deployed, monkeypatch):
+    configure(deployed, 'verify_within = "8d"\ndrill_within = "32d"')
+    create_app_backup(deployed)
     for module in (restore_test, verification_record):
         monkeypatch.setattr(module, "now", lambda: datetime(2099, 1, 1, tzinfo=UTC))
     drill(deployed)
-    assert list(standing(deployed).due) == ["verify", "drill"]
+    assert list(read_database_status(deployed).due) == ["verify", "drill"]
 
 
-def test_each_database_is_told_of_by_itself(pair):  # noqa: F811 - a fixture
-    wanted(pair[0], 'max_age = "26h"')
-    both = create(pair[0])
-    older(pair[0], both, 2)
-    alone = create(pair[0], only="two")
-    one, two = surveyed(pair[0]).standing.databases
-    assert (one.newest, list(one.due)) == (both.id, ["create"])
-    assert (two.newest, list(two.due)) == (alone.id, [])
-    assert [each.database for each in surveyed(pair[0], only="two").standing.databases] == ["two"]
+def test_each_database_has_its_own_status(pair):  # noqa: F811 - a fixture
+    configure(pair[0], 'max_age = "26h"')
+    both = create_app_backup(pair[0])
+    backdate(pair[0], both, 2)
+    alone = create_app_backup(pair[0], only="two")
+    first, second = read_report(pair[0]).backups.databases
+    assert (first.newest, list(first.due)) == (both.id, ["create"])
+    assert (second.newest, list(second.due)) == (alone.id, [])
+    assert [database.database for database in read_report(pair[0], only="two").backups.databases] == ["two"]
 
 
-def test_a_backup_tells_how_close_together_its_databases_were_taken(pair):  # noqa: F811 - a fixture
-    made = create(pair[0])
-    moments = [one.taken_at for one in made.members]
-    assert len(moments) == 2
-    assert made.taken_within == max(moments) - min(moments)
-    assert made.brief()["taken_within"] == made.taken_within
-    alone = create(pair[0], only="two")
-    assert (alone.taken_within, "taken_within" in alone.brief()) == (timedelta(0), False)
+def test_taken_within_is_the_span_of_copy_times(pair):  # noqa: F811 - a fixture
+    backup = create_app_backup(pair[0])
+    times = [member.taken_at for member in backup.members]
+    assert len(times) == 2
+    assert backup.taken_within == max(times) - min(times)
+    assert backup.summary()["taken_within"] == backup.taken_within
+    alone = create_app_backup(pair[0], only="two")
+    assert (alone.taken_within, "taken_within" in alone.summary()) == (timedelta(0), False)
 
 
-def test_an_app_without_a_repository_is_refused_alone(tmp_path):
-    path = settle(tmp_path / "app", "deployed")
+def test_app_without_repository_is_refused(tmp_path):
+    path = create_app(tmp_path / "app", "deployed")
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().partition("[apps.fp.backup]")[0])
-    caught(RepositoryUnsetError, lambda: surveyed(path))
+    catch_error(RepositoryNotConfiguredError, lambda: read_report(path))
 
 
-def test_a_span_that_is_none_is_a_mistake_of_the_configuration(deployed, answer, monkeypatch):
+def test_invalid_time_span_is_a_configuration_error(deployed, answer, monkeypatch):
     monkeypatch.chdir(deployed.parent)
     for key in ("verify_within", "drill_within"):
-        wanted(deployed, f'{key} = "a month"')
+        configure(deployed, f'{key} = "a month"')
         assert key in answer("backup", "status", status=Exit.USAGE)["error"]["message"]
 
 
-def test_the_database_of_a_table_is_found_where_only_one_has_it(pair):  # noqa: F811 - a fixture
-    run(pair[1], "create table only_here (x)")
-    with promptvault_app.opened(pair[0]) as (app, repository):
+def test_table_selects_the_only_database_with_it(pair):  # noqa: F811 - a fixture
+    run_statements(pair[1], "create table only_here (x)")
+    with promptvault_app.open_repository(pair[0]) as (app, repository):
 
-        def asked(*tables):
-            return lambda: Creation(app, repository, timeout=5, tables=tables)
+        def create_with(*tables):
+            return lambda: CreateBackup(app, repository, timeout=5, tables=tables)
 
-        assert "--db one or --db two" in str(caught(UsageError, asked("t")))
-        assert "one, two" in str(caught(SchemaLacksError, asked("nowhere")))
-        # Found, and then refused, for a file is copied whole.
-        assert "pair/two" in str(caught(NotSupportedError, asked("only_here")))
-
-
-# Beside the live database ------------------------------------------------------------------------------------------
+        assert "--db one or --db two" in str(catch_error(UsageError, create_with("t")))
+        assert "one, two" in str(catch_error(SchemaMismatchError, create_with("nowhere")))
+        # The table is found, but a SQLite file can only be copied completely.
+        assert "pair/two" in str(catch_error(NotSupportedError, create_with("only_here")))
 
 
-def beside_live(path, **more):
-    with promptvault_app.opened(path, **more) as (app, repository):
+# Comparison with the live database ---------------------------------------------------------------------------------
+
+
+def verify_with_live(path, **options):
+    with promptvault_app.open_repository(path, **options) as (app, repository):
         return verify.verify(
-            app, repository, ["latest"], deep=False, keys=promptvault_app.keys_of(app), live=True
+            app, repository, ["latest"], deep=False, keys=promptvault_app.create_keys(app), live=True
         )
 
 
-def test_rows_that_came_are_no_fault_rows_that_went_are_a_warning_and_a_table_that_went_is_an_error(pantry):
-    create(pantry.path)
-    assert codes(beside_live(pantry.path).findings) == []
-    ((number,),) = pantry.rows("select count(*) from history")
+def test_differences_from_live_have_graded_severities(pantry):
+    create_app_backup(pantry.path)
+    assert list_codes(verify_with_live(pantry.path).findings) == []
+    ((row_count,),) = pantry.rows("select count(*) from history")
     pantry.run("delete from history")
     pantry.run("create table fresh (x int)", "insert into fresh values (1)")
-    checked = beside_live(pantry.path)
-    found = {one.code: one for one in checked.findings.findings}
+    checked = verify_with_live(pantry.path)
+    findings = {finding.code: finding for finding in checked.findings.findings}
     assert checked.status == Exit.OK
-    assert f"history has 0 rows now, {number} in it" in found["rows-fewer"].message
-    assert found["rows-fewer"].severity == found["schema-changed"].severity == "warning"
-    assert (found["table-new"].severity, "fresh" in found["table-new"].message) == ("info", True)
-    create(pantry.path)
+    assert f"history has 0 live rows, {row_count} in the backup" in findings["rows-fewer"].message
+    assert findings["rows-fewer"].severity == findings["schema-changed"].severity == "warning"
+    assert (findings["table-new"].severity, "fresh" in findings["table-new"].message) == ("info", True)
+    create_app_backup(pantry.path)
     pantry.run("insert into fresh values (2), (3)")
-    (more,) = beside_live(pantry.path).findings.findings
-    assert (more.severity, more.code, "3 rows now, 1 in it" in more.message) == ("info", "rows-more", True)
+    (added,) = verify_with_live(pantry.path).findings.findings
+    assert (added.severity, added.code, "3 live rows, 1 in the backup" in added.message) == (
+        "info",
+        "rows-more",
+        True,
+    )
     pantry.run("drop table fresh")
-    checked = beside_live(pantry.path)
-    assert checked.status == Exit.UNSOUND
-    assert "table-gone" in codes(checked.findings)
+    checked = verify_with_live(pantry.path)
+    assert checked.status == Exit.CHECK_FAILED
+    assert "table-missing" in list_codes(checked.findings)
 
 
-def test_a_migration_that_ran_since_is_told_as_such(deployed):
-    create(deployed)
-    run(deployed, "insert into migrations (id, name) values (99, 'later')")
-    (found,) = beside_live(deployed).findings.findings
-    assert (found.severity, found.code) == ("warning", "migrations-differ")
-    assert "migrate up" in found.hint
+def test_migration_after_backup_is_reported(deployed):
+    create_app_backup(deployed)
+    run_statements(deployed, "insert into migrations (id, name) values (99, 'later')")
+    (finding,) = verify_with_live(deployed).findings.findings
+    assert (finding.severity, finding.code) == ("warning", "migrations-differ")
+    assert "migrate up" in finding.hint

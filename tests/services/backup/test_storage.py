@@ -1,4 +1,4 @@
-"""The whole life of backups in storage that speaks S3, on every engine; and copies between repositories of either kind."""
+"""Backups in S3 storage on every engine, and copies between repositories."""
 
 from __future__ import annotations
 
@@ -15,29 +15,38 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Keep, Selection
+from dbctl.config import Retention, Selection
 from dbctl.errors import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.backup import copy as backup_copy
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import verification_record
-from dbctl.services.backup.copy import Copying
-from dbctl.services.backup.create import Creation
-from dbctl.services.backup.prune import Pruning
-from dbctl.services.backup.repository import BackupShown, Repository
+from dbctl.services.backup.copy import CopyBackups
+from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.prune import PruneBackups
+from dbctl.services.backup.repository import BackupDetail, Repository
 from dbctl.services.restore import preview
-from dbctl.services.restore.restore_test import Drilling
+from dbctl.services.restore.restore_test import AppDrill
 from tests import storage
-from tests.fault_proxy import Meddler, refused
+from tests.fault_proxy import FaultProxy, refused
 from tests.services import flashpoint_app, larder_app, promptvault_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import apply, codes, create, listed, pruning, settle, undo, verified
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import (
+    apply_restore,
+    create_app,
+    create_app_backup,
+    list_all_backups,
+    list_codes,
+    open_prune,
+    undo_restore,
+    verify_backups,
+)
 
 ROOT = Path(__file__).parents[3]
 
 
-def keep_in(path, address):
-    """Let the app beside ``path`` keep its backups elsewhere."""
+def set_repository(path, address):
+    """Configure another repository for the app next to ``path``."""
     file = path.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('repository = "backups"', f'repository = "{address}"'))
 
@@ -49,143 +58,150 @@ def bucket(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def meddler(bucket, monkeypatch):
-    with Meddler(storage.port()).running() as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
-        yield made
+def proxy(bucket, monkeypatch):
+    with FaultProxy(storage.port()).running() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
 
 
 @pytest.fixture
 def deployed(tmp_path, bucket):
-    path = settle(tmp_path / "app", "deployed")
-    keep_in(path, f"s3://{bucket.name}/offsite")
+    path = create_app(tmp_path / "app", "deployed")
+    set_repository(path, f"s3://{bucket.name}/offsite")
     return path
 
 
-def staged(tmp_path):
-    """Return what is left of what waited on its way."""
-    return [one.name for one in (tmp_path / "staging").rglob(".dbctl-unpacked-*")]
+def staging_leftovers(tmp_path):
+    """Return the names of remaining staging folders."""
+    return [entry.name for entry in (tmp_path / "staging").rglob(".dbctl-unpacked-*")]
 
 
-# The whole life --------------------------------------------------------------------------------------------------
+# Backups in remote storage ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_backups_in_storage_do_all_that_those_in_a_directory_do(engine, tmp_path, bucket):
-    with larder_app.settled(engine, tmp_path / "app") as pantry:
-        keep_in(pantry.path, f"s3://{bucket.name}/offsite")
+def test_remote_backups_support_all_operations(engine, tmp_path, bucket):
+    with larder_app.open_pantry(engine, tmp_path / "app") as pantry:
+        set_repository(pantry.path, f"s3://{bucket.name}/offsite")
         before = pantry.content()
-        made = create(pantry.path)
-        assert made.path == f"s3://{bucket.name}/offsite/larder/{made.id}"
+        backup = create_app_backup(pantry.path)
+        assert backup.path == f"s3://{bucket.name}/offsite/larder/{backup.id}"
         assert set(bucket.keys()) == {
-            f"offsite/larder/{made.id}/{made.members[0].file}",
-            f"offsite/larder/{made.id}/manifest.json",
+            f"offsite/larder/{backup.id}/{backup.members[0].file}",
+            f"offsite/larder/{backup.id}/manifest.json",
         }
-        assert codes(verified(pantry.path)) == []
-        (found,) = listed(pantry.path).page.items
-        assert found.verified_at > made.verified_at
-        with promptvault_app.opened(pantry.path) as (app, repository):
-            shown = repository.told(repository.find("latest"), BackupShown)
-            assert [one.sha256 for one in shown.members] == [one.sha256 for one in made.members]
+        assert list_codes(verify_backups(pantry.path)) == []
+        (item,) = list_all_backups(pantry.path).page.items
+        assert item.verified_at > backup.verified_at
+        with promptvault_app.open_repository(pantry.path) as (app, repository):
+            detail = repository.describe(repository.find("latest"), BackupDetail)
+            assert [member.sha256 for member in detail.members] == [
+                member.sha256 for member in backup.members
+            ]
             assert (
                 preview.preview(
-                    app, repository, repository.find("latest"), promptvault_app.keys_of(app)
+                    app, repository, repository.find("latest"), promptvault_app.create_keys(app)
                 ).backup
-                == made.id
+                == backup.id
             )
         pantry.spoil()
         spoiled = pantry.content()
-        done = apply(pantry.path)
+        done = apply_restore(pantry.path)
         assert pantry.content() == before
-        assert undo(pantry.path).backup == done.safety_backup
+        assert undo_restore(pantry.path).backup == done.safety_backup
         assert pantry.content() == spoiled
         pantry.destroy()
-        apply(pantry.path, made.id)
+        apply_restore(pantry.path, backup.id)
         assert pantry.content() == before
-        latest = create(pantry.path)
-        with pruning(pantry.path, last=1) as work:
-            assert made.id in work.apply().deleted
-        assert latest.id in [one.id for one in listed(pantry.path).page.items]
-        assert codes(verified(pantry.path)) == []
-    assert staged(tmp_path) == []
+        latest = create_app_backup(pantry.path)
+        with open_prune(pantry.path, last=1) as operation:
+            assert backup.id in operation.apply().deleted
+        assert latest.id in [backup.id for backup in list_all_backups(pantry.path).page.items]
+        assert list_codes(verify_backups(pantry.path)) == []
+    assert staging_leftovers(tmp_path) == []
 
 
-def test_a_changed_missing_or_cut_file_is_told_and_not_restored(deployed, bucket):
-    made = create(deployed)
-    before = flashpoint_app.content(deployed)
-    key = f"offsite/fp/{made.id}/{made.members[0].file}"
-    whole = bucket.get(key)
-    for content in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+def test_damaged_remote_file_is_reported_and_not_restored(deployed, bucket):
+    backup = create_app_backup(deployed)
+    before = flashpoint_app.read_all_rows(deployed)
+    key = f"offsite/fp/{backup.id}/{backup.members[0].file}"
+    complete = bucket.get(key)
+    for content in (complete[:-1], complete[:-1] + bytes([complete[-1] ^ 1])):
         bucket.put(key, content)
         for deep in (False, True):
-            assert codes(verified(deployed, deep=deep)) == ["file-changed"]
-        assert caught(Exception, lambda: apply(deployed)).code == "backup-unsound"
+            assert list_codes(verify_backups(deployed, deep=deep)) == ["file-changed"]
+        assert catch_error(Exception, lambda: apply_restore(deployed)).code == "backup-corrupt"
     bucket.delete(key)
-    assert codes(verified(deployed)) == ["file-missing"]
-    assert flashpoint_app.content(deployed) == before
+    assert list_codes(verify_backups(deployed)) == ["file-missing"]
+    assert flashpoint_app.read_all_rows(deployed) == before
 
 
-def test_what_is_proven_is_what_is_loaded_it_is_fetched_once(deployed, meddler):
-    made = create(deployed, compress="none")
-    flashpoint_app.run(deployed, "delete from user_settings")
-    meddler.asked.clear()
-    apply(deployed)
+def test_remote_file_is_downloaded_once_per_restore(deployed, proxy):
+    backup = create_app_backup(deployed, compress="none")
+    flashpoint_app.run_statements(deployed, "delete from user_settings")
+    proxy.requests.clear()
+    apply_restore(deployed)
     fetched = [
-        one for one in meddler.asked if one.method == "GET" and one.path.endswith(made.members[0].file)
+        request
+        for request in proxy.requests
+        if request.method == "GET" and request.path.endswith(backup.members[0].file)
     ]
     assert len(fetched) == 1
 
 
-def test_storage_that_fails_while_a_backup_is_proven_is_no_damage(deployed, meddler):
-    made = create(deployed)
-    meddler.meddle = lambda asked: (
-        refused(403, "AccessDenied") if asked.path.endswith(made.members[0].file) else None
+def test_storage_failure_during_verification_is_no_damage(deployed, proxy):
+    backup = create_app_backup(deployed)
+    proxy.interfere = lambda request: (
+        refused(403, "AccessDenied") if request.path.endswith(backup.members[0].file) else None
     )
-    error = caught(StorageFailedError, lambda: verified(deployed))
+    error = catch_error(StorageFailedError, lambda: verify_backups(deployed))
     assert error.exit_status == Exit.UNREACHABLE
-    caught(StorageFailedError, lambda: apply(deployed))
+    catch_error(StorageFailedError, lambda: apply_restore(deployed))
 
 
-def test_pruning_never_goes_by_half_a_list(deployed, meddler):
-    made = [create(deployed).id for _ in range(3)]
-    meddler.meddle = lambda asked: refused(403, "AccessDenied") if made[0] in asked.path else None
-    with pruning(deployed, last=1) as work:
-        caught(StorageFailedError, work.apply)
-    meddler.meddle = lambda _asked: None
-    assert [one.id for one in listed(deployed).page.items] == made[::-1]
+def test_prune_requires_a_complete_list(deployed, proxy):
+    backup = [create_app_backup(deployed).id for _ in range(3)]
+    proxy.interfere = lambda request: refused(403, "AccessDenied") if backup[0] in request.path else None
+    with open_prune(deployed, last=1) as operation:
+        catch_error(StorageFailedError, operation.apply)
+    proxy.interfere = lambda _request: None
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == backup[::-1]
 
 
-def test_what_a_backup_that_was_cut_off_left_is_no_backup_and_is_pruned(deployed, bucket):
-    made = create(deployed)
+def test_interrupted_remote_backup_is_pruned(deployed, bucket):
+    backup = create_app_backup(deployed)
     bucket.put("offsite/fp/20200101_000000/.dbctl-incomplete", b"")
     bucket.put("offsite/fp/20200101_000000/user.db.gz", b"x" * 100)
-    assert ([one.id for one in listed(deployed).page.items], listed(deployed).incomplete) == (
-        [made.id],
+    assert (
+        [backup.id for backup in list_all_backups(deployed).page.items],
+        list_all_backups(deployed).incomplete,
+    ) == (
+        [backup.id],
         ["20200101_000000"],
     )
-    with pruning(deployed, last=1) as work:
-        assert work.apply().leftovers == ["20200101_000000"]
+    with open_prune(deployed, last=1) as operation:
+        assert operation.apply().leftovers == ["20200101_000000"]
     assert not bucket.keys("offsite/fp/20200101_000000")
 
 
-def test_no_room_where_files_wait_is_told_before_anything_is_sent(deployed, monkeypatch, bucket):
-    monkeypatch.setattr("dbctl.stores.local.room", lambda _place: 100)
-    error = caught(Exception, lambda: create(deployed))
-    assert (error.code, "staging" in str(error)) == ("room-missing", True)
+def test_insufficient_staging_space_is_reported_before_upload(deployed, monkeypatch, bucket):
+    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _place: 100)
+    error = catch_error(Exception, lambda: create_app_backup(deployed))
+    assert (error.code, "staging" in str(error)) == ("insufficient-space", True)
     assert bucket.keys() == []
 
 
-def test_the_place_where_files_wait_can_be_configured(deployed, tmp_path):
+def test_staging_folder_is_configurable(deployed, tmp_path):
     with deployed.with_name("dbctl.toml").open("a") as file:
         file.write('staging = "wait"\n')
-    create(deployed)
+    create_app_backup(deployed)
     assert deployed.with_name("wait").is_dir()
-    assert not (tmp_path / "staging").exists() or staged(tmp_path) == []
+    assert not (tmp_path / "staging").exists() or staging_leftovers(tmp_path) == []
     deployed.with_name("wait").chmod(0o777)
-    assert caught(Exception, lambda: create(deployed)).code == "repository-unsafe"
+    assert catch_error(Exception, lambda: create_app_backup(deployed)).code == "repository-unsafe"
 
 
-def begin(path, *words):
+def start_cli(path, *words):
     return subprocess.Popen(
         [sys.executable, "-m", "dbctl", *words, "-o", "json"],
         cwd=path.parent,
@@ -197,134 +213,139 @@ def begin(path, *words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_backup_that_is_ended_half_way_leaves_earlier_ones_and_the_next_one_is_made(
-    deployed, bucket, meddler, number, tmp_path
-):
-    first = create(deployed)
-    kept = bucket.keys()
+def test_interrupted_backup_leaves_earlier_backups(deployed, bucket, proxy, number, tmp_path):
+    first = create_app_backup(deployed)
+    keys_before = bucket.keys()
     running = []
 
-    def end(asked):
-        if asked.method == "PUT" and asked.path.endswith(".db.gz") and running:
+    def send_signal(request):
+        if request.method == "PUT" and request.path.endswith(".db.gz") and running:
             running.pop().send_signal(number)
-            time.sleep(0.5)  # and then it is done all the same
+            time.sleep(0.5)  # the request is completed anyway
 
-    meddler.meddle = end
-    process = begin(deployed, "backup", "create")
+    proxy.interfere = send_signal
+    process = start_cli(deployed, "backup", "create")
     running.append(process)
     out, err = process.communicate(timeout=60)
     assert not running
     if number == signal.SIGKILL:
-        assert len(listed(deployed).incomplete) == 1
+        assert len(list_all_backups(deployed).incomplete) == 1
     else:
         assert (process.returncode, json.loads(out)["error"]["code"]) == (128 + number, "interrupted"), err
-        assert bucket.keys() == kept
-        assert staged(tmp_path) == []
-    second = create(deployed)
-    assert [one.id for one in listed(deployed).page.items] == [second.id, first.id]
-    with pruning(deployed, last=5) as work:
-        work.apply()
-    assert not listed(deployed).incomplete
-    assert staged(tmp_path) == []
+        assert bucket.keys() == keys_before
+        assert staging_leftovers(tmp_path) == []
+    second = create_app_backup(deployed)
+    assert [backup.id for backup in list_all_backups(deployed).page.items] == [second.id, first.id]
+    with open_prune(deployed, last=5) as operation:
+        operation.apply()
+    assert not list_all_backups(deployed).incomplete
+    assert staging_leftovers(tmp_path) == []
 
 
-def test_two_at_once_make_two_backups(deployed):
-    both = [begin(deployed, "backup", "create", "--timeout", "60") for _ in range(2)]
-    answers = [one.communicate(timeout=120) for one in both]
-    assert [one.returncode for one in both] == [0, 0], answers
+def test_concurrent_backups_both_succeed(deployed):
+    processes = [start_cli(deployed, "backup", "create", "--timeout", "60") for _ in range(2)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
     assert len({json.loads(out)["data"]["id"] for out, _ in answers}) == 2
-    assert codes(verified(deployed)) == []
+    assert list_codes(verify_backups(deployed)) == []
 
 
-def test_what_the_command_line_says_of_storage_that_cannot_be_reached(deployed, monkeypatch):
+def test_unreachable_storage_is_reported_by_every_command(deployed, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    for words, status in {
+    for args, status in {
         ("backup", "list"): 10,
         ("backup", "create"): 10,
         ("restore", "apply", "latest", "--yes"): 10,
         ("doctor",): 10,
         ("status", "--check"): 10,
     }.items():
-        process = begin(deployed, *words, "--timeout", "0")
+        process = start_cli(deployed, *args, "--timeout", "0")
         out, err = process.communicate(timeout=60)
-        assert process.returncode == status, (words, out, err)
-        assert b"nobody listens at its endpoint" in out
+        assert process.returncode == status, (args, out, err)
+        assert b"its endpoint refuses connections" in out
         assert b"Traceback" not in err
         assert storage.SECRET.encode() not in out + err
 
 
-# Copied ----------------------------------------------------------------------------------------------------------
+# Copies ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def copying(path, to, *names, source="", advance=lambda _bytes: None, timeout=5, only=""):
+def prepare_copy(path, to, *names, source="", advance=lambda _bytes: None, timeout=5, only=""):
     selection = Selection(config=str(path.with_name("dbctl.toml")))
-    with apps.opened(selection, timeout=timeout, only=only) as app:
-        here, there = Repository(app, source), Repository(app, to)
-        chosen = backup_copy.choose(app, here, there, names)
-        yield Copying(app, here, there, chosen, timeout=timeout, advance=advance)
+    with app_service.open_app(selection, timeout=timeout, only=only) as app:
+        source_repository, destination = Repository(app, source), Repository(app, to)
+        copy_selection = backup_copy.select_backups(app, source_repository, destination, names)
+        yield CopyBackups(
+            app, source_repository, destination, copy_selection, timeout=timeout, advance=advance
+        )
 
 
-def copy(path, to, *names, **more):
-    with copying(path, to, *names, **more) as work:
-        return work.apply()
+def copy_backups(path, to, *names, **options):
+    with prepare_copy(path, to, *names, **options) as operation:
+        return operation.apply()
 
 
-def within(path, address, what):
-    """Do ``what`` with an app and the repository at an address."""
-    with apps.opened(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
-        return what(app, Repository(app, address))
+def call_with_repository(path, address, function):
+    """Call ``function`` with an app and the repository at an address."""
+    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
+        return function(app, Repository(app, address))
 
 
-def held(path, address):
-    """Return every byte of the backups in a repository, by backup and file."""
+def read_repository(path, address):
+    """Return the content of all files in a repository, by backup and name."""
 
     def read(_app, repository):
         store = repository.store
         return {
             (folder, name): b"".join(store.read(folder, name))
-            for folder in store.folders()
-            for name in [*store.files(folder), "manifest.json"]
+            for folder in store.list_folders()
+            for name in [*store.list_files(folder), "manifest.json"]
         }
 
-    return within(path, address, read)
+    return call_with_repository(path, address, read)
 
 
-def drilled(path, address):
-    """Restore the latest backup on trial; return when that was, as the repository tells."""
-    within(
+def run_drill(path, address):
+    """Drill the latest backup; return the recorded drill times."""
+    call_with_repository(
         path,
         address,
-        lambda app, kept: Drilling(app, kept, promptvault_app.keys_of(app)).drill(lambda _bytes: None),
+        lambda app, repository: AppDrill(app, repository, promptvault_app.create_keys(app)).drill(
+            lambda _bytes: None
+        ),
     )
-    return drills(path, address)
+    return drill_times(path, address)
 
 
-def drills(path, address):
-    """Return when which backups were restored on trial."""
+def drill_times(path, address):
+    """Return the recorded drill times by backup and database."""
 
     def read(_app, repository):
-        found = {
-            one.id: verification_record.read(repository.store, one.id) for one in repository.manifests()[0]
+        records = {
+            backup.id: verification_record.read(repository.store, backup.id)
+            for backup in repository.manifests()[0]
         }
         return {
-            (name, database): one.at for name, told in found.items() for database, one in told.drills.items()
+            (name, database): backup.at
+            for name, record in records.items()
+            for database, backup in record.drills.items()
         }
 
-    return within(path, address, read)
+    return call_with_repository(path, address, read)
 
 
-#: Where from and where to.
-WAYS = [
+#: Kinds of the source and the destination.
+DIRECTIONS = [
     ("directory", "storage"),
     ("storage", "directory"),
     ("storage", "storage"),
     ("directory", "directory"),
 ]
-each_way = pytest.mark.parametrize(("one", "other"), WAYS, indirect=True)
+all_directions = pytest.mark.parametrize(("source_address", "destination_address"), DIRECTIONS, indirect=True)
 
 
-def place(request, tmp_path, bucket, usual):
+def repository_address(request, tmp_path, bucket, usual):
     kind = getattr(request, "param", usual)
     return (
         f"s3://{bucket.name}/{request.fixturename}"
@@ -334,275 +355,297 @@ def place(request, tmp_path, bucket, usual):
 
 
 @pytest.fixture
-def one(request, tmp_path, bucket):
-    return place(request, tmp_path, bucket, "directory")
+def source_address(request, tmp_path, bucket):
+    return repository_address(request, tmp_path, bucket, "directory")
 
 
 @pytest.fixture
-def other(request, tmp_path, bucket):
-    return place(request, tmp_path, bucket, "storage")
+def destination_address(request, tmp_path, bucket):
+    return repository_address(request, tmp_path, bucket, "storage")
 
 
 @pytest.fixture
-def source(tmp_path, one):
-    """Return an app with three backups in ``one``."""
-    path = settle(tmp_path / "app", "deployed")
-    keep_in(path, one)
-    for number in range(3):
-        flashpoint_app.run(path, f"update users set email = 'e{number}@example.org' where id = 1")
-        create(path)
+def source_app(tmp_path, source_address):
+    """An app with three backups at ``source_address``."""
+    path = create_app(tmp_path / "app", "deployed")
+    set_repository(path, source_address)
+    for index in range(3):
+        flashpoint_app.run_statements(path, f"update users set email = 'e{index}@example.org' where id = 1")
+        create_app_backup(path)
     return path
 
 
-@each_way
-def test_that_a_backup_was_restored_on_trial_is_known_of_its_copy_too(source, one, other):
-    at = drilled(source, one)
-    assert at
-    copy(source, other)
-    assert drills(source, other) == at
-    later = drilled(source, one)
-    assert later != at
-    done = copy(source, other)
-    assert (len(done.there), done.failed) == (3, [])
-    assert drills(source, other) == later
+@all_directions
+def test_drill_records_are_copied(source_app, source_address, destination_address):
+    times = run_drill(source_app, source_address)
+    assert times
+    copy_backups(source_app, destination_address)
+    assert drill_times(source_app, destination_address) == times
+    later = run_drill(source_app, source_address)
+    assert later != times
+    done = copy_backups(source_app, destination_address)
+    assert (len(done.existing), done.failed) == (3, [])
+    assert drill_times(source_app, destination_address) == later
 
 
-def test_that_a_backup_could_not_be_loaded_follows_it_and_that_its_disk_was_bad_does_not(source, one, other):
-    deep, shallow, _sound = (found for found, _ in held(source, one) if _ == "manifest.json")
+def test_only_load_failures_are_copied_to_record_of_copy(source_app, source_address, destination_address):
+    deep, shallow, _sound = (
+        backup for backup, _ in read_repository(source_app, source_address) if _ == "manifest.json"
+    )
 
     def note(_app, repository):
         for name in (deep, shallow):
-            verification_record.record(repository.store, name, ["broken"], whole=True, deep=name == deep)
+            verification_record.record(repository.store, name, ["broken"], all_files=True, deep=name == deep)
 
-    within(source, one, note)
-    copy(source, other)
+    call_with_repository(source_app, source_address, note)
+    copy_backups(source_app, destination_address)
 
     def failed(_app, repository):
         return [
-            found.id
-            for found in repository.manifests()[0]
-            if verification_record.read(repository.store, found.id).failed
+            backup.id
+            for backup in repository.manifests()[0]
+            if verification_record.read(repository.store, backup.id).failed
         ]
 
-    assert within(source, other, failed) == [deep]
+    assert call_with_repository(source_app, destination_address, failed) == [deep]
 
 
-@each_way
-def test_copies_are_the_same_byte_for_byte_and_restore_as_the_first(source, one, other):
-    ids = [found.id for found in listed(source).page.items]
-    done = copy(source, other)
-    assert (done.copied, done.there, done.failed, done.exit_status) == (ids, [], [], 0)
-    assert held(source, other) == held(source, one)
-    assert done.copied_bytes == sum(found.bytes for found in listed(source).page.items)
-    before = flashpoint_app.content(source)
-    flashpoint_app.run(source, "delete from user_settings")
-    keep_in(source, other)
-    file = source.with_name("dbctl.toml")
-    file.write_text(file.read_text().replace(f'repository = "{one}"', f'repository = "{other}"'))
-    assert codes(verified(source)) == []
-    apply(source)
-    assert flashpoint_app.rows(source, "select count(*) from user_settings") == [
+@all_directions
+def test_copies_are_identical_and_restorable(source_app, source_address, destination_address):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    done = copy_backups(source_app, destination_address)
+    assert (done.copied, done.existing, done.failed, done.exit_status) == (ids, [], [], 0)
+    assert read_repository(source_app, destination_address) == read_repository(source_app, source_address)
+    assert done.copied_bytes == sum(backup.bytes for backup in list_all_backups(source_app).page.items)
+    before = flashpoint_app.read_all_rows(source_app)
+    flashpoint_app.run_statements(source_app, "delete from user_settings")
+    set_repository(source_app, destination_address)
+    file = source_app.with_name("dbctl.toml")
+    file.write_text(
+        file.read_text().replace(f'repository = "{source_address}"', f'repository = "{destination_address}"')
+    )
+    assert list_codes(verify_backups(source_app)) == []
+    apply_restore(source_app)
+    assert flashpoint_app.query_rows(source_app, "select count(*) from user_settings") == [
         (len(before["user_settings"]),)
     ]
-    again = copy(source, other, source=one)
-    assert (again.copied, again.there, again.exit_status) == ([], ids, 0)
+    second = copy_backups(source_app, destination_address, source=source_address)
+    assert (second.copied, second.existing, second.exit_status) == ([], ids, 0)
 
 
-def test_a_plan_tells_what_would_be_copied_and_writes_nothing(source, one, other):
-    ids = [found.id for found in listed(source).page.items]
-    copy(source, other, ids[1])
-    before = held(source, other)
-    with copying(source, other) as work:
-        plan = work.plan()
+def test_plan_lists_missing_backups_and_writes_nothing(source_app, source_address, destination_address):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    copy_backups(source_app, destination_address, ids[1])
+    before = read_repository(source_app, destination_address)
+    with prepare_copy(source_app, destination_address) as operation:
+        plan = operation.plan()
     assert [step.split(" (")[0] for step in plan.steps] == [f"copy {ids[0]}", f"copy {ids[2]}"]
-    assert held(source, other) == before
-    copy(source, other)
-    with copying(source, other) as work:
-        assert work.plan().empty
+    assert read_repository(source_app, destination_address) == before
+    copy_backups(source_app, destination_address)
+    with prepare_copy(source_app, destination_address) as operation:
+        assert operation.plan().is_empty
 
 
-def test_those_that_are_named_are_copied_and_no_other(source, other):
-    ids = [found.id for found in listed(source).page.items]
-    assert copy(source, other, "latest", ids[2], ids[2]).copied == [ids[0], ids[2]]
-    caught(BackupMissingError, lambda: copy(source, other, "20200101_000000"))
+def test_only_named_backups_are_copied(source_app, destination_address):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    assert copy_backups(source_app, destination_address, "latest", ids[2], ids[2]).copied == [ids[0], ids[2]]
+    catch_error(BackupMissingError, lambda: copy_backups(source_app, destination_address, "20200101_000000"))
 
 
-def alter(path, address, folder, change):
-    """Change a file of a backup, behind the back of dbctl."""
+def modify_member(path, address, folder, change):
+    """Change a file of a backup without dbctl."""
 
     def altered(_app, repository):
         store = repository.store
-        (name,) = store.files(folder)
+        (name,) = store.list_files(folder)
         content = change(b"".join(store.read(folder, name)))
         if address.startswith("s3://"):
             store.client.put(store.key(folder, name), content)
         else:
-            store.path(folder, name).write_bytes(content)
+            store.local_path(folder, name).write_bytes(content)
 
-    within(path, address, altered)
+    call_with_repository(path, address, altered)
 
 
 @pytest.mark.parametrize(
     "change", [lambda whole: whole[:-1], lambda whole: b"\0" + whole[1:]], ids=["cut", "flipped"]
 )
-def test_a_damaged_backup_is_refused_and_told_and_the_others_are_copied(source, one, other, change):
-    ids = [found.id for found in listed(source).page.items]
-    alter(source, one, ids[1], change)
-    done = copy(source, other)
+def test_damaged_backup_is_rejected_and_others_are_copied(
+    source_app, source_address, destination_address, change
+):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    modify_member(source_app, source_address, ids[1], change)
+    done = copy_backups(source_app, destination_address)
     assert (done.copied, [bad.id for bad in done.failed]) == ([ids[0], ids[2]], [ids[1]])
-    assert (done.failed[0].code, done.exit_status) == ("backup-unsound", Exit.PARTIAL)
+    assert (done.failed[0].code, done.exit_status) == ("backup-corrupt", Exit.PARTIAL)
     assert ids[1] in done.remarks[0]
-    assert {folder for folder, _ in held(source, other)} == {ids[0], ids[2]}
-    assert copy(source, other, ids[1]).exit_status == Exit.UNSOUND
+    assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0], ids[2]}
+    assert copy_backups(source_app, destination_address, ids[1]).exit_status == Exit.CHECK_FAILED
 
 
-@each_way
-def test_another_backup_of_the_same_id_is_a_conflict_and_stays(source, one, other, tmp_path):
-    ids = [found.id for found in listed(source).page.items]
-    copy(source, other, ids[0])
-    alter(source, other, ids[0], lambda whole: whole[:-1])
-    before = held(source, other)
-    alone = copy(source, other, ids[0])
-    assert (alone.failed[0].code, alone.exit_status) == ("backup-differs", Exit.REFUSED)
-    with copying(source, other) as work:
-        assert any(step.startswith(f"refuse {ids[0]}") for step in work.plan().steps)
-        assert work.apply().exit_status == Exit.PARTIAL
-    after = held(source, other)
+@all_directions
+def test_different_backup_with_same_id_is_a_conflict(
+    source_app, source_address, destination_address, tmp_path
+):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    copy_backups(source_app, destination_address, ids[0])
+    modify_member(source_app, destination_address, ids[0], lambda content: content[:-1])
+    before = read_repository(source_app, destination_address)
+    result = copy_backups(source_app, destination_address, ids[0])
+    assert (result.failed[0].code, result.exit_status) == ("backup-differs", Exit.REFUSED)
+    with prepare_copy(source_app, destination_address) as operation:
+        assert any(step.startswith(f"refuse {ids[0]}") for step in operation.plan().steps)
+        assert operation.apply().exit_status == Exit.PARTIAL
+    after = read_repository(source_app, destination_address)
     assert {name: content for name, content in after.items() if name in before} == before
 
 
-def test_a_backup_made_elsewhere_in_the_same_second_is_a_conflict(source, other, monkeypatch):
-    ids = [found.id for found in listed(source).page.items]
-    at = datetime.strptime(ids[1], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
-    monkeypatch.setattr(backup_create, "now", lambda: at)
-    within(source, other, lambda app, there: Creation(app, there, timeout=5).apply())
-    done = copy(source, other)
-    assert [(bad.id, bad.code) for bad in done.failed] == [(ids[1], "backup-differs")]
-    assert "another one" in done.failed[0].message
+def test_remote_backup_of_same_second_is_a_conflict(source_app, destination_address, monkeypatch):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    timestamp = datetime.strptime(ids[1], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    monkeypatch.setattr(backup_create, "now", lambda: timestamp)
+    call_with_repository(
+        source_app,
+        destination_address,
+        lambda app, repository: CreateBackup(app, repository, timeout=5).apply(),
+    )
+    done = copy_backups(source_app, destination_address)
+    assert [(failure.id, failure.code) for failure in done.failed] == [(ids[1], "backup-differs")]
+    assert "its manifest differs" in done.failed[0].message
 
 
-@each_way
-def test_a_copy_that_was_cut_off_goes_on_with_the_next_run(source, one, other):
+@all_directions
+def test_interrupted_copy_is_continued(source_app, source_address, destination_address):
     class CutError(Exception):
         pass
 
-    ids, moved = [found.id for found in listed(source).page.items], []
+    ids, blocks = [backup.id for backup in list_all_backups(source_app).page.items], []
 
-    def cut(_moved):
-        moved.append(_moved)
-        if len(moved) == 2:
+    def cut(byte_count):
+        blocks.append(byte_count)
+        if len(blocks) == 2:
             raise CutError
 
     with pytest.raises(CutError):
-        copy(source, other, advance=cut)
-    assert {folder for folder, _ in held(source, other)} == {ids[0]}
-    # and one that was killed, so that nobody took away what it had begun
-    within(source, other, lambda _app, there: leave(there.store, ids[1]))
-    done = copy(source, other)
-    assert (done.copied, done.there) == (ids[1:], [ids[0]])
-    assert held(source, other) == held(source, one)
+        copy_backups(source_app, destination_address, advance=cut)
+    assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0]}
+    # and the leftover of a killed process
+    call_with_repository(
+        source_app, destination_address, lambda _app, repository: leave_incomplete(repository.store, ids[1])
+    )
+    done = copy_backups(source_app, destination_address)
+    assert (done.copied, done.existing) == (ids[1:], [ids[0]])
+    assert read_repository(source_app, destination_address) == read_repository(source_app, source_address)
 
 
-def leave(store, folder):
-    """Leave a folder as somebody leaves it who is killed while filling it."""
-    filling = store.begin(folder)
-    made = filling.__enter__()
-    made.write("half", iter([b"x"]), 1)
-    made.undo = lambda: None
-    assert not filling.__exit__(ValueError, ValueError(), None)
-    assert store.folders()[folder].value == "incomplete"
+def leave_incomplete(store, folder):
+    """Leave a folder like a process that was killed while writing it."""
+    writer = store.create_folder(folder)
+    opened_folder = writer.__enter__()
+    opened_folder.write("half", iter([b"x"]), 1)
+    opened_folder.undo = lambda: None
+    assert not writer.__exit__(ValueError, ValueError(), None)
+    assert store.list_folders()[folder].value == "incomplete"
 
 
-def test_a_manifest_that_cannot_be_read_is_told_and_the_others_are_copied(tmp_path, bucket):
-    path = settle(tmp_path / "app", "deployed")
-    bad, good = create(path), create(path)
-    manifest = promptvault_app.folder_of(path, bad) / "manifest.json"
+def test_unreadable_manifest_is_reported_and_others_are_copied(tmp_path, bucket):
+    path = create_app(tmp_path / "app", "deployed")
+    bad, good = create_app_backup(path), create_app_backup(path)
+    manifest = promptvault_app.find_backup_folder(path, bad) / "manifest.json"
     manifest.write_text(manifest.read_text()[:-20])
-    done = copy(path, f"s3://{bucket.name}")
-    assert (done.copied, [one.id for one in done.failed], done.exit_status) == (
+    done = copy_backups(path, f"s3://{bucket.name}")
+    assert (done.copied, [failure.id for failure in done.failed], done.exit_status) == (
         [good.id],
         [bad.id],
         Exit.PARTIAL,
     )
 
 
-def test_a_backup_that_is_pruned_meanwhile_is_no_failure(tmp_path, bucket):
-    path = settle(tmp_path / "app", "deployed")
-    gone, stays = create(path), create(path)
-    with copying(path, f"s3://{bucket.name}") as work:
-        shutil.rmtree(promptvault_app.folder_of(path, gone))
-        done = work.apply()
-    assert (done.copied, done.failed) == ([stays.id], [])
+def test_backup_deleted_during_copy_is_no_failure(tmp_path, bucket):
+    path = create_app(tmp_path / "app", "deployed")
+    deleted, remaining = create_app_backup(path), create_app_backup(path)
+    with prepare_copy(path, f"s3://{bucket.name}") as operation:
+        shutil.rmtree(promptvault_app.find_backup_folder(path, deleted))
+        done = operation.apply()
+    assert (done.copied, done.failed) == ([remaining.id], [])
 
 
-def test_storage_that_fails_in_the_middle_ends_it_and_says_what_was_not_tried(tmp_path, meddler, bucket):
-    path = settle(tmp_path / "app", "deployed")
-    ids = [create(path).id for _ in range(3)][::-1]
-    meddler.meddle = lambda asked: (
-        refused(403, "AccessDenied") if asked.method == "PUT" and ids[1] in asked.path else None
+def test_storage_failure_reports_backups_not_attempted(tmp_path, proxy, bucket):
+    path = create_app(tmp_path / "app", "deployed")
+    ids = [create_app_backup(path).id for _ in range(3)][::-1]
+    proxy.interfere = lambda request: (
+        refused(403, "AccessDenied") if request.method == "PUT" and ids[1] in request.path else None
     )
-    done = copy(path, f"s3://{bucket.name}")
-    assert (done.copied, [one.id for one in done.failed], done.untried) == ([ids[0]], [ids[1]], [ids[2]])
+    done = copy_backups(path, f"s3://{bucket.name}")
+    assert (done.copied, [failure.id for failure in done.failed], done.not_attempted) == (
+        [ids[0]],
+        [ids[1]],
+        [ids[2]],
+    )
     assert done.exit_status == Exit.PARTIAL
     assert ids[2] in done.remarks[-1]
-    meddler.meddle = lambda asked: refused(403, "AccessDenied") if asked.method == "PUT" else None
-    caught(StorageFailedError, lambda: copy(path, f"s3://{bucket.name}", ids[1]))
+    proxy.interfere = lambda request: refused(403, "AccessDenied") if request.method == "PUT" else None
+    catch_error(StorageFailedError, lambda: copy_backups(path, f"s3://{bucket.name}", ids[1]))
 
 
-def test_what_another_copy_has_brought_meanwhile_is_there(source, other):
-    ids = [found.id for found in listed(source).page.items]
-    with copying(source, other) as work:
-        copy(source, other)
-        done = work.apply()
-    assert (done.copied, sorted(done.there), done.exit_status) == ([], sorted(ids), 0)
+def test_backups_of_concurrent_copy_are_existing(source_app, destination_address):
+    ids = [backup.id for backup in list_all_backups(source_app).page.items]
+    with prepare_copy(source_app, destination_address) as operation:
+        copy_backups(source_app, destination_address)
+        done = operation.apply()
+    assert (done.copied, sorted(done.existing), done.exit_status) == ([], sorted(ids), 0)
 
 
-def test_a_copy_waits_for_whoever_works_on_the_other_repository(source, other):
-    def locked(_app, there):
-        with there.store.lock("backup prune", timeout=0):
-            caught(BusyError, lambda: copy(source, other, timeout=0))
+def test_copy_waits_for_lock_of_destination(source_app, destination_address):
+    def locked(_app, repository):
+        with repository.store.lock("backup prune", timeout=0):
+            catch_error(BusyError, lambda: copy_backups(source_app, destination_address, timeout=0))
 
-    within(source, other, locked)
-
-
-def test_where_the_backups_are_is_nowhere_to_copy_them_to(source, one):
-    caught(UsageError, lambda: copy(source, one))
+    call_with_repository(source_app, destination_address, locked)
 
 
-def test_one_database_of_a_backup_is_not_copied_alone(source, other):
-    caught(UsageError, lambda: copy(source, other, only="user"))
+def test_copy_to_own_repository_is_refused(source_app, source_address):
+    catch_error(UsageError, lambda: copy_backups(source_app, source_address))
 
 
-def test_the_latest_of_what_was_copied_together_is_the_last_one_made(tmp_path, bucket, monkeypatch):
-    """Each repository counts for itself; what counts is the moment."""
-    path, away = settle(tmp_path / "app", "deployed"), f"s3://{bucket.name}"
+def test_copy_of_one_database_is_refused(source_app, destination_address):
+    catch_error(UsageError, lambda: copy_backups(source_app, destination_address, only="user"))
+
+
+def test_latest_of_merged_repository_is_the_newest(tmp_path, bucket, monkeypatch):
+    """Numbers of different repositories are comparable because they are times."""
+    path, away = create_app(tmp_path / "app", "deployed"), f"s3://{bucket.name}"
     for day in (1, 2, 3):
         monkeypatch.setattr(backup_create, "now", lambda day=day: datetime(2026, 5, day, tzinfo=UTC))
-        within(path, away, lambda app, there: Creation(app, there, timeout=5).apply())
+        call_with_repository(
+            path, away, lambda app, repository: CreateBackup(app, repository, timeout=5).apply()
+        )
     monkeypatch.setattr(backup_create, "now", lambda: datetime(2026, 5, 4, tzinfo=UTC))
-    newest = create(path).id
-    copy(path, away)
+    newest = create_app_backup(path).id
+    copy_backups(path, away)
 
-    def look(app, there):
-        assert there.find("latest").id == newest
-        work = Pruning(app, there, Keep(last=1), timeout=5)
-        assert newest not in work.apply().deleted
+    def check(app, repository):
+        assert repository.find("latest").id == newest
+        operation = PruneBackups(app, repository, Retention(last=1), timeout=5)
+        assert newest not in operation.apply().deleted
 
-    within(path, away, look)
+    call_with_repository(path, away, check)
 
 
-def test_a_backup_that_is_complete_is_answered_although_storage_fails_from_then_on(tmp_path, bucket, meddler):
-    path = settle(tmp_path / "app", "deployed")
-    keep_in(path, f"s3://{bucket.name}")
+def test_completed_backup_is_reported_despite_later_failure(tmp_path, bucket, proxy):
+    path = create_app(tmp_path / "app", "deployed")
+    set_repository(path, f"s3://{bucket.name}")
     finished = []
 
-    def fail(asked, answer):
+    def fail(request, answer):
         if finished:
             return refused(503, "SlowDown")
-        finished.extend([asked] if asked.path.endswith("/manifest.json") and asked.method == "PUT" else [])
+        finished.extend(
+            [request] if request.path.endswith("/manifest.json") and request.method == "PUT" else []
+        )
         return answer
 
-    meddler.change = fail
-    made = create(path)
-    meddler.change = lambda _asked, answer: answer
-    assert [one.id for one in listed(path).page.items] == [made.id]
+    proxy.change = fail
+    backup = create_app_backup(path)
+    proxy.change = lambda _request, answer: answer
+    assert [backup.id for backup in list_all_backups(path).page.items] == [backup.id]

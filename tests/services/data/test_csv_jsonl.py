@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.services.data import csv_jsonl
-from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form
+from dbctl.services.data.csv_jsonl import Cell, Form, RowFileError
 
 HARD = [
     "",
@@ -39,16 +39,18 @@ VALUES = st.one_of(
 
 
 def read(text: bytes, form: Form = Form.CSV) -> tuple[list[str], list[tuple[int, list[object]]]]:
-    columns, lines = csv_jsonl.read(io.BytesIO(text), form)
+    columns, lines = csv_jsonl.read_rows(io.BytesIO(text), form)
     return list(columns), [(line.number, list(line.values)) for line in lines]
 
 
-def meant(cell: Cell | None) -> object:
+def parse_cell(cell: Cell | None) -> object:
     if cell is None:
         return None
-    if cell.bare and cell.text.startswith("\\x"):
+    if cell.is_unquoted and cell.text.startswith("\\x"):
         return bytes.fromhex(cell.text[2:])
-    return float(cell.text) if cell.bare and csv_jsonl.MEANT.fullmatch(cell.text) else cell.text
+    return (
+        float(cell.text) if cell.is_unquoted and csv_jsonl.UNQUOTED_VALUE.fullmatch(cell.text) else cell.text
+    )
 
 
 @settings(max_examples=200)
@@ -58,12 +60,12 @@ def meant(cell: Cell | None) -> object:
 def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
     parts: list[bytes] = []
     assert csv_jsonl.write_csv(["a", f"b{name}"], [rows] if rows else [], parts.append) == len(rows)
-    with pytest.MonkeyPatch.context() as there:
-        there.setattr(csv_jsonl, "BLOCK", block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_jsonl, "BLOCK", block)
         columns, lines = read(b"".join(parts))
     assert columns == ["a", f"b{name}"]
-    numbers = [[float(one) if isinstance(one, int | float) else one for one in row] for row in rows]
-    assert [[meant(one) for one in values] for _, values in lines] == numbers
+    numbers = [[float(value) if isinstance(value, int | float) else value for value in row] for row in rows]
+    assert [[parse_cell(cell) for cell in values] for _, values in lines] == numbers
 
 
 @settings(max_examples=100)
@@ -86,11 +88,11 @@ def test_a_file_of_json_lines_is_read_as_it_was_written(rows):
             assert (float(got) if isinstance(gave, float) else got) == gave
 
 
-def test_every_line_knows_where_it_begins():
+def test_each_line_has_its_number():
     text = b'\xef\xbb\xbfa,b\r\n1,"two\r\nlines"\r\n\r\n3,\n,""\n5,x'
     columns, lines = read(text)
     assert columns == ["a", "b"]
-    assert [(number, [one and one.text for one in values]) for number, values in lines] == [
+    assert [(number, [cell and cell.text for cell in values]) for number, values in lines] == [
         (2, ["1", "two\r\nlines"]),
         (5, ["3", None]),
         (6, [None, ""]),
@@ -109,10 +111,10 @@ def test_every_line_knows_where_it_begins():
         (b'a,b\n1,x"y\n', 2),
     ],
 )
-def test_a_broken_csv_file_says_where(text, line):
-    with pytest.raises(FileBrokenError) as told:
+def test_invalid_csv_error_contains_line(text, line):
+    with pytest.raises(RowFileError) as raised:
         read(text)
-    assert told.value.number == line
+    assert raised.value.number == line
 
 
 @pytest.mark.parametrize(
@@ -127,10 +129,10 @@ def test_a_broken_csv_file_says_where(text, line):
         (b'{"a": 1', 1),
     ],
 )
-def test_a_broken_file_of_json_lines_says_where(text, line):
-    with pytest.raises(FileBrokenError) as told:
+def test_invalid_json_lines_error_contains_line(text, line):
+    with pytest.raises(RowFileError) as raised:
         read(text, Form.JSONL)
-    assert told.value.number == line
+    assert raised.value.number == line
 
 
 def test_a_spreadsheet_gets_nothing_that_it_would_run():

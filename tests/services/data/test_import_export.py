@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dbctl.config import Selection
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.data.csv_jsonl import Form
 from dbctl.services.data.import_export import export_table, import_rows
 from tests import servers
@@ -37,7 +37,7 @@ ANY = st.none() | WHOLE | FLOATS | TEXTS | BYTES
 
 
 class Lite:
-    """A table of SQLite in whose columns anything may stand."""
+    """A SQLite table whose columns accept any value."""
 
     create = "create table things (id integer primary key, t text, n integer, r real, x, b blob, w datetime, twice as (id * 2))"
     empty = "delete from things"
@@ -55,7 +55,7 @@ class Lite:
         return self.own.execute(sql.replace("%s", "?"), row).fetchall()
 
     def state(self):
-        shown = ", ".join(f"typeof({one}), {one}" for one in self.columns)
+        shown = ", ".join(f"typeof({column}), {column}" for column in self.columns)
         return self.run(f"select id, {shown} from things order by id")
 
 
@@ -63,7 +63,7 @@ class Postgres(Lite):
     create = """create table things (id serial primary key, t text, v varchar(12), n integer, i bigint, d numeric, m numeric(30, 10),
       f double precision, e real, ok boolean, u uuid, k mood, at timestamptz, w timestamp, day date, b bytea, j json, jb jsonb,
       a text[], ai integer[], iv interval, twice integer generated always as (id * 2) stored)"""
-    #: A table that was only emptied row by row may take the next rows in any order, and tells them so.
+    #: After row-by-row deletion a table returns new rows in any order.
     empty = "truncate things"
     columns = (
         "t",
@@ -104,7 +104,7 @@ class Postgres(Lite):
         DAYS,
         BYTES,
         JSON,
-        JSON.filter(lambda one: "\\u0000" not in one),
+        JSON.filter(lambda text: "\\u0000" not in text),
         st.lists(TEXTS | st.none(), max_size=3),
         st.lists(st.integers(0, 9) | st.none(), max_size=3),
         st.timedeltas(),
@@ -162,30 +162,31 @@ class Maria(Lite):
 
     def state(self):
         shown = ", ".join(
-            "e + 0e0" if one == "e" else f"hex({one})" if one in "bt" else one for one in self.columns
+            "e + 0e0" if column == "e" else f"hex({column})" if column in "bt" else column
+            for column in self.columns
         )
         return self.run(f"select id, {shown} from things order by id")
 
 
 @pytest.fixture(params=[Lite, Postgres, Maria])
 def place(request, tmp_path):
-    made = request.param()
-    with made.opened(tmp_path) as url:
-        made.url = url
-        yield made
+    table = request.param()
+    with table.opened(tmp_path) as url:
+        table.url = url
+        yield table
 
 
 def exported(url: str, form: Form, **more: object) -> bytes:
     parts: list[bytes] = []
-    with apps.opened(Selection(urls=[f"main={url}"]), timeout=5) as app:
+    with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
         done = export_table(app, "things", parts.append, file="-", form=form, **more)
-    text = b"".join(bytes(one) for one in parts)
+    text = b"".join(bytes(part) for part in parts)
     assert done.bytes == len(text)
     return text
 
 
 def imported(url: str, form: Form, text: bytes) -> int:
-    with apps.opened(Selection(urls=[f"main={url}"]), timeout=5) as app:
+    with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
         return import_rows(app, "things", io.BytesIO(text), file="f", form=form).apply().added
 
 
@@ -193,7 +194,9 @@ def imported(url: str, form: Form, text: bytes) -> int:
 def test_an_import_brings_back_what_was_exported(place, form):
     # without shrinking: every try opens several connections
     @settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(rows=st.lists(st.tuples(*(st.none() | one for one in place.values)), min_size=1, max_size=20))
+    @given(
+        rows=st.lists(st.tuples(*(st.none() | values for values in place.values)), min_size=1, max_size=20)
+    )
     def comes_back(rows):
         place.run(place.empty)
         marks = ", ".join(["%s"] * (len(place.columns) + 1))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.services.flashpoint_app import SHAPES, TOKEN, rows, run, settle
+from tests.services.flashpoint_app import SHAPES, TOKEN, create_app, query_rows, run_statements
 from tests.shapes import chat_lancedb, promptvault, waqtor
 
 
@@ -38,15 +38,15 @@ def export(tmp_path, monkeypatch, answer):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_file_holds_the_rows_of_one_user_and_no_secret(tmp_path, export, shape):
-    path = settle(tmp_path / "app", shape)
-    run(path, "insert into activity_logs (user_id, username, action) values (1, 'root', 'x')")
+    path = create_app(tmp_path / "app", shape)
+    run_statements(path, "insert into activity_logs (user_id, username, action) values (1, 'root', 'x')")
     exported = export("ann", "--config", str(path.parent / "dbctl.toml"))
     assert stat.S_IMODE(Path("user.json").stat().st_mode) == 0o600
     user_rows = exported["databases"]["user"]
     assert exported["user"]["login"] == "ann"
     assert [row["username"] for row in user_rows["users"]] == ["ann"]
     for table in ("refresh_tokens", "user_game_plays", "user_settings", "user_stats", "activity_logs"):
-        count = rows(path, f"select count(*) from {table} where user_id = 2")[0][0]
+        count = query_rows(path, f"select count(*) from {table} where user_id = 2")[0][0]
         assert len(user_rows[table]) == count > 0, table
         assert {row["user_id"] for row in user_rows[table]} == {2}
     assert {row["username"].lower() for row in user_rows["login_attempts"]} == {"ann", "ann@example.org"}
@@ -57,15 +57,15 @@ def test_a_file_holds_the_rows_of_one_user_and_no_secret(tmp_path, export, shape
     assert set(exported["left_out"]) == {"user/users.password_hash", "user/refresh_tokens.token"}
 
 
-def test_secrets_are_in_the_file_only_when_they_are_asked_for(tmp_path, answer, monkeypatch):
-    path = settle(tmp_path / "app", "deployed")
+def test_secrets_are_exported_only_with_the_option(tmp_path, answer, monkeypatch):
+    path = create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
     answer("users", "export-data", "ann", "with.json", "--secrets")
     assert TOKEN in Path("with.json").read_text(encoding="utf-8")
 
 
-def test_no_file_is_replaced_and_none_is_made_for_nobody(tmp_path, export):
-    path = settle(tmp_path / "app", "document")
+def test_export_never_overwrites_and_requires_a_user(tmp_path, export):
+    path = create_app(tmp_path / "app", "document")
     config = ("--config", str(path.parent / "dbctl.toml"))
     assert export("nobody", *config, status=5)["code"] == "user-missing"
     assert not Path("user.json").exists()

@@ -11,7 +11,7 @@ import pytest
 from dbctl.engines.contract import Condition
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import ConstraintError
-from dbctl.services.deletion.cascade import reach
+from dbctl.services.deletion.cascade import find_affected_rows
 
 SCHEMA = """
 create table people (id integer primary key, boss integer references people (id) on delete set null);
@@ -32,7 +32,7 @@ insert into marks (id, note, by) values (1, 1, 1), (2, 2, 2), (3, 3, 2);
 """
 
 
-def made(path: Path, by: str) -> Path:
+def create_database(path: Path, by: str) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         for statement in SCHEMA.format(by=by).split(";"):
             connection.execute(statement)
@@ -40,11 +40,11 @@ def made(path: Path, by: str) -> Path:
     return path
 
 
-def told(path: Path) -> dict[str, list[int]]:
+def list_affected(path: Path) -> dict[str, list[int]]:
     with closing(SQLiteReader(path, "app/user")) as db:
         counts: dict[str, list[int]] = {}
-        for one in reach(db, "people", [Condition("id", "=", 1)]):
-            counts.setdefault(one.table, []).append(one.rows)
+        for affected in find_affected_rows(db, "people", [Condition("id", "=", 1)]):
+            counts.setdefault(affected.table, []).append(affected.rows)
         return counts
 
 
@@ -61,26 +61,26 @@ def done(path: Path) -> dict[str, int]:
 
 
 def test_rows_that_two_keys_lead_to_are_counted_once(tmp_path):
-    path = made(tmp_path / "a.db", "on delete cascade")
-    counts = told(path)
+    path = create_database(tmp_path / "a.db", "on delete cascade")
+    counts = list_affected(path)
     assert (
         {"notes": counts["notes"][0], "marks": counts["marks"][0]} == done(path) == {"notes": 2, "marks": 2}
     )
     assert counts["notes"][1] == 1, "the note that stays is let go; those that go are not counted twice"
 
 
-def test_a_key_without_an_action_stands_in_nobodys_way_when_its_rows_go_along_otherwise(tmp_path):
-    path = made(tmp_path / "a.db", "")
-    assert told(path)["marks"] == [2]
+def test_key_without_action_does_not_block_rows_deleted_by_another_path(tmp_path):
+    path = create_database(tmp_path / "a.db", "")
+    assert list_affected(path)["marks"] == [2]
     assert done(path) == {"notes": 2, "marks": 2}
 
 
 def test_rows_that_neither_go_nor_let_go_refuse_the_plan(tmp_path):
-    path = made(tmp_path / "a.db", "")
+    path = create_database(tmp_path / "a.db", "")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("update marks set by = 1 where id = 3")
         connection.commit()
     with pytest.raises(ConstraintError, match="1 row of marks"):
-        told(path)
+        list_affected(path)
     with pytest.raises(sqlite3.IntegrityError):
         done(path)

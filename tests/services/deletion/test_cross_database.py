@@ -50,10 +50,10 @@ def home(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: 
 def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: str, status: int = 0) -> Any:
         capsys.readouterr()
-        found = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert found == status, told
-        return told
+        status_ = main([*words, "-o", "json"])
+        result = json.loads(capsys.readouterr().out)
+        assert status_ == status, result
+        return result
 
     return run
 
@@ -68,7 +68,7 @@ def key() -> str:
 
 
 def vectors() -> set[object]:
-    return {one for (one,) in in_vectors(Path("data/lancedb"), key())}
+    return {key_ for (key_,) in in_vectors(Path("data/lancedb"), key())}
 
 
 def chats() -> list[tuple[Any, ...]]:
@@ -76,18 +76,16 @@ def chats() -> list[tuple[Any, ...]]:
         return connection.execute("select id from chats order by id").fetchall()
 
 
-def test_a_database_that_the_app_made_after_init_is_told_and_nothing_is_deleted_past_it(
-    run: Run, home: Path
-) -> None:
+def test_unconfigured_database_refuses_the_deletion(run: Run, home: Path) -> None:
     file = home / "dbctl.toml"
     file.write_text(file.read_text().replace('vectors = "data/lancedb"\n', ""))
-    told = run("users", "delete", ANON, "--yes", status=10)["error"]
-    assert told["code"] == "along-unreachable"
-    assert f"it stands at {home / 'data/lancedb'}, and the configuration does not name it" in told["message"]
-    assert "--db chat" in told["hint"]
-    assert ANON in [one["id"] for one in run("users", "list")["data"]["items"]]
+    error = run("users", "delete", ANON, "--yes", status=10)["error"]
+    assert error["code"] == "cascade-unreachable"
+    assert str(home / "data/lancedb") in error["message"]
+    assert "--db chat" in error["hint"]
+    assert ANON in [user["id"] for user in run("users", "list")["data"]["items"]]
     for words in (("integrity", "cross-check"), ("doctor",)):
-        codes = [one["code"] for one in run(*words)["data"]["findings"]]
+        codes = [finding["code"] for finding in run(*words)["data"]["findings"]]
         assert codes.count("not-configured") == 1, words
     assert run("users", "delete", ANON, "--db", "chat", "--yes")["data"]["rows"]["messages"] == 4
     shutil.rmtree("data/lancedb")
@@ -96,19 +94,19 @@ def test_a_database_that_the_app_made_after_init_is_told_and_nothing_is_deleted_
 
 
 @pytest.mark.parametrize("is_file", [False, True], ids=["missing", "a file"])
-def test_what_another_database_cannot_tell_of_a_user_is_said(run: Run, is_file: bool) -> None:
+def test_unreadable_database_is_a_warning_of_user_statistics(run: Run, is_file: bool) -> None:
     shutil.rmtree("data/lancedb")
     if is_file:
         Path("data/lancedb").write_text("no folder")
-    told = run("stats", "user", ANON)
-    assert told["data"]["rows"]["messages"] == 4
-    assert "vectors/chat_embeddings" not in told["data"]["rows"]
-    assert told["warnings"] == told["data"]["unasked"]
-    assert told["warnings"][0].startswith("chat_embeddings was not counted: chat-lancedb/vectors")
+    result = run("stats", "user", ANON)
+    assert result["data"]["rows"]["messages"] == 4
+    assert "vectors/chat_embeddings" not in result["data"]["rows"]
+    assert result["warnings"] == result["data"]["skipped"]
+    assert result["warnings"][0].startswith("chat_embeddings was not counted: chat-lancedb/vectors")
 
 
 @in_both_shapes
-def test_a_user_goes_with_all_embeddings_also_those_of_chats_that_no_database_keeps(run: Run) -> None:
+def test_deleting_a_user_deletes_all_embeddings(run: Run) -> None:
     assert run("stats", "user", ANON)["data"]["rows"]["vectors/chat_embeddings"] == 5
     plan = run("users", "delete", ANON, "--dry-run")["data"]["plan"]
     assert plan["rows"] == {
@@ -124,13 +122,13 @@ def test_a_user_goes_with_all_embeddings_also_those_of_chats_that_no_database_ke
     assert before - vectors() == {"msg-1", "msg-2", "msg-3", PLANTS, "msg-browser"}
 
 
-def test_what_was_said_before_an_account_goes_with_it(run: Run) -> None:
+def test_rows_before_registration_are_deleted_with_the_user(run: Run) -> None:
     assert run("users", "delete", GOOGLE, "--yes")["data"]["rows"]["vectors/chat_embeddings"] == 1
     assert "msg-before" not in vectors()
 
 
 @in_both_shapes
-def test_a_chat_and_a_message_go_with_their_embeddings_and_an_attachment_with_none(run: Run) -> None:
+def test_deleting_chats_and_messages_deletes_their_embeddings(run: Run) -> None:
     before = vectors()
     run("data", "delete", "attachments", "att-1", "--yes")
     assert vectors() == before
@@ -149,7 +147,7 @@ def test_an_embedding_that_names_another_user_goes_with_its_message(run: Run, ho
     assert PLANTS not in vectors()
 
 
-def test_many_ids_are_asked_for_in_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_ids_are_queried_in_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dbctl.services.deletion.cross_database.BATCH", 1)
     rows = run("users", "delete", ANON, OLD, "--yes")["data"]["rows"]
     assert rows["vectors/chat_embeddings"] == 6
@@ -164,7 +162,7 @@ def test_what_fails_in_the_other_database_leaves_both_as_they_were(
 
     def fail(self: LanceWriter, table: str, where: Any) -> int:
         work(self, table, where)
-        raise UnreachableError(target="vectors", reason="No space left on device", instead="")
+        raise UnreachableError(target="vectors", reason="No space left on device", hint="")
 
     with monkeypatch.context() as patched:
         patched.setattr(LanceWriter, "delete", fail)
@@ -182,7 +180,7 @@ def test_what_fails_at_the_commit_brings_the_embeddings_back(
 
     def fail(self: SQLiteWriter, sql: str, *rest: Any) -> Any:
         if sql.lower().startswith("commit"):
-            raise UnreachableError(target="chat", reason="No space left on device", instead="")
+            raise UnreachableError(target="chat", reason="No space left on device", hint="")
         return run_statement(self, sql, *rest)
 
     with monkeypatch.context() as patched:
@@ -197,34 +195,34 @@ def test_what_a_crash_left_is_finished_by_the_same_command(run: Run) -> None:
     import lancedb
 
     lancedb.connect("data/lancedb").open_table("chat_embeddings").delete(f"user_id = '{ANON}'")
-    found = run("integrity", "cross-check")["data"]["findings"]
-    assert any("no row of chat_embeddings" in one["message"] for one in found)
+    findings = run("integrity", "cross-check")["data"]["findings"]
+    assert any("no row of chat_embeddings" in finding["message"] for finding in findings)
     plan = run("users", "delete", ANON, "--dry-run")["data"]["plan"]
     assert plan["rows"] == {"users": 1, "chats": 2, "messages": 4, "attachments": 2}
     run("users", "delete", ANON, "--yes")
-    found = run("integrity", "cross-check")["data"]["findings"]
-    assert not any("no row of chat_embeddings" in one["message"] for one in found)
+    findings = run("integrity", "cross-check")["data"]["findings"]
+    assert not any("no row of chat_embeddings" in finding["message"] for finding in findings)
 
 
-def test_a_database_that_cannot_be_asked_keeps_a_user_unless_it_is_left_alone(run: Run) -> None:
+def test_unreachable_database_refuses_the_deletion_without_db_option(run: Run) -> None:
     Path("data/lancedb").rename("elsewhere")
     error = run("users", "delete", ANON, "--yes", status=10)["error"]
-    assert error["code"] == "along-unreachable"
+    assert error["code"] == "cascade-unreachable"
     assert "--db chat" in error["hint"]
-    told = run("users", "delete", ANON, "--yes", "--db", "chat")
-    assert "chat-lancedb/vectors" in " ".join(told["warnings"])
+    result = run("users", "delete", ANON, "--yes", "--db", "chat")
+    assert "chat-lancedb/vectors" in " ".join(result["warnings"])
     run("users", "list")
     Path("elsewhere").rename("data/lancedb")
     assert "msg-browser" in vectors()
 
 
-@pytest.mark.parametrize("asked", ["--dry-run", "--yes"])
-def test_a_library_that_is_missing_keeps_a_user_and_says_the_way_out(
-    run: Run, monkeypatch: pytest.MonkeyPatch, asked: str
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_missing_library_refuses_the_deletion_with_a_hint(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "lancedb", None)
-    error = run("users", "delete", ANON, asked, status=10)["error"]
-    assert error["code"] == "along-unreachable"
+    error = run("users", "delete", ANON, option, status=10)["error"]
+    assert error["code"] == "cascade-unreachable"
     assert "dbctl[lancedb]" in error["hint"]
     assert "--db chat" in error["hint"]
     run("users", "list")
@@ -236,7 +234,7 @@ def test_a_row_of_users_goes_as_a_user_does(run: Run) -> None:
     assert rows["vectors/chat_embeddings"] == 5
 
 
-def test_what_is_not_configured_or_was_never_made_keeps_nobody(run: Run, home: Path) -> None:
+def test_unconfigured_and_missing_databases_do_not_refuse_the_deletion(run: Run, home: Path) -> None:
     shutil.rmtree("data/lancedb")
     Path("data/lancedb").mkdir()
     assert "vectors/chat_embeddings" not in run("users", "delete", ANON, "--yes")["data"]["rows"]

@@ -1,4 +1,4 @@
-"""What a look into the databases of an app finds, and that it leaves no trace."""
+"""Integrity checks find damage and inconsistencies, and change nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORPHANS = "update game_data set gameId = 'gone' where id = (select max(id) from 
 
 
 @pytest.fixture(params=["document", "deployed"])
-def place(request, tmp_path, monkeypatch):
+def folder(request, tmp_path, monkeypatch):
     if request.param == "document":
         document_user_db(tmp_path / "user.db")
         document_flashpoint_db(tmp_path / "flashpoint.sqlite")
@@ -38,8 +38,8 @@ def place(request, tmp_path, monkeypatch):
 @pytest.fixture
 def ask(answer):
     def run(*words, status=0):
-        told = answer(*words, status=status)
-        return told["data"] if told["data"] is not None else told["error"]
+        response = answer(*words, status=status)
+        return response["data"] if response["data"] is not None else response["error"]
 
     return run
 
@@ -49,47 +49,45 @@ def execute(path, sql):
         db.executescript(sql)
 
 
-def trace(folder):
-    return {one.name: (one.stat().st_mtime_ns, one.read_bytes()) for one in folder.iterdir()} | {
+def snapshot(folder):
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} | {
         ".": folder.stat().st_mtime_ns
     }
 
 
-def codes(told):
-    return [(one["target"], one["severity"], one["code"]) for one in told["findings"]]
+def list_codes(result):
+    return [(finding["target"], finding["severity"], finding["code"]) for finding in result["findings"]]
 
 
 @contextmanager
-def locked(path):
+def lock(path):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
         db.execute("create table held (a)")
         yield
 
 
-def test_sound_databases_are_found_so_without_a_trace(place, ask):
-    before = trace(place)
-    for words in ([], ["--quick"], ["--db", "flashpoint"]):
-        assert ask("integrity", "check", *words)["findings"] == []
+def test_valid_databases_have_no_findings_and_do_not_change(folder, ask):
+    before = snapshot(folder)
+    for arguments in ([], ["--quick"], ["--db", "flashpoint"]):
+        assert ask("integrity", "check", *arguments)["findings"] == []
     assert ask("integrity", "check")["checked"] == 2
-    assert trace(place) == before
+    assert snapshot(folder) == before
 
 
-def test_a_table_is_looked_for_in_every_database(place, ask):
+def test_table_option_searches_all_databases(folder, ask):
     assert ask("integrity", "check", "--table", "game")["checked"] == 1
-    assert ask("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-lacks"
+    assert ask("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-mismatch"
 
 
-def test_rows_that_point_to_nothing_are_errors_where_keys_are_kept_and_warnings_where_they_are_not(
-    place, ask
-):
-    execute(place / "flashpoint.sqlite", ORPHANS)
-    told = ask("integrity", "check")
-    assert set(codes(told)) == {("fp/flashpoint", "warning", "foreign-key-orphans")}
-    execute(place / "user.db", "insert into user_stats (user_id) values (99)")
-    told = ask("integrity", "check", status=4)
-    assert ("fp/user", "error", "foreign-key-orphans") in codes(told)
-    assert "1 row of user_stats points with user_id to nothing in users" in told["findings"][0]["message"]
+def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, ask):
+    execute(folder / "flashpoint.sqlite", ORPHANS)
+    result = ask("integrity", "check")
+    assert set(list_codes(result)) == {("fp/flashpoint", "warning", "foreign-key-orphans")}
+    execute(folder / "user.db", "insert into user_stats (user_id) values (99)")
+    result = ask("integrity", "check", status=4)
+    assert ("fp/user", "error", "foreign-key-orphans") in list_codes(result)
+    assert "1 row of user_stats refers to missing rows of users (user_id)" in result["findings"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -100,40 +98,42 @@ def test_rows_that_point_to_nothing_are_errors_where_keys_are_kept_and_warnings_
         (None, "database-missing", 10),
     ],
 )
-def test_what_cannot_be_read_is_a_finding_and_the_rest_is_looked_at(place, ask, content, code, status):
-    (place / "user.db").unlink()
+def test_unreadable_database_does_not_prevent_other_checks(folder, ask, content, code, status):
+    (folder / "user.db").unlink()
     if content is not None:
-        (place / "user.db").write_bytes(content)
-    execute(place / "flashpoint.sqlite", ORPHANS)
-    told = ask("integrity", "check", status=status)
-    assert codes(told)[0] == ("fp/user", "error", code)
-    assert "fp/flashpoint" in {one["target"] for one in told["findings"]}
+        (folder / "user.db").write_bytes(content)
+    execute(folder / "flashpoint.sqlite", ORPHANS)
+    result = ask("integrity", "check", status=status)
+    assert list_codes(result)[0] == ("fp/user", "error", code)
+    assert "fp/flashpoint" in {finding["target"] for finding in result["findings"]}
 
 
-def test_a_file_that_was_cut_short_is_damaged(place, ask):
-    execute(place / "user.db", "pragma journal_mode = delete")
-    os.truncate(place / "user.db", (place / "user.db").stat().st_size // 8192 * 4096)
-    told = ask("integrity", "check", status=4)
-    assert {code for _, severity, code in codes(told) if severity == "error"} == {"corrupt"}
+def test_truncated_file_is_corrupt(folder, ask):
+    execute(folder / "user.db", "pragma journal_mode = delete")
+    os.truncate(folder / "user.db", (folder / "user.db").stat().st_size // 8192 * 4096)
+    result = ask("integrity", "check", status=4)
+    assert {code for _, severity, code in list_codes(result) if severity == "error"} == {"corrupt"}
 
 
-def test_a_damaged_index_is_told_once_and_not_for_each_of_its_rows(place, ask):
+def test_damaged_index_is_one_finding(folder, ask):
     execute(
-        place / "user.db",
+        folder / "user.db",
         """with recursive n(i) as (select 1 union all select i + 1 from n where i < 500)
         insert into activity_logs (action, resource) select 'action ' || i, 'resource ' || i from n;
         create index spoilt on activity_logs (action);
         pragma writable_schema = 1;
         update sqlite_master set sql = 'create index spoilt on activity_logs (resource)' where name = 'spoilt'""",
     )
-    told = [one["message"] for one in ask("integrity", "check", "--db", "user", status=4)["findings"]]
-    assert len(told) == 1
-    assert "row 1 missing from index spoilt, and 99 more such" in told[0]
-    assert "rowid 10, resource: 'resource 10' in the table, 'action 10' in the index" in told[0]
+    messages = [
+        finding["message"] for finding in ask("integrity", "check", "--db", "user", status=4)["findings"]
+    ]
+    assert len(messages) == 1
+    assert "row 1 missing from index spoilt, and 99 more" in messages[0]
+    assert "rowid 10, resource: 'resource 10' in the table, 'action 10' in the index" in messages[0]
 
 
-def test_a_damaged_value_of_a_table_is_shown_with_the_value_that_its_index_still_has(place, ask):
-    path = place / "user.db"
+def test_damaged_value_is_reported_with_index_value(folder, ask):
+    path = folder / "user.db"
     execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
     execute(path, "create index by_word on notes (word)")
     execute(path, "insert into notes (word) values ('first'), ('second'), ('third')")
@@ -141,8 +141,8 @@ def test_a_damaged_value_of_a_table_is_shown_with_the_value_that_its_index_still
         (page,) = db.execute("select rootpage from sqlite_master where name = 'notes'").fetchone()
         (size,) = db.execute("pragma page_size").fetchone()
     raw = bytearray(path.read_bytes())
-    at = raw.index(b"second", (page - 1) * size, page * size)
-    raw[at : at + 6] = b"secXnd"
+    offset = raw.index(b"second", (page - 1) * size, page * size)
+    raw[offset : offset + 6] = b"secXnd"
     path.write_bytes(raw)
     (finding,) = ask("integrity", "check", status=4)["findings"]
     assert finding["code"] == "index"
@@ -152,8 +152,8 @@ def test_a_damaged_value_of_a_table_is_shown_with_the_value_that_its_index_still
 
 
 @pytest.mark.parametrize("damage", ["a rowid out of order", "a pointer beyond the page"])
-def test_damage_is_reported_once(place, ask, damage):
-    path = place / "user.db"
+def test_damage_is_reported_once(folder, ask, damage):
+    path = folder / "user.db"
     execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
     execute(
         path,
@@ -169,8 +169,8 @@ def test_damage_is_reported_once(place, ask, damage):
         first_cell = (leaf - 1) * size + 8
         raw[first_cell : first_cell + 2] = b"\xff\xf0"
     else:
-        at = raw.rindex(b"word 1999") - 3  # length, rowid (two bytes), header
-        raw[at - 2 : at] = b"\x81\x00"
+        offset = raw.rindex(b"word 1999") - 3  # length, rowid (two bytes), header
+        raw[offset - 2 : offset] = b"\x81\x00"
     path.write_bytes(raw)
     findings = ask("integrity", "check", "--db", "user", status=4)["findings"]
     messages = [finding["message"] for finding in findings if finding["code"] == "corrupt"]
@@ -178,8 +178,8 @@ def test_damage_is_reported_once(place, ask, damage):
     assert not [message for message in messages if "***" in message or "malformed" in message]
 
 
-def test_values_of_secret_columns_that_differ_from_their_index_are_masked(place, ask):
-    path = place / "user.db"
+def test_secret_values_in_index_differences_are_masked(folder, ask):
+    path = folder / "user.db"
     add_user(path, "eve")
     execute(path, "create index by_hash on users (password_hash)")
     before, after = ("$2b$12$" + letter * 53 for letter in "ab")
@@ -188,57 +188,62 @@ def test_values_of_secret_columns_that_differ_from_their_index_are_masked(place,
     def change():
         execute(path, f"update users set password_hash = '{after}' where username = 'eve'")
 
-    with_an_old_page(path, "by_hash", change)
+    restore_old_page(path, "by_hash", change)
     (finding,) = ask("integrity", "check", status=4)["findings"]
     assert "password_hash: *** in the table, *** in the index" in finding["message"]
     assert before not in str(finding)
     assert after not in str(finding)
 
 
-def test_a_database_that_is_locked_was_not_looked_at(place, ask):
-    execute(place / "user.db", "pragma journal_mode = delete")
-    with locked(place / "user.db"):
-        told = ask("integrity", "check", "--timeout", "0", status=11)
-    assert codes(told) == [("fp/user", "error", "busy")]
+def test_locked_database_is_reported(folder, ask):
+    execute(folder / "user.db", "pragma journal_mode = delete")
+    with lock(folder / "user.db"):
+        result = ask("integrity", "check", "--timeout", "0", status=11)
+    assert list_codes(result) == [("fp/user", "error", "busy")]
 
 
-def with_an_old_page(path, index, change):
-    """Make ``change`` and put the page of ``index`` back as it was before: a write that the disk has lost."""
+def restore_old_page(path, index, change):
+    """Run ``change``, then restore the old page of ``index``, as if the disk had lost a write."""
     execute(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path)) as db:
         (page,) = db.execute("select rootpage from sqlite_master where name = ?", [index]).fetchone()
         (size,) = db.execute("pragma page_size").fetchone()
-    old = path.read_bytes()[(page - 1) * size : page * size]
+    old_page = path.read_bytes()[(page - 1) * size : page * size]
     change()
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
-        file.write(old)
+        file.write(old_page)
 
 
-def test_trap_a_write_that_the_disk_lost_leaves_an_old_page_which_only_another_copy_contradicts(place, ask):
-    path = place / "user.db"
+def test_lost_write_of_index_page_is_found(folder, ask):
+    path = folder / "user.db"
     add_user(path, "eve")
 
     def change():
         for number in range(5):
             add_user(path, f"later{number}")
 
-    with_an_old_page(path, "idx_users_email", change)
-    (told,) = ask("integrity", "check", status=4)["findings"]
-    assert (told["target"], told["severity"], told["code"]) == ("fp/user", "error", "index")
-    assert told["message"] == (
-        "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more such)"
+    restore_old_page(path, "idx_users_email", change)
+    (finding,) = ask("integrity", "check", status=4)["findings"]
+    assert (finding["target"], finding["severity"], finding["code"]) == ("fp/user", "error", "index")
+    assert finding["message"] == (
+        "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more)"
     )
-    assert told["hint"].endswith("dbctl maintain reindex")
-    assert ask("integrity", "check", "--table", "users", status=4)["findings"] == [told]
-    for words in (["--quick"], ["--quick", "--table", "users"], ["--table", "roles"], ["--db", "flashpoint"]):
-        assert ask("integrity", "check", *words)["findings"] == []
+    assert finding["hint"].endswith("dbctl maintain reindex")
+    assert ask("integrity", "check", "--table", "users", status=4)["findings"] == [finding]
+    for arguments in (
+        ["--quick"],
+        ["--quick", "--table", "users"],
+        ["--table", "roles"],
+        ["--db", "flashpoint"],
+    ):
+        assert ask("integrity", "check", *arguments)["findings"] == []
     ask("maintain", "reindex")
     assert ask("integrity", "check")["findings"] == []
 
 
-def test_every_broken_index_is_named_also_where_one_has_more_rows_than_sqlite_lists(place, ask):
-    path = place / "user.db"
+def test_every_damaged_index_is_reported(folder, ask):
+    path = folder / "user.db"
     tables = "".join(f"create table many{n} (a, b); create index by_{n} on many{n} (a);" for n in range(2))
     execute(path, tables)
 
@@ -246,15 +251,18 @@ def test_every_broken_index_is_named_also_where_one_has_more_rows_than_sqlite_li
         rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 180) insert into {} select i, i from n;"
         execute(path, rows.format("many0") + rows.format("many1"))
 
-    with_an_old_page(path, "by_1", lambda: with_an_old_page(path, "by_0", fill))
-    found = ask("integrity", "check", status=4)["findings"]
-    assert sorted(one["message"].split(" does")[0] for one in found) == ["index by_0", "index by_1"]
+    restore_old_page(path, "by_1", lambda: restore_old_page(path, "by_0", fill))
+    findings = ask("integrity", "check", status=4)["findings"]
+    assert sorted(finding["message"].split(" does")[0] for finding in findings) == [
+        "index by_0",
+        "index by_1",
+    ]
     execute(path, "reindex")
     assert ask("integrity", "check")["findings"] == []
 
 
-def test_what_may_be_there_once_and_is_there_twice_has_to_be_settled_before(place, ask):
-    path = place / "user.db"
+def test_duplicate_unique_values_have_own_hint(folder, ask):
+    path = folder / "user.db"
     execute(
         path,
         "create table cards (a, b); create index by_card on cards (a); insert into cards values ('x', 1), ('x', 2)",
@@ -263,39 +271,40 @@ def test_what_may_be_there_once_and_is_there_twice_has_to_be_settled_before(plac
         path,
         "pragma writable_schema = on; update sqlite_master set sql = 'create unique index by_card on cards (a)' where name = 'by_card'",
     )
-    (told,) = ask("integrity", "check", status=4)["findings"]
+    (finding,) = ask("integrity", "check", status=4)["findings"]
     assert (
-        told["message"] == "index by_card does not agree with its table (non-unique entry in index by_card)"
+        finding["message"]
+        == "index by_card does not agree with its table (non-unique entry in index by_card)"
     )
-    assert told["hint"].startswith("Two rows hold what may be there only once")
+    assert finding["hint"].startswith("Two rows have the same unique value")
     with pytest.raises(sqlite3.IntegrityError):
         execute(path, "reindex by_card")
 
 
-def test_an_index_for_searching_text_is_looked_into_where_it_may_be_written(place, ask):
+def test_text_index_is_checked_only_in_writable_database(folder, ask):
     for name in ("user.db", "flashpoint.sqlite"):
         execute(
-            place / name,
+            folder / name,
             """create table notes (id integer primary key, a text); insert into notes values (1, 'one');
             create virtual table words using fts5(a, content='notes', content_rowid='id');
             insert into words (words) values ('rebuild'); update notes set a = 'two'""",
         )
-    before = {name: (place / name).read_bytes() for name in ("user.db", "flashpoint.sqlite")}
-    told = ask("integrity", "check", status=4)
-    assert codes(told) == [
+    before = {name: (folder / name).read_bytes() for name in ("user.db", "flashpoint.sqlite")}
+    result = ask("integrity", "check", status=4)
+    assert list_codes(result) == [
         ("fp/user", "error", "text-index"),
         ("fp/flashpoint", "info", "text-index-not-checked"),
     ]
     assert ask("integrity", "check", "--quick")["findings"] == []
-    assert {name: (place / name).read_bytes() for name in before} == before
+    assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-def test_an_app_that_dbctl_has_never_heard_of_is_checked(tmp_path, ask):
+def test_app_with_custom_profile_is_checked(tmp_path, ask):
     path = sixth_app_db(tmp_path / "larder.db")
-    words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert ask("integrity", "check", *words) == {"checked": 1, "findings": []}
+    arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
+    assert ask("integrity", "check", *arguments) == {"checked": 1, "findings": []}
     execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
-    assert codes(ask("integrity", "check", *words, status=4)) == [
+    assert list_codes(ask("integrity", "check", *arguments, status=4)) == [
         ("app/pantry", "error", "foreign-key-orphans")
     ]
 
@@ -303,10 +312,10 @@ def test_an_app_that_dbctl_has_never_heard_of_is_checked(tmp_path, ask):
 # Between tables, and between databases -----------------------------------------------------------------------------
 
 
-def played(place, *plays):
-    """Add a user with ended plays, and the statistics that the app would have written."""
-    user = add_user(place / "user.db", "eve", 2)
-    with closing(sqlite3.connect(place / "user.db")) as db, db:
+def add_plays(folder, *plays):
+    """Add a user with plays and statistics, as the app writes them."""
+    user = add_user(folder / "user.db", "eve", 2)
+    with closing(sqlite3.connect(folder / "user.db")) as db, db:
         for number, (game, seconds, *ended) in enumerate(plays):
             db.execute(
                 "insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
@@ -327,53 +336,53 @@ def played(place, *plays):
 
 
 @pytest.fixture
-def game(place):
-    with closing(sqlite3.connect(place / "flashpoint.sqlite")) as db:
+def game(folder):
+    with closing(sqlite3.connect(folder / "flashpoint.sqlite")) as db:
         return db.execute("select id from game order by id").fetchone()[0]
 
 
-def test_what_agrees_is_found_so_without_a_trace(place, ask, game):
-    played(place, (game, 60), (game, 30), (game, None, None))
-    before = trace(place)
-    told = ask("integrity", "cross-check")
-    assert told["findings"] == []
-    assert told["checked"] >= 7
-    assert trace(place) == before
+def test_consistent_databases_have_no_findings(folder, ask, game):
+    add_plays(folder, (game, 60), (game, 30), (game, None, None))
+    before = snapshot(folder)
+    result = ask("integrity", "cross-check")
+    assert result["findings"] == []
+    assert result["checked"] >= 7
+    assert snapshot(folder) == before
 
 
-def test_plays_of_games_that_the_archive_lacks_are_counted_with_examples(place, ask, game, monkeypatch):
+def test_missing_references_are_counted_with_examples(folder, ask, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 3)
-    played(place, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
-    messages = [one["message"] for one in ask("integrity", "cross-check")["findings"]]
+    add_plays(folder, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
+    messages = [finding["message"] for finding in ask("integrity", "cross-check")["findings"]]
     assert messages == [
         "plays: 7 of 8 values of user_game_plays.game_id are not in flashpoint (9 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
         "statistics of games: 7 of 8 values of user_game_stats.game_id are not in flashpoint (7 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
     ]
 
 
-def test_text_that_is_no_utf_8_is_told_and_does_not_end_the_search(place, ask, game, monkeypatch):
+def test_invalid_utf8_is_reported_escaped(folder, ask, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 1)
-    played(place, (game, 60))
+    add_plays(folder, (game, 60))
     execute(
-        place / "user.db",
+        folder / "user.db",
         """insert into user_game_plays (user_id, game_id, game_title, session_id)
         select min(id), cast(x'ff41' as text), 'A game', 'x' from users
         union all select min(id), cast(x'ff42' as text), 'A game', 'y' from users""",
     )
-    (told,) = ask("integrity", "cross-check")["findings"]
-    assert told["message"].startswith("plays: 2 of 3 values")
-    assert told["message"].endswith(r": \xffA, \xffB")
+    (finding,) = ask("integrity", "cross-check")["findings"]
+    assert finding["message"].startswith("plays: 2 of 3 values")
+    assert finding["message"].endswith(r": \xffA, \xffB")
 
 
-def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
+def test_merged_game_is_no_missing_reference(folder, ask, game):
     execute(
-        place / "flashpoint.sqlite",
+        folder / "flashpoint.sqlite",
         "create table if not exists game_redirect (id varchar not null, sourceId varchar not null, dateAdded datetime)",
     )
     execute(
-        place / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
+        folder / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
     )
-    played(place, ("before", 60))
+    add_plays(folder, ("before", 60))
     assert ask("integrity", "cross-check")["findings"] == []
 
 
@@ -403,50 +412,50 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
         ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),
     ],
 )
-def test_statistics_are_counted_again_and_moments_are_not(place, ask, game, change, messages):
-    user = played(place, (game, 60), (game, 30), (game, None, None))
-    execute(place / "user.db", change)
-    told = ask("integrity", "cross-check")
-    assert [one["message"] for one in told["findings"]] == [
+def test_statistics_are_recounted_without_times(folder, ask, game, change, messages):
+    user = add_plays(folder, (game, 60), (game, 30), (game, None, None))
+    execute(folder / "user.db", change)
+    result = ask("integrity", "cross-check")
+    assert [finding["message"] for finding in result["findings"]] == [
         text.format(user=user, game=game) for text in messages
     ]
 
 
-def test_a_playlist_that_miscounts_its_games_is_found(place, ask):
-    user = add_user(place / "user.db", "eve", 2)
-    if not _has_playlists(place):
+def test_wrong_playlist_count_is_found(folder, ask):
+    user = add_user(folder / "user.db", "eve", 2)
+    if not _has_playlists(folder):
         assert ask("integrity", "cross-check")["findings"] == []
         return
     execute(
-        place / "user.db",
+        folder / "user.db",
         f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Mine', 4)",
     )
-    (told,) = ask("integrity", "cross-check")["findings"]
-    assert told["message"].endswith("stored 4, counted 0)")
+    (finding,) = ask("integrity", "cross-check")["findings"]
+    assert finding["message"].endswith("stored 4, counted 0)")
 
 
-def _has_playlists(place):
-    with closing(sqlite3.connect(place / "user.db")) as db:
+def _has_playlists(folder):
+    with closing(sqlite3.connect(folder / "user.db")) as db:
         return bool(db.execute("select 1 from sqlite_master where name = 'user_playlists'").fetchone())
 
 
-def test_without_the_archive_the_rest_is_compared(place, ask, game):
-    played(place, (game, 60))
-    text = (place / "dbctl.toml").read_text()
-    (place / "dbctl.toml").write_text(text.replace('flashpoint = "flashpoint.sqlite"', ""))
-    told = ask("integrity", "cross-check")
-    assert {one["code"] for one in told["findings"]} == {"not-checked"}
-    assert told["checked"] >= 5
-    (place / "dbctl.toml").write_text(text)
-    (place / "flashpoint.sqlite").write_bytes(b"no database" * 100)
-    told = ask("integrity", "cross-check", status=4)
-    assert codes(told) == [("fp/flashpoint", "error", "not-a-database")]
+def test_missing_database_skips_only_its_checks(folder, ask, game):
+    add_plays(folder, (game, 60))
+    text = (folder / "dbctl.toml").read_text()
+    (folder / "dbctl.toml").write_text(text.replace('flashpoint = "flashpoint.sqlite"', ""))
+    result = ask("integrity", "cross-check")
+    assert {finding["code"] for finding in result["findings"]} == {"not-checked"}
+    assert result["checked"] >= 5
+    (folder / "dbctl.toml").write_text(text)
+    (folder / "flashpoint.sqlite").write_bytes(b"no database" * 100)
+    result = ask("integrity", "cross-check", status=4)
+    assert list_codes(result) == [("fp/flashpoint", "error", "not-a-database")]
 
 
-def test_an_app_that_dbctl_has_never_heard_of_is_compared_by_its_profile_alone(tmp_path, ask):
+def test_custom_profile_defines_cross_checks(tmp_path, ask):
     path = sixth_app_db(tmp_path / "larder.db")
-    words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert [one["code"] for one in ask("integrity", "cross-check", *words)["findings"]] == ["recount"]
+    arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
+    assert [entry["code"] for entry in ask("integrity", "cross-check", *arguments)["findings"]] == ["recount"]
     execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
-    (told,) = ask("integrity", "cross-check", *words)["findings"]
-    assert told["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"
+    (result,) = ask("integrity", "cross-check", *arguments)["findings"]
+    assert result["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"

@@ -1,4 +1,4 @@
-"""What a dbctl that was killed left on a server: told by ``doctor``, with what removes it; never what a living one works in."""
+"""The doctor reports leftovers of killed restores on servers, with the command that removes them; never those in use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.services import larder_app, promptvault_app
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        yield app
 
 
-def run(pantry, statement):
+def execute(pantry, statement):
     if pantry.engine == "postgresql":
         with closing(servers.connection(servers.postgresql())) as central:
             central.execute(statement.rstrip(";"))
@@ -30,63 +30,65 @@ def run(pantry, statement):
             cursor.execute(statement)
 
 
-def quoted(pantry, name):
+def quote_name(pantry, name):
     return ident(name) if pantry.engine == "postgresql" else f"`{name}`"
 
 
-def told(pantry):
-    said = Selection(config=str(pantry.path.with_name("dbctl.toml")))
-    found = examine.examine([said], timeout=5).findings.findings
-    return [one for one in found if one.code == "left-behind"]
+def list_leftovers(pantry):
+    selection = Selection(config=str(pantry.path.with_name("dbctl.toml")))
+    findings = examine.examine([selection], timeout=5).findings.findings
+    return [finding for finding in findings if finding.code == "leftover-files"]
 
 
 @contextmanager
-def tried(pantry):
-    """A trial restore that is going on."""
-    made = promptvault_app.create(pantry.path)
-    (one,) = made.members
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        manifest = repository.find(made.id)
+def open_trial_restore(pantry):
+    """A trial restore in progress; yields the name of its database."""
+    manifest_ = promptvault_app.create_app_backup(pantry.path)
+    (member,) = manifest_.members
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        manifest = repository.find(manifest_.id)
         with (
-            reader.unpacking(repository.store, promptvault_app.keys_of(app)) as unpacked,
-            unpacked.opened(manifest, one, "larder/pantry") as path,
-            registry.tried(one.engine, pantry.own, path, one.dump, "larder/pantry", timeout=5) as on,
+            reader.open_reader(repository.store, promptvault_app.create_keys(app)) as backup_reader,
+            backup_reader.open_decoded(manifest, member, "larder/pantry") as path,
+            registry.trial_restore(
+                member.engine, pantry.own, path, member.dump, "larder/pantry", timeout=5
+            ) as restored,
         ):
-            yield on.url.path
+            yield restored.url.path
 
 
-def test_doctor_tells_what_was_left_and_its_own_words_remove_it(pantry):
-    assert told(pantry) == []
-    older, left = (f"{pantry.own.path}_dbctl_new_{number}" for number in ("0badcafe", "1badcafe"))
-    others = [f"{pantry.own.path}_dbctl_new_of_mine", f"x{left}"]
+def test_doctor_reports_leftovers_and_hint_removes_them(pantry):
+    assert list_leftovers(pantry) == []
+    old, leftover = (f"{pantry.own.path}_dbctl_new_{number}" for number in ("0badcafe", "1badcafe"))
+    unrelated = [f"{pantry.own.path}_dbctl_new_of_mine", f"x{leftover}"]
     try:
-        for name in (older, *others):
-            run(pantry, f"create database {quoted(pantry, name)}")
-        with tried(pantry) as living:
+        for name in (old, *unrelated):
+            execute(pantry, f"create database {quote_name(pantry, name)}")
+        with open_trial_restore(pantry) as in_use:
             # Which has removed what was there when it began.
-            assert living.startswith(f"{pantry.own.path}_dbctl_new_")
-            assert older not in pantry.databases()
-            run(pantry, f"create database {quoted(pantry, left)}")
-            (one,) = told(pantry)
-            assert left in one.message
-            assert (one.severity, one.target) == ("warning", "larder/pantry")
-        run(pantry, one.hint.partition("or: ")[2])
-        assert told(pantry) == []
-        assert left not in pantry.databases()
+            assert in_use.startswith(f"{pantry.own.path}_dbctl_new_")
+            assert old not in pantry.databases()
+            execute(pantry, f"create database {quote_name(pantry, leftover)}")
+            (finding,) = list_leftovers(pantry)
+            assert leftover in finding.message
+            assert (finding.severity, finding.target) == ("warning", "larder/pantry")
+        execute(pantry, finding.hint.partition("or run: ")[2])
+        assert list_leftovers(pantry) == []
+        assert leftover not in pantry.databases()
     finally:
-        for name in (older, left, *others):
-            run(pantry, f"drop database if exists {quoted(pantry, name)}")
+        for name in (old, leftover, *unrelated):
+            execute(pantry, f"drop database if exists {quote_name(pantry, name)}")
 
 
-def test_doctor_looks_also_where_the_configuration_sends_trial_restores(pantry):
-    with larder_app.settled(pantry.engine, pantry.folder / "scratch") as scratch:
+def test_doctor_checks_configured_scratch_server(pantry):
+    with larder_app.open_pantry(pantry.engine, pantry.folder / "scratch") as scratch:
         file = pantry.path.with_name("dbctl.toml")
         file.write_text(f'{file.read_text()}scratch = "{scratch.url}"\n')
-        left = f"{scratch.own.path}_dbctl_new_0badcafe"
-        run(pantry, f"create database {quoted(pantry, left)}")
+        leftover = f"{scratch.own.path}_dbctl_new_0badcafe"
+        execute(pantry, f"create database {quote_name(pantry, leftover)}")
         try:
-            (one,) = told(pantry)
-            assert left in one.message
+            (finding,) = list_leftovers(pantry)
+            assert leftover in finding.message
         finally:
-            run(pantry, f"drop database {quoted(pantry, left)}")
-        assert told(pantry) == []
+            execute(pantry, f"drop database {quote_name(pantry, leftover)}")
+        assert list_leftovers(pantry) == []

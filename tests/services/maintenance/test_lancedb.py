@@ -1,4 +1,4 @@
-"""Looking after an app of which one database is a folder of tables."""
+"""Maintenance of an app with a LanceDB database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import DriverMissingError, UpkeepUnsafeError
-from dbctl.services.app import app as apps
-from dbctl.services.maintenance.tasks import Maintenance
+from dbctl.errors import DriverMissingError, MaintenanceUnsafeError
+from dbctl.services.app import app as app_service
+from dbctl.services.maintenance.tasks import RunMaintenance
 from tests.engines import lance
 
 PROFILE = """schema = "dbctl.profile/1"
@@ -40,37 +40,37 @@ def mini(tmp_path):
     (tmp_path / "dbctl.toml").write_text(APP)
     with closing(sqlite3.connect(tmp_path / "chat.db")) as connection:
         connection.execute("create table t (id integer primary key)")
-    table = lance.made(tmp_path / "lancedb")
-    table.add([lance.row(99)])
-    with apps.opened(Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
+    table = lance.create_table(tmp_path / "lancedb")
+    table.add([lance.create_row(99)])
+    with app_service.open_app(Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
         yield app
 
 
-def work(app, kind="vacuum", **more):
-    return Maintenance(app, kind, advance=lambda _: None, **more)
+def create_operation(app, kind="vacuum", **options):
+    return RunMaintenance(app, kind, advance=lambda _: None, **options)
 
 
-def test_parts_and_versions_are_told_before_and_after(mini):
-    done = {one.target: one for one in work(mini, "optimize").apply().tasks}
-    told = done["mini/vectors"]
-    assert (told.before.fragments, told.after.fragments) == (2, 1)
-    assert told.after.versions > told.before.versions
+def test_fragments_and_versions_are_reported_before_and_after(mini):
+    done = {task.target: task for task in create_operation(mini, "optimize").apply().tasks}
+    result = done["mini/vectors"]
+    assert (result.before.fragments, result.after.fragments) == (2, 1)
+    assert result.after.versions > result.before.versions
     assert done["mini/chat"].before is None
 
 
-def test_an_age_of_versions_is_for_what_keeps_some(mini):
-    (step,) = work(mini, older_than=timedelta(hours=2)).plan().steps
+def test_age_option_applies_to_databases_with_versions(mini):
+    (step,) = create_operation(mini, older_than=timedelta(hours=2)).plan().steps
     assert "older than 120 minutes" in step
-    with pytest.raises(UpkeepUnsafeError):
-        work(mini, older_than=timedelta(seconds=1)).plan()
+    with pytest.raises(MaintenanceUnsafeError):
+        create_operation(mini, older_than=timedelta(seconds=1)).plan()
 
 
-def test_a_driver_that_is_missing_leaves_its_database_out_and_says_so(mini, monkeypatch):
+def test_database_with_missing_driver_is_skipped_and_reported(mini, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
-    assert work(mini).plan().steps[0] == "chat: VACUUM"
-    done = work(mini).apply()
-    assert [one.target for one in done.tasks] == ["mini/chat"]
-    assert "lancedb, which is not installed" in done.failed[0]
+    assert create_operation(mini).plan().steps[0] == "chat: VACUUM"
+    done = create_operation(mini).apply()
+    assert [task.target for task in done.tasks] == ["mini/chat"]
+    assert "lancedb" in done.failed[0]
     assert done.exit_status == 12
     assert mini.reader("chat").count("t") == 0
     with pytest.raises(DriverMissingError):

@@ -1,4 +1,4 @@
-"""An app of which dbctl knows no more than its folder of migrations, kept by each engine."""
+"""An app without a profile: a folder of migrations and a database of each engine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.config import Selection
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.app.app import App
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.up import Upgrade
-from tests.databases import Kept, nothing_yet
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.up import MigrateUp
+from tests.databases import ComparedDatabase, nothing_yet
 
 ROOT = Path(__file__).parents[3]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-PLACES = ("sqlite", "postgresql", "mysql")
-#: Two tables with rows, one of which belongs to the other and goes with it.
-FIRST = {
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+ENGINES = ("sqlite", "postgresql", "mysql")
+#: Two tables with rows; one references the other with ON DELETE CASCADE.
+INITIAL_FILES = {
     "001_authors": "create table authors (id integer not null primary key, name varchar(20));\n"
     "insert into authors values (1, 'Ana'), (2, 'Pip'), (3, 'Rye');\n",
     "002_books": "create table books (id integer not null primary key,\n"
@@ -30,8 +30,8 @@ FIRST = {
 }
 
 
-def written(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files of migrations into a new folder."""
+def write_files(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write migration files into a new folder."""
     folder.mkdir()
     for name, text in files.items():
         (folder / f"{name}.sql").write_text(text)
@@ -39,22 +39,25 @@ def written(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def bare(base: Kept) -> Iterator[App]:
-    """Give a database of which no configuration tells."""
-    with apps.opened(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
+def open_app(base: ComparedDatabase) -> Iterator[App]:
+    """Open a database without a configuration."""
+    with app_service.open_app(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
         yield app
 
 
-def states(base: Kept, folder: Path | None = None) -> dict[str, str]:
-    """Return how each migration stands there, by name."""
-    with bare(base) as app:
-        return {one.name: one.state for one in migrate.survey([app], given=folder).page.items}
+def read_states(base: ComparedDatabase, folder: Path | None = None) -> dict[str, str]:
+    """Return the state of each migration, by name."""
+    with open_app(base) as app:
+        return {
+            migration.name: migration.state
+            for migration in migration_status.collect_status([app], folder=folder).page.items
+        }
 
 
 class Desk:
-    """One app in a folder, with what a person would do to it."""
+    """One app in a folder, with the actions of a user."""
 
-    def __init__(self, folder: Path, base: Kept) -> None:
+    def __init__(self, folder: Path, base: ComparedDatabase) -> None:
         self.folder, self.base, self.engine = folder, base, base.engine
         (folder / "migrations").mkdir(parents=True)
         (folder / "dbctl.toml").write_text(
@@ -67,37 +70,40 @@ class Desk:
             (self.folder / "migrations" / f"{name}.sql").write_text(text)
 
     @contextmanager
-    def opened(self, *, timeout=5):
-        with apps.opened(Selection(config=str(self.folder / "dbctl.toml")), timeout=timeout) as app:
+    def open_app(self, *, timeout=5):
+        with app_service.open_app(Selection(config=str(self.folder / "dbctl.toml")), timeout=timeout) as app:
             yield app
 
-    def up(self, **more):
-        timeout = more.pop("timeout", 5)
-        with self.opened(timeout=timeout) as app:
-            return Upgrade(app, **more).apply().items
+    def up(self, **options):
+        timeout = options.pop("timeout", 5)
+        with self.open_app(timeout=timeout) as app:
+            return MigrateUp(app, **options).apply().items
 
-    def stands(self):
-        """Return state and detail by name."""
-        with self.opened() as app:
-            return {one.name: (one.state, one.detail) for one in migrate.survey([app]).page.items}
+    def describe_states(self):
+        """Return state and detail of each migration, by name."""
+        with self.open_app() as app:
+            return {
+                migration.name: (migration.state, migration.detail)
+                for migration in migration_status.collect_status([app]).page.items
+            }
 
     def states(self):
-        return [state for state, _ in self.stands().values()]
+        return [state for state, _ in self.describe_states().values()]
 
     def dbctl(self, *words, status=0):
-        """Run the command itself, and return its data, or its error."""
+        """Run dbctl in a process and return the data or the error of its output."""
         done = subprocess.run(
             [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
             cwd=self.folder,
-            env=CLEAN,
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == status, (done.stdout, done.stderr)
-        told = json.loads(done.stdout)
-        return told["error"] or told["data"]
+        output = json.loads(done.stdout)
+        return output["error"] or output["data"]
 
     def count(self, table):
         return self.base.rows(f"select count(*) from {table}")[0][0]
@@ -107,8 +113,8 @@ class Desk:
 
 
 @contextmanager
-def settled(place, folder):
-    """Give an app that is kept in one of ``PLACES``, and take it away again."""
+def create_desk(engine, folder):
+    """Yield an app on ``engine``, and remove its database at the end."""
     folder.mkdir(exist_ok=True)
-    with nothing_yet(place, folder / "desk.db") as base:
+    with nothing_yet(engine, folder / "desk.db") as base:
         yield Desk(folder, base)

@@ -1,4 +1,4 @@
-"""dbmate itself and dbctl, taking turns on one database: each goes on where the other stopped."""
+"""dbmate and dbctl alternate on one database: each continues where the other stopped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.services.migrations.down import Downgrade, Reach
-from dbctl.services.migrations.safety_backup import Safety
+from dbctl.services.migrations.down import DownSelection, MigrateDown
+from dbctl.services.migrations.safety_backup import SafetyBackup
 from tests import external_tools
 from tests.services.migrations import deployments
 from tests.services.migrations.deployments import Desk
@@ -23,8 +23,8 @@ FILES = {
 }
 
 
-class Turns:
-    """One database, and both who migrate it."""
+class Runners:
+    """One database with both runners, dbmate and dbctl."""
 
     def __init__(self, desk: Desk, binary: Path) -> None:
         self.desk, self._binary = desk, binary
@@ -43,65 +43,68 @@ class Turns:
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout
 
-    def back(self) -> list[str]:
-        with self.desk.opened() as app:
-            safety = Safety(app, wanted=False)
-            return [one.name for one in Downgrade(app, Reach(), safety=safety).apply().items]
+    def migrate_down(self) -> list[str]:
+        with self.desk.open_app() as app:
+            safety = SafetyBackup(app, enabled=False)
+            return [
+                migration.name
+                for migration in MigrateDown(app, DownSelection(), safety_backup=safety).apply().items
+            ]
 
-    def up(self) -> list[str]:
-        return [one.name for one in self.desk.up()]
+    def migrate_up(self) -> list[str]:
+        return [migration.name for migration in self.desk.up()]
 
-    def stand(self) -> list[str]:
-        """Return which migrations are applied, in the eyes of both."""
+    def assert_agreement(self) -> list[str]:
+        """Assert that both runners report the same applied migrations, and return their names."""
         theirs = re.findall(r"^\[X\] (.+)\.sql$", self.dbmate("status"), re.MULTILINE)
-        stands = self.desk.stands()
-        assert {state for state, _ in stands.values()} <= {"applied", "pending"}
-        assert [name for name, (state, _) in stands.items() if state == "applied"] == theirs
+        details = self.desk.describe_states()
+        assert {state for state, _ in details.values()} <= {"applied", "pending"}
+        assert [name for name, (state, _) in details.items() if state == "applied"] == theirs
         assert self.desk.tables() - {"schema_migrations"} == {name[15:] for name in theirs}
         return theirs
 
-    def ledger(self) -> list[str]:
+    def read_ledger(self) -> list[str]:
         return sorted(
             str(version) for (version,) in self.desk.base.rows("select version from schema_migrations")
         )
 
 
-@pytest.fixture(params=deployments.PLACES)
-def turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Turns]:
+@pytest.fixture(params=deployments.ENGINES)
+def turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runners]:
     peer = external_tools.dbmate()
     if peer is None:
         pytest.skip("npm cannot install dbmate here")
-    with deployments.settled(request.param, tmp_path / "desk") as desk:
-        yield Turns(desk, peer.binary)
+    with deployments.create_desk(request.param, tmp_path / "desk") as desk:
+        yield Runners(desk, peer.binary)
 
 
-def test_dbctl_goes_on_where_dbmate_stopped_and_dbmate_where_dbctl_did(turns: Turns) -> None:
+def test_dbctl_and_dbmate_alternate_on_one_database(turns: Runners) -> None:
     turns.desk.write({name: FILES[name] for name in NAMES[:2]})
     turns.dbmate("up")
-    assert turns.stand() == NAMES[:2]
+    assert turns.assert_agreement() == NAMES[:2]
     turns.desk.write(FILES)
-    assert turns.up() == NAMES[2:]
-    assert turns.stand() == NAMES
+    assert turns.migrate_up() == NAMES[2:]
+    assert turns.assert_agreement() == NAMES
     turns.dbmate("rollback")
-    assert turns.stand() == NAMES[:2]
-    assert turns.back() == NAMES[1:2]
-    assert turns.stand() == NAMES[:1]
+    assert turns.assert_agreement() == NAMES[:2]
+    assert turns.migrate_down() == NAMES[1:2]
+    assert turns.assert_agreement() == NAMES[:1]
     turns.dbmate("up")
-    assert turns.stand() == NAMES
-    assert turns.ledger() == [name[:14] for name in NAMES]
-    assert turns.up() == []
+    assert turns.assert_agreement() == NAMES
+    assert turns.read_ledger() == [name[:14] for name in NAMES]
+    assert turns.migrate_up() == []
 
 
-def test_dbmate_goes_on_in_a_database_that_dbctl_began(turns: Turns) -> None:
+def test_dbmate_continues_a_database_created_by_dbctl(turns: Runners) -> None:
     turns.desk.write({name: FILES[name] for name in NAMES[:2]})
-    assert turns.up() == NAMES[:2]
-    assert turns.stand() == NAMES[:2]
+    assert turns.migrate_up() == NAMES[:2]
+    assert turns.assert_agreement() == NAMES[:2]
     turns.desk.write(FILES)
     turns.dbmate("up")
-    assert turns.stand() == NAMES
-    assert turns.back() == NAMES[2:]
+    assert turns.assert_agreement() == NAMES
+    assert turns.migrate_down() == NAMES[2:]
     turns.dbmate("rollback")
-    assert turns.stand() == NAMES[:1]
-    assert turns.up() == NAMES[1:]
-    assert turns.stand() == NAMES
-    assert turns.ledger() == [name[:14] for name in NAMES]
+    assert turns.assert_agreement() == NAMES[:1]
+    assert turns.migrate_up() == NAMES[1:]
+    assert turns.assert_agreement() == NAMES
+    assert turns.read_ledger() == [name[:14] for name in NAMES]

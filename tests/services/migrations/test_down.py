@@ -1,4 +1,4 @@
-"""Migrations taken back: the newest first, each whole, and nothing that could not be brought back."""
+"""``migrate down``: order, atomicity, safety backups and refusals."""
 
 import pytest
 
@@ -6,15 +6,15 @@ from dbctl.errors import (
     DownAllRefusedError,
     MigrationChangedError,
     MigrationFailedError,
-    MigrationHalfBackError,
-    MigrationHalfDoneError,
+    MigrationIrreversibleError,
     MigrationMissingError,
-    MigrationOneWayError,
+    MigrationPartialError,
+    MigrationPartiallyRevertedError,
     PlanChangedError,
     UsageError,
 )
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations.down import Downgrade, Reach
+from dbctl.services.migrations.down import DownSelection, MigrateDown
 from tests.services.migrations import deployments
 
 FILES = {
@@ -26,34 +26,34 @@ FILES = {
 }
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        made.write(FILES)
-        made.up()
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        created.write(FILES)
+        created.up()
+        yield created
 
 
 @pytest.fixture
 def file(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "file") as made:
-        made.write(FILES)
-        made.up()
-        yield made
+    with deployments.create_desk("sqlite", tmp_path / "file") as created:
+        created.write(FILES)
+        created.up()
+        yield created
 
 
-def down(desk, *, seen=None, **reach):
-    with desk.opened() as app:
-        return Downgrade(app, Reach(**reach)).apply(seen).items
+def down(desk, *, confirmed=None, **selection):
+    with desk.open_app() as app:
+        return MigrateDown(app, DownSelection(**selection)).apply(confirmed).items
 
 
-def test_the_last_one_is_taken_back_with_its_row_and_can_be_run_again(desk):
+def test_down_reverts_the_last_migration_and_its_ledger_row(desk):
     desk.base.run("insert into books values (1, 7), (2, 8)", "insert into notes values (1)")
     (done,) = down(desk)
     assert (done.name, done.statements, done.rows_lost) == ("003_notes", 2, {"notes": 1})
     assert desk.states() == ["applied", "applied", "pending"]
     assert (desk.count("books"), "notes" in desk.tables()) == (2, False)
-    with desk.opened() as app:
+    with desk.open_app() as app:
         assert Repository(app).find(done.safety_backup).kind == "migration"
     desk.up()
     assert desk.states() == ["applied"] * 3
@@ -61,14 +61,18 @@ def test_the_last_one_is_taken_back_with_its_row_and_can_be_run_again(desk):
 
 def test_up_down_and_up_again_make_the_same_schema(desk):
     before = desk.tables()
-    assert [one.name for one in down(desk, everything=True)] == ["003_notes", "002_books", "001_authors"]
+    assert [migration.name for migration in down(desk, all_migrations=True)] == [
+        "003_notes",
+        "002_books",
+        "001_authors",
+    ]
     assert desk.tables() == {"schema_migrations"}
     assert desk.states() == ["pending"] * 3
     desk.up()
     assert desk.tables() == before
 
 
-def test_what_a_safety_backup_holds_comes_back(desk):
+def test_safety_backup_of_down_can_be_restored(desk):
     desk.base.run("insert into books values (1, 7)")
     before = desk.base.content()
     (done, *_) = down(desk, to="001")
@@ -76,7 +80,7 @@ def test_what_a_safety_backup_holds_comes_back(desk):
     assert desk.base.content() == before
 
 
-def test_a_restore_is_undone_as_before_whatever_a_migration_kept_since(file):
+def test_restore_undo_ignores_safety_backups_of_migrations(file):
     file.dbctl("backup", "create")
     file.base.run("insert into books values (1, 7)")
     before = file.base.content()
@@ -86,51 +90,51 @@ def test_a_restore_is_undone_as_before_whatever_a_migration_kept_since(file):
     assert file.base.content() == before
 
 
-def test_one_that_fails_after_another_leaves_the_backup_and_names_it(file):
+def test_failure_after_a_success_keeps_and_names_the_backup(file):
     file.write(
         {"002_books": FILES["002_books"].replace("drop table books", "drop table books;\ndrop table nosuch")}
     )
     file.dbctl("migrate", "repair", "--checksums")
     with pytest.raises(MigrationFailedError) as failed:
         down(file, steps=2)
-    assert "002_books was rolled back whole. Done by this run: 003_notes" in failed.value.hint
-    assert "What was there before is kept: dbctl restore apply" in failed.value.hint
+    assert "002_books was rolled back completely. Done by this run: 003_notes" in failed.value.hint
+    assert "Restore the previous state with: dbctl restore apply" in failed.value.hint
     assert file.states() == ["applied", "applied", "pending"]
 
 
-def test_to_and_steps_say_how_far(file):
-    assert [one.name for one in down(file, to="1")] == ["003_notes", "002_books"]
+def test_to_and_steps_limit_down(file):
+    assert [migration.name for migration in down(file, to="1")] == ["003_notes", "002_books"]
     file.up()
-    assert [one.name for one in down(file, steps=2)] == ["003_notes", "002_books"]
+    assert [migration.name for migration in down(file, steps=2)] == ["003_notes", "002_books"]
     with pytest.raises(MigrationMissingError):
         down(file, to="003")
-    with file.opened() as app, pytest.raises(UsageError):
-        Downgrade(app, Reach(steps=1, to="1"))
+    with file.open_app() as app, pytest.raises(UsageError):
+        MigrateDown(app, DownSelection(steps=1, to="1"))
 
 
-def test_the_plan_tells_what_is_lost_and_changes_nothing(desk):
+def test_plan_shows_lost_rows_and_changes_nothing(desk):
     desk.base.run("insert into notes values (1), (2)")
     before = desk.base.content()
-    with desk.opened() as app:
-        plan = Downgrade(app, Reach(to="1")).plan()
+    with desk.open_app() as app:
+        plan = MigrateDown(app, DownSelection(to="1")).plan()
     assert plan.destructive
     assert plan.rows == {"notes": 2}
-    assert plan.steps[0].startswith("keep main as it is now, as a safety backup in ")
-    assert plan.steps[1:] == ["take 003_notes back (2 statements)", "take 002_books back (1 statement)"]
+    assert plan.steps[0].startswith("create a safety backup of main in ")
+    assert plan.steps[1:] == ["revert 003_notes (2 statements)", "revert 002_books (1 statement)"]
     assert desk.base.content() == before
     desk.base.run("insert into notes values (3)")
     with pytest.raises(PlanChangedError):
-        down(desk, seen=plan.digest, to="1")
+        down(desk, confirmed=plan.digest, to="1")
     assert desk.count("notes") == 3
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("-- migrate:up\ncreate table four (id integer);\n", "no way down"),
+        ("-- migrate:up\ncreate table four (id integer);\n", "no down script"),
         (
             "-- migrate:up\ncreate table four (id integer);\n-- migrate:down\n-- nothing to do\n",
-            "no way down",
+            "no down script",
         ),
         (
             "-- migrate:up\ncreate table four (id integer);\n-- migrate:down\ndrop table if exists four, schema_migrations;\n",
@@ -138,51 +142,51 @@ def test_the_plan_tells_what_is_lost_and_changes_nothing(desk):
         ),
     ],
 )
-def test_what_has_no_way_down_is_refused_before_anything_runs(desk, text, reason):
+def test_irreversible_migration_is_refused_before_anything_runs(desk, text, reason):
     desk.write({"004_four": text})
     desk.up()
-    with pytest.raises(MigrationOneWayError, match=reason):
-        down(desk, everything=True)
+    with pytest.raises(MigrationIrreversibleError, match=reason):
+        down(desk, all_migrations=True)
     assert desk.states() == ["applied"] * 4
 
 
-def test_a_ledger_that_a_way_down_takes_away_behind_its_words_stays(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+def test_ledger_dropped_by_dynamic_sql_is_rolled_back(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         text = "-- migrate:up\ncreate table t (id integer);\n-- migrate:down\ndo $$ begin execute 'drop table schema_' || 'migrations'; end $$;\n"
         desk.write({"001_t": text})
         desk.up()
-        with pytest.raises(MigrationFailedError, match="takes the ledger") as refused:
+        with pytest.raises(MigrationFailedError, match="drops the ledger") as refused:
             down(desk)
-        assert "rolled back whole" in refused.value.hint
+        assert "rolled back completely" in refused.value.hint
         assert desk.states() == ["applied"]
 
 
-def test_a_changed_file_is_not_taken_back(file):
+def test_changed_file_is_not_reverted(file):
     file.write({"002_books": FILES["002_books"] + "-- more\n"})
     with pytest.raises(MigrationChangedError):
         down(file)
 
 
-def test_all_of_a_protected_app_is_never_taken_back(file):
-    place = file.folder / "dbctl.toml"
-    place.write_text(place.read_text().replace("[apps.desk]\n", "[apps.desk]\nprotected = true\n", 1))
+def test_down_all_is_refused_for_a_protected_app(file):
+    config = file.folder / "dbctl.toml"
+    config.write_text(config.read_text().replace("[apps.desk]\n", "[apps.desk]\nprotected = true\n", 1))
     with pytest.raises(DownAllRefusedError):
-        down(file, everything=True)
+        down(file, all_migrations=True)
     assert file.dbctl("migrate", "down", "--yes", status=6)["code"] == "confirmation-missing"
     file.dbctl("migrate", "down", "--confirm", "desk")
     assert file.states() == ["applied", "applied", "pending"]
 
 
-def test_the_command_asks_and_is_answered_by_yes(file):
+def test_down_requires_confirmation(file):
     assert file.dbctl("migrate", "down", status=6)["code"] == "confirmation-missing"
     assert file.dbctl("migrate", "down", "--dry-run")["plan"]["destructive"]
-    told = file.dbctl("migrate", "down", "--yes", "--no-backup")
-    assert (told["items"][0]["name"], told["items"][0]["safety_backup"]) == ("003_notes", None)
+    result = file.dbctl("migrate", "down", "--yes", "--no-backup")
+    assert (result["items"][0]["name"], result["items"][0]["safety_backup"]) == ("003_notes", None)
     assert not (file.folder / "backups").exists()
     file.dbctl("migrate", "down", "--steps", "0", "--yes", status=2)
 
 
-def test_a_way_down_that_fails_leaves_what_it_can_take_back(desk):
+def test_failing_down_script_is_rolled_back_or_partial(desk):
     desk.write(
         {
             "004_bad": "-- migrate:up\ncreate table four (id integer);\n-- migrate:down\ndrop table four;\ndrop table nosuch;\n"
@@ -195,14 +199,16 @@ def test_a_way_down_that_fails_leaves_what_it_can_take_back(desk):
         assert desk.states() == ["applied"] * 4
         assert "four" in desk.tables()
         assert not [
-            one for one in (desk.folder / "backups").rglob("*") if one.is_file() and "manifest" in one.name
+            path
+            for path in (desk.folder / "backups").rglob("*")
+            if path.is_file() and "manifest" in path.name
         ]
         return
-    assert isinstance(failed.value, MigrationHalfDoneError)
-    assert "What was there before is kept: dbctl restore apply" in failed.value.hint
-    assert desk.stands()["004_bad"] == ("failed", "statement 1 of 2 has run, back")
-    with pytest.raises(MigrationHalfBackError):
+    assert isinstance(failed.value, MigrationPartialError)
+    assert "Restore the previous state with: dbctl restore apply" in failed.value.hint
+    assert desk.describe_states()["004_bad"] == ("failed", "statement 1 of 2 of the down script has run")
+    with pytest.raises(MigrationPartiallyRevertedError):
         desk.up()
     desk.base.run("create table nosuch (id integer)")
-    assert [one.name for one in down(desk)] == ["004_bad"]
+    assert [path.name for path in down(desk)] == ["004_bad"]
     assert desk.states() == ["applied"] * 3 + ["pending"]

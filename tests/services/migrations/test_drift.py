@@ -1,4 +1,4 @@
-"""Drift: what the live schema has otherwise than its applied migrations make it, told once, with its weight."""
+"""``migrate drift``: differences between the live schema and the applied migrations, with severities."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from dbctl.config import Selection
 from dbctl.errors import (
     LedgerMissingError,
+    MigrationFilesMissingError,
     MigrationInvalidError,
-    MigrationsUnsoundError,
     ReplayFailedError,
     WrongAppError,
 )
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.migrations.drift import drift
-from dbctl.services.migrations.up import Upgrade
+from dbctl.services.migrations.up import MigrateUp
 from tests.shapes import flashpoint_web
 
 FILES = {
@@ -57,28 +57,30 @@ def path(tmp_path, folder):
 
 @pytest.fixture
 def own(tmp_path):
-    """The folder of the deployed app: the one file that makes everything but the ledger."""
+    """The folder of the deployed app: one file that creates everything except the ledger."""
     return write(
         tmp_path / "own", {"001_complete_schema": flashpoint_web.DEPLOYED.read_text(encoding="utf-8")}
     )
 
 
-def opened(path):
-    return apps.opened(Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=1)
+def open_app(path):
+    return app_service.open_app(Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=1)
 
 
 def up(path, folder, to=""):
-    with opened(path) as app:
-        Upgrade(app, "user", folder, to=to).apply()
+    with open_app(path) as app:
+        MigrateUp(app, "user", folder, to=to).apply()
 
 
-def look(path, folder=None):
-    with opened(path) as app:
+def find_drift(path, folder=None):
+    with open_app(path) as app:
         return drift(app, "user", folder)
 
 
-def told(path, folder=None):
-    return [(one.severity, one.code, one.message) for one in look(path, folder).findings]
+def list_findings(path, folder=None):
+    return [
+        (finding.severity, finding.code, finding.message) for finding in find_drift(path, folder).findings
+    ]
 
 
 def execute(path, *statements):
@@ -87,31 +89,29 @@ def execute(path, *statements):
             db.execute(sql)
 
 
-# Nothing found -----------------------------------------------------------------------------------------------------
+# No findings ------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_its_migrations_made_has_no_drift(path, folder):
-    found = look(path, folder)
-    assert (list(found.findings), found.checked > 20) == ([], True)
+def test_migrated_database_has_no_drift(path, folder):
+    result = find_drift(path, folder)
+    assert (list(result.findings), result.checked > 20) == ([], True)
 
 
-def test_the_documents_database_agrees_with_the_shipped_migrations(tmp_path):
+def test_shipped_migrations_have_no_drift(tmp_path):
     path = tmp_path / "user.db"
     up(path, None)
-    assert told(path) == []
+    assert list_findings(path) == []
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_a_deployed_database_agrees_with_the_apps_own_folder_and_nothing_is_left_beside_it(
-    tmp_path, own, journal
-):
+def test_deployed_database_matches_custom_folder_and_leaves_no_files(tmp_path, own, journal):
     path = flashpoint_web.deployed_user_db(tmp_path / "deployed" / "user.db", journal=journal)
     before = path.read_bytes()
-    assert [one.code for one in look(path, own).findings] == []
-    assert (path.read_bytes(), [one.name for one in path.parent.iterdir()]) == (before, ["user.db"])
+    assert [item.code for item in find_drift(path, own).findings] == []
+    assert (path.read_bytes(), [item.name for item in path.parent.iterdir()]) == (before, ["user.db"])
 
 
-def test_rows_times_and_the_ledger_itself_are_no_drift(path, folder):
+def test_rows_and_ledger_changes_are_no_drift(path, folder):
     execute(
         path,
         "insert into users (name) values ('x')",
@@ -120,87 +120,87 @@ def test_rows_times_and_the_ledger_itself_are_no_drift(path, folder):
         "analyze",
         "vacuum",
     )
-    assert told(path, folder) == []
+    assert list_findings(path, folder) == []
 
 
-# What is told, and how gravely -------------------------------------------------------------------------------------
+# Findings and severities -------------------------------------------------------------------------------------------
 
 REBUILT = "create table {0}_ ({1}); drop table {0}; alter table {0}_ rename to {0}"
 USERS = "id integer primary key autoincrement, name text not null unique collate nocase, state text not null default 'new' check (state in ('new', 'old')), born text, size int"
 
 
-def users(old: str, new: str) -> list[str]:
+def rebuild_users(old: str, new: str) -> list[str]:
     assert old in USERS
-    kept = [
+    dependents = [
         "create index by_state on users (state, born desc) where born is not null",
         "create trigger grow after insert on users begin update users set size = 1 where id = new.id; end",
         "create view old_users as select id, name from users where state = 'old'",
     ]
-    return ["drop view old_users", *REBUILT.format("users", USERS.replace(old, new)).split("; "), *kept]
+    return ["drop view old_users", *REBUILT.format("users", USERS.replace(old, new)).split("; "), *dependents]
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (["drop table notes"], ("error", "table-missing", "table notes is missing: id, words; 002_more makes it")),
-        (["create table hand (a)"], ("info", "table-extra", "table hand is there, and no migration makes it: a")),
-        (["alter table roles drop column rank"], ("error", "column-missing", "roles.rank is missing: INTEGER default 5; 002_more makes it")),
-        (["alter table roles add column more text"], ("warning", "column-extra", "roles.more is there, and no migration makes it: TEXT")),
-        (users("size int", "size text"), ("error", "column-differs", "users.size: type TEXT here, type INT by 001_start")),
-        (users("size int", "size bigint"), ("info", "column-differs", "users.size: type BIGINT here, type INT by 001_start")),
-        (users("state text not null", "state text"), ("error", "column-differs", "users.state: null is allowed here, not null by 001_start")),
-        (users("born text", "born text not null default ''"), ("warning", "column-differs", "users.born: not null here, null is allowed by 001_start")),
-        (users("default 'new'", ""), ("error", "column-differs", "users.state: no default here, default 'new' by 001_start")),
-        (users("default 'new'", "default 'New'"), ("warning", "column-differs", "users.state: default 'New' here, default 'new' by 001_start")),
-        (users(" unique", ""), ("error", "index-missing", "a unique constraint of users is missing: unique (name collate NOCASE); 001_start makes it")),
-        (users(" check (state in ('new', 'old'))", ""), ("error", "check-missing", "a check of users is missing: state in ('new', 'old'); 001_start makes it")),
-        (users("'old'))", "'old', 'odd'))"), ("error", "check-differs", "a check of users: state in ('new', 'old', 'odd') here, state in ('new', 'old') by 001_start")),
-        (users("size int", "size int check (size < 9)"), ("warning", "check-extra", "a check of users is there, and no migration makes it: size < 9")),
-        (users(" autoincrement", ""), ("warning", "option-missing", "an option of users is missing: autoincrement; 001_start makes it")),
-        (users("born text, size int", "size int, born text"), ("info", "order-differs", "the order of columns in users: id, name, state, size, born here, id, name, state, born, size by 001_start")),
-        (users("size int", "Size int"), ("warning", "column-differs", "users.size: spelt Size here, spelt size by 001_start")),
-        (users("size int", "size int, card text not null"), ("error", "column-extra", "users.card is there, and no migration makes it: TEXT not null")),
-        (["drop index by_state"], ("warning", "index-missing", "index by_state of users is missing: (state, born desc) where born is not null; 001_start makes it")),
-        (["drop index one_label"], ("error", "index-missing", "index one_label of roles is missing: unique (label); 001_start makes it")),
-        (["create index by_rank on roles (rank)"], ("info", "index-extra", "index by_rank of roles is there, and no migration makes it: (rank)")),
-        (["create unique index by_rank on roles (rank)"], ("warning", "index-extra", "index by_rank of roles is there, and no migration makes it: unique (rank)")),
-        (["drop index by_state", "create index by_state on users (state)"], ("warning", "index-differs", "index by_state of users: (state) here, (state, born desc) where born is not null by 001_start")),
-        (["drop index one_label", "create index one_label on roles (label)"], ("error", "index-differs", "index one_label of roles: (label) here, unique (label) by 001_start")),
-        (["drop index one_label", "create unique index labels on roles (label)"], ("info", "index-differs", "an index of roles: labels unique (label) here, one_label unique (label) by 001_start")),
-        (REBUILT.format("role_permissions", "role integer, permission text").split("; "), ("error", "reference-missing", "a foreign key of role_permissions is missing: (role) references roles (id) on delete cascade; 001_start makes it")),
-        (REBUILT.format("role_permissions", "role integer references roles, permission text").split("; "), ("error", "reference-differs", "a foreign key of role_permissions: (role) references roles (id) here, (role) references roles (id) on delete cascade by 001_start")),
-        (REBUILT.format("notes", "id integer not null, words varchar(20), primary key (words)").split("; "), ("error", "key-differs", "the primary key of notes: words here, id by 002_more")),
-        (["drop view old_users"], ("error", "view-missing", "view old_users is missing: as select id, name from users where state = 'old'; 002_more makes it")),
-        (["create view more as select 1"], ("info", "view-extra", "view more is there, and no migration makes it: as select 1")),
-        (["drop trigger grow"], ("error", "trigger-missing", "trigger grow is missing: after insert on users begin update users set size = 1 where id = new.id; end; 002_more makes it")),
-        (["create trigger less after delete on users begin select 1; end"], ("warning", "trigger-extra", "trigger less is there, and no migration makes it: after delete on users begin select 1; end")),
-        (["drop trigger grow", "create trigger grow after insert on users begin select 2; end"], ("error", "trigger-differs", "trigger grow: after insert on users begin select 2; end here, after insert on users begin update users set size = 1 where id = new.id; end by 002_more")),
-        (["drop table note_words", "create virtual table note_words using fts5(words)"], ("error", "table-differs", "table note_words: using fts5(words) here, using fts5(words, content='notes') by 003_words")),
+        (["drop table notes"], ("error", "table-missing", "table notes is missing: id, words; created by 002_more")),
+        (["create table hand (a)"], ("info", "table-extra", "table hand exists, but no migration creates it: a")),
+        (["alter table roles drop column rank"], ("error", "column-missing", "roles.rank is missing: INTEGER default 5; created by 002_more")),
+        (["alter table roles add column more text"], ("warning", "column-extra", "roles.more exists, but no migration creates it: TEXT")),
+        (rebuild_users("size int", "size text"), ("error", "column-differs", "users.size: type TEXT in the database, type INT by 001_start")),
+        (rebuild_users("size int", "size bigint"), ("info", "column-differs", "users.size: type BIGINT in the database, type INT by 001_start")),
+        (rebuild_users("state text not null", "state text"), ("error", "column-differs", "users.state: null is allowed in the database, not null by 001_start")),
+        (rebuild_users("born text", "born text not null default ''"), ("warning", "column-differs", "users.born: not null in the database, null is allowed by 001_start")),
+        (rebuild_users("default 'new'", ""), ("error", "column-differs", "users.state: no default in the database, default 'new' by 001_start")),
+        (rebuild_users("default 'new'", "default 'New'"), ("warning", "column-differs", "users.state: default 'New' in the database, default 'new' by 001_start")),
+        (rebuild_users(" unique", ""), ("error", "index-missing", "a unique constraint of users is missing: unique (name collate NOCASE); created by 001_start")),
+        (rebuild_users(" check (state in ('new', 'old'))", ""), ("error", "check-missing", "a check of users is missing: state in ('new', 'old'); created by 001_start")),
+        (rebuild_users("'old'))", "'old', 'odd'))"), ("error", "check-differs", "a check of users: state in ('new', 'old', 'odd') in the database, state in ('new', 'old') by 001_start")),
+        (rebuild_users("size int", "size int check (size < 9)"), ("warning", "check-extra", "a check of users exists, but no migration creates it: size < 9")),
+        (rebuild_users(" autoincrement", ""), ("warning", "option-missing", "an option of users is missing: autoincrement; created by 001_start")),
+        (rebuild_users("born text, size int", "size int, born text"), ("info", "order-differs", "the order of columns in users: id, name, state, size, born in the database, id, name, state, born, size by 001_start")),
+        (rebuild_users("size int", "Size int"), ("warning", "column-differs", "users.size: spelt Size in the database, spelt size by 001_start")),
+        (rebuild_users("size int", "size int, card text not null"), ("error", "column-extra", "users.card exists, but no migration creates it: TEXT not null")),
+        (["drop index by_state"], ("warning", "index-missing", "index by_state of users is missing: (state, born desc) where born is not null; created by 001_start")),
+        (["drop index one_label"], ("error", "index-missing", "index one_label of roles is missing: unique (label); created by 001_start")),
+        (["create index by_rank on roles (rank)"], ("info", "index-extra", "index by_rank of roles exists, but no migration creates it: (rank)")),
+        (["create unique index by_rank on roles (rank)"], ("warning", "index-extra", "index by_rank of roles exists, but no migration creates it: unique (rank)")),
+        (["drop index by_state", "create index by_state on users (state)"], ("warning", "index-differs", "index by_state of users: (state) in the database, (state, born desc) where born is not null by 001_start")),
+        (["drop index one_label", "create index one_label on roles (label)"], ("error", "index-differs", "index one_label of roles: (label) in the database, unique (label) by 001_start")),
+        (["drop index one_label", "create unique index labels on roles (label)"], ("info", "index-differs", "an index of roles: labels unique (label) in the database, one_label unique (label) by 001_start")),
+        (REBUILT.format("role_permissions", "role integer, permission text").split("; "), ("error", "reference-missing", "a foreign key of role_permissions is missing: (role) references roles (id) on delete cascade; created by 001_start")),
+        (REBUILT.format("role_permissions", "role integer references roles, permission text").split("; "), ("error", "reference-differs", "a foreign key of role_permissions: (role) references roles (id) in the database, (role) references roles (id) on delete cascade by 001_start")),
+        (REBUILT.format("notes", "id integer not null, words varchar(20), primary key (words)").split("; "), ("error", "key-differs", "the primary key of notes: words in the database, id by 002_more")),
+        (["drop view old_users"], ("error", "view-missing", "view old_users is missing: as select id, name from users where state = 'old'; created by 002_more")),
+        (["create view more as select 1"], ("info", "view-extra", "view more exists, but no migration creates it: as select 1")),
+        (["drop trigger grow"], ("error", "trigger-missing", "trigger grow is missing: after insert on users begin update users set size = 1 where id = new.id; end; created by 002_more")),
+        (["create trigger less after delete on users begin select 1; end"], ("warning", "trigger-extra", "trigger less exists, but no migration creates it: after delete on users begin select 1; end")),
+        (["drop trigger grow", "create trigger grow after insert on users begin select 2; end"], ("error", "trigger-differs", "trigger grow: after insert on users begin select 2; end in the database, after insert on users begin update users set size = 1 where id = new.id; end by 002_more")),
+        (["drop table note_words", "create virtual table note_words using fts5(words)"], ("error", "table-differs", "table note_words: using fts5(words) in the database, using fts5(words, content='notes') by 003_words")),
     ],
 )  # fmt: skip
-def test_one_difference_is_one_finding_with_both_sides_told(path, folder, change, expected):
+def test_each_difference_is_one_finding_with_both_sides(path, folder, change, expected):
     execute(path, *change)
-    found = told(path, folder)
-    assert expected in found
-    assert all(other[0] != "error" for other in found if other != expected)
+    findings = list_findings(path, folder)
+    assert expected in findings
+    assert all(other[0] != "error" for other in findings if other != expected)
 
 
-def test_a_table_that_is_gone_is_told_once_and_not_by_its_parts(path, folder):
+def test_missing_table_is_reported_once(path, folder):
     execute(path, "drop view old_users", "drop table users")
-    assert [(code, message.split(":")[0]) for _, code, message in told(path, folder)] == [
+    assert [(code, message.split(":")[0]) for _, code, message in list_findings(path, folder)] == [
         ("table-missing", "table users is missing"),
         ("view-missing", "view old_users is missing"),
     ]
 
 
-def test_a_constraint_and_an_index_that_does_its_work_are_not_both_missing(path, folder):
-    execute(path, *users(" unique", ""), "create unique index names on users (name)")
-    assert told(path, folder) == [
-        ("info", "index-differs", "an index of users: names unique (name collate NOCASE) here, a constraint unique (name collate NOCASE) by 001_start")
+def test_equivalent_index_replaces_a_missing_constraint(path, folder):
+    execute(path, *rebuild_users(" unique", ""), "create unique index names on users (name)")
+    assert list_findings(path, folder) == [
+        ("info", "index-differs", "an index of users: names unique (name collate NOCASE) in the database, a constraint unique (name collate NOCASE) by 001_start")
     ]  # fmt: skip
 
 
-def test_the_migration_that_is_named_is_the_one_that_made_it_as_it_is_in_the_end(tmp_path):
+def test_finding_names_the_last_migration_that_changed_the_part(tmp_path):
     folder = write(tmp_path / "m", {
         "001_a": "create table users (id integer primary key, a text); create table roles (id); create table role_permissions (id);",
         "002_b": "alter table users rename column a to b;",
@@ -209,16 +209,16 @@ def test_the_migration_that_is_named_is_the_one_that_made_it_as_it_is_in_the_end
     path = tmp_path / "user.db"
     up(path, folder)
     execute(path, "alter table users rename column b to c", "drop table more")
-    assert [message for _, _, message in told(path, folder) if "missing" in message] == [
-        "table more is missing: x; 003_c makes it",
-        "users.b is missing: TEXT; 002_b makes it",
+    assert [message for _, _, message in list_findings(path, folder) if "missing" in message] == [
+        "table more is missing: x; created by 003_c",
+        "users.b is missing: TEXT; created by 002_b",
     ]
 
 
-# What real ledgers hide ---------------------------------------------------------------------------------------------
+# Deployed databases ------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_was_recorded_without_being_run_lacks_exactly_what_drift_tells(tmp_path, own):
+def test_migration_recorded_without_running_is_reported_as_missing_parts(tmp_path, own):
     """The app records its first file in a database that has users and no ledger, and never runs it."""
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db")
     execute(
@@ -229,8 +229,8 @@ def test_a_file_that_was_recorded_without_being_run_lacks_exactly_what_drift_tel
         "alter table user_playlists drop column share_token",
         "drop index idx_system_settings_is_public",
     )
-    maker = "; 001_complete_schema makes it"
-    assert told(path, own) == [
+    maker = "; created by 001_complete_schema"
+    assert list_findings(path, own) == [
         ("error", "table-missing", f"table domains is missing: id, hostname, is_default, created_at, created_by{maker}"),
         ("error", "column-missing", f"user_playlists.share_token is missing: TEXT{maker}"),
         ("error", "index-missing", f"index idx_user_playlists_share_token of user_playlists is missing: unique (share_token) where share_token is not null{maker}"),
@@ -247,61 +247,61 @@ def test_a_file_that_was_recorded_without_being_run_lacks_exactly_what_drift_tel
         ("E", []),
     ],
 )  # fmt: skip
-def test_each_era_of_deployed_databases_is_told_for_what_it_is(tmp_path, own, era, expected):
+def test_each_era_of_deployed_databases_has_expected_findings(tmp_path, own, era, expected):
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
-    found = sorted((severity, code) for severity, code, _ in told(path, own))
-    assert found == sorted(expected)
+    findings = sorted((severity, code) for severity, code, _ in list_findings(path, own))
+    assert findings == sorted(expected)
 
 
-def test_what_is_pending_is_not_expected_yet_and_an_altered_file_is_compared_as_it_is_now(tmp_path, folder):
+def test_pending_migrations_are_not_expected_and_changed_files_are_compared(tmp_path, folder):
     path = tmp_path / "user.db"
     up(path, folder, to="002_more")
-    assert [code for _, code, _ in told(path, folder)] == ["pending"]
+    assert [code for _, code, _ in list_findings(path, folder)] == ["pending"]
     write(folder, {"002_more": FILES["002_more"].replace("default 5", "default 6")})
-    found = told(path, folder)
-    assert [(severity, code) for severity, code, _ in found] == [
+    findings = list_findings(path, folder)
+    assert [(severity, code) for severity, code, _ in findings] == [
         ("warning", "changed"),
         ("warning", "column-differs"),
         ("info", "pending"),
     ]
-    assert found[1][2] == "roles.rank: default 5 here, default 6 by 002_more"
+    assert findings[1][2] == "roles.rank: default 5 in the database, default 6 by 002_more"
 
 
-def test_other_line_ends_are_no_other_text(path, folder):
+def test_line_ends_are_ignored(path, folder):
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert told(path, folder) == []
+    assert list_findings(path, folder) == []
 
 
-# Refused -----------------------------------------------------------------------------------------------------------
+# Refusals ----------------------------------------------------------------------------------------------------------
 
 
-def test_each_era_of_deployed_databases_agrees_with_the_files_that_travel_with_dbctl(tmp_path):
+def test_each_era_matches_the_shipped_files(tmp_path):
     for era in ("D", "D'", "E"):
-        assert told(flashpoint_web.deployed_user_db(tmp_path / f"{era}.db", era=era)) == []
+        assert list_findings(flashpoint_web.deployed_user_db(tmp_path / f"{era}.db", era=era)) == []
 
 
-def test_a_folder_whose_names_do_not_fit_the_ledger_and_a_database_without_one_are_refused(tmp_path, folder):
-    with pytest.raises(MigrationsUnsoundError, match="001_complete_schema"):
-        look(flashpoint_web.deployed_user_db(tmp_path / "deployed.db"), folder)
+def test_mismatched_folder_and_missing_ledger_are_refused(tmp_path, folder):
+    with pytest.raises(MigrationFilesMissingError, match="001_complete_schema"):
+        find_drift(flashpoint_web.deployed_user_db(tmp_path / "deployed.db"), folder)
     with pytest.raises(LedgerMissingError):
-        look(flashpoint_web.document_user_db(tmp_path / "document.db"), folder)
+        find_drift(flashpoint_web.document_user_db(tmp_path / "document.db"), folder)
     with pytest.raises(WrongAppError):
-        look(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"), folder)
+        find_drift(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"), folder)
 
 
-def test_a_migration_that_cannot_run_anew_is_named_with_its_statement_and_nothing_is_guessed(path, folder):
+def test_failing_replay_names_migration_and_statement(path, folder):
     write(folder, {"002_more": "create table x (a);\ninsert into gone values (1);\n"})
     with pytest.raises(
         ReplayFailedError, match=r"002_more .* in statement 2 \(line 2\): no such table: gone"
     ):
-        look(path, folder)
+        find_drift(path, folder)
     write(folder, {"002_more": "begin; create table x (a); commit;"})
     with pytest.raises(MigrationInvalidError):
-        look(path, folder)
+        find_drift(path, folder)
 
 
 def test_an_empty_database_has_nothing_to_compare(tmp_path, folder):
     path = tmp_path / "user.db"
     path.touch()
-    assert [code for _, code, _ in told(path, folder)] == ["pending"]
+    assert [code for _, code, _ in list_findings(path, folder)] == ["pending"]

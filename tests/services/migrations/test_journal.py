@@ -1,4 +1,4 @@
-"""Migrations that are no transaction: the database tells how far they came, and the next run goes on there."""
+"""Migrations without a transaction: the journal records their progress, and the next run continues there."""
 
 import os
 
@@ -7,11 +7,11 @@ import pytest
 from dbctl.engines import registry
 from dbctl.errors import (
     MigrationFailedError,
-    MigrationHalfDoneError,
     MigrationInvalidError,
+    MigrationPartialError,
+    MigrationStatementUnknownError,
     MigrationStepMissingError,
     MigrationStepsChangedError,
-    MigrationUnknownError,
 )
 from dbctl.services.migrations import drift, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
@@ -27,30 +27,30 @@ insert into four values (4);
 """
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        made.write({"001_first": "create table first_one (id integer);\n"})
-        made.up()
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        created.write({"001_first": "create table first_one (id integer);\n"})
+        created.up()
+        yield created
 
 
-def test_what_fails_in_the_middle_stays_so_far_is_told_and_completes_once_it_is_corrected(desk):
+def test_partial_migration_is_reported_and_continues_after_correction(desk):
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
-    with pytest.raises(MigrationHalfDoneError) as failed:
+    with pytest.raises(MigrationPartialError) as failed:
         desk.up()
     assert "002_five failed in statement 3 (line 4)" in str(failed.value)
     assert "statements 1–2 of 5 ran" in failed.value.hint
-    assert desk.stands()["002_five"] == ("failed", "statements 1–2 of 5 are applied")
-    with desk.opened() as app:
-        (found,) = verify.verify(app).findings
-        assert (found.code, found.severity) == ("failed", "error")
-        assert "statements 1–2 of 5 are applied" in found.message
-        assert not [one for one in drift.drift(app).findings if "dbctl" in one.message]
+    assert desk.describe_states()["002_five"] == ("failed", "statements 1–2 of 5 are applied")
+    with desk.open_app() as app:
+        (finding,) = verify.verify(app).findings
+        assert (finding.code, finding.severity) == ("failed", "error")
+        assert "statements 1–2 of 5 are applied" in finding.message
+        assert not [item for item in drift.drift(app).findings if "dbctl" in item.message]
     desk.write(
         {"002_five": OUTSIDE + FIVE.format("insert into one values (3);\ninsert into one values (4);")}
     )
-    assert [(one.name, one.statements) for one in desk.up()] == [("002_five", 6)]
+    assert [(item.name, item.statements) for item in desk.up()] == [("002_five", 6)]
     assert desk.base.rows("select id from one order by id") == [(1,), (3,), (4,)] or desk.base.rows(
         "select id from one order by id"
     ) == ((1,), (3,), (4,))
@@ -58,9 +58,9 @@ def test_what_fails_in_the_middle_stays_so_far_is_told_and_completes_once_it_is_
     assert migration_journal.TABLE not in desk.tables()
 
 
-def test_what_has_run_may_not_change_meanwhile(desk):
+def test_completed_statements_must_not_change(desk):
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
-    with pytest.raises(MigrationHalfDoneError):
+    with pytest.raises(MigrationPartialError):
         desk.up()
     desk.write({"002_five": OUTSIDE + FIVE.format("select 1;").replace("values (1)", "values (2)")})
     with pytest.raises(MigrationStepsChangedError, match="statement 2"):
@@ -68,22 +68,22 @@ def test_what_has_run_may_not_change_meanwhile(desk):
     assert desk.count("one") == 1
 
 
-def test_what_fails_in_its_first_statement_is_pending_as_before(desk):
+def test_failure_in_first_statement_stays_pending(desk):
     desk.write({"002_bad": OUTSIDE + "insert into nosuch values (1);\n"})
     with pytest.raises(MigrationFailedError):
         desk.up()
-    assert desk.stands()["002_bad"] == ("pending", "")
+    assert desk.describe_states()["002_bad"] == ("pending", "")
     assert migration_journal.TABLE not in desk.tables()
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, done):
-    """As a kill between a statement and its row in the journal leaves it."""
+def test_statement_in_unknown_state_requires_a_repair(desk, done):
+    """Simulates a kill between a statement and its row in the journal."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into one values (3);")})
-    statements = [sql for _, sql in language(desk).split(FIVE.format("insert into one values (3);"))]
-    with desk.opened() as app, app.writer("main", "migrate up") as db:
+    statements = [sql for _, sql in find_dialect(desk).split(FIVE.format("insert into one values (3);"))]
+    with desk.open_app() as app, app.writer("main", "migrate up") as db:
         journal = Journal(db, "002_five", "up")
-        with db.step_by_step():
+        with db.outside_transaction():
             journal.open()
             for number, sql in enumerate(statements[:3], 1):
                 journal.begin(number, sql)
@@ -91,26 +91,26 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
                     db.run_statement(sql)
                 if number < 3:
                     journal.end(number)
-    with pytest.raises(MigrationUnknownError) as refused:
+    with pytest.raises(MigrationStatementUnknownError) as refused:
         desk.up()
     assert "statement 3 of 002_five" in str(refused.value)
     assert "insert into one values (3);" in str(refused.value)
-    assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
-    with desk.opened() as app:
+    assert "statement 3 began but did not end" in desk.describe_states()["002_five"][1]
+    with desk.open_app() as app:
         assert "repair 002_five --statement" in verify.verify(app).findings[0].hint
-    outcome = repair.Outcome.DONE if done else repair.Outcome.UNDONE
-    with desk.opened() as app:
+    outcome = repair.StatementOutcome.DONE if done else repair.StatementOutcome.UNDONE
+    with desk.open_app() as app:
         change = repair.repair(app, [], names=["2"], outcome=outcome)
-        ran = "has run" if done else "has not run"
-        assert change.plan().steps == [f"record that statement 3 of 002_five {ran}"]
+        result = "has run" if done else "has not run"
+        assert change.plan().steps == [f"record that statement 3 of 002_five {result}"]
         assert change.plan().rows == {migration_journal.TABLE: 1}
-        assert [(one.was, one.now) for one in change.apply(change.plan().digest).items] == [
+        assert [(repaired.was, repaired.now) for repaired in change.apply(change.plan().digest).items] == [
             ("failed", "failed")
         ]
-    with desk.opened() as app:
-        assert repair.repair(app, [], outcome=outcome).plan().empty
+    with desk.open_app() as app:
+        assert repair.repair(app, [], outcome=outcome).plan().is_empty
     with (
-        desk.opened() as app,
+        desk.open_app() as app,
         app.writer("main", "migrate up") as db,
         pytest.raises(MigrationStepMissingError),
     ):
@@ -120,28 +120,28 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
     assert desk.states() == ["applied", "applied"]
 
 
-def test_what_the_ledger_tells_as_applied_is_whatever_a_journal_says(desk):
-    """As where somebody completed it by hand, or the app did."""
+def test_ledger_overrides_the_journal(desk):
+    """Simulates a migration that the user or the app completed by other means."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
-    with pytest.raises(MigrationHalfDoneError):
+    with pytest.raises(MigrationPartialError):
         desk.up()
     desk.base.run("insert into schema_migrations (version) values ('002')")
     assert desk.states() == ["applied", "applied"]
     desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
-    with desk.opened() as app:
+    with desk.open_app() as app:
         (step,) = repair.repair(app, ["failed"]).plan().steps
-    assert "what it did stays (statements 1–2 of 5 are applied)" in step
+    assert "its effects remain (statements 1–2 of 5 are applied)" in step
     desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
     with pytest.raises(MigrationStepsChangedError):
         desk.up()
 
 
-def language(desk):
-    return registry.language(desk.engine)
+def find_dialect(desk):
+    return registry.script_dialect(desk.engine)
 
 
-def test_what_a_session_was_told_is_told_again_to_the_one_that_goes_on(tmp_path):
-    with deployments.settled("mysql", tmp_path / "desk") as desk:
+def test_session_settings_are_repeated_when_a_migration_continues(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
         desk.write(
             {
                 "001_a": "create table a (id integer primary key);\ncreate table b (a integer, foreign key (a) references a (id));\n"
@@ -150,7 +150,7 @@ def test_what_a_session_was_told_is_told_again_to_the_one_that_goes_on(tmp_path)
         desk.up()
         text = "set foreign_key_checks = 0;\ninsert into nosuch values (1);\n"
         desk.write({"002_b": "insert into a values (1);\n" + text})
-        with pytest.raises(MigrationHalfDoneError):
+        with pytest.raises(MigrationPartialError):
             desk.up()
         desk.write(
             {"002_b": "insert into a values (1);\n" + text.replace("nosuch", "b").replace("(1)", "(7)")}
@@ -159,13 +159,13 @@ def test_what_a_session_was_told_is_told_again_to_the_one_that_goes_on(tmp_path)
         assert desk.count("b") == 1
 
 
-def test_a_process_killed_between_any_two_statements_is_told_and_goes_on(desk):
-    """The process ends after its nth statement has run, before or after that was written down."""
+def test_killed_migration_continues_after_any_statement(desk):
+    """The process exits after its nth statement has run and was recorded."""
     statements = [f"create table t{number} (id integer);" for number in range(1, 5)]
     desk.write({"002_four": OUTSIDE + "\n".join(statements)})
     for number in range(1, 4):
-        killed_after(desk, number)
-        state, detail = desk.stands()["002_four"]
+        kill_after_statement(desk, number)
+        state, detail = desk.describe_states()["002_four"]
         assert state == "failed", detail
         assert f"t{number}" in desk.tables()
         assert f"t{number + 1}" not in desk.tables()
@@ -174,14 +174,14 @@ def test_a_process_killed_between_any_two_statements_is_told_and_goes_on(desk):
     assert desk.states() == ["applied", "applied"]
 
 
-def killed_after(desk, number):
+def kill_after_statement(desk, number):
     child = os.fork()
     if child == 0:
         plain = Journal.end
 
-        def end(self, at):
-            plain(self, at)
-            if at == number:
+        def end(self, ended_number):
+            plain(self, ended_number)
+            if ended_number == number:
                 os._exit(9)
 
         Journal.end = end
@@ -193,8 +193,8 @@ def killed_after(desk, number):
 # Outside a transaction ----------------------------------------------------------------------------------------------
 
 
-def test_what_no_transaction_can_hold_runs_where_the_file_says_so(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "desk") as desk:
+def test_no_transaction_directive_allows_vacuum(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
         desk.write(
             {"001_first": "create table t (x);", "002_shrink": "pragma journal_mode = delete;\nvacuum;\n"}
         )
@@ -216,8 +216,8 @@ def test_what_no_transaction_can_hold_runs_where_the_file_says_so(tmp_path):
         "pragma writable_schema = 1;",
     ],
 )
-def test_what_would_escape_the_runner_is_refused_outside_a_transaction_too(tmp_path, sql):
-    with deployments.settled("sqlite", tmp_path / "desk") as desk:
+def test_transaction_control_is_refused_outside_a_transaction_too(tmp_path, sql):
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
         desk.write({"001_first": f"{OUTSIDE}create table t (x);\n{sql}\n"})
         with pytest.raises(MigrationInvalidError, match="line 3"):
             desk.up()
@@ -225,8 +225,8 @@ def test_what_would_escape_the_runner_is_refused_outside_a_transaction_too(tmp_p
         assert not (desk.folder / "x.db").exists()
 
 
-def test_an_index_is_made_beside_running_writers_and_a_broken_one_is_dropped_first(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+def test_concurrent_index_is_created_and_an_invalid_one_dropped_first(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create table t (x integer);\n"})
         desk.up()
         desk.base.run("insert into t values (1), (1)")
@@ -234,22 +234,22 @@ def test_an_index_is_made_beside_running_writers_and_a_broken_one_is_dropped_fir
         with pytest.raises(MigrationInvalidError, match="-- dbctl: no-transaction"):
             desk.up()
         desk.write({"002_index": OUTSIDE + 'create unique index concurrently "By X" on t (x);'})
-        with pytest.raises(MigrationHalfDoneError) as failed:
+        with pytest.raises(MigrationPartialError) as failed:
             desk.up()
         assert 'drop index concurrently "By X"' in failed.value.hint
-        assert desk.stands()["002_index"][0] == "failed"
+        assert desk.describe_states()["002_index"][0] == "failed"
         desk.base.run("delete from t where ctid = (select min(ctid) from t)")
         desk.up()
         assert desk.base.rows(
             "select indisvalid from pg_index i join pg_class c on c.oid = indexrelid where relname = 'By X'"
         ) == [(True,)]
         assert desk.states() == ["applied", "applied"]
-        with desk.opened() as app:
+        with desk.open_app() as app:
             assert drift.drift(app).findings == []
 
 
-def test_a_value_of_an_enum_is_added_and_used(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+def test_enum_value_is_added_and_used(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create type mood as enum ('sad');\ncreate table t (m mood);"})
         desk.write(
             {
@@ -260,8 +260,8 @@ def test_a_value_of_an_enum_is_added_and_used(tmp_path):
         assert desk.count("t") == 1
 
 
-def test_nothing_of_another_database_is_touched(tmp_path):
-    with deployments.settled("mysql", tmp_path / "desk") as desk:
+def test_drop_database_is_refused(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
         desk.write({"001_first": f"create table t (x integer);\ndrop database {desk.base.own.path};\n"})
         with pytest.raises(MigrationInvalidError, match="DROP DATABASE"):
             desk.up()

@@ -1,4 +1,4 @@
-"""Ledgers that other runners keep: read as they are, never written, and adopted where the schema agrees with them."""
+"""Ledgers of other runners: they are read, never written, and used for a baseline if the schema matches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.errors import (
+    DuplicateMigrationNumberError,
     LedgerForeignError,
     MigrationsAheadError,
-    MigrationsTwinnedError,
-    MigrationsUnfitError,
+    MigrationsMismatchError,
 )
 from dbctl.services.migrations import status, verify
-from dbctl.services.migrations.baseline import Adoption
+from dbctl.services.migrations.baseline import Baseline
 from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.up import Upgrade
+from dbctl.services.migrations.up import MigrateUp
 from tests import servers
-from tests.databases import File, Kept, nothing_yet
-from tests.services.migrations.deployments import bare, states, written
+from tests.databases import ComparedDatabase, File, nothing_yet
+from tests.services.migrations.deployments import open_app, read_states, write_files
 
-#: What the first two of these make is there.
+#: The results of the first two exist.
 FILES = {
     "001_a": "create table a (x int);",
     "002_b": "create table b (x int);\ncreate index b_x on b (x);",
@@ -33,7 +33,7 @@ FILES = {
 }
 TIME = "2026-03-01 10:00:00"
 
-#: By runner and engine, the table as that runner makes it.
+#: By runner and engine: the ledger as the runner creates it.
 TABLES = {
     ("dbmate", ""): "create table schema_migrations (version varchar(128) primary key)",
     (
@@ -99,7 +99,7 @@ TABLES = {
     " name varchar(255), batch int, migration_time timestamp)",
 }
 _HISTORY = "insert into flyway_schema_history (installed_rank, version, description, type, script, installed_by, execution_time, success) values"
-#: By runner, what it has written there once the first two are applied.
+#: By runner: the rows after the first two migrations were applied.
 ROWS = {
     "dbmate": ["insert into schema_migrations values ('001'), ('002')"],
     "goose": [
@@ -127,7 +127,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(server: str, tmp_path: Path) -> Iterator[Kept]:
+def database(server: str, tmp_path: Path) -> Iterator[ComparedDatabase]:
     """An empty database."""
     with nothing_yet(server, tmp_path / "main.db") as empty:
         empty.run()
@@ -136,262 +136,280 @@ def place(server: str, tmp_path: Path) -> Iterator[Kept]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return written(tmp_path / "migrations", FILES)
+    return write_files(tmp_path / "migrations", FILES)
 
 
-def recorded(place: Kept, runner: str, *further: str) -> None:
-    """Make what the first two files make, and the ledger that says so."""
-    schema = [part for name in ("001_a", "002_b") for part in FILES[name].split("\n")]
-    table = TABLES.get((runner, place.engine)) or TABLES[runner, ""]
+def create_ledger(database: ComparedDatabase, runner: str, *statements: str) -> None:
+    """Create the results of the first two files, and the ledger that records them."""
+    schema = [sql for name in ("001_a", "002_b") for sql in FILES[name].split("\n")]
+    table = TABLES.get((runner, database.engine)) or TABLES[runner, ""]
     rows = ROWS.get(runner, [])
-    if place.engine == "mysql":
+    if database.engine == "mysql":
         rows = [sql.replace('"', "`") for sql in rows]
-    place.run(*schema, table, *rows, *further)
+    database.run(*schema, table, *rows, *statements)
 
 
-def up(place: Kept, folder: Path) -> list[str]:
-    with bare(place) as app:
-        return [one.name for one in Upgrade(app, given=folder).apply().items]
+def up(database: ComparedDatabase, folder: Path) -> list[str]:
+    with open_app(database) as app:
+        return [migration.name for migration in MigrateUp(app, folder=folder).apply().items]
 
 
-def adopt(place: Kept, folder: Path) -> Sequence[str]:
-    with bare(place) as app:
-        adoption = Adoption(app, given=folder)
+def record_baseline(database: ComparedDatabase, folder: Path) -> Sequence[str]:
+    with open_app(database) as app:
+        adoption = Baseline(app, folder=folder)
         steps = adoption.plan().steps
         adoption.apply()
     return steps
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_what_a_runner_has_recorded_counts_as_applied(place: Kept, folder: Path, runner: str) -> None:
-    recorded(place, runner)
-    before = place.content()
-    assert states(place, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "pending"}
-    assert len(states(place)) == (1 if runner == "golang-migrate" else 2)
-    assert set(states(place).values()) == {"applied"}
-    assert place.content() == before
-
-
-@pytest.mark.parametrize("runner", [one for one in RUNNERS if one != "dbmate"])
-def test_a_foreign_ledger_is_adopted_by_one_of_dbctl_and_never_written(
-    place: Kept, folder: Path, runner: str
+def test_migrations_recorded_by_a_runner_are_applied(
+    database: ComparedDatabase, folder: Path, runner: str
 ) -> None:
-    recorded(place, runner)
-    before = place.content()
+    create_ledger(database, runner)
+    before = database.content()
+    assert read_states(database, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "pending"}
+    assert len(read_states(database)) == (1 if runner == "golang-migrate" else 2)
+    assert set(read_states(database).values()) == {"applied"}
+    assert database.content() == before
+
+
+@pytest.mark.parametrize("runner", [runner for runner in RUNNERS if runner != "dbmate"])
+def test_foreign_ledger_is_read_for_a_baseline_and_never_written(
+    database: ComparedDatabase, folder: Path, runner: str
+) -> None:
+    create_ledger(database, runner)
+    before = database.content()
     with pytest.raises(LedgerForeignError, match=runner) as raised:
-        up(place, folder)
-    assert (raised.value.exit_status, place.content()) == (6, before)
-    steps = adopt(place, folder)
+        up(database, folder)
+    assert (raised.value.exit_status, database.content()) == (6, before)
+    steps = record_baseline(database, folder)
     assert steps[-2:] == [
-        f"record {name} as applied, without running it: its work is there, and {runner} says so"
+        f"record {name} as applied without running it: the schema contains its result, and the ledger of {runner} records it"
         for name in ("001_a", "002_b")
     ]
-    assert up(place, folder) == ["003_c"]
-    assert set(states(place, folder).values()) == {"applied"}
-    after = place.content()
+    assert up(database, folder) == ["003_c"]
+    assert set(read_states(database, folder).values()) == {"applied"}
+    after = database.content()
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.parametrize("runner", [one for one in RUNNERS if one != "dbmate"])
-def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(place: Kept, folder: Path, runner: str) -> None:
-    recorded(place, runner, "drop index b_x" + (" on b" if place.engine == "mysql" else ""), "drop table b")
-    before = place.content()
-    with pytest.raises(MigrationsUnfitError, match=rf"{runner} says that 002_b was applied"):
-        adopt(place, folder)
-    assert place.content() == before
+@pytest.mark.parametrize("runner", [runner for runner in RUNNERS if runner != "dbmate"])
+def test_baseline_refuses_a_schema_that_differs_from_the_ledger(
+    database: ComparedDatabase, folder: Path, runner: str
+) -> None:
+    create_ledger(
+        database, runner, "drop index b_x" + (" on b" if database.engine == "mysql" else ""), "drop table b"
+    )
+    before = database.content()
+    with pytest.raises(MigrationsMismatchError, match=rf"{runner} records 002_b, but"):
+        record_baseline(database, folder)
+    assert database.content() == before
 
 
-def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: Kept, folder: Path) -> None:
-    recorded(
-        place,
+def test_baseline_ignores_ledger_rows_that_match_no_file(database: ComparedDatabase, folder: Path) -> None:
+    create_ledger(
+        database,
         "Alembic",
         "update alembic_version set version_num = 'ae1027a6acf' where version_num = '002_b'",
         "delete from alembic_version where version_num = '001_a'",
     )
-    assert adopt(place, folder)[-2:] == [
-        f"record {name} as applied, without running it: its work is there" for name in ("001_a", "002_b")
+    assert record_baseline(database, folder)[-2:] == [
+        f"record {name} as applied without running it: the schema contains its result"
+        for name in ("001_a", "002_b")
     ]
 
 
-@pytest.mark.parametrize("there", [1, 2, 3, 4, 10, 11])
-def test_of_many_as_many_are_adopted_as_the_schema_shows(tmp_path: Path, there: int) -> None:
-    place = File(tmp_path / "main.db")
-    made = {f"{number:03}_t": f"create table t{number} (x int);" for number in range(11)}
-    place.run(*[made[name] for name in [*made][:there]])
-    folder = written(tmp_path / "migrations", made)
-    adopt(place, folder)
-    assert list(states(place, folder).values()) == ["applied"] * there + ["pending"] * (11 - there)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 10, 11])
+def test_baseline_records_as_many_migrations_as_the_schema_contains(tmp_path: Path, count: int) -> None:
+    database = File(tmp_path / "main.db")
+    files = {f"{number:03}_t": f"create table t{number} (x int);" for number in range(11)}
+    database.run(*[files[name] for name in [*files][:count]])
+    folder = write_files(tmp_path / "migrations", files)
+    record_baseline(database, folder)
+    assert list(read_states(database, folder).values()) == ["applied"] * count + ["pending"] * (11 - count)
 
 
-def test_dbmates_own_ledger_is_written_as_dbmate_does(place: Kept, folder: Path) -> None:
-    recorded(place, "dbmate")
-    assert up(place, folder) == ["003_c"]
-    assert sorted(place.rows("select * from schema_migrations")) == [("001",), ("002",), ("003",)]
+def test_ledger_of_dbmate_is_written_in_its_format(database: ComparedDatabase, folder: Path) -> None:
+    create_ledger(database, "dbmate")
+    assert up(database, folder) == ["003_c"]
+    assert sorted(database.rows("select * from schema_migrations")) == [("001",), ("002",), ("003",)]
 
 
-def test_where_nothing_is_recorded_the_ledger_is_one_that_dbmate_reads(place: Kept, folder: Path) -> None:
-    assert up(place, folder) == [*FILES]
-    rows = place.rows("select version, name from schema_migrations")
+def test_default_ledger_is_readable_by_dbmate(database: ComparedDatabase, folder: Path) -> None:
+    assert up(database, folder) == [*FILES]
+    rows = database.rows("select version, name from schema_migrations")
     assert sorted(rows) == [("001", "a"), ("002", "b"), ("003", "c")]
-    place.run("insert into schema_migrations (version) values ('004')")  # as dbmate does
+    database.run("insert into schema_migrations (version) values ('004')")  # as dbmate does
     (folder / "004_d.sql").write_text("-- migrate:up\nselect 1;\n")
-    assert set(states(place, folder).values()) == {"applied"}
+    assert set(read_states(database, folder).values()) == {"applied"}
 
 
-def test_where_nothing_is_recorded_a_folder_of_prismas_gets_prismas_ledger(
-    place: Kept, tmp_path: Path
-) -> None:
-    one = tmp_path / "prisma" / "20260101000000_first"
-    one.mkdir(parents=True)
-    (one / "migration.sql").write_text("create table a (x int);")
-    assert up(place, one.parent) == [one.name]
-    assert set(place.tables()) == {"a", "_prisma_migrations"}
+def test_prisma_folder_gets_a_prisma_ledger(database: ComparedDatabase, tmp_path: Path) -> None:
+    migration = tmp_path / "prisma" / "20260101000000_first"
+    migration.mkdir(parents=True)
+    (migration / "migration.sql").write_text("create table a (x int);")
+    assert up(database, migration.parent) == [migration.name]
+    assert set(database.tables()) == {"a", "_prisma_migrations"}
     assert [
-        tuple(row) for row in place.rows("select migration_name, applied_steps_count from _prisma_migrations")
-    ] == [(one.name, 1)]
+        tuple(row)
+        for row in database.rows("select migration_name, applied_steps_count from _prisma_migrations")
+    ] == [(migration.name, 1)]
 
 
-def test_verify_tells_of_a_way_down_that_has_no_way_up(place: Kept, tmp_path: Path) -> None:
+def test_verify_reports_a_down_file_without_up_file(database: ComparedDatabase, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs"
     pairs.mkdir()
     (pairs / "1_a.up.sql").write_text("create table a (x int);")
     (pairs / "2_b.down.sql").write_text("drop table b;")
-    up(place, pairs)
-    with bare(place) as app:
-        found = verify.verify(app, given=pairs).findings
-    assert [one.message for one in found] == ["2_b.down.sql is no migration: there is no way up beside it"]
+    up(database, pairs)
+    with open_app(database) as app:
+        findings = verify.verify(app, folder=pairs).findings
+    assert [finding.message for finding in findings] == [
+        "2_b.down.sql is not a migration: its up file is missing"
+    ]
 
 
-def test_a_migration_that_golang_migrate_left_dirty_has_failed(place: Kept, folder: Path) -> None:
-    recorded(place, "golang-migrate", "update schema_migrations set dirty = true")
-    assert states(place, folder) == {"001_a": "applied", "002_b": "failed", "003_c": "pending"}
+def test_a_migration_that_golang_migrate_left_dirty_has_failed(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    create_ledger(database, "golang-migrate", "update schema_migrations set dirty = true")
+    assert read_states(database, folder) == {"001_a": "applied", "002_b": "failed", "003_c": "pending"}
 
 
-def test_flyways_baseline_stands_for_all_before_it(place: Kept, folder: Path) -> None:
+def test_flyway_baseline_covers_earlier_migrations(database: ComparedDatabase, folder: Path) -> None:
     baseline = "(1, '2', '<< Flyway Baseline >>', 'BASELINE', '<< Flyway Baseline >>', 'app', 0, true)"
-    recorded(place, "Flyway", "delete from flyway_schema_history", f"{_HISTORY} {baseline}")
-    assert states(place, folder) == {"001_a": "baseline", "002_b": "baseline", "003_c": "pending"}
+    create_ledger(database, "Flyway", "delete from flyway_schema_history", f"{_HISTORY} {baseline}")
+    assert read_states(database, folder) == {"001_a": "baseline", "002_b": "baseline", "003_c": "pending"}
 
 
-def test_a_migration_that_failed_in_flyway_is_told(place: Kept, folder: Path) -> None:
+def test_failed_flyway_migration_is_reported(database: ComparedDatabase, folder: Path) -> None:
     failed = "(9, '3', 'c', 'SQL', 'V3__c.sql', 'app', 1, false)"
-    recorded(place, "Flyway", "delete from flyway_schema_history where version = '3'", f"{_HISTORY} {failed}")
-    assert states(place, folder)["003_c"] == "failed"
+    create_ledger(
+        database, "Flyway", "delete from flyway_schema_history where version = '3'", f"{_HISTORY} {failed}"
+    )
+    assert read_states(database, folder)["003_c"] == "failed"
 
 
-def test_migrations_that_are_programs_are_told_by_their_ledger_alone(place: Kept, folder: Path) -> None:
-    recorded(place, "Alembic", "insert into alembic_version values ('ae1027a6acf8')")
-    assert states(place) == {"ae1027a6acf8": "applied"}
-    place.run("drop table alembic_version", TABLES.get(("Django", place.engine)) or "")
-    place.run(f"insert into django_migrations (app, name, applied) values ('auth', '0001_initial', '{TIME}')")
-    assert states(place) == {"auth/0001_initial": "applied"}
+def test_migrations_without_sql_files_are_listed_from_the_ledger(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    create_ledger(database, "Alembic", "insert into alembic_version values ('ae1027a6acf8')")
+    assert read_states(database) == {"ae1027a6acf8": "applied"}
+    database.run("drop table alembic_version", TABLES.get(("Django", database.engine)) or "")
+    database.run(
+        f"insert into django_migrations (app, name, applied) values ('auth', '0001_initial', '{TIME}')"
+    )
+    assert read_states(database) == {"auth/0001_initial": "applied"}
     with pytest.raises(LedgerForeignError, match="Django"):
-        up(place, folder)
+        up(database, folder)
 
 
-def test_a_version_that_a_file_of_sqlite_keeps_in_itself_counts(tmp_path: Path, folder: Path) -> None:
-    place = File(tmp_path / "main.db")
-    place.run(
+def test_sqlite_user_version_is_read_as_a_ledger(tmp_path: Path, folder: Path) -> None:
+    database = File(tmp_path / "main.db")
+    database.run(
         *(part for name in ("001_a", "002_b") for part in FILES[name].split("\n")), "pragma user_version = 2"
     )
-    assert states(place, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "pending"}
-    adopt(place, folder)
-    assert up(place, folder) == ["003_c"]
+    assert read_states(database, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "pending"}
+    record_baseline(database, folder)
+    assert up(database, folder) == ["003_c"]
 
 
-def test_a_database_newer_than_its_files_is_ahead_and_nothing_is_run(place: Kept, folder: Path) -> None:
-    recorded(place, "dbmate", "insert into schema_migrations values ('004')")
-    found = {"001_a": "applied", "002_b": "applied", "003_c": "pending", "004": "ahead"}
-    assert states(place, folder) == found
+def test_newer_database_is_ahead_and_nothing_runs(database: ComparedDatabase, folder: Path) -> None:
+    create_ledger(database, "dbmate", "insert into schema_migrations values ('004')")
+    expected = {"001_a": "applied", "002_b": "applied", "003_c": "pending", "004": "ahead"}
+    assert read_states(database, folder) == expected
     with pytest.raises(MigrationsAheadError, match="004"):
-        up(place, folder)
-    with bare(place) as app:
-        assert status.survey([app], given=folder).check == 4
+        up(database, folder)
+    with open_app(database) as app:
+        assert status.collect_status([app], folder=folder).check == 4
 
 
-def test_two_files_of_one_version_cannot_be_told_apart_by_a_ledger_of_versions(
-    place: Kept, folder: Path
-) -> None:
-    recorded(place, "dbmate")
+def test_duplicate_version_is_refused_with_a_version_ledger(database: ComparedDatabase, folder: Path) -> None:
+    create_ledger(database, "dbmate")
     (folder / "002_other.sql").write_text("create table other (x int);")
-    assert states(place, folder)["002_other"] == "duplicate-version"
-    with pytest.raises(MigrationsTwinnedError, match="002_other"):
-        up(place, folder)
+    assert read_states(database, folder)["002_other"] == "duplicate-version"
+    with pytest.raises(DuplicateMigrationNumberError, match="002_other"):
+        up(database, folder)
 
 
-# Altered files --------------------------------------------------------------------------------------------------------
+# Changed files --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_an_altered_file_is_found_with_every_ledger(place: Kept, folder: Path, runner: str) -> None:
-    recorded(place, runner)
+def test_changed_file_is_found_with_every_ledger(
+    database: ComparedDatabase, folder: Path, runner: str
+) -> None:
+    create_ledger(database, runner)
     if runner == "Flyway":  # as it records the files: CRC-32 of their lines
         for number, text in (("1", FILES["001_a"]), ("2", FILES["002_b"])):
             checksum = MigrationFile(
-                version="", words="", name="", path=Path(), raw=text.encode(), format="found"
-            ).checksum_of_lines
-            place.run(f"update flyway_schema_history set checksum = {checksum} where version = '{number}'")
-    with bare(place) as app:
-        assert verify.verify(app, given=folder).findings == []
+                version="", description="", name="", path=Path(), raw=text.encode(), format="auto"
+            ).flyway_checksum
+            database.run(f"update flyway_schema_history set checksum = {checksum} where version = '{number}'")
+    with open_app(database) as app:
+        assert verify.verify(app, folder=folder).findings == []
     (folder / "002_b.sql").write_text("create table b (x int, y int);\ncreate index b_x on b (x);")
-    with bare(place) as app:
-        found = verify.verify(app, given=folder).findings
-    assert [(one.severity, one.code) for one in found] == [
+    with open_app(database) as app:
+        findings = verify.verify(app, folder=folder).findings
+    assert [(finding.severity, finding.code) for finding in findings] == [
         ("error", "changed" if runner == "Flyway" else "differs")
     ]
-    assert "002_b" in found[0].message
+    assert "002_b" in findings[0].message
 
 
-def test_a_checksum_of_flyway_is_that_of_the_lines_whatever_their_ends() -> None:
+def test_flyway_checksum_ignores_line_ends() -> None:
     texts = (b"select 1;\nselect 2;\n", b"select 1;\r\nselect 2;", b"\xef\xbb\xbfselect 1;\rselect 2;")
-    made = {
-        MigrationFile(version="", words="", name="", path=Path(), raw=raw, format="found").checksum_of_lines
+    checksums = {
+        MigrationFile(
+            version="", description="", name="", path=Path(), raw=raw, format="auto"
+        ).flyway_checksum
         for raw in texts
     }
-    assert made == {"-593479011"}
+    assert checksums == {"-593479011"}
 
 
 # No migrations --------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_of_which_nothing_tells_of_migrations_has_none(
-    place: Kept, capsys: pytest.CaptureFixture[str]
+def test_database_without_ledger_and_folder_has_no_migrations(
+    database: ComparedDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.run("create table a (x int)")
-    assert main(["--url", place.url, "status", "--check"]) == 0
-    assert main(["--url", place.url, "migrate", "status", "--check"]) == 0
+    database.run("create table a (x int)")
+    assert main(["--url", database.url, "status", "--check"]) == 0
+    assert main(["--url", database.url, "migrate", "status", "--check"]) == 0
     assert "ledger" not in capsys.readouterr().err
 
 
-def test_a_configuration_says_that_a_database_has_no_migrations(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = File(tmp_path / "user.db")
-    place.run("create table schema_migrations (version varchar(128) primary key)", "create table a (x int)")
+def test_configuration_can_disable_migrations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = File(tmp_path / "user.db")
+    database.run(
+        "create table schema_migrations (version varchar(128) primary key)", "create table a (x int)"
+    )
     config = tmp_path / "dbctl.toml"
     config.write_text(
-        f'[apps.a]\nprofile = "plain"\n[apps.a.databases]\nmain = "{place.url}"\n'
+        f'[apps.a]\nprofile = "plain"\n[apps.a.databases]\nmain = "{database.url}"\n'
         '[apps.a.migrations]\nmain = "none"\n'
     )
-    place.run("insert into schema_migrations values ('001')")
+    database.run("insert into schema_migrations values ('001')")
     (tmp_path / "none").mkdir()
     assert main(["--config", str(config), "status", "--check"]) == 0
     assert main(["--config", str(config), "migrate", "status"]) == 2
-    assert "ability-missing" not in capsys.readouterr().out
+    assert "feature-missing" not in capsys.readouterr().out
 
 
-# New ones -------------------------------------------------------------------------------------------------------------
+# New files -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("runner", ["dbmate", "Knex"])
-def test_a_new_migration_in_an_empty_folder_comes_after_those_of_the_ledger(
-    place: Kept, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
+def test_new_migration_in_empty_folder_follows_the_ledger(
+    database: ComparedDatabase, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorded(place, runner)
+    create_ledger(database, runner)
     (tmp_path / "own").mkdir()
-    words = [
+    arguments = [
         "--url",
-        place.url,
+        database.url,
         "-o",
         "json",
         "migrate",
@@ -400,53 +418,51 @@ def test_a_new_migration_in_an_empty_folder_comes_after_those_of_the_ledger(
         "--migrations",
         str(tmp_path / "own"),
     ]
-    assert main(words) == 0
+    assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["data"]["version"] == "003"
 
 
-def test_a_migration_after_those_that_travel_with_dbctl_is_applied_from_a_folder_of_its_own(
+def test_custom_folder_continues_after_shipped_migrations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = ["--profile", "chat-lancedb", "--url", f"chat={tmp_path / 'chat.db'}", "--db", "chat", "-o", "json"]
-    own = tmp_path / "own"
-    own.mkdir()
-    folder = ["--migrations", str(own)]
+    custom = tmp_path / "own"
+    custom.mkdir()
+    folder = ["--migrations", str(custom)]
     assert main([*app, "migrate", "up"]) == 0
     capsys.readouterr()
     assert main([*app, "migrate", "new", "favorites", *folder]) == 0
-    made = Path(json.loads(capsys.readouterr().out)["data"]["path"])
-    assert made.name == "002_favorites.sql"
-    made.write_text("-- Up\nalter table chats add column favorite boolean default 0;\n-- Down\n")
+    path = Path(json.loads(capsys.readouterr().out)["data"]["path"])
+    assert path.name == "002_favorites.sql"
+    path.write_text("-- Up\nalter table chats add column favorite boolean default 0;\n-- Down\n")
     for command in ("up", "status --check", "verify", "drift"):
         assert main([*app, "migrate", *command.split(), *folder]) == 0, command
     capsys.readouterr()
     assert main([*app, "migrate", "status", *folder]) == 0
     items = json.loads(capsys.readouterr().out)["data"]["items"]
-    assert [(one["name"], one["state"]) for one in items] == [
+    assert [(item["name"], item["state"]) for item in items] == [
         ("001_users-accounts-chats", "applied"),
         ("002_favorites", "applied"),
     ]
 
 
-# What adopt tells -----------------------------------------------------------------------------------------------------
+# Refused baselines ---------------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_of_adopt_names_each_object_that_differs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = File(tmp_path / "main.db")
+def test_refused_baseline_names_each_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = File(tmp_path / "main.db")
     many = [f"t{number}" for number in range(6)]
-    place.run(*(f"create table {name} (x text)" for name in many))
-    folder = written(
+    database.run(*(f"create table {name} (x text)" for name in many))
+    folder = write_files(
         tmp_path / "own", {"001_all": "\n".join(f"create table {name} (x int);" for name in many)}
     )
-    words = ["--url", place.url, "-o", "json", "migrate", "baseline", "--migrations", str(folder)]
-    assert main(words) == 6
+    arguments = ["--url", database.url, "-o", "json", "migrate", "baseline", "--migrations", str(folder)]
+    assert main(arguments) == 6
     message = json.loads(capsys.readouterr().out)["error"]["message"]
-    assert all(f"{name}.x: type TEXT here, type INT in the migrations" in message for name in many)
+    assert all(f"{name}.x: type TEXT in the database, type INT in the migrations" in message for name in many)
 
 
-def test_a_refusal_of_adopt_names_an_enum_with_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_baseline_names_an_enum_with_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
     with servers.postgresql_schema() as url:
         app = ["--profile", "promptvault", "--url", f"main={servers.text(url)}", "-o", "json", "migrate"]
         assert main([*app, "up", "--variant", "deployed"]) == 0
@@ -455,13 +471,11 @@ def test_a_refusal_of_adopt_names_an_enum_with_its_labels(capsys: pytest.Capture
         capsys.readouterr()
         assert main([*app, "baseline"]) == 6
         message = json.loads(capsys.readouterr().out)["error"]["message"]
-        assert "(PRIVATE, TEAM, PUBLIC) here" in message
+        assert "(PRIVATE, TEAM, PUBLIC) in the database" in message
         assert "VISIBILITY" in message.upper()
 
 
-def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_baseline_works_with_an_empty_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "chat.db"
     app = ["--profile", "chat-lancedb", "--url", f"chat={path}", "--db", "chat", "migrate"]
     assert main([*app, "up"]) == 0
@@ -473,7 +487,7 @@ def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
     capsys.readouterr()
 
 
-def test_a_new_migration_in_an_empty_folder_is_applied_as_the_refusal_advises(
+def test_new_migration_is_applied_as_the_hint_of_the_refusal_states(
     tmp_path: Path, answer: Callable[..., dict[str, Any]]
 ) -> None:
     (tmp_path / "old").mkdir()
@@ -483,15 +497,15 @@ def test_a_new_migration_in_an_empty_folder_is_applied_as_the_refusal_advises(
     database = ["--url", str(tmp_path / "shop.db"), "migrate"]
     answer(*database, "up", "--migrations", str(tmp_path / "old"))
     own = ["--migrations", str(tmp_path / "own")]
-    made = Path(answer(*database, "new", "notes", *own)["data"]["path"])
-    made.write_text("-- migrate:up\ncreate table notes (x integer);\n-- migrate:down\ndrop table notes;\n")
+    path = Path(answer(*database, "new", "notes", *own)["data"]["path"])
+    path.write_text("-- migrate:up\ncreate table notes (x integer);\n-- migrate:down\ndrop table notes;\n")
     error = answer(*database, "up", *own, status=6)["error"]
-    assert error["code"] == "migrations-unsound"
+    assert error["code"] == "migration-files-missing"
     assert "copy" in error["hint"]
     assert "repair --missing" in error["hint"]
     for name in ("001_a", "002_b"):
         (tmp_path / f"own/{name}.sql").write_text(FILES[name])
-    assert [one["name"] for one in answer(*database, "up", *own)["data"]["items"]] == ["003_notes"]
+    assert [item["name"] for item in answer(*database, "up", *own)["data"]["items"]] == ["003_notes"]
     for name in ("001_a", "002_b"):
         (tmp_path / f"own/{name}.sql").unlink()
     answer(*database, "repair", "--missing", "--yes", *own)

@@ -1,4 +1,4 @@
-"""Lint: what the files of migrations may do, told with file and line, with no database there."""
+"""``migrate lint``: findings with file and line, without a database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import AbilityMissingError, MigrationsMissingError
+from dbctl.errors import FeatureMissingError, MigrationsMissingError
 from dbctl.profiles import loader
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.migrations import lint as migration_lint
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import Upgrade
+from dbctl.services.migrations.status import create_shipped_target
+from dbctl.services.migrations.up import MigrateUp
 
-#: A server that nobody can connect to.
+#: An unreachable server.
 NOWHERE = "postgresql://nobody@nowhere.invalid/none"
 
 
@@ -27,85 +27,91 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def lint(folder, *, url=NOWHERE, profile="plain", given=True, every=False):
-    with apps.opened(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
-        return migration_lint.lint(app, "", folder if given else None, every=every)
+def lint(folder, *, url=NOWHERE, profile="plain", with_folder=True, all_files=False):
+    with app_service.open_app(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
+        return migration_lint.lint(app, "", folder if with_folder else None, all_files=all_files)
 
 
-def told(folder, **options):
-    return [(one.severity, one.code, one.message) for one in lint(folder, **options).findings]
+def list_findings(folder, **options):
+    return [(finding.severity, finding.code, finding.message) for finding in lint(folder, **options).findings]
 
 
-def codes(folder, **options):
-    return [one.code for one in lint(folder, **options).findings]
+def list_codes(folder, **options):
+    return [finding.code for finding in lint(folder, **options).findings]
 
 
-def test_a_folder_is_looked_over_where_no_server_answers(tmp_path):
+def test_folder_is_linted_without_a_server(tmp_path):
     folder = write(tmp_path / "m", n001_start="-- Tables.\ncreate table t (a int);\n\ndrop index old;\n")
-    found = lint(folder)
-    assert found.checked == 1
-    assert [(one.target, one.severity, one.code, one.message) for one in found.findings] == [
+    result = lint(folder)
+    assert result.checked == 1
+    assert [
+        (finding.target, finding.severity, finding.code, finding.message) for finding in result.findings
+    ] == [
         (
             "app/main",
             "warning",
             "index-locks",
-            "001_start.sql:4: DROP INDEX old keeps everybody from its table, and waits for all who read it",
+            "001_start.sql:4: DROP INDEX old locks its table, and waits for all readers",
         )
     ]
 
 
-def test_only_pending_files_are_told_of_and_all_of_them_where_that_is_asked(tmp_path):
+def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
     folder = write(tmp_path / "m", n001_start="-- Start.\ncreate table t (a int);\ndrop table if exists old;")
     database = tmp_path / "app.db"
-    with apps.opened(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
-        Upgrade(app, "", folder).apply()
+    with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
+        MigrateUp(app, "", folder).apply()
         write(folder, n002_more="-- More.\ndrop table if exists t;")
         app.configured.migrations["main"] = folder
         pending = migration_lint.lint(app)
-        every = migration_lint.lint(app, every=True)
-    assert [one.message for one in pending.findings] == ["002_more.sql:2: DROP TABLE t takes its rows away"]
-    assert (pending.checked, every.checked) == (1, 2)
-    assert [one.message[:10] for one in every.findings] == ["001_start.", "002_more.s"]
+        all_files = migration_lint.lint(app, all_files=True)
+    assert [finding.message for finding in pending.findings] == [
+        "002_more.sql:2: DROP TABLE t deletes its rows"
+    ]
+    assert (pending.checked, all_files.checked) == (1, 2)
+    assert [finding.message[:10] for finding in all_files.findings] == ["001_start.", "002_more.s"]
 
 
-def test_every_file_is_pending_where_there_is_no_file_of_a_database(tmp_path):
+def test_all_files_are_pending_without_a_database(tmp_path):
     folder = write(tmp_path / "m", n001_start="-- Start.\ndrop table if exists old;")
-    with apps.opened(Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1) as app:
+    with app_service.open_app(
+        Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1
+    ) as app:
         app.configured.migrations["main"] = folder
-        assert [one.code for one in migration_lint.lint(app).findings] == ["drops-table"]
+        assert [finding.code for finding in migration_lint.lint(app).findings] == ["drops-table"]
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_file_that_cannot_be_run_is_an_error_and_the_others_are_told_of_all_the_same(tmp_path):
+def test_invalid_file_is_an_error_and_others_are_linted(tmp_path):
     folder = write(
         tmp_path / "m",
         n001_bad="-- Bad.\ncreate index concurrently i on t (a);",
         n002_open="-- Open.\nselect 'open",
         n003_more="-- More.\ndrop table if exists t;",
     )
-    assert told(folder) == [
+    assert list_findings(folder) == [
         (
             "error",
             "unusable",
-            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction that all of it runs in; a line -- dbctl: no-transaction lets its statements run one by one",
+            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction of the script; a line -- dbctl: no-transaction lets its statements run one by one",
         ),
-        ("error", "unusable", "002_open.sql: it ends inside the statement that begins on line 2"),
-        ("warning", "drops-table", "003_more.sql:2: DROP TABLE t takes its rows away"),
+        ("error", "unusable", "002_open.sql: the text ends inside the statement that begins on line 2"),
+        ("warning", "drops-table", "003_more.sql:2: DROP TABLE t deletes its rows"),
     ]
 
 
-def test_what_is_meant_to_lose_rows_is_not_told_again(tmp_path):
+def test_allowed_data_loss_is_not_reported(tmp_path):
     text = "-- Away with it.\n-- dbctl: allow-data-loss\ndrop table if exists t; delete from u;"
-    assert codes(write(tmp_path / "m", n001_away=text)) == []
+    assert list_codes(write(tmp_path / "m", n001_away=text)) == []
 
 
-def test_a_line_above_a_statement_allows_it_there_and_nowhere_else(tmp_path):
+def test_allow_line_covers_only_the_next_statement(tmp_path):
     text = (
         "-- Away.\n\ndelete from a;\n-- dbctl: allow deletes-all, drops-table\ndelete from b;\ndelete from c;"
     )
-    assert [message for _, _, message in told(write(tmp_path / "m", n001_away=text))] == [
-        "001_away.sql:3: DELETE without WHERE takes every row of a away",
-        "001_away.sql:6: DELETE without WHERE takes every row of c away",
+    assert [message for _, _, message in list_findings(write(tmp_path / "m", n001_away=text))] == [
+        "001_away.sql:3: DELETE without WHERE removes every row of a",
+        "001_away.sql:6: DELETE without WHERE removes every row of c",
     ]
 
 
@@ -124,25 +130,25 @@ def test_a_line_above_a_statement_allows_it_there_and_nowhere_else(tmp_path):
         ),
     ],
 )
-def test_above_everything_it_allows_it_in_all_of_the_file(tmp_path, text, lines):
-    found = told(write(tmp_path / "m", n001_away=text))
-    assert [int(message.split(":")[1]) for _, _, message in found] == lines
+def test_allow_line_at_the_top_covers_the_file(tmp_path, text, lines):
+    findings = list_findings(write(tmp_path / "m", n001_away=text))
+    assert [int(message.split(":")[1]) for _, _, message in findings] == lines
 
 
 @pytest.mark.parametrize(
     "line", ["-- dbctl: allow nonsense", "-- dbctl: allow", "-- dbctl: allow drop-table"]
 )
-def test_what_lint_does_not_find_cannot_be_allowed(tmp_path, line):
-    ((severity, code, message),) = told(write(tmp_path / "m", n001_away=f"{line}\nselect 1;"))
+def test_unknown_code_cannot_be_allowed(tmp_path, line):
+    ((severity, code, message),) = list_findings(write(tmp_path / "m", n001_away=f"{line}\nselect 1;"))
     assert (severity, code) == ("error", "unusable")
     assert message.startswith(f"001_away.sql: line 1: {line}")
     assert ("drops-table" in message) == line.endswith("drop-table")
 
 
-def test_a_comment_that_the_apps_runner_takes_for_a_marker_is_an_error(tmp_path):
+def test_comment_similar_to_a_marker_is_an_error(tmp_path):
     text = "-- Up\n-- Tables.\ncreate table t (a int, b text default '-- Down'); -- downloads\n\n-- down the road\n-- Down\nselect 1;"
-    found = told(write(tmp_path / "m", n001_start=text))
-    assert [(code, message.split(":")[1]) for _, code, message in found] == [
+    findings = list_findings(write(tmp_path / "m", n001_start=text))
+    assert [(code, message.split(":")[1]) for _, code, message in findings] == [
         ("marker-hidden", "3"),
         ("marker-hidden", "3"),
         ("marker-hidden", "5"),
@@ -156,62 +162,68 @@ def test_a_comment_that_the_apps_runner_takes_for_a_marker_is_an_error(tmp_path)
         ("/* What it is for. */ select 1;", []),
         ("-- Updates what is old.\nselect 1;", []),
         ("-- Up\n-- What it is for.\nselect 1;\n-- Down\nselect 1;", []),
-        ("select 1; -- late", ["no-purpose"]),
-        ("\n-- dbctl: allow-data-loss\n\nselect 1;", ["no-purpose"]),
-        ("-- ----\n\nselect 1;", ["no-purpose"]),
-        ("-- Up\nselect 1;\n-- Down\nselect 1;", ["no-purpose"]),
+        ("select 1; -- late", ["missing-description"]),
+        ("\n-- dbctl: allow-data-loss\n\nselect 1;", ["missing-description"]),
+        ("-- ----\n\nselect 1;", ["missing-description"]),
+        ("-- Up\nselect 1;\n-- Down\nselect 1;", ["missing-description"]),
         ("-- Up\n-- For this.\nselect 1;", ["no-down"]),
         ("-- migrate:up\n-- For this.\nselect 1;\n-- migrate:down\n-- nothing", ["no-down"]),
     ],
 )
-def test_a_purpose_and_a_way_down_are_missed(tmp_path, text, expected):
-    found = lint(write(tmp_path / "m", n001_start=text)).findings
-    assert [one.code for one in found] == expected
-    assert {one.severity for one in found} <= {"info"}
+def test_missing_description_and_down_section_are_reported(tmp_path, text, expected):
+    findings = lint(write(tmp_path / "m", n001_start=text)).findings
+    assert [finding.code for finding in findings] == expected
+    assert {finding.severity for finding in findings} <= {"info"}
 
 
-def test_a_way_down_that_drops_the_ledger_is_an_error(tmp_path):
+def test_down_section_that_drops_the_ledger_is_an_error(tmp_path):
     text = "-- Up\n-- Start.\ncreate table t (a int);\n-- Down\ndrop table t;\ndrop table Schema_Migrations;"
-    found = told(write(tmp_path / "m", n001_start=text))
-    assert [(severity, code) for severity, code, _ in found] == [("error", "drops-ledger")]
-    assert found[0][2].startswith("001_start.sql:6: ")
+    findings = list_findings(write(tmp_path / "m", n001_start=text))
+    assert [(severity, code) for severity, code, _ in findings] == [("error", "drops-ledger")]
+    assert findings[0][2].startswith("001_start.sql:6: ")
 
 
-def test_a_way_down_in_a_file_of_its_own_is_named_by_that_file(tmp_path):
+def test_finding_in_a_down_file_names_that_file(tmp_path):
     folder = tmp_path / "m"
     folder.mkdir()
     (folder / "1_start.up.sql").write_text("-- Start.\ncreate table t (a int);")
     (folder / "1_start.down.sql").write_text("drop table schema_migrations;")
-    assert [message.split(":")[0] for _, _, message in told(folder)] == ["1_start.down.sql"]
+    assert [message.split(":")[0] for _, _, message in list_findings(folder)] == ["1_start.down.sql"]
 
 
-def test_a_number_that_two_files_have_is_told_where_the_ledger_knows_numbers_alone(tmp_path):
+def test_shared_number_is_reported_for_version_ledgers(tmp_path):
     folder = write(tmp_path / "m", n001_one="-- One.\nselect 1;", n001_two="-- Two.\nselect 1;")
-    assert codes(folder) == ["shared-number", "shared-number"]
-    assert codes(folder, profile="flashpoint-web", url=tmp_path / "user.db") == []
+    assert list_codes(folder) == ["shared-number", "shared-number"]
+    assert list_codes(folder, profile="flashpoint-web", url=tmp_path / "user.db") == []
 
 
-def test_a_number_that_two_files_of_an_app_are_known_to_share_is_not_told(tmp_path):
+def test_known_shared_number_is_not_reported(tmp_path):
     text = "-- Up\n-- So.\nselect 1;\n-- Down\nselect 1;"
     folder = write(tmp_path / "m", n006_drafts=text, n006_extended_model_types=text, n007_a=text, n007_b=text)
-    with apps.opened(Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1) as app:
-        found = migration_lint.lint(app, "app", folder).findings
-    assert [(one.code, one.message[:3]) for one in found] == [("shared-number", "007")] * 2
+    with app_service.open_app(
+        Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1
+    ) as app:
+        findings = migration_lint.lint(app, "app", folder).findings
+    assert [(finding.code, finding.message[:3]) for finding in findings] == [("shared-number", "007")] * 2
 
 
-def test_what_an_apps_guidelines_ask_is_a_warning_there_and_nothing_elsewhere(tmp_path):
+def test_guidelines_of_a_profile_are_warnings(tmp_path):
     text = "create table t (a int); insert into t values (1); drop table t;"
     folder = write(tmp_path / "m", n001_start=text)
-    assert codes(folder, url=tmp_path / "app.db") == ["no-purpose"]
-    found = told(folder, profile="flashpoint-web", url=tmp_path / "user.db")
-    assert {severity for severity, _, _ in found} == {"warning"}
-    assert [code for _, code, _ in found] == ["no-purpose", "no-if-not-exists", "no-insert-or-ignore"]
+    assert list_codes(folder, url=tmp_path / "app.db") == ["missing-description"]
+    findings = list_findings(folder, profile="flashpoint-web", url=tmp_path / "user.db")
+    assert {severity for severity, _, _ in findings} == {"warning"}
+    assert [code for _, code, _ in findings] == [
+        "missing-description",
+        "no-if-not-exists",
+        "no-insert-or-ignore",
+    ]
 
 
-def test_files_that_are_not_there_and_apps_without_migrations_are_refused(tmp_path):
+def test_missing_folder_and_app_without_migrations_are_refused(tmp_path):
     with pytest.raises(MigrationsMissingError):
         lint(tmp_path / "none")
-    with pytest.raises(AbilityMissingError):
+    with pytest.raises(FeatureMissingError):
         lint(tmp_path, profile=str(Path(__file__).parents[2] / "profiles/larder.toml"))
 
 
@@ -219,27 +231,29 @@ SHIPPED = [
     (name, database, engine)
     for name in loader.names()
     if name != "plain"
-    for database, one in loader.load(name).databases.items()
-    if one.migrations
-    for engine in one.engines
+    for database, section in loader.load(name).databases.items()
+    if section.migrations
+    for engine in section.engines
 ]
 
 
 @pytest.mark.parametrize(("profile", "database", "engine"), SHIPPED)
-def test_what_is_shipped_has_neither_errors_nor_warnings(profile, database, engine):
-    track = shipped_track(loader.load(profile), database, "app", engine)
-    for one, names in migration_lint.all_of(track):
-        assert [told for told in migration_lint.findings(one, names) if told.severity != "info"] == []
+def test_shipped_migrations_have_no_errors_or_warnings(profile, database, engine):
+    shipped = create_shipped_target(loader.load(profile), database, "app", engine)
+    for target, names in migration_lint.iterate_variants(shipped):
+        assert [
+            finding for finding in migration_lint.lint_files(target, names) if finding.severity != "info"
+        ] == []
 
 
-def test_nothing_is_left_beside_a_database_that_was_looked_at(tmp_path):
+def test_lint_leaves_no_files_next_to_the_database(tmp_path):
     folder = write(tmp_path / "m", n001_start="-- Start.\nselect 1;")
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database)) as db:
         db.execute("create table schema_migrations (version text primary key)")
     before = database.read_bytes()
-    with apps.opened(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
+    with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
         app.configured.migrations["main"] = folder
         assert migration_lint.lint(app).checked == 1
     assert database.read_bytes() == before
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["app.db", "m"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["app.db", "m"]

@@ -1,4 +1,4 @@
-"""Rehearsing: migrations run on a copy, what they do there is told, and the original never notices."""
+"""``migrate rehearse``: migrations run on a copy, effects are reported, and the original is unchanged."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors import (
+    InsufficientSpaceError,
     MigrationsOutOfOrderError,
     PrivilegeMissingError,
     RehearsalFailedError,
     RehearsalRefusedError,
-    RoomMissingError,
 )
 from dbctl.services.migrations import rehearse as migration_rehearsal
 from tests import servers
@@ -28,7 +28,7 @@ MORE = {
     "insert into authors values (4, 'Sam');\n",
     "004_less": "-- Away with the first.\n-- dbctl: allow-data-loss\ndelete from books where author = 1;\n",
 }
-#: What takes longer than any test.
+#: A statement that runs longer than any test.
 ENDLESS = {
     "sqlite": "with recursive n(x) as (select 1 union all select x + 1 from n) insert into authors select max(x), 'x' from n;",
     "postgresql": "select pg_sleep(3600);",
@@ -36,157 +36,174 @@ ENDLESS = {
 }
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        made.write(deployments.FIRST)
-        made.up()
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        created.write(deployments.INITIAL_FILES)
+        created.up()
+        yield created
 
 
 @pytest.fixture
 def file(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "desk") as made:
-        made.write(deployments.FIRST)
-        made.up()
-        yield made
+    with deployments.create_desk("sqlite", tmp_path / "desk") as created:
+        created.write(deployments.INITIAL_FILES)
+        created.up()
+        yield created
 
 
-def rehearse(desk, **more):
-    with desk.opened() as app:
-        return migration_rehearsal.rehearse(app, **more)
+def rehearse(desk, **options):
+    with desk.open_app() as app:
+        return migration_rehearsal.rehearse(app, **options)
 
 
-def copies(desk):
-    """Return what there is beside the database: databases of its server, or files."""
+def list_copies(desk):
+    """Return the files of the app and the databases of its server."""
     if desk.engine == "sqlite":
         return sorted(
-            str(one.relative_to(desk.folder))
-            for one in desk.folder.rglob("*")
-            if "migrations" not in str(one)
+            str(path.relative_to(desk.folder))
+            for path in desk.folder.rglob("*")
+            if "migrations" not in str(path)
         )
     name = desk.base.own.path
     if desk.engine == "postgresql":
         with closing(servers.connection(servers.postgresql())) as central:
-            found = central.execute("select datname from pg_database where starts_with(datname, %s)", [name])
-            return [*folders(desk), *(one for (one,) in found.fetchall())]
+            databases = central.execute(
+                "select datname from pg_database where starts_with(datname, %s)", [name]
+            )
+            return [*list_folders(desk), *(database for (database,) in databases.fetchall())]
     with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
         cursor.execute("select schema_name from information_schema.schemata")
-        return [*folders(desk), *(one for (one,) in cursor.fetchall() if one.startswith(name))]
+        return [
+            *list_folders(desk),
+            *(database for (database,) in cursor.fetchall() if database.startswith(name)),
+        ]
 
 
-def folders(desk):
-    return list(desk.folder.glob(f"{migration_rehearsal.PREFIX}*"))
+def list_folders(desk):
+    return list(desk.folder.glob(f"{migration_rehearsal.FOLDER_PREFIX}*"))
 
 
-def test_what_would_become_of_rows_and_schema_is_told_and_nothing_has_happened(desk):
+def test_rehearsal_reports_rows_and_schema_and_changes_nothing(desk):
     desk.write(MORE)
-    before, beside = desk.base.content(), copies(desk)
+    before, copies_before = desk.base.content(), list_copies(desk)
     raw = desk.base.path.read_bytes() if desk.engine == "sqlite" else b""
-    told = rehearse(desk)
-    assert [(one.name, one.statements) for one in told.migrations] == [("003_more", 2), ("004_less", 1)]
-    assert all(one.duration.total_seconds() >= 0 for one in told.migrations)
-    assert [(one.table, one.before, one.after) for one in told.rows] == [("authors", 3, 4), ("books", 5, 3)]
-    assert [(one.place, one.before) for one in told.schema] == [("books.year", "")]
-    assert "1999" in told.schema[0].after
-    assert {one.code for one in told.findings if one.severity == "warning"} <= {"rows-lost", "ddl-and-rows"}
-    assert [one.message for one in told.findings if one.code == "rows-lost"] == [
-        "rows are lost, as the file says: books (5 rows, 3 left)"
+    result = rehearse(desk)
+    assert [(item.name, item.statements) for item in result.migrations] == [("003_more", 2), ("004_less", 1)]
+    assert all(item.duration.total_seconds() >= 0 for item in result.migrations)
+    assert [(item.table, item.before, item.after) for item in result.rows] == [
+        ("authors", 3, 4),
+        ("books", 5, 3),
     ]
-    assert told.status == 0
-    assert (desk.base.content(), copies(desk)) == (before, beside)
+    assert [(item.place, item.before) for item in result.schema] == [("books.year", "")]
+    assert "1999" in result.schema[0].after
+    assert {item.code for item in result.findings if item.severity == "warning"} <= {
+        "rows-lost",
+        "mixed-ddl-dml",
+    }
+    assert [item.message for item in result.findings if item.code == "rows-lost"] == [
+        "rows are deleted, as the file allows: books (5 rows, 3 left)"
+    ]
+    assert result.status == 0
+    assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
     assert desk.states() == ["applied", "applied", "pending", "pending"]
     if raw:
         assert desk.base.path.read_bytes() == raw
-    assert [one.name for one in desk.up()] == ["003_more", "004_less"]
+    assert [item.name for item in desk.up()] == ["003_more", "004_less"]
 
 
-def test_only_so_far_as_is_asked(desk):
+def test_to_limits_the_rehearsal(desk):
     desk.write(MORE)
-    assert [one.name for one in rehearse(desk, to="003").migrations] == ["003_more"]
+    assert [migration.name for migration in rehearse(desk, to="003").migrations] == ["003_more"]
 
 
-def test_one_that_fails_is_told_with_its_place_and_leaves_nothing(desk):
+def test_failure_names_the_statement_and_leaves_no_copy(desk):
     desk.write(MORE)
     desk.write({"005_bad": "-- Bad.\ncreate table fine (a integer);\ninsert into missing values (1);\n"})
-    before, beside = desk.base.content(), copies(desk)
+    before, copies_before = desk.base.content(), list_copies(desk)
     with pytest.raises(RehearsalFailedError) as failed:
         rehearse(desk)
     assert str(failed.value).startswith(
-        "rehearsed on a copy, desk/main: 005_bad failed in statement 2 (line 3): "
+        "rehearsal on a copy failed: desk/main: 005_bad failed in statement 2 (line 3): "
     )
     assert failed.value.exit_status == 1
-    assert "desk/main is as it was" in failed.value.hint
-    assert (desk.base.content(), copies(desk)) == (before, beside)
+    assert "desk/main is unchanged" in failed.value.hint
+    assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
     assert desk.states()[2:] == ["pending"] * 3
 
 
-def test_rows_that_would_be_stopped_by_the_guard_are_told_as_that(desk):
+def test_undeclared_row_loss_fails_the_rehearsal(desk):
     desk.write({"003_less": "-- Less.\ndelete from books;\n"})
     with pytest.raises(
-        RehearsalFailedError, match="003_less takes rows away without saying so: books"
+        RehearsalFailedError, match="003_less deletes rows without declaring it: books"
     ) as failed:
         rehearse(desk)
     assert "-- dbctl: allow-data-loss" in failed.value.hint
     assert desk.count("books") == 5
 
 
-def test_a_lint_error_ends_it_with_4_though_it_ran(file):
+def test_lint_error_sets_exit_status_4(file):
     text = "-- Up\n-- Notes.\ncreate table notes (a text default '-- down');\n-- Down\ndrop table notes;\n"
     file.write({"003_notes": text})
-    told = rehearse(file)
-    assert [one.name for one in told.migrations] == ["003_notes"]
-    assert [one.code for one in told.findings if one.severity == "error"] == ["marker-hidden"]
-    assert told.status == 4
+    result = rehearse(file)
+    assert [item.name for item in result.migrations] == ["003_notes"]
+    assert [item.code for item in result.findings if item.severity == "error"] == ["marker-hidden"]
+    assert result.status == 4
 
 
-def test_rows_that_point_to_nothing_afterwards_are_an_error(file):
+def test_orphaned_rows_are_an_error(file):
     text = "-- Less.\n-- dbctl: no-transaction\n-- dbctl: allow-data-loss\npragma foreign_keys = off;\ndelete from authors where id = 1;\n"
     file.write({"003_less": text})
-    told = rehearse(file)
-    assert [(one.severity, one.message) for one in told.findings if one.code == "orphans"] == [
-        ("error", "2 rows of books (author) point to nothing in authors")
-    ]
-    assert told.status == 4
+    result = rehearse(file)
+    assert [
+        (finding.severity, finding.message) for finding in result.findings if finding.code == "orphans"
+    ] == [("error", "2 rows of books (author) refer to missing rows of authors")]
+    assert result.status == 4
     assert file.count("authors") == 3
 
 
-def test_a_schema_of_a_database_is_rehearsed_without_the_others(tmp_path):
+def test_one_schema_of_a_database_is_rehearsed_alone(tmp_path):
     folder = tmp_path / "desk"
     folder.mkdir()
     with servers.postgresql_schema() as url:
         desk = deployments.Desk(folder, PostgreSQL(url))
-        desk.write(deployments.FIRST)
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
         desk.write(MORE)
-        before, beside = desk.base.content(), copies(desk)
-        assert [(one.table, one.after) for one in rehearse(desk).rows] == [("authors", 4), ("books", 3)]
-        assert (desk.base.content(), copies(desk)) == (before, beside)
+        before, copies_before = desk.base.content(), list_copies(desk)
+        assert [(table.table, table.after) for table in rehearse(desk).rows] == [("authors", 4), ("books", 3)]
+        assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
 
 
 def test_nothing_pending_copies_nothing(desk):
-    told = rehearse(desk)
-    assert (told.migrations, told.rows, told.schema, told.findings, told.status) == ([], [], [], [], 0)
+    result = rehearse(desk)
+    assert (result.migrations, result.rows, result.schema, result.findings, result.status) == (
+        [],
+        [],
+        [],
+        [],
+        0,
+    )
 
 
-def test_what_up_refuses_is_refused(file):
+def test_rehearsal_refuses_what_up_refuses(file):
     file.write({"000_late": "-- Late.\nselect 1;\n"})
     with pytest.raises(MigrationsOutOfOrderError):
         rehearse(file)
 
 
-def test_a_database_that_is_still_to_be_made_is_rehearsed_without_being_made(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "new") as desk:
-        desk.write(deployments.FIRST)
-        told = rehearse(desk)
-        assert [(one.table, one.before, one.after) for one in told.rows] == [
+def test_missing_database_is_rehearsed_and_not_created(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "new") as desk:
+        desk.write(deployments.INITIAL_FILES)
+        result = rehearse(desk)
+        assert [(table.table, table.before, table.after) for table in result.rows] == [
             ("authors", None, 3),
             ("books", None, 5),
         ]
-        assert copies(desk) == ["dbctl.toml"]
+        assert list_copies(desk) == ["dbctl.toml"]
 
 
-REACHING = {
+SIDE_EFFECTS = {
     "postgresql": [
         "create role {0}_reader;",
         "do $$ begin create role {0}_reader; end $$;",
@@ -200,25 +217,23 @@ REACHING = {
 }
 
 
-@pytest.mark.parametrize("number", range(3))
-@pytest.mark.parametrize("place", REACHING)
-def test_what_would_reach_the_original_or_its_server_is_refused_also_where_lint_may_not_tell_it(
-    tmp_path, place, number
-):
-    with deployments.settled(place, tmp_path / "desk") as desk:
-        desk.write(deployments.FIRST)
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("engine", SIDE_EFFECTS)
+def test_external_side_effects_are_refused_even_if_allowed_for_lint(tmp_path, engine, index):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
-        sql = REACHING[place][number].format(desk.base.own.path)
-        desk.write({"003_reach": f"-- dbctl: allow reaches-out\n\n{sql}\n"})
-        before, beside = desk.base.content(), copies(desk)
-        with pytest.raises(RehearsalRefusedError, match=r"003_reach cannot be rehearsed.*\(line 3\)"):
+        sql = SIDE_EFFECTS[engine][index].format(desk.base.own.path)
+        desk.write({"003_reach": f"-- dbctl: allow external-side-effect\n\n{sql}\n"})
+        before, copies_before = desk.base.content(), list_copies(desk)
+        with pytest.raises(RehearsalRefusedError, match=r"cannot rehearse 003_reach.*\(line 3\)"):
             rehearse(desk)
-        assert (desk.base.content(), copies(desk)) == (before, beside)
+        assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
 
 
-def test_who_may_not_make_databases_is_told_the_grant(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(deployments.FIRST)
+def test_missing_createdb_privilege_is_named(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
         desk.write(MORE)
         role = f"r_{desk.base.own.path}"
@@ -229,68 +244,68 @@ def test_who_may_not_make_databases_is_told_the_grant(tmp_path):
             with pytest.raises(PrivilegeMissingError, match="may not create databases") as refused:
                 rehearse(desk)
             assert "CREATEDB" in refused.value.hint
-            assert folders(desk) == []
+            assert list_folders(desk) == []
         finally:
             desk.base.run(f"drop owned by {role}", f"drop role {role}")
 
 
-def test_a_disk_without_room_is_told_before_anything_is_copied(file, monkeypatch):
+def test_insufficient_disk_space_is_reported_before_copying(file, monkeypatch):
     file.write(MORE)
     usage = shutil.disk_usage(file.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1))
-    with pytest.raises(RoomMissingError):
+    with pytest.raises(InsufficientSpaceError):
         rehearse(file)
-    assert folders(file) == []
+    assert list_folders(file) == []
 
 
-def running(desk):
-    """Begin a rehearsal that does not end by itself; return its process once it has a copy."""
+def start_endless_rehearsal(desk):
+    """Start a rehearsal that does not end; return its process after it has created a copy."""
     desk.write({"003_endless": f"-- Endless.\n{ENDLESS[desk.engine]}\n"})
-    before = copies(desk)
+    before = list_copies(desk)
     process = subprocess.Popen(
         [sys.executable, "-m", "dbctl", "migrate", "rehearse"],
         cwd=desk.folder,
-        env=deployments.CLEAN,
+        env=deployments.ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while len(set(copies(desk)) - set(before)) < 2 and process.poll() is None:
+    while len(set(list_copies(desk)) - set(before)) < 2 and process.poll() is None:
         time.sleep(0.02)
     return process, before
 
 
 def test_an_interrupted_rehearsal_leaves_neither_a_database_nor_a_file(desk):
-    process, before = running(desk)
+    process, before = start_endless_rehearsal(desk)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert copies(desk) == before
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert list_copies(desk) == before
 
 
-def test_a_copy_is_for_nobody_elses_eyes(desk):
-    process, _ = running(desk)
-    (folder,) = folders(desk)
-    modes = [one.stat().st_mode & 0o777 for one in (folder, folder / "copy")]
+def test_copy_is_readable_only_by_its_owner(desk):
+    process, _ = start_endless_rehearsal(desk)
+    (folder,) = list_folders(desk)
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "copy")]
     process.terminate()
     process.communicate(timeout=60)
     assert modes == [0o700, 0o600]
 
 
-def test_what_a_killed_rehearsal_left_is_cleared_away_by_the_next(file):
-    process, before = running(file)
+def test_leftovers_of_a_killed_rehearsal_are_removed_by_the_next(file):
+    process, before = start_endless_rehearsal(file)
     process.kill()
     process.communicate(timeout=60)
-    assert len(folders(file)) == 1
+    assert len(list_folders(file)) == 1
     (file.folder / "migrations/003_endless.sql").unlink()
     file.write(MORE)
     rehearse(file)
-    assert [one for one in copies(file) if one not in before] == []
+    assert [path for path in list_copies(file) if path not in before] == []
 
 
-def test_its_command_answers_with_what_was_run_and_fails_as_up_does(file):
+def test_rehearse_command_lists_migrations_and_reports_failures(file):
     file.write(MORE)
-    told = file.dbctl("migrate", "rehearse")
-    assert [one["name"] for one in told["migrations"]] == ["003_more", "004_less"]
+    result = file.dbctl("migrate", "rehearse")
+    assert [migration["name"] for migration in result["migrations"]] == ["003_more", "004_less"]
     file.write({"005_bad": "-- Bad.\nselect nothing;\n"})
     assert file.dbctl("migrate", "rehearse", status=1)["code"] == "rehearsal-failed"

@@ -1,4 +1,4 @@
-"""``migrate mark`` and ``migrate repair``: what the ledger says afterwards, and that no migration was run."""
+"""``migrate mark`` and ``migrate repair``: changes of the ledger without running migrations."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
-from dbctl.services.migrations import repair as migration_mend
-from dbctl.services.migrations.up import Upgrade
-from tests.databases import Kept, nothing_yet
-from tests.services.migrations.deployments import bare, states, written
+from dbctl.services.migrations import repair as migration_repair
+from dbctl.services.migrations.up import MigrateUp
+from tests.databases import ComparedDatabase, nothing_yet
+from tests.services.migrations.deployments import open_app, read_states, write_files
 
 FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name in enumerate("abc", 1)}
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
     """An empty database."""
     with nothing_yet(request.param, tmp_path / "main.db") as empty:
         empty.run()
@@ -26,93 +26,98 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return written(tmp_path / "migrations", FILES)
+    return write_files(tmp_path / "migrations", FILES)
 
 
-def up(place: Kept, folder: Path, to: str = "") -> None:
-    with bare(place) as app:
-        Upgrade(app, given=folder, to=to).apply()
+def up(database: ComparedDatabase, folder: Path, to: str = "") -> None:
+    with open_app(database) as app:
+        MigrateUp(app, folder=folder, to=to).apply()
 
 
-def mark(place: Kept, folder: Path, wanted: migration_mend.Wanted, *names: str) -> dict[str, tuple[str, str]]:
-    with bare(place) as app:
-        change = migration_mend.mark(app, names, wanted, given=folder)
+def mark(
+    database: ComparedDatabase, folder: Path, requested: migration_repair.MarkedState, *names: str
+) -> dict[str, tuple[str, str]]:
+    with open_app(database) as app:
+        change = migration_repair.mark(app, names, requested, folder=folder)
         planned = len(change.plan().steps)
         items = change.apply(change.plan().digest).items
     assert planned >= len(items)
-    return {one.name: (one.was, one.now) for one in items}
+    return {repaired.name: (repaired.was, repaired.now) for repaired in items}
 
 
-def repair(place: Kept, folder: Path, *words: str) -> dict[str, tuple[str, str]]:
-    with bare(place) as app:
-        change = migration_mend.repair(app, words, given=folder)
-        return {one.name: (one.was, one.now) for one in change.apply(change.plan().digest).items}
+def repair(database: ComparedDatabase, folder: Path, *options: str) -> dict[str, tuple[str, str]]:
+    with open_app(database) as app:
+        change = migration_repair.repair(app, options, folder=folder)
+        return {
+            repaired.name: (repaired.was, repaired.now)
+            for repaired in change.apply(change.plan().digest).items
+        }
 
 
-def test_what_was_done_by_hand_is_marked_and_not_run(place: Kept, folder: Path) -> None:
-    up(place, folder, to="1")
-    assert mark(place, folder, "applied", "2", "003_c.sql") == {
+def test_marked_migration_is_not_run(database: ComparedDatabase, folder: Path) -> None:
+    up(database, folder, to="1")
+    assert mark(database, folder, "applied", "2", "003_c.sql") == {
         "002_b": ("pending", "applied"),
         "003_c": ("pending", "applied"),
     }
-    assert set(states(place, folder).values()) == {"applied"}
-    assert not {"b", "c"} & set(place.tables())
-    assert mark(place, folder, "applied", "2") == {}
+    assert set(read_states(database, folder).values()) == {"applied"}
+    assert not {"b", "c"} & set(database.tables())
+    assert mark(database, folder, "applied", "2") == {}
 
 
-def test_marking_makes_the_ledger_where_there_is_none(place: Kept, folder: Path) -> None:
-    place.run("create table a (x int)")
+def test_mark_creates_a_missing_ledger(database: ComparedDatabase, folder: Path) -> None:
+    database.run("create table a (x int)")
     with pytest.raises(LedgerMissingError):
-        mark(place, folder, "pending", "1")
-    assert mark(place, folder, "applied", "1") == {"001_a": ("pending", "applied")}
-    up(place, folder)
-    assert set(states(place, folder).values()) == {"applied"}
+        mark(database, folder, "pending", "1")
+    assert mark(database, folder, "applied", "1") == {"001_a": ("pending", "applied")}
+    up(database, folder)
+    assert set(read_states(database, folder).values()) == {"applied"}
 
 
-def test_what_is_marked_pending_is_run_again(place: Kept, folder: Path) -> None:
-    up(place, folder)
-    place.run("drop table c")
-    assert mark(place, folder, "pending", "003_c") == {"003_c": ("applied", "pending")}
-    assert states(place, folder)["003_c"] == "pending"
-    up(place, folder)
-    assert "c" in place.tables()
+def test_migration_marked_pending_runs_again(database: ComparedDatabase, folder: Path) -> None:
+    up(database, folder)
+    database.run("drop table c")
+    assert mark(database, folder, "pending", "003_c") == {"003_c": ("applied", "pending")}
+    assert read_states(database, folder)["003_c"] == "pending"
+    up(database, folder)
+    assert "c" in database.tables()
 
 
-def test_a_name_that_nobody_knows_is_refused_with_one_that_is_near(place: Kept, folder: Path) -> None:
-    up(place, folder)
-    before = place.content()
-    with pytest.raises(MigrationMissingError, match="has no migration '003_d'") as raised:
-        mark(place, folder, "pending", "002_b", "003_d")
+def test_unknown_name_is_refused_with_a_suggestion(database: ComparedDatabase, folder: Path) -> None:
+    up(database, folder)
+    before = database.content()
+    with pytest.raises(MigrationMissingError, match="no migration '003_d' in") as raised:
+        mark(database, folder, "pending", "002_b", "003_d")
     assert "Did you mean 003_c?" in raised.value.hint
-    assert place.content() == before
+    assert database.content() == before
 
 
-def test_a_text_that_changed_on_purpose_is_taken_as_it_is(place: Kept, folder: Path) -> None:
-    up(place, folder)
+def test_repair_accepts_a_changed_file(database: ComparedDatabase, folder: Path) -> None:
+    up(database, folder)
     (folder / "002_b.sql").write_text("create table b (y int);")
-    assert states(place, folder)["002_b"] == "changed"
+    assert read_states(database, folder)["002_b"] == "changed"
     with pytest.raises(UsageError, match="repair --checksums"):
-        mark(place, folder, "applied", "002_b")
-    assert repair(place, folder, "checksums") == {"002_b": ("changed", "applied")}
-    assert states(place, folder)["002_b"] == "applied"
-    assert repair(place, folder, "checksums", "failed", "missing") == {}
+        mark(database, folder, "applied", "002_b")
+    assert repair(database, folder, "checksums") == {"002_b": ("changed", "applied")}
+    assert read_states(database, folder)["002_b"] == "applied"
+    assert repair(database, folder, "checksums", "failed", "missing") == {}
 
 
-def test_rows_whose_files_are_gone_are_forgotten_on_request_only(place: Kept, folder: Path) -> None:
-    up(place, folder)
+def test_repair_missing_removes_rows_without_files(database: ComparedDatabase, folder: Path) -> None:
+    up(database, folder)
     (folder / "002_b.sql").unlink()
-    place.run("insert into schema_migrations (version) values ('009')")
-    assert repair(place, folder, "failed", "checksums") == {}
-    assert repair(place, folder, "missing") == {
-        "002_b": ("missing-file", "forgotten"),
-        "009": ("ahead", "forgotten"),
+    database.run("insert into schema_migrations (version) values ('009')")
+    assert repair(database, folder, "failed", "checksums") == {}
+    assert repair(database, folder, "missing") == {
+        "002_b": ("missing-file", "removed"),
+        "009": ("ahead", "removed"),
     }
-    assert states(place, folder) == {"001_a": "applied", "003_c": "applied"}
-    assert "b" in place.tables()
+    assert read_states(database, folder) == {"001_a": "applied", "003_c": "applied"}
+    assert "b" in database.tables()
 
 
-def test_a_migration_that_prismas_runner_left_unfinished_is_rolled_back_or_completed(
-    place: Kept, tmp_path: Path
+def test_unfinished_prisma_migration_is_rolled_back_or_completed(
+    database: ComparedDatabase, tmp_path: Path
 ) -> None:
     folder = tmp_path / "prisma"
     for number in (1, 2):
@@ -121,42 +126,42 @@ def test_a_migration_that_prismas_runner_left_unfinished_is_rolled_back_or_compl
             f"create table n{number} (x int);"
         )
     columns = "(id varchar(36) primary key not null, checksum varchar(64) not null, finished_at {time}, migration_name varchar(255) not null, logs text, rolled_back_at {time}, started_at {time} not null default current_timestamp{more}, applied_steps_count integer not null default 0)"
-    time, more = {
+    time, suffix = {
         "sqlite": ("datetime", ""),
         "postgresql": ("timestamptz", ""),
         "mysql": ("datetime(3)", "(3)"),
-    }[place.engine]
-    place.run(f"create table _prisma_migrations {columns.format(time=time, more=more)}")
+    }[database.engine]
+    database.run(f"create table _prisma_migrations {columns.format(time=time, more=suffix)}")
     for number in (1, 2):
-        place.run(
+        database.run(
             f"insert into _prisma_migrations (id, checksum, migration_name) values ('{number}', 'x', '2026010100000{number}_n{number}')"
         )
-    assert set(states(place, folder).values()) == {"failed"}
-    first, second = states(place, folder)
-    assert mark(place, folder, "applied", first) == {first: ("failed", "applied")}
-    assert repair(place, folder, "failed") == {second: ("failed", "pending")}
-    assert states(place, folder) == {first: "applied", second: "pending"}
-    assert len(place.rows("select 1 from _prisma_migrations")) == 2
-    up(place, folder)
-    assert "n2" in place.tables()
-    assert "n1" not in place.tables()
+    assert set(read_states(database, folder).values()) == {"failed"}
+    first, second = read_states(database, folder)
+    assert mark(database, folder, "applied", first) == {first: ("failed", "applied")}
+    assert repair(database, folder, "failed") == {second: ("failed", "pending")}
+    assert read_states(database, folder) == {first: "applied", second: "pending"}
+    assert len(database.rows("select 1 from _prisma_migrations")) == 2
+    up(database, folder)
+    assert "n2" in database.tables()
+    assert "n1" not in database.tables()
 
 
-def test_another_runners_ledger_is_not_written(place: Kept, folder: Path) -> None:
-    place.run(
+def test_foreign_ledger_is_not_written(database: ComparedDatabase, folder: Path) -> None:
+    database.run(
         "create table a (x int)",
         "create table schema_migrations (version bigint not null primary key, dirty boolean not null)",
         "insert into schema_migrations values (1, true)",
     )
-    before = place.content()
-    for wanted in ("applied", "pending"):
+    before = database.content()
+    for requested in ("applied", "pending"):
         with pytest.raises(LedgerForeignError):
-            mark(place, folder, wanted, "1")  # type: ignore[arg-type]
+            mark(database, folder, requested, "1")  # type: ignore[arg-type]
     with pytest.raises(LedgerForeignError):
-        repair(place, folder, "failed")
-    assert place.content() == before
+        repair(database, folder, "failed")
+    assert database.content() == before
 
 
-def test_it_has_to_be_said_what_to_repair(place: Kept, folder: Path) -> None:
+def test_repair_requires_an_option(database: ComparedDatabase, folder: Path) -> None:
     with pytest.raises(UsageError, match="--checksums, --failed, --missing"):
-        repair(place, folder)
+        repair(database, folder)

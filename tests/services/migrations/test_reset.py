@@ -1,4 +1,4 @@
-"""``migrate reset``: everything dropped and every migration run again, and only where that is meant."""
+"""``migrate reset``: drop everything and run every migration again, after confirmation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dbctl.errors import (
     ResetRefusedError,
     UsageError,
 )
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations.reset import Reset
+from dbctl.services.migrations.reset import ResetDatabase
 from tests.services.migrations import deployments
 
 MORE = {
@@ -37,36 +37,36 @@ MORE = {
 }
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        made.write(deployments.FIRST)
-        made.up()
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        created.write(deployments.INITIAL_FILES)
+        created.up()
+        yield created
 
 
 @pytest.fixture
 def file(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "file") as made:
-        made.write(deployments.FIRST)
-        made.up()
-        yield made
+    with deployments.create_desk("sqlite", tmp_path / "file") as created:
+        created.write(deployments.INITIAL_FILES)
+        created.up()
+        yield created
 
 
-def reset(desk, *, seen=None):
-    with desk.opened() as app:
-        return Reset(app).apply(seen).items
+def reset(desk, *, confirmed=None):
+    with desk.open_app() as app:
+        return ResetDatabase(app).apply(confirmed).items
 
 
-def test_everything_is_dropped_and_every_migration_runs_again(desk):
+def test_reset_drops_everything_and_runs_every_migration(desk):
     tables, content = desk.tables(), desk.base.content()
     desk.base.run("insert into books values (9, 1)", *MORE[desk.engine])
-    with desk.opened() as app:
-        plan = Reset(app).plan()
+    with desk.open_app() as app:
+        plan = ResetDatabase(app).plan()
     assert plan.destructive
     assert plan.rows["books"] == 6
     assert [step for step in plan.steps if step.startswith("run ")] == ["run 001_authors", "run 002_books"]
-    done = reset(desk, seen=plan.digest)
+    done = reset(desk, confirmed=plan.digest)
     assert [migration.name for migration in done] == ["001_authors", "002_books"]
     assert desk.tables() == tables
     assert desk.states() == ["applied", "applied"]
@@ -77,50 +77,50 @@ def test_everything_is_dropped_and_every_migration_runs_again(desk):
     assert desk.tables() == tables
 
 
-def test_what_was_there_is_kept_and_comes_back(desk):
+def test_safety_backup_of_reset_can_be_restored(desk):
     desk.base.run("insert into books values (9, 1)")
     before = desk.base.content()
     (first, *_) = reset(desk)
-    with desk.opened() as app:
+    with desk.open_app() as app:
         assert Repository(app).find(first.safety_backup).kind == "migration"
     desk.dbctl("restore", "apply", first.safety_backup, "--yes")
     assert desk.base.content() == before
 
 
-def test_it_asks_first_and_no_plan_changes_anything(desk):
+def test_reset_requires_confirmation_of_the_current_plan(desk):
     before = desk.base.content()
     assert desk.dbctl("migrate", "reset", status=6)["code"] == "confirmation-missing"
     assert desk.dbctl("migrate", "reset", "--dry-run")["plan"]["destructive"] is True
     assert desk.base.content() == before
-    with desk.opened() as app:
-        seen = Reset(app).plan().digest
+    with desk.open_app() as app:
+        seen = ResetDatabase(app).plan().digest
     desk.base.run("insert into books values (9, 1)")
     with pytest.raises(PlanChangedError):
-        reset(desk, seen=seen)
+        reset(desk, confirmed=seen)
 
 
 def test_a_protected_app_is_never_reset(file):
     config = file.folder / "dbctl.toml"
     config.write_text(config.read_text().replace("[apps.desk]\n", "[apps.desk]\nprotected = true\n"))
     before = file.base.content()
-    with file.opened() as app, pytest.raises(ResetRefusedError):
-        Reset(app)
+    with file.open_app() as app, pytest.raises(ResetRefusedError):
+        ResetDatabase(app)
     assert file.dbctl("migrate", "reset", "--yes", "--confirm", "desk", status=6)["code"] == "reset-refused"
     assert file.base.content() == before
 
 
-def test_nothing_is_dropped_where_no_migration_could_run(file):
+def test_reset_drops_nothing_without_a_valid_migration(file):
     before = file.base.content()
     for path in (file.folder / "migrations").iterdir():
         path.unlink()
-    with file.opened() as app, pytest.raises(UsageError):
-        Reset(app).apply()
+    with file.open_app() as app, pytest.raises(UsageError):
+        ResetDatabase(app).apply()
     file.write({"001_broken": "create table 'never closed (id integer);\n"})
     assert file.dbctl("migrate", "reset", "--yes", status=2)["code"] == "migration-invalid"
     assert file.base.content() == before
 
 
-def test_a_migration_that_fails_names_the_backup_of_what_was_there(file):
+def test_failing_reset_names_the_safety_backup(file):
     file.write({"003_fails": "insert into nowhere values (1);\n"})
     with pytest.raises(MigrationFailedError) as failed:
         reset(file)
@@ -128,17 +128,17 @@ def test_a_migration_that_fails_names_the_backup_of_what_was_there(file):
     assert file.states() == ["applied", "applied", "pending"]
 
 
-def test_a_missing_file_is_made(tmp_path):
-    folder = deployments.written(tmp_path / "migrations", deployments.FIRST)
+def test_reset_creates_a_missing_file(tmp_path):
+    folder = deployments.write_files(tmp_path / "migrations", deployments.INITIAL_FILES)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
-    with apps.opened(selection, timeout=5) as app:
-        done = Reset(app, folder=folder).apply().items
+    with app_service.open_app(selection, timeout=5) as app:
+        done = ResetDatabase(app, folder=folder).apply().items
     assert [migration.name for migration in done] == ["001_authors", "002_books"]
 
 
-def test_what_another_schema_depends_on_is_not_dropped(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(deployments.FIRST)
+def test_reset_refuses_objects_that_another_schema_uses(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
         desk.base.run("create schema beside_it", "create view beside_it.seen as select id from books")
         before = desk.base.content()

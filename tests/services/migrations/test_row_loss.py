@@ -1,4 +1,4 @@
-"""Rows that a migration would take away: none goes unless its file says so."""
+"""Row loss: a migration deletes rows only if its file or an option allows it."""
 
 import subprocess
 import sys
@@ -11,12 +11,12 @@ from dbctl.errors import MigrationMissingError, RowsLostError
 from tests.services.migrations import deployments
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        made.write(deployments.FIRST)
-        made.up()
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        created.write(deployments.INITIAL_FILES)
+        created.up()
+        yield created
 
 
 LOSING = {
@@ -24,13 +24,13 @@ LOSING = {
     "drop": "drop table books;",
     "cascade": "delete from authors where id = 3;",
 }
-#: The same in a comment of which MySQL and MariaDB run what it holds; the others find no statement in it.
+#: The same in executable comments of MySQL and MariaDB; other engines find no statement in them.
 HIDDEN = {"delete": "/*!40000 delete from books */;", "drop": "drop /*M!100000 table */ /*! books */;"}
 
 
-@pytest.mark.parametrize("how", LOSING)
-def test_rows_that_go_undeclared_are_refused_and_nothing_is_done(desk, how):
-    desk.write({"003_less": f"create table notes (id integer);\n{LOSING[how]}\n"})
+@pytest.mark.parametrize("kind", LOSING)
+def test_undeclared_row_loss_is_refused(desk, kind):
+    desk.write({"003_less": f"create table notes (id integer);\n{LOSING[kind]}\n"})
     with pytest.raises(RowsLostError) as refused:
         desk.up()
     assert "books (5 rows" in str(refused.value) or "authors (3 rows" in str(refused.value)
@@ -41,73 +41,73 @@ def test_rows_that_go_undeclared_are_refused_and_nothing_is_done(desk, how):
     assert "dbctl_migration_steps" not in desk.tables()
 
 
-@pytest.mark.parametrize("how", HIDDEN)
-def test_what_a_comment_hides_is_refused_before_anything_runs(tmp_path, how):
-    with deployments.settled("mysql", tmp_path / "desk") as desk:
-        desk.write(deployments.FIRST)
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_row_loss_in_executable_comments_is_refused(tmp_path, kind):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
-        desk.write({"003_less": f"create table notes (id integer);\n{HIDDEN[how]}\n"})
+        desk.write({"003_less": f"create table notes (id integer);\n{HIDDEN[kind]}\n"})
         with pytest.raises(RowsLostError, match=r"books \(5 rows"):
             desk.up()
         assert desk.count("books") == 5
         assert "notes" not in desk.tables()
 
 
-@pytest.mark.parametrize(("how", "left"), [("delete", {"books": 2}), ("drop", {"books": 5})])
-def test_rows_that_go_as_declared_are_told(desk, how, left):
-    desk.write({"003_less": f"-- dbctl: allow-data-loss\n{LOSING[how]}\n"})
-    assert [one.rows_lost for one in desk.up()] == [left]
+@pytest.mark.parametrize(("kind", "rows_lost"), [("delete", {"books": 2}), ("drop", {"books": 5})])
+def test_declared_row_loss_is_reported(desk, kind, rows_lost):
+    desk.write({"003_less": f"-- dbctl: allow-data-loss\n{LOSING[kind]}\n"})
+    assert [migration.rows_lost for migration in desk.up()] == [rows_lost]
     assert desk.states() == ["applied"] * 3
 
 
-def test_what_is_lost_step_by_step_is_told_too(desk):
+def test_row_loss_outside_a_transaction_is_reported(desk):
     desk.write(
         {
             "003_less": f"-- dbctl: no-transaction allow-data-loss\n{LOSING['delete']}\ndelete from books where id = 5;"
         }
     )
-    assert [one.rows_lost for one in desk.up()] == [{"books": 3}]
+    assert [migration.rows_lost for migration in desk.up()] == [{"books": 3}]
 
 
-def test_a_file_that_is_not_ours_may_be_let_take_rows_away(desk):
+def test_option_allows_data_loss_for_a_file(desk):
     desk.write({"003_less": LOSING["delete"], "004_drop": LOSING["drop"]})
     with pytest.raises(RowsLostError, match="004_drop"):
-        desk.up(losing=["3"])
+        desk.up(allow_data_loss=["3"])
     assert desk.count("books") == 3
-    assert [one.rows_lost for one in desk.up(losing=["004_drop"])] == [{"books": 3}]
+    assert [migration.rows_lost for migration in desk.up(allow_data_loss=["004_drop"])] == [{"books": 3}]
     assert "books" not in desk.tables()
     with pytest.raises(MigrationMissingError):
-        desk.up(losing=["9"])
+        desk.up(allow_data_loss=["9"])
 
 
-def test_a_table_that_is_renamed_loses_nothing(desk):
+def test_renamed_table_is_no_row_loss(desk):
     desk.write({"003_rename": "alter table books rename to volumes;\nupdate volumes set id = id + 10;\n"})
-    assert [one.rows_lost for one in desk.up()] == [{}]
+    assert [migration.rows_lost for migration in desk.up()] == [{}]
     assert desk.count("volumes") == 5
 
 
-def test_an_update_and_an_insert_are_no_loss(desk):
+def test_update_and_insert_are_no_row_loss(desk):
     desk.write(
         {"003_more": "update authors set name = 'x';\ninsert into authors values (4, 'delete from books');\n"}
     )
-    assert [one.rows_lost for one in desk.up()] == [{}]
+    assert [migration.rows_lost for migration in desk.up()] == [{}]
 
 
-def test_rows_that_the_same_run_made_are_nobodys(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "new") as desk:
-        desk.write(deployments.FIRST)
+def test_rows_inserted_by_the_same_run_are_no_row_loss(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "new") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.write({"003_less": "delete from books;\n"})
-        assert [one.name for one in desk.up()][-1] == "003_less"
+        assert [migration.name for migration in desk.up()][-1] == "003_less"
         assert desk.count("books") == 0
 
 
-def test_rows_that_the_app_deletes_meanwhile_are_not_the_migrations_doing(tmp_path):
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(deployments.FIRST)
+def test_rows_deleted_by_the_app_are_no_row_loss(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
-        # The sleep stands for a long statement; the app deletes in the middle of it.
+        # The sleep simulates a long statement; the app deletes rows during it.
         desk.write({"003_slow": "update authors set name = 'x';\nselect pg_sleep(1.5);"})
-        running = started(desk)
+        running = start_migrate_up(desk)
         wait_for(
             desk,
             "select 1 from pg_stat_activity where query like 'select pg_sleep(1.5)%' and datname = current_database()",
@@ -131,20 +131,20 @@ def wait_for(desk, sql):
         time.sleep(0.02)
 
 
-def started(desk):
+def start_migrate_up(desk):
     return subprocess.Popen(
         [sys.executable, "-m", "dbctl", "migrate", "up", "--no-backup"],
         cwd=desk.folder,
-        env=deployments.CLEAN,
+        env=deployments.ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
 
-def test_a_table_built_anew_keeps_the_rows_that_hang_on_it(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "rebuild") as desk:
-        desk.write(deployments.FIRST)
+def test_rebuilt_table_keeps_referencing_rows(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "rebuild") as desk:
+        desk.write(deployments.INITIAL_FILES)
         desk.up()
         rebuild = """create table authors_new (id integer primary key, name text not null default '');
 insert into authors_new select id, name from authors{};
@@ -161,7 +161,7 @@ alter table authors_new rename to authors;"""
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 @pytest.mark.parametrize(
-    ("sql", "may", "drops", "empties"),
+    ("sql", "may_delete", "drops", "empties"),
     [
         ("create table a (x integer default 1)", False, [], []),
         ("create trigger t after insert on a begin delete from b; end", False, [], []),
@@ -183,9 +183,13 @@ alter table authors_new rename to authors;"""
         ("/* delete from a */ create index i on a (x)", False, [], []),
     ],
 )
-def test_statements_are_judged_by_their_words_and_with_care(engine, sql, may, drops, empties):
-    found = registry.language(engine).effect(sql)
-    assert (found.may_take_rows, list(found.drops), list(found.empties)) == (may, drops, empties)
+def test_effect_of_a_statement_is_detected(engine, sql, may_delete, drops, empties):
+    effect = registry.script_dialect(engine).effect(sql)
+    assert (effect.may_delete_rows, list(effect.dropped_tables), list(effect.emptied_tables)) == (
+        may_delete,
+        drops,
+        empties,
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,5 +210,5 @@ def test_statements_are_judged_by_their_words_and_with_care(engine, sql, may, dr
         ("/*!40101 set names utf8 */", False),
     ],
 )
-def test_what_destroys_is_told_from_what_does_not(sql, destroys):
-    assert registry.language("mysql").effect(sql).destroys is destroys
+def test_destructive_statement_is_detected(sql, destroys):
+    assert registry.script_dialect("mysql").effect(sql).is_destructive is destroys

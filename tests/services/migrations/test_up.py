@@ -1,4 +1,4 @@
-"""Running migrations beside others: two runners, readers of the app that hold a table, and what fails among many."""
+"""``migrate up`` with concurrent runners and readers, and failures among many migrations."""
 
 import json
 import subprocess
@@ -19,16 +19,16 @@ MANY = {
 }
 
 
-@pytest.fixture(params=deployments.PLACES)
+@pytest.fixture(params=deployments.ENGINES)
 def desk(request, tmp_path):
-    with deployments.settled(request.param, tmp_path / "desk") as made:
-        yield made
+    with deployments.create_desk(request.param, tmp_path / "desk") as created:
+        yield created
 
 
 @pytest.fixture
 def busy(tmp_path):
-    """An app on PostgreSQL, one of whose tables a reader of it holds; ``release`` ends that."""
-    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+    """An app on PostgreSQL with a reader that locks one of its tables; ``release`` ends the reader."""
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})
         desk.up()
         with closing(servers.connection(desk.base.own)) as reader:
@@ -37,11 +37,11 @@ def busy(tmp_path):
             yield desk, lambda: reader.execute("rollback")
 
 
-def started(desk, *words):
+def start_migrate_up(desk, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "dbctl", "migrate", "up", "-o", "json", *words],
+        [sys.executable, "-m", "dbctl", "migrate", "up", "-o", "json", *arguments],
         cwd=desk.folder,
-        env=deployments.CLEAN,
+        env=deployments.ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,22 +49,24 @@ def started(desk, *words):
     )
 
 
-def test_of_two_runners_the_second_waits_and_runs_nothing_twice(desk):
+def test_second_runner_waits_and_runs_nothing_twice(desk):
     desk.write(MANY)
-    runners = [started(desk, "--timeout", "60") for _ in range(2)]
-    told = [json.loads(one.communicate(timeout=120)[0]) for one in runners]
-    assert [one.returncode for one in runners] == [0, 0], told
-    assert sorted(one["name"] for answer in told for one in answer["data"]["items"]) == sorted(MANY)
+    runners = [start_migrate_up(desk, "--timeout", "60") for _ in range(2)]
+    outputs = [json.loads(process.communicate(timeout=120)[0]) for process in runners]
+    assert [process.returncode for process in runners] == [0, 0], outputs
+    assert sorted(process["name"] for answer in outputs for process in answer["data"]["items"]) == sorted(
+        MANY
+    )
     assert set(desk.states()) == {"applied"}
     assert all(desk.count(f"t{number}") == 1 for number in range(1, 16))
 
 
-def test_who_waits_in_vain_is_told_by_whom(desk):
+def test_timeout_names_the_lock_holder(desk):
     desk.write(MANY)
     desk.up()
     desk.write({"016_more": "create table more (x integer);"})
     with (
-        desk.opened() as app,
+        desk.open_app() as app,
         app.writer("main", "migrate up"),
         pytest.raises(BusyError, match="dbctl migrate up"),
     ):
@@ -72,7 +74,7 @@ def test_who_waits_in_vain_is_told_by_whom(desk):
     desk.up()
 
 
-def test_a_mistake_in_the_third_statement_of_one_of_many_keeps_those_before_and_those_alone(desk):
+def test_failed_statement_keeps_earlier_migrations_only(desk):
     desk.write(MANY)
     desk.write({"008_t": "create table t8 (x integer);\ninsert into t8 values (8);\nupdat t8 set x = 9;"})
     with pytest.raises(MigrationFailedError) as failed:
@@ -87,16 +89,16 @@ def test_a_mistake_in_the_third_statement_of_one_of_many_keeps_those_before_and_
     assert desk.base.rows("select x from t8")[0][0] == 9
 
 
-def test_only_so_many_are_run(tmp_path):
-    with deployments.settled("sqlite", tmp_path / "desk") as desk:
+def test_steps_limits_the_number_of_migrations(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
         desk.write(MANY)
-        assert [one.name for one in desk.up(steps=2)] == ["001_t", "002_t"]
-        assert [one.name for one in desk.up(steps=1)] == ["003_t"]
-        assert [one.name for one in desk.up(to="5")] == ["004_t", "005_t"]
+        assert [migration.name for migration in desk.up(steps=2)] == ["001_t", "002_t"]
+        assert [migration.name for migration in desk.up(steps=1)] == ["003_t"]
+        assert [migration.name for migration in desk.up(to="5")] == ["004_t", "005_t"]
         assert len(desk.up(steps=100)) == 10
 
 
-def test_a_migration_that_waits_for_a_table_keeps_no_reader_waiting_and_runs_once_it_is_free(busy):
+def test_waiting_migration_does_not_block_readers(busy):
     desk, release = busy
     desk.write({"002_t": "create table before_it (x integer);\nalter table t add column y integer;"})
     ended, answered = threading.Event(), []
@@ -106,20 +108,22 @@ def test_a_migration_that_waits_for_a_table_keeps_no_reader_waiting_and_runs_onc
         with closing(servers.connection(desk.base.own)) as app:
             while not (app.execute(waits).fetchall() or ended.is_set()):
                 time.sleep(0.01)
-            answered.extend(app.execute("select count(x) from t"))  # behind it, until it gives way
+            answered.extend(
+                app.execute("select count(x) from t")
+            )  # waits until the migration releases its lock
         release()
 
     reading = threading.Thread(target=read)
     reading.start()
     try:
-        assert [one.name for one in desk.up(timeout=60)] == ["002_t"]
+        assert [migration.name for migration in desk.up(timeout=60)] == ["002_t"]
     finally:
         ended.set()
         reading.join()
     assert answered
 
 
-def test_a_table_that_is_never_free_is_told_with_who_holds_it_and_nothing_stays(busy):
+def test_lock_timeout_names_the_session_and_changes_nothing(busy):
     desk, _ = busy
     desk.write({"002_t": "create table before_it (x integer);\nalter table t add column y integer;"})
     with pytest.raises(BusyError) as refused:

@@ -1,4 +1,4 @@
-"""Which shape of an app's schema a database has, where migrations travel along for several."""
+"""Detection of the variant of a database, if dbctl ships migrations for several."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.registry import open_for_reading
-from dbctl.profiles.model import MigrationsShape
+from dbctl.profiles.model import MigrationsVariant
 from dbctl.services.migrations.files import loader
-from dbctl.services.migrations.files.variants import fitting
+from dbctl.services.migrations.files.variants import match_variants
 from dbctl.services.migrations.ledger.ledger import Record
 from dbctl.url import Url
 from tests import servers
 
 OLD, NEW = "create table jars (label text)", "create table jars (title text)"
 FILES = {"old": ("001_jars", "002_lids"), "new": ("001_all-jars", "002_lids")}
-SHAPES = [
-    MigrationsShape(name="old", needs=["jars.label"]),
-    MigrationsShape(name="new", needs=["jars.title"]),
+VARIANTS = [
+    MigrationsVariant(name="old", needs=["jars.label"]),
+    MigrationsVariant(name="new", needs=["jars.title"]),
 ]
 
 
 @pytest.fixture
-def told(tmp_path):
-    """Tells the shapes that a database may have, made by some SQL and with some rows in its ledger."""
+def detect(tmp_path):
+    """Return a function that detects the variants of a database with a schema and ledger rows."""
     folders = {}
-    for shape, names in FILES.items():
-        (tmp_path / shape).mkdir()
+    for variant, names in FILES.items():
+        (tmp_path / variant).mkdir()
         for name in names:
-            (tmp_path / shape / f"{name}.sql").write_text("select 1;")
-        folders[shape] = loader.read(tmp_path / shape, own=False)
+            (tmp_path / variant / f"{name}.sql").write_text("select 1;")
+        folders[variant] = loader.read_folder(tmp_path / variant, is_custom=False)
 
-    def telling(sql, *recorded, shapes=SHAPES):
+    def detect_variants(sql, *recorded, variants=VARIANTS):
         path = tmp_path / "jars.db"
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
         with closing(open_for_reading(Url(engine="sqlite", path=str(path)), "app/main", timeout=1)) as db:
-            return fitting(shapes, folders, db, recorded)
+            return match_variants(variants, folders, db, recorded)
 
-    return telling
+    return detect_variants
 
 
-def named(name):
+def create_record(name):
     return Record(name=name)
 
 
 @pytest.mark.parametrize(
-    ("sql", "recorded", "shapes"),
+    ("sql", "recorded", "expected"),
     [
         (OLD, ["001_jars"], ["old"]),
-        (OLD, ["001_all-jars"], ["new"]),  # the ledger tells, whatever somebody has done to the schema
+        (OLD, ["001_all-jars"], ["new"]),  # the ledger decides, even if the schema was changed by hand
         (OLD, ["001_all-jars", "002_lids", "003_gone"], ["new"]),
         ("create table t (x)", ["001_all-jars"], ["new"]),
-        (NEW, ["002_lids"], ["new"]),  # a name that several have tells nothing
+        (NEW, ["002_lids"], ["new"]),  # a name in several variants decides nothing
         ("create table t (x)", ["002_lids"], ["old", "new"]),
         (NEW, ["009_other"], ["new"]),
         (OLD, [], ["old"]),
@@ -66,44 +66,44 @@ def named(name):
         ("create table t (x)", ["009_other"], []),
     ],
 )
-def test_the_ledger_tells_the_shape_and_the_schema_where_the_ledger_does_not(told, sql, recorded, shapes):
-    assert told(sql, *map(named, recorded)) == shapes
+def test_variant_is_detected_from_ledger_then_schema(detect, sql, recorded, expected):
+    assert detect(sql, *map(create_record, recorded)) == expected
 
 
-def test_a_shape_whose_needs_another_has_too_counts_where_those_of_the_other_are_lacking(told):
-    with_lids = MigrationsShape(name="new", needs=["jars.label", "lids"])
-    shapes = [SHAPES[0], with_lids]
+def test_smaller_variant_matches_if_the_larger_does_not(detect):
+    with_lids = MigrationsVariant(name="new", needs=["jars.label", "lids"])
+    choices = [VARIANTS[0], with_lids]
     lids = f"{OLD}; create table lids (x)"
-    for recorded in ([], [named("002_lids")]):
-        assert told(OLD, *recorded, shapes=shapes) == ["old"]
-        assert told(lids, *recorded, shapes=shapes) == ["new"]
-    assert told(lids, named("001_jars"), shapes=shapes) == ["old"]
+    for recorded in ([], [create_record("002_lids")]):
+        assert detect(OLD, *recorded, variants=choices) == ["old"]
+        assert detect(lids, *recorded, variants=choices) == ["new"]
+    assert detect(lids, create_record("001_jars"), variants=choices) == ["old"]
 
 
-def test_a_ledger_of_numbers_leaves_it_to_the_schema(told):
-    assert told(NEW, Record(version="1"), Record(version="002")) == ["new"]
+def test_version_ledger_leaves_the_variant_to_the_schema(detect):
+    assert detect(NEW, Record(version="1"), Record(version="002")) == ["new"]
 
 
-NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # what is refused must not even be opened
+NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # unreachable: a refused command must not open the database
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "code", "says"),
+    ("arguments", "status", "code", "text"),
     [
-        ("--profile waqtor --url {nowhere} migrate up --variant paper", 5, "migration-shape-unknown", "deployed, document"),
-        ("--profile waqtor --url {nowhere} migrate status --variant Document", 5, "migration-shape-unknown", "document"),
+        ("--profile waqtor --url {nowhere} migrate up --variant paper", 5, "migration-variant-unknown", "deployed, document"),
+        ("--profile waqtor --url {nowhere} migrate status --variant Document", 5, "migration-variant-unknown", "document"),
         ("--profile waqtor --url {nowhere} migrate drift --variant document --migrations .", 2, "usage", "--migrations"),
-        ("--profile waqtor --url legacy=x.db migrate plan --db legacy --variant document", 2, "ability-missing", "waqtor"),
-        ("--profile promptvault --url {nowhere} migrate verify --variant document", 5, "migration-shape-unknown", "deployed, indexed"),
-        ("--profile yaai --url code=x.db migrate verify --db code --variant document", 2, "ability-missing", "waqtor"),
+        ("--profile waqtor --url legacy=x.db migrate plan --db legacy --variant document", 2, "feature-missing", "waqtor"),
+        ("--profile promptvault --url {nowhere} migrate verify --variant document", 5, "migration-variant-unknown", "deployed, indexed"),
+        ("--profile yaai --url code=x.db migrate verify --db code --variant document", 2, "feature-missing", "waqtor"),
         ("--config own.toml migrate baseline --variant document", 2, "usage", "[apps.NAME.migrations]"),
-        ("demo waqtor new --url {nowhere} --variant paper", 5, "migration-shape-unknown", "deployed, document"),
-        ("demo waqtor new --url {nowhere} --variant paper --dry-run", 5, "migration-shape-unknown", "document"),
-        ("demo flashpoint-web new --variant document", 2, "ability-missing", "waqtor"),
+        ("demo waqtor new --url {nowhere} --variant paper", 5, "migration-variant-unknown", "deployed, document"),
+        ("demo waqtor new --url {nowhere} --variant paper --dry-run", 5, "migration-variant-unknown", "document"),
+        ("demo flashpoint-web new --variant document", 2, "feature-missing", "waqtor"),
     ],
 )  # fmt: skip
-def test_a_shape_that_cannot_be_had_is_refused_before_anything_is_opened(
-    answer, tmp_path, monkeypatch, words, status, code, says
+def test_unusable_variant_is_refused_before_anything_is_opened(
+    answer, tmp_path, monkeypatch, arguments, status, code, text
 ):
     monkeypatch.chdir(tmp_path)
     Path("own.toml").write_text(
@@ -111,49 +111,58 @@ def test_a_shape_that_cannot_be_had_is_refused_before_anything_is_opened(
         f'[apps.waqtor.databases]\nmain = "{NOWHERE.removeprefix("main=")}"\n'
         '[apps.waqtor.migrations]\nmain = "."\n'
     )
-    error = answer(*words.format(nowhere=NOWHERE).split(), status=status)["error"]
+    error = answer(*arguments.format(nowhere=NOWHERE).split(), status=status)["error"]
     assert error["code"] == code
-    assert says in f"{error['message']} {error['hint']}"
-    assert [one.name for one in tmp_path.iterdir()] == ["own.toml"]
+    assert text in f"{error['message']} {error['hint']}"
+    assert [path.name for path in tmp_path.iterdir()] == ["own.toml"]
 
 
 @pytest.fixture
 def empty(answer):
-    """Runs a command on a new, empty database; returns what the answer tells."""
+    """Return a function that runs a command on a new, empty database and returns its data or error."""
     with servers.postgresql_schema() as url:
 
         def run(*words, status=0):
-            told = answer("--profile", "waqtor", "--url", f"main={servers.text(url)}", *words, status=status)
-            return told["error"] or told["data"]
+            output = answer(
+                "--profile", "waqtor", "--url", f"main={servers.text(url)}", *words, status=status
+            )
+            return output["error"] or output["data"]
 
         yield run
 
 
-def test_a_ledger_is_put_right_in_the_shape_that_it_is_of(empty):
+def test_mark_and_repair_use_the_variant_of_the_database(empty):
     empty("migrate", "up", "--to", "1", "--variant", "document")
-    assert [one["name"] for one in empty("migrate", "mark", "2", "--applied")["items"]] == ["002_campaigns"]
+    assert [migration["name"] for migration in empty("migrate", "mark", "2", "--applied")["items"]] == [
+        "002_campaigns"
+    ]
     assert empty("migrate", "repair", "--missing", "--variant", "document")["items"] == []
-    assert [one["name"] for one in empty("migrate", "mark", "2", "--pending")["items"]] == ["002_campaigns"]
-    for words in ("mark 2 --applied", "repair --missing"):
-        refused = empty("migrate", *words.split(), "--variant", "deployed", status=6)
-        assert refused["code"] == "migration-shape-other"
+    assert [migration["name"] for migration in empty("migrate", "mark", "2", "--pending")["items"]] == [
+        "002_campaigns"
+    ]
+    for arguments in ("mark 2 --applied", "repair --missing"):
+        refused = empty("migrate", *arguments.split(), "--variant", "deployed", status=6)
+        assert refused["code"] == "migration-variant-mismatch"
 
 
-def test_what_was_begun_in_a_shape_goes_on_in_it_and_in_no_other(empty):
+def test_variant_of_a_database_cannot_change(empty):
     def states():
         return {
-            one["name"]: one["state"] for one in empty("migrate", "status", "--check", status=None)["items"]
+            migration["name"]: migration["state"]
+            for migration in empty("migrate", "status", "--check", status=None)["items"]
         }
 
-    assert next(iter(states())) == "001_accounts-messages-campaigns", "the first shape, while nothing tells"
-    planned = [one["name"] for one in empty("migrate", "plan", "--variant", "document")["items"]]
-    begun = empty("migrate", "up", "--to", "1", "--variant", "document")["items"]
-    assert [one["name"] for one in begun] == planned[:1]
-    for words in ("status", "plan", "up", "up --dry-run", "verify", "drift", "baseline"):
-        refused = empty("migrate", *words.split(), "--variant", "deployed", status=6)
-        assert refused["code"] == "migration-shape-other"
-        assert refused["message"].endswith("has the shape document, not deployed")
+    assert next(iter(states())) == "001_accounts-messages-campaigns", (
+        "the first variant, while the database is empty"
+    )
+    planned = [migration["name"] for migration in empty("migrate", "plan", "--variant", "document")["items"]]
+    applied = empty("migrate", "up", "--to", "1", "--variant", "document")["items"]
+    assert [migration["name"] for migration in applied] == planned[:1]
+    for arguments in ("status", "plan", "up", "up --dry-run", "verify", "drift", "baseline"):
+        refused = empty("migrate", *arguments.split(), "--variant", "deployed", status=6)
+        assert refused["code"] == "migration-variant-mismatch"
+        assert refused["message"].endswith("has the variant document, not deployed")
     assert states() == dict.fromkeys(planned[:1], "applied") | dict.fromkeys(planned[1:], "pending")
-    assert empty("users", "list")["items"] == [], "commands know it once its first migration has run"
-    assert [one["name"] for one in empty("migrate", "up")["items"]] == planned[1:]
+    assert empty("users", "list")["items"] == [], "commands detect it after its first migration"
+    assert [migration["name"] for migration in empty("migrate", "up")["items"]] == planned[1:]
     assert set(states().values()) == {"applied"}

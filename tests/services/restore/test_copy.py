@@ -1,4 +1,4 @@
-"""Copies of a backup beside the app's own databases: new, whole, and never in the place of anything."""
+"""``restore apply --to``: copies into other databases, which never replace existing ones without permission."""
 
 from __future__ import annotations
 
@@ -12,224 +12,240 @@ import pytest
 
 from dbctl.config import loader
 from dbctl.errors import (
-    BackupUnsoundError,
-    CopyFilledError,
-    CopyOntoOwnError,
+    BackupCorruptError,
     FileFailedError,
     FileMissingError,
     NotSupportedError,
+    TargetIsSourceError,
+    TargetNotEmptyError,
     UrlInvalidError,
 )
 from dbctl.files import atomic
 from dbctl.services.backup import reader
-from dbctl.services.restore.copy import Copying
+from dbctl.services.restore.copy import CopyRestore
 from tests import databases
 from tests.services import larder_app, promptvault_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import apply, create
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import apply_restore, create_app_backup
 
 
 @pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
+        yield created
 
 
 @pytest.fixture
-def beside(pantry, tmp_path):
-    """An empty database of the same engine; of a file, its place."""
-    with databases.nothing_yet(pantry.engine, tmp_path / "copy.db") as made:
-        yield made
+def empty_database(pantry, tmp_path):
+    """An empty database of the same engine; for SQLite, the path of a missing file."""
+    with databases.nothing_yet(pantry.engine, tmp_path / "copy.db") as created:
+        yield created
 
 
-def copied(pantry, *to, name="latest", **more):
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        places = loader.given(to, pantry.path.parent)
-        return Copying(
-            app, repository, repository.find(name), places, promptvault_app.keys_of(app), timeout=5, **more
+def create_copy(pantry, *to, name="latest", **options):
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        places = loader.parse_urls(to, pantry.path.parent)
+        return CopyRestore(
+            app,
+            repository,
+            repository.find(name),
+            places,
+            promptvault_app.create_keys(app),
+            timeout=5,
+            **options,
         ).apply()
 
 
-def plan_of(pantry, to):
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        places = loader.given([to], pantry.path.parent)
+def plan_copy(pantry, to):
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        places = loader.parse_urls([to], pantry.path.parent)
         manifest = repository.find("latest")
-        return Copying(
-            app, repository, manifest, places, promptvault_app.keys_of(app), replace=True, timeout=5
+        return CopyRestore(
+            app, repository, manifest, places, promptvault_app.create_keys(app), replace=True, timeout=5
         ).plan()
 
 
-def held_at(done):
-    """Return what the copy holds that an answer tells how to use."""
-    return databases.of(done.use.split("=", 1)[1].strip("'")).content()
+def read_copy(done):
+    """Return the content of the copy, opened with the command of the result."""
+    return databases.of(done.command.split("=", 1)[1].strip("'")).content()
 
 
-def test_a_copy_holds_every_row_and_the_app_is_as_it_was(pantry, beside):
+def test_copy_contains_every_row_and_app_is_unchanged(pantry, empty_database):
     before = pantry.content()
-    made = create(pantry.path)
+    backup = create_app_backup(pantry.path)
     pantry.spoil()
     spoiled = pantry.content()
-    done = copied(pantry, beside.url)
-    assert held_at(done) == before
+    done = create_copy(pantry, empty_database.url)
+    assert read_copy(done) == before
     assert pantry.content() == spoiled
-    (one,) = done.databases
-    assert (done.backup, one.rows, one.tables) == (made.id, sum(map(len, before.values())), len(before))
-    assert promptvault_app.listed(pantry.path).page.total == 1  # no safety backup: nothing was replaced
+    (database,) = done.databases
+    assert (done.backup, database.rows, database.tables) == (
+        backup.id,
+        sum(map(len, before.values())),
+        len(before),
+    )
+    assert (
+        promptvault_app.list_all_backups(pantry.path).page.total == 1
+    )  # no safety backup: nothing was replaced
 
 
-def test_a_copy_is_made_where_no_database_is(pantry, beside):
+def test_copy_creates_a_missing_database(pantry, empty_database):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     if pantry.engine != "sqlite":
-        beside.destroy()
-    done = copied(pantry, f"pantry={beside.url}")
-    assert done.databases[0].way == "new"
-    assert held_at(done) == before
+        empty_database.destroy()
+    done = create_copy(pantry, f"pantry={empty_database.url}")
+    assert done.databases[0].strategy == "new"
+    assert read_copy(done) == before
 
 
-def test_what_holds_a_table_is_left_alone_unless_it_may_go(pantry, beside):
+def test_non_empty_target_requires_replace(pantry, empty_database):
     before = pantry.content()
-    create(pantry.path)
-    beside.run("create table mine (a integer)")
-    caught(CopyFilledError, lambda: copied(pantry, beside.url))
-    assert beside.tables() == ["mine"]
-    done = copied(pantry, beside.url, replace=True)
-    assert held_at(done) == before
+    create_app_backup(pantry.path)
+    empty_database.run("create table mine (a integer)")
+    catch_error(TargetNotEmptyError, lambda: create_copy(pantry, empty_database.url))
+    assert empty_database.tables() == ["mine"]
+    done = create_copy(pantry, empty_database.url, replace=True)
+    assert read_copy(done) == before
 
 
-def test_a_copy_never_empties_one_schema_to_fill_another(pantry, beside):
+def test_copy_into_a_schema_of_another_name_is_refused(pantry, empty_database):
     if pantry.engine != "postgresql":
         pytest.skip("there a database is one schema")
-    create(pantry.path)
-    beside.run("create schema apart")
-    beside.run("create table apart.theirs (a integer)")
-    address = f"{beside.url.split('?')[0]}?schema=apart"
-    caught(NotSupportedError, lambda: copied(pantry, address, replace=True))
-    beside.run("drop table apart.theirs")  # it is still there
+    create_app_backup(pantry.path)
+    empty_database.run("create schema apart")
+    empty_database.run("create table apart.theirs (a integer)")
+    address = f"{empty_database.url.split('?')[0]}?schema=apart"
+    catch_error(NotSupportedError, lambda: create_copy(pantry, address, replace=True))
+    empty_database.run("drop table apart.theirs")  # it is still there
 
 
-def test_a_copy_never_takes_the_place_of_what_is_the_servers_own(pantry):
+def test_copy_never_replaces_system_databases(pantry):
     names = {"mysql": ["mysql", "SYS"], "postgresql": ["template1"]}.get(pantry.engine, [])
-    create(pantry.path)
+    create_app_backup(pantry.path)
     own, _, options = pantry.url.partition("?")
     for name in names:
         address = f"{own.rsplit('/', 1)[0]}/{name}" + (f"?{options}" if options else "")
-        caught(NotSupportedError, lambda to=address: plan_of(pantry, to))
+        catch_error(NotSupportedError, lambda to=address: plan_copy(pantry, to))
 
 
-def test_a_copy_never_goes_into_the_apps_own_database(pantry):
-    create(pantry.path)
+def test_copy_into_the_live_database_is_refused(pantry):
+    create_app_backup(pantry.path)
     before = pantry.content()
-    caught(CopyOntoOwnError, lambda: copied(pantry, pantry.url, replace=True))
+    catch_error(TargetIsSourceError, lambda: create_copy(pantry, pantry.url, replace=True))
     if "127.0.0.1" in pantry.url:
-        caught(
-            CopyOntoOwnError,
-            lambda: copied(pantry, pantry.url.replace("127.0.0.1", "localhost"), replace=True),
+        catch_error(
+            TargetIsSourceError,
+            lambda: create_copy(pantry, pantry.url.replace("127.0.0.1", "localhost"), replace=True),
         )
     assert pantry.content() == before
 
 
-def test_a_damaged_backup_makes_no_copy(pantry, beside):
-    made = create(pantry.path)
-    file = promptvault_app.file_of(pantry.path, made)
+def test_damaged_backup_is_not_copied(pantry, empty_database):
+    backup = create_app_backup(pantry.path)
+    file = promptvault_app.find_backup_file(pantry.path, backup)
     file.write_bytes(file.read_bytes()[:-1])
-    caught(BackupUnsoundError, lambda: copied(pantry, beside.url))
-    assert pantry.engine == "sqlite" or beside.tables() == []
+    catch_error(BackupCorruptError, lambda: create_copy(pantry, empty_database.url))
+    assert pantry.engine == "sqlite" or empty_database.tables() == []
 
 
-def test_a_copy_goes_to_its_own_engine_alone_and_into_a_folder_that_is_there(pantry, tmp_path):
-    create(pantry.path)
+def test_copy_requires_the_same_engine_and_an_existing_folder(pantry, tmp_path):
+    create_app_backup(pantry.path)
     other = "mysql://x@127.0.0.1/x" if pantry.engine == "sqlite" else "copy.db"
-    caught(NotSupportedError, lambda: copied(pantry, other))
+    catch_error(NotSupportedError, lambda: create_copy(pantry, other))
     if pantry.engine == "sqlite":
-        caught(FileMissingError, lambda: copied(pantry, str(tmp_path / "nowhere" / "copy.db")))
+        catch_error(FileMissingError, lambda: create_copy(pantry, str(tmp_path / "nowhere" / "copy.db")))
 
 
-def test_what_is_no_regular_file_is_refused_and_nothing_is_laid_beside_it(tmp_path):
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    create(path)
-    place = tmp_path / "odd"
-    place.mkdir()
-    (place / "folder").mkdir()
-    os.mkfifo(place / "pipe")
-    (place / "null").symlink_to("/dev/null")
-    before = sorted(place.iterdir())
+def test_target_that_is_no_regular_file_is_refused(tmp_path):
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    create_app_backup(path)
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "null").symlink_to("/dev/null")
+    before = sorted(folder.iterdir())
     for name in ("folder", "pipe", "null"):
         for replace in (False, True):
-            with promptvault_app.opened(path) as (app, repository):
-                manifest, keys = repository.find("latest"), promptvault_app.keys_of(app)
-                to = loader.given([str(place / name)], path.parent)
-                error = caught(
+            with promptvault_app.open_repository(path) as (app, repository):
+                manifest, keys = repository.find("latest"), promptvault_app.create_keys(app)
+                to = loader.parse_urls([str(folder / name)], path.parent)
+                error = catch_error(
                     NotSupportedError,
-                    lambda: Copying(app, repository, manifest, to, keys, replace=replace, timeout=1),  # noqa: B023 - called at once
+                    lambda: CopyRestore(app, repository, manifest, to, keys, replace=replace, timeout=1),  # noqa: B023 - called at once
                 )
-            assert "no regular file" in str(error)
-    assert sorted(place.iterdir()) == before
+            assert name in str(error)
+    assert sorted(folder.iterdir()) == before
 
 
-def test_a_name_that_a_server_would_cut_is_refused(tmp_path):
-    """PostgreSQL keeps 63 bytes of a name: the copy would go to what another, shorter name means."""
-    with larder_app.settled("postgresql", tmp_path / "app") as pantry:
-        create(pantry.path)
-        held = set(pantry.databases())
+def test_name_longer_than_the_server_allows_is_refused(tmp_path):
+    """PostgreSQL truncates names to 63 bytes: the copy would go to a database with a shorter name."""
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as pantry:
+        create_app_backup(pantry.path)
+        databases = set(pantry.databases())
         for name in (f"{pantry.own.path}{'x' * 63}", f"{pantry.own.path}{'é' * 24}"):
             url = f"{pantry.url.rpartition('/')[0]}/{name}"
-            error = caught(UrlInvalidError, lambda url=url: copied(pantry, url))
+            error = catch_error(UrlInvalidError, lambda url=url: create_copy(pantry, url))
             assert "63 bytes" in str(error)
-        assert set(pantry.databases()) == held
+        assert set(pantry.databases()) == databases
 
 
-def test_what_a_server_keeps_for_an_undo_is_not_given_away(pantry, beside):
-    create(pantry.path)
-    done = apply(pantry.path)
+def test_retained_database_cannot_be_copied(pantry, empty_database):
+    create_app_backup(pantry.path)
+    done = apply_restore(pantry.path)
     if pantry.engine == "sqlite":
-        assert copied(pantry, beside.url, name=done.safety_backup).backup == done.safety_backup
+        assert create_copy(pantry, empty_database.url, name=done.safety_backup).backup == done.safety_backup
         return
-    with promptvault_app.opened(pantry.path) as (_app, repository):
-        (kept_one,) = repository.find(done.safety_backup).members
-    if kept_one.form == "kept":
-        caught(NotSupportedError, lambda: copied(pantry, beside.url, name=done.safety_backup))
-        assert promptvault_app.undo(pantry.path).databases[0].way == "swapped"
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
+        (member,) = repository.find(done.safety_backup).members
+    if member.form == "kept":
+        catch_error(
+            NotSupportedError, lambda: create_copy(pantry, empty_database.url, name=done.safety_backup)
+        )
+        assert promptvault_app.undo_restore(pantry.path).databases[0].strategy == "swapped"
 
 
 @pytest.mark.parametrize("form", ["none", "gzip", "zstd"])
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_what_was_unpacked_becomes_the_copy_and_the_backup_stays(tmp_path, form, elsewhere):
-    """On the disk of the backups it is moved, on another one it is copied; a plain backup is always copied."""
-    place = Path("/dev/shm") if elsewhere else tmp_path  # noqa: S108 - a disk of its own
-    if not place.is_dir():
+@pytest.mark.parametrize("other_disk", [False, True])
+def test_decompressed_file_becomes_the_copy(tmp_path, form, other_disk):
+    """On the disk of the backups the file is moved, on another disk it is copied; a plain backup is always copied."""
+    disk = Path("/dev/shm") if other_disk else tmp_path  # noqa: S108 - a separate disk
+    if not disk.is_dir():
         pytest.skip("this system has no disk in memory there")
-    with larder_app.settled("sqlite", tmp_path / "app") as pantry, TemporaryDirectory(dir=place) as folder:
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry, TemporaryDirectory(dir=disk) as folder:
         before, target = pantry.content(), Path(folder) / "copy.db"
-        create(pantry.path, compress=form)
+        create_app_backup(pantry.path, compress=form)
         for _ in range(2):  # the second time from the same backup
-            assert held_at(copied(pantry, str(target), replace=True)) == before
+            assert read_copy(create_copy(pantry, str(target), replace=True)) == before
             assert (target.stat().st_nlink, stat.S_IMODE(target.stat().st_mode)) == (1, 0o600)
-            assert [one.name for one in target.parent.iterdir() if ".partial" in one.name] == []
+            assert [item.name for item in target.parent.iterdir() if ".partial" in item.name] == []
             target.unlink()
-        assert promptvault_app.codes(promptvault_app.verified(pantry.path, deep=True)) == []
+        assert promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path, deep=True)) == []
 
 
-def test_what_the_disk_lost_while_it_was_proven_never_gets_the_name(tmp_path, monkeypatch):
-    """The kernel tells of it but once: whoever syncs the file again is told that all is well."""
-    path = promptvault_app.settle(tmp_path / "app", "deployed")
-    create(path)
-    real, told = atomic.sync_file, []
+def test_copy_that_was_not_synced_is_not_renamed(tmp_path, monkeypatch):
+    """The kernel reports a write error only once: a second fsync of the file succeeds."""
+    path = promptvault_app.create_app(tmp_path / "app", "deployed")
+    create_app_backup(path)
+    real, calls = atomic.sync_file, []
 
     def sync(file):
-        if not told:
-            told.append(file)
+        if not calls:
+            calls.append(file)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(file)
 
     monkeypatch.setattr(reader, "sync_file", sync)
-    with promptvault_app.opened(path) as (app, repository):
-        places = loader.given(["copy.db"], path.parent)
-        work = Copying(
-            app, repository, repository.find("latest"), places, promptvault_app.keys_of(app), timeout=5
+    with promptvault_app.open_repository(path) as (app, repository):
+        places = loader.parse_urls(["copy.db"], path.parent)
+        work = CopyRestore(
+            app, repository, repository.find("latest"), places, promptvault_app.create_keys(app), timeout=5
         )
-        caught(FileFailedError, work.apply)
-        assert not [one for one in path.parent.iterdir() if one.name == "copy.db" or "partial" in one.name]
+        catch_error(FileFailedError, work.apply)
+        assert not [
+            item for item in path.parent.iterdir() if item.name == "copy.db" or "partial" in item.name
+        ]
         work.apply()
-    assert promptvault_app.content(path.with_name("copy.db")) == promptvault_app.content(path)
-    assert told
+    assert promptvault_app.read_content(path.with_name("copy.db")) == promptvault_app.read_content(path)
+    assert calls

@@ -1,4 +1,4 @@
-"""Trial restores: they prove what a restore would bring back, leave nothing behind, and are remembered."""
+"""``backup drill``: restores into a temporary location, verifies, records the result, leaves no other files."""
 
 from __future__ import annotations
 
@@ -17,89 +17,103 @@ from dbctl.errors import (
 )
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
-from dbctl.services.backup.create import Creation
-from dbctl.services.restore.restore_test import Drills
+from dbctl.services.backup.create import CreateBackup
+from dbctl.services.restore.restore_test import RunDrills
 from tests.services import larder_app, promptvault_app
-from tests.services.flashpoint_app import caught, run
-from tests.services.promptvault_app import apply, codes, create, file_of, folder_of, pruning, settle, verified
+from tests.services.flashpoint_app import catch_error, run_statements
+from tests.services.promptvault_app import (
+    apply_restore,
+    create_app,
+    create_app_backup,
+    find_backup_file,
+    find_backup_folder,
+    list_codes,
+    open_prune,
+    verify_backups,
+)
 from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
 
 
 @pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
+        yield created
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return settle(tmp_path / "app", "deployed")
+    return create_app(tmp_path / "app", "deployed")
 
 
-def drill(path, name="latest", **more):
-    with promptvault_app.opened(path, **more) as (app, _repository):
-        return Drills([app], promptvault_app.keys_of, name=name).apply()
+def drill(path, name="latest", **options):
+    with promptvault_app.open_repository(path, **options) as (app, _repository):
+        return RunDrills([app], promptvault_app.create_keys, name=name).apply()
 
 
-def proven(path, made):
-    with promptvault_app.opened(path) as (_app, repository):
-        return verification_record.read(repository.store, made.id)
+def read_verification(path, backup):
+    with promptvault_app.open_repository(path) as (_app, repository):
+        return verification_record.read(repository.store, backup.id)
 
 
-def rewrite(path, made, change):
-    """Write the manifest of a backup anew, as one who knows how: sealed, its member changed."""
-    file = folder_of(path, made) / "manifest.json"
-    manifest = backup_manifest.read(file.read_bytes())
-    members = [change(one) for one in manifest.members]
-    file.write_text(backup_manifest.written(structs.replace(manifest, members=members)))
+def rewrite_manifest(path, backup, change):
+    """Rewrite the manifest of a backup with changed members and a valid checksum."""
+    file = find_backup_folder(path, backup) / "manifest.json"
+    manifest = backup_manifest.parse(file.read_bytes())
+    members = [change(member) for member in manifest.members]
+    file.write_text(backup_manifest.serialize(structs.replace(manifest, members=members)))
 
 
-def test_it_restores_beside_the_live_database_and_leaves_nothing(pantry):
-    made, before = create(pantry.path), pantry.content()
+def test_drill_leaves_only_its_record(pantry):
+    backup, before = create_app_backup(pantry.path), pantry.content()
     names = pantry.databases() if pantry.engine != "sqlite" else None
-    files = {one.name for one in pantry.folder.rglob("*")}
+    files = {path.name for path in pantry.folder.rglob("*")}
     done = drill(pantry.path)
-    (one,) = done.databases
-    assert (done.exit_status, one.sound, one.backup) == (Exit.OK, True, made.id)
-    assert (one.rows, one.tables) == (sum(made.members[0].rows.values()), len(made.members[0].rows))
-    assert one.digests == len(made.members[0].digests) > 0
-    assert one.checks > 0
-    assert one.duration > timedelta(0)
+    (database,) = done.databases
+    assert (done.exit_status, database.passed, database.backup) == (Exit.OK, True, backup.id)
+    assert (database.rows, database.tables) == (
+        sum(backup.members[0].rows.values()),
+        len(backup.members[0].rows),
+    )
+    assert database.digests == len(backup.members[0].digests) > 0
+    assert database.checks > 0
+    assert database.duration > timedelta(0)
     assert pantry.content() == before
     assert (pantry.databases() if pantry.engine != "sqlite" else None) == names
-    assert {one.name for one in pantry.folder.rglob("*")} - files == {"verified.json"}
+    assert {path.name for path in pantry.folder.rglob("*")} - files == {"verified.json"}
 
 
-def test_the_proof_is_kept_beside_the_backup(pantry):
-    made = create(pantry.path)
+def test_result_is_recorded_next_to_the_backup(pantry):
+    backup = create_app_backup(pantry.path)
     drill(pantry.path)
-    (name, kept), *others = proven(pantry.path, made).drills.items()
+    (name, record), *others = read_verification(pantry.path, backup).drills.items()
     assert (name, others) == ("pantry", [])
-    assert kept.rows == sum(made.members[0].rows.values())
-    assert kept.host
-    assert kept.dbctl
-    assert kept.at >= made.created_at
-    (shown,) = promptvault_app.listed(pantry.path).page.items
-    assert shown.verified_at > made.verified_at
-    assert shown.drills["pantry"] == kept
+    assert record.rows == sum(backup.members[0].rows.values())
+    assert record.host
+    assert record.dbctl
+    assert record.at >= backup.created_at
+    (listed,) = promptvault_app.list_all_backups(pantry.path).page.items
+    assert listed.verified_at > backup.verified_at
+    assert listed.drills["pantry"] == record
 
 
-def test_content_that_is_not_what_was_saved_fails_though_as_many_rows_came_back(pantry):
-    """Which only a database that it was loaded into can tell of a server's dump."""
-    made = create(pantry.path)
-    other = dict.fromkeys(made.members[0].digests, "0" * 64)
-    rewrite(pantry.path, made, lambda one: structs.replace(one, digests={**one.digests, **other}))
+def test_different_content_with_equal_row_count_fails(pantry):
+    """For dumps of servers, only a loaded database shows the difference."""
+    backup = create_app_backup(pantry.path)
+    digests = dict.fromkeys(backup.members[0].digests, "0" * 64)
+    rewrite_manifest(
+        pantry.path, backup, lambda member: structs.replace(member, digests={**member.digests, **digests})
+    )
     done = drill(pantry.path)
-    assert (done.exit_status, done.databases[0].sound) == (Exit.UNSOUND, False)
-    assert "content" in done.findings[0].message or "not those that were saved" in done.findings[0].message
-    assert not proven(pantry.path, made).drills
-    assert codes(verified(pantry.path)) == [done.findings[0].code]
+    assert (done.exit_status, done.databases[0].passed) == (Exit.CHECK_FAILED, False)
+    assert "differ" in done.findings[0].message
+    assert not read_verification(pantry.path, backup).drills
+    assert list_codes(verify_backups(pantry.path)) == [done.findings[0].code]
     if pantry.engine != "sqlite":
         assert sorted(pantry.databases()) == [pantry.own.path]
 
 
-#: Values that a server writes in its own way, and has to read back as they were.
-ODD = {
+#: Values with special formats, which must be restored unchanged.
+ODD_VALUES = {
     "postgresql": """
 create table odd (t timestamptz, d date, i interval, n numeric, r real, f float8, j jsonb, b bytea, a text[], u uuid,
     bits bit(5), made text generated always as ('x' || n::text) stored);
@@ -121,135 +135,148 @@ insert into odd values (1.5, x'00ff', 9e999), ('1.5', '', null), (92233720368547
 }
 
 
-def test_values_of_every_kind_come_back_as_they_were(pantry):
-    pantry.run(*ODD[pantry.engine].strip().removesuffix(";").split(";\n"))
-    made = create(pantry.path)
-    assert "odd" in made.members[0].digests
+def test_values_of_every_type_are_restored_unchanged(pantry):
+    pantry.run(*ODD_VALUES[pantry.engine].strip().removesuffix(";").split(";\n"))
+    backup = create_app_backup(pantry.path)
+    assert "odd" in backup.members[0].digests
     done = drill(pantry.path)
-    assert (done.exit_status, done.databases[0].digests) == (Exit.OK, len(made.members[0].digests)), (
+    assert (done.exit_status, done.databases[0].digests) == (Exit.OK, len(backup.members[0].digests)), (
         done.findings
     )
 
 
-def test_a_damaged_file_fails_and_is_not_restored_until_it_is_whole_again(deployed):
-    made = create(deployed)
-    file = file_of(deployed, made)
+def test_damaged_file_fails_until_it_is_repaired(deployed):
+    backup = create_app_backup(deployed)
+    file = find_backup_file(deployed, backup)
     whole = file.read_bytes()
     file.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
     done = drill(deployed)
-    assert (done.exit_status, [one.code for one in done.findings]) == (Exit.UNSOUND, ["file-changed"])
-    assert "SHA-256" in proven(deployed, made).failed.message
+    assert (done.exit_status, [finding.code for finding in done.findings]) == (
+        Exit.CHECK_FAILED,
+        ["file-changed"],
+    )
+    assert "SHA-256" in read_verification(deployed, backup).failed.message
     file.write_bytes(whole)
     assert drill(deployed).exit_status == Exit.OK
-    assert proven(deployed, made).failed is None
+    assert read_verification(deployed, backup).failed is None
 
 
-def test_what_a_load_found_is_not_taken_back_by_a_look_at_the_files_alone(deployed):
-    made = create(deployed)
-    rewrite(deployed, made, lambda one: structs.replace(one, rows={**one.rows, "users": 1}))
-    assert codes(verified(deployed)) == ["rows-differ"]
-    assert codes(verified(deployed, deep=False)) == []
-    assert proven(deployed, made).failed.deep
-    rewrite(deployed, made, lambda _one: made.members[0])
-    verified(deployed)
-    assert proven(deployed, made).failed is None
+def test_shallow_verification_does_not_clear_a_deep_failure(deployed):
+    backup = create_app_backup(deployed)
+    rewrite_manifest(
+        deployed, backup, lambda member: structs.replace(member, rows={**member.rows, "users": 1})
+    )
+    assert list_codes(verify_backups(deployed)) == ["rows-differ"]
+    assert list_codes(verify_backups(deployed, deep=False)) == []
+    assert read_verification(deployed, backup).failed.deep
+    rewrite_manifest(deployed, backup, lambda _member: backup.members[0])
+    verify_backups(deployed)
+    assert read_verification(deployed, backup).failed is None
 
 
-def test_rows_that_break_the_rules_of_the_app_were_saved_so_and_fail_no_drill(deployed):
-    run(deployed, "pragma foreign_keys = off")
-    run(deployed, "insert into user_settings (user_id, setting_key, setting_value) values (999, 'x', 'y')")
-    create(deployed)
+def test_invalid_rows_of_the_app_do_not_fail_a_drill(deployed):
+    run_statements(deployed, "pragma foreign_keys = off")
+    run_statements(
+        deployed, "insert into user_settings (user_id, setting_key, setting_value) values (999, 'x', 'y')"
+    )
+    create_app_backup(deployed)
     done = drill(deployed)
     assert done.exit_status == Exit.OK
-    found = {one.code: one.severity for one in done.findings}
-    assert found["foreign-key-orphans"] == "info"
+    severities = {finding.code: finding.severity for finding in done.findings}
+    assert severities["foreign-key-orphans"] == "info"
 
 
-def test_the_newest_of_each_database_is_tried_wherever_it_is(pair):  # noqa: F811 - a fixture
-    both = create(pair[0])
-    alone = create(pair[0], only="two")
+def test_newest_member_of_each_database_is_restored(pair):  # noqa: F811 - a fixture
+    both = create_app_backup(pair[0])
+    alone = create_app_backup(pair[0], only="two")
     done = drill(pair[0])
-    assert {one.database: one.backup for one in done.databases} == {"one": both.id, "two": alone.id}
-    assert [one.database for one in drill(pair[0], both.id).databases] == ["one", "two"]
-    assert [one.database for one in drill(pair[0], both.id, only="one").databases] == ["one"]
-    caught(BackupMissingError, lambda: drill(pair[0], alone.id, only="one"))
+    assert {database.database: database.backup for database in done.databases} == {
+        "one": both.id,
+        "two": alone.id,
+    }
+    assert [database.database for database in drill(pair[0], both.id).databases] == ["one", "two"]
+    assert [database.database for database in drill(pair[0], both.id, only="one").databases] == ["one"]
+    catch_error(BackupMissingError, lambda: drill(pair[0], alone.id, only="one"))
 
 
-def test_part_of_a_backup_that_was_drilled_does_not_make_all_of_it_verified(pair):  # noqa: F811 - a fixture
-    made = create(pair[0])
+def test_drill_of_single_database_does_not_verify_the_backup(pair):  # noqa: F811 - a fixture
+    backup = create_app_backup(pair[0])
     drill(pair[0], only="one")
-    assert (proven(pair[0], made).verified_at, set(proven(pair[0], made).drills)) == (None, {"one"})
+    assert (
+        read_verification(pair[0], backup).verified_at,
+        set(read_verification(pair[0], backup).drills),
+    ) == (None, {"one"})
     drill(pair[0], only="two")
-    assert set(proven(pair[0], made).drills) == {"one", "two"}
+    assert set(read_verification(pair[0], backup).drills) == {"one", "two"}
     drill(pair[0])
-    assert proven(pair[0], made).verified_at
+    assert read_verification(pair[0], backup).verified_at
 
 
-def test_of_several_apps_one_that_fails_does_not_keep_the_others_from_being_tried(
-    tmp_path, answer, monkeypatch
-):
-    path = settle(tmp_path / "app", "deployed")
+def test_app_failure_does_not_stop_the_others(tmp_path, answer, monkeypatch):
+    path = create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
-    create(path)
+    create_app_backup(path)
     text = path.with_name("dbctl.toml").read_text()
     path.with_name("dbctl.toml").write_text(
         text
         + text.replace("apps.fp", "apps.none")
         + text.replace("apps.fp", "apps.out").partition("[apps.out.backup]")[0]
     )
-    told = answer("backup", "drill", "--all-apps", status=Exit.PARTIAL)
-    assert [one["app"] for one in told["data"]["databases"]] == ["fp"]
-    assert [(one["target"], one["code"]) for one in told["data"]["failed"]] == [("none", "backup-missing")]
+    output = answer("backup", "drill", "--all-apps", status=Exit.PARTIAL)
+    assert [item["app"] for item in output["data"]["databases"]] == ["fp"]
+    assert [(item["target"], item["code"]) for item in output["data"]["failed"]] == [
+        ("none", "backup-missing")
+    ]
     plan = answer("backup", "drill", "--all-apps", "--dry-run")["data"]["plan"]
-    assert [step.split(":")[0] for step in plan["steps"]][-1] == "leave none out"
+    assert [step.split(":")[0] for step in plan["steps"]][-1] == "skip none"
     assert not plan["destructive"]
 
 
-def test_the_last_one_that_was_drilled_stays_when_others_are_pruned(deployed):
-    first = create(deployed)
+def test_prune_keeps_the_last_drilled_backup(deployed):
+    first = create_app_backup(deployed)
     drill(deployed)
-    second, third = create(deployed), create(deployed)
-    with pruning(deployed, last=1) as prune:
-        assert f"keep {first.id}: the last one restored on trial" in prune.plan().steps
+    second, third = create_app_backup(deployed), create_app_backup(deployed)
+    with open_prune(deployed, last=1) as prune:
+        assert f"retain {first.id}: the last one with a drill" in prune.plan().steps
         assert prune.apply().deleted == [second.id]
     drill(deployed)
-    with pruning(deployed, last=1) as prune:
+    with open_prune(deployed, last=1) as prune:
         assert prune.apply().deleted == [first.id]
-    assert [one.id for one in promptvault_app.listed(deployed).page.items] == [third.id]
+    assert [backup.id for backup in promptvault_app.list_all_backups(deployed).page.items] == [third.id]
 
 
-def test_a_backup_that_is_not_there_or_holds_no_database_is_told(deployed):
-    caught(RepositoryMissingError, lambda: drill(deployed))
-    create(deployed)
-    safety = apply(deployed).safety_backup
+def test_missing_backup_is_refused(deployed):
+    catch_error(RepositoryMissingError, lambda: drill(deployed))
+    create_app_backup(deployed)
+    safety = apply_restore(deployed).safety_backup
     assert drill(deployed, safety).databases[0].backup == safety
-    caught(BackupMissingError, lambda: drill(deployed, "20000101_000000"))
+    catch_error(BackupMissingError, lambda: drill(deployed, "20000101_000000"))
 
 
-def test_what_stays_on_its_server_and_what_holds_some_tables_cannot_be_tried(tmp_path):
-    with larder_app.settled("postgresql", tmp_path / "app") as pantry:
-        create(pantry.path)
-        kept = apply(pantry.path).safety_backup
-        caught(NotSupportedError, lambda: drill(pantry.path, kept))
-        with promptvault_app.opened(pantry.path) as (app, repository):
-            part = Creation(app, repository, timeout=5, tables=["members"]).apply()
-        caught(BackupPartialError, lambda: drill(pantry.path, part.id))
+def test_retained_databases_and_partial_backups_are_refused(tmp_path):
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as pantry:
+        create_app_backup(pantry.path)
+        safety = apply_restore(pantry.path).safety_backup
+        catch_error(NotSupportedError, lambda: drill(pantry.path, safety))
+        with promptvault_app.open_repository(pantry.path) as (app, repository):
+            partial_backup = CreateBackup(app, repository, timeout=5, tables=["members"]).apply()
+        catch_error(BackupPartialError, lambda: drill(pantry.path, partial_backup.id))
 
 
-def test_what_kept_the_proof_from_being_kept_is_told_and_the_drill_counts_all_the_same(deployed):
-    made = create(deployed)
-    (folder_of(deployed, made) / "verified.json").mkdir()
+def test_unrecorded_result_is_reported_and_is_no_failure(deployed):
+    backup = create_app_backup(deployed)
+    (find_backup_folder(deployed, backup) / "verified.json").mkdir()
     done = drill(deployed)
     assert done.exit_status == Exit.OK
-    assert made.id in done.remarks[0]
-    assert "could not be recorded" in done.remarks[0]
+    assert backup.id in done.remarks[0]
+    assert "cannot be recorded" in done.remarks[0]
 
 
-def test_a_remark_of_another_time_or_form_is_worth_nothing(deployed):
-    made = create(deployed)
-    note = folder_of(deployed, made) / "verified.json"
+def test_invalid_verification_record_is_ignored(deployed):
+    backup = create_app_backup(deployed)
+    note = find_backup_folder(deployed, backup) / "verified.json"
     for text in ("", "[]", "\xff", "[" * 100_000, '{"verified_at": "9999-12-31T23:59:59Z"}', '{"drills": 3}'):
         note.write_text(text, encoding="latin-1")
-        assert proven(deployed, made) == verification_record.Proven()
+        assert read_verification(deployed, backup) == verification_record.Verification()
     drill(deployed)
     assert json.loads(note.read_text())["drills"]["user"]["rows"]

@@ -1,4 +1,4 @@
-"""``restore recover``: a new file beside the damaged one, and how it takes its place."""
+"""``restore recover``: a new file next to the damaged one, and the commands that install it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
-from dbctl.services.app import app as apps
-from dbctl.services.restore.salvage import Recovering
+from dbctl.services.app import app as app_service
+from dbctl.services.restore.salvage import SalvageDatabase
 from tests.services import flashpoint_app, promptvault_app
 
-FAR = {
+SERVER_URLS = {
     "postgresql": "postgresql://nobody@127.0.0.1:1/none",
     "mysql": "mysql://nobody@127.0.0.1:1/none",
 }
@@ -26,75 +26,77 @@ FAR = {
 
 @pytest.fixture
 def path(tmp_path):
-    return promptvault_app.settle(tmp_path / "app", "deployed")
+    return promptvault_app.create_app(tmp_path / "app", "deployed")
 
 
 def spoil(path, *, page=20):
-    held = bytearray(path.read_bytes())
-    held[page * 4096 : (page + 1) * 4096] = bytes(4096)
-    path.write_bytes(held)
-    return bytes(held)
+    raw = bytearray(path.read_bytes())
+    raw[page * 4096 : (page + 1) * 4096] = bytes(4096)
+    path.write_bytes(raw)
+    return bytes(raw)
 
 
-def recover(path, **more):
-    said = Selection(config=str(path.with_name("dbctl.toml")))
-    with apps.opened(said, timeout=0.2) as app:
-        return Recovering(app, said, **more).apply()
+def recover(path, **options):
+    selection = Selection(config=str(path.with_name("dbctl.toml")))
+    with app_service.open_app(selection, timeout=0.2) as app:
+        return SalvageDatabase(app, selection, **options).apply()
 
 
-def test_the_commands_of_the_answer_bring_the_new_file_into_the_live_database(path, start):
-    want = flashpoint_app.content(path)
-    root = flashpoint_app.rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
-    flashpoint_app.run(path, "pragma journal_mode = delete")
+def test_next_commands_install_the_new_file(path, start):
+    expected = flashpoint_app.read_all_rows(path)
+    root = flashpoint_app.query_rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
+    flashpoint_app.run_statements(path, "pragma journal_mode = delete")
     spoil(path, page=root - 1)
-    found = recover(path)
-    lost = {one.table for one in found.tables if not one.whole}
+    result = recover(path)
+    lost = {table.table for table in result.tables if not table.is_complete}
     assert lost <= {"users"}
-    for line in found.next:
-        words = shlex.split(line)
-        ended = start(*words[words.index("dbctl") + 1 if "dbctl" in words else 1 :], "--yes", environment={})
-        assert ended.returncode in (Exit.OK, Exit.UNSOUND), ended.stderr
-    got, other = (
-        flashpoint_app.content(path),
-        {*lost, promptvault_app.RECORD, "sqlite_sequence"},
+    for line in result.next_commands:
+        arguments = shlex.split(line)
+        ended = start(
+            *arguments[arguments.index("dbctl") + 1 if "dbctl" in arguments else 1 :], "--yes", environment={}
+        )
+        assert ended.returncode in (Exit.OK, Exit.CHECK_FAILED), ended.stderr
+    actual, ignored = (
+        flashpoint_app.read_all_rows(path),
+        {*lost, promptvault_app.AUDIT_TABLE, "sqlite_sequence"},
     )  # where a restore is recorded
-    assert {one: rows for one, rows in got.items() if one not in other} == {
-        one: rows for one, rows in want.items() if one not in other
+    assert {name: rows for name, rows in actual.items() if name not in ignored} == {
+        name: rows for name, rows in expected.items() if name not in ignored
     }
 
 
-def test_the_damaged_file_stays_as_it_is_and_the_new_one_stands_beside_it(path):
-    held = spoil(path)
-    found = recover(path)
-    assert path.read_bytes() == held
-    assert found.path.parent == path.parent
-    assert found.path.name.startswith("user.recovered-")
-    assert found.path.suffix == ".db"
+def test_damaged_file_is_unchanged_and_new_file_is_next_to_it(path):
+    raw = spoil(path)
+    result = recover(path)
+    assert path.read_bytes() == raw
+    assert result.path.parent == path.parent
+    assert result.path.name.startswith("user.recovered-")
+    assert result.path.suffix == ".db"
 
 
-def test_a_sound_database_ends_well_and_makes_nothing(path):
+def test_undamaged_database_creates_no_file(path):
     before = set(path.parent.iterdir())
-    found = recover(path)
-    assert (found.path, found.tables, found.exit_status) == (None, (), Exit.OK)
-    assert {one for one in path.parent.iterdir() if "lock" not in one.name} == before
+    result = recover(path)
+    assert (result.path, result.tables, result.exit_status) == (None, (), Exit.OK)
+    assert {path for path in path.parent.iterdir() if "lock" not in path.name} == before
     assert recover(path, force=True).path
 
 
-def test_a_plan_makes_nothing(path):
+def test_plan_creates_nothing(path):
     spoil(path)
     before = set(path.parent.iterdir())
-    said = Selection(config=str(path.with_name("dbctl.toml")))
-    with apps.opened(said, timeout=0) as app:
-        plan = Recovering(app, said, to=Path("elsewhere.db")).plan()
-    assert (plan.destructive, "elsewhere.db" in plan.steps[-1]) == (False, True)
+    selection = Selection(config=str(path.with_name("dbctl.toml")))
+    with app_service.open_app(selection, timeout=0) as app:
+        plan = SalvageDatabase(app, selection, to=Path("saved.db")).plan()
+    assert (plan.destructive, "saved.db" in plan.steps[-1]) == (False, True)
     assert set(path.parent.iterdir()) == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
-def test_while_a_program_has_it_open_nothing_is_done_and_the_program_is_named(path):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes that have a file open")
+def test_open_database_is_refused_with_the_process(path):
     spoil(path)
-    held = f"import sqlite3, time; c = sqlite3.connect({str(path)!r}); c.execute('pragma schema_version').fetchall(); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE) as holder:
+    script = f"import sqlite3, time; c = sqlite3.connect({str(path)!r}); c.execute('pragma schema_version').fetchall(); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
         try:
             with pytest.raises(BusyError, match=f"pid {holder.pid}"):
@@ -104,19 +106,19 @@ def test_while_a_program_has_it_open_nothing_is_done_and_the_program_is_named(pa
     assert recover(path).path
 
 
-def test_another_file_is_read_in_place_of_the_own_one_and_its_name_counts(path, tmp_path):
+def test_source_option_reads_another_file(path, tmp_path):
     other = tmp_path / "kept.sqlite"
     with closing(sqlite3.connect(other)) as db:
         db.execute("create table t (a)")
         db.execute("insert into t values (1)")
         db.commit()
-    found = recover(path, source=other, force=True)
-    assert (found.source, found.path.parent) == (other, tmp_path)
-    assert [(one.table, one.saved) for one in found.tables] == [("t", 1)]
-    assert found.next == [f"mv {other} {other}.damaged", f"mv {found.path} {other}"]
+    result = recover(path, source=other, force=True)
+    assert (result.source, result.path.parent) == (other, tmp_path)
+    assert [(table.table, table.saved) for table in result.tables] == [("t", 1)]
+    assert result.next_commands == [f"mv {other} {other}.damaged", f"mv {result.path} {other}"]
 
 
-def test_beside_a_file_in_a_read_only_place_nothing_is_made(path, tmp_path, monkeypatch):
+def test_nothing_is_created_in_a_read_only_folder(path, tmp_path, monkeypatch):
     spoil(path)
     before = set(path.parent.iterdir())
     monkeypatch.setattr(os, "access", lambda where, _mode: Path(where) != path.parent)
@@ -124,20 +126,20 @@ def test_beside_a_file_in_a_read_only_place_nothing_is_made(path, tmp_path, monk
     assert set(path.parent.iterdir()) == before
 
 
-@pytest.mark.parametrize("option", ["source", "like"])
-def test_a_file_that_is_named_and_missing_is_told(path, tmp_path, option):
+@pytest.mark.parametrize("option", ["source", "reference"])
+def test_missing_option_file_is_refused(path, tmp_path, option):
     with pytest.raises(FileMissingError):
         recover(path, **{option: tmp_path / "none.db"})
 
 
-def test_the_damaged_database_is_no_sample_of_itself(path):
+def test_damaged_database_is_refused_as_reference(path):
     with pytest.raises(UsageError):
-        recover(path, like=path)
+        recover(path, reference=path)
 
 
-@pytest.mark.parametrize("engine", sorted(FAR))
-def test_a_database_on_a_server_is_refused_with_what_helps_there(engine):
-    said = Selection(urls=[f"main={FAR[engine]}"])
-    with apps.opened(said, timeout=0) as app, pytest.raises(NotSupportedError) as failure:
-        Recovering(app, said)
+@pytest.mark.parametrize("engine", sorted(SERVER_URLS))
+def test_server_database_is_refused_with_a_hint(engine):
+    selection = Selection(urls=[f"main={SERVER_URLS[engine]}"])
+    with app_service.open_app(selection, timeout=0) as app, pytest.raises(NotSupportedError) as failure:
+        SalvageDatabase(app, selection)
     assert "restore a backup" in failure.value.hint

@@ -1,4 +1,4 @@
-"""Dumps of single tables, of a database whose profile names no table: they replace none of its other tables."""
+"""Dumps of single tables of a database without a profile do not replace its other tables."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.services.migrations import deployments
 PEOPLE, OTHERS = "people", "others"
 
 
-def dumped(base, place, *tables):
-    """Write a dump of these tables, or of all, as the engine's own program does."""
+def write_dump(base, place, *tables):
+    """Write a dump of these tables, or of all, with the program of the engine."""
     if base.engine == "sqlite":
         argv, environment = ["sqlite3", base.path, " ".join([".dump", *tables])], {}
     elif base.engine == "mysql":
-        own, password = base.own, base.own.password.reveal() if base.own.password else ""
+        url, password = base.own, base.own.password.reveal() if base.own.password else ""
         program = client_programs.PROGRAMS[servers.mysql_server().product]["dump"]
-        where = ["-h", own.host or "127.0.0.1", "-P", str(own.port or 3306), "-u", own.user]
-        argv, environment = [program, *where, own.path, *tables], {"MYSQL_PWD": password} if password else {}
+        where = ["-h", url.host or "127.0.0.1", "-P", str(url.port or 3306), "-u", url.user]
+        argv, environment = [program, *where, url.path, *tables], {"MYSQL_PWD": password} if password else {}
     else:
-        own, form = base.own, ["-Fc"] if place.suffix == ".dump" else []
-        where = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
-        words = [word for name in tables for word in ("-t", name)]
-        argv, environment = [servers.client("pg_dump"), *where, *form, *words, own.path], {}
+        url, form = base.own, ["-Fc"] if place.suffix == ".dump" else []
+        where = ["-h", url.host or "127.0.0.1", "-p", str(url.port or 5432), "-U", url.user]
+        options = [word for name in tables for word in ("-t", name)]
+        argv, environment = [servers.client("pg_dump"), *where, *form, *options, url.path], {}
     with place.open("wb") as file:
         subprocess.run(argv, stdout=file, env={**os.environ, **environment}, check=True)
     return place
@@ -35,25 +35,25 @@ def dumped(base, place, *tables):
 
 @pytest.fixture(params=[("sqlite", "sql"), ("postgresql", "sql"), ("postgresql", "dump"), ("mysql", "sql")])
 def desk(request, tmp_path):
-    """An app of two tables, and the ending of its dumps."""
+    """An app with two tables, and the file extension of its dumps."""
     engine, ending = request.param
-    with deployments.settled(engine, tmp_path / "app") as made:
-        made.base.run(
+    with deployments.create_desk(engine, tmp_path / "app") as created:
+        created.base.run(
             f"create table {PEOPLE} (id integer not null primary key, name varchar(20))",
             f"create table {OTHERS} (id integer not null primary key)",
             f"insert into {PEOPLE} values (1, 'Ana'), (2, 'Pip')",
             f"insert into {OTHERS} values (7), (8)",
         )
-        yield made, ending
+        yield created, ending
 
 
-def test_a_dump_of_one_table_replaces_no_database_of_which_no_profile_tells(desk):
+def test_partial_dump_does_not_replace_a_database(desk):
     app, ending = desk
-    file = dumped(app.base, app.folder / f"some.{ending}", PEOPLE)
+    file = write_dump(app.base, app.folder / f"some.{ending}", PEOPLE)
     app.base.run(f"delete from {PEOPLE} where id = 2")
     before = app.base.content()
-    for words in ([], ["--dry-run"], ["--yes"]):
-        error = app.dbctl("restore", "apply", "--file", file, *words, status=6)
+    for arguments in ([], ["--dry-run"], ["--yes"]):
+        error = app.dbctl("restore", "apply", "--file", file, *arguments, status=6)
         assert error["code"] == "tables-lost"
         assert OTHERS in error["message"]
         assert all(word in error["hint"] for word in ("--table", "--merge", "--to", "--replace"))
@@ -69,9 +69,9 @@ def test_a_dump_of_one_table_replaces_no_database_of_which_no_profile_tells(desk
     assert app.base.content()[OTHERS] == before[OTHERS]
 
 
-def test_a_whole_dump_replaces_the_database_without_more_words(desk):
+def test_complete_dump_replaces_the_database(desk):
     app, ending = desk
-    file, before = dumped(app.base, app.folder / f"all.{ending}"), app.base.content()
+    file, before = write_dump(app.base, app.folder / f"all.{ending}"), app.base.content()
     app.base.run(f"delete from {PEOPLE}")
     app.dbctl("restore", "apply", "--file", file, "--yes")
     assert {name: app.base.content()[name] for name in before} == before

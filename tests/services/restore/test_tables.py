@@ -1,4 +1,4 @@
-"""Single tables out of a backup: as a new table beside, or by their key into the one that is there."""
+"""``restore apply --table``: single tables, as a new table or merged by key."""
 
 from __future__ import annotations
 
@@ -17,176 +17,180 @@ from dbctl.errors import (
     TableNotRestoredError,
     UsageError,
 )
-from dbctl.services.backup.create import Creation
-from dbctl.services.restore.merge import Wanted
-from dbctl.services.restore.tables import RestoringTables
+from dbctl.services.backup.create import CreateBackup
+from dbctl.services.restore.merge import TableSelection
+from dbctl.services.restore.tables import RestoreTables
 from tests.services import larder_app, promptvault_app
-from tests.services.flashpoint_app import caught
-from tests.services.promptvault_app import create, undo
+from tests.services.flashpoint_app import catch_error
+from tests.services.promptvault_app import create_app_backup, undo_restore
 
 EXTRA = (
     "create table shelf (id integer primary key, above integer references shelf (id), label varchar(20) not null, note text)",
-    # a child before its parent, letters that some servers take for the same, and what looks like nothing
+    # a child before its parent, text that differs only in case, and empty text
     "insert into shelf values (3, null, 'Top', null), (1, 3, 'left', ''), (2, 3, 'LEFT', 'ä')",
 )
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def pantry(request, tmp_path):
-    """Larder, on each engine."""
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        made.run(*EXTRA)
-        yield made
+    """The larder app on each engine."""
+    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
+        created.run(*EXTRA)
+        yield created
 
 
 @pytest.fixture
 def file(tmp_path):
-    """Larder, for rules of the service, which knows no engine."""
-    with larder_app.settled("sqlite", tmp_path / "app") as made:
-        made.run(*EXTRA)
-        yield made
+    """The larder app on SQLite, for rules that do not depend on the engine."""
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as created:
+        created.run(*EXTRA)
+        yield created
 
 
 @pytest.fixture(params=[place for place in larder_app.PLACES if place != "sqlite"])
 def served(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        made.run(*EXTRA)
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
+        created.run(*EXTRA)
+        yield created
 
 
-def work(app, repository, *tables, name="latest", **more):
-    wanted = Wanted(tables=tables, **more)
-    return RestoringTables(
-        app, repository, repository.find(name), wanted, promptvault_app.keys_of(app), timeout=5
+def create_operation(app, repository, *tables, name="latest", **more):
+    selection = TableSelection(tables=tables, **more)
+    return RestoreTables(
+        app, repository, repository.find(name), selection, promptvault_app.create_keys(app), timeout=5
     )
 
 
-def brought(pantry, *tables, **more):
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        return work(app, repository, *tables, **more).apply()
+def restore_tables(pantry, *tables, **options):
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        return create_operation(app, repository, *tables, **options).apply()
 
 
-def planned(pantry, *tables, **more):
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        return work(app, repository, *tables, **more).plan()
+def plan_restore(pantry, *tables, **options):
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        return create_operation(app, repository, *tables, **options).plan()
 
 
-def told(done):
-    return [(one.table, one.inserted, one.replaced, one.same, one.skipped) for one in done.tables]
+def list_counts(done):
+    return [(table.table, table.inserted, table.replaced, table.same, table.skipped) for table in done.tables]
 
 
-def shelf(pantry, name="shelf"):
+def read_shelf(pantry, name="shelf"):
     return sorted(map(tuple, pantry.rows(f"select id, above, label, note from {name}")))
 
 
 # Into a new table ------------------------------------------------------------------------------------------------
 
 
-def test_a_new_table_holds_the_rows_of_then_and_the_old_one_stays(pantry):
-    before = shelf(pantry)
-    create(pantry.path)
+def test_new_table_contains_backup_rows_and_old_table_stays(pantry):
+    before = read_shelf(pantry)
+    create_app_backup(pantry.path)
     pantry.run("delete from shelf where id = 2", "update shelf set note = 'now'")
-    now = shelf(pantry)
-    assert told(brought(pantry, "shelf", new="shelf_then")) == [("shelf", 3, 0, 0, 0)]
-    assert (shelf(pantry, "shelf_then"), shelf(pantry)) == (before, now)
-    caught(AlreadyExistsError, lambda: brought(pantry, "shelf", new="Shelf_Then"))
+    now = read_shelf(pantry)
+    assert list_counts(restore_tables(pantry, "shelf", new_name="shelf_then")) == [("shelf", 3, 0, 0, 0)]
+    assert (read_shelf(pantry, "shelf_then"), read_shelf(pantry)) == (before, now)
+    catch_error(AlreadyExistsError, lambda: restore_tables(pantry, "shelf", new_name="Shelf_Then"))
 
 
-def test_a_name_that_something_else_has_is_refused_before_anything_is_done(pantry):
-    create(pantry.path)
+def test_used_name_is_refused(pantry):
+    create_app_backup(pantry.path)
     pantry.run("create index shelf_by_note on shelf (above)")
     names = {"shelf_by_note": "an index"}
     if pantry.engine == "postgresql":
         pantry.run("create sequence counter", "create type mood as enum ('well')")
         names |= {"counter": "a sequence", "mood": "a type"}
     if pantry.engine == "mysql":  # there an index is its table's own
-        assert told(brought(pantry, "shelf", new="shelf_by_note")) == [("shelf", 3, 0, 0, 0)]
+        assert list_counts(restore_tables(pantry, "shelf", new_name="shelf_by_note")) == [
+            ("shelf", 3, 0, 0, 0)
+        ]
         return
-    for name, what in names.items():
-        for do in (planned, brought):
-            error = caught(AlreadyExistsError, lambda do=do, name=name: do(pantry, "shelf", new=name))
-            assert f"already has {what} {name!r}" in str(error)
+    for name, kind in names.items():
+        for action in (plan_restore, restore_tables):
+            error = catch_error(
+                AlreadyExistsError, lambda action=action, name=name: action(pantry, "shelf", new_name=name)
+            )
+            assert f"already has {kind} {name!r}" in str(error)
 
 
-def test_a_table_that_is_gone_comes_back_under_its_own_name(pantry):
-    before = shelf(pantry)
-    create(pantry.path)
+def test_dropped_table_is_restored_under_its_name(pantry):
+    before = read_shelf(pantry)
+    create_app_backup(pantry.path)
     pantry.run("drop table shelf")
-    caught(TableNotRestoredError, lambda: brought(pantry, "shelf", merge="missing"))
-    brought(pantry, "shelf", new="shelf")
-    assert shelf(pantry) == before
+    catch_error(TableNotRestoredError, lambda: restore_tables(pantry, "shelf", merge="missing"))
+    restore_tables(pantry, "shelf", new_name="shelf")
+    assert read_shelf(pantry) == before
 
 
-def test_every_kind_of_value_comes_back_as_it_was_but_what_is_secret(pantry):
+def test_values_of_every_type_are_restored_except_secrets(pantry):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     for table in ("members", "recipes", "options", "tallies"):
-        done = brought(pantry, table, new=f"{table}_then")
-        (one,) = done.tables
-        names = [name for name in columns(pantry, table) if name not in one.left_out]
+        done = restore_tables(pantry, table, new_name=f"{table}_then")
+        (table_result,) = done.tables
+        names = [name for name in list_columns(pantry, table) if name not in table_result.ignored_columns]
         listed = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in names)
-        then, now = (
+        restored, now = (
             sorted(map(str, pantry.rows(f"select {listed} from {name}"))) for name in (f"{table}_then", table)
         )
-        assert then == now
-        assert one.inserted == len(before[table])
-        assert ("secret_hash" in one.left_out) == (table == "members")
+        assert restored == now
+        assert table_result.inserted == len(before[table])
+        assert ("secret_hash" in table_result.ignored_columns) == (table == "members")
 
 
-def columns(pantry, table):
-    with promptvault_app.opened(pantry.path) as (app, _repository):
+def list_columns(pantry, table):
+    with promptvault_app.open_repository(pantry.path) as (app, _repository):
         return list(app.reader("pantry").tables()[table].columns)
 
 
-# By the key ------------------------------------------------------------------------------------------------------
+# Merge by key ----------------------------------------------------------------------------------------------------
 
 
-def test_missing_rows_come_back_and_those_that_are_there_stay(pantry):
-    create(pantry.path)
+def test_merge_missing_keeps_existing_rows(pantry):
+    create_app_backup(pantry.path)
     pantry.run(
         "update shelf set label = 'mine' where id = 2",
         "update shelf set above = null",
         "delete from shelf where id in (1, 3)",
     )
-    plan = planned(pantry, "shelf", merge="missing")
+    plan = plan_restore(pantry, "shelf", merge="missing")
     assert (plan.rows, plan.destructive) == ({"shelf": 2}, False)
-    assert len(shelf(pantry)) == 1
-    done = brought(pantry, "shelf", merge="missing")
-    assert (told(done), done.safety_backup) == ([("shelf", 2, 0, 0, 1)], None)
-    assert [row[:3] for row in shelf(pantry)] == [(1, 3, "left"), (2, None, "mine"), (3, None, "Top")]
-    assert told(brought(pantry, "shelf", merge="missing")) == [("shelf", 0, 0, 2, 1)]
+    assert len(read_shelf(pantry)) == 1
+    done = restore_tables(pantry, "shelf", merge="missing")
+    assert (list_counts(done), done.safety_backup) == ([("shelf", 2, 0, 0, 1)], None)
+    assert [row[:3] for row in read_shelf(pantry)] == [(1, 3, "left"), (2, None, "mine"), (3, None, "Top")]
+    assert list_counts(restore_tables(pantry, "shelf", merge="missing")) == [("shelf", 0, 0, 2, 1)]
 
 
-def test_rows_that_differ_by_a_letters_case_or_by_nothing_are_replaced_and_undo_goes_back(pantry):
-    before = shelf(pantry)
-    create(pantry.path)
+def test_merge_replace_is_exact_and_can_be_undone(pantry):
+    before = read_shelf(pantry)
+    create_app_backup(pantry.path)
     pantry.run(
         "update shelf set label = 'LEFT' where id = 1",
         "update shelf set note = '' where id = 3",
         "insert into shelf values (9, null, 'new', null)",
     )
-    now = shelf(pantry)
-    plan = planned(pantry, "shelf", merge="replace")
+    now = read_shelf(pantry)
+    plan = plan_restore(pantry, "shelf", merge="replace")
     assert (plan.rows, plan.destructive) == ({"shelf": 2}, True)
-    assert shelf(pantry) == now
-    done = brought(pantry, "shelf", merge="replace")
-    assert told(done) == [("shelf", 0, 2, 1, 0)]
-    assert shelf(pantry) == [*before, (9, None, "new", None)]
-    assert undo(pantry.path).backup == done.safety_backup
-    assert shelf(pantry) == now
+    assert read_shelf(pantry) == now
+    done = restore_tables(pantry, "shelf", merge="replace")
+    assert list_counts(done) == [("shelf", 0, 2, 1, 0)]
+    assert read_shelf(pantry) == [*before, (9, None, "new", None)]
+    assert undo_restore(pantry.path).backup == done.safety_backup
+    assert read_shelf(pantry) == now
 
 
-def test_several_tables_come_back_as_one_change_whatever_their_order(pantry):
+def test_several_tables_are_restored_in_any_order(pantry):
     before = pantry.content()
-    create(pantry.path)
+    create_app_backup(pantry.path)
     pantry.run("delete from recipe_labels", 'delete from "order"', "delete from recipes")
     assert pantry.content() != before
-    brought(pantry, "recipe_labels", "order", "recipes", merge="missing")
+    restore_tables(pantry, "recipe_labels", "order", "recipes", merge="missing")
     assert pantry.content() == before
 
 
-def test_a_row_that_would_point_to_nothing_keeps_everything_as_it_was(pantry):
-    create(pantry.path)
+def test_orphaned_row_rolls_the_merge_back(pantry):
+    create_app_backup(pantry.path)
     pantry.run(
         "delete from recipe_labels",
         'delete from "order"',
@@ -194,58 +198,58 @@ def test_a_row_that_would_point_to_nothing_keeps_everything_as_it_was(pantry):
         "delete from shelf where id = 2",
     )
     now = pantry.content()
-    caught(ConstraintError, lambda: brought(pantry, "shelf", "recipe_labels", merge="missing"))
+    catch_error(ConstraintError, lambda: restore_tables(pantry, "shelf", "recipe_labels", merge="missing"))
     assert pantry.content() == now
 
 
-def test_what_is_secret_stays_in_rows_that_are_there_and_comes_with_new_ones(pantry):
-    create(pantry.path)
+def test_secrets_of_existing_rows_are_not_replaced(pantry):
+    create_app_backup(pantry.path)
     before = sorted(pantry.rows("select handle, mail, secret_hash from members"))
     pantry.run(
         "update members set mail = handle || '@spoiled.example', secret_hash = 'changed since'"
         if pantry.engine != "mysql"
         else "update members set mail = concat(handle, '@spoiled.example'), secret_hash = 'changed since'"
     )
-    done = brought(pantry, "members", merge="replace")
-    assert done.tables[0].stays == ["secret_hash"]
-    found = sorted(pantry.rows("select handle, mail, secret_hash from members"))
-    assert found == [(handle, mail, "changed since") for handle, mail, _ in before]
+    done = restore_tables(pantry, "members", merge="replace")
+    assert done.tables[0].unchanged_columns == ["secret_hash"]
+    members = sorted(pantry.rows("select handle, mail, secret_hash from members"))
+    assert members == [(handle, mail, "changed since") for handle, mail, _ in before]
     assert done.notes
 
 
-def test_sessions_of_then_do_not_come_back(file):
-    create(file.path)
+def test_sessions_are_not_restored(file):
+    create_app_backup(file.path)
     file.run("delete from member_logins")
-    caught(TableNotRestoredError, lambda: brought(file, "member_logins", merge="missing"))
+    catch_error(TableNotRestoredError, lambda: restore_tables(file, "member_logins", merge="missing"))
 
 
-def test_the_last_admin_of_now_stays_one(file):
+def test_merge_cannot_remove_the_last_admin(file):
     file.run("update members set kind = 'guest'")
-    create(file.path)
+    create_app_backup(file.path)
     file.run("update members set kind = 'chief' where handle = 'ana'")
-    caught(LastAdminError, lambda: brought(file, "members", merge="replace"))
+    catch_error(LastAdminError, lambda: restore_tables(file, "members", merge="replace"))
     assert (
-        promptvault_app.listed(file.path).page.total == 1
+        promptvault_app.list_all_backups(file.path).page.total == 1
     )  # a safety backup of what did not happen would be undone to
     assert file.rows("select handle from members where kind = 'chief'") == [("ana",)]
 
 
-def test_what_was_agreed_to_is_what_is_done(file):
-    create(file.path)
+def test_changed_plan_is_refused(file):
+    create_app_backup(file.path)
     file.run("delete from shelf where id = 2")
-    with promptvault_app.opened(file.path) as (app, repository):
-        made = work(app, repository, "shelf", merge="missing")
-        seen = made.plan().digest
+    with promptvault_app.open_repository(file.path) as (app, repository):
+        operation = create_operation(app, repository, "shelf", merge="missing")
+        digest = operation.plan().digest
         file.run("update shelf set above = null", "delete from shelf where id = 3")
-        caught(PlanChangedError, lambda: made.apply(seen))
-        assert len(shelf(file)) == 1
-        assert told(made.apply(made.plan().digest)) == [("shelf", 2, 0, 0, 1)]
+        catch_error(PlanChangedError, lambda: operation.apply(digest))
+        assert len(read_shelf(file)) == 1
+        assert list_counts(operation.apply(operation.plan().digest)) == [("shelf", 2, 0, 0, 1)]
 
 
-# Where the schema has changed ------------------------------------------------------------------------------------
+# Changed schema -------------------------------------------------------------------------------------------------
 
 
-def test_names_and_values_that_look_like_sql_are_names_and_values(pantry):
+def test_names_and_values_are_quoted(pantry):
     name = "we\"ird; --'"
     quoted = '"we""ird; --\'"'
     pantry.run(
@@ -254,40 +258,40 @@ def test_names_and_values_that_look_like_sql_are_names_and_values(pantry):
         f"insert into {quoted} values ('k', 1, 'it''s; --'), ('K', 2, null), ('é', 1, '''')",
     )
     before = sorted(map(str, pantry.rows(f"select * from {quoted}")))
-    create(pantry.path)
+    create_app_backup(pantry.path)
     pantry.run(f'delete from {quoted} where "order" = 1', f'update {quoted} set "x""y" = \'\'')
-    assert told(brought(pantry, name, merge="replace")) == [(name, 2, 1, 0, 0)]
+    assert list_counts(restore_tables(pantry, name, merge="replace")) == [(name, 2, 1, 0, 0)]
     assert sorted(map(str, pantry.rows(f"select * from {quoted}"))) == before
-    brought(pantry, name, new="b'c")
+    restore_tables(pantry, name, new_name="b'c")
     assert sorted(map(str, pantry.rows('select * from "b\'c"'))) == before
 
 
-def test_columns_of_both_come_back_and_the_others_are_told(pantry):
-    create(pantry.path)
+def test_common_columns_are_restored_and_others_reported(pantry):
+    create_app_backup(pantry.path)
     pantry.run(
         "alter table shelf drop column note",
         "alter table shelf add column since integer",
         "update shelf set since = 7, label = 'x'",
     )
-    done = brought(pantry, "shelf", merge="replace")
-    assert told(done) == [("shelf", 0, 3, 0, 0)]
-    assert (done.tables[0].stays, done.tables[0].left_out) == (["since"], ["note"])
+    done = restore_tables(pantry, "shelf", merge="replace")
+    assert list_counts(done) == [("shelf", 0, 3, 0, 0)]
+    assert (done.tables[0].unchanged_columns, done.tables[0].ignored_columns) == (["since"], ["note"])
     assert sorted(pantry.rows("select id, label, since from shelf")) == [
         (1, "left", 7),
         (2, "LEFT", 7),
         (3, "Top", 7),
     ]
-    assert any("note" in one for one in done.notes)
+    assert any("note" in note for note in done.notes)
 
 
-def test_a_column_that_every_row_wants_and_the_backup_lacks_is_refused(pantry):
-    create(pantry.path)
+def test_missing_required_column_is_refused(pantry):
+    create_app_backup(pantry.path)
     pantry.run(
         "delete from shelf where id = 2",
         "update shelf set above = null",
         "alter table recipe_labels add column weight integer not null default 0",
     )
-    brought(pantry, "recipe_labels", merge="missing")
+    restore_tables(pantry, "recipe_labels", merge="missing")
     if pantry.engine == "sqlite":
         pantry.run(
             "drop table shelf",
@@ -295,69 +299,71 @@ def test_a_column_that_every_row_wants_and_the_backup_lacks_is_refused(pantry):
         )
     else:
         pantry.run("delete from shelf", "alter table shelf add column colour integer not null")
-    error = caught(TableNotRestoredError, lambda: brought(pantry, "shelf", merge="missing"))
+    error = catch_error(TableNotRestoredError, lambda: restore_tables(pantry, "shelf", merge="missing"))
     assert "colour" in str(error)
 
 
-def test_a_table_without_a_key_comes_back_as_a_new_one_alone(pantry):
+def test_table_without_key_is_restored_only_as_new_table(pantry):
     pantry.run(
         "create table loose (a integer, b text)", "insert into loose values (1, 'x'), (1, 'x'), (null, null)"
     )
-    create(pantry.path)
-    caught(TableNotRestoredError, lambda: brought(pantry, "loose", merge="missing"))
-    brought(pantry, "loose", new="loose_then")
+    create_app_backup(pantry.path)
+    catch_error(TableNotRestoredError, lambda: restore_tables(pantry, "loose", merge="missing"))
+    restore_tables(pantry, "loose", new_name="loose_then")
     assert len(pantry.rows("select * from loose_then")) == 3
 
 
-def test_rows_without_a_key_are_not_inserted_again_by_every_merge(file):
+def test_rows_without_key_value_are_refused(file):
     file.run(
         "create table loose (a text primary key, b integer)", "insert into loose values (null, 1), ('x', 2)"
     )
-    create(file.path)
+    create_app_backup(file.path)
     for merge in ("missing", "replace"):
-        error = caught(TableNotRestoredError, partial(brought, file, "loose", merge=merge))
-        assert "rows without a," in str(error)
+        error = catch_error(TableNotRestoredError, partial(restore_tables, file, "loose", merge=merge))
+        assert "key column a" in str(error)
     assert file.rows("select a, b from loose") == [(None, 1), ("x", 2)]
 
 
-def test_rows_of_an_index_of_words_are_not_merged_into_it(file):
+def test_full_text_tables_are_not_merged(file):
     file.run("create virtual table words using fts5 (label)", "insert into words values ('zebra')")
-    create(file.path)
+    create_app_backup(file.path)
     file.run("insert into words values ('giraffe')")
     for merge in ("missing", "replace"):
-        caught(NotSupportedError, partial(brought, file, "words_data", merge=merge))
-    brought(file, "words_data", new="seen")
+        catch_error(NotSupportedError, partial(restore_tables, file, "words_data", merge=merge))
+    restore_tables(file, "words_data", new_name="seen")
     assert file.rows("select label from words where words match 'giraffe'") == [("giraffe",)]
 
 
-def test_it_is_said_which_table_and_what_becomes_of_it(file):
-    create(file.path)
-    caught(UsageError, lambda: brought(file, "shelf"))
-    caught(UsageError, lambda: brought(file, "shelf", new="x", merge="missing"))
-    caught(UsageError, lambda: brought(file, "shelf", "recipes", new="x"))
-    caught(UsageError, lambda: brought(file, "shelf", "shelf", merge="missing"))
-    caught(TableMissingError, lambda: brought(file, "nothing", new="x"))
+def test_table_and_mode_are_required(file):
+    create_app_backup(file.path)
+    catch_error(UsageError, lambda: restore_tables(file, "shelf"))
+    catch_error(UsageError, lambda: restore_tables(file, "shelf", new_name="x", merge="missing"))
+    catch_error(UsageError, lambda: restore_tables(file, "shelf", "recipes", new_name="x"))
+    catch_error(UsageError, lambda: restore_tables(file, "shelf", "shelf", merge="missing"))
+    catch_error(TableMissingError, lambda: restore_tables(file, "nothing", new_name="x"))
 
 
-# Out of a backup of some tables ----------------------------------------------------------------------------------
+# Partial backups ------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_of_some_tables_gives_them_back(served):
+def test_partial_backup_restores_its_tables(served):
     for form in ("custom", "plain") if served.engine == "postgresql" else ("",):
-        _given_back(served, form)
+        _assert_tables_restored(served, form)
 
 
-def _given_back(served, form):
-    before = shelf(served), sorted(map(str, served.rows("select * from members")))
-    with promptvault_app.opened(served.path) as (app, repository):
-        made = Creation(app, repository, timeout=5, form=form, tables=["shelf", "members", "recipes"]).apply()
+def _assert_tables_restored(served, form):
+    before = read_shelf(served), sorted(map(str, served.rows("select * from members")))
+    with promptvault_app.open_repository(served.path) as (app, repository):
+        backup = CreateBackup(
+            app, repository, timeout=5, form=form, tables=["shelf", "members", "recipes"]
+        ).apply()
     served.run("update shelf set above = null", "delete from shelf", "update members set kind = 'guest'")
-    with promptvault_app.opened(served.path) as (app, repository):
-        manifest = repository.find(made.id)
-        caught(BackupPartialError, lambda: promptvault_app.restoring(app, repository, manifest))
-    brought(served, "shelf", name=made.id, merge="missing")
-    done = brought(served, "members", name=made.id, merge="replace")
+    with promptvault_app.open_repository(served.path) as (app, repository):
+        manifest = repository.find(backup.id)
+        catch_error(BackupPartialError, lambda: promptvault_app.create_restore(app, repository, manifest))
+    restore_tables(served, "shelf", name=backup.id, merge="missing")
+    done = restore_tables(served, "members", name=backup.id, merge="replace")
     assert done.tables[0].replaced
-    assert (shelf(served), sorted(map(str, served.rows("select * from members")))) == before
-    brought(served, "recipes", name=made.id, new=f"then_{form}")
+    assert (read_shelf(served), sorted(map(str, served.rows("select * from members")))) == before
+    restore_tables(served, "recipes", name=backup.id, new_name=f"then_{form}")
     assert len(served.rows(f"select * from then_{form}")) == len(served.rows("select * from recipes"))

@@ -13,12 +13,12 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from dbctl.engines.contract.monitoring import Upkeep
+from dbctl.engines.contract.monitoring import MaintenanceKind
 from dbctl.services.app import write_paths
 from dbctl.services.rules import rows
 from dbctl.services.rules.columns import ColumnRule, RowRule
 from dbctl.services.rules.roles import BuiltInRole
-from tests.databases import Kept, nothing_yet
+from tests.databases import ComparedDatabase, nothing_yet
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HASH = PASSWORD_HASH
@@ -41,18 +41,18 @@ rules = {{ login = {{ length = [3, 20] }}, email = {{ format = "email" }}, passw
 [[users.signed_in]]
 table = "tokens"
 user = "member"
-end = {{ ended_at = ":now" }}
+on_end = {{ ended_at = ":now" }}
 expires_at = "ends_at"
 {users}
 {settings}
 [[states]]
 table = "jobs"
 column = "state"
-moves = {{ open = ["done"], done = [] }}
+transitions = {{ open = ["done"], done = [] }}
 [[values]]
 table = "jobs"
 column = "ack"
-among = [-1, 0, 1]
+allowed = [-1, 0, 1]
 [[exclusive]]
 table = "jobs"
 column = "shown"
@@ -86,11 +86,11 @@ link = { table = "rank_rights", role = "rank_id", permission = "right_id" }
 scope = "system"
 table = "knobs"
 fields = { value = "value", schema = "rule" }
-[[settings.shape]]
+[[settings.variant]]
 key = "name"
 type = "kind"
 types = { whole = "integer", text = "string" }
-[settings.shape.standard]
+[settings.variant.standard]
 tries = { value = 5, type = "whole", schema = '{"type": "integer", "minimum": 1, "maximum": 9}', description = "Tries" }
 [settings.keys]
 when = { format = "cron" }
@@ -162,21 +162,21 @@ SERIAL = {
 #: What a refusal may be called, by the first words of the command where the rules alone may refuse.
 CODES = {
     "data import": {"constraint", "import-invalid"},
-    "data add": {"own-command", "role-built-in", "value-invalid"},
+    "data add": {"use-dedicated-command", "role-built-in", "value-invalid"},
     "data set": {
         "last-admin",
-        "move-refused",
-        "own-command",
+        "transition-refused",
+        "use-dedicated-command",
         "role-built-in",
         "value-invalid",
         "role-missing",
     },
-    "data delete": {"last-admin", "own-command", "role-built-in"},
+    "data delete": {"last-admin", "use-dedicated-command", "role-built-in"},
     "restore apply": {"constraint", "last-admin", "table-not-restored"},
 }
 #: What the refusal of any other command may be called.
 REFUSALS = {
-    "already-exists", "constraint", "import-invalid", "last-admin", "move-refused", "own-command", "role-built-in",
+    "already-exists", "constraint", "import-invalid", "last-admin", "transition-refused", "use-dedicated-command", "role-built-in",
     "role-missing", "setting-missing", "table-not-restored", "usage", "value-invalid",
 }  # fmt: skip
 
@@ -192,7 +192,7 @@ class Case(NamedTuple):
     #: by path, the commands of the users' own that break it
     commands: Mapping[str, Sequence[str]] = {}
     profile: str = TABLES
-    kept_on_replace: bool = False  #: a restore leaves the column of a row that is there as it is
+    unchanged_on_replace: bool = False  #: a restore leaves the column of a row that is there as it is
 
 
 MEMBER = {"id": 9, "login": "bob", "email": "bob@example.org", "secret": HASH, "rank": 3}
@@ -208,9 +208,9 @@ CASES: Mapping[str, Case] = {
             "users ensure": ["users ensure bob --email b@example.org --password-file short.txt"],
             "users set-password": ["users set-password ann --password-file short.txt"],
         },
-        kept_on_replace=True,
+        unchanged_on_replace=True,
     ),
-    "TextOfUser": Case(
+    "UserText": Case(
         "members",
         MEMBER | {"login": "xy"},
         2,
@@ -222,7 +222,7 @@ CASES: Mapping[str, Case] = {
             "users update": ["users update ann --email nowhere"],
         },
     ),
-    "RoleOfUser": Case(
+    "UserRole": Case(
         "members",
         {**MEMBER, "word": "king"},
         2,
@@ -237,7 +237,7 @@ CASES: Mapping[str, Case] = {
     ),
     "JsonObject": Case("members", {**MEMBER, "tastes": "[1]"}, 2, {"tastes": "[1]"}, profile=COLUMNS),
     "ListedValue": Case("jobs", {"id": 9, "state": "open", "ack": 99}, 1, {"ack": 99}),
-    "Moves": Case("jobs", {"id": 9, "state": "nonsense"}, 1, {"state": "nonsense"}),
+    "StateTransition": Case("jobs", {"id": 9, "state": "nonsense"}, 1, {"state": "nonsense"}),
     "OpenSession": Case(
         "tokens",
         {"id": 9, "member": 2, "token": "b", "ends_at": "2099-01-01"},
@@ -320,7 +320,7 @@ CASES: Mapping[str, Case] = {
 OWN = {path for path in write_paths.PATHS if path.split()[0] in ("users", "roles", "settings")}
 GENERIC = {"data import", "data add", "data set", "data delete", "restore apply --table"}
 #: Rules that a restore on a server is tried with, where a backup and a restore take seconds: of one column, of several, of
-#: another table, and of several rows. What a rule says depends on no engine.
+#: another table, and of several rows. Rules do not depend on the engine.
 RESTORED_ON_SERVERS = {"PasswordHash", "SystemSetting", "PermissionOfRole", "exclusive"}
 FILES = {
     "short.txt": "abc\n",
@@ -340,39 +340,39 @@ def leaves(kind: type[RowRule]) -> Iterator[type[RowRule]]:
     further = kind.__subclasses__()
     if not further:
         yield kind
-    for one in further:
-        yield from leaves(one)
+    for statement in further:
+        yield from leaves(statement)
 
 
 def test_every_rule_and_every_path_has_its_lines():
     rules = {rule.__name__ for rule in leaves(RowRule)}
     assert rules >= {BuiltInRole.__name__, rows.ListedValue.__name__}
     assert set(CASES) - {"last admin", "exclusive"} == rules
-    assert {f"maintain {kind}" for kind in get_args(Upkeep)} <= set(write_paths.PATHS)
-    given = {path for path, source in write_paths.PATHS.items() if source == "given"}
-    assert given == OWN & given | GENERIC
+    assert {f"maintain {kind}" for kind in get_args(MaintenanceKind)} <= set(write_paths.PATHS)
+    input_paths = {path for path, source in write_paths.PATHS.items() if source == "input"}
+    assert input_paths == OWN & input_paths | GENERIC
     tried = {path for case in CASES.values() for path in case.commands}
-    assert OWN & given - tried == {"users activate"}
+    assert OWN & input_paths - tried == {"users activate"}
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "place"),
     [('value = 5, type = "whole"', 'value = 5, type = "int"', "tries"), ('2 = ["see"]', '7 = ["see"]', "7")],
 )
-def test_a_profile_that_contradicts_itself_is_told_where(answer, guild, right, wrong, place):
+def test_contradicting_profile_is_reported_with_position(answer, guild, right, wrong, place):
     assert right in TABLES
     guild("sqlite", TABLES.replace(right, wrong))
-    told = answer("apps", "check", status=2)
-    assert f".{place}" in json.dumps(told)
+    result = answer("apps", "check", status=2)
+    assert f".{place}" in json.dumps(result)
 
 
 def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
     from dbctl.config import Selection
-    from dbctl.services.app import app as apps
+    from dbctl.services.app import app as app_service
 
     guild("sqlite", TABLES)
     with (
-        apps.opened(Selection(), timeout=5) as app,
+        app_service.open_app(Selection(), timeout=5) as app,
         pytest.raises(ValueError, match="write_paths"),
         app.writer("main", "a path without rules"),
     ):
@@ -386,7 +386,7 @@ def guild(tmp_path, monkeypatch):
 
     with ExitStack() as databases:
 
-        def make(engine: str, profile: str) -> Kept:
+        def make(engine: str, profile: str) -> ComparedDatabase:
             db = databases.enter_context(nothing_yet(engine, tmp_path / "guild.db"))
             script = SCHEMA.format(serial=SERIAL[engine], hash=HASH, rule=RULE)
             db.run(*(part for part in script.split(";\n") if part.strip()))
@@ -403,14 +403,14 @@ def guild(tmp_path, monkeypatch):
         yield make
 
 
-def refused(answer, db: Kept, *words: str, plan: bool = True) -> None:
+def refused(answer, db: ComparedDatabase, *words: str, plan: bool = True) -> None:
     """Run a command that has to be refused, in earnest and as a plan, and has to leave every row as it was."""
     before = db.content()
     for more in ([], ["--dry-run"]) if plan and "--yes" not in words else ([],):
-        told = answer(*words, *more, status=None)
-        assert told["exit_code"] != 0, words
-        assert told["error"]["code"] in CODES.get(" ".join(words[:2]), REFUSALS), told
-        assert "plain words" not in json.dumps(told)
+        result = answer(*words, *more, status=None)
+        assert result["exit_code"] != 0, words
+        assert result["error"]["code"] in CODES.get(" ".join(words[:2]), REFUSALS), result
+        assert "plain words" not in json.dumps(result)
     assert db.content() == before, words
 
 
@@ -448,7 +448,7 @@ def test_a_rule_holds_on_every_path(answer, guild, engine, rule):
         restored(answer, db, case)
 
 
-def restored(answer, db: Kept, case: Case) -> None:
+def restored(answer, db: ComparedDatabase, case: Case) -> None:
     """Bring rows back out of a backup in which the rule is broken."""
     table = f'"{case.table}"'
     names, values = (
@@ -472,7 +472,7 @@ def restored(answer, db: Kept, case: Case) -> None:
         back = ", ".join(f"{name} = {literal(value)}" for name, value in zip(case.changed, row, strict=True))
         db.run(f"update {table} set {back} where id = {case.key}")
         merge = ["restore", "apply", "latest", "--table", case.table, "--merge", "replace", "--yes"]
-        if case.kept_on_replace:
+        if case.unchanged_on_replace:
             answer(*merge)
             assert db.content() == sound
         else:
@@ -498,13 +498,13 @@ def test_what_a_built_in_role_has_lost_is_found_and_given_back(answer, guild, en
     db.run("delete from rank_rights where id = 1")
     db.run("insert into rank_rights (id, rank_id, right_id) values (8, 2, 2)")
     for command in ("integrity check", "doctor"):
-        told = answer(*command.split(), status=4)["data"]["findings"]
-        found = {one["code"]: one["severity"] for one in told}
-        assert found["permission-missing"] == "error"
-        assert found["permission-extra"] == "warning"
+        findings = answer(*command.split(), status=4)["data"]["findings"]
+        severities = {finding["code"]: finding["severity"] for finding in findings}
+        assert severities["permission-missing"] == "error"
+        assert severities["permission-extra"] == "warning"
     answer("roles", "grant", "chief", "see")
     answer("roles", "revoke", "guest", "touch")
-    codes = {one["code"] for one in answer("integrity", "check", status=None)["data"]["findings"]}
+    codes = {finding["code"] for finding in answer("integrity", "check", status=None)["data"]["findings"]}
     assert not codes & {"permission-missing", "permission-extra"}
     Path("row.jsonl").write_text('{"id": 9, "rank_id": 1, "right_id": 1}\n')
     db.run("delete from rank_rights where rank_id = 1 and right_id = 1")
@@ -512,9 +512,9 @@ def test_what_a_built_in_role_has_lost_is_found_and_given_back(answer, guild, en
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_rows_that_break_a_rule_already_are_found_and_no_secret_is_shown(answer, guild, engine):
+def test_existing_violations_are_reported_without_secrets(answer, guild, engine):
     db = guild(engine, TABLES)
-    sound = {one["code"] for one in answer("integrity", "check", status=None)["data"]["findings"]}
+    sound = {finding["code"] for finding in answer("integrity", "check", status=None)["data"]["findings"]}
     db.run(
         "update members set secret = 'plain words' where id = 2",
         "update jobs set state = 'nonsense' where id = 1",
@@ -524,18 +524,18 @@ def test_rows_that_break_a_rule_already_are_found_and_no_secret_is_shown(answer,
         "delete from knobs where name = 'tries'",
     )
     for command in ("integrity check", "doctor"):
-        told = answer(*command.split(), status=4)
-        assert "plain words" not in json.dumps(told)
-        found = [one["code"] for one in told["data"]["findings"] if one["code"] not in sound]
+        result = answer(*command.split(), status=4)
+        assert "plain words" not in json.dumps(result)
+        codes = [finding["code"] for finding in result["data"]["findings"] if finding["code"] not in sound]
         for code, number in {
             "password-not-hashed": 1,
             "value-unknown": 3,
             "setting-invalid": 1,
             "setting-missing": 1,
         }.items():
-            assert found.count(code) == number, (command, code, told)
+            assert codes.count(code) == number, (command, code, result)
     of_jobs = answer("integrity", "check", "--table", "jobs", status=None)["data"]["findings"]
-    assert {one["code"] for one in of_jobs} - sound == {"value-unknown"}
+    assert {finding["code"] for finding in of_jobs} - sound == {"value-unknown"}
     assert answer("settings", "reset", "tries")["data"]["setting"]["description"] is None
     ((kind, rule),) = db.rows("select kind, rule from knobs where name = 'tries'")
     assert (kind, json.loads(rule)) == ("whole", json.loads(RULE))
@@ -566,11 +566,11 @@ def test_rows_that_break_a_rule_already_are_found_and_no_secret_is_shown(answer,
 )
 def test_a_cron_expression_is_one_that_a_scheduler_reads(answer, guild, text, sound):
     guild("sqlite", TABLES)
-    told = answer("settings", "set", "when", text, status=None)
-    assert (told["exit_code"] == 0) is sound, told
+    result = answer("settings", "set", "when", text, status=None)
+    assert (result["exit_code"] == 0) is sound, result
 
 
-def test_the_last_of_many_lines_that_breaks_a_rule_is_named_and_none_is_stored(answer, guild):
+def test_violation_in_the_last_line_is_reported_and_nothing_is_stored(answer, guild):
     db = guild("sqlite", TABLES)
     before = db.content()
     lines = ["state,ack", *(["open,1"] * 20_000), "nonsense,1"]

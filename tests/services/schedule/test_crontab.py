@@ -1,4 +1,4 @@
-"""A crontab as cron reads it: every line is parsed strictly, and its command run as cron would."""
+"""Crontabs are parsed strictly, and their commands are run as by cron."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbctl.cli.main import main
-from dbctl.services.schedule.crontab import quoted
+from dbctl.services.schedule.crontab import quote
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import rows, run
+from tests.services.flashpoint_app import query_rows, run_statements
 from tests.shapes.flashpoint_web import sixth_app_db
 
 RANGES = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 
 
-def field(text, least, most):
-    """Return the numbers that a field of a schedule means; a test fails where it is none."""
+def parse_field(text, minimum, maximum):
+    """Return the numbers of a field of a schedule; fails for invalid fields."""
     numbers = set()
     for part in text.split(","):
         span, _, step = part.partition("/")
         first, dash, last = span.partition("-")
-        low, high = (least, most) if span == "*" else (int(first), int(last if dash else first))
-        assert least <= low <= high <= most, text
+        low, high = (minimum, maximum) if span == "*" else (int(first), int(last if dash else first))
+        assert minimum <= low <= high <= maximum, text
         assert re.fullmatch(r"[0-9]*", step), text
         numbers |= set(range(low, high + 1, int(step or 1)))
     return numbers
 
 
-def unescaped(text):
-    """Return the command of a line as cron gives it to the shell, and what it would write into its standard input."""
-    command, given, hidden = [], None, False
-    for at, letter in enumerate(text):
-        if hidden:
-            hidden = False
-            if letter == "%":
+def unescape(text):
+    """Return the command that cron passes to the shell, and its standard input."""
+    command, standard_input, escaped = [], None, False
+    for index, character in enumerate(text):
+        if escaped:
+            escaped = False
+            if character == "%":
                 command.pop()
-        elif letter == "\\":
-            hidden = True
-        elif letter == "%":
-            given = text[at + 1 :]
+        elif character == "\\":
+            escaped = True
+        elif character == "%":
+            standard_input = text[index + 1 :]
             break
-        command.append(letter)
-    return "".join(command), given
+        command.append(character)
+    return "".join(command), standard_input
 
 
-def parsed(text, *, with_user=False):
+def parse_crontab(text, *, with_user=False):
     """Return schedule, user and command of every line of a crontab."""
     assert text.endswith("\n")
-    found = []
+    entries = []
     for line in text.splitlines():
         if not line or line.startswith("#"):
             continue
         assert len(line) < 1000
-        words = line.split(maxsplit=6 if with_user else 5)
-        numbers = [field(word, *limits) for word, limits in zip(words, RANGES, strict=False)]
+        fields = line.split(maxsplit=6 if with_user else 5)
+        numbers = [parse_field(word, *limits) for word, limits in zip(fields, RANGES, strict=False)]
         assert len(numbers) == 5
-        command, given = unescaped(words[-1])
-        assert given is None, line
-        found.append((numbers, words[5] if with_user else None, command))
-    return found
+        command, standard_input = unescape(fields[-1])
+        assert standard_input is None, line
+        entries.append((numbers, fields[5] if with_user else None, command))
+    return entries
 
 
-def as_cron(command):
-    """Run a command as cron does: by sh, in another directory, with hardly an environment and no terminal."""
+def run_as_cron(command):
+    """Run a command as cron does: with sh, in another directory, a minimal environment and no terminal."""
     return subprocess.run(
         ["env", "-i", "PATH=/usr/bin:/bin", "SHELL=/bin/sh", "/bin/sh", "-c", command],
         cwd="/",
@@ -81,10 +81,10 @@ def as_cron(command):
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
-def place(request, tmp_path, monkeypatch):
-    """Two apps, with names and a directory that shells and cron stumble over."""
+def folder(request, tmp_path, monkeypatch):
+    """Two apps, with names and a directory that need quoting for shells and cron."""
     folder = tmp_path / "a 'b' \"c\" %d \\%e $HOME `x`; #f"
-    path = flashpoint_app.settle_sound(folder, request.param)
+    path = flashpoint_app.create_valid_app(folder, request.param)
     config = (folder / "dbctl.toml").read_text().partition("[apps.fp.backup]")[0]
     first = config.replace("apps.fp", "apps.'%a \\% $b'") + (
         "[apps.'%a \\% $b'.backup]\nrepository = \"backups of %\"\nkeep = { last = 2 }\n"
@@ -110,44 +110,46 @@ def crontab(capsys):
     return ask
 
 
-def test_every_line_is_one_of_a_crontab_and_runs_as_cron_runs_it_without_a_word(place, crontab):
-    found = parsed(crontab("--all-apps"))
-    assert len(found) == 12
-    run(
-        place / "second.db",
+def test_every_crontab_line_runs_without_output(folder, crontab):
+    entries = parse_crontab(crontab("--all-apps"))
+    assert len(entries) == 12
+    run_statements(
+        folder / "second.db",
         "insert into login_attempts (username, ip_address, attempted_at) values ('x', 'y', '2024-01-01')",
     )
-    for _numbers, _user, command in found:
-        done = as_cron(command)
+    for _numbers, _user, command in entries:
+        done = run_as_cron(command)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), command
-    assert rows(place / "second.db", "select count(*) from login_attempts where attempted_at < '2025'") == [
-        (0,)
-    ]
-    assert len(list((place / "backups of %").glob("*/*/manifest.json"))) == 2
+    assert query_rows(
+        folder / "second.db", "select count(*) from login_attempts where attempted_at < '2025'"
+    ) == [(0,)]
+    assert len(list((folder / "backups of %").glob("*/*/manifest.json"))) == 2
 
 
-def test_trouble_is_said_so_that_cron_mails_it(place, crontab):
-    (place / "second.db").write_bytes(b"no database at all" * 100)
-    for line in parsed(crontab("--app", "second")):
-        done = as_cron(line[2])
-        if words(line)[1] in ("prune", "verify"):
-            continue  # they look at backups alone, of which there are none
-        lacks = words(line)[1] == "drill"
-        assert (done.returncode, done.stdout) == (10 if lacks else 4, ""), line
-        assert ("there is no directory" if lacks else "is no SQLite database") in done.stderr
+def test_errors_are_printed_for_cron_mail(folder, crontab):
+    (folder / "second.db").write_bytes(b"no database at all" * 100)
+    for line in parse_crontab(crontab("--app", "second")):
+        done = run_as_cron(line[2])
+        if split_arguments(line)[1] in ("prune", "verify"):
+            continue  # these commands read only backups, and none exist
+        is_drill = split_arguments(line)[1] == "drill"
+        assert (done.returncode, done.stdout) == (10 if is_drill else 4, ""), line
+        assert ("directory not found" if is_drill else "is not a SQLite database") in done.stderr
 
 
-def test_several_apps_never_start_at_one_moment(place, crontab):
-    config = place / "dbctl.toml"
-    more = "".join(
+def test_jobs_of_apps_start_at_different_times(folder, crontab):
+    config = folder / "dbctl.toml"
+    apps = "".join(
         f'[apps.more{number}]\nprofile = "quick.toml"\n[apps.more{number}.databases]\nuser = "user.db"\n'
         f'[apps.more{number}.backup]\nrepository = "b"\nkeep = {{ last = 1 }}\n'
         for number in range(20)
     )
-    config.write_text(config.read_text() + more)
+    config.write_text(config.read_text() + apps)
     starts = [
         (hour, minute, day)
-        for (minutes, hours, _days, _months, weekdays), _user, _command in parsed(crontab("--all-apps"))
+        for (minutes, hours, _days, _months, weekdays), _user, _command in parse_crontab(
+            crontab("--all-apps")
+        )
         for minute in minutes
         for hour in hours
         for day in weekdays
@@ -157,28 +159,30 @@ def test_several_apps_never_start_at_one_moment(place, crontab):
     assert crontab("--all-apps") == crontab("--all-apps")
 
 
-def test_one_app_has_the_same_minutes_alone_and_among_all(place, crontab):
+def test_app_has_same_schedule_alone_and_with_others(folder, crontab):
     everything = crontab("--all-apps")
     for line in crontab("--app", "second").splitlines():
         assert line in everything
 
 
-def test_with_a_user_each_line_says_as_whom_it_runs(place, crontab):
-    found = parsed(crontab("--all-apps", "--user", "root"), with_user=True)
-    assert {user for _numbers, user, _command in found} == {"root"}
-    assert [command for *_, command in found] == [command for *_, command in parsed(crontab("--all-apps"))]
-    for nobody in ("no such user", "nosuchuser", "root x", "-", "\udcff", "a\0b"):
-        assert "no such user" in crontab("--app", "second", "--user", nobody, status=2)
+def test_user_option_adds_user_to_each_line(folder, crontab):
+    entries = parse_crontab(crontab("--all-apps", "--user", "root"), with_user=True)
+    assert {user for _numbers, user, _command in entries} == {"root"}
+    assert [command for *_, command in entries] == [
+        command for *_, command in parse_crontab(crontab("--all-apps"))
+    ]
+    for name in ("no such user", "nosuchuser", "root x", "-", "\udcff", "a\0b"):
+        assert "no such user" in crontab("--app", "second", "--user", name, status=2)
 
 
-def test_only_what_an_app_has_and_its_configuration_gives_is_among_the_lines(tmp_path, monkeypatch, crontab):
-    flashpoint_app.settle_larder(tmp_path)
+def test_jobs_depend_on_app_and_configuration(tmp_path, monkeypatch, crontab):
+    flashpoint_app.create_larder(tmp_path)
     monkeypatch.chdir(tmp_path)
-    (line,) = parsed(crontab())
+    (line,) = parse_crontab(crontab())
     assert "status --check" in line[2]
     config = tmp_path / "dbctl.toml"
     config.write_text(config.read_text() + '[apps.larder.backup]\nrepository = "backups"\n')
-    assert [words(line)[:2] for line in parsed(crontab())] == [
+    assert [split_arguments(line)[:2] for line in parse_crontab(crontab())] == [
         ["backup", "create"],
         ["backup", "verify"],
         ["backup", "drill"],
@@ -186,64 +190,68 @@ def test_only_what_an_app_has_and_its_configuration_gives_is_among_the_lines(tmp
     ]
 
 
-def words(line):
-    """Return the words behind the program."""
+def split_arguments(line):
+    """Return the arguments of the program."""
     return shlex.split(line[2])[1:]
 
 
-def test_a_protected_app_is_pruned_by_its_name(place, crontab):
-    for app, answer in (("second", ["--confirm", "second"]), ("%a \\% $b", ["%a \\% $b", "--yes"])):
-        (prune,) = [told for line in parsed(crontab("--app", app)) if (told := words(line))[1] == "prune"]
-        assert prune[-2:] == answer
+def test_protected_app_is_pruned_with_confirm_option(folder, crontab):
+    for app, options in (("second", ["--confirm", "second"]), ("%a \\% $b", ["%a \\% $b", "--yes"])):
+        (prune,) = [
+            arguments
+            for line in parse_crontab(crontab("--app", app))
+            if (arguments := split_arguments(line))[1] == "prune"
+        ]
+        assert prune[-2:] == options
 
 
-def test_json_gives_the_commands_as_a_shell_takes_them(place, crontab):
-    told = json.loads(crontab("--app", "second", "-o", "json"))["data"]["items"]
-    assert [one["name"] for one in told] == ["backup", "prune", "verify", "drill", "cleanup", "status"]
-    lines = parsed(crontab("--app", "second"))
-    assert [shlex.split(one["command"])[1:] for one in told] == [words(line) for line in lines]
-    assert as_cron(told[0]["command"]).returncode == 0
+def test_json_contains_shell_commands(folder, crontab):
+    items = json.loads(crontab("--app", "second", "-o", "json"))["data"]["items"]
+    assert [job["name"] for job in items] == ["backup", "prune", "verify", "drill", "cleanup", "status"]
+    lines = parse_crontab(crontab("--app", "second"))
+    assert [shlex.split(job["command"])[1:] for job in items] == [split_arguments(line) for line in lines]
+    assert run_as_cron(items[0]["command"]).returncode == 0
 
 
-def test_an_app_without_a_configuration_is_described_by_its_lines(tmp_path, monkeypatch, crontab):
+def test_jobs_of_app_without_configuration_use_options(tmp_path, monkeypatch, crontab):
     sixth_app_db(tmp_path / "larder.db")
     monkeypatch.chdir(tmp_path)
-    found = parsed(crontab("--profile", str(PROFILE), "--url", "pantry=larder.db"))
-    assert [words(line)[:2] for line in found] == [["sessions", "cleanup"], ["status", "--check"]]
-    for *_, command in found:
-        assert as_cron(command).returncode == 0
+    entries = parse_crontab(crontab("--profile", str(PROFILE), "--url", "pantry=larder.db"))
+    assert [split_arguments(line)[:2] for line in entries] == [["sessions", "cleanup"], ["status", "--check"]]
+    for *_, command in entries:
+        assert run_as_cron(command).returncode == 0
 
 
-def test_no_password_gets_into_a_crontab(tmp_path, crontab):
-    told = crontab("--profile", "flashpoint-web", "--url", "user=mysql://u:s3cret@h/d", status=2)
-    assert "password" in told
-    assert "s3cret" not in told
+def test_passwords_are_refused_in_crontab(tmp_path, crontab):
+    message = crontab("--profile", "flashpoint-web", "--url", "user=mysql://u:s3cret@h/d", status=2)
+    assert "password" in message
+    assert "s3cret" not in message
 
 
-def test_variables_that_the_configuration_needs_are_named_since_cron_has_none(place, crontab, monkeypatch):
-    config = place / "dbctl.toml"
+def test_required_variables_are_listed_as_comments(folder, crontab, monkeypatch):
+    config = folder / "dbctl.toml"
     config.write_text(config.read_text().replace('"backups of %"', '"${PLACE}/backups"'))
-    monkeypatch.setenv("PLACE", str(place))
+    monkeypatch.setenv("PLACE", str(folder))
     text = crontab("--all-apps")
     assert "#PLACE=\n" in text
-    parsed(text)
+    parse_crontab(text)
 
 
 @pytest.mark.parametrize("name", ["line\nbreak", "bell\x07", "tab\there"])
-def test_what_no_line_can_hold_is_refused(tmp_path, monkeypatch, crontab, name):
-    flashpoint_app.settle(tmp_path, "deployed")
+def test_names_with_control_characters_are_refused(tmp_path, monkeypatch, crontab, name):
+    flashpoint_app.create_app(tmp_path, "deployed")
     config = tmp_path / "dbctl.toml"
     config.write_text(config.read_text().replace("apps.fp", f"apps.{json.dumps(name)}"))
     monkeypatch.chdir(tmp_path)
-    assert "a crontab cannot hold" in crontab(status=2)
+    assert "not allowed in a crontab" in crontab(status=2)
 
 
-def test_a_line_that_is_too_long_for_cron_is_refused(tmp_path, monkeypatch, crontab):
+def test_too_long_lines_are_refused(tmp_path, monkeypatch, crontab):
     folder = tmp_path.joinpath(*["d" * 200] * 5)
     folder.mkdir(parents=True)
-    flashpoint_app.settle(folder, "deployed")
+    flashpoint_app.create_app(folder, "deployed")
     monkeypatch.chdir(folder)
-    assert "no line of" in crontab(status=2)
+    assert "too long for a crontab line" in crontab(status=2)
 
 
 @example("")
@@ -251,36 +259,38 @@ def test_a_line_that_is_too_long_for_cron_is_refused(tmp_path, monkeypatch, cron
 @example("\\%")
 @example("it's 100\\% 'x'")
 @given(st.text(st.sampled_from("%\\'\"$` a;é"), max_size=12))
-def test_whatever_a_word_holds_the_shell_gets_it_back_with_and_without_a_cron_that_knows_percent(text):
-    line = quoted(text)
-    command, given = unescaped(line)
-    assert given is None
+def test_quoted_words_survive_cron_and_shell(text):
+    line = quote(text)
+    command, standard_input = unescape(line)
+    assert standard_input is None
     assert shlex.split(command) == shlex.split(line) == [text]
 
 
-def test_sh_reads_words_as_they_were(tmp_path):
+def test_sh_reads_quoted_words_unchanged(tmp_path):
     for text in ("\\%", "it's 100\\% 'x'", "$(touch x)%`touch y`", "", "%%"):
-        for line in (quoted(text), unescaped(quoted(text))[0]):
-            assert as_cron(f"printf %s {line}").stdout == text
+        for line in (quote(text), unescape(quote(text))[0]):
+            assert run_as_cron(f"printf %s {line}").stdout == text
 
 
-def test_vectors_are_put_together_once_a_month(tmp_path, monkeypatch, crontab):
+def test_vectors_are_optimized_monthly(tmp_path, monkeypatch, crontab):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "chat-lancedb", ".", "--users", "2", "--chats", "2", "--messages", "20", "-q"]) == 0
-    (line,) = (one for one in parsed(crontab()) if words(one)[:2] == ["maintain", "optimize"])
+    (line,) = (
+        job for job in parse_crontab(crontab()) if split_arguments(job)[:2] == ["maintain", "optimize"]
+    )
     assert [len(numbers) for numbers in line[0][:4]] == [1, 1, 1, 12]
-    done = as_cron(line[2])
+    done = run_as_cron(line[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.fixture
 def scheduled(tmp_path, monkeypatch, capsys):
-    """Returns the schedules of an app with these lines under ``[apps.fp.schedule]``, or the failure."""
+    """A function that returns the schedules of an app with these lines under ``[apps.fp.schedule]``, or the failure."""
 
     def run_with(lines, status=0):
         folder = tmp_path / "scheduled"
         if not folder.exists():
-            flashpoint_app.settle(folder, "deployed")
+            flashpoint_app.create_app(folder, "deployed")
         monkeypatch.chdir(folder)
         file = folder / "dbctl.toml"
         plain = file.read_text().partition("[apps.fp.schedule")[0]
@@ -296,20 +306,20 @@ def scheduled(tmp_path, monkeypatch, capsys):
 
 
 def test_schedules_come_from_the_configuration(scheduled):
-    usual = {name: schedule for name, schedule, _ in scheduled("")}
-    assert "vacuum" not in usual
+    defaults = {name: schedule for name, schedule, _ in scheduled("")}
+    assert "vacuum" not in defaults
     changed = scheduled('cleanup = "5 * * * *"\nvacuum = "41 5 1 * *"\nstatus = "off"')
     schedules = {name: schedule for name, schedule, _ in changed}
     assert (schedules["cleanup"], schedules["vacuum"]) == ("5 * * * *", "41 5 1 * *")
     assert "status" not in schedules
-    assert schedules.items() - {("cleanup", "5 * * * *"), ("vacuum", "41 5 1 * *")} <= usual.items()
+    assert schedules.items() - {("cleanup", "5 * * * *"), ("vacuum", "41 5 1 * *")} <= defaults.items()
 
 
-def test_a_database_has_runs_of_its_own_beside_those_of_the_app(scheduled):
+def test_database_has_separate_schedules(scheduled):
     jobs = scheduled('[apps.fp.schedule.databases.user]\nvacuum = "0 4 * * 0"\noptimize = "0 5 * * *"')
-    own = [(name, schedule) for name, schedule, command in jobs if "--db=user" in command]
-    assert ("vacuum", "0 4 * * 0") in own
-    assert ("optimize", "0 5 * * *") in own
+    user_jobs = [(name, schedule) for name, schedule, command in jobs if "--db=user" in command]
+    assert ("vacuum", "0 4 * * 0") in user_jobs
+    assert ("optimize", "0 5 * * *") in user_jobs
 
 
 @pytest.mark.parametrize(
@@ -326,5 +336,5 @@ def test_a_database_has_runs_of_its_own_beside_those_of_the_app(scheduled):
         ('[apps.fp.schedule.databases.user]\ncleanup = "0 * * * *"', "config-invalid"),
     ],
 )
-def test_a_schedule_that_cron_does_not_read_is_refused(scheduled, lines, code):
+def test_invalid_schedules_are_refused(scheduled, lines, code):
     assert scheduled(lines, status=2)["code"] == code

@@ -1,4 +1,4 @@
-"""A word in every text of an app's databases, on every engine, and what is told of what was not looked at."""
+"""Search of all text columns of an app's databases, on every engine, and the report of skipped columns."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import DatabaseUnsetError, Exit, UnreachableError, UsageError, ValueInvalidError
-from dbctl.services.app import app as apps
-from dbctl.services.search.all_tables import look
+from dbctl.errors import DatabaseNotConfiguredError, Exit, UnreachableError, UsageError, ValueInvalidError
+from dbctl.services.app import app as app_service
+from dbctl.services.search.all_tables import scan_tables
 from tests import servers
 
 PROFILE = """
@@ -41,7 +41,7 @@ LONG = timedelta(seconds=30)
 
 @pytest.fixture(scope="module")
 def larder(tmp_path_factory):
-    """Give the words that choose the app, with three databases alike and one that is not configured."""
+    """The selection of an app with three similar databases, and one that is not configured."""
     tmp_path = tmp_path_factory.mktemp("larder")
     (tmp_path / "larder.toml").write_text(PROFILE)
     file = tmp_path / "one.db"
@@ -71,110 +71,113 @@ def larder(tmp_path_factory):
         yield Selection(profile=str(tmp_path / "larder.toml"), urls=urls)
 
 
-def found(said, word, *, only="", limit=5, within=LONG, **more):
-    with apps.opened(said, timeout=5, only=only) as app:
-        return look(app, word, limit=limit, within=within, **more)
+def scan(selection, word, *, only="", limit=5, timeout=LONG, **options):
+    with app_service.open_app(selection, timeout=5, only=only) as app:
+        return scan_tables(app, word, limit=limit, timeout=timeout, **options)
 
 
-def places(looked):
+def list_matches(report):
     return [
-        (one.target.partition("/")[2], one.table, one.column, list(one.key), one.snippet)
-        for one in looked.found.items
+        (match.target.partition("/")[2], match.table, match.column, list(match.key), match.snippet)
+        for match in report.result.items
     ]
 
 
-def test_a_word_is_found_in_every_database_with_the_key_of_its_row(larder):
-    looked = found(larder, "needle", marks=("[", "]"))
-    alike = [("members", "name", [1], "Ida [Needle]"), ("members", "name", [10], "[NEEDLE]s and pins")]
-    told = places(looked)
+def test_word_is_found_in_every_database_with_row_key(larder):
+    report = scan(larder, "needle", marks=("[", "]"))
+    expected = [("members", "name", [1], "Ida [Needle]"), ("members", "name", [10], "[NEEDLE]s and pins")]
+    matches = list_matches(report)
     for name in ("one", "two", "three"):
-        assert [one[1:] for one in told if one[0] == name and one[2] == "name"] == alike
-    assert ("three", "members", "token", [1], "[needle]-1") in told
-    assert ("one", "keys", "label", ["***"], "the [needle] key") in told
-    assert ("one", "own", "body", [], "[needle]work") in told
-    more = {one[2]: one[4] for one in told if one[1] == "more"}
-    assert more == {"told": '{"a": "[needle]"}', "tags": "{[needle]}"}
-    assert looked.status == Exit.OK
-    assert looked.found.tables == 9
+        assert [match[1:] for match in matches if match[0] == name and match[2] == "name"] == expected
+    assert ("three", "members", "token", [1], "[needle]-1") in matches
+    assert ("one", "keys", "label", ["***"], "the [needle] key") in matches
+    assert ("one", "own", "body", [], "[needle]work") in matches
+    texts = {match[2]: match[4] for match in matches if match[1] == "more"}
+    assert texts == {"told": '{"a": "[needle]"}', "tags": "{[needle]}"}
+    assert report.status == Exit.OK
+    assert report.result.tables == 9
 
 
-def test_secrets_are_looked_at_only_when_that_is_said(larder):
-    told = found(larder, "needle-1", only="one")
-    assert places(told) == []
-    secret = [(one.table, list(one.columns)) for one in told.found.skipped if one.why == "secret"]
+def test_secret_columns_are_scanned_only_on_request(larder):
+    report = scan(larder, "needle-1", only="one")
+    assert list_matches(report) == []
+    secret = [
+        (entry.table, list(entry.columns)) for entry in report.result.skipped if entry.reason == "secret"
+    ]
     assert secret == [("members", ["token"]), ("keys", ["secret"])]
-    shown = found(larder, "needle-1", only="one", secrets=True)
-    assert places(shown) == [("one", "members", "token", [1], "needle-1")]
-    assert places(found(larder, "s3cret", only="one", secrets=True))[0][3] == ["s3cret"]
+    with_secrets = scan(larder, "needle-1", only="one", secrets=True)
+    assert list_matches(with_secrets) == [("one", "members", "token", [1], "needle-1")]
+    assert list_matches(scan(larder, "s3cret", only="one", secrets=True))[0][3] == ["s3cret"]
 
 
-def test_what_was_not_looked_at_is_told(larder):
-    looked = found(larder, "needle")
+def test_skipped_columns_are_reported(larder):
+    report = scan(larder, "needle")
     skipped = {
-        (one.target.partition("/")[2], one.table, one.why): list(one.columns) for one in looked.found.skipped
+        (entry.target.partition("/")[2], entry.table, entry.reason): list(entry.columns)
+        for entry in report.result.skipped
     }
     assert skipped[("one", "members", "no-text")] == ["id", "age"]
     assert skipped[("two", "more", "no-text")] == ["raw"]
     assert ("three", "seen", "view") in skipped
     assert ("four", None, "not-configured") in skipped
-    assert "2 secret columns (--secrets)" in looked.found.remark
-    assert "3 views" in looked.found.remark
-    assert looked.found.troubles == []
+    assert "2 secret columns (--secrets)" in report.result.note
+    assert "3 views" in report.result.note
+    assert report.result.problems == []
 
 
-def test_bytes_are_no_text(larder):
-    assert [one for one in places(found(larder, "needle", only="one")) if one[1] == "notes"] == []
+def test_binary_values_are_not_scanned(larder):
+    assert [match for match in list_matches(scan(larder, "needle", only="one")) if match[1] == "notes"] == []
 
 
-def test_no_more_rows_of_a_table_come_than_asked_for_and_that_is_told(larder):
-    looked = found(larder, "needle", only="two", limit=1)
-    assert len({tuple(one.key) for one in looked.found.items if one.table == "members"}) == 1
-    assert [one.partition("/")[2] for one in looked.found.more] == ["two, members"]
+def test_limit_per_table_is_applied_and_reported(larder):
+    report = scan(larder, "needle", only="two", limit=1)
+    assert len({tuple(entry.key) for entry in report.result.items if entry.table == "members"}) == 1
+    assert [entry.partition("/")[2] for entry in report.result.truncated] == ["two, members"]
 
 
-def test_a_database_that_cannot_be_reached_does_not_hide_the_others(larder):
+def test_unreachable_database_does_not_hide_other_results(larder):
     urls = [*larder.urls[:1], "two=postgresql://127.0.0.1:1/none"]
-    said = Selection(profile=larder.profile, urls=urls)
-    looked = found(said, "needle")
-    assert looked.status == Exit.PARTIAL
-    assert {one.target.partition("/")[2] for one in looked.found.items} == {"one"}
-    assert any("two was not looked through" in one for one in looked.found.troubles)
+    selection = Selection(profile=larder.profile, urls=urls)
+    report = scan(selection, "needle")
+    assert report.status == Exit.PARTIAL
+    assert {entry.target.partition("/")[2] for entry in report.result.items} == {"one"}
+    assert any("two was not scanned" in entry for entry in report.result.problems)
     with pytest.raises(UnreachableError):
-        found(said, "needle", only="two")
-    with pytest.raises(DatabaseUnsetError):
-        found(said, "needle", only="three")
+        scan(selection, "needle", only="two")
+    with pytest.raises(DatabaseNotConfiguredError):
+        scan(selection, "needle", only="three")
 
 
-def test_a_table_that_takes_long_does_not_keep_the_others_from_their_turn():
+def test_slow_table_does_not_block_other_tables():
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as session:
         session.execute("create table a_slow (id integer primary key, body text)")
         session.execute("create table quick (id integer primary key, body text)")
         session.execute("insert into quick values (1, 'the needle')")
-        said = Selection(urls=[servers.text(url)])
+        selection = Selection(urls=[servers.text(url)])
         with session.transaction():
-            session.execute("lock table a_slow")  # whoever reads it waits
-            with apps.opened(said, timeout=60) as app:
-                looked = look(app, "needle", limit=5, within=timedelta(seconds=2))
-        assert [(one.table, list(one.key)) for one in looked.found.items] == [("quick", [1])]
-        assert [one.table for one in looked.found.skipped if one.why == "time"] == ["a_slow"]
-        assert "--within" in looked.found.troubles[0]
-        assert looked.status == Exit.PARTIAL
-        whole = found(said, "needle")
-        assert (whole.status, whole.found.tables) == (Exit.OK, 2)
+            session.execute("lock table a_slow")  # readers of the table wait
+            with app_service.open_app(selection, timeout=60) as app:
+                report = scan_tables(app, "needle", limit=5, timeout=timedelta(seconds=2))
+        assert [(entry.table, list(entry.key)) for entry in report.result.items] == [("quick", [1])]
+        assert [entry.table for entry in report.result.skipped if entry.reason == "time"] == ["a_slow"]
+        assert "--within" in report.result.problems[0]
+        assert report.status == Exit.PARTIAL
+        full_report = scan(selection, "needle")
+        assert (full_report.status, full_report.result.tables) == (Exit.OK, 2)
 
 
 @pytest.mark.parametrize("word", ["", "  "])
-def test_no_word_is_refused(larder, word):
+def test_empty_word_is_refused(larder, word):
     with pytest.raises(UsageError):
-        found(larder, word)
+        scan(larder, word)
 
 
 @pytest.mark.parametrize("word", ["a\0b", "x" * 100_000, "\udcff"])
-def test_what_no_text_holds_is_refused(larder, word):
+def test_invalid_word_is_refused(larder, word):
     with pytest.raises(ValueInvalidError):
-        found(larder, word)
+        scan(larder, word)
 
 
 @pytest.mark.parametrize("word", ["'", "%", "_", "!", "\\", "; drop table members", "ß", "猫"])
-def test_any_word_is_taken_literally(larder, word):
-    assert places(found(larder, word)) == []
+def test_words_are_literal(larder, word):
+    assert list_matches(scan(larder, word)) == []

@@ -1,4 +1,4 @@
-"""The query language: the launcher's grammar, and what it refuses."""
+"""The query language: the launcher's grammar, and invalid queries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors import UsageError, ValueInvalidError
-from dbctl.services.search.query_parser import MOST_TERMS, Term, parse, parse_filter, render
-from dbctl.services.search.query_values import LONGEST_WORD, Key, checked
+from dbctl.services.search.query_parser import MAX_TERMS, Term, parse_filter, parse_query, write_query
+from dbctl.services.search.query_values import MAX_WORD_LENGTH, Key, check_text
 
 KEYS = {
     spelling: Key(name, kind)
@@ -27,11 +27,11 @@ KEYS = {
 PREFIXES = {"#": "tag", "@": "developer"}
 
 
-def read(text: str) -> tuple[Term, ...]:
-    return parse(text, KEYS, PREFIXES)
+def parse(text: str) -> tuple[Term, ...]:
+    return parse_query(text, KEYS, PREFIXES)
 
 
-def word(text: str, *, negated: bool = False) -> Term:
+def create_word(text: str, *, negated: bool = False) -> Term:
     return Term(None, "contains", text, negated)
 
 
@@ -41,37 +41,37 @@ def word(text: str, *, negated: bool = False) -> Term:
         ("", ()),
         ("   ", ()),
         ('""', ()),
-        ("mad  dog", (word("mad"), word("dog"))),
-        ('"mad dog" x', (word("mad dog"), word("x"))),
-        ("mad\tdog", (word("mad\tdog"),)),
-        ("it's", (word("it's"),)),
-        ('foo"bar baz"', (word('foo"bar'), word('baz"'))),
+        ("mad  dog", (create_word("mad"), create_word("dog"))),
+        ('"mad dog" x', (create_word("mad dog"), create_word("x"))),
+        ("mad\tdog", (create_word("mad\tdog"),)),
+        ("it's", (create_word("it's"),)),
+        ('foo"bar baz"', (create_word('foo"bar'), create_word('baz"'))),
     ],
 )
-def test_words_part_at_spaces_unless_quoted(text: str, terms: tuple[Term, ...]) -> None:
-    assert read(text) == terms
+def test_words_are_split_at_unquoted_spaces(text: str, terms: tuple[Term, ...]) -> None:
+    assert parse(text) == terms
 
 
 @pytest.mark.parametrize(
     ("text", "term"),
     [
-        ("-dog", word("dog", negated=True)),
-        ('-"mad dog"', word("mad dog", negated=True)),
-        ("--dog", word("-dog", negated=True)),
+        ("-dog", create_word("dog", negated=True)),
+        ('-"mad dog"', create_word("mad dog", negated=True)),
+        ("--dog", create_word("-dog", negated=True)),
         ("-title:dog", Term("title", "contains", "dog", negated=True)),
         ("-#Puzzle", Term("tag", "contains", "Puzzle", negated=True)),
         ("-da<2020", Term("dateadded", "<", "2020", negated=True)),
         ("-tags:2", Term("tags", "exact", 2, negated=True)),
-        ("-", word("-")),
-        ('"-dog"', word("-dog")),
+        ("-", create_word("-")),
+        ('"-dog"', create_word("-dog")),
     ],
 )
-def test_a_hyphen_in_front_negates(text: str, term: Term) -> None:
-    assert read(text) == (term,)
+def test_leading_hyphen_negates(text: str, term: Term) -> None:
+    assert parse(text) == (term,)
 
 
-def test_a_hyphen_alone_is_a_word() -> None:
-    assert read("- dog") == (word("-"), word("dog"))
+def test_single_hyphen_is_a_word() -> None:
+    assert parse("- dog") == (create_word("-"), create_word("dog"))
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_a_hyphen_alone_is_a_word() -> None:
         ("@x:y", Term("developer", "contains", "x:y")),
         ("#-1", Term("tag", "contains", "-1")),
         ('#""', Term("tag", "exact", "")),
-        ("#", word("#")),
-        ("-#", word("#", negated=True)),
-        ('"#Puzzle"', word("#Puzzle")),
+        ("#", create_word("#")),
+        ("-#", create_word("#", negated=True)),
+        ('"#Puzzle"', create_word("#Puzzle")),
     ],
 )
-def test_a_quick_prefix_stands_for_its_key(text: str, term: Term) -> None:
-    assert read(text) == (term,)
+def test_prefix_means_its_key(text: str, term: Term) -> None:
+    assert parse(text) == (term,)
 
 
 @pytest.mark.parametrize(
@@ -116,37 +116,37 @@ def test_a_quick_prefix_stands_for_its_key(text: str, term: Term) -> None:
         ("-installed:no", Term("installed", "exact", value=False, negated=True)),
     ],
 )
-def test_the_first_sign_parts_key_from_value(text: str, term: Term) -> None:
-    assert read(text) == (term,)
+def test_first_operator_separates_key_and_value(text: str, term: Term) -> None:
+    assert parse(text) == (term,)
 
 
 @pytest.mark.parametrize(
     ("text", "term"),
     [
-        ("http://x", word("http://x")),
-        ("-unk:x", word("unk:x", negated=True)),
-        ('unk:"a b"', word("unk:a b")),
-        ("unk:", word("unk:")),
-        ("<3", word("<3")),
-        ('"title:dog"', word("title:dog")),
+        ("http://x", create_word("http://x")),
+        ("-unk:x", create_word("unk:x", negated=True)),
+        ('unk:"a b"', create_word("unk:a b")),
+        ("unk:", create_word("unk:")),
+        ("<3", create_word("<3")),
+        ('"title:dog"', create_word("title:dog")),
     ],
 )
-def test_an_unknown_key_makes_the_whole_a_word(text: str, term: Term) -> None:
-    assert read(text) == (term,)
+def test_unknown_key_makes_a_word(text: str, term: Term) -> None:
+    assert parse(text) == (term,)
 
 
 @pytest.mark.parametrize(
     ("text", "terms"),
     [
-        ('"mad dog', (word("mad dog"),)),
-        ('a title:"mad dog', (word("a"), Term("title", "contains", "mad dog"))),
-        ('"a"b c" d', (word('a"b c'), word("d"))),
+        ('"mad dog', (create_word("mad dog"),)),
+        ('a title:"mad dog', (create_word("a"), Term("title", "contains", "mad dog"))),
+        ('"a"b c" d', (create_word('a"b c'), create_word("d"))),
         ('"', ()),
-        ('"""', (word('"'),)),
+        ('"""', (create_word('"'),)),
     ],
 )
-def test_a_quote_ends_before_a_space_or_at_the_end_of_the_text(text: str, terms: tuple[Term, ...]) -> None:
-    assert read(text) == terms
+def test_quotation_ends_before_space_or_end(text: str, terms: tuple[Term, ...]) -> None:
+    assert parse(text) == terms
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_a_quote_ends_before_a_space_or_at_the_end_of_the_text(text: str, terms:
         ("9223372036854775807", 2**63 - 1),
     ],
 )
-def test_durations_are_reckoned(text: str, number: float) -> None:
-    (term,) = read(f"pt>{text}")
+def test_durations_are_evaluated(text: str, number: float) -> None:
+    (term,) = parse(f"pt>{text}")
     assert (term.value, type(term.value)) == (number, type(number))
 
 
@@ -191,8 +191,8 @@ def test_durations_are_reckoned(text: str, number: float) -> None:
         ("pt>" + "9" * 4400, "too long"),
         ('pt:""', "a duration is written"),
         ("pt>٣", "a duration is written"),
-        ("tags>1h", "a number is wanted"),
-        ("size:x", "a number is wanted"),
+        ("tags>1h", "a number is required"),
+        ("size:x", "a number is required"),
         ("da>7d", "a date is written"),
         ("da:yesterday", "a date is written"),
         ("da:2020-1-1-1", "a date is written"),
@@ -206,37 +206,37 @@ def test_durations_are_reckoned(text: str, number: float) -> None:
         ("-dev: x", "missing"),
     ],
 )
-def test_a_value_that_does_not_suit_its_key_is_refused(text: str, reason: str) -> None:
+def test_invalid_values_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueInvalidError, match=reason):
-        read(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * (LONGEST_WORD + 1), f"title:{'%' * 60_000}", f"unk:{'_' * 60_000}", "#" * 60_000]
+    "text", ["x" * (MAX_WORD_LENGTH + 1), f"title:{'%' * 60_000}", f"unk:{'_' * 60_000}", "#" * 60_000]
 )
-def test_a_word_longer_than_databases_look_for_is_refused(text: str) -> None:
+def test_too_long_words_are_refused(text: str) -> None:
     with pytest.raises(ValueInvalidError, match="longer than 5,000"):
-        read(text)
+        parse(text)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "title:a\0b", "a\ud800", "dev=\udcff", "#\udcff"])
-def test_what_no_database_stores_as_text_is_refused(text: str) -> None:
+def test_unstorable_text_is_refused(text: str) -> None:
     with pytest.raises(ValueInvalidError, match="not text"):
-        read(text)
+        parse(text)
 
 
-def test_the_longest_word_passes() -> None:
-    assert checked("x" * LONGEST_WORD)
+def test_longest_word_is_accepted() -> None:
+    assert check_text("x" * MAX_WORD_LENGTH)
 
 
-def test_the_number_of_terms_is_bounded() -> None:
-    assert len(read("x " * MOST_TERMS)) == MOST_TERMS
+def test_number_of_terms_is_limited() -> None:
+    assert len(parse("x " * MAX_TERMS)) == MAX_TERMS
     with pytest.raises(ValueInvalidError, match="101 terms"):
-        read("x " * (MOST_TERMS + 1))
+        parse("x " * (MAX_TERMS + 1))
 
 
-def test_without_keys_only_words_are_left() -> None:
-    assert parse("-title:dog #x", {}) == (word("title:dog", negated=True), word("#x"))
+def test_query_without_keys_has_only_words() -> None:
+    assert parse_query("-title:dog #x", {}) == (create_word("title:dog", negated=True), create_word("#x"))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_without_keys_only_words_are_left() -> None:
         ("title=-x", Term("title", "exact", "-x")),
     ],
 )
-def test_a_filter_is_one_condition_whose_value_is_all_behind_the_sign(text: str, term: Term) -> None:
+def test_filter_value_extends_to_the_end(text: str, term: Term) -> None:
     assert parse_filter(text, KEYS) == term
 
 
@@ -266,17 +266,17 @@ def test_a_filter_is_one_condition_whose_value_is_all_behind_the_sign(text: str,
         ("pt<x", ValueInvalidError),
     ],
 )
-def test_a_filter_that_names_no_key_or_no_value_is_refused(text: str, error: type[Exception]) -> None:
+def test_filters_without_key_or_value_are_refused(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         parse_filter(text, KEYS)
 
 
-def test_an_unknown_key_of_a_filter_is_answered_with_what_was_perhaps_meant() -> None:
+def test_unknown_filter_key_has_suggestion() -> None:
     with pytest.raises(UsageError, match=r"did you mean title\?\); known: title, developer, tag"):
         parse_filter("titel=x", KEYS)
 
 
-#: Characters that mean something, and some that do not, so that random text hits the grammar.
+#: Characters of the grammar and others, so that random text covers the grammar.
 GRAMMAR = st.text(alphabet='ab01 "-:=<>#@()+*/.hmM%_\\é', max_size=40)
 PIECES = st.lists(
     st.sampled_from(
@@ -287,18 +287,18 @@ PIECES = st.lists(
 
 
 @given(st.one_of(st.text(), st.text(alphabet=st.characters()), GRAMMAR, PIECES))
-def test_any_text_is_read_or_refused_and_reads_the_same_when_written_again(text: str) -> None:
+def test_any_text_is_refused_or_survives_round_trip(text: str) -> None:
     try:
-        terms = read(text)
+        terms = parse(text)
     except ValueInvalidError:
         return
-    assert parse(render(terms, PREFIXES), KEYS, PREFIXES) == terms
+    assert parse_query(write_query(terms, PREFIXES), KEYS, PREFIXES) == terms
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters='\0"'), min_size=1))
-def test_any_text_without_quotes_can_be_asked_for_as_a_word_and_as_a_value(text: str) -> None:
-    assert read(f'"{text}" title="{text}" -#"{text}"') == (
-        word(text),
+def test_any_unquoted_text_is_a_word_or_value(text: str) -> None:
+    assert parse(f'"{text}" title="{text}" -#"{text}"') == (
+        create_word(text),
         Term("title", "exact", text),
         Term("tag", "contains", text, negated=True),
     )
@@ -307,7 +307,7 @@ def test_any_text_without_quotes_can_be_asked_for_as_a_word_and_as_a_value(text:
 @given(
     st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-(10**15), 10**15).map(lambda number: number / 2**6)
 )
-def test_any_number_survives_being_written(number: float) -> None:
+def test_numbers_survive_round_trip(number: float) -> None:
     term = Term("size", "<", round(number, 6))
-    (again,) = read(render([term]))
+    (again,) = parse(write_query([term]))
     assert again == term

@@ -9,36 +9,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors import ValueInvalidError
-from dbctl.services.search.query_values import Key, Span, span, typed
+from dbctl.services.search.query_values import Key, TimeRange, parse_time_range, parse_value
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
 
-def at(*parts: int) -> datetime:
+def create_time(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
 @pytest.mark.parametrize(
     ("text", "begin", "end"),
     [
-        ("2024", at(2024, 1, 1), at(2025, 1, 1)),
-        ("2024-02", at(2024, 2, 1), at(2024, 3, 1)),
-        ("2024-12", at(2024, 12, 1), at(2025, 1, 1)),
-        ("2024-02-29", at(2024, 2, 29), at(2024, 3, 1)),
-        ("2024-05-01T10:30", at(2024, 5, 1, 10, 30), at(2024, 5, 1, 10, 31)),
-        ("2024-05-01 10:30:05", at(2024, 5, 1, 10, 30, 5), at(2024, 5, 1, 10, 30, 6)),
-        ("2024-05-01T10:30:05Z", at(2024, 5, 1, 10, 30, 5), at(2024, 5, 1, 10, 30, 6)),
+        ("2024", create_time(2024, 1, 1), create_time(2025, 1, 1)),
+        ("2024-02", create_time(2024, 2, 1), create_time(2024, 3, 1)),
+        ("2024-12", create_time(2024, 12, 1), create_time(2025, 1, 1)),
+        ("2024-02-29", create_time(2024, 2, 29), create_time(2024, 3, 1)),
+        ("2024-05-01T10:30", create_time(2024, 5, 1, 10, 30), create_time(2024, 5, 1, 10, 31)),
+        ("2024-05-01 10:30:05", create_time(2024, 5, 1, 10, 30, 5), create_time(2024, 5, 1, 10, 30, 6)),
+        ("2024-05-01T10:30:05Z", create_time(2024, 5, 1, 10, 30, 5), create_time(2024, 5, 1, 10, 30, 6)),
         (
             "2024-05-01T10:30:05.250+02:00",
-            at(2024, 5, 1, 8, 30, 5, 250_000),
-            at(2024, 5, 1, 8, 30, 5, 251_000),
+            create_time(2024, 5, 1, 8, 30, 5, 250_000),
+            create_time(2024, 5, 1, 8, 30, 5, 251_000),
         ),
-        ("7d", at(2026, 1, 24, 12), at(2026, 1, 24, 12)),
-        ("1d12h", at(2026, 1, 30, 0), at(2026, 1, 30, 0)),
+        ("7d", create_time(2026, 1, 24, 12), create_time(2026, 1, 24, 12)),
+        ("1d12h", create_time(2026, 1, 30, 0), create_time(2026, 1, 30, 0)),
     ],
 )
-def test_a_time_is_a_span_as_long_as_it_was_written(text: str, begin: datetime, end: datetime) -> None:
-    assert span("when", text, NOW) == Span(begin, end)
+def test_time_range_has_precision_of_the_text(text: str, begin: datetime, end: datetime) -> None:
+    assert parse_time_range("when", text, NOW) == TimeRange(begin, end)
 
 
 @pytest.mark.parametrize(
@@ -60,29 +60,29 @@ def test_a_time_is_a_span_as_long_as_it_was_written(text: str, begin: datetime, 
         "٢٠٢٤",
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     with pytest.raises(ValueInvalidError, match="a time is written"):
-        span("when", text, NOW)
+        parse_time_range("when", text, NOW)
 
 
 @given(st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
-def test_a_written_moment_lies_in_its_own_span(moment: datetime) -> None:
+def test_written_time_is_in_its_range(time: datetime) -> None:
     for text in (
-        f"{moment:%Y-%m-%dT%H:%M:%S}".zfill(19),
-        moment.isoformat(timespec="milliseconds"),
-        moment.date().isoformat(),
+        f"{time:%Y-%m-%dT%H:%M:%S}".zfill(19),
+        time.isoformat(timespec="milliseconds"),
+        time.date().isoformat(),
     ):
-        told = span("when", text, NOW)
-        assert told.begin <= moment < told.end
-        assert told.end - told.begin <= timedelta(days=1)
+        time_range = parse_time_range("when", text, NOW)
+        assert time_range.begin <= time < time_range.end
+        assert time_range.end - time_range.begin <= timedelta(days=1)
 
 
 @given(
     st.text(max_size=120), st.sampled_from(["text", "number", "duration", "date", "time", "count", "boolean"])
 )
-def test_any_text_is_a_value_or_is_refused(text: str, kind: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str, kind: str) -> None:
     try:
-        value = typed(Key("k", kind), text)  # type: ignore[arg-type]
+        value = parse_value(Key("k", kind), text)  # type: ignore[arg-type]
     except ValueInvalidError:
         return
     assert isinstance(value, {"text": str, "date": str, "time": str, "boolean": bool}.get(kind, int | float))

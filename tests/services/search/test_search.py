@@ -1,4 +1,4 @@
-"""Searches: what they find is what plain Python finds among the same rows, on every schema of the games."""
+"""Searches return the same rows as plain Python, for every schema of the games."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from dbctl.config import Selection
 from dbctl.errors import (
     NotSupportedError,
-    RowMissingError,
-    SchemaLacksError,
+    RowNotFoundError,
+    SchemaMismatchError,
     SearchMissingError,
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Window
+from dbctl.model import PageRequest
 from dbctl.profiles import loader
-from dbctl.profiles.model.search import mistakes
-from dbctl.services.app import app as apps
+from dbctl.profiles.model.search import validate_search
+from dbctl.services.app import app as app_service
 from dbctl.services.search import search
-from dbctl.services.search.detail import one
-from dbctl.services.search.search import Asked
+from dbctl.services.search.detail import read_detail
+from dbctl.services.search.search import SearchRequest
 from tests.shapes import flashpoint_web
 
 SCHEMAS = ("document", "launcher", "extras")
@@ -42,37 +42,37 @@ def paths(tmp_path_factory):
 
 
 @contextmanager
-def opened(path, profile="flashpoint-web", database="flashpoint"):
-    with apps.opened(Selection(profile=str(profile), urls=[f"{database}={path}"]), timeout=5) as app:
+def open_app(path, profile="flashpoint-web", database="flashpoint"):
+    with app_service.open_app(Selection(profile=str(profile), urls=[f"{database}={path}"]), timeout=5) as app:
         yield app
 
 
 @pytest.fixture(scope="module", params=SCHEMAS)
 def games(request, paths):
-    """An app, and all its games with their links, read by plain SQL."""
-    with opened(paths[request.param]) as app:
-        yield app, rows_of(paths[request.param], request.param)
+    """An app, and all its games with their related rows, read by plain SQL."""
+    with open_app(paths[request.param]) as app:
+        yield app, read_rows(paths[request.param], request.param)
 
 
 @pytest.fixture
 def document(paths):
-    with opened(paths["document"]) as app:
+    with open_app(paths["document"]) as app:
         yield app
 
 
 @pytest.fixture
 def launcher(paths):
-    with opened(paths["launcher"]) as app:
+    with open_app(paths["launcher"]) as app:
         yield app
 
 
 @pytest.fixture
 def extras(paths):
-    with opened(paths["extras"]) as app:
+    with open_app(paths["extras"]) as app:
         yield app
 
 
-def rows_of(path, schema):
+def read_rows(path, schema):
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         rows = {
@@ -88,7 +88,7 @@ def rows_of(path, schema):
             rows[row["gameId"]]["data"].append(dict(row))
         if schema == "document":
             for row in rows.values():
-                row["platforms"] = parts(row["platformsStr"])
+                row["platforms"] = split_list(row["platformsStr"])
         else:
             names = "select p.gameId, a.name from game_platforms_platform p join platform_alias a on a.platformId = p.platformId"
             for game, platform in connection.execute(names):
@@ -103,35 +103,35 @@ def rows_of(path, schema):
     return list(rows.values())
 
 
-def parts(text):
+def split_list(text):
     return [part.strip() for part in (text or "").split(";") if part.strip()]
 
 
-def folded(text):
-    """Fold as SQLite does: ASCII only."""
-    return "".join(letter.lower() if letter.isascii() else letter for letter in text or "")
+def fold_ascii(text):
+    """Ignore case as SQLite does: ASCII only."""
+    return "".join(character.lower() if character.isascii() else character for character in text or "")
 
 
-def has(text, wanted):
-    return folded(wanted) in folded(text)
+def contains(text, part):
+    return fold_ascii(part) in fold_ascii(text)
 
 
-def among(texts, wanted):
-    return folded(wanted) in {folded(text) for text in texts}
+def is_in(texts, value):
+    return fold_ascii(value) in {fold_ascii(text) for text in texts}
 
 
-def shown(row):
+def is_visible(row):
     return row["broken"] != 1 and row["extreme"] != 1
 
 
-def found(app, *words, filters=(), query="", shown=(), sort=""):
-    asked = Asked(words=words, filters=filters, query=query, shown=shown)
-    page = search.find(app, "games", asked, Window(sort=sort), columns=["id"])
-    assert page.total == len(page.items) == search.count(app, "games", asked).total
+def find_ids(app, *words, filters=(), query="", show_hidden=(), sort=""):
+    request = SearchRequest(words=words, filters=filters, query=query, show_hidden=show_hidden)
+    page = search.find(app, "games", request, PageRequest(sort=sort), columns=["id"])
+    assert page.total == len(page.items) == search.count(app, "games", request).total
     return [row["id"] for row in page.items]
 
 
-def expected(rows, test):
+def select_ids(rows, test):
     return {row["id"] for row in rows if test(row)}
 
 
@@ -165,66 +165,69 @@ def expected(rows, test):
         ["studio", ""],
     ],
 )
-def test_every_word_is_found_literally_in_any_of_the_fields(games, words):
+def test_words_are_found_literally_in_any_text_column(games, words):
     app, rows = games
-    assert set(found(app, *words)) == expected(
-        rows, lambda row: shown(row) and all(any(has(row[c], word) for c in WORD_COLUMNS) for word in words)
+    assert set(find_ids(app, *words)) == select_ids(
+        rows,
+        lambda row: (
+            is_visible(row) and all(any(contains(row[c], word) for c in WORD_COLUMNS) for word in words)
+        ),
     )
 
 
-def test_a_percent_sign_and_an_underscore_stand_for_themselves(document):
-    assert found(document, "100% pure_fun") == [flashpoint_web.game_id(7)]
-    assert found(document, "1000 pure") == [flashpoint_web.game_id(8)]
+def test_percent_and_underscore_are_literal(document):
+    assert find_ids(document, "100% pure_fun") == [flashpoint_web.game_id(7)]
+    assert find_ids(document, "1000 pure") == [flashpoint_web.game_id(8)]
 
 
-def nothing(_row):
+def matches_nothing(_row):
     return False
 
 
 # Filters ---------------------------------------------------------------------------------------------------------
 
 FILTERS = [
-    (["platform=Flash"], lambda row: among(row["platforms"], "Flash")),
-    (["platform=flash", "platform=HTML5"], lambda row: among(row["platforms"], "Flash") or among(row["platforms"], "HTML5")),
-    (["platform=Director"], lambda row: among(row["platforms"], "Director")),
-    (["-platform=Flash"], lambda row: not among(row["platforms"], "Flash")),
-    (["-platform=Flash", "-platform=HTML5"], lambda row: not (among(row["platforms"], "Flash") or among(row["platforms"], "HTML5"))),
+    (["platform=Flash"], lambda row: is_in(row["platforms"], "Flash")),
+    (["platform=flash", "platform=HTML5"], lambda row: is_in(row["platforms"], "Flash") or is_in(row["platforms"], "HTML5")),
+    (["platform=Director"], lambda row: is_in(row["platforms"], "Director")),
+    (["-platform=Flash"], lambda row: not is_in(row["platforms"], "Flash")),
+    (["-platform=Flash", "-platform=HTML5"], lambda row: not (is_in(row["platforms"], "Flash") or is_in(row["platforms"], "HTML5"))),
     (["platform="], lambda row: not row["platforms"]),
-    (["platform:html"], lambda row: any(has(name, "html") for name in row["platforms"])),
-    (["platform=Fla"], nothing),
-    (["tag=Action"], lambda row: among(row["tags"], "Action")),
-    (["tag=action", "tag=PUZZLE"], lambda row: among(row["tags"], "Action") and among(row["tags"], "Puzzle")),
-    (["tag=Brain Teaser"], lambda row: among(row["tags"], "Brain Teaser")),
-    (["tag:p", "-tag=Puzzle"], lambda row: any(has(t, "p") for t in row["tags"]) and not among(row["tags"], "Puzzle")),
+    (["platform:html"], lambda row: any(contains(name, "html") for name in row["platforms"])),
+    (["platform=Fla"], matches_nothing),
+    (["tag=Action"], lambda row: is_in(row["tags"], "Action")),
+    (["tag=action", "tag=PUZZLE"], lambda row: is_in(row["tags"], "Action") and is_in(row["tags"], "Puzzle")),
+    (["tag=Brain Teaser"], lambda row: is_in(row["tags"], "Brain Teaser")),
+    (["tag:p", "-tag=Puzzle"], lambda row: any(contains(t, "p") for t in row["tags"]) and not is_in(row["tags"], "Puzzle")),
     (["tag="], lambda row: not row["tags"]),
     (["-tag="], lambda row: bool(row["tags"])),
-    (["developer=mini inc"], lambda row: among(parts(row["developer"]), "Mini Inc")),
-    (["developer=PopCap; Mini Inc"], lambda row: folded(row["developer"]) == "popcap; mini inc"),
+    (["developer=mini inc"], lambda row: is_in(split_list(row["developer"]), "Mini Inc")),
+    (["developer=PopCap; Mini Inc"], lambda row: fold_ascii(row["developer"]) == "popcap; mini inc"),
     (["developer=50% Studio"], lambda row: row["developer"] == "50% Studio"),
-    (["developer=Mini"], nothing),
-    (["dev:studio"], lambda row: has(row["developer"], "studio")),
-    (["developer=O'Brien & Sons", "developer=Zéro"], lambda row: among(parts(row["developer"]), "O'Brien & Sons") or among(parts(row["developer"]), "Zéro")),
+    (["developer=Mini"], matches_nothing),
+    (["dev:studio"], lambda row: contains(row["developer"], "studio")),
+    (["developer=O'Brien & Sons", "developer=Zéro"], lambda row: is_in(split_list(row["developer"]), "O'Brien & Sons") or is_in(split_list(row["developer"]), "Zéro")),
     (["developer="], lambda row: not row["developer"]),
-    (["publisher=fourth press", "publisher=addicting games"], lambda row: folded(row["publisher"]) in {"fourth press", "addicting games"}),
-    (["series=papa louie", "series=Family"], lambda row: folded(row["series"]) in {"papa louie", "family"}),
+    (["publisher=fourth press", "publisher=addicting games"], lambda row: fold_ascii(row["publisher"]) in {"fourth press", "addicting games"}),
+    (["series=papa louie", "series=Family"], lambda row: fold_ascii(row["series"]) in {"papa louie", "family"}),
     (["series=Alpha_Valley"], lambda row: row["series"] == "Alpha_Valley"),
     (["-series="], lambda row: bool(row["series"])),
-    (["mode=Multiplayer"], lambda row: among(parts(row["playMode"]), "Multiplayer")),
-    (["playMode=single player"], lambda row: among(parts(row["playMode"]), "Single Player")),
-    (["playMode=Player"], nothing),
-    (["language=en"], lambda row: among(parts(row["language"]), "en")),
-    (["language=EN", "language=ja"], lambda row: among(parts(row["language"]), "en") or among(parts(row["language"]), "ja")),
-    (["status=Playable"], lambda row: among(parts(row["status"]), "Playable")),
+    (["mode=Multiplayer"], lambda row: is_in(split_list(row["playMode"]), "Multiplayer")),
+    (["playMode=single player"], lambda row: is_in(split_list(row["playMode"]), "Single Player")),
+    (["playMode=Player"], matches_nothing),
+    (["language=en"], lambda row: is_in(split_list(row["language"]), "en")),
+    (["language=EN", "language=ja"], lambda row: is_in(split_list(row["language"]), "en") or is_in(split_list(row["language"]), "ja")),
+    (["status=Playable"], lambda row: is_in(split_list(row["status"]), "Playable")),
     (["library=theatre"], lambda row: row["library"] == "theatre"),
     (["library=arcade", "library=theatre"], lambda row: row["library"] in {"arcade", "theatre"}),
-    (["title=alpha valley"], lambda row: folded(row["title"]) == "alpha valley"),
-    (["title=Final Order", "title=nihongo"], lambda row: among([*parts(row["alternateTitles"]), row["title"]], "Final Order") or among([*parts(row["alternateTitles"]), row["title"]], "Nihongo")),
+    (["title=alpha valley"], lambda row: fold_ascii(row["title"]) == "alpha valley"),
+    (["title=Final Order", "title=nihongo"], lambda row: is_in([*split_list(row["alternateTitles"]), row["title"]], "Final Order") or is_in([*split_list(row["alternateTitles"]), row["title"]], "Nihongo")),
     (["title="], lambda row: not row["title"] and not row["alternateTitles"]),
     (["-title="], lambda row: row["title"] or row["alternateTitles"]),
-    (["source:example"], lambda row: has(row["source"], "example")),
-    (["notes:mouse"], lambda row: has(row["notes"], "mouse")),
-    (["description:3"], lambda row: has(row["originalDescription"], "3")),
-    (["lc:swf"], lambda row: has(row["launchCommand"], "swf") or any(has(d["launchCommand"], "swf") for d in row["data"])),
+    (["source:example"], lambda row: contains(row["source"], "example")),
+    (["notes:mouse"], lambda row: contains(row["notes"], "mouse")),
+    (["description:3"], lambda row: contains(row["originalDescription"], "3")),
+    (["lc:swf"], lambda row: contains(row["launchCommand"], "swf") or any(contains(d["launchCommand"], "swf") for d in row["data"])),
     (["year-from=2005"], lambda row: (row["releaseDate"] or "")[:4] >= "2005"),
     (["year-to=2005"], lambda row: "" < (row["releaseDate"] or "")[:4] <= "2005"),
     (["year-from=2005", "year-to=2005"], lambda row: (row["releaseDate"] or "")[:4] == "2005"),
@@ -247,62 +250,62 @@ FILTERS = [
     (["tags<2", "gd>0"], lambda row: len(row["tags"]) < 2 and row["data"]),
     (["-tags=0"], lambda row: bool(row["tags"])),
     (["gamedata=0"], lambda row: not row["data"]),
-    (["swf=yes"], lambda row: has(row["launchCommand"], ".swf") or any(has(d["launchCommand"], ".swf") for d in row["data"])),
+    (["swf=yes"], lambda row: contains(row["launchCommand"], ".swf") or any(contains(d["launchCommand"], ".swf") for d in row["data"])),
     (
         ["playable=no"],
-        lambda row: among(row["platforms"], "Flash")
-        and not (has(row["launchCommand"], ".swf") or any(has(d["launchCommand"], ".swf") for d in row["data"])),
+        lambda row: is_in(row["platforms"], "Flash")
+        and not (contains(row["launchCommand"], ".swf") or any(contains(d["launchCommand"], ".swf") for d in row["data"])),
     ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("filters", "test"), FILTERS, ids=[" ".join(filters) for filters, _ in FILTERS])
-def test_filters_find_what_they_say(games, filters, test):
+def test_filters_select_matching_rows(games, filters, test):
     app, rows = games
     if any("tags" in text for text in filters):
         rows = [{**row, "tags": [t for t in row["tags"] if t != "Brain Teaser"]} for row in rows]
-    assert set(found(app, filters=filters, shown=["all"])) == expected(rows, test)
+    assert set(find_ids(app, filters=filters, show_hidden=["all"])) == select_ids(rows, test)
 
 
-def test_every_filter_above_finds_something_somewhere(paths):
-    rows = [row for schema in SCHEMAS for row in rows_of(paths[schema], schema)]
-    idle = [filters for filters, test in FILTERS if not expected(rows, test)]
+def test_filters_of_these_tests_match_some_row(paths):
+    rows = [row for schema in SCHEMAS for row in read_rows(paths[schema], schema)]
+    idle = [filters for filters, test in FILTERS if not select_ids(rows, test)]
     assert idle == [["platform=Fla"], ["developer=Mini"], ["playMode=Player"], ["playable=no"]]
 
 
-def test_a_flash_game_without_a_flash_file_is_not_playable(tmp_path):
+def test_flash_game_without_swf_is_not_playable(tmp_path):
     path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "update game set launchCommand = 'http://example.org/x.html' where id in (?, ?)",
             (flashpoint_web.game_id(1), flashpoint_web.game_id(15)),
         )
-    with opened(path) as app:
-        assert found(app, filters=["playable=no"]) == [
+    with open_app(path) as app:
+        assert find_ids(app, filters=["playable=no"]) == [
             flashpoint_web.game_id(1)
         ]  # the other starts .swf files of its data
-        assert flashpoint_web.game_id(1) not in found(app, filters=["playable=yes"])
+        assert flashpoint_web.game_id(1) not in find_ids(app, filters=["playable=yes"])
 
 
-def test_conditions_of_different_kinds_are_all_met(document):
-    asked = {"filters": ["library=arcade", "year-from=2005", "year-to=2005"], "query": "-#Action"}
-    assert found(document, "alpha", **asked) == [flashpoint_web.game_id(2)]
+def test_conditions_of_different_kinds_are_combined(document):
+    conditions = {"filters": ["library=arcade", "year-from=2005", "year-to=2005"], "query": "-#Action"}
+    assert find_ids(document, "alpha", **conditions) == [flashpoint_web.game_id(2)]
 
 
 @pytest.mark.parametrize("key", ["added-since=7d", "da>7d", "-da<7d"])
-def test_a_length_of_time_counts_back_from_now(tmp_path, key):
+def test_duration_counts_back_from_now(tmp_path, key):
     path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=3)
     with closing(sqlite3.connect(path)) as connection, connection:
-        for number, ago in enumerate(["-6 days", "-8 days", "+1 day"], 1):
+        for number, offset in enumerate(["-6 days", "-8 days", "+1 day"], 1):
             connection.execute(
                 "update game set dateAdded = datetime('now', ?), broken = 0 where id = ?",
-                (ago, flashpoint_web.game_id(number)),
+                (offset, flashpoint_web.game_id(number)),
             )
-    with opened(path) as app:
-        assert set(found(app, filters=[key])) == {flashpoint_web.game_id(1), flashpoint_web.game_id(3)}
+    with open_app(path) as app:
+        assert set(find_ids(app, filters=[key])) == {flashpoint_web.game_id(1), flashpoint_web.game_id(3)}
 
 
-def test_times_are_compared_in_every_form_that_rows_store(tmp_path):
+def test_times_are_compared_in_all_stored_forms(tmp_path):
     path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=4)
     forms = [
         "2024-05-01 12:00:00",
@@ -315,54 +318,54 @@ def test_times_are_compared_in_every_form_that_rows_store(tmp_path):
             connection.execute(
                 "update game set dateAdded = ? where id = ?", (form, flashpoint_web.game_id(number))
             )
-    with opened(path) as app:
-        assert len(found(app, filters=["da>2024-05-01T12:00"], shown=["all"])) == 3
-        assert len(found(app, filters=["da=2024-05-01T12:00:00Z"], shown=["all"])) == 3
-        assert len(found(app, filters=["da=2024-05-01"], shown=["all"])) == 4
+    with open_app(path) as app:
+        assert len(find_ids(app, filters=["da>2024-05-01T12:00"], show_hidden=["all"])) == 3
+        assert len(find_ids(app, filters=["da=2024-05-01T12:00:00Z"], show_hidden=["all"])) == 3
+        assert len(find_ids(app, filters=["da=2024-05-01"], show_hidden=["all"])) == 4
 
 
 # What differs between the schemas -----------------------------------------------------------------------------
 
 
-def test_a_playlist_is_found_by_title_and_id_in_its_own_order(document):
+def test_playlist_filter_keeps_playlist_order(document):
     for name in ("favourites of 100%", flashpoint_web.PLAYLISTS[0][0]):
-        ordered = found(document, filters=[f"playlist={name}"], shown=["extreme"])
+        ordered = find_ids(document, filters=[f"playlist={name}"], show_hidden=["extreme"])
         assert ordered == [flashpoint_web.game_id(number) for number in (15, 1, 9, 4)]
-    assert found(document, filters=["playlist=Short Films"]) == [
+    assert find_ids(document, filters=["playlist=Short Films"]) == [
         flashpoint_web.game_id(19),
         flashpoint_web.game_id(13),
     ]
-    assert found(document, filters=["playlist=Empty [list]"]) == []
+    assert find_ids(document, filters=["playlist=Empty [list]"]) == []
 
 
-def test_another_order_beats_the_playlist_s_own(document):
-    ordered = found(document, filters=["playlist=Favourites of 100%"], sort="title")
+def test_requested_order_replaces_playlist_order(document):
+    ordered = find_ids(document, filters=["playlist=Favourites of 100%"], sort="title")
     assert ordered == [flashpoint_web.game_id(number) for number in (1, 9, 15)]
 
 
-def test_a_playlist_of_the_launcher_is_said_to_be_a_file(launcher):
-    with pytest.raises(NotSupportedError) as refused:
-        found(launcher, filters=["playlist=Anything"])
-    assert "JSON files" in refused.value.hint
+def test_launcher_playlists_are_refused_with_hint(launcher):
+    with pytest.raises(NotSupportedError) as caught:
+        find_ids(launcher, filters=["playlist=Anything"])
+    assert "JSON files" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("filters", "hint"),
     [
         ("pt>1h", "play time"),
-        ("owner=x", "launcher adds"),
+        ("owner=x", "launcher add"),
         ("addapps>0", "no additional"),
         ("platforms=2", "one platform"),
     ],
 )
-def test_what_the_document_s_schema_lacks_is_said(document, filters, hint):
-    with pytest.raises(NotSupportedError) as refused:
-        found(document, filters=[filters])
-    assert hint in refused.value.hint
+def test_missing_columns_are_refused_with_hint(document, filters, hint):
+    with pytest.raises(NotSupportedError) as caught:
+        find_ids(document, filters=[filters])
+    assert hint in caught.value.hint
 
 
-def test_the_launcher_s_counts_and_play_times_are_found(extras, paths):
-    rows = rows_of(paths["extras"], "extras")
+def test_launcher_counts_and_play_times_are_filtered(extras, paths):
+    rows = read_rows(paths["extras"], "extras")
     for text, test in [
         ("addapps>0", lambda row: row["apps"] > 0),
         ("addapps=0", lambda row: row["apps"] == 0),
@@ -372,212 +375,238 @@ def test_the_launcher_s_counts_and_play_times_are_found(extras, paths):
         ("lastplayed>2020", lambda row: (row["lastPlayed"] or "") >= "2020"),
         ("ruffle=standalone", lambda row: row["ruffleSupport"] == "standalone"),
     ]:
-        wanted = expected(rows, test)
-        assert wanted, text
-        assert set(found(extras, filters=[text], shown=["all"])) == wanted, text
+        ids = select_ids(rows, test)
+        assert ids, text
+        assert set(find_ids(extras, filters=[text], show_hidden=["all"])) == ids, text
 
 
-def test_an_id_that_was_merged_into_another_finds_its_game(extras, paths):
-    moved = [row for row in rows_of(paths["extras"], "extras") if row["was"]]
+def test_merged_id_finds_its_game(extras, paths):
+    moved = [row for row in read_rows(paths["extras"], "extras") if row["was"]]
     assert moved
     for row in moved:
         for old in row["was"]:
-            assert found(extras, query=f"id={old}", shown=["all"]) == [row["id"]]
-            assert one(extras, "games", old).extra["id"] == row["id"]
+            assert find_ids(extras, query=f"id={old}", show_hidden=["all"]) == [row["id"]]
+            assert read_detail(extras, "games", old).extra["id"] == row["id"]
 
 
-def test_ids_that_were_merged_in_a_circle_are_missing(tmp_path):
+def test_circular_merged_ids_are_not_found(tmp_path):
     path = flashpoint_web.launcher_extras_db(tmp_path / "g.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "insert into game_redirect (sourceId, id) values ('a', 'b'), ('b', 'a'), ('c', 'd'), ('d', '20000000-0000-4000-8000-000000000001')"
         )
-    with opened(path) as app:
-        assert one(app, "games", "c").extra["title"] == "Parent of Two"
-        with pytest.raises(RowMissingError):
-            one(app, "games", "a")
+    with open_app(path) as app:
+        assert read_detail(app, "games", "c").extra["title"] == "Parent of Two"
+        with pytest.raises(RowNotFoundError):
+            read_detail(app, "games", "a")
 
 
-def test_an_id_is_found_only_as_it_is_written(launcher):
-    (key, *_) = found(launcher, filters=["id:b0f8"])
-    assert found(launcher, filters=[f"id={key}"]) == [key]
-    assert found(launcher, filters=[f"id={key.upper()}"]) == []
+def test_ids_are_case_sensitive(launcher):
+    (key, *_) = find_ids(launcher, filters=["id:b0f8"])
+    assert find_ids(launcher, filters=[f"id={key}"]) == [key]
+    assert find_ids(launcher, filters=[f"id={key.upper()}"]) == []
 
 
 # Hidden rows ---------------------------------------------------------------------------------------------------
 
 
-def test_broken_and_extreme_games_are_hidden_unless_asked_for(document):
+def test_broken_and_extreme_games_are_hidden_by_default(document):
     broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
-    plain = set(found(document))
+    plain = set(find_ids(document))
     assert plain & {broken, extreme, both} == set()
-    assert flashpoint_web.game_id(6) in plain  # neither is said of it
-    assert set(found(document, shown=["broken"])) - plain == {broken}
-    assert set(found(document, shown=["extreme"])) - plain == {extreme}
-    assert set(found(document, shown=["Broken", "extreme"])) == set(found(document, shown=["all"]))
-    assert len(found(document, shown=["all"])) == 48
+    assert flashpoint_web.game_id(6) in plain  # both columns are NULL
+    assert set(find_ids(document, show_hidden=["broken"])) - plain == {broken}
+    assert set(find_ids(document, show_hidden=["extreme"])) - plain == {extreme}
+    assert set(find_ids(document, show_hidden=["Broken", "extreme"])) == set(
+        find_ids(document, show_hidden=["all"])
+    )
+    assert len(find_ids(document, show_hidden=["all"])) == 48
 
 
-def test_naming_a_hidden_key_shows_its_rows(document):
+def test_filter_on_hidden_key_shows_its_rows(document):
     broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
-    assert set(found(document, filters=["broken=yes"])) == {broken}
-    assert set(found(document, query="extreme:yes")) == {extreme}
-    assert set(found(document, filters=["broken=yes", "extreme=yes"])) == {both}
-    assert len(found(document, query="broken:no")) == 45
+    assert set(find_ids(document, filters=["broken=yes"])) == {broken}
+    assert set(find_ids(document, query="extreme:yes")) == {extreme}
+    assert set(find_ids(document, filters=["broken=yes", "extreme=yes"])) == {both}
+    assert len(find_ids(document, query="broken:no")) == 45
 
 
 def test_only_hidden_keys_can_be_shown(document):
     with pytest.raises(UsageError, match="broken, extreme"):
-        found(document, shown=["tag"])
+        find_ids(document, show_hidden=["tag"])
 
 
 # Orders and pages ----------------------------------------------------------------------------------------------
 
 
-def title_of(row):
-    return folded(row.get("orderTitle") or row["title"])
+def get_sort_title(row):
+    return fold_ascii(row.get("orderTitle") or row["title"])
 
 
 @pytest.mark.parametrize(
     ("sort", "value"),
     [
-        ("title", title_of),
-        ("", title_of),
-        ("developer", lambda row: folded(row["developer"])),
-        ("publisher", lambda row: folded(row["publisher"])),
-        ("series", lambda row: folded(row["series"])),
-        ("platform", lambda row: folded(row["platformName"])),
+        ("title", get_sort_title),
+        ("", get_sort_title),
+        ("developer", lambda row: fold_ascii(row["developer"])),
+        ("publisher", lambda row: fold_ascii(row["publisher"])),
+        ("series", lambda row: fold_ascii(row["series"])),
+        ("platform", lambda row: fold_ascii(row["platformName"])),
         ("releaseDate", lambda row: row["releaseDate"]),
         ("dateAdded", lambda row: row["dateAdded"]),
         ("dateModified", lambda row: row["dateModified"]),
     ],
 )
-def test_rows_come_in_the_order_asked_for_and_equal_ones_by_title(games, sort, value):
+def test_rows_are_sorted_by_requested_order_then_title(games, sort, value):
     app, rows = games
-    rows = [row for row in rows if title_of(row) and value(row) is not None and row["developer"] is not None]
-    here = {row["id"] for row in rows}
-    by_title = sorted(rows, key=lambda row: (title_of(row), row["id"]))
+    rows = [
+        row for row in rows if get_sort_title(row) and value(row) is not None and row["developer"] is not None
+    ]
+    ids = {row["id"] for row in rows}
+    by_title = sorted(rows, key=lambda row: (get_sort_title(row), row["id"]))
     ordered = [row["id"] for row in sorted(by_title, key=value)]
-    assert [key for key in found(app, shown=["all"], sort=sort) if key in here] == ordered
+    assert [key for key in find_ids(app, show_hidden=["all"], sort=sort) if key in ids] == ordered
     descending = [row["id"] for row in sorted(by_title, key=value, reverse=True)]
     if sort not in {"", "title"}:
-        assert [key for key in found(app, shown=["all"], sort=f"-{sort}") if key in here] == descending
+        assert [
+            key for key in find_ids(app, show_hidden=["all"], sort=f"-{sort}") if key in ids
+        ] == descending
 
 
-def test_rows_without_a_value_come_last_in_both_directions(extras):
+def test_rows_without_value_come_last_in_both_directions(extras):
     for sort in ("lastPlayed", "-lastPlayed"):
-        page = search.find(extras, "games", Asked(shown=["all"]), Window(sort=sort), columns=["lastPlayed"])
+        page = search.find(
+            extras,
+            "games",
+            SearchRequest(show_hidden=["all"]),
+            PageRequest(sort=sort),
+            columns=["lastPlayed"],
+        )
         played = [row["lastPlayed"] for row in page.items]
-        dated = [moment for moment in played if moment is not None]
-        assert dated
-        assert played == sorted(dated, reverse=sort[0] == "-") + [None] * (len(played) - len(dated))
+        times = [time for time in played if time is not None]
+        assert times
+        assert played == sorted(times, reverse=sort[0] == "-") + [None] * (len(played) - len(times))
 
 
-def test_the_longest_played_come_first_with_descending_playtime(extras):
-    page = search.find(extras, "games", Asked(shown=["all"]), Window(sort="-playtime"), columns=["playtime"])
+def test_descending_playtime_starts_with_longest(extras):
+    page = search.find(
+        extras,
+        "games",
+        SearchRequest(show_hidden=["all"]),
+        PageRequest(sort="-playtime"),
+        columns=["playtime"],
+    )
     times = [row["playtime"] for row in page.items]
     assert times == sorted(times, reverse=True)
     assert times[0] > 0
 
 
-def test_random_is_another_order_of_the_same_rows(launcher):
-    orders = [tuple(found(launcher, "puzzle", sort="random")) for _ in range(3)]
+def test_random_order_returns_the_same_rows(launcher):
+    orders = [tuple(find_ids(launcher, "puzzle", sort="random")) for _ in range(3)]
     assert len({frozenset(order) for order in orders}) == 1
     assert len(set(orders)) > 1
 
 
-def test_an_unknown_order_is_answered_with_those_there_are(launcher):
+def test_unknown_order_lists_known_orders(launcher):
     with pytest.raises(UsageError, match=r"did you mean title.*known: title, releaseDate"):
-        found(launcher, sort="titel")
+        find_ids(launcher, sort="titel")
 
 
-def test_an_order_may_be_asked_for_by_its_column(document):
-    assert found(document, sort="-platformName") == found(document, sort="-platform")
+def test_order_can_be_named_by_column(document):
+    assert find_ids(document, sort="-platformName") == find_ids(document, sort="-platform")
 
 
-def test_an_order_that_the_schema_lacks_is_said(document):
-    with pytest.raises(SchemaLacksError, match="lastPlayed"):
-        found(document, sort="lastPlayed")
+def test_order_missing_in_schema_is_refused(document):
+    with pytest.raises(SchemaMismatchError, match="lastPlayed"):
+        find_ids(document, sort="lastPlayed")
 
 
-def test_a_page_is_read_through_an_index_where_one_has_its_order(document, launcher):
-    def plan_of(app, asked, window):
-        told = search.explain(app, "games", asked, window)
-        return " ".join(step.step for step in told.plan), told.full_scans
+def test_page_in_default_order_uses_index(document, launcher):
+    def read_plan(app, request, page_request):
+        search_plan = search.explain(app, "games", request, page_request)
+        return " ".join(step.step for step in search_plan.plan), search_plan.full_scans
 
     for sort in ("", "title"):
-        plan, full_scans = plan_of(document, Asked(), Window(limit=5, sort=sort))
+        plan, full_scans = read_plan(document, SearchRequest(), PageRequest(limit=5, sort=sort))
         assert "USING INDEX idx_game_orderTitle (orderTitle>?)" in plan
         assert full_scans == []
-    for app, asked, window in [
-        (document, Asked(filters=["tag=x"]), Window(limit=5)),
-        (document, Asked(words=["x"]), Window(limit=5)),
-        (document, Asked(), Window(limit=5, sort="-title")),
-        (document, Asked(), Window()),
-        (launcher, Asked(), Window(limit=5)),
+    for app, search_request, page_request in [
+        (document, SearchRequest(filters=["tag=x"]), PageRequest(limit=5)),
+        (document, SearchRequest(words=["x"]), PageRequest(limit=5)),
+        (document, SearchRequest(), PageRequest(limit=5, sort="-title")),
+        (document, SearchRequest(), PageRequest()),
+        (launcher, SearchRequest(), PageRequest(limit=5)),
     ]:
-        assert "orderTitle>?" not in plan_of(app, asked, window)[0]
+        assert "orderTitle>?" not in read_plan(app, search_request, page_request)[0]
 
 
-def test_pages_of_an_index_put_together_are_in_the_order_of_the_whole(games):
+def test_index_pages_have_the_order_of_all_rows(games):
     app, rows = games
-    for shown in ([], ["all"]):
-        whole = found(app, shown=shown)
-        paged = []
-        while len(paged) < len(whole):
-            window = Window(limit=7, offset=len(paged))
-            page = search.find(app, "games", Asked(shown=shown), window, columns=["id", "title"])
-            assert page.total == len(whole)
-            paged += [row["id"] for row in page.items]
-        assert paged == whole
+    for show_hidden in ([], ["all"]):
+        all_ids = find_ids(app, show_hidden=show_hidden)
+        page_ids = []
+        while len(page_ids) < len(all_ids):
+            page_request = PageRequest(limit=7, offset=len(page_ids))
+            page = search.find(
+                app, "games", SearchRequest(show_hidden=show_hidden), page_request, columns=["id", "title"]
+            )
+            assert page.total == len(all_ids)
+            page_ids += [row["id"] for row in page.items]
+        assert page_ids == all_ids
     titles = {row["id"]: (row["orderTitle"], row["title"]) for row in rows}
     assert "" in {order for order, _ in titles.values()}
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 96, 97, 1000, 2**63 - 1])
-def test_pages_put_together_are_the_whole_and_the_total_is_right(launcher, limit):
-    whole = found(launcher, "100%")
-    assert len(whole) == 96
-    told, offset = [], 0
+def test_pages_cover_all_rows_with_correct_total(launcher, limit):
+    all_ids = find_ids(launcher, "100%")
+    assert len(all_ids) == 96
+    page_ids, offset = [], 0
     while True:
         page = search.find(
-            launcher, "games", Asked(words=["100%"]), Window(limit=limit, offset=offset), columns=["id"]
+            launcher,
+            "games",
+            SearchRequest(words=["100%"]),
+            PageRequest(limit=limit, offset=offset),
+            columns=["id"],
         )
         assert (page.total, page.offset) == (96, offset)
-        told += [row["id"] for row in page.items]
+        page_ids += [row["id"] for row in page.items]
         offset += len(page.items)
         assert page.has_more == (offset < 96)
         if not page.has_more:
             break
-    assert told == whole
+    assert page_ids == all_ids
 
 
-def test_a_page_behind_the_end_is_empty_and_knows_the_total(launcher):
-    page = search.find(launcher, "games", Asked(words=["100%"]), Window(limit=5, offset=2**62))
+def test_page_after_end_is_empty_with_total(launcher):
+    page = search.find(launcher, "games", SearchRequest(words=["100%"]), PageRequest(limit=5, offset=2**62))
     assert (page.items, page.total, page.has_more) == ([], 96, False)
 
 
-def test_an_item_has_the_row_s_own_columns_as_far_as_the_schema_has_them(document, launcher):
-    for app, further in ((document, {"logoPath", "screenshotPath"}), (launcher, set())):
-        page = search.find(app, "games", Asked(), Window(limit=1))
-        assert set(page.items[0]) == further | {
+def test_items_have_profile_columns_of_the_schema(document, launcher):
+    for app, extra_columns in ((document, {"logoPath", "screenshotPath"}), (launcher, set())):
+        page = search.find(app, "games", SearchRequest(), PageRequest(limit=1))
+        assert set(page.items[0]) == extra_columns | {
             "id", "title", "alternateTitles", "developer", "publisher", "series", "platformName", "platformsStr", "playMode",
             "language", "releaseDate", "library", "status", "broken", "extreme", "tagsStr", "dateAdded", "dateModified", "archiveState",
         }  # fmt: skip
 
 
-def test_any_column_of_the_table_can_be_asked_for(launcher):
-    page = search.find(launcher, "games", Asked(), Window(limit=1), columns=["ruffleSupport", "id"])
+def test_any_table_column_can_be_requested(launcher):
+    page = search.find(
+        launcher, "games", SearchRequest(), PageRequest(limit=1), columns=["ruffleSupport", "id"]
+    )
     assert list(page.items[0]) == ["ruffleSupport", "id"]
     with pytest.raises(UsageError, match="did you mean title"):
-        search.find(launcher, "games", Asked(), Window(limit=1), columns=["titel"])
+        search.find(launcher, "games", SearchRequest(), PageRequest(limit=1), columns=["titel"])
 
 
 # One row --------------------------------------------------------------------------------------------------------
 
 
-def test_one_game_has_its_data_with_what_is_on_disk_first_then_the_newest(document):
-    game = one(document, "games", flashpoint_web.game_id(15)).extra
+def test_game_data_is_sorted_by_presence_then_date(document):
+    game = read_detail(document, "games", flashpoint_web.game_id(15)).extra
     assert [(row["presentOnDisk"], row["title"]) for row in game["data"]] == [
         (1, "Data 2"),
         (0, "Data 3"),
@@ -587,14 +616,15 @@ def test_one_game_has_its_data_with_what_is_on_disk_first_then_the_newest(docume
     assert (game["title"], game["tags"], game["platforms"]) == ("Two Sets of Data", ["Puzzle"], ["Flash"])
 
 
-def test_a_launch_command_of_the_game_comes_before_path_and_parameters(document):
+def test_launch_command_precedes_path_and_parameters(document):
     assert (
-        one(document, "games", flashpoint_web.game_id(17)).extra["launch"] == "http://example.org/17/game.swf"
+        read_detail(document, "games", flashpoint_web.game_id(17)).extra["launch"]
+        == "http://example.org/17/game.swf"
     )
-    assert one(document, "games", flashpoint_web.game_id(6)).extra["launch"] is None
+    assert read_detail(document, "games", flashpoint_web.game_id(6)).extra["launch"] is None
 
 
-def test_without_a_launch_command_path_and_parameters_start_the_game(tmp_path):
+def test_path_and_parameters_replace_missing_launch_command(tmp_path):
     path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update game set launchCommand = ''")
@@ -602,25 +632,25 @@ def test_without_a_launch_command_path_and_parameters_start_the_game(tmp_path):
         connection.execute(
             "update game_data set parameters = '-full' where gameId = ?", (flashpoint_web.game_id(1),)
         )
-    with opened(path) as app:
-        assert one(app, "games", flashpoint_web.game_id(1)).extra["launch"] == "a b.swf -full"
-        assert one(app, "games", flashpoint_web.game_id(2)).extra["launch"] == "a b.swf"
+    with open_app(path) as app:
+        assert read_detail(app, "games", flashpoint_web.game_id(1)).extra["launch"] == "a b.swf -full"
+        assert read_detail(app, "games", flashpoint_web.game_id(2)).extra["launch"] == "a b.swf"
 
 
-def test_one_game_has_its_extras_tags_and_platforms(document, extras):
-    game = one(document, "games", flashpoint_web.game_id(1)).extra
+def test_game_detail_has_extras_tags_and_platforms(document, extras):
+    game = read_detail(document, "games", flashpoint_web.game_id(1)).extra
     assert game["extras"] == [{"id": flashpoint_web.game_id(2), "title": "alpha valley 2"}]
     assert game["tags"] == ["Action", "Platformer", "Puzzle"]
-    assert one(document, "games", flashpoint_web.game_id(18)).extra["platforms"] == ["Flash", "HTML5"]
-    assert one(document, "games", flashpoint_web.game_id(6)).extra["extras"] == []
-    parent = one(extras, "games", "20000000-0000-4000-8000-000000000001").extra
+    assert read_detail(document, "games", flashpoint_web.game_id(18)).extra["platforms"] == ["Flash", "HTML5"]
+    assert read_detail(document, "games", flashpoint_web.game_id(6)).extra["extras"] == []
+    parent = read_detail(extras, "games", "20000000-0000-4000-8000-000000000001").extra
     assert [child["title"] for child in parent["extras"]] == ["First Child", "Second Child"]
 
 
-def test_details_of_every_game_are_what_plain_sql_finds(games):
+def test_details_match_plain_sql(games):
     app, rows = games
     for row in rows[:60]:
-        game = one(app, "games", row["id"]).extra
+        game = read_detail(app, "games", row["id"]).extra
         assert set(game["tags"]) == set(row["tags"]) - {"Brain Teaser"}
         assert set(game["platforms"]) == set(row["platforms"]) - {"Director"}
         assert len(game["additional_apps"]) == row["apps"]
@@ -628,17 +658,17 @@ def test_details_of_every_game_are_what_plain_sql_finds(games):
 
 
 @pytest.mark.parametrize("key", ["nope", "", "%", "'", "00000000"])
-def test_an_unknown_id_is_said_to_be_missing(games, key):
-    with pytest.raises(RowMissingError):
-        one(games[0], "games", key)
+def test_unknown_id_is_not_found(games, key):
+    with pytest.raises(RowNotFoundError):
+        read_detail(games[0], "games", key)
 
 
 # Words that are wrong, or hostile ---------------------------------------------------------------------------------
 
 
-def test_an_unknown_key_is_answered_with_those_there_are(launcher):
+def test_unknown_key_lists_known_keys(launcher):
     with pytest.raises(UsageError, match=r"no key 'plattform' \(did you mean platform.*known: id, title"):
-        found(launcher, filters=["plattform=Flash"])
+        find_ids(launcher, filters=["plattform=Flash"])
 
 
 @pytest.mark.parametrize(
@@ -660,90 +690,93 @@ def test_an_unknown_key_is_answered_with_those_there_are(launcher):
         "title<x",
     ],
 )
-def test_a_filter_that_says_nothing_sensible_is_refused(launcher, text):
+def test_invalid_filters_are_refused(launcher, text):
     with pytest.raises((UsageError, ValueInvalidError)):
-        found(launcher, filters=[text])
+        find_ids(launcher, filters=[text])
 
 
 @pytest.mark.parametrize("word", ["x" * 60_000, "%" * 60_000, "a\0b", "\udcff"])
 @pytest.mark.parametrize(
-    "way",
+    "create_request",
     [
         lambda word: {"words": [word]},
         lambda word: {"filters": [f"title:{word}"]},
         lambda word: {"query": f'"{word}"'},
     ],
 )
-def test_text_that_no_database_looks_for_is_refused(launcher, way, word):
+def test_unsearchable_text_is_refused(launcher, create_request, word):
     with pytest.raises(ValueInvalidError):
-        search.find(launcher, "games", Asked(**way(word)), Window())
+        search.find(launcher, "games", SearchRequest(**create_request(word)), PageRequest())
     with pytest.raises(ValueInvalidError):
-        one(launcher, "games", word)
+        read_detail(launcher, "games", word)
 
 
-def test_the_longest_words_and_the_most_terms_are_answered(launcher):
-    assert found(launcher, "%" * 5_000) == []
-    assert found(launcher, "é" * 5_000) == []
-    assert len(found(launcher, *["puzzle"] * 100)) == len(found(launcher, "puzzle"))
+def test_longest_words_and_most_terms_are_accepted(launcher):
+    assert find_ids(launcher, "%" * 5_000) == []
+    assert find_ids(launcher, "é" * 5_000) == []
+    assert len(find_ids(launcher, *["puzzle"] * 100)) == len(find_ids(launcher, "puzzle"))
     with pytest.raises(ValueInvalidError, match="101 terms"):
-        found(launcher, *["puzzle"] * 101)
+        find_ids(launcher, *["puzzle"] * 101)
 
 
 @settings(max_examples=150)
-@given(text=st.text(max_size=30), how=st.sampled_from(["word", "query", "filter", "contains", "tag"]))
-def test_any_text_is_answered_or_refused(paths, text, how):
-    with opened(paths["extras"]) as app:
+@given(text=st.text(max_size=30), kind=st.sampled_from(["word", "query", "filter", "contains", "tag"]))
+def test_any_text_is_searched_or_refused(paths, text, kind):
+    with open_app(paths["extras"]) as app:
         try:
-            found(
+            find_ids(
                 app,
-                *([text] if how == "word" else []),
+                *([text] if kind == "word" else []),
                 filters={
                     "filter": [f"title={text}"],
                     "contains": [f"dev:{text}"],
                     "tag": [f"-tag={text}"],
-                }.get(how, []),
-                query=text if how == "query" else "",
+                }.get(kind, []),
+                query=text if kind == "query" else "",
             )
         except (ValueInvalidError, UsageError):
             return
 
 
-def test_a_search_that_the_app_does_not_have_is_answered_with_those_it_has(launcher):
-    with pytest.raises(SearchMissingError) as missing:
-        search.find(launcher, "prompts", Asked(), Window())
-    assert "games" in missing.value.hint
+def test_unknown_search_lists_known_searches(launcher):
+    with pytest.raises(SearchMissingError) as caught:
+        search.find(launcher, "prompts", SearchRequest(), PageRequest())
+    assert "games" in caught.value.hint
     with pytest.raises(UsageError, match="games"):
-        search.find(launcher, "", Asked(), Window())
+        search.find(launcher, "", SearchRequest(), PageRequest())
 
 
-def test_text_that_is_not_utf_8_is_found_around_and_handed_over(tmp_path):
+def test_invalid_utf8_is_searched_and_returned(tmp_path):
     path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "update game set developer = cast(x'ff41' as text) where id = ?", (flashpoint_web.game_id(1),)
         )
-    with opened(path) as app:
-        assert set(found(app, "alpha")) == {flashpoint_web.game_id(1), flashpoint_web.game_id(2)}
-        assert found(app, filters=["developer:A"]) == [flashpoint_web.game_id(1)]
-        assert one(app, "games", flashpoint_web.game_id(1)).extra["developer"] == "\udcffA"
+    with open_app(path) as app:
+        assert set(find_ids(app, "alpha")) == {flashpoint_web.game_id(1), flashpoint_web.game_id(2)}
+        assert find_ids(app, filters=["developer:A"]) == [flashpoint_web.game_id(1)]
+        assert read_detail(app, "games", flashpoint_web.game_id(1)).extra["developer"] == "\udcffA"
 
 
 # How it is found --------------------------------------------------------------------------------------------------
 
 
-def test_explain_tells_sql_parameters_plan_and_whole_reads(launcher):
-    told = search.explain(
-        launcher, "games", Asked(words=['"a b"'], filters=["tag=x"], query="-#y"), Window(limit=5)
+def test_explain_returns_sql_parameters_plan_and_full_scans(launcher):
+    plan = search.explain(
+        launcher,
+        "games",
+        SearchRequest(words=['"a b"'], filters=["tag=x"], query="-#y"),
+        PageRequest(limit=5),
     )
-    assert told.understood == '"a b" tag=x -tag:y'
-    assert told.sql.startswith("select ")
-    assert {"%a b%", "x", "%y%", 5} <= set(told.parameters)
-    assert told.plan
-    assert search.explain(launcher, "games", Asked(filters=["tag=x"]), Window()).full_scans == []
-    assert len(search.explain(launcher, "games", Asked(words=["x"]), Window()).full_scans) == 1
+    assert plan.query == '"a b" tag=x -tag:y'
+    assert plan.sql.startswith("select ")
+    assert {"%a b%", "x", "%y%", 5} <= set(plan.parameters)
+    assert plan.plan
+    assert search.explain(launcher, "games", SearchRequest(filters=["tag=x"]), PageRequest()).full_scans == []
+    assert len(search.explain(launcher, "games", SearchRequest(words=["x"]), PageRequest()).full_scans) == 1
 
 
-def test_the_bytes_and_the_directory_of_the_file_never_change(tmp_path):
+def test_search_changes_no_file(tmp_path):
     makers = {
         "l": flashpoint_web.launcher_flashpoint_db,
         "e": flashpoint_web.launcher_extras_db,
@@ -752,10 +785,10 @@ def test_the_bytes_and_the_directory_of_the_file_never_change(tmp_path):
     for name, make in makers.items():
         path = make(tmp_path / name / "flashpoint.sqlite")
         before = (path.read_bytes(), path.stat().st_mtime_ns, [entry.name for entry in path.parent.iterdir()])
-        with opened(path) as app:
-            key = found(app, "a", filters=["-tag=x", "-developer=x"], sort="-dateAdded")[0]
-            one(app, "games", key)
-            search.explain(app, "games", Asked(words=["a"]), Window())
+        with open_app(path) as app:
+            key = find_ids(app, "a", filters=["-tag=x", "-developer=x"], sort="-dateAdded")[0]
+            read_detail(app, "games", key)
+            search.explain(app, "games", SearchRequest(words=["a"]), PageRequest())
             assert not hasattr(app.reader("flashpoint"), "insert")
         assert (
             path.read_bytes(),
@@ -785,13 +818,13 @@ words = ["title", "body"]
 show = ["recipe_uuid", "title", 'a "pinch"', "nowhere?"]
 sort = [{ name = "added", columns = ["added_ms"], kind = "time" }, { name = "title", columns = ["title"] }]
 key = [
-    { names = ["label"], path = ["recipe_uuid -> recipe_labels.recipe_uuid"], at = ["label"], every = true },
+    { names = ["label"], path = ["recipe_uuid -> recipe_labels.recipe_uuid"], path_columns = ["label"], every = true },
     { names = ["labels"], kind = "count", path = ["recipe_uuid -> recipe_labels.recipe_uuid"] },
     { names = ["since"], kind = "time", bound = "from", columns = ["added_ms"] },
     { names = ["until"], kind = "time", bound = "until", columns = ["added_ms"] },
-    { names = ["cook"], path = ["member_uuid -> members.member_uuid"], at = ["handle"] },
-    { names = ["active"], kind = "boolean", path = ["member_uuid -> members.member_uuid"], at = ["enabled"] },
-    { names = ["shelf"], path = ["recipe_uuid -> order.recipe_uuid"], at = ["group"], order = "index", kind = "number" },
+    { names = ["cook"], path = ["member_uuid -> members.member_uuid"], path_columns = ["handle"] },
+    { names = ["active"], kind = "boolean", path = ["member_uuid -> members.member_uuid"], path_columns = ["enabled"] },
+    { names = ["shelf"], path = ["recipe_uuid -> order.recipe_uuid"], path_columns = ["group"], order = "index", kind = "number" },
     { names = ["pinch"], columns = ['a "pinch"'] },
 ]
 detail = [{ name = "labels", path = ["recipe_uuid -> recipe_labels.recipe_uuid"], columns = ["label"], order = ["-label"] }, { name = "twins", path = ['cuisine -> recipes.a "pinch"'], columns = ["title"] }]
@@ -802,7 +835,7 @@ detail = [{ name = "labels", path = ["recipe_uuid -> recipe_labels.recipe_uuid"]
 def larder(tmp_path):
     profile = tmp_path / "larder.toml"
     profile.write_text(LARDER, encoding="utf-8")
-    with opened(flashpoint_web.sixth_app_db(tmp_path / "larder.db"), profile, "pantry") as app:
+    with open_app(flashpoint_web.sixth_app_db(tmp_path / "larder.db"), profile, "pantry") as app:
         yield app
 
 
@@ -826,46 +859,49 @@ def larder(tmp_path):
         ((), ["pinch="], [2, 3]),
     ],
 )
-def test_an_app_never_heard_of_is_searched_by_its_profile_alone(larder, words, filters, numbers):
-    page = search.find(larder, "recipes", Asked(words=words, filters=filters), Window())
+def test_custom_profile_defines_searches(larder, words, filters, numbers):
+    page = search.find(larder, "recipes", SearchRequest(words=words, filters=filters), PageRequest())
     assert [int(str(row["recipe_uuid"])[-1]) for row in page.items] == numbers
     assert all(set(row) == {"recipe_uuid", "title", 'a "pinch"'} for row in page.items)
 
 
-def test_a_search_that_speaks_only_words_takes_keys_for_words(larder):
-    page = search.find(larder, "recipes", Asked(query='-"Rye" cook=ana'), Window())
+def test_word_search_reads_keys_as_words(larder):
+    page = search.find(larder, "recipes", SearchRequest(query='-"Rye" cook=ana'), PageRequest())
     assert page.items == []
-    assert search.count(larder, "recipes", Asked(query="-rye")).total == 3
+    assert search.count(larder, "recipes", SearchRequest(query="-rye")).total == 3
 
 
 def test_details_follow_the_profile(larder):
-    assert one(larder, "recipes", "b2c8d1ef-0000-4000-8000-000000000001").extra["labels"] == ["vegan", "soup"]
+    assert read_detail(larder, "recipes", "b2c8d1ef-0000-4000-8000-000000000001").extra["labels"] == [
+        "vegan",
+        "soup",
+    ]
 
 
-def test_a_link_that_leads_nowhere_has_nothing_at_its_end(larder):
-    assert one(larder, "recipes", "b2c8d1ef-0000-4000-8000-000000000004").extra["twins"] == []
+def test_reference_without_row_has_empty_detail(larder):
+    assert read_detail(larder, "recipes", "b2c8d1ef-0000-4000-8000-000000000004").extra["twins"] == []
 
 
-def test_the_searches_that_ship_are_sound():
+def test_built_in_searches_are_valid():
     for name in loader.names():
         for section in loader.load(name).search:
-            assert list(mistakes(section)) == []
+            assert list(validate_search(section)) == []
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{ names = ["label", "x"] }', "neither columns"),
-        ('{ names = ["x", "Label"], columns = ["title"] }', "also means x"),
-        ('{ names = ["x"], columns = ["title"], hidden = true }', "only a boolean"),
-        ('{ names = ["x"], columns = ["title"], bound = "from" }', "only a date"),
-        ('{ names = ["x"], path = ["a -> b.c"] }', "leads to no column"),
-        ('{ names = ["x"], columns = ["title"], at = ["y"] }', "belongs to a path"),
+        ('{ names = ["label", "x"] }', "columns, lists or path is missing"),
+        ('{ names = ["x", "Label"], columns = ["title"] }', "is also a name of x"),
+        ('{ names = ["x"], columns = ["title"], hidden = true }', "require kind boolean"),
+        ('{ names = ["x"], columns = ["title"], bound = "from" }', "requires kind date or time"),
+        ('{ names = ["x"], path = ["a -> b.c"] }', "path requires path_columns"),
+        ('{ names = ["x"], columns = ["title"], path_columns = ["y"] }', "path_columns requires path"),
         ('{ names = ["x"], kind = "count", path = ["a -> b.c", "d -> e.f"] }', "one link"),
     ],
 )
-def test_a_key_that_contradicts_itself_is_a_mistake(tmp_path, line, reason):
+def test_contradictory_keys_are_reported(tmp_path, line, reason):
     path = tmp_path / "wrong.toml"
     path.write_text(LARDER.replace("key = [\n", f"key = [\n    {line},\n"), encoding="utf-8")
-    told = [text for _, text in mistakes(loader.load(str(path)).search[0])]
-    assert any(reason in text for text in told), told
+    messages = [text for _, text in validate_search(loader.load(str(path)).search[0])]
+    assert any(reason in text for text in messages), messages

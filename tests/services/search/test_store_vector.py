@@ -1,4 +1,4 @@
-"""Vectors that a person hands over, and vectors that the configured embedder makes of messages without one."""
+"""Storing vectors from files, and creating missing vectors with the configured embedder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from tests.engines import lance
 from tests.shapes import chat_lancedb
-from tests.shapes.chat_lancedb import ANON, OLD, PLANTS, PYTHON, THEIR, TOLD
+from tests.shapes.chat_lancedb import ANON, ANSWER, OLD, PLANTS, PYTHON, THEIR
 
-#: Makes a vector of the number of letters, and none of a text that says so. It notes each text.
+#: An embedder: a vector of the text's length, an error for texts with "no vector"; logs each text.
 PROGRAM = f"""\
 import json, sys
 text = sys.stdin.read()
@@ -40,7 +40,7 @@ def master(request, tmp_path_factory):
 
 @pytest.fixture
 def chat(master, tmp_path, monkeypatch, answer):
-    """Runs a command in a copy of the deployment, which has a program as its embedder."""
+    """A function that runs a command in a copy of the deployment, with a program as embedder."""
     shutil.copytree(master / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     answer("init", "chat-lancedb")
@@ -50,8 +50,8 @@ def chat(master, tmp_path, monkeypatch, answer):
         file.write(f'\n[apps.chat-lancedb.embedder]\nkind = "command"\ncommand = {command}\n')
 
     def run(*words, status=0):
-        told = answer(*words, status=status)
-        return told["data"] if told["data"] is not None else told["error"]
+        response = answer(*words, status=status)
+        return response["data"] if response["data"] is not None else response["error"]
 
     return run
 
@@ -68,12 +68,12 @@ def rows():
     return {row[key()]: row for row in table().to_arrow().to_pylist()}
 
 
-def forget(*messages):
+def delete_vectors(*messages):
     for message in messages:
         table().delete(f"{key()} = '{message}'")
 
 
-def alter(sql):
+def execute_sql(sql):
     with closing(sqlite3.connect("data/chat.db", isolation_level=None)) as db:
         db.execute(sql)
 
@@ -83,7 +83,7 @@ def vector_file(numbers):
     return "vector.json"
 
 
-def test_a_ready_vector_replaces_the_vector_of_a_message_after_an_answer(chat):
+def test_stored_vector_replaces_existing_vector_after_confirmation(chat):
     words = ["search", "vectors", "store", PLANTS, vector_file(VECTOR)]
     before = rows()
     plan = chat(*words, "--dry-run")["plan"]
@@ -98,8 +98,8 @@ def test_a_ready_vector_replaces_the_vector_of_a_message_after_an_answer(chat):
     assert after == before
 
 
-def test_a_ready_vector_of_a_message_without_one_gets_the_row_that_the_app_writes(chat):
-    forget(PLANTS)
+def test_vector_of_new_message_is_stored_as_the_app_does(chat):
+    delete_vectors(PLANTS)
     done = chat("search", "vectors", "store", PLANTS, vector_file(VECTOR))
     assert (done["replaced"], done["added"], done["dimension"]) == (0, 1, lance.SIZE)
     row = rows()[PLANTS]
@@ -110,79 +110,79 @@ def test_a_ready_vector_of_a_message_without_one_gets_the_row_that_the_app_write
     assert row["vector" if deployed else "embedding"] == VECTOR
     if deployed:
         assert row["chat_title"] == "A garden"
-    found = chat("search", "semantic", "--vector", "vector.json", "--limit", "1")["items"]
-    assert [(row["id"], row["similarity"]) for row in found] == [(PLANTS, 1.0)]
+    neighbours = chat("search", "semantic", "--vector", "vector.json", "--limit", "1")["items"]
+    assert [(row["id"], row["similarity"]) for row in neighbours] == [(PLANTS, 1.0)]
 
 
 @pytest.mark.parametrize(
     ("message", "numbers", "code"),
     [
-        ("msg-nowhere", VECTOR, "row-absent"),
-        ("sample", VECTOR, "row-absent"),
+        ("msg-nowhere", VECTOR, "row-not-found"),
+        ("sample", VECTOR, "row-not-found"),
         (PLANTS, VECTOR[1:], "vector-invalid"),
         (PLANTS, [0.0] * lance.SIZE, "vector-invalid"),
         (PLANTS, "words", "vector-invalid"),
     ],
 )
-def test_a_vector_that_belongs_nowhere_is_refused(chat, message, numbers, code):
+def test_invalid_vector_or_message_is_refused(chat, message, numbers, code):
     before = rows()
     words = ["search", "vectors", "store", message, vector_file(numbers), "--yes"]
     assert chat(*words, status=None)["code"] == code
     assert rows() == before
 
 
-def test_missing_vectors_are_made_of_the_stored_texts_and_a_second_run_makes_none(chat, tmp_path):
-    forget(TOLD, PLANTS, THEIR)
+def test_missing_vectors_are_created_once(chat, tmp_path):
+    delete_vectors(ANSWER, PLANTS, THEIR)
     plan = chat("search", "vectors", "make", "--dry-run")["plan"]
     assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 3}, False)
-    assert not (tmp_path / "asked").exists(), "a plan asks nobody"
+    assert not (tmp_path / "asked").exists(), "a plan sends no request"
     done = chat("search", "vectors", "make")
-    assert (done["made"], done["left"], done["failed"]) == (3, 0, [])
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert sorted(asked) == ["Is Python fast?", "What is Python?", "Which plants like shade?"]
+    assert (done["created"], done["remaining"], done["failed"]) == (3, 0, [])
+    requests = (tmp_path / "asked").read_text().splitlines()
+    assert sorted(requests) == ["Is Python fast?", "What is Python?", "Which plants like shade?"]
     row = rows()[THEIR]
     assert (row["user_id"], row["content"]) == (OLD, "Is Python fast?")
     assert (row.get("vector") or row["embedding"])[0] == len("Is Python fast?")
-    assert chat("search", "vectors", "make")["made"] == 0
-    assert "wanting" not in {one["code"] for one in chat("integrity", "cross-check")["findings"]}
+    assert chat("search", "vectors", "make")["created"] == 0
+    assert "missing-rows" not in {finding["code"] for finding in chat("integrity", "cross-check")["findings"]}
 
 
-def test_only_the_rows_that_are_asked_for_get_a_vector(chat):
-    forget(TOLD, PLANTS, THEIR)
-    assert chat("search", "vectors", "make", "--user", OLD)["made"] == 1
-    assert chat("search", "vectors", "make", "--chat", PYTHON)["made"] == 1
-    forget(TOLD)
+def test_filters_and_limit_restrict_created_vectors(chat):
+    delete_vectors(ANSWER, PLANTS, THEIR)
+    assert chat("search", "vectors", "make", "--user", OLD)["created"] == 1
+    assert chat("search", "vectors", "make", "--chat", PYTHON)["created"] == 1
+    delete_vectors(ANSWER)
     done = chat("search", "vectors", "make", "--limit", "1")
-    assert (done["made"], done["left"]) == (1, 1)
+    assert (done["created"], done["remaining"]) == (1, 1)
 
 
-def test_a_text_of_which_no_vector_is_made_keeps_none_from_the_others(chat):
-    forget(TOLD, PLANTS, THEIR)
-    alter(f"update messages set content = 'no vector of this' where id = '{TOLD}'")
-    alter(f"update messages set content = '  ' where id = '{THEIR}'")
+def test_failed_text_does_not_stop_the_others(chat):
+    delete_vectors(ANSWER, PLANTS, THEIR)
+    execute_sql(f"update messages set content = 'no vector of this' where id = '{ANSWER}'")
+    execute_sql(f"update messages set content = '  ' where id = '{THEIR}'")
     done = chat("search", "vectors", "make", status=12)
-    assert (done["made"], done["left"], done["without_text"], done["failed"]) == (1, 1, 1, [TOLD])
+    assert (done["created"], done["remaining"], done["without_text"], done["failed"]) == (1, 1, 1, [ANSWER])
     assert PLANTS in rows()
-    assert TOLD not in rows()
+    assert ANSWER not in rows()
 
 
-def test_an_embedder_that_makes_no_vector_at_all_ends_the_work(chat, tmp_path):
-    forget(TOLD, PLANTS, THEIR)
+def test_failing_embedder_ends_the_work(chat, tmp_path):
+    delete_vectors(ANSWER, PLANTS, THEIR)
     (tmp_path / "embed.py").write_text("raise SystemExit('broken')")
     assert chat("search", "vectors", "make", status=1)["code"] == "embedder-failed"
     (tmp_path / "embed.py").write_text("print([1.0, 2.0])")
     assert chat("search", "vectors", "make", status=2)["code"] == "vector-invalid"
 
 
-def test_vectors_of_another_model_are_made_after_an_answer(chat, tmp_path):
-    forget(PLANTS)
+def test_other_model_requires_confirmation(chat, tmp_path):
+    delete_vectors(PLANTS)
     with (tmp_path / "dbctl.toml").open("a") as file:
         file.write('model = "another-model"\n')
     assert chat("search", "vectors", "make", status=6)["code"] == "confirmation-missing"
-    assert chat("search", "vectors", "make", "--yes")["made"] == 1
+    assert chat("search", "vectors", "make", "--yes")["created"] == 1
 
 
-def test_without_an_embedder_the_lack_is_named(chat, tmp_path):
-    told = (tmp_path / "dbctl.toml").read_text().partition("\n[apps.chat-lancedb.embedder]")[0]
-    (tmp_path / "dbctl.toml").write_text(told)
-    assert chat("search", "vectors", "make", status=2)["code"] == "embedder-unset"
+def test_missing_embedder_is_reported(chat, tmp_path):
+    text = (tmp_path / "dbctl.toml").read_text().partition("\n[apps.chat-lancedb.embedder]")[0]
+    (tmp_path / "dbctl.toml").write_text(text)
+    assert chat("search", "vectors", "make", status=2)["code"] == "embedder-not-configured"

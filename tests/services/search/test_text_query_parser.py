@@ -12,12 +12,12 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Window
-from dbctl.services.app import app as apps
+from dbctl.model import PageRequest
+from dbctl.services.app import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.search import search
-from dbctl.services.search.index import change_of
-from dbctl.services.search.search import Asked
+from dbctl.services.search.index import create_change
+from dbctl.services.search.search import SearchRequest
 from dbctl.services.search.text_match import TextMatcher
 from dbctl.services.search.text_query_parser import parse_text, write_text
 from tests import servers
@@ -229,7 +229,7 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
         yield str(path)
 
 
-#: What tells the kinds apart: how the index parts words, and whether the database is only read.
+#: Kinds of databases: by the tokenizer of the index, the engine, and read-only access.
 KINDS = (
     "unicode61",
     "porter",
@@ -250,34 +250,34 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     kind: str = request.param
     folder = tmp_path_factory.mktemp("notebook")
     profile = folder / "notebook.toml"
-    aside = kind in ("read-only", "external index")
+    read_only = kind in ("read-only", "external index")
     tokenize = {"porter": "porter unicode61", "json": "porter unicode61"}.get(kind, "")
     text = TEXT.format(tokenize=tokenize, blocks='["body"]' if kind in BLOCKS else "[]")
-    plain = aside or kind == "lancedb"
-    mode = 'mode = "read-only"\nowner = "somebody else"' if aside else ""
+    plain = read_only or kind == "lancedb"
+    mode = 'mode = "read-only"\nowner = "another program"' if read_only else ""
     profile.write_text(PROFILE.format(mode=mode, text="" if plain else text), encoding="utf-8")
     with _database(kind, folder) as url:
         selection = Selection(profile=str(profile), urls=[f"notes={url}"])
-        with apps.opened(selection, timeout=5) as app:
+        with app_service.open_app(selection, timeout=5) as app:
             if kind not in ("no index", "read-only", "lancedb") and "no index" not in kind:
-                change_of(app, "notes", "build").apply()
-        with apps.opened(selection, timeout=5) as app:
+                create_change(app, "notes", "build").apply()
+        with app_service.open_app(selection, timeout=5) as app:
             yield app
 
 
 def search_keys(app: App, *words: str, query: str = "") -> set[object]:
-    search_request = Asked(words=words, query=query)
-    page = search.find(app, "notes", search_request, Window())
+    search_request = SearchRequest(words=words, query=query)
+    page = search.find(app, "notes", search_request, PageRequest())
     assert page.total == len(page.items) == search.count(app, "notes", search_request).total
     return {row["id"] for row in page.items}
 
 
-def test_every_query_means_the_same_rows_on_every_engine_and_index(notebook: App) -> None:
-    answers = {text: search_keys(notebook, text) for text in QUERIES}
-    assert {text: ids for text, ids in answers.items() if ids != QUERIES[text]} == {}
+def test_queries_return_same_rows_on_every_engine(notebook: App) -> None:
+    results = {text: search_keys(notebook, text) for text in QUERIES}
+    assert {text: ids for text, ids in results.items() if ids != QUERIES[text]} == {}
 
 
-def test_words_of_a_query_mean_what_words_of_the_command_line_mean(notebook: App) -> None:
+def test_query_and_words_have_the_same_language(notebook: App) -> None:
     for text in ("term search", '"term search"', "term OR foo", "NOT term", "C++"):
         assert search_keys(notebook, query=text) == QUERIES[text]
     assert search_keys(notebook, "term", "search") == QUERIES["term search"]
@@ -285,38 +285,43 @@ def test_words_of_a_query_mean_what_words_of_the_command_line_mean(notebook: App
     assert search_keys(notebook, "term", query="-search") == QUERIES["term -search"]
 
 
-def test_a_search_has_the_same_columns_whatever_word_is_looked_for(notebook: App) -> None:
-    ranked = search.named(notebook, "notes").text is not None
+def test_columns_do_not_depend_on_words(notebook: App) -> None:
+    ranked = search.select_search(notebook, "notes").text is not None
     expected_names = ["id", "title", *(["score", "snippet"] if ranked else [])]
     for text in ("term", "C++", "🥕", "日本", "NOT term", "zork", "*erm*", "the", "x" * 300):
-        page = search.find(notebook, "notes", Asked(words=[text]), Window())
-        assert list(page.names) == expected_names
+        page = search.find(notebook, "notes", SearchRequest(words=[text]), PageRequest())
+        assert list(page.column_names) == expected_names
         assert all(list(row) == expected_names for row in page.items)
         if ranked:
             for columns in (["score"], ["snippet"], ["id", "score"]):
-                page = search.find(notebook, "notes", Asked(words=[text]), Window(), columns=columns)
-                assert list(page.names) == columns
+                page = search.find(
+                    notebook, "notes", SearchRequest(words=[text]), PageRequest(), columns=columns
+                )
+                assert list(page.column_names) == columns
 
 
-def test_pages_of_words_put_together_are_the_whole(notebook: App) -> None:
-    whole = [row["id"] for row in search.find(notebook, "notes", Asked(words=["term*"]), Window()).items]
+def test_pages_cover_all_matches(notebook: App) -> None:
+    all_ids = [
+        row["id"]
+        for row in search.find(notebook, "notes", SearchRequest(words=["term*"]), PageRequest()).items
+    ]
     pages = [
-        search.find(notebook, "notes", Asked(words=["term*"]), Window(limit=2, offset=offset))
+        search.find(notebook, "notes", SearchRequest(words=["term*"]), PageRequest(limit=2, offset=offset))
         for offset in (0, 2, 4, 6)
     ]
-    assert [row["id"] for page in pages for row in page.items] == whole
+    assert [row["id"] for page in pages for row in page.items] == all_ids
     assert {page.total for page in pages} == {5}
 
 
 @pytest.mark.parametrize(
     "text", ["x" * 50_000, "a\0b", "\udcff", " ".join(["x"] * 101), '"' + "x" * 50_000 + '"']
 )
-def test_what_no_engine_could_look_for_is_refused_by_each(notebook: App, text: str) -> None:
+def test_unsearchable_text_is_refused_by_every_engine(notebook: App, text: str) -> None:
     with pytest.raises(ValueInvalidError):
         search_keys(notebook, text)
 
 
-def test_only_the_words_of_texts_are_found_not_those_of_their_json(notebook: App) -> None:
+def test_words_of_json_keys_are_not_found(notebook: App) -> None:
     assert search_keys(notebook, "text") == set()
     assert search_keys(notebook, "type") == set()
 
@@ -324,23 +329,23 @@ def test_only_the_words_of_texts_are_found_not_those_of_their_json(notebook: App
 # The language itself -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize("inside_words", [False, True])
 @pytest.mark.parametrize(
     "text",
     [*QUERIES, '((a OR b) NOT "c d"*) OR -(e f)', "()", "(()", "-", "--", 'NOT ""', "a OR OR b", '="a b"'],
 )
-def test_a_query_is_written_so_that_it_is_read_again(text: str, parts: bool) -> None:
-    query = parse_text(text, parts=parts)
-    assert parse_text(write_text(query, parts=parts), parts=parts) == query
+def test_written_query_is_parsed_to_same_query(text: str, inside_words: bool) -> None:
+    query = parse_text(text, inside_words=inside_words)
+    assert parse_text(write_text(query, inside_words=inside_words), inside_words=inside_words) == query
 
 
-def test_nested_parentheses_without_end_are_refused() -> None:
+def test_deeply_nested_parentheses_are_refused() -> None:
     with pytest.raises(ValueInvalidError):
         parse_text("(" * 5_000 + "a" + ")" * 5_000)
 
 
-def test_fts5_finds_every_row_that_the_matcher_finds() -> None:
-    """Every character that Unicode knows beside, and between, two words: the index must not miss what is compared later."""
+def test_fts5_returns_every_row_that_the_matcher_accepts() -> None:
+    """Every Unicode character next to and between two words: the index must return all rows that the matcher accepts."""
     import unicodedata
 
     signs = [
@@ -351,22 +356,22 @@ def test_fts5_finds_every_row_that_the_matcher_finds() -> None:
     ]
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("create virtual table f using fts5(t)")
-        for before, between, behind in (("{}", " ", ""), ("", " ", "{}"), ("", "{}", ""), ("", " {} ", "")):
-            texts = [f"{before}foo{between}bar{behind}".format(sign) for sign in signs]
+        for prefix, between, suffix in (("{}", " ", ""), ("", " ", "{}"), ("", "{}", ""), ("", " {} ", "")):
+            texts = [f"{prefix}foo{between}bar{suffix}".format(sign) for sign in signs]
             connection.execute("delete from f")
             connection.executemany("insert into f (t) values (?)", ((text,) for text in texts))
             matched = {row[0] for row in connection.execute("select t from f where f match '\"foo bar\"'")}
-            matcher = TextMatcher(parse_text('"foo bar"'))  # type: ignore[arg-type] - it is not empty
+            matcher = TextMatcher(parse_text('"foo bar"'))  # type: ignore[arg-type]  # never None here
             assert [text for text in texts if matcher.matches([text]) and text not in matched] == []
 
 
 @pytest.mark.parametrize(
     "text", ["term", "term search", '"term search"', "term OR foo", "C++", "term NOT search"]
 )
-def test_an_index_of_words_narrows_the_rows_down(
+def test_full_text_index_reduces_compared_rows(
     notebook: App, request: pytest.FixtureRequest, text: str
 ) -> None:
     kind = request.node.callspec.params["notebook"]
     if kind in ("unicode61", "porter", "json"):
-        explanation = search.explain(notebook, "notes", Asked(words=[text]), Window())
+        explanation = search.explain(notebook, "notes", SearchRequest(words=[text]), PageRequest())
         assert any("VIRTUAL TABLE INDEX" in step.step for step in explanation.plan)

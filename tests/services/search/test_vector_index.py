@@ -1,4 +1,4 @@
-"""The index of vectors: made, measured against what is nearest, made anew for what came since, and dropped."""
+"""The vector index: build, recall, rebuild after new rows, and drop."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import (
-    AbilityMissingError,
     AlreadyExistsError,
+    FeatureMissingError,
     NotSupportedError,
-    VectorIndexUnfitError,
+    VectorIndexUnsuitableError,
 )
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.search import indexes
-from dbctl.services.search.semantic.search import Asked, Like, find
+from dbctl.services.search.semantic.search import Reference, SemanticRequest, find
 from tests.engines import lance
 from tests.engines.lance import TABLE
 from tests.shapes import chat_lancedb
@@ -22,94 +22,103 @@ from tests.shapes import chat_lancedb
 @pytest.fixture
 def chat(tmp_path):
     chat_lancedb.deployed(tmp_path / "chat.db")
-    lance.made(tmp_path / "lancedb", range(400))
+    lance.create_table(tmp_path / "lancedb", range(400))
     return tmp_path
 
 
-def opened(folder, *, only=""):
+def open_app(folder, *, only=""):
     urls = [f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
-    return apps.opened(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
+    return app_service.open_app(Selection(profile="chat-lancedb", urls=urls), timeout=3, only=only)
 
 
-def changed(folder, purpose):
-    with opened(folder) as app:
-        return indexes.change_of(app, "semantic", purpose).apply()
+def apply_change(folder, action):
+    with open_app(folder) as app:
+        return indexes.create_change(app, "semantic", action).apply()
 
 
-def standing(folder):
-    with opened(folder) as app:
-        (one,) = indexes.standings(app).items
-        return one
+def read_status(folder):
+    with open_app(folder) as app:
+        (status,) = indexes.read_statuses(app).items
+        return status
 
 
-def codes(folder):
-    with opened(folder) as app:
-        return [(one.severity, one.code) for one in indexes.check(app).findings]
+def list_codes(folder):
+    with open_app(folder) as app:
+        return [(finding.severity, finding.code) for finding in indexes.check(app).findings]
 
 
-def test_an_index_is_made_once_measured_and_dropped(chat):
-    assert (standing(chat).search, standing(chat).state) == ("semantic", "missing")
-    assert codes(chat) == [("info", "vector-index-missing")]
-    with opened(chat) as app:
-        plan = indexes.change_of(app, "", "build").plan()
-    assert any("400 vectors" in one for one in plan.steps)
-    assert standing(chat).state == "missing"
-    assert changed(chat, "build").changed
-    assert not changed(chat, "build").changed
-    assert not changed(chat, "repair").changed
-    assert standing(chat).state == "sound"
-    ((severity, code),) = codes(chat)
+def test_index_is_built_measured_and_dropped(chat):
+    assert (read_status(chat).search, read_status(chat).state) == ("semantic", "missing")
+    assert list_codes(chat) == [("info", "vector-index-missing")]
+    with open_app(chat) as app:
+        plan = indexes.create_change(app, "", "build").plan()
+    assert any("400 vectors" in step for step in plan.steps)
+    assert read_status(chat).state == "missing"
+    assert apply_change(chat, "build").changed
+    assert not apply_change(chat, "build").changed
+    assert not apply_change(chat, "repair").changed
+    assert read_status(chat).state == "valid"
+    ((severity, code),) = list_codes(chat)
     assert code == "vector-index-recall"
-    assert severity in ("info", "warning")  # what it finds is the library's
-    assert changed(chat, "drop").changed
-    assert not changed(chat, "drop").changed
-    assert standing(chat).state == "missing"
+    assert severity in ("info", "warning")  # the recall depends on the library
+    assert apply_change(chat, "drop").changed
+    assert not apply_change(chat, "drop").changed
+    assert read_status(chat).state == "missing"
 
 
-def test_what_is_asked_of_an_index_is_found_and_without_one_nothing_is_missed(chat):
-    changed(chat, "build")
-    with opened(chat) as app:
-        exact = [row["id"] for row in find(app, Asked(like=Like(row="msg-00007"), top=20)).page.items]
+def test_search_works_with_and_without_index(chat):
+    apply_change(chat, "build")
+    with open_app(chat) as app:
+        exact = [
+            row["id"]
+            for row in find(app, SemanticRequest(reference=Reference(row="msg-00007"), limit=20)).page.items
+        ]
         near = [
-            row["id"] for row in find(app, Asked(like=Like(row="msg-00007"), top=20, index=True)).page.items
+            row["id"]
+            for row in find(
+                app, SemanticRequest(reference=Reference(row="msg-00007"), limit=20, use_index=True)
+            ).page.items
         ]
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).drop_index("vector_idx")
-    with opened(chat) as app:
-        assert [row["id"] for row in find(app, Asked(like=Like(row="msg-00007"), top=20)).page.items] == exact
+    with open_app(chat) as app:
+        assert [
+            row["id"]
+            for row in find(app, SemanticRequest(reference=Reference(row="msg-00007"), limit=20)).page.items
+        ] == exact
     assert near
     assert set(near) <= {f"msg-{number:05}" for number in range(400)}
 
 
-def test_rows_that_came_since_are_told_and_taken_in(chat):
-    changed(chat, "build")
+def test_new_rows_are_reported_and_indexed_by_repair(chat):
+    apply_change(chat, "build")
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).add(
-        [lance.row(n) for n in range(500, 600)]
+        [lance.create_row(n) for n in range(500, 600)]
     )
-    assert "100 rows of 500 came since" in str(standing(chat).reason)
-    assert ("warning", "vector-index-behind") in codes(chat)
-    assert changed(chat, "repair").changed
-    assert standing(chat).reason is None
+    assert "100 rows of 500" in str(read_status(chat).reason)
+    assert ("warning", "vector-index-behind") in list_codes(chat)
+    assert apply_change(chat, "repair").changed
+    assert read_status(chat).reason is None
 
 
-def test_an_index_for_another_metric_answers_nothing_and_is_replaced_by_repair_alone(chat):
+def test_index_for_other_metric_is_replaced_only_by_repair(chat):
     from lancedb.index import IvfFlat
 
     table = lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE)
     table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=2))
-    assert "l2" in str(standing(chat).reason)
-    assert codes(chat) == [("warning", "vector-index-other")]
+    assert "l2" in str(read_status(chat).reason)
+    assert list_codes(chat) == [("warning", "vector-index-other")]
     with pytest.raises(AlreadyExistsError):
-        changed(chat, "build")
-    assert changed(chat, "repair").changed
-    assert standing(chat).state == "sound"
+        apply_change(chat, "build")
+    assert apply_change(chat, "repair").changed
+    assert read_status(chat).state == "valid"
 
 
-def test_too_few_vectors_get_none_and_what_has_no_vectors_says_so(chat, tmp_path):
+def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).delete("message_id > 'msg-00020'")
-    with pytest.raises(VectorIndexUnfitError):
-        changed(chat, "build")
-    with opened(chat) as app, pytest.raises(NotSupportedError):
-        indexes.standings(app, "messages")
+    with pytest.raises(VectorIndexUnsuitableError):
+        apply_change(chat, "build")
+    with open_app(chat) as app, pytest.raises(NotSupportedError):
+        indexes.read_statuses(app, "messages")
     yaai = Selection(profile="yaai", urls=[f"chat={tmp_path}/chat.db"])
-    with apps.opened(yaai, timeout=1) as app, pytest.raises(AbilityMissingError):
-        indexes.change_of(app, "semantic", "build")
+    with app_service.open_app(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
+        indexes.create_change(app, "semantic", "build")

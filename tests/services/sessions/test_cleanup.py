@@ -1,4 +1,4 @@
-"""What has had its day is closed or deleted as the app's own jobs do it, and nothing else is."""
+"""Cleanup closes and deletes the same rows as the jobs of the app."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
-from dbctl.services.sessions.batching import LARGEST, SMALLEST, TARGET, Batches
-from dbctl.services.sessions.cleanup import CleanupWork
-from dbctl.services.sessions.cleanup_rule import CHUNK
+from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaMismatchError, UsageError
+from dbctl.services.sessions.batching import MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
+from dbctl.services.sessions.cleanup import CleanUp
+from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import caught, content, opened, rows, run
+from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 
 FORMS = {"iso": "%Y-%m-%dT%H:%M:%S.{ms:03d}Z", "space": "%Y-%m-%d %H:%M:%S"}
 STATISTICS = {
@@ -28,18 +28,20 @@ RECOUNT = {
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    path = flashpoint_app.settle(tmp_path, request.param)
-    run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
+    path = flashpoint_app.create_app(tmp_path, request.param)
+    run_statements(
+        path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
+    )
     return path
 
 
 def ago(form="iso", **age):
-    moment = datetime.now(UTC) - timedelta(**age)
-    return moment.strftime(FORMS[form].format(ms=moment.microsecond // 1000))
+    timestamp = datetime.now(UTC) - timedelta(**age)
+    return timestamp.strftime(FORMS[form].format(ms=timestamp.microsecond // 1000))
 
 
 def play(path, session, started, *, user=2, game="g1", ended="null", duration="null"):
-    run(
+    run_statements(
         path,
         f"insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
         f" values ({user}, '{game}', 'Title of {game}', '{started}', {ended}, {duration}, '{session}')",
@@ -47,8 +49,8 @@ def play(path, session, started, *, user=2, game="g1", ended="null", duration="n
 
 
 def many_plays(path, count):
-    """Add plays that nobody ended, of both users and some games, in both forms of a time."""
-    run(
+    """Add open plays of both users and several games, with both time formats."""
+    run_statements(
         path,
         f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})"
         " insert into user_game_plays (user_id, game_id, game_title, started_at, session_id)"
@@ -57,17 +59,17 @@ def many_plays(path, count):
     )
 
 
-def clean(path, *names, **asked):
-    with opened(path) as app:
-        return {one.rule: one for one in CleanupWork(app, names, **asked).apply().rules}
+def clean(path, *names, **options):
+    with open_app(path) as app:
+        return {result.rule: result for result in CleanUp(app, names, **options).apply().rules}
 
 
 def agrees(path):
-    return all(rows(path, STATISTICS[kind]) == rows(path, RECOUNT[kind]) for kind in STATISTICS)
+    return all(query_rows(path, STATISTICS[kind]) == query_rows(path, RECOUNT[kind]) for kind in STATISTICS)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_plays_are_closed_when_strictly_older_than_a_day_in_either_form_of_a_time(path, at_once):
+def test_plays_older_than_a_day_are_closed_in_both_time_formats(path, at_once):
     for form in FORMS:
         play(path, f"old {form}", ago(form, hours=24, seconds=2))
         play(path, f"young {form}", ago(form, hours=23, minutes=59))
@@ -75,7 +77,7 @@ def test_plays_are_closed_when_strictly_older_than_a_day_in_either_form_of_a_tim
     done = clean(path, "abandoned-plays", at_once=at_once)["abandoned-plays"]
     assert (done.matched, done.changed, done.batches) == (2, 2, 1)
     assert done.longest_lock > timedelta()
-    closed = rows(
+    closed = query_rows(
         path, "select session_id, duration_seconds from user_game_plays where ended_at is not null order by 1"
     )
     assert closed == [("ended", 60), ("old iso", 14400), ("old space", 14400)]
@@ -93,12 +95,12 @@ def test_plays_are_closed_when_strictly_older_than_a_day_in_either_form_of_a_tim
 def test_a_play_ends_four_hours_after_it_began_to_the_millisecond(path, started, ended):
     play(path, "one", started)
     clean(path)
-    assert rows(path, "select ended_at from user_game_plays") == [(ended,)]
+    assert query_rows(path, "select ended_at from user_game_plays") == [(ended,)]
 
 
 def test_statistics_are_brought_up_as_the_app_does_it(path):
     play(path, "before", "2024-01-01T00:00:00.000Z", ended="'2024-01-01T00:10:00.000Z'", duration="600")
-    run(
+    run_statements(
         path,
         "insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)"
         " values (2, 'g1', 'Old title', 1, 600, '2024-01-01T00:10:00.000Z', '2024-01-01T00:10:00.000Z')",
@@ -107,31 +109,31 @@ def test_statistics_are_brought_up_as_the_app_does_it(path):
     )
     play(path, "again", ago(days=2))
     play(path, "other", ago(days=3), game="g2")
-    begun = ago()
+    started_at = ago()
     clean(path, "abandoned-plays")
-    (first, second) = rows(path, "select * from user_game_stats order by game_id")
+    (first, second) = query_rows(path, "select * from user_game_stats order by game_id")
     assert first[1:7] == (2, "g1", "Old title", 2, 15_000, "2024-01-01T00:10:00.000Z")
     assert second[1:6] == (2, "g2", "Title of g2", 1, 14_400)
-    assert begun <= second[6] == second[7] == first[7] <= ago()  # the moment of the job, as in the app
-    (whole,) = rows(path, "select * from user_stats")
+    assert started_at <= second[6] == second[7] == first[7] <= ago()  # the moment of the job, as in the app
+    (whole,) = query_rows(path, "select * from user_stats")
     assert whole[:5] == (2, 2, 29_400, 3, "2024-01-01T00:10:00.000Z")
     assert whole[5] == whole[6] == first[7]
     assert agrees(path)
 
 
-def test_many_plays_are_closed_in_several_batches_and_a_second_run_changes_nothing(path):
+def test_batches_close_all_plays_and_a_second_run_changes_nothing(path):
     many_plays(path, 3000)
     play(path, "active", ago(hours=3))
     done = clean(path, "abandoned-plays")["abandoned-plays"]
     assert (done.matched, done.changed) == (3000, 3000)
     assert done.batches > 1
     assert agrees(path)
-    assert rows(path, "select session_id from user_game_plays where ended_at is null") == [("active",)]
-    before = content(path)
+    assert query_rows(path, "select session_id from user_game_plays where ended_at is null") == [("active",)]
+    before = read_all_rows(path)
     again = clean(path)["abandoned-plays"]
     assert (again.matched, again.changed, again.batches) == (0, 0, 0)
     clean(path)
-    after = content(path)
+    after = read_all_rows(path)
     assert before["user_game_plays"] == after["user_game_plays"]
     assert before["user_game_stats"] == after["user_game_stats"]
     assert before["user_stats"] == after["user_stats"]
@@ -146,175 +148,182 @@ def test_batches_and_one_transaction_lead_to_the_same_rows(path, tmp_path):
     assert clean(path, "abandoned-plays")["abandoned-plays"].batches > 1
     assert clean(other, "abandoned-plays", at_once=True)["abandoned-plays"].batches == 1
     for sql in ("select * from user_game_plays", *STATISTICS.values()):
-        assert rows(path, sql) == rows(other, sql)
+        assert query_rows(path, sql) == query_rows(other, sql)
 
 
 def test_a_play_that_the_app_ends_meanwhile_is_left_as_it_is(path):
     many_plays(path, 300)
-    with opened(path) as app:
-        work = CleanupWork(app, ["abandoned-plays"])
-        sold = rows(path, "select id from user_game_plays order by id desc limit 1")[0][0]
-        run(path, f"create trigger app after update of ended_at on user_game_plays when new.id <> {sold} and old.ended_at is null"
+    with open_app(path) as app:
+        work = CleanUp(app, ["abandoned-plays"])
+        sold = query_rows(path, "select id from user_game_plays order by id desc limit 1")[0][0]
+        run_statements(path, f"create trigger app after update of ended_at on user_game_plays when new.id <> {sold} and old.ended_at is null"
             f" begin update user_game_plays set ended_at = '2024-01-01T00:00:00.000Z', duration_seconds = 7 where id = {sold} and ended_at is null; end")  # fmt: skip
-        run(path, f"update user_game_plays set user_id = 3 where id = {sold}")  # the last batch has it
+        run_statements(
+            path, f"update user_game_plays set user_id = 3 where id = {sold}"
+        )  # the last batch has it
         done = work.apply().rules[0]
     assert (done.matched, done.changed) == (300, 299)
-    assert rows(path, f"select duration_seconds from user_game_plays where id = {sold}") == [(7,)]
+    assert query_rows(path, f"select duration_seconds from user_game_plays where id = {sold}") == [(7,)]
 
 
 @pytest.mark.parametrize(
-    ("rule", "table", "kept"),
+    ("rule", "table", "remaining"),
     [
         ("login-attempts", "login_attempts", timedelta(hours=24)),
         ("activity-logs", "activity_logs", timedelta(days=30)),
     ],
 )
-def test_attempts_and_logs_are_deleted_by_their_age_in_either_form_of_a_time(path, rule, table, kept):
+def test_attempts_and_logs_are_deleted_by_age_in_both_time_formats(path, rule, table, remaining):
     at = {"login_attempts": "attempted_at", "activity_logs": "created_at"}[table]
     rest = {"login_attempts": "ip_address", "activity_logs": "action"}[table]
-    run(path, f"delete from {table}")
+    run_statements(path, f"delete from {table}")
     for form in FORMS:
-        for word, age in (("old", kept + timedelta(seconds=2)), ("young", kept - timedelta(minutes=1))):
-            run(
+        for word, age in (
+            ("old", remaining + timedelta(seconds=2)),
+            ("young", remaining - timedelta(minutes=1)),
+        ):
+            run_statements(
                 path,
                 f"insert into {table} (username, {rest}, {at}) values ('{word}', 'x', '{ago(form, seconds=age.total_seconds())}')",
             )
     assert clean(path, rule)[rule].changed == 2
-    assert rows(path, f"select username from {table} where {rest} = 'x'") == [("young",), ("young",)]
+    assert query_rows(path, f"select username from {table} where {rest} = 'x'") == [("young",), ("young",)]
 
 
 def test_expired_and_revoked_tokens_go_and_valid_ones_stay(path):
     done = clean(path, "expired-tokens", "revoked-tokens")
-    assert [one.changed for one in done.values()] == [1, 1]
-    assert rows(
+    assert [result.changed for result in done.values()] == [1, 1]
+    assert query_rows(
         path, "select count(*) from refresh_tokens where expires_at > '2090' and revoked_at is null"
     ) == [(2,)]
-    assert rows(path, "select count(*) from refresh_tokens") == [(2,)]
+    assert query_rows(path, "select count(*) from refresh_tokens") == [(2,)]
 
 
-def test_a_rule_whose_table_a_deployment_lacks_is_left_out_unless_it_is_asked_for(path):
-    has = bool(rows(path, "select 1 from sqlite_master where name = 'job_execution_logs'"))
+def test_rule_without_table_is_skipped_unless_named(path):
+    has = bool(query_rows(path, "select 1 from sqlite_master where name = 'job_execution_logs'"))
     assert ("job-logs" in clean(path)) == has
     if not has:
-        assert "job_execution_logs" in str(caught(SchemaLacksError, lambda: clean(path, "job-logs")))
+        assert "job_execution_logs" in str(catch_error(SchemaMismatchError, lambda: clean(path, "job-logs")))
 
 
-def test_another_age_counts_only_for_a_rule_that_is_named_and_never_reaches_into_the_present(path):
+def test_other_age_requires_a_named_rule(path):
     play(path, "one", ago(hours=30))
     assert clean(path, "abandoned-plays", older_than=timedelta(hours=36))["abandoned-plays"].changed == 0
-    caught(UsageError, lambda: clean(path, older_than=timedelta(hours=36)))
-    caught(UsageError, lambda: clean(path, "abandoned-plays", older_than=timedelta(hours=3)))
-    caught(RuleMissingError, lambda: clean(path, "nonsense"))
-    assert rows(path, "select ended_at from user_game_plays") == [(None,)]
+    catch_error(UsageError, lambda: clean(path, older_than=timedelta(hours=36)))
+    catch_error(UsageError, lambda: clean(path, "abandoned-plays", older_than=timedelta(hours=3)))
+    catch_error(RuleMissingError, lambda: clean(path, "nonsense"))
+    assert query_rows(path, "select ended_at from user_game_plays") == [(None,)]
     assert clean(path, "abandoned-plays", older_than=timedelta(hours=29))["abandoned-plays"].changed == 1
 
 
-def test_what_is_due_is_told_without_a_write(path):
+def test_due_rows_are_counted_without_writing(path):
     many_plays(path, 20)
-    before = content(path)
-    with opened(path) as app:
-        work = CleanupWork(app)
-        assert {one.rule: one.matched for one in work.due().items}["abandoned-plays"] == 20
+    before = read_all_rows(path)
+    with open_app(path) as app:
+        work = CleanUp(app)
+        assert {rule.rule: rule.matched for rule in work.count_due().items}["abandoned-plays"] == 20
         assert work.plan().rows["user_game_plays"] == 20
         assert work.plan().digest == work.plan().digest
-    assert content(path) == before
+    assert read_all_rows(path) == before
 
 
-def test_each_rule_that_did_something_is_recorded_once_in_the_app(path):
+def test_each_effective_rule_writes_one_audit_entry(path):
     many_plays(path, 500)
     clean(path)
-    told = rows(path, "select resource_id from activity_logs where action = 'sessions.cleanup' order by 1")
-    assert told == [("abandoned-plays",), ("activity-logs",), ("expired-tokens",), ("revoked-tokens",)]
+    entries = query_rows(
+        path, "select resource_id from activity_logs where action = 'sessions.cleanup' order by 1"
+    )
+    assert entries == [("abandoned-plays",), ("activity-logs",), ("expired-tokens",), ("revoked-tokens",)]
 
 
-def test_a_database_that_somebody_keeps_locked_is_not_waited_for_without_end(path):
+def test_locked_database_ends_the_cleanup_after_the_timeout(path):
     many_plays(path, 10)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin immediate")
     try:
-        with flashpoint_app.apps.opened(
+        with flashpoint_app.app_service.open_app(
             flashpoint_app.Selection(config=str(path.with_name("dbctl.toml"))), timeout=0
         ) as app:
-            caught(BusyError, CleanupWork(app, ["abandoned-plays"]).apply)
+            catch_error(BusyError, CleanUp(app, ["abandoned-plays"]).apply)
     finally:
         holder.close()
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 10
 
 
 def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
-    monkeypatch.setattr("dbctl.services.sessions.cleanup_rule.CHUNK", 40)
-    assert CHUNK > 40
+    monkeypatch.setattr("dbctl.services.sessions.cleanup_rule.KEYS_PER_PAGE", 40)
+    assert KEYS_PER_PAGE > 40
     many_plays(path, 130)
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 130
     assert agrees(path)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_who_waits_is_told_how_far_it_has_come_also_where_the_app_was_faster(path, at_once):
+def test_progress_covers_all_rows_even_if_the_app_is_faster(path, at_once):
     many_plays(path, 250)
-    told = []
+    progress = []
 
     def advance(number):
-        told.append(number)
-        run(
+        progress.append(number)
+        run_statements(
             path,
             "update user_game_plays set ended_at = started_at where id in (select max(id) from user_game_plays)",
         )
 
-    with opened(path) as app:
-        work = CleanupWork(
-            app, ["abandoned-plays"], at_once=at_once, advance=told.append if at_once else advance
+    with open_app(path) as app:
+        work = CleanUp(
+            app, ["abandoned-plays"], at_once=at_once, advance=progress.append if at_once else advance
         )
-        assert work.found == 0
+        assert work.matched == 0
         work.apply()
-        assert sum(told) == work.found == 250
+        assert sum(progress) == work.matched == 250
 
 
 # The size of a batch --------------------------------------------------------------------------------------------
 
 
-def held(batches, rows, seconds):
+def next_size(batches, rows, seconds):
     batches._adapt(rows, seconds)
     return batches.size
 
 
 def test_batches_grow_while_they_are_short_and_shrink_while_they_are_long():
-    batches = Batches(at_once=False)
-    sizes = [held(batches, batches.size, batches.size / 50_000) for _ in range(20)]
-    assert sizes[-1] == pytest.approx(50_000 * TARGET, rel=0.1)
-    sizes = [held(batches, batches.size, batches.size / 30_000) for _ in range(20)]
-    assert sizes[-1] == pytest.approx(30_000 * TARGET, rel=0.1)
+    batches = BatchSizer(at_once=False)
+    sizes = [next_size(batches, batches.size, batches.size / 50_000) for _ in range(20)]
+    assert sizes[-1] == pytest.approx(50_000 * TARGET_SECONDS, rel=0.1)
+    sizes = [next_size(batches, batches.size, batches.size / 30_000) for _ in range(20)]
+    assert sizes[-1] == pytest.approx(30_000 * TARGET_SECONDS, rel=0.1)
 
 
 def test_batches_stop_shrinking_where_fewer_rows_only_make_each_dearer():
-    batches = Batches(at_once=False)
+    batches = BatchSizer(at_once=False)
     for _ in range(30):
-        held(batches, batches.size, 0.05 + batches.size / 100_000)
-    assert batches.size > SMALLEST
+        next_size(batches, batches.size, 0.05 + batches.size / 100_000)
+    assert batches.size > MIN_SIZE
 
 
 def test_batches_stay_within_their_limits():
-    batches = Batches(at_once=False)
+    batches = BatchSizer(at_once=False)
     for seconds in [1e-6] * 30:
-        held(batches, batches.size, seconds)
-    assert batches.size == LARGEST
+        next_size(batches, batches.size, seconds)
+    assert batches.size == MAX_SIZE
 
 
-def test_a_failure_after_a_rule_is_done_does_not_say_that_nothing_was_changed(path):
+def test_failure_after_a_committed_rule_names_the_rule(path):
     many_plays(path, 30)
-    run(
+    run_statements(
         path,
         "insert into refresh_tokens (user_id, token, expires_at) values (1, 'x', '2020-01-01 00:00:00')",
         "create trigger stay before delete on refresh_tokens begin select raise(abort, 'stay'); end",
     )
-    error = caught(ConstraintError, lambda: clean(path))
+    error = catch_error(ConstraintError, lambda: clean(path))
     assert "stay" in str(error)
-    assert error.hint == "Done before, and staying so: abandoned-plays (30 rows). Run it again for the rest."
-    assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
+    assert "abandoned-plays (30 rows)" in str(error.hint)
+    assert query_rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
 
 
 def test_a_rule_that_does_nothing_is_refused_before_anything_is_done(path):
-    with opened(path) as app:
-        rules = [structs.replace(rule, set={}, delete=False, shape=()) for rule in app.profile.cleanup]
+    with open_app(path) as app:
+        rules = [structs.replace(rule, set={}, delete=False, variant=()) for rule in app.profile.cleanup]
         app.profile = structs.replace(app.profile, cleanup=rules)
-        caught(UsageError, lambda: CleanupWork(app))
+        catch_error(UsageError, lambda: CleanUp(app))

@@ -1,4 +1,4 @@
-"""``sessions cleanup`` beside the job of the app itself, row by row: the same plays, the same times, the same statistics."""
+"""``sessions cleanup`` compared with the job of the app: the same plays, times and statistics."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dbctl import model
 from dbctl.services.sessions import batching, cleanup_rule
-from dbctl.services.sessions.cleanup import CleanupWork
+from dbctl.services.sessions.cleanup import CleanUp
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import content, opened, rows, run
+from tests.services.flashpoint_app import open_app, query_rows, read_all_rows, run_statements
 from tests.services.sessions.test_cleanup import agrees
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -42,7 +42,7 @@ on conflict (user_id) do update set
     total_games_played = excluded.total_games_played, total_sessions = excluded.total_sessions,
     total_playtime_seconds = total_playtime_seconds + :lasted, last_play_at = :now, updated_at = :now"""
 
-TOLD = {
+JOB_STATEMENTS = {
     "plays": "select * from user_game_plays order by id",
     "game": """select user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at
         from user_game_stats order by 1, 2""",
@@ -51,57 +51,64 @@ TOLD = {
 }
 
 
-def app_job(path, moment):
+def app_job(path, timestamp):
     with closing(sqlite3.connect(path)) as app, app:
-        now = written(moment)
+        now = written(timestamp)
         for key, user, game, title in app.execute(ABANDONED, {"now": now}).fetchall():
             ((lasted,),) = app.execute(CLOSE, {"now": now, "id": key}).fetchall()
-            told = {"now": now, "user": user, "game": game, "title": title, "lasted": lasted}
-            app.execute(COUNT_GAME, told)
-            app.execute(COUNT_USER, told)
+            parameters = {"now": now, "user": user, "game": game, "title": title, "lasted": lasted}
+            app.execute(COUNT_GAME, parameters)
+            app.execute(COUNT_USER, parameters)
 
 
-def written(moment, form="%Y-%m-%dT%H:%M:%S.{:03d}Z"):
-    return moment.strftime(form).format(moment.microsecond // 1000)
+def written(timestamp, form="%Y-%m-%dT%H:%M:%S.{:03d}Z"):
+    return timestamp.strftime(form).format(timestamp.microsecond // 1000)
 
 
 @contextmanager
-def at(moment, *, batch=0):
-    """Set dbctl's clock, and with ``batch`` the most rows of one transaction."""
+def at(timestamp, *, batch=0):
+    """Set the clock of dbctl, and with ``batch`` the maximum rows per transaction."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (model, cleanup_rule):
-            patch.setattr(module, "now", lambda: moment)
+            patch.setattr(module, "now", lambda: timestamp)
         if batch:
-            for name, value in (("FIRST", batch), ("SMALLEST", 1), ("LARGEST", batch), ("SHORTEST", 0)):
+            for name, value in (
+                ("INITIAL_SIZE", batch),
+                ("MIN_SIZE", 1),
+                ("MAX_SIZE", batch),
+                ("MIN_PAUSE_SECONDS", 0),
+            ):
                 patch.setattr(batching, name, value)
         yield
 
 
-def clean(path, *names, trust_clock=False, **asked):
-    with opened(path) as app:
+def clean(path, *names, trust_clock=False, **options):
+    with open_app(path) as app:
         app.trust_clock = trust_clock
-        return {one.rule: one for one in CleanupWork(app, names, **asked).apply().rules}
+        return {result.rule: result for result in CleanUp(app, names, **options).apply().rules}
 
 
 @contextmanager
 def twins(shape, plays, *statements):
     """Give two equal databases: one for dbctl, one for the app."""
     with TemporaryDirectory() as folder:
-        both = [flashpoint_app.settle(Path(folder) / name, shape) for name in ("dbctl", "app")]
+        both = [flashpoint_app.create_app(Path(folder) / name, shape) for name in ("dbctl", "app")]
         for path in both:
-            run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
+            run_statements(
+                path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
+            )
             with closing(sqlite3.connect(path)) as connection, connection:
                 connection.executemany(
                     "insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
                     " values (?, ?, 'Title of ' || ?2, ?, ?, ?, ?)",
                     [(*play, f"session {number}") for number, play in enumerate(plays)],
                 )
-            run(path, *statements)
+            run_statements(path, *statements)
         yield both
 
 
 def everything(path):
-    return {name: rows(path, sql) for name, sql in TOLD.items()}
+    return {name: query_rows(path, sql) for name, sql in JOB_STATEMENTS.items()}
 
 
 # Any plays ----------------------------------------------------------------------------------------------------------
@@ -147,13 +154,13 @@ PLAYS = st.lists(
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 @given(plays=PLAYS, batch=st.integers(1, 6))
 @settings(max_examples=40)
-def test_whatever_the_plays_are_the_rows_are_those_that_the_apps_job_leaves(shape, at_once, plays, batch):
-    with twins(shape, plays) as (mine, theirs), at(NOW, batch=batch):
-        before = rows(mine, "select id from user_game_plays where ended_at is null")
-        done = clean(mine, "abandoned-plays", at_once=at_once, trust_clock=True)["abandoned-plays"]
+def test_cleanup_leaves_the_same_rows_as_the_app(shape, at_once, plays, batch):
+    with twins(shape, plays) as (ours, theirs), at(NOW, batch=batch):
+        before = query_rows(ours, "select id from user_game_plays where ended_at is null")
+        done = clean(ours, "abandoned-plays", at_once=at_once, trust_clock=True)["abandoned-plays"]
         app_job(theirs, NOW)
-        assert everything(mine) == everything(theirs)
-        left = rows(mine, "select id from user_game_plays where ended_at is null")
+        assert everything(ours) == everything(theirs)
+        left = query_rows(ours, "select id from user_game_plays where ended_at is null")
         assert done.matched == done.changed == len(before) - len(left)
 
 
@@ -173,20 +180,18 @@ OLD_PLAYS = [
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_from_statistics_that_agree_with_the_plays_both_come_to_a_recount(shape, batch):
-    with twins(shape, OLD_PLAYS) as (mine, theirs), at(NOW, batch=batch):
-        assert clean(mine, "abandoned-plays")["abandoned-plays"].batches == -(-55 // batch)
+def test_correct_statistics_stay_correct(shape, batch):
+    with twins(shape, OLD_PLAYS) as (ours, theirs), at(NOW, batch=batch):
+        assert clean(ours, "abandoned-plays")["abandoned-plays"].batches == -(-55 // batch)
         app_job(theirs, NOW)
-        assert agrees(mine)
+        assert agrees(ours)
         assert agrees(theirs)
-        assert everything(mine) == everything(theirs)
+        assert everything(ours) == everything(theirs)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_statistics_that_were_wrong_before_become_right_where_the_app_counts_anew_and_stay_so_where_it_adds(
-    shape, batch
-):
+def test_recounted_statistics_are_corrected_and_added_ones_stay(shape, batch):
     wrong = [
         """insert into user_stats (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at)
         values (1, 99, 5, 1000, '2020-01-01T00:00:00.000Z', null), (2, null, null, null, null, null)""",
@@ -195,56 +200,59 @@ def test_statistics_that_were_wrong_before_become_right_where_the_app_counts_ane
     ]
     # Nothing is added to NULL in the app; for dbctl it is 0.
     filled = "update user_stats set total_playtime_seconds = 0 where total_playtime_seconds is null"
-    with twins(shape, OLD_PLAYS, *wrong, filled) as (mine, theirs), at(NOW, batch=batch):
-        clean(mine, "abandoned-plays")
+    with twins(shape, OLD_PLAYS, *wrong, filled) as (ours, theirs), at(NOW, batch=batch):
+        clean(ours, "abandoned-plays")
         app_job(theirs, NOW)
-        assert everything(mine) == everything(theirs)
-        sessions = dict(rows(mine, "select user_id, total_sessions from user_stats"))
-        assert sessions == dict(rows(mine, "select user_id, count(ended_at) from user_game_plays group by 1"))
+        assert everything(ours) == everything(theirs)
+        sessions = dict(query_rows(ours, "select user_id, total_sessions from user_stats"))
+        assert sessions == dict(
+            query_rows(ours, "select user_id, count(ended_at) from user_game_plays group by 1")
+        )
 
 
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_a_second_run_changes_nothing_at_all(shape):
-    with twins(shape, OLD_PLAYS) as (mine, _), at(NOW, batch=9):
-        clean(mine)
-        before = content(mine)
-        assert {one.changed for one in clean(mine).values()} == {0}
-        assert content(mine) == before
+    with twins(shape, OLD_PLAYS) as (ours, _), at(NOW, batch=9):
+        clean(ours)
+        before = read_all_rows(ours)
+        assert {result.changed for result in clean(ours).values()} == {0}
+        assert read_all_rows(ours) == before
 
 
-@pytest.mark.parametrize("kept", [0, 6, 1000])
-def test_what_the_app_counts_while_dbctl_is_about_to_write_is_not_put_right_a_second_time(kept):
-    """Six plays have ended; the app ends a seventh between dbctl's look at the figures and its transaction."""
-    begun, ended = written(NOW - timedelta(hours=3)), ("2026-02-01T00:00:00.000Z", 60)
-    plays = [(1, "g1", begun, *ended)] * 6 + [(1, "g1", begun, None, None)] + OLD_PLAYS
-    wrong = f"insert into user_stats (user_id, total_sessions, total_playtime_seconds) values (1, {kept}, 0)"
+@pytest.mark.parametrize("counts_before", [0, 6, 1000])
+def test_row_updated_by_the_app_is_not_corrected_twice(counts_before):
+    """Six plays have ended; the app ends a seventh between the recount of dbctl and its transaction."""
+    started_at, ended = written(NOW - timedelta(hours=3)), ("2026-02-01T00:00:00.000Z", 60)
+    plays = [(1, "g1", started_at, *ended)] * 6 + [(1, "g1", started_at, None, None)] + OLD_PLAYS
+    wrong = f"insert into user_stats (user_id, total_sessions, total_playtime_seconds) values (1, {counts_before}, 0)"
 
     def the_app_ends_one(path):
-        told = {"now": written(NOW), "user": 1, "game": "g1", "title": "T", "lasted": 60}
+        parameters = {"now": written(NOW), "user": 1, "game": "g1", "title": "T", "lasted": 60}
         with closing(sqlite3.connect(path)) as app, app:
             app.execute(
-                "update user_game_plays set ended_at = ?, duration_seconds = 60 where id = 7", [told["now"]]
+                "update user_game_plays set ended_at = ?, duration_seconds = 60 where id = 7",
+                [parameters["now"]],
             )
-            app.execute(COUNT_GAME, told)
-            app.execute(COUNT_USER, told)
+            app.execute(COUNT_GAME, parameters)
+            app.execute(COUNT_USER, parameters)
 
     with (
-        twins("deployed", plays, wrong) as (mine, _),
+        twins("deployed", plays, wrong) as (ours, _),
         at(NOW, batch=50),
         pytest.MonkeyPatch.context() as patch,
     ):
-        look = cleanup_rule.Run._corrections
+        find_corrections = cleanup_rule.RuleRun._find_corrections
 
-        def looked(run, rows):
-            found = look(run, rows)
+        def end_play_after_recount(run, rows):
+            corrections = find_corrections(run, rows)
             if not run.changed:
-                the_app_ends_one(mine)
-            return found
+                the_app_ends_one(ours)
+            return corrections
 
-        patch.setattr(cleanup_rule.Run, "_corrections", looked)
-        clean(mine, "abandoned-plays")
-        told = "select total_sessions, (select count(ended_at) from user_game_plays where user_id = 1) from user_stats where user_id = 1"
-        ((sessions, counted),) = rows(mine, told)
+        patch.setattr(cleanup_rule.RuleRun, "_find_corrections", end_play_after_recount)
+        clean(ours, "abandoned-plays")
+        query = "select total_sessions, (select count(ended_at) from user_game_plays where user_id = 1) from user_stats where user_id = 1"
+        ((sessions, counted),) = query_rows(ours, query)
         assert sessions == counted
 
 
@@ -254,10 +262,10 @@ def test_what_the_app_counts_while_dbctl_is_about_to_write_is_not_put_right_a_se
 @pytest.mark.parametrize("began", ["2004", "10:00", "2460000.5", "-0500-01-01 00:00:00"])
 def test_what_only_sqlite_takes_for_a_time_stays_open(began):
     """It reads a number as a Julian day and a time without a date as one of the year 2000: no app writes them."""
-    with twins("deployed", [(1, "g1", began, None, None)]) as (mine, theirs), at(NOW):
-        assert clean(mine, "abandoned-plays")["abandoned-plays"].matched == 0
+    with twins("deployed", [(1, "g1", began, None, None)]) as (ours, theirs), at(NOW):
+        assert clean(ours, "abandoned-plays")["abandoned-plays"].matched == 0
         app_job(theirs, NOW)
-        assert rows(theirs, "select count(ended_at) from user_game_plays") == [(1,)]
+        assert query_rows(theirs, "select count(ended_at) from user_game_plays") == [(1,)]
 
 
 # A clock that is wrong -------------------------------------------------------------------------------------------------
@@ -270,26 +278,24 @@ OPEN = [
 
 
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_a_clock_that_was_set_back_makes_rows_of_the_future_and_none_of_them_is_due(shape):
-    with twins(shape, OPEN) as (mine, _), at(NOW - timedelta(days=3650)):
-        run(mine, "update refresh_tokens set revoked_at = null")
-        before = content(mine)
-        assert {one.matched for one in clean(mine).values()} == {0}
-        assert content(mine) == before
+def test_clock_set_back_makes_no_row_due(shape):
+    with twins(shape, OPEN) as (ours, _), at(NOW - timedelta(days=3650)):
+        run_statements(ours, "update refresh_tokens set revoked_at = null")
+        before = read_all_rows(ours)
+        assert {result.matched for result in clean(ours).values()} == {0}
+        assert read_all_rows(ours) == before
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=300), timedelta(days=3650)])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_a_clock_that_runs_ahead_closes_what_the_app_would_close_and_no_play_ends_before_it_began(
-    shape, ahead
-):
-    with twins(shape, OPEN) as (mine, theirs), at(NOW + ahead):
-        clean(mine, "abandoned-plays", trust_clock=True)
+def test_clock_ahead_closes_the_same_plays_as_the_app(shape, ahead):
+    with twins(shape, OPEN) as (ours, theirs), at(NOW + ahead):
+        clean(ours, "abandoned-plays", trust_clock=True)
         app_job(theirs, NOW + ahead)
-        assert everything(mine) == everything(theirs)
+        assert everything(ours) == everything(theirs)
         lasted = "julianday(ended_at) - julianday(started_at)"
         closed = (
             f"select min(duration_seconds), min({lasted}) > 0 from user_game_plays where ended_at is not null"
         )
-        assert rows(mine, closed) == [(14400, 1)]
-        assert agrees(mine)
+        assert query_rows(ours, closed) == [(14400, 1)]
+        assert agrees(ours)

@@ -1,4 +1,4 @@
-"""The rules of an app that dbctl has never heard of: other names, other times, other keys, figures of its own."""
+"""Cleanup rules of another app: other names, times, keys and statistics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from dbctl.services.sessions.cleanup import CleanupWork
+from dbctl.services.sessions.cleanup import CleanUp
 from tests.profiles.test_larder import PROFILE
-from tests.services.flashpoint_app import opened, rows, run
+from tests.services.flashpoint_app import open_app, query_rows, run_statements
 from tests.shapes.flashpoint_web import sixth_app_db
 
 DAY = 86_400_000
@@ -26,9 +26,9 @@ key = 'cooking id'
 where = { end = ":null" }
 age = { column = "began at", older_than = "2d" }
 set = { end = { from = "began at", plus = "90s" }, "how long" = 90 }
-together = "member_uuid"
+same_transaction = "member_uuid"
 
-[[cleanup.then]]
+[[cleanup.after]]
 into = "tally"
 key = ["member_uuid"]
 select = """
@@ -50,7 +50,7 @@ from cookings c where c."cooking id" in :picked group by c.member_uuid
 @pytest.fixture
 def pantry(tmp_path):
     path = sixth_app_db(tmp_path / "larder.db")
-    run(path, *TABLES)
+    run_statements(path, *TABLES)
     shutil.copy(PROFILE, tmp_path / "larder.toml")
     with (tmp_path / "larder.toml").open("a", encoding="utf-8") as profile:
         profile.write(RULE)
@@ -62,35 +62,39 @@ def pantry(tmp_path):
 
 def test_rows_are_closed_and_counted_in_the_apps_own_words(pantry):
     now = time.time_ns() // 1_000_000
-    members = [key for (key,) in rows(pantry, "select member_uuid from members order by 1")]
+    members = [key for (key,) in query_rows(pantry, "select member_uuid from members order by 1")]
     for number in range(300):
         began = now - 2 * DAY - 60_000 - number if number % 3 else now - 2 * DAY + 60_000
         ended = f"{began + 5_000}, 5" if number % 5 == 0 else "null, null"
-        run(
+        run_statements(
             pantry,
             f"insert into cookings values ('key {number} ''\"', '{members[number % 2]}', {began}, {ended})",
         )
-    run(pantry, f"insert into tally values ('{members[0]}', 1000, 7, 12345)")  # which is wrong
-    with opened(pantry) as app:
-        (done,) = CleanupWork(app, ["left on the stove"]).apply().rules
+    run_statements(pantry, f"insert into tally values ('{members[0]}', 1000, 7, 12345)")  # which is wrong
+    with open_app(pantry) as app:
+        (done,) = CleanUp(app, ["left on the stove"]).apply().rules
     due = [number for number in range(300) if number % 3 and number % 5]
     assert (done.matched, done.changed) == (len(due), len(due)) == (160, 160)
-    assert rows(
+    assert query_rows(
         pantry, 'select distinct "end" - "began at", "how long" from cookings where "how long" = 90'
     ) == [(90_000, 90)]
     counted = {
         member: sum(number % 2 == at and (number in due or number % 5 == 0) for number in range(300))
         for at, member in enumerate(members[:2])
     }
-    assert dict(rows(pantry, 'select member_uuid, "all of them" from tally')) == counted
-    assert rows(pantry, "select seconds, first from tally where first = 12345") == [(7 + 90 * 80, 12345)]
-    ((moment,),) = rows(pantry, "select first from tally where first <> 12345")
-    assert now <= moment <= time.time_ns() // 1_000_000
-    with opened(pantry) as app:
-        assert CleanupWork(app, ["left on the stove"]).apply().changed == 0
-        assert not [one.matched for one in CleanupWork(app, ["left on the stove"]).due().items if one.matched]
-    ((told,),) = rows(pantry, "select count(*) from history where verb = 'sessions.cleanup'")
-    assert told == 1
+    assert dict(query_rows(pantry, 'select member_uuid, "all of them" from tally')) == counted
+    assert query_rows(pantry, "select seconds, first from tally where first = 12345") == [
+        (7 + 90 * 80, 12345)
+    ]
+    ((timestamp,),) = query_rows(pantry, "select first from tally where first <> 12345")
+    assert now <= timestamp <= time.time_ns() // 1_000_000
+    with open_app(pantry) as app:
+        assert CleanUp(app, ["left on the stove"]).apply().changed == 0
+        assert not [
+            rule.matched for rule in CleanUp(app, ["left on the stove"]).count_due().items if rule.matched
+        ]
+    ((entry_count,),) = query_rows(pantry, "select count(*) from history where verb = 'sessions.cleanup'")
+    assert entry_count == 1
 
 
 #: Rules over one table: what the first deletes, closes or moves on, the others find otherwise.
@@ -123,7 +127,7 @@ MOVES, ENDS = 'set = { end = { from = "began at", plus = "20h" } }', 'set = { "h
 
 @pytest.mark.parametrize("second", [DELETES, 'set = { "how long" = 91 }', MOVES])
 @pytest.mark.parametrize("first", [DELETES, CLOSES, MOVES, ENDS])
-def test_a_plan_counts_rows_that_several_rules_match_as_the_rules_will_find_them(pantry, first, second):
+def test_plan_counts_overlapping_rules_in_order(pantry, first, second):
     with (pantry.parent / "larder.toml").open("a", encoding="utf-8") as profile:
         profile.write(OVERLAP.format(first=first, second=second))
     now, number = time.time_ns() // 1_000_000, 0
@@ -132,11 +136,13 @@ def test_a_plan_counts_rows_that_several_rules_match_as_the_rules_will_find_them
             for long in ("null", 90):
                 number += 1
                 began = int(now - days * DAY)
-                run(pantry, f"insert into cookings values ('k{number}', 'm', {began}, {end}, {long})")
-    with opened(pantry) as app:
+                run_statements(
+                    pantry, f"insert into cookings values ('k{number}', 'm', {began}, {end}, {long})"
+                )
+    with open_app(pantry) as app:
         names = ["first", "second", "third"]
-        planned = CleanupWork(app, names).plan()
-        done = CleanupWork(app, names).apply().rules
+        planned = CleanUp(app, names).plan()
+        done = CleanUp(app, names).apply().rules
     assert planned.rows == {"cookings": sum(rule.changed for rule in done)}
     steps = {step.partition(":")[0]: int(step.split()[2]) for step in planned.steps}
     assert steps == {rule.rule: rule.changed for rule in done if rule.changed}

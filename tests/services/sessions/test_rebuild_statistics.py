@@ -1,4 +1,4 @@
-"""Statistics counted anew are what the sessions that have ended say, and nothing else is touched."""
+"""Rebuilt statistics equal a recount of ended sessions; other rows are unchanged."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from dbctl.config import Selection
 from dbctl.errors import (
-    AbilityMissingError,
     BusyError,
     ConstraintError,
-    SchemaLacksError,
+    FeatureMissingError,
+    SchemaMismatchError,
     UserMissingError,
 )
 from dbctl.model import Plan
-from dbctl.services.app import app as apps
+from dbctl.services.app import app as app_service
 from dbctl.services.integrity import cross_database
-from dbctl.services.sessions.rebuild_statistics import Rebuilding
+from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import caught, content, opened, rows, run
+from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 from tests.services.sessions.test_cleanup import RECOUNT, STATISTICS, play
 
 ENDED = "'2024-01-01T10:01:40.000Z'"
@@ -32,8 +32,10 @@ ENDED = "'2024-01-01T10:01:40.000Z'"
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
     """Ann has played g1 twice and g2 once, and is at g3; root has played g1; statistics agree, with times of the app."""
-    path = flashpoint_app.settle(tmp_path, request.param)
-    run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
+    path = flashpoint_app.create_app(tmp_path, request.param)
+    run_statements(
+        path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
+    )
     for session, user, game, seconds in (
         ("a", 2, "g1", 60),
         ("b", 2, "g1", 30),
@@ -50,7 +52,7 @@ def path(request, tmp_path):
             duration=seconds,
         )
     play(path, "open", "2024-02-01T10:00:00.000Z", game="g3")
-    run(
+    run_statements(
         path,
         """insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)
         select user_id, game_id, 'As the app wrote it', count(*), sum(duration_seconds), 'first', 'last'
@@ -62,33 +64,40 @@ def path(request, tmp_path):
     return path
 
 
-def plan(path, **asked) -> Plan:
-    with opened(path) as app:
-        return Rebuilding(app, **asked).plan()
+def plan(path, **options) -> Plan:
+    with open_app(path) as app:
+        return RebuildStatistics(app, **options).plan()
 
 
-def rebuilt(path, *, timeout=5.0, **asked):
-    with apps.opened(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
+def rebuild(path, *, timeout=5.0, **options):
+    with app_service.open_app(Selection(config=str(path.with_name("dbctl.toml"))), timeout=timeout) as app:
         return {
-            one.table: (one.added, one.corrected, one.lowered)
-            for one in Rebuilding(app, **asked).apply().tables
+            table.table: (table.added, table.corrected, table.lowered)
+            for table in RebuildStatistics(app, **options).apply().tables
         }
 
 
-def disagreeing(path):
-    with opened(path) as app:
-        return [one.message for one in cross_database.cross(app).findings.findings if one.code == "recount"]
+def find_differences(path):
+    with open_app(path) as app:
+        return [
+            finding.message
+            for finding in cross_database.cross_check(app).findings.findings
+            if finding.code == "recount"
+        ]
 
 
 def recounts(path):
-    return [sorted(rows(path, STATISTICS[word])) == sorted(rows(path, RECOUNT[word])) for word in STATISTICS]
+    return [
+        sorted(query_rows(path, STATISTICS[word])) == sorted(query_rows(path, RECOUNT[word]))
+        for word in STATISTICS
+    ]
 
 
 def test_what_agrees_is_not_touched_and_not_recorded(path):
-    before = content(path)
+    before = read_all_rows(path)
     assert plan(path).steps == []
-    assert rebuilt(path) == {"user_game_stats": (0, 0, 0), "user_stats": (0, 0, 0)}
-    assert content(path) == before
+    assert rebuild(path) == {"user_game_stats": (0, 0, 0), "user_stats": (0, 0, 0)}
+    assert read_all_rows(path) == before
 
 
 DRIFT = [
@@ -104,118 +113,123 @@ DRIFT = [
 
 
 @pytest.mark.parametrize(("change", "expected"), DRIFT)
-def test_drift_is_planned_corrected_and_gone_and_a_second_run_changes_nothing(path, change, expected):
-    run(path, change)
-    assert disagreeing(path)
-    told = plan(path)
-    assert told.rows == {table: sum(numbers) for table, numbers in expected.items()}
-    assert told.destructive == any(numbers[2] for numbers in expected.values())
+def test_rebuild_corrects_differences_and_a_second_run_changes_nothing(path, change, expected):
+    run_statements(path, change)
+    assert find_differences(path)
+    planned = plan(path)
+    assert planned.rows == {table: sum(numbers) for table, numbers in expected.items()}
+    assert planned.destructive == any(numbers[2] for numbers in expected.values())
     none = {"user_game_stats": (0, 0, 0), "user_stats": (0, 0, 0)}
-    assert rebuilt(path) == none | expected
-    assert disagreeing(path) == []
-    after = content(path)
-    assert rebuilt(path) == none
-    assert content(path) == after
+    assert rebuild(path) == none | expected
+    assert find_differences(path) == []
+    after = read_all_rows(path)
+    assert rebuild(path) == none
+    assert read_all_rows(path) == after
 
 
-def test_times_and_titles_that_the_app_wrote_stay_and_a_missing_row_gets_them_from_its_sessions(path):
-    run(
+def test_stored_times_and_titles_are_not_changed(path):
+    run_statements(
         path,
         "update user_game_stats set total_plays = 7 where game_id = 'g1'",
         "delete from user_game_stats where game_id = 'g2'",
     )
-    run(
+    run_statements(
         path,
         "update user_stats set total_sessions = 7 where user_id = 2",
         "delete from user_stats where user_id = 1",
     )
-    rebuilt(path)
-    kept = "select user_id, game_id, game_title, first_played_at, last_played_at from user_game_stats order by 1, 2"
-    assert rows(path, kept) == [
+    rebuild(path)
+    query = "select user_id, game_id, game_title, first_played_at, last_played_at from user_game_stats order by 1, 2"
+    assert query_rows(path, query) == [
         (1, "g1", "As the app wrote it", "first", "last"),
         (2, "g1", "As the app wrote it", "first", "last"),
         (2, "g2", "Title of g2", "2024-01-01 10:00:02", ENDED.strip("'")),
     ]
-    found = rows(
+    added = query_rows(
         path, "select user_id, first_play_at, last_play_at, updated_at like '20%Z' from user_stats order by 1"
     )
-    assert found == [(1, "2024-01-01 10:00:03", ENDED.strip("'"), 1), (2, "first", "last", 1)]
+    assert added == [(1, "2024-01-01 10:00:03", ENDED.strip("'"), 1), (2, "first", "last", 1)]
 
 
-def test_only_rows_that_were_corrected_get_the_moment_of_the_correction(path):
-    run(path, "update user_stats set total_sessions = 1 where user_id = 2")
-    rebuilt(path)
-    assert rows(path, "select user_id, updated_at = 'then' from user_stats order by 1") == [(1, 1), (2, 0)]
-
-
-def test_a_row_without_any_session_left_is_kept_with_nothing_in_its_figures(path):
-    run(path, "delete from user_game_plays where game_id = 'g2'")
-    told = plan(path)
-    assert (told.destructive, told.steps[0]) == (
-        True,
-        "lower 1 row of user_game_stats, where less is there to count than is kept",
-    )
-    rebuilt(path)
-    row = "select total_plays, total_playtime_seconds, game_title, first_played_at from user_game_stats where game_id = 'g2'"
-    assert rows(path, row) == [(0, 0, "As the app wrote it", "first")]
-    # as the app itself counts it when a session ends: the rows there are
-    assert rows(path, "select total_games_played, total_sessions from user_stats where user_id = 2") == [
-        (2, 2)
+def test_only_corrected_rows_get_a_new_timestamp(path):
+    run_statements(path, "update user_stats set total_sessions = 1 where user_id = 2")
+    rebuild(path)
+    assert query_rows(path, "select user_id, updated_at = 'then' from user_stats order by 1") == [
+        (1, 1),
+        (2, 0),
     ]
-    assert disagreeing(path) == []
+
+
+def test_row_without_sessions_gets_zero_counts(path):
+    run_statements(path, "delete from user_game_plays where game_id = 'g2'")
+    planned = plan(path)
+    assert planned.destructive
+    assert planned.steps[0].startswith("lower 1 row of user_game_stats")
+    rebuild(path)
+    row = "select total_plays, total_playtime_seconds, game_title, first_played_at from user_game_stats where game_id = 'g2'"
+    assert query_rows(path, row) == [(0, 0, "As the app wrote it", "first")]
+    # as the app itself counts it when a session ends: the rows there are
+    assert query_rows(
+        path, "select total_games_played, total_sessions from user_stats where user_id = 2"
+    ) == [(2, 2)]
+    assert find_differences(path) == []
 
 
 def test_one_user_alone(path):
-    run(path, "update user_game_stats set total_plays = 0", "update user_stats set total_sessions = 0")
-    assert plan(path, login="ANN").title == "Count the statistics of ann anew"
-    assert rebuilt(path, login="ANN") == {"user_game_stats": (0, 2, 0), "user_stats": (0, 1, 0)}
-    assert rows(path, "select user_id from user_game_stats where total_plays = 0") == [(1,)]
-    assert rows(path, "select user_id from user_stats where total_sessions = 0") == [(1,)]
-    caught(UserMissingError, lambda: rebuilt(path, login="nobody"))
+    run_statements(
+        path, "update user_game_stats set total_plays = 0", "update user_stats set total_sessions = 0"
+    )
+    assert "ann" in plan(path, login="ANN").title
+    assert rebuild(path, login="ANN") == {"user_game_stats": (0, 2, 0), "user_stats": (0, 1, 0)}
+    assert query_rows(path, "select user_id from user_game_stats where total_plays = 0") == [(1,)]
+    assert query_rows(path, "select user_id from user_stats where total_sessions = 0") == [(1,)]
+    catch_error(UserMissingError, lambda: rebuild(path, login="nobody"))
 
 
-def test_it_stands_in_the_apps_own_record_once_and_only_where_something_changed(path):
-    run(path, "update user_stats set total_sessions = 0")
-    rebuilt(path)
-    rebuilt(path)
+def test_rebuild_writes_one_audit_entry_if_something_changed(path):
+    run_statements(path, "update user_stats set total_sessions = 0")
+    rebuild(path)
+    rebuild(path)
     query = "select action, resource, resource_id, details, username like 'dbctl (%' from activity_logs where action like 'sessions%'"
-    ((action, resource, key, details, who),) = rows(path, query)
-    assert (action, resource, key, who) == ("sessions.rebuild-stats", "statistics", "all", 1)
+    ((action, resource, key, details, username),) = query_rows(path, query)
+    assert (action, resource, key, username) == ("sessions.rebuild-stats", "statistics", "all", 1)
     assert json.loads(details) == {"rows": {"user_stats": 2}, "by": "dbctl"}
 
 
 @pytest.mark.parametrize("body", ["raise(abort, 'not now')", "raise(ignore)"])
-def test_what_the_database_refuses_or_swallows_in_the_second_table_leaves_the_first_as_it_was(path, body):
-    run(path, "update user_stats set total_sessions = 0", "update user_game_stats set total_plays = 0")
-    run(path, f"create trigger t before update on user_stats begin select {body}; end")
-    before = content(path)
-    caught(ConstraintError, lambda: rebuilt(path))
-    assert content(path) == before
+def test_failure_in_the_second_table_rolls_back_the_first(path, body):
+    run_statements(
+        path, "update user_stats set total_sessions = 0", "update user_game_stats set total_plays = 0"
+    )
+    run_statements(path, f"create trigger t before update on user_stats begin select {body}; end")
+    before = read_all_rows(path)
+    catch_error(ConstraintError, lambda: rebuild(path))
+    assert read_all_rows(path) == before
 
 
-def test_sessions_and_figures_of_users_that_are_gone_do_not_stop_it(path):
+def test_rows_of_deleted_users_do_not_prevent_the_rebuild(path):
     with closing(sqlite3.connect(path)) as db, db:  # without foreign keys, as tools at hand are
         db.execute("update user_game_plays set user_id = 77 where session_id = 'a'")
         db.execute("insert into user_stats (user_id, total_sessions) values (78, 3)")
-    rebuilt(path)
-    assert rows(path, "select user_id, total_sessions from user_stats order by 1") == [
+    rebuild(path)
+    assert query_rows(path, "select user_id, total_sessions from user_stats order by 1") == [
         (1, 1),
         (2, 2),
         (78, 0),
     ]
-    assert disagreeing(path) == []
+    assert find_differences(path) == []
 
 
-def test_where_nothing_is_to_be_done_nobody_who_writes_is_waited_for(path):
+def test_rebuild_without_differences_takes_no_lock(path):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin immediate")
         db.execute("update users set email = 'x@example.org' where id = 1")
-        if rows(path, "pragma journal_mode") == [("wal",)]:
-            assert rebuilt(path)["user_stats"] == (0, 0, 0)
+        if query_rows(path, "pragma journal_mode") == [("wal",)]:
+            assert rebuild(path)["user_stats"] == (0, 0, 0)
         db.execute("rollback")
-        run(path, "update user_stats set total_sessions = 0")
+        run_statements(path, "update user_stats set total_sessions = 0")
         db.execute("begin immediate")
-        caught(BusyError, lambda: rebuilt(path, timeout=0.1))
+        catch_error(BusyError, lambda: rebuild(path, timeout=0.1))
         db.execute("rollback")
 
 
@@ -228,8 +242,10 @@ def test_where_nothing_is_to_be_done_nobody_who_writes_is_waited_for(path):
     st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9) | st.none()), max_size=3),
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_was_kept_afterwards_every_figure_is_what_a_recount_gives(path, plays, games, users):
-    run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
+def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
+    run_statements(
+        path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
+    )
     with closing(sqlite3.connect(path)) as db, db:
         db.executemany(
             "insert into user_game_plays (user_id, game_id, duration_seconds, ended_at, session_id) values (?, ?, ?, case when ? then 'x' end, hex(randomblob(8)))",
@@ -240,38 +256,38 @@ def test_whatever_was_kept_afterwards_every_figure_is_what_a_recount_gives(path,
         )
         db.executemany("insert or replace into user_stats (user_id, total_sessions) values (?, ?)", users)
     planned = sum(plan(path).rows.values())
-    assert sum(sum(numbers) for numbers in rebuilt(path).values()) == planned
-    assert disagreeing(path) == []
-    wanted = {(user, game): [0, 0] for user, game, _ in games}
+    assert sum(sum(numbers) for numbers in rebuild(path).values()) == planned
+    assert find_differences(path) == []
+    expected = {(user, game): [0, 0] for user, game, _ in games}
     for user, game, seconds, ended in plays:
         if ended:
-            row = wanted.setdefault((user, game), [0, 0])
+            row = expected.setdefault((user, game), [0, 0])
             row[0], row[1] = row[0] + 1, row[1] + (seconds or 0)
-    found = rows(
+    stored = query_rows(
         path,
         "select user_id, game_id, coalesce(total_plays, 0), coalesce(total_playtime_seconds, 0) from user_game_stats",
     )
-    assert {(user, game): [*told] for user, game, *told in found} == wanted
+    assert {(user, game): [*counts] for user, game, *counts in stored} == expected
 
 
-def test_a_profile_without_statistics_and_a_database_without_their_tables_are_refused(tmp_path, path):
-    with opened(path) as app:
-        assert "statistics" in app.profile.abilities()
+def test_missing_statistics_are_refused(tmp_path, path):
+    with open_app(path) as app:
+        assert "statistics" in app.profile.list_features()
     bare = flashpoint_app.LARDER
     profile = tmp_path / "bare.toml"
     profile.write_text(bare, encoding="utf-8")
     with (
-        apps.opened(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
-        pytest.raises(AbilityMissingError, match="no statistics"),
+        app_service.open_app(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
+        pytest.raises(FeatureMissingError, match="no statistics"),
     ):
-        Rebuilding(app)
-    run(path, "drop table user_stats", "drop table user_game_stats")
-    assert "table user_game_stats" in str(caught(SchemaLacksError, lambda: plan(path)))
+        RebuildStatistics(app)
+    run_statements(path, "drop table user_stats", "drop table user_game_stats")
+    assert "table user_game_stats" in str(catch_error(SchemaMismatchError, lambda: plan(path)))
 
 
 def test_a_column_that_is_not_there_is_refused_and_never_read_as_a_text(path):
-    run(path, "alter table user_stats rename column total_sessions to sessions")
-    assert "user_stats.total_sessions" in str(caught(SchemaLacksError, lambda: rebuilt(path)))
-    with opened(path) as app:
-        found = cross_database.cross(app)
-    assert ("schema-lacks", 2) in [(one.code, found.status) for one in found.findings.findings]
+    run_statements(path, "alter table user_stats rename column total_sessions to sessions")
+    assert "user_stats.total_sessions" in str(catch_error(SchemaMismatchError, lambda: rebuild(path)))
+    with open_app(path) as app:
+        report = cross_database.cross_check(app)
+    assert ("schema-mismatch", 2) in [(finding.code, report.status) for finding in report.findings.findings]

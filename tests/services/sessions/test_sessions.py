@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.errors import UsageError, UserMissingError
-from dbctl.model import Window
+from dbctl.model import PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions import sessions
 from dbctl.services.sessions.sessions import State
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import caught, content, opened, rows, run
+from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 from tests.services.sessions.test_cleanup import FORMS, ago, clean, play
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    path = flashpoint_app.settle(tmp_path, request.param)
-    run(path, "delete from user_game_plays")
+    path = flashpoint_app.create_app(tmp_path, request.param)
+    run_statements(path, "delete from user_game_plays")
     for form in FORMS:
         play(path, f"old {form}", ago(form, hours=25))
         play(path, f"young {form}", ago(form, hours=23), user=3, game="g2")
@@ -35,17 +35,17 @@ def path(request, tmp_path):
     return path
 
 
-def listed(path, *, sort="", limit=None, offset=0, **asked):
-    with opened(path) as app:
-        return sessions.list_sessions(app, Window(sort=sort, limit=limit, offset=offset), **asked)
+def list_sessions(path, *, sort="", limit=None, offset=0, **options):
+    with open_app(path) as app:
+        return sessions.list_sessions(app, PageRequest(sort=sort, limit=limit, offset=offset), **options)
 
 
 def ids(page):
-    return [one.id for one in page.items]
+    return [session.id for session in page.items]
 
 
 def numbers(path):
-    return {name: key for key, name in rows(path, "select id, session_id from user_game_plays")}
+    return {name: key for key, name in query_rows(path, "select id, session_id from user_game_plays")}
 
 
 def test_a_state_finds_its_sessions_in_either_form_of_a_time(path):
@@ -55,56 +55,64 @@ def test_a_state_finds_its_sessions_in_either_form_of_a_time(path):
         (State.ABANDONED, ["old iso", "old space"]),
         (State.COMPLETED, ["ended"]),
     ):
-        page = listed(path, state=state)
+        page = list_sessions(path, state=state)
         assert sorted(ids(page)) == sorted(key[name] for name in names)
-        assert {one.state for one in page.items} == {state}
+        assert {session.state for session in page.items} == {state}
         assert page.total == len(names)
-    assert listed(path).total == 5
+    assert list_sessions(path).total == 5
 
 
 def test_what_is_abandoned_is_what_the_cleanup_closes(path):
-    due = set(ids(listed(path, state=State.ABANDONED)))
+    due = set(ids(list_sessions(path, state=State.ABANDONED)))
     clean(path, "abandoned-plays")
-    assert listed(path, state=State.ABANDONED).total == 0
-    assert set(ids(listed(path, state=State.COMPLETED))) == due | {numbers(path)["ended"]}
+    assert list_sessions(path, state=State.ABANDONED).total == 0
+    assert set(ids(list_sessions(path, state=State.COMPLETED))) == due | {numbers(path)["ended"]}
 
 
-def test_a_session_is_told_with_its_user_and_the_further_fields(path):
-    (one,) = listed(path, state=State.COMPLETED).items
-    assert (one.user, one.duration) == ("root", timedelta(seconds=100))
-    assert one.started_at == datetime(2024, 1, 1, 10, tzinfo=UTC)
-    assert one.ended_at == datetime(2024, 1, 1, 10, 1, 40, tzinfo=UTC)
-    assert one.extra == {"game_id": "g3", "game_title": "Title of g3"}
+def test_session_contains_user_and_extra_fields(path):
+    (session,) = list_sessions(path, state=State.COMPLETED).items
+    assert (session.user, session.duration) == ("root", timedelta(seconds=100))
+    assert session.started_at == datetime(2024, 1, 1, 10, tzinfo=UTC)
+    assert session.ended_at == datetime(2024, 1, 1, 10, 1, 40, tzinfo=UTC)
+    assert session.extra == {"game_id": "g3", "game_title": "Title of g3"}
 
 
-def test_the_newest_come_first_unless_another_order_is_asked_for(path):
-    newest = [session.started_at for session in listed(path).items]
+def test_sessions_are_sorted_newest_first_by_default(path):
+    newest = [session.started_at for session in list_sessions(path).items]
     assert newest == sorted(newest, reverse=True)
-    whole = ids(listed(path))
+    whole = ids(list_sessions(path))
     assert whole != sorted(whole, reverse=True), "ids do not tell the time"
-    assert ids(listed(path, limit=2, offset=1)) == whole[1:3]
-    assert listed(path, sort="started_at", limit=1).items[0].state is State.COMPLETED
-    assert [one.user for one in listed(path, sort="user").items] == ["ann", "ann", "bob", "bob", "root"]
-    assert listed(path, sort="-game_id", limit=1).items[0].extra["game_id"] == "g3"
-    caught(UsageError, lambda: listed(path, sort="nonsense"))
+    assert ids(list_sessions(path, limit=2, offset=1)) == whole[1:3]
+    assert list_sessions(path, sort="started_at", limit=1).items[0].state is State.COMPLETED
+    assert [session.user for session in list_sessions(path, sort="user").items] == [
+        "ann",
+        "ann",
+        "bob",
+        "bob",
+        "root",
+    ]
+    assert list_sessions(path, sort="-game_id", limit=1).items[0].extra["game_id"] == "g3"
+    catch_error(UsageError, lambda: list_sessions(path, sort="nonsense"))
 
 
 def test_sessions_of_one_user_are_found_by_any_spelling_of_the_login(path):
-    assert {one.user for one in listed(path, login="ANN@example.org").items} == {"ann"}
-    assert listed(path, login="ann", state=State.ACTIVE).total == 0
-    caught(UserMissingError, lambda: listed(path, login="nobody"))
+    assert {session.user for session in list_sessions(path, login="ANN@example.org").items} == {"ann"}
+    assert list_sessions(path, login="ann", state=State.ACTIVE).total == 0
+    catch_error(UserMissingError, lambda: list_sessions(path, login="nobody"))
 
 
-def test_revoking_ends_what_keeps_a_user_signed_in_and_a_second_time_changes_nothing(path):
+def test_revoking_ends_sessions_and_is_idempotent(path):
     def revoked(*logins):
-        with opened(path) as app:
+        with open_app(path) as app:
             return sessions.revoke(app, UserSelector(logins=logins)).apply()
 
-    valid = rows(path, "select count(*) from refresh_tokens where revoked_at is null")[0][0]
+    valid = query_rows(path, "select count(*) from refresh_tokens where revoked_at is null")[0][0]
     done = revoked("ann", "bob")
     assert (done.changed, done.ended_sessions) == (1, 2)
-    assert rows(path, "select count(*) from refresh_tokens where revoked_at is null") == [(valid - 2,)]
-    assert rows(path, "select resource_id from activity_logs where action = 'sessions.revoke'") == [("2",)]
-    before = content(path)
+    assert query_rows(path, "select count(*) from refresh_tokens where revoked_at is null") == [(valid - 2,)]
+    assert query_rows(path, "select resource_id from activity_logs where action = 'sessions.revoke'") == [
+        ("2",)
+    ]
+    before = read_all_rows(path)
     assert revoked("ann").changed == 0
-    assert content(path) == before
+    assert read_all_rows(path) == before

@@ -1,4 +1,4 @@
-"""The first step: databases found, configuration written."""
+"""``dbctl init`` finds databases and writes a configuration."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from dbctl.errors import (
     ProfileMissingError,
     UsageError,
 )
-from dbctl.services.setup.init import Setup
+from dbctl.services.setup.init import InitConfig
 from tests.services.flashpoint_app import template
 from tests.shapes import waqtor
 from tests.shapes.flashpoint_web import document_flashpoint_db, sixth_app_db
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def place(path, shape="deployed"):
+def copy_template(path, shape="deployed"):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(template(shape), path)
 
 
-def setup(
+def create_operation(
     directory=".",
     *,
     profile="flashpoint-web",
@@ -48,12 +48,12 @@ def setup(
     protected=False,
     settings=None,
 ):
-    return Setup(
+    return InitConfig(
         profile, Path(directory), app=app, file=Path(file), urls=urls, protected=protected, settings=settings
     )
 
 
-#: Where backups go until somebody says otherwise.
+#: The initial backup section.
 BACKUP = {
     "repository": "backups",
     "keep": {"last": 7, "daily": 14, "weekly": 8, "monthly": 12},
@@ -63,17 +63,17 @@ BACKUP = {
 }
 
 
-def written(file="dbctl.toml"):
+def read_config(file="dbctl.toml"):
     return tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))["apps"]
 
 
-def test_databases_and_migrations_are_found_and_written_relative_to_the_file(here):
-    place("web/backend/user.db")
-    document_flashpoint_db(here / "web/Data/flashpoint.sqlite", games=1)
-    (here / "web/backend/src/migrations").mkdir(parents=True)
-    (here / "etc").mkdir()
-    done = setup("web", file="etc/x.toml", app="fp", protected=True).apply()
-    assert written("etc/x.toml") == {
+def test_databases_and_migrations_are_written_as_relative_paths(folder):
+    copy_template("web/backend/user.db")
+    document_flashpoint_db(folder / "web/Data/flashpoint.sqlite", games=1)
+    (folder / "web/backend/src/migrations").mkdir(parents=True)
+    (folder / "etc").mkdir()
+    done = create_operation("web", file="etc/x.toml", app="fp", protected=True).apply()
+    assert read_config("etc/x.toml") == {
         "fp": {
             "profile": "flashpoint-web",
             "protected": True,
@@ -83,22 +83,22 @@ def test_databases_and_migrations_are_found_and_written_relative_to_the_file(her
         }
     }
     assert (done.app, list(done.missing)) == ("fp", [])
-    found = loader.find(model.Selection(config="etc/x.toml"))
-    assert Path(found.databases["user"].path).samefile("web/backend/user.db")
+    app = loader.find_app(model.Selection(config="etc/x.toml"))
+    assert Path(app.databases["user"].path).samefile("web/backend/user.db")
     assert Path("etc/x.toml").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_database_somewhere_below_is_found_and_the_optional_one_may_be_missing():
-    place("a/b/c/user.db")
-    done = setup().apply()
+def test_nested_database_is_found_and_optional_one_may_be_missing():
+    copy_template("a/b/c/user.db")
+    done = create_operation().apply()
     assert (done.databases, list(done.missing)) == ({"user": "a/b/c/user.db"}, ["flashpoint"])
 
 
-def test_a_plan_writes_nothing(here):
-    place("user.db")
-    plan = setup().plan()
+def test_a_plan_writes_nothing(folder):
+    copy_template("user.db")
+    plan = create_operation().plan()
     assert list(plan.steps)[:2] == ["create dbctl.toml: [apps.flashpoint-web]", "user = user.db"]
-    assert [path.name for path in here.iterdir()] == ["user.db"]
+    assert [path.name for path in folder.iterdir()] == ["user.db"]
 
 
 @pytest.mark.parametrize(
@@ -111,143 +111,147 @@ def test_a_plan_writes_nothing(here):
         b"[apps]\nother.profile = 'x'\n",
     ],
 )
-def test_what_stands_in_the_file_stays_to_the_letter(here, before):
-    place("user.db")
-    (here / "dbctl.toml").write_bytes(before)
-    (here / "dbctl.toml").chmod(0o640)
-    setup().apply()
-    assert (here / "dbctl.toml").read_bytes().startswith(before)
-    assert written()["flashpoint-web"]["databases"] == {"user": "user.db"}
-    assert (not before) or written()["other"] == {"profile": "x"}
-    assert (here / "dbctl.toml").stat().st_mode & 0o777 == 0o640
+def test_existing_text_of_configuration_is_unchanged(folder, before):
+    copy_template("user.db")
+    (folder / "dbctl.toml").write_bytes(before)
+    (folder / "dbctl.toml").chmod(0o640)
+    create_operation().apply()
+    assert (folder / "dbctl.toml").read_bytes().startswith(before)
+    assert read_config()["flashpoint-web"]["databases"] == {"user": "user.db"}
+    assert (not before) or read_config()["other"] == {"profile": "x"}
+    assert (folder / "dbctl.toml").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("before", ["apps = {}\n", "apps = {other = {profile = 'x'}}\n"])
-def test_a_file_that_takes_no_further_table_stays_as_it_is(here, before):
-    place("user.db")
-    (here / "dbctl.toml").write_text(before)
-    with pytest.raises(UsageError, match="by hand"):
-        setup().apply()
-    assert (here / "dbctl.toml").read_text() == before
+def test_inline_apps_table_is_refused_and_unchanged(folder, before):
+    copy_template("user.db")
+    (folder / "dbctl.toml").write_text(before)
+    with pytest.raises(UsageError, match="edit the file"):
+        create_operation().apply()
+    assert (folder / "dbctl.toml").read_text() == before
 
 
-def test_a_second_app_of_the_same_name_is_refused_and_another_name_is_not():
-    place("user.db")
-    setup().apply()
+def test_existing_app_name_is_refused():
+    copy_template("user.db")
+    create_operation().apply()
     before = Path("dbctl.toml").read_bytes()
     with pytest.raises(AlreadyExistsError, match="flashpoint-web"):
-        setup()
+        create_operation()
     assert Path("dbctl.toml").read_bytes() == before
-    setup(app="second").apply()
-    assert list(written()) == ["flashpoint-web", "second"]
+    create_operation(app="second").apply()
+    assert list(read_config()) == ["flashpoint-web", "second"]
 
 
-def test_a_broken_configuration_is_not_written_to(here):
-    place("user.db")
-    (here / "dbctl.toml").write_text("[apps\n")
+def test_invalid_configuration_is_not_changed(folder):
+    copy_template("user.db")
+    (folder / "dbctl.toml").write_text("[apps\n")
     with pytest.raises(ConfigInvalidError, match="line 1"):
-        setup()
+        create_operation()
 
 
 @pytest.mark.parametrize("name", ["a b", "x\ny", 'a"b', "a/b", "-a", "ä", "x" * 65, "[a]"])
-def test_a_name_that_would_be_trouble_later_is_refused(name):
-    place("user.db")
-    with pytest.raises(UsageError, match="a name is made of"):
-        setup(app=name)
+def test_invalid_app_names_are_refused(name):
+    copy_template("user.db")
+    with pytest.raises(UsageError, match="only letters"):
+        create_operation(app=name)
 
 
-def test_several_files_that_could_be_the_one_are_told(here):
-    place("x/user.db")
-    place("y/user.db")
+def test_several_matching_files_are_refused_with_paths(folder):
+    copy_template("x/user.db")
+    copy_template("y/user.db")
     with pytest.raises(UsageError, match=r"x/user\.db, y/user\.db.*--url user=PATH"):
-        setup()
-    assert setup(urls=["user=x/user.db"]).apply().databases == {"user": "x/user.db"}
-    place("user.db")
-    assert setup(app="nearest").apply().databases == {"user": "user.db"}
+        create_operation()
+    assert create_operation(urls=["user=x/user.db"]).apply().databases == {"user": "x/user.db"}
+    copy_template("user.db")
+    assert create_operation(app="nearest").apply().databases == {"user": "user.db"}
 
 
-def test_nothing_found_says_what_was_looked_for(here):
-    with pytest.raises(DatabaseNotFoundError, match=r"\(user\.db\) was found below"):
-        setup()
-    assert not (here / "dbctl.toml").exists()
+def test_missing_database_is_reported_with_file_names(folder):
+    with pytest.raises(DatabaseNotFoundError, match=r"\(user\.db\) not found in"):
+        create_operation()
+    assert not (folder / "dbctl.toml").exists()
 
 
-def test_a_file_of_that_name_that_is_something_else_says_why_it_is_not_the_one(here):
-    sixth_app_db(here / "a/user.db")
-    (here / "b").mkdir()
-    (here / "b/user.db").write_bytes(b"garbage" * 100)
-    (here / "c").mkdir()
-    (here / "c/user.db").write_bytes(b"")
+def test_other_files_with_the_name_are_reported_with_reason(folder):
+    sixth_app_db(folder / "a/user.db")
+    (folder / "b").mkdir()
+    (folder / "b/user.db").write_bytes(b"garbage" * 100)
+    (folder / "c").mkdir()
+    (folder / "c/user.db").write_bytes(b"")
     with pytest.raises(DatabaseNotFoundError) as caught:
-        setup()
-    for told in ("a/user.db is not it: it lacks table users", "b/user.db is not it", "c/user.db is not it"):
-        assert told in caught.value.hint
-    place("d/user.db")
-    assert setup().apply().databases == {"user": "d/user.db"}
+        create_operation()
+    for text in (
+        "a/user.db does not match: it lacks table users",
+        "b/user.db does not match",
+        "c/user.db does not match",
+    ):
+        assert text in caught.value.hint
+    copy_template("d/user.db")
+    assert create_operation().apply().databases == {"user": "d/user.db"}
 
 
-def test_links_in_a_circle_and_to_the_same_file_find_it_once(here):
-    place("x/user.db")
-    (here / "x/up").symlink_to("..")
-    (here / "self").symlink_to(".")
-    (here / "user.db").symlink_to("x/user.db")
-    assert setup().apply().databases == {"user": "x/user.db"}
+def test_links_to_same_file_are_found_once(folder):
+    copy_template("x/user.db")
+    (folder / "x/up").symlink_to("..")
+    (folder / "self").symlink_to(".")
+    (folder / "user.db").symlink_to("x/user.db")
+    assert create_operation().apply().databases == {"user": "x/user.db"}
 
 
-def test_a_folder_that_lets_nobody_look_is_told(here, monkeypatch):
-    (here / "closed").mkdir()
-    look = os.scandir
+def test_unreadable_folder_is_reported(folder, monkeypatch):
+    (folder / "closed").mkdir()
+    scandir = os.scandir
 
-    def refusing(folder):  # root may look everywhere, so the system's answer is made up
-        if Path(folder).name == "closed":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return look(folder)
+    def refuse(path):  # root can read every folder, so the error is simulated
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DatabaseNotFoundError) as caught:
-        setup()
-    assert "closed could not be looked into" in caught.value.hint
+        create_operation()
+    assert "closed is not readable" in caught.value.hint
 
 
-def test_folders_that_hold_no_databases_are_passed_over():
-    place("node_modules/user.db")
-    place("a/b/c/d/e/f/user.db")
+def test_folders_without_databases_are_skipped():
+    copy_template("node_modules/user.db")
+    copy_template("a/b/c/d/e/f/user.db")
     with pytest.raises(DatabaseNotFoundError):
-        setup()
+        create_operation()
 
 
-def test_an_address_is_checked_against_the_profile():
+def test_url_is_checked_against_the_profile():
     with pytest.raises(DatabaseUnknownError, match="nix"):
-        setup(urls=["nix=x.db"])
+        create_operation(urls=["nix=x.db"])
     with pytest.raises(NotSupportedError, match="postgresql"):
-        setup(urls=["user=postgresql://u:hunter2@h/d"])
+        create_operation(urls=["user=postgresql://u:hunter2@h/d"])
 
 
-def test_an_address_without_a_name_is_that_of_main_and_its_password_stands_in_the_file_alone():
-    made = setup(profile="plain", urls=["postgresql://u:hunter2@h/d"])
-    shown = f"{made.plan()} {made.apply()}"
+def test_url_without_name_is_main_and_password_is_masked():
+    operation = create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"])
+    output = f"{operation.plan()} {operation.apply()}"
     assert 'main = "postgresql://u:hunter2@h/d"' in Path("dbctl.toml").read_text()
-    assert "postgresql://u:***@h/d" in shown
-    assert "hunter2" not in shown
-    with pytest.raises(DatabaseNotFoundError, match="may be called anything"):
-        setup(profile="plain", app="other")
+    assert "postgresql://u:***@h/d" in output
+    assert "hunter2" not in output
+    with pytest.raises(DatabaseNotFoundError, match="any file"):
+        create_operation(profile="plain", app="other")
 
 
-def test_what_is_not_there_is_told():
+def test_missing_directory_profile_and_folder_are_reported():
     with pytest.raises(FileMissingError, match="directory"):
-        setup("nix")
+        create_operation("nix")
     with pytest.raises(ProfileMissingError):
-        setup(profile="nix")
-    place("user.db")
+        create_operation(profile="nix")
+    copy_template("user.db")
     with pytest.raises(FileFailedError, match="No such file"):
-        setup(file="no/such/x.toml").apply()
+        create_operation(file="no/such/x.toml").apply()
 
 
-def test_a_profile_of_one_s_own_is_written_as_a_path(here):
-    sixth_app_db(here / "var/larder.db")
-    shutil.copyfile(Path(__file__).parents[2] / "profiles" / "larder.toml", here / "larder.toml")
-    setup(profile="larder.toml").apply()
-    assert written()["larder"] == {
+def test_custom_profile_is_written_as_path(folder):
+    sixth_app_db(folder / "var/larder.db")
+    shutil.copyfile(Path(__file__).parents[2] / "profiles" / "larder.toml", folder / "larder.toml")
+    create_operation(profile="larder.toml").apply()
+    assert read_config()["larder"] == {
         "profile": "larder.toml",
         "databases": {"pantry": "var/larder.db"},
         "backup": BACKUP,
@@ -257,18 +261,18 @@ def test_a_profile_of_one_s_own_is_written_as_a_path(here):
 # The app's own file of settings ---------------------------------------------------------------------------------------
 
 
-def of_server(text, **further):
+def init_server_app(text, **options):
     Path(".env").write_text(text, encoding="utf-8")
-    done = setup(profile="waqtor", **further).apply()
+    done = create_operation(profile="waqtor", **options).apply()
     return done.databases["main"]
 
 
-def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_password_stays_there(here):
+def test_url_is_built_from_variables_without_password(folder):
     parts = 'DB_HOST=db.example\nDB_PORT=5433\nDB_NAME=app\nDB_USER=the app\nDB_PASSWORD="s3cr/t #1"\nDB_SSL=true\n'
-    address = of_server(parts)
+    address = init_server_app(parts)
     assert address == "postgresql://the%20app:${DB_PASSWORD}@db.example:5433/app?sslmode=require"
     assert "s3cr" not in Path("dbctl.toml").read_text(encoding="utf-8")
-    assert written()["waqtor"]["env_file"] == ".env"
+    assert read_config()["waqtor"]["env_file"] == ".env"
     url = loader.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
     assert (url.password.reveal(), url.host, url.port, url.user) == (
         "s3cr/t #1",
@@ -278,33 +282,33 @@ def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_pass
     )
 
 
-def test_what_the_app_s_settings_leave_out_is_what_the_app_takes_then(here):
-    assert of_server("DB_NAME=mine\n") == "postgresql://postgres:***@localhost/mine"
-    assert written()["waqtor"]["databases"]["main"] == "postgresql://postgres:postgres@localhost/mine"
+def test_missing_variables_have_defaults_of_the_app(folder):
+    assert init_server_app("DB_NAME=mine\n") == "postgresql://postgres:***@localhost/mine"
+    assert read_config()["waqtor"]["databases"]["main"] == "postgresql://postgres:postgres@localhost/mine"
 
 
-def test_a_whole_address_counts_before_its_parts_and_before_the_environment(here, monkeypatch):
+def test_url_variable_precedes_parts_and_environment(folder, monkeypatch):
     assert (
-        of_server("DATABASE_URL=postgres://u:hidden@h:1/one\nDB_HOST=another\n", file="etc.toml")
+        init_server_app("DATABASE_URL=postgres://u:hidden@h:1/one\nDB_HOST=another\n", file="etc.toml")
         == "${DATABASE_URL}"
     )
     assert "hidden" not in Path("etc.toml").read_text(encoding="utf-8")
     monkeypatch.setenv("DATABASE_URL", "postgres://u:p@elsewhere/two")
     url = loader.read(Path("etc.toml")).apps["waqtor"].databases["main"]
     assert (url.host, url.path, url.password.reveal()) == ("h", "one", "hidden")
-    assert loader.variables(Path("etc.toml")) == []
+    assert loader.referenced_variables(Path("etc.toml")) == []
 
 
-def test_settings_that_are_given_count_before_those_below_the_directory(here):
+def test_specified_env_file_precedes_found_one(folder):
     Path("other.env").write_text("DB_NAME=other\n", encoding="utf-8")
-    assert of_server("DB_NAME=mine\n", settings=Path("other.env")).endswith("/other")
-    assert written()["waqtor"]["env_file"] == "other.env"
+    assert init_server_app("DB_NAME=mine\n", settings=Path("other.env")).endswith("/other")
+    assert read_config()["waqtor"]["env_file"] == "other.env"
 
 
-def test_the_former_database_of_the_app_is_found_beside_it(here):
-    waqtor.legacy(here / "runtime/server/db/waqtor.db")
-    of_server("DB_NAME=mine\n")
-    assert written()["waqtor"]["databases"]["legacy"] == "runtime/server/db/waqtor.db"
+def test_legacy_database_is_found_next_to_it(folder):
+    waqtor.legacy(folder / "runtime/server/db/waqtor.db")
+    init_server_app("DB_NAME=mine\n")
+    assert read_config()["waqtor"]["databases"]["legacy"] == "runtime/server/db/waqtor.db"
 
 
 @pytest.mark.parametrize(
@@ -316,28 +320,28 @@ def test_the_former_database_of_the_app_is_found_beside_it(here):
         ("DB_PORT=hidden\n", UsageError),
     ],
 )
-def test_settings_that_name_no_such_database_are_refused_without_a_secret_in_the_message(here, text, error):
-    with pytest.raises(error) as refused:
-        of_server(text)
-    assert "hid" not in str(refused.value)
+def test_invalid_variables_are_refused_without_secrets(folder, text, error):
+    with pytest.raises(error) as caught:
+        init_server_app(text)
+    assert "hid" not in str(caught.value)
     assert not Path("dbctl.toml").exists()
 
 
-def test_settings_that_are_given_must_be_there_and_say_where_the_database_is(here):
+def test_specified_env_file_must_exist_and_contain_url(folder):
     with pytest.raises(FileMissingError):
-        setup(profile="waqtor", settings=Path("nope"))
+        create_operation(profile="waqtor", settings=Path("nope"))
     Path("empty.env").write_text("PORT=1\n", encoding="utf-8")
     with pytest.raises(UsageError, match="sets none of DATABASE_URL, DB_HOST"):
-        setup(profile="waqtor", settings=Path("empty.env"))
+        create_operation(profile="waqtor", settings=Path("empty.env"))
     with pytest.raises(NotSupportedError, match="--env-file"):
-        setup(settings=Path("empty.env"))
+        create_operation(settings=Path("empty.env"))
 
 
-def test_settings_that_have_gone_since_are_told_with_their_name(here):
-    of_server("DB_PASSWORD=x\n")
+def test_deleted_env_file_is_reported_with_path(folder):
+    init_server_app("DB_PASSWORD=x\n")
     Path(".env").unlink()
     with pytest.raises(
         ConfigInvalidError,
-        match=r"\.env cannot be read: No such file .*\(files_\*\.tar\.gz of the newest backup below backups may hold it\)",
+        match=r"\.env cannot be read: No such file .*\(files_\*\.tar\.gz of the newest backup below backups may .*\)",
     ):
         loader.read(Path("dbctl.toml"))

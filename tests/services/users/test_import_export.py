@@ -1,4 +1,4 @@
-"""Users in and out of files: everything or nothing, exact both ways, and every mistake with its place."""
+"""Import and export of users: all or nothing, exact round trips, and mistakes with their position."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
-from collections import Counter
 from contextlib import closing, suppress
 
 import bcrypt
@@ -19,15 +17,16 @@ from hypothesis import strategies as st
 
 from dbctl import signals
 from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, UsageError
-from dbctl.model import Secret, Window
+from dbctl.model import PageRequest, Secret
 from dbctl.render.values import jsonable
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import import_export
 from dbctl.services.users import queries as users
 from dbctl.services.users.files import Existing, read_lines
-from dbctl.services.users.queries import Filter
+from dbctl.services.users.queries import UserFilter
+from tests.call_count import count_calls
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import caught, content, opened, rows, run
+from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
 from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
 HASH = PASSWORD_HASH
@@ -36,29 +35,29 @@ GOOD = f"username,email,password_hash\nzoe,zoe@example.org,{HASH}\nyan,yan@examp
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return flashpoint_app.settle(tmp_path / "here", request.param)
+    return flashpoint_app.create_app(tmp_path / "here", request.param)
 
 
-def imported(path, text, name="users.csv", **options):
-    with opened(path) as app:
+def import_file(path, text, name="users.csv", **options):
+    with open_app(path) as app:
         raw = text if isinstance(text, bytes) else text.encode()
         return import_export.import_users(app, read_lines(raw, name), file=name, **options).apply()
 
 
-def refused(path, text, name="users.csv", error=ImportInvalidError, **options):
-    """Check that nothing is imported, by plan or by deed; return message and hint."""
-    before = content(path)
-    raised = caught(error, lambda: imported(path, text, name, **options))
-    with opened(path) as app:
+def assert_refused(path, text, name="users.csv", error=ImportInvalidError, **options):
+    """Assert that plan and import are refused; return message and hint."""
+    before = read_all_rows(path)
+    raised = catch_error(error, lambda: import_file(path, text, name, **options))
+    with open_app(path) as app:
         lines = read_lines(text if isinstance(text, bytes) else text.encode(), name)
         planned = import_export.import_users(app, lines, file=name, **options)
-        assert str(caught(error, planned.plan)) == str(raised)
-    assert content(path) == before
+        assert str(catch_error(error, planned.plan)) == str(raised)
+    assert read_all_rows(path) == before
     return f"{raised}\n{raised.hint}"
 
 
-def exported(path, *, secrets=True):
-    with opened(path) as app:
+def export(path, *, secrets=True):
+    with open_app(path) as app:
         return list(import_export.export_users(app, secrets=secrets).items)
 
 
@@ -78,7 +77,7 @@ def as_json(items):
     return json.dumps(jsonable(items))
 
 
-def as_answer(items):
+def as_output(items):
     return json.dumps(
         {"schema": "dbctl.users.export/1", "data": {"items": jsonable(items), "total": len(items)}}
     )
@@ -98,41 +97,41 @@ def as_lines(items):
         ("-", as_csv),
         ("u.json", as_json),
         ("-", as_json),
-        ("u.json", as_answer),
-        ("-", as_answer),
+        ("u.json", as_output),
+        ("-", as_output),
         ("u.jsonl", as_lines),
         ("-", as_lines),
     ],
 )
 @pytest.mark.parametrize("to", flashpoint_app.SHAPES)
-def test_what_was_exported_and_imported_elsewhere_exports_the_same(path, tmp_path, to, name, written):
+def test_import_into_other_app_exports_identically(path, tmp_path, to, name, written):
     for odd in ('O\'Brien "x"', "a,b;c\\d", "日本語", "=1+1", "line\u2028sep"):
         if odd.isprintable():
             add_user(path, odd, email=f"user{len(odd)}-{ord(odd[-1])}@example.org", active=False)
-    run(
+    run_statements(
         path, "delete from users where username = 'bob'", "update users set last_login_at = null where id = 1"
     )
-    there = flashpoint_app.settle(tmp_path / "there", to)
-    run(there, "delete from users")
-    items = exported(path)
+    target = flashpoint_app.create_app(tmp_path / "there", to)
+    run_statements(target, "delete from users")
+    items = export(path)
     assert len(items) == 6
-    assert imported(there, written(items), name).added == 6
-    assert exported(there) == items
+    assert import_file(target, written(items), name).added == 6
+    assert export(target) == items
 
 
-def test_an_app_with_keys_that_are_no_numbers_exports_the_same_too(tmp_path):
-    here, there = (
-        flashpoint_app.settle_larder(tmp_path / "here"),
-        flashpoint_app.settle_larder(tmp_path / "there"),
+def test_app_with_text_keys_exports_identically(tmp_path):
+    source, target = (
+        flashpoint_app.create_larder(tmp_path / "here"),
+        flashpoint_app.create_larder(tmp_path / "there"),
     )
-    run(there, "delete from members")
-    items = exported(here)
+    run_statements(target, "delete from members")
+    items = export(source)
     assert [item["username"] for item in items] == ["ana", "olav", "pip", "木下"]
-    assert imported(there, as_csv(items), "x.csv").added == 4
-    assert exported(there) == items
-    assert rows(there, "select typeof(joined_ms), kind, enabled from members where handle = 'olav'") == [
-        ("integer", "guest", 0)
-    ]
+    assert import_file(target, as_csv(items), "x.csv").added == 4
+    assert export(target) == items
+    assert query_rows(
+        target, "select typeof(joined_ms), kind, enabled from members where handle = 'olav'"
+    ) == [("integer", "guest", 0)]
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -142,57 +141,57 @@ def test_an_app_with_keys_that_are_no_numbers_exports_the_same_too(tmp_path):
             st.text(st.characters(exclude_categories=["C", "Z"]), min_size=3, max_size=20),
             st.booleans(),
             st.sampled_from(["admin", "user", "guest"]),
-            st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds") + "Z"),
+            st.datetimes().map(lambda time: time.isoformat(timespec="milliseconds") + "Z"),
         ),
         unique_by=lambda user: user[0].lower(),
         max_size=5,
     ),
     written=st.sampled_from([("x.csv", as_csv), ("x.json", as_json), ("x.jsonl", as_lines)]),
 )
-def test_any_user_that_the_app_takes_comes_back_the_same(tmp_path_factory, people_there, written):
+def test_any_valid_user_round_trips(tmp_path_factory, people_there, written):
     folder = tmp_path_factory.mktemp("any")
     first, second = (
-        flashpoint_app.settle(folder / "1", "deployed"),
-        flashpoint_app.settle(folder / "2", "document"),
+        flashpoint_app.create_app(folder / "1", "deployed"),
+        flashpoint_app.create_app(folder / "2", "document"),
     )
-    run(second, "delete from users")
-    told = [
+    run_statements(second, "delete from users")
+    users_to_add = [
         {"username": name, "email": f"u{at}@example.org", "active": active, "role": role, "last_login_at": seen, "password_hash": HASH}
         for at, (name, active, role, seen) in enumerate(people_there)
     ]  # fmt: skip
-    taken = {"root", "ann", "bob"}
-    told = [user for user in told if user["username"].lower() not in taken]
-    assert imported(first, as_json(told), "x.json").added == len(told)
-    imported(second, written[1](exported(first)), written[0])
-    assert exported(first) == exported(second)
+    existing = {"root", "ann", "bob"}
+    users_to_add = [user for user in users_to_add if user["username"].lower() not in existing]
+    assert import_file(first, as_json(users_to_add), "x.json").added == len(users_to_add)
+    import_file(second, written[1](export(first)), written[0])
+    assert export(first) == export(second)
 
 
-def test_an_export_holds_hashes_only_when_asked(path):
-    assert "password_hash" not in exported(path, secrets=False)[0]
-    assert HASH not in repr(exported(path, secrets=False))
-    assert exported(path)[0]["password_hash"] == HASH
+def test_export_contains_hashes_only_with_secrets(path):
+    assert "password_hash" not in export(path, secrets=False)[0]
+    assert HASH not in repr(export(path, secrets=False))
+    assert export(path)[0]["password_hash"] == HASH
 
 
-def test_a_list_of_users_can_be_imported_elsewhere_with_new_passwords(path, tmp_path):
-    there = flashpoint_app.settle(tmp_path / "there", "deployed")
-    run(there, "delete from users")
-    with opened(path) as app:
-        listed = as_answer(list(users.list_users(app, Filter(), Window()).items))
-    done = imported(there, listed, "-", generate=True)
-    assert [made.login for made in done.generated] == ["root", "ann", "bob"]
-    for made in done.generated:
-        with opened(there) as app:
-            who = users.find_single_user(app, UserSelector(logins=[made.login]))
-            assert users.check_password(app, who, Secret(made.password)).matches
+def test_exported_list_is_imported_with_generated_passwords(path, tmp_path):
+    target = flashpoint_app.create_app(tmp_path / "there", "deployed")
+    run_statements(target, "delete from users")
+    with open_app(path) as app:
+        listed = as_output(list(users.list_users(app, UserFilter(), PageRequest()).items))
+    result = import_file(target, listed, "-", generate=True)
+    assert [generated.login for generated in result.generated] == ["root", "ann", "bob"]
+    for generated in result.generated:
+        with open_app(target) as app:
+            user = users.find_single_user(app, UserSelector(logins=[generated.login]))
+            assert users.check_password(app, user, Secret(generated.password)).matches
 
 
-# What goes in --------------------------------------------------------------------------------------------------
+# Accepted files ------------------------------------------------------------------------------------------------
 
 
-def test_passwords_are_hashed_and_what_is_not_said_is_as_the_app_does_it(path):
-    done = imported(path, "username,email,password\nzoe,zoe@example.org,s3cret word\n")
-    assert (done.added, done.skipped, done.generated) == (1, 0, [])
-    ((role, active, hashed, details),) = rows(
+def test_passwords_are_hashed_and_defaults_applied(path):
+    result = import_file(path, "username,email,password\nzoe,zoe@example.org,s3cret word\n")
+    assert (result.added, result.skipped, result.generated) == (1, 0, [])
+    ((role, active, hashed, details),) = query_rows(
         path,
         "select role_id, is_active, password_hash, (select details from activity_logs order by id desc limit 1) from users where id = 4",
     )
@@ -217,43 +216,44 @@ def test_passwords_are_hashed_and_what_is_not_said_is_as_the_app_does_it(path):
         .encode(),
     ],
 )
-def test_csv_comes_in_many_forms(path, raw):
-    assert imported(path, raw).added == 2
-    assert rows(path, "select username from users where id > 3") == [("zoe",), ("yan",)]
+def test_csv_dialects_are_accepted(path, raw):
+    assert import_file(path, raw).added == 2
+    assert query_rows(path, "select username from users where id > 3") == [("zoe",), ("yan",)]
 
 
-def test_a_file_without_users_is_nothing_to_do(path):
-    before = content(path)
+def test_file_without_users_changes_nothing(path):
+    before = read_all_rows(path)
     for name, text in (("u.json", "[]"), ("u.csv", "username,email,password\n"), ("u.jsonl", "\n\n")):
-        assert imported(path, text, name).added == 0
-    assert content(path) == before
+        assert import_file(path, text, name).added == 0
+    assert read_all_rows(path) == before
 
 
 def test_existing_users_are_an_error_or_skipped(path):
     text = GOOD + f"ANN,elsewhere@example.org,{HASH}\n"
-    assert "line 4" in refused(path, text)
-    done = imported(path, text, existing=Existing.SKIP)
-    assert (done.added, done.skipped) == (2, 1)
-    before = content(path)
-    assert imported(path, text, existing=Existing.SKIP).added == 0
-    assert content(path) == before
+    assert "line 4" in assert_refused(path, text)
+    result = import_file(path, text, existing=Existing.SKIP)
+    assert (result.added, result.skipped) == (2, 1)
+    before = read_all_rows(path)
+    assert import_file(path, text, existing=Existing.SKIP).added == 0
+    assert read_all_rows(path) == before
 
 
-def test_a_new_name_with_somebody_elses_address_is_never_skipped(path):
-    told = refused(
+def test_new_name_with_existing_email_is_refused(path):
+    message = assert_refused(
         path, f"username,email,password_hash\nnewann,Ann@example.org,{HASH}\n", existing=Existing.SKIP
     )
-    assert "line 2" in told
-    assert "Ann@example.org" in told
+    assert "line 2" in message
+    assert "Ann@example.org" in message
 
 
-def test_one_users_name_may_be_another_ones_address_as_in_the_app(path):
+def test_name_may_equal_email_of_other_user(path):
     assert (
-        imported(path, f"username,email,password_hash\nann@example.org,zoe@example.org,{HASH}\n").added == 1
+        import_file(path, f"username,email,password_hash\nann@example.org,zoe@example.org,{HASH}\n").added
+        == 1
     )
 
 
-# What is refused -----------------------------------------------------------------------------------------------
+# Refused files -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -264,55 +264,55 @@ def test_one_users_name_may_be_another_ones_address_as_in_the_app(path):
         ("abc,abc@example.org,12345", "6 to 128"),
         ("abc,abc@example.org,", "password is missing"),
         (",abc@example.org,123456", "username is missing"),
-        ("abc,,123456", "needs email"),
+        ("abc,,123456", "requires email"),
         ("ann,abc@example.org,123456", "already has username"),
         ("abc,ANN@example.org,123456", "already has email"),
         ("FINE,abc@example.org,123456", "line 2 has it too"),
         ("abc,Fine@Example.org,123456", "line 2 has it too"),
-        ("a\x1b[2Jc,abc@example.org,123456", "cannot be seen"),
-        ("a\u202ec,abc@example.org,123456", "cannot be seen"),
+        ("a\x1b[2Jc,abc@example.org,123456", "unprintable"),
+        ("a\u202ec,abc@example.org,123456", "unprintable"),
         (f"{'a' * 200_000},abc@example.org,123456", "200000 characters"),
         (f"abc,abc@example.org,{'x' * 200_000}", "200000 characters"),
         ("abc,abc@example.org,a\x00bcdef", "NUL"),
-        (" abc,abc@example.org,123456", "blank"),
+        (" abc,abc@example.org,123456", "space"),
     ],
 )
-def test_a_wrong_line_is_named_with_its_reason(path, line, reason):
-    told = refused(path, f"username,email,password\nfine,fine@example.org,123456\n{line}\n")
-    assert "1 of the rows" not in told
-    assert "1 of 2" in told
-    assert "line 3" in told
-    assert reason in told
-    assert len(told) < 600
+def test_invalid_line_is_reported_with_reason(path, line, reason):
+    message = assert_refused(path, f"username,email,password\nfine,fine@example.org,123456\n{line}\n")
+    assert "1 of the rows" not in message
+    assert "1 of 2" in message
+    assert "line 3" in message
+    assert reason in message
+    assert len(message) < 600
 
 
 @pytest.mark.parametrize(
     ("user", "reason"),
     [
-        ({"username": ["abc"]}, "no text"),
-        ({"username": {"a": 1}}, "no text"),
-        ({"username": True}, "no text"),
-        ({"password": 12345678}, "no text"),
+        ({"username": ["abc"]}, "not text"),
+        ({"username": {"a": 1}}, "not text"),
+        ({"username": True}, "not text"),
+        ({"password": 12345678}, "not text"),
         ({"password": "abcdef\ud800"}, "half"),
-        ({"username": "abc\ud800"}, "cannot be seen"),
+        ({"username": "abc\ud800"}, "unprintable"),
         ({"active": "perhaps"}, "neither true nor false"),
         ({"active": 7}, "neither true nor false"),
         ({"role": "king"}, "no role"),
         ({"created_at": "soon"}, "2026-01-31"),
         ({"password": None}, "password is missing"),
         ({"password_hash": HASH}, "both"),
-        ({"password": None, "password_hash": "plain"}, "no bcrypt hash"),
-        ({"password": None, "password_hash": "$2b$04$short"}, "no bcrypt hash"),
+        ({"password": None, "password_hash": "plain"}, "not a bcrypt hash"),
+        ({"password": None, "password_hash": "$2b$04$short"}, "not a bcrypt hash"),
     ],
 )
-def test_a_wrong_entry_is_named_with_its_reason(path, user, reason):
+def test_invalid_entry_is_reported_with_reason(path, user, reason):
     fine = {"username": "fine", "email": "fine@example.org", "password": "123456"}
     other = {"username": "abc", "email": "abc@example.org", "password": "123456"} | user
-    told = refused(path, json.dumps([fine, other]), "u.json")
-    assert "entry 2" in told
-    assert reason in told
-    assert "123456" not in told
-    assert HASH not in told
+    message = assert_refused(path, json.dumps([fine, other]), "u.json")
+    assert "entry 2" in message
+    assert reason in message
+    assert "123456" not in message
+    assert HASH not in message
 
 
 @pytest.mark.parametrize(
@@ -321,65 +321,65 @@ def test_a_wrong_entry_is_named_with_its_reason(path, user, reason):
         ("u.csv", b"", "empty"),
         ("u.csv", b"\n", "empty"),
         ("u.csv", b"username,email\na,b,c\n", "line 2 has 3 fields"),
-        ("u.csv", b"username,username\na,b\n", "twice"),
+        ("u.csv", b"username,username\na,b\n", "duplicate"),
         ("u.csv", b'username,email\n"a,b\n', "line 2"),
         ("u.csv", b'username,email\n"a"x,b\n', "line 2"),
         ("u.csv", b"username\nok\n\xff\xfe\n", "line 3: it is not UTF-8"),
         ("u.csv", GOOD.encode("utf-16"), "not UTF-8"),
-        ("u.json", b"{", "no JSON"),
+        ("u.json", b"{", "not JSON"),
         ("u.json", b"[" * 200_000, "deep"),
         ("u.json", b"[" + b"1" * 5000 + b"]", "4300"),
-        ("u.json", b"[1]", "entry 1 is no user"),
+        ("u.json", b"[1]", "entry 1 is not a user"),
         ("u.json", b'"users"', "list of users"),
         ("u.json", b'{"data": null, "error": {}}', "list of users"),
-        ("u.jsonl", b'{"username": "a"}\n[]\n', "line 2 is no user"),
-        ("u.jsonl", b'{"username": "a"}\n{\n', "line 2: it is no JSON"),
-        ("-", b'{"username": "a"}\n\n{]\n', "line 3: it is no JSON"),
+        ("u.jsonl", b'{"username": "a"}\n[]\n', "line 2 is not a user"),
+        ("u.jsonl", b'{"username": "a"}\n{\n', "line 2: it is not JSON"),
+        ("-", b'{"username": "a"}\n\n{]\n', "line 3: it is not JSON"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_where(name, raw, reason):
-    told = str(caught(UsageError, lambda: read_lines(raw, name)))
-    assert told.startswith(name)
-    assert reason in told
+def test_unreadable_file_is_reported_with_position(name, raw, reason):
+    message = str(catch_error(UsageError, lambda: read_lines(raw, name)))
+    assert message.startswith(name)
+    assert reason in message
 
 
 @settings(max_examples=300)
 @given(raw=st.binary(max_size=200), name=st.sampled_from(["u.csv", "u.json", "u.jsonl", "-"]))
-def test_any_bytes_are_users_or_our_error(raw, name):
+def test_any_bytes_are_users_or_usage_error(raw, name):
     with suppress(UsageError):
         assert isinstance(read_lines(raw, name), list)
 
 
-def test_an_unknown_column_is_refused_before_anything_else(path):
-    told = refused(path, "username;email;password\na;b;c\n", error=UsageError)
-    assert "line 2: unknown column 'username;email;password'; known: username, email" in told
-    refused(path, '[{"username": "abc", "is_admin": true}]', "u.json", error=UsageError)
+def test_unknown_column_is_refused_first(path):
+    message = assert_refused(path, "username;email;password\na;b;c\n", error=UsageError)
+    assert "line 2: unknown column 'username;email;password'; known: username, email" in message
+    assert_refused(path, '[{"username": "abc", "is_admin": true}]', "u.json", error=UsageError)
 
 
-def test_every_wrong_line_is_told_up_to_a_page_and_the_rest_counted(path):
+def test_invalid_lines_are_listed_up_to_limit(path):
     text = "username,email,password\n" + "".join(
         f"u{number},no address,123456\n" for number in range(100, 150)
     )
-    told = refused(path, text)
-    assert "50 of 50" in told
-    assert all(f"line {number}:" in told for number in range(2, 22))
-    assert "line 22:" not in told
-    assert "and 30 more" in told
+    message = assert_refused(path, text)
+    assert "50 of 50" in message
+    assert all(f"line {number}:" in message for number in range(2, 22))
+    assert "line 22:" not in message
+    assert "and 30 more" in message
 
 
-def test_one_wrong_line_among_a_thousand_keeps_all_out_before_anything_is_hashed(path):
+def test_one_invalid_line_refuses_import_before_hashing(path):
     text = (
         "username,email,password\n"
         + "".join(f"user{n},user{n}@example.org,123456\n" for n in range(1000))
         + "x,y,z\n"
     )
     hashed = []
-    assert "1 of 1001" in refused(path, text, advance=hashed.append)
+    assert "1 of 1001" in assert_refused(path, text, advance=hashed.append)
     assert hashed == []
 
 
-def test_a_plan_hashes_nothing(path):
-    with opened(path) as app:
+def test_plan_hashes_nothing(path):
+    with open_app(path) as app:
         counted = []
         lines = read_lines(b"username,email,password\nzoe,zoe@example.org,123456\n", "u.csv")
         prepared = import_export.import_users(app, lines, file="u.csv", advance=counted.append)
@@ -387,88 +387,81 @@ def test_a_plan_hashes_nothing(path):
         assert counted == []
 
 
-def test_somebody_added_while_passwords_were_hashed_is_noticed(path):
+def test_user_added_during_hashing_is_detected(path):
     lines = read_lines(
         b"username,email,password\nzoe,zoe@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
-    with opened(path) as app:
+    with open_app(path) as app:
         prepared = import_export.import_users(
             app,
             lines,
             file="u.csv",
-            advance=lambda _done: run(
+            advance=lambda _done: run_statements(
                 path,
                 "insert or ignore into users (username, email, password_hash, role_id) values ('ZOE', 'z@example.org', '', 2)",
             ),
         )
-        assert "already has username" in str(caught(ImportInvalidError, prepared.apply))
-    assert rows(path, "select count(*) from users") == [(4,)]
+        assert "already has username" in str(catch_error(ImportInvalidError, prepared.apply))
+    assert query_rows(path, "select count(*) from users") == [(4,)]
 
 
-def test_somebody_deleted_while_passwords_were_hashed_is_not_added_without_one(path):
+def test_user_deleted_during_hashing_is_not_added_without_password(path):
     lines = read_lines(
         b"username,email,password\nann,ann@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
-    with opened(path) as app:
+    with open_app(path) as app:
         prepared = import_export.import_users(
             app,
             lines,
             file="u.csv",
             existing=Existing.SKIP,
-            advance=lambda _done: run(path, "delete from users where username = 'ann'"),
+            advance=lambda _done: run_statements(path, "delete from users where username = 'ann'"),
         )
-        caught(PlanChangedError, prepared.apply)
-    assert rows(path, "select username from users order by id") == [("root",), ("bob",)]
+        catch_error(PlanChangedError, prepared.apply)
+    assert query_rows(path, "select username from users order by id") == [("root",), ("bob",)]
 
 
-def test_what_the_database_refuses_undoes_all(path):
-    run(
+def test_database_error_rolls_back_import(path):
+    run_statements(
         path,
         "create trigger stop before insert on users when new.username = 'yan' begin select raise(abort, 'not yan'); end",
     )
-    before = content(path)
-    assert "not yan" in str(caught(DbctlError, lambda: imported(path, GOOD)))
-    assert content(path) == before
+    before = read_all_rows(path)
+    assert "not yan" in str(catch_error(DbctlError, lambda: import_file(path, GOOD)))
+    assert read_all_rows(path) == before
 
 
 # Speed and signals ---------------------------------------------------------------------------------------------
 
 
-def test_while_it_hashes_it_holds_no_lock(path):
+def test_hashing_holds_no_lock(path):
     text = "username,email,password\n" + "".join(f"user{n},user{n}@example.org,123456\n" for n in range(20))
-    told = []
+    statuses = []
 
-    def write(hashed):  # as an app would that does not wait
-        told.append(hashed)
+    def write(hashed):  # as an app that does not wait for locks
+        statuses.append(hashed)
         with closing(sqlite3.connect(path, timeout=0)) as app, app:
-            app.execute("update roles set description = ? where id = 3", (str(len(told)),))
+            app.execute("update roles set description = ? where id = 3", (str(len(statuses)),))
 
-    assert imported(path, text, advance=write).added == 20
-    assert sum(told) == 20
+    assert import_file(path, text, advance=write).added == 20
+    assert sum(statuses) == 20
 
 
-def test_a_file_four_times_as_long_takes_four_times_as_many_steps(tmp_path):
-    def steps(users):
-        """Count the calls, of Python's and of C's functions, that importing so many takes."""
-        path = flashpoint_app.settle(tmp_path / str(users), "deployed")
+def test_import_time_is_linear(tmp_path):
+    def calls(users):
+        path = flashpoint_app.create_app(tmp_path / str(users), "deployed")
         text = "username,email,password_hash\n" + "".join(
             f"user{n},user{n}@example.org,{HASH}\n" for n in range(users)
         )
-        counted = Counter()
-        sys.setprofile(lambda _frame, event, _about: counted.update((event,)))
-        try:
-            assert imported(path, text).added == users
-        finally:
-            sys.setprofile(None)
-        return counted["call"] + counted["c_call"]
+        return count_calls(lambda: import_file(path, text))
 
-    steps(10)
-    assert steps(2_000) < 4.5 * steps(500)
+    calls(10)
+    assert calls(2_000) < 4.5 * calls(500)
 
 
-def test_hashing_ends_at_once_when_a_signal_came(path):
+def test_signal_interrupts_hashing(path):
     text = "username,email,password\n" + "".join(f"user{n},user{n}@example.org,123456\n" for n in range(2000))
-    before = content(path)
+    before = read_all_rows(path)
     seen = []
 
     def advance(_done):
@@ -477,16 +470,16 @@ def test_hashing_ends_at_once_when_a_signal_came(path):
             signals._received.append(signal.SIGTERM)
 
     try:
-        with opened(path) as app:
+        with open_app(path) as app:
             prepared = import_export.import_users(
                 app, read_lines(text.encode(), "u.csv"), file="u.csv", advance=advance
             )
-            caught(signals.Interrupted, prepared.apply)
+            catch_error(signals.Interrupted, prepared.apply)
     finally:
         signals._received.clear()
     assert len(seen) < 500
-    assert content(path) == before
+    assert read_all_rows(path) == before
 
 
-def test_as_many_threads_hash_as_there_are_cores_for_this_process():
-    assert import_export._cores() <= (os.cpu_count() or 1)
+def test_hashing_uses_available_cores():
+    assert import_export._core_count() <= (os.cpu_count() or 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 from dbctl import url
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable
-from dbctl.services.migrations.drift import schema_of
-from dbctl.services.migrations.schema_diff import index_of, reference_of, told_of
+from dbctl.services.migrations.drift import read_schema
+from dbctl.services.migrations.schema_diff import describe_index, describe_part, describe_reference
 
 #: Tables that record migrations; they are no part of an application's schema.
 LEDGERS = {"migrations", "schema_migrations", "_prisma_migrations", "_migrations"}
@@ -21,16 +21,18 @@ Description = Mapping[str, Mapping[str, Sequence[str]]]
 
 def describe(database: Readable) -> Description:
     """Return what the database reports of each table, view and trigger, in words that are the same for equal schemas."""
-    schema = schema_of(database)
+    schema = read_schema(database)
     description: dict[str, dict[str, Sequence[str]]] = {}
     for table in schema.tables:
         if table.name in LEDGERS:
             continue
         facts: dict[str, Sequence[str]] = {
-            "columns": [f"{column.name} {told_of(column)}" for column in table.columns],
+            "columns": [f"{column.name} {describe_part(column)}" for column in table.columns],
             "key": table.key,
-            "indexes": sorted(f"{index.name or 'constraint'} {index_of(index)}" for index in table.indexes),
-            "references": sorted(map(reference_of, table.references)),
+            "indexes": sorted(
+                f"{index.name or 'constraint'} {describe_index(index)}" for index in table.indexes
+            ),
+            "references": sorted(map(describe_reference, table.references)),
             "checks": table.checks,
             "options": table.options,
         }
@@ -47,5 +49,5 @@ def recorded(name: str) -> Description:
 
 
 if __name__ == "__main__":
-    with closing(registry.open_for_reading(url.parse(sys.argv[1]), "real", timeout=5)) as opened:
+    with closing(registry.open_for_reading(url.parse_url(sys.argv[1]), "real", timeout=5)) as opened:
         print(json.dumps(describe(opened), indent=1, sort_keys=True))

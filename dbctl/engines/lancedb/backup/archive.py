@@ -1,4 +1,4 @@
-"""A snapshot as an archive (tar) of one folder, ``lancedb``, which ``tar -xf`` unpacks into what LanceDB opens."""
+"""A snapshot as a tar archive of one folder, ``lancedb``, which LanceDB can open after ``tar -xf``."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from dbctl.engines.lancedb.backup.snapshot import Held, Snapshot
+from dbctl.engines.lancedb.backup.snapshot import Snapshot, SnapshotFile
 
-#: The folder that everything in it stands in, as the app's own scripts call it.
-TOP = "lancedb"
+#: The folder that contains all files, with the name that the app's scripts use.
+TOP_FOLDER = "lancedb"
 _END = 2 * tarfile.BLOCKSIZE
 
 
-def size(snapshot: Snapshot) -> int:
-    """Return how many bytes ``blocks`` gives, about: the headers of longer names take a little more."""
+def archive_size(snapshot: Snapshot) -> int:
+    """Return the approximate size of ``blocks`` in bytes; headers of long names need a little more."""
     folders, files = len(_folders(snapshot)) + 1, snapshot.files
-    content = sum(one.size + _padding(one.size) for one in files)
-    whole = content + tarfile.BLOCKSIZE * (folders + len(files)) + _END
-    return whole + -whole % tarfile.RECORDSIZE
+    content = sum(file.size + _padding(file.size) for file in files)
+    total_bytes = content + tarfile.BLOCKSIZE * (folders + len(files)) + _END
+    return total_bytes + -total_bytes % tarfile.RECORDSIZE
 
 
 def blocks(snapshot: Snapshot) -> Iterator[bytes]:
     """Yield the archive; raises as ``Snapshot.blocks``."""
-    given = 0
+    total_bytes = 0
     for block in _blocks(snapshot):
-        given += len(block)
+        total_bytes += len(block)
         yield block
-    yield bytes(_END + -(given + _END) % tarfile.RECORDSIZE)
+    yield bytes(_END + -(total_bytes + _END) % tarfile.RECORDSIZE)
 
 
 def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
-    told = snapshot.root.stat()
-    for name in (TOP, *(f"{TOP}/{one}" for one in _folders(snapshot))):
+    root_stat = snapshot.root.stat()
+    for name in (TOP_FOLDER, *(f"{TOP_FOLDER}/{folder}" for folder in _folders(snapshot))):
         header = tarfile.TarInfo(name)
-        header.type, header.mode = tarfile.DIRTYPE, told.st_mode & 0o777
-        header.uid, header.gid, header.mtime = told.st_uid, told.st_gid, int(told.st_mtime)
+        header.type, header.mode = tarfile.DIRTYPE, root_stat.st_mode & 0o777
+        header.uid, header.gid, header.mtime = root_stat.st_uid, root_stat.st_gid, int(root_stat.st_mtime)
         yield _header(header)
-    for one in snapshot.files:
-        yield _header(_told(one))
-        yield from snapshot.blocks(one)
-        yield bytes(_padding(one.size))
+    for file in snapshot.files:
+        yield _header(_tar_entry(file))
+        yield from snapshot.blocks(file)
+        yield bytes(_padding(file.size))
 
 
-def _told(one: Held) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(f"{TOP}/{one.name}")
-    header.size, header.mode, header.mtime = one.size, one.mode & 0o777, max(0, one.changed)
-    header.uid, header.gid = one.owner
+def _tar_entry(file: SnapshotFile) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(f"{TOP_FOLDER}/{file.name}")
+    header.size, header.mode, header.mtime = file.size, file.mode & 0o777, max(0, file.modified)
+    header.uid, header.gid = file.owner
     return header
 
 
@@ -55,11 +55,11 @@ def _header(header: tarfile.TarInfo) -> bytes:
 
 
 def _folders(snapshot: Snapshot) -> list[str]:
-    """Return the folders that its files stand in, the outer ones first."""
-    found = set(snapshot.folders)
-    for one in snapshot.files:
-        found.update(str(parent) for parent in PurePosixPath(one.name).parents)
-    return sorted(found - {"."})
+    """Return the folders that contain the files, parents first."""
+    folders = set(snapshot.folders)
+    for file in snapshot.files:
+        folders.update(str(parent) for parent in PurePosixPath(file.name).parents)
+    return sorted(folders - {"."})
 
 
 def _padding(size: int) -> int:

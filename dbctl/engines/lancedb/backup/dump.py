@@ -1,4 +1,4 @@
-"""The tables of a folder copied as one archive while the app writes them: the newest version of each, and no more."""
+"""Copy the newest version of each table of a folder to an archive, while the app writes."""
 
 from __future__ import annotations
 
@@ -8,63 +8,70 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Dumped
+from dbctl.engines.contract import Capability, DumpResult
 from dbctl.engines.lancedb.backup import archive, snapshot, verify
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.files import Progress, new_file, silent
+from dbctl.files import Progress, create_file, no_progress
 
 
-class Dumping:
-    """Capability.DUMP of a folder on this machine."""
+class LanceDumps:
+    """Capability.DUMP of a local folder."""
 
     forms: Mapping[str, str] = {"lance": ".tar"}
-    parts = False
-    packed = False
+    supports_partial = False
+    is_compressed = False
 
     target: str
     _pinned: Snapshot | None = None
 
     @abstractmethod
     def _root(self) -> Path:
-        """Return the folder."""
+        """Return the folder of the tables."""
 
-    def holds_up(self) -> bool:
-        """Nobody waits."""
+    def blocks_writers(self) -> bool:
         return False
 
-    def pin(self) -> None:
-        """Hold what there is now: ``dumps.Pins``."""
+    def pin_snapshot(self) -> None:
+        """Open the files of the current versions for the next ``dump``."""
         self.unpin()
-        self._pinned = snapshot.take(self._root(), self.target)
+        self._pinned = snapshot.create_snapshot(self._root(), self.target)
 
     def unpin(self) -> None:
-        """Let go what is held."""
+        """Release the pinned snapshot, if any."""
         if self._pinned is not None:
             self._pinned.close()
             self._pinned = None
 
-    def dump_size(self) -> int:
-        """Return how many bytes ``dump`` will write, about."""
+    def estimate_dump_size(self) -> int:
         if self._pinned is not None:
-            return archive.size(self._pinned)
-        with snapshot.taken(self._root(), self.target) as found:
-            return archive.size(found)
+            return archive.archive_size(self._pinned)
+        with snapshot.open_snapshot(self._root(), self.target) as pinned:
+            return archive.archive_size(pinned)
 
     def dump(
-        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
-    ) -> Dumped:
-        """Write the archive, and read meanwhile what is in it; raises as ``snapshot.take``."""
-        del form, tables  # there is one, of all
-        taken = self._pinned or snapshot.take(self._root(), self.target)
+        self,
+        destination: Path,
+        *,
+        form: str = "",
+        tables: Sequence[str] = (),
+        progress: Progress = no_progress,
+    ) -> DumpResult:
+        """Write the archive and verify its rows in a second thread.
+
+        Raises:
+            As ``snapshot.create_snapshot``.
+        """
+        del form, tables  # there is one form, which contains all tables
+        pinned = self._pinned or snapshot.create_snapshot(self._root(), self.target)
         try:
-            return _dumped(taken, destination, progress)
+            return _write_archive(pinned, destination, progress)
         finally:
-            taken.close()
+            pinned.close()
             self._pinned = None
 
 
-class Copier(Dumping):
-    """A folder of tables where the package is missing that would read them: its files are copied all the same."""
+class FolderDumps(LanceDumps):
+    """Dumps of a local folder, without the lancedb package."""
 
     capabilities = frozenset({Capability.DUMP})
 
@@ -75,20 +82,21 @@ class Copier(Dumping):
         return self._path
 
     def close(self) -> None:
-        """Let go what is held."""
         self.unpin()
 
 
-def _dumped(taken: Snapshot, destination: Path, progress: Progress) -> Dumped:
-    whole, done = archive.size(taken), 0
-    with signals.held(), new_file(destination) as file, ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(verify.of, taken)
-        for block in archive.blocks(taken):
-            signals.check()
-            done += file.write(block)
-            progress(min(1.0, done / whole))
-        found = reading.result()
-    versions = {f"version of {one.name}": str(one.version.number) for one in taken.tables}
-    remarks = [*taken.remarks, *([] if verify.is_readable() else [verify.MISSING])]
-    facts = {"format": "lance", **versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
-    return Dumped(taken_at=taken.taken_at, facts=facts, proof=found, sha256=file.sha256)
+def _write_archive(pinned: Snapshot, destination: Path, progress: Progress) -> DumpResult:
+    total_bytes, written_bytes = archive.archive_size(pinned), 0
+    with signals.defer_signals(), create_file(destination) as file, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(verify.verify_snapshot, pinned)
+        for block in archive.blocks(pinned):
+            signals.raise_if_interrupted()
+            written_bytes += file.write(block)
+            progress(min(1.0, written_bytes / total_bytes))
+        verification = future.result()
+    versions = {f"version of {table.name}": str(table.version.number) for table in pinned.tables}
+    remarks = [*pinned.remarks, *([] if verify.is_readable() else [verify.NOT_READ])]
+    metadata = {"format": "lance", **versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
+    return DumpResult(
+        taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.sha256
+    )

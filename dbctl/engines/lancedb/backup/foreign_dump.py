@@ -1,42 +1,42 @@
-"""Archives of a LanceDB folder that somebody else packed, made into such as dbctl makes.
+"""Import archives of a LanceDB folder that another program created.
 
-A script packs the folder as it finds it, file after file, while the app may write: so a version may be in it of which files
-are missing. The newest one that is whole is taken then, and that is said.
+A script archives the folder file by file while the app may write, so the newest version in the archive may lack files. The
+import then uses the newest complete version and adds a remark.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dbctl.engines.file_type import TakenIn
+from dbctl.engines.file_type import ImportedDump
 from dbctl.engines.lancedb.backup import archive, load, snapshot
-from dbctl.errors import ArchiveUnsafeError, CorruptError, FileUnsoundError
-from dbctl.files import new_file
+from dbctl.errors import ArchiveUnsafeError, CorruptError, FileInvalidError
+from dbctl.files import create_file
 
 
-def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
-    """Make an archive of the newest version of each table that is whole.
+def import_dump(plain: Path, destination: Path, target: str) -> ImportedDump:
+    """Write an archive of the newest complete version of each table.
 
     Raises:
-        CorruptError: it is no archive, or of a table no version is whole.
-        DiskFullError: there is no room.
+        CorruptError: it is not an archive, or a table has no complete version.
+        DiskFullError: the disk is full.
     """
-    folder = plain.with_name("unpacked")
+    folder = plain.with_name("extracted")
     try:
-        root = load.unpacked(plain, folder, target)
-    except (ArchiveUnsafeError, FileUnsoundError) as error:
-        raise CorruptError(target=target, reason=load.failed(error)) from error
-    return take_in_folder(root, destination, target)
+        root = load.extract(plain, folder, target)
+    except (ArchiveUnsafeError, FileInvalidError) as error:
+        raise CorruptError(target=target, reason=load.failure_reason(error)) from error
+    return import_folder(root, destination, target)
 
 
-def take_in_folder(folder: Path, destination: Path, target: str) -> TakenIn:
-    """Make one of a folder of tables, which stays as it is; raises as ``take_in``."""
-    with snapshot.taken(folder, target, older=True) as found:
-        if not found.tables:
-            raise CorruptError(target=target, reason="there is no table of LanceDB in it")
-        with new_file(destination) as file:
-            for block in archive.blocks(found):
+def import_folder(folder: Path, destination: Path, target: str) -> ImportedDump:
+    """Write an archive of a folder of tables, which is not changed; raises as ``import_dump``."""
+    with snapshot.open_snapshot(folder, target, allow_older=True) as source:
+        if not source.tables:
+            raise CorruptError(target=target, reason="it contains no LanceDB table")
+        with create_file(destination) as file:
+            for block in archive.blocks(source):
                 file.write(block)
-        versions = {f"version of {one.name}": str(one.version.number) for one in found.tables}
-        remarks = [f"{target}: {one}" for one in found.remarks]
-    return TakenIn(facts={"format": "lance", **versions}, remarks=remarks)
+        versions = {f"version of {table.name}": str(table.version.number) for table in source.tables}
+        remarks = [f"{target}: {remark}" for remark in source.remarks]
+    return ImportedDump(metadata={"format": "lance", **versions}, remarks=remarks)

@@ -1,4 +1,4 @@
-"""What an archive of LanceDB tables holds: its manifests and the files they name, and unpacked, all of its rows."""
+"""Read and extract an archive of LanceDB tables: manifests, file names, and all rows."""
 
 from __future__ import annotations
 
@@ -9,109 +9,115 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
 from dbctl import signals
-from dbctl.engines.contract import Proof
+from dbctl.engines.contract import DumpVerification
 from dbctl.engines.lancedb.backup import snapshot
-from dbctl.engines.lancedb.backup.archive import TOP
-from dbctl.engines.lancedb.backup.verify import is_readable, of_folder
-from dbctl.engines.lancedb.location import SUFFIX, VERSIONS
+from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
+from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
+from dbctl.engines.lancedb.location import SUFFIX, VERSIONS_FOLDER
 from dbctl.engines.lancedb.storage import ManifestError, fragments
 from dbctl.errors import CorruptError, DbctlError
 from dbctl.files import tar
 
-#: Gives an empty folder that nobody else may look into, with room for so many bytes.
-Room = Callable[[int], AbstractContextManager[Path]]
+#: Gives an empty private folder with free space for a number of bytes.
+CreateFolder = Callable[[int], AbstractContextManager[Path]]
 
 
-def told(path: Path, target: str) -> Proof:
-    """Return what the manifests in an archive tell, and whether all that they name is in it; nothing is unpacked.
+def read_manifests(path: Path, target: str) -> DumpVerification:
+    """Return the row counts from the manifests in an archive, and missing files as problems; nothing is extracted.
 
     Raises:
-        CorruptError: it is no archive, or cut off.
+        CorruptError: it is not an archive, or truncated.
     """
-    files, manifests = _listed(path, target)
+    files, manifests = _list_entries(path, target)
     rows, problems = dict[str, int](), list[str]()
-    for table, found in manifests.items():
-        number = max(found)
+    for table, manifest_names in manifests.items():
+        newest = max(manifest_names)
         try:
-            version = fragments.read(_content(path, *files[f"{table}/{VERSIONS}/{found[number]}"]))
+            version = fragments.parse_version(
+                _read_at(path, *files[f"{table}/{VERSIONS_FOLDER}/{manifest_names[newest]}"])
+            )
         except ManifestError as error:
-            problems.append(f"{table}: {found[number]}: {error}")
+            problems.append(f"{table}: {manifest_names[newest]}: {error}")
             continue
         rows[table.removesuffix(SUFFIX)] = version.rows
-        for one in version.pieces:
-            there = files.get(f"{table}/{one.name}")
-            if there is None:
-                problems.append(f"{table}: {one.name} is missing")
-            elif one.size and there[1] != one.size:
-                problems.append(f"{table}: {one.name} has {there[1]:,} bytes and should have {one.size:,}")
-    return Proof(tables=rows, schema="", problems=problems)
+        for data_file in version.files:
+            size = files.get(f"{table}/{data_file.name}")
+            if size is None:
+                problems.append(f"{table}: {data_file.name} is missing")
+            elif data_file.size and size[1] != data_file.size:
+                problems.append(
+                    f"{table}: {data_file.name} has {size[1]:,} bytes and should have {data_file.size:,}"
+                )
+    return DumpVerification(tables=rows, schema="", problems=problems)
 
 
-def proven(path: Path, target: str, room: Room) -> Proof:
-    """Unpack an archive where nobody looks, and read all that it holds.
-
-    Raises:
-        CorruptError: it is no archive, or cut off.
-        RoomMissingError, DiskFullError: it does not fit.
-    """
-    found = told(path, target)
-    if found.problems or not is_readable():
-        return found
-    with room(path.stat().st_size) as place:
-        folder = unpacked(path, place / "archive", path.name)
-        return of_folder(folder, found.tables)
-
-
-def unpacked(path: Path, to: Path, name: str) -> Path:
-    """Unpack an archive into the new folder ``to``; return where the tables are, which may be further inside.
+def verify_archive(path: Path, target: str, create_folder: CreateFolder) -> DumpVerification:
+    """Extract an archive into a temporary folder and read all rows.
 
     Raises:
-        CorruptError: there are none.
-        As ``archives.unpack``.
+        CorruptError: it is not an archive, or truncated.
+        InsufficientSpaceError, DiskFullError: there is not enough free space.
     """
-    tar.unpack(path, to, name=name, most=path.stat().st_size)
-    if (to / TOP).is_dir():
-        return to / TOP
-    for folder, names, _ in os.walk(to):
-        signals.check()
-        if any(snapshot.is_table(Path(folder, one)) for one in names):
+    verification = read_manifests(path, target)
+    if verification.problems or not is_readable():
+        return verification
+    with create_folder(path.stat().st_size) as temp_folder:
+        folder = extract(path, temp_folder / "archive", path.name)
+        return verify_folder(folder, verification.tables)
+
+
+def extract(path: Path, destination: Path, name: str) -> Path:
+    """Extract an archive into the new folder ``destination``; return the folder of the tables, which may be nested.
+
+    Raises:
+        CorruptError: it contains no tables.
+        As ``tar.extract``.
+    """
+    tar.extract(path, destination, name=name, max_bytes=path.stat().st_size)
+    if (destination / TOP_FOLDER).is_dir():
+        return destination / TOP_FOLDER
+    for folder, names, _ in os.walk(destination):
+        signals.raise_if_interrupted()
+        if any(snapshot.is_table(Path(folder, folder_name)) for folder_name in names):
             return Path(folder)
-    raise CorruptError(target=name, reason="there is no table of LanceDB in it")
+    raise CorruptError(target=name, reason="it contains no LanceDB table")
 
 
-def _listed(path: Path, target: str) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, dict[int, str]]]:
-    """Return where each file begins and how long it is, and the manifests of each table by version."""
+def _list_entries(
+    path: Path, target: str
+) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, dict[int, str]]]:
+    """Return the offset and size of each file, and the manifests of each table by version."""
     files, manifests = dict[str, tuple[int, int]](), dict[str, dict[int, str]]()
     try:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
-            while (one := archive.next()) is not None:
-                signals.check()
+            while (entry := archive.next()) is not None:
+                signals.raise_if_interrupted()
                 archive.members = []  # type: ignore[attr-defined]
-                name = str(PurePosixPath(one.name)).removeprefix(f"{TOP}/")
-                if not one.isreg():
+                name = str(PurePosixPath(entry.name)).removeprefix(f"{TOP_FOLDER}/")
+                if not entry.isreg():
                     continue
-                files[name] = (one.offset_data, one.size)
-                table, _, rest = name.partition("/")
-                folder, _, manifest = rest.partition("/")
-                if folder == VERSIONS and (number := fragments.number_of(manifest)) is not None:
+                files[name] = (entry.offset_data, entry.size)
+                table, _, subpath = name.partition("/")
+                folder, _, manifest = subpath.partition("/")
+                if folder == VERSIONS_FOLDER and (number := fragments.version_number(manifest)) is not None:
                     manifests.setdefault(table, {})[number] = manifest
             archive.fileobj.seek(archive.offset)
-            last = archive.fileobj.read(tarfile.BLOCKSIZE)
+            end_block = archive.fileobj.read(tarfile.BLOCKSIZE)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise CorruptError(target=target, reason=f"{path.name}: as an archive: {error}") from error
-    if len(last) < tarfile.BLOCKSIZE or any(last):
-        raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
+        raise CorruptError(target=target, reason=f"{path.name}: invalid archive: {error}") from error
+    if len(end_block) < tarfile.BLOCKSIZE or any(end_block):
+        raise CorruptError(target=target, reason=f"{path.name}: truncated archive")
     return files, manifests
 
 
-def _content(path: Path, at: int, size: int) -> bytes:
-    if size > snapshot.LARGEST_MANIFEST:
-        raise ManifestError("it is larger than any")
+def _read_at(path: Path, offset: int, size: int) -> bytes:
+    if size > snapshot.MAX_MANIFEST_BYTES:
+        raise ManifestError("manifest too large")
     with path.open("rb", buffering=0) as file:
-        file.seek(at)
+        file.seek(offset)
         return file.read(size)
 
 
-def failed(error: DbctlError) -> str:
-    """Return the reason alone of a failure, for a message that names the rest."""
-    return str(error.facts.get("reason", error))
+def failure_reason(error: DbctlError) -> str:
+    """Return the reason of an error without its target."""
+    return str(error.context.get("reason", error))

@@ -1,7 +1,7 @@
-"""A folder of LanceDB tables as a restore sees it: it may be missing or damaged, and nobody can be kept from writing it.
+"""A folder of LanceDB tables as a restore sees it: it may be missing or damaged, and its writers cannot be blocked.
 
-LanceDB has no locks, so what it holds is not copied before it is replaced: it stays beside as it is, with whatever was
-written to the last moment. What comes in was unpacked, read and compared before, so that the exchange itself is one step.
+LanceDB has no locks, so a restore does not copy the folder first. It retains the folder next to the new one, with all
+writes until the swap. The archive is extracted, read and compared in advance, so the swap itself is one step.
 """
 
 from __future__ import annotations
@@ -14,204 +14,224 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Proof, Ready, Tried
-from dbctl.engines.file_locks import holders_below, write_lock
+from dbctl.engines.contract import (
+    Dump,
+    DumpVerification,
+    LoadResult,
+    PreparedSwap,
+    RestoreStrategy,
+    RetainedDatabase,
+    TrialRestore,
+)
+from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb.backup import snapshot, swap
-from dbctl.engines.lancedb.backup.archive import TOP
-from dbctl.engines.lancedb.backup.verify import is_readable, of_folder
+from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
+from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
 from dbctl.engines.lancedb.storage import ManifestError
-from dbctl.engines.sql import differing
+from dbctl.engines.sql import find_differences
 from dbctl.errors import (
     DbctlError,
     DiskFullError,
     FileFailedError,
-    KeptMissingError,
+    InsufficientSpaceError,
     NotADatabaseError,
     NotSupportedError,
     RestoreFailedError,
-    RoomMissingError,
+    RetainedDatabaseMissingError,
 )
-from dbctl.files import Progress, at_once, is_full, tar, temp
+from dbctl.files import Progress, is_full, release_nothing, tar, temp
 from dbctl.url import Url
 
-UNTOUCHED = "What is there is as it was."
-#: What is told of programs that have a file of it open.
-OPEN = "{names} had files of it open when it was replaced: restart what holds it"
-NOT_REPLACED = "leave it as it is: the restore that was to replace it was cut off before"
+UNCHANGED = "The database was not changed."
+#: The remark about processes with open files.
+OPEN_FILES = "{names} had open files during the swap: restart these processes"
+NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
 
 
-class LanceOutside:
-    """One folder on this machine."""
+class LanceRestoreTarget:
+    """A local folder of tables."""
 
-    loads = True
+    requires_load = True
 
     def __init__(self, url: Url, target: str) -> None:
-        """Look at nothing yet.
+        """Store the path; nothing is opened.
 
         Raises:
-            NotSupportedError: it stands in storage.
+            NotSupportedError: the tables are in a bucket.
         """
         if not url.is_folder:
             raise NotSupportedError(
-                what=f"backing up or restoring {target}",
-                by=f"{url}, which is no folder of this machine",
-                instead="Storage keeps versions of its own: let the bucket do so, or copy it with the tools of the storage.",
+                feature=f"backing up or restoring {target}",
+                subject=f"{url}, which is not a local folder",
+                hint="Enable versioning of the bucket, or copy it with the tools of the storage.",
             )
         self._url, self._target = url, target
-        self._place = Path(os.path.realpath(url.path))
+        self._root = Path(os.path.realpath(url.path))
 
-    # What there is -------------------------------------------------------------------------------------------------
+    # State ---------------------------------------------------------------------------------------------------------
 
-    def is_there(self) -> bool:
-        swap.mend(self._place)
-        return os.path.lexists(self._place)
+    def exists(self) -> bool:
+        swap.complete_interrupted(self._root)
+        return os.path.lexists(self._root)
 
     def identity(self) -> str:
         try:
-            told = self._place.stat()
-        except OSError:  # it is not there yet, and nothing else can be it
-            return str(self._place)
-        return f"{told.st_dev}:{told.st_ino}"
+            folder_stat = self._root.stat()
+        except OSError:  # a missing folder is identified by its path
+            return str(self._root)
+        return f"{folder_stat.st_dev}:{folder_stat.st_ino}"
 
     def address(self, dump: Dump) -> str:
         del dump
         return str(self._url)
 
-    def holds(self) -> bool:
+    def has_content(self) -> bool:
         try:
-            return any(True for _ in self._place.iterdir())
+            return any(True for _ in self._root.iterdir())
         except NotADirectoryError as error:
-            raise NotADatabaseError(target=self._target, path=self._place, engine="LanceDB") from error
+            raise NotADatabaseError(target=self._target, path=self._root, engine="LanceDB") from error
         except FileNotFoundError:
             return False
 
     def files(self) -> Sequence[Path]:
-        return ()  # what is there stays as it lies, whatever state it is in
+        return ()  # the folder is retained as it is, even if it is damaged
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
-        return write_lock(self._place, self._target, purpose, timeout=timeout)
+        return write_lock(self._root, self._target, purpose, timeout=timeout)
 
-    def want_room(self, need: int) -> None:
+    def require_space(self, required_bytes: int) -> None:
         try:
-            found = os.statvfs(self._place.parent)
+            file_system = os.statvfs(self._root.parent)
         except OSError as error:
-            raise FileFailedError(path=self._place.parent, reason=error.strerror or str(error)) from error
-        if found.f_bavail * found.f_frsize < need:
-            raise RoomMissingError(place=self._place.parent, need=need, room=found.f_bavail * found.f_frsize)
+            raise FileFailedError(path=self._root.parent, reason=error.strerror or str(error)) from error
+        if file_system.f_bavail * file_system.f_frsize < required_bytes:
+            raise InsufficientSpaceError(
+                place=self._root.parent,
+                required=required_bytes,
+                free=file_system.f_bavail * file_system.f_frsize,
+            )
 
-    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Hold nobody up: what is replaced stays beside, with all that came meanwhile."""
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Block no writers: the replaced folder is retained with all writes."""
         del dump, timeout
-        return nullcontext(at_once)
+        return nullcontext(release_nothing)
 
-    def approach(self, dump: Dump) -> Approach:
-        there = self.is_there()
-        if there:
-            self._want_movable()
+    def strategy(self, dump: Dump) -> RestoreStrategy:
+        exists = self.exists()
+        if exists:
+            self._require_movable()
         if dump.form == "kept":
-            kept = self._kept_one(dump)
-            if kept is None:
-                return Approach(way="in place", steps=[NOT_REPLACED])
-            steps = [f"let {kept} and {self._place} change places"]
+            retained = self._find_retained(dump)
+            if retained is None:
+                return RestoreStrategy(method="in place", steps=[NOT_REPLACED])
+            steps = [f"swap {retained} and {self._root}"]
         else:
-            then = "let the two change places" if there else "give it that name"
-            steps = [f"unpack beside {self._place}, read it whole, and {then}"]
-        if there:
-            steps += self._told_open()
-        return Approach(way="swapped" if there else "new", keeps=there, steps=steps, where="beside it")
-
-    def kept(self, stamp: str) -> Kept:
-        place, kept = self._place, swap.free(self._place, f"{swap.KEPT}{stamp}")
-        quoted, quoted_kept = (_quoted(one) for one in (place, kept))
-        note = (
-            f"# {self._target} as it was when a restore replaced it stays in\n# {kept}\n"
-            "# until the next restore. dbctl restore undo brings it back; by hand, while the app is stopped:\n"
-            f"mv {quoted} {quoted}.restored\nmv {quoted_kept} {quoted}\n"
+            last_step = "swap the two" if exists else "rename it"
+            steps = [f"extract it next to {self._root}, read it completely, and {last_step}"]
+        if exists:
+            steps += self._describe_open_files()
+        return RestoreStrategy(
+            method="swapped" if exists else "new", retains_previous=exists, steps=steps, location="next to it"
         )
-        return Kept(facts={"kept": kept.name, "folder": str(place)}, note=note, ending=".kept.sh")
 
-    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
-        names = [dump.facts.get("kept", "") for dump in kept]
-        return [name for name in names if not name or "/" in name or swap.found(self._place, name) is None]
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        root, retained = self._root, swap.free_sibling_path(self._root, f"{swap.RETAINED}{stamp}")
+        quoted_root, quoted_retained = (_quote(path) for path in (root, retained))
+        script = (
+            f"# A restore retained the previous state of {self._target} in\n# {retained}\n"
+            "# until the next restore. dbctl restore undo restores it; manually, while the app is stopped:\n"
+            f"mv {quoted_root} {quoted_root}.restored\nmv {quoted_retained} {quoted_root}\n"
+        )
+        return RetainedDatabase(
+            metadata={"kept": retained.name, "folder": str(root)},
+            revert_script=script,
+            script_suffix=".kept.sh",
+        )
 
-    def standing(self) -> Mapping[str, str]:
-        return {}  # what is replaced is kept under another name, which tells enough
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        names = [dump.metadata.get("kept", "") for dump in retained]
+        return [
+            name for name in names if not name or "/" in name or swap.find_retained(self._root, name) is None
+        ]
 
-    def _kept_one(self, dump: Dump) -> Path | None:
-        """Return where what was kept is; None where it has never been moved there.
+    def markers(self) -> Mapping[str, str]:
+        return {}  # the name of the retained folder shows whether it was replaced
+
+    def _find_retained(self, dump: Dump) -> Path | None:
+        """Return the retained folder, or None if the swap that would have retained it did not happen.
 
         Raises:
-            KeptMissingError: it is gone.
+            RetainedDatabaseMissingError: the folder does not exist.
         """
-        swap.mend(self._place)
-        name = dump.facts.get("kept", "")
-        folder = swap.found(self._place, name) if name and "/" not in name else None
+        swap.complete_interrupted(self._root)
+        name = dump.metadata.get("kept", "")
+        folder = swap.find_retained(self._root, name) if name and "/" not in name else None
         if folder is None:
-            raise KeptMissingError(target=self._target, name=name)
-        return None if folder.name == name and swap.waits(folder) else folder
+            raise RetainedDatabaseMissingError(target=self._target, name=name)
+        return None if folder.name == name and swap.is_prepared(folder) else folder
 
-    def _want_movable(self) -> None:
-        """Refuse what could not change its place, or would come back as somebody else's.
+    def _require_movable(self) -> None:
+        """Require a folder that can be renamed, owned by the user of this process or any user for root.
 
         Raises:
-            NotSupportedError: a disk begins there.
-            NotADatabaseError: it is no folder.
+            NotSupportedError: it is a mount point.
+            NotADatabaseError: it is not a folder.
             RestoreFailedError: it belongs to another user.
         """
-        if not self._place.is_dir():
-            raise NotADatabaseError(target=self._target, path=self._place, engine="LanceDB")
-        if os.path.ismount(self._place):
+        if not self._root.is_dir():
+            raise NotADatabaseError(target=self._target, path=self._root, engine="LanceDB")
+        if os.path.ismount(self._root):
             raise NotSupportedError(
-                what=f"restoring {self._target}",
-                by=f"{self._place}, where a disk or a volume begins, so that no other folder can take its place",
-                instead="Nothing was changed. Mount what is above it; or restore beside it: dbctl restore apply --to.",
+                feature=f"restoring {self._target}",
+                subject=f"{self._root}, which is a mount point and cannot be replaced",
+                hint="Nothing was changed. Mount its parent folder instead, or use dbctl restore apply --to.",
             )
-        owner = self._place.stat().st_uid
+        owner = self._root.stat().st_uid
         if os.geteuid() not in {0, owner}:
             raise RestoreFailedError(
                 target=self._target,
-                reason=f"{self._place} belongs to another user ({owner}), who could not write what came in",
-                instead="Run it as that user, or as root.",
+                reason=f"{self._root} belongs to another user ({owner}), who could not write the restored files",
+                hint="Run it as that user, or as root.",
             )
 
-    def _told_open(self) -> list[str]:
-        if names := self._holders():
-            return [f"note that {names} has files of it open: stop the app, or restart it behind the restore"]
+    def _describe_open_files(self) -> list[str]:
+        if names := self._describe_holders():
+            return [f"warning: {names} has open files: stop the app, or restart it after the restore"]
         return []
 
-    def _holders(self) -> str:
-        """Return who has files of the folder open, as far as this user may know; empty: nobody, or nobody knows."""
+    def _describe_holders(self) -> str:
+        """Return the processes with open files in the folder, as far as visible; may be empty."""
         try:
-            found = holders_below(self._place)
+            processes = list_folder_users(self._root)
         except NotSupportedError:
             return ""
-        return ", ".join(f"pid {one.pid} ({one.command})" for one in found)
+        return ", ".join(f"pid {process.pid} ({process.command})" for process in processes)
 
-    # Bringing back -------------------------------------------------------------------------------------------------
+    # Restore -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def ready(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Ready]:
-        """Unpack it beside, read it whole and compare it with what is known of it, before anything is replaced.
+    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[PreparedSwap]:
+        """Extract the dump next to the folder, read it completely and compare it with its checksums.
 
         Raises:
-            RestoreFailedError: it is not what it was.
-            DiskFullError, FileFailedError: it cannot be unpacked.
+            RestoreFailedError: the content differs.
+            DiskFullError, FileFailedError: it cannot be extracted.
         """
         del timeout
-        with told(self._place):
-            swap.mend(self._place)
-            swap.sweep(self._place)
+        with translate_errors(self._root):
+            swap.complete_interrupted(self._root)
+            swap.remove_leftovers(self._root)
             if dump.form == "kept":
-                kept = self._kept_one(dump)
-                if kept is None:
-                    yield _Nothing(self._place, self._place.with_name(dump.facts["kept"]))
+                retained = self._find_retained(dump)
+                if retained is None:
+                    yield _UnchangedSwap(self._root, self._root.with_name(dump.metadata["kept"]))
                     return
-                swap.lift(kept, self._place, self._target)
-                yield _Exchange(self._place, kept, self._holders)
+                swap.raise_versions(retained, self._root, self._target)
+                yield _FolderSwap(self._root, retained, self._describe_holders)
                 return
-            with self._made(self._place, path, dump) as (made, _):
-                swap.lift(made, self._place, self._target)
-                yield _Exchange(self._place, made, self._holders)
+            with self._extract(self._root, path, dump) as (extracted, _):
+                swap.raise_versions(extracted, self._root, self._target)
+                yield _FolderSwap(self._root, extracted, self._describe_holders)
 
     def load(
         self,
@@ -219,170 +239,184 @@ class LanceOutside:
         dump: Dump,
         *,
         timeout: float,
-        keep: Mapping[str, str],
+        retained: Mapping[str, str],
         progress: Progress,
-        let_go: Callable[[], None],
-        spare: bool = False,
-    ) -> Loaded:
-        del let_go, spare  # nobody is held up, and an archive is read
-        if self.is_there():
-            self._want_movable()
-        with self.ready(path, dump, timeout=timeout) as ready:
+        release_locks: Callable[[], None],
+        can_consume: bool = False,
+    ) -> LoadResult:
+        del release_locks, can_consume  # no writer is blocked, and the archive is retained
+        if self.exists():
+            self._require_movable()
+        with self.prepare(path, dump, timeout=timeout) as prepared_swap:
             progress(0.9)
-            signals.check()
-            ready.arm(keep)
-            loaded = ready.exchange(keep)
+            signals.raise_if_interrupted()
+            prepared_swap.write_marker(retained)
+            result = prepared_swap.swap(retained)
         progress(1.0)
-        return loaded
+        return result
 
     @contextmanager
-    def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self.tried(path, dump, timeout=timeout) as tried:
-            yield tried.url
+    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+        with self.trial_restore(path, dump, timeout=timeout) as trial:
+            yield trial.url
 
     @contextmanager
-    def tried(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Tried]:
-        """Give a folder that holds what an archive does, beside the place and for as long as it is looked at."""
+    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+        """Give a temporary folder with the content of an archive, next to the database."""
         del timeout
-        with told(self._place), self._made(self._place, path, dump) as (made, proof_of):
-            yield Tried(url=Url(engine="lancedb", path=str(made)), proof=proof_of)
+        with (
+            translate_errors(self._root),
+            self._extract(self._root, path, dump) as (extracted, verification),
+        ):
+            yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)
 
-    def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         remarks = []
-        for folder in swap.left(self._place):
-            if folder.name != keep.get("kept") and not folder.name.startswith(swap.new(self._place)):
+        for folder in swap.list_siblings(self._root):
+            if folder.name != retained.get("kept") and not folder.name.startswith(
+                swap.temp_prefix(self._root)
+            ):
                 try:
                     swap.remove(folder)
                 except OSError as error:
-                    why = error.strerror or error
+                    reason = error.strerror or error
                     remarks.append(
-                        f"{folder}, which an earlier restore had kept, could not be removed: {why}"
+                        f"{folder}, retained by an earlier restore, could not be removed: {reason}"
                     )
         return remarks
 
     @contextmanager
-    def _made(self, place: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, Proof]]:
-        """Give a new folder beside the place that holds what an archive does, owned like the place, and what it holds."""
-        with temp.folder(place.parent, swap.new(place)) as aside:
-            tar.unpack(path, aside / "archive", name=path.name, most=path.stat().st_size)
-            made = aside / "archive" / TOP
-            found = proven(made, dump, self._target)
-            _own_like(made, place if place.is_dir() else place.parent)
-            yield made, found
+    def _extract(self, root: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
+        """Extract an archive into a new folder next to ``root``, with its owner; give the folder and its verification."""
+        with temp.folder(root.parent, swap.temp_prefix(root)) as temporary:
+            tar.extract(path, temporary / "archive", name=path.name, max_bytes=path.stat().st_size)
+            extracted = temporary / "archive" / TOP_FOLDER
+            verification = verify_extracted(extracted, dump, self._target)
+            _copy_ownership(extracted, root if root.is_dir() else root.parent)
+            yield extracted, verification
 
 
 @contextmanager
-def told(place: Path) -> Iterator[None]:
-    """Tell what the system refuses."""
+def translate_errors(root: Path) -> Iterator[None]:
+    """Raise errors of the operating system as errors of dbctl."""
     try:
         yield
     except OSError as error:
         if is_full(error):
-            raise DiskFullError(target=str(place.parent)) from error
-        raise FileFailedError(path=error.filename or place, reason=error.strerror or str(error)) from error
+            raise DiskFullError(target=str(root.parent)) from error
+        raise FileFailedError(path=error.filename or root, reason=error.strerror or str(error)) from error
 
 
-class _Nothing:
-    """Nothing: what is there was never replaced, by a restore that was cut off before."""
+class _UnchangedSwap:
+    """A swap without work: an interrupted restore did not replace this database."""
 
-    def __init__(self, place: Path, waiting: Path) -> None:
-        self._place, self._waiting = place, waiting
+    def __init__(self, root: Path, prepared: Path) -> None:
+        self._root, self._prepared = root, prepared
 
-    def arm(self, keep: Mapping[str, str]) -> None:
-        """Do nothing: what waits tells already that this one is not what it is to be."""
+    def write_marker(self, retained: Mapping[str, str]) -> None:
+        """Do nothing: the prepared folder already is a marker."""
 
-    def disarm(self) -> None:
-        """Do nothing: it still is not."""
+    def remove_marker(self) -> None:
+        """Do nothing: the prepared folder remains the marker."""
 
-    def exchange(self, keep: Mapping[str, str]) -> Loaded:
-        """Let what waited for it go: all that belongs together is there now."""
-        del keep
+    def swap(self, retained: Mapping[str, str]) -> LoadResult:
+        """Remove the prepared folder: all databases of the app are in their previous state."""
+        del retained
         remarks = []
         try:
-            swap.drop(self._waiting, self._place)
+            swap.drop_prepared(self._prepared, self._root)
         except OSError as error:
             remarks.append(
-                f"{self._waiting}, which was to come in, could not be removed: {error.strerror or error}"
+                f"{self._prepared}, the prepared folder, could not be removed: {error.strerror or error}"
             )
-        return Loaded(way="in place", remarks=remarks)
+        return LoadResult(method="in place", remarks=remarks)
 
 
-class _Exchange:
-    """What is unpacked and proven, or was kept, about to come in."""
+class _FolderSwap:
+    """Swap the database folder with an extracted and verified, or a retained, folder."""
 
-    def __init__(self, place: Path, folder: Path, holders: Callable[[], str]) -> None:
-        self._place, self._folder, self._holders = place, folder, holders
-        self._waiting: Path | None = None
+    def __init__(self, root: Path, folder: Path, describe_holders: Callable[[], str]) -> None:
+        self._root, self._folder, self._describe_holders = root, folder, describe_holders
+        self._prepared: Path | None = None
 
-    def arm(self, keep: Mapping[str, str]) -> None:
-        """Let it wait where what it replaces will stay, durably, before the first of an app's databases is replaced."""
-        name = keep.get("kept") or swap.beside(self._place, secrets.token_hex(4)).name
-        with told(self._place):
-            self._waiting = swap.wait(self._folder, self._place.with_name(name))
+    def write_marker(self, retained: Mapping[str, str]) -> None:
+        """Rename the new folder, durably, to the name that the replaced folder will get."""
+        name = retained.get("kept") or swap.sibling_path(self._root, secrets.token_hex(4)).name
+        with translate_errors(self._root):
+            self._prepared = swap.mark_prepared(self._folder, self._root.with_name(name))
 
-    def disarm(self) -> None:
-        """Let it go to where it came from: it will not come in."""
-        if self._waiting is not None:
-            with suppress(OSError):  # where it stays, it is told of
-                swap.go_back(self._waiting, self._folder)
-            self._waiting = None
+    def remove_marker(self) -> None:
+        """Restore the previous name of the new folder."""
+        if self._prepared is not None:
+            with suppress(OSError):  # a remaining folder is reported
+                swap.cancel_prepared(self._prepared, self._folder)
+            self._prepared = None
 
-    def exchange(self, keep: Mapping[str, str]) -> Loaded:
-        """Let it come in, in one step."""
-        if self._waiting is None:
-            raise RuntimeError("it does not wait")
+    def swap(self, retained: Mapping[str, str]) -> LoadResult:
+        """Swap the folders in one step."""
+        if self._prepared is None:
+            raise RuntimeError("write_marker was not called")
         remarks = []
-        if os.path.lexists(self._place) and (names := self._holders()):
-            remarks.append(OPEN.format(names=names))
-        with told(self._place), signals.unheard():
-            there = swap.exchange(self._waiting, self._place)
-            waiting, self._waiting = self._waiting, None
-            try:  # what fails now is no reason to go back
-                swap.settle(self._place)
-                if there and not keep.get("kept"):
-                    swap.remove(waiting)
+        if os.path.lexists(self._root) and (names := self._describe_holders()):
+            remarks.append(OPEN_FILES.format(names=names))
+        with translate_errors(self._root), signals.block_signals():
+            replaced = swap.exchange(self._prepared, self._root)
+            prepared, self._prepared = self._prepared, None
+            try:  # errors after the swap are only remarks
+                swap.make_durable(self._root)
+                if replaced and not retained.get("kept"):
+                    swap.remove(prepared)
             except OSError as error:
-                remarks.append(f"{error.filename or self._place.parent}: {error.strerror or error}")
-        return Loaded(way="swapped" if there else "new", remarks=remarks)
+                remarks.append(f"{error.filename or self._root.parent}: {error.strerror or error}")
+        return LoadResult(method="swapped" if replaced else "new", remarks=remarks)
 
 
-def proven(folder: Path, dump: Dump, target: str) -> Proof:
-    """Read a folder that was unpacked, and compare it with what is known of it.
+def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
+    """Read an extracted folder and compare it with the row counts and digests of its dump.
 
     Raises:
-        RestoreFailedError: it is not that.
+        RestoreFailedError: the content differs.
     """
     try:
-        with snapshot.taken(folder, target) as found:
-            rows = found.rows
-        read = of_folder(folder, rows) if is_readable() else Proof(tables=rows, schema="", problems=())
-    except (DbctlError, ManifestError) as error:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {error}", instead=UNTOUCHED) from error
-    wrong = list(read.problems)
-    if read.tables != dict(dump.tables) and dump.tables:
-        names = sorted(
-            name for name in {*read.tables, *dump.tables} if read.tables.get(name) != dump.tables.get(name)
+        with snapshot.open_snapshot(folder, target) as source:
+            rows = source.rows
+        verification = (
+            verify_folder(folder, rows)
+            if is_readable()
+            else DumpVerification(tables=rows, schema="", problems=())
         )
-        wrong.append(f"other rows are in {', '.join(names)} than the archive held")
-    if others := differing(read.digests, dump.digests):
-        wrong.append(f"other content is in {', '.join(others)} than the archive held")
-    if wrong:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {wrong[0]}", instead=UNTOUCHED)
-    return read
+    except (DbctlError, ManifestError) as error:
+        raise RestoreFailedError(target=target, reason=f"unpacked, {error}", hint=UNCHANGED) from error
+    problems = list(verification.problems)
+    if verification.tables != dict(dump.tables) and dump.tables:
+        names = sorted(
+            name
+            for name in {*verification.tables, *dump.tables}
+            if verification.tables.get(name) != dump.tables.get(name)
+        )
+        problems.append(f"the row count differs in {', '.join(names)}")
+    if changed_tables := find_differences(verification.digests, dump.digests):
+        problems.append(f"the content differs in {', '.join(changed_tables)}")
+    if problems:
+        raise RestoreFailedError(target=target, reason=f"unpacked, {problems[0]}", hint=UNCHANGED)
+    return verification
 
 
-def _own_like(folder: Path, like: Path) -> None:
-    """Give all that is in a folder the owner of another one, and modes like its."""
-    told = like.stat()
-    mode = stat.S_IMODE(told.st_mode) & 0o777
-    for top, _, files in os.walk(folder):
-        for path, wanted in ((top, mode), *((os.path.join(top, one), mode & 0o666) for one in files)):  # noqa: PTH118
+def _copy_ownership(folder: Path, reference: Path) -> None:
+    """Give all files of a folder the owner and mode of ``reference``."""
+    reference_stat = reference.stat()
+    folder_mode = stat.S_IMODE(reference_stat.st_mode) & 0o777
+    for parent, _, files in os.walk(folder):
+        for path, mode in (
+            (parent, folder_mode),
+            *((os.path.join(parent, name), folder_mode & 0o666) for name in files),  # noqa: PTH118
+        ):
             if os.geteuid() == 0:
-                os.chown(path, told.st_uid, told.st_gid, follow_symlinks=False)
-            os.chmod(path, wanted)  # noqa: PTH101 - of many texts
+                os.chown(path, reference_stat.st_uid, reference_stat.st_gid, follow_symlinks=False)
+            os.chmod(path, mode)  # noqa: PTH101 - the paths are texts
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     import shlex
 
     return shlex.quote(str(path))

@@ -1,9 +1,8 @@
-"""One moment of a folder of LanceDB tables, held open while the app writes, compacts and removes versions.
+"""A snapshot of a folder of LanceDB tables: its files are open while the app writes, compacts and removes versions.
 
-What a manifest names is never written again, so the files of one version are that version for as long as they exist; and
-a file that is open exists, also when compacting takes its name away. So the newest version of each table is looked up and
-all its files are opened, which takes milliseconds; a file that went away meanwhile means that there is a newer version by
-now, of which the same is tried. Nothing is written beside the tables, and nothing is left by who is killed.
+The files that a manifest names are never modified, and an open file remains readable after it was unlinked. So a snapshot
+opens all files of the newest version of each table, which takes milliseconds. If a file disappears before it is opened,
+there is a newer version, and the attempt is repeated. A snapshot writes nothing and leaves nothing after a crash.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.lancedb.location import HINT, SUFFIX, VERSIONS, hinted
-from dbctl.engines.lancedb.storage import ManifestError, Piece, Version, fragments
+from dbctl.engines.lancedb.location import HINT_FILE, SUFFIX, VERSIONS_FOLDER, parse_hint
+from dbctl.engines.lancedb.storage import DataFile, ManifestError, Version, fragments
 from dbctl.errors import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
 from dbctl.files import atomic
-from dbctl.model import Value, now
+from dbctl.model import Struct, now
 
-#: Bytes that a manifest may have: one that names a hundred thousand files has a tenth of it.
-LARGEST_MANIFEST, LARGEST_HINT = 256 << 20, 1 << 12
-#: Where the descriptors of what is held begin (``select`` knows none behind), how many are left to others, and the most.
-FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MOST_DESCRIPTORS = 1024, 200, 1 << 20
-#: Seconds for which newer versions are followed.
-PATIENCE = 30.0
-TAGS = "_refs/tags"
-BRANCHES = "tree"
-ELSEWHERE = "files of it lie in another table"
+#: Limits in bytes; a manifest with a hundred thousand files has a tenth of it.
+MAX_MANIFEST_BYTES, MAX_HINT_BYTES = 256 << 20, 1 << 12
+#: The first descriptor of a snapshot (``select`` does not support higher ones), the number reserved for others, and the limit.
+FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MAX_DESCRIPTORS = 1024, 200, 1 << 20
+#: Seconds after which repeated attempts end.
+TIMEOUT = 30.0
+TAGS_FOLDER = "_refs/tags"
+BRANCHES_FOLDER = "tree"
+EXTERNAL_FILES = "some of its files belong to another table"
 
 
-class Held(Value, frozen=True, kw_only=True):
+class SnapshotFile(Struct, frozen=True, kw_only=True):
     """One file of a snapshot."""
 
     name: str  #: relative to the folder of the tables
@@ -45,359 +44,376 @@ class Held(Value, frozen=True, kw_only=True):
     size: int
     mode: int
     owner: tuple[int, int]
-    changed: int  #: seconds since 1970
-    descriptor: int | None  #: None: more are open than may be, so that it is opened when it is read
+    modified: int  #: seconds since 1970
+    descriptor: int | None  #: None: the limit of open files is reached, so it is opened when it is read
 
 
-class Taken(Value, frozen=True, kw_only=True):
+class SnapshotTable(Struct, frozen=True, kw_only=True):
     """One table of a snapshot."""
 
     name: str
     version: Version
 
 
-class _GoneError(Exception):
-    """A file that a version is made of is not there, or not of its size."""
+class _FileRemovedError(Exception):
+    """A file of a version is missing, or its size is wrong."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} {reason}")
 
 
 class Snapshot:
-    """The files of one moment, the manifest of each table last; whoever opened it closes it."""
+    """The open files of the tables, with the manifest of each table last. The caller closes it."""
 
     def __init__(self, root: Path, target: str) -> None:
         self.root, self._target = root, target
         self.taken_at = now()
-        self.tables, self.files, self.folders = list[Taken](), list[Held](), list[str]()
+        self.tables, self.files, self.folders = list[SnapshotTable](), list[SnapshotFile](), list[str]()
         self.remarks = list[str]()
-        self._open = list[int]()
+        self._descriptors = list[int]()
 
     @property
     def rows(self) -> dict[str, int]:
         """Rows by table."""
-        return {one.name: one.version.rows for one in self.tables}
+        return {table.name: table.version.rows for table in self.tables}
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(one.size for one in self.files)
+        return sum(file.size for file in self.files)
 
     def close(self) -> None:
-        """Let go; a second time does nothing."""
-        while self._open:
-            os.close(self._open.pop())
+        """Close all files; may be called repeatedly."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
-    def hold(self, name: str, told: int = 0) -> None:
-        """Take a file in; ``told`` is how many bytes it must have, 0 where nobody knows."""
+    def add_file(self, name: str, expected_size: int = 0) -> None:
+        """Open a file and add it; ``expected_size`` in bytes, 0 if it is unknown."""
         path = self.root / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise _GoneError(name, "is missing") from error
-            raise self._failed(path, error) from error
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+                raise _FileRemovedError(name, "is missing") from error
+            raise self._read_error(path, error) from error
+        file_stat = os.fstat(descriptor)
+        if not stat.S_ISREG(file_stat.st_mode):
             os.close(descriptor)
-            raise _GoneError(name, "is no file")
-        if told and found.st_size != told:
+            raise _FileRemovedError(name, "is not a file")
+        if expected_size and file_stat.st_size != expected_size:
             os.close(descriptor)
-            raise _GoneError(name, f"has {found.st_size:,} bytes and should have {told:,}")
-        kept = _kept(descriptor, len(self._open))
-        if kept is not None:
-            self._open.append(kept)
+            raise _FileRemovedError(
+                name, f"has {file_stat.st_size:,} bytes and should have {expected_size:,}"
+            )
+        reserved = _reserve_descriptor(descriptor, len(self._descriptors))
+        if reserved is not None:
+            self._descriptors.append(reserved)
         self.files.append(
-            Held(
+            SnapshotFile(
                 name=name,
                 path=path,
-                size=found.st_size,
-                mode=stat.S_IMODE(found.st_mode),
-                owner=(found.st_uid, found.st_gid),
-                changed=int(found.st_mtime),
-                descriptor=kept,
+                size=file_stat.st_size,
+                mode=stat.S_IMODE(file_stat.st_mode),
+                owner=(file_stat.st_uid, file_stat.st_gid),
+                modified=int(file_stat.st_mtime),
+                descriptor=reserved,
             )
         )
 
-    def blocks(self, one: Held) -> Iterator[bytes]:
+    def blocks(self, file: SnapshotFile) -> Iterator[bytes]:
         """Yield the content of a file.
 
         Raises:
-            CorruptError: it is not as long as it was.
-            BusyError: it was not held, and went away.
+            CorruptError: the file was truncated.
+            BusyError: the file was not open and was removed.
         """
-        descriptor, at = one.descriptor, 0
+        descriptor, offset = file.descriptor, 0
         if descriptor is None:
             try:
-                descriptor = os.open(one.path, os.O_RDONLY | os.O_NOFOLLOW)
+                descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW)
             except OSError as error:
-                raise self._written() from error
+                raise self._pruned_error() from error
         try:
-            while at < one.size:
-                signals.check()
-                block = os.pread(descriptor, min(atomic.BLOCK, one.size - at), at)
+            while offset < file.size:
+                signals.raise_if_interrupted()
+                block = os.pread(descriptor, min(atomic.BLOCK, file.size - offset), offset)
                 if not block:
-                    raise CorruptError(target=self._target, reason=f"{one.name} became shorter")
-                at += len(block)
+                    raise CorruptError(target=self._target, reason=f"{file.name} was truncated")
+                offset += len(block)
                 yield block
         except OSError as error:
-            raise self._failed(one.path, error) from error
+            raise self._read_error(file.path, error) from error
         finally:
-            if one.descriptor is None:
+            if file.descriptor is None:
                 os.close(descriptor)
 
-    def _failed(self, path: Path, error: OSError) -> UnreachableError:
+    def _read_error(self, path: Path, error: OSError) -> UnreachableError:
         return UnreachableError(
             target=self._target,
             reason=f"{path}: {error.strerror or error}",
-            instead="Run it as a user who may read all of its files.",
+            hint="Run dbctl as a user who may read all files of the database.",
         )
 
-    def _written(self) -> BusyError:
+    def _pruned_error(self) -> BusyError:
         return BusyError(
             target=self._target,
-            holder=": its versions are removed faster than they are read",
-            waited=f"{PATIENCE:g}",
+            holder=": versions are removed faster than they are read",
+            waited=f"{TIMEOUT:g}",
         )
 
-    # Taking it -----------------------------------------------------------------------------------------------------
+    # Adding files --------------------------------------------------------------------------------------------------
 
-    def take(self, *, older: bool) -> None:
-        """Take everything; ``older`` says whether an older version serves where the newest is not whole."""
-        for name in _names(self.root):
+    def add_all(self, *, allow_older: bool) -> None:
+        """Add all files; ``allow_older``: use an older version of a table if the newest is incomplete."""
+        for name in _list_names(self.root):
             path = self.root / name
             if is_table(path):
-                self._take_table(name, older=older)
+                self._add_table(name, allow_older=allow_older)
             elif path.is_dir() and not path.is_symlink():
-                self._take_rest(name)
+                self._add_folder(name)
             elif atomic.is_regular(path) and not path.is_symlink():
-                with suppress(_GoneError):
-                    self.hold(name)
+                with suppress(_FileRemovedError):
+                    self.add_file(name)
 
-    def _take_rest(self, folder: str) -> None:
-        """Take a folder that is no table as it lies."""
+    def _add_folder(self, folder: str) -> None:
+        """Add all files of a folder that is not a table."""
         self.folders.append(folder)
-        for name in _names(self.root / folder):
-            below = f"{folder}/{name}"
-            path = self.root / below
+        for name in _list_names(self.root / folder):
+            child = f"{folder}/{name}"
+            path = self.root / child
             if path.is_symlink():
                 continue
             if path.is_dir():
-                self._take_rest(below)
+                self._add_folder(child)
             else:
-                with suppress(_GoneError):
-                    self.hold(below)
+                with suppress(_FileRemovedError):
+                    self.add_file(child)
 
-    def _take_table(self, folder: str, *, older: bool) -> None:
-        hinted = _hinted(self.root / folder)  # before the others are looked up, for they may become more
-        manifests = _manifests(self.root / folder)
-        if manifests and hinted > manifests[0][0]:
+    def _add_table(self, folder: str, *, allow_older: bool) -> None:
+        hint = _read_hint(self.root / folder)  # before the manifests, because the app may add versions
+        manifests = _list_manifests(self.root / folder)
+        if manifests and hint > manifests[0][0]:
             self.remarks.append(
-                f"{folder}: version {hinted} was written and is gone; {manifests[0][0]} is the newest that is left"
+                f"{folder}: version {hint} is missing; {manifests[0][0]} is the newest remaining version"
             )
-        if not manifests:  # it was not finished, or is being removed: LanceDB opens no such table either
-            self.remarks.append(f"{folder} has no version, and is not taken")
+        if not manifests:  # being created or removed; LanceDB cannot open it either
+            self.remarks.append(f"{folder} has no version and was skipped")
             return
-        failed: _GoneError | None = None
+        failed: _FileRemovedError | None = None
         for number, manifest in manifests:
-            before = len(self.files)
+            first_file = len(self.files)
             try:
-                version = self._take_version(folder, manifest)
-            except (_GoneError, ManifestError) as error:
-                if not older:
+                version = self._add_version(folder, manifest)
+            except (_FileRemovedError, ManifestError) as error:
+                if not allow_older:
                     raise
-                self._drop(before)
-                reason = error if isinstance(error, _GoneError) else f"{manifest}: {error}"
-                failed = failed or _GoneError(f"version {number} of {folder}", f"is not whole: {reason}")
+                self._remove_files(first_file)
+                reason = error if isinstance(error, _FileRemovedError) else f"{manifest}: {error}"
+                failed = failed or _FileRemovedError(
+                    f"version {number} of {folder}", f"is incomplete: {reason}"
+                )
                 continue
             if failed:
-                self.remarks.append(f"{failed}; version {version.number} is taken")
-            self.tables.append(Taken(name=folder.removesuffix(SUFFIX), version=version))
-            self._take_tags(folder, dict(manifests), version.number)
-            if (self.root / folder / BRANCHES).is_dir():
-                self.remarks.append(f"{folder}: its branches are not taken")
+                self.remarks.append(f"{failed}; version {version.number} is used")
+            self.tables.append(SnapshotTable(name=folder.removesuffix(SUFFIX), version=version))
+            self._add_tags(folder, dict(manifests), version.number)
+            if (self.root / folder / BRANCHES_FOLDER).is_dir():
+                self.remarks.append(f"{folder}: its branches were skipped")
             return
-        raise failed or _GoneError(folder, "has no version")
+        raise failed or _FileRemovedError(folder, "has no version")
 
-    def _take_version(self, folder: str, manifest: str) -> Version:
-        name = f"{folder}/{VERSIONS}/{manifest}"
-        at = len(self.files)
-        self.hold(name)
-        content = b"".join(self.blocks(self.files[at]))
-        if len(content) > LARGEST_MANIFEST:
-            raise ManifestError("it is larger than any")
-        version = fragments.read(content)
-        if version.elsewhere:
+    def _add_version(self, folder: str, manifest: str) -> Version:
+        name = f"{folder}/{VERSIONS_FOLDER}/{manifest}"
+        index = len(self.files)
+        self.add_file(name)
+        content = b"".join(self.blocks(self.files[index]))
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise ManifestError("manifest too large")
+        version = fragments.parse_version(content)
+        if version.is_external:
             raise NotSupportedError(
-                what=f"copying {self._target}",
-                by=f"{folder}, for {ELSEWHERE}",
-                instead="Deep-copy the table first, or back up the other one with it.",
+                feature=f"copying {self._target}",
+                subject=f"{folder}: {EXTERNAL_FILES}",
+                hint="Create a deep copy of the table first.",
             )
-        known = {one.name for one in self.files}
-        for piece in self._all(folder, version):
-            full = f"{folder}/{piece.name}"
-            if full not in known:
-                known.add(full)
-                self.hold(full, piece.size)
+        file_names = {file.name for file in self.files}
+        for data_file in self._version_files(folder, version):
+            file_name = f"{folder}/{data_file.name}"
+            if file_name not in file_names:
+                file_names.add(file_name)
+                self.add_file(file_name, data_file.size)
         if version.transaction:
-            with suppress(_GoneError):
-                self.hold(f"{folder}/{version.transaction}")
-        self.files.append(self.files.pop(at))  # last, as who writes a table does
+            with suppress(_FileRemovedError):
+                self.add_file(f"{folder}/{version.transaction}")
+        self.files.append(self.files.pop(index))  # last, in the order in which a table is written
         return version
 
-    def _all(self, folder: str, version: Version) -> Iterator[Piece]:
-        """Yield what a version is made of, with what lies in folders of its own."""
-        yield from version.pieces
-        beside = [one.name.removesuffix(SUFFIX) for one in version.pieces if one.name.startswith("data/")]
-        for within in (*version.folders, *beside):
-            place = self.root / folder / within
+    def _version_files(self, folder: str, version: Version) -> Iterator[DataFile]:
+        """Yield the files of a version, including the files of its folders."""
+        yield from version.files
+        blob_folders = [
+            data_file.name.removesuffix(SUFFIX)
+            for data_file in version.files
+            if data_file.name.startswith("data/")
+        ]
+        for subfolder in (*version.folders, *blob_folders):
+            path = self.root / folder / subfolder
             try:
-                names = sorted(os.listdir(place))  # noqa: PTH208 - names are enough
+                names = sorted(os.listdir(path))  # noqa: PTH208 - names are enough
             except (FileNotFoundError, NotADirectoryError):
-                if within in version.folders and not any(
-                    one.name.startswith(f"{within}/") for one in version.pieces
+                if subfolder in version.folders and not any(
+                    data_file.name.startswith(f"{subfolder}/") for data_file in version.files
                 ):
-                    raise _GoneError(f"{folder}/{within}", "is missing") from None
+                    raise _FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
                 continue
             for name in names:
-                if not os.path.isdir(place / name):  # noqa: PTH112 - pathlib's raises where it may not look
-                    yield Piece(f"{within}/{name}")
+                if not os.path.isdir(path / name):  # noqa: PTH112 - pathlib's version raises PermissionError
+                    yield DataFile(f"{subfolder}/{name}")
 
-    def _take_tags(self, folder: str, manifests: dict[int, str], taken: int) -> None:
-        for name in _names(self.root / folder / TAGS, missing=True):
-            before = len(self.files)
+    def _add_tags(self, folder: str, manifests: dict[int, str], current_number: int) -> None:
+        for name in _list_names(self.root / folder / TAGS_FOLDER, missing=True):
+            first_file = len(self.files)
             try:
-                number, branch = _tagged(self.root / folder / TAGS / name)
-                if number != taken:
-                    self._take_version(folder, "" if branch else manifests[number])
-                self.hold(f"{folder}/{TAGS}/{name}")
-            except (_GoneError, ManifestError, LookupError, TypeError, ValueError, AttributeError, OSError):
-                self._drop(before)
-                self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} is not taken")
+                number, branch = _read_tag(self.root / folder / TAGS_FOLDER / name)
+                if number != current_number:
+                    self._add_version(folder, "" if branch else manifests[number])
+                self.add_file(f"{folder}/{TAGS_FOLDER}/{name}")
+            except (
+                _FileRemovedError,
+                ManifestError,
+                LookupError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OSError,
+            ):
+                self._remove_files(first_file)
+                self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
 
-    def _drop(self, before: int) -> None:
-        """Take away what was taken last."""
-        for one in self.files[before:]:
-            if one.descriptor is not None:
-                self._open.remove(one.descriptor)
-                os.close(one.descriptor)
-        del self.files[before:]
+    def _remove_files(self, first: int) -> None:
+        """Close and remove the files from index ``first`` on."""
+        for file in self.files[first:]:
+            if file.descriptor is not None:
+                self._descriptors.remove(file.descriptor)
+                os.close(file.descriptor)
+        del self.files[first:]
 
 
 @contextmanager
-def taken(root: Path, target: str, *, older: bool = False) -> Iterator[Snapshot]:
-    """Give a snapshot, and close it."""
-    found = take(root, target, older=older)
+def open_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Iterator[Snapshot]:
+    """Give a snapshot, and close it at the end; raises as ``create_snapshot``."""
+    snapshot = create_snapshot(root, target, allow_older=allow_older)
     try:
-        yield found
+        yield snapshot
     finally:
-        found.close()
+        snapshot.close()
 
 
-def take(root: Path, target: str, *, older: bool = False) -> Snapshot:
-    """Take a snapshot of the folder ``root``; nothing is written.
+def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Snapshot:
+    """Create a snapshot of the folder ``root``; nothing is written.
 
     Args:
         root: the folder of the tables.
         target: ``app/database``, for messages.
-        older: whether an older version serves where the newest is not whole, as in what somebody copied.
+        allow_older: use an older version of a table if the newest is incomplete, as in a copy by another program.
 
     Raises:
-        FolderMissingError: there is no such folder.
-        CorruptError: the newest version of a table is not whole, and stays so.
+        FolderMissingError: the folder does not exist.
+        CorruptError: the newest version of a table is incomplete, and no process is writing.
         BusyError: versions are removed faster than they can be opened.
-        NotSupportedError: a table is made of files of another one.
-        UnreachableError: a file may not be read.
+        NotSupportedError: a table has files of another table.
+        UnreachableError: a file cannot be read.
     """
     if not root.is_dir():
         raise FolderMissingError(target=target, path=root)
-    until, before = time.monotonic() + PATIENCE, ""
+    deadline, last_reason = time.monotonic() + TIMEOUT, ""
     while True:
-        signals.check()
-        found = Snapshot(root, target)
-        seen = _seen(root)
+        signals.raise_if_interrupted()
+        snapshot = Snapshot(root, target)
+        state = _folder_state(root)
         try:
-            found.take(older=older)
-        except (_GoneError, ManifestError) as error:
-            found.close()
-            told = str(error)
-            if told == before and seen == _seen(root):  # nobody writes, and it is still not there
-                raise CorruptError(target=target, reason=told) from error
-            if time.monotonic() >= until:
-                raise found._written() from error  # noqa: SLF001 - of this module
-            before = told
+            snapshot.add_all(allow_older=allow_older)
+        except (_FileRemovedError, ManifestError) as error:
+            snapshot.close()
+            reason = str(error)
+            # no process writes, and the file is still missing
+            if reason == last_reason and state == _folder_state(root):
+                raise CorruptError(target=target, reason=reason) from error
+            if time.monotonic() >= deadline:
+                raise snapshot._pruned_error() from error  # noqa: SLF001 - same module
+            last_reason = reason
         except BaseException:
-            found.close()
+            snapshot.close()
             raise
         else:
-            return found
+            return snapshot
 
 
-def holds_tables(folder: Path) -> bool:
-    """Whether a folder has a table in it."""
+def contains_tables(folder: Path) -> bool:
+    """Whether a folder contains a table."""
     try:
-        return any(one.endswith(SUFFIX) and is_table(folder / one) for one in os.listdir(folder))  # noqa: PTH208
+        return any(name.endswith(SUFFIX) and is_table(folder / name) for name in os.listdir(folder))  # noqa: PTH208
     except OSError:
         return False
 
 
 def is_table(path: Path) -> bool:
-    """Whether a folder is one of a table."""
-    return not path.is_symlink() and os.path.isdir(path / VERSIONS)  # noqa: PTH112 - as above
+    """Whether a folder is a table."""
+    return not path.is_symlink() and os.path.isdir(path / VERSIONS_FOLDER)  # noqa: PTH112 - pathlib's version raises PermissionError
 
 
-def _seen(root: Path) -> Sequence[tuple[str, list[tuple[int, str]]]]:
-    return [(name, _manifests(root / name)) for name in _names(root) if is_table(root / name)]
+def _folder_state(root: Path) -> Sequence[tuple[str, list[tuple[int, str]]]]:
+    return [(name, _list_manifests(root / name)) for name in _list_names(root) if is_table(root / name)]
 
 
-def _names(folder: Path, *, missing: bool = False) -> Sequence[str]:
+def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208 - names are enough
     except (FileNotFoundError, NotADirectoryError):
         if missing:
             return ()
-        raise _GoneError(folder.name, "is missing") from None
+        raise _FileRemovedError(folder.name, "is missing") from None
 
 
-def _hinted(table: Path) -> int:
+def _read_hint(table: Path) -> int:
     try:
-        return hinted(atomic.read_whole(table / VERSIONS / HINT, LARGEST_HINT))
+        return parse_hint(atomic.read_whole(table / VERSIONS_FOLDER / HINT_FILE, MAX_HINT_BYTES))
     except OSError:
         return 0
 
 
-def _manifests(table: Path) -> list[tuple[int, str]]:
-    """Return the manifests of a table by their versions, the newest first."""
-    found = [
+def _list_manifests(table: Path) -> list[tuple[int, str]]:
+    """Return the versions of a table with their manifests, the newest first."""
+    manifests = [
         (number, name)
-        for name in _names(table / VERSIONS, missing=True)
-        if (number := fragments.number_of(name)) is not None
+        for name in _list_names(table / VERSIONS_FOLDER, missing=True)
+        if (number := fragments.version_number(name)) is not None
     ]
-    return sorted(found, reverse=True)
+    return sorted(manifests, reverse=True)
 
 
-def _tagged(path: Path) -> tuple[int, bool]:
-    """Return which version a tag names, and whether it is of a branch."""
-    told = json.loads(atomic.read_whole(path, 1 << 16))
-    return int(told["version"]), bool(told.get("branch"))
+def _read_tag(path: Path) -> tuple[int, bool]:
+    """Return the version of a tag, and whether it belongs to a branch."""
+    tag = json.loads(atomic.read_whole(path, 1 << 16))
+    return int(tag["version"]), bool(tag.get("branch"))
 
 
-def _kept(descriptor: int, held: int) -> int | None:
-    """Keep a file open, behind the descriptors that others look for below a thousand; None where no more may be.
+def _reserve_descriptor(descriptor: int, open_count: int) -> int | None:
+    """Move a descriptor above those that ``select`` can use; return None and close it if the limit is reached.
 
-    The limit of this process is raised as far as it may raise it itself.
+    Raises the soft limit of this process to its hard limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    limit = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MOST_DESCRIPTORS)
+    limit = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
     first = FIRST_DESCRIPTOR if limit >= 4 * FIRST_DESCRIPTOR else 0
     try:
-        if held < limit - first - SPARE_DESCRIPTORS:
+        if open_count < limit - first - SPARE_DESCRIPTORS:
             return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, first)
-    except OSError:  # the whole system has no more
+    except OSError:  # the limit of the whole system
         pass
     finally:
         os.close(descriptor)

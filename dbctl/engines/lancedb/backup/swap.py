@@ -1,7 +1,7 @@
-"""Two folders that change places in one step, and how to go on where the step was cut off.
+"""Swap two folders in one step, and recover from an interrupted swap.
 
-What was replaced stays beside, under a name that tells the backup which was made for it. A mark in a folder that waits
-there tells that it has not come in yet: so whoever looks after a crash knows whether the app reads the old one or the new.
+The replaced folder is retained next to the database folder (``root``), with a name that identifies its backup. Before the
+swap, the prepared folder has this name and contains a marker, so the state after a crash is unambiguous.
 """
 
 from __future__ import annotations
@@ -15,240 +15,252 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.engines.lancedb.backup.snapshot import LARGEST_MANIFEST, is_table
-from dbctl.engines.lancedb.location import HINT, VERSIONS
+from dbctl.engines.lancedb.backup.snapshot import MAX_MANIFEST_BYTES, is_table
+from dbctl.engines.lancedb.location import HINT_FILE, VERSIONS_FOLDER
 from dbctl.engines.lancedb.storage import ManifestError, fragments
 from dbctl.errors import CorruptError
 from dbctl.files import atomic, is_held
 
-#: In a folder that has not come in yet.
-MARK = ".dbctl-waits"
-#: What the names of the folders beside end in, behind the name of the place and ``.dbctl-``.
-KEPT, PARTIAL, AWAY = "kept-", ".partial", ".away"
-#: In a folder: a manifest that is being written, before it gets its name in its table.
-LIFTED = ".dbctl-manifest.partial"
-#: How far the versions of what comes in lie above those of what goes.
-JUMP = 1_000_000
+#: A file in a prepared folder.
+MARKER = ".dbctl-waits"
+#: Parts of the names of sibling folders, after the name of the database folder and ``.dbctl-``.
+RETAINED, PARTIAL, REPLACED = "kept-", ".partial", ".away"
+#: The temporary name of a manifest while it is written.
+PARTIAL_MANIFEST = ".dbctl-manifest.partial"
+#: The difference between the versions of the new and the replaced tables.
+VERSION_GAP = 1_000_000
 _AT_FDCWD, _EXCHANGE = -100, 2
-_WITHOUT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
-def beside(place: Path, name: str) -> Path:
-    """Return a folder beside the place, which belongs to dbctl."""
-    return place.with_name(f".{place.name}.dbctl-{name}")
+def sibling_path(root: Path, name: str) -> Path:
+    """Return the path of a folder of dbctl next to ``root``."""
+    return root.with_name(f".{root.name}.dbctl-{name}")
 
 
-def free(place: Path, name: str) -> Path:
-    """Return one of that name, or of one like it, that is not there: a clock that is set back gives a name twice."""
-    folder, number = beside(place, name), 2
+def free_sibling_path(root: Path, name: str) -> Path:
+    """Return an unused sibling path, with a number if necessary: a clock that is set back repeats names."""
+    folder, number = sibling_path(root, name), 2
     while os.path.lexists(folder):
-        folder, number = beside(place, f"{name}-{number}"), number + 1
+        folder, number = sibling_path(root, f"{name}-{number}"), number + 1
     return folder
 
 
-def waits(folder: Path) -> bool:
-    """Whether a folder beside is one that was to come in, and has not.
+def is_prepared(folder: Path) -> bool:
+    """Whether a sibling is a prepared folder that was not swapped.
 
-    A mark tells under which name it waits: one that was not taken away in time means nothing under any other.
+    The marker contains the name of the prepared folder; a leftover marker in a folder with another name is ignored.
     """
-    return _marked(folder)[1] == folder.name
+    return _read_marker(folder)[1] == folder.name
 
 
-def _marked(folder: Path) -> tuple[str, str]:
-    """Return what a folder was called before, and under which name it waits; empty where it has no mark."""
+def _read_marker(folder: Path) -> tuple[str, str]:
+    """Return the previous name and the name as a prepared folder; both empty without a marker."""
     try:
-        before, _, waiting = atomic.read_whole(folder / MARK, 4096).decode(errors="replace").partition("\n")
+        previous_name, _, prepared_name = (
+            atomic.read_whole(folder / MARKER, 4096).decode(errors="replace").partition("\n")
+        )
     except OSError:
         return "", ""
-    return before, waiting.strip()
+    return previous_name, prepared_name.strip()
 
 
-def wait(folder: Path, waiting: Path) -> Path:
-    """Let a folder wait beside the place, as what is about to come in; its mark tells what it was called."""
-    with atomic.written_whole(folder / MARK, replace=True) as mark:
-        mark.write(f"{folder.name}\n{waiting.name}\n")
-    folder.rename(waiting)
-    atomic.sync_directory(waiting.parent)
-    return waiting
+def mark_prepared(folder: Path, prepared: Path) -> Path:
+    """Write a marker with the previous name into a folder, and rename the folder to ``prepared``."""
+    with atomic.write_atomically(folder / MARKER, replace=True) as mark:
+        mark.write(f"{folder.name}\n{prepared.name}\n")
+    folder.rename(prepared)
+    atomic.sync_directory(prepared.parent)
+    return prepared
 
 
-def go_back(waiting: Path, folder: Path) -> None:
-    """Let what waits be where it was before: it will not come in."""
-    waiting.rename(folder)
-    (folder / MARK).unlink()
-    atomic.sync_directory(waiting.parent)
+def cancel_prepared(prepared: Path, folder: Path) -> None:
+    """Restore the previous name of a prepared folder and remove its marker."""
+    prepared.rename(folder)
+    (folder / MARKER).unlink()
+    atomic.sync_directory(prepared.parent)
 
 
-def drop(waiting: Path, place: Path) -> None:
-    """Let what waits go, for it will not come in: what was kept is kept again, and else it was unpacked for this alone."""
-    name, _ = _marked(waiting)
-    if name.startswith(beside(place, KEPT).name) and "/" not in name and name != waiting.name:
-        go_back(waiting, place.with_name(name))
+def drop_prepared(prepared: Path, root: Path) -> None:
+    """Remove a prepared folder, or restore its name if it is the retained folder of an earlier restore."""
+    previous_name, _ = _read_marker(prepared)
+    if (
+        previous_name.startswith(sibling_path(root, RETAINED).name)
+        and "/" not in previous_name
+        and previous_name != prepared.name
+    ):
+        cancel_prepared(prepared, root.with_name(previous_name))
     else:
-        remove(waiting)
+        remove(prepared)
 
 
-def found(place: Path, name: str) -> Path | None:
-    """Return where a folder is that was kept under a name, also when it waits under another one; None: it is gone."""
-    kept = place.with_name(name)
-    if kept.is_dir():
-        return kept
-    return next((one for one in left(place) if waits(one) and _marked(one)[0] == name), None)
+def find_retained(root: Path, name: str) -> Path | None:
+    """Return the path of a retained folder, even if it is prepared with another name, or None."""
+    retained = root.with_name(name)
+    if retained.is_dir():
+        return retained
+    return next(
+        (folder for folder in list_siblings(root) if is_prepared(folder) and _read_marker(folder)[0] == name),
+        None,
+    )
 
 
-def exchange(waiting: Path, place: Path) -> bool:
-    """Let what waits and what is at the place change places; return whether there was anything.
+def exchange(prepared: Path, root: Path) -> bool:
+    """Swap the prepared folder and the database folder; return whether the latter existed.
 
     Raises:
-        OSError: it could not be done; nothing was changed.
+        OSError: the swap failed; nothing was changed.
     """
-    there = os.path.lexists(place)
-    if not there:
-        waiting.rename(place)
-    elif not _swapped(waiting, place):
-        away = waiting.with_name(f"{waiting.name}{AWAY}")
-        place.rename(away)
+    exists = os.path.lexists(root)
+    if not exists:
+        prepared.rename(root)
+    elif not _exchange_names(prepared, root):
+        replaced = prepared.with_name(f"{prepared.name}{REPLACED}")
+        root.rename(replaced)
         try:
-            waiting.rename(place)
+            prepared.rename(root)
         except OSError:
-            away.rename(place)
+            replaced.rename(root)
             raise
-        with suppress(OSError):  # ``mend`` does it
-            away.rename(waiting)
-    return there
+        with suppress(OSError):  # ``complete_interrupted`` repeats it
+            replaced.rename(prepared)
+    return exists
 
 
-def settle(place: Path) -> None:
-    """Make an exchange durable, and take the mark away, which means nothing any more.
+def make_durable(root: Path) -> None:
+    """Remove the marker after a swap, and sync the parent folder.
 
     Raises:
-        OSError: a power cut may still take the exchange back.
+        OSError: a power failure may revert the swap.
     """
     with suppress(OSError):
-        (place / MARK).unlink()
-    atomic.sync_directory(place.parent)
+        (root / MARKER).unlink()
+    atomic.sync_directory(root.parent)
 
 
-def mend(place: Path) -> None:
-    """Put back what an exchange that was cut off had moved away, where two steps were needed."""
-    for away in (one for one in left(place) if one.name.endswith(AWAY)):
-        if os.path.lexists(place):
-            away.rename(away.with_name(away.name.removesuffix(AWAY)))
+def complete_interrupted(root: Path) -> None:
+    """Complete or revert an interrupted swap of two steps."""
+    for replaced in (folder for folder in list_siblings(root) if folder.name.endswith(REPLACED)):
+        if os.path.lexists(root):
+            replaced.rename(replaced.with_name(replaced.name.removesuffix(REPLACED)))
         else:
-            away.rename(place)
-        atomic.sync_directory(place.parent)
+            replaced.rename(root)
+        atomic.sync_directory(root.parent)
 
 
-def is_unfinished(place: Path) -> bool:
-    """Whether something waits to come in, or was moved away for it."""
-    return any(waits(one) or one.name.endswith(AWAY) for one in left(place))
+def is_unfinished(root: Path) -> bool:
+    """Whether a swap was prepared or interrupted."""
+    return any(is_prepared(folder) or folder.name.endswith(REPLACED) for folder in list_siblings(root))
 
 
-def left(place: Path) -> Iterator[Path]:
-    """Yield what dbctl has left beside the place: what is kept, waits, or was not finished."""
-    with suppress(OSError):  # where its folder cannot be read, whoever opens it says so
-        for name in sorted(os.listdir(place.parent)):  # noqa: PTH208 - names are enough
-            found = place.with_name(name)
-            if name.startswith(f".{place.name}.dbctl-") and found.is_dir() and not found.is_symlink():
-                yield found
+def list_siblings(root: Path) -> Iterator[Path]:
+    """Yield the folders of dbctl next to ``root``: retained, prepared, temporary and partial ones."""
+    with suppress(OSError):  # opening the database reports an unreadable parent
+        for name in sorted(os.listdir(root.parent)):  # noqa: PTH208 - names are enough
+            folder = root.with_name(name)
+            if name.startswith(f".{root.name}.dbctl-") and folder.is_dir() and not folder.is_symlink():
+                yield folder
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder beside; cut off, it has lost its name, and ``sweep`` goes on."""
-    going = folder.with_name(f"{folder.name.removesuffix(PARTIAL)}{PARTIAL}")
-    if going != folder:
-        folder.rename(going)
-    shutil.rmtree(going)
+    """Remove a sibling; renamed first, so that ``remove_leftovers`` completes an interrupted removal."""
+    partial = folder.with_name(f"{folder.name.removesuffix(PARTIAL)}{PARTIAL}")
+    if partial != folder:
+        folder.rename(partial)
+    shutil.rmtree(partial)
 
 
-def sweep(place: Path) -> None:
-    """Remove what was not finished, or was to be kept by nobody; whoever calls keeps every other dbctl from writing.
+def remove_leftovers(root: Path) -> None:
+    """Remove partial siblings and replaced folders that are not retained. The caller has the write lock.
 
-    What is being unpacked belongs to who unpacks it, and is locked as long as that one lives.
+    Temporary folders are skipped: the process that extracts an archive removes its own.
     """
-    for one in left(place):
-        if one.name.endswith(PARTIAL) or not one.name.startswith((f".{place.name}.dbctl-{KEPT}", new(place))):
+    for folder in list_siblings(root):
+        if folder.name.endswith(PARTIAL) or not folder.name.startswith(
+            (f".{root.name}.dbctl-{RETAINED}", temp_prefix(root))
+        ):
             with suppress(OSError):
-                remove(one)
+                remove(folder)
 
 
-def forsaken(place: Path) -> list[Path]:
-    """Return what a dbctl that was killed had unpacked beside the place, or not removed to its end.
+def list_abandoned(root: Path) -> list[Path]:
+    """Return the temporary and partial folders of dbctl processes that were killed.
 
-    Whoever calls knows that no dbctl writes there now.
+    The caller ensures that no dbctl process is writing.
     """
     return [
-        one
-        for one in left(place)
-        if one.name.endswith(PARTIAL) or (one.name.startswith(new(place)) and not is_held(one))
+        folder
+        for folder in list_siblings(root)
+        if folder.name.endswith(PARTIAL)
+        or (folder.name.startswith(temp_prefix(root)) and not is_held(folder))
     ]
 
 
-def new(place: Path) -> str:
-    """Return what the names of folders begin with in which something is unpacked for the place."""
-    return f".{place.name}.dbctl-new-"
+def temp_prefix(root: Path) -> str:
+    """Return the start of the names of the temporary folders for ``root``."""
+    return f".{root.name}.dbctl-new-"
 
 
-def _swapped(one: Path, other: Path) -> bool:
-    """Let two names change places at once; return False where the system cannot."""
+def _exchange_names(first: Path, second: Path) -> bool:
+    """Swap two names atomically; return False if the system does not support it."""
     if sys.platform != "linux":
         return False
     try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0:
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _EXCHANGE) == 0:
         return True
-    number = ctypes.get_errno()
-    if number in _WITHOUT:
+    error_number = ctypes.get_errno()
+    if error_number in _UNSUPPORTED:
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    raise OSError(error_number, os.strerror(error_number), str(second))
 
 
 # Versions ----------------------------------------------------------------------------------------------------------
 
 
-def lift(folder: Path, place: Path, target: str) -> None:
-    """Give each table one version more, of the same files, far above those of the table that it replaces.
+def raise_versions(folder: Path, root: Path, target: str) -> None:
+    """Add one version with the same files to each table, with a number far above those of the replaced table.
 
-    Whoever has a table open writes its next version by what it remembers of the last one. Above that number it would come
-    to stand as the newest of what came in, and name files that are not there; below it LanceDB sees that others were
-    quicker, and looks anew.
+    A process that has a table open creates its next version from the version that it read. If its number were the highest,
+    this version would become the newest of the restored table and name files that do not exist. If its number is lower,
+    LanceDB detects a conflict and reads the newest version.
 
     Raises:
         CorruptError: a manifest cannot be read.
-        OSError: it cannot be written.
+        OSError: a manifest cannot be written.
     """
     for table in sorted(folder.iterdir()):
         if not is_table(table):
             continue
-        own, there = _versions(table), _versions(place / table.name)
-        if not own:
+        restored, existing = _list_versions(table), _list_versions(root / table.name)
+        if not restored:
             continue
-        newest = max(own)
-        number = max(newest, *there, 0) + JUMP
-        manifest = table / VERSIONS / own[newest]
+        newest = max(restored)
+        number = max(newest, *existing, 0) + VERSION_GAP
+        manifest = table / VERSIONS_FOLDER / restored[newest]
         try:
-            content = fragments.renumbered(atomic.read_whole(manifest, LARGEST_MANIFEST), number)
+            content = fragments.renumber(atomic.read_whole(manifest, MAX_MANIFEST_BYTES), number)
         except ManifestError as error:
             raise CorruptError(target=target, reason=f"{table.name}: {manifest.name}: {error}") from error
-        with suppress(FileNotFoundError):  # it would still name the old one
-            (manifest.parent / HINT).unlink()
-        # Half a manifest would be the newest version: nothing could read the table any more, and nobody go back to it.
-        partial = folder / LIFTED
+        with suppress(FileNotFoundError):  # it contains the old number
+            (manifest.parent / HINT_FILE).unlink()
+        # A partial manifest with the final name would make the table unreadable.
+        partial = folder / PARTIAL_MANIFEST
         partial.unlink(missing_ok=True)
-        atomic.filled(partial, [content])
-        like = manifest.stat()
+        atomic.write_blocks(partial, [content])
+        manifest_stat = manifest.stat()
         if os.geteuid() == 0:
-            os.chown(partial, like.st_uid, like.st_gid)
-        partial.chmod(like.st_mode & 0o777)
-        partial.rename(manifest.with_name(fragments.name_like(manifest.name, number)))
+            os.chown(partial, manifest_stat.st_uid, manifest_stat.st_gid)
+        partial.chmod(manifest_stat.st_mode & 0o777)
+        partial.rename(manifest.with_name(fragments.manifest_name(manifest.name, number)))
         atomic.sync_directory(manifest.parent)
 
 
-def _versions(table: Path) -> dict[int, str]:
+def _list_versions(table: Path) -> dict[int, str]:
     try:
-        names = os.listdir(table / VERSIONS)  # noqa: PTH208 - names are enough
+        names = os.listdir(table / VERSIONS_FOLDER)  # noqa: PTH208 - names are enough
     except OSError:
         return {}
-    return {number: name for name in names if (number := fragments.number_of(name)) is not None}
+    return {number: name for name in names if (number := fragments.version_number(name)) is not None}

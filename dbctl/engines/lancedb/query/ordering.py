@@ -1,4 +1,4 @@
-"""The order of rows, which the library cannot give: their places are sorted here, by what is told of each beside it."""
+"""Sort rows, which the library cannot do: select sort expressions for each row, and sort the row IDs in memory."""
 
 from __future__ import annotations
 
@@ -6,156 +6,170 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import Order, Within
-from dbctl.engines.lancedb.values import decoded, family
+from dbctl.engines.contract import InSubquery, Order
+from dbctl.engines.lancedb.values import decoded_type, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dbctl.engines.lancedb.query.predicates import Filters
+    from dbctl.engines.lancedb.query.predicates import PredicateCompiler
 
     Column: TypeAlias = pa.Array | pa.ChunkedArray
 
-#: What the library calls the place of a row.
-ROW = "_rowid"
+#: The library's name of the row ID.
+ROW_ID = "_rowid"
 
 
 class Term(NamedTuple):
     """One term of an ordering."""
 
-    expressions: Sequence[str]  #: what is told of each row
-    value: Callable[[Sequence[Column]], Column]  #: what is sorted, of that
+    expressions: Sequence[str]  #: selected for each row
+    sort_values: Callable[[Sequence[Column]], Column]  #: computes the sort values from the expressions
     descending: bool = False
 
 
-class Sorted:
-    """One ordering of one table; equal rows go by key, and where there is none, as they are stored."""
+class RowOrder:
+    """One ordering of one table; equal rows are sorted by key, then in stored order."""
 
-    def __init__(self, reader: Filters, table: str, order_by: Sequence[Order]) -> None:
-        """Look the columns up.
+    def __init__(self, reader: PredicateCompiler, table: str, order_by: Sequence[Order]) -> None:
+        """Resolve the columns.
 
         Raises:
-            SchemaLacksError: there is no such column.
+            SchemaMismatchError: a column does not exist.
         """
-        key = [Order([name]) for name in reader.key(table)]
+        key = [Order([name]) for name in reader.key_columns(table)]
         self._terms = [_term(reader, table, order) for order in (*order_by, *key)]
         self.columns = [order.columns[0] for order in order_by if len(order.columns) == 1]
         self._random = any(order.random for order in order_by)
 
     def projection(self) -> dict[str, str]:
-        """Return what has to be told of each row, by a name of its own."""
+        """Return the expressions to select for each row, by a unique name."""
         return {
-            f"c{at}_{part}": expression
-            for at, term in enumerate(self._terms)
+            f"c{index}_{part}": expression
+            for index, term in enumerate(self._terms)
             for part, expression in enumerate(term.expressions)
         } or {"c": "1"}
 
-    def places(self, found: pa.Table) -> list[int]:
-        """Return the places of rows, sorted; ``found`` has the columns of ``projection``."""
+    def sort_row_ids(self, batch: pa.Table) -> list[int]:
+        """Return the sorted row IDs; ``batch`` has the columns of ``projection``."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if self._random:
-            places = found.column(ROW).to_pylist()
-            random.shuffle(places)
-            return list(places)
-        columns, keys = {ROW: found.column(ROW)}, []
-        for at, term in enumerate(self._terms):
-            parts = [found.column(f"c{at}_{part}") for part in range(len(term.expressions))]
-            columns[f"s{at}"] = term.value(parts)
-            columns[f"n{at}"] = pc.is_null(columns[f"s{at}"]).cast(pa.int8())  # last whichever the direction
-            keys += [(f"n{at}", "ascending"), (f"s{at}", "descending" if term.descending else "ascending")]
+            row_ids = batch.column(ROW_ID).to_pylist()
+            random.shuffle(row_ids)
+            return list(row_ids)
+        columns, keys = {ROW_ID: batch.column(ROW_ID)}, []
+        for index, term in enumerate(self._terms):
+            parts = [batch.column(f"c{index}_{part}") for part in range(len(term.expressions))]
+            columns[f"s{index}"] = term.sort_values(parts)
+            # null is last in both directions
+            columns[f"n{index}"] = pc.is_null(columns[f"s{index}"]).cast(pa.int8())
+
+            keys += [
+                (f"n{index}", "ascending"),
+                (f"s{index}", "descending" if term.descending else "ascending"),
+            ]
         table = pa.table(columns)
-        order = pc.sort_indices(table, sort_keys=[*keys, (ROW, "ascending")])
-        return list(table.column(ROW).take(order).to_pylist())
+        order = pc.sort_indices(table, sort_keys=[*keys, (ROW_ID, "ascending")])
+        return list(table.column(ROW_ID).take(order).to_pylist())
 
 
-def _term(reader: Filters, table: str, order: Order) -> Term:
+def _term(reader: PredicateCompiler, table: str, order: Order) -> Term:
     if order.random:
         return Term([], lambda _parts: None)
     if order.through:
-        return _linked(reader, table, order, order.through)
-    parts = [_part(reader, table, name, order) for name in order.columns]
+        return _linked_term(reader, table, order, order.through)
+    parts = [_column_term(reader, table, name, order) for name in order.columns]
 
-    def first(told: Sequence[Column]) -> Column:
+    def sort_values(columns: Sequence[Column]) -> Column:
         import pyarrow.compute as pc
 
-        rest: Iterator[Column] = iter(told)
-        found = [part.value([next(rest) for _ in part.expressions]) for part in parts]
-        return found[0] if len(found) == 1 else pc.coalesce(*(_none_for_empty(one) for one in found))
+        remaining: Iterator[Column] = iter(columns)
+        values = [part.sort_values([next(remaining) for _ in part.expressions]) for part in parts]
+        return values[0] if len(values) == 1 else pc.coalesce(*(_empty_to_null(value) for value in values))
 
-    return Term([one for part in parts for one in part.expressions], first, order.descending)
+    return Term(
+        [expression for part in parts for expression in part.expressions], sort_values, order.descending
+    )
 
 
-def _part(reader: Filters, table: str, name: str, order: Order) -> Term:
-    from dbctl.engines.lancedb.query.predicates import folded
+def _column_term(reader: PredicateCompiler, table: str, name: str, order: Order) -> Term:
+    from dbctl.engines.lancedb.query.predicates import fold_case
 
-    column, kind = reader.named(table, name), family(reader.kind(table, name))
-    if order.time and kind == "text":
-        told = [f"try_cast({column} as timestamp)", f"try_cast({column} as bigint)", column]
-        return Term(told, _read_time)
+    column, column_family = (
+        reader.column_expression(table, name),
+        type_family(reader.column_type(table, name)),
+    )
+    if order.time and column_family == "text":
+        expressions = [f"try_cast({column} as timestamp)", f"try_cast({column} as bigint)", column]
+        return Term(expressions, _parse_times)
     if order.time:
-        return Term([column], _counted_time)
-    if order.nocase and kind == "text":
-        return Term([folded(column)], _plain)
-    return Term([column], _plain)
+        return Term([column], _numeric_times)
+    if order.nocase and column_family == "text":
+        return Term([fold_case(column)], _plain_values)
+    return Term([column], _plain_values)
 
 
-def _plain(parts: Sequence[Column]) -> Column:
+def _plain_values(parts: Sequence[Column]) -> Column:
     import pyarrow as pa
 
-    (told,) = parts
-    if pa.types.is_boolean(told.type):
-        return told.cast(pa.int8())
-    return told.cast(pa.string() if pa.types.is_nested(told.type) else decoded(told.type))
+    (values,) = parts
+    if pa.types.is_boolean(values.type):
+        return values.cast(pa.int8())
+    return values.cast(pa.string() if pa.types.is_nested(values.type) else decoded_type(values.type))
 
 
-def _read_time(parts: Sequence[Column]) -> Column:
-    """Return milliseconds of times that are text: what begins like a date is one, and long rows of digits are numbers."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    moment, digits, written = parts
-    dated = pc.match_substring_regex(written, "^[0-9]{4}-[0-9]{2}-")
-    numbered = pc.match_substring_regex(written, "^[0-9]{9,14}$")
-    as_date = pc.if_else(dated, moment.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), None)
-    return pc.coalesce(as_date, pc.if_else(numbered, _milliseconds(digits), None))
-
-
-def _counted_time(parts: Sequence[Column]) -> Column:
-    import pyarrow as pa
-
-    (told,) = parts
-    if pa.types.is_temporal(told.type):
-        return told
-    return _milliseconds(told)
-
-
-def _milliseconds(numbers: Column) -> Column:
-    import pyarrow.compute as pc
-
-    from dbctl.engines.lancedb.query.predicates import SECONDS
-
-    return pc.if_else(pc.less(pc.abs(numbers), SECONDS), pc.multiply(numbers, 1000), numbers)
-
-
-def _none_for_empty(told: Column) -> Column:
+def _parse_times(parts: Sequence[Column]) -> Column:
+    """Return the milliseconds of text times: ISO dates, or 9 to 14 digits."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.if_else(pc.equal(told, ""), None, told) if pa.types.is_string(told.type) else told
+    timestamp, digits, texts = parts
+    is_date = pc.match_substring_regex(texts, "^[0-9]{4}-[0-9]{2}-")
+    is_number = pc.match_substring_regex(texts, "^[0-9]{9,14}$")
+    date_milliseconds = pc.if_else(
+        is_date, timestamp.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), None
+    )
+    return pc.coalesce(date_milliseconds, pc.if_else(is_number, _to_milliseconds(digits), None))
 
 
-def _linked(reader: Filters, table: str, order: Order, link: Within) -> Term:
-    """Return the term that sorts rows by the smallest value of what is linked to each."""
-    owner = Sorted(reader, link.table, [Order(order.columns, time=order.time, nocase=order.nocase)])
+def _numeric_times(parts: Sequence[Column]) -> Column:
+    import pyarrow as pa
+
+    (numbers,) = parts
+    if pa.types.is_temporal(numbers.type):
+        return numbers
+    return _to_milliseconds(numbers)
+
+
+def _to_milliseconds(numbers: Column) -> Column:
+    import pyarrow.compute as pc
+
+    from dbctl.engines.lancedb.query.predicates import MIN_MILLISECONDS
+
+    return pc.if_else(pc.less(pc.abs(numbers), MIN_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
+
+
+def _empty_to_null(values: Column) -> Column:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.equal(values, ""), None, values) if pa.types.is_string(values.type) else values
+
+
+def _linked_term(reader: PredicateCompiler, table: str, order: Order, link: InSubquery) -> Term:
+    """Return the term that sorts rows by the smallest value among their linked rows."""
+    linked_order = RowOrder(reader, link.table, [Order(order.columns, time=order.time, nocase=order.nocase)])
     ranks: dict[object, int] = {}
-    for rank, one in enumerate(reader.ranked(link.table, owner, link.to[0], link.where)):
-        ranks.setdefault(one, rank)
+    for rank, key in enumerate(
+        reader.sorted_values(link.table, linked_order, link.target_columns[0], link.where)
+    ):
+        ranks.setdefault(key, rank)
 
-    def ranked(parts: Sequence[Column]) -> Column:
+    def sort_values(parts: Sequence[Column]) -> Column:
         import pyarrow as pa
 
         return pa.array([ranks.get(value) for value in parts[0].to_pylist()], pa.int64())
 
-    return Term([reader.named(table, link.columns[0])], ranked, order.descending)
+    return Term([reader.column_expression(table, link.columns[0])], sort_values, order.descending)

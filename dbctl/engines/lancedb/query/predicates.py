@@ -1,4 +1,4 @@
-"""Conditions of the contract as predicates of the library: no joins, no subqueries, no CASE, no parameters."""
+"""Compile conditions of the contract to predicates of the library, which has no joins, subqueries, CASE or parameters."""
 
 from __future__ import annotations
 
@@ -10,24 +10,43 @@ from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import AllOf, AnyOf, Behind, Column, Condition, Linked, Not, Table, Where, Within
-from dbctl.engines.lancedb.values import EVERY, NONE, family, ident, literal, refuse, text
-from dbctl.errors import SchemaLacksError
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Column,
+    Condition,
+    InSubquery,
+    KeysetCursor,
+    Not,
+    ReferenceCount,
+    Table,
+    Where,
+)
+from dbctl.engines.lancedb.values import (
+    MATCH_ALL,
+    MATCH_NONE,
+    quote_name,
+    quote_text,
+    refuse_unstorable,
+    to_literal,
+    type_family,
+)
+from dbctl.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dbctl.engines.lancedb.query.ordering import Sorted
+    from dbctl.engines.lancedb.query.ordering import RowOrder
 
 Row = tuple[object, ...]
 
-COMPARES = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
-#: Numbers below it are seconds: as milliseconds they would all lie before March 1973.
-SECONDS = 100_000_000_000
+OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
+#: Smaller numbers are seconds: as milliseconds they would be before March 1973.
+MIN_MILLISECONDS = 100_000_000_000
 
 
-class Filters:
-    """The half of the contract that asks."""
+class PredicateCompiler:
+    """Columns, keys and predicates of the tables of a database."""
 
     target: str
 
@@ -35,172 +54,185 @@ class Filters:
     def tables(self) -> Mapping[str, Table]: ...
 
     @abstractmethod
-    def _arrow(self, table: str) -> pa.Schema:
-        """Return the schema of a table as the library tells it."""
+    def _arrow_schema(self, table: str) -> pa.Schema:
+        """Return the Arrow schema of a table."""
 
     @abstractmethod
     def _read(self, table: str, columns: Sequence[str], where: Sequence[Where]) -> list[Row]:
         """Return rows in any order."""
 
-    def _checked(self, table: str) -> Table:
-        found = self.tables().get(table)
-        if found is None:
-            raise SchemaLacksError(target=self.target, what=f"table {table}", purpose="this command")
-        return found
+    def _require_table(self, table: str) -> Table:
+        live_table = self.tables().get(table)
+        if live_table is None:
+            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
+        return live_table
 
-    def _described(self, table: str, column: str) -> Column:
-        found = self._checked(table).columns.get(column)
-        if found is None:
-            raise SchemaLacksError(
-                target=self.target, what=f"column {table}.{column}", purpose="this command"
+    def _require_column(self, table: str, column: str) -> Column:
+        description = self._require_table(table).columns.get(column)
+        if description is None:
+            raise SchemaMismatchError(
+                target=self.target, missing=f"column {table}.{column}", purpose="this command"
             )
-        return found
+        return description
 
     @abstractmethod
-    def ranked(self, table: str, sorting: Sorted, column: str, where: Sequence[Where]) -> list[object]:
-        """Return the values of a column in an order of rows, those without a value to sort by left out."""
+    def sorted_values(
+        self, table: str, sorting: RowOrder, column: str, where: Sequence[Where]
+    ) -> list[object]:
+        """Return the values of a column in the order of ``sorting``, without rows whose sort value is null."""
 
-    def named(self, table: str, column: str) -> str:
+    def column_expression(self, table: str, column: str) -> str:
         """Return a column as an expression."""
-        return ident(self._described(table, column).name)
+        return quote_name(self._require_column(table, column).name)
 
-    def kind(self, table: str, column: str) -> pa.DataType:
+    def column_type(self, table: str, column: str) -> pa.DataType:
         """Return the type of a column."""
-        return self._arrow(table).field(self._described(table, column).name).type
+        return self._arrow_schema(table).field(self._require_column(table, column).name).type
 
-    def key(self, table: str) -> list[str]:
-        """Return the columns that tell rows apart."""
-        return [column.name for column in self._checked(table).columns.values() if column.key]
+    def key_columns(self, table: str) -> list[str]:
+        """Return the names of the key columns; may be empty."""
+        return [
+            column.name for column in self._require_table(table).columns.values() if column.is_primary_key
+        ]
 
     def predicate(self, table: str, where: Sequence[Where]) -> str | None:
-        """Return what all of ``where`` say together; None: nothing."""
-        parts = [self._test(table, one) for one in where]
+        """Return the conjunction of the conditions, or None without conditions."""
+        parts = [self._compile(table, condition) for condition in where]
         return " and ".join(f"({part})" for part in parts) or None
 
-    def _test(self, table: str, where: Where) -> str:
+    def _compile(self, table: str, where: Where) -> str:
         match where:
             case Condition():
                 return self._compare(table, where)
-            case Within():
-                return self._within(table, where)
-            case Linked():
-                return self._linked(table, where)
+            case InSubquery():
+                return self._in_subquery(table, where)
+            case ReferenceCount():
+                return self._reference_count(table, where)
             case AnyOf() | AllOf():
-                word, of_none = (" or ", NONE) if isinstance(where, AnyOf) else (" and ", EVERY)
-                return word.join(f"({self._test(table, one)})" for one in where.among) or of_none
+                operator, empty_result = (
+                    (" or ", MATCH_NONE) if isinstance(where, AnyOf) else (" and ", MATCH_ALL)
+                )
+                return (
+                    operator.join(f"({self._compile(table, condition)})" for condition in where.conditions)
+                    or empty_result
+                )
             case Not():
-                return f"({self._test(table, where.where)}) is not true"
-            case Behind():
-                return self._test(table, _behind(where))
+                return f"({self._compile(table, where.condition)}) is not true"
+            case KeysetCursor():
+                return self._compile(table, _after_cursor(where))
 
     def _compare(self, table: str, where: Condition) -> str:
-        name, kind = self.named(table, where.column), self.kind(table, where.column)
-        op, wanted = where.op, where.value
+        name, column_type = self.column_expression(table, where.column), self.column_type(table, where.column)
+        op, value = where.op, where.value
         if op == "in":
-            if not isinstance(wanted, Sequence) or isinstance(wanted, str):
+            if not isinstance(value, Sequence) or isinstance(value, str):
                 raise TypeError("op 'in' takes a sequence")
-            return self._among(name, kind, wanted)
+            return self._in_list(name, column_type, value)
         if op in ("same", "contains", "starts", "element"):
-            return _text_test(name if family(kind) == "text" else f"cast({name} as string)", op, str(wanted))
-        if wanted is None:
-            return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else NONE
-        return _comparison(name, kind, op, wanted)
+            return _text_test(
+                name if type_family(column_type) == "text" else f"cast({name} as string)", op, str(value)
+            )
+        if value is None:
+            return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
+        return _compare_value(name, column_type, op, value)
 
-    def _among(self, name: str, kind: pa.DataType, among: Sequence[object]) -> str:
-        written = [one for one in (literal(value, kind) for value in among) if one is not None]
-        return f"{name} in ({', '.join(dict.fromkeys(written))})" if written else NONE
+    def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
+        literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
+        return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
 
-    def _within(self, table: str, where: Within) -> str:
-        rows = dict.fromkeys(self._read(where.table, where.to, where.where))
+    def _in_subquery(self, table: str, where: InSubquery) -> str:
+        rows = dict.fromkeys(self._read(where.table, where.target_columns, where.where))
         if len(where.columns) == 1:
             column = where.columns[0]
-            return self._among(
-                self.named(table, column),
-                self.kind(table, column),
-                [one for (one,) in rows if one is not None],
+            return self._in_list(
+                self.column_expression(table, column),
+                self.column_type(table, column),
+                [value for (value,) in rows if value is not None],
             )
-        return self._test(
+        return self._compile(
             table,
-            AnyOf([same_row(where.columns, row) for row in rows if None not in row]),
+            AnyOf([matches_row(where.columns, row) for row in rows if None not in row]),
         )
 
-    def _linked(self, table: str, where: Linked) -> str:
-        numbers = Counter(value for (value,) in self._read(where.table, [where.to], ()) if value is not None)
-        holds = COMPARES[where.op]
-        name, kind = self.named(table, where.column), self.kind(table, where.column)
-        if not holds(0, where.number):
-            return self._among(
-                name, kind, [one for one, found in numbers.items() if holds(found, where.number)]
+    def _reference_count(self, table: str, where: ReferenceCount) -> str:
+        counts = Counter(
+            value for (value,) in self._read(where.table, [where.referring_column], ()) if value is not None
+        )
+        is_match = OPERATORS[where.op]
+        name, column_type = self.column_expression(table, where.column), self.column_type(table, where.column)
+        if not is_match(0, where.count):
+            return self._in_list(
+                name, column_type, [key for key, count in counts.items() if is_match(count, where.count)]
             )
-        others = self._among(
-            name, kind, [one for one, found in numbers.items() if not holds(found, where.number)]
+        non_matching = self._in_list(
+            name, column_type, [key for key, count in counts.items() if not is_match(count, where.count)]
         )
-        return f"({others}) is not true"
+        return f"({non_matching}) is not true"
 
 
-def _comparison(name: str, kind: pa.DataType, op: str, wanted: object) -> str:
-    if isinstance(wanted, datetime) and family(kind) != "time":
-        return _times(name, kind, op, round(wanted.timestamp() * 1000))
-    written = literal(wanted, kind)
-    if written is not None:
-        return f"{name} {op} {written}"
-    if isinstance(wanted, float) and family(kind) == "whole":
-        return f"cast({name} as double) {op} {wanted!r}"
-    return f"{name} is not null" if op == "!=" else NONE
+def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object) -> str:
+    if isinstance(operand, datetime) and type_family(column_type) != "time":
+        return _compare_time(name, column_type, op, round(operand.timestamp() * 1000))
+    operand_literal = to_literal(operand, column_type)
+    if operand_literal is not None:
+        return f"{name} {op} {operand_literal}"
+    if isinstance(operand, float) and type_family(column_type) == "integer":
+        return f"cast({name} as double) {op} {operand!r}"
+    return f"{name} is not null" if op == "!=" else MATCH_NONE
 
 
-def same_row(columns: Sequence[str], row: Sequence[object]) -> Where:
-    """Return the condition that columns hold the values of a row."""
+def matches_row(columns: Sequence[str], row: Sequence[object]) -> Where:
+    """Return the condition that the columns have the values of a row."""
     return AllOf([Condition(name, "=", value) for name, value in zip(columns, row, strict=True)])
 
 
-def _behind(where: Behind) -> Where:
+def _after_cursor(where: KeysetCursor) -> Where:
     column, value = where.key[0], where.values[0]
     larger = Condition(column, ">", value)
     if len(where.key) == 1:
         return larger
-    rest = Behind(where.key[1:], where.values[1:])
-    return AnyOf([larger, AllOf([Condition(column, "=", value), rest])])
+    next_cursor = KeysetCursor(where.key[1:], where.values[1:])
+    return AnyOf([larger, AllOf([Condition(column, "=", value), next_cursor])])
 
 
-def folded(value: str) -> str:
-    """Return an expression that is the same whatever the case of ASCII letters."""
+def fold_case(value: str) -> str:
+    """Return an expression with ASCII letters in lower case."""
     return f"translate({value}, '{ascii_uppercase}', '{ascii_lowercase}')"
 
 
-def _low(value: str) -> str:
+def _lower_ascii(value: str) -> str:
     return value.translate(str.maketrans(ascii_uppercase, ascii_lowercase))
 
 
-def _text_test(value: str, op: str, wanted: str) -> str:
-    refuse(wanted)
-    sought = _low(wanted)
+def _text_test(value: str, op: str, operand: str) -> str:
+    refuse_unstorable(operand)
+    folded_operand = _lower_ascii(operand)
     if op == "element":
-        parted = f"concat(';', replace({folded(value)}, '; ', ';'), ';')"
-        return f"strpos({parted}, {text(f';{sought.strip().replace(chr(59) + chr(32), chr(59))};')}) > 0"
+        elements = f"concat(';', replace({fold_case(value)}, '; ', ';'), ';')"
+        return f"strpos({elements}, {quote_text(f';{folded_operand.strip().replace(chr(59) + chr(32), chr(59))};')}) > 0"
     if op == "same":
-        return f"{folded(value)} = {text(sought)}"
-    if not sought:
+        return f"{fold_case(value)} = {quote_text(folded_operand)}"
+    if not folded_operand:
         return f"{value} is not null"
     if op == "starts":
-        return f"starts_with({folded(value)}, {text(sought)})"
-    return f"strpos({folded(value)}, {text(sought)}) > 0"
+        return f"starts_with({fold_case(value)}, {quote_text(folded_operand)})"
+    return f"strpos({fold_case(value)}, {quote_text(folded_operand)}) > 0"
 
 
-def _times(name: str, kind: pa.DataType, op: str, milliseconds: int) -> str:
-    """Compare a stored time of whatever form with a moment; rows that hold none are not met."""
-    if family(kind) == "text":
-        moment = f"to_timestamp_millis({milliseconds})"
+def _compare_time(name: str, column_type: pa.DataType, op: str, milliseconds: int) -> str:
+    """Return a predicate that compares a stored time of any form; rows without a valid time do not match."""
+    if type_family(column_type) == "text":
+        timestamp = f"to_timestamp_millis({milliseconds})"
         return (
-            f"(regexp_like({name}, '^[0-9]{{4}}-[0-9]{{2}}-') and try_cast({name} as timestamp) {op} {moment})"
+            f"(regexp_like({name}, '^[0-9]{{4}}-[0-9]{{2}}-') and try_cast({name} as timestamp) {op} {timestamp})"
             f" or (regexp_like({name}, '^[0-9]{{9,11}}$') and try_cast({name} as bigint) * 1000 {op} {milliseconds})"
             f" or (regexp_like({name}, '^[0-9]{{12,14}}$') and try_cast({name} as bigint) {op} {milliseconds})"
         )
-    if family(kind) not in {"whole", "fraction"}:
-        return NONE
+    if type_family(column_type) not in {"integer", "float"}:
+        return MATCH_NONE
     number = f"cast({name} as double)"
-    small = f"abs({number}) < {SECONDS}.0"
+    is_seconds = f"abs({number}) < {MIN_MILLISECONDS}.0"
     return (
-        f"({small} and {number} * 1000.0 {op} {milliseconds}.0)"
-        f" or (not ({small}) and {number} {op} {milliseconds}.0)"
+        f"({is_seconds} and {number} * 1000.0 {op} {milliseconds}.0)"
+        f" or (not ({is_seconds}) and {number} {op} {milliseconds}.0)"
     )

@@ -1,4 +1,4 @@
-"""A word in whichever text of a table, looked for batch by batch, so that time is kept."""
+"""Scan text columns batch by batch, within a time limit."""
 
 from __future__ import annotations
 
@@ -9,60 +9,64 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import BEFORE, BEHIND, Hit
+from dbctl.engines.contract import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch
 from dbctl.engines.lancedb.connection import LanceConnection
-from dbctl.engines.lancedb.values import decoded, family, rows
+from dbctl.engines.lancedb.values import decoded_type, to_rows, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class LanceLooks(LanceConnection):
-    """Capability.LOOK."""
+class LanceTextScan(LanceConnection):
+    """Capability.TEXT_SCAN."""
 
-    def texts(self, table: str) -> Sequence[str]:
-        return [name for name in self._checked(table).columns if family(self.kind(table, name)) == "text"]
+    def text_columns(self, table: str) -> Sequence[str]:
+        return [
+            name
+            for name in self._require_table(table).columns
+            if type_family(self.column_type(table, name)) == "text"
+        ]
 
-    def hits(
-        self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
-    ) -> Sequence[Hit] | None:
-        until, key = time.monotonic() + within.total_seconds(), self.key(table)
-        sought, found = re.compile(re.escape(word), re.IGNORECASE | re.ASCII), list[Hit]()
-        wanted = list(dict.fromkeys([*key, *columns]))
-        with self._told():
-            for batch in self._scan(table, wanted):
-                signals.check()
-                for row in rows(_having(batch, columns, word), [*key, *columns]):
-                    pieces = {
-                        name: piece
+    def scan_text(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
+    ) -> Sequence[TextMatch] | None:
+        deadline, key = time.monotonic() + timeout.total_seconds(), self.key_columns(table)
+        pattern, matches = re.compile(re.escape(word), re.IGNORECASE | re.ASCII), list[TextMatch]()
+        selected = list(dict.fromkeys([*key, *columns]))
+        with self._translate_errors():
+            for batch in self._scan(table, selected):
+                signals.raise_if_interrupted()
+                for row in to_rows(_matching_rows(batch, columns, word), [*key, *columns]):
+                    excerpts = {
+                        name: excerpt
                         for name, text in zip(columns, row[len(key) :], strict=True)
-                        if (piece := _piece(text, sought))
+                        if (excerpt := _excerpt(text, pattern))
                     }
-                    if pieces:
-                        found.append(Hit(row[: len(key)], pieces))
-                    if len(found) == limit:
-                        return found
-                if time.monotonic() > until:
+                    if excerpts:
+                        matches.append(TextMatch(row[: len(key)], excerpts))
+                    if len(matches) == limit:
+                        return matches
+                if time.monotonic() > deadline:
                     return None
-        return found
+        return matches
 
 
-def _having(batch: pa.RecordBatch, columns: Sequence[str], word: str) -> pa.RecordBatch:
-    """Return the rows that may have a word: letters beyond ASCII are folded, too."""
+def _matching_rows(batch: pa.RecordBatch, columns: Sequence[str], word: str) -> pa.RecordBatch:
+    """Return the rows that may match; the comparison also ignores the case of non-ASCII letters."""
     import pyarrow.compute as pc
 
-    found = None
+    mask = None
     for name in columns:
-        told = pc.fill_null(pc.match_substring(_text(batch.column(name)), word, ignore_case=True), False)  # noqa: FBT003 - the library's
-        found = told if found is None else pc.or_(found, told)
-    return batch if found is None else batch.filter(found)
+        matches = pc.fill_null(pc.match_substring(_decode(batch.column(name)), word, ignore_case=True), False)  # noqa: FBT003 - the library's
+        mask = matches if mask is None else pc.or_(mask, matches)
+    return batch if mask is None else batch.filter(mask)
 
 
-def _text(column: pa.Array) -> pa.Array:
-    return column.cast(decoded(column.type))
+def _decode(column: pa.Array) -> pa.Array:
+    return column.cast(decoded_type(column.type))
 
 
-def _piece(text: object, sought: re.Pattern[str]) -> str:
-    if not isinstance(text, str) or (found := sought.search(text)) is None:
+def _excerpt(text: object, pattern: re.Pattern[str]) -> str:
+    if not isinstance(text, str) or (match := pattern.search(text)) is None:
         return ""
-    return text[max(0, found.start() - BEFORE) : found.end() + BEHIND]
+    return text[max(0, match.start() - CHARACTERS_BEFORE) : match.end() + CHARACTERS_AFTER]

@@ -1,4 +1,4 @@
-"""What is wrong with vectors and keys, found batch by batch."""
+"""Find faulty vectors, batch by batch."""
 
 from __future__ import annotations
 
@@ -7,80 +7,82 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import VectorFault
-from dbctl.engines.lancedb.values import Row, rows
+from dbctl.engines.lancedb.values import Row, to_rows
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-#: Rows that are told of each kind.
-EXAMPLES = 3
-KINDS = ("empty", "zeros", "endless", "length")
+#: Reported rows per kind of fault.
+MAX_EXAMPLES = 3
+KINDS = ("empty", "zeros", "not-finite", "length")
 
 
-def vector_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[str]) -> list[VectorFault]:
-    """Look at every vector; ``batches`` have it and the columns of ``key``."""
-    numbers: Counter[str] = Counter()
+def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[str]) -> list[VectorFault]:
+    """Return the faults of all vectors; ``batches`` have the vector column and the columns of ``key``."""
+    counts: Counter[str] = Counter()
     examples: dict[str, list[Row]] = {kind: [] for kind in KINDS}
     lengths: Counter[int] = Counter()
-    odd: dict[int, list[Row]] = {}
+    examples_by_length: dict[int, list[Row]] = {}
     for batch in batches:
-        for kind, places in _found(batch.column(column)):
-            numbers[kind] += len(places)
-            wanted = places[: EXAMPLES - len(examples[kind])]
-            examples[kind] += rows(batch.take(wanted), key) if wanted else []
-        for length, places in _lengths(batch.column(column)):
-            lengths[length] += len(places)
-            kept = odd.setdefault(length, [])
-            wanted = places[: EXAMPLES - len(kept)]
-            kept += rows(batch.take(wanted), key) if wanted else []
-    usual = max(lengths, key=lengths.__getitem__, default=0)
-    for length, number in lengths.items():
-        if length != usual:
-            numbers["length"] += number
-            examples["length"] += odd[length][: EXAMPLES - len(examples["length"])]
+        for kind, indexes in _classify_vectors(batch.column(column)):
+            counts[kind] += len(indexes)
+            sampled = indexes[: MAX_EXAMPLES - len(examples[kind])]
+            examples[kind] += to_rows(batch.take(sampled), key) if sampled else []
+        for length, indexes in _group_by_length(batch.column(column)):
+            lengths[length] += len(indexes)
+            length_examples = examples_by_length.setdefault(length, [])
+            sampled = indexes[: MAX_EXAMPLES - len(length_examples)]
+            length_examples += to_rows(batch.take(sampled), key) if sampled else []
+    usual_length = max(lengths, key=lengths.__getitem__, default=0)
+    for length, count in lengths.items():
+        if length != usual_length:
+            counts["length"] += count
+            examples["length"] += examples_by_length[length][: MAX_EXAMPLES - len(examples["length"])]
     return [
-        VectorFault(kind=kind, number=numbers[kind], examples=examples[kind])  # type: ignore[arg-type]
+        VectorFault(kind=kind, count=counts[kind], examples=examples[kind])  # type: ignore[arg-type]
         for kind in KINDS
-        if numbers[kind]
+        if counts[kind]
     ]
 
 
-def _found(column: pa.Array) -> Iterator[tuple[str, list[int]]]:
+def _classify_vectors(column: pa.Array) -> Iterator[tuple[str, list[int]]]:
     import numpy as np
     import pyarrow.compute as pc
 
-    null = pc.is_null(column).to_numpy(zero_copy_only=False)
-    yield "empty", np.flatnonzero(null).tolist()
-    finite, zeros = _judged(column, len(column))
-    yield "endless", np.flatnonzero(~null & ~finite).tolist()
-    yield "zeros", np.flatnonzero(~null & finite & zeros).tolist()
+    is_null = pc.is_null(column).to_numpy(zero_copy_only=False)
+    yield "empty", np.flatnonzero(is_null).tolist()
+    is_finite, is_zero = _check_vectors(column, len(column))
+    yield "not-finite", np.flatnonzero(~is_null & ~is_finite).tolist()
+    yield "zeros", np.flatnonzero(~is_null & is_finite & is_zero).tolist()
 
 
-def _judged(column: pa.Array, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each row whether every number is finite, and whether every number is 0."""
+def _check_vectors(column: pa.Array, row_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row whether all components are finite, and whether all are 0."""
     import numpy as np
     import pyarrow as pa
 
     if pa.types.is_fixed_size_list(column.type) and not column.null_count:
         flat = column.flatten()
         if not flat.null_count:
-            told = flat.to_numpy(zero_copy_only=False).reshape(number, column.type.list_size)
-            return np.isfinite(told).all(axis=1), (told == 0).all(axis=1)
-    finite, zeros = np.ones(number, bool), np.zeros(number, bool)
-    for at, one in enumerate(column):
-        if one.is_valid:
-            told = np.asarray([np.nan if each is None else each for each in one.as_py()], dtype="f8")
-            finite[at], zeros[at] = np.isfinite(told).all(), (told == 0).all()
-    return finite, zeros
+            matrix = flat.to_numpy(zero_copy_only=False).reshape(row_count, column.type.list_size)
+            return np.isfinite(matrix).all(axis=1), (matrix == 0).all(axis=1)
+    is_finite, is_zero = np.ones(row_count, bool), np.zeros(row_count, bool)
+    for index, vector in enumerate(column):
+        if vector.is_valid:
+            matrix = np.asarray(
+                [np.nan if component is None else component for component in vector.as_py()], dtype="f8"
+            )
+            is_finite[index], is_zero[index] = np.isfinite(matrix).all(), (matrix == 0).all()
+    return is_finite, is_zero
 
 
-def _lengths(column: pa.Array) -> Iterator[tuple[int, list[int]]]:
+def _group_by_length(column: pa.Array) -> Iterator[tuple[int, list[int]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_fixed_size_list(column.type):
         return
-    told = pc.list_value_length(column).to_pylist()
-    for length in {one for one in told if one is not None}:
-        yield length, [at for at, one in enumerate(told) if one == length]
+    lengths = pc.list_value_length(column).to_pylist()
+    for length in {length_ for length_ in lengths if length_ is not None}:
+        yield length, [index for index, length_ in enumerate(lengths) if length_ == length]

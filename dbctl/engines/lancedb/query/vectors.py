@@ -1,4 +1,4 @@
-"""Vectors: which are near, looked for among all of them or through an index."""
+"""Vector search: a full scan or an index; recall of indexes; reading vectors."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from dbctl.engines.contract import (
 from dbctl.engines.lancedb import schema, values
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.query import vector_checks
-from dbctl.engines.lancedb.query.ordering import ROW
-from dbctl.engines.lancedb.values import decoded
-from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
+from dbctl.engines.lancedb.query.ordering import ROW_ID
+from dbctl.engines.lancedb.values import decoded_type
+from dbctl.errors import RowNotFoundError, SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,248 +35,254 @@ if TYPE_CHECKING:
     from lancedb.query import LanceQueryBuilder
     from lancedb.table import IndexStatistics
 
-#: What the library calls the distance of a row.
+#: The library's name of the distance column.
 DISTANCE = "_distance"
-#: Rows of a batch with vectors.
-BATCH = 1024
-#: So many times as many rows as are wanted are measured by their own vectors, where an index keeps less of them.
-REFINED = 10
-#: So many times as many rows are looked at where there are more that are equally far.
-EQUALS = 8
-#: More parts than any index has.
-MOST_PARTITIONS = 1 << 20
-#: How a plan that was run tells into how many parts of an index it looked.
-PARTITIONS = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
+#: Rows per batch, with vectors.
+BATCH_ROWS = 1024
+#: The index returns this multiple of ``limit``, which is sorted again by the stored vectors, because an index may quantize.
+REFINE_FACTOR = 10
+#: The factor by which the number of fetched rows grows while the last ones have equal distances.
+TIE_GROWTH = 8
+#: More partitions than any index has.
+MAX_PARTITIONS = 1 << 20
+#: The number of searched partitions in an analyzed plan.
+PARTITION_COUNT = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
 
 
 class LanceVectors(LanceConnection):
     """Capability.VECTORS."""
 
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
-        return schema.vector_columns(table, self._arrow(table))
+        return schema.vector_columns(table, self._arrow_schema(table))
 
-    def nearest(
+    def find_nearest(
         self,
         table: str,
         vector: Sequence[float],
         columns: Sequence[str],
         *,
         column: str,
-        top: int,
+        limit: int,
         where: Sequence[Where] = (),
         metric: Metric = "cosine",
         exact: bool = True,
     ) -> list[Row]:
-        told = self._vectors(table, column)
+        description = self._require_vector_column(table, column)
         for name in columns:
-            self._described(table, name)
-        refuse_vector(vector, told, metric)
-        if top < 1:
+            self._require_column(table, name)
+        refuse_vector(vector, description, metric)
+        if limit < 1:
             return []
-        asked = self.predicate(table, where)
-        with self._told():
-            query = self._handle(table).search(_sought(vector, metric), vector_column_name=column)
+        predicate = self.predicate(table, where)
+        with self._translate_errors():
+            query = self._handle(table).search(_normalize(vector, metric), vector_column_name=column)
             query = query.distance_type(metric)
-            if asked:
-                query = query.where(asked, prefilter=True)
-            if exact or not self._indexed(table, column, metric):
+            if predicate:
+                query = query.where(predicate, prefilter=True)
+            if exact or not self._has_index(table, column, metric):
                 query = query.bypass_vector_index()
             else:
-                query = query.refine_factor(REFINED)
-            query = query.select(list(dict.fromkeys([*columns, *self.key(table), DISTANCE])))
-            found = self._with_equals(query.with_row_id(True), top)  # noqa: FBT003 - the library's
-        return self._ordered(found, columns, self.key(table))[:top]
+                query = query.refine_factor(REFINE_FACTOR)
+            query = query.select(list(dict.fromkeys([*columns, *self.key_columns(table), DISTANCE])))
+            neighbours = self._include_ties(query.with_row_id(True), limit)  # noqa: FBT003 - the library's
+        return self._sort_neighbours(neighbours, columns, self.key_columns(table))[:limit]
 
-    def _with_equals(self, query: LanceQueryBuilder, top: int) -> pa.Table:
-        """Return the nearest rows, and all that are as far as the last of them: the library picks any of those."""
-        number = top
+    def _include_ties(self, query: LanceQueryBuilder, limit: int) -> pa.Table:
+        """Return the nearest rows and all rows as far as the last one, because the library returns any of them."""
+        fetch_count = limit
         while True:
-            signals.check()
-            found = query.limit(number + 1).to_arrow()
-            far = found.column(DISTANCE).sort().to_pylist()
-            if len(far) <= number or far[top - 1] != far[number]:
-                return found
-            number *= EQUALS
+            signals.raise_if_interrupted()
+            batch = query.limit(fetch_count + 1).to_arrow()
+            distances = batch.column(DISTANCE).sort().to_pylist()
+            if len(distances) <= fetch_count or distances[limit - 1] != distances[fetch_count]:
+                return batch
+            fetch_count *= TIE_GROWTH
 
-    def _ordered(self, found: pa.Table, columns: Sequence[str], key: Sequence[str]) -> list[Row]:
+    def _sort_neighbours(self, batch: pa.Table, columns: Sequence[str], key: Sequence[str]) -> list[Row]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = found.cast(pa.schema([one.with_type(decoded(one.type)) for one in found.schema]))
-        by = [(name, "ascending") for name in (DISTANCE, *key, ROW)]
-        told = found.take(pc.sort_indices(found, sort_keys=by))
-        return values.rows(told, [*columns, DISTANCE])
+        batch = batch.cast(pa.schema([field.with_type(decoded_type(field.type)) for field in batch.schema]))
+        sort_keys = [(name, "ascending") for name in (DISTANCE, *key, ROW_ID)]
+        sorted_batch = batch.take(pc.sort_indices(batch, sort_keys=sort_keys))
+        return values.to_rows(sorted_batch, [*columns, DISTANCE])
 
-    def _indexed(self, table: str, column: str, metric: Metric) -> bool:
-        """Whether an index answers for a metric; one that was made for another would answer for its own."""
-        for one in self._handle(table).list_indices():
-            if list(one.columns) == [column]:
-                told = self._handle(table).index_stats(one.name)
-                return told is not None and (told.distance_type or "").lower() == metric
+    def _has_index(self, table: str, column: str, metric: Metric) -> bool:
+        """Whether a column has an index for this metric; an index always uses its own metric."""
+        for index in self._handle(table).list_indices():
+            if list(index.columns) == [column]:
+                statistics = self._handle(table).index_stats(index.name)
+                return statistics is not None and (statistics.distance_type or "").lower() == metric
         return False
 
-    def vector_of(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
-        self._vectors(table, column)
-        asked = [Condition(name, "=", value) for name, value in key.items()]
-        with self._told():
-            found = self._scan(table, [column], asked, limit=1).read_all()
-        if not found.num_rows:
-            words = " ".join(str(value) for value in key.values())
-            raise RowAbsentError(table=table, target=self.target, key=ascii(words))
-        return next(iter(arrays(found.column(column).combine_chunks())))
+    def read_vector(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
+        self._require_vector_column(table, column)
+        conditions = [Condition(name, "=", value) for name, value in key.items()]
+        with self._translate_errors():
+            batch = self._scan(table, [column], conditions, limit=1).read_all()
+        if not batch.num_rows:
+            key_text = " ".join(str(value) for value in key.values())
+            raise RowNotFoundError(table=table, target=self.target, key=ascii(key_text))
+        return next(iter(to_arrays(batch.column(column).combine_chunks())))
 
-    def vector_stream(
-        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch: int = 1000
+    def stream_vectors(
+        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
     ) -> Iterator[list[Row]]:
         for name in columns:
-            self._described(table, name)
-        vectors = {one.column for one in self.vector_columns(table)}
-        with self._told():
-            for found in self._scan(table, list(columns), where, batch=batch):
-                signals.check()
-                told = [
-                    arrays(found.column(name)) if name in vectors else values.values(found.column(name))
+            self._require_column(table, name)
+        vectors = {column.column for column in self.vector_columns(table)}
+        with self._translate_errors():
+            for batch in self._scan(table, list(columns), where, batch_rows=batch_size):
+                signals.raise_if_interrupted()
+                column_values = [
+                    to_arrays(batch.column(name)) if name in vectors else values.to_python(batch.column(name))
                     for name in columns
                 ]
-                yield list(zip(*told, strict=True))
+                yield list(zip(*column_values, strict=True))
 
-    def vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
-        self._vectors(table, column)
+    def find_vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
+        self._require_vector_column(table, column)
         for name in key:
-            self._described(table, name)
-        with self._told():
-            batches = self._scan(table, list(dict.fromkeys([*key, column])), batch=BATCH)
-            return vector_checks.vector_faults(_heeded(batches), column, key)
+            self._require_column(table, name)
+        with self._translate_errors():
+            batches = self._scan(table, list(dict.fromkeys([*key, column])), batch_rows=BATCH_ROWS)
+            return vector_checks.find_faults(_interruptible(batches), column, key)
 
-    def twins(self, table: str, key: Sequence[str]) -> tuple[int, str]:
-        """Return how many rows have the key of another that comes before them, and one such key."""
-        numbers: Counter[Row] = Counter()
-        with self._told():
+    def count_duplicates(self, table: str, key: Sequence[str]) -> tuple[int, str]:
+        """Return the number of rows whose key an earlier row has, and one such key."""
+        counts: Counter[Row] = Counter()
+        with self._translate_errors():
             for batch in self._scan(table, list(key)):
-                numbers.update(values.rows(batch, key))
-        twice = [one for one, number in numbers.items() if number > 1]
-        first = " ".join(str(value) for value in twice[0]) if twice else ""
-        return sum(numbers[one] - 1 for one in twice), first
+                counts.update(values.to_rows(batch, key))
+        duplicates = [key for key, count in counts.items() if count > 1]
+        first = " ".join(str(value) for value in duplicates[0]) if duplicates else ""
+        return sum(counts[key] - 1 for key in duplicates), first
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
-        vectors = {one.column for one in self.vector_columns(table)}
-        with self._told():
+        vectors = {column.column for column in self.vector_columns(table)}
+        with self._translate_errors():
             return [
-                self._index(table, one)
-                for one in self._handle(table).list_indices()
-                if len(one.columns) == 1 and one.columns[0] in vectors
+                self._describe_index(table, index)
+                for index in self._handle(table).list_indices()
+                if len(index.columns) == 1 and index.columns[0] in vectors
             ]
 
-    def _index(self, table: str, one: IndexConfig) -> VectorIndex:
-        told = self._handle(table).index_stats(one.name)
+    def _describe_index(self, table: str, index: IndexConfig) -> VectorIndex:
+        statistics = self._handle(table).index_stats(index.name)
         return VectorIndex(
-            name=one.name,
-            column=one.columns[0],
-            kind=told.index_type if told else one.index_type,
-            metric=((told.distance_type if told else "") or "").lower(),
-            rows=told.num_indexed_rows if told else 0,
-            beside=told.num_unindexed_rows if told else 0,
-            partitions=self._partitions(table, one.columns[0], told) if told else None,
-            bytes=one.size_bytes,
+            name=index.name,
+            column=index.columns[0],
+            kind=statistics.index_type if statistics else index.index_type,
+            metric=((statistics.distance_type if statistics else "") or "").lower(),
+            rows=statistics.num_indexed_rows if statistics else 0,
+            unindexed_rows=statistics.num_unindexed_rows if statistics else 0,
+            partitions=self._count_partitions(table, index.columns[0], statistics) if statistics else None,
+            bytes=index.size_bytes,
         )
 
-    def _partitions(self, table: str, column: str, told: IndexStatistics) -> int | None:
-        """Return into how many parts an index puts rows: what a question that looks into all of them says."""
-        dimension = next(one.dimension for one in self.vector_columns(table) if one.column == column)
-        if not (dimension and told.num_indexed_rows):
+    def _count_partitions(self, table: str, column: str, statistics: IndexStatistics) -> int | None:
+        """Return the number of partitions, from the plan of a query that searches all of them."""
+        dimension = next(
+            description.dimension
+            for description in self.vector_columns(table)
+            if description.column == column
+        )
+        if not (dimension and statistics.num_indexed_rows):
             return None
         query = self._handle(table).search([1.0] * dimension, vector_column_name=column)
-        query = query.distance_type(told.distance_type or "l2").nprobes(MOST_PARTITIONS).limit(1)
-        found = PARTITIONS.findall(query.analyze_plan())
-        return max(map(int, found)) if found else None
+        query = query.distance_type(statistics.distance_type or "l2").nprobes(MAX_PARTITIONS).limit(1)
+        counts = PARTITION_COUNT.findall(query.analyze_plan())
+        return max(map(int, counts)) if counts else None
 
-    def vector_recall(
-        self, table: str, column: str, *, asked: int = 100, top: int = 10, metric: Metric = "cosine"
+    def measure_recall(
+        self, table: str, column: str, *, query_count: int = 100, limit: int = 10, metric: Metric = "cosine"
     ) -> Recall:
-        self._vectors(table, column)
-        if not self._indexed(table, column, metric):
-            raise SchemaLacksError(
-                target=self.target, what=f"an index of {table}.{column} for {metric}", purpose="comparing"
+        self._require_vector_column(table, column)
+        if not self._has_index(table, column, metric):
+            raise SchemaMismatchError(
+                target=self.target, missing=f"an index of {table}.{column} for {metric}", purpose="comparing"
             )
-        exact_s, index_s, found, wanted = list[float](), list[float](), 0, 0
-        questions = self._spread(table, column, asked, metric)
-        for vector in questions:
-            signals.check()
-            true, seconds = self._places(table, column, vector, top, metric, exact=True)
+        exact_s, index_s, hits, expected = list[float](), list[float](), 0, 0
+        vectors = self._sample_vectors(table, column, query_count, metric)
+        for vector in vectors:
+            signals.raise_if_interrupted()
+            nearest, seconds = self._search_row_ids(table, column, vector, limit, metric, exact=True)
             exact_s.append(seconds)
-            told, seconds = self._places(table, column, vector, top, metric, exact=False)
+            indexed, seconds = self._search_row_ids(table, column, vector, limit, metric, exact=False)
             index_s.append(seconds)
-            found, wanted = found + len(true & told), wanted + min(top, len(true))
+            hits, expected = hits + len(nearest & indexed), expected + min(limit, len(nearest))
         return Recall(
-            asked=len(questions),
-            top=top,
-            found=found / wanted if wanted else 1.0,
+            queries=len(vectors),
+            limit=limit,
+            share=hits / expected if expected else 1.0,
             exact_ms=round(median(exact_s or [0]) * 1000, 3),
             index_ms=round(median(index_s or [0]) * 1000, 3),
         )
 
-    def _spread(self, table: str, column: str, asked: int, metric: Metric) -> list[array[float]]:
-        """Return the vectors of rows from all over the table that may be asked for."""
-        with self._told():
-            places = (
+    def _sample_vectors(self, table: str, column: str, count: int, metric: Metric) -> list[array[float]]:
+        """Return valid query vectors of rows that are spread evenly over the table."""
+        with self._translate_errors():
+            row_ids = (
                 self._scan(table, {"c": "1"}, [Condition(column, "!=", None)])
                 .read_all()
-                .column(ROW)
+                .column(ROW_ID)
                 .to_pylist()
             )
-            some = places[:: max(1, len(places) // max(1, asked))][:asked]
-            if not some:
+            sampled_ids = row_ids[:: max(1, len(row_ids) // max(1, count))][:count]
+            if not sampled_ids:
                 return []
-            told = self._handle(table).take_row_ids(some).select([column]).to_arrow().column(column)
-        found = [
-            one for one in arrays(told.combine_chunks()) if one is not None and all(map(math.isfinite, one))
+            sampled = self._handle(table).take_row_ids(sampled_ids).select([column]).to_arrow().column(column)
+        vectors = [
+            vector
+            for vector in to_arrays(sampled.combine_chunks())
+            if vector is not None and all(map(math.isfinite, vector))
         ]
-        return [one for one in found if metric != "cosine" or any(one)]
+        return [vector for vector in vectors if metric != "cosine" or any(vector)]
 
-    def _places(
-        self, table: str, column: str, vector: array[float], top: int, metric: Metric, *, exact: bool
+    def _search_row_ids(
+        self, table: str, column: str, vector: array[float], limit: int, metric: Metric, *, exact: bool
     ) -> tuple[set[int], float]:
-        """Return where the nearest rows are, and the seconds that it took; of the true ones all that are as far as the last."""
-        began = time.perf_counter()
-        with self._told():
-            query = self._handle(table).search(_sought(vector, metric), vector_column_name=column)
+        """Return the IDs of the nearest rows and the seconds of the query; an exact result includes ties of the last row."""
+        started = time.perf_counter()
+        with self._translate_errors():
+            query = self._handle(table).search(_normalize(vector, metric), vector_column_name=column)
             query = query.distance_type(metric).select([DISTANCE]).with_row_id(True)  # noqa: FBT003 - the library's
-            query = query.bypass_vector_index() if exact else query.refine_factor(REFINED)
-            told = query.limit(top).to_arrow()
-            seconds = time.perf_counter() - began
+            query = query.bypass_vector_index() if exact else query.refine_factor(REFINE_FACTOR)
+            batch = query.limit(limit).to_arrow()
+            seconds = time.perf_counter() - started
             if exact:
-                told = self._with_equals(query, top)
-        return set(told.column(ROW).to_pylist()), seconds
+                batch = self._include_ties(query, limit)
+        return set(batch.column(ROW_ID).to_pylist()), seconds
 
-    def _vectors(self, table: str, column: str) -> VectorColumn:
-        """Return what is known of a column of vectors.
+    def _require_vector_column(self, table: str, column: str) -> VectorColumn:
+        """Return the description of a vector column.
 
         Raises:
-            SchemaLacksError: it holds none.
+            SchemaMismatchError: the column has no vectors.
         """
-        self._described(table, column)
-        for one in self.vector_columns(table):
-            if one.column == column:
-                return one
-        raise SchemaLacksError(
-            target=self.target, what=f"vectors in {table}.{column}", purpose="a search for what is near"
+        self._require_column(table, column)
+        for description in self.vector_columns(table):
+            if description.column == column:
+                return description
+        raise SchemaMismatchError(
+            target=self.target, missing=f"vectors in {table}.{column}", purpose="a vector search"
         )
 
 
-def _heeded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches, and hear signals between two."""
+def _interruptible(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches, and check for interrupts between them."""
     for batch in batches:
-        signals.check()
+        signals.raise_if_interrupted()
         yield batch
 
 
-def arrays(column: pa.Array) -> list[array[float] | None]:
-    """Return vectors, one for each row."""
+def to_arrays(column: pa.Array) -> list[array[float] | None]:
+    """Return the vector of each row, or None for null."""
     from pyarrow import types
 
     code = {"float": "f", "double": "d"}.get(str(column.type.value_type), "f")
     flat = (
-        column.cast(_floats(column.type))
+        column.cast(_float_list_type(column.type))
         if code == "f" and str(column.type.value_type) != "float"
         else column
     )
@@ -284,49 +290,53 @@ def arrays(column: pa.Array) -> list[array[float] | None]:
         size = flat.type.list_size
         numbers = flat.flatten()
         if not numbers.null_count:
-            plain = memoryview(numbers.to_numpy(zero_copy_only=False))
-            return [array(code, plain[at * size : (at + 1) * size].tobytes()) for at in range(len(flat))]
-    return [_array(code, one.as_py()) for one in flat]
+            buffer = memoryview(numbers.to_numpy(zero_copy_only=False))
+            return [
+                array(code, buffer[index * size : (index + 1) * size].tobytes()) for index in range(len(flat))
+            ]
+    return [_to_array(code, value.as_py()) for value in flat]
 
 
-def _array(code: str, numbers: Sequence[float | None] | None) -> array[float] | None:
+def _to_array(code: str, numbers: Sequence[float | None] | None) -> array[float] | None:
     if numbers is None:
         return None
-    return array(code, [math.nan if one is None else one for one in numbers])
+    return array(code, [math.nan if number is None else number for number in numbers])
 
 
-def _floats(kind: pa.DataType) -> pa.DataType:
+def _float_list_type(list_type: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 
-    size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+    size = list_type.list_size if pa.types.is_fixed_size_list(list_type) else -1
     return pa.list_(pa.float32(), size)
 
 
-def _sought(vector: Sequence[float], metric: Metric) -> list[float]:
-    """Return what the library is asked for: where direction alone counts, of a length whose square 32-bit numbers hold.
+def _normalize(vector: Sequence[float], metric: Metric) -> list[float]:
+    """Return the query vector for the library, for cosine scaled so that its squared length fits into a 32-bit float.
 
-    It is scaled by a power of two, which rounds nothing.
+    The factor is a power of two, so no component is rounded.
     """
     if metric != "cosine":
         return list(vector)
     _, exponent = math.frexp(max(map(abs, vector)))
-    return [math.ldexp(one, -exponent) for one in vector]
+    return [math.ldexp(number, -exponent) for number in vector]
 
 
-def refuse_vector(vector: Sequence[float], told: VectorColumn, metric: Metric) -> None:
-    """Refuse what would be answered with nothing, or with an error that says something else.
+def refuse_vector(vector: Sequence[float], column: VectorColumn, metric: Metric) -> None:
+    """Refuse query vectors for which the library returns no rows or a misleading error.
 
     Raises:
-        ValueInvalidError: it is of another length, not finite, or all zeros where only its direction counts.
+        ValueInvalidError: wrong length, not finite, or all zeros with the cosine metric.
     """
-    name = f"{told.table}.{told.column}"
-    if told.dimension is not None and len(vector) != told.dimension:
+    name = f"{column.table}.{column.column}"
+    if column.dimension is not None and len(vector) != column.dimension:
         raise ValueInvalidError(
-            what="vector", value=f"of {len(vector)} numbers", reason=f"those of {name} have {told.dimension}"
+            name="vector",
+            value=f"of {len(vector)} numbers",
+            reason=f"the vectors of {name} have {column.dimension}",
         )
     if not all(map(math.isfinite, vector)):
-        raise ValueInvalidError(what="vector", value="given", reason="not every number of it is finite")
+        raise ValueInvalidError(name="vector", value="query", reason="not all numbers are finite")
     if metric == "cosine" and not any(vector):
         raise ValueInvalidError(
-            what="vector", value="of zeros", reason="it has no direction, so nothing is near it by cosine"
+            name="vector", value="of zeros", reason="it has no direction, which the cosine metric requires"
         )

@@ -1,6 +1,6 @@
-"""Which files one version of a LanceDB table is made of, as its manifest tells; without the lancedb package.
+"""Read from a manifest which files a version of a table has, without the lancedb package.
 
-A manifest is a protobuf message that ends in ``LANC``. Only what names files and counts rows is read of it.
+A manifest is a protobuf message followed by a footer that ends with ``LANC``. Only file names and row counts are read.
 """
 
 from __future__ import annotations
@@ -10,243 +10,262 @@ import struct
 import uuid
 from collections.abc import Iterator, Sequence
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 _NAME = re.compile(r"(\d{1,20})\.manifest")
-#: Newer tables name their manifests by what is left to the largest number, so that the newest comes first.
-_LARGEST = (1 << 64) - 1
-_INVERTED = 1 << 63
+#: Newer tables name a manifest by this number minus the version, so that the newest is listed first.
+_MAX_VERSION = (1 << 64) - 1
+_MIN_INVERTED = 1 << 63
 _FOOTER = struct.Struct("<QHH4s")
 _LENGTH = struct.Struct("<I")
-#: Fields of the messages, by their numbers in the format of Lance.
+#: Field numbers of the messages in the format of Lance.
 _FRAGMENT, _VERSION, _INDEXES, _TRANSACTION, _BRANCH = 2, 3, 6, 12, 20
 _FILE, _DELETED, _ROWS = 2, 3, 4
-#: Lists of a fragment that became too long to stand in the manifest.
+#: Fields of a fragment that refer to separate files.
 _LISTS = (6, 8, 10)
-_PATH, _SIZE, _ELSEWHERE = 1, 6, 7
+_PATH, _SIZE, _EXTERNAL = 1, 6, 7
 _TYPE, _READ_VERSION, _ID, _NUMBER = 1, 2, 3, 4
-_INDEX, _UUID, _INDEX_ELSEWHERE, _INDEX_FILE = 1, 1, 9, 10
+_INDEX, _UUID, _INDEX_EXTERNAL, _INDEX_FILE = 1, 1, 9, 10
 
 
 class ManifestError(ValueError):
-    """It is no manifest that can be read here; the text says why."""
+    """A manifest cannot be read; the text is the reason."""
 
 
-class Piece(Value, frozen=True):
-    """One file."""
+class DataFile(Struct, frozen=True):
+    """A file of a version."""
 
     name: str  #: relative to the folder of the table
-    size: int = 0  #: bytes; 0 where the manifest does not tell
+    size: int = 0  #: bytes; 0 if the manifest does not contain it
 
 
-class Version(Value, frozen=True, kw_only=True):
+class Version(Struct, frozen=True, kw_only=True):
     """One version of a table."""
 
     number: int
     rows: int
-    pieces: Sequence[Piece]  #: files that it cannot do without
-    folders: Sequence[str]  #: folders of which everything belongs to it: its indexes
-    transaction: str  #: what made it; nobody needs it to read. Empty where it is not named
-    elsewhere: bool  #: whether some of its files lie in another table
+    files: Sequence[DataFile]  #: required files
+    folders: Sequence[str]  #: folders of its indexes, with all their files
+    transaction: str  #: the file of the transaction that created it, not required for reading; may be empty
+    is_external: bool  #: whether some of its files belong to another table
 
 
-def number_of(name: str) -> int | None:
-    """Return the version that a manifest of that name is of; None where it is none."""
-    if not (found := _NAME.fullmatch(name)):
+def version_number(name: str) -> int | None:
+    """Return the version of a manifest with this file name, or None if the name is not one of a manifest."""
+    if not (match := _NAME.fullmatch(name)):
         return None
-    told = int(found[1])
-    return _LARGEST - told if told >= _INVERTED else told
+    number = int(match[1])
+    return _MAX_VERSION - number if number >= _MIN_INVERTED else number
 
 
-def read(content: bytes) -> Version:
-    """Return what a manifest tells.
+def parse_version(content: bytes) -> Version:
+    """Parse a manifest.
 
     Raises:
-        ManifestError: it is none, or of a kind that is not known here.
+        ManifestError: it is not a manifest, or has an unknown format.
     """
     try:
-        at, _, _, magic = _FOOTER.unpack(content[-_FOOTER.size :])
+        offset, _, _, magic = _FOOTER.unpack(content[-_FOOTER.size :])
         if magic != b"LANC":
-            raise ManifestError("it does not end as a manifest does")
-        return _version(content, at)
+            raise ManifestError("not a manifest: wrong footer")
+        return _version(content, offset)
     except (struct.error, IndexError, TypeError, UnicodeDecodeError) as error:
-        raise ManifestError("it is cut off, or of another kind") from error
+        raise ManifestError("truncated manifest, or unknown format") from error
 
 
-def _version(content: bytes, at: int) -> Version:
+def _version(content: bytes, offset: int) -> Version:
     number = rows = 0
-    pieces, folders, transaction, elsewhere = list[Piece](), list[str](), "", False
-    for field, value in _fields(_message(content, at)):
+    files, folders, transaction, is_external = list[DataFile](), list[str](), "", False
+    for field, value in _fields(_message(content, offset)):
         if field == _VERSION:
-            number = _int(value)
+            number = _require_int(value)
         elif field == _TRANSACTION:
-            transaction = _text(value)
+            transaction = _decode_text(value)
         elif field == _FRAGMENT:
-            counted, found, away = _fragment(_bytes(value))
-            rows, elsewhere = rows + counted, elsewhere or away
-            pieces += found
+            fragment_rows, inner_files, is_inner_external = _fragment(_require_bytes(value))
+            rows, is_external = rows + fragment_rows, is_external or is_inner_external
+            files += inner_files
         elif field == _INDEXES:
-            for folder, found, away in _indexes(_message(content, _int(value))):
+            for folder, inner_files, is_inner_external in _indexes(_message(content, _require_int(value))):
                 folders.append(folder)
-                pieces += found
-                elsewhere = elsewhere or away
+                files += inner_files
+                is_external = is_external or is_inner_external
         elif field == _BRANCH:
-            raise ManifestError("it is of a branch")
+            raise ManifestError("manifest of a branch")
     if not number:
-        raise ManifestError("it tells no version")
+        raise ManifestError("manifest without a version")
     return Version(
         number=number,
         rows=rows,
-        pieces=pieces,
+        files=files,
         folders=folders,
         transaction=f"_transactions/{transaction}" if transaction else "",
-        elsewhere=elsewhere,
+        is_external=is_external,
     )
 
 
-def _fragment(message: bytes) -> tuple[int, list[Piece], bool]:
-    rows, pieces, elsewhere, number = 0, list[Piece](), False, 0
+def _fragment(message: bytes) -> tuple[int, list[DataFile], bool]:
+    rows, files, is_external, number = 0, list[DataFile](), False, 0
     deletion = b""
     for field, value in _fields(message):
         if field == 1:
-            number = _int(value)
+            number = _require_int(value)
         elif field == _FILE:
-            told = dict(_fields(_bytes(value)))
-            pieces.append(Piece(_inside(f"data/{_text(told[_PATH])}"), _int(told.get(_SIZE, 0))))
-            elsewhere = elsewhere or _ELSEWHERE in told
+            fields = dict(_fields(_require_bytes(value)))
+            files.append(
+                DataFile(
+                    _require_inside(f"data/{_decode_text(fields[_PATH])}"), _require_int(fields.get(_SIZE, 0))
+                )
+            )
+            is_external = is_external or _EXTERNAL in fields
         elif field == _DELETED:
-            deletion = _bytes(value)
+            deletion = _require_bytes(value)
         elif field == _ROWS:
-            rows += _int(value)
+            rows += _require_int(value)
         elif field in _LISTS:
-            pieces.append(Piece(_inside(_text(dict(_fields(_bytes(value)))[_PATH]))))
+            files.append(DataFile(_require_inside(_decode_text(dict(_fields(_require_bytes(value)))[_PATH]))))
     if deletion:
-        told = dict(_fields(deletion))
-        kind = "bin" if _int(told.get(_TYPE, 0)) else "arrow"
-        named = f"{number}-{_int(told.get(_READ_VERSION, 0))}-{_int(told.get(_ID, 0))}.{kind}"
-        pieces.append(Piece(f"_deletions/{named}"))
-        rows -= _int(told.get(_NUMBER, 0))
-        elsewhere = elsewhere or _ELSEWHERE in told
-    return rows, pieces, elsewhere
+        fields = dict(_fields(deletion))
+        kind = "bin" if _require_int(fields.get(_TYPE, 0)) else "arrow"
+        file_name = (
+            f"{number}-{_require_int(fields.get(_READ_VERSION, 0))}-{_require_int(fields.get(_ID, 0))}.{kind}"
+        )
+        files.append(DataFile(f"_deletions/{file_name}"))
+        rows -= _require_int(fields.get(_NUMBER, 0))
+        is_external = is_external or _EXTERNAL in fields
+    return rows, files, is_external
 
 
-def _indexes(message: bytes) -> Iterator[tuple[str, list[Piece], bool]]:
+def _indexes(message: bytes) -> Iterator[tuple[str, list[DataFile], bool]]:
     for field, value in _fields(message):
         if field != _INDEX:
             continue
-        folder, pieces, elsewhere = "", list[Piece](), False
-        for inner, told in _fields(_bytes(value)):
-            if inner == _UUID:
-                folder = f"_indices/{uuid.UUID(bytes=_bytes(dict(_fields(_bytes(told)))[1]))}"
-            elif inner == _INDEX_ELSEWHERE:
-                elsewhere = True
-            elif inner == _INDEX_FILE:
-                one = dict(_fields(_bytes(told)))
-                pieces.append(Piece(_text(one[1]), _int(one.get(2, 0))))
-        yield folder, [Piece(_inside(f"{folder}/{one.name}"), one.size) for one in pieces], elsewhere
+        folder, files, is_external = "", list[DataFile](), False
+        for field_number, field_value in _fields(_require_bytes(value)):
+            if field_number == _UUID:
+                folder = f"_indices/{uuid.UUID(bytes=_require_bytes(dict(_fields(_require_bytes(field_value)))[1]))}"
+            elif field_number == _INDEX_EXTERNAL:
+                is_external = True
+            elif field_number == _INDEX_FILE:
+                fields = dict(_fields(_require_bytes(field_value)))
+                files.append(DataFile(_decode_text(fields[1]), _require_int(fields.get(2, 0))))
+        yield (
+            folder,
+            [DataFile(_require_inside(f"{folder}/{fields.name}"), fields.size) for fields in files],
+            is_external,
+        )
 
 
-def _inside(name: str) -> str:
-    """Return a name that leads nowhere else; a manifest of somebody else may say anything."""
+def _require_inside(name: str) -> str:
+    """Return a file name inside the table folder; the manifest may come from an untrusted source."""
     if name.startswith("/") or "\0" in name or ".." in name.split("/"):
-        raise ManifestError(f"{name!r} leads out of its table")
+        raise ManifestError(f"{name!r} is outside of its table")
     return name
 
 
-def _message(content: bytes, at: int) -> bytes:
-    (length,) = _LENGTH.unpack(content[at : at + _LENGTH.size])
-    found = content[at + _LENGTH.size : at + _LENGTH.size + length]
-    if len(found) < length:
-        raise ManifestError("it is cut off")
-    return found
+def _message(content: bytes, offset: int) -> bytes:
+    (length,) = _LENGTH.unpack(content[offset : offset + _LENGTH.size])
+    message = content[offset + _LENGTH.size : offset + _LENGTH.size + length]
+    if len(message) < length:
+        raise ManifestError("truncated manifest")
+    return message
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a message by number: numbers, and bytes of whatever else."""
-    for field, value, _ in _spans(message):
+    """Yield number and value of each field: integers, or bytes for all other types."""
+    for field, value, _ in _field_spans(message):
         yield field, value
 
 
-def _spans(message: bytes) -> Iterator[tuple[int, int | bytes, int]]:
-    """Yield the fields of a message, and where each ends."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value, at
+def _field_spans(message: bytes) -> Iterator[tuple[int, int | bytes, int]]:
+    """Yield number, value and end offset of each field of a message."""
+    offset, end = 0, len(message)
+    while offset < end:
+        key, offset = _varint(message, offset)
+        wire_type = key & 7
+        if wire_type == 0:
+            value, offset = _varint(message, offset)
+            yield key >> 3, value, offset
             continue
-        if kind == 2:  # noqa: PLR2004 - wire types of protobuf
-            length, at = _varint(message, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
+        if wire_type == 2:  # noqa: PLR2004 - wire types of protobuf
+            length, offset = _varint(message, offset)
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
         else:
-            raise ManifestError("it is no message")
-        if at + length > end:
-            raise ManifestError("it is cut off")
-        yield key >> 3, message[at : at + length], at + length
-        at += length
+            raise ManifestError("invalid message")
+        if offset + length > end:
+            raise ManifestError("truncated manifest")
+        yield key >> 3, message[offset : offset + length], offset + length
+        offset += length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 64:  # noqa: PLR2004 - bits
-        byte = message[at]
-        at += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         if not byte & 0x80:
-            return value, at
+            return value, offset
         shift += 7
-    raise ManifestError("a number in it is longer than any")
+    raise ManifestError("a number is too long")
 
 
-def _int(value: int | bytes) -> int:
+def _require_int(value: int | bytes) -> int:
     if not isinstance(value, int):
-        raise ManifestError("it is no number")
+        raise ManifestError("a field is not a number")
     return value
 
 
-def _bytes(value: int | bytes) -> bytes:
+def _require_bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
-        raise ManifestError("it is a number")
+        raise ManifestError("a field is a number")
     return value
 
 
-def _text(value: int | bytes) -> str:
-    return _bytes(value).decode()
+def _decode_text(value: int | bytes) -> str:
+    return _require_bytes(value).decode()
 
 
-def renumbered(content: bytes, number: int) -> bytes:
-    """Return a manifest of the same files as another version.
+def renumber(content: bytes, number: int) -> bytes:
+    """Return a manifest with the same files and another version number.
 
     Raises:
-        ManifestError: it is none, or something stands behind the message, which would have to move.
+        ManifestError: it is not a manifest, or there is data between its message and its footer.
     """
-    read(content)
-    at, major, minor, magic = _FOOTER.unpack(content[-_FOOTER.size :])
-    message = _message(content, at)
-    if at + _LENGTH.size + len(message) + _FOOTER.size != len(content):
-        raise ManifestError("something stands behind it")
-    made, begin = bytearray(), 0
-    for field, _, end in _spans(message):
-        made += _number(_VERSION << 3) + _number(number) if field == _VERSION else message[begin:end]
-        begin = end
-    found = content[:at] + _LENGTH.pack(len(made)) + bytes(made) + _FOOTER.pack(at, major, minor, magic)
-    if read(found).number != number:
-        raise ManifestError("its number cannot be changed")
-    return found
+    parse_version(content)
+    offset, major, minor, magic = _FOOTER.unpack(content[-_FOOTER.size :])
+    message = _message(content, offset)
+    if offset + _LENGTH.size + len(message) + _FOOTER.size != len(content):
+        raise ManifestError("unexpected data after the manifest")
+    new_message, start = bytearray(), 0
+    for field, _, end in _field_spans(message):
+        new_message += (
+            _encode_varint(_VERSION << 3) + _encode_varint(number)
+            if field == _VERSION
+            else message[start:end]
+        )
+        start = end
+    result = (
+        content[:offset]
+        + _LENGTH.pack(len(new_message))
+        + bytes(new_message)
+        + _FOOTER.pack(offset, major, minor, magic)
+    )
+    if parse_version(result).number != number:
+        raise ManifestError("the version cannot be changed")
+    return result
 
 
-def name_like(name: str, number: int) -> str:
-    """Return how the manifest of a version is called in a table that calls them like that one."""
-    inverted = int(name.partition(".")[0]) >= _INVERTED
-    return f"{_LARGEST - number:020d}.manifest" if inverted else f"{number}.manifest"
+def manifest_name(name: str, number: int) -> str:
+    """Return the file name of the manifest of a version, in the naming scheme of ``name``."""
+    inverted = int(name.partition(".")[0]) >= _MIN_INVERTED
+    return f"{_MAX_VERSION - number:020d}.manifest" if inverted else f"{number}.manifest"
 
 
-def _number(value: int) -> bytes:
-    made = bytearray()
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - seven bits of a byte count
-        made.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*made, value])
+    return bytes([*encoded, value])

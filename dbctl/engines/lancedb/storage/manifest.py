@@ -1,7 +1,6 @@
-"""What a version of a table is made of, read from its own file: Lance writes one protobuf message for each.
+"""Parse the manifest of a version, a protobuf message, without the lancedb package.
 
-Read without the library, so that files can be counted and compared where it is not installed. Only what is told here is
-read of it; whatever a newer Lance adds is passed over.
+So files can be counted and compared without the library. Unknown fields of newer formats are ignored.
 """
 
 from __future__ import annotations
@@ -11,215 +10,234 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from dbctl.model import Value
+from dbctl.model import Struct
 
 MAGIC = b"LANC"
-#: Behind the message: where it begins, two numbers of the format, and the magic.
-TAIL = struct.Struct("<QHH4s")
-#: Versions are counted down in names, so that the newest comes first in a list; older tables count up.
-LAST = (1 << 64) - 1
-ENDING = ".manifest"
-#: More versions than anybody made; what is larger is counted down.
-COUNTED_UP = 1 << 62
+#: After the message: its offset, two version numbers of the format, and the magic.
+FOOTER = struct.Struct("<QHH4s")
+#: File names have this number minus the version, so that the newest is listed first; older tables have the version.
+MAX_VERSION = (1 << 64) - 1
+SUFFIX = ".manifest"
+#: Larger numbers in file names are inverted versions.
+MAX_ASCENDING = 1 << 62
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-SHIFT, MASK, MORE = 7, 0x7F, 0x80
-#: Numbers of fields: of the message itself, then where its fragments, its indexes, and what is gone of a fragment stand.
-VERSION, FRAGMENT, INDEXES, GONE, FILE = 3, 2, 6, 3, 2
+SHIFT, MASK, CONTINUATION = 7, 0x7F, 0x80
+#: Field numbers: of the manifest, and of a fragment (deletions and files).
+VERSION, FRAGMENT, INDEXES, DELETIONS, FILE = 3, 2, 6, 3, 2
 
 
 class ManifestUnreadableError(Exception):
-    """It is cut off, or no manifest; the text says so."""
+    """A manifest is truncated or invalid; the text is the reason."""
 
 
-class DataFile(Value, frozen=True):
+class DataFile(Struct, frozen=True):
     """A file of columns."""
 
-    path: str  #: below ``data`` of its table
-    bytes: int | None  #: None: an older Lance did not write it down
-    format: str  #: ``2.0`` and the like
+    path: str  #: relative to ``data`` of its table
+    bytes: int | None  #: None: written by an older library without sizes
+    format: str  #: for example ``2.0``
 
 
-class Fragment(Value, frozen=True):
-    """Rows that stand in the same files."""
+class Fragment(Struct, frozen=True):
+    """Rows with the same data files."""
 
     id: int
-    rows: int  #: with those that are deleted
+    rows: int  #: with deleted rows
     deleted: int
     files: Sequence[DataFile]
-    deletions: str  #: the file that tells which are, below its table; empty: none are
+    deletions: str  #: the file with the deleted rows, relative to its table; empty: no deleted rows
 
 
-class IndexFiles(Value, frozen=True):
-    """A folder of an index."""
+class IndexFiles(Struct, frozen=True):
+    """The folder of an index."""
 
     name: str
-    uuid: str  #: its folder below ``_indices`` of its table
-    version: int  #: of the table, when it was made
+    uuid: str  #: the name of its folder in ``_indices`` of its table
+    version: int  #: the version of the table when it was created
 
 
-class Manifest(Value, frozen=True, kw_only=True):
+class Manifest(Struct, frozen=True, kw_only=True):
     """One version of one table."""
 
     version: int
-    at: datetime
-    writer: str  #: the library and its version; empty: not told
-    format: str  #: of the files that are written from now on: ``2.0`` and the like; ``0.1`` of old
+    created_at: datetime
+    writer: str  #: the library and its version; may be empty
+    format: str  #: of new files, for example ``2.0``; ``0.1``: before 2.0
     fragments: Sequence[Fragment]
     indexes: Sequence[IndexFiles]
-    transaction: str  #: a file below ``_transactions``; empty: none
+    transaction: str  #: a file in ``_transactions``; may be empty
 
     @property
     def rows(self) -> int:
-        """Rows that there are."""
-        return sum(one.rows - one.deleted for one in self.fragments)
+        """The number of rows without deleted rows."""
+        return sum(fragment.rows - fragment.deleted for fragment in self.fragments)
 
     @property
     def deleted(self) -> int:
-        """Rows that are deleted and still take room."""
-        return sum(one.deleted for one in self.fragments)
+        """The number of deleted rows in the files."""
+        return sum(fragment.deleted for fragment in self.fragments)
 
     @property
     def bytes(self) -> int:
-        """How large the files of its rows are, as far as that is written down."""
-        return sum(file.bytes or 0 for one in self.fragments for file in one.files)
+        """The size of the data files, as far as the manifest contains it."""
+        return sum(file.bytes or 0 for fragment in self.fragments for file in fragment.files)
 
     def paths(self) -> Iterator[str]:
-        """Yield the files of its rows, below the table."""
-        for one in self.fragments:
-            yield from (f"data/{file.path}" for file in one.files)
-            if one.deletions:
-                yield one.deletions
+        """Yield the files with rows and deletions, relative to the table."""
+        for fragment in self.fragments:
+            yield from (f"data/{file.path}" for file in fragment.files)
+            if fragment.deletions:
+                yield fragment.deletions
 
 
-def version_of(name: str) -> int | None:
-    """Return the version that the file of that name is of; None where it is none."""
-    stem = name.removesuffix(ENDING)
+def version_number(name: str) -> int | None:
+    """Return the version of a manifest with this file name, or None if the name is not one of a manifest."""
+    stem = name.removesuffix(SUFFIX)
     if stem == name or not (stem.isascii() and stem.isdigit()):
         return None
     number = int(stem)
-    return LAST - number if number > COUNTED_UP else number
+    return MAX_VERSION - number if number > MAX_ASCENDING else number
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest.
+    """Parse a manifest.
 
     Raises:
-        ManifestUnreadableError: it is none, or not whole.
+        ManifestUnreadableError: it is not a manifest, or truncated.
     """
     try:
-        return _parsed(data)
+        return _parse(data)
     except (LookupError, struct.error, ValueError, OverflowError, TypeError) as error:
-        raise ManifestUnreadableError(f"it is no manifest, or not whole ({type(error).__name__})") from error
+        raise ManifestUnreadableError(f"invalid or truncated manifest ({type(error).__name__})") from error
 
 
-def _parsed(data: bytes) -> Manifest:
-    at, _major, _minor, magic = TAIL.unpack(data[-TAIL.size :])
+def _parse(data: bytes) -> Manifest:
+    offset, _major, _minor, magic = FOOTER.unpack(data[-FOOTER.size :])
     if magic != MAGIC:
         raise ValueError
-    told = list(_fields(_message(data, at)))
-    numbers = {number: value for number, value in told if isinstance(value, int)}
-    texts = {number: value for number, value in told if isinstance(value, bytes)}
+    fields = list(_fields(_message(data, offset)))
+    numbers = {number: value for number, value in fields if isinstance(value, int)}
+    messages = {number: value for number, value in fields if isinstance(value, bytes)}
     if VERSION not in numbers:
         raise ValueError
-    stamp = dict(_fields(texts.get(7, b"")))
-    writer = dict(_fields(texts.get(13, b"")))
-    kept = dict(_fields(texts.get(15, b"")))
+    time_fields = dict(_fields(messages.get(7, b"")))
+    writer = dict(_fields(messages.get(13, b"")))
+    writer_fields = dict(_fields(messages.get(15, b"")))
     return Manifest(
         version=numbers[VERSION],
-        at=datetime.fromtimestamp(_number(stamp, 1), UTC) + timedelta(microseconds=_number(stamp, 2) // 1000),
-        writer=" ".join(filter(None, (_text(writer, 1), _text(writer, 2)))),
-        format=_text(kept, 2) or "0.1",
+        created_at=datetime.fromtimestamp(_int_field(time_fields, 1), UTC)
+        + timedelta(microseconds=_int_field(time_fields, 2) // 1000),
+        writer=" ".join(filter(None, (_text_field(writer, 1), _text_field(writer, 2)))),
+        format=_text_field(writer_fields, 2) or "0.1",
         fragments=[
-            _fragment(value) for number, value in told if number == FRAGMENT and isinstance(value, bytes)
+            _fragment(value) for number, value in fields if number == FRAGMENT and isinstance(value, bytes)
         ],
         indexes=_indexes(_message(data, numbers[INDEXES])) if INDEXES in numbers else [],
-        transaction=texts.get(12, b"").decode(),
+        transaction=messages.get(12, b"").decode(),
     )
 
 
-def _message(data: bytes, at: int) -> bytes:
-    (length,) = struct.unpack_from("<I", data, at)
-    begin = at + 4
-    if begin + length > len(data) - TAIL.size:
+def _message(data: bytes, offset: int) -> bytes:
+    (length,) = struct.unpack_from("<I", data, offset)
+    start = offset + 4
+    if start + length > len(data) - FOOTER.size:
         raise ValueError
-    return data[begin : begin + length]
+    return data[start : start + length]
 
 
 def _fragment(message: bytes) -> Fragment:
-    told = list(_fields(message))
-    numbers = {number: value for number, value in told if isinstance(value, int)}
-    gone = next(
-        (dict(_fields(value)) for number, value in told if number == GONE and isinstance(value, bytes)), {}
+    fields = list(_fields(message))
+    numbers = {number: value for number, value in fields if isinstance(value, int)}
+    deletion_file = next(
+        (
+            dict(_fields(value))
+            for number, value in fields
+            if number == DELETIONS and isinstance(value, bytes)
+        ),
+        {},
     )
     fragment = numbers.get(1, 0)
     deletions = ""
-    if gone:
-        ending = "bin" if _number(gone, 1) else "arrow"
-        deletions = f"_deletions/{fragment}-{_number(gone, 2)}-{_number(gone, 3)}.{ending}"
+    if deletion_file:
+        ending = "bin" if _int_field(deletion_file, 1) else "arrow"
+        deletions = (
+            f"_deletions/{fragment}-{_int_field(deletion_file, 2)}-{_int_field(deletion_file, 3)}.{ending}"
+        )
     return Fragment(
         id=fragment,
         rows=numbers.get(4, 0),
-        deleted=_number(gone, 4),
-        files=[_file(value) for number, value in told if number == FILE and isinstance(value, bytes)],
+        deleted=_int_field(deletion_file, 4),
+        files=[_file(value) for number, value in fields if number == FILE and isinstance(value, bytes)],
         deletions=deletions,
     )
 
 
 def _file(message: bytes) -> DataFile:
-    told = dict(_fields(message))
+    fields = dict(_fields(message))
     return DataFile(
-        path=_text(told, 1),
-        bytes=_number(told, 6) or None,
-        format=f"{_number(told, 4)}.{_number(told, 5)}",
+        path=_text_field(fields, 1),
+        bytes=_int_field(fields, 6) or None,
+        format=f"{_int_field(fields, 4)}.{_int_field(fields, 5)}",
     )
 
 
 def _indexes(message: bytes) -> list[IndexFiles]:
-    found = []
+    indexes = []
     for _, value in _fields(message):
         if isinstance(value, bytes):
-            told = dict(_fields(value))
-            uuid = next((one for _, one in _fields(bytes(told.get(1, b""))) if isinstance(one, bytes)), b"")
-            found.append(
-                IndexFiles(name=_text(told, 3), uuid=str(UUID(bytes=uuid)), version=_number(told, 4))
+            fields = dict(_fields(value))
+            uuid = next(
+                (
+                    field_value
+                    for _, field_value in _fields(bytes(fields.get(1, b"")))
+                    if isinstance(field_value, bytes)
+                ),
+                b"",
             )
-    return found
+            indexes.append(
+                IndexFiles(
+                    name=_text_field(fields, 3), uuid=str(UUID(bytes=uuid)), version=_int_field(fields, 4)
+                )
+            )
+    return indexes
 
 
-def _number(told: dict[int, int | bytes], number: int) -> int:
-    value = told.get(number, 0)
+def _int_field(fields: dict[int, int | bytes], number: int) -> int:
+    value = fields.get(number, 0)
     return value if isinstance(value, int) else 0
 
 
-def _text(told: dict[int, int | bytes], number: int) -> str:
-    value = told.get(number, b"")
+def _text_field(fields: dict[int, int | bytes], number: int) -> str:
+    value = fields.get(number, b"")
     return value.decode() if isinstance(value, bytes) else ""
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the number and the value of each field of a message."""
-    at = 0
-    while at < len(message):
-        head, at = _varint(message, at)
-        kind = head & 7
-        if kind == VARINT:
-            value, at = _varint(message, at)
-            yield head >> 3, value
+    """Yield number and value of each field of a message."""
+    offset = 0
+    while offset < len(message):
+        tag, offset = _varint(message, offset)
+        wire_type = tag & 7
+        if wire_type == VARINT:
+            value, offset = _varint(message, offset)
+            yield tag >> 3, value
             continue
-        length, at = _varint(message, at) if kind == BYTES else ({FIXED64: 8, FIXED32: 4}[kind], at)
-        if at + length > len(message):
+        length, offset = (
+            _varint(message, offset) if wire_type == BYTES else ({FIXED64: 8, FIXED32: 4}[wire_type], offset)
+        )
+        if offset + length > len(message):
             raise ValueError
-        yield head >> 3, message[at : at + length]
-        at += length
+        yield tag >> 3, message[offset : offset + length]
+        offset += length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = message[at]
-        at += 1
+        byte = message[offset]
+        offset += 1
         value |= (byte & MASK) << shift
-        if byte < MORE:
-            return value, at
+        if byte < CONTINUATION:
+            return value, offset
         shift += SHIFT

@@ -1,78 +1,78 @@
-"""The versions of a table as its folder tells them."""
+"""The versions of a table, read from its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.lancedb.location import HINT, SUFFIX, VERSIONS, Files, hinted
-from dbctl.engines.lancedb.storage.manifest import Manifest, ManifestUnreadableError, parse, version_of
+from dbctl.engines.lancedb.location import HINT_FILE, SUFFIX, VERSIONS_FOLDER, Files, parse_hint
+from dbctl.engines.lancedb.storage.manifest import Manifest, ManifestUnreadableError, parse, version_number
 
 
 class History:
-    """What there is to tell of one table without the library."""
+    """The files and versions of one table, read without the library."""
 
     def __init__(self, files: Files, table: str) -> None:
         self.folder = f"{table}{SUFFIX}"
         self._files = files
 
     def versions(self) -> dict[int, str]:
-        """Return the files of all versions, the newest first."""
-        told = {
-            version: one.path
-            for one in self._files.below(f"{self.folder}/{VERSIONS}")
-            if (version := version_of(one.path.rpartition("/")[2])) is not None
+        """Return the manifests of all versions, the newest first."""
+        manifests = {
+            version: file.path
+            for file in self._files.walk(f"{self.folder}/{VERSIONS_FOLDER}")
+            if (version := version_number(file.path.rpartition("/")[2])) is not None
         }
-        return dict(sorted(told.items(), reverse=True))
+        return dict(sorted(manifests.items(), reverse=True))
 
-    def hinted(self) -> int:
-        """Return the version that was the newest when one was written last; 0 where nothing tells.
+    def read_hint(self) -> int:
+        """Return the newest version at the last write, or 0 if it is unknown.
 
-        Whoever compares it with what is there asks for this first, for versions may be written meanwhile.
+        Callers that compare it with ``versions`` call this first, because versions may be written concurrently.
         """
         try:
-            return hinted(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
+            return parse_hint(self._files.read(f"{self.folder}/{VERSIONS_FOLDER}/{HINT_FILE}"))
         except OSError:
             return 0
 
-    def manifest(self, version: int) -> Manifest:
-        """Return what a version is made of.
+    def read_version(self, version: int) -> Manifest:
+        """Return the manifest of a version.
 
         Raises:
-            ManifestUnreadableError: it is gone, cut off, or damaged.
+            ManifestUnreadableError: it is missing, truncated or damaged.
         """
         path = self.versions().get(version)
         if path is None:
-            raise ManifestUnreadableError("it is gone")
-        return self.read(path)
+            raise ManifestUnreadableError("it is missing")
+        return self.read_manifest(path)
 
-    def read(self, path: str) -> Manifest:
-        """Return what is told in a file; raises as ``manifest``."""
+    def read_manifest(self, path: str) -> Manifest:
+        """Return the manifest in a file; raises as ``read_version``."""
         try:
             return parse(self._files.read(path))
         except OSError as error:
             raise ManifestUnreadableError(error.strerror or str(error)) from error
 
-    def unreadable(self, versions: Mapping[int, str]) -> str:
-        """Return why the newest of these versions cannot be read, and which before it can; empty: it can."""
+    def describe_unreadable(self, versions: Mapping[int, str]) -> str:
+        """Return why the newest version cannot be read, and the newest readable one; empty if it can be read."""
         newest = next(iter(versions))
         try:
-            self.read(versions[newest])
+            self.read_manifest(versions[newest])
         except ManifestUnreadableError as error:
-            whole = self._whole(versions)
-            older = f"version {whole} can be read" if whole else "none before it can be read either"
+            readable = self._find_readable(versions)
+            older = f"version {readable} can be read" if readable else "no older version can be read"
             return f"its newest version, {newest}, cannot be read: {error}; {older}"
         return ""
 
-    def _whole(self, versions: Mapping[int, str]) -> int | None:
+    def _find_readable(self, versions: Mapping[int, str]) -> int | None:
         for version, path in versions.items():
             try:
-                self.read(path)
+                self.read_manifest(path)
             except ManifestUnreadableError:
                 continue
             return version
         return None
 
-    def sizes(self, below: str = "") -> Mapping[str, int]:
-        """Return every file that stands in the folder, or below a path in it, as the table names it, in bytes."""
+    def file_sizes(self, below: str = "") -> Mapping[str, int]:
+        """Return the size of every file below a path of the table folder, by its path relative to the table."""
         root = f"{self.folder}/"
-        return {one.path.removeprefix(root): one.bytes for one in self._files.below(root + below)}
+        return {file.path.removeprefix(root): file.bytes for file in self._files.walk(root + below)}

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.backup.dump import MySQLDumps
-    from dbctl.engines.mysql.backup.restore_target import MySQLOutside
+    from dbctl.engines.mysql.backup.dump import MySQLDumper
+    from dbctl.engines.mysql.backup.restore_target import MySQLRestoreTarget
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "dump": "MySQLDumps",
-            "restore_target": "MySQLOutside",
+            "dump": "MySQLDumper",
+            "restore_target": "MySQLRestoreTarget",
         },
     )

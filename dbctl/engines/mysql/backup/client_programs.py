@@ -1,4 +1,4 @@
-"""The programs of MySQL and MariaDB themselves: which of them fits a server, and how they are told where it is."""
+"""Client programs of MySQL and MariaDB: find the version that suits a server, and pass the connection settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.engines.mysql.options import Encryption, connecting, encryption
-from dbctl.engines.mysql.session import Server, place_of, probe_program
+from dbctl.engines.mysql.options import Encryption, connection_arguments, read_encryption
+from dbctl.engines.mysql.session import Server, probe_program, server_address
 from dbctl.errors import (
     BusyError,
     ClientFailedError,
@@ -22,10 +22,10 @@ from dbctl.errors import (
     UrlInvalidError,
 )
 from dbctl.files import subprocesses
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.url import Url
 
-#: What each product calls its programs, and the package of Debian that has them.
+#: The programs of each product, and the Debian package that contains them.
 PROGRAMS: Mapping[str, Mapping[str, str]] = {
     "MariaDB": {"dump": "mariadb-dump", "client": "mariadb"},
     "MySQL": {"dump": "mysqldump", "client": "mysql"},
@@ -37,144 +37,148 @@ PACKAGES = {
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
-GONE = ("2002", "2003", "2006", "2013", "1053", "1927")
+DISCONNECTED = ("2002", "2003", "2006", "2013", "1053", "1927")
 DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
 LOCKED = ("1205", "3572")
-FULL = ("1021", "1114", "3")
+DISK_FULL = ("1021", "1114", "3")
 NOT_ENCRYPTED = Encryption(mode="disabled", authority="", certificate="", key="")
-#: In a line that tells of no failure.
+#: Marks lines that are not errors.
 WARNING = "[Warning]"
 
 
-class Tool(Value, frozen=True, kw_only=True):
+class Tool(Struct, frozen=True, kw_only=True):
     """One installed program."""
 
     path: Path
     version: str
 
 
-def find(kind: str, server: Server, target: str) -> Tool:
-    """Return the program for a kind of work (``dump``, ``client``) that fits a server: of its product, not older.
+def find_program(kind: str, server: Server, target: str) -> Tool:
+    """Return the installed program for a kind of work (``dump``, ``client``), of the server's product and at least its version.
 
     Raises:
-        ClientMissingError: there is none.
+        ClientMissingError: the program is not installed.
         ClientOldError: it is too old.
     """
     program, package = PROGRAMS[server.product][kind], PACKAGES[server.product]
-    wanted = ".".join(map(str, server.version[:2]))
-    found = shutil.which(program)
-    version = _version_of(found, server) if found else None
-    if found is None or version is None:
-        # MariaDB brings programs of the same names, and they cannot do all that a server of MySQL wants.
-        other = f" ({found} is none of it)" if found else ""
-        named = f"{program} of {server.product}{other}"
-        raise ClientMissingError(target=target, program=named, package=package, version=wanted)
-    told = ".".join(map(str, version))
+    required = ".".join(map(str, server.version[:2]))
+    executable = shutil.which(program)
+    version = _read_version(executable, server) if executable else None
+    if executable is None or version is None:
+        # MariaDB installs programs of the same names, which do not support all features of MySQL servers.
+        note = f" ({executable} is of another product)" if executable else ""
+        description = f"{program} of {server.product}{note}"
+        raise ClientMissingError(target=target, program=description, package=package, version=required)
+    installed = ".".join(map(str, version))
     if version[:2] < server.version[:2]:
-        raise ClientOldError(target=target, program=found, version=told, wanted=wanted, package=package)
-    return Tool(path=Path(found), version=told)
+        raise ClientOldError(
+            target=target, program=executable, version=installed, required=required, package=package
+        )
+    return Tool(path=Path(executable), version=installed)
 
 
-def _version_of(path: str, server: Server) -> tuple[int, int, int] | None:
-    """Return the version of a program; None where it is of the other product, or does not tell."""
-    told = subprocesses.version_told(Path(path))
-    if server.is_mariadb != ("MariaDB" in told):
+def _read_version(path: str, server: Server) -> tuple[int, int, int] | None:
+    """Return the version of a program; None if it is of the other product, or prints no version."""
+    output = subprocesses.read_version(Path(path))
+    if server.is_mariadb != ("MariaDB" in output):
         return None
-    found = (_MARIADB if server.is_mariadb else _MYSQL).search(told)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    match = (_MARIADB if server.is_mariadb else _MYSQL).search(output)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 @contextmanager
-def at(url: Url, server: Server) -> Iterator[str]:
-    """Give the word that leads a program to a server; it has to be the first one.
+def write_connection_files(url: Url, server: Server) -> Iterator[str]:
+    """Write the connection file of a program; yield its option for the program, which must come first.
 
-    It names a file that only this user may read, and that is there only as long as this lasts.
+    Only this user can read the file, and it is deleted at the end.
 
     Raises:
-        UrlInvalidError: the password cannot be written into such a file.
+        UrlInvalidError: a value contains a line break, which is not possible in this file.
     """
-    told, asked = connecting(url), encryption(url)
-    password = told["password"]
+    arguments, encryption_options = connection_arguments(url), read_encryption(url)
+    password = arguments["password"]
     lines = {
-        "user": told["user"],
+        "user": arguments["user"],
         "password": password.decode() if isinstance(password, bytes) else password,
-        "socket": told.get("unix_socket"),
-        "host": None if "unix_socket" in told else told["host"],
-        "port": told["port"] or None,
-        "protocol": None if "unix_socket" in told else "tcp",
-        "ssl-ca": asked.authority,
-        "ssl-cert": asked.certificate,
-        "ssl-key": asked.key,
-        **_tls(asked, server),
+        "socket": arguments.get("unix_socket"),
+        "host": None if "unix_socket" in arguments else arguments["host"],
+        "port": arguments["port"] or None,
+        "protocol": None if "unix_socket" in arguments else "tcp",
+        "ssl-ca": encryption_options.authority,
+        "ssl-cert": encryption_options.certificate,
+        "ssl-key": encryption_options.key,
+        **_tls_options(encryption_options, server),
     }
     if any("\n" in str(text) for text in lines.values()):
-        raise UrlInvalidError(reason="it holds a line break, which the server's own programs cannot be told")
-    with _options(lines) as where:
-        yield where
+        raise UrlInvalidError(reason="it contains a line break, which the client programs do not support")
+    with _write_option_file(lines) as option:
+        yield option
 
 
 @contextmanager
-def at_socket(path: Path, server: Server) -> Iterator[str]:
-    """Give the word that leads a program to a socket of dbctl's own, as ``at`` does; it asks for no password."""
-    lines = {"user": "dbctl", "socket": str(path), **_tls(NOT_ENCRYPTED, server)}
-    with _options(lines) as where:
-        yield where
+def write_socket_files(path: Path, server: Server) -> Iterator[str]:
+    """Write the connection file for a socket of dbctl, which requires no password; see ``write_connection_files``."""
+    lines = {"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)}
+    with _write_option_file(lines) as option:
+        yield option
 
 
 @contextmanager
-def _options(lines: Mapping[str, object]) -> Iterator[str]:
+def _write_option_file(options: Mapping[str, object]) -> Iterator[str]:
     text = "[client]\n" + "".join(
-        f"{name}={_quoted(str(value))}\n" for name, value in lines.items() if value not in (None, "")
+        f"{name}={_quote(str(value))}\n" for name, value in options.items() if value not in (None, "")
     )
-    with subprocesses.secrets({"options": text}) as place:
-        yield f"--defaults-file={place / 'options'}"
+    with subprocesses.secret_files({"options": text}) as folder:
+        yield f"--defaults-file={folder / 'options'}"
 
 
-def _tls(asked: Encryption, server: Server) -> dict[str, object]:
+def _tls_options(encryption_options: Encryption, server: Server) -> dict[str, object]:
     if not server.is_mariadb:
-        return {"ssl-mode": asked.mode.upper()}
-    if asked.mode in ("disabled", "preferred"):  # it knows no word for what it does by itself
-        return {"ssl": 0} if asked.mode == "disabled" else {}
-    return {"ssl": 1} if asked.mode == "required" else {"ssl": 1, "ssl-verify-server-cert": 1}
+        return {"ssl-mode": encryption_options.mode.upper()}
+    if encryption_options.mode in ("disabled", "preferred"):  # its default has no option
+        return {"ssl": 0} if encryption_options.mode == "disabled" else {}
+    return {"ssl": 1} if encryption_options.mode == "required" else {"ssl": 1, "ssl-verify-server-cert": 1}
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return f'"{escaped}"'
 
 
-def watch(url: Url, database: str, target: str, instead: str, *, timeout: float) -> subprocesses.Watch:
-    """Return how a program is looked after that connects to ``url``, and works in ``database``."""
+def create_watch(
+    url: Url, database: str, target: str, instead: str, *, timeout: float
+) -> subprocesses.ProgramWatch:
+    """Return the watch for a program that connects to ``url``, and works in ``database``."""
 
     def probe() -> str:
         return probe_program(url, database, timeout=timeout)
 
-    return subprocesses.Watch(target, instead, probe, place_of(url))
+    return subprocesses.ProgramWatch(target, instead, probe, server_address(url))
 
 
-def failed(client: subprocesses.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
-    """Return why a program failed, by the number that it told."""
-    lines = [line for line in client.complaint().splitlines() if WARNING not in line] or [
-        "it did not say why"
+def to_error(client: subprocesses.ClientProgram, target: str, *, timeout: float, instead: str) -> DbctlError:
+    """Return the error of a failed program, by its error number."""
+    lines = [line for line in client.error_output().splitlines() if WARNING not in line] or [
+        "no error message"
     ]
-    told = next((line for line in lines if _NUMBER.search(line)), lines[0])
-    number = found[1] if (found := _NUMBER.search(told)) else ""
-    reason = told.partition(": ")[2] or told
-    if "insufficient privileges to SHOW CREATE" in told:  # of routines that somebody else made
+    message = next((line for line in lines if _NUMBER.search(line)), lines[0])
+    number = match[1] if (match := _NUMBER.search(message)) else ""
+    reason = message.partition(": ")[2] or message
+    if "insufficient privileges to SHOW CREATE" in message:  # of routines with another definer
         right = "SELECT ON `mysql`.`proc`" if client.name.startswith("mariadb") else "SHOW_ROUTINE ON *.*"
         return PrivilegeMissingError(
             target=target,
-            reason=told,
-            instead=f"{instead} As an administrator: GRANT {right} TO the user that it names;",
+            reason=message,
+            hint=f"{instead} As an administrator: GRANT {right} TO the user in the message;",
         )
-    if number in GONE:
-        return UnreachableError(target=target, reason=reason, instead=instead)
+    if number in DISCONNECTED:
+        return UnreachableError(target=target, reason=reason, hint=instead)
     if number in DENIED:
         return PrivilegeMissingError(
-            target=target, reason=reason, instead=f"{instead} An administrator may grant it."
+            target=target, reason=reason, hint=f"{instead} An administrator can grant it."
         )
     if number in LOCKED:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
-    if number in FULL or "No space left" in told:
+    if number in DISK_FULL or "No space left" in message:
         return DiskFullError(target=target)
-    return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)
+    return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)

@@ -1,4 +1,4 @@
-"""The text that a dump holds: read whole, proven as far as a file can be, and fed to the server's own client."""
+"""Read the text of a dump, verify it, and load it with the server's client program."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Proof
+from dbctl.engines.contract import DumpVerification
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.dump_reader import Reading
+from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.session import Server
 from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
-from dbctl.files import Progress, silent, subprocesses, unpacked
+from dbctl.files import Progress, no_progress, read_gzip, subprocesses
 from dbctl.url import Url
 
-#: Where the views of a dump get their final form, which is its last part but some settings.
+#: The beginning of the last part of a dump: the final definitions of views.
 FINAL_VIEWS = b"\n-- Final view structure for view `"
-UNTOUCHED = "The database is as it was."
-#: A library of a routine, as the server writes it, with an optional alias.
+UNCHANGED = "The database is unchanged."
+#: A library of a routine in the server's form, with an optional alias.
 _LIBRARY = rb"`(?:[^`\n]|``)+`\.`(?:[^`\n]|``)+`(?: AS `(?:[^`\n]|``)+`)?"
-#: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around what was made while the
-#: database sorted otherwise. A server writes the name before the columns of a view whose definer is missing, before
+#: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around code that was created while
+#: the database had another collation. A server writes the name before the columns of a view whose definer is missing, before
 #: functions in views, before the sequence of a default, and before the libraries of a routine. A locked table cannot use
 #: the sequence of its default.
-_NAMING = re.compile(
+_DATABASE_LINES = re.compile(
     rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
     rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
     rb"|(?P<libraries>    USING \(" + _LIBRARY + rb"(?:, " + _LIBRARY + rb")*\))$"
@@ -41,21 +41,21 @@ _DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER)
 _QUOTED = re.compile(rb"`((?:[^`]|``)*)`")
 
 
-def proof(path: Path, target: str) -> Proof:
-    """Read a dump whole, and count what it holds; nobody but a server can tell its schema."""
-    reading = Reading()
+def verify_dump(path: Path, target: str) -> DumpVerification:
+    """Read a whole dump and count its rows; only a server can determine its schema."""
+    scanner = DumpScanner()
     try:
-        for block in unpacked(path, target, silent):
-            reading.feed(block)
+        for block in read_gzip(path, target, no_progress):
+            scanner.feed(block)
     except CorruptError as error:
-        return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
-    reading.finish()
-    if reading.problem:
-        return Proof(tables={}, schema="", problems=[f"{path.name}: {reading.problem}"])
-    return Proof(tables=reading.rows, schema="", problems=())
+        return DumpVerification(tables={}, schema="", problems=[str(error.context["reason"])])
+    scanner.finish()
+    if scanner.problem:
+        return DumpVerification(tables={}, schema="", problems=[f"{path.name}: {scanner.problem}"])
+    return DumpVerification(tables=scanner.rows, schema="", problems=())
 
 
-def feed(
+def load_dump(
     path: Path,
     url: Url,
     server: Server,
@@ -67,122 +67,134 @@ def feed(
     progress: Progress,
     change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> None:
-    """Let the client run a dump of ``database`` in the database at ``url``, which nobody else uses.
+    """Load a dump of ``database`` with the client into the database at ``url``, which no other session uses.
 
-    Nothing of it can be taken back.
+    The load cannot be rolled back.
 
-    ``change``: what is changed of its text.
+    ``change``: a filter for the text.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
-            it did not come to its end.
+            the load is incomplete.
     """
-    reading = Reading()
+    scanner = DumpScanner()
 
-    def passed() -> Iterator[bytes]:
-        for block in change(unpacked(path, target, progress)):
-            reading.feed(block)
+    def scan_blocks() -> Iterator[bytes]:
+        for block in change(read_gzip(path, target, progress)):
+            scanner.feed(block)
             yield block
 
-    run(relocated(passed(), database), url, server, target, timeout=timeout)
-    reading.finish()
-    if reading.problem:
-        raise CorruptError(target=target, reason=f"{path.name}: {reading.problem}")
-    if reading.rows != dict(tables):
+    run_script(remove_database_name(scan_blocks(), database), url, server, target, timeout=timeout)
+    scanner.finish()
+    if scanner.problem:
+        raise CorruptError(target=target, reason=f"{path.name}: {scanner.problem}")
+    if scanner.rows != dict(tables):
         names = sorted(
-            name for name in {*reading.rows, *tables} if reading.rows.get(name) != tables.get(name)
+            name for name in {*scanner.rows, *tables} if scanner.rows.get(name) != tables.get(name)
         )
         raise RestoreFailedError(
-            target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
+            target=target,
+            reason=f"{path.name}: row counts of {', '.join(names)} are unexpected",
+            hint=UNCHANGED,
         )
 
 
-def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
-    """Remove the name of its database from a dump, so that it can be loaded into any other; empty: it is not known."""
+def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
+    """Remove the name of its database from a dump, so that it can be loaded into any other; empty if the name is unknown."""
     name = re.escape(f"`{database.replace('`', '``')}`.".encode())
     #: Texts and other names are matched first, so that nothing in them is removed.
-    parts = re.compile(
+    names = re.compile(
         rb"'(?:[^'\\]|\\.|'')*'"
         rb"|(?P<name>(?<=nextval\(|lastval\()" + name + rb"|" + name + rb"(?=`(?:[^`]|``)*`\.))"
         rb"|`(?:[^`]|``)*`"
     )
-    owners = re.compile(rb"(?P<name>" + name + rb")|`(?:[^`]|``)*`")
+    qualifiers = re.compile(rb"(?P<name>" + name + rb")|`(?:[^`]|``)*`")
 
-    def without(line: re.Match[bytes]) -> bytes:
+    def replace_line(line: re.Match[bytes]) -> bytes:
         if line["lock"]:
             return b""
         if line["sorting"]:
             return b"ALTER DATABASE " + line["sorting"]
         if not database:
             return line[0]
-        read = owners if line["libraries"] else parts
-        return read.sub(lambda part: b"" if part["name"] else part[0], line[0])
+        pattern = qualifiers if line["libraries"] else names
+        return pattern.sub(lambda name_match: b"" if name_match["name"] else name_match[0], line[0])
 
-    held, views = b"", b""
+    remainder, views = b"", b""
     for block in blocks:
-        whole, end, rest = (held + block).rpartition(b"\n")
-        held = end + rest  # FINAL_VIEWS begins with the end of a line
-        text = views + _NAMING.sub(without, whole)
-        at = text.find(FINAL_VIEWS)
-        views = b"" if at < 0 else text[at:]
-        yield text if at < 0 else text[:at]
-    yield in_order(views + held) if views else held
+        complete, end, incomplete = (remainder + block).rpartition(b"\n")
+        remainder = end + incomplete  # FINAL_VIEWS begins with the end of a line
+        text = views + _DATABASE_LINES.sub(replace_line, complete)
+        start = text.find(FINAL_VIEWS)
+        views = b"" if start < 0 else text[start:]
+        yield text if start < 0 else text[:start]
+    yield order_views(views + remainder) if views else remainder
 
 
-def in_order(text: bytes) -> bytes:
-    """Let views be made behind those that they read, whatever they are called, and get their definers last.
+def order_views(text: bytes) -> bytes:
+    """Create views after those that they read, and set their definers last.
 
-    A server makes no view on one whose definer is missing, and none with a check on what merely holds the place of
-    another view. So each is made in the name of this user first, and in the name of its definer from the last one on.
+    A server rejects a view on a view whose definer is missing, and a view with a check option on a placeholder. So each view
+    is created for this user first, and for its definer in reverse order.
     """
     views = list(_VIEW.finditer(text))
-    found = {view["name"]: view[0] for view in views}
+    definitions = {view["name"]: view[0] for view in views}
     order: dict[bytes, bytes] = {}
-    begun = set[bytes]()
+    visited = set[bytes]()
 
-    def place(name: bytes) -> None:
-        if name in found and name not in begun:
-            begun.add(name)
-            for other in sorted(set(_QUOTED.findall(found[name]))):
-                place(other)
-            order[name] = found[name]
+    def add(name: bytes) -> None:
+        if name in definitions and name not in visited:
+            visited.add(name)
+            for other in sorted(set(_QUOTED.findall(definitions[name]))):
+                add(other)
+            order[name] = definitions[name]
 
-    for name in found:
-        place(name)
+    for name in definitions:
+        add(name)
     if not views:
         return text
-    made = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
-    return b"".join([text[: views[0].start()], *made, *reversed(order.values()), text[views[-1].end() :]])
+    without_definers = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
+    return b"".join(
+        [text[: views[0].start()], *without_definers, *reversed(order.values()), text[views[-1].end() :]]
+    )
 
 
-def run(
-    blocks: Iterable[bytes], url: Url, server: Server, target: str, *, timeout: float, heard: bool = True
+def run_script(
+    blocks: Iterable[bytes],
+    url: Url,
+    server: Server,
+    target: str,
+    *,
+    timeout: float,
+    interruptible: bool = True,
 ) -> None:
-    """Let the client run a script in the database at ``url``."""
-    tool = client_programs.find("client", server, target)
+    """Run a script with the client in the database at ``url``."""
+    tool = client_programs.find_program("client", server, target)
     # A dump must not make the client send files of this machine.
-    words = [
+    options = [
         "--batch",
         "--binary-mode",
-        "--comments",  # which belong to the text of a routine
+        "--comments",  # part of the text of routines
         "--local-infile=0",
         "--default-character-set=utf8mb4",
         f"--database={url.path}",
     ]
-    watch = client_programs.watch(url, url.path, target, UNTOUCHED, timeout=timeout)
+    watch = client_programs.create_watch(url, url.path, target, UNCHANGED, timeout=timeout)
     with (
-        client_programs.at(url, server) as where,
-        subprocesses.running([str(tool.path), where, *words], {}, watch=watch, reads=True) as client,
+        client_programs.write_connection_files(url, server) as connection,
+        subprocesses.run_program(
+            [str(tool.path), connection, *options], {}, watch=watch, reads=True
+        ) as client,
     ):
 
-        def refused() -> DbctlError:
-            client.finish(heard=heard)
-            return client_programs.failed(client, target, timeout=timeout, instead=UNTOUCHED)
+        def create_error() -> DbctlError:
+            client.finish(interruptible=interruptible)
+            return client_programs.to_error(client, target, timeout=timeout, instead=UNCHANGED)
 
         for block in blocks:
             if not client.write(block):
-                raise refused()
-            if heard:
-                signals.check()
-        if client.finish(heard=heard):
-            raise refused()
+                raise create_error()
+            if interruptible:
+                signals.raise_if_interrupted()
+        if client.finish(interruptible=interruptible):
+            raise create_error()

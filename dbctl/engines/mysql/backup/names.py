@@ -1,23 +1,23 @@
-"""What the databases are called that restores and drills make beside another one; whoever works in one locks its name."""
+"""Names of the databases that restores and drills create next to another database, each locked by its process."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-KEPT, NEW = "_dbctl_", "_dbctl_new_"
-LONGEST_NAME = 64  #: letters
-NAMES = "select schema_name from information_schema.schemata"
+RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
+MAX_NAME_LENGTH = 64  #: characters
+DATABASES = "select schema_name from information_schema.schemata"
 
 
-def beside(name: str, suffix: str) -> str:
-    """Return a name that goes with another one, in as many letters as a server keeps."""
-    room = LONGEST_NAME - len(f"{KEPT}YYYYMMDD_HHMMSS")
-    if len(name) > room:
-        name = f"{name[: room - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def derived_name(name: str, suffix: str) -> str:
+    """Return a name derived from another one, within the maximum length of the server."""
+    limit = MAX_NAME_LENGTH - len(f"{RETAINED_SUFFIX}YYYYMMDD_HHMMSS")
+    if len(name) > limit:
+        name = f"{name[: limit - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return f"{name}{suffix}"
 
 
-def new_ones(name: str) -> re.Pattern[str]:
-    """Return a pattern of the names of what is being loaded for a database, or was when its dbctl was killed."""
-    return re.compile(rf"{re.escape(beside(name, NEW))}[0-9a-f]{{8}}")
+def scratch_name_pattern(name: str) -> re.Pattern[str]:
+    """Return a pattern for the names of scratch databases, including those that a killed process left over."""
+    return re.compile(rf"{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}")

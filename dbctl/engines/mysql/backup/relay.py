@@ -21,7 +21,7 @@ from pathlib import Path
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
 from dbctl.engines.mysql.session import Session
-from dbctl.files import BLOCK, LOOK_SECONDS, SECRETS, temp
+from dbctl.files import BLOCK, POLL_SECONDS, SECRETS_PREFIX, temp
 
 #: Capabilities that the program may request; none changes the format of results.
 CAPABILITIES = (
@@ -40,7 +40,7 @@ UTF8MB4 = 45  #: the number of a collation
 SCRAMBLE = b"dbctl" * 4  #: 20 arbitrary bytes
 OK = b"\0\0\0" + struct.pack("<HH", SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, 0)
 #: Maximum bytes of a socket path on every system.
-LONGEST_PATH = 100
+MAX_PATH_BYTES = 100
 #: A query for the rows of a table.
 _ROWS = re.compile(
     rb"(?P<head>SELECT /\*!40001 SQL_NO_CACHE \*/ )(?P<columns>.*?)"
@@ -50,20 +50,20 @@ _ROWS = re.compile(
 _NAME = re.compile(rb"`(?:[^`]|``)*`")
 
 #: SQL for each column of tables whose values the program would not write exactly; tables and columns are quoted names.
-Exact = Mapping[str, Mapping[str, str]]
+ExactColumns = Mapping[str, Mapping[str, str]]
 
 
 @contextmanager
-def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
+def start_relay(session: Session, exact: ExactColumns) -> Iterator[Relay]:
     """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
 
     The session cannot be used for anything else afterwards, and is closed at the end.
     """
-    place = Path(tempfile.gettempdir())
-    if len(str(place / f"{SECRETS}12345678" / "socket")) > LONGEST_PATH:
-        place = Path("/tmp")  # noqa: S108 - the folder in it is private
+    temp_folder = Path(tempfile.gettempdir())
+    if len(str(temp_folder / f"{SECRETS_PREFIX}12345678" / "socket")) > MAX_PATH_BYTES:
+        temp_folder = Path("/tmp")  # noqa: S108 - the folder in it is private
     with (
-        temp.folder(place, SECRETS) as folder,
+        temp.folder(temp_folder, SECRETS_PREFIX) as folder,
         closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening,
     ):
         listening.bind(str(folder / "socket"))
@@ -79,7 +79,7 @@ def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
 class Relay(threading.Thread):
     """Relays queries and results while the program runs."""
 
-    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: Exact) -> None:
+    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: ExactColumns) -> None:
         super().__init__(daemon=True)
         self.path = path
         #: Quoted names of tables that no recognized query of the program has read yet.
@@ -89,12 +89,12 @@ class Relay(threading.Thread):
             table.encode(): {name.encode(): sql.encode() for name, sql in columns.items()}
             for table, columns in exact.items()
         }
-        self._ending = threading.Event()
+        self._stop_event = threading.Event()
 
     def run(self) -> None:
         self._server.settimeout(None)  # the caller that runs the program limits its silence
-        while not self._ending.is_set():
-            if select.select([self._listening], [], [], LOOK_SECONDS)[0]:
+        while not self._stop_event.is_set():
+            if select.select([self._listening], [], [], POLL_SECONDS)[0]:
                 client, _ = self._listening.accept()
                 with closing(client), suppress(OSError):  # the program reports a lost connection itself
                     self._greet(client)
@@ -103,8 +103,8 @@ class Relay(threading.Thread):
 
     def stop(self) -> None:
         """Stop relaying; the program has ended."""
-        self._ending.set()
-        self.join(LOOK_SECONDS * 20)
+        self._stop_event.set()
+        self.join(POLL_SECONDS * 20)
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self.join()
@@ -117,36 +117,36 @@ class Relay(threading.Thread):
     def _greet(self, client: socket.socket) -> None:
         version, plugin = self._session.server_version, PLUGINS[self._session.server.product]
         low, high = CAPABILITIES & 0xFFFF, CAPABILITIES >> 16
-        hello = (
-            b"\x0a" + version.encode("latin1") + b"\0" + struct.pack("<I", self._session.number & 0xFFFFFFFF)
+        greeting = (
+            b"\x0a" + version.encode("latin1") + b"\0" + struct.pack("<I", self._session.connection_id & 0xFFFFFFFF)
             + SCRAMBLE[:8] + b"\0"
             + struct.pack("<HBHHB", low, UTF8MB4, SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, high, 21)
             + bytes(10) + SCRAMBLE[8:] + b"\0" + plugin + b"\0"
         )  # fmt: skip
-        client.sendall(_packet(hello, 0))
-        if _received(client) is not None:
-            client.sendall(_packet(OK, 2))
+        client.sendall(_pack(greeting, 0))
+        if _receive_packet(client) is not None:
+            client.sendall(_pack(OK, 2))
 
     def _pass_on(self, client: socket.socket) -> None:
         """Relay packets in both directions until the program ends."""
         server = self._server
-        waiting = select.poll()
-        waiting.register(client, select.POLLIN)
-        waiting.register(server, select.POLLIN)
+        poll = select.poll()
+        poll.register(client, select.POLLIN)
+        poll.register(server, select.POLLIN)
         while True:
             decrypted = isinstance(server, ssl.SSLSocket) and server.pending()
-            ready = [server.fileno()] if decrypted else [number for number, _ in waiting.poll()]
+            ready = [server.fileno()] if decrypted else [descriptor for descriptor, _ in poll.poll()]
             if server.fileno() in ready:
                 if not (block := server.recv(BLOCK)):
                     return
                 client.sendall(block)
             elif client.fileno() in ready:
-                command = _received(client)
+                command = _receive_packet(client)
                 if command is None or command[0] == COMMAND.COM_QUIT:
                     return
-                server.sendall(_packet(self._rewritten(command), 0))
+                server.sendall(_pack(self._rewrite(command), 0))
 
-    def _rewritten(self, command: bytes) -> bytes:
+    def _rewrite(self, command: bytes) -> bytes:
         """Return a command, with exact expressions if it is a query for rows."""
         match = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
         exact = self._exact.get(b"`" + match["table"] + b"`") if match else None
@@ -158,20 +158,20 @@ class Relay(threading.Thread):
         return command[:1] + match["head"] + columns + match["tail"]
 
 
-def _packet(payload: bytes, number: int) -> bytes:
+def _pack(payload: bytes, number: int) -> bytes:
     return struct.pack("<I", len(payload))[:3] + bytes([number]) + payload
 
 
-def _received(client: socket.socket) -> bytes | None:
+def _receive_packet(client: socket.socket) -> bytes | None:
     """Return the next packet of the program, or None at the end."""
-    head = _exactly(client, 4)
-    return head and _exactly(client, int.from_bytes(head[:3], "little"))
+    head = _receive_bytes(client, 4)
+    return head and _receive_bytes(client, int.from_bytes(head[:3], "little"))
 
 
-def _exactly(client: socket.socket, size: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < size:
-        if not (part := client.recv(size - len(parts))):
+def _receive_bytes(client: socket.socket, size: int) -> bytes | None:
+    buffer = bytearray()
+    while len(buffer) < size:
+        if not (block := client.recv(size - len(buffer))):
             return None
-        parts += part
-    return bytes(parts)
+        buffer += block
+    return bytes(buffer)

@@ -1,9 +1,9 @@
-"""A database on a server as a restore sees it.
+"""Restore target: a database on a server.
 
-A dump cannot be loaded as one change: each statement that makes a table is one of its own. So it goes into a new
-database beside, is proven there, and then one statement renames all tables: those of the old one into a third database,
-where they stay until the next restore, and the new ones into their place. What is no table (triggers, views, routines,
-events) cannot be renamed: it is written as a script before, and made anew behind it.
+A dump cannot be loaded in one transaction, because each CREATE TABLE commits. So it is loaded into a new database and
+verified, and then one statement renames all tables: the old ones into a third database, where they are retained until
+the next restore, and the new ones into their place. Triggers, views, routines and events cannot be renamed: they are
+dumped as a script before, and created again afterwards.
 """
 
 from __future__ import annotations
@@ -19,168 +19,186 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Proof, Tried
+from dbctl.engines.contract import (
+    Dump,
+    DumpVerification,
+    LoadResult,
+    RestoreStrategy,
+    RetainedDatabase,
+    TrialRestore,
+)
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import stored_code
-from dbctl.engines.mysql.backup.dump import place
+from dbctl.engines.mysql.backup.dump import describe_server
 from dbctl.engines.mysql.backup.foreign import scratch_role
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
-from dbctl.engines.mysql.backup.load import UNTOUCHED, feed, run
-from dbctl.engines.mysql.backup.names import KEPT, NAMES, NEW, beside, new_ones
-from dbctl.engines.mysql.errors import Place, number_of, translated, unreachable
-from dbctl.engines.mysql.reader import SOON, MySQLReader
-from dbctl.engines.mysql.session import Session, open_session, server_of
-from dbctl.engines.mysql.types import literal
+from dbctl.engines.mysql.backup.load import UNCHANGED, load_dump, run_script
+from dbctl.engines.mysql.backup.names import (
+    DATABASES,
+    RETAINED_SUFFIX,
+    SCRATCH_SUFFIX,
+    derived_name,
+    scratch_name_pattern,
+)
+from dbctl.engines.mysql.errors import ErrorContext, error_number, translate_error, unreachable_error
+from dbctl.engines.mysql.reader import SHORT_TIMEOUT, MySQLReader
+from dbctl.engines.mysql.session import Session, open_session, parse_server
+from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.engines.sql import differing, digests, ident
+from dbctl.engines.sql import digest_tables, find_differences, ident
 from dbctl.errors import (
     BusyError,
     DbctlError,
     DumpOverreachesError,
     ForeignDumpRefusedError,
-    KeptMissingError,
     NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
     RestoreUnfinishedError,
+    RetainedDatabaseMissingError,
     UnreachableError,
 )
-from dbctl.files import Progress, at_once, silent
+from dbctl.files import Progress, no_progress, release_nothing
 from dbctl.url import Url
 
-#: What every server has, and everybody may connect to.
+#: The database that every server has, and every user may connect to.
 CENTRAL = "information_schema"
-#: Behind it, a script that keeps a database has what makes everything but its tables.
-CODES = "-- What is no table follows.\n"
-FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
+#: Precedes the code objects in the script of a retained database.
+CODE_MARKER = "-- What is no table follows.\n"
+CHARSET = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
 VERSIONED = """select table_name from information_schema.tables
 where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
-LOOSE = """select table_name, constraint_name from information_schema.referential_constraints
+DANGLING_KEYS = """select table_name, constraint_name from information_schema.referential_constraints
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
-#: Whatever somebody has put into a database.
-HELD = """select exists (select 1 from information_schema.tables where table_schema = {0})
+#: Whether a database contains user objects.
+HAS_OBJECTS = """select exists (select 1 from information_schema.tables where table_schema = {0})
 or exists (select 1 from information_schema.routines where routine_schema = {0})
 or exists (select 1 from information_schema.events where event_schema = {0})"""
 MAY_NOT_CREATE = 1044
-UNTRUSTED = "Look at what it does. Where the server writes a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
-#: What a server keeps its accounts and its state in.
+UNTRUSTED = "Check the dump. With a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
+#: The databases with the accounts and the state of the server.
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 
-class MySQLOutside:
-    """One database of a server."""
+class MySQLRestoreTarget:
+    """A MySQL or MariaDB database as the target of a restore."""
 
-    loads = True
+    requires_load = True
 
     def __init__(self, url: Url, target: str) -> None:
         self._url, self._target, self._name = url, target, url.path
 
-    # What there is -------------------------------------------------------------------------------------------------
+    # State and plan ------------------------------------------------------------------------------------------------
 
-    def is_there(self) -> bool:
-        with self._told(), self._central() as central:
-            return self._is_database(central, self._name)
+    def exists(self) -> bool:
+        with self._translate_errors(), self._central() as central:
+            return self._exists(central, self._name)
 
     def identity(self) -> str:
-        # On some systems the case of its name makes no difference; that of two names is no way to tell them apart.
-        with self._told(), self._central() as central:
-            return f"{place(central)['system']}/{self._name.casefold()}"
+        # Some systems ignore the case of names, so names that differ only in case identify the same database.
+        with self._translate_errors(), self._central() as central:
+            return f"{describe_server(central)['system']}/{self._name.casefold()}"
 
     def address(self, dump: Dump) -> str:
         del dump
         return str(self._url)
 
-    def holds(self) -> bool:
-        with self._told(), self._central() as central:
-            return central.run(HELD.format(literal(self._name))) == [(1,)]
+    def has_content(self) -> bool:
+        with self._translate_errors(), self._central() as central:
+            return central.run(HAS_OBJECTS.format(format_literal(self._name))) == [(1,)]
 
     def files(self) -> Sequence[Path]:
-        return ()  # they are the server's
+        return ()  # the server owns them
 
-    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Hold nobody up: what is replaced stays on its server under another name, with all that came meanwhile."""
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Block no writers: the replaced tables are retained under another name, with all later writes."""
         del dump, timeout
-        return nullcontext(at_once)
+        return nullcontext(release_nothing)
 
-    def want_room(self, need: int) -> None:
-        """Look at nothing: a server does not tell how much room it has."""
+    def require_space(self, required_bytes: int) -> None:
+        """Do nothing: a server does not report its free space."""
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
-        # Such locks are the whole server's, so it holds also where the database is missing.
+        # The lock is valid on the whole server, so it works even if the database is missing.
         url = structs.replace(self._url, path=CENTRAL)
-        with closing(_Keeper(url, self._target, timeout=timeout)) as keeper:
-            keeper.lock_name = locks.name_of(self._name)
-            with keeper.lock(purpose):
+        with closing(_NamedLockSession(url, self._target, timeout=timeout)) as lock_session:
+            lock_session.lock_name = locks.lock_name(self._name)
+            with lock_session.lock(purpose):
                 yield
 
-    def approach(self, dump: Dump) -> Approach:
-        self._want_own()
-        with self._told(), self._central() as central:
-            where, made = self._where(central), dump.facts.get("system", "")
-            stored_code.want_makeable(central, self._name, self._target)
+    def strategy(self, dump: Dump) -> RestoreStrategy:
+        self._refuse_system_database()
+        with self._translate_errors(), self._central() as central:
+            location, source_system = self._describe_location(central), dump.metadata.get("system", "")
+            stored_code.require_recreatable(central, self._name, self._target)
             if dump.form == "kept":
-                self._kept_one(central, dump)
-                steps = [f"let the tables of {dump.facts['kept']} and of {where} change places"]
-                return Approach(way="swapped", keeps=True, steps=steps)
+                self._require_retained(central, dump)
+                steps = [f"swap the tables of {dump.metadata['kept']} and {location}"]
+                return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
             _refuse_newer(dump, central, self._target)
-            other = []
-            if made not in ("", place(central)["system"]):
-                other = [f"note that it is of another server: {dump.facts['database']} at {dump.facts['at']}"]
-            if not self._is_database(central, self._name):
-                return Approach(way="new", steps=[f"make {where} anew", *other])
+            notes = []
+            if source_system not in ("", describe_server(central)["system"]):
+                notes = [
+                    f"note: the backup is from another server: {dump.metadata['database']} at {dump.metadata['at']}"
+                ]
+            if not self._exists(central, self._name):
+                return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
         steps = [
-            f"load into a new database beside {where}, prove it there, and let their tables change places in one statement",
-            "make triggers, views, routines and events anew behind it",
+            f"load into a new database next to {location}, verify it, and swap their tables in one statement",
+            "create triggers, views, routines and events again",
         ]
-        return Approach(way="swapped", keeps=True, steps=[*steps, *other])
+        return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *notes])
 
-    def kept(self, stamp: str) -> Kept:
-        with self._told(), self._central() as central:
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        with self._translate_errors(), self._central() as central:
             name, tables = (
-                beside(self._name, f"{KEPT}{stamp}"),
-                stored_code.names(central, TABLES, self._name),
+                derived_name(self._name, f"{RETAINED_SUFFIX}{stamp}"),
+                stored_code.list_names(central, TABLES, self._name),
             )
-            ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
-            facts = {
-                **place(central),
+            ((charset, collation),) = central.run(CHARSET.format(format_literal(self._name)))
+            metadata = {
+                **describe_server(central),
                 "kept": name,
                 "database": self._name,
                 "tables": str(len(tables)),
                 "charset": str(charset),
                 "collation": str(collation),
             }
-            moves = _renames(tables, name, self._name)
+            moves = _rename_statement(tables, name, self._name)
             note = (
-                f"-- {self._target} as it was when a restore replaced it: its tables are in the database {name} of its\n"
-                "-- server, until the next restore. dbctl restore undo brings it back; by hand, once nothing is left in\n"
+                f"-- A restore replaced {self._target}. Its previous tables are in database {name} of the server\n"
+                "-- until the next restore. dbctl restore undo restores them; by hand, after removing everything from\n"
                 f"-- {self._name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
-                f"set sql_mode = default;\nuse `{self._name.replace('`', '``')}`;\n{CODES}"
+                f"set sql_mode = default;\nuse `{self._name.replace('`', '``')}`;\n{CODE_MARKER}"
             )
-            return Kept(facts=facts, note=note + self._script(central, self._name).decode(errors="replace"))
+            return RetainedDatabase(
+                metadata=metadata,
+                revert_script=note + self._dump_code(central, self._name).decode(errors="replace"),
+            )
 
-    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
-        names = [dump.facts["kept"] for dump in kept]
-        with self._told(), self._central() as central:
-            return [name for name in names if not self._is_database(central, name)]
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        names = [dump.metadata["kept"] for dump in retained]
+        with self._translate_errors(), self._central() as central:
+            return [name for name in names if not self._exists(central, name)]
 
-    def standing(self) -> Mapping[str, str]:
-        return {}  # what is replaced is kept under another name, which tells enough
+    def markers(self) -> Mapping[str, str]:
+        return {}  # the retained database identifies the state
 
-    # Bringing back -------------------------------------------------------------------------------------------------
+    # Restore -------------------------------------------------------------------------------------------------------
 
-    def _want_own(self) -> None:
+    def _refuse_system_database(self) -> None:
         if self._name.casefold() in SYSTEM:
             raise NotSupportedError(
-                what="bringing a backup back",
-                by=f"{self._target}, which is the server's own",
-                instead="Nothing was changed. Name a database of your own.",
+                feature="a restore",
+                subject=f"{self._target}, a system database",
+                hint="Nothing was changed. Choose another database.",
             )
 
-    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
-        """Do nothing beforehand."""
+    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
+        """Do nothing: a restore needs no preparation here."""
         del path, dump, timeout
         return nullcontext()
 
@@ -190,310 +208,341 @@ class MySQLOutside:
         dump: Dump,
         *,
         timeout: float,
-        keep: Mapping[str, str],
+        retained: Mapping[str, str],
         progress: Progress,
-        let_go: Callable[[], None],
-        spare: bool = False,
-    ) -> Loaded:
-        del let_go, spare  # nobody is held up, and a dump is read
-        self._want_own()
-        with self._told(), self._central(timeout) as central:
-            there = self._is_database(central, self._name)
-            stored_code.want_makeable(central, self._name, self._target)
+        release_locks: Callable[[], None],
+        can_consume: bool = False,
+    ) -> LoadResult:
+        del release_locks, can_consume  # no session is blocked, and the dump is only read
+        self._refuse_system_database()
+        with self._translate_errors(), self._central(timeout) as central:
+            exists = self._exists(central, self._name)
+            stored_code.require_recreatable(central, self._name, self._target)
             if dump.form == "kept":
-                remarks = self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
-                return Loaded(way="swapped" if there else "new", remarks=remarks)
+                remarks = self._restore_retained(central, path, dump, retained.get("kept", ""), timeout)
+                return LoadResult(method="swapped" if exists else "new", remarks=remarks)
             _refuse_newer(dump, central, self._target)
             remarks = list[str]()
-            with self._made(central, dump, remarks, timeout) as url:
-                self._load(central, url, path, dump, timeout, progress)
-                with self._exchanging(central):
-                    remarks += self._exchange(central, url.path, keep.get("kept", ""), dump, timeout)
-        return Loaded(way="swapped" if there else "new", remarks=remarks)
+            with self._create_scratch_database(central, dump, remarks, timeout) as url:
+                self._load_scratch(central, url, path, dump, timeout, progress)
+                with self._lock_swap(central):
+                    remarks += self._swap_tables(central, url.path, retained.get("kept", ""), dump, timeout)
+        return LoadResult(method="swapped" if exists else "new", remarks=remarks)
 
-    def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
-        pattern, remarks = re.compile(rf"{re.escape(beside(self._name, KEPT))}\d{{8}}_\d{{6}}"), []
-        with self._told(), self._central() as central:
-            for (left,) in central.run(NAMES):
-                if pattern.fullmatch(str(left)) and left != keep.get("kept"):
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+        pattern, remarks = (
+            re.compile(rf"{re.escape(derived_name(self._name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}"),
+            [],
+        )
+        with self._translate_errors(), self._central() as central:
+            for (database,) in central.run(DATABASES):
+                if pattern.fullmatch(str(database)) and database != retained.get("kept"):
                     try:
-                        central.run(f"drop database {ident(str(left))}")
+                        central.run(f"drop database {ident(str(database))}")
                     except pymysql.Error as error:
-                        remarks.append(
-                            f"{left}, which an earlier restore had kept, could not be dropped: {error.args[-1]}"
-                        )
+                        remarks.append(f"retained database {database} could not be dropped: {error.args[-1]}")
         return remarks
 
     @contextmanager
-    def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self.tried(path, dump, timeout=timeout) as tried:
-            yield tried.url
+    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+        with self.trial_restore(path, dump, timeout=timeout) as trial:
+            yield trial.url
 
     @contextmanager
-    def tried(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Tried]:
-        """Give a database that a dump was loaded into, and that is dropped at the end, and tell what it holds."""
-        with self._told(), self._central(timeout) as central:
+    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+        """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
+        with self._translate_errors(), self._central(timeout) as central:
             _refuse_newer(dump, central, self._target)
             remarks = list[str]()
-            with self._made(central, dump, remarks, timeout) as url:
-                proof = self._load(central, url, path, dump, timeout, silent)
-                yield Tried(url=url, proof=proof, remarks=remarks)
+            with self._create_scratch_database(central, dump, remarks, timeout) as url:
+                verification = self._load_scratch(central, url, path, dump, timeout, no_progress)
+                yield TrialRestore(url=url, verification=verification, remarks=remarks)
 
-    def _load(
+    def _load_scratch(
         self, central: Session, url: Url, path: Path, dump: Dump, timeout: float, progress: Progress
-    ) -> Proof:
+    ) -> DumpVerification:
         """Load a dump into a new database, and compare its rows, as the user of ``url``."""
-        new = url.path
+        scratch_name = url.path
         try:
-            feed(
+            load_dump(
                 path,
                 url,
                 central.server,
                 self._target,
-                database=dump.facts.get("database", ""),
+                database=dump.metadata.get("database", ""),
                 tables=dump.tables,
                 timeout=timeout,
                 progress=progress,
-                change=partial(foreign.without_definers, target=self._target) if dump.foreign else iter,
+                change=partial(foreign.remove_definers, target=self._target) if dump.foreign else iter,
             )
             with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
-                tables = stored_code.names(central, TABLES, new)
-                versioned = stored_code.names(central, VERSIONED, new)
-                found = {name: reader.count(name) for name in tables if name in reader.tables()}
-                found |= {name: stored_code.count_versions(central, new, name) for name in versioned}
+                tables = stored_code.list_names(central, TABLES, scratch_name)
+                versioned = stored_code.list_names(central, VERSIONED, scratch_name)
+                row_counts = {name: reader.count(name) for name in tables if name in reader.tables()}
+                row_counts |= {
+                    name: stored_code.count_versions(central, scratch_name, name) for name in versioned
+                }
                 fingerprint = reader.fingerprint()
-                content = digests(reader, {name: dump.tables[name] for name in dump.digests})
+                content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
         except (PrivilegeMissingError, UnreachableError) as error:
             if not dump.foreign or not central.open:
                 raise
             raise DumpOverreachesError(
-                target=self._target, reason=error.facts["reason"], instead=UNTRUSTED
+                target=self._target, reason=error.context["reason"], hint=UNTRUSTED
             ) from error
-        if found != dict(dump.tables):
+        if row_counts != dict(dump.tables):
             names = sorted(
-                name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
+                name for name in {*row_counts, *dump.tables} if row_counts.get(name) != dump.tables.get(name)
             )
             raise RestoreFailedError(
                 target=self._target,
-                reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
-                instead=UNTOUCHED,
+                reason=f"row counts of {', '.join(names)} differ from the dump after the load",
+                hint=UNCHANGED,
             )
-        if others := differing(content, dump.digests):
+        if others := find_differences(content, dump.digests):
             raise RestoreFailedError(
                 target=self._target,
-                reason=f"loaded, other content is in {', '.join(others)} than the dump held",
-                instead=UNTOUCHED,
+                reason=f"content of {', '.join(others)} differs from the dump after the load",
+                hint=UNCHANGED,
             )
-        if found:
-            central.run(f"analyze table {', '.join(f'{ident(new)}.{ident(name)}' for name in found)}")
-        return Proof(tables=found, schema=fingerprint, problems=(), digests=content)
+        if row_counts:
+            central.run(
+                f"analyze table {', '.join(f'{ident(scratch_name)}.{ident(name)}' for name in row_counts)}"
+            )
+        return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
-    def _bring_back(
-        self, central: Session, path: Path, dump: Dump, keep: str, timeout: float
+    def _restore_retained(
+        self, central: Session, path: Path, dump: Dump, retained_name: str, timeout: float
     ) -> Sequence[str]:
-        """Let the tables of a database that was kept take their place again."""
-        kept = dump.facts["kept"]
-        self._kept_one(central, dump)
-        script = path.read_bytes().partition(CODES.encode())[2]
-        if not stored_code.names(central, TABLES, kept) and dump.facts["tables"] != "0":
-            # The restore that was to keep it did not come to its tables, at most to what is no table.
-            with signals.unheard(), self._finished(None):
-                self._remake(central, self._name, script, timeout)
+        """Swap the tables of a retained database back."""
+        source = dump.metadata["kept"]
+        self._require_retained(central, dump)
+        script = path.read_bytes().partition(CODE_MARKER.encode())[2]
+        if not stored_code.list_names(central, TABLES, source) and dump.metadata["tables"] != "0":
+            # The restore that retained it failed before its tables were renamed; at most its code objects were dropped.
+            with signals.block_signals(), self._report_unfinished(None):
+                self._recreate_code(central, self._name, script, timeout)
             return ()
-        try:  # there first: what cannot be made there must not be wanting here
-            self._remake(central, kept, script, timeout)
+        try:  # first in the retained database, so that a failure changes nothing
+            self._recreate_code(central, source, script, timeout)
         except BaseException:
-            with signals.unheard():
-                stored_code.drop(central, kept)
+            with signals.block_signals():
+                stored_code.drop_code(central, source)
             raise
-        with self._exchanging(central):
-            remarks = self._exchange(central, kept, keep, dump, timeout)
-        with signals.unheard():
-            central.run(f"drop database {ident(kept)}")
+        with self._lock_swap(central):
+            remarks = self._swap_tables(central, source, retained_name, dump, timeout)
+        with signals.block_signals():
+            central.run(f"drop database {ident(source)}")
         return remarks
 
     @contextmanager
-    def _exchanging(self, central: Session) -> Iterator[None]:
-        """Keep the next dbctl waiting until the server has ended what it is told here, should this one be killed.
+    def _lock_swap(self, central: Session) -> Iterator[None]:
+        """Make other dbctl processes wait until the server has finished the swap, even if this process is killed.
 
-        A restore that began before would take the new tables for the old ones, and drop those with all that was kept.
+        Otherwise a restore that begins before that would mistake the new tables for the old ones, and drop the retained ones.
         """
-        name = locks.exchange(locks.name_of(self._name))
-        if central.run(locks.take(name)) != [(1,)]:  # who has the lock of the database has waited for it
+        name = locks.swap_lock_name(locks.lock_name(self._name))
+        # The holder of the lock of the database has already waited for it.
+        if central.run(locks.acquire_sql(name)) != [(1,)]:
             raise BusyError(target=self._target, holder=" by another restore", waited="0")
         try:
             yield
         finally:
-            with signals.unheard(), suppress(pymysql.Error):
-                central.run(locks.give_back(name))
+            with signals.block_signals(), suppress(pymysql.Error):
+                central.run(locks.release_sql(name))
 
-    def _exchange(
-        self, central: Session, source: str, keep: str, dump: Dump, timeout: float
+    def _swap_tables(
+        self, central: Session, source: str, retained_name: str, dump: Dump, timeout: float
     ) -> Sequence[str]:
-        """Let all that is in ``source`` take the place of what is in the database, whose tables go into ``keep``.
+        """Move all objects of ``source`` into the database, and its tables into ``retained_name``.
 
         Raises:
-            RestoreUnfinishedError: the tables have moved, or nobody knows, and what is no table is not all there.
+            RestoreUnfinishedError: the tables were moved, or may have been, and code objects are missing.
         """
-        script = b"" if dump.foreign else self._script(central, source)
-        defined = self._defined(source, timeout) if dump.foreign else []
-        rights = stored_code.rights(central, self._name)
-        signals.check()
-        if not (is_there := self._is_database(central, self._name)):
-            central.run(_created(self._name, dump.facts))
-        away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
-        before, broken = self._script(central, self._name), stored_code.broken(central, self._name)
-        lost = stored_code.broken(central, source)
-        ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
-        central.run(_created(away, {"charset": str(charset), "collation": str(collation)}))
-        with signals.unheard():
+        script = b"" if dump.foreign else self._dump_code(central, source)
+        definitions = self._read_definitions(source, timeout) if dump.foreign else []
+        routine_rights = stored_code.read_routine_rights(central, self._name)
+        signals.raise_if_interrupted()
+        if not (exists := self._exists(central, self._name)):
+            central.run(_create_statement(self._name, dump.metadata))
+        old_name = retained_name or derived_name(self._name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
+        before, broken_views = (
+            self._dump_code(central, self._name),
+            stored_code.find_broken_views(central, self._name),
+        )
+        unreadable = stored_code.find_broken_views(central, source)
+        ((charset, collation),) = central.run(CHARSET.format(format_literal(self._name)))
+        central.run(_create_statement(old_name, {"charset": str(charset), "collation": str(collation)}))
+        with signals.block_signals():
             try:
                 for database in (self._name, source):
-                    stored_code.drop(central, database, stay=broken)  # which could not come back
-                old, new = (stored_code.names(central, TABLES, one) for one in (self._name, source))
-                for view in set(broken) & set(new):
+                    # Broken views cannot be created again.
+                    stored_code.drop_code(central, database, keep_views=broken_views)
+                old, new = (
+                    stored_code.list_names(central, TABLES, database) for database in (self._name, source)
+                )
+                for view in set(broken_views) & set(new):
                     central.run(f"drop view {ident(self._name)}.{ident(view)}")
-                moves = [*_pairs(old, self._name, away), *_pairs(new, source, self._name)]
+                moves = [
+                    *_rename_clauses(old, self._name, old_name),
+                    *_rename_clauses(new, source, self._name),
+                ]
                 if moves:
                     central.run(f"rename table {', '.join(moves)}")
-            except BaseException as error:  # nothing was moved: what is no table comes back
-                with self._finished(error):
-                    self._remake(central, self._name, before, timeout, stay=broken)
-                    for database in [away] if is_there else [away, self._name]:
+            except BaseException as error:  # no table was moved: code objects are created again
+                with self._report_unfinished(error):
+                    self._recreate_code(central, self._name, before, timeout, keep_views=broken_views)
+                    for database in [old_name] if exists else [old_name, self._name]:
                         central.run(f"drop database {ident(database)}")
                 raise
-            with self._finished(None):
-                if "charset" in dump.facts:
-                    central.run(f"alter database {ident(self._name)}{_sorting(dump.facts)}")
-                stored_code.repoint(central, self._name, source)
-                self._remake(central, self._name, script, timeout)
-                of_dump = self._made_again(defined, timeout)
-            remarks = [*of_dump, *(f"view {view}, which was broken, is not kept" for view in broken)]
-            remarks += (f"view {view}, which nobody can read, is not restored" for view in lost)
-            remarks += self._cut_loose(central, away)
-            remarks += stored_code.grant(central, self._name, rights)
-            if not keep:
-                central.run(f"drop database {ident(away)}")
+            with self._report_unfinished(None):
+                if "charset" in dump.metadata:
+                    central.run(f"alter database {ident(self._name)}{_charset_clause(dump.metadata)}")
+                stored_code.repoint_sequences(central, self._name, source)
+                self._recreate_code(central, self._name, script, timeout)
+                warnings = self._create_definitions(definitions, timeout)
+            remarks = [*warnings, *(f"view {view} was broken and is not retained" for view in broken_views)]
+            remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
+            remarks += self._drop_dangling_keys(central, old_name)
+            remarks += stored_code.grant_routine_rights(central, self._name, routine_rights)
+            if not retained_name:
+                central.run(f"drop database {ident(old_name)}")
         return remarks
 
-    def _cut_loose(self, central: Session, kept: str) -> Iterator[str]:
-        """Drop the keys of what is kept that pointed to no table, and so point to a new one now; tell of each."""
-        for table, key in central.run(LOOSE.format(literal(kept), literal(self._name))):
-            central.run(f"alter table {ident(kept)}.{ident(str(table))} drop foreign key {ident(str(key))}")
-            yield f"key {key} of {table}, which pointed to no table, is not kept"
+    def _drop_dangling_keys(self, central: Session, retained_name: str) -> Iterator[str]:
+        """Drop foreign keys of retained tables that referred to no table, and would refer to a new one; yield a remark each."""
+        for table, key in central.run(
+            DANGLING_KEYS.format(format_literal(retained_name), format_literal(self._name))
+        ):
+            central.run(
+                f"alter table {ident(retained_name)}.{ident(str(table))} drop foreign key {ident(str(key))}"
+            )
+            yield f"foreign key {key} of {table} referred to no table and is not retained"
 
-    def _defined(self, source: str, timeout: float) -> list[foreign.Definition]:
-        """Return what a foreign dump has defined besides tables."""
+    def _read_definitions(self, source: str, timeout: float) -> list[foreign.Definition]:
+        """Return the code objects that a foreign dump has defined."""
         with self._central(timeout) as session:
-            return foreign.read(session, source)
+            return foreign.read_definitions(session, source)
 
-    def _made_again(self, defined: Sequence[foreign.Definition], timeout: float) -> list[str]:
-        """Make it again in the database; return what needs attention."""
-        if not defined:
+    def _create_definitions(self, definitions: Sequence[foreign.Definition], timeout: float) -> list[str]:
+        """Create code objects of a foreign dump in the database; return warnings."""
+        if not definitions:
             return []
         with self._central(timeout) as session:
-            return foreign.make(session, self._name, defined)
+            return foreign.create_objects(session, self._name, definitions)
 
-    def _script(self, central: Session, database: str) -> bytes:
-        return stored_code.script(self._url, central, database, self._target)
+    def _dump_code(self, central: Session, database: str) -> bytes:
+        return stored_code.dump_script(self._url, central, database, self._target)
 
     @contextmanager
-    def _finished(self, first: BaseException | None) -> Iterator[None]:
-        """Let a failure tell that something is wanting now; ``first`` is what went wrong before it."""
+    def _report_unfinished(self, first: BaseException | None) -> Iterator[None]:
+        """Report a failure as an unfinished restore; ``first`` is an earlier error, if any."""
         try:
             yield
         except (DbctlError, pymysql.Error) as error:
             reason = first or error
-            told = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
-            raise RestoreUnfinishedError(target=self._target, reason=told) from error
+            message = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
+            raise RestoreUnfinishedError(target=self._target, reason=message) from error
 
-    def _remake(
-        self, central: Session, database: str, script: bytes, timeout: float, *, stay: Sequence[str] = ()
+    def _recreate_code(
+        self,
+        central: Session,
+        database: str,
+        script: bytes,
+        timeout: float,
+        *,
+        keep_views: Sequence[str] = (),
     ) -> None:
-        stored_code.drop(central, database, stay=stay)
+        stored_code.drop_code(central, database, keep_views=keep_views)
         url = structs.replace(self._url, path=database)
-        run([script], url, central.server, self._target, timeout=timeout, heard=False)
+        run_script([script], url, central.server, self._target, timeout=timeout, interruptible=False)
 
     @contextmanager
-    def _made(self, central: Session, dump: Dump, remarks: list[str], timeout: float) -> Iterator[Url]:
-        """Make a database, which is dropped at the end; those that a dbctl left that was killed go, too.
+    def _create_scratch_database(
+        self, central: Session, dump: Dump, remarks: list[str], timeout: float
+    ) -> Iterator[Url]:
+        """Create a scratch database, and drop it at the end; leftovers of killed processes are dropped, too.
 
         A foreign dump gets a scratch user, which is dropped as well.
         """
-        pattern = new_ones(self._name)
-        for (left,) in central.run(NAMES):
-            if pattern.fullmatch(str(left)) and central.run(locks.take(locks.name_of(str(left)))) == [(1,)]:
-                remarks += scratch_role.remove(central, str(left))
-        for account in list(scratch_role.abandoned(central)):
+        pattern = scratch_name_pattern(self._name)
+        for (leftover,) in central.run(DATABASES):
+            if pattern.fullmatch(str(leftover)) and central.run(
+                locks.acquire_sql(locks.lock_name(str(leftover)))
+            ) == [(1,)]:
+                remarks += scratch_role.remove(central, str(leftover))
+        for account in list(scratch_role.list_abandoned(central)):
             with suppress(pymysql.Error):
                 central.run(f"drop user {account}")
-        name = beside(self._name, f"{NEW}{secrets.token_hex(4)}")
-        central.run(locks.take(locks.name_of(name)))
+        name = derived_name(self._name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
+        central.run(locks.acquire_sql(locks.lock_name(name)))
         try:
-            central.run(_created(name, dump.facts))
+            central.run(_create_statement(name, dump.metadata))
         except pymysql.Error as error:
-            if number_of(error) != MAY_NOT_CREATE:
+            if error_number(error) != MAY_NOT_CREATE:
                 raise
-            pattern_of_all = beside(self._name, KEPT).replace("_", "\\_")
-            grant = f"GRANT ALL ON `{pattern_of_all}%`.* TO {central.account};"
-            reason = f"{central.account} may not create databases beside it"
+            grant_pattern = derived_name(self._name, RETAINED_SUFFIX).replace("_", "\\_")
+            grant = f"GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
+            reason = f"{central.account} may not create databases next to it"
             if dump.foreign:
                 raise ForeignDumpRefusedError(
-                    target=self._target, reason=reason, instead=f"As an administrator: {grant}"
+                    target=self._target, reason=reason, hint=f"As an administrator: {grant}"
                 ) from error
             raise PrivilegeMissingError(
                 target=self._target,
                 reason=reason,
-                instead=f"Nothing was changed. As an administrator: {grant}",
+                hint=f"Nothing was changed. As an administrator: {grant}",
             ) from error
-        url, before = structs.replace(self._url, path=name), None
+        url, prepared = structs.replace(self._url, path=name), None
         try:
             if dump.foreign:
-                before = scratch_role.prepared(central)
+                prepared = scratch_role.list_prepared(central)
                 user, password = scratch_role.create_user(central, name, self._target)
-                url = scratch_role.as_user(url, name, user, password)
+                url = scratch_role.user_url(url, name, user, password)
                 scratch_role.require_confined(url, self._target, timeout=timeout)
             yield url
         finally:
-            with signals.unheard(), suppress(pymysql.Error):
-                remarks += scratch_role.remove(central, name, before)
+            with signals.block_signals(), suppress(pymysql.Error):
+                remarks += scratch_role.remove(central, name, prepared)
 
-    # The way there -------------------------------------------------------------------------------------------------
+    # Connections ---------------------------------------------------------------------------------------------------
 
-    def _kept_one(self, central: Session, dump: Dump) -> None:
-        if not self._is_database(central, dump.facts["kept"]):
-            raise KeptMissingError(target=self._target, name=dump.facts["kept"])
+    def _require_retained(self, central: Session, dump: Dump) -> None:
+        if not self._exists(central, dump.metadata["kept"]):
+            raise RetainedDatabaseMissingError(target=self._target, name=dump.metadata["kept"])
 
-    def _is_database(self, central: Session, name: str) -> bool:
-        return bool(central.run(FOUND.format(literal(name))))
+    def _exists(self, central: Session, name: str) -> bool:
+        return bool(central.run(CHARSET.format(format_literal(name))))
 
-    def _where(self, session: Session) -> str:
-        return f"database {self._name} of the server at {place(session)['at']} ({session.server.told})"
+    def _describe_location(self, session: Session) -> str:
+        return f"database {self._name} of the server at {describe_server(session)['at']} ({session.server.version_text})"
 
     @contextmanager
-    def _central(self, timeout: float = SOON) -> Iterator[Session]:
+    def _central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
         url = structs.replace(self._url, path=CENTRAL)
-        session = open_session(url, self._target, timeout=timeout, reading=False)
+        session = open_session(url, self._target, timeout=timeout, read_only=False)
         try:
             yield session
         finally:
             session.drop()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Let what the driver raises be a failure of ours."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Convert driver errors to dbctl errors."""
         try:
             yield
         except pymysql.Error as error:
-            signals.check()
-            if number_of(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
-                raise unreachable(error, self._target) from None
-            told = Place(target=self._target, timeout=SOON, database=self._name, blockers=lambda: "")
-            raise translated(error, told, "", writing=True, broken=False) from error
+            signals.raise_if_interrupted()
+            if error_number(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
+                raise unreachable_error(error, self._target) from None
+            context = ErrorContext(
+                target=self._target, timeout=SHORT_TIMEOUT, database=self._name, blockers=lambda: ""
+            )
+            raise translate_error(error, context, "", writing=True, broken=False) from error
 
 
-class _Keeper(MySQLWriter):
-    """A session in another database, which locks this one by its name."""
+class _NamedLockSession(MySQLWriter):
+    """A session to another database that locks this one by its name."""
 
     lock_name = ""
 
@@ -501,31 +550,35 @@ class _Keeper(MySQLWriter):
         return self.lock_name
 
 
-def _created(name: str, facts: Mapping[str, str]) -> str:
-    return f"create database {ident(name)}{_sorting(facts)}"
+def _create_statement(name: str, metadata: Mapping[str, str]) -> str:
+    return f"create database {ident(name)}{_charset_clause(metadata)}"
 
 
-def _sorting(facts: Mapping[str, str]) -> str:
-    charset, collation = facts.get("charset", ""), facts.get("collation", "")
+def _charset_clause(metadata: Mapping[str, str]) -> str:
+    charset, collation = metadata.get("charset", ""), metadata.get("collation", "")
     if not (re.fullmatch(r"\w+", charset) and re.fullmatch(r"\w+", collation)):
         return ""
     return f" character set {charset} collate {collation}"
 
 
-def _pairs(tables: Sequence[str], here: str, there: str) -> list[str]:
-    return [f"{ident(here)}.{ident(name)} to {ident(there)}.{ident(name)}" for name in tables]
+def _rename_clauses(tables: Sequence[str], source: str, target: str) -> list[str]:
+    return [f"{ident(source)}.{ident(name)} to {ident(target)}.{ident(name)}" for name in tables]
 
 
-def _renames(tables: Sequence[str], here: str, there: str) -> str:
-    return f"rename table {', '.join(_pairs(tables, here, there))}" if tables else "select 'no tables'"
+def _rename_statement(tables: Sequence[str], source: str, target: str) -> str:
+    return (
+        f"rename table {', '.join(_rename_clauses(tables, source, target))}"
+        if tables
+        else "select 'no tables'"
+    )
 
 
 def _refuse_newer(dump: Dump, session: Session, target: str) -> None:
-    made = server_of(dump.facts.get("server", session.server.told), target)
-    here = session.server
-    if made.product != here.product or made.version[:2] > here.version[:2]:
+    dump_server = parse_server(dump.metadata.get("server", session.server.version_text), target)
+    server = session.server
+    if dump_server.product != server.product or dump_server.version[:2] > server.version[:2]:
         raise RestoreFailedError(
             target=target,
-            reason=f"it was made of {made.product} {made.told}, and this server is {here.product} {here.told}",
-            instead=f"A server of {made.product} of that version or later takes it.",
+            reason=f"it is from {dump_server.product} {dump_server.version_text}, and this server is {server.product} {server.version_text}",
+            hint=f"Use a server of {dump_server.product} of that version or later.",
         )

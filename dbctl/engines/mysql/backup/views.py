@@ -1,12 +1,12 @@
-"""Views that no user can read: which of them a restore leaves out."""
+"""Views that no user can read, and that a restore leaves out."""
 
 from __future__ import annotations
 
 import pymysql
 
-from dbctl.engines.mysql.errors import number_of
+from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types import literal
+from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.sql import ident
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
@@ -24,13 +24,13 @@ def list_unrestorable_views(session: Session) -> list[str]:
     if session.server.is_mariadb:
         return []
     unreadable = set[str]()
-    for (name,) in session.run(VIEWS.format(literal(session.database))):
+    for (name,) in session.run(VIEWS.format(format_literal(session.database))):
         view = str(name)
         try:
             session.run(f"select 1 from {ident(view)} limit 0")  # noqa: S608 - names are quoted
         except pymysql.Error as error:
-            if number_of(error) not in VIEW_BROKEN:
+            if error_number(error) not in VIEW_BROKEN:
                 raise
             unreadable.add(view)
-    reads = session.run(USES_OF_VIEWS.format(literal(session.database))) if unreadable else []
+    reads = session.run(USES_OF_VIEWS.format(format_literal(session.database))) if unreadable else []
     return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from dbctl.engines.mysql.monitoring.checks import MySQLChecks
     from dbctl.engines.mysql.monitoring.connections import MySQLSessions
     from dbctl.engines.mysql.monitoring.indexes import MySQLIndexes
-    from dbctl.engines.mysql.monitoring.maintenance import MySQLUpkeep
-    from dbctl.engines.mysql.monitoring.sizes import MySQLMeasures
-    from dbctl.engines.mysql.monitoring.slow_queries import MySQLSlow
+    from dbctl.engines.mysql.monitoring.maintenance import MySQLMaintenance
+    from dbctl.engines.mysql.monitoring.sizes import MySQLSizes
+    from dbctl.engines.mysql.monitoring.slow_queries import MySQLSlowQueries
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -20,8 +20,8 @@ else:
             "checks": "MySQLChecks",
             "connections": "MySQLSessions",
             "indexes": "MySQLIndexes",
-            "maintenance": "MySQLUpkeep",
-            "sizes": "MySQLMeasures",
-            "slow_queries": "MySQLSlow",
+            "maintenance": "MySQLMaintenance",
+            "sizes": "MySQLSizes",
+            "slow_queries": "MySQLSlowQueries",
         },
     )

@@ -1,4 +1,4 @@
-"""What MySQL can tell of its own soundness."""
+"""Integrity checks of MySQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import cast
 
-from dbctl.engines.contract import IndexDamage, Orphans
+from dbctl.engines.contract import IndexDamage, OrphanedRows
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.servers import ServedChecks
+from dbctl.engines.servers import ServerChecks
 from dbctl.engines.sql import ident
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
@@ -17,43 +17,45 @@ REFERENCES = """select table_name, constraint_name, referenced_table_schema, ref
 from information_schema.key_column_usage
 where table_schema = database() and referenced_table_name is not null and table_name in :tables
 order by 1, 2, ordinal_position"""
-#: An index that is named in quotes, or by one word.
-OF_INDEX = re.compile(
+#: The name of an index, in quotes or as one word.
+INDEX_LINE = re.compile(
     r"\bindex (?:['\"`](?P<quoted>[^'\"`]+)['\"`]|(?P<plain>[^\s'\"`]+?)\.?(?:\s|$))", re.IGNORECASE
 )
 
 
-class MySQLChecks(ServedChecks, MySQLDialect):
+class MySQLChecks(ServerChecks, MySQLDialect):
     """Capability.CHECK."""
 
-    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        if self._inside():
+    def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        if self._in_transaction():
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")
         return [
             f"{name}: {text}"
-            for name in self._asked(table)
+            for name in self._select_tables(table)
             for _, _, kind, text in self._fetch(f"check table {ident(name)}{' quick' if quick else ''}", {})
             if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
         ]
 
-    def _inside(self) -> bool:
+    def _in_transaction(self) -> bool:
         """Whether a transaction is open."""
         return False
 
-    def index_damage(self, line: str) -> IndexDamage | None:
-        found = OF_INDEX.search(line.partition(": ")[2])
-        # Whether rows stand in the way of making it anew shows only when it is tried.
-        return IndexDamage(index=found["quoted"] or found["plain"], twice=False) if found else None
+    def parse_index_damage(self, line: str) -> IndexDamage | None:
+        match = INDEX_LINE.search(line.partition(": ")[2])
+        # Whether duplicate rows prevent a rebuild shows only when it is tried.
+        return IndexDamage(index=match["quoted"] or match["plain"], has_duplicates=False) if match else None
 
-    def orphans(self, table: str = "") -> Sequence[Orphans]:
-        told = self._fetch(REFERENCES, {"tables": self._asked(table)})
-        found: list[Orphans] = []
-        for _, rows in groupby(told, key=lambda row: row[:2]):
+    def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
+        columns = self._fetch(REFERENCES, {"tables": self._select_tables(table)})
+        orphans: list[OrphanedRows] = []
+        for _, rows in groupby(columns, key=lambda row: row[:2]):
             key = cast("list[tuple[str, ...]]", list(rows))
             child, _, schema, parent, _, _ = key[0]
-            found += self._lost(child, schema, parent, [row[4] for row in key], [row[5] for row in key])
-        return found
+            orphans += self._find_orphans(
+                child, schema, parent, [row[4] for row in key], [row[5] for row in key]
+            )
+        return orphans
 
-    def _named_by(self, key: Sequence[str]) -> str:
-        told = ", ', ', ".join(self._exact(f"c.{ident(name)}") for name in key)
-        return f"concat({told})"
+    def _row_label(self, key: Sequence[str]) -> str:
+        values = ", ', ', ".join(self._exact_text(f"c.{ident(name)}") for name in key)
+        return f"concat({values})"

@@ -1,4 +1,4 @@
-"""Who is connected to a database on a server, who waits for whom, and how they are stopped."""
+"""Sessions of a database on a server: list them and their waits, and cancel them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from dbctl.engines.contract import Session, Traffic, Wait, named_locks
+from dbctl.engines.contract import LockWait, Session, Traffic, group_locks
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.mysql.errors import number_of
+from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.session import Session as Connection
-from dbctl.engines.mysql.sql import tokens
-from dbctl.engines.parsing import shown
+from dbctl.engines.mysql.sql import tokenize
+from dbctl.engines.parsing import redact_statement
 from dbctl.engines.sql import Row
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
 
-#: Only MariaDB numbers statements; elsewhere it is the text that tells one from the next.
+#: Only MariaDB numbers statements; on MySQL the text distinguishes them.
 SESSIONS = """select p.id, p.user, p.host, p.command, coalesce(p.state, ''), coalesce(p.info, ''), p.time, {}
 from information_schema.processlist p where p.db = database() and p.id <> connection_id() order by p.time desc, p.id"""
 TRANSACTIONS = """select trx_mysql_thread_id, timestampdiff(microsecond, trx_started, utc_timestamp(6)) / 1000000,
   coalesce(timestampdiff(microsecond, trx_wait_started, utc_timestamp(6)) / 1000000, 0)
 from information_schema.innodb_trx"""
-#: MySQL 8 and MariaDB keep who waits for a row in different places.
+#: MySQL 8 and MariaDB show waits for rows in different places.
 WAITS = {
     True: """select b.trx_mysql_thread_id, h.trx_mysql_thread_id, concat(l.lock_mode, ' on ', l.lock_table)
 from information_schema.innodb_lock_waits w join information_schema.innodb_trx b on b.trx_id = w.requesting_trx_id
@@ -35,7 +35,7 @@ from performance_schema.data_lock_waits w
   join information_schema.innodb_trx h on h.trx_id = w.blocking_engine_transaction_id
   join performance_schema.data_locks l on l.engine_lock_id = w.requesting_engine_lock_id""",
 }
-#: MariaDB names the locks of rows that others wait for, and counts all; MySQL 8 names each.
+#: MariaDB shows row locks only while others wait for them, and counts all of them; MySQL 8 shows each.
 LOCKS = {
     True: """select t.trx_mysql_thread_id, concat(l.lock_mode, ' on ', replace(l.lock_table, '`', ''),
   case when l.lock_id in (select requested_lock_id from information_schema.innodb_lock_waits) then ' (waiting)' else '' end)
@@ -47,7 +47,7 @@ from information_schema.innodb_trx where trx_rows_locked > 0""",
 from performance_schema.data_locks l join information_schema.innodb_trx t on t.trx_id = l.engine_transaction_id
 order by l.lock_status = 'WAITING' desc, 2""",
 }
-#: Locks of tables as such, known where the performance schema is switched on.
+#: Locks of whole tables, visible if the performance schema is enabled.
 METADATA_LOCKS = """select t.processlist_id, concat(m.lock_type, ' on ', m.object_schema, '.', m.object_name,
   case m.lock_status when 'PENDING' then ' (waiting)' else '' end)
 from performance_schema.metadata_locks m join performance_schema.threads t on t.thread_id = m.owner_thread_id
@@ -56,8 +56,8 @@ order by m.lock_status = 'PENDING' desc, 2"""
 STATUS = """show global status where variable_name in ('Com_commit', 'Com_rollback', 'Innodb_deadlocks',
   'Innodb_buffer_pool_read_requests', 'Innodb_buffer_pool_reads', 'Threads_connected', 'Uptime')"""
 RIGHTS = "select privilege_type from information_schema.user_privileges where grantee = :account"
-#: What lets an account end what others do.
-ENDING = frozenset({"SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"})
+#: Rights to cancel statements of other accounts.
+CANCEL_PRIVILEGES = frozenset({"SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"})
 NO_SUCH_THREAD = 1094
 
 
@@ -65,103 +65,112 @@ class MySQLSessions(MySQLDialect):
     """Capability.SESSIONS."""
 
     @abstractmethod
-    def _current(self) -> Connection: ...
+    def _require_session(self) -> Connection: ...
 
     @abstractmethod
-    def _say(self, sql: str) -> None: ...
+    def _control_transaction(self, sql: str) -> None: ...
 
-    def sessions(self) -> Sequence[Session]:
+    def list_sessions(self) -> Sequence[Session]:
         rights = self._rights()
-        own = self._current().account.partition("@")[0].strip("'")
-        lasting = {int(str(row[0])): float(str(row[1])) for row in self._transactions()}
-        may_end = bool(rights & ENDING)
-        told = SESSIONS.format("p.query_id" if self._current().server.is_mariadb else "sha2(p.info, 256)")
-        return [_session(row, lasting, may_end=may_end or row[1] == own) for row in self._fetch(told, {})]
+        own_user = self._require_session().account.partition("@")[0].strip("'")
+        transaction_seconds = {int(str(row[0])): float(str(row[1])) for row in self._transactions()}
+        can_cancel = bool(rights & CANCEL_PRIVILEGES)
+        query = SESSIONS.format(
+            "p.query_id" if self._require_session().server.is_mariadb else "sha2(p.info, 256)"
+        )
+        return [
+            _create_session(row, transaction_seconds, can_cancel=can_cancel or row[1] == own_user)
+            for row in self._fetch(query, {})
+        ]
 
-    def waits(self) -> Sequence[Wait]:
-        known = {one.pid: one for one in self.sessions()}
-        waiting = {int(str(row[0])): float(str(row[2])) for row in self._transactions()}
-        found = {}
+    def list_lock_waits(self) -> Sequence[LockWait]:
+        sessions = {session.pid: session for session in self.list_sessions()}
+        wait_seconds = {int(str(row[0])): float(str(row[2])) for row in self._transactions()}
+        waits = {}
         with suppress(PrivilegeMissingError):
-            for blocked, blocking, lock in self._fetch(WAITS[self._current().server.is_mariadb], {}):
+            for blocked, blocking, lock in self._fetch(WAITS[self._require_session().server.is_mariadb], {}):
                 pair = int(str(blocked)), int(str(blocking))
-                if pair[0] in known and pair[1] in known:
-                    found[pair] = Wait(
-                        blocked=known[pair[0]],
-                        blocking=known[pair[1]],
+                if pair[0] in sessions and pair[1] in sessions:
+                    waits[pair] = LockWait(
+                        blocked=sessions[pair[0]],
+                        blocking=sessions[pair[1]],
                         lock=str(lock),
-                        seconds=round(waiting.get(pair[0], 0.0), 3),
+                        seconds=round(wait_seconds.get(pair[0], 0.0), 3),
                     )
-        return sorted(found.values(), key=lambda one: -(one.seconds or 0))
+        return sorted(waits.values(), key=lambda session: -(session.seconds or 0))
 
     def locks(self) -> dict[int, list[str]]:
-        """Return the locks of each session, by its number, as far as this account and the server's settings let it know."""
-        rows: list[Row] = [(one.pid, one.wait) for one in self.sessions() if one.wait]
+        """Return the locks of each session, by connection id, as far as this account and the server's settings allow."""
+        rows: list[Row] = [(session.pid, session.wait) for session in self.list_sessions() if session.wait]
         with suppress(PrivilegeMissingError):
-            rows += self._fetch(LOCKS[self._current().server.is_mariadb], {})
-        ((instrumented,),) = self._fetch("select @@performance_schema", {})
-        if instrumented:
+            rows += self._fetch(LOCKS[self._require_session().server.is_mariadb], {})
+        ((has_performance_schema,),) = self._fetch("select @@performance_schema", {})
+        if has_performance_schema:
             with suppress(PrivilegeMissingError):
                 rows += self._fetch(METADATA_LOCKS, {})
-        return named_locks(rows)
+        return group_locks(rows)
 
-    def traffic(self) -> Traffic:
-        told = {str(name).lower(): int(str(value)) for name, value in self._fetch(STATUS, {})}
-        ((most,),) = self._fetch("select @@max_connections", {})
-        asked, read = told["innodb_buffer_pool_read_requests"], told["innodb_buffer_pool_reads"]
+    def read_traffic(self) -> Traffic:
+        status = {str(name).lower(): int(str(value)) for name, value in self._fetch(STATUS, {})}
+        ((limit,),) = self._fetch("select @@max_connections", {})
+        requests, disk_reads = status["innodb_buffer_pool_read_requests"], status["innodb_buffer_pool_reads"]
         return Traffic(
-            version=".".join(map(str, self._current().server.version)),
-            connections=told["threads_connected"],
-            max_connections=int(str(most)),
-            commits=told["com_commit"],
-            rollbacks=told["com_rollback"],
-            deadlocks=told.get("innodb_deadlocks"),
+            version=".".join(map(str, self._require_session().server.version)),
+            connections=status["threads_connected"],
+            max_connections=int(str(limit)),
+            commits=status["com_commit"],
+            rollbacks=status["com_rollback"],
+            deadlocks=status.get("innodb_deadlocks"),
             temp_bytes=None,
-            cache_hit_ratio=round(1 - read / asked, 4) if asked else None,
-            since=(now() - timedelta(seconds=told["uptime"])).replace(microsecond=0),
+            cache_hit_ratio=round(1 - disk_reads / requests, 4) if requests else None,
+            since=(now() - timedelta(seconds=status["uptime"])).replace(microsecond=0),
         )
 
-    def hidden(self) -> str:
+    def visibility_limits(self) -> str:
         if "PROCESS" in self._rights():
             return ""
-        return f"what other accounts do is not shown to this one; as an administrator: GRANT PROCESS ON *.* TO {self._current().account};"
+        return f"statements of other accounts are not visible to this one; as an administrator: GRANT PROCESS ON *.* TO {self._require_session().account};"
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         try:
-            self._say(f"kill {'' if terminate else 'query '}{pid:d}")
+            self._control_transaction(f"kill {'' if terminate else 'query '}{pid:d}")
         except QueryFailedError as error:
-            if number_of(error.__cause__) == NO_SUCH_THREAD:
+            if error_number(error.__cause__) == NO_SUCH_THREAD:
                 return False
             raise
         return True
 
     def _transactions(self) -> Sequence[Row]:
-        """Return the transactions that last; none where this account may not know of them."""
+        """Return the open transactions; none if they are not visible to this account."""
         try:
             return self._fetch(TRANSACTIONS, {})
         except PrivilegeMissingError:
             return []
 
     def _rights(self) -> frozenset[str]:
-        rows = self._fetch(RIGHTS, {"account": self._current().account})
+        rows = self._fetch(RIGHTS, {"account": self._require_session().account})
         return frozenset(str(right) for (right,) in rows)
 
 
-def _session(row: Row, lasting: Mapping[int, float], *, may_end: bool) -> Session:
-    pid, user, host, command, state, query, seconds, told = row
-    number, idle = int(str(pid)), command == "Sleep"
+def _create_session(row: Row, transaction_seconds: Mapping[int, float], *, can_cancel: bool) -> Session:
+    pid, user, host, command, state, query, seconds, statement_id = row
+    connection_id, is_idle = int(str(pid)), command == "Sleep"
     client = str(host).rpartition(":")[0] or str(host)
     elapsed = float(str(seconds or 0))
     return Session(
-        pid=number,
+        pid=connection_id,
         user=str(user),
         application=str(command).lower(),
         client=None if client == "localhost" else client,
-        state=("idle in transaction" if number in lasting else "idle") if idle else "active",
-        query=shown(str(query), tokens, "'\""),
-        query_seconds=None if idle else elapsed,
-        transaction_seconds=round(max(0.0, lasting[number]), 3) if number in lasting else None,
+        state=("idle in transaction" if connection_id in transaction_seconds else "idle")
+        if is_idle
+        else "active",
+        query=redact_statement(str(query), tokenize, "'\""),
+        query_seconds=None if is_idle else elapsed,
+        transaction_seconds=round(max(0.0, transaction_seconds[connection_id]), 3)
+        if connection_id in transaction_seconds
+        else None,
         wait=str(state) if str(state).startswith("Waiting") else None,
-        statement=str(told),
-        may_end=may_end,
+        statement_id=str(statement_id),
+        can_cancel=can_cancel,
     )

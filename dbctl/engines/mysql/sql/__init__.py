@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.sql.lexer import tokens
-    from dbctl.engines.mysql.sql.read_only import reaching, secret_named, why_no_question
+    from dbctl.engines.mysql.sql.lexer import tokenize
+    from dbctl.engines.mysql.sql.read_only import find_external_call, find_rejection, find_secret
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "lexer": "tokens",
-            "read_only": "reaching secret_named why_no_question",
+            "lexer": "tokenize",
+            "read_only": "find_external_call find_rejection find_secret",
         },
     )

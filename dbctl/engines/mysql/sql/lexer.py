@@ -1,4 +1,4 @@
-r"""SQL text as every session here has it read: ``"`` is for names, ``\`` is a letter; see ``parameters.translated``."""
+r"""Lexer of SQL in the mode of dbctl's sessions: ``"`` quotes names, ``\`` is a character; see ``bind_parameters``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from dbctl.engines.parsing import Kind, Token
+from dbctl.engines.parsing import Token, TokenKind
 
-#: What nothing closes reaches to the end of the text. ``--`` begins a comment only with a blank behind it.
+#: An unclosed token extends to the end of the text. ``--`` begins a comment only before a space.
 _TOKEN = re.compile(
     r"""(?P<text> '[^']*(?:'|\Z))
       | (?P<name> "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z))
@@ -19,37 +19,41 @@ _TOKEN = re.compile(
 )
 
 
-def tokens(sql: str) -> Iterator[Token]:
-    """Take ``sql`` apart; what a comment holds that servers run (``/*!``) is part of the statement."""
-    for found in _TOKEN.finditer(sql):
-        yield Token(cast("Kind", found.lastgroup), found.group(), found.start())
+def tokenize(sql: str) -> Iterator[Token]:
+    """Split ``sql`` into tokens; the content of comments that servers run (``/*!``) is part of the statement."""
+    for match in _TOKEN.finditer(sql):
+        yield Token(cast("TokenKind", match.lastgroup), match.group(), match.start())
 
 
 def is_closed(token: Token) -> bool:
-    """Whether a text, a quoted name or a comment ends before the statement does."""
+    """Return whether a text, a quoted name or a comment is closed."""
     text = token.text
     if token.kind == "comment":
         return not text.startswith("/*") or (len(text) > 3 and text.endswith("*/"))  # noqa: PLR2004 - "/*/" is open
     return token.kind not in ("text", "name") or (len(text) > 1 and text.endswith(text[0]))
 
 
-def readings(sql: str) -> list[list[Token]]:
-    """Return a statement as servers that run what its comments hold (``/*!40000 … */``) read it, and as the others do.
+def split_variants(sql: str) -> list[list[Token]]:
+    """Return a statement as read by servers that run the content of comments (``/*!40000 … */``), and by others.
 
-    There is one where it holds no such comment, or nothing else.
+    The result has one item if there is no such comment, or nothing else.
     """
-    run: list[Token] = []
-    rest: list[Token] = []
-    inside = opened = False
-    for token in tokens(sql):
+    with_comments: list[Token] = []
+    without_comments: list[Token] = []
+    in_comment = after_opening = False
+    for token in tokenize(sql):
         if token.kind == "sign" and len(token.text) > 1:
-            inside = opened = token.text != "*/"
+            in_comment = after_opening = token.text != "*/"
             continue
         # The first word inside begins with the oldest version that runs it.
-        told = token._replace(text=token.text.lstrip("0123456789")) if opened else token
-        opened = False
-        if told.text:
-            run.append(told)
-            rest += [] if inside else [told]
-    said = any(token.kind not in ("space", "comment", "end") for token in rest)
-    return [run, rest] if said and rest != run else [run]
+        stripped = token._replace(text=token.text.lstrip("0123456789")) if after_opening else token
+        after_opening = False
+        if stripped.text:
+            with_comments.append(stripped)
+            without_comments += [] if in_comment else [stripped]
+    has_content = any(token.kind not in ("space", "comment", "end") for token in without_comments)
+    return (
+        [with_comments, without_comments]
+        if has_content and without_comments != with_comments
+        else [with_comments]
+    )

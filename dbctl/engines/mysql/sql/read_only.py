@@ -1,18 +1,18 @@
-"""Whether a statement that a person or a profile wrote is a question, and nothing else."""
+"""Checks of user queries: statements that are not queries, external effects, and reads of secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.mysql.sql.lexer import tokens
+from dbctl.engines.mysql.sql.lexer import tokenize
 from dbctl.engines.parsing import Token
 
-#: What a question begins with.
-ASKING = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
-#: What makes more of one: it writes, writes or reads a file on the server, or takes locks, or gives them back: also that
-#: of dbctl itself.
-BEYOND = frozenset(
+#: The first words of queries.
+QUERY_WORDS = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
+#: Words of statements that do more than read: they write, access files of the server, or acquire or release locks, including
+#: that of dbctl.
+WRITING_WORDS = frozenset(
     [
         "analyze",
         "call",
@@ -30,11 +30,11 @@ BEYOND = frozenset(
         "update",
     ]
 )
-#: Functions that one of those words may be, where a bracket follows it.
-FUNCTIONS = frozenset({"insert", "replace"})
+#: Words that are functions if a bracket follows.
+WRITING_FUNCTIONS = frozenset({"insert", "replace"})
 
-#: Functions that reach out of the tables: files of the server, its locks and its logs, and programs.
-REACHING = frozenset(
+#: Functions with external effects: on files of the server, its locks and logs, and programs.
+EXTERNAL_FUNCTIONS = frozenset(
     [
         "binlog_gtid_pos",
         "get_lock",
@@ -53,8 +53,8 @@ REACHING = frozenset(
 )
 
 
-#: Where the server keeps hashes of its own, and samples of the values of all columns.
-SERVER = {
+#: Where the server stores password hashes, and samples of column values.
+SERVER_SECRETS = {
     "column_stats": ["min_value", "max_value", "histogram"],
     "column_statistics": ["histogram"],
     "global_priv": ["priv"],
@@ -62,8 +62,8 @@ SERVER = {
     "user": ["authentication_string", "password"],
 }
 SYSTEM = frozenset({"mysql", "information_schema"})
-#: Words that follow the ``*`` of all columns.
-BEHIND_ALL = frozenset(
+#: Words that follow the ``*`` for all columns.
+AFTER_STAR = frozenset(
     [
         "except",
         "from",
@@ -80,83 +80,83 @@ BEHIND_ALL = frozenset(
 )
 
 
-def why_no_question(sql: str) -> str:
-    """Return why a statement is none, or nothing.
+def find_rejection(sql: str) -> str:
+    """Return why a statement is not a query, or an empty text.
 
-    A read-only transaction refuses what writes rows, but neither files nor, inside one that writes, anything at all.
+    A read-only transaction rejects writes to tables but not to files, and inside a writing transaction it rejects nothing.
     """
-    held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    first = held[0].text.lower() if held else ""
-    if first not in ASKING:
-        return f"{first.upper() or 'nothing'} is no question"
-    for at, token in enumerate(held):
+    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    first = significant[0].text.lower() if significant else ""
+    if first not in QUERY_WORDS:
+        return f"{first.upper() or 'an empty statement'} is not a query"
+    for position, token in enumerate(significant):
         word = token.text.lower()
         if token.text in ("/*!", "/*M!"):
-            return "it holds a comment that servers run"
-        if token.kind == "end" and at < len(held) - 1:
-            return "it holds several statements"
-        if token.kind != "word" or word not in BEYOND:
+            return "it contains a comment that servers run"
+        if token.kind == "end" and position < len(significant) - 1:
+            return "it contains several statements"
+        if token.kind != "word" or word not in WRITING_WORDS:
             continue
-        following = held[at + 1].text if at + 1 < len(held) else ""
-        before = held[at - 1].text.lower() if at else ""
+        following = significant[position + 1].text if position + 1 < len(significant) else ""
+        before = significant[position - 1].text.lower() if position else ""
         if (
-            (word in FUNCTIONS and following == "(")
+            (word in WRITING_FUNCTIONS and following == "(")
             or before == "."
             or (word == "update" and before == "for")
         ):
             continue
         if first == "show" or (first in ("explain", "describe", "desc") and word != "analyze"):
-            continue  # it tells of such a statement
-        return f"a question with {word.upper()} in it does more than ask"
+            continue  # it only describes such a statement
+        return f"a query with {word.upper()} does more than read"
     return ""
 
 
-def secret_named(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
-    """Return the first of the hidden columns, by table, that a question names, or takes along with all others; or nothing.
+def find_secret(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
+    """Return the first hidden column that a query names, or selects by ``*``; or an empty text.
 
-    A server tells of no statement which columns it reads, so names count wherever they stand.
+    The server does not report which columns a statement reads, so every occurrence of a name is treated as a read.
     """
     if not hidden:
         return ""
-    held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    first = held[0].text.lower() if held else ""
-    words = [_plain(token.text) for token in held if token.kind in ("word", "name")]
+    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    first = significant[0].text.lower() if significant else ""
+    words = [_unquote(token.text) for token in significant if token.kind in ("word", "name")]
     if words[:2] == ["show", "grants"] or words[:3] == ["show", "create", "user"]:
-        return "the hash of a password of the server"
-    whole = first not in ("show", "describe", "desc") and any(
-        _takes_all(held, at) or (token.kind == "word" and token.text.lower() == "table")
-        for at, token in enumerate(held)
+        return "a password hash of the server"
+    selects_all = first not in ("show", "describe", "desc") and any(
+        _selects_all(significant, position) or (token.kind == "word" and token.text.lower() == "table")
+        for position, token in enumerate(significant)
     )
     columns = {column.lower() for columns in hidden.values() for column in columns}
-    server = SERVER if SYSTEM.intersection(words) else {}
-    columns.update(name for table, names in server.items() if table in words for name in names)
-    for table, names in (*server.items(), *hidden.items()):
-        if whole and table.lower() in words:
+    server_secrets = SERVER_SECRETS if SYSTEM.intersection(words) else {}
+    columns.update(name for table, names in server_secrets.items() if table in words for name in names)
+    for table, names in (*server_secrets.items(), *hidden.items()):
+        if selects_all and table.lower() in words:
             return f"{table}.{next(iter(names))}"
     return next((word for word in words if word in columns), "")
 
 
-def _takes_all(held: Sequence[Token], at: int) -> bool:
-    """Whether a ``*`` stands for all columns: it multiplies where something to multiply with follows."""
-    if held[at].text != "*" or (at and held[at - 1].text == "("):
+def _selects_all(significant: Sequence[Token], position: int) -> bool:
+    """Return whether a ``*`` selects all columns: a multiplication has a second operand."""
+    if significant[position].text != "*" or (position and significant[position - 1].text == "("):
         return False
-    if at and held[at - 1].text == ".":
+    if position and significant[position - 1].text == ".":
         return True
-    after = held[at + 1] if at + 1 < len(held) else None
-    return after is None or after.text.lower() in BEHIND_ALL or after.text in (",", ")", ";")
+    following = significant[position + 1] if position + 1 < len(significant) else None
+    return following is None or following.text.lower() in AFTER_STAR or following.text in (",", ")", ";")
 
 
-def _plain(text: str) -> str:
+def _unquote(text: str) -> str:
     quote = text[0]
     return (text[1:-1].replace(quote * 2, quote) if quote in '"`' else text).lower()
 
 
-def reaching(sql: str) -> str:
-    """Return the first function that a question calls and that does more than read tables; or nothing."""
-    held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    called = (
-        _plain(token.text)
-        for token, after in pairwise(held)
-        if token.kind in ("word", "name") and after.text == "("
+def find_external_call(sql: str) -> str:
+    """Return the first function with external effects that a query calls; or an empty text."""
+    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    functions = (
+        _unquote(token.text)
+        for token, following in pairwise(significant)
+        if token.kind in ("word", "name") and following.text == "("
     )
-    return next((name for name in called if name in REACHING), "")
+    return next((name for name in functions if name in EXTERNAL_FUNCTIONS), "")

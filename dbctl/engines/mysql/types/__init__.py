@@ -9,28 +9,28 @@ if TYPE_CHECKING:
         KINDS,
         NATIVE,
         TIMES,
-        WIDE,
+        UNICODE_CHARSETS,
         Kind,
         MySQLColumn,
         MySQLTable,
         charset_of,
-        declared,
-        fitting,
+        comparable_value,
+        encode_for_column,
         kind_of,
-        labels,
-        storable,
+        normalize_type,
+        parse_labels,
     )
-    from dbctl.engines.mysql.types.text_values import of_csv, of_json
-    from dbctl.engines.mysql.types.values import PLAIN, literal, stored, translated
+    from dbctl.engines.mysql.types.text_values import csv_parser, json_parser
+    from dbctl.engines.mysql.types.values import CONVERTERS, bind_parameters, encode_value, format_literal
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "columns": (
-                "KINDS Kind MySQLColumn MySQLTable NATIVE TIMES WIDE charset_of declared fitting kind_of labels "
-                "storable"
+                "KINDS Kind MySQLColumn MySQLTable NATIVE TIMES UNICODE_CHARSETS charset_of comparable_value "
+                "encode_for_column kind_of normalize_type parse_labels"
             ),
-            "text_values": "of_csv of_json",
-            "values": "PLAIN literal stored translated",
+            "text_values": "csv_parser json_parser",
+            "values": "CONVERTERS bind_parameters encode_value format_literal",
         },
     )

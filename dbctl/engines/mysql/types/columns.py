@@ -1,4 +1,4 @@
-"""What the catalogue tells of a column, beyond what every engine tells, and which values it can hold."""
+"""Column types of MySQL and MariaDB: how values compare, and which values a column can store."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.contract import Column, Table
-from dbctl.engines.mysql.types.values import stored
+from dbctl.engines.mysql.types.values import encode_value
 from dbctl.errors import ValueInvalidError
 
-#: How values of a type compare. ``other``: only as their text, which never fails.
+#: How values of a type compare. ``other``: by their text, which never fails.
 Kind: TypeAlias = Literal["text", "integer", "number", "uuid", "enum", "time", "date", "bytes", "other"]
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(["char", "varchar", "tinytext", "text", "mediumtext", "longtext"], "text"),
@@ -27,10 +27,10 @@ KINDS: Mapping[str, Kind] = {
 }
 TIMES = frozenset[Kind]({"time", "date"})
 NATIVE: Mapping[Kind, str] = {"uuid": "uuid", "enum": "enum", "time": "time", "date": "time"}
-#: Whole numbers that columns of a kind hold are smaller than that.
-LARGEST_OF: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
-#: The character sets that hold every text.
-WIDE = frozenset({"utf8mb4", "utf16", "utf32"})
+#: Upper limits of whole numbers in columns of a kind.
+LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
+#: The character sets that can store every text.
+UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
 
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -39,30 +39,30 @@ TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false
 
 
 class MySQLColumn(Column, frozen=True, kw_only=True):
-    """One column of a live table, with what tells how its values compare."""
+    """A column of a live table, with the properties that determine how its values compare."""
 
     kind: Kind
     charset: str = ""
     collation: str = ""
-    counts: bool = False  #: the server numbers new rows by it
+    auto_increment: bool = False  #: AUTO_INCREMENT
 
 
 class MySQLTable(Table, frozen=True, kw_only=True):
-    """One live table, with what keeps its rows."""
+    """A live table with its storage engine."""
 
-    keeper: str = ""  #: InnoDB, MyISAM…; empty for a view
+    storage_engine: str = ""  #: InnoDB, MyISAM…; empty for a view
     transactional: bool = True
 
 
-def declared(told: str) -> str:
-    """Return a type as the catalogue tells it in upper case, but for the labels of an enum."""
-    return _LABELS.sub(lambda found: found[0] if found[0].startswith("'") else found[0].upper(), told)
+def normalize_type(declared: str) -> str:
+    """Return a type of the catalog in upper case, except for the labels of an enum."""
+    return _LABELS.sub(lambda match: match[0] if match[0].startswith("'") else match[0].upper(), declared)
 
 
-def labels(told: str) -> list[str]:
-    """Return the labels of an enum; in what the catalogue tells a backslash escapes, whatever the session says."""
-    found = [one[1:-1].replace("''", "'") for one in _LABELS.findall(told) if one.startswith("'")]
-    return [_ESCAPED.sub(lambda seen: _MEANING.get(seen[1], seen[1]), one) for one in found]
+def parse_labels(declared: str) -> list[str]:
+    """Return the labels of an enum; in the catalog a backslash escapes, in every mode of the session."""
+    texts = [text[1:-1].replace("''", "'") for text in _LABELS.findall(declared) if text.startswith("'")]
+    return [_ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text) for text in texts]
 
 
 def kind_of(column: Column) -> Kind:
@@ -71,47 +71,47 @@ def kind_of(column: Column) -> Kind:
 
 
 def charset_of(column: Column) -> str:
-    """Return how the text of a column is encoded; empty where it is none."""
+    """Return the character set of a column; empty if it stores no text."""
     return column.charset if isinstance(column, MySQLColumn) else ""
 
 
-def fitting(column: Column, value: object) -> object:
-    """Return ``value`` as ``column`` may hold it, or be compared with; None where it never can, so that no row has it.
+def comparable_value(column: Column, value: object) -> object:
+    """Return ``value`` for a comparison with ``column``; None if no row can have it.
 
     Raises:
-        ValueInvalidError: no database keeps it at all.
+        ValueInvalidError: no database can store it.
     """
     kind = kind_of(column)
     if isinstance(value, bytes) or kind == "bytes":
         return value if isinstance(value, bytes) and kind == "bytes" else None
-    if isinstance(value, int) and abs(value) < LARGEST_OF.get(kind, 0):
+    if isinstance(value, int) and abs(value) < LIMITS.get(kind, 0):
         return Decimal(value)
-    text = stored(value)
-    return None if text is None else _READ.get(kind, _as_text)(text, column)
+    text = encode_value(value)
+    return None if text is None else _COMPARE.get(kind, _compare_text)(text, column)
 
 
-def moment_of(text: str) -> datetime | None:
-    """Return the moment that ISO 8601 text tells; UTC where it names no zone."""
+def parse_time(text: str) -> datetime | None:
+    """Parse a time in ISO 8601; in UTC if it has no zone. Return None for other text."""
     try:
-        read = datetime.fromisoformat(text.strip())
-        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+        timestamp = datetime.fromisoformat(text.strip())
+        return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _as_text(text: str, _column: Column) -> str:
+def _compare_text(text: str, _column: Column) -> str:
     return text
 
 
-def _label(text: str, column: Column) -> str | None:
-    return text if text in column.values else None
+def _compare_label(text: str, column: Column) -> str | None:
+    return text if text in column.labels else None
 
 
-def _time(text: str, _column: Column) -> datetime | None:
-    return moment_of(text)
+def _compare_time(text: str, _column: Column) -> datetime | None:
+    return parse_time(text)
 
 
-def _number(text: str, column: Column) -> Decimal | None:
+def _compare_number(text: str, column: Column) -> Decimal | None:
     word = text.strip().lower()
     if word in TRUE | FALSE and kind_of(column) == "integer":
         return Decimal(word in TRUE)
@@ -119,36 +119,38 @@ def _number(text: str, column: Column) -> Decimal | None:
         number = Decimal(text) if text.isascii() else Decimal("NaN")
     except InvalidOperation:
         return None
-    if not number.is_finite() or abs(number.adjusted()) > 300:  # noqa: PLR2004 - digits; more are no number of anybody's
+    if not number.is_finite() or abs(number.adjusted()) > 300:  # noqa: PLR2004 - digits; real numbers have fewer
         return None
     return number
 
 
-def _uuid(text: str, _column: Column) -> str | None:
+def _compare_uuid(text: str, _column: Column) -> str | None:
     try:
         return str(UUID(text))
     except ValueError:
         return None
 
 
-_READ: Mapping[Kind, Callable[[str, Column], object]] = {
-    "integer": _number,
-    "number": _number,
-    "uuid": _uuid,
-    "enum": _label,
-    **dict.fromkeys(TIMES, _time),
+_COMPARE: Mapping[Kind, Callable[[str, Column], object]] = {
+    "integer": _compare_number,
+    "number": _compare_number,
+    "uuid": _compare_uuid,
+    "enum": _compare_label,
+    **dict.fromkeys(TIMES, _compare_time),
 }
 
 
-def storable(column: Column, value: object) -> object:
-    """Return ``value`` as it goes into a statement that stores it in ``column``.
+def encode_for_column(column: Column, value: object) -> object:
+    """Return ``value`` for a statement that stores it in ``column``.
 
     Raises:
-        ValueInvalidError: the column is none for it.
+        ValueInvalidError: the column cannot store such a value.
     """
     kind = kind_of(column)
     if isinstance(value, bytes) and kind not in ("bytes", "other"):
-        raise ValueInvalidError(what=column.name, value="(bytes)", reason=f"it holds {column.type.lower()}")
-    if isinstance(value, str) and kind in TIMES and (moment := moment_of(value)):
-        return moment  # the server reads no zone, or drops it
+        raise ValueInvalidError(
+            name=column.name, value="(bytes)", reason=f"the column has type {column.type.lower()}"
+        )
+    if isinstance(value, str) and kind in TIMES and (timestamp := parse_time(value)):
+        return timestamp  # the server rejects a zone, or drops it
     return value

@@ -1,4 +1,4 @@
-"""What the driver makes of what the server sends: plain values, the same kinds that every engine gives."""
+"""Convert values of the driver to plain values, and values of Python to SQL literals."""
 
 from __future__ import annotations
 
@@ -12,135 +12,136 @@ from uuid import UUID
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
-from dbctl.engines.mysql.sql import tokens
-from dbctl.engines.parsing import Piece, Token, pieces
-from dbctl.engines.servers import Writers, whole, written
+from dbctl.engines.mysql.sql import tokenize
+from dbctl.engines.parsing import Fragment, Token, split_parameters
+from dbctl.engines.servers import Formatters, format_integer, format_value
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 
 
-def _number(text: str) -> object:
+def _parse_number(text: str) -> object:
     whole, _, fraction = text.partition(".")
     return int(whole) if fraction.strip("0") == "" and whole.lstrip("-").isdigit() else float(text)
 
 
 def _parse_time(text: str) -> object:
-    """Of the session, whose zone is UTC; columns have none."""
+    """Parse a time of the session, whose zone is UTC; columns have no zone."""
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:  # 0000-00-00, or a day that no month has
+    except ValueError:  # 0000-00-00, or a day past the end of the month
         return text
 
 
-def _bits(data: bytes) -> int:
+def _decode_bits(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
-#: Everything that is not here comes as the driver gives it: text as text, bytes as bytes, whole numbers as such.
-PLAIN = {
+#: Other types are converted by the driver: text as text, bytes as bytes, whole numbers as int.
+CONVERTERS = {
     **conversions,
-    FIELD_TYPE.BIT: _bits,
+    FIELD_TYPE.BIT: _decode_bits,
     FIELD_TYPE.DATE: str,
     FIELD_TYPE.DATETIME: _parse_time,
-    FIELD_TYPE.DECIMAL: _number,
-    FIELD_TYPE.NEWDECIMAL: _number,
+    FIELD_TYPE.DECIMAL: _parse_number,
+    FIELD_TYPE.NEWDECIMAL: _parse_number,
     FIELD_TYPE.TIME: str,
     FIELD_TYPE.TIMESTAMP: _parse_time,
 }
 
 
-#: A set that holds nothing.
-NOTHING = "(select null from dual where false)"
+#: A set without values.
+EMPTY_SET = "(select null from dual where false)"
 
 
-def translated(sql: str, parameters: Mapping[str, object], *, escapes: bool) -> str:
-    """Return a statement with the literals that its ``:name`` parameters stand for.
+def bind_parameters(sql: str, parameters: Mapping[str, object], *, escapes: bool) -> str:
+    """Return a statement with its ``:name`` parameters replaced by literals.
 
-    In a text of the statement itself a backslash is a letter; ``escapes`` says that the session has it otherwise.
+    In the statement a backslash is a character; ``escapes``: in the session it begins an escape.
 
     Raises:
-        KeyError: a parameter was not given.
-        ValueInvalidError: no database keeps a value that was.
+        KeyError: a parameter is missing.
+        ValueInvalidError: no database can store a value.
     """
     return "".join(
-        _put_in(piece, parameters) if piece.name else piece.text for piece in _pieces(sql, escapes=escapes)
+        _format_piece(fragment, parameters) if fragment.name else fragment.text
+        for fragment in _split_statement(sql, escapes=escapes)
     )
 
 
 @lru_cache(maxsize=64)
-def _pieces(sql: str, *, escapes: bool) -> Sequence[Piece]:
-    read = tokens(sql)
-    return pieces([_escaped(token) for token in read] if escapes else list(read))
+def _split_statement(sql: str, *, escapes: bool) -> Sequence[Fragment]:
+    token_stream = tokenize(sql)
+    return split_parameters([_escape(token) for token in token_stream] if escapes else list(token_stream))
 
 
-def _escaped(token: Token) -> Token:
+def _escape(token: Token) -> Token:
     return token._replace(text=token.text.replace("\\", "\\\\")) if token.kind == "text" else token
 
 
-def _put_in(piece: Piece, parameters: Mapping[str, object]) -> str:
-    value = parameters[piece.name]
-    if piece.beside not in ("in", "not in"):
-        return literal(value)
+def _format_piece(fragment: Fragment, parameters: Mapping[str, object]) -> str:
+    value = parameters[fragment.name]
+    if fragment.operator not in ("in", "not in"):
+        return format_literal(value)
     if not isinstance(value, list | tuple):
-        return f"{piece.beside} {literal(value)}"
-    return f"{piece.beside} {among(map(literal, value))}"
+        return f"{fragment.operator} {format_literal(value)}"
+    return f"{fragment.operator} {format_list(map(format_literal, value))}"
 
 
-def among(literals: Sequence[str] | map[str]) -> str:
-    """Return what stands behind ``in``."""
-    return f"({', '.join(literals)})" if (literals := list(literals)) else NOTHING
+def format_list(literals: Sequence[str] | map[str]) -> str:
+    """Return the operand of ``in``."""
+    return f"({', '.join(literals)})" if (literals := list(literals)) else EMPTY_SET
 
 
-def literal(value: object) -> str:
-    """Return ``value`` as it stands in a statement.
+def format_literal(value: object) -> str:
+    """Return ``value`` as an SQL literal.
 
     Raises:
-        ValueInvalidError: no database keeps it.
+        ValueInvalidError: no database can store it.
     """
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
     if isinstance(value, bool | int | float | Decimal):
-        return f"({stored(value)})" if value < 0 else stored(value) or ""
-    text = stored(value) or ""
+        return f"({encode_value(value)})" if value < 0 else encode_value(value) or ""
+    text = encode_value(value) or ""
     if "\\" in text or "\0" in text:
         return f"_utf8mb4 x'{text.encode().hex()}'"
     return "'" + text.replace("'", "''") + "'"
 
 
-def stored(value: object) -> str | None:
-    """Return the text that a server reads as ``value``, whatever the type of the column that it goes into.
+def encode_value(value: object) -> str | None:
+    """Return the text that a server reads as ``value``, for a column of any type.
 
     Raises:
-        ValueInvalidError: no database keeps it.
+        ValueInvalidError: no database can store it.
     """
-    return written(value, _WRITTEN)
+    return format_value(value, _WRITERS)
 
 
-def _text(value: str) -> str:
+def _encode_text(value: str) -> str:
     if not is_storable(value.replace("\0", "")):
-        raise ValueInvalidError(what="text", value=ascii(value[:40]), reason="it is not valid UTF-8")
+        raise ValueInvalidError(name="text", value=ascii(value[:40]), reason="it is not valid UTF-8")
     return value
 
 
-def _fraction(value: float) -> str:
+def _encode_float(value: float) -> str:
     if isnan(value) or not isfinite(value):
-        raise ValueInvalidError(what="number", value=str(value), reason="no column keeps it")
+        raise ValueInvalidError(name="number", value=str(value), reason="no column can store it")
     return repr(value)
 
 
 def _encode_time(value: datetime) -> str:
-    # no column has a zone of its own, so it is UTC for all
-    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    return moment.isoformat(" ")
+    # columns have no zone, so all times are sent in UTC
+    timestamp = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return timestamp.isoformat(" ")
 
 
-_WRITTEN: Writers = {
-    str: _text,
+_WRITERS: Formatters = {
+    str: _encode_text,
     bool: lambda value: "1" if value else "0",
-    int: whole,
-    float: _fraction,
+    int: format_integer,
+    float: _encode_float,
     datetime: _encode_time,
     date: str,
     Decimal: str,

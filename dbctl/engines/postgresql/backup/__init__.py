@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.backup.dump import PostgreSQLDumps
-    from dbctl.engines.postgresql.backup.names import new_ones
-    from dbctl.engines.postgresql.backup.restore_target import PostgreSQLOutside
+    from dbctl.engines.postgresql.backup.dump import PostgreSQLDumper
+    from dbctl.engines.postgresql.backup.names import scratch_name_pattern
+    from dbctl.engines.postgresql.backup.restore_target import PostgreSQLRestoreTarget
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "dump": "PostgreSQLDumps",
-            "names": "new_ones",
-            "restore_target": "PostgreSQLOutside",
+            "dump": "PostgreSQLDumper",
+            "names": "scratch_name_pattern",
+            "restore_target": "PostgreSQLRestoreTarget",
         },
     )

@@ -1,4 +1,4 @@
-"""The programs of PostgreSQL itself: which of them fits a server, and how they are told where it is."""
+"""PostgreSQL client programs: find the version that suits a server, and pass the connection settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from dbctl.engines.postgresql.errors import denied
+from dbctl.engines.postgresql.errors import grant_hint
 from dbctl.engines.postgresql.probe import probe_program
 from dbctl.engines.postgresql.session import Session
 from dbctl.errors import (
@@ -25,19 +25,19 @@ from dbctl.errors import (
     UrlInvalidError,
 )
 from dbctl.files import subprocesses
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Where distributions keep several versions beside each other.
+#: Where distributions install several versions side by side.
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
-#: A server tells the kind of a message in its own language, and its code only where it is asked to.
-_TOLD = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
-HARMLESS = ("00", "01", "02")  #: classes of codes: done, warning, no data
-#: Of libpq's options those that are no part of where a server is, or that are told otherwise.
-LEFT_OUT = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
+#: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
+_MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+SUCCESS_CLASSES = ("00", "01", "02")  #: classes of SQLSTATE codes: success, warning, no data
+#: libpq options that do not locate the server, or that are passed in another way.
+OMITTED_OPTIONS = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
 
-#: Options that older programs do not know, by the version that brought them; the driver here is a new one.
-SINCE = {
+#: Options that older programs reject, by the version that introduced them; the driver may support them.
+OPTION_VERSIONS = {
     "gssdelegation": 16,
     "load_balance_hosts": 16,
     "require_auth": 16,
@@ -49,136 +49,149 @@ SINCE = {
 }
 
 
-class Tool(Value, frozen=True, kw_only=True):
+class Tool(Struct, frozen=True, kw_only=True):
     """One installed program."""
 
     path: Path
-    major: int  #: the version that tells what it can read
+    major: int  #: major version; it reads dumps of this version and of older ones
 
 
-def find(program: str, target: str, *, least: int) -> Tool:
-    """Return the program that fits a server, or a dump, of the major version ``least`` best.
+def find_program(program: str, target: str, *, min_version: int) -> Tool:
+    """Return the installed program that best suits major version ``min_version`` of a server or dump.
 
-    That of the same version writes what the tools of that server can read; a newer one can do it, too, an older not.
+    The same version is preferred, since the tools of that server can read its output. A newer version also works, an
+    older one does not.
 
     Raises:
-        ClientMissingError: there is none at all.
-        ClientOldError: every one is too old.
+        ClientMissingError: the program is not installed.
+        ClientOldError: all installed versions are too old.
     """
-    found = dict[int, Path]()
+    paths = dict[int, Path]()
     for pattern in FOLDERS:
         for path in sorted(Path("/").glob(f"{pattern.lstrip('/')}/{program}")):
-            if numbers := re.findall(r"\d+", str(path.parent)):
-                found.setdefault(int(numbers[-1]), path)
-    if least not in found and (named := shutil.which(program)):
-        found.setdefault(_major(version_of(Path(named))), Path(named))
-    package = f"postgresql-client-{least}"
-    if not found:
-        raise ClientMissingError(target=target, program=program, package=package, version=least)
-    fitting = subprocesses.newest(found, least)
-    if fitting is None:
-        best = found[max(found)]
+            if digits := re.findall(r"\d+", str(path.parent)):
+                paths.setdefault(int(digits[-1]), path)
+    if min_version not in paths and (executable := shutil.which(program)):
+        paths.setdefault(_major_version(read_version(Path(executable))), Path(executable))
+    package = f"postgresql-client-{min_version}"
+    if not paths:
+        raise ClientMissingError(target=target, program=program, package=package, version=min_version)
+    suitable = subprocesses.select_version(paths, min_version)
+    if suitable is None:
+        best = paths[max(paths)]
         raise ClientOldError(
-            target=target, program=str(best), version=version_of(best), wanted=least, package=package
+            target=target,
+            program=str(best),
+            version=read_version(best),
+            required=min_version,
+            package=package,
         )
-    return Tool(path=fitting[1], major=fitting[0])
+    return Tool(path=suitable[1], major=suitable[0])
 
 
-def version_of(path: Path) -> str:
-    """Return the version of a program, empty where it does not tell."""
-    found = _VERSION.search(subprocesses.version_told(path))
-    return found[0].removeprefix("(PostgreSQL) ") if found else ""
+def read_version(path: Path) -> str:
+    """Return the version of a program; empty if it does not print one."""
+    match = _VERSION.search(subprocesses.read_version(path))
+    return match[0].removeprefix("(PostgreSQL) ") if match else ""
 
 
-def _major(version: str) -> int:
-    found = re.match(r"\d+", version)
-    return int(found[0]) if found else 0
+def _major_version(version: str) -> int:
+    match = re.match(r"\d+", version)
+    return int(match[0]) if match else 0
 
 
 @contextmanager
-def at(session: Session, database: str, tool: Tool) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give the words and the environment that lead a program to the server of ``session``, as who it is there.
+def write_connection_files(
+    session: Session, database: str, tool: Tool
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Write the connection files of a program; yield its connection string and its environment variables.
 
-    Neither tells where that is, nor the password: both stand in files that only this user may read, and only as long
-    as this lasts.
+    The program connects to the server of ``session`` as the same user. Address and password are in files that only
+    this user can read, and that are deleted at the end, so that they do not appear in process lists.
 
     Raises:
-        UrlInvalidError: the password cannot be written into such a file.
+        UrlInvalidError: a value contains a line break, which is not possible in these files.
     """
     info = session.info
-    told = {
+    settings = {
         name: text
         for name, text in info.get_parameters().items()
-        if name not in LEFT_OUT and SINCE.get(name, 0) <= tool.major
+        if name not in OMITTED_OPTIONS and OPTION_VERSIONS.get(name, 0) <= tool.major
     }
-    told |= {"host": info.host, "port": str(info.port), "user": info.user, "dbname": database}
+    settings |= {"host": info.host, "port": str(info.port), "user": info.user, "dbname": database}
     if info.hostaddr and not info.host.startswith("/"):
-        told["hostaddr"] = info.hostaddr  # the very server, where a name stands for several
-    if any("\n" in text for text in (info.password, *told.values())):
-        raise UrlInvalidError(reason="it holds a line break, which PostgreSQL's own programs cannot be told")
-    service = "[dbctl]\n" + "".join(f"{name}={text}\n" for name, text in told.items())
+        settings["hostaddr"] = info.hostaddr  # the same server, if the host name has several addresses
+    if any("\n" in text for text in (info.password, *settings.values())):
+        raise UrlInvalidError(
+            reason="it contains a line break, which PostgreSQL client programs do not support"
+        )
+    service = "[dbctl]\n" + "".join(f"{name}={text}\n" for name, text in settings.items())
     secret = info.password.replace("\\", "\\\\").replace(":", "\\:")
-    with subprocesses.secrets({"service": service, "password": f"*:*:*:*:{secret}\n"}) as place:
+    with subprocesses.secret_files({"service": service, "password": f"*:*:*:*:{secret}\n"}) as folder:
         yield (
             "service=dbctl",
             {
-                "PGSERVICEFILE": str(place / "service"),
-                "PGPASSFILE": str(place / "password"),
+                "PGSERVICEFILE": str(folder / "service"),
+                "PGPASSFILE": str(folder / "password"),
                 "PGAPPNAME": f"dbctl {database}"[:63],
             },
         )
 
 
-def watch(session: Session, environment: Mapping[str, str], target: str, instead: str) -> subprocesses.Watch:
-    """Return how a program is looked after that connects as ``session`` does; ``environment`` is that of ``at``."""
+def create_watch(
+    session: Session, environment: Mapping[str, str], target: str, instead: str
+) -> subprocesses.ProgramWatch:
+    """Return the watch for a program that connects like ``session``; ``environment`` is from ``write_connection_files``."""
     name = environment["PGAPPNAME"]
-    return subprocesses.Watch(target, instead, lambda: probe_program(session, name), session.place)
+    return subprocesses.ProgramWatch(
+        target, instead, lambda: probe_program(session, name), session.server_address
+    )
 
 
-def failed(
-    client: subprocesses.Client, session: Session | None, target: str, *, timeout: float, instead: str
+def to_error(
+    client: subprocesses.ClientProgram, session: Session | None, target: str, *, timeout: float, instead: str
 ) -> DbctlError:
-    """Return why a program failed, by what it said: the server's own codes where it tells them."""
-    complaint = client.complaint()
-    lines = complaint.splitlines() or ["it did not say why"]
-    state, reason = _picked(lines)
-    if session is not None and _is_gone(session):
-        return UnreachableError(target=target, reason=reason, instead=instead)
-    if state == "42501" or "permission denied for" in reason:
+    """Return the error of a failed program, by the SQLSTATE codes that the server sent, if any."""
+    output = client.error_output()
+    lines = output.splitlines() or ["no error message"]
+    sqlstate, reason = _find_error(lines)
+    if session is not None and _is_disconnected(session):
+        return UnreachableError(target=target, reason=reason, hint=instead)
+    if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.info.user, session.schema) if session is not None else ("", "")
-        return PrivilegeMissingError(target=target, reason=reason, instead=denied(reason, user, schema))
-    if state == "53100" or "No space left on device" in reason:
+        return PrivilegeMissingError(target=target, reason=reason, hint=grant_hint(reason, user, schema))
+    if sqlstate == "53100" or "No space left on device" in reason:
         return DiskFullError(target=target)
-    if state in ("55P03", "57014") or "canceling statement due to" in reason:
+    if sqlstate in ("55P03", "57014") or "canceling statement due to" in reason:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
-    if state == "53200" or "out of shared memory" in reason:
+    if sqlstate == "53200" or "out of shared memory" in reason:
         instead = f"{instead} It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 1024; and restart the server."
-    # The session here may hear of it later than the program did, which tells no codes.
-    if state[:2] in ("08", "57") or "terminating connection due to" in reason:
-        return UnreachableError(target=target, reason=reason, instead=instead)
-    return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)
+    # The program may notice a lost connection before this session does, and prints no code for it.
+    if sqlstate[:2] in ("08", "57") or "terminating connection due to" in reason:
+        return UnreachableError(target=target, reason=reason, hint=instead)
+    return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
 
 
-def refused(client: subprocesses.Client) -> bool:
-    """Whether a server has told this program that it did not do what it was asked."""
-    state, _reason = _picked(client.complaint().splitlines() or [""])
-    return state[:2] not in ("", "08", "57")
+def is_rejected(client: subprocesses.ClientProgram) -> bool:
+    """Return whether the server rejected the statements of this program, so that nothing was committed."""
+    sqlstate, _reason = _find_error(client.error_output().splitlines() or [""])
+    return sqlstate[:2] not in ("", "08", "57")
 
 
-def _picked(lines: Sequence[str]) -> tuple[str, str]:
-    """Return the code and the words of the failure among notices, details and places in the source."""
-    told = [found for line in lines if (found := _TOLD.search(line))]
-    for found in told:
-        if found[2] and found[1] != "WARNING" and not found[2].startswith(HARMLESS):
-            return found[2], found[3]
-    for found in told:
-        if found[1] in ("ERROR", "FATAL", "PANIC"):
-            return "", found[3]
+def _find_error(lines: Sequence[str]) -> tuple[str, str]:
+    """Return the SQLSTATE and the text of the error; other lines are notices, details and source locations."""
+    messages = [message for line in lines if (message := _MESSAGE.search(line))]
+    for message in messages:
+        if message[2] and message[1] != "WARNING" and not message[2].startswith(SUCCESS_CLASSES):
+            return message[2], message[3]
+    for message in messages:
+        if message[1] in ("ERROR", "FATAL", "PANIC"):
+            return "", message[3]
     first = next((line for line in lines if "error:" in line), lines[0])
     return "", first.rpartition("error: ")[2]
 
 
-def _is_gone(session: Session) -> bool:
+def _is_disconnected(session: Session) -> bool:
     try:
         session.execute(b"select 1")
     except psycopg.Error:

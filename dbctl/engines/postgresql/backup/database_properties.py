@@ -1,6 +1,6 @@
-"""What a database on a server is beside what it holds: its owner, how it sorts, who may connect, what it sets.
+"""Properties of a database on a server: owner, collation, connection limit, grants, settings.
 
-No dump tells that, and a database that takes the name of another one has to have it, too.
+A dump does not contain them, but a database that replaces another one needs them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 import psycopg
 
 from dbctl.engines.sql import ident
-from dbctl.model import Value
+from dbctl.model import Struct
 
-#: Of the database called $1. The row as JSON, for its columns are others in each version.
-_OF = b"""select d.oid::int8, to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding), t.spcname,
+#: Properties of database $1. The row is JSON because its columns differ between versions.
+_PROPERTIES = b"""select d.oid::int8, to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding), t.spcname,
   coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
   (select coalesce(jsonb_agg(jsonb_build_array(coalesce(pg_catalog.pg_get_userbyid(nullif(a.grantee, 0)), ''),
       a.privilege_type, a.is_grantable) order by 1), 'null')
@@ -25,18 +25,18 @@ _OF = b"""select d.oid::int8, to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba),
     from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
     where s.setdatabase = d.oid)
 from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1"""
-_IDENTITY = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a socket of its own machine'),
+_ADDRESS = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
   coalesce(inet_server_port(), current_setting('port')::int4)"""
 _SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
 _EXTENSIONS = (
     b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
 )
-#: In a version before they were told apart by provider, all are of libc.
+#: Older versions have no provider column: all collations are from libc.
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
-class Properties(Value, frozen=True, kw_only=True):
-    """Of one database."""
+class Properties(Struct, frozen=True, kw_only=True):
+    """The properties of one database."""
 
     name: str
     oid: int = 0
@@ -45,17 +45,17 @@ class Properties(Value, frozen=True, kw_only=True):
     collate: str = ""
     ctype: str = ""
     provider: str = "libc"
-    locale: str = ""  #: of another provider than libc
+    locale: str = ""  #: unless the provider is libc
     tablespace: str = ""
-    limit: int = -1  #: connections
-    open: bool = True  #: whether anybody may connect
+    connection_limit: int = -1  #: -1: unlimited
+    allows_connections: bool = True  #: whether sessions may connect
     comment: str = ""
-    #: who (nobody's name: everybody) may do what, and pass it on; None: what every new database grants
+    #: grantee (empty: PUBLIC), privilege, and grant option; None: the default grants of a new database
     grants: Sequence[tuple[str, str, bool]] | None = None
-    settings: Sequence[tuple[str, str]] = ()  #: of a role, or of all, ``name=value``
+    settings: Sequence[tuple[str, str]] = ()  #: role (empty: all roles), and ``name=value``
 
-    def facts(self) -> dict[str, str]:
-        """Return them as a manifest tells them."""
+    def to_metadata(self) -> dict[str, str]:
+        """Return the properties as fields of a manifest."""
         return {
             "database": self.name,
             "oid": str(self.oid),
@@ -66,43 +66,43 @@ class Properties(Value, frozen=True, kw_only=True):
             "provider": self.provider,
             "locale": self.locale,
             "tablespace": self.tablespace,
-            "connection_limit": str(self.limit),
+            "connection_limit": str(self.connection_limit),
             "comment": self.comment,
             "grants": json.dumps(self.grants),
             "settings": json.dumps(self.settings),
         }
 
-    def lasting(self) -> dict[str, str]:
-        """Return what a database that takes the place of this one has to have, too."""
-        return {name: text for name, text in self.facts().items() if name not in ("database", "oid")}
+    def transferable(self) -> dict[str, str]:
+        """Return the properties that a replacement of this database must have."""
+        return {name: text for name, text in self.to_metadata().items() if name not in ("database", "oid")}
 
 
-def from_facts(facts: Mapping[str, str]) -> Properties:
-    """Return what ``Properties.facts`` told."""
+def from_metadata(metadata: Mapping[str, str]) -> Properties:
+    """Return the properties that ``Properties.to_metadata`` wrote."""
     return Properties(
-        name=facts.get("database", ""),
-        oid=int(facts.get("oid", 0)),
-        owner=facts.get("owner", ""),
-        encoding=facts.get("encoding", ""),
-        collate=facts.get("collation", ""),
-        ctype=facts.get("ctype", ""),
-        provider=provider if (provider := facts.get("provider", "")) in _PROVIDERS.values() else "libc",
-        locale=facts.get("locale", ""),
-        tablespace=facts.get("tablespace", ""),
-        limit=int(facts.get("connection_limit", -1)),
-        comment=facts.get("comment", ""),
-        grants=msgspec.json.decode(facts.get("grants", "null"), type=list[tuple[str, str, bool]] | None),
-        settings=msgspec.json.decode(facts.get("settings", "[]"), type=list[tuple[str, str]]),
+        name=metadata.get("database", ""),
+        oid=int(metadata.get("oid", 0)),
+        owner=metadata.get("owner", ""),
+        encoding=metadata.get("encoding", ""),
+        collate=metadata.get("collation", ""),
+        ctype=metadata.get("ctype", ""),
+        provider=provider if (provider := metadata.get("provider", "")) in _PROVIDERS.values() else "libc",
+        locale=metadata.get("locale", ""),
+        tablespace=metadata.get("tablespace", ""),
+        connection_limit=int(metadata.get("connection_limit", -1)),
+        comment=metadata.get("comment", ""),
+        grants=msgspec.json.decode(metadata.get("grants", "null"), type=list[tuple[str, str, bool]] | None),
+        settings=msgspec.json.decode(metadata.get("settings", "[]"), type=list[tuple[str, str]]),
     )
 
 
-def of(session: psycopg.Connection[Any], name: str) -> Properties | None:
-    """Return the properties of a database of the server; None where it has none of that name."""
-    rows = session.execute(_OF, [name]).fetchall()
+def read_properties(session: psycopg.Connection[Any], name: str) -> Properties | None:
+    """Return the properties of a database of the server; None if it does not exist."""
+    rows = session.execute(_PROPERTIES, [name]).fetchall()
     if not rows:
         return None
-    oid, told, owner, encoding, tablespace, comment, grants, settings = rows[0]
-    row = _read(told)
+    oid, row_json, owner, encoding, tablespace, comment, grants, settings = rows[0]
+    row = _decode_json(row_json)
     return Properties(
         name=name,
         oid=oid,
@@ -113,82 +113,92 @@ def of(session: psycopg.Connection[Any], name: str) -> Properties | None:
         provider=_PROVIDERS.get(row.get("datlocprovider", "c"), "libc"),
         locale=row.get("datlocale") or row.get("daticulocale") or "",
         tablespace=tablespace,
-        limit=row["datconnlimit"],
-        open=row["datallowconn"],
+        connection_limit=row["datconnlimit"],
+        allows_connections=row["datallowconn"],
         comment=comment,
         grants=None
         if row["datacl"] is None
-        else sorted((who, what, more) for who, what, more in _read(grants) or []),
-        settings=sorted((who, what) for who, what in _read(settings)),
+        else sorted(
+            (grantee, privilege, grantable) for grantee, privilege, grantable in _decode_json(grants) or []
+        ),
+        settings=sorted((role, setting) for role, setting in _decode_json(settings)),
     )
 
 
-def _read(value: object) -> Any:
-    """JSON comes as a text where the session loads no types."""
+def _decode_json(value: object) -> Any:
+    """Decode a JSON column, which is text in a session without type loaders."""
     return json.loads(value) if isinstance(value, str) else value
 
 
-def place(session: psycopg.Connection[Any]) -> dict[str, str]:
-    """Return which server it is: its version, where it answers, and the number that no other one has."""
-    ((version, host, port),) = session.execute(_IDENTITY).fetchall()
-    facts = {"server": str(version), "at": f"{host}:{port}"}
+def describe_server(session: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return the version, the address and the system identifier of the server."""
+    ((version, host, port),) = session.execute(_ADDRESS).fetchall()
+    server = {"server": str(version), "at": f"{host}:{port}"}
     try:
-        ((number,),) = session.execute(_SYSTEM).fetchall()
+        ((system,),) = session.execute(_SYSTEM).fetchall()
     except psycopg.errors.InsufficientPrivilege:
-        return facts
-    return facts | {"system": str(number)}
+        return server
+    return server | {"system": str(system)}
 
 
-def extensions(session: psycopg.Connection[Any]) -> str:
+def describe_extensions(session: psycopg.Connection[Any]) -> str:
     """Return the extensions of the database with their versions."""
     return ", ".join(str(name) for (name,) in session.execute(_EXTENSIONS).fetchall())
 
 
-def created(name: str, like: Properties) -> str:
-    """Return the statement that makes an empty database like another one."""
-    words = [f"create database {ident(name)} template template0"]
-    words += [f"owner {ident(like.owner)}"] if like.owner else []
-    words += [f"encoding {literal(like.encoding)}"] if like.encoding else []
-    words += [f"lc_collate {literal(like.collate)} lc_ctype {literal(like.ctype)}"] if like.collate else []
-    if like.provider != "libc" and like.locale:
-        words.append(f"locale_provider {like.provider} {like.provider}_locale {literal(like.locale)}")
-    words += [f"tablespace {ident(like.tablespace)}"] if like.tablespace not in ("", "pg_default") else []
-    return " ".join([*words, f"connection limit {like.limit}"])
+def create_statement(name: str, template: Properties) -> str:
+    """Return the statement that creates an empty database with the same properties."""
+    clauses = [f"create database {ident(name)} template template0"]
+    clauses += [f"owner {ident(template.owner)}"] if template.owner else []
+    clauses += [f"encoding {quote_literal(template.encoding)}"] if template.encoding else []
+    clauses += (
+        [f"lc_collate {quote_literal(template.collate)} lc_ctype {quote_literal(template.ctype)}"]
+        if template.collate
+        else []
+    )
+    if template.provider != "libc" and template.locale:
+        clauses.append(
+            f"locale_provider {template.provider} {template.provider}_locale {quote_literal(template.locale)}"
+        )
+    clauses += (
+        [f"tablespace {ident(template.tablespace)}"] if template.tablespace not in ("", "pg_default") else []
+    )
+    return " ".join([*clauses, f"connection limit {template.connection_limit}"])
 
 
-def give(session: psycopg.Connection[Any], name: str, like: Properties) -> None:
-    """Give a new database what ``create database`` does not: comment, privileges and settings.
+def apply_properties(session: psycopg.Connection[Any], name: str, properties: Properties) -> None:
+    """Set the properties that ``create database`` cannot set: comment, privileges and settings.
 
     Raises:
-        psycopg.Error: a role that has some is not there, or this one may not give them.
+        psycopg.Error: a role does not exist, or this role lacks a privilege.
     """
     database = ident(name)
     with session.transaction():
-        if like.comment:
-            session.execute(f"comment on database {database} is {literal(like.comment)}".encode())
-        if like.grants is not None:
-            who = f"public, {ident(like.owner)}" if like.owner else "public"
-            session.execute(f"revoke all on database {database} from {who}".encode())
-            for grantee, what, more in like.grants:
-                to = ident(grantee) if grantee else "public"
-                passing = " with grant option" if more else ""
-                session.execute(f"grant {what} on database {database} to {to}{passing}".encode())
-        for role, setting in like.settings:
+        if properties.comment:
+            session.execute(f"comment on database {database} is {quote_literal(properties.comment)}".encode())
+        if properties.grants is not None:
+            grantees = f"public, {ident(properties.owner)}" if properties.owner else "public"
+            session.execute(f"revoke all on database {database} from {grantees}".encode())
+            for grantee, privilege, grantable in properties.grants:
+                role = ident(grantee) if grantee else "public"
+                grant_option = " with grant option" if grantable else ""
+                session.execute(f"grant {privilege} on database {database} to {role}{grant_option}".encode())
+        for role, setting in properties.settings:
             key, _, value = setting.partition("=")
-            who = f"role {ident(role)} in database {database}" if role else f"database {database}"
-            # Some settings are lists, and each is written in another way; taken from the session none has to be.
+            target = f"role {ident(role)} in database {database}" if role else f"database {database}"
+            # Some settings are lists with their own syntax; FROM CURRENT avoids formatting them.
             session.execute(b"select set_config($1, $2, true)", [key, value])
-            dotted = ".".join(ident(part) for part in key.split("."))
-            session.execute(f"alter {who} set {dotted} from current".encode())
+            option = ".".join(ident(part) for part in key.split("."))
+            session.execute(f"alter {target} set {option} from current".encode())
 
 
-def literal(text: str) -> str:
-    """Return a text as a statement holds it."""
+def quote_literal(text: str) -> str:
+    """Return a text as an SQL literal."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
 
 
-def differing(one: Properties, other: Properties) -> list[str]:
-    """Return what of two databases is not alike."""
-    there = other.lasting()
-    return [name for name, text in one.lasting().items() if there[name] != text]
+def find_differences(first: Properties, second: Properties) -> list[str]:
+    """Return the names of the properties that differ."""
+    expected = second.transferable()
+    return [name for name, text in first.transferable().items() if expected[name] != text]

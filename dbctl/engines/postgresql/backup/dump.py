@@ -1,7 +1,7 @@
-"""A database on a server copied by pg_dump, at one moment that this session shares with it, and read while it comes.
+"""Dump a database with pg_dump, from a snapshot that this session exports.
 
-What pg_dump writes goes through here: a full disk is noticed here, a signal ends it, and the text of the dump is
-followed to its end mark, rows counted, so that nothing has to be read a second time.
+The output of pg_dump passes through this process: it detects a full disk, a signal stops it, and the rows are counted
+up to the end mark, so that the file need not be read a second time.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from pathlib import Path
 from typing import cast
 
 from dbctl import signals
-from dbctl.engines.contract import Dumped, Proof
+from dbctl.engines.contract import DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
-from dbctl.engines.postgresql.backup.dump_scanner import Reading, told
+from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
-from dbctl.engines.postgresql.describe import PostgreSQLDescribes
-from dbctl.engines.postgresql.schema import scope_of
+from dbctl.engines.postgresql.describe import PostgreSQLSchemaReader
+from dbctl.engines.postgresql.schema import read_scope
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.types import UNDECLARED
-from dbctl.engines.sql import Holds, digests, ident
+from dbctl.engines.sql import StreamingDatabase, digest_tables, ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
-from dbctl.files import LEVEL, Progress, packing, silent, subprocesses
+from dbctl.files import LEVEL, Progress, no_progress, open_parallel_gzip, subprocesses
 from dbctl.model import now
 
-#: Custom: pg_restore reads it, whole or in parts, on several connections at once. Plain: psql reads it.
+#: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
-NOTHING = "No backup was made; earlier ones are as they were."
-#: Dumps are compressed to a fraction of the rows; indexes are not in them, nor what every database holds.
-PACKED, EMPTY = 4, 7 << 20
-#: Nothing here waits for a lock.
+NO_BACKUP = "No backup was created; existing backups are unchanged."
+#: Rows shrink to about a quarter; indexes, and the content of an empty database in bytes, are not in a dump.
+COMPRESSION_RATIO, EMPTY_SIZE = 4, 7 << 20
+#: This query waits for no lock.
 SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
   else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
 LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
-PARTS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
+PARTITIONS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
 join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where t.level > 0 order by 1, 2"""
-PATH = b"select pg_catalog.current_schemas(false)"
-#: The tables whose rows a dump holds. Of a table that belongs to an extension it holds those that meet a condition, if any.
+SEARCH_PATH = b"select pg_catalog.current_schemas(false)"
+#: The tables whose rows a dump contains. Of a table of an extension it contains the rows that meet a condition, if any.
 TABLES = """select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
@@ -51,228 +51,242 @@ left join (select u.id, u.condition from pg_catalog.pg_extension p,
 where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
   and :scope in ('', n.nspname::text)
 order by 1, 2"""
-#: Parent tables, of which a query reads the rows of child tables, too, and child tables, whose columns may change places.
+#: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
 INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
 
 
-class PostgreSQLDumps(PostgreSQLDescribes):
+class PostgreSQLDumper(PostgreSQLSchemaReader):
     """Capability.DUMP."""
 
     forms = FORMS
-    parts = True
-    packed = True
+    supports_partial = True
+    is_compressed = True
     target: str
     _timeout: float
 
     @abstractmethod
-    def _current(self) -> Session:
+    def _require_session(self) -> Session:
         """Return the session."""
 
     @abstractmethod
-    def _blockers(self, told: str, own: int) -> str:
-        """Return who holds what was waited for."""
+    def _describe_blockers(self, message: str, pid: int) -> str:
+        """Return the holders of the lock for which this session waited."""
 
     @abstractmethod
-    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Let what the driver raises be a failure of ours."""
+    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Convert driver errors to dbctl errors."""
 
     @abstractmethod
-    def _asking(self) -> AbstractContextManager[None]:
-        """Begin a transaction that can write nothing, and end it without a trace."""
+    def _read_transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
 
-    def dump_size(self) -> int:
-        rows = self._fetch(SIZE, {"scope": scope_of(self._current()), "empty": EMPTY})
-        return cast("int", rows[0][0]) // PACKED
+    def estimate_dump_size(self) -> int:
+        rows = self._fetch(SIZE, {"scope": read_scope(self._require_session()), "empty": EMPTY_SIZE})
+        return cast("int", rows[0][0]) // COMPRESSION_RATIO
 
-    def holds_up(self) -> bool:
+    def blocks_writers(self) -> bool:
         return False
 
     def dump(
-        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
-    ) -> Dumped:
-        form, session = form or "custom", self._current()
+        self,
+        destination: Path,
+        *,
+        form: str = "",
+        tables: Sequence[str] = (),
+        progress: Progress = no_progress,
+    ) -> DumpResult:
+        form, session = form or "custom", self._require_session()
         server = session.info.server_version // 10000
-        tool = client_programs.find("pg_dump", self.target, least=server)
-        reader = client_programs.find("pg_restore", self.target, least=server) if form == "custom" else None
-        expected = max(1, self.dump_size())
-        with self._asking():
+        tool = client_programs.find_program("pg_dump", self.target, min_version=server)
+        decoder = (
+            client_programs.find_program("pg_restore", self.target, min_version=server)
+            if form == "custom"
+            else None
+        )
+        expected = max(1, self.estimate_dump_size())
+        with self._read_transaction():
             ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
-            taken, scope = now(), scope_of(session)
-            with self._told(""):
+            taken_at, scope = now(), read_scope(session)
+            with self._translate_errors(""):
                 losses = [] if tables else describe_losses(session, scope, self.target)
             if form == "plain" and self._fetch(LARGE_OBJECTS, {}) == [(True,)]:
                 raise NotSupportedError(
-                    what="a plain dump of large objects",
-                    by=self.target,
-                    instead="Nothing was made. --format custom takes them.",
+                    feature="a plain dump of large objects",
+                    subject=self.target,
+                    hint="Nothing was created. Use --format custom.",
                 )
-            words = [
+            arguments = [
                 f"--lock-wait-timeout={max(1, round(self._timeout * 1000))}",
                 f"--snapshot={snapshot}",
                 f"--format={form}",
                 f"--compress={LEVEL if form == 'custom' else 0}",
             ]
             if session.settings.get("client_encoding") != UNDECLARED:
-                words.append("--encoding=UTF8")
-            words += [f"--schema={_quoted(scope)}"] if scope and not tables else []
-            words += [
-                f"--table={_quoted(schema)}.{_quoted(name)}" for schema, name in self._with_parts(tables)
+                arguments.append("--encoding=UTF8")
+            arguments += [f"--schema={_quote_pattern(scope)}"] if scope and not tables else []
+            arguments += [
+                f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}"
+                for schema, name in self._with_partitions(tables)
             ]
             with (
-                client_programs.at(session, session.info.dbname, tool) as (where, environment),
-                subprocesses.new_file(destination) as file,
-                subprocesses.running(
-                    [str(tool.path), "--no-password", f"--dbname={where}", *words],
+                client_programs.write_connection_files(session, session.info.dbname, tool) as (
+                    connection,
                     environment,
-                    watch=client_programs.watch(session, environment, self.target, NOTHING),
+                ),
+                subprocesses.create_file(destination) as file,
+                subprocesses.run_program(
+                    [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+                    environment,
+                    watch=client_programs.create_watch(session, environment, self.target, NO_BACKUP),
                     writes=True,
                 ) as client,
-                through(reader, self.target) as reading,
-                packing() if form == "plain" else nullcontext() as packed,
+                follow_dump(decoder, self.target) as follower,
+                open_parallel_gzip() if form == "plain" else nullcontext() as compressor,
             ):
-                # Of the same snapshot, while pg_dump connects and reads the catalogue for itself.
+                # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self.fingerprint()
-                with self._told(PATH.decode()):  # the server may end this session, as any
-                    facts = self._facts(session, scope)
-                facts |= {"client": client_programs.version_of(tool.path), "format": form}
-                facts |= {"remarks": "; ".join(losses)} if losses else {}
+                with self._translate_errors(SEARCH_PATH.decode()):  # the server may end this session
+                    metadata = self._metadata(session, scope)
+                metadata |= {"client": client_programs.read_version(tool.path), "format": form}
+                metadata |= {"remarks": "; ".join(losses)} if losses else {}
                 written = 0
                 for block in client.blocks():
-                    reading.feed(block)
-                    written += file.write(packed.feed(block) if packed else block)
+                    follower.feed(block)
+                    written += file.write(compressor.feed(block) if compressor else block)
                     progress(min(1.0, written / expected))
-                if packed:
-                    file.write(packed.rest())
+                if compressor:
+                    file.write(compressor.finish())
                 if client.finish():
-                    error = client_programs.failed(
-                        client, session, self.target, timeout=self._timeout, instead=NOTHING
+                    error = client_programs.to_error(
+                        client, session, self.target, timeout=self._timeout, instead=NO_BACKUP
                     )
-                    raise self._named(error, session)
-                if problem := reading.problem():
+                    raise self._add_holder(error, session)
+                if problem := follower.find_problem():
                     raise ClientFailedError(
-                        target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
+                        target=self.target, program=tool.path.name, reason=problem, hint=NO_BACKUP
                     )
-                rows = told(reading.reading.rows, facts["path"])
+                rows = index_by_app_name(follower.scanner.rows, metadata["path"])
                 inheriting = {name for (name,) in self._fetch(INHERITING, {})}
-                own = {name: number for name, number in rows.items() if name not in inheriting}
-                content = digests(cast("Holds", self), own)
+                countable = {name: count for name, count in rows.items() if name not in inheriting}
+                content = digest_tables(cast("StreamingDatabase", self), countable)
         progress(1.0)
-        proof = Proof(tables=rows, schema=schema, problems=(), digests=content)
-        return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
+        verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
+        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
 
-    def list_dumped(self) -> Collection[str]:
-        with self._asking():
-            return told(dict.fromkeys(self._conditions(), 0), self._path())
+    def list_dump_tables(self) -> Collection[str]:
+        with self._read_transaction():
+            return index_by_app_name(dict.fromkeys(self._row_conditions(), 0), self._search_path())
 
-    def count_dumped(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
-        with self._asking():
+    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._read_transaction():
             rows = dict[tuple[str, str], int]()
-            for (schema, table), condition in self._conditions(extra).items():
-                # Child tables have rows of their own.
-                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - as its extension says
-                with self._told(sql):
-                    ((number,),) = self._current().execute(sql.encode()).fetchall()
-                rows[schema, table] = cast("int", number)
-            return told(rows, path or self._path())
+            for (schema, table), condition in self._row_conditions(extra).items():
+                # Child tables store their own rows.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - the condition is from the extension
+                with self._translate_errors(sql):
+                    ((count,),) = self._require_session().execute(sql.encode()).fetchall()
+                rows[schema, table] = cast("int", count)
+            return index_by_app_name(rows, path or self._search_path())
 
-    def _conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
-        """Return the tables whose rows a dump holds, by schema and name, each with the condition that its rows meet."""
-        found = cast(
-            "list[tuple[str, str, bool, str]]", self._fetch(TABLES, {"scope": scope_of(self._current())})
+    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
+        tables = cast(
+            "list[tuple[str, str, bool, str]]",
+            self._fetch(TABLES, {"scope": read_scope(self._require_session())}),
         )
         return {
             (schema, table): condition
-            for schema, table, of_extension, condition in found
+            for schema, table, of_extension, condition in tables
             if not of_extension or f"{schema}.{table}" in extra or table in extra
         }
 
-    def _path(self) -> str:
-        return json.dumps(self._current().execute(PATH).fetchall()[0][0])
+    def _search_path(self) -> str:
+        return json.dumps(self._require_session().execute(SEARCH_PATH).fetchall()[0][0])
 
-    def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
-        """Return tables with the partitions that hold their rows, each by its schema."""
-        schema, found = self._current().schema, list[tuple[str, str]]()
+    def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
+        """Return tables with their partitions, each with its schema."""
+        schema, names = self._require_session().schema, list[tuple[str, str]]()
         for name in tables:
-            rows = self._fetch(PARTS, {"table": f"{ident(schema)}.{ident(name)}"})
-            found += [(schema, name), *cast("list[tuple[str, str]]", rows)]
-        return found
+            rows = self._fetch(PARTITIONS, {"table": f"{ident(schema)}.{ident(name)}"})
+            names += [(schema, name), *cast("list[tuple[str, str]]", rows)]
+        return names
 
-    def _named(self, error: DbctlError, session: Session) -> DbctlError:
-        """Name those who are waited for."""
+    def _add_holder(self, error: DbctlError, session: Session) -> DbctlError:
+        """Add the lock holders to the error."""
         if not isinstance(error, BusyError):
             return error
-        holder = self._blockers("", session.pgconn.backend_pid)
+        holder = self._describe_blockers("", session.pgconn.backend_pid)
         return BusyError(target=self.target, holder=holder, waited=f"{self._timeout:g}")
 
-    def _facts(self, session: Session, scope: str) -> dict[str, str]:
-        own = database_properties.of(session, session.info.dbname)
+    def _metadata(self, session: Session, scope: str) -> dict[str, str]:
+        properties = database_properties.read_properties(session, session.info.dbname)
         return {
-            **(own.facts() if own else {}),
-            **database_properties.place(session),
-            "extensions": database_properties.extensions(session),
+            **(properties.to_metadata() if properties else {}),
+            **database_properties.describe_server(session),
+            "extensions": database_properties.describe_extensions(session),
             "schema": scope,
-            "path": self._path(),
+            "path": self._search_path(),
         }
 
 
-def _quoted(name: str) -> str:
-    """Return a name as the patterns of pg_dump take it, which means this one alone."""
+def _quote_pattern(name: str) -> str:
+    """Quote a name for a pattern of pg_dump, so that it matches this name only."""
     return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager
-def through(reader: client_programs.Tool | None, target: str) -> Iterator[Through]:
-    """Give what reads a dump of the custom form by pg_restore, or, without one, its text as it is."""
+def follow_dump(reader: client_programs.Tool | None, target: str) -> Iterator[FollowingReader]:
+    """Yield a scanner of a dump; ``reader`` is the pg_restore that decodes the custom format, None for plain text."""
     if reader is None:
-        yield Through(None)
+        yield FollowingReader(None)
         return
-    watch = subprocesses.Watch(target, NOTHING)
-    with subprocesses.running(
+    watch = subprocesses.ProgramWatch(target, NO_BACKUP)
+    with subprocesses.run_program(
         [str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True
     ) as client:
-        made = Through(client)
+        follower = FollowingReader(client)
         try:
-            yield made
+            yield follower
         finally:
-            made.end()
+            follower.stop()
 
 
-class Through:
-    """What reads a dump while it is written."""
+class FollowingReader:
+    """Scans a dump while it is written."""
 
-    def __init__(self, client: subprocesses.Client | None) -> None:
-        self.reading, self._client, self._early = Reading(), client, False
+    def __init__(self, client: subprocesses.ClientProgram | None) -> None:
+        self.scanner, self._client, self._ended_early = DumpScanner(), client, False
         if client:
             self._thread = threading.Thread(target=self._follow, args=[client])
-            with signals.held():  # threads have locks
+            with signals.defer_signals():  # a signal handler must not run while a thread holds its locks
                 self._thread.start()
 
-    def _follow(self, client: subprocesses.Client) -> None:
-        for block in client.blocks(heard=False, watched=False):  # pg_dump is
-            self.reading.feed(block)
+    def _follow(self, client: subprocesses.ClientProgram) -> None:
+        for block in client.blocks(interruptible=False, watched=False):  # the caller watches pg_dump
+            self.scanner.feed(block)
 
     def feed(self, block: bytes) -> None:
-        """Let the next piece of the dump through."""
+        """Pass on the next block of the dump."""
         if self._client is None:
-            self.reading.feed(block)
-        elif not self._early:
-            self._early = not self._client.write(block)
+            self.scanner.feed(block)
+        elif not self._ended_early:
+            self._ended_early = not self._client.write(block)
 
-    def problem(self) -> str:
-        """Return what is wrong with the dump, once all of it went through; empty: it is whole."""
+    def find_problem(self) -> str:
+        """Return the defect of the dump after its last block; empty if it is complete."""
         if self._client is not None:
             status = self._client.finish()
-            with signals.held():
+            with signals.defer_signals():
                 self._thread.join()
             if status:
-                said = self._client.complaint().splitlines() or [f"it ended with {status}"]
-                return f"pg_restore cannot read it: {said[0].rpartition('error: ')[2]}"
-        return "" if self.reading.whole and not self._early else "its end is missing"
+                messages = self._client.error_output().splitlines() or [f"exit status {status}"]
+                return f"pg_restore cannot read it: {messages[0].rpartition('error: ')[2]}"
+        return "" if self.scanner.is_complete and not self._ended_early else "its end is missing"
 
-    def end(self) -> None:
-        """Let nothing run on."""
+    def stop(self) -> None:
+        """Stop the program and the thread."""
         if self._client is not None:
             self._client.kill()
-            with signals.held():
+            with signals.defer_signals():
                 self._thread.join()

@@ -1,4 +1,4 @@
-"""What the text of a dump tells while it passes by: the rows of each table, and whether it came to its end."""
+"""Scan the text of a dump: count the rows of each table, and detect the end mark."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-#: The last words of a whole dump.
+#: The last line of a complete dump.
 END = b"\n-- PostgreSQL database dump complete\n"
 _NAME = rb'(?:[^\s."()]+|"(?:[^"]|"")*")'
 _COPY = re.compile(
     rb"\nCOPY (" + _NAME + rb")\.(" + _NAME + rb') (?:\((?:[^()"]|"(?:[^"]|"")*")*\))? FROM stdin;(?=\n)'
 )
-#: What stands before rows; without it, such a line belongs to a text.
-_BEFORE = re.compile(rb"; Type: TABLE DATA; [^\n]*\n--\n\n\Z")
-#: Bytes of what has passed that may be needed to understand what comes, and the longest line that begins rows.
+#: The comment before rows; without it, the line belongs to a text value.
+_DATA_COMMENT = re.compile(rb"; Type: TABLE DATA; [^\n]*\n--\n\n\Z")
+#: Bytes retained for context at the end of a block, and the maximum length of a line that begins rows.
 LOOK_BACK, LONGEST_LINE = 4096, 1 << 20
 
 
-class Reading:
-    """A dump that is read, block by block, however the blocks are cut."""
+class DumpScanner:
+    """Scans a dump block by block; blocks may end anywhere."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], int] = {}  #: by schema and table
         self._text = b"\n"
-        self._table: tuple[str, str] | None = None  #: whose rows are passing by
-        self._seen = 0  #: how much of ``_text`` needs no second look
+        self._table: tuple[str, str] | None = None  #: whose rows are being counted
+        self._searched = 0  #: length of the part of ``_text`` that was searched
 
     def feed(self, block: bytes) -> None:
-        """Read on."""
+        """Scan the next block."""
         self._text += block
-        while self._rows() if self._table else self._words():
+        while self._count_rows() if self._table else self._find_table():
             pass
 
-    def _words(self) -> bool:
-        """Look for the next table; return whether its rows begin."""
+    def _find_table(self) -> bool:
+        """Find the next table; return whether its rows begin."""
         text = self._text
-        at = text.find(b"\nCOPY ", self._seen)
-        while at >= 0:
-            if _BEFORE.search(text, max(0, at - LOOK_BACK), at + 1):
-                found = _COPY.match(text, at)
-                if found:
-                    self._table = _plain(found[1]), _plain(found[2])
+        start = text.find(b"\nCOPY ", self._searched)
+        while start >= 0:
+            if _DATA_COMMENT.search(text, max(0, start - LOOK_BACK), start + 1):
+                match = _COPY.match(text, start)
+                if match:
+                    self._table = _unquote(match[1]), _unquote(match[2])
                     self.rows[self._table] = 0
-                    self._text, self._seen = text[found.end() :], 0
+                    self._text, self._searched = text[match.end() :], 0
                     return True
-                if len(text) - at < LONGEST_LINE:  # it may go on in the next block
-                    self._seen = at
+                if len(text) - start < LONGEST_LINE:  # it may continue in the next block
+                    self._searched = start
                     return False
-            at = text.find(b"\nCOPY ", at + 1)
+            start = text.find(b"\nCOPY ", start + 1)
         self._text = text[-LOOK_BACK:]
-        self._seen = max(0, len(self._text) - len(b"\nCOPY "))
+        self._searched = max(0, len(self._text) - len(b"\nCOPY "))
         return False
 
-    def _rows(self) -> bool:
+    def _count_rows(self) -> bool:
         """Count rows; return whether they have ended."""
         if self._table is None:
             raise RuntimeError("rows of no table")
@@ -63,100 +63,101 @@ class Reading:
         self._text = self._text[cut:]
         if end >= 0:
             self._table = None
-            self._text, self._seen = self._text[3:], 0
+            self._text, self._searched = self._text[3:], 0
         return end >= 0
 
     @property
-    def whole(self) -> bool:
-        """Whether it came to its end."""
+    def is_complete(self) -> bool:
+        """Whether the end mark was read."""
         return self._table is None and END in self._text
 
 
-def told(rows: Mapping[tuple[str, str], int], path: str) -> dict[str, int]:
-    """Return the rows by table as the app calls them: what its search path finds needs no schema before it.
+def index_by_app_name(rows: Mapping[tuple[str, str], int], path: str) -> dict[str, int]:
+    """Return the row counts by the names that the app uses: without schema if the search path finds the table.
 
     Args:
-        rows: by schema and table.
-        path: the schemas of the search path, in their order, as JSON.
+        rows: row count by schema and table.
+        path: the schemas of the search path, in order, as JSON.
     """
     schemas = list[str](json.loads(path or "[]"))
-    found = dict[str, tuple[int, str, int]]()
+    counts = dict[str, tuple[int, str, int]]()
     for schema, table in rows:
-        at = schemas.index(schema) if schema in schemas else len(schemas)
-        hidden = at == len(schemas) or any((one, table) in rows for one in schemas[:at])
-        found[f"{schema}.{table}" if hidden else table] = (at, table, rows[schema, table])
-    return {name: found[name][2] for name in sorted(found, key=lambda one: (found[one], one))}
+        position = schemas.index(schema) if schema in schemas else len(schemas)
+        is_hidden = position == len(schemas) or any(
+            (earlier, table) in rows for earlier in schemas[:position]
+        )
+        counts[f"{schema}.{table}" if is_hidden else table] = (position, table, rows[schema, table])
+    return {name: counts[name][2] for name in sorted(counts, key=lambda key: (counts[key], key))}
 
 
-def into_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Let a dump make only those schemas that are not there; such statements come before everything else."""
-    held, blocks = b"", iter(blocks)
+def create_missing_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Make the CREATE SCHEMA statements at the beginning of a dump conditional; drop comments that only owners can set."""
+    head, blocks = b"", iter(blocks)
     for block in blocks:
-        held += block
-        # Behind them and the extensions comes something that begins otherwise, at the latest the end of the dump.
-        if _OTHER.search(held) or len(held) > LONGEST_LINE:
+        head += block
+        # Another statement, or the end of the dump, follows the schemas and extensions.
+        if _NEXT_STATEMENT.search(head) or len(head) > LONGEST_LINE:
             break
-    yield _SCHEMA.sub(unless_there, _COMMENT.sub(b"", held))
+    yield _SCHEMA.sub(create_schema_if_missing, _COMMENT.sub(b"", head))
     yield from blocks
 
 
-def for_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
-    """Leave out of a dump where it begins and ends a transaction, and what a server of that version does not know.
+def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
+    """Remove the transaction around a dump, and settings that the server version does not support.
 
-    A program writes what servers of its own version know, also where the dump is of an older one.
+    A program writes the settings of its own version, even into the dump of an older server.
 
     Raises:
-        ValueError: it begins a transaction, and does not end it where it ends itself.
+        ValueError: the dump begins a transaction and does not commit it.
     """
-    held, blocks = b"", iter(blocks)
+    buffer, blocks = b"", iter(blocks)
     for block in blocks:
-        held += block
-        if _HEAD_ENDS.search(held) or len(held) > LONGEST_LINE:
+        buffer += block
+        if _HEAD_END.search(buffer) or len(buffer) > LONGEST_LINE:
             break
-    for name, since in _LATER.items():
+    for name, since in _SETTING_VERSIONS.items():
         if version < since:
-            held = held.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
-    head, begun, held = held.partition(b"\nBEGIN;\n")
-    if not begun or not _HEAD_ENDS.search(held):
-        yield head + begun + held
+            buffer = buffer.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
+    head, begin, buffer = buffer.partition(b"\nBEGIN;\n")
+    if not begin or not _HEAD_END.search(buffer):
+        yield head + begin + buffer
         yield from blocks
         return
     yield head + b"\n"
     for block in blocks:
-        yield held[:-LOOK_BACK]
-        held = held[-LOOK_BACK:] + block
-    text, ended, end = held.rpartition(b"\nCOMMIT;\n\n--" + END)
-    if END in held and not ended:
-        raise ValueError("a transaction that does not end")
-    yield text + (b"\n--" + END if ended else b"") + end
+        yield buffer[:-LOOK_BACK]
+        buffer = buffer[-LOOK_BACK:] + block
+    text, commit, end = buffer.rpartition(b"\nCOMMIT;\n\n--" + END)
+    if END in buffer and not commit:
+        raise ValueError("a transaction without COMMIT")
+    yield text + (b"\n--" + END if commit else b"") + end
 
 
-def unless_there(found: re.Match[bytes]) -> bytes:
-    """Return a statement that creates a schema, the first group of a match, where it is missing."""
-    # With IF NOT EXISTS it would want the right to create schemas even where nothing is to be created.
-    name = found[1].replace(b"'", b"''")
+def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
+    """Return a statement that creates the schema named in the first group of a match, if it is missing."""
+    # IF NOT EXISTS would require the privilege to create schemas even if the schema exists.
+    name = match[1].replace(b"'", b"''")
     return (
         b"do $dbctl$ begin if to_regnamespace(E'" + name.replace(b"\\", b"\\\\") + b"') is null then "
-        b"create schema " + found[1] + b"; end if; end $dbctl$;\n"
+        b"create schema " + match[1] + b"; end if; end $dbctl$;\n"
     )
 
 
-#: What the head sets, by the version that brought it.
-_LATER = {b"transaction_timeout": 17}
-_HEAD_ENDS = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
+#: Settings of the head, by the version that introduced them.
+_SETTING_VERSIONS = {b"transaction_timeout": 17}
+_HEAD_END = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
 _SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
-#: What every new database says of it, and what an extension that stays says of itself; only their owners may, and to say
-#: it again changes nothing.
+#: Comments of the public schema and of extensions. Only their owners can set them, and they are set already.
 _COMMENT = re.compile(
     rb"(?<=\n)COMMENT ON (?:SCHEMA public IS 'standard public schema'|EXTENSION "
     + _NAME
     + rb" IS '(?:[^']|'')*');\n"
 )
-_OTHER = re.compile(
+_NEXT_STATEMENT = re.compile(
     rb"\n(?:CREATE (?!SCHEMA |EXTENSION )|COPY |-- PostgreSQL database dump complete)[^\n]*\n"
 )
 
 
-def _plain(name: bytes) -> str:
+def _unquote(name: bytes) -> str:
     text = name.decode(errors="surrogateescape")
     return text[1:-1].replace('""', '"') if text.startswith('"') else text

@@ -1,20 +1,20 @@
-"""Statements that take everything of some schemas away, and refuse to take anything of other schemas along."""
+"""SQL that drops all objects of given schemas, and fails if objects of other schemas depend on them."""
 
 from __future__ import annotations
 
-from dbctl.engines.postgresql.backup.database_properties import literal
+from dbctl.engines.postgresql.backup.database_properties import quote_literal
 from dbctl.engines.sql import ident
 
-#: What others may point to.
-_HELD = """(
+#: Objects that other objects can refer to.
+_REFERENCED = """(
     select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
     union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
     union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
   ) h (class, id, schema)"""
-#: What stands outside and points inside, so that a cascade would reach it. ``{0}``: the schemas, as an array.
+#: Objects of other schemas that a cascade would drop. ``{0}``: the schemas, as an array.
 _DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
   from pg_catalog.pg_depend d
-  join {_HELD} on h.class = d.refclassid and h.id = d.refobjid
+  join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
   join (
     select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
     union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
@@ -32,15 +32,15 @@ _DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objs
   join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
   join pg_catalog.pg_namespace n on n.oid = o.schema and n.nspname <> all ({{0}}) and n.nspname !~ '^pg_toast'
   where d.deptype in ('n', 'a', 'i') limit 1"""  # noqa: S608 - of constants
-#: What stands in no schema, goes with what it points to, and is in no dump of a schema.
+#: Objects without a schema that a cascade would drop, and that the dump of a schema does not contain.
 _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
-  from pg_catalog.pg_depend d join {_HELD} on h.class = d.refclassid and h.id = d.refobjid
+  from pg_catalog.pg_depend d join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
   join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
   where d.classid in ('pg_catalog.pg_publication_rel'::regclass, 'pg_catalog.pg_cast'::regclass,
     'pg_catalog.pg_event_trigger'::regclass) and d.deptype in ('n', 'a')
     and not exists (select from pg_catalog.pg_depend e
-      where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""  # noqa: S608 - as above
-#: Statements, in an order in which most things go by themselves. What belongs to an extension stays.
+      where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""  # noqa: S608 - of constants
+#: Drop statements, in an order in which most need no cascade. Objects of extensions are retained.
 _DROPS = """select array_agg(x order by at) from (
     select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
         when 'S' then 'sequence' when 'f' then 'foreign table' else 'table' end, n.nspname, c.relname)
@@ -74,12 +74,12 @@ _DROPS = """select array_agg(x order by at) from (
       from pg_catalog.pg_collation t join pg_catalog.pg_namespace n on n.oid = t.collnamespace
       where n.nspname = any ({0}) and not exists (select from pg_catalog.pg_depend e
         where e.classid = 'pg_catalog.pg_collation'::regclass and e.objid = t.oid and e.deptype = 'e')) y (at, x)"""
-#: What a whole database holds beside its schemas.
-_MORE = """for one in select format('drop publication %I', p.pubname) from pg_catalog.pg_publication p loop execute one; end loop;
+#: Objects of a whole database that are in no schema.
+_DROP_SCHEMALESS = """for one in select format('drop publication %I', p.pubname) from pg_catalog.pg_publication p loop execute one; end loop;
   perform pg_catalog.lo_unlink(l.oid) from pg_catalog.pg_largeobject_metadata l;"""
-#: What this role grants on all that it makes from now on: back to the usual (1), or what is loaded would be granted to
-#: more than it was. A dump tells it again, but that of a schema not what holds in all of them: it comes back behind (2).
-_DEFAULTS = """with e as (
+#: Default privileges of this role: reset to the built-in ones (1), so that loaded objects get no additional grants. A dump
+#: contains them, but the dump of a schema lacks those that cover all schemas: they are granted again afterwards (2).
+_DEFAULT_PRIVILEGES = """with e as (
     select n.nspname, d.defaclacl as own, pg_catalog.acldefault(
         case d.defaclobjtype when 'S' then 's' else d.defaclobjtype end, d.defaclrole) as usual,
       case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
@@ -98,61 +98,65 @@ _DEFAULTS = """with e as (
   from (select distinct nspname, at, case at when 1 then format(' revoke all on %s from %s', kind, who)
       else format(' grant %s on %s to %s%s', what, kind, who, more) end
     from g where way = {0}) s (nspname, at, x)"""
-#: Behind what was loaded.
-AGAIN = """do $dbctl$ begin if pg_catalog.current_setting('dbctl.again', true) <> '' then
+#: Runs after the load.
+RESTORE_DEFAULT_PRIVILEGES = """do $dbctl$ begin if pg_catalog.current_setting('dbctl.again', true) <> '' then
   execute pg_catalog.current_setting('dbctl.again'); end if; end $dbctl$;"""
-#: Schemas of somebody's own.
-ALL = """(select coalesce(array_agg(n.nspname), '{}') from pg_catalog.pg_namespace n where n.nspname <> 'information_schema'
+#: Schemas that belong neither to the system nor to an extension.
+USER_SCHEMAS = """(select coalesce(array_agg(n.nspname), '{}') from pg_catalog.pg_namespace n where n.nspname <> 'information_schema'
     and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
       where e.classid = 'pg_catalog.pg_namespace'::regclass and e.objid = n.oid and e.deptype = 'e'))"""
 
 
-def emptied(schema: str) -> str:
-    """Return the statement that empties a schema, or, where none is named, each that there is."""
-    # What is in no schema is in a dump of the whole database alone.
-    again = "pg_catalog.set_config('dbctl.again', array_to_string((" + _DEFAULTS.format(2) + "), ';'), true)"
+def empty_statement(schema: str) -> str:
+    """Return the statement that empties a schema, or all schemas if ``schema`` is empty."""
+    # Only a dump of the whole database contains objects without a schema.
+    restore_privileges = (
+        "pg_catalog.set_config('dbctl.again', array_to_string(("
+        + _DEFAULT_PRIVILEGES.format(2)
+        + "), ';'), true)"
+    )
     check = f"coalesce(({_DEPENDENT.format('here')}), ({_SCHEMALESS.format('here')}))"
-    more = ""
+    drop_schemaless = ""
     if not schema:
-        again = "true"
-        check, more = f"({_DEPENDENT.format('here')})", _MORE
-    here = f"array[{literal(schema)}]::name[]" if schema else ALL
-    return _block(f"""declare here name[] := {here}; one text; drops text[];
+        restore_privileges = "true"
+        check, drop_schemaless = f"({_DEPENDENT.format('here')})", _DROP_SCHEMALESS
+    schemas = f"array[{quote_literal(schema)}]::name[]" if schema else USER_SCHEMAS
+    return _do_statement(f"""declare here name[] := {schemas}; one text; drops text[];
 begin
   one := {check};
   if one is not null then
-    raise exception '% depends on what would be replaced here', one;
+    raise exception '% depends on objects that would be replaced', one;
   end if;
-  {more}
+  {drop_schemaless}
   drops := ({_DROPS.format("here")});
   foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
-  drops := ({_DEFAULTS.format(1)});
-  perform {again};
+  drops := ({_DEFAULT_PRIVILEGES.format(1)});
+  perform {restore_privileges};
   foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
 end""")
 
 
-def dependent(schemas: str) -> str:
-    """Return the question what outside of ``schemas``, an array of names in SQL, a cascade would reach."""
+def dependents_query(schemas: str) -> str:
+    """Return the query for objects outside of ``schemas``, an SQL array of names, that a cascade would drop."""
     return _DEPENDENT.format(schemas)
 
 
-def drops(schemas: str) -> str:
-    """Return the question for an array of statements that drop everything in ``schemas``."""
+def drops_query(schemas: str) -> str:
+    """Return the query for an array of statements that drop everything in ``schemas``."""
     return _DROPS.format(schemas)
 
 
-def counted(schema: str, table: str, rows: int) -> str:
-    """Return a statement that fails where a table holds another number of rows."""
+def row_count_check(schema: str, table: str, rows: int) -> str:
+    """Return a statement that fails if the row count of a table differs."""
     name = f"{ident(schema)}.{ident(table)}"
-    return _block(
+    return _do_statement(
         f"begin if (select count(*) from only {name}) <> {rows} then"  # noqa: S608 - names are quoted
-        f" raise exception 'the rows of % are not as many as were loaded', {literal(name)}; end if; end"
+        f" raise exception 'the row count of % differs from the dump', {quote_literal(name)}; end if; end"
     )
 
 
-def _block(body: str) -> str:
-    """Return a statement that runs ``body``, between marks that it does not hold."""
+def _do_statement(body: str) -> str:
+    """Return a DO statement with a dollar quote that ``body`` does not contain."""
     mark = "$dbctl$"
     while mark in body:
         mark = f"{mark[:-1]}_$"

@@ -1,4 +1,4 @@
-"""Limits of pg_dump, read from the catalog before a dump: objects that it cannot save, or that no restore could load."""
+"""Limits of pg_dump: find objects that it cannot save, or that no restore could load."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ UNRESOLVED = (
     psycopg.errors.UndefinedColumn,
     psycopg.errors.InvalidSchemaName,
 )
-_OWN = "n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and $1::text in ('', n.nspname::text)"
+_USER_SCHEMA = (
+    "n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and $1::text in ('', n.nspname::text)"
+)
 #: Columns of types whose text cannot be read back in every case.
 COLUMNS = f"""select format('%I.%I', n.nspname, c.relname), a.attname::text, t.typname::text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_catalog.pg_type t on t.oid = a.atttypid and t.typnamespace = 'pg_catalog'::regnamespace
-where c.relkind = 'r' and c.relpersistence <> 't' and {_OWN} and t.typname = any ($2) order by 1, 2"""  # noqa: S608 - of constants
+where c.relkind = 'r' and c.relpersistence <> 't' and {_USER_SCHEMA} and t.typname = any ($2) order by 1, 2"""  # noqa: S608 - of constants
 #: Types without an input function, and types whose values are names of objects.
 WITHOUT_INPUT = (
     "pg_brin_bloom_summary",
@@ -42,22 +44,22 @@ INDEXED = "{} in (select indexrelid from pg_catalog.pg_index)"
 FUNCTIONS = f"""with recursive used (class, id, by) as (
   select 'pg_catalog.pg_class'::regclass::oid, c.oid, 'index ' || c.oid::regclass from pg_catalog.pg_class c
     join pg_catalog.pg_index i on i.indexrelid = c.oid and (i.indexprs is not null or i.indpred is not null)
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_OWN}
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_USER_SCHEMA}
   union all select 'pg_catalog.pg_constraint'::regclass, f.oid, 'constraint ' || f.conname from pg_catalog.pg_constraint f
-    join pg_catalog.pg_namespace n on n.oid = f.connamespace where f.contype = 'c' and {_OWN}
+    join pg_catalog.pg_namespace n on n.oid = f.connamespace where f.contype = 'c' and {_USER_SCHEMA}
       and (f.conrelid = 0 or pg_catalog.pg_relation_size(f.conrelid) > 0)
   union all select 'pg_catalog.pg_attrdef'::regclass, d.oid, format('column %s.%I', c.oid::regclass, a.attname)
     from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated = 's'
-    join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_OWN}
+    join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_USER_SCHEMA}
       and pg_catalog.pg_relation_size(c.oid) > 0
   union all select e.refclassid, e.refobjid, format('column %s.%I', c.oid::regclass, a.attname)
     from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid and a.attgenerated = 's'
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.objsubid = a.attnum
-    where e.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass) and {_OWN}
+    where e.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass) and {_USER_SCHEMA}
       and pg_catalog.pg_relation_size(c.oid) > 0
   union all select 'pg_catalog.pg_class'::regclass, c.oid, 'materialized view ' || c.oid::regclass from pg_catalog.pg_class c
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated and {_OWN}
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated and {_USER_SCHEMA}
   union select e.class, e.id, u.by from used u cross join lateral (
     select d.refclassid, d.refobjid from pg_catalog.pg_depend d where d.classid = u.class and d.objid = u.id
       and d.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass)
@@ -74,16 +76,16 @@ from used u join pg_catalog.pg_proc p on u.class = 'pg_catalog.pg_proc'::regclas
   or u.class = 'pg_catalog.pg_operator'::regclass and p.oid = (select o.oprcode from pg_catalog.pg_operator o where o.oid = u.id)
 join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('internal', 'c')
 where p.oid >= 16384 and p.prosqlbody is null
-  and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""  # noqa: S608 - as above
+  and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""  # noqa: S608 - of constants
 #: Sentences about objects that a restore changes or loses. $1 limits them to one schema.
-LACKS = f"""select format('foreign table %s: its rows are on another server', c.oid::regclass)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_OWN}
+LOSSES = f"""select format('foreign table %s: its rows are on another server', c.oid::regclass)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_USER_SCHEMA}
 union all select format('index %s is invalid and is left out', i.indexrelid::regclass)
 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid and c.relkind = 'i'
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not i.indisvalid and {_OWN}
-union all select format('child table %s comes back with its columns in another order', c.oid::regclass)
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not i.indisvalid and {_USER_SCHEMA}
+union all select format('child table %s is restored with another column order', c.oid::regclass)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and not c.relispartition and {_OWN} and c.oid in (select inhrelid from pg_catalog.pg_inherits)
+where c.relkind = 'r' and not c.relispartition and {_USER_SCHEMA} and c.oid in (select inhrelid from pg_catalog.pg_inherits)
   and (select array_agg(a.attname order by a.attnum) from pg_catalog.pg_attribute a
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) is distinct from
   (select array_agg(x.name order by x.parent, x.at) from (
@@ -92,91 +94,90 @@ where c.relkind = 'r' and not c.relispartition and {_OWN} and c.oid in (select i
         join pg_catalog.pg_attribute a on a.attrelid = i.inhparent where i.inhrelid = c.oid and a.attnum > 0 and not a.attisdropped
       union all select a.attname, 1 << 30, a.attnum from pg_catalog.pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) y order by y.name, y.parent, y.at) x)
-union all select format('unlogged table %s: this server is a standby, which does not hold its rows', c.oid::regclass)
+union all select format('unlogged table %s: a standby does not store its rows', c.oid::regclass)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where pg_catalog.pg_is_in_recovery() and c.relkind = 'r' and c.relpersistence = 'u' and {_OWN}
-union all select format('%s was made in a schema of the system, and is left out', pg_catalog.pg_describe_object(o.class, o.id, 0))
+where pg_catalog.pg_is_in_recovery() and c.relkind = 'r' and c.relpersistence = 'u' and {_USER_SCHEMA}
+union all select format('%s is in a system schema and is left out', pg_catalog.pg_describe_object(o.class, o.id, 0))
 from (select 'pg_catalog.pg_class'::regclass::oid, c.oid, c.relnamespace from pg_catalog.pg_class c where c.relkind <> 'i'
     and c.relkind <> 't' union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
   ) o (class, id, schema) join pg_catalog.pg_namespace n on n.oid = o.schema
 where $1::text = '' and o.id >= 16384 and n.nspname in ('pg_catalog', 'information_schema') and not exists (
   select from pg_catalog.pg_depend e where e.classid = o.class and e.objid = o.id and e.deptype in ('e', 'i'))
-union all select format('extension %s is of version %s; a restore makes version %s', e.extname, e.extversion, v.default_version)
+union all select format('extension %s is of version %s; a restore installs version %s', e.extname, e.extversion, v.default_version)
 from pg_catalog.pg_extension e join pg_catalog.pg_available_extensions v on v.name = e.extname
 where $1::text = '' and v.default_version <> e.extversion
-union all select format('extension %s is not installed on the server any more; a restore needs it', e.extname)
+union all select format('extension %s is no longer available on the server; a restore needs it', e.extname)
 from pg_catalog.pg_extension e where $1::text = '' and not exists (
   select from pg_catalog.pg_available_extensions v where v.name = e.extname)
-union all select format('subscription %s comes back disabled, or only where a superuser made the backup', s.subname)
+union all select format('subscription %s is restored disabled, and only if a superuser created the backup', s.subname)
 from pg_catalog.pg_subscription s where $1::text = ''
   and s.subdbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
 union all select format('replication slot %s is left out', s.slot_name) from pg_catalog.pg_replication_slots s
-where $1::text = '' and s.database = current_database()"""  # noqa: S608 - as above
-#: What only others than the present role, who is no superuser, can bring back.
-OTHERS = f"""select format('role %I owns some of it; a restore wants a role that is a member of it', r.rolname)
+where $1::text = '' and s.database = current_database()"""  # noqa: S608 - of constants
+#: Objects that only other roles can restore, if this role is not a superuser.
+ROLE_LOSSES = f"""select format('role %I owns objects; the role that restores must be a member of it', r.rolname)
 from pg_catalog.pg_roles r where not pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') and (
-  exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relowner = r.oid and {_OWN})
-  or exists (select from pg_catalog.pg_proc c join pg_catalog.pg_namespace n on n.oid = c.pronamespace where c.proowner = r.oid and {_OWN}))
+  exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relowner = r.oid and {_USER_SCHEMA})
+  or exists (select from pg_catalog.pg_proc c join pg_catalog.pg_namespace n on n.oid = c.pronamespace where c.proowner = r.oid and {_USER_SCHEMA}))
 union all select format('event trigger %s: only a superuser can restore it', t.evtname)
 from pg_catalog.pg_event_trigger t where $1::text = '' and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
 union all select format('publication %s: only a superuser can restore it', p.pubname) from pg_catalog.pg_publication p
-where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""  # noqa: S608 - as above
+where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""  # noqa: S608 - of constants
 
 
 def describe_losses(session: Session, scope: str, target: str) -> list[str]:
-    """Return what a dump of a schema, or of all, will lack, in sentences; nothing is written, and no function is run.
+    """Return a sentence for each loss in a dump of a schema, or of all schemas; write nothing, and run no user function.
 
     Raises:
         BackupUnloadableError: the dump could never be loaded.
     """
     session.execute(b"savepoint limits")
     try:
-        session.execute(
-            b"set local statement_timeout = 0"
-        )  # a timeout of the database or the role is for the app
+        # A timeout of the database or the role is for the app.
+        session.execute(b"set local statement_timeout = 0")
         session.execute(b"set local search_path = ''")  # as every dump sets it
-        for problem, remedy in _obstacles(session, scope):
-            raise BackupUnloadableError(target=target, reason=problem, instead=remedy)
-        found = [str(text) for (text,) in session.execute(LACKS.encode(), [scope]).fetchall()]
-        found += [str(text) for (text,) in session.execute(OTHERS.encode(), [scope]).fetchall()]
-        return [*found, *_unproven(session, scope)]
+        for problem, remedy in _find_obstacles(session, scope):
+            raise BackupUnloadableError(target=target, reason=problem, hint=remedy)
+        losses = [str(text) for (text,) in session.execute(LOSSES.encode(), [scope]).fetchall()]
+        losses += [str(text) for (text,) in session.execute(ROLE_LOSSES.encode(), [scope]).fetchall()]
+        return [*losses, *_find_unverifiable(session, scope)]
     finally:
         session.execute(b"rollback to savepoint limits")
 
 
-def _obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
+def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
     """Yield problems that make every load of a dump fail, each with its remedy."""
     for table, column, kind in session.execute(
         COLUMNS.encode(), [scope, [*WITHOUT_INPUT, *NAMES]]
     ).fetchall():
         name = ident(str(column))
-        wrong = f"{name} is not null"
-        if kind in NAMES:  # a number is the id of an object that no longer exists
-            wrong += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
-            wrong += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
-        sql = f"select {name}::text from only {table} where {wrong} limit 1"  # noqa: S608 - names are quoted
+        condition = f"{name} is not null"
+        if kind in NAMES:  # a number is the id of a missing object
+            condition += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
+            condition += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
+        sql = f"select {name}::text from only {table} where {condition} limit 1"  # noqa: S608 - names are quoted
         for (value,) in session.execute(sql.encode()).fetchall():
             yield (
                 f"column {column} of {table} holds a value of type {kind} that cannot be read back: {value}",
                 f"Change its type to text or oid: ALTER TABLE {table} ALTER COLUMN {name} TYPE text USING {name}::text;",
             )
-    for number, function, language, user in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+    for oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
         if language == "sql":
             try:
                 with session.transaction():
-                    session.execute(b"select pg_catalog.fmgr_sql_validator($1::oid)", [number])
+                    session.execute(b"select pg_catalog.fmgr_sql_validator($1::oid)", [oid])
             except UNRESOLVED as error:
                 yield (
-                    f"{user} calls function {function}, which does not find what it names once it is loaded: {error.diag.message_primary}",
+                    f"{dependent} calls function {function}, which cannot resolve its names during a load: {error.diag.message_primary}",
                     f"ALTER FUNCTION {function} SET search_path = {session.schema or 'public'}; (or write the schema into its body)",
                 )
 
 
-def _unproven(session: Session, scope: str) -> Iterator[str]:
-    """Yield functions that only a load can test."""
-    for _number, function, language, user in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
+def _find_unverifiable(session: Session, scope: str) -> Iterator[str]:
+    """Yield functions that only a test restore can verify."""
+    for _oid, function, language, dependent in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
         if language != "sql":
             yield (
-                f"{user} calls function {function}, which has no search_path of its own: a restore runs it with an empty one,"
-                " and only dbctl backup drill proves that it can"
+                f"{dependent} calls function {function}, which sets no search_path: a restore runs it with an empty one;"
+                " test it with dbctl backup drill"
             )

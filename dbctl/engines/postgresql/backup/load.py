@@ -1,4 +1,4 @@
-"""The text that a dump holds: read whole, proven as far as a file can be, and fed to psql as one transaction."""
+"""Read the text of a dump, verify it, and load it with psql in one transaction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Proof
+from dbctl.engines.contract import DumpVerification
 from dbctl.engines.postgresql.backup import client_programs
-from dbctl.engines.postgresql.backup.dump_scanner import Reading, for_server, told
-from dbctl.engines.postgresql.backup.rename_swap import sessions
+from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, adapt_to_server, index_by_app_name
+from dbctl.engines.postgresql.backup.rename_swap import list_sessions
 from dbctl.engines.postgresql.session import Session
 from dbctl.errors import (
     BusyError,
@@ -21,127 +21,135 @@ from dbctl.errors import (
     RestoreUnfinishedError,
     UnreachableError,
 )
-from dbctl.files import Progress, silent, subprocesses, unpacked
+from dbctl.files import Progress, no_progress, read_gzip, subprocesses
 
-UNTOUCHED = "The database is as it was."
+UNCHANGED = "The database is unchanged."
 
 
-def major(version: str) -> int:
-    """Return the number of a version that counts."""
-    found = re.match(r"\d+", version)
-    return int(found[0]) if found else 0
+def major_version(version: str) -> int:
+    """Return the major number of a version, or 0."""
+    match = re.match(r"\d+", version)
+    return int(match[0]) if match else 0
 
 
 @contextmanager
-def text_of(
+def open_text(
     path: Path,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     target: str,
     *,
-    least: int = 0,
+    min_version: int = 0,
     atomic: bool = True,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Iterator[Iterator[bytes]]:
-    """Give the text of a dump, block by block; its iterator raises where the file is not whole.
+    """Yield the text of a dump, block by block; the iterator raises if the file is incomplete.
 
     Args:
         path: the dump.
-        facts: of it.
+        metadata: the metadata of the dump.
         target: ``app/database``, for messages.
-        least: the major version of the psql that is to read it: of two releases one may not know what the other writes.
+        min_version: the major version of the psql that reads the text, which may not support the output of a newer pg_restore.
         atomic: whether it is loaded in one transaction.
-        progress: told the share that is done.
+        progress: receives the completed share.
 
     Raises:
-        CorruptError: it is cut off, or was changed.
+        CorruptError: the file is truncated or was modified.
     """
-    if facts.get("format") == "plain":
-        yield unpacked(path, target, progress)
+    if metadata.get("format") == "plain":
+        yield read_gzip(path, target, progress)
         return
-    tool = client_programs.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
-    # Without this word each large object would be a transaction of its own.
-    words = ["--single-transaction"] if atomic else []
-    watch = subprocesses.Watch(target, UNTOUCHED)
-    with subprocesses.running(
-        [str(tool.path), *words, "--file=-", str(path)], {}, watch=watch, writes=True
+    tool = client_programs.find_program(
+        "pg_restore", target, min_version=max(min_version, major_version(metadata.get("client", "")))
+    )
+    # Without this option, each large object is a separate transaction.
+    options = ["--single-transaction"] if atomic else []
+    watch = subprocesses.ProgramWatch(target, UNCHANGED)
+    with subprocesses.run_program(
+        [str(tool.path), *options, "--file=-", str(path)], {}, watch=watch, writes=True
     ) as client:
-        yield _restored(client, path, target, progress)
+        yield _read_archive(client, path, target, progress)
 
 
-def _restored(client: subprocesses.Client, path: Path, target: str, progress: Progress) -> Iterator[bytes]:
-    size, done = path.stat().st_size, 0
+def _read_archive(
+    client: subprocesses.ClientProgram, path: Path, target: str, progress: Progress
+) -> Iterator[bytes]:
+    size, read_bytes = path.stat().st_size, 0
     for block in client.blocks():
         yield block
-        done += len(block)
-        progress(min(1.0, done / max(1, size * 4)))  # as dumps are mostly packed
+        read_bytes += len(block)
+        progress(min(1.0, read_bytes / max(1, size * 4)))  # a typical compression ratio
     if status := client.finish():
-        said = client.complaint().splitlines() or [f"pg_restore ended with {status}"]
-        raise CorruptError(target=target, reason=f"{path.name}: {said[0].rpartition('error: ')[2]}")
+        messages = client.error_output().splitlines() or [f"pg_restore ended with {status}"]
+        raise CorruptError(target=target, reason=f"{path.name}: {messages[0].rpartition('error: ')[2]}")
 
 
-def proof(path: Path, facts: Mapping[str, str], target: str) -> Proof:
-    """Read a dump whole, and count what it holds; nobody but a server can tell its schema."""
-    reading = Reading()
+def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVerification:
+    """Read a whole dump and count its rows; only a server can determine its schema."""
+    scanner = DumpScanner()
     try:
-        with text_of(path, facts, target) as blocks:
+        with open_text(path, metadata, target) as blocks:
             for block in blocks:
-                reading.feed(block)
+                scanner.feed(block)
     except CorruptError as error:
-        return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
-    if not reading.whole:
-        return Proof(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
-    return Proof(tables=told(reading.rows, facts.get("path", "")), schema="", problems=())
+        return DumpVerification(tables={}, schema="", problems=[str(error.context["reason"])])
+    if not scanner.is_complete:
+        return DumpVerification(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
+    return DumpVerification(
+        tables=index_by_app_name(scanner.rows, metadata.get("path", "")), schema="", problems=()
+    )
 
 
 class Psql:
-    """A psql in the middle of a transaction."""
+    """A psql with an open transaction."""
 
-    def __init__(self, client: subprocesses.Client, tool: client_programs.Tool) -> None:
+    def __init__(self, client: subprocesses.ClientProgram, tool: client_programs.Tool) -> None:
         self.client, self.tool = client, tool
 
     def __call__(self) -> None:
-        """Let nobody go yet: who is held up by it waits until what replaces their rows is committed."""
+        """Do nothing: its locks are released when the transaction commits."""
 
 
 @contextmanager
-def begun(
+def begin_psql(
     session: Session,
     database: str,
     target: str,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     *,
     timeout: float,
-    echoes: bool = False,
+    read_output: bool = False,
     atomic: bool = True,
 ) -> Iterator[Psql]:
-    """Give a psql that has begun a transaction; whatever is not committed at the end is cut off.
+    """Yield a psql with an open transaction, which is aborted unless it is committed.
 
-    One that is not ``atomic`` commits each statement: a transaction that makes thousands of tables holds a lock of each,
-    and has no room for them in a server as it is set up by default.
+    Without ``atomic``, each statement is committed: a transaction that creates thousands of tables locks each of them,
+    which exceeds the default limits of a server.
 
     Args:
-        session: to the server; psql connects as it does.
-        database: where it runs.
+        session: a session on the server; psql connects in the same way.
+        database: the database for psql.
         target: ``app/database``, for messages.
-        facts: of the dump that it is to read.
+        metadata: the metadata of the dump that psql will read.
         timeout: seconds to wait for a lock.
-        echoes: whether what it writes is wanted.
+        read_output: whether the output of psql is read.
         atomic: whether it begins a transaction.
     """
-    reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
-    tool = client_programs.find("psql", target, least=max(session.info.server_version // 10000, reader))
-    words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
+    decoder = 0 if metadata.get("format") == "plain" else major_version(metadata.get("client", ""))
+    tool = client_programs.find_program(
+        "psql", target, min_version=max(session.info.server_version // 10000, decoder)
+    )
+    options = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with (
-        client_programs.at(session, database, tool) as (where, environment),
-        subprocesses.running(
-            [str(tool.path), f"--dbname={where}", *words],
+        client_programs.write_connection_files(session, database, tool) as (connection, environment),
+        subprocesses.run_program(
+            [str(tool.path), f"--dbname={connection}", *options],
             environment,
-            watch=client_programs.watch(session, environment, target, UNTOUCHED),
+            watch=client_programs.create_watch(session, environment, target, UNCHANGED),
             reads=True,
-            writes=echoes,
+            writes=read_output,
         ) as client,
     ):
-        # What the database or the role sets is for its app; a dump writes arrays as they are read by default.
+        # Settings of the database or role are meant for the app; dumps expect the default array syntax.
         settings = {
             "client_min_messages": "warning",
             "statement_timeout": "0",
@@ -149,128 +157,132 @@ def begun(
             "array_nulls": "on",
             "lock_timeout": str(max(1, round(timeout * 1000))),
         }
-        begin, word = "begin read write;\n", "set local"
+        begin, command = "begin read write;\n", "set local"
         if not atomic:
-            begin, word = "", "set"
+            begin, command = "", "set"
             settings |= {"default_transaction_read_only": "off", "synchronous_commit": "off"}
         client.write(
-            (begin + "".join(f"{word} {name} = {text};\n" for name, text in settings.items())).encode()
+            (begin + "".join(f"{command} {name} = {text};\n" for name, text in settings.items())).encode()
         )
         yield Psql(client, tool)
 
 
 @contextmanager
-def holding(
+def lock_tables(
     tables: Sequence[str],
     session: Session,
     database: str,
     target: str,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     *,
     timeout: float,
 ) -> Iterator[Psql]:
-    """Give the same once nobody else may write these tables any more; all may read them.
+    """Yield a psql that has locked ``tables`` against writes of other sessions; reads are allowed.
 
-    What gets a stronger lock of them later comes before everybody who waits.
+    A stronger lock that this transaction requests later takes precedence over waiting sessions.
 
     Raises:
-        BusyError: somebody else was in the way for all of ``timeout`` seconds.
+        BusyError: another session held a lock for ``timeout`` seconds.
     """
-    with begun(session, database, target, facts, timeout=timeout, echoes=True) as psql:
+    with begin_psql(session, database, target, metadata, timeout=timeout, read_output=True) as psql:
         lock = f"lock table {', '.join(tables)} in exclusive mode;\n" if tables else ""
         psql.client.write(f"{lock}\\echo held\n\\o /dev/null\n".encode())
         if not next(psql.client.blocks(), b""):
-            raise _refused(psql, session, database, target, timeout)
+            raise _to_error(psql, session, database, target, timeout)
         yield psql
 
 
-def _refused(psql: Psql, session: Session, database: str, target: str, timeout: float) -> DbctlError:
+def _to_error(psql: Psql, session: Session, database: str, target: str, timeout: float) -> DbctlError:
     psql.client.finish()
-    error = client_programs.failed(psql.client, session, target, timeout=timeout, instead=UNTOUCHED)
-    others = sessions(session, database) if isinstance(error, BusyError) else []
+    error = client_programs.to_error(psql.client, session, target, timeout=timeout, instead=UNCHANGED)
+    others = list_sessions(session, database) if isinstance(error, BusyError) else []
     if not others:
         return error
-    # A reader is in the way, too, so it may be any of them.
+    # Readers block the lock as well, so any of the sessions may be the holder.
     return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
 
 
-def feed(
+def load_dump(
     path: Path,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     session: Session,
     database: str,
     target: str,
     *,
     tables: Mapping[str, int],
     timeout: float,
-    within: Psql | None = None,
+    transaction: Psql | None = None,
     head: str = "",
     change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
-    tail: Callable[[Reading], str] = lambda _reading: "",
-    progress: Progress = silent,
-    lasting: bool = False,
+    tail: Callable[[DumpScanner], str] = lambda _scanner: "",
+    progress: Progress = no_progress,
+    permanent: bool = False,
     atomic: bool = True,
 ) -> None:
-    """Let psql run a dump in one transaction of a database, which is committed once the dump came to its end.
+    """Run a dump with psql in one transaction of a database, and commit it after the end mark.
 
-    Into a database that is dropped where this fails, it may run without being ``atomic``.
+    A load into a database that is dropped on failure need not be ``atomic``.
 
     Args:
         path: the dump.
-        facts: of it.
-        session: to the server; psql connects as it does.
-        database: where it runs.
+        metadata: the metadata of the dump.
+        session: a session on the server; psql connects in the same way.
+        database: the database for psql.
         target: ``app/database``, for messages.
-        tables: the rows that it holds.
+        tables: the expected row count of each table.
         timeout: seconds to wait for a lock.
-        within: the transaction, where one has begun.
-        head: statements before it.
-        change: what is changed of its text.
-        tail: statements behind it, by what it held.
-        progress: told the share that is done.
-        lasting: whether anybody has to know if it was committed.
+        transaction: an open transaction to use, if any.
+        head: statements to run before the dump.
+        change: a filter for the text.
+        tail: statements to run after the dump, from its row counts.
+        progress: receives the completed share.
+        permanent: whether the database remains on failure, so that an unknown outcome of the commit must be reported.
         atomic: whether it is one transaction.
 
     Raises:
-        RestoreUnfinishedError: psql or the server ended while it was committed, and it is ``lasting``.
+        RestoreUnfinishedError: psql or the server stopped during the commit, and ``permanent`` is set.
         RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
         UnreachableError: nothing was changed.
     """
-    version, reading = session.info.server_version // 10000, Reading()
+    version, scanner = session.info.server_version // 10000, DumpScanner()
     with (
-        nullcontext(within)
-        if within
-        else begun(session, database, target, facts, timeout=timeout, atomic=atomic) as psql,
-        text_of(path, facts, target, least=psql.tool.major, atomic=atomic, progress=progress) as blocks,
+        nullcontext(transaction)
+        if transaction
+        else begin_psql(session, database, target, metadata, timeout=timeout, atomic=atomic) as psql,
+        open_text(
+            path, metadata, target, min_version=psql.tool.major, atomic=atomic, progress=progress
+        ) as blocks,
     ):
 
-        def say(text: bytes) -> None:
+        def send(text: bytes) -> None:
             if not psql.client.write(text):
-                raise _refused(psql, session, database, target, timeout)
+                raise _to_error(psql, session, database, target, timeout)
 
-        say(f"{head}\n".encode())
-        for block in change(for_server(blocks, version)):
-            reading.feed(block)
-            say(block)
-        if not reading.whole:
+        send(f"{head}\n".encode())
+        for block in change(adapt_to_server(blocks, version)):
+            scanner.feed(block)
+            send(block)
+        if not scanner.is_complete:
             raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
-        if (found := told(reading.rows, facts.get("path", ""))) != dict(tables):
-            names = sorted(name for name in {*found, *tables} if found.get(name) != tables.get(name))
+        if (counts := index_by_app_name(scanner.rows, metadata.get("path", ""))) != dict(tables):
+            names = sorted(name for name in {*counts, *tables} if counts.get(name) != tables.get(name))
             raise RestoreFailedError(
-                target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
+                target=target,
+                reason=f"{path.name}: row counts of {', '.join(names)} are unexpected",
+                hint=UNCHANGED,
             )
-        say(f"{tail(reading)}\n".encode())
-        signals.check()
-        say(b"commit;\n" if atomic else b"")
+        send(f"{tail(scanner)}\n".encode())
+        signals.raise_if_interrupted()
+        send(b"commit;\n" if atomic else b"")
         try:
-            status = psql.client.finish(heard=False)
+            status = psql.client.finish(interruptible=False)
         except UnreachableError as error:
-            if lasting:
+            if permanent:
                 raise RestoreUnfinishedError(target=target, reason=str(error)) from error
             raise
         if status:
-            if lasting and not client_programs.refused(psql.client):
+            if permanent and not client_programs.is_rejected(psql.client):
                 raise RestoreUnfinishedError(
-                    target=target, reason=str(_refused(psql, session, database, target, timeout))
+                    target=target, reason=str(_to_error(psql, session, database, target, timeout))
                 )
-            raise _refused(psql, session, database, target, timeout)
+            raise _to_error(psql, session, database, target, timeout)

@@ -1,24 +1,24 @@
-"""What the databases are called that restores and drills make beside another one."""
+"""Names of the databases that restores and drills create next to another database."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-from dbctl.engines.postgresql.session import LONGEST_NAME
+from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 
-KEPT, NEW = "_dbctl_", "_dbctl_new_"
+RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
 
 
-def beside(name: str, suffix: str) -> str:
-    """Return a name that goes with another one, in as many bytes as a server keeps."""
-    room = LONGEST_NAME - len(f"{KEPT}YYYYMMDD_HHMMSS")
-    if len(name.encode()) > room:
+def derived_name(name: str, suffix: str) -> str:
+    """Return a name derived from another one, within the maximum length of the server, in bytes."""
+    limit = MAX_NAME_BYTES - len(f"{RETAINED_SUFFIX}YYYYMMDD_HHMMSS")
+    if len(name.encode()) > limit:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: room - 9].decode(errors='ignore')}_{digest}"
+        name = f"{name.encode()[: limit - 9].decode(errors='ignore')}_{digest}"
     return f"{name}{suffix}"
 
 
-def new_ones(name: str) -> str:
-    """Return a pattern of the names of what is being loaded for a database, or was when its dbctl was killed."""
-    return f"^{re.escape(beside(name, NEW))}[0-9a-f]{{8}}$"
+def scratch_name_pattern(name: str) -> str:
+    """Return a pattern for the names of scratch databases, including those that a killed process left over."""
+    return f"^{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}$"

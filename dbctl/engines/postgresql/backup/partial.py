@@ -1,4 +1,4 @@
-"""A dump of some tables, loaded without what they need of others: their types come from elsewhere, their links stay out."""
+"""Load a dump of some tables: create the types that they need, and leave out constraints that refer to other tables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import psycopg
 
 from dbctl.engines.postgresql.backup.dump_scanner import END
 
-#: Statements that make what columns may be declared as.
-_NEEDS = b"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
+#: Statements that create the types of columns.
+_TYPES = b"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
   where n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
@@ -34,31 +34,31 @@ union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_
       and d.objid = t.oid and d.deptype = 'e')
   order by t.oid)"""
 _ROWS = re.compile(rb"COPY .* FROM stdin;")
-#: What pg_dump writes behind all rows: keys, indexes, triggers and rules, which may be about what is not there.
-_BEHIND = re.compile(
+#: Parts after the rows: keys, indexes, triggers and rules, which may refer to missing objects.
+_TAIL = re.compile(
     rb"-- Name: .*; Type: (?:CHECK CONSTRAINT|CONSTRAINT|FK CONSTRAINT|INDEX|INDEX ATTACH|TRIGGER|RULE|POLICY|ROW SECURITY|STATISTICS|PUBLICATION TABLE); "
 )
 
 
-def needs(session: psycopg.Connection[Any]) -> str:
-    """Return statements that make, in an empty database, the types that tables of this one may have."""
-    return "\n".join(str(sql) for (sql,) in session.execute(_NEEDS).fetchall())
+def format_type_statements(session: psycopg.Connection[Any]) -> str:
+    """Return statements that create, in an empty database, the types that tables of this database may use."""
+    return "\n".join(str(sql) for (sql,) in session.execute(_TYPES).fetchall())
 
 
-def unlinked(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Leave out of a dump what follows its rows."""
-    in_rows, behind, held = False, False, b""
+def remove_tail(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove the part of a dump that follows its rows."""
+    in_rows, in_tail, remainder = False, False, b""
     for block in blocks:
-        kept, (*lines, held) = list[bytes](), (held + block).split(b"\n")
+        output, (*lines, remainder) = list[bytes](), (remainder + block).split(b"\n")
         for line in lines:
             if in_rows:
                 in_rows = line != b"\\."
-            elif not behind:
+            elif not in_tail:
                 in_rows = _ROWS.fullmatch(line) is not None
-                behind = _BEHIND.match(line) is not None
-            if not behind:
-                kept.append(line + b"\n")
+                in_tail = _TAIL.match(line) is not None
+            if not in_tail:
+                output.append(line + b"\n")
             elif line == END.strip():
-                kept.append(b"--" + END)
-        yield b"".join(kept)
-    yield held if not behind else b""
+                output.append(b"--" + END)
+        yield b"".join(output)
+    yield remainder if not in_tail else b""

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from dbctl.engines.postgresql.monitoring.checks import PostgreSQLChecks
     from dbctl.engines.postgresql.monitoring.connections import PostgreSQLSessions
     from dbctl.engines.postgresql.monitoring.indexes import PostgreSQLIndexes
-    from dbctl.engines.postgresql.monitoring.maintenance import PostgreSQLUpkeep
-    from dbctl.engines.postgresql.monitoring.sizes import PostgreSQLMeasures
-    from dbctl.engines.postgresql.monitoring.slow_queries import PostgreSQLSlow
+    from dbctl.engines.postgresql.monitoring.maintenance import PostgreSQLMaintenance
+    from dbctl.engines.postgresql.monitoring.sizes import PostgreSQLSizes
+    from dbctl.engines.postgresql.monitoring.slow_queries import PostgreSQLSlowQueries
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -20,8 +20,8 @@ else:
             "checks": "PostgreSQLChecks",
             "connections": "PostgreSQLSessions",
             "indexes": "PostgreSQLIndexes",
-            "maintenance": "PostgreSQLUpkeep",
-            "sizes": "PostgreSQLMeasures",
-            "slow_queries": "PostgreSQLSlow",
+            "maintenance": "PostgreSQLMaintenance",
+            "sizes": "PostgreSQLSizes",
+            "slow_queries": "PostgreSQLSlowQueries",
         },
     )

@@ -1,4 +1,4 @@
-"""Who is connected to a database on a server, who waits for whom, and how they are stopped."""
+"""Sessions of a database on a server: list them and their waits, and cancel them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from dbctl.engines.contract import Session, Traffic, Wait
-from dbctl.engines.parsing import shown
+from dbctl.engines.contract import LockWait, Session, Traffic
+from dbctl.engines.parsing import redact_statement
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.sql import tokens
+from dbctl.engines.postgresql.sql import tokenize
 from dbctl.engines.sql import Row, ident
 
 _COLUMNS = """{0}.pid, coalesce({0}.usename, ''), coalesce(nullif({0}.application_name, ''), {0}.backend_type),
@@ -21,7 +21,7 @@ _COLUMNS = """{0}.pid, coalesce({0}.usename, ''), coalesce(nullif({0}.applicatio
     and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = {0}.usesysid), false)"""
 SESSIONS = f"""select {_COLUMNS.format("a")} from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null order by a.xact_start nulls last, a.pid"""  # noqa: S608 - no value is in it
-#: Who blocks may be in no database at all: a prepared transaction has no process, and its number is 0.
+#: The blocker may belong to no database: a prepared transaction has no process, and its pid is 0.
 WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null,
   (select concat_ws(' ', l.mode, 'on', coalesce(l.relation::regclass::text, l.locktype)) from pg_catalog.pg_locks l
     where l.pid = a.pid and not l.granted limit 1),
@@ -29,42 +29,44 @@ WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null
     from pg_catalog.pg_locks l where l.pid = a.pid and not l.granted)::float8
 from pg_catalog.pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid)
   left join pg_catalog.pg_stat_activity b on b.pid = p.pid
-where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""  # noqa: S608 - as above
+where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""  # noqa: S608 - no value is in it
 TRAFFIC = """select current_setting('server_version'), d.numbackends, current_setting('max_connections')::int,
   d.xact_commit, d.xact_rollback, d.deadlocks, d.temp_bytes,
   d.blks_hit::float8 / nullif(d.blks_hit + d.blks_read, 0), d.stats_reset
 from pg_catalog.pg_stat_database d where d.datname = current_database()"""
-SEES = "select pg_has_role('pg_read_all_stats', 'USAGE'), current_user"
-FIELDS = 11  #: columns that tell of one session
+SEES_ALL = "select pg_has_role('pg_read_all_stats', 'USAGE'), current_user"
+SESSION_COLUMNS = 11  #: columns of one session
 
 
 class PostgreSQLSessions(PostgreSQLDialect):
     """Capability.SESSIONS."""
 
-    def sessions(self) -> Sequence[Session]:
-        return [_session(row) for row in self._fetch(SESSIONS, {})]
+    def list_sessions(self) -> Sequence[Session]:
+        return [_create_session(row) for row in self._fetch(SESSIONS, {})]
 
-    def waits(self) -> Sequence[Wait]:
-        found = []
+    def list_lock_waits(self) -> Sequence[LockWait]:
+        waits = []
         for row in self._fetch(WAITS, {}):
-            gone, lock, seconds = row[2 * FIELDS :]
-            found.append(
-                Wait(
-                    blocked=_session(row[:FIELDS]),
-                    blocking=PREPARED if gone else _session(row[FIELDS : 2 * FIELDS]),
+            is_prepared, lock, seconds = row[2 * SESSION_COLUMNS :]
+            waits.append(
+                LockWait(
+                    blocked=_create_session(row[:SESSION_COLUMNS]),
+                    blocking=PREPARED
+                    if is_prepared
+                    else _create_session(row[SESSION_COLUMNS : 2 * SESSION_COLUMNS]),
                     lock=str(lock or ""),
-                    seconds=_seconds(seconds),
+                    seconds=_round_seconds(seconds),
                 )
             )
-        return found
+        return waits
 
-    def traffic(self) -> Traffic:
+    def read_traffic(self) -> Traffic:
         (row,) = self._fetch(TRAFFIC, {})
-        version, connections, most, commits, rollbacks, deadlocks, temporary, hits, since = row
+        version, connections, limit, commits, rollbacks, deadlocks, temporary, hits, since = row
         return Traffic(
             version=str(version).split()[0],
             connections=cast("int", connections),
-            max_connections=cast("int", most),
+            max_connections=cast("int", limit),
             commits=cast("int", commits),
             rollbacks=cast("int", rollbacks),
             deadlocks=cast("int", deadlocks),
@@ -73,18 +75,18 @@ class PostgreSQLSessions(PostgreSQLDialect):
             since=cast("datetime | None", since),
         )
 
-    def hidden(self) -> str:
-        ((sees, user),) = self._fetch(SEES, {})
-        if sees:
+    def visibility_limits(self) -> str:
+        ((is_allowed, user),) = self._fetch(SEES_ALL, {})
+        if is_allowed:
             return ""
-        return f"what other users do is not shown to this role; as a superuser: GRANT pg_read_all_stats TO {ident(str(user))};"
+        return f"statements of other users are not visible to this role; as a superuser: GRANT pg_read_all_stats TO {ident(str(user))};"
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         function = "pg_terminate_backend" if terminate else "pg_cancel_backend"
         return self._fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
 
 
-#: What blocks without a session: it was prepared, and nobody has committed it or rolled it back.
+#: A prepared transaction that blocks others; it has no session.
 PREPARED = Session(
     pid=0,
     user="",
@@ -95,28 +97,40 @@ PREPARED = Session(
     query_seconds=None,
     transaction_seconds=None,
     wait=None,
-    statement="",
-    may_end=False,
+    statement_id="",
+    can_cancel=False,
 )
 
 
-def _session(row: Row) -> Session:
-    pid, user, application, client, state, query, running, lasting, wait, began, may_end = row
+def _create_session(row: Row) -> Session:
+    (
+        pid,
+        user,
+        application,
+        client,
+        state,
+        query,
+        query_seconds,
+        transaction_seconds,
+        wait,
+        statement_id,
+        may_end,
+    ) = row
     return Session(
         pid=cast("int", pid),
         user=str(user),
         application=str(application),
         client=None if client is None else str(client),
         state=str(state),
-        query=shown(str(query), tokens),
-        query_seconds=_seconds(running),
-        transaction_seconds=_seconds(lasting),
+        query=redact_statement(str(query), tokenize),
+        query_seconds=_round_seconds(query_seconds),
+        transaction_seconds=_round_seconds(transaction_seconds),
         wait=None if wait is None else str(wait),
-        statement=str(began),
-        may_end=bool(may_end),
+        statement_id=str(statement_id),
+        can_cancel=bool(may_end),
     )
 
 
-def _seconds(value: object) -> float | None:
-    """Return seconds, none below zero: what began at this moment began a little later by the clock."""
+def _round_seconds(value: object) -> float | None:
+    """Return seconds, at least 0: a start may be slightly later than the clock reading."""
     return None if value is None else round(max(0.0, cast("float", value)), 3)

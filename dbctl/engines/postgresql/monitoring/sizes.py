@@ -1,4 +1,4 @@
-"""How much room a database on a server and its tables take, and what was done to them."""
+"""Sizes of a database on a server and of its tables, and the statistics of their use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from dbctl.engines.contract import Measured, Storage
+from dbctl.engines.contract import Storage, TableSize
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 
-WHOLE = "select pg_database_size(current_database()), current_setting('block_size')::int8"
-#: The rows of a larger table are estimated unless an exact number is asked for, in bytes.
+DATABASE_SIZE = "select pg_database_size(current_database()), current_setting('block_size')::int8"
+#: Rows of tables above this size, in bytes, are estimated unless an exact count is requested.
 LARGE = 16 << 20
-#: A table in partitions has no room of its own. What was never analysed has no estimate but the server's count of
-#: changes; else the rows of a page, as they were then, times the pages that there are now.
+#: A partitioned table stores no rows itself. Without ANALYZE, the estimate is the server's count of changes; otherwise it is
+#: the rows per page at that time, times the current number of pages.
 #: One statement for all tables, by the functions under ``pg_stat_all_tables``: that view reads every table for each of them.
-#: ``offset 0`` looks each partition up by its index: the planner expects a thousand of them, and would read all of ``pg_class``.
-ROOM = """select q.name, sum(pg_total_relation_size(c.oid))::int8, sum(pg_relation_size(c.oid))::int8,
+#: ``offset 0`` makes the planner look up each partition by index: it expects a thousand, and would scan ``pg_class``.
+TABLE_SIZES = """select q.name, sum(pg_total_relation_size(c.oid))::int8, sum(pg_relation_size(c.oid))::int8,
   sum(pg_indexes_size(c.oid))::int8, sum(coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0))::int8,
   sum(case when c.reltuples < 0 then coalesce(s.live, 0) when c.relpages = 0 then 0 else
     c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int8) end)::int8,
@@ -36,35 +36,35 @@ from unnest(cast(:tables as text[])) q (name)
 group by q.name order by q.name"""
 
 
-class PostgreSQLMeasures(PostgreSQLDialect):
+class PostgreSQLSizes(PostgreSQLDialect):
     """Capability.MEASURE."""
 
-    def storage(self) -> Storage:
-        ((taken, page),) = cast("list[tuple[int, int]]", self._fetch(WHOLE, {}))
-        tables = sum(not table.view for table in self.tables().values())
-        return Storage(bytes=taken, page_size=page, tables=tables)
+    def measure_storage(self) -> Storage:
+        ((size, page_size),) = cast("list[tuple[int, int]]", self._fetch(DATABASE_SIZE, {}))
+        tables = sum(not table.is_view for table in self.tables().values())
+        return Storage(bytes=size, page_size=page_size, tables=tables)
 
-    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
-        tables = [name for name, live in self.tables().items() if not live.view and table in ("", name)]
-        figures = {str(name): room for name, *room in self._fetch(ROOM, {"tables": tables})}
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
+        tables = [name for name, live in self.tables().items() if not live.is_view and table in ("", name)]
+        statistics = {str(name): row for name, *row in self._fetch(TABLE_SIZES, {"tables": tables})}
         measured = []
         for name in tables:
-            room = figures[name]
-            estimated = not exact and cast("int", room[1]) > LARGE
-            rows = cast("int", room[4]) if estimated else self.count(name)
-            measured.append(_measured(name, rows, room, estimated=estimated))
+            row = statistics[name]
+            estimated = not exact and cast("int", row[1]) > LARGE
+            rows = cast("int", row[4]) if estimated else self.count(name)
+            measured.append(_create_row(name, rows, row, estimated=estimated))
         return measured
 
 
-def _measured(name: str, rows: int, told: Sequence[object], *, estimated: bool) -> Measured:
-    whole, table, indexes, toast, _, *counts = cast("list[int]", told[:9])
+def _create_row(name: str, rows: int, statistics: Sequence[object], *, estimated: bool) -> TableSize:
+    total, table, indexes, toast, _, *counts = cast("list[int]", statistics[:9])
     dead, inserts, updates, deletes = counts
-    vacuumed, analyzed = cast("list[datetime | None]", told[9:11])
-    return Measured(
+    vacuumed, analyzed = cast("list[datetime | None]", statistics[9:11])
+    return TableSize(
         table=name,
         rows=rows,
         estimated=estimated,
-        bytes=whole,
+        bytes=total,
         table_bytes=table,
         index_bytes=indexes,
         toast_bytes=toast,
@@ -74,5 +74,5 @@ def _measured(name: str, rows: int, told: Sequence[object], *, estimated: bool) 
         deletes=deletes,
         vacuumed_at=vacuumed,
         analyzed_at=analyzed,
-        indexes=cast("list[str]", told[11]),
+        indexes=cast("list[str]", statistics[11]),
     )

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.sql.lexer import tokens
-    from dbctl.engines.postgresql.sql.query_check import PostgreSQLQuestions
+    from dbctl.engines.postgresql.sql.lexer import tokenize
+    from dbctl.engines.postgresql.sql.query_check import PostgreSQLQueries
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "lexer": "tokens",
-            "query_check": "PostgreSQLQuestions",
+            "lexer": "tokenize",
+            "query_check": "PostgreSQLQueries",
         },
     )

@@ -1,4 +1,4 @@
-"""SQL text as PostgreSQL reads it, taken apart without a connection: strings, quoted names and comments stay whole."""
+"""Lexer of PostgreSQL's SQL: strings, quoted names and comments are single tokens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from dbctl.engines.parsing import Kind, Token
+from dbctl.engines.parsing import Token, TokenKind
 
-#: A word swallows the letters before a quote, so that only a lone E or e makes a string one with backslashes. What
-#: nothing closes reaches to the end of the text.
+#: A word includes the letters before a quote, so that only a lone E or e begins a string with escapes. An unclosed token
+#: extends to the end of the text.
 _TOKEN = re.compile(
     r"""(?P<text> [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | '[^']*(?:'|\Z) | (?P<dollar>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=dollar)|\Z))
       | (?P<name>"[^"]*(?:"|\Z)) | (?P<comment>--[^\n]*|/\*) | (?P<space>\s+) | (?P<word>\w[\w$]*)
@@ -20,28 +20,28 @@ _ESCAPED = re.compile(r"[eE]'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
-def tokens(sql: str) -> Iterator[Token]:
-    """Take ``sql`` apart."""
-    at = 0
-    while match := _TOKEN.match(sql, at):
-        end = _comment_end(sql, at) if match.group() == "/*" else match.end()
+def tokenize(sql: str) -> Iterator[Token]:
+    """Split ``sql`` into tokens."""
+    position = 0
+    while match := _TOKEN.match(sql, position):
+        end = _comment_end(sql, position) if match.group() == "/*" else match.end()
         kind = "text" if match.lastgroup == "dollar" else match.lastgroup
-        yield Token(cast("Kind", kind), sql[at:end], at)
-        at = end
+        yield Token(cast("TokenKind", kind), sql[position:end], position)
+        position = end
 
 
 def _comment_end(sql: str, start: int) -> int:
-    """Return where a comment ends; unlike those of standard SQL, PostgreSQL's hold other comments."""
-    depth, at = 0, start
-    while edge := _COMMENT_EDGE.search(sql, at):
-        depth, at = depth + (1 if edge.group() == "/*" else -1), edge.end()
+    """Return where a comment ends; unlike in standard SQL, comments of PostgreSQL nest."""
+    depth, position = 0, start
+    while edge := _COMMENT_EDGE.search(sql, position):
+        depth, position = depth + (1 if edge.group() == "/*" else -1), edge.end()
         if not depth:
-            return at
+            return position
     return len(sql)
 
 
 def is_closed(token: Token) -> bool:
-    """Whether a text, a quoted name or a comment ends before the statement does."""
+    """Return whether a text, a quoted name or a comment is closed."""
     text = token.text
     if token.kind == "comment":
         return text.startswith("--") or text.count("/*") == text.count("*/")

@@ -1,4 +1,4 @@
-"""Questions of profiles and people: answered in a transaction that can write nothing, as their rows come."""
+"""Queries of profiles and users: run in a read-only transaction, with streamed rows."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import cast
 import psycopg
 from psycopg import capabilities, pq
 
-from dbctl.engines.contract import BATCH, Answer
-from dbctl.engines.postgresql.explain import PostgreSQLPlans
+from dbctl.engines.contract import BATCH_ROWS, RowStream
+from dbctl.engines.postgresql.explain import PostgreSQLExplainer
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.sql import read_only
-from dbctl.engines.postgresql.types import UNMENTIONED, Exact, encoded
-from dbctl.engines.servers import ServedConnection
+from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
+from dbctl.engines.servers import ServerConnection
 from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
 
-#: Rows that come together; before its version 17, libpq hands them on one by one.
-TOGETHER = BATCH if capabilities.has_stream_chunked() else 1
+#: Rows in one chunk; before version 17, libpq returns single rows.
+CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1
 
 
-class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
-    """The questions of Capability.STREAM, and those of profiles."""
+class PostgreSQLQueries(ServerConnection[Session], PostgreSQLExplainer):
+    """The queries of Capability.STREAM, and those of profiles."""
 
     sql_dialect = "postgres"
 
@@ -36,131 +36,134 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
         return {str(name): str(query) for name, query in self._fetch(VIEWS, {})}
 
     @abstractmethod
-    def _sent(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
-        """Return a statement as the server reads it, and its parameters."""
+    def _bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
+        """Return a statement with server parameters, and their values."""
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing.
+        """Run one statement of a profile or a user in a read-only transaction.
 
-        Whatever it sets, the end of the transaction takes back.
+        The rollback at the end also reverts settings that it changed.
         """
-        self._refuse_what_is_no_question(sql)
-        with self._asking():
+        self._require_query(sql)
+        with self._read_transaction():
             return self._rows(sql, parameters)
 
-    def _refuse_what_is_no_question(self, sql: str) -> None:
-        first = read_only.first_word(sql)
-        if first not in read_only.ASKING:
-            raise QueryFailedError(target=self.target, reason=f"{first.upper() or 'nothing'} is no question")
+    def _require_query(self, sql: str) -> None:
+        first = read_only.read_first_word(sql)
+        if first not in read_only.QUERY_WORDS:
+            raise QueryFailedError(
+                target=self.target, reason=f"{first.upper() or 'an empty statement'} is not a query"
+            )
 
     @contextmanager
-    def ask(
+    def query_read_only(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
         *,
-        within: timedelta | None = None,
+        timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[Answer]:
-        self._refuse_what_is_no_question(sql)
-        session = self._current()
-        with self._asking():
-            self._refuse_what_reaches_out(sql)
+    ) -> Iterator[RowStream]:
+        self._require_query(sql)
+        session = self._require_session()
+        with self._read_transaction():
+            self._refuse_side_effects(sql)
             if hidden:
                 self._refuse_secrets(sql, parameters, hidden)
-            if within is not None:
-                limit = f"{max(1, within // timedelta(milliseconds=1))}ms"
+            if timeout is not None:
+                limit = f"{max(1, timeout // timedelta(milliseconds=1))}ms"
                 self._rows("select set_config('statement_timeout', :limit, true)", {"limit": limit})
-            with self._in_time(within), self._told(sql), session.cursor() as cursor:
-                cursor.adapters.register_loader("numeric", Exact)
-                text, given = self._sent(sql, parameters)
-                rows = cursor.stream(encoded(text), given or [UNMENTIONED], size=TOGETHER)
+            with self._translate_timeout(timeout), self._translate_errors(sql), session.cursor() as cursor:
+                cursor.adapters.register_loader("numeric", ExactNumberLoader)
+                text, values = self._bind_parameters(sql, parameters)
+                rows = cursor.stream(encode_statement(text), values or [UNUSED_PARAMETER], size=CHUNK_ROWS)
                 with closing(cast("Generator[Row]", rows)):
                     first_row = next(rows, None)
                     if first_row is None:
-                        yield Answer(_columns_of(session, text), iter(()))
+                        yield RowStream(_describe_columns(session, text), iter(()))
                     else:
-                        told = [column.name for column in cursor.description or ()]
-                        yield Answer(told, _batches(chain((first_row,), rows)))
+                        columns = [column.name for column in cursor.description or ()]
+                        yield RowStream(columns, _batches(chain((first_row,), rows)))
 
     @contextmanager
-    def _in_time(self, within: timedelta | None) -> Iterator[None]:
+    def _translate_timeout(self, within: timedelta | None) -> Iterator[None]:
         try:
             yield
         except QueryFailedError as error:
             if within is None or not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise
-            lasted = f"{within.total_seconds():g} s"
-            raise TimeUpError(
-                target=self.target, within=lasted, instead="--within gives it longer."
-            ) from error
+            limit = f"{within.total_seconds():g} s"
+            raise QueryTimeoutError(target=self.target, limit=limit, hint="Increase --within.") from error
 
     def _refuse_secrets(
         self, sql: str, parameters: Mapping[str, object], hidden: Mapping[str, Collection[str]]
     ) -> None:
-        asked = read_only.explained(sql)
-        first = read_only.first_word(asked)
-        if first not in read_only.PLANNED:
-            if asked != sql and first not in read_only.CHANGING:
-                raise QueryFailedError(target=self.target, reason=f"EXPLAIN {first.upper()} is no question")
+        statement = read_only.explained_statement(sql)
+        first = read_only.read_first_word(statement)
+        if first not in read_only.EXPLAINED_WORDS:
+            if statement != sql and first not in read_only.DML_WORDS:
+                raise QueryFailedError(target=self.target, reason=f"EXPLAIN {first.upper()} is not a query")
             return
-        hidden = self._with_heirs(hidden)
-        secret = read_only.renamed(asked, hidden)
+        hidden = self._with_child_tables(hidden)
+        secret = read_only.find_renamed_columns(statement, hidden)
         if not secret:
-            ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {asked}", parameters)
-            secret = read_only.secrets_read(str(plan), hidden)
+            ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {statement}", parameters)
+            secret = read_only.find_secret(str(plan), hidden)
         if secret:
-            raise SecretAskedError(target=self.target, what=secret)
+            raise SecretColumnError(target=self.target, column=secret)
 
-    def _with_heirs(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
-        """Return hidden columns with those of partitions and other tables that inherit them."""
-        rows = self._rows(read_only.HEIRS, {"names": list(hidden)})
-        return {**hidden, **{str(heir): hidden[str(table)] for heir, table in rows if heir not in hidden}}
+    def _with_child_tables(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+        """Return hidden columns, including those of partitions and other tables that inherit them."""
+        rows = self._rows(read_only.CHILD_TABLES, {"names": list(hidden)})
+        return {**hidden, **{str(child): hidden[str(table)] for child, table in rows if child not in hidden}}
 
-    def _refuse_what_reaches_out(self, sql: str) -> None:
-        names, strange = read_only.called(sql)
-        if strange:
+    def _refuse_side_effects(self, sql: str) -> None:
+        names, has_hidden_names = read_only.find_called_functions(sql)
+        if has_hidden_names:
             raise QueryFailedError(
-                target=self.target, reason="it spells a name as U&, which hides what it calls"
+                target=self.target, reason="it contains a U& name, which hides what it calls"
             )
         rows = self._rows(read_only.VOLATILE, {"names": names}) if names else []
-        found = [name for name in names if read_only.RUNNING.fullmatch(name)]
-        found += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
-        if found:
-            reason = f"{found[0]} does more than read, and no transaction takes that back"
+        functions = [name for name in names if read_only.RUNS_SQL.fullmatch(name)]
+        functions += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
+        if functions:
+            reason = f"{functions[0]} does more than read, and a rollback does not undo it"
             raise QueryFailedError(target=self.target, reason=reason)
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Begin what cannot write, and end it without a trace."""
-        inside = self._current().pgconn.transaction_status == pq.TransactionStatus.INTRANS
+    def _read_transaction(self) -> Iterator[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
+        in_transaction = self._require_session().pgconn.transaction_status == pq.TransactionStatus.INTRANS
         begin, end = (
             (
                 ("savepoint question", "set transaction read only"),
                 ("rollback to question", "release question"),
             )
-            if inside
+            if in_transaction
             else (("begin isolation level repeatable read read only",), ("rollback",))
         )
         for sql in begin:
-            self._say(sql)
-        self._asks = True
+            self._control_transaction(sql)
+        self._has_query_transaction = True
         try:
             yield
         finally:
-            self._asks = False
+            self._has_query_transaction = False
             if self._session is not None and not self._is_broken():
                 for sql in end:
-                    self._say(sql)
+                    self._control_transaction(sql)
 
 
-def _columns_of(session: Session, sql: str) -> list[str]:
-    """Return the columns of a statement that has answered nothing, for which the driver tells none."""
-    session.pgconn.prepare(b"", encoded(sql))
-    told = session.pgconn.describe_prepared(b"")
-    return [(told.fname(at) or b"").decode(errors="surrogateescape") for at in range(told.nfields)]
+def _describe_columns(session: Session, sql: str) -> list[str]:
+    """Return the columns of a statement that returned no rows, for which the driver has no description."""
+    session.pgconn.prepare(b"", encode_statement(sql))
+    description = session.pgconn.describe_prepared(b"")
+    return [
+        (description.fname(position) or b"").decode(errors="surrogateescape")
+        for position in range(description.nfields)
+    ]
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(islice(rows, BATCH)):
+    while batch := list(islice(rows, BATCH_ROWS)):
         yield batch

@@ -1,4 +1,4 @@
-"""What a person asks in SQL: what of it a read-only transaction does not stop, and what of it reads secrets."""
+"""Checks of user queries: effects that a read-only transaction does not prevent, and reads of secrets."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from dbctl.engines.parsing import Token
-from dbctl.engines.postgresql.sql.lexer import tokens
+from dbctl.engines.postgresql.sql.lexer import tokenize
 
-#: How a statement begins that can be asked. COPY can run programs on the server, and DO whatever it likes.
-ASKING = frozenset({"select", "with", "values", "table", "show", "explain"})
-#: Of these the server tells what they read.
-PLANNED = frozenset({"select", "with", "values", "table"})
-#: What else EXPLAIN tells of; a read-only transaction never runs it.
-CHANGING = frozenset({"insert", "update", "delete", "merge"})
+#: The first words of queries. COPY can run programs on the server, and DO any code.
+QUERY_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
+#: For these statements, EXPLAIN shows what they read.
+EXPLAINED_WORDS = frozenset({"select", "with", "values", "table"})
+#: Other statements that EXPLAIN supports; a read-only transaction never runs them.
+DML_WORDS = frozenset({"insert", "update", "delete", "merge"})
 
-#: Tables that inherit from others, over however many steps.
-HEIRS = """with recursive heirs(heir, named) as (
+#: Tables that inherit from others, directly or indirectly.
+CHILD_TABLES = """with recursive heirs(heir, named) as (
   select i.inhrelid, c.relname from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhparent
   where c.relname = any(:names)
   union select i.inhrelid, h.named from pg_catalog.pg_inherits i join heirs h on h.heir = i.inhparent)
 select c.relname, h.named from heirs h join pg_catalog.pg_class c on c.oid = h.heir"""
 
-#: Functions of the server, or in machine code, that do more than read their arguments; ``names`` are those asked for.
-#: They end other sessions, read and write files of the server, run further SQL, or reach other servers, and no
-#: transaction takes that back.
+#: Built-in or C functions that do more than read their arguments, among the called ``names``. They end other sessions, access
+#: files of the server, run further SQL, or reach other servers, and a rollback does not undo that.
 VOLATILE = """select distinct p.proname::text from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid = p.prolang
 where p.proname = any(:names) and p.provolatile = 'v' and (l.lanname in ('internal', 'c') or not l.lanpltrusted)
 order by 1"""
-#: Those of them that tell something, and do nothing.
+#: Volatile functions that only return information.
 HARMLESS = frozenset(
     [
         "array_sample",
@@ -86,22 +85,22 @@ HARMLESS = frozenset(
 )
 
 
-#: Functions that run SQL which no plan shows, though the server takes them for such as only read.
-RUNNING = re.compile(
+#: Functions that run SQL which no plan shows, although the server classifies them as reading.
+RUNS_SQL = re.compile(
     r"(?:table|schema|database|query|cursor)_to_xml(?:_and_xmlschema)?|crosstab[234n]?|connectby|xpath_table"
 )
 
-#: Where the server keeps samples of the values of all columns, and the secrets of its own.
-SERVER = {
+#: Where the server stores samples of column values, and its own secrets.
+SERVER_SECRETS = {
     "pg_statistic": [f"stavalues{number}" for number in range(1, 6)],
     "pg_statistic_ext_data": ["stxdmcv"],
     "pg_authid": ["rolpassword"],
     "pg_subscription": ["subconninfo"],
     "pg_user_mapping": ["umoptions"],
 }
-#: Nodes whose own columns are none of a table, so that what they read stands in the node below alone.
-GATHERING = frozenset({"Append", "Merge Append", "Recursive Union", "SetOp"})
-#: Words that can follow a table in a statement, and are no name for it.
+#: Nodes whose columns belong to no table, so that only the nodes below show what they read.
+APPEND_NODES = frozenset({"Append", "Merge Append", "Recursive Union", "SetOp"})
+#: Words that can follow a table in a statement, and are not an alias.
 RESERVED = frozenset(
     """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation
     column concurrently constraint create cross current_catalog current_date current_role current_schema current_time
@@ -114,110 +113,120 @@ RESERVED = frozenset(
 _COLUMN = re.compile(r'(?:(?:[^\W\d][\w$]*|"(?:[^"]|"")*")\.)?(?:[^\W\d][\w$]*|"(?:[^"]|"")*")')
 
 
-def first_word(sql: str) -> str:
-    """Return the word that a statement begins with, in lower case."""
-    return next((token.text for token in tokens(sql) if token.kind == "word"), "").lower()
+def read_first_word(sql: str) -> str:
+    """Return the first word of a statement, in lower case."""
+    return next((token.text for token in tokenize(sql) if token.kind == "word"), "").lower()
 
 
-def explained(sql: str) -> str:
-    """Return the statement that an EXPLAIN is about; any other as it is."""
-    read = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    words = [token.text.lower() for token in read]
+def explained_statement(sql: str) -> str:
+    """Return the statement inside an EXPLAIN; any other statement unchanged."""
+    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    words = [token.text.lower() for token in tokens_read]
     if not words or words[0] != "explain":
         return sql
-    at = 1
-    while at < len(words) and words[at] in ("analyze", "analyse", "verbose"):
-        at += 1
+    position = 1
+    while position < len(words) and words[position] in ("analyze", "analyse", "verbose"):
+        position += 1
     if (
-        words[at : at + 1] == ["("]
-        and not PLANNED.intersection(words[at + 1 : at + 2])
-        and words[at + 1 : at + 2] != ["("]
+        words[position : position + 1] == ["("]
+        and not EXPLAINED_WORDS.intersection(words[position + 1 : position + 2])
+        and words[position + 1 : position + 2] != ["("]
     ):
-        at = words.index(")", at) + 1 if ")" in words[at:] else len(words)
-    return sql[read[at].start :] if at < len(read) else ""
+        position = words.index(")", position) + 1 if ")" in words[position:] else len(words)
+    return sql[tokens_read[position].start :] if position < len(tokens_read) else ""
 
 
-def renamed(sql: str, hidden: Collection[str]) -> str:
-    """Return the first table of ``hidden`` whose columns a statement gives other names, with ``.*``; or nothing.
+def find_renamed_columns(sql: str, hidden: Collection[str]) -> str:
+    """Return the first table of ``hidden`` whose columns a statement renames, with ``.*``; or an empty text.
 
-    The server tells these names and no others.
+    The plan shows the new names only.
     """
-    read = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    for at, token in enumerate(read):
-        if _plain(token) not in hidden:
+    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    for position, token in enumerate(tokens_read):
+        if _unquote(token) not in hidden:
             continue
-        rest = [one for one in read[at + 1 : at + 6] if one.text not in (")", "*")]
-        if rest and rest[0].text.lower() == "as":
-            rest = rest[1:]
-        named = len(rest) > 1 and (
-            rest[0].kind == "name" or (rest[0].kind == "word" and rest[0].text.lower() not in RESERVED)
+        following = [
+            token for token in tokens_read[position + 1 : position + 6] if token.text not in (")", "*")
+        ]
+        if following and following[0].text.lower() == "as":
+            following = following[1:]
+        named = len(following) > 1 and (
+            following[0].kind == "name"
+            or (following[0].kind == "word" and following[0].text.lower() not in RESERVED)
         )
-        if named and rest[1].text == "(":
-            return f"{_plain(token)}.*"
+        if named and following[1].text == "(":
+            return f"{_unquote(token)}.*"
     return ""
 
 
-def _plain(token: Token) -> str:
-    """Return a name as the server keeps it."""
+def _unquote(token: Token) -> str:
+    """Return a name as the server stores it."""
     if token.kind == "word":
         return token.text.lower()
     return token.text[1:-1].replace('""', '"') if token.kind == "name" else ""
 
 
-def called(sql: str) -> tuple[list[str], bool]:
-    """Return the names that a statement calls as functions, and whether it spells names in a way that hides them."""
-    read = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
-    found, strange = [], False
-    for token, after in zip(read, [*read[1:], None], strict=True):
-        if after is not None and after.text == "(":
-            found.append(_plain(token))
-        # U&"…" spells letters by their numbers
-        strange = strange or (token.text.lower() == "u" and after is not None and after.text == "&")
-    return list(dict.fromkeys(filter(None, found))), strange
+def find_called_functions(sql: str) -> tuple[list[str], bool]:
+    """Return the names of called functions, and whether the statement contains U& names, which hide calls."""
+    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    names, has_hidden_names = [], False
+    for token, following in zip(tokens_read, [*tokens_read[1:], None], strict=True):
+        if following is not None and following.text == "(":
+            names.append(_unquote(token))
+        # U&"…" writes characters by their numbers
+        has_hidden_names = has_hidden_names or (
+            token.text.lower() == "u" and following is not None and following.text == "&"
+        )
+    return list(dict.fromkeys(filter(None, names))), has_hidden_names
 
 
-def secrets_read(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
-    """Return the first of the hidden columns that a statement reads, by what EXPLAIN (verbose, format json) told; or nothing.
+def find_secret(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
+    """Return the first hidden column that a statement reads, from EXPLAIN (verbose, format json); or an empty text.
 
-    A scan tells every column of its table, needed or not; what is made of them stands in the nodes above.
+    A scan lists every column of its table, needed or not; the nodes above contain the expressions.
     """
     nodes = list(_nodes(json.loads(plan)[0]["Plan"], top=True))
     scans = [node for node, _ in nodes if "Relation Name" in node]
     for node in scans:
         table = str(node["Relation Name"])
-        alias = _spelled(str(node.get("Alias", table)))
-        for column in (*hidden.get(table, ()), *SERVER.get(table, ())):
-            # the only table there is need not be named before its columns
+        alias = _name_pattern(str(node.get("Alias", table)))
+        for column in (*hidden.get(table, ()), *SERVER_SECRETS.get(table, ())):
+            # the only table need not be named before its columns
             prefix = rf"(?:{alias})\." if len(scans) > 1 else rf"(?:(?:{alias})\.)?"
-            whole, one = rf"(?:{alias})\.\*", rf"{prefix}(?:{_spelled(column)})(?![\w\"$.(])"
-            named = re.compile(rf'(?<![\w"$.])(?:{whole}|{one})')
-            if any(named.search(text) for other, top in nodes for text in _texts(other, whole=top)):
+            all_columns, column_pattern = (
+                rf"(?:{alias})\.\*",
+                rf"{prefix}(?:{_name_pattern(column)})(?![\w\"$.(])",
+            )
+            pattern = re.compile(rf'(?<![\w"$.])(?:{all_columns}|{column_pattern})')
+            if any(pattern.search(text) for other, top in nodes for text in _texts(other, is_top=top)):
                 return f"{table}.{column}"
     return ""
 
 
 def _nodes(node: Mapping[str, object], *, top: bool) -> Iterator[tuple[Mapping[str, object], bool]]:
-    """Yield every node, and whether what it gives out is what a statement, or one inside it, asked for."""
+    """Yield every node, and whether its output belongs to the result of a statement or of a subquery."""
     yield node, top or "Relation Name" not in node
     inner = node.get("Plans", [])
     if isinstance(inner, list):
-        for one in inner:
-            apart = one.get("Parent Relationship") not in ("Outer", "Inner")
-            yield from _nodes(one, top=apart or node.get("Node Type") in GATHERING)
+        for child in inner:
+            is_subquery = child.get("Parent Relationship") not in ("Outer", "Inner")
+            yield from _nodes(child, top=is_subquery or node.get("Node Type") in APPEND_NODES)
 
 
-def _texts(node: Mapping[str, object], *, whole: bool) -> Iterator[str]:
+def _texts(node: Mapping[str, object], *, is_top: bool) -> Iterator[str]:
     for key, value in node.items():
         if isinstance(value, str):
             yield value
         elif isinstance(value, list) and key != "Plans":
-            plain = key == "Output" and not whole
+            skip_columns = key == "Output" and not is_top
             yield from (
-                one for one in value if isinstance(one, str) and not (plain and _COLUMN.fullmatch(one))
+                text
+                for text in value
+                if isinstance(text, str) and not (skip_columns and _COLUMN.fullmatch(text))
             )
 
 
-def _spelled(name: str) -> str:
-    """Return a pattern for a name as the server spells it: in quotes where it has to be."""
+def _name_pattern(name: str) -> str:
+    """Return a pattern for a name as the server writes it: quoted if necessary."""
     quoted = '"' + name.replace('"', '""') + '"'
     return f"{re.escape(name)}|{re.escape(quoted)}"

@@ -1,4 +1,4 @@
-"""SQL text as PostgreSQL reads it, taken apart into statements without a connection."""
+"""Split PostgreSQL scripts into statements, without a connection."""
 
 from __future__ import annotations
 
@@ -6,70 +6,70 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from dbctl.engines.contract import Effect, Hazard, Script
-from dbctl.engines.parsing import Reading, Token, effect_of, remarked, taken_apart
-from dbctl.engines.postgresql.sql.lexer import is_closed, tokens
+from dbctl.engines.contract import LintFinding, Script, StatementEffect
+from dbctl.engines.parsing import ScriptSyntax, Token, analyze_effect, read_comments, split_script
+from dbctl.engines.postgresql.sql.lexer import is_closed, tokenize
 
-#: The words that tell what a statement is: ``create unique index concurrently``.
+#: The words that identify a statement: ``create unique index concurrently``.
 _HEAD = 5
-_ENDING = re.compile(
+_TRANSACTION_STATEMENTS = re.compile(
     r"(?:abort|begin|commit|end|prepare transaction|rollback|savepoint|release|start transaction)\b"
 )
-#: About the server, or another database: no script does that.
-_ELSEWHERE = re.compile(
+#: Statements about the server or another database, which no script may contain.
+_SERVER_STATEMENTS = re.compile(
     r"alter system|alter database \S+ set tablespace|(?:create|drop) (?:database|tablespace|subscription)"
 )
-_OUTSIDE = re.compile(
+_NOT_IN_TRANSACTION = re.compile(
     r"cluster$|vacuum|reindex (?:database|system)"
     r"|(?:create (?:unique )?index|drop index|reindex \w+|refresh materialized view) concurrently"
 )
 
 
-def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
-    """Take a script apart, as ``Language.split`` says."""
-    return taken_apart(text, _reading(outside=outside))
+def split(text: str, *, outside_transaction: bool = False) -> list[tuple[int, str]]:
+    """Split a script into statements, each with its line."""
+    return split_script(text, _script_grammar(outside=outside_transaction))
 
 
-def effect(sql: str) -> Effect:
-    """Judge one statement, as ``Language.effect`` says."""
-    return effect_of(tokens(sql))
+def effect(sql: str) -> StatementEffect:
+    """Return the effect of one statement."""
+    return analyze_effect(tokenize(sql))
 
 
-def remarks(text: str) -> list[tuple[int, str]]:
-    """Return the comments of a script, as ``Language.remarks`` says."""
-    return remarked(text, _reading())
+def comments(text: str) -> list[tuple[int, str]]:
+    """Return the comments of a script, each with its line."""
+    return read_comments(text, _script_grammar())
 
 
-def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
-    """Yield what is hazardous in each script, as ``Language.hazards`` says."""
-    from dbctl.engines.postgresql.sql import lint
+def lint(scripts: Iterable[Script]) -> Iterator[Sequence[LintFinding]]:
+    """Yield the lint findings of each script."""
+    from dbctl.engines.postgresql.sql.lint import lint_scripts
 
-    return lint.judged(scripts)
-
-
-def why_not(sql: str, *, outside: bool = False) -> str:
-    """Return why ``schema_transaction``, or ``step_by_step`` outside of it, cannot hold a statement, or nothing."""
-    return _why_not(told(sql), outside=outside)
+    return lint_scripts(scripts)
 
 
-def told(sql: str) -> list[Token]:
-    """Return the pieces of a statement that say something."""
-    return [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+def unsupported_reason(sql: str, *, outside: bool = False) -> str:
+    """Return why ``schema_transaction``, or ``outside_transaction``, cannot run a statement; or an empty text."""
+    return _unsupported_reason(significant_tokens(sql), outside=outside)
 
 
-def inside(sql: str) -> str:
-    """Return a statement as a transaction can hold it where nobody else is there; empty where none is needed then."""
-    held = told(sql)
-    if not _OUTSIDE.match(_words(held)):
+def significant_tokens(sql: str) -> list[Token]:
+    """Return the tokens of a statement without space and comments."""
+    return [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+
+
+def remove_concurrently(sql: str) -> str:
+    """Return a statement without CONCURRENTLY, for a transaction without other sessions; empty if nothing remains to be run."""
+    significant = significant_tokens(sql)
+    if not _NOT_IN_TRANSACTION.match(_head_words(significant)):
         return sql
-    at = next((token.start for token in held if token.text.lower() == "concurrently"), -1)
-    return sql[:at] + sql[at + len("concurrently") :] if at >= 0 else ""
+    start = next((token.start for token in significant if token.text.lower() == "concurrently"), -1)
+    return sql[:start] + sql[start + len("concurrently") :] if start >= 0 else ""
 
 
-def concurrent_index(sql: str) -> str:
-    """Return the name of the index that CREATE INDEX CONCURRENTLY makes, unquoted; empty where it makes none, or names none."""
-    held = told(sql)
-    words = [token.text.lower() for token in held]
+def find_concurrent_index(sql: str) -> str:
+    """Return the unquoted name of the index that CREATE INDEX CONCURRENTLY creates; empty for others, or without a name."""
+    significant = significant_tokens(sql)
+    words = [token.text.lower() for token in significant]
     if words[:3] != ["create", "index", "concurrently"] and words[:4] != [
         "create",
         "unique",
@@ -77,42 +77,45 @@ def concurrent_index(sql: str) -> str:
         "concurrently",
     ]:
         return ""
-    at = words.index("concurrently") + 1
-    at += 3 if words[at : at + 3] == ["if", "not", "exists"] else 0
-    if at >= len(held) or words[at] == "on":
+    position = words.index("concurrently") + 1
+    position += 3 if words[position : position + 3] == ["if", "not", "exists"] else 0
+    if position >= len(significant) or words[position] == "on":
         return ""
-    name = held[at]
-    return name.text[1:-1].replace('""', '"') if name.kind == "name" else words[at]
+    name = significant[position]
+    return name.text[1:-1].replace('""', '"') if name.kind == "name" else words[position]
 
 
-def _reading(*, outside: bool = False) -> Reading:
-    return Reading(
-        tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=partial(_why_not, outside=outside)
+def _script_grammar(*, outside: bool = False) -> ScriptSyntax:
+    return ScriptSyntax(
+        tokenize=tokenize,
+        is_closed=is_closed,
+        depth_change=_nesting_change,
+        unsupported_reason=partial(_unsupported_reason, outside=outside),
     )
 
 
-def _words(held: list[Token]) -> str:
-    return " ".join(token.text.lower() for token in held[:_HEAD] if token.kind != "end")
+def _head_words(significant: list[Token]) -> str:
+    return " ".join(token.text.lower() for token in significant[:_HEAD] if token.kind != "end")
 
 
-def _deeper(held: list[Token], depth: int) -> int:
-    """Of BEGIN ATOMIC … END, the body of a function."""
-    word = held[-1].text.lower() if held[-1].kind == "word" else ""
-    if word == "atomic" and held[-2:-1] and held[-2].text.lower() == "begin":
+def _nesting_change(significant: list[Token], depth: int) -> int:
+    """Return the change of the nesting depth at the last token; BEGIN ATOMIC … END is the body of a function."""
+    word = significant[-1].text.lower() if significant[-1].kind == "word" else ""
+    if word == "atomic" and significant[-2:-1] and significant[-2].text.lower() == "begin":
         return 1
     if depth and word == "case":
         return 1
     return -1 if depth and word == "end" else 0
 
 
-def _why_not(held: list[Token], *, outside: bool) -> str:
-    if held and held[0].text == "\\":
-        return "psql alone knows commands that begin with a backslash"
-    head = _words(held)
-    if found := _ENDING.match(head):
-        return f"{found.group().upper()} would begin or end the transaction that all of it runs in"
-    if found := _ELSEWHERE.match(head) or (None if outside else _OUTSIDE.match(head)):
-        return f"{found.group().upper()} is not possible inside the transaction that all of it runs in"
-    if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in held):
-        return "COPY takes its rows from psql alone; write them as INSERT"
+def _unsupported_reason(significant: list[Token], *, outside: bool) -> str:
+    if significant and significant[0].text == "\\":
+        return "commands that begin with a backslash require psql"
+    head = _head_words(significant)
+    if match := _TRANSACTION_STATEMENTS.match(head):
+        return f"{match.group().upper()} would begin or end the transaction of the script"
+    if match := _SERVER_STATEMENTS.match(head) or (None if outside else _NOT_IN_TRANSACTION.match(head)):
+        return f"{match.group().upper()} is not possible inside the transaction of the script"
+    if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in significant):
+        return "COPY from standard input requires psql; use INSERT"
     return ""

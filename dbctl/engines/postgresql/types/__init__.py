@@ -12,29 +12,32 @@ if TYPE_CHECKING:
         TIMES,
         Kind,
         PostgreSQLColumn,
-        base_of,
-        fitting,
+        base_type,
+        comparable_value,
+        encode_for_column,
         kind_of,
-        storable,
     )
-    from dbctl.engines.postgresql.types.text_values import of_csv, of_json
+    from dbctl.engines.postgresql.types.text_values import csv_parser, json_parser
     from dbctl.engines.postgresql.types.values import (
         UNDECLARED,
-        UNMENTIONED,
-        Exact,
-        Number,
-        array,
-        encoded,
-        make_plain,
-        stored,
-        translated,
+        UNUSED_PARAMETER,
+        ExactNumberLoader,
+        NumberLoader,
+        bind_parameters,
+        encode_statement,
+        encode_value,
+        format_array,
+        register_plain_types,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "columns": "CASTS KINDS Kind NATIVE PostgreSQLColumn TIMES base_of fitting kind_of storable",
-            "text_values": "of_csv of_json",
-            "values": "Exact Number UNDECLARED UNMENTIONED array encoded make_plain stored translated",
+            "columns": "CASTS KINDS Kind NATIVE PostgreSQLColumn TIMES base_type comparable_value encode_for_column kind_of",
+            "text_values": "csv_parser json_parser",
+            "values": (
+                "ExactNumberLoader NumberLoader UNDECLARED UNUSED_PARAMETER bind_parameters encode_statement "
+                "encode_value format_array register_plain_types"
+            ),
         },
     )

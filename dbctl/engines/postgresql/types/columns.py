@@ -1,4 +1,4 @@
-"""What the catalogue tells of a column, beyond what every engine tells, and which values it can hold."""
+"""Column types of PostgreSQL: how values compare, and which values a column can store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.contract import Column
-from dbctl.engines.postgresql.types.values import stored
+from dbctl.engines.postgresql.types.values import encode_value
 from dbctl.engines.servers import LARGEST, SMALLEST
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 
-#: How values of a type compare. ``other``: only as their text, which never fails.
+#: How values of a type compare. ``other``: by their text, which never fails.
 Kind: TypeAlias = Literal[
     "text",
     "integer",
@@ -54,7 +54,7 @@ NATIVE: Mapping[Kind, str] = {
     "timestamp": "time",
     "date": "time",
 }
-#: What a parameter is cast to, so that a value out of range compares instead of failing.
+#: The type to which a parameter is cast, so that a value out of range compares instead of failing.
 CASTS: Mapping[Kind, str] = {
     "text": "text",
     "integer": "int8",
@@ -67,18 +67,18 @@ TRUE, FALSE = (
     frozenset({"t", "true", "y", "yes", "on", "1"}),
     frozenset({"f", "false", "n", "no", "off", "0"}),
 )
-_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
 class PostgreSQLColumn(Column, frozen=True, kw_only=True):
-    """One column of a live table, with its type as the catalogue has it."""
+    """A column of a live table, with its type from the catalog."""
 
     kind: Kind
-    base: str  #: the type without its length, under any domain, quoted for a cast
+    base: str  #: the type without length and domain, quoted for a cast
 
 
-class Fitting(NamedTuple):
-    """A value as a column can hold it, or can at least be compared with."""
+class ComparableValue(NamedTuple):
+    """A value in the form that a column can store, or that can at least be compared with it."""
 
     text: str
     type: str
@@ -89,87 +89,89 @@ def kind_of(column: Column) -> Kind:
     return column.kind if isinstance(column, PostgreSQLColumn) else "other"
 
 
-def base_of(column: Column) -> str:
-    """Return the type of a column for a cast that cuts nothing off: the column's own length is told afterwards."""
+def base_type(column: Column) -> str:
+    """Return the type of a column for a cast that truncates nothing; the length is checked afterwards."""
     return column.base if isinstance(column, PostgreSQLColumn) else column.type
 
 
-def fitting(column: Column, value: object) -> Fitting | None:
-    """Return ``value`` as ``column`` may hold it; None where it never can, so that no row has it.
+def comparable_value(column: Column, value: object) -> ComparableValue | None:
+    """Return ``value`` for a comparison with ``column``; None if no row can have it.
 
     Raises:
-        ValueInvalidError: no database keeps it at all.
+        ValueInvalidError: no database can store it.
     """
     if isinstance(value, str) and "\0" in value and is_storable(value.replace("\0", "")):
         return None
-    text, kind = stored(value), kind_of(column)
+    text, kind = encode_value(value), kind_of(column)
     if text is None:
         return None
     if isinstance(value, bytes) != (kind == "bytes"):
         return None
     if kind == "enum" and isinstance(column, PostgreSQLColumn):
-        return Fitting(text, column.base) if text in column.values else None
-    return _READ.get(kind, _as_text)(text, kind)
+        return ComparableValue(text, column.base) if text in column.labels else None
+    return _COMPARE.get(kind, _compare_text)(text, kind)
 
 
-def _as_text(text: str, kind: Kind) -> Fitting:
-    return Fitting(text, "bytea" if kind == "bytes" else "text")
+def _compare_text(text: str, kind: Kind) -> ComparableValue:
+    return ComparableValue(text, "bytea" if kind == "bytes" else "text")
 
 
-def _boolean(text: str, _kind: Kind) -> Fitting | None:
+def _compare_boolean(text: str, _kind: Kind) -> ComparableValue | None:
     word = text.strip().lower()
-    return Fitting(word, "bool") if word in TRUE | FALSE else None
+    return ComparableValue(word, "bool") if word in TRUE | FALSE else None
 
 
-def _time(text: str, kind: Kind) -> Fitting | None:
-    moment = _moment(text)
-    return None if moment is None else Fitting(stored(moment) or "", kind)
+def _compare_time(text: str, kind: Kind) -> ComparableValue | None:
+    timestamp = _parse_time(text)
+    return None if timestamp is None else ComparableValue(encode_value(timestamp) or "", kind)
 
 
-def _number(text: str, kind: Kind) -> Fitting | None:
-    if kind == "integer" and _WHOLE.fullmatch(text) and SMALLEST <= int(text) <= LARGEST:
-        return Fitting(str(int(text)), "int8")
+def _compare_number(text: str, kind: Kind) -> ComparableValue | None:
+    if kind == "integer" and _INTEGER.fullmatch(text) and SMALLEST <= int(text) <= LARGEST:
+        return ComparableValue(str(int(text)), "int8")
     try:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    if number.is_nan() or abs(number.adjusted()) > 1000:  # noqa: PLR2004 - digits; more are no number of anybody's
+    if number.is_nan() or abs(number.adjusted()) > 1000:  # noqa: PLR2004 - digits; real numbers have fewer
         return None
     if kind == "integer" and number == number.to_integral_value() and SMALLEST <= number <= LARGEST:
-        return Fitting(str(int(number)), "int8")
-    return Fitting(str(number), "numeric")
+        return ComparableValue(str(int(number)), "int8")
+    return ComparableValue(str(number), "numeric")
 
 
-def _uuid(text: str, _kind: Kind) -> Fitting | None:
+def _compare_uuid(text: str, _kind: Kind) -> ComparableValue | None:
     try:
-        return Fitting(str(UUID(text)), "uuid")
+        return ComparableValue(str(UUID(text)), "uuid")
     except ValueError:
         return None
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     try:
-        read = datetime.fromisoformat(text.strip())
-        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+        timestamp = datetime.fromisoformat(text.strip())
+        return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
-_READ: Mapping[Kind, Callable[[str, Kind], Fitting | None]] = {
-    "integer": _number,
-    "number": _number,
-    "boolean": _boolean,
-    "uuid": _uuid,
-    **dict.fromkeys(TIMES, _time),
+_COMPARE: Mapping[Kind, Callable[[str, Kind], ComparableValue | None]] = {
+    "integer": _compare_number,
+    "number": _compare_number,
+    "boolean": _compare_boolean,
+    "uuid": _compare_uuid,
+    **dict.fromkeys(TIMES, _compare_time),
 }
 
 
-def storable(column: Column, value: object) -> str | None:
-    """Return the text that is stored for ``value`` in ``column``.
+def encode_for_column(column: Column, value: object) -> str | None:
+    """Return the text to store for ``value`` in ``column``.
 
     Raises:
-        ValueInvalidError: the column is none for it.
+        ValueInvalidError: the column cannot store such a value.
     """
     if isinstance(value, bytes) and kind_of(column) != "bytes":
-        raise ValueInvalidError(what=column.name, value="(bytes)", reason=f"it holds {column.type.lower()}")
-    return stored(value)
+        raise ValueInvalidError(
+            name=column.name, value="(bytes)", reason=f"the column has type {column.type.lower()}"
+        )
+    return encode_value(value)

@@ -1,4 +1,4 @@
-"""Convert texts of a file to values of columns of PostgreSQL: the text that the server itself reads."""
+"""Convert the text of files to values for PostgreSQL columns, as text that the server reads."""
 
 from __future__ import annotations
 
@@ -9,71 +9,71 @@ from functools import partial
 
 from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.types.columns import FALSE, TRUE, Kind, kind_of
-from dbctl.engines.postgresql.types.values import array
+from dbctl.engines.postgresql.types.values import format_array
 from dbctl.engines.sql import text_values
 
-#: Whole numbers that a column of each type holds, as a power of two.
+#: The bits of integer types, without the sign.
 BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
-#: Times that PostgreSQL writes and Python does not read.
-FAR = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
+#: Times that PostgreSQL writes and Python cannot parse.
+UNPARSED_TIMES = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
 
 
-def of_csv(column: Column) -> Callable[[str, bool], object]:
-    """Return what reads a cell of a CSV file; the type of the column suffices."""
-    read = _reader(column)
-    return lambda text, _bare: read(text)
+def csv_parser(column: Column) -> Callable[[str, bool], object]:
+    """Return the function that reads a cell of a CSV file."""
+    read = _create_reader(column)
+    return lambda text, _unquoted: read(text)
 
 
-def of_json(column: Column) -> Callable[[object], object]:
-    """Return what reads a value of a file of JSON lines."""
+def json_parser(column: Column) -> Callable[[object], object]:
+    """Return the function that reads a value of a JSON Lines file."""
     takes_bytes = kind_of(column) == "bytes"
-    return text_values.of_json(
-        column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column)
+    return text_values.json_value_parser(
+        column, _create_reader(column), takes_bytes=takes_bytes, encode=partial(_format_value, column)
     )
 
 
-def _spelt(column: Column, value: object) -> str | None:
+def _format_value(column: Column, value: object) -> str | None:
     if _is_json(column):
-        return text_values.as_json(value)
+        return text_values.encode_json(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
         return str(value)
     if isinstance(value, list) and column.type.endswith("[]"):
-        return array([_element(item) for item in value])
+        return format_array([_format_element(item) for item in value])
     return None
 
 
-def _element(value: object) -> object:
+def _format_element(value: object) -> object:
     if isinstance(value, list):
-        return [_element(item) for item in value]
-    return text_values.as_json(value) if isinstance(value, dict) else value
+        return [_format_element(item) for item in value]
+    return text_values.encode_json(value) if isinstance(value, dict) else value
 
 
 def _is_json(column: Column) -> bool:
     return column.type in ("JSON", "JSONB")
 
 
-def _reader(column: Column) -> text_values.Read:
+def _create_reader(column: Column) -> text_values.Parser:
     make = _READERS.get(kind_of(column))
     if make is not None:
         return make(column)
-    return text_values.document(column) if _is_json(column) else text_values.text(column)
+    return text_values.json_parser(column) if _is_json(column) else text_values.text_parser(column)
 
 
-def _integer(column: Column) -> text_values.Read:
+def _create_integer_reader(column: Column) -> text_values.Parser:
     end = 1 << BITS.get(column.type, 63)
-    return text_values.integer(column, -end, end - 1)
+    return text_values.integer_parser(column, -end, end - 1)
 
 
-_READERS: Mapping[Kind, Callable[[Column], text_values.Read]] = {
-    "integer": _integer,
-    "number": partial(text_values.number, finite=False),
-    "boolean": partial(text_values.word, words=TRUE | FALSE),
-    "uuid": text_values.uuid,
-    "enum": text_values.label,
-    "timestamptz": partial(text_values.time, further=FAR),
-    "timestamp": partial(text_values.time, further=FAR),
-    "date": partial(text_values.time, further=FAR),
-    "bytes": text_values.raw,
+_READERS: Mapping[Kind, Callable[[Column], text_values.Parser]] = {
+    "integer": _create_integer_reader,
+    "number": partial(text_values.number_parser, finite=False),
+    "boolean": partial(text_values.boolean_parser, words=TRUE | FALSE),
+    "uuid": text_values.uuid_parser,
+    "enum": text_values.label_parser,
+    "timestamptz": partial(text_values.time_parser, extra_pattern=UNPARSED_TIMES),
+    "timestamp": partial(text_values.time_parser, extra_pattern=UNPARSED_TIMES),
+    "date": partial(text_values.time_parser, extra_pattern=UNPARSED_TIMES),
+    "bytes": text_values.bytes_parser,
 }

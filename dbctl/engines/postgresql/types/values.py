@@ -1,4 +1,4 @@
-"""Statements with ``:name`` parameters become PostgreSQL's own, and values of Python the texts that it reads."""
+"""Bind the parameters of statements, and encode Python values as text that PostgreSQL reads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from dbctl.engines.parsing import Piece, pieces
-from dbctl.engines.postgresql.sql import tokens
-from dbctl.engines.servers import Writers, whole, written
+from dbctl.engines.parsing import Fragment, split_parameters
+from dbctl.engines.postgresql.sql import tokenize
+from dbctl.engines.servers import Formatters, format_integer, format_value
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 
@@ -25,139 +25,139 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 
-#: A parameter that a statement does not mention: without any, the driver sends what may be several statements.
-UNMENTIONED = 0
+#: A parameter that the statement does not use: without any, the driver would send several statements in one text.
+UNUSED_PARAMETER = 0
 
 
-def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
-    """Return a statement with ``$1``, ``$2``… and what they stand for.
+def bind_parameters(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
+    """Return a statement with ``$1``, ``$2``…, and their values.
 
-    Each mention of a parameter becomes one of its own, so that the server reads it as what stands beside it: a text
-    that is compared with a uuid here and with a text there. ``in :set`` becomes ``= any``, where a list was given.
+    Each use of a parameter gets a separate number, so that the server infers its type from the context: the same value can
+    be compared with a uuid and with a text. ``in :set`` becomes ``= any`` if the value is a list.
 
     Raises:
-        KeyError: a parameter was not given.
-        ValueInvalidError: no database keeps a value that was.
+        KeyError: a parameter is missing.
+        ValueInvalidError: no database can store a value.
     """
-    given: list[object] = []
+    values: list[object] = []
     sent = []
-    for text, name, among in _pieces(sql):
+    for text, name, operator in _split_statement(sql):
         if not name:
             sent.append(text)
             continue
         value = parameters[name]
-        given.append(_sent(value))
-        place = f"${len(given)}"
-        if among == "is":
-            place = f"cast({place} as text)"  # nothing beside it tells a type
-        elif among and isinstance(value, list | tuple):
-            place = f"<> all({place})" if among == "not in" else f"= any({place})"
-        elif among:
-            place = f"{among} {place}"
-        sent.append(place)
-    return "".join(sent), given
+        values.append(_encode_parameter(value))
+        placeholder = f"${len(values)}"
+        if operator == "is":
+            placeholder = f"cast({placeholder} as text)"  # the context determines no type
+        elif operator and isinstance(value, list | tuple):
+            placeholder = f"<> all({placeholder})" if operator == "not in" else f"= any({placeholder})"
+        elif operator:
+            placeholder = f"{operator} {placeholder}"
+        sent.append(placeholder)
+    return "".join(sent), values
 
 
-def encoded(sql: str) -> bytes:
-    """Return a statement as the driver takes it.
+def encode_statement(sql: str) -> bytes:
+    """Encode a statement for the driver.
 
     Raises:
-        ValueInvalidError: it cannot be sent.
+        ValueInvalidError: it is not valid UTF-8.
     """
     try:
         return sql.encode()
     except UnicodeEncodeError:
-        raise ValueInvalidError(what="statement", value="given", reason="it is not valid UTF-8") from None
+        raise ValueInvalidError(name="statement", value="given", reason="it is not valid UTF-8") from None
 
 
 @lru_cache(maxsize=64)
-def _pieces(sql: str) -> Sequence[Piece]:
-    return pieces(list(tokens(sql)))
+def _split_statement(sql: str) -> Sequence[Fragment]:
+    return split_parameters(list(tokenize(sql)))
 
 
-def _sent(value: object) -> object:
-    """Return what the driver sends for a value whose type the statement tells, or the value itself tells."""
+def _encode_parameter(value: object) -> object:
+    """Return what the driver sends for a value whose type follows from the statement or from the value."""
     if value is None or isinstance(value, bool | bytes):
         return value
     if isinstance(value, int | float):
-        stored(value)
+        encode_value(value)
         return value
-    return stored(value)
+    return encode_value(value)
 
 
-def stored(value: object) -> str | None:
-    """Return the text that PostgreSQL reads as ``value``, whatever the type of the column that it goes into.
+def encode_value(value: object) -> str | None:
+    """Return the text that PostgreSQL reads as ``value``, for a column of any type.
 
     Raises:
-        ValueInvalidError: no database keeps it.
+        ValueInvalidError: no database can store it.
     """
-    return written(value, _WRITTEN)
+    return format_value(value, _WRITERS)
 
 
-def _text(value: str) -> str:
+def _encode_text(value: str) -> str:
     if not is_storable(value):
-        reason = "no database keeps a NUL" if "\0" in value else "it is not valid UTF-8"
-        raise ValueInvalidError(what="text", value=ascii(value[:40]), reason=reason)
+        reason = "no database can store a NUL" if "\0" in value else "it is not valid UTF-8"
+        raise ValueInvalidError(name="text", value=ascii(value[:40]), reason=reason)
     return value
 
 
-def _fraction(value: float) -> str:
+def _encode_float(value: float) -> str:
     if isnan(value):
-        raise ValueInvalidError(what="number", value="NaN", reason="no database keeps it")
+        raise ValueInvalidError(name="number", value="NaN", reason="no database can store it")
     return repr(value) if isfinite(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _moment(value: datetime) -> str:
-    # a column without a zone would drop the zone, so it is UTC for all
+def _encode_time(value: datetime) -> str:
+    # a column without a zone would drop the zone, so all times are sent in UTC
     return (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)).isoformat(" ")
 
 
-def array(values: Sequence[object]) -> str:
-    """Return an array as PostgreSQL writes it."""
-    return "{" + ",".join(map(_element, values)) + "}"
+def format_array(values: Sequence[object]) -> str:
+    """Return an array literal."""
+    return "{" + ",".join(map(_format_element, values)) + "}"
 
 
-def _element(value: object) -> str:
+def _format_element(value: object) -> str:
     if isinstance(value, list | tuple):
-        return array(value)
-    text = stored(value)
+        return format_array(value)
+    text = encode_value(value)
     if text is None:
         return "NULL"
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _bytes(value: bytes) -> str:
+def _encode_bytes(value: bytes) -> str:
     return "\\x" + value.hex()
 
 
-def _boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
-    return "1" if value else "0"  # booleans and numbers read it
+def _encode_boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
+    return "1" if value else "0"  # valid for booleans and numbers
 
 
-_WRITTEN: Writers = {
-    str: _text,
-    bool: _boolean,
-    int: whole,
-    float: _fraction,
-    datetime: _moment,
+_WRITERS: Formatters = {
+    str: _encode_text,
+    bool: _encode_boolean,
+    int: format_integer,
+    float: _encode_float,
+    datetime: _encode_time,
     date: str,
     Decimal: str,
     UUID: str,
-    bytes: _bytes,
-    list: array,
-    tuple: array,
+    bytes: _encode_bytes,
+    list: format_array,
+    tuple: format_array,
 }
 
 
-NO_TEXT = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "bool", "bytea"})
-#: What the driver itself makes plain; everything else comes as the text that the server writes.
-PLAIN = NO_TEXT | {"text", "varchar", "name", "bpchar", '"char"'}
-#: The encoding of a database that does not say how its text is encoded, and keeps any bytes.
+NON_TEXT_TYPES = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "bool", "bytea"})
+#: Types that the driver converts; all others are returned as the server's text.
+PLAIN_TYPES = NON_TEXT_TYPES | {"text", "varchar", "name", "bpchar", '"char"'}
+#: The encoding of a database that declares none, and stores any bytes.
 UNDECLARED = "SQL_ASCII"
 
 
-class Number(Loader):
-    """A number as every engine gives it."""
+class NumberLoader(Loader):
+    """Loads a number: as int if it is whole, otherwise as float."""
 
     def load(self, data: Buffer) -> object:
         text = bytes(data)
@@ -168,41 +168,44 @@ class Number(Loader):
         return int(whole) if fraction.strip(b"0") == b"" and whole.removeprefix(b"-").isdigit() else number
 
 
-class Exact(Loader):
-    """A number with every digit that it has."""
+class ExactNumberLoader(Loader):
+    """Loads a number with all of its digits."""
 
     def load(self, data: Buffer) -> object:
         number = Decimal(bytes(data).decode())
         return number if number.is_finite() else str(number)
 
 
-class _Moment(Loader):
-    """A time with or without zone; the session's zone is UTC, and so are those without."""
+class _TimeLoader(Loader):
+    """Loads a time with or without zone; the zone of the session is UTC."""
 
     def load(self, data: Buffer) -> object:
         text = bytes(data).decode()
         try:
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:  # infinity, or a year that Python does not know
+        except ValueError:  # infinity, or a year that Python does not support
             return text
 
 
-class _Lenient(Loader):
-    """Text of a database that does not say how its text is encoded."""
+class _LenientTextLoader(Loader):
+    """Loads text of a database that declares no encoding."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "surrogateescape")
 
 
-def make_plain(connection: Connection[tuple[object, ...]]) -> None:
-    """Let ``connection`` give and take plain values."""
-    mine, undeclared = connection.adapters, connection.info.parameter_status("server_encoding") == UNDECLARED
+def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
+    """Register loaders and dumpers for plain values."""
+    local_adapters, undeclared = (
+        connection.adapters,
+        connection.info.parameter_status("server_encoding") == UNDECLARED,
+    )
     for known in adapters.types:
-        if undeclared and known.name not in NO_TEXT:
-            mine.register_loader(known.oid, _Lenient)
-        elif known.name not in PLAIN:
-            mine.register_loader(known.oid, TextLoader)
-    mine.register_loader("numeric", Number)
-    mine.register_loader("timestamptz", _Moment)
-    mine.register_loader("timestamp", _Moment)
-    mine.register_dumper(int, Int8Dumper)
+        if undeclared and known.name not in NON_TEXT_TYPES:
+            local_adapters.register_loader(known.oid, _LenientTextLoader)
+        elif known.name not in PLAIN_TYPES:
+            local_adapters.register_loader(known.oid, TextLoader)
+    local_adapters.register_loader("numeric", NumberLoader)
+    local_adapters.register_loader("timestamptz", _TimeLoader)
+    local_adapters.register_loader("timestamp", _TimeLoader)
+    local_adapters.register_dumper(int, Int8Dumper)

@@ -6,12 +6,12 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.backup.dumper import dump
-    from dbctl.engines.sqlite.backup.restore_target import SQLiteOutside
+    from dbctl.engines.sqlite.backup.restore_target import SQLiteRestoreTarget
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "dumper": "dump",
-            "restore_target": "SQLiteOutside",
+            "restore_target": "SQLiteRestoreTarget",
         },
     )

@@ -1,7 +1,7 @@
-"""A SQLite file that nobody else writes for a while, so that what was copied of it is what gets replaced.
+"""Block writers of a SQLite file between its safety backup and its replacement.
 
-The lock is held by a process of its own: this one reads the file without locks meanwhile, and whatever it closes of it
-would drop every lock that it had. When this one is killed, the other notices the end of its input and lets go.
+A child process holds the lock, because this process reads the file without locks, and closing any descriptor of the
+file would drop its locks. If this process is killed, the child reaches the end of its input and releases the lock.
 """
 
 from __future__ import annotations
@@ -15,80 +15,88 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.file_locks import holder_of
-from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.file_locks import describe_lock_holders
+from dbctl.engines.sqlite.files import quote_for_uri
 from dbctl.errors import BusyError
 
-#: Answers ``held``, or ``busy``, or nothing where it is no database that could be written. At the end of its input it lets
-#: go and says so; at anything else it takes away what SQLite has put beside the file for it. Its tries are short, for a
-#: writer that hardly pauses leaves gaps of microseconds.
-HOLDER = """
+#: Prints ``held`` or ``busy``, or nothing if the file is not a writable database. At the end of its input it releases
+#: the lock and prints a dot; after any input it closes the connection, so that SQLite removes its side files. Its tries
+#: are short, because a busy writer leaves gaps of microseconds only.
+LOCK_SCRIPT = """
 import os, sqlite3, sys, time
-until, said = time.monotonic() + float(sys.argv[2]), b""
+deadline, reply = time.monotonic() + float(sys.argv[2]), b""
 try:
-    held = sqlite3.connect(sys.argv[1], uri=True, isolation_level=None, timeout=0.002)
-    while not said:
+    db = sqlite3.connect(sys.argv[1], uri=True, isolation_level=None, timeout=0.002)
+    while not reply:
         try:
-            held.execute("begin immediate")
-            said = b"held"
+            db.execute("begin immediate")
+            reply = b"held"
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 255 not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
-            if time.monotonic() >= until:
-                said = b"busy"
-    os.write(1, said)
+            if time.monotonic() >= deadline:
+                reply = b"busy"
+    os.write(1, reply)
     if os.read(0, 1):
-        held.close()
+        db.close()
     else:
-        held.rollback()
+        db.rollback()
         os.write(1, b".")
 except sqlite3.Error:
     pass
 os._exit(0)
 """
-LOOK_SECONDS, END_SECONDS = 0.05, 5
+POLL_SECONDS, END_SECONDS = 0.05, 5
 
 
 @contextmanager
-def still(path: Path, target: str, *, timeout: float) -> Iterator[Callable[[], None]]:
-    """Keep everybody from committing to a file until what is given is called, or the block ends; all may read it.
+def block_writers(path: Path, target: str, *, timeout: float) -> Iterator[Callable[[], None]]:
+    """Block commits to a file until the yielded function is called or the block ends; readers are not blocked.
 
-    A file that is missing, or is no database that could be written, is still by itself.
+    A file that is missing or not a writable database is not locked.
 
     Raises:
-        BusyError: somebody else was writing for all of ``timeout`` seconds.
+        BusyError: another process was writing for all of ``timeout`` seconds.
     """
     if not path.exists():
         yield lambda: None
         return
-    words = [sys.executable, "-I", "-S", "-c", HOLDER, f"file://{quoted(path)}?mode=rw", str(timeout)]
-    with subprocess.Popen(  # noqa: S603 - this Python, and no shell
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    arguments = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        LOCK_SCRIPT,
+        f"file://{quote_for_uri(path)}?mode=rw",
+        str(timeout),
+    ]
+    with subprocess.Popen(  # noqa: S603 - this Python, without a shell
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     ) as holder:
         try:
-            if _said(holder) == b"busy":
-                raise BusyError(target=target, holder=holder_of(path), waited=f"{timeout:g}")
-            yield lambda: _let_go(holder)
+            if _read_reply(holder) == b"busy":
+                raise BusyError(target=target, holder=describe_lock_holders(path), waited=f"{timeout:g}")
+            yield lambda: _release(holder)
         finally:
-            with suppress(OSError, subprocess.TimeoutExpired), signals.held():
-                if not _pipe(holder.stdin).closed:  # it failed, and nothing of this may stay
+            with suppress(OSError, subprocess.TimeoutExpired), signals.defer_signals():
+                if not _pipe(holder.stdin).closed:  # the caller failed; remove the side files
                     _pipe(holder.stdin).write(b".")
                     holder.wait(timeout=END_SECONDS)
             holder.kill()
 
 
-def _let_go(holder: subprocess.Popen[bytes]) -> None:
+def _release(holder: subprocess.Popen[bytes]) -> None:
     if not _pipe(holder.stdin).closed:
         _pipe(holder.stdin).close()
         _pipe(holder.stdout).read(1)
 
 
-def _said(holder: subprocess.Popen[bytes]) -> bytes:
-    while not select.select([_pipe(holder.stdout)], [], [], LOOK_SECONDS)[0]:
-        signals.check()
+def _read_reply(holder: subprocess.Popen[bytes]) -> bytes:
+    while not select.select([_pipe(holder.stdout)], [], [], POLL_SECONDS)[0]:
+        signals.raise_if_interrupted()
     return _pipe(holder.stdout).read(4)
 
 
 def _pipe(end: IO[bytes] | None) -> IO[bytes]:
-    assert end is not None  # noqa: S101 - each was asked for
+    assert end is not None  # noqa: S101 - both pipes were requested
     return end

@@ -1,8 +1,8 @@
-"""A SQLite file copied while others write it, into a file of its own that needs nothing beside it.
+"""Copy a SQLite file that other processes write into a single new file.
 
-Copying the bytes of a file that is written gives a torn copy, now and then one that every check calls sound. So the
-copy goes through SQLite's own backup interface, under a read transaction: a backup without one begins anew at each
-commit of somebody else, and never ends beside a busy writer.
+Copying the bytes of a file during a write gives an inconsistent copy, sometimes one that passes every check. So the copy
+uses SQLite's backup interface inside a read transaction: without one, the backup restarts at each commit of another
+process, and never ends while a busy process writes.
 """
 
 from __future__ import annotations
@@ -14,41 +14,42 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Dumped
-from dbctl.engines.sqlite.errors import Place, name_of, unmade
+from dbctl.engines.contract import DumpResult
+from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError
 from dbctl.files import Progress, is_full
 from dbctl.model import now
 
-#: Pages that are copied at a time: between two steps signals are heard, about every 20 ms.
-STEP = 4096
-#: Errors of the file that is read; every other one comes from the file that is written.
-OF_THE_SOURCE = ("SQLITE_BUSY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT")
+#: Pages per step; signals are checked between two steps, about every 20 ms.
+STEP_PAGES = 4096
+#: Errors of the source file; all other errors come from the destination.
+SOURCE_ERRORS = ("SQLITE_BUSY", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT")
 
 
-def dump(source: sqlite3.Connection, destination: Path, progress: Progress) -> Dumped:
-    """Copy what ``source`` sees now into the new file ``destination``.
+def dump(source: sqlite3.Connection, destination: Path, progress: Progress) -> DumpResult:
+    """Copy the current content of ``source`` into the new file ``destination``.
 
     Raises:
-        sqlite3.Error: of the source; somebody else may hold a lock.
-        DiskFullError, FileFailedError: of the destination.
+        sqlite3.Error: reading the source failed, for example because of a lock of another process.
+        DiskFullError, FileFailedError: writing the destination failed.
     """
-    facts = {
+    metadata = {
         name: str(source.execute(f"pragma {name}").fetchone()[0]) for name in ("page_size", "encoding")
     } | {"sqlite": sqlite3.sqlite_version}
-    with _made(destination), _pinned(source):
-        taken = now()
+    with _create_file(destination), _pin_snapshot(source):
+        taken_at = now()
         _copy(source, destination, progress)
-    return Dumped(taken_at=taken, facts=facts)
+    return DumpResult(taken_at=taken_at, metadata=metadata)
 
 
 @contextmanager
-def _pinned(source: sqlite3.Connection) -> Iterator[None]:
-    """Hold one moment of the database: what others commit meanwhile is not seen."""
+def _pin_snapshot(source: sqlite3.Connection) -> Iterator[None]:
+    """Keep one snapshot of the database; later commits are not visible."""
     source.execute("begin")
     try:
-        source.execute("select 1 from sqlite_master limit 1").fetchall()  # which is when the moment begins
+        # The snapshot begins with the first read.
+        source.execute("select 1 from sqlite_master limit 1").fetchall()
         yield
     finally:
         if source.in_transaction:
@@ -56,65 +57,68 @@ def _pinned(source: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _made(path: Path) -> Iterator[None]:
-    """Make an empty file that nobody else may read; remove what became of it when the block raises."""
+def _create_file(path: Path) -> Iterator[None]:
+    """Create an empty file with mode 0600; remove it and its side files if the block raises."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         yield
-        # SQLite removes what stood beside it, and does not tell where that failed.
+        # SQLite removes its side files, but does not report a failure to do so.
         for suffix in SIDE_FILES:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
-    except BaseException as error:  # also on a signal: half a copy must not stay
+    except BaseException as error:  # also on a signal: an incomplete copy must be removed
         if not isinstance(error, FileExistsError):
             for suffix in ("", *SIDE_FILES):
                 with suppress(OSError):
                     Path(f"{path}{suffix}").unlink()
         if isinstance(error, OSError):
-            raise _failed(path, error) from error
+            raise _translate_os_error(path, error) from error
         raise
 
 
-def _failed(path: Path, error: OSError) -> DbctlError:
+def _translate_os_error(path: Path, error: OSError) -> DbctlError:
     if is_full(error):
         return DiskFullError(target=str(path.parent))
     return FileFailedError(path=path, reason=error.strerror or str(error))
 
 
 def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> None:
-    there = Place(target=str(destination.parent), path=destination, timeout=0, reading=False)
+    context = ErrorContext(target=str(destination.parent), path=destination, timeout=0, read_only=False)
     try:
         copy = sqlite3.connect(destination, isolation_level=None)
         try:
-            # Until the whole is synced nothing of it counts, so it needs no journal, and no lock either.
+            # The copy is discarded unless it is complete and synced, so it needs neither a journal nor locks.
             for pragma in ("locking_mode = exclusive", "journal_mode = off", "synchronous = off"):
                 copy.execute(f"pragma {pragma}")
-            source.backup(copy, pages=STEP, progress=steps(progress))
-            # Copied from a file in WAL mode, it would grow a -wal of its own whenever it is opened.
-            copy.execute("pragma journal_mode = delete").fetchall()  # or its failure would not be heard
+            source.backup(copy, pages=STEP_PAGES, progress=create_step_callback(progress))
+            # A copy of a file in WAL mode would get a -wal whenever it is opened.
+            # Fetch the result; otherwise errors would be lost.
+            copy.execute("pragma journal_mode = delete").fetchall()
         finally:
             copy.close()
     except sqlite3.Error as error:
-        if name_of(error).startswith(OF_THE_SOURCE):
+        if get_error_name(error).startswith(SOURCE_ERRORS):
             raise
-        raise unmade(error, there) from error
+        raise translate_create_error(error, context) from error
 
 
-def steps(progress: Progress, held_up: Callable[[], None] = lambda: None) -> Callable[[int, int, int], None]:
-    """Return what SQLite's backup interface is to call after each step.
+def create_step_callback(
+    progress: Progress, on_locked: Callable[[], None] = lambda: None
+) -> Callable[[int, int, int], None]:
+    """Return the callback that SQLite's backup interface calls after each step.
 
-    It is called after a step that met a lock, too: Python tries such a step again for ever, and only an exception
-    ends that. After the last step everything is committed, and a signal comes too late to be heard.
+    It is also called after a step that met a lock: Python retries such a step without limit, and only an exception
+    ends that. After the last step everything is committed, so signals are no longer checked.
 
     Args:
-        progress: told the share that is done.
-        held_up: called after a step that met a lock; may raise.
+        progress: receives the finished share, from 0 to 1.
+        on_locked: called after a step that met a lock; may raise.
     """
 
     def step(status: int, remaining: int, total: int) -> None:
         if status != sqlite3.SQLITE_DONE:
-            signals.check()
+            signals.raise_if_interrupted()
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            held_up()
+            on_locked()
         elif total:
             progress((total - remaining) / total)
 

@@ -1,6 +1,6 @@
-"""A SQLite file, or the text of one, that somebody else made: into a file of its own, with nothing beside it.
+"""Import a SQLite file or an SQL dump that dbctl did not create into a single new file.
 
-The text is run in a new file under SQLite's own watch: it can make tables there and fill them, and reach nothing else.
+A dump runs in a new file with an authorizer: it can create and fill tables there, and access nothing else.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.file_type import Content, TakenIn
-from dbctl.engines.sqlite.errors import Place, name_of, unmade
-from dbctl.engines.sqlite.files import SIDE_FILES, quoted
+from dbctl.engines.file_type import Content, ImportedDump
+from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
+from dbctl.engines.sqlite.files import SIDE_FILES, quote_for_uri
 from dbctl.errors import CorruptError
-from dbctl.files import new_file
+from dbctl.files import create_file
 
-#: Between two looks for a signal: steps of SQLite's machine.
+#: Virtual-machine steps between two checks for signals.
 STEPS = 10_000
-#: Bytes of the longest statement: what one row may take, twice over, as a blob is written.
-LONGEST = 2 << 30
-PAGE = 4096
+#: Twice the maximum size of a row, because a dump writes each byte of a BLOB as two digits.
+MAX_STATEMENT_BYTES = 2 << 30
+PAGE_BYTES = 4096
 MODULES = frozenset({"fts3", "fts4", "fts5", "rtree", "rtree_i32"})
-#: What a dump does to tables. All else is refused: another file, another database, pragmas, functions that reach out.
+#: Actions that dumps need; others are denied: other files and databases, pragmas, functions with side effects.
 ALLOWED = frozenset(
     {
         sqlite3.SQLITE_ANALYZE,
@@ -45,7 +45,7 @@ ALLOWED = frozenset(
 FUNCTIONS_DENIED = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
 _WORDS = re.compile(r"\s*(\w+)(?:\s+(\w+))?")
 _PRAGMA = re.compile(r"\s*pragma\s+(?:foreign_keys|writable_schema)\s*=\s*\w+\s*;\s*\Z", re.IGNORECASE)
-#: How ``sqlite3`` writes a virtual table, which cannot be made by a statement before its own tables are there.
+#: How ``sqlite3`` dumps a virtual table, because CREATE would conflict with its shadow tables.
 _VIRTUAL = re.compile(
     r"\s*insert\s+into\s+sqlite_(?:schema|master)\s*\(type,\s*name,\s*tbl_name,\s*rootpage,\s*sql\)\s*"
     r"values\s*\('table','((?:[^']|'')+)','\1',0,'(create virtual table (?:[^']|'')+)'\)\s*;\s*\Z",
@@ -54,131 +54,144 @@ _VIRTUAL = re.compile(
 _MODULE = re.compile(r"create virtual table .*?\susing\s+\"?(\w+)", re.IGNORECASE | re.DOTALL)
 
 
-def take_in(plain: Path, destination: Path, content: Content, target: str, *, most: int) -> TakenIn:
-    """Make ``destination`` of a private copy of what somebody else left, which may be used up.
+def import_dump(
+    plain: Path, destination: Path, content: Content, target: str, *, max_bytes: int
+) -> ImportedDump:
+    """Create ``destination`` from a private copy of a foreign file, which may be consumed.
 
     Args:
-        plain: the copy, unpacked; copies of its ``-wal`` and ``-journal`` stand beside it where it had some.
-        destination: the new file, mode 0600.
-        content: what it is.
+        plain: the decompressed copy; copies of its ``-wal`` and ``-journal``, if any, are next to it.
+        destination: the new file, with mode 0600.
+        content: the kind of the copy.
         target: for messages.
-        most: bytes that it may become.
+        max_bytes: maximum size of the new file.
 
     Raises:
-        CorruptError: it cannot be opened, or is not whole.
-        DiskFullError: there is no room.
+        CorruptError: the file cannot be opened, or is incomplete.
+        DiskFullError: not enough free space.
     """
     if content == "sqlite-sql":
-        with new_file(destination, brief=True):
+        with create_file(destination, temporary=True):
             pass
-        _run(plain, destination, target, most)
+        _run_script(plain, destination, target, max_bytes)
     else:
         plain.rename(destination)
         for suffix in SIDE_FILES:
-            if (beside := Path(f"{plain}{suffix}")).exists():
-                beside.rename(f"{destination}{suffix}")
-    place = Place(target=target, path=destination, timeout=0, reading=False)
+            if (side_file := Path(f"{plain}{suffix}")).exists():
+                side_file.rename(f"{destination}{suffix}")
+    context = ErrorContext(target=target, path=destination, timeout=0, read_only=False)
     try:
-        with closing(sqlite3.connect(destination, isolation_level=None)) as made:
-            (mode,) = made.execute("pragma journal_mode").fetchone()
-            facts = {
-                name: str(made.execute(f"pragma {name}").fetchone()[0]) for name in ("page_size", "encoding")
+        with closing(sqlite3.connect(destination, isolation_level=None)) as db:
+            (journal_mode,) = db.execute("pragma journal_mode").fetchone()
+            metadata = {
+                name: str(db.execute(f"pragma {name}").fetchone()[0]) for name in ("page_size", "encoding")
             }
-            # What stood beside it is taken in by this, and nothing will grow beside it when it is opened.
-            made.execute("pragma journal_mode = delete")
-            (pages,) = made.execute("pragma page_count").fetchone()
-            behind = destination.stat().st_size - pages * int(facts["page_size"])
+            # This merges the side files, and opening the file will create no new ones.
+            db.execute("pragma journal_mode = delete")
+            (pages,) = db.execute("pragma page_count").fetchone()
+            extra_bytes = destination.stat().st_size - pages * int(metadata["page_size"])
     except sqlite3.Error as error:
-        raise unmade(error, place) from error
-    if behind:  # of neither SQLite itself takes notice
-        wrong = "stand behind its last page" if behind > 0 else "of its last page are missing"
-        raise CorruptError(target=target, reason=f"{abs(behind):,} bytes {wrong}")
-    return TakenIn(facts={"journal_mode": str(mode), "sqlite": sqlite3.sqlite_version, **facts})
+        raise translate_create_error(error, context) from error
+    if extra_bytes:  # SQLite ignores both
+        problem = "follow its last page" if extra_bytes > 0 else "of its last page are missing"
+        raise CorruptError(target=target, reason=f"{abs(extra_bytes):,} bytes {problem}")
+    return ImportedDump(
+        metadata={"journal_mode": str(journal_mode), "sqlite": sqlite3.sqlite_version, **metadata}
+    )
 
 
-def _run(script: Path, destination: Path, target: str, most: int) -> None:
+def _run_script(script: Path, destination: Path, target: str, max_bytes: int) -> None:
     line, last = 1, ""
     try:
         with (
             script.open("rb") as file,
             closing(
-                sqlite3.connect(f"file://{quoted(destination)}?mode=rw", uri=True, isolation_level=None)
-            ) as made,
+                sqlite3.connect(
+                    f"file://{quote_for_uri(destination)}?mode=rw", uri=True, isolation_level=None
+                )
+            ) as db,
         ):
-            for pragma in (f"page_size = {PAGE}", "journal_mode = off", "synchronous = off"):
-                made.execute(f"pragma {pragma}")
-            made.execute(f"pragma max_page_count = {max(1, most // PAGE)}")
-            made.execute("pragma trusted_schema = off")
-            made.set_progress_handler(_signalled, STEPS)
-            made.execute("begin")
-            for line, sql in _statements(file):
-                last = _one(made, sql, line)
+            for pragma in (f"page_size = {PAGE_BYTES}", "journal_mode = off", "synchronous = off"):
+                db.execute(f"pragma {pragma}")
+            db.execute(f"pragma max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
+            db.execute("pragma trusted_schema = off")
+            db.set_progress_handler(_is_signal_pending, STEPS)
+            db.execute("begin")
+            for line, sql in _read_statements(file):
+                last = _run_statement(db, sql, line)
             if last == "commit":
-                made.execute("commit")
+                db.execute("commit")
     except UnicodeDecodeError as error:
-        raise CorruptError(target=target, reason=f"line {line}: it is not UTF-8") from error
+        raise CorruptError(target=target, reason=f"line {line}: not UTF-8") from error
     except ValueError as error:
         raise CorruptError(target=target, reason=str(error)) from error
     except sqlite3.Error as error:
-        signals.check()
-        if name_of(error) == "SQLITE_FULL":
-            raise unmade(
-                error, Place(target=str(destination.parent), path=destination, timeout=0, reading=False)
+        signals.raise_if_interrupted()
+        if get_error_name(error) == "SQLITE_FULL":
+            raise translate_create_error(
+                error,
+                ErrorContext(target=str(destination.parent), path=destination, timeout=0, read_only=False),
             ) from error
         raise CorruptError(target=target, reason=f"line {line}: {error}") from error
     if last != "commit":
         raise CorruptError(target=target, reason="its end is missing")
 
 
-def _signalled() -> int:
-    return signals.received() is not None
+def _is_signal_pending() -> int:
+    return signals.received_signal() is not None
 
 
-def _one(made: sqlite3.Connection, sql: str, line: int) -> str:
-    """Run one statement, as far as a dump has to; return its first word."""
-    found = _WORDS.match(_bare(sql))
-    first = found[1].lower() if found else ""
-    if first in ("begin", "commit", "end"):  # all of it is one transaction, which is ours
+def _run_statement(db: sqlite3.Connection, sql: str, line: int) -> str:
+    """Run one statement if a dump may contain it; return its first word."""
+    match = _WORDS.match(_strip_comments(sql))
+    first = match[1].lower() if match else ""
+    if first in ("begin", "commit", "end"):  # everything runs in one transaction of dbctl
         return "commit" if first == "end" else first
     if first == "rollback":
-        raise ValueError(f"line {line}: it was made of a damaged database, and calls itself not whole")
+        raise ValueError(f"line {line}: the dump of a damaged database is marked as incomplete")
     if first == "pragma":
         if not _PRAGMA.match(sql):
-            raise ValueError(f"line {line}: a dump has no business with {' '.join(sql.split())[:60]}")
+            raise ValueError(f"line {line}: not allowed in a dump: {' '.join(sql.split())[:60]}")
         return first
     if virtual := _VIRTUAL.match(sql):
-        _make_virtual(made, virtual, line)
+        _create_virtual_table(db, virtual, line)
         return first
-    made.set_authorizer(_watch)
+    db.set_authorizer(_authorize)
     try:
-        made.execute(sql)
+        db.execute(sql)
     except sqlite3.DatabaseError as error:
-        if name_of(error) == "SQLITE_AUTH" or "not authorized" in str(error) or "prohibited" in str(error):
-            told = " ".join(sql.split())[:60]
-            raise ValueError(f"line {line}: a dump has no business with {told}") from error
+        if (
+            get_error_name(error) == "SQLITE_AUTH"
+            or "not authorized" in str(error)
+            or "prohibited" in str(error)
+        ):
+            excerpt = " ".join(sql.split())[:60]
+            raise ValueError(f"line {line}: not allowed in a dump: {excerpt}") from error
         raise
     finally:
-        made.set_authorizer(None)
+        db.set_authorizer(None)
     return first
 
 
-def _make_virtual(made: sqlite3.Connection, told: re.Match[str], line: int) -> None:
-    """Enter a virtual table as the text does; its own tables follow there, and SQLite learns of it with the next opening."""
-    name, sql = (text.replace("''", "'") for text in told.groups())
+def _create_virtual_table(db: sqlite3.Connection, match: re.Match[str], line: int) -> None:
+    """Insert a virtual table into the catalog, as the dump does; SQLite reads it when the file is opened next."""
+    name, sql = (text.replace("''", "'") for text in match.groups())
     module = _MODULE.match(sql)
     if module is None or module[1].lower() not in MODULES:
-        raise ValueError(f"line {line}: it wants a virtual table of a kind that is not made here")
-    made.execute("pragma writable_schema = on")
+        raise ValueError(f"line {line}: the module of this virtual table is not supported")
+    db.execute("pragma writable_schema = on")
     try:
-        made.execute(
+        db.execute(
             "insert into sqlite_master (type, name, tbl_name, rootpage, sql) values ('table', ?, ?, 0, ?)",
             (name, name, sql),
         )
     finally:
-        made.execute("pragma writable_schema = off")
+        db.execute("pragma writable_schema = off")
 
 
-def _watch(action: int, first: str | None, second: str | None, database: str | None, _by: str | None) -> int:
+def _authorize(
+    action: int, first: str | None, second: str | None, database: str | None, _by: str | None
+) -> int:
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if (second or "").lower() in FUNCTIONS_DENIED else sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_CREATE_VTABLE:
@@ -189,34 +202,34 @@ def _watch(action: int, first: str | None, second: str | None, database: str | N
     return sqlite3.SQLITE_OK
 
 
-def _bare(sql: str) -> str:
-    """Return a statement without the comments before it."""
+def _strip_comments(sql: str) -> str:
+    """Return a statement without leading comments."""
     return re.sub(r"\A(?:\s+|--[^\n]*\n|/\*.*?\*/)*", "", sql, flags=re.DOTALL)
 
 
-def _statements(file: IO[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield the line on which each statement begins, and the statement.
+def _read_statements(file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield the first line number and the text of each statement.
 
     Raises:
-        ValueError: it ends inside of one, or one is too long.
+        ValueError: the file ends inside a statement, or a statement is too long.
     """
-    held, begun, size = list[str](), 1, 0
-    for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
+    lines, start, size = list[str](), 1, 0
+    for line_number, raw in enumerate(iter(lambda: file.readline(MAX_STATEMENT_BYTES + 1), b""), 1):
         text = raw.decode()
-        if not held:
+        if not lines:
             if not text.strip():
                 continue
-            begun = number
-        held.append(text)
+            start = line_number
+        lines.append(text)
         size += len(raw)
-        if size > LONGEST:
-            raise ValueError(f"line {begun}: a statement without an end")
+        if size > MAX_STATEMENT_BYTES:
+            raise ValueError(f"line {start}: a statement does not end")
         if text.rstrip().endswith(";") or "--" in text:
-            whole = "".join(held)
-            if sqlite3.complete_statement(whole):
-                signals.check()
-                yield begun, whole
-                held, size = [], 0
-    left = "".join(held)
-    if _bare(f"{left}\n").strip():
+            statement = "".join(lines)
+            if sqlite3.complete_statement(statement):
+                signals.raise_if_interrupted()
+                yield start, statement
+                lines, size = [], 0
+    remainder = "".join(lines)
+    if _strip_comments(f"{remainder}\n").strip():
         raise ValueError("its end is missing")

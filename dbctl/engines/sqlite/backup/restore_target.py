@@ -1,4 +1,4 @@
-"""A SQLite file as a restore sees it: it may be missing, or be no database any more."""
+"""A SQLite file as the target of a restore; it may be missing, or no longer be a database."""
 
 from __future__ import annotations
 
@@ -7,96 +7,97 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Tried
+from dbctl.engines.contract import Dump, LoadResult, RestoreStrategy, RetainedDatabase, TrialRestore
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.sqlite.backup import block_writers
-from dbctl.engines.sqlite.backup import load as loading
+from dbctl.engines.sqlite.backup import block_writers, replace
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import DbctlError, FileFailedError, NotSupportedError, RoomMissingError
-from dbctl.files import Progress, at_once, is_regular, silent
+from dbctl.errors import DbctlError, FileFailedError, InsufficientSpaceError, NotSupportedError
+from dbctl.files import Progress, is_regular, no_progress, release_nothing
 from dbctl.url import Url
 
 
-class SQLiteOutside:
-    """One file, and what stands beside it."""
+class SQLiteRestoreTarget:
+    """A SQLite file and its side files."""
 
-    loads = False
+    requires_load = False
 
     def __init__(self, path: Path, target: str) -> None:
         self._path, self._target = path, target
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         return bool(self.files())
 
     def identity(self) -> str:
         path = os.path.realpath(self._path)
         try:
-            told = os.stat(path)  # noqa: PTH116 - of a text
-        except OSError:  # it is not there yet, and nothing else can be it
+            status = os.stat(path)  # noqa: PTH116 - the path is a text
+        except OSError:  # a missing file is identified by its path
             return path
-        return f"{told.st_dev}:{told.st_ino}"
+        return f"{status.st_dev}:{status.st_ino}"
 
     def address(self, dump: Dump) -> str:
         del dump
         return str(self._path)
 
-    def holds(self) -> bool:
-        if not any(one.stat().st_size for one in self.files()):
+    def has_content(self) -> bool:
+        if not any(path.stat().st_size for path in self.files()):
             return False
         with closing(SQLiteReader(self._path, self._target)) as reader:
             return bool(reader.query("select 1 from sqlite_master limit 1"))
 
     def files(self) -> Sequence[Path]:
-        return loading.files_of(self._path)
+        return replace.list_files(self._path)
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         path = Path(os.path.realpath(self._path))
         return write_lock(path, self._target, purpose, timeout=timeout)
 
-    def want_room(self, need: int) -> None:
-        place = Path(os.path.realpath(self._path)).parent
+    def require_space(self, required_bytes: int) -> None:
+        folder = Path(os.path.realpath(self._path)).parent
         try:
-            found = os.statvfs(place)
+            file_system = os.statvfs(folder)
         except OSError as error:
-            raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
-        if found.f_bavail * found.f_frsize < need:
-            raise RoomMissingError(place=place, need=need, room=found.f_bavail * found.f_frsize)
+            raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
+        if file_system.f_bavail * file_system.f_frsize < required_bytes:
+            raise InsufficientSpaceError(
+                place=folder, required=required_bytes, free=file_system.f_bavail * file_system.f_frsize
+            )
 
-    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         del dump
-        return block_writers.still(Path(os.path.realpath(self._path)), self._target, timeout=timeout)
+        return block_writers.block_writers(Path(os.path.realpath(self._path)), self._target, timeout=timeout)
 
-    def approach(self, dump: Dump) -> Approach:
+    def strategy(self, dump: Dump) -> RestoreStrategy:
         del dump
         path = os.path.realpath(self._path)
         if os.path.lexists(path) and not is_regular(Path(path)):
             raise NotSupportedError(
-                what="bringing a backup back",
-                by=f"{self._path}, which is no regular file",
-                instead="Nothing was changed. Name a file: a new one, or a database.",
+                feature="restoring a backup",
+                subject=f"{self._path}, which is not a regular file",
+                hint="Nothing was changed. Choose a new file or a database.",
             )
-        return Approach(way="in place" if self.is_there() else "new")
+        return RestoreStrategy(method="in place" if self.exists() else "new")
 
-    def kept(self, stamp: str) -> Kept:
-        raise RuntimeError(f"{self._target} keeps nothing of {stamp}")
+    def describe_retained(self, stamp: str) -> RetainedDatabase:
+        raise RuntimeError(f"{self._target} has no retained database {stamp}")
 
-    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
-        """Do nothing beforehand."""
+    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
+        """Return an empty context: no preparation is necessary."""
         del path, dump, timeout
         return nullcontext()
 
-    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
-        """Return none: a safety backup of a file holds a copy."""
-        del kept
+    def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
+        """Return nothing, because the safety backup of a file contains a copy."""
+        del retained
         return ()
 
-    def standing(self) -> Mapping[str, str]:
+    def markers(self) -> Mapping[str, str]:
         try:
             with closing(SQLiteReader(self._path, self._target)) as reader:
                 ((version,),) = reader.query("pragma schema_version")
-        except DbctlError:  # there is none, or none that can be read
+        except DbctlError:  # missing or unreadable
             return {}
-        # Which SQLite's backup interface counts up where it writes over a database.
+        # SQLite's backup interface increments the schema version of the database that it overwrites.
         return {"file": self.identity(), "schema_version": str(version)}
 
     def load(
@@ -105,36 +106,38 @@ class SQLiteOutside:
         dump: Dump,
         *,
         timeout: float,
-        keep: Mapping[str, str],
+        retained: Mapping[str, str],
         progress: Progress,
-        let_go: Callable[[], None],
-        spare: bool = False,
-    ) -> Loaded:
-        del keep
-        return loading.load(
+        release_locks: Callable[[], None],
+        can_consume: bool = False,
+    ) -> LoadResult:
+        del retained
+        return replace.replace_database(
             self._path,
             path,
             self._target,
             timeout=timeout,
-            facts=dump.facts,
+            metadata=dump.metadata,
             progress=progress,
-            let_go=let_go,
-            spare=spare,
+            release_locks=release_locks,
+            can_consume=can_consume,
         )
 
     @contextmanager
-    def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        """Give the dump itself: it is a database, in a folder of whoever made it."""
+    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+        """Yield the dump itself, which is a database in a private folder."""
         del dump, timeout
         yield Url(engine="sqlite", path=str(path))
 
     @contextmanager
-    def tried(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Tried]:
-        self.load(path, dump, timeout=timeout, keep={}, progress=silent, let_go=at_once)
-        with closing(SQLiteReader(self._path, self._target, timeout=timeout)) as made:
-            proof = made.proof(quick=False)
-        yield Tried(url=Url(engine="sqlite", path=str(self._path)), proof=proof)
+    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+        self.load(
+            path, dump, timeout=timeout, retained={}, progress=no_progress, release_locks=release_nothing
+        )
+        with closing(SQLiteReader(self._path, self._target, timeout=timeout)) as reader:
+            verification = reader.verify_dump(quick=False)
+        yield TrialRestore(url=Url(engine="sqlite", path=str(self._path)), verification=verification)
 
-    def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
-        del keep
+    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+        del retained
         return ()

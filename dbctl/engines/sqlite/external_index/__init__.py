@@ -1,15 +1,15 @@
-"""A full-text index in a file of its own, for databases that dbctl must not write."""
+"""External index: a full-text index in a separate file, for databases that dbctl must not write."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
+    from dbctl.engines.sqlite.external_index.build import SQLiteExternalIndexes
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "build": "SQLiteSidecars",
+            "build": "SQLiteExternalIndexes",
         },
     )

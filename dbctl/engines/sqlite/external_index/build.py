@@ -1,4 +1,4 @@
-"""A reader of a SQLite file that finds text through an index in a file of its own, makes it, and compares it with the database."""
+"""Build the external index of a SQLite file, and compare it with the database."""
 
 from __future__ import annotations
 
@@ -10,186 +10,200 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Sidecar, SidecarState
+from dbctl.engines.contract import Capability, ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql import Statement
-from dbctl.engines.sqlite.external_index.search import SHORTEST, SQLiteSidecarSearch
-from dbctl.engines.sqlite.external_index.state import MADE, PLACES, SIDE, TEXTS
+from dbctl.engines.sqlite.external_index.search import MIN_LENGTH, SQLiteExternalSearch
+from dbctl.engines.sqlite.external_index.state import META, PLACES, SCHEMA_NAME, TEXTS
 from dbctl.engines.sqlite.index_order import SQLiteIndexOrder
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import ChangedWhileReadError, NotSupportedError, SidecarUnsoundError
-from dbctl.model import Value
+from dbctl.errors import ChangedWhileReadError, ExternalIndexInvalidError, NotSupportedError
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract import IndexFault
 
-#: How many rows a new one has to find before it takes its place.
-PROVEN = 200
-#: Seconds between two times that any disk can tell apart, and between two looks at the clock.
-COARSE, RETRY_SECONDS = 2, 0.05
+#: Number of rows that a new index must find before it replaces the old one.
+VERIFIED_ROWS = 200
+#: Coarsest resolution of file times in seconds, and seconds between two checks of the clock.
+COARSE_SECONDS, RETRY_SECONDS = 2, 0.05
 
 
-class _Doubt(Value, frozen=True):
-    """What asks for faults of one kind: SQL for what names each row that has it."""
+class _FaultQuery(Struct, frozen=True):
+    """A query for faults of one kind; it returns a name of each faulty row."""
 
     kind: Literal["missing", "stale", "duplicate", "stray"]
     sql: str
     parameters: Mapping[str, object] = {}
 
 
-class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
-    """Capability.SIDECAR, for a file that nobody but its owner writes."""
+class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
+    """Capability.EXTERNAL_INDEX."""
 
-    capabilities = SQLiteReader.capabilities | {Capability.SIDECAR}
+    capabilities = SQLiteReader.capabilities | {Capability.EXTERNAL_INDEX}
 
-    # Making it ------------------------------------------------------------------------------------------------
+    # Creation -------------------------------------------------------------------------------------------------
 
-    def make_sidecar(self, told: Sidecar, place: Path) -> SidecarState:
+    def create_external_index(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
         from dbctl.engines.sqlite.external_index import create
 
         self._fetch("select 1", {})
-        reason = self._why_none(told) or self._why_moving()
+        reason = self._unsupported_reason(spec) or self._unstable_reason()
         if reason:
-            instead = "Nothing was made. Close the app that writes it, then run this again." * (
+            hint = "Nothing was created. Stop the app that writes the database, then run this again." * (
                 not self._unlocked
             )
             raise NotSupportedError(
-                what=f"a search index of {told.table}", by=f"{self.target}: {reason}", instead=instead
+                feature=f"a search index of {spec.table}", subject=f"{self.target}: {reason}", hint=hint
             )
-        with create.making(place, self.target, timeout=self._timeout) as new:
-            create.sealed(new, self.path, self._fill(told, new))
-            state = self._looked_at(told, new)
-            lacks = state.state == "fresh" and (
-                self.found_count(told, ()) != self.count(told.table)
-                or self._confirmed([self._lost(told, PROVEN)])
+        with create.create_partial(path, self.target, timeout=self._timeout) as new_path:
+            create.seal(new_path, self.path, self._fill_index(spec, new_path))
+            state = self._inspect(spec, new_path)
+            is_incomplete = state.state == "fresh" and (
+                self.count_external(spec, ()) != self.count(spec.table)
+                or self._find_faults([self._build_text_query(spec, VERIFIED_ROWS)])
             )
             self._detach()
-            if state.state != "fresh" or lacks:
-                reason = state.reason or "it does not find every row that it was made of"
-                raise SidecarUnsoundError(target=self.target, path=place, reason=reason)
-            create.put(new, place)
-        return self._looked_at(told, place)
+            if state.state != "fresh" or is_incomplete:
+                reason = state.reason or "it does not find every row"
+                raise ExternalIndexInvalidError(target=self.target, path=path, reason=reason)
+            create.install(new_path, path)
+        return self._inspect(spec, path)
 
-    def _fill(self, told: Sidecar, new: Path) -> int:
-        """Fill an empty file; return the second by which it is known as finished, an even one, which every disk keeps."""
-        self._wait_for_its_time()
-        before, made = self._opened_as, int(datetime.now(UTC).timestamp())
-        facts = {
-            "definition": self._definition_of(told),
-            "made_at": made,
-            "sealed": made - made % 2,
-            **self._key_of(),
+    def _fill_index(self, spec: ExternalIndexSpec, path: Path) -> int:
+        """Fill an empty file; return the even second that marks it as complete, which every file system can store."""
+        self._wait_for_distinct_mtime()
+        initial_state, created_at = self._opened_state, int(datetime.now(UTC).timestamp())
+        metadata = {
+            "definition": self._describe_definition(spec),
+            "created_at": created_at,
+            "sealed": created_at - created_at % 2,
+            **self._read_database_state(),
         }
-        self._attach(new, "mode=rw")
+        self._attach(path, "mode=rw")
         try:
-            self._current().set_authorizer(None)
-            for pragma in ("query_only = 0", f"{SIDE}.journal_mode = off", f"{SIDE}.synchronous = off"):
+            self._require_connection().set_authorizer(None)
+            for pragma in (
+                "query_only = 0",
+                f"{SCHEMA_NAME}.journal_mode = off",
+                f"{SCHEMA_NAME}.synchronous = off",
+            ):
                 self._run(f"pragma {pragma}", {})
             self._run("begin", {})
-            for name, sql in self._shape(told).items():
-                self._run(sql.replace(f" TABLE {name}", f" TABLE {SIDE}.{name}", 1), {})
-            for sql, parameters in self._fillings(told):
+            for name, sql in self._table_definitions(spec).items():
+                self._run(sql.replace(f" TABLE {name}", f" TABLE {SCHEMA_NAME}.{name}", 1), {})
+            for sql, parameters in self._fill_statements(spec):
                 self._run(sql, parameters)
-            for what, value in facts.items():
-                self._run(f"insert into {MADE} values (:what, :told)", {"what": what, "told": value})  # noqa: S608 - a name of ours
+            for key, value in metadata.items():
+                self._run(f"insert into {META} values (:key, :value)", {"key": key, "value": value})  # noqa: S608 - a constant name
             self._run("commit", {})
         finally:
-            self._open(unlocked=self._quiet())
-        if self._opened_as != before or not self._unlocked:
+            self._open(unlocked=self._has_no_journal())
+        if self._opened_state != initial_state or not self._unlocked:
             raise ChangedWhileReadError(target=self.target)
-        return made - made % 2
+        return created_at - created_at % 2
 
-    def _wait_for_its_time(self) -> None:
-        """Wait until a later change has another time, on a disk that keeps no more than every second one."""
-        while self._opened_as[3] % 10**9 == 0 and 0 <= time.time() - self._opened_as[3] // 10**9 <= COARSE:
-            signals.check()
+    def _wait_for_distinct_mtime(self) -> None:
+        """Wait until later changes get another file time, on file systems with a resolution of two seconds."""
+        while (
+            self._opened_state[3] % 10**9 == 0
+            and 0 <= time.time() - self._opened_state[3] // 10**9 <= COARSE_SECONDS
+        ):
+            signals.raise_if_interrupted()
             time.sleep(RETRY_SECONDS)
 
-    def drop_sidecar(self, place: Path) -> None:
+    def drop_external_index(self, path: Path) -> None:
         from dbctl.engines.sqlite.external_index import create
 
         self._detach()
-        create.drop(place)
+        create.remove(path)
 
-    # Comparing it ---------------------------------------------------------------------------------------------
+    # Verification ---------------------------------------------------------------------------------------------
 
-    def sidecar_faults(self, told: Sidecar, *, rows: int) -> Sequence[IndexFault]:
-        return self._confirmed([*self._doubts(told), self._lost(told, rows)])
+    def find_external_index_faults(self, spec: ExternalIndexSpec, *, rows: int) -> Sequence[IndexFault]:
+        return self._find_faults([*self._build_fault_queries(spec), self._build_text_query(spec, rows)])
 
-    def sidecar_differs(self, told: Sidecar) -> bool:
+    def external_index_differs(self, spec: ExternalIndexSpec) -> bool:
         import tempfile
 
         from dbctl.files import temp
 
-        if self._beside is None:
-            raise self._unsound("it is not in use")
-        place = self._beside.path
-        mine = self._through(self._content)
+        if self._attached_file is None:
+            raise self._invalid_error("it is not in use")
+        path = self._attached_file.path
+        current_digest = self._read_attached(self._digest_content)
         with temp.folder(Path(tempfile.gettempdir()), ".dbctl-search-") as folder:
-            again = folder / place.name
-            again.touch(mode=0o600)
-            self._fill(told, again)
-            self._attach(again, "mode=ro&immutable=1")
-            theirs = self._content()
+            rebuilt = folder / path.name
+            rebuilt.touch(mode=0o600)
+            self._fill_index(spec, rebuilt)
+            self._attach(rebuilt, "mode=ro&immutable=1")
+            rebuilt_digest = self._digest_content()
             self._detach()
-        return mine != theirs or self._looked_at(told, place).state != "fresh"
+        return current_digest != rebuilt_digest or self._inspect(spec, path).state != "fresh"
 
-    def _content(self) -> str:
-        """Return a digest of all that the attached file tells."""
+    def _digest_content(self) -> str:
+        """Return a digest of the content of the attached file."""
         import hashlib
 
         digest = hashlib.sha256()
-        for name in (PLACES, f"{SIDE}.texts_data", f"{SIDE}.texts_idx"):
-            for row in self._current().execute(f"select * from {name} order by 1, 2"):  # noqa: S608 - a name of ours
+        for table in (PLACES, f"{SCHEMA_NAME}.texts_data", f"{SCHEMA_NAME}.texts_idx"):
+            for row in self._require_connection().execute(f"select * from {table} order by 1, 2"):  # noqa: S608 - a constant name
                 digest.update(repr(row).encode())
         return digest.hexdigest()
 
-    def _confirmed(self, doubts: Sequence[_Doubt]) -> list[IndexFault]:
+    def _find_faults(self, queries: Sequence[_FaultQuery]) -> list[IndexFault]:
         from dbctl.engines.contract import IndexFault
 
-        found = []
-        for doubt in doubts:
-            sql = f"select count(*), min(q.i) from ({doubt.sql}) q"  # noqa: S608 - of ours
-            ((number, example),) = self._through(partial(self._rows, sql, doubt.parameters))
-            if number:
-                found.append(IndexFault(kind=doubt.kind, number=int(str(number)), example=str(example)))
-        return found
+        faults = []
+        for query in queries:
+            sql = f"select count(*), min(q.i) from ({query.sql}) q"  # noqa: S608 - constant names
+            ((count, example),) = self._read_attached(partial(self._rows, sql, query.parameters))
+            if count:
+                faults.append(IndexFault(kind=query.kind, count=int(str(count)), example=str(example)))
+        return faults
 
-    def _doubts(self, told: Sidecar) -> Iterator[_Doubt]:
-        """Yield what asks whether it knows every row, once, in its order, and what it is to know of it."""
-        table, number, id_ = self._table(told.table), self._number(told.table), self._name_of_row(told)
-        statement = Statement(told.table)
-        differ = [
-            f"p.k{at} is not (({self._test(statement, told.table, one, 't0')}) is true)"
-            for at, one in enumerate(told.kept)
+    def _build_fault_queries(self, spec: ExternalIndexSpec) -> Iterator[_FaultQuery]:
+        """Yield queries for rows that are missing, stray, duplicate, out of order, or have wrong conditions."""
+        table, rowid, row_name = (
+            self._quote_table(spec.table),
+            self._rowid_name(spec.table),
+            self._row_name_sql(spec),
+        )
+        statement = Statement(spec.table)
+        differences = [
+            f"p.k{position} is not (({self._build_condition(statement, spec.table, condition, 't0')}) is true)"
+            for position, condition in enumerate(spec.stored_conditions)
         ]
-        unknown = f"t0.{number} not in (select number from {PLACES})"  # noqa: S608 - a name of ours
-        yield _Doubt("missing", f"select {id_} as i from {table} t0 where {unknown}")  # noqa: S608 - names are checked and quoted
-        there = f"select t0.{number} from {table} t0"  # noqa: S608 - names are checked and quoted
-        yield _Doubt("stray", f"select number as i from {PLACES} where number not in ({there})")  # noqa: S608 - as above
-        yield _Doubt("duplicate", f"select number as i from {PLACES} group by number having count(*) > 1")  # noqa: S608 - as above
-        if differ:
-            sql = f"select {id_} as i from {self._both(told)} where {' or '.join(differ)}"  # noqa: S608 - as above
-            yield _Doubt("stale", sql, statement.parameters)
-        statement = Statement(told.table)
-        order = ", ".join([*self._ordering(statement, told.table, told.order), f"t0.{number}"])
-        moved = f"select {id_} as i, p.place as a, row_number() over (order by {order}) as b from {self._both(told)}"  # noqa: S608 - as above
-        yield _Doubt("stale", f"select i from ({moved}) where a <> b", statement.parameters)  # noqa: S608 - as above
+        unknown = f"t0.{rowid} not in (select number from {PLACES})"  # noqa: S608 - a constant name
+        yield _FaultQuery("missing", f"select {row_name} as i from {table} t0 where {unknown}")  # noqa: S608 - names are checked and quoted
+        known = f"select t0.{rowid} from {table} t0"  # noqa: S608 - names are checked and quoted
+        yield _FaultQuery("stray", f"select number as i from {PLACES} where number not in ({known})")  # noqa: S608 - names are quoted
+        yield _FaultQuery(
+            "duplicate",
+            f"select number as i from {PLACES} group by number having count(*) > 1",  # noqa: S608 - names are quoted
+        )
+        if differences:
+            sql = f"select {row_name} as i from {self._join_sql(spec)} where {' or '.join(differences)}"  # noqa: S608 - names are quoted
+            yield _FaultQuery("stale", sql, statement.parameters)
+        statement = Statement(spec.table)
+        order = ", ".join([*self._order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
+        moved = f"select {row_name} as i, p.place as a, row_number() over (order by {order}) as b from {self._join_sql(spec)}"  # noqa: S608 - names are quoted
+        yield _FaultQuery("stale", f"select i from ({moved}) where a <> b", statement.parameters)  # noqa: S608 - names are quoted
 
-    def _lost(self, told: Sidecar, rows: int) -> _Doubt:
-        """Return what asks whether the text of so many rows, evenly chosen, is found."""
-        step = max(1, self.count(told.table) // rows)
-        asked = []
-        for at, text in enumerate(self._texts_of(told)):
-            phrase = f"'c{at} : \"' || replace({text}, '\"', '\"\"') || '\" '"
-            asked.append(f"case when length({text}) >= {SHORTEST} then {phrase} else '' end")
-        held = f"select 1 from {TEXTS} x where x.texts match q.asked and x.rowid = q.place"  # noqa: S608 - as above
-        rows_of = f"select {self._name_of_row(told)} as i, p.place, {' || '.join(asked)} as asked from {self._both(told)}"  # noqa: S608 - as above
-        sql = f"select i from ({rows_of} where p.place % :step = 0) q where q.asked <> '' and not exists ({held})"  # noqa: S608 - as above
-        return _Doubt("stale", sql, {"step": step})
+    def _build_text_query(self, spec: ExternalIndexSpec, rows: int) -> _FaultQuery:
+        """Return a query for rows whose text is not found, among about ``rows`` evenly selected rows."""
+        step = max(1, self.count(spec.table) // rows)
+        terms = []
+        for position, text in enumerate(self._text_expressions(spec)):
+            phrase = f"'c{position} : \"' || replace({text}, '\"', '\"\"') || '\" '"
+            terms.append(f"case when length({text}) >= {MIN_LENGTH} then {phrase} else '' end")
+        match = f"select 1 from {TEXTS} x where x.texts match q.phrase and x.rowid = q.place"  # noqa: S608 - names are quoted
+        source = f"select {self._row_name_sql(spec)} as i, p.place, {' || '.join(terms)} as phrase from {self._join_sql(spec)}"  # noqa: S608 - names are quoted
+        sql = f"select i from ({source} where p.place % :step = 0) q where q.phrase <> '' and not exists ({match})"  # noqa: S608 - names are quoted
+        return _FaultQuery("stale", sql, {"step": step})
 
-    def _both(self, told: Sidecar) -> str:
-        return f"{PLACES} p join {self._table(told.table)} t0 on t0.{self._number(told.table)} = p.number"
+    def _join_sql(self, spec: ExternalIndexSpec) -> str:
+        return f"{PLACES} p join {self._quote_table(spec.table)} t0 on t0.{self._rowid_name(spec.table)} = p.number"
 
-    def _name_of_row(self, told: Sidecar) -> str:
-        key = self._key(told.table)
-        return self._column(told.table, key[0], "t0") if key else f"t0.{self._number(told.table)}"
+    def _row_name_sql(self, spec: ExternalIndexSpec) -> str:
+        key = self._primary_key(spec.table)
+        return self._quote_column(spec.table, key[0], "t0") if key else f"t0.{self._rowid_name(spec.table)}"

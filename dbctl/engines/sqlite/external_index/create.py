@@ -1,4 +1,4 @@
-"""The file of a search index is whole or absent, made by one at a time, and readable by those who may read the database."""
+"""Create the file of an external index: complete or absent, one at a time, readable by the readers of the database."""
 
 from __future__ import annotations
 
@@ -15,58 +15,56 @@ from dbctl import signals
 from dbctl.errors import BusyError, FileFailedError, FileUnsyncedError
 from dbctl.files import sync_directory
 
-#: A file that is being made; what a dbctl that was killed has left is called so, too.
+#: The name of an unfinished file, also of a dbctl that was killed.
 PARTIAL = ".{name}.dbctl-{number}.partial"
 #: Seconds between two tries for the lock.
 RETRY_SECONDS = 0.05
-#: The name under which Linux keeps who else may read a file.
+#: The attribute in which Linux stores access control lists.
 ACCESS_LIST = "system.posix_acl_access"
 
 
 @contextmanager
-def making(place: Path, target: str, *, timeout: float) -> Iterator[Path]:
-    """Give an empty file beside ``place``, which is gone at the end; nobody else makes one in that folder meanwhile.
+def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]:
+    """Yield an empty file next to ``path`` and remove it at the end; a lock prevents concurrent creation.
 
     Raises:
-        BusyError: somebody else does, for all of ``timeout`` seconds.
-        FileFailedError: it cannot be made.
+        BusyError: another process had the lock for all of ``timeout`` seconds.
+        FileFailedError: the file cannot be created.
     """
-    if place.is_dir() and not place.is_symlink():  # told before the work is done, not after it
-        raise FileFailedError(
-            path=place, reason="a directory stands in its place, and has to be moved away first"
-        )
+    if path.is_dir() and not path.is_symlink():  # refuse before the work, not after it
+        raise FileFailedError(path=path, reason="a directory has this name; move it away first")
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise FileFailedError(path=place.parent, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=path.parent, reason=error.strerror or str(error)) from error
     try:
-        if _locked(held, target, timeout):
-            _sweep(place)
-        partial = place.with_name(PARTIAL.format(name=place.name, number=secrets.token_hex(4)))
+        if _lock_folder(folder, target, timeout):
+            _remove_leftovers(path)
+        partial = path.with_name(PARTIAL.format(name=path.name, number=secrets.token_hex(4)))
         try:
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         except OSError as error:
-            raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
         try:
             yield partial
         finally:
-            with signals.unheard(), suppress(OSError):
+            with signals.block_signals(), suppress(OSError):
                 partial.unlink()
     finally:
-        os.close(held)
+        os.close(folder)
 
 
-def _locked(folder: int, target: str, timeout: float) -> bool:
-    """Wait for the lock of a folder; False where its disk has none, so that two may make the same file, one after the other."""
+def _lock_folder(folder: int, target: str, timeout: float) -> bool:
+    """Wait for the lock of a folder; return False if its file system has no locks."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            signals.check()
+            signals.raise_if_interrupted()
             if time.monotonic() >= deadline:
-                holder = " by another dbctl, which makes a search index there"
+                holder = " by another dbctl that creates a search index in the same folder"
                 raise BusyError(target=target, holder=holder, waited=f"{timeout:g}") from None
             time.sleep(RETRY_SECONDS)
         except OSError:
@@ -75,26 +73,26 @@ def _locked(folder: int, target: str, timeout: float) -> bool:
             return True
 
 
-def _sweep(place: Path) -> None:
-    begin, end = PARTIAL.format(name=place.name, number="\0").split("\0")
-    for left in place.parent.iterdir():
-        if left.name.startswith(begin) and left.name.endswith(end):
+def _remove_leftovers(path: Path) -> None:
+    begin, end = PARTIAL.format(name=path.name, number="\0").split("\0")
+    for leftover in path.parent.iterdir():
+        if leftover.name.startswith(begin) and leftover.name.endswith(end):
             with suppress(OSError):
-                left.unlink()
+                leftover.unlink()
 
 
-def sealed(partial: Path, like: Path, moment: int) -> None:
-    """Let those read a finished file who may read ``like``, give it the time by which it is known as finished, and sync it.
+def seal(partial: Path, database: Path, timestamp: int) -> None:
+    """Give a complete file the readers of ``database`` and the time that marks it as complete, and sync it.
 
     Raises:
-        FileFailedError: that cannot be done.
+        FileFailedError: one of these steps failed.
     """
     try:
-        wanted = like.stat()
+        status = database.stat()
         descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            os.fchmod(descriptor, 0o600 | (_shared(descriptor, wanted, like) & 0o044))
-            os.utime(descriptor, (moment, moment))
+            os.fchmod(descriptor, 0o600 | (_copy_ownership(descriptor, status, database) & 0o044))
+            os.utime(descriptor, (timestamp, timestamp))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -102,57 +100,57 @@ def sealed(partial: Path, like: Path, moment: int) -> None:
         raise FileFailedError(path=partial, reason=error.strerror or str(error)) from error
 
 
-def _shared(descriptor: int, wanted: os.stat_result, like: Path) -> int:
-    """Give a file the owner and group of another one, and return the mode that means the same for both: 0 where none does."""
-    with suppress(OSError):  # who is not a member of a group cannot give it a file
-        os.fchown(descriptor, wanted.st_uid if os.geteuid() == 0 else -1, wanted.st_gid)
-    found = os.fstat(descriptor)
-    alike = (found.st_uid, found.st_gid) == (wanted.st_uid, wanted.st_gid)
-    return stat.S_IMODE(wanted.st_mode) if alike and not _lists_readers(like) else 0
+def _copy_ownership(descriptor: int, owner: os.stat_result, database: Path) -> int:
+    """Give a file the owner and group of another; return the mode to copy, 0 if they cannot have the same readers."""
+    with suppress(OSError):  # only members of a group may give it a file
+        os.fchown(descriptor, owner.st_uid if os.geteuid() == 0 else -1, owner.st_gid)
+    status = os.fstat(descriptor)
+    is_shared = (status.st_uid, status.st_gid) == (owner.st_uid, owner.st_gid)
+    return stat.S_IMODE(owner.st_mode) if is_shared and not _has_access_list(database) else 0
 
 
-def _lists_readers(path: Path) -> bool:
+def _has_access_list(path: Path) -> bool:
     try:
         return ACCESS_LIST in os.listxattr(path)
-    except (OSError, AttributeError):  # the disk, or the system, has no such lists
+    except (OSError, AttributeError):  # not supported by the file system or the platform
         return False
 
 
-def put(partial: Path, place: Path) -> None:
-    """Let a finished file take its name, in the place of what stands there; a link is replaced, not followed.
+def install(partial: Path, path: Path) -> None:
+    """Rename a complete file to ``path``, replacing an old file or link.
 
     Raises:
-        FileFailedError: it cannot.
-        FileUnsyncedError: it has, and the folder could not be synced.
+        FileFailedError: the file cannot be renamed.
+        FileUnsyncedError: the file was renamed, but the folder could not be synced.
     """
     try:
-        partial.rename(place)
+        partial.rename(path)
     except OSError as error:
-        raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     try:
-        sync_directory(place.parent)
+        sync_directory(path.parent)
     except OSError as error:
-        raise FileUnsyncedError(path=place, reason=error.strerror or str(error)) from error
+        raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
 
 
-def drop(place: Path) -> None:
-    """Take a file away, and what was left of one that was never finished.
+def remove(path: Path) -> None:
+    """Remove a file and the leftovers of unfinished ones.
 
     Raises:
-        FileFailedError: it cannot be taken away.
+        FileFailedError: the file cannot be removed.
     """
     try:
-        place.unlink(missing_ok=True)
-        if place.parent.is_dir():
-            held = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                if _locked(held, place.name, 0):
-                    _sweep(place)
-            except BusyError:  # somebody makes a new one
+                if _lock_folder(folder, path.name, 0):
+                    _remove_leftovers(path)
+            except BusyError:  # another process creates a new one
                 pass
             finally:
-                os.close(held)
+                os.close(folder)
     except NotADirectoryError:
         return
     except OSError as error:
-        raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error

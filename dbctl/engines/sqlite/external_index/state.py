@@ -1,4 +1,4 @@
-"""The file of a search index that stands beside a SQLite file: where it is, and whether it can be trusted."""
+"""Location, definition and validity of the external index of a SQLite file."""
 
 from __future__ import annotations
 
@@ -7,298 +7,322 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from zlib import crc32
 
-from dbctl.engines.contract import Sidecar, SidecarState
+from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql import Statement
-from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.files import quote_for_uri
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import DbctlError, SidecarUnsoundError
-from dbctl.model import Value
+from dbctl.errors import DbctlError, ExternalIndexInvalidError
+from dbctl.model import Struct
 
 SUFFIX = ".dbctl-search-{name}"
 MAGIC, HEADER = b"SQLite format 3\0", 100
 
 
-class Seen(Value, frozen=True):
-    """A file as it was looked at, before it is opened."""
+class FileState(Struct, frozen=True):
+    """The state of a file before SQLite opens it."""
 
-    reason: str  #: why it cannot be trusted; empty: it can
+    reason: str  #: why the file must not be used; empty if it may
     identity: tuple[int, ...]  #: device, inode, size, time
     bytes: int
     modified_ns: int
 
 
-def place(database: Path, folder: Path | None, name: str) -> Path:
-    """Return where the file of an index of ``database`` is: in ``folder``, None: beside it."""
-    suffix = SUFFIX.format(name="".join(one if _is_safe(one) else f"%{ord(one):x}" for one in name))
+def index_path(database: Path, folder: Path | None, name: str) -> Path:
+    """Return the path of the index of ``database`` in ``folder``; None: next to the database."""
+    suffix = SUFFIX.format(
+        name="".join(letter if _is_safe(letter) else f"%{ord(letter):x}" for letter in name)
+    )
     if folder is None:
         return database.with_name(database.name + suffix)
     return folder / f"{database.name}-{crc32(os.fsencode(database)):08x}{suffix}"
 
 
 def _is_safe(letter: str) -> bool:
-    """Whether any disk takes a letter of the name of a search in the name of a file."""
+    """Whether every file system allows the letter in a file name."""
     return letter.isascii() and (letter.isalnum() or letter in "_-")
 
 
-def seen(path: Path, owner: int) -> Seen | None:
-    """Look at a file without opening it for SQLite; None: there is none.
+def inspect_file(path: Path, owner: int) -> FileState | None:
+    """Return the state of a file, read without SQLite; None if the file is missing.
 
     Args:
         path: the file.
-        owner: whose the database is; what belongs to anybody but them, root and this user is not trusted.
+        owner: user id of the owner of the database; a file is trusted if it belongs to this owner, root or this user.
     """
     try:
-        found = path.lstat()
-        reason = _distrust(path, found, owner)
+        status = path.lstat()
+        reason = _distrust_reason(path, status, owner)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        return Seen(error.strerror or str(error), (), 0, 0)
-    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return Seen(reason, identity, found.st_size, found.st_mtime_ns)
+        return FileState(error.strerror or str(error), (), 0, 0)
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return FileState(reason, identity, status.st_size, status.st_mtime_ns)
 
 
-def _distrust(path: Path, found: os.stat_result, owner: int) -> str:
-    if not stat.S_ISREG(found.st_mode):
-        return "it is a symbolic link" if stat.S_ISLNK(found.st_mode) else "it is no regular file"
-    if found.st_uid not in {0, os.geteuid(), owner}:
-        return f"it belongs to the user {found.st_uid}, who is neither this one nor the database's"
-    if stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others than its owner may write it"
-    if found.st_nlink != 1:
+def _distrust_reason(path: Path, status: os.stat_result, owner: int) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is a symbolic link" if stat.S_ISLNK(status.st_mode) else "it is not a regular file"
+    if status.st_uid not in {0, os.geteuid(), owner}:
+        return f"it belongs to the user {status.st_uid}, who is neither the current user nor the owner of the database"
+    if stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+        return "other users than its owner may write it"
+    if status.st_nlink != 1:
         return "it has a second hard link"
-    return _damage(path, found.st_size)
+    return _damage_reason(path, status.st_size)
 
 
-def _damage(path: Path, bytes_: int) -> str:
-    """Return why the file cannot be one that SQLite closed."""
+def _damage_reason(path: Path, byte_count: int) -> str:
+    """Return why the file cannot be a closed SQLite file; empty if it can."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         header = file.read(HEADER)
     if len(header) < HEADER or not header.startswith(MAGIC):
-        return "it is no SQLite file"
-    size = int.from_bytes(header[16:18], "big")
+        return "it is not a SQLite file"
+    page_size = int.from_bytes(header[16:18], "big")
     pages = int.from_bytes(header[28:32], "big")
-    if bytes_ != pages * (1 << 16 if size == 1 else size):
-        return "it was cut short, or something was written behind its end"
+    if byte_count != pages * (1 << 16 if page_size == 1 else page_size):
+        return "its size differs from the size in its header"
     return ""
 
 
 T = TypeVar("T")
 
-#: How the attached file is called in a statement, and its tables: what it was made of, a row for each row, the texts.
-SIDE = "dbctl_sidecar"
-MADE, PLACES, TEXTS = (f"{SIDE}.{name}" for name in ("made", "places", "texts"))
-#: Changes with what such a file holds, so that one of another dbctl is known.
-FORMAT = 1
-#: What numbers the rows of a table that has no column of that name.
-NUMBERS = ("rowid", "_rowid_", "oid")
+#: Schema name of the attached file, and its tables: metadata, one position per row, the texts.
+SCHEMA_NAME = "dbctl_external_index"
+META, PLACES, TEXTS = (f"{SCHEMA_NAME}.{name}" for name in ("meta", "places", "texts"))
+#: Version of the content of the file.
+FORMAT = 2
+#: Names of the rowid, unless a column has the same name.
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _SHADOWS = frozenset({"texts_config", "texts_data", "texts_idx"})
-#: Whether LIKE looks into values that are no text, and folds letters beyond ASCII: both are a matter of how SQLite was built.
-_BUILT = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É') = 'É'"
+#: Whether LIKE matches BLOBs, and folds non-ASCII letters, as does lower(): depends on the build of SQLite.
+_BUILD_OPTIONS = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É') = 'É'"
 
 
-class _Beside(Value, frozen=True):
-    """The file that is attached."""
+class _AttachedFile(Struct, frozen=True):
+    """The attached file, and its state when it was attached."""
 
     path: Path
-    seen: Seen
+    state: FileState
 
 
-class SQLiteSidecarStates(SQLiteReader):
-    """What finding text through such a file and making one have in common."""
+class SQLiteExternalIndexState(SQLiteReader):
+    """State and definition of the external index, for search and creation."""
 
-    _beside: _Beside | None = None  #: ends with the connection
+    _attached_file: _AttachedFile | None = None  #: None after the connection was closed
 
     def _open(self, *, unlocked: bool) -> None:
-        self._beside = None
+        self._attached_file = None
         super()._open(unlocked=unlocked)
 
-    # How it stands --------------------------------------------------------------------------------------------
+    # State ----------------------------------------------------------------------------------------------------
 
-    def sidecar_place(self, folder: Path | None, name: str) -> Path:
-        return place(self.path, folder, name)
+    def external_index_path(self, folder: Path | None, name: str) -> Path:
+        return index_path(self.path, folder, name)
 
-    def sidecar(self, told: Sidecar, places: Sequence[Path]) -> SidecarState:
+    def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
         states = []
-        for place in places:
-            state = self._looked_at(told, place)
+        for path in paths:
+            state = self._inspect(spec, path)
             if state.state == "fresh":
                 return state
             states.append(state)
-        return next((one for one in states if one.state != "missing"), states[0])
+        return next((candidate for candidate in states if candidate.state != "missing"), states[0])
 
-    def _looked_at(self, told: Sidecar, place: Path) -> SidecarState:
-        found = seen(place, self.path.stat().st_uid)
-        self._fetch("select 1", {})  # opens the database anew where it was replaced
-        if found is None:
-            return SidecarState(path=place, state="missing", reason=self._why_none(told))
-        if found.reason:
-            return SidecarState(path=place, state="broken", reason=found.reason, bytes=found.bytes)
-        if reason := self._why_moving():
-            return SidecarState(path=place, state="stale", reason=reason, bytes=found.bytes)
-        opened_as = self._opened_as
+    def _inspect(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
+        file_state = inspect_file(path, self.path.stat().st_uid)
+        self._fetch("select 1", {})  # opens the database again if it was replaced
+        if file_state is None:
+            return ExternalIndexState(path=path, state="missing", reason=self._unsupported_reason(spec))
+        if file_state.reason:
+            return ExternalIndexState(
+                path=path, state="broken", reason=file_state.reason, bytes=file_state.bytes
+            )
+        if reason := self._unstable_reason():
+            return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
+        opened_state = self._opened_state
         try:
-            return self._attached(told, place, found)
+            return self._attach_and_check(spec, path, file_state)
         except (DbctlError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             self._detach()
-            if self._opened_as != opened_as:  # opened anew, which attaches nothing
-                reason = f"{self.path.name} was changed meanwhile"
-                return SidecarState(path=place, state="stale", reason=reason, bytes=found.bytes)
+            if self._opened_state != opened_state:  # opened again, without the attached file
+                reason = f"{self.path.name} has changed since then"
+                return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
             reason = f"it cannot be read: {error}"
-            return SidecarState(path=place, state="broken", reason=reason, bytes=found.bytes)
+            return ExternalIndexState(path=path, state="broken", reason=reason, bytes=file_state.bytes)
 
-    def _attached(self, told: Sidecar, place: Path, found: Seen) -> SidecarState:
-        """Attach a file, and look whether it is what it should be."""
-        self._attach(place, "mode=ro&immutable=1")
-        self._beside = _Beside(place, found)
+    def _attach_and_check(
+        self, spec: ExternalIndexSpec, path: Path, file_state: FileState
+    ) -> ExternalIndexState:
+        """Attach a file and compare it with the expected definition."""
+        self._attach(path, "mode=ro&immutable=1")
+        self._attached_file = _AttachedFile(path, file_state)
 
-        def state(kind: str, reason: str, made_at: datetime | None = None) -> SidecarState:
+        def build_state(
+            kind: Literal["fresh", "stale", "broken"], reason: str, created_at: datetime | None = None
+        ) -> ExternalIndexState:
             if kind != "fresh":
                 self._detach()
-            return SidecarState(path=place, state=kind, reason=reason, bytes=found.bytes, made_at=made_at)  # type: ignore[arg-type]
-
-        shape, entries = self._shape(told), self._fetch(_master(SIDE), {})
-        tables = {str(name): str(sql) for kind, name, sql in entries if kind == "table"}
-        if len(tables) != len(entries) or tables.keys() != shape.keys() | _SHADOWS:
-            return state("broken", "it is a SQLite file of another kind")
-        facts = {str(what): value for what, value in self._fetch(f"select what, told from {MADE}", {})}  # noqa: S608 - names of ours
-        made_at = datetime.fromtimestamp(int(str(facts["made_at"])), UTC)
-        if int(str(facts["sealed"])) * 10**9 != found.modified_ns:
-            return state("broken", "it was written to after it was made", made_at)
-        if facts["definition"] != self._definition_of(told) or any(
-            tables[name] != sql for name, sql in shape.items()
-        ):
-            return state(
-                "stale", "it was made by another dbctl, or for a profile that says otherwise", made_at
+            return ExternalIndexState(
+                path=path, state=kind, reason=reason, bytes=file_state.bytes, created_at=created_at
             )
-        now = self._key_of()
-        if any(facts[name] != now[name] for name in now):
-            return state("stale", f"{self.path.name} was changed since it was made", made_at)
-        return state("fresh", "", made_at)
 
-    def _attach(self, place: Path, parameters: str) -> None:
+        definitions, entries = self._table_definitions(spec), self._fetch(_catalog_sql(SCHEMA_NAME), {})
+        tables = {str(name): str(sql) for kind, name, sql in entries if kind == "table"}
+        if len(tables) != len(entries) or tables.keys() != definitions.keys() | _SHADOWS:
+            return build_state("broken", "it is a different kind of SQLite file")
+        metadata = {str(key): value for key, value in self._fetch(f"select key, value from {META}", {})}  # noqa: S608 - constant names
+        created_at = datetime.fromtimestamp(int(str(metadata["created_at"])), UTC)
+        if int(str(metadata["sealed"])) * 10**9 != file_state.modified_ns:
+            return build_state("broken", "it was modified after it was created", created_at)
+        if metadata["definition"] != self._describe_definition(spec) or any(
+            tables[name] != sql for name, sql in definitions.items()
+        ):
+            return build_state(
+                "stale", "it was created by another version of dbctl, or for another profile", created_at
+            )
+        now = self._read_database_state()
+        if any(metadata[name] != now[name] for name in now):
+            return build_state("stale", f"{self.path.name} was changed since it was created", created_at)
+        return build_state("fresh", "", created_at)
+
+    def _attach(self, path: Path, parameters: str) -> None:
         self._detach()
-        self._current().set_authorizer(None)
+        self._require_connection().set_authorizer(None)
         try:
-            self._run(f"attach :file as {SIDE}", {"file": f"file://{quoted(place)}?{parameters}"})
+            self._run(
+                f"attach :file as {SCHEMA_NAME}", {"file": f"file://{quote_for_uri(path)}?{parameters}"}
+            )
         finally:
-            self._guarded(None)
+            self._set_authorizer(None)
 
     def _detach(self) -> None:
-        self._beside = None
-        self._current().set_authorizer(None)
+        self._attached_file = None
+        self._require_connection().set_authorizer(None)
         try:
-            if any(name == SIDE for _, name, _ in self._run("pragma database_list", {})):
-                self._run(f"detach {SIDE}", {})
+            if any(name == SCHEMA_NAME for _, name, _ in self._run("pragma database_list", {})):
+                self._run(f"detach {SCHEMA_NAME}", {})
         finally:
-            self._guarded(None)
+            self._set_authorizer(None)
 
-    def _why_moving(self) -> str:
-        """Return why the state of the database cannot be told from its file now; empty: it can."""
-        return "" if self._unlocked else f"what its app has changed stands beside {self.path.name}, not in it"
+    def _unstable_reason(self) -> str:
+        """Return why the state of the database is not in its file alone; empty if it is."""
+        return "" if self._unlocked else f"changes of the app are not yet in {self.path.name} itself"
 
-    def _why_none(self, told: Sidecar) -> str:
-        """Return why there cannot be such a file at all."""
-        kind = "select 1 from pragma_table_list where schema = 'main' and type = 'table' and not wr and name = :name"
-        if not self._fetch(kind, {"name": told.table}) or not self._number(told.table):
-            return f"{told.table} does not number its rows"
-        ((_, folds, keeps),) = self._fetch(_BUILT, {})
-        return "" if keeps and not folds else "this SQLite folds more letters than those of ASCII"
+    def _unsupported_reason(self, spec: ExternalIndexSpec) -> str:
+        """Return why the table cannot have an external index; empty if it can."""
+        query = "select 1 from pragma_table_list where schema = 'main' and type = 'table' and not wr and name = :name"
+        if not self._fetch(query, {"name": spec.table}) or not self._rowid_name(spec.table):
+            return f"{spec.table} has no rowids"
+        ((_, folds_unicode, lower_keeps_unicode),) = self._fetch(_BUILD_OPTIONS, {})
+        return (
+            ""
+            if lower_keeps_unicode and not folds_unicode
+            else "this build of SQLite folds non-ASCII letters"
+        )
 
-    def _number(self, table: str) -> str:
-        taken = {name.lower() for name in self._checked(table).columns}
-        return next((name for name in NUMBERS if name not in taken), "")
+    def _rowid_name(self, table: str) -> str:
+        column_names = {name.lower() for name in self._require_table(table).columns}
+        return next((name for name in ROWID_NAMES if name not in column_names), "")
 
-    def _key_of(self) -> dict[str, object]:
-        """Return what tells that somebody has changed the database, or that it is another one."""
-        schema = repr(self._fetch(_master("main"), {}))
-        with self.path.open("rb") as file:  # it is read without locks, of which closing it would drop any
+    def _read_database_state(self) -> dict[str, object]:
+        """Return values that differ after any change of the database, and between databases."""
+        schema = repr(self._fetch(_catalog_sql("main"), {}))
+        with self.path.open("rb") as file:  # unlocked, so closing the file drops no locks
             counter = int.from_bytes(file.read(100)[24:28], "big")
         return {
-            "size": self._opened_as[2],
-            "mtime_ns": self._opened_as[3],
+            "size": self._opened_state[2],
+            "mtime_ns": self._opened_state[3],
             "counter": counter,
             "schema": schema,
         }
 
-    # How it should be -----------------------------------------------------------------------------------------
+    # Definition -----------------------------------------------------------------------------------------------
 
-    def _shape(self, told: Sidecar) -> dict[str, str]:
-        """Return the tables of such a file, each with the statement that SQLite keeps of it."""
-        kept = "".join(f", k{at} integer" for at in range(len(told.kept)))
-        texts = ", ".join(f"c{at}" for at in range(len(told.columns)))
-        how = "content='', columnsize=0, tokenize='trigram case_sensitive 1'"
+    def _table_definitions(self, spec: ExternalIndexSpec) -> dict[str, str]:
+        """Return the tables of the file, each with the statement that SQLite stores for it."""
+        condition_columns = "".join(
+            f", k{position} integer" for position in range(len(spec.stored_conditions))
+        )
+        texts = ", ".join(f"c{position}" for position in range(len(spec.columns)))
+        options = "content='', columnsize=0, tokenize='trigram case_sensitive 1'"
         return {
-            "made": "CREATE TABLE made (what text, told)",
-            "places": f"CREATE TABLE places (place integer primary key, number integer not null{kept})",
-            "texts": f"CREATE VIRTUAL TABLE texts using fts5({texts}, {how})",
+            "meta": "CREATE TABLE meta (key text, value)",
+            "places": f"CREATE TABLE places (place integer primary key, number integer not null{condition_columns})",
+            "texts": f"CREATE VIRTUAL TABLE texts using fts5({texts}, {options})",
         }
 
-    def _fillings(self, told: Sidecar) -> list[tuple[str, Mapping[str, object]]]:
-        """Return the statements that fill them."""
-        statement = Statement(told.table)
-        table, number = self._table(told.table), self._number(told.table)
-        tests = [f"(({self._test(statement, told.table, one, 't0')}) is true)" for one in told.kept]
-        names = ", ".join(["number", *(f"k{at}" for at in range(len(tests)))])
-        order = ", ".join([*self._ordering(statement, told.table, told.order), f"t0.{number}"])
-        rows = f"select {', '.join([f't0.{number}', *tests])} from {table} t0 order by {order}"  # noqa: S608 - names are checked and quoted
-        names_of_texts = ", ".join(f"c{at}" for at in range(len(told.columns)))
-        values = ", ".join(self._texts_of(told))
-        joined = f"{PLACES} p cross join {table} t0 on t0.{number} = p.number"
-        texts = f"select p.place, {values} from {joined} order by p.place"  # noqa: S608 - as above
+    def _fill_statements(self, spec: ExternalIndexSpec) -> list[tuple[str, Mapping[str, object]]]:
+        """Return the statements that fill the tables."""
+        statement = Statement(spec.table)
+        table, rowid = self._quote_table(spec.table), self._rowid_name(spec.table)
+        tests = [
+            f"(({self._build_condition(statement, spec.table, condition, 't0')}) is true)"
+            for condition in spec.stored_conditions
+        ]
+        names = ", ".join(["number", *(f"k{position}" for position in range(len(tests)))])
+        order = ", ".join([*self._order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
+        rows = f"select {', '.join([f't0.{rowid}', *tests])} from {table} t0 order by {order}"  # noqa: S608 - names are checked and quoted
+        names_of_texts = ", ".join(f"c{position}" for position in range(len(spec.columns)))
+        values = ", ".join(self._text_expressions(spec))
+        source = f"{PLACES} p cross join {table} t0 on t0.{rowid} = p.number"
+        texts = f"select p.place, {values} from {source} order by p.place"  # noqa: S608 - names are quoted
         return [
             (f"insert into {PLACES} ({names}) {rows}", statement.parameters),
             (f"insert into {TEXTS} (rowid, {names_of_texts}) {texts}", {}),
-            (f"insert into {TEXTS} (texts) values ('optimize')", {}),  # noqa: S608 - as above
+            (f"insert into {TEXTS} (texts) values ('optimize')", {}),  # noqa: S608 - names are quoted
         ]
 
-    def _texts_of(self, told: Sidecar) -> Iterator[str]:
-        """Yield SQL for what LIKE sees of each column of ``t0``, in small letters: it stops at a NUL, as an index need not."""
-        ((blobs, _, _),) = self._fetch(_BUILT, {})
-        by_bytes = self._fetch("pragma encoding", {}) == [("UTF-8",)]  # where letters may be broken
-        for column in told.columns:
-            name = self._column(told.table, column, "t0")
+    def _text_expressions(self, spec: ExternalIndexSpec) -> Iterator[str]:
+        """Yield SQL for the text of each column of ``t0`` that LIKE compares, up to a NUL, in lower case."""
+        ((blobs, _, _),) = self._fetch(_BUILD_OPTIONS, {})
+        by_bytes = self._fetch("pragma encoding", {}) == [("UTF-8",)]  # text may contain invalid UTF-8
+        for column in spec.columns:
+            name = self._quote_column(spec.table, column, "t0")
             text = f"cast({name} as text)"
             if by_bytes:
                 raw = f"cast({name if blobs else text} as blob)"
                 cut = f"cast(substr({raw}, 1, instr({raw}, x'00') - 1) as text)"
             else:
                 cut = f"substr({text}, 1, instr({text}, char(0)) - 1)"
-            seen = f"lower(case when instr({text}, char(0)) then {cut} else {text} end)"
-            yield seen if blobs else f"case when typeof({name}) <> 'blob' then {seen} end"
+            text_sql = f"lower(case when instr({text}, char(0)) then {cut} else {text} end)"
+            yield text_sql if blobs else f"case when typeof({name}) <> 'blob' then {text_sql} end"
 
-    def _definition_of(self, told: Sidecar) -> str:
-        return repr([FORMAT, self._shape(told), self._fillings(told)])
+    def _describe_definition(self, spec: ExternalIndexSpec) -> str:
+        return repr([FORMAT, self._table_definitions(spec), self._fill_statements(spec)])
 
-    # Reading through it ---------------------------------------------------------------------------------------
+    # Queries --------------------------------------------------------------------------------------------------
 
-    def _through(self, read: Callable[[], T]) -> T:
-        """Return what is read through the attached file, if both it and the database are what they were all the while."""
+    def _read_attached(self, read: Callable[[], T]) -> T:
+        """Return the result of ``read``, if neither the attached file nor the database changed during the call."""
 
-        def steady() -> T:
-            if self._beside is None:
-                raise self._unsound(f"{self.path.name} was changed meanwhile")
+        def read_if_attached() -> T:
+            if self._attached_file is None:
+                raise self._invalid_error(f"{self.path.name} has changed since then")
             return read()
 
         try:
-            answer = self._steadily(steady)
-        except SidecarUnsoundError:
+            result = self._retry_if_changed(read_if_attached)
+        except ExternalIndexInvalidError:
             raise
         except DbctlError as error:
-            raise self._unsound(str(error)) from error
+            raise self._invalid_error(str(error)) from error
 
-        if self._beside is None or seen(self._beside.path, self.path.stat().st_uid) != self._beside.seen:
-            raise self._unsound("it was changed meanwhile")
-        return answer
+        if (
+            self._attached_file is None
+            or inspect_file(self._attached_file.path, self.path.stat().st_uid) != self._attached_file.state
+        ):
+            raise self._invalid_error("it has changed since then")
+        return result
 
-    def _unsound(self, reason: str) -> SidecarUnsoundError:
-        path = self._beside.path if self._beside else f"beside {self.path.name}"
-        return SidecarUnsoundError(target=self.target, path=path, reason=reason)
+    def _invalid_error(self, reason: str) -> ExternalIndexInvalidError:
+        path = self._attached_file.path if self._attached_file else f"next to {self.path.name}"
+        return ExternalIndexInvalidError(target=self.target, path=path, reason=reason)
 
 
-def _master(schema: str) -> str:
-    return f"select type, name, coalesce(sql, '') from {schema}.sqlite_master order by type, name"  # noqa: S608 - a name of ours
+def _catalog_sql(schema: str) -> str:
+    return f"select type, name, coalesce(sql, '') from {schema}.sqlite_master order by type, name"  # noqa: S608 - constant names

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.contract import UNSPACED, TextAnd, TextIndex, TextNot, TextOr, TextQuery, TextTerm
+from dbctl.engines.contract import UNSPACED, TextAnd, TextIndexSpec, TextNot, TextOr, TextQuery, TextTerm
 from dbctl.engines.sql import is_storable
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
-_PARTING = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"
+_WORD_TOKENIZERS = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"
 #: JSON writes line breaks and the like as a backslash and one of these letters, which an index of raw JSON joins to the next word.
 _ESCAPES = ("", "n", "t", "r", "b", "f")
 
@@ -16,14 +16,14 @@ _ESCAPES = ("", "n", "t", "r", "b", "f")
 class FTS5Query:
     """Writes expressions for one index."""
 
-    def __init__(self, index: TextIndex) -> None:
-        self._parts_words = re.fullmatch(_PARTING, index.tokenize.strip()) is not None
-        self._stems = index.tokenize.startswith("porter")
-        self._prefixes = _ESCAPES if index.blocks else ("",)
+    def __init__(self, spec: TextIndexSpec) -> None:
+        self._splits_words = re.fullmatch(_WORD_TOKENIZERS, spec.tokenizer.strip()) is not None
+        self._stems = spec.tokenizer.startswith("porter")
+        self._prefixes = _ESCAPES if spec.block_columns else ("",)
 
     def write(self, query: TextQuery) -> str:
         """Return an expression for MATCH; empty if no expression matches every row of the query."""
-        if not self._parts_words:
+        if not self._splits_words:
             return ""
         match query:
             case TextTerm():
@@ -41,14 +41,14 @@ class FTS5Query:
         if term.match == "part" or (term.match == "prefix" and self._stems):
             return ""
         # The index contains a run of such letters as one word.
-        if any(re.match(UNSPACED, sign) for sign in (term.pieces[0][0], term.pieces[-1][-1])):
+        if any(re.match(UNSPACED, sign) for sign in (term.words[0][0], term.words[-1][-1])):
             return ""
         if len(self._prefixes) == 1:
-            return self._phrase(" ".join(term.pieces), prefix=term.match == "prefix")
+            return self._phrase(" ".join(term.words), prefix=term.match == "prefix")
         phrases = []
-        for number, piece in enumerate(term.pieces, 1):
-            prefix = term.match == "prefix" and number == len(term.pieces)
-            words = [self._phrase(sign + piece, prefix=prefix) for sign in self._prefixes]
+        for position, word in enumerate(term.words, 1):
+            prefix = term.match == "prefix" and position == len(term.words)
+            words = [self._phrase(sign + word, prefix=prefix) for sign in self._prefixes]
             phrases += [f"({' OR '.join(words)})"] if all(words) else []
         return " AND ".join(phrases)
 

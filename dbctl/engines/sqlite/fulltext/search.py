@@ -1,4 +1,4 @@
-"""Indexes of words in SQLite: an FTS5 table of its own, which triggers keep."""
+"""Full-text indexes in SQLite: an FTS5 table that triggers update."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Gathered, IndexFault, IndexState, IndexUse, TextIndex
+from dbctl.engines.contract import IndexFault, IndexState, IndexUse, JoinedText, TextIndexSpec
 from dbctl.engines.sql import RankedReader, Ranking, Row, Statement, ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.dialect import SQLiteDialect
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 _FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
 _CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"
-#: Names that need no quotes, and signs around which a space means nothing.
+#: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"
-SLOW = "each change of a row reads all of it"
-#: How FTS5 calls the table that keeps the text of an index, its number of a row there, and the first of the columns.
-CONTENT = "{index}_content"
-NUMBER, COLUMN = "id", "c{place}"
+SLOW = "each change of a row scans the whole index"
+#: FTS5's names for the content table of an index, its rowid column, and its other columns by position.
+CONTENT_TABLE = "{index}_content"
+ROWID_COLUMN, CONTENT_COLUMN = "id", "c{place}"
 _EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
 _VERBS = {"ai": "insert", "au": "update", "ad": "delete"}
-#: A trigger, taken apart: after what, of which columns, on which table, and what it does.
+#: A trigger: event, columns, table and body.
 _TRIGGER = (
     r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
     r" begin (?P<body>.*) end"
 )
-#: How FTS5 is told to take out an entry whose text it does not keep.
-_TAKEN_OUT = "insert into {own} ( {own} ,"
-#: The texts of a JSON array of blocks; what is none, or holds none, stays as it is.
+#: The FTS5 command that deletes an entry of an index without stored text.
+_DELETE_COMMAND = "insert into {own} ( {own} ,"
+#: The texts of a JSON array of blocks; any other value stays unchanged.
 _BLOCKS = """case when json_valid({0}) then case json_type({0}) when 'array' then coalesce((select \
 group_concat(case b.type when 'object' then json_extract(b.value, '$.text') when 'text' then b.value end, ' ') \
 from json_each({0}) b), {0}) else {0} end else {0} end"""
@@ -45,257 +45,278 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one reading statement once and return its rows."""
 
-    def text_index(self, told: TextIndex) -> IndexState:
-        found = self._entries(told)
-        name = told.own_table
-        if name.lower() not in found:
+    def text_index_state(self, spec: TextIndexSpec) -> IndexState:
+        definitions = self._read_entries(spec)
+        name = spec.index_table
+        if name.lower() not in definitions:
             return IndexState(name=name, state="missing")
-        reason = self._why_broken(told, found)
+        reason = self._damage_reason(spec, definitions)
         if not reason:
-            return IndexState(name=name, state="sound")
-        if self._follows_plainly(told, found):
-            return IndexState(name=name, state="sound", reason=SLOW)
-        if self._is_foreign(told, found):
-            return IndexState(name=name, state="broken", reason=reason, foreign=True)
-        return IndexState(name=name, state="broken", reason=reason, usable=self._is_usable(told, found))
+            return IndexState(name=name, state="valid")
+        if self._has_plain_triggers(spec, definitions):
+            return IndexState(name=name, state="valid", reason=SLOW)
+        if self._is_foreign(spec, definitions):
+            return IndexState(name=name, state="broken", reason=reason, is_foreign=True)
+        return IndexState(name=name, state="broken", reason=reason, usable=self._is_usable(spec, definitions))
 
     @staticmethod
-    def _is_foreign(told: TextIndex, found: Mapping[str, str]) -> bool:
-        """Whether rows stand under its name that are nobody's index."""
-        own = found.get(told.own_table.lower(), "")
-        return bool(own) and not re.match(VIRTUAL, own)
+    def _is_foreign(spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
+        """Whether an ordinary table has the name of the index."""
+        table_sql = definitions.get(spec.index_table.lower(), "")
+        return bool(table_sql) and not re.match(VIRTUAL, table_sql)
 
-    def _entries(self, told: TextIndex) -> dict[str, str]:
-        """Return the text of the index's own table, and of its key and every trigger that names it, by name in lower case."""
+    def _read_entries(self, spec: TextIndexSpec) -> dict[str, str]:
+        """Return the SQL of the FTS5 table, its key index and every trigger that names it, by name in lower case."""
         rows = self._fetch("select type, lower(name), coalesce(sql, '') from sqlite_master", {})
-        own, by_key = told.own_table.lower(), self._key_index(told).lower()
-        word = re.compile(rf"\b{re.escape(own)}\b", re.IGNORECASE)
+        table_name, key_index = spec.index_table.lower(), self._key_index(spec).lower()
+        pattern = re.compile(rf"\b{re.escape(table_name)}\b", re.IGNORECASE)
         return {
             str(name): str(sql)
             for kind, name, sql in rows
-            if (kind, name) in (("table", own), ("index", by_key))
-            or (kind == "trigger" and word.search(str(sql)))
+            if (kind, name) in (("table", table_name), ("index", key_index))
+            or (kind == "trigger" and pattern.search(str(sql)))
         }
 
-    def _why_broken(self, told: TextIndex, found: Mapping[str, str]) -> str:
-        sql = found[told.own_table.lower()]
+    def _damage_reason(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> str:
+        sql = definitions[spec.index_table.lower()]
         if not re.match(_FTS5, sql):
-            return "it is a table of another kind, no index of words"
+            return "it is not an FTS5 table"
         content = re.search(_CONTENT, sql)
-        of = content["of"].strip("'\"") if content else ""
-        if content and not of:
-            return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
+        source = content["of"].strip("'\"") if content else ""
+        if content and not source:
+            return f"it stores no text, so matches have no {spec.key} and entries are never deleted"
         if content:
-            return f"it reads its text from {of}, whose columns and keys are others, so that questions, or changes of {told.table}, fail"
-        return self._why_not_kept(told, found)
+            return f"it reads its text from {source}, whose columns or keys differ, so queries or changes of {spec.table} fail"
+        return self._difference_reason(spec, definitions)
 
-    def _is_usable(self, told: TextIndex, found: Mapping[str, str]) -> bool:
-        """Whether it finds every row all the same: it has as many entries as there are rows, and what it does not follow fails."""
-        if told.gathered or not self._has_its_columns(told, found):
+    def _is_usable(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
+        """Whether it still finds every row: it has one entry per row, and changes that it does not follow fail."""
+        if spec.joined_texts or not self._has_expected_columns(spec, definitions):
             return False
-        wanted, bodies = self._plain_bodies(told), self._bodies(told, found)
-        refused = _TAKEN_OUT.format(own=told.own_table.lower())
+        expected, bodies = self._plain_trigger_bodies(spec), self._read_trigger_bodies(spec, definitions)
+        delete_command = _DELETE_COMMAND.format(own=spec.index_table.lower())
         if any(
-            bodies.get(verb, "") != wanted[verb] and refused not in bodies.get(verb, "") for verb in wanted
+            bodies.get(verb, "") != expected[verb] and delete_command not in bodies.get(verb, "")
+            for verb in expected
         ):
             return False
-        entries, table = ident(f"{told.own_table}_docsize"), self._table(told.table)
+        entries, table = ident(f"{spec.index_table}_docsize"), self._quote_table(spec.table)
         sql = f"select (select count(*) from {entries}) = (select count(*) from {table})"  # noqa: S608 - names are quoted
         return self._fetch(sql, {}) == [(1,)]
 
-    def _has_its_columns(self, told: TextIndex, found: Mapping[str, str]) -> bool:
-        return _plain(found[told.own_table.lower()]) == _plain(self._definition(told)[told.own_table])
+    def _has_expected_columns(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
+        return _normalize(definitions[spec.index_table.lower()]) == _normalize(
+            self._build_definition(spec)[spec.index_table]
+        )
 
-    def _follows_plainly(self, told: TextIndex, found: Mapping[str, str]) -> bool:
-        """Whether its triggers are the plain ones that an app would write by hand: sound, but slow."""
-        if told.gathered or not self._has_its_columns(told, found):
+    def _has_plain_triggers(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
+        """Whether its triggers are simple handwritten ones: correct, but slow."""
+        if spec.joined_texts or not self._has_expected_columns(spec, definitions):
             return False
-        wanted = self._plain_bodies(told)
-        return len(found) == 1 + len(wanted) and self._bodies(told, found) == wanted
+        expected = self._plain_trigger_bodies(spec)
+        return (
+            len(definitions) == 1 + len(expected) and self._read_trigger_bodies(spec, definitions) == expected
+        )
 
-    def _plain_bodies(self, told: TextIndex) -> dict[str, str]:
-        """Return what such triggers do, by what they follow."""
-        own, names = told.own_table.lower(), self._own_columns(told)
-        values = ", ".join(f"new.{told.id if name == told.key else name}" for name in names)
-        put = f"insert into {own} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run
-        taken = f"delete from {own} where {told.key} = old.{told.id};"  # noqa: S608 - as above
-        return {"insert": _plain(put), "delete": _plain(taken), "update": _plain(f"{taken} {put}")}
+    def _plain_trigger_bodies(self, spec: TextIndexSpec) -> dict[str, str]:
+        """Return the bodies of such triggers by event."""
+        table, names = spec.index_table.lower(), self._list_columns(spec)
+        values = ", ".join(f"new.{spec.id if name == spec.key else name}" for name in names)
+        insert = f"insert into {table} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run
+        delete = f"delete from {table} where {spec.key} = old.{spec.id};"  # noqa: S608 - names are quoted
+        return {
+            "insert": _normalize(insert),
+            "delete": _normalize(delete),
+            "update": _normalize(f"{delete} {insert}"),
+        }
 
     @staticmethod
-    def _bodies(told: TextIndex, found: Mapping[str, str]) -> dict[str, str]:
-        """Return what the triggers of the table do, but for those that leave out changes of what is searched."""
+    def _read_trigger_bodies(spec: TextIndexSpec, definitions: Mapping[str, str]) -> dict[str, str]:
+        """Return the bodies of the table's triggers by event, without those that ignore an indexed column."""
         bodies = {}
-        for one in (re.fullmatch(_TRIGGER, _plain(sql)) for sql in found.values()):
-            watched = {name.strip() for name in one["of"].split(",")} if one and one["of"] else set[str]()
-            whole = not watched or {name.lower() for name in told.columns} <= watched
-            if one and one["table"] == told.table.lower() and whole:
-                bodies[one["verb"]] = one["body"].strip("; ")
+        for match in (re.fullmatch(_TRIGGER, _normalize(sql)) for sql in definitions.values()):
+            watched_columns = (
+                {name.strip() for name in match["of"].split(",")} if match and match["of"] else set[str]()
+            )
+            covers_all = not watched_columns or {name.lower() for name in spec.columns} <= watched_columns
+            if match and match["table"] == spec.table.lower() and covers_all:
+                bodies[match["verb"]] = match["body"].strip("; ")
         return bodies
 
-    def _why_not_kept(self, told: TextIndex, found: Mapping[str, str]) -> str:
-        own, by_key = told.own_table.lower(), self._key_index(told).lower()
-        wanted = {name.lower(): _plain(text) for name, text in self._definition(told).items()}
-        kept = {name: _plain(text) for name, text in found.items()}
-        if kept.pop(own) != wanted.pop(own):
-            return "its columns are others"
-        if any(_TAKEN_OUT.format(own=own) in sql for sql in kept.values()):
-            return (
-                f"its triggers give it a command that it does not take, so that changes of {told.table} fail"
-            )
-        if kept.pop(by_key, "") != wanted.pop(by_key):
-            return f"it has no index by {told.key}, so that each change of a row reads all of it"
-        if kept != wanted:
-            return "its triggers are others, so that it does not follow every change"
+    def _difference_reason(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> str:
+        table_name, key_index = spec.index_table.lower(), self._key_index(spec).lower()
+        expected = {name.lower(): _normalize(text) for name, text in self._build_definition(spec).items()}
+        actual = {name: _normalize(text) for name, text in definitions.items()}
+        if actual.pop(table_name) != expected.pop(table_name):
+            return "its columns differ"
+        if any(_DELETE_COMMAND.format(own=table_name) in sql for sql in actual.values()):
+            return f"its triggers use a command that it does not support, so changes of {spec.table} fail"
+        if actual.pop(key_index, "") != expected.pop(key_index):
+            return f"it has no index on {spec.key}, so each change of a row scans the whole index"
+        if actual != expected:
+            return "its triggers differ, so it does not follow every change"
         return ""
 
-    # How it should be ------------------------------------------------------------------------------------------
+    # Expected definition ---------------------------------------------------------------------------------------
 
-    def _definition(self, told: TextIndex) -> dict[str, str]:
-        """Return the statements that make the index's table, its key and its triggers, by name."""
-        unsearched = {told.key, *told.beside}
-        parts = [ident(name) + " unindexed" * (name in unsearched) for name in self._own_columns(told)]
-        parts += ["tokenize = '" + told.tokenize.replace("'", "''") + "'"] if told.tokenize else []
-        made = {
-            told.own_table: f"create virtual table {ident(told.own_table)} using fts5({', '.join(parts)})"
+    def _build_definition(self, spec: TextIndexSpec) -> dict[str, str]:
+        """Return the statements that create the FTS5 table, its key index and its triggers, by name."""
+        unsearched = {spec.key, *spec.extra_columns}
+        parts = [ident(name) + " unindexed" * (name in unsearched) for name in self._list_columns(spec)]
+        parts += ["tokenize = '" + spec.tokenizer.replace("'", "''") + "'"] if spec.tokenizer else []
+        statements = {
+            spec.index_table: f"create virtual table {ident(spec.index_table)} using fts5({', '.join(parts)})"
         }
-        # FTS5 finds a row by its number and its words alone; a row of the table has no number that stays
-        name = self._key_index(told)
-        made[name] = f"create index {ident(name)} on {self._content_of(told)} ({self._key_column(told)})"
-        for table, event, body in self._reactions(told):
-            words = {"index": told.own_table.lower(), "table": table.lower()}
-            name = told.triggers.format(**words, event=event, verb=_VERBS[event])
+        # FTS5 finds entries only by rowid and words, and the rowids of the table may change
+        name = self._key_index(spec)
+        statements[name] = (
+            f"create index {ident(name)} on {self._content_table(spec)} ({self._key_column(spec)})"
+        )
+        for table, event, body in self._build_triggers(spec):
+            names = {"index": spec.index_table.lower(), "table": table.lower()}
+            name = spec.trigger_pattern.format(**names, event=event, verb=_VERBS[event])
             head = f"create trigger {ident(name)} {_EVENTS[event]} on {ident(table)}"
-            made[name] = f"{head} begin {body} end"
-        return made
+            statements[name] = f"{head} begin {body} end"
+        return statements
 
     @staticmethod
-    def _own_columns(told: TextIndex) -> list[str]:
-        """Return the columns of the index's own table."""
-        names = [told.key, *told.columns, *told.beside, *(one.name for one in told.gathered)]
-        return sorted(names, key=told.order.index) if told.order else names
+    def _list_columns(spec: TextIndexSpec) -> list[str]:
+        """Return the columns of the FTS5 table."""
+        names = [
+            spec.key,
+            *spec.columns,
+            *spec.extra_columns,
+            *(joined_text.name for joined_text in spec.joined_texts),
+        ]
+        return sorted(names, key=spec.column_order.index) if spec.column_order else names
 
-    def _key_column(self, told: TextIndex) -> str:
-        """Return what FTS5 calls the column of the key in the table that keeps the text."""
-        return COLUMN.format(place=self._own_columns(told).index(told.key))
+    def _key_column(self, spec: TextIndexSpec) -> str:
+        """Return the name of the key column in the content table."""
+        return CONTENT_COLUMN.format(place=self._list_columns(spec).index(spec.key))
 
     @staticmethod
-    def _key_index(told: TextIndex) -> str:
-        return f"{told.own_table}_{told.key}"
+    def _key_index(spec: TextIndexSpec) -> str:
+        return f"{spec.index_table}_{spec.key}"
 
     @staticmethod
-    def _content_of(told: TextIndex) -> str:
-        return ident(CONTENT.format(index=told.own_table))
+    def _content_table(spec: TextIndexSpec) -> str:
+        return ident(CONTENT_TABLE.format(index=spec.index_table))
 
-    def _reactions(self, told: TextIndex) -> Iterator[tuple[str, str, str]]:
-        """Yield after what on which table the index has to change, and how."""
-        own, key = ident(told.own_table), f"{ident(told.own_table)}.{ident(told.key)}"
-        numbers = f"rowid in (select {NUMBER} from {self._content_of(told)} where {self._key_column(told)}"  # noqa: S608 - names are quoted
-        taken = f"delete from {own} where {numbers} = old.{ident(told.id)});"  # noqa: S608 - as above
-        put = f"{self._filling(told)} where s.{ident(told.id)} = new.{ident(told.id)};"
-        yield told.table, "ai", put
-        yield told.table, "au", f"{taken} {put}"
-        yield told.table, "ad", taken
-        for one in told.gathered:
-            start, first = key, ident(one.path[0].column)
-            if one.path[0].column != told.id:
-                start = f"(select s.{first} from {ident(told.table)} s where s.{ident(told.id)} = {key})"  # noqa: S608 - as above
-            for at, link in enumerate(one.path):
+    def _build_triggers(self, spec: TextIndexSpec) -> Iterator[tuple[str, str, str]]:
+        """Yield table, event and statements of each trigger."""
+        table_name, key = ident(spec.index_table), f"{ident(spec.index_table)}.{ident(spec.key)}"
+        rowid_test = (
+            f"rowid in (select {ROWID_COLUMN} from {self._content_table(spec)} where {self._key_column(spec)}"  # noqa: S608 - names are quoted
+        )
+        delete = f"delete from {table_name} where {rowid_test} = old.{ident(spec.id)});"  # noqa: S608 - names are quoted
+        insert = f"{self._fill_sql(spec)} where s.{ident(spec.id)} = new.{ident(spec.id)};"
+        yield spec.table, "ai", insert
+        yield spec.table, "au", f"{delete} {insert}"
+        yield spec.table, "ad", delete
+        for joined_text in spec.joined_texts:
+            start, first = key, ident(joined_text.path[0].column)
+            if joined_text.path[0].column != spec.id:
+                start = f"(select s.{first} from {ident(spec.table)} s where s.{ident(spec.id)} = {key})"  # noqa: S608 - names are quoted
+            for position, link in enumerate(joined_text.path):
                 for event, rows in (("ai", ["new"]), ("au", ["old", "new"]), ("ad", ["old"])):
-                    parts = [
-                        f"update {own} set {ident(one.name)} = {self._gathering(one, start)}"  # noqa: S608 - as above
-                        f" where {numbers} in ({self._reached(told, one, at, row)}));"
+                    updates = [
+                        f"update {table_name} set {ident(joined_text.name)} = {self._joined_text_sql(joined_text, start)}"  # noqa: S608 - names are quoted
+                        f" where {rowid_test} in ({self._affected_ids_sql(spec, joined_text, position, row)}));"
                         for row in rows
                     ]
-                    yield link.table, event, " ".join(parts)
+                    yield link.table, event, " ".join(updates)
 
-    def _filling(self, told: TextIndex) -> str:
-        """Return the statement that puts rows into the index; what follows narrows them as rows of ``s``."""
-        values = {told.key: f"s.{ident(told.id)}", **self._values(told)}
-        names = self._own_columns(told)
-        into = f"insert into {ident(told.own_table)} ({', '.join(map(ident, names))})"
-        return f"{into} select {', '.join(values[name] for name in names)} from {ident(told.table)} s"  # noqa: S608 - as above
+    def _fill_sql(self, spec: TextIndexSpec) -> str:
+        """Return the statement that fills the index from ``s``; the caller may append a WHERE clause."""
+        values = {spec.key: f"s.{ident(spec.id)}", **self._column_values(spec)}
+        names = self._list_columns(spec)
+        into = f"insert into {ident(spec.index_table)} ({', '.join(map(ident, names))})"
+        return f"{into} select {', '.join(values[name] for name in names)} from {ident(spec.table)} s"  # noqa: S608 - names are quoted
 
-    def _values(self, told: TextIndex) -> dict[str, str]:
-        """Return SQL for what each column but the key holds, of a row of ``s``."""
-        values = {name: f"s.{ident(name)}" for name in (*told.columns, *told.beside)}
-        values |= {name: _BLOCKS.format(values[name]) for name in told.blocks}
+    def _column_values(self, spec: TextIndexSpec) -> dict[str, str]:
+        """Return SQL for the value of each column except the key, for a row of ``s``."""
+        values = {name: f"s.{ident(name)}" for name in (*spec.columns, *spec.extra_columns)}
+        values |= {name: _BLOCKS.format(values[name]) for name in spec.block_columns}
         return values | {
-            one.name: self._gathering(one, f"s.{ident(one.path[0].column)}") for one in told.gathered
+            joined_text.name: self._joined_text_sql(joined_text, f"s.{ident(joined_text.path[0].column)}")
+            for joined_text in spec.joined_texts
         }
 
     @staticmethod
-    def _gathering(one: Gathered, start: str) -> str:
-        """Return SQL for the text that belongs to the row whose first link's column is ``start``, in one order."""
-        tables, tests, before = [], [], start
-        for at, link in enumerate(one.path):
-            tables.append(f"{ident(link.table)} l{at}")
-            tests.append(f"l{at}.{ident(link.to)} = {before}")
-            if at + 1 < len(one.path):
-                before = f"l{at}.{ident(one.path[at + 1].column)}"
-        value = f"l{len(one.path) - 1}.{ident(one.column)}"
-        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"  # noqa: S608 - as above
-        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"  # noqa: S608 - as above
+    def _joined_text_sql(joined_text: JoinedText, start: str) -> str:
+        """Return SQL for the joined texts, in a stable order, of the row whose first link has the value ``start``."""
+        tables, tests, previous = [], [], start
+        for position, link in enumerate(joined_text.path):
+            tables.append(f"{ident(link.table)} l{position}")
+            tests.append(f"l{position}.{ident(link.to)} = {previous}")
+            if position + 1 < len(joined_text.path):
+                previous = f"l{position}.{ident(joined_text.path[position + 1].column)}"
+        value = f"l{len(joined_text.path) - 1}.{ident(joined_text.column)}"
+        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"  # noqa: S608 - names are quoted
+        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"  # noqa: S608 - names are quoted
 
     @staticmethod
-    def _reached(told: TextIndex, one: Gathered, at: int, row: str) -> str:
-        """Return SQL for the ids of the rows whose path leads over ``row`` of its link ``at``."""
-        tables, tests, before = [f"{ident(told.table)} s"], [], "s"
-        for number, link in enumerate(one.path[:at]):
-            tables.append(f"{ident(link.table)} l{number}")
-            tests.append(f"l{number}.{ident(link.to)} = {before}.{ident(link.column)}")
-            before = f"l{number}"
-        tests.append(f"{before}.{ident(one.path[at].column)} = {row}.{ident(one.path[at].to)}")
-        return f"select s.{ident(told.id)} from {', '.join(tables)} where {' and '.join(tests)}"  # noqa: S608 - as above
+    def _affected_ids_sql(spec: TextIndexSpec, joined_text: JoinedText, position: int, row: str) -> str:
+        """Return SQL for the ids of the rows whose path contains ``row`` at the link ``position``."""
+        tables, tests, previous = [f"{ident(spec.table)} s"], [], "s"
+        for link_index, link in enumerate(joined_text.path[:position]):
+            tables.append(f"{ident(link.table)} l{link_index}")
+            tests.append(f"l{link_index}.{ident(link.to)} = {previous}.{ident(link.column)}")
+            previous = f"l{link_index}"
+        tests.append(
+            f"{previous}.{ident(joined_text.path[position].column)} = {row}.{ident(joined_text.path[position].to)}"
+        )
+        return f"select s.{ident(spec.id)} from {', '.join(tables)} where {' and '.join(tests)}"  # noqa: S608 - names are quoted
 
-    # Looking for words -----------------------------------------------------------------------------------------
+    # Search ----------------------------------------------------------------------------------------------------
 
-    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:
-        return "find" if _expression(told, query) else "none"
+    def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:
+        return "find" if _build_match(spec, query) else "none"
 
-    def _ranking(self, statement: Statement, told: TextIndex, query: TextQuery) -> Ranking:
-        own = ident(told.own_table)
-        link = f"t0.{ident(told.id)} = {own}.{ident(told.key)}"
-        columns = " ".join(map(ident, told.columns))
-        wanted = f"{{{columns}}} : ({_expression(told, query)})"
+    def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
+        table_name = ident(spec.index_table)
+        link = f"t0.{ident(spec.id)} = {table_name}.{ident(spec.key)}"
+        columns = " ".join(map(ident, spec.columns))
+        match = f"{{{columns}}} : ({_build_match(spec, query)})"
         return Ranking(
-            source=f"{own} join {self._table(told.table)} t0 on {link}",
-            test=f"{own} match {statement.bind(wanted)}",
-            score=f"-bm25({own})",
+            source=f"{table_name} join {self._quote_table(spec.table)} t0 on {link}",
+            test=f"{table_name} match {statement.bind(match)}",
+            score=f"-bm25({table_name})",
         )
 
-    # Whether it agrees with its rows ---------------------------------------------------------------------------
+    # Verification ----------------------------------------------------------------------------------------------
 
-    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:
-        own, key = ident(told.own_table), f"f.{ident(told.key)}"
-        source, id_ = self._table(told.table), f"s.{ident(told.id)}"
-        differ = " or ".join(
+    def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:
+        table_name, key = ident(spec.index_table), f"f.{ident(spec.key)}"
+        source, id_ = self._quote_table(spec.table), f"s.{ident(spec.id)}"
+        differences = " or ".join(
             f"(f.{ident(name)} is not {value}"
-            # Plain triggers put the text as it is.
-            + (f" and f.{ident(name)} is not s.{ident(name)}" if name in told.blocks else "")
+            # Simple triggers insert the text unchanged.
+            + (f" and f.{ident(name)} is not s.{ident(name)}" if name in spec.block_columns else "")
             + ")"
-            for name, value in self._values(told).items()
+            for name, value in self._column_values(spec).items()
         )
-        asked = {
-            "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {own} f where {key} is not null)",  # noqa: S608 - as above
-            "stray": f"select coalesce({key}, '(no id)') as i from {own} f where {key} is null or {key} not in (select {id_} from {source} s)",  # noqa: S608 - as above
-            "duplicate": f"select {key} as i from {own} f where {key} is not null group by {key} having count(*) > 1",  # noqa: S608 - as above
-            "stale": f"select {id_} as i from {own} f join {source} s on {id_} = {key} where {differ}",  # noqa: S608 - as above
+        queries = {
+            "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {table_name} f where {key} is not null)",  # noqa: S608 - names are quoted
+            "stray": f"select coalesce({key}, '(no id)') as i from {table_name} f where {key} is null or {key} not in (select {id_} from {source} s)",  # noqa: S608 - names are quoted
+            "duplicate": f"select {key} as i from {table_name} f where {key} is not null group by {key} having count(*) > 1",  # noqa: S608 - names are quoted
+            "stale": f"select {id_} as i from {table_name} f join {source} s on {id_} = {key} where {differences}",  # noqa: S608 - names are quoted
         }
-        found = []
-        for kind, sql in asked.items():
-            ((number, example),) = self._fetch(f"select count(*), min(q.i) from ({sql}) q", {})  # noqa: S608 - as above
-            if number:
-                found.append(IndexFault(kind=kind, number=int(str(number)), example=str(example)))  # type: ignore[arg-type]
-        return found
+        faults = []
+        for kind, sql in queries.items():
+            ((count, example),) = self._fetch(f"select count(*), min(q.i) from ({sql}) q", {})  # noqa: S608 - names are quoted
+            if count:
+                faults.append(IndexFault(kind=kind, count=int(str(count)), example=str(example)))  # type: ignore[arg-type]
+        return faults
 
 
-def _expression(told: TextIndex, query: TextQuery) -> str:
+def _build_match(spec: TextIndexSpec, query: TextQuery) -> str:
     from dbctl.engines.sqlite.fulltext.fts5_query import FTS5Query
 
-    return FTS5Query(told).write(query)
+    return FTS5Query(spec).write(query)
 
 
-def _plain(sql: str) -> str:
-    """Return a statement as two spellings of the same are compared."""
-    bare = re.sub(_QUOTED, r"\1", sql)
-    return " ".join(re.sub(_SIGNS, r" \g<0> ", bare).split()).strip("; ").lower()
+def _normalize(sql: str) -> str:
+    """Return a statement in a form in which equal statements are equal text."""
+    unquoted = re.sub(_QUOTED, r"\1", sql)
+    return " ".join(re.sub(_SIGNS, r" \g<0> ", unquoted).split()).strip("; ").lower()

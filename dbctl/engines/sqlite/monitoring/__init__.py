@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.monitoring.statistics import SQLiteKept
+    from dbctl.engines.sqlite.monitoring.statistics import SQLiteMaintenance
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "statistics": "SQLiteKept",
+            "statistics": "SQLiteMaintenance",
         },
     )

@@ -1,79 +1,79 @@
-"""What the indexes of a SQLite file are, and the room in it that holds nothing."""
+"""Indexes and unused space of a SQLite file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, cast
 
-from dbctl.engines.contract import Index, Table, Waste
+from dbctl.engines.contract import Bloat, Index, Table
 from dbctl.engines.sql import Row, ident
 from dbctl.errors import QueryFailedError
 
 Fetch: TypeAlias = Callable[[str, Mapping[str, object]], list[Row]]
 
-#: Some builds of SQLite come without dbstat; then nothing tells the room that one table or index takes.
-ROOM = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
+#: Some builds of SQLite lack dbstat; then the sizes of tables and indexes are unknown.
+SIZES_SQL = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
 
-TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
+INDEX_SQL = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
 
 
-def room(fetch: Fetch) -> Mapping[str, tuple[int, int]] | None:
-    """Return the bytes that each table and index takes, and those of them that hold nothing."""
+def read_sizes(fetch: Fetch) -> Mapping[str, tuple[int, int]] | None:
+    """Return the total and the unused bytes of each table and index; None without dbstat."""
     try:
-        rows = cast("list[tuple[str, int, int]]", fetch(ROOM, {}))
+        rows = cast("list[tuple[str, int, int]]", fetch(SIZES_SQL, {}))
     except QueryFailedError:
         return None
-    return {name: (taken, unused) for name, taken, unused in rows}
+    return {name: (size, unused) for name, size, unused in rows}
 
 
-def indexes(fetch: Fetch, tables: Mapping[str, Table]) -> Iterator[Index]:
-    """Yield every index but those that are the table itself."""
-    taken = room(fetch)
-    # sqlite_master has no index: to look each name up would read all of it for each of them.
-    texts = {str(name): str(sql) for name, sql in fetch(TEXTS, {})}
-    for table, one in tables.items():
-        if one.view:
+def list_indexes(fetch: Fetch, tables: Mapping[str, Table]) -> Iterator[Index]:
+    """Yield every index of the tables."""
+    sizes = read_sizes(fetch)
+    # sqlite_master has no index, so a lookup per name would scan it each time.
+    texts = {str(name): str(sql) for name, sql in fetch(INDEX_SQL, {})}
+    for table, definition in tables.items():
+        if definition.is_view:
             continue
         for _, name, unique, origin, partial in fetch(f"pragma index_list({ident(table)})", {}):
             text = texts.get(str(name), "")
             yield Index(
                 table=table,
                 name=str(name),
-                columns=list(_terms(fetch, str(name), text)),
+                columns=list(_read_terms(fetch, str(name), text)),
                 unique=bool(unique),
                 primary=origin == "pk",
                 constraint=origin != "c",
-                needed=False,
+                is_referenced=False,
                 valid=True,
                 method="btree",
-                where=_where(text) if partial else "",
-                bytes=None if taken is None else taken.get(str(name), (0, 0))[0],
+                where=_read_condition(text) if partial else "",
+                bytes=None if sizes is None else sizes.get(str(name), (0, 0))[0],
                 scans=None,
-                drop=f"DROP INDEX {ident(str(name))};" if origin == "c" else "",
+                drop_statement=f"DROP INDEX {ident(str(name))};" if origin == "c" else "",
             )
 
 
-def _terms(fetch: Fetch, name: str, sql: str) -> Iterator[str]:
+def _read_terms(fetch: Fetch, name: str, sql: str) -> Iterator[str]:
     for _, _, column, descending, collation, key in fetch(f"pragma index_xinfo({ident(name)})", {}):
         if key:
-            # What is no column is known by the index's own text alone, so it is like no other index.
-            told = str(column) if column is not None else f"expression of {sql}"
+            # An expression is only in the SQL of the index, so the term equals that of no other index.
+            term = str(column) if column is not None else f"expression of {sql}"
             yield (
-                told
+                term
                 + ("" if collation == "BINARY" else f" collate {str(collation).lower()}")
                 + (" desc" if descending else "")
             )
 
 
-def _where(sql: str) -> str:
-    """Return the condition of a partial index; its words, for two of them are the same where these are."""
-    _, _, told = " ".join(sql.split()).lower().rpartition(" where ")
-    return told
+def _read_condition(sql: str) -> str:
+    """Return the condition of a partial index, in lower case and with single blanks."""
+    _, _, condition = " ".join(sql.split()).lower().rpartition(" where ")
+    return condition
 
 
-def wasted(fetch: Fetch, tables: Mapping[str, Table], *, free_bytes: int) -> Iterator[Waste]:
-    """Yield the pages that hold nothing, and what pages that hold something leave empty."""
-    yield Waste(
+def list_bloat(fetch: Fetch, tables: Mapping[str, Table], *, free_bytes: int) -> Iterator[Bloat]:
+    """Yield the free pages of the file, and the unused space in the pages of each table."""
+    yield Bloat(
         table="",
         bytes=free_bytes,
         wasted_bytes=free_bytes,
@@ -82,18 +82,18 @@ def wasted(fetch: Fetch, tables: Mapping[str, Table], *, free_bytes: int) -> Ite
         estimated=False,
         source="freelist",
     )
-    taken = room(fetch)
-    for table, one in tables.items():
-        if one.view:
+    sizes = read_sizes(fetch)
+    for table, definition in tables.items():
+        if definition.is_view:
             continue
         names = [table, *(str(row[1]) for row in fetch(f"pragma index_list({ident(table)})", {}))]
-        found = [taken[name] for name in names if taken and name in taken]
-        yield Waste(
+        known_sizes = [sizes[name] for name in names if sizes and name in sizes]
+        yield Bloat(
             table=table,
-            bytes=sum(size for size, _ in found) if found else None,
-            wasted_bytes=sum(unused for _, unused in found) if found else None,
+            bytes=sum(size for size, _ in known_sizes) if known_sizes else None,
+            wasted_bytes=sum(unused for _, unused in known_sizes) if known_sizes else None,
             dead_rows=None,
             rows=None,
             estimated=False,
-            source="dbstat" if found else "none: this SQLite has no dbstat",
+            source="dbstat" if known_sizes else "none: this SQLite has no dbstat",
         )

@@ -1,4 +1,4 @@
-"""Looking after a SQLite file: what it takes, and when it would do harm."""
+"""Plan the maintenance of a SQLite file, and refuse it if it is unsafe."""
 
 from __future__ import annotations
 
@@ -7,102 +7,101 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract import Storage, Task, Upkeep
+from dbctl.engines.contract import MaintenanceKind, MaintenanceTask, Storage
 from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.monitoring.indexes import Fetch
-from dbctl.errors import NotSupportedError, RoomMissingError, UpkeepUnsafeError
-from dbctl.files import volume_of
+from dbctl.errors import InsufficientSpaceError, MaintenanceUnsafeError, NotSupportedError
+from dbctl.files import read_volume
 
-#: For each kind: the whole database, and one table; None: not by itself.
-STATEMENTS: Mapping[Upkeep, tuple[str, str | None]] = {
+#: For each kind: the statement for the database, and for one table; None: not for single tables.
+STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
     "vacuum": ("VACUUM", None),
     "analyze": ("ANALYZE", "ANALYZE {}"),
-    # 2 is what it does by itself; the rest has it look at tables that this connection has not read, with a limit
+    # 2 is the default; 0x10000 includes tables that this connection has not read
     "optimize": ("PRAGMA optimize = 0x10002", None),
     "reindex": ("REINDEX", "REINDEX {}"),
     "checkpoint": ("PRAGMA wal_checkpoint(TRUNCATE)", None),
     "wal": ("PRAGMA journal_mode = wal", None),
     "rollback-journal": ("PRAGMA journal_mode = delete", None),
 }
-#: An index for searching text that keeps no text itself: it knows rows by their numbers, of the table that it names, or
-#: of one that only the app knows.
-OF_ANOTHER = re.compile(
+#: A full-text index without stored text: it refers to rowids, of the table that it names or of an unknown one.
+EXTERNAL_CONTENT = re.compile(
     r"create\s+virtual\s+table\b.*?\busing\s+fts[45]\s*\(.*?\bcontent\s*=\s*(?:''|\"\"|[\"'`\[]?(?P<name>[^\"'`\],)\s]+))",
     re.IGNORECASE | re.DOTALL,
 )
-#: Tables whose rows have numbers, beside those that make up others.
-NUMBERED = """select l.name from pragma_table_list l where l.schema = 'main' and l.type = 'table' and l.wr = 0
+#: Ordinary tables with rowids.
+ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main' and l.type = 'table' and l.wr = 0
 and l.name not like 'sqlite!_%' escape '!'"""
 
 
-def tasks(
-    kind: Upkeep, tables: Sequence[str], target: str, fetch: Fetch, path: Path, found: Storage
-) -> Sequence[Task]:
-    """Return what is to be done, once nothing stands against it."""
-    whole, single = STATEMENTS[kind]
-    if tables and single is None:
-        raise NotSupportedError(what=f"{kind} of one table", by=target, instead="Leave --table out.")
-    if kind == "checkpoint" and found.journal_mode != "wal":
+def plan_tasks(
+    kind: MaintenanceKind, tables: Sequence[str], target: str, fetch: Fetch, path: Path, storage: Storage
+) -> Sequence[MaintenanceTask]:
+    """Return the tasks of one kind, after the checks that refuse harmful ones."""
+    database_statement, table_statement = STATEMENTS[kind]
+    if tables and table_statement is None:
+        raise NotSupportedError(feature=f"{kind} of one table", subject=target, hint="Leave --table out.")
+    if kind == "checkpoint" and storage.journal_mode != "wal":
         return []
     if kind in ("wal", "rollback-journal"):
-        if (kind == "wal") == (found.journal_mode == "wal"):
+        if (kind == "wal") == (storage.journal_mode == "wal"):
             return []
         if kind == "wal":
             _refuse_network_disk(path, target)
     if kind == "vacuum":
-        _refuse_harm(target, fetch)
-        _want_room(path, found)
-    if single is None or not tables:
-        return [Task(table="", statement=whole)]
-    return [Task(table=table, statement=single.format(ident(table))) for table in tables]
+        _refuse_renumbering(target, fetch)
+        _require_space(path, storage)
+    if table_statement is None or not tables:
+        return [MaintenanceTask(table="", statement=database_statement)]
+    return [MaintenanceTask(table=table, statement=table_statement.format(ident(table))) for table in tables]
 
 
 def _refuse_network_disk(path: Path, target: str) -> None:
-    """Refuse a write-ahead log where other machines may open the file: its users share memory."""
-    volume = volume_of(path.parent)
-    if volume.shared:
-        raise UpkeepUnsafeError(
-            what="a write-ahead log",
+    """Refuse WAL mode on network file systems, because users of a -wal share memory."""
+    volume = read_volume(path.parent)
+    if volume.is_network:
+        raise MaintenanceUnsafeError(
+            operation="WAL mode",
             target=target,
-            reason=f"{path} is on {volume.mount} ({volume.kind}), which other machines may use, too",
-            instead="Move the database to a disk of this machine first.",
+            reason=f"{path} is on {volume.mount} ({volume.kind}), which other machines may use",
+            hint="Move the database to a local disk first.",
         )
 
 
-def _refuse_harm(target: str, fetch: Fetch) -> None:
-    """Refuse to give new numbers to the rows of a table when an index for searching text knows them by the old ones."""
+def _refuse_renumbering(target: str, fetch: Fetch) -> None:
+    """Refuse VACUUM if it could change rowids to which a full-text index refers."""
     texts = fetch("select sql from sqlite_master where type = 'table' and sql is not null", {})
-    found = [one for (sql,) in texts if (one := OF_ANOTHER.match(str(sql)))]
-    if not found:
+    matches = [match for (sql,) in texts if (match := EXTERNAL_CONTENT.match(str(sql)))]
+    if not matches:
         return
-    named = {one["name"].lower() for one in found if one["name"]}
-    unknown = not all(one["name"] for one in found)
-    for (name,) in fetch(NUMBERED, {}):
+    named = {match["name"].lower() for match in matches if match["name"]}
+    unknown = not all(match["name"] for match in matches)
+    for (name,) in fetch(ROWID_TABLES, {}):
         table = str(name)
-        if (unknown or table.lower() in named) and not _keeps_numbers(table, fetch):
-            raise UpkeepUnsafeError(
-                what="VACUUM",
+        if (unknown or table.lower() in named) and not _has_stable_rowids(table, fetch):
+            raise MaintenanceUnsafeError(
+                operation="VACUUM",
                 target=target,
-                reason=f"{table} has no INTEGER PRIMARY KEY, so its rows may get new numbers, and an index for searching text may know them by the old ones",
-                instead="Rebuild the text index right after a VACUUM by hand, or let it be: free pages are used again.",
+                reason=f"{table} has no INTEGER PRIMARY KEY: VACUUM may change its rowids, to which a full-text index may refer",
+                hint="Skip VACUUM, because free pages are reused, or run it manually and rebuild the text index.",
             )
 
 
-def _keeps_numbers(table: str, fetch: Fetch) -> bool:
+def _has_stable_rowids(table: str, fetch: Fetch) -> bool:
     columns = fetch(f"pragma table_info({ident(table)})", {})
     key = [row for row in columns if row[5]]
-    return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not _has_index(table, fetch)
+    return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not _has_key_index(table, fetch)
 
 
-def _has_index(table: str, fetch: Fetch) -> bool:
-    """Whether the key is kept in an index, as that of ``integer primary key desc`` is, and so is not the row's number."""
+def _has_key_index(table: str, fetch: Fetch) -> bool:
+    """Whether the key has an index, as for ``integer primary key desc``, and so is not the rowid."""
     return any(row[3] == "pk" for row in fetch(f"pragma index_list({ident(table)})", {}))
 
 
-def _want_room(path: Path, found: Storage) -> None:
-    """Refuse what would not fit: the new content is written twice, or the old one is kept beside it meanwhile."""
-    used = found.bytes - (found.freelist_pages or 0) * found.page_size
-    need = used + (used if found.journal_mode == "wal" else found.bytes)
+def _require_space(path: Path, storage: Storage) -> None:
+    """Refuse VACUUM without free space for the new content and for the -wal or the journal."""
+    used = storage.bytes - (storage.freelist_pages or 0) * storage.page_size
+    need = used + (used if storage.journal_mode == "wal" else storage.bytes)
     disk = os.statvfs(path.parent)
     if disk.f_bavail * disk.f_frsize < need:
-        raise RoomMissingError(place=path.parent, need=need, room=disk.f_bavail * disk.f_frsize)
+        raise InsufficientSpaceError(place=path.parent, required=need, free=disk.f_bavail * disk.f_frsize)

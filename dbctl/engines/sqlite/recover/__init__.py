@@ -1,7 +1,7 @@
-"""What can be read of a damaged SQLite file, page by page, brought into a new one.
+"""Salvage a damaged SQLite file: read it page by page and write the rows into a new file.
 
-SQLite itself stops at the first page that it cannot read. The form of the file is documented and does not change
-(https://www.sqlite.org/fileformat2.html), and a page that is damaged does not hide the others.
+SQLite stops at the first unreadable page. The file format is documented and stable
+(https://www.sqlite.org/fileformat2.html), so the other pages can be read.
 """
 
 from dbctl.engines.sqlite.recover.recover import recover

@@ -1,4 +1,4 @@
-"""The trees of a SQLite file, read as far as they can be: each page by itself, and within the bounds that lead to it."""
+"""Read the readable part of the B-trees of a SQLite file, and check each page against the bounds of its parent."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 
 from dbctl import signals
 from dbctl.engines.sqlite.recover.image import (
-    HEADER,
-    HEADS,
+    HEADER_BYTES,
+    HEADER_SIZES,
     INDEX_INTERIOR,
     INDEX_LEAF,
     INTERIOR,
     LEAF,
     Image,
 )
-from dbctl.engines.sqlite.recover.records import Decoder, RecordError, rising, varint
+from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
 
 LOWEST, HIGHEST = -(1 << 63) - 1, (1 << 63) - 1
-#: Deeper than a tree of the largest file can be.
-DEEPEST = 64
+#: More than the depth of a tree in the largest possible file.
+MAX_DEPTH = 64
 
 
 class Gap(NamedTuple):
-    """Keys that nobody can read: those above ``low``, up to ``high``."""
+    """Unreadable keys: those above ``low``, up to ``high``."""
 
     low: int
     high: int
@@ -33,308 +33,342 @@ class Gap(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one page told."""
+    """The rows of one page."""
 
     page: int
-    rows: Sequence[tuple[int, list[object]]]  #: rowid and fields; in an index the rowid is 0
-    aside: Sequence[tuple[int, list[object], str]] = ()  #: the same where they are in doubt, and why
-    lost: Sequence[int] = ()  #: rowids of rows whose values cannot be read
-    unnamed: int = 0  #: rows of which not even the rowid can be read
-    gap: Gap | None = None  #: what is missing instead
-    hollow: int = 0  #: rows of whose values a part is on a page of nothing but zeros
+    rows: Sequence[tuple[int, list[object]]]  #: rowid and fields; the rowid is 0 in an index
+    rejected: Sequence[tuple[int, list[object], str]] = ()  #: rowid, fields and reason of doubtful rows
+    lost: Sequence[int] = ()  #: rowids of rows with unreadable values
+    unnamed: int = 0  #: number of rows with unreadable rowids
+    gap: Gap | None = None  #: the unreadable keys, if the page is unreadable
+    zeroed: int = 0  #: number of rows with part of a value on a page of zeros
 
 
 class PageError(Exception):
-    """A page that is not what it should be; the text says why."""
+    """An unexpected page; the text is the reason."""
 
 
-ELSEWHERE = "its rows do not belong there"
-OUT_OF_ORDER = "it does not stand where its key belongs"
-CROSSED = "its long value runs on into other pages than its own"
-#: The key of a record, as rows are ordered by it.
-Order = Callable[[list[object]], Any]
-#: Whether fields can be a row of the table.
-Fits = Callable[[int, list[object]], bool]
+WRONG_TABLE = "its rows belong to another part of the tree or another table"
+OUT_OF_ORDER = "its key is out of order"
+CROSSED = "its long value continues on pages of other values"
+#: Returns the sort key of a record.
+KeyFunction = Callable[[list[object]], Any]
+#: Whether a rowid and fields can be a row of the table.
+RowTest = Callable[[int, list[object]], bool]
 
 
 class Trees:
-    """The trees of one image. A page belongs to the tree that claimed it first."""
+    """Reads the trees of one image; a page belongs to the first tree that claims it."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
         self._decoder = Decoder(image.encoding)
-        self.claimed = bytearray(image.there + 1)
-        self._hollow = 0
-        self._crossed = False  # whether the last long value did not end where its pages do
-        self._chained = list[int]()  # pages behind the rows of the page that is being read
+        self.claimed = bytearray(image.present_pages + 1)
+        self._zeroed = 0
+        self._crossed = False  # whether the last long value continued after its last page
+        self._overflow_pages = list[int]()  # overflow pages of the current page
 
-    def table(self, root: int, fits: Fits) -> Iterator[Batch]:
-        """Yield what the pages of a table with rowids tell, in the order of rowids."""
+    def read_table(self, root: int, fits: RowTest) -> Iterator[Batch]:
+        """Yield the rows of a table with rowids, page by page in the order of rowids."""
         stack = [(root, LOWEST, HIGHEST, 0)]
         while stack:
-            signals.check()
-            number, low, high, depth = stack.pop()
+            signals.raise_if_interrupted()
+            page_number, low, high, depth = stack.pop()
             try:
-                page, kind = self._claim(number, (LEAF, INTERIOR), depth)
+                page, kind = self._claim(page_number, (LEAF, INTERIOR), depth)
                 if kind == LEAF:
-                    yield self._leaf(number, page, low, high, fits)
+                    yield self._read_leaf(page_number, page, low, high, fits)
                     continue
-                children = self._children(number, page, low, high)
+                children = self._read_children(page_number, page, low, high)
             except PageError as error:
-                yield Batch(number, (), gap=Gap(low, high, number, str(error)))
+                yield Batch(page_number, (), gap=Gap(low, high, page_number, str(error)))
                 continue
-            stack += [(child, above, to, depth + 1) for child, above, to in reversed(children)]
+            stack += [(child, bottom, top, depth + 1) for child, bottom, top in reversed(children)]
 
-    def unlinked(self, number: int) -> Batch | None:
-        """Return the rows of a page of a table to which nothing leads any more; None where it is none."""
-        page = self._image.page(number)
+    def read_unlinked(self, page_number: int) -> Batch | None:
+        """Return the rows of a table page without a parent; None if the page is not a table page with rows."""
+        page = self._image.read_page(page_number)
         if not page or page[0] != LEAF:
             return None
-        self._chained = []
+        self._overflow_pages = []
         try:
-            found = self._leaf(number, page, LOWEST, HIGHEST, lambda _key, _fields: True)
+            batch = self._read_leaf(page_number, page, LOWEST, HIGHEST, lambda _key, _fields: True)
         except PageError:
             return None
-        return found if found.rows else None
+        return batch if batch.rows else None
 
-    def index(
-        self, root: int, fits: Callable[[list[object]], bool], order: Order | None = None
+    def read_index(
+        self, root: int, fits: Callable[[list[object]], bool], order: KeyFunction | None = None
     ) -> Iterator[Batch]:
-        """Yield what the pages of an index, or of a table without rowids, tell; with ``order``, only what is in it."""
+        """Yield the rows of an index or a table without rowids; with ``order``, rows out of order are rejected."""
         stack: list[tuple[int, int, Any, Any]] = [(root, 0, None, None)]
         while stack:
-            signals.check()
-            number, depth, low, high = stack.pop()
+            signals.raise_if_interrupted()
+            page_number, depth, low, high = stack.pop()
             try:
-                batch, children = self._index_page(number, depth, fits, order, (low, high))
+                batch, children = self._read_index_page(page_number, depth, fits, order, (low, high))
             except PageError as error:
-                yield Batch(number, (), gap=Gap(LOWEST, HIGHEST, number, str(error)))
+                yield Batch(page_number, (), gap=Gap(LOWEST, HIGHEST, page_number, str(error)))
                 continue
-            stack += [(child, depth + 1, before, behind) for child, before, behind in reversed(children)]
+            stack += [(child, depth + 1, lower, upper) for child, lower, upper in reversed(children)]
             yield batch
 
-    def _index_page(
+    def _read_index_page(
         self,
-        number: int,
+        page_number: int,
         depth: int,
         fits: Callable[[list[object]], bool],
-        order: Order | None,
+        order: KeyFunction | None,
         bounds: tuple[Any, Any],
     ) -> tuple[Batch, list[tuple[int, Any, Any]]]:
-        """Return what a page tells, and its children, each with the keys between which its rows are."""
-        page, kind = self._claim(number, (INDEX_LEAF, INDEX_INTERIOR), depth)
-        cells, unnamed = self._cells(number, page)
-        inner = kind == INDEX_INTERIOR
-        read, crossed = list[list[object] | None](), list[list[object]]()
-        for at in cells:
-            fields = self._record(page, at + (4 if inner else 0))
-            if self._runs_on() and fields is not None:
+        """Return the rows of a page, and its children with the bounds of their keys."""
+        page, kind = self._claim(page_number, (INDEX_LEAF, INDEX_INTERIOR), depth)
+        cells, unnamed = self._read_cells(page_number, page)
+        is_interior = kind == INDEX_INTERIOR
+        records, crossed = list[list[object] | None](), list[list[object]]()
+        for offset in cells:
+            fields = self._read_record(page, offset + (4 if is_interior else 0))
+            if self._take_crossed() and fields is not None:
                 crossed.append(fields)
                 fields = None
-            read.append(fields)
-        good = self._in_order(read, fits, order, *bounds)
-        readable = [(at, fields) for at, fields in enumerate(read) if fields is not None]
-        if 2 * len(good) < len(readable):
-            self.release(number)
-            raise PageError(ELSEWHERE)
+            records.append(fields)
+        ordered = self._find_ordered(records, fits, order, *bounds)
+        readable = [(position, fields) for position, fields in enumerate(records) if fields is not None]
+        if 2 * len(ordered) < len(readable):
+            self.release(page_number)
+            raise PageError(WRONG_TABLE)
         children = list[tuple[int, Any, Any]]()
-        if inner:
-            numbers = [_number(page, at) for at in cells] + [_number(page, self._begin(number) + 8)]
-            keys = [order(read[at] or []) if order and at in good else None for at in range(len(read))]
-            for place, child in enumerate(numbers):
-                before = next((one for one in reversed(keys[:place]) if one is not None), bounds[0])
-                behind = next((one for one in keys[place:] if one is not None), bounds[1])
-                children.append((child, before, behind))
+        if is_interior:
+            child_numbers = [_read_page_number(page, offset) for offset in cells] + [
+                _read_page_number(page, self._header_offset(page_number) + 8)
+            ]
+            keys = [
+                order(fields or []) if order and position in ordered else None
+                for position, fields in enumerate(records)
+            ]
+            for position, child in enumerate(child_numbers):
+                lower = next((key for key in reversed(keys[:position]) if key is not None), bounds[0])
+                upper = next((key for key in keys[position:] if key is not None), bounds[1])
+                children.append((child, lower, upper))
         batch = Batch(
-            number,
-            [(0, fields) for at, fields in readable if at in good],
-            aside=[(0, fields, OUT_OF_ORDER) for at, fields in readable if at not in good]
+            page_number,
+            [(0, fields) for position, fields in readable if position in ordered],
+            rejected=[(0, fields, OUT_OF_ORDER) for position, fields in readable if position not in ordered]
             + [(0, fields, CROSSED) for fields in crossed],
-            unnamed=unnamed + len(read) - len(readable) - len(crossed),
-            hollow=self._hollows(),
+            unnamed=unnamed + len(records) - len(readable) - len(crossed),
+            zeroed=self._take_zeroed(),
         )
         return batch, children
 
-    def _record(self, page: bytes, at: int) -> list[object] | None:
+    def _read_record(self, page: bytes, offset: int) -> list[object] | None:
         try:
-            length, begins = varint(page, at)
-            return self._decoder.decoded(self._payload(page, begins, length, index=True))
+            length, start = read_varint(page, offset)
+            return self._decoder.decode(self._read_payload(page, start, length, index=True))
         except (IndexError, RecordError):
             return None
 
     @staticmethod
-    def _in_order(
-        read: Sequence[list[object] | None],
+    def _find_ordered(
+        records: Sequence[list[object] | None],
         fits: Callable[[list[object]], bool],
-        order: Order | None,
+        order: KeyFunction | None,
         low: Any,
         high: Any,
     ) -> set[int]:
-        """Return the places of the rows that are where they belong."""
-        fitting = [(at, fields) for at, fields in enumerate(read) if fields is not None and fits(fields)]
-        if order is None:
-            return {at for at, _ in fitting}
-        keys = [(at, order(fields)) for at, fields in fitting]
-        inside = [
-            (at, key) for at, key in keys if (low is None or low < key) and (high is None or key < high)
+        """Return the positions of the rows that are in order."""
+        fitting = [
+            (index, fields) for index, fields in enumerate(records) if fields is not None and fits(fields)
         ]
-        kept = rising([key for _, key in inside])
-        return {inside[place][0] for place in kept}
+        if order is None:
+            return {index for index, _ in fitting}
+        keys = [(index, order(fields)) for index, fields in fitting]
+        in_bounds = [
+            (index, key) for index, key in keys if (low is None or low < key) and (high is None or key < high)
+        ]
+        increasing = longest_increasing([key for _, key in in_bounds])
+        return {in_bounds[position][0] for position in increasing}
 
-    def release(self, number: int) -> None:
-        """Let another tree have a page, and what stands behind its rows."""
-        for one in (number, *self._chained):
-            self.claimed[one] = 0
-        self._hollow = 0
+    def release(self, page_number: int) -> None:
+        """Release a page and its overflow pages for other trees."""
+        for claimed_page in (page_number, *self._overflow_pages):
+            self.claimed[claimed_page] = 0
+        self._zeroed = 0
 
-    def _runs_on(self) -> bool:
-        found, self._crossed = self._crossed, False
-        return found
+    def _take_crossed(self) -> bool:
+        crossed, self._crossed = self._crossed, False
+        return crossed
 
-    def _hollows(self) -> int:
-        found, self._hollow = self._hollow, 0
-        return found
+    def _take_zeroed(self) -> int:
+        zeroed, self._zeroed = self._zeroed, 0
+        return zeroed
 
-    def _claim(self, number: int, kinds: tuple[int, int], depth: int) -> tuple[bytes, int]:
-        page = self._image.page(number)
+    def _claim(self, page_number: int, kinds: tuple[int, int], depth: int) -> tuple[bytes, int]:
+        page = self._image.read_page(page_number)
         if not page:
-            raise PageError("the file ends before it" if number > 0 else "there is no such page")
-        if self.claimed[number]:
-            raise PageError("it is part of another tree, or of this one twice")
-        kind = page[self._begin(number)]
-        if kind not in kinds or depth > DEEPEST:
+            raise PageError(
+                "it is beyond the end of the file" if page_number > 0 else "its page number is invalid"
+            )
+        if self.claimed[page_number]:
+            raise PageError("another tree, or another parent of this tree, contains it")
+        kind = page[self._header_offset(page_number)]
+        if kind not in kinds or depth > MAX_DEPTH:
             zeros = page.count(0) == len(page)
-            raise PageError("it holds nothing but zeros" if zeros else "it is no page of a table")
-        self.claimed[number], self._chained = 1, []
+            raise PageError("it contains only zeros" if zeros else "it is not a table page")
+        self.claimed[page_number], self._overflow_pages = 1, []
         return page, kind
 
     @staticmethod
-    def _begin(number: int) -> int:
-        return HEADER if number == 1 else 0
+    def _header_offset(page_number: int) -> int:
+        return HEADER_BYTES if page_number == 1 else 0
 
-    def _cells(self, number: int, page: bytes) -> tuple[list[int], int]:
-        """Return where the cells of a page begin, and how many have no such place."""
-        begin = self._begin(number)
-        first, many = begin + HEADS[page[begin]], int.from_bytes(page[begin + 3 : begin + 5], "big")
-        if first + 2 * many > self._image.usable:
-            self.release(number)
-            raise PageError("its head is damaged")
-        found = [int.from_bytes(page[at : at + 2], "big") for at in range(first, first + 2 * many, 2)]
-        good = [at for at in found if first + 2 * many <= at <= self._image.usable - 4]
-        return good, many - len(good)
+    def _read_cells(self, page_number: int, page: bytes) -> tuple[list[int], int]:
+        """Return the offsets of the cells of a page, and the number of invalid offsets."""
+        header = self._header_offset(page_number)
+        cells_start, cell_count = (
+            header + HEADER_SIZES[page[header]],
+            int.from_bytes(page[header + 3 : header + 5], "big"),
+        )
+        if cells_start + 2 * cell_count > self._image.usable:
+            self.release(page_number)
+            raise PageError("its header is damaged")
+        offsets = [
+            int.from_bytes(page[offset : offset + 2], "big")
+            for offset in range(cells_start, cells_start + 2 * cell_count, 2)
+        ]
+        valid = [
+            offset for offset in offsets if cells_start + 2 * cell_count <= offset <= self._image.usable - 4
+        ]
+        return valid, cell_count - len(valid)
 
-    def _leaf(self, number: int, page: bytes, low: int, high: int, fits: Fits) -> Batch:
-        cells, unnamed = self._cells(number, page)
-        keys, read, crossed = list[int](), list[list[object] | None](), set[int]()
-        for at in cells:
+    def _read_leaf(self, page_number: int, page: bytes, low: int, high: int, fits: RowTest) -> Batch:
+        cells, unnamed = self._read_cells(page_number, page)
+        keys, records, crossed = list[int](), list[list[object] | None](), set[int]()
+        for offset in cells:
             try:
-                length, begins = varint(page, at)
-                key, begins = varint(page, begins)
+                length, start = read_varint(page, offset)
+                key, start = read_varint(page, start)
             except IndexError:
                 unnamed += 1
                 continue
             keys.append(key)
             try:
-                read.append(self._decoder.decoded(self._payload(page, begins, length, index=False)))
-                if self._runs_on():
-                    crossed.add(len(read) - 1)
+                records.append(self._decoder.decode(self._read_payload(page, start, length, index=False)))
+                if self._take_crossed():
+                    crossed.add(len(records) - 1)
             except (IndexError, RecordError):
-                read.append(None)
-        within = [low < key <= high for key in keys]
-        whole = all(within) and all(one < other for one, other in pairwise(keys))
-        if not whole:
-            inside = [place for place, good in enumerate(within) if good]
-            kept = rising([keys[place] for place in inside])
-            placed = {inside[place] for place in kept}
+                records.append(None)
+        in_bounds = [low < key <= high for key in keys]
+        is_ordered = all(in_bounds) and all(key < next_key for key, next_key in pairwise(keys))
+        if not is_ordered:
+            candidates = [position for position, is_valid in enumerate(in_bounds) if is_valid]
+            increasing = longest_increasing([keys[position] for position in candidates])
+            placed = {candidates[position] for position in increasing}
         else:
             placed = set(range(len(keys)))
-        readable = [(place, fields) for place, fields in enumerate(read) if fields is not None]
-        proper = [place for place, fields in readable if place in placed and fits(keys[place], fields)]
+        readable = [(position, fields) for position, fields in enumerate(records) if fields is not None]
+        proper = [
+            position for position, fields in readable if position in placed and fits(keys[position], fields)
+        ]
         if readable and 2 * len(proper) < len(readable):
-            self.release(number)
-            raise PageError(ELSEWHERE)
+            self.release(page_number)
+            raise PageError(WRONG_TABLE)
         fitting = set(proper)
         return Batch(
-            number,
+            page_number,
             [
-                (keys[place], fields)
-                for place, fields in readable
-                if place in fitting and place not in crossed
+                (keys[position], fields)
+                for position, fields in readable
+                if position in fitting and position not in crossed
             ],
-            aside=[
-                (keys[place], fields, CROSSED if place in crossed else OUT_OF_ORDER)
-                for place, fields in readable
-                if place not in fitting or place in crossed
+            rejected=[
+                (keys[position], fields, CROSSED if position in crossed else OUT_OF_ORDER)
+                for position, fields in readable
+                if position not in fitting or position in crossed
             ],
-            lost=[keys[place] for place, fields in enumerate(read) if fields is None and place in placed],
+            lost=[
+                keys[position]
+                for position, fields in enumerate(records)
+                if fields is None and position in placed
+            ],
             unnamed=unnamed
-            + sum(fields is None and place not in placed for place, fields in enumerate(read)),
-            hollow=self._hollows(),
+            + sum(fields is None and position not in placed for position, fields in enumerate(records)),
+            zeroed=self._take_zeroed(),
         )
 
-    def _children(self, number: int, page: bytes, low: int, high: int) -> list[tuple[int, int, int]]:
-        """Return the children of an inner page with the bounds of their rowids."""
-        cells, _ = self._cells(number, page)
-        found = list[tuple[int, int]]()
-        for at in cells:
+    def _read_children(
+        self, page_number: int, page: bytes, low: int, high: int
+    ) -> list[tuple[int, int, int]]:
+        """Return the children of an interior page with the bounds of their rowids."""
+        cells, _ = self._read_cells(page_number, page)
+        entries = list[tuple[int, int]]()
+        for offset in cells:
             try:
-                found.append((_number(page, at), varint(page, at + 4)[0]))
+                entries.append((_read_page_number(page, offset), read_varint(page, offset + 4)[0]))
             except IndexError:
                 continue
-        inside = [place for place, (_, key) in enumerate(found) if low <= key <= high]
-        placed = {inside[place] for place in rising([found[place][1] for place in inside])}
-        if found and 2 * len(placed) < len(found):
-            self.release(number)
-            raise PageError(ELSEWHERE)
+        candidates = [position for position, (_, key) in enumerate(entries) if low <= key <= high]
+        placed = {
+            candidates[position]
+            for position in longest_increasing([entries[position][1] for position in candidates])
+        }
+        if entries and 2 * len(placed) < len(entries):
+            self.release(page_number)
+            raise PageError(WRONG_TABLE)
         children, bottom = list[tuple[int, int, int]](), low
-        for place, (child, key) in enumerate(found):
-            top = next((found[one][1] for one in range(place, len(found)) if one in placed), high)
+        for position, (child, key) in enumerate(entries):
+            top = next(
+                (entries[index][1] for index in range(position, len(entries)) if index in placed), high
+            )
             children.append((child, bottom, top))
-            bottom = key if place in placed else bottom
-        children.append((_number(page, self._begin(number) + 8), bottom, high))
+            bottom = key if position in placed else bottom
+        children.append((_read_page_number(page, self._header_offset(page_number) + 8), bottom, high))
         return children
 
-    def _payload(self, page: bytes, at: int, length: int, *, index: bool) -> bytes:
-        """Return the content of a cell, with what stands on other pages.
+    def _read_payload(self, page: bytes, offset: int, length: int, *, index: bool) -> bytes:
+        """Return the content of a cell, including its overflow pages.
 
         Raises:
-            RecordError: it is longer than the file, or a page of it is missing.
+            RecordError: the content is longer than the file, or an overflow page is missing.
         """
         usable = self._image.usable
-        most = (usable - 12) * 64 // 255 - 23 if index else usable - 35
-        if 0 < length <= most:
-            if at + length > usable:
+        max_local = (usable - 12) * 64 // 255 - 23 if index else usable - 35
+        if 0 < length <= max_local:
+            if offset + length > usable:
                 raise RecordError("it ends beyond its page")
-            return page[at : at + length]
+            return page[offset : offset + length]
         if not 0 < length <= self._image.size:
             raise RecordError("it is longer than the file")
-        least = (usable - 12) * 32 // 255 - 23
-        here = least + (length - least) % (usable - 4)
-        here = here if here <= most else least
-        if at + here + 4 > usable:
+        min_local = (usable - 12) * 32 // 255 - 23
+        local_bytes = min_local + (length - min_local) % (usable - 4)
+        local_bytes = local_bytes if local_bytes <= max_local else min_local
+        if offset + local_bytes + 4 > usable:
             raise RecordError("it ends beyond its page")
-        parts, rest, further = [page[at : at + here]], length - here, _number(page, at + here)
-        chain, hollow = list[int](), 0
-        while rest > 0:
-            beyond = self._image.page(further)
-            if not beyond or self.claimed[further] or further in chain[-1:]:
+        fragments, remaining, overflow_page = (
+            [page[offset : offset + local_bytes]],
+            length - local_bytes,
+            _read_page_number(page, offset + local_bytes),
+        )
+        chain, has_zeros = list[int](), 0
+        while remaining > 0:
+            overflow = self._image.read_page(overflow_page)
+            if not overflow or self.claimed[overflow_page] or overflow_page in chain[-1:]:
                 raise RecordError("a page of it is missing")
-            chain.append(further)
-            part = beyond[4 : 4 + min(rest, usable - 4)]
-            hollow = hollow or beyond.count(0) == len(beyond)
-            parts.append(part)
-            rest -= len(part)
-            further = _number(beyond, 0)
+            chain.append(overflow_page)
+            fragment = overflow[4 : 4 + min(remaining, usable - 4)]
+            has_zeros = has_zeros or overflow.count(0) == len(overflow)
+            fragments.append(fragment)
+            remaining -= len(fragment)
+            overflow_page = _read_page_number(overflow, 0)
         if len(set(chain)) < len(chain):
-            raise RecordError("its pages run in a circle")
-        if not further:
-            for one in chain:
-                self.claimed[one] = 1
-            self._chained += chain
-        self._hollow += hollow
-        self._crossed = further != 0
-        return b"".join(parts)
+            raise RecordError("its overflow pages form a cycle")
+        if not overflow_page:
+            for chained_page in chain:
+                self.claimed[chained_page] = 1
+            self._overflow_pages += chain
+        self._zeroed += has_zeros
+        self._crossed = overflow_page != 0
+        return b"".join(fragments)
 
 
-def _number(page: bytes, at: int) -> int:
-    return int.from_bytes(page[at : at + 4], "big")
+def _read_page_number(page: bytes, offset: int) -> int:
+    return int.from_bytes(page[offset : offset + 4], "big")

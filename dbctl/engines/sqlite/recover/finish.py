@@ -1,4 +1,4 @@
-"""What a new file needs beside its rows: views, triggers, indexes of words; and whether it is sound."""
+"""Complete the new file with views, triggers and full-text indexes, and verify it."""
 
 from __future__ import annotations
 
@@ -9,113 +9,117 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Concern
+from dbctl.engines.contract import EngineFinding
 from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.errors import name_of
+from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError
-from dbctl.model import counted
+from dbctl.model import format_count
 
-#: A text index that keeps none of the text that it was made of, so that nothing can make it anew.
+#: A full-text index without stored text and without a content table, which cannot be rebuilt.
 CONTENTLESS = re.compile(r"""content\s*=\s*(''|"")""", re.IGNORECASE)
-#: Failures that are not about one statement.
+#: Errors that do not concern a single statement.
 FATAL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")
 
 
-def finish(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[Concern]:
-    """Make views and triggers, and take over what modules keep; yield what could not be made."""
+def create_objects(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[EngineFinding]:
+    """Create views, triggers and virtual tables; yield the objects that could not be created."""
     for kind in ("view", "trigger"):
-        for one in entries:
-            if one.kind == kind and one.sql:
+        for entry in entries:
+            if entry.kind == kind and entry.sql:
                 try:
-                    db.execute(one.sql)
+                    db.execute(entry.sql)
                 except sqlite3.DatabaseError as error:
-                    signals.check()
-                    if name_of(error).startswith(FATAL):
+                    signals.raise_if_interrupted()
+                    if get_error_name(error).startswith(FATAL):
                         raise
-                    yield Concern(
+                    yield EngineFinding(
                         severity="error",
-                        code="not-made",
-                        message=f"{kind} {one.name} could not be made anew: {error}",
+                        code="not-created",
+                        message=f"{kind} {entry.name} could not be created: {error}",
                     )
-    if any(one.name == "sqlite_stat1" for one in entries):
+    if any(entry.name == "sqlite_stat1" for entry in entries):
         db.execute("analyze")
-    # The tables of a module were filled as they were, so the module must not make them: its line alone is written.
+    # The shadow tables are already filled, so only the catalog entry of the virtual table is written.
     db.execute("pragma writable_schema = on")
-    for one in entries:
-        if one.virtual:
+    for entry in entries:
+        if entry.is_virtual:
             db.execute(
                 "insert into sqlite_master (type, name, tbl_name, rootpage, sql) values ('table', ?, ?, 0, ?)",
-                [one.name, one.name, one.sql],
+                [entry.name, entry.name, entry.sql],
             )
 
 
-def looked_at(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[Concern]:
-    """Mend indexes of words where they do not agree with their rows; yield what is wrong with the new file."""
+def verify_and_repair(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[EngineFinding]:
+    """Rebuild full-text indexes that differ from their rows; yield the problems of the new file."""
     with closing(SQLiteWriter(path, target)) as db:
-        names = list(db.text_indexes())
+        names = list(db.list_text_indexes())
     for name in names:
-        yield from _text_index(path, target, next(one for one in entries if one.name == name))
+        yield from _repair_text_index(path, target, next(entry for entry in entries if entry.name == name))
     with closing(SQLiteWriter(path, target)) as db:
-        for one in db.orphans():
-            yield Concern(
+        for orphans in db.find_orphaned_rows():
+            yield EngineFinding(
                 severity="warning",
                 code="foreign-key-orphans",
-                message=f"{counted(one.number, 'row')} of {one.table} with {', '.join(one.columns)} of no row in {one.to}",
+                message=f"{format_count(orphans.count, 'row')} of {orphans.table} ({', '.join(orphans.columns)}) refer to missing rows of {orphans.referenced_table}",
             )
-        for line in db.damage():
-            yield Concern(severity="error", code="corrupt-anew", message=f"the new file: {line}")
+        for line in db.find_damage():
+            yield EngineFinding(
+                severity="error", code="corrupt-after-rebuild", message=f"the new file: {line}"
+            )
 
 
-def _text_index(path: Path, target: str, entry: Entry) -> Iterator[Concern]:
-    reason = _damage(path, target, entry.name)
+def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[EngineFinding]:
+    reason = _read_damage(path, target, entry.name)
     if not reason:
         return
-    what = f"{entry.name}, an index for searching text,"
+    label = f"{entry.name} (full-text index)"
     if CONTENTLESS.search(entry.sql or ""):
-        message = f"{what} is damaged, and keeps nothing to make it anew: {reason}"
-        yield Concern(severity="error", code="text-index", message=message)
+        message = f"{label} is damaged and stores no text to rebuild it from: {reason}"
+        yield EngineFinding(severity="error", code="text-index", message=message)
         return
     try:
-        _make_anew(path, entry)
-        reason = _damage(path, target, entry.name)
+        _rebuild_text_index(path, entry)
+        reason = _read_damage(path, target, entry.name)
     except sqlite3.Error as error:
-        signals.check()
-        if name_of(error).startswith(FATAL):
+        signals.raise_if_interrupted()
+        if get_error_name(error).startswith(FATAL):
             raise
         reason = str(error)
     if reason:
-        yield Concern(severity="error", code="text-index", message=f"{what} could not be made anew: {reason}")
+        yield EngineFinding(
+            severity="error", code="text-index", message=f"{label} could not be rebuilt: {reason}"
+        )
     else:
-        yield Concern(severity="info", code="text-index", message=f"{what} was made anew from its rows")
+        yield EngineFinding(severity="info", code="text-index", message=f"{label} was rebuilt from its rows")
 
 
-def _damage(path: Path, target: str, name: str) -> str:
+def _read_damage(path: Path, target: str, name: str) -> str:
     try:
         with closing(SQLiteWriter(path, target)) as db:
-            return db.text_index_damage(name)
+            return db.check_text_index(name)
     except DbctlError as error:
         return str(error)
 
 
-def _make_anew(path: Path, entry: Entry) -> None:
-    """Give an index of words the tables of an empty one, but for the text itself, and let it read that anew."""
+def _rebuild_text_index(path: Path, entry: Entry) -> None:
+    """Replace the shadow tables of a full-text index, except its text, with empty ones, and rebuild it."""
     with (
         closing(sqlite3.connect(":memory:")) as empty,
         closing(sqlite3.connect(path, isolation_level=None)) as db,
     ):
         empty.execute(entry.sql or "")
-        made = empty.execute(
+        tables = empty.execute(
             "select name from sqlite_master where type = 'table' and rootpage > 0"
         ).fetchall()
         db.execute("begin")
-        for (table,) in made:
+        for (table,) in tables:
             if table.lower() == f"{entry.name}_content".lower():
                 continue
             db.execute(f"delete from {ident(table)}")  # noqa: S608 - the name is quoted
-            for row in empty.execute(f"select * from {ident(table)}"):  # noqa: S608 - as above
-                marks = ", ".join("?" for _ in row)
-                db.execute(f"insert into {ident(table)} values ({marks})", row)  # noqa: S608 - as above
-        db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")  # noqa: S608 - as above
+            for row in empty.execute(f"select * from {ident(table)}"):  # noqa: S608 - names are quoted
+                placeholders = ", ".join("?" for _ in row)
+                db.execute(f"insert into {ident(table)} values ({placeholders})", row)  # noqa: S608 - names are quoted
+        db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")  # noqa: S608 - names are quoted
         db.execute("commit")

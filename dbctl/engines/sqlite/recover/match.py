@@ -1,7 +1,7 @@
-"""Which tree of a damaged file is which table, where its list of tables is gone: by the rows that a sound file has, too.
+"""Assign the trees of a damaged file without catalog to tables, by rows that a reference file also contains.
 
-Where a table begins in the sound file is where to look first, and no proof: a restore or VACUUM moves it, and another
-table of the same shape may begin there now.
+The root page of a table in the reference file is tried first, but its rows are still compared: a restore or VACUUM moves
+tables, and another table with the same columns may have that root page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.sqlite.recover.btree import Batch, Trees
 from dbctl.engines.sqlite.recover.image import (
-    HEADS,
+    HEADER_SIZES,
     INDEX_INTERIOR,
     INTERIOR,
     KINDS,
@@ -23,83 +23,86 @@ from dbctl.engines.sqlite.recover.image import (
 )
 from dbctl.engines.sqlite.recover.schema import Entry
 
-#: How many pages of rows are compared, and in which share of these rows both files have to agree.
+#: Number of pages whose rows are compared, and the share of rows that must be equal.
 PAGES, SHARE = 5, 0.5
 
 Row = tuple[int, tuple[object, ...]]
 
 
-def matched(image: Image, like: Path, entries: Sequence[Entry], taken: Collection[int]) -> list[Entry]:
-    """Return ``entries`` of the sound file with the roots that they have in the damaged one; 0 where nothing tells.
+def match_roots(
+    image: Image, reference: Path, entries: Sequence[Entry], known_roots: Collection[int]
+) -> list[Entry]:
+    """Return ``entries`` with their root pages in the damaged file; 0 for unknown ones.
 
     Args:
         image: the damaged file.
-        like: the sound one.
-        entries: of the sound one, those that the damaged one does not tell of.
-        taken: roots that the damaged one still tells.
+        reference: the reference file.
+        entries: entries of the reference file that the damaged file lacks.
+        known_roots: root pages in the remaining catalog of the damaged file.
 
     Raises:
-        FileFailedError: the sound file cannot be read.
+        FileFailedError: the reference file cannot be read.
     """
-    roots, found = [one for one in _roots(image) if one not in taken], dict[str, int]()
-    with closing(Image(like)) as sound:
-        for one in entries:
-            wanted = set(_sample(sound, one.root)) if one.kind == "table" and one.root else set()
-            if wanted and (root := _root(image, wanted, one.root, roots)):
-                found[one.name] = root
+    roots, roots_by_name = [page for page in _find_roots(image) if page not in known_roots], dict[str, int]()
+    with closing(Image(reference)) as reference_image:
+        for entry in entries:
+            has_rows = entry.kind == "table" and entry.root
+            expected = set(_read_sample(reference_image, entry.root)) if has_rows else set()
+            if expected and (root := _find_root(image, expected, entry.root, roots)):
+                roots_by_name[entry.name] = root
                 roots.remove(root)
-    return [one._replace(root=found.get(one.name, 0)) for one in entries]
+    return [entry._replace(root=roots_by_name.get(entry.name, 0)) for entry in entries]
 
 
-def _root(image: Image, wanted: set[Row], first: int, roots: Sequence[int]) -> int:
-    """Return the one root whose rows are those, where it was if it still is; 0 where there is none, or more than one."""
-    if first in roots and _agree(image, first, wanted):
-        return first
-    agreeing = [root for root in roots if _agree(image, root, wanted)]
-    return agreeing[0] if len(agreeing) == 1 else 0
+def _find_root(image: Image, expected: set[Row], likely: int, roots: Sequence[int]) -> int:
+    """Return the root page with the expected rows, ``likely`` if possible; 0 if no or several pages match."""
+    if likely in roots and _has_same_rows(image, likely, expected):
+        return likely
+    matching_roots = [root for root in roots if _has_same_rows(image, root, expected)]
+    return matching_roots[0] if len(matching_roots) == 1 else 0
 
 
-def _agree(image: Image, root: int, wanted: set[Row]) -> bool:
-    signals.check()
-    have = set(_sample(image, root))
-    return bool(have) and len(have & wanted) >= SHARE * min(len(have), len(wanted))
+def _has_same_rows(image: Image, root: int, expected: set[Row]) -> bool:
+    signals.raise_if_interrupted()
+    rows = set(_read_sample(image, root))
+    return bool(rows) and len(rows & expected) >= SHARE * min(len(rows), len(expected))
 
 
-def _sample(image: Image, root: int) -> Iterator[Row]:
-    """Yield the first rows of a tree, whatever kind it is."""
-    page, trees = image.page(root), Trees(image)
+def _read_sample(image: Image, root: int) -> Iterator[Row]:
+    """Yield the first rows of a tree of any kind."""
+    page, trees = image.read_page(root), Trees(image)
     if not page:
         return
     batches: Iterator[Batch]
     if page[0] in (LEAF, INTERIOR):
-        batches = trees.table(root, lambda _key, _fields: True)
+        batches = trees.read_table(root, lambda _key, _fields: True)
     else:
-        batches = trees.index(root, lambda _fields: True)
+        batches = trees.read_index(root, lambda _fields: True)
     for batch in islice(batches, PAGES):
         yield from ((key, tuple(fields)) for key, fields in batch.rows)
 
 
-def _roots(image: Image) -> list[int]:
-    """Return the pages of trees to which no other page leads."""
-    free, _ = image.freelist()
-    led_to, found = bytearray(image.there + 1), list[int]()
-    for number in range(2, image.there + 1):
-        signals.check()
-        page = image.page(number)
-        if not page or page[0] not in KINDS or number in free or image.holds_no_tree(number):
+def _find_roots(image: Image) -> list[int]:
+    """Return the tree pages without a parent."""
+    free, _ = image.read_freelist()
+    is_child, candidates = bytearray(image.present_pages + 1), list[int]()
+    for page_number in range(2, image.present_pages + 1):
+        signals.raise_if_interrupted()
+        page = image.read_page(page_number)
+        if not page or page[0] not in KINDS or page_number in free or image.is_reserved(page_number):
             continue
-        found.append(number)
+        candidates.append(page_number)
         if page[0] in (INTERIOR, INDEX_INTERIOR):
-            for child in _children(page, image.usable):
-                if child <= image.there:
-                    led_to[child] = 1
-    return [number for number in found if not led_to[number]]
+            for child in _read_children(page, image.usable):
+                if child <= image.present_pages:
+                    is_child[child] = 1
+    return [page_number for page_number in candidates if not is_child[page_number]]
 
 
-def _children(page: bytes, usable: int) -> Iterator[int]:
-    first, many = HEADS[page[0]], int.from_bytes(page[3:5], "big")
+def _read_children(page: bytes, usable: int) -> Iterator[int]:
+    cells_start, cell_count = HEADER_SIZES[page[0]], int.from_bytes(page[3:5], "big")
     yield int.from_bytes(page[8:12], "big")
-    for at in range(first, min(first + 2 * many, usable - 1), 2):
-        cell = int.from_bytes(page[at : at + 2], "big")
+    for offset in range(cells_start, min(cells_start + 2 * cell_count, usable - 1), 2):
+        cell = int.from_bytes(page[offset : offset + 2], "big")
         if cell <= usable - 4:
             yield int.from_bytes(page[cell : cell + 4], "big")

@@ -1,4 +1,4 @@
-"""The new file: tables as they were declared, and rows, of which none is dropped without a word."""
+"""The new database: its tables, the insertion of rows, and the database of rejected rows."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.files import SIDE_FILES
-from dbctl.engines.sqlite.recover.btree import Order
+from dbctl.engines.sqlite.recover.btree import KeyFunction
 from dbctl.engines.sqlite.recover.records import RawText
 
-#: Names by which SQLite knows the key of a table that declares none.
-ROWIDS = ("rowid", "_rowid_", "oid")
-#: Kinds of hidden columns that ``table_xinfo`` tells: computed when they are read, and computed when they are written.
+#: Names of the rowid.
+ROWID_NAMES = ("rowid", "_rowid_", "oid")
+#: Values of ``hidden`` in ``table_xinfo`` for generated columns.
 VIRTUAL, STORED = 2, 3
-#: Columns that are put before those of a row that stays aside.
-ASIDE = ("recovered_why", "recovered_rowid")
+#: Columns that precede those of a rejected row.
+REJECTED_COLUMNS = ("recovered_reason", "recovered_rowid")
 
-#: What SQLite's own collations do to a text before they compare its bytes.
-FOLDS: Mapping[str, Callable[[bytes], bytes]] = {
+#: SQLite's collations, as functions that are applied before bytes are compared.
+COLLATIONS: Mapping[str, Callable[[bytes], bytes]] = {
     "BINARY": bytes,
     "NOCASE": bytes.lower,
     "RTRIM": lambda text: text.rstrip(b" "),
 }
-#: SQLite's words for encodings, and Python's.
+#: Python's names of SQLite's encodings.
 ENCODINGS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 Fields = list[object]
 
 
-def create(path: Path) -> sqlite3.Connection:
-    """Make an empty database that nobody else may read; until it is whole nothing of it is synced."""
+def create_database(path: Path) -> sqlite3.Connection:
+    """Create an empty database with mode 0600; the caller syncs it when it is complete."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     db = sqlite3.connect(path, isolation_level=None)
-    db.set_progress_handler(lambda: signals.received() is not None, 20_000)
+    db.set_progress_handler(lambda: signals.received_signal() is not None, 20_000)
     for pragma in (
         "locking_mode = exclusive",
         "journal_mode = memory",
@@ -49,108 +49,117 @@ def create(path: Path) -> sqlite3.Connection:
     return db
 
 
-def remove(path: Path) -> None:
-    """Remove a database and what SQLite put beside it."""
+def remove_database(path: Path) -> None:
+    """Remove a database and its side files."""
     for suffix in ("", *SIDE_FILES):
         with suppress(OSError):
             Path(f"{path}{suffix}").unlink()
 
 
 class Table:
-    """A table of the new file, and how a record of the old one becomes a row of it."""
+    """A table of the new file; converts records of the old file into its rows."""
 
     def __init__(self, db: sqlite3.Connection, name: str) -> None:
         self.name, self._db = name, db
-        told = db.execute(f"pragma table_xinfo({ident(name)})").fetchall()
-        stored = [one for one in told if one[6] != VIRTUAL]
-        own = [str(row[1]) for row in db.execute(f"pragma index_list({ident(name)})") if row[3] == "pk"]
-        key = db.execute(f"pragma index_xinfo({ident(own[0])})").fetchall() if own else []
+        definitions = db.execute(f"pragma table_xinfo({ident(name)})").fetchall()
+        stored = [column for column in definitions if column[6] != VIRTUAL]
+        key_indexes = [
+            str(row[1]) for row in db.execute(f"pragma index_list({ident(name)})") if row[3] == "pk"
+        ]
+        key = db.execute(f"pragma index_xinfo({ident(key_indexes[0])})").fetchall() if key_indexes else []
         self.has_rowid = not key or any(row[1] < 0 for row in key)
-        self.rowid = self._rowid(told) if self.has_rowid else ""
-        self.order: Order | None = None
-        if not self.has_rowid:  # its records stand in the order of its key
-            numbers = {one[0]: one for one in stored}
-            stored = [numbers[row[1]] for row in key if row[1] in numbers]
+        self.rowid_name = self._find_rowid_name(definitions) if self.has_rowid else ""
+        self.key_function: KeyFunction | None = None
+        if not self.has_rowid:  # its records are ordered by the key
+            by_position = {column[0]: column for column in stored}
+            stored = [by_position[row[1]] for row in key if row[1] in by_position]
             encoding = str(db.execute("pragma encoding").fetchone()[0])
-            self.order = _order([(row[3], row[4]) for row in key if row[5]], ENCODINGS[encoding])
-        self.stored = [str(one[1]) for one in stored]
-        primary = [one for one in told if one[5]]
-        self.alias = (
-            self.stored.index(str(primary[0][1]))
-            if self.has_rowid and len(primary) == 1 and not own
+            self.key_function = _key_function(
+                [(row[3], row[4]) for row in key if row[5]], ENCODINGS[encoding]
+            )
+        self.stored_columns = [str(column[1]) for column in stored]
+        key_columns = [column for column in definitions if column[5]]
+        self.rowid_alias = (
+            self.stored_columns.index(str(key_columns[0][1]))
+            if self.has_rowid and len(key_columns) == 1 and not key_indexes
             else None
         )
-        self._taken = [at for at, one in enumerate(stored) if one[6] != STORED]
-        self._defaults = [one[4] for one in stored]
-        self._texts = [_is_text(str(one[2])) for one in stored]
-        self._needed = [bool(one[3]) for one in stored]
-        self._filled = dict[int, object]()
-        columns = [self.stored[at] for at in self._taken]
-        if self.has_rowid and self.alias is None and self.rowid:
-            columns = [self.rowid, *columns]
+        self._inserted = [index for index, column in enumerate(stored) if column[6] != STORED]
+        self._defaults = [column[4] for column in stored]
+        self._text_flags = [_is_text(str(column[2])) for column in stored]
+        self._required = [bool(column[3]) for column in stored]
+        self._default_values = dict[int, object]()
+        columns = [self.stored_columns[index] for index in self._inserted]
+        if self.has_rowid and self.rowid_alias is None and self.rowid_name:
+            columns = [self.rowid_name, *columns]
         self.columns = columns
 
-    def _rowid(self, told: Iterable[tuple[object, ...]]) -> str:
-        taken = {str(one[1]).lower() for one in told}
-        return next((name for name in ROWIDS if name not in taken), "")
+    def _find_rowid_name(self, definitions: Iterable[tuple[object, ...]]) -> str:
+        names = {str(column[1]).lower() for column in definitions}
+        return next((name for name in ROWID_NAMES if name not in names), "")
 
     def fits(self, _key: int, fields: Fields) -> bool:
-        """Whether a record can be a row: it has no more fields, and none where its key stands for one."""
-        return 0 < len(fields) <= len(self.stored) and (
-            self.alias is None or self.alias >= len(fields) or fields[self.alias] is None
+        """Whether a record can be a row: not more fields than columns, and NULL for the rowid alias."""
+        return 0 < len(fields) <= len(self.stored_columns) and (
+            self.rowid_alias is None or self.rowid_alias >= len(fields) or fields[self.rowid_alias] is None
         )
 
-    def fits_closely(self, key: int, fields: Fields) -> bool:
-        """Whether a record that nothing leads to may well be a row of this table."""
+    def fits_strictly(self, key: int, fields: Fields) -> bool:
+        """Whether a record of a page without a parent can be a row of this table."""
         return (
             self.fits(key, fields)
             and all(
-                not (text and isinstance(value, int | float))
-                for value, text in zip(fields, self._texts, strict=False)
+                not (is_text and isinstance(value, int | float))
+                for value, is_text in zip(fields, self._text_flags, strict=False)
             )
             and all(
-                value is not None or not needed or at == self.alias
-                for at, (value, needed) in enumerate(zip(fields, self._needed, strict=False))
+                value is not None or not is_required or index == self.rowid_alias
+                for index, (value, is_required) in enumerate(zip(fields, self._required, strict=False))
             )
         )
 
-    def row(self, key: int, fields: Fields) -> Fields:
+    def build_row(self, key: int, fields: Fields) -> Fields:
         """Return the values of ``columns``."""
-        if len(fields) < len(self.stored):  # columns came later, and old rows have their defaults
-            fields = [*fields, *(self._default(at) for at in range(len(fields), len(self.stored)))]
-        if self.alias is not None:
-            fields[self.alias] = key
-        if len(self._taken) < len(fields):
-            fields = [fields[at] for at in self._taken]
+        if len(fields) < len(self.stored_columns):  # rows from before ADD COLUMN have the default
+            fields = [
+                *fields,
+                *(self._read_default(index) for index in range(len(fields), len(self.stored_columns))),
+            ]
+        if self.rowid_alias is not None:
+            fields[self.rowid_alias] = key
+        if len(self._inserted) < len(fields):
+            fields = [fields[index] for index in self._inserted]
         return [key, *fields] if len(self.columns) > len(fields) else fields
 
-    def _default(self, at: int) -> object:
-        if at not in self._filled:
-            self._filled[at] = None
-            if self._defaults[at] is not None:
+    def _read_default(self, index: int) -> object:
+        if index not in self._default_values:
+            self._default_values[index] = None
+            if self._defaults[index] is not None:
                 with suppress(sqlite3.Error):
-                    self._filled[at] = self._db.execute(f"select {self._defaults[at]}").fetchone()[0]
-        return self._filled[at]
+                    self._default_values[index] = self._db.execute(
+                        f"select {self._defaults[index]}"
+                    ).fetchone()[0]
+        return self._default_values[index]
 
 
-def _order(key: Sequence[tuple[bool, str]], encoding: str) -> Order | None:
-    """Return how SQLite orders records by their first fields; None where it takes a collation that is not its own.
+def _key_function(key: Sequence[tuple[bool, str]], encoding: str) -> KeyFunction | None:
+    """Return the sort key function for records; None if a collation is not one of SQLite's.
 
     Args:
-        key: of each of these fields, whether it descends, and its collation.
-        encoding: of texts, by which they are compared.
+        key: for each key field, whether it is descending, and its collation.
+        encoding: of the texts, whose bytes are compared.
     """
-    if any(collation.upper() not in FOLDS for _, collation in key):
+    if any(collation.upper() not in COLLATIONS for _, collation in key):
         return None
-    folds = [(descends, FOLDS[collation.upper()]) for descends, collation in key]
+    folds = [(descends, COLLATIONS[collation.upper()]) for descends, collation in key]
 
-    def ordered(fields: Fields) -> tuple[object, ...]:
+    def build_key(fields: Fields) -> tuple[object, ...]:
         return tuple(
             _Descending(_rank(value, fold, encoding)) if descends else _rank(value, fold, encoding)
             for value, (descends, fold) in zip(fields, folds, strict=False)
         )
 
-    return ordered
+    return build_key
 
 
 def _rank(value: object, fold: Callable[[bytes], bytes], encoding: str) -> tuple[int, object]:
@@ -174,24 +183,24 @@ class _Descending:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Descending) and self._rank == other._rank
 
-    __hash__ = None  # type: ignore[assignment]  # nothing keeps it in a set
+    __hash__ = None  # type: ignore[assignment]  # not used in sets
 
 
 def _is_text(declared: str) -> bool:
-    """Whether SQLite gives a column of that type the affinity TEXT, so that no number is ever stored there."""
+    """Whether the type has the affinity TEXT, so that SQLite never stores numbers in the column."""
     upper = declared.upper()
     return "INT" not in upper and any(word in upper for word in ("CHAR", "CLOB", "TEXT"))
 
 
 class Inserter:
-    """Writes rows into one table; a row that it does not take is handed back."""
+    """Inserts rows into one table, and returns the rejected ones."""
 
     def __init__(
         self, db: sqlite3.Connection, table: str, columns: Sequence[str], *, schema: str = "main"
     ) -> None:
         self._db, self._table = db, f"{schema}.{ident(table)}"
         self._raw_table = ""
-        self._columns = ", ".join(ident(one) for one in columns)
+        self._columns = ", ".join(ident(name) for name in columns)
         self._sql = self._statement("?" for _ in columns)
         self.saved = 0
 
@@ -199,65 +208,65 @@ class Inserter:
         return f"insert into {self._table} ({self._columns}) values ({', '.join(values)})"  # noqa: S608 - the names are quoted
 
     def insert(self, rows: Sequence[Fields]) -> Iterator[tuple[int, str]]:
-        """Insert rows; yield the place of each that is refused, and why."""
-        at = 0
-        while at < len(rows):
-            taken = 0
+        """Insert rows; yield position and reason of each rejected row."""
+        position = 0
+        while position < len(rows):
+            inserted = 0
 
             def remaining(begin: int) -> Iterator[Fields]:
-                nonlocal taken
+                nonlocal inserted
                 for row in rows[begin:]:
                     if RawText in map(type, row):
                         return
-                    taken += 1
+                    inserted += 1
                     yield row
 
             try:
-                self._db.executemany(self._sql, remaining(at))
+                self._db.executemany(self._sql, remaining(position))
             except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-                self.saved += taken - 1
-                at += taken
-                yield at - 1, str(error)
+                self.saved += inserted - 1
+                position += inserted
+                yield position - 1, str(error)
                 continue
-            self.saved += taken
-            at += taken
-            if at < len(rows):
-                if reason := self._raw(rows[at]):
-                    yield at, reason
-                at += 1
+            self.saved += inserted
+            position += inserted
+            if position < len(rows):
+                if reason := self._insert_raw(rows[position]):
+                    yield position, reason
+                position += 1
 
-    def _raw(self, row: Fields) -> str:
-        """Insert a row with text that is none of its encoding; return why it is refused.
+    def _insert_raw(self, row: Fields) -> str:
+        """Insert a row with text that is invalid in its encoding; return the reason if it is rejected.
 
-        It goes through a table, from which SQLite takes such bytes as they are; a parameter it would take for UTF-8.
+        The row is copied through a temporary table, because SQLite would read a parameter as UTF-8.
         """
-        names = [f"v{at}" for at in range(len(row))]
+        names = [f"v{index}" for index in range(len(row))]
         if not self._raw_table:
             self._raw_table = f"temp.{ident(f'raw {self._table}')}"
             self._db.execute(
                 f"create temp table {self._raw_table.removeprefix('temp.')} ({', '.join(names)})"
             )
         values = [bytes(value) if type(value) is RawText else value for value in row]
-        marks = ", ".join("?" for _ in row)
-        self._db.execute(f"insert into {self._raw_table} values ({marks})", values)  # noqa: S608 - the name is quoted
-        taken = ", ".join(
+        placeholders = ", ".join("?" for _ in row)
+        self._db.execute(f"insert into {self._raw_table} values ({placeholders})", values)  # noqa: S608 - the name is quoted
+        selected = ", ".join(
             f"cast({name} as text)" if type(value) is RawText else name
             for name, value in zip(names, row, strict=True)
         )
         try:
             self._db.execute(
-                f"insert into {self._table} ({self._columns}) select {taken} from {self._raw_table}"  # noqa: S608 - as above
+                f"insert into {self._table} ({self._columns}) select {selected} from {self._raw_table}"  # noqa: S608 - names are quoted
             )
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
             return str(error)
         finally:
-            self._db.execute(f"delete from {self._raw_table}")  # noqa: S608 - as above
+            self._db.execute(f"delete from {self._raw_table}")  # noqa: S608 - names are quoted
         self.saved += 1
         return ""
 
 
-class Aside:
-    """A database of rows that the new one does not take; it is made when there is one."""
+class RejectedRows:
+    """The database of rejected rows, which is created with the first row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -265,25 +274,25 @@ class Aside:
         self._inserters = dict[str, Inserter]()
 
     @property
-    def made(self) -> bool:
-        """Whether there is any such row."""
+    def has_rows(self) -> bool:
+        """Whether a row was rejected."""
         return self._db is not None
 
-    def add(self, table: str, columns: Sequence[str], why: str, key: int | None, fields: Fields) -> None:
-        """Keep a row as it was read."""
+    def add(self, table: str, columns: Sequence[str], reason: str, key: int | None, fields: Fields) -> None:
+        """Store a row unchanged."""
         if self._db is None:
-            self._db = create(self.path)
+            self._db = create_database(self.path)
             self._db.execute("begin")
         if table not in self._inserters:
-            all_columns = [*ASIDE, *columns]
-            listed = ", ".join(ident(one) for one in all_columns)
+            all_columns = [*REJECTED_COLUMNS, *columns]
+            listed = ", ".join(ident(name) for name in all_columns)
             self._db.execute(f"create table {ident(table)} ({listed})")
             self._inserters[table] = Inserter(self._db, table, all_columns)
         filled = [*fields, *([None] * (len(columns) - len(fields)))][: len(columns)]
-        list(self._inserters[table].insert([[why, key, *filled]]))
+        list(self._inserters[table].insert([[reason, key, *filled]]))
 
     def close(self) -> None:
-        """End it; what it holds is written."""
+        """Commit and close the database."""
         if self._db is not None:
             if self._db.in_transaction:
                 self._db.execute("commit")

@@ -1,4 +1,4 @@
-"""Records of a SQLite file: bytes become values."""
+"""Decode the records of a SQLite file."""
 
 from __future__ import annotations
 
@@ -6,138 +6,142 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: What ``decoded`` remembers of heads that it has seen; tables have few different ones.
-MOST_HEADS = 4096
-#: The longest that a varint is, in bytes.
-LONGEST = 9
+#: Maximum number of cached record headers; tables have few different ones.
+MAX_HEADERS = 4096
+#: Maximum size of a varint.
+MAX_VARINT_BYTES = 9
 #: Bytes of each serial type below 10.
 SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
-#: Serial types that stand in no file, and the first of those of texts and blobs.
-UNUSED, FIRST_LONG = (10, 11), 12
+#: Serial types that no file contains, and the first serial type of texts and BLOBs.
+UNUSED_TYPES, FIRST_TEXT_TYPE = (10, 11), 12
 
-_Reading = Callable[[bytes], object]
-_Head = tuple[list[tuple[_Reading, int]], int]
+_FieldReader = Callable[[bytes], object]
+_Header = tuple[list[tuple[_FieldReader, int]], int]
 
 
 class RawText(bytes):
-    """Text whose bytes are none of its encoding; it is kept byte for byte."""
+    """The bytes of a text that is invalid in its encoding."""
 
     __slots__ = ()
 
 
 class RecordError(Exception):
-    """Bytes that are no record; the text says why."""
+    """Bytes that are not a valid record; the text is the reason."""
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number that begins ``at``, signed, and where the next thing begins.
+def read_varint(data: bytes, offset: int) -> tuple[int, int]:
+    """Return the signed number at ``offset``, and the offset after it.
 
     Raises:
-        IndexError: the bytes end before.
+        IndexError: the number is incomplete.
     """
-    byte = data[at]
-    if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follow
-        return byte, at + 1
+    byte = data[offset]
+    if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        return byte, offset + 1
     value = byte & 0x7F
-    for more in range(1, LONGEST - 1):
-        byte = data[at + more]
+    for index in range(1, MAX_VARINT_BYTES - 1):
+        byte = data[offset + index]
         value = value << 7 | byte & 0x7F
-        if byte < 0x80:  # noqa: PLR2004 - as above
-            return value, at + more + 1
-    value = value << 8 | data[at + LONGEST - 1]
-    return value - (1 << 64) if value >> 63 else value, at + LONGEST
+        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+            return value, offset + index + 1
+    value = value << 8 | data[offset + MAX_VARINT_BYTES - 1]
+    return value - (1 << 64) if value >> 63 else value, offset + MAX_VARINT_BYTES
 
 
 class Decoder:
-    """Reads the records of one file."""
+    """Decodes the records of one file."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._heads = dict[bytes, _Head]()
+        self._headers = dict[bytes, _Header]()
 
-    def decoded(self, payload: bytes) -> list[object]:
+    def decode(self, payload: bytes) -> list[object]:
         """Return the fields of a record: None, int, float, bytes, str, or ``RawText``.
 
         Raises:
-            RecordError: it is none, or its parts do not add up to its length.
+            RecordError: the record is invalid, or its fields do not have its length.
         """
         try:
-            length, _ = varint(payload, 0)
+            length, _ = read_varint(payload, 0)
         except IndexError:
             raise RecordError("it is empty") from None
         if not 0 < length <= len(payload):
-            raise RecordError("its head is longer than it is")
+            raise RecordError("its header is longer than the record")
         head = payload[:length]
-        known = self._heads.get(head)
-        if known is None:
-            known = self._head(head)
-            if len(self._heads) < MOST_HEADS:
-                self._heads[head] = known
-        fields, total = known
+        header = self._headers.get(head)
+        if header is None:
+            header = self._read_header(head)
+            if len(self._headers) < MAX_HEADERS:
+                self._headers[head] = header
+        fields, total = header
         if length + total != len(payload):
-            raise RecordError("its fields are not as long as its head says")
-        found, at = list[object](), length
+            raise RecordError("its fields do not have the length in its header")
+        values, offset = list[object](), length
         for read, size in fields:
-            found.append(read(payload[at : at + size]))
-            at += size
-        return found
+            values.append(read(payload[offset : offset + size]))
+            offset += size
+        return values
 
-    def _head(self, head: bytes) -> _Head:
-        """Return how each field is read and its bytes, and the bytes of all."""
-        fields, total = list[tuple[_Reading, int]](), 0
+    def _read_header(self, head: bytes) -> _Header:
+        """Return the decoder and size of each field, and the total size, in bytes."""
+        fields, total = list[tuple[_FieldReader, int]](), 0
         try:
-            _, at = varint(head, 0)
-            while at < len(head):
-                kind, at = varint(head, at)
-                if kind < 0 or kind in UNUSED:
-                    raise RecordError("a field has no type")
-                size = SIZES[kind] if kind < FIRST_LONG else (kind - FIRST_LONG) // 2
-                fields.append((self._reading(kind), size))
+            _, offset = read_varint(head, 0)
+            while offset < len(head):
+                serial_type, offset = read_varint(head, offset)
+                if serial_type < 0 or serial_type in UNUSED_TYPES:
+                    raise RecordError("a field has an invalid type")
+                size = (
+                    SIZES[serial_type]
+                    if serial_type < FIRST_TEXT_TYPE
+                    else (serial_type - FIRST_TEXT_TYPE) // 2
+                )
+                fields.append((self._find_reader(serial_type), size))
                 total += size
         except IndexError:
-            raise RecordError("its head is cut") from None
+            raise RecordError("its header is incomplete") from None
         return fields, total
 
-    def _reading(self, kind: int) -> _Reading:
-        if kind < FIRST_LONG:
-            return READINGS.get(kind, _integer)
-        return self._text if kind & 1 else bytes
+    def _find_reader(self, serial_type: int) -> _FieldReader:
+        if serial_type < FIRST_TEXT_TYPE:
+            return READERS.get(serial_type, _read_integer)
+        return self._decode_text if serial_type & 1 else bytes
 
-    def _text(self, raw: bytes) -> str | RawText:
+    def _decode_text(self, raw: bytes) -> str | RawText:
         try:
             return raw.decode(self._encoding)
         except UnicodeDecodeError:
             return RawText(raw)
 
 
-def _integer(raw: bytes) -> int:
+def _read_integer(raw: bytes) -> int:
     return int.from_bytes(raw, "big", signed=True)
 
 
-def _real(raw: bytes) -> float | None:
-    (found,) = struct.unpack(">d", raw)
-    return None if found != found else found  # noqa: PLR0124 - to SQLite NaN is NULL
+def _read_real(raw: bytes) -> float | None:
+    (value,) = struct.unpack(">d", raw)
+    return None if value != value else value  # noqa: PLR0124 - SQLite reads NaN as NULL
 
 
-#: How serial types are read that are no integers.
-READINGS: dict[int, _Reading] = {0: lambda _: None, 7: _real, 8: lambda _: 0, 9: lambda _: 1}
+#: Decoders of the serial types that are not integers.
+READERS: dict[int, _FieldReader] = {0: lambda _: None, 7: _read_real, 8: lambda _: 0, 9: lambda _: 1}
 
 
-def rising(keys: Sequence[Any]) -> set[int]:
-    """Return the places of the longest part of ``keys`` that rises: what is not in it stands where it does not belong."""
+def longest_increasing(keys: Sequence[Any]) -> set[int]:
+    """Return the positions of the longest increasing subsequence of ``keys``; the other keys are out of order."""
     from bisect import bisect_left
 
-    ends, places, before = list[Any](), list[int](), dict[int, int]()
-    for place, key in enumerate(keys):
-        at = bisect_left(ends, key)
-        if at == len(ends):
+    ends, end_positions, previous = list[Any](), list[int](), dict[int, int]()
+    for position, key in enumerate(keys):
+        rank = bisect_left(ends, key)
+        if rank == len(ends):
             ends.append(key)
-            places.append(place)
+            end_positions.append(position)
         else:
-            ends[at], places[at] = key, place
-        before[place] = places[at - 1] if at else -1
-    found, place = set[int](), places[-1] if places else -1
-    while place >= 0:
-        found.add(place)
-        place = before[place]
-    return found
+            ends[rank], end_positions[rank] = key, position
+        previous[position] = end_positions[rank - 1] if rank else -1
+    result, position = set[int](), end_positions[-1] if end_positions else -1
+    while position >= 0:
+        result.add(position)
+        position = previous[position]
+    return result

@@ -1,4 +1,4 @@
-"""A recovery from its beginning to its end: a private copy, what its pages tell, and a new file that is whole or absent."""
+"""Run a recovery: private copy, pages, and a new file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -14,216 +14,226 @@ from glob import escape
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import Concern, Recovered, Recovery, TableRecovered
-from dbctl.engines.sqlite.errors import Place, unmade
+from dbctl.engines.contract import EngineFinding, SalvagedTable, SalvageRequest, SalvageResult
+from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
 from dbctl.engines.sqlite.recover import image as images
 from dbctl.engines.sqlite.recover import new_database, schema
 from dbctl.engines.sqlite.recover.btree import Trees
-from dbctl.engines.sqlite.recover.copy_rows import Copying
-from dbctl.engines.sqlite.recover.finish import finish, looked_at
-from dbctl.engines.sqlite.recover.image import Image, Taken
-from dbctl.engines.sqlite.recover.match import matched
-from dbctl.engines.sqlite.recover.schema import Entry, Like
+from dbctl.engines.sqlite.recover.copy_rows import RowCopier
+from dbctl.engines.sqlite.recover.finish import create_objects, verify_and_repair
+from dbctl.engines.sqlite.recover.image import CopyResult, Image
+from dbctl.engines.sqlite.recover.match import match_roots
+from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors import (
     DatabaseMissingError,
     DiskFullError,
     FileExistsAlreadyError,
     FileFailedError,
-    RecoverHopelessError,
-    RoomMissingError,
+    InsufficientSpaceError,
     UnreachableError,
+    UnrecoverableError,
 )
-from dbctl.files import Progress, is_full, rename_beside, sync_directory, sync_file
-from dbctl.model import counted
+from dbctl.files import Progress, is_full, rename_exclusively, sync_directory, sync_file
+from dbctl.model import format_count
 
-#: Bytes of the smallest page.
-SMALLEST = 512
-ANOTHER_NAME = "Choose another name with --to."
-WITH_LIKE = "--like latest takes the tables from the newest backup, --like FILE from any sound database of the same shape."
+#: Size of the smallest possible page.
+MIN_FILE_BYTES = 512
+OTHER_NAME_HINT = "Choose another name with --to."
+REFERENCE_HINT = "Take the catalog from the newest backup with --reference latest, or from a valid database with --reference FILE."
 
 
-def recover(what: Recovery, target: str, progress: Progress) -> Recovered:
-    """Bring what can be read of a damaged database into a new file.
+def recover(request: SalvageRequest, target: str, progress: Progress) -> SalvageResult:
+    """Copy the readable content of a damaged database into a new file.
 
-    Whoever calls holds the write lock of the source, has looked that no program has it open, and has no connection to
-    it: the file is opened and closed here, which would drop its locks.
+    The caller has the write lock of the source, has verified that no program has it open, and has no connection to it:
+    opening and closing the file here would drop the locks of a connection.
 
     Raises:
-        BusyError: somebody writes it.
-        DatabaseMissingError, UnreachableError: it is not there, or may not be read.
-        DiskFullError, FileFailedError, RoomMissingError: nothing was made.
-        FileExistsAlreadyError: something stands where the new file is to go.
-        RecoverHopelessError: not even its tables are known.
+        BusyError: another process writes the source.
+        DatabaseMissingError, UnreachableError: the source is missing or not readable.
+        DiskFullError, FileFailedError, InsufficientSpaceError: nothing was created.
+        FileExistsAlreadyError: the new file exists already.
+        UnrecoverableError: the tables are unknown.
     """
-    source = Path(os.path.realpath(what.source))
-    told = _told_of(source, target)
-    aside_at = what.to.with_name(f"{what.to.stem}.aside{what.to.suffix}")
-    for one in (what.to, aside_at):
-        if os.path.lexists(one):
-            raise FileExistsAlreadyError(path=one, instead=ANOTHER_NAME)
-    like = schema.like(what.like, target) if what.like else Like(0, ())
-    with _workshop(source, what.to) as place:
+    source = Path(os.path.realpath(request.source))
+    status = _require_source(source, target)
+    rejected_path = request.destination.with_name(
+        f"{request.destination.stem}.rejected{request.destination.suffix}"
+    )
+    for new_path in (request.destination, rejected_path):
+        if os.path.lexists(new_path):
+            raise FileExistsAlreadyError(path=new_path, hint=OTHER_NAME_HINT)
+    reference = (
+        schema.read_reference(request.reference, target) if request.reference else ReferenceSchema(0, ())
+    )
+    with _create_workspace(source, request.destination) as folder:
         try:
-            made_of = _Work(place, target, like, progress).run(source, anyway=what.anyway)
-            if made_of is None:
-                return Recovered(made=False, tables=(), concerns=(), aside=None)
-            tables, concerns, aside = made_of
-            with signals.unheard():
-                if aside:
-                    _put(place / "aside", aside_at, told)
-                _put(place / "new", what.to, told)
+            result = _Salvage(folder, target, reference, progress).run(source, force=request.force)
+            if result is None:
+                return SalvageResult(created=False, tables=(), findings=(), rejected_rows=None)
+            tables, findings, has_rejected = result
+            with signals.block_signals():
+                if has_rejected:
+                    _install(folder / "rejected", rejected_path, status)
+                _install(folder / "new", request.destination, status)
         except sqlite3.Error as error:
-            signals.check()
-            there = Place(target=str(what.to.parent), path=place / "new", timeout=0, reading=False)
-            raise unmade(error, there) from error
+            signals.raise_if_interrupted()
+            context = ErrorContext(
+                target=str(request.destination.parent), path=folder / "new", timeout=0, read_only=False
+            )
+            raise translate_create_error(error, context) from error
         except OSError as error:
             if is_full(error):
-                raise DiskFullError(target=str(what.to.parent)) from error
-            path = Path(str(error.filename or what.to))
+                raise DiskFullError(target=str(request.destination.parent)) from error
+            path = Path(str(error.filename or request.destination))
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
-    return Recovered(made=True, tables=tables, concerns=concerns, aside=aside_at if aside else None)
+    return SalvageResult(
+        created=True, tables=tables, findings=findings, rejected_rows=rejected_path if has_rejected else None
+    )
 
 
-def _told_of(source: Path, target: str) -> os.stat_result:
+def _require_source(source: Path, target: str) -> os.stat_result:
     try:
-        told = source.stat()
+        status = source.stat()
     except FileNotFoundError:
         raise DatabaseMissingError(target=target, path=source) from None
     except OSError as error:
         raise _unreadable(source, target, error.strerror or str(error)) from error
-    if not stat.S_ISREG(told.st_mode):
-        raise _unreadable(source, target, f"{source} is no regular file")
-    if told.st_size < SMALLEST:
-        instead = "A backup brings it back: dbctl restore apply"
-        raise RecoverHopelessError(target=target, reason="the file is as good as empty", instead=instead)
+    if not stat.S_ISREG(status.st_mode):
+        raise _unreadable(source, target, f"{source} is not a regular file")
+    if status.st_size < MIN_FILE_BYTES:
+        hint = "Restore a backup with dbctl restore apply."
+        raise UnrecoverableError(target=target, reason="the file is smaller than a page", hint=hint)
     if not os.access(source, os.R_OK):
-        raise _unreadable(source, target, f"{source} may not be read by this user")
-    return told
+        raise _unreadable(source, target, f"{source} is not readable for this user")
+    return status
 
 
 def _unreadable(source: Path, target: str, reason: str) -> UnreachableError:
-    return UnreachableError(target=target, reason=reason, instead=f"Check owner and mode of {source}.")
+    return UnreachableError(target=target, reason=reason, hint=f"Check owner and mode of {source}.")
 
 
 @contextmanager
-def _workshop(source: Path, to: Path) -> Iterator[Path]:
-    """Give a directory beside the new file that nobody else may enter; those of a dbctl that was killed go first."""
-    begun = f".{source.name}.dbctl-recover-{zlib.crc32(os.fsencode(source)):08x}-"
-    place = to.with_name(f"{begun}{secrets.token_hex(4)}")
+def _create_workspace(source: Path, destination: Path) -> Iterator[Path]:
+    """Yield a private directory next to the new file, after removing those of a dbctl that was killed."""
+    prefix = f".{source.name}.dbctl-recover-{zlib.crc32(os.fsencode(source)):08x}-"
+    folder = destination.with_name(f"{prefix}{secrets.token_hex(4)}")
     try:
-        for left in to.parent.glob(f"{escape(begun)}*"):
-            shutil.rmtree(left)
-        found = os.statvfs(to.parent)
+        for leftover in destination.parent.glob(f"{escape(prefix)}*"):
+            shutil.rmtree(leftover)
+        file_system = os.statvfs(destination.parent)
         need = 2 * sum(
             os.stat(f"{source}{suffix}").st_size  # noqa: PTH116 - a name with a suffix
             for suffix in ("", "-wal", "-journal")
             if os.path.lexists(f"{source}{suffix}")
         )
-        if found.f_bavail * found.f_frsize < need:
-            raise RoomMissingError(place=to.parent, need=need, room=found.f_bavail * found.f_frsize)
-        place.mkdir(mode=0o700)
+        if file_system.f_bavail * file_system.f_frsize < need:
+            raise InsufficientSpaceError(
+                place=destination.parent, required=need, free=file_system.f_bavail * file_system.f_frsize
+            )
+        folder.mkdir(mode=0o700)
     except OSError as error:
-        raise FileFailedError(path=to, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=destination, reason=error.strerror or str(error)) from error
     try:
-        yield place
+        yield folder
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Work:
-    def __init__(self, place: Path, target: str, like: Like, progress: Progress) -> None:
-        self._place, self._target, self._like, self._progress = place, target, like, progress
+class _Salvage:
+    def __init__(self, folder: Path, target: str, reference: ReferenceSchema, progress: Progress) -> None:
+        self._folder, self._target, self._reference, self._progress = folder, target, reference, progress
 
-    def run(self, source: Path, *, anyway: bool) -> tuple[list[TableRecovered], list[Concern], bool] | None:
-        """Make the files ``new`` and ``aside``; None where the database is sound, and is not to be read anyway."""
-        taken = images.take(source, self._place / "image", self._target)
-        lines = images.damage(self._place / "image", self._target)
-        if not (lines or anyway):
+    def run(
+        self, source: Path, *, force: bool
+    ) -> tuple[list[SalvagedTable], list[EngineFinding], bool] | None:
+        """Create the new database and that of rejected rows; None if the source is valid and ``force`` is false."""
+        copy_result = images.copy_files(source, self._folder / "image", self._target)
+        lines = images.check_copy(self._folder / "image", self._target)
+        if not (lines or force):
             return None
-        concerns = [Concern(severity="warning", code="corrupt", message=one) for one in lines]
-        concerns += _of_wal(taken)
-        aside = new_database.Aside(self._place / "aside")
-        with closing(Image(self._place / "image", page_size=self._like.page_size)) as image:
-            concerns += _of_image(image)
-            with closing(new_database.create(self._place / "new")) as db, closing(aside):
+        findings = [EngineFinding(severity="warning", code="corrupt", message=line) for line in lines]
+        findings += _describe_wal(copy_result)
+        rejected = new_database.RejectedRows(self._folder / "rejected")
+        with closing(Image(self._folder / "image", page_size=self._reference.page_size)) as image:
+            findings += _describe_header(image)
+            with closing(new_database.create_database(self._folder / "new")) as db, closing(rejected):
                 for name, value in (
                     ("page_size", image.page_size),
                     ("encoding", f"'{image.encoding.upper().replace('16-', '16')}'"),
                     ("auto_vacuum", image.auto_vacuum),
-                    *image.facts.items(),
+                    *image.pragmas.items(),
                 ):
                     db.execute(f"pragma {name} = {value}")
-                copying = Copying(db, image, Trees(image), aside, self._progress)
-                entries, found = self._schema(copying.trees, image)
-                concerns += found
-                copying.knows_all = not found
-                tables = copying.tables(entries)
-                concerns += copying.concerns
-                concerns += finish(db, entries)
-        concerns += looked_at(self._place / "new", self._target, entries)
-        if taken.wal:
-            with closing(sqlite3.connect(self._place / "new", isolation_level=None)) as db:
+                copier = RowCopier(db, image, Trees(image), rejected, self._progress)
+                entries, schema_findings = self._read_schema(copier.trees, image)
+                findings += schema_findings
+                copier.is_schema_complete = not schema_findings
+                tables = copier.copy_tables(entries)
+                findings += copier.findings
+                findings += create_objects(db, entries)
+        findings += verify_and_repair(self._folder / "new", self._target, entries)
+        if copy_result.wal:
+            with closing(sqlite3.connect(self._folder / "new", isolation_level=None)) as db:
                 db.execute("pragma journal_mode = wal").fetchall()
-        return tables, concerns, aside.made
+        return tables, findings, rejected.has_rows
 
-    def _schema(self, trees: Trees, image: Image) -> tuple[list[Entry], list[Concern]]:
-        entries, gaps, lost = schema.read(trees)
-        concerns = list[Concern]()
+    def _read_schema(self, trees: Trees, image: Image) -> tuple[list[Entry], list[EngineFinding]]:
+        entries, gaps, lost = schema.read_schema(trees)
+        findings = list[EngineFinding]()
         if gaps or lost:
             where = (
-                "; ".join(f"page {one.page}: {one.reason}" for one in gaps[:5])
-                or f"{counted(lost, 'line')} lost"
+                "; ".join(f"page {gap.page}: {gap.reason}" for gap in gaps[:5])
+                or f"{format_count(lost, 'catalog row')} lost"
             )
-            hint = "" if self._like.entries else WITH_LIKE
-            message = f"the list of tables is damaged ({where}); what it no longer tells of is not recovered"
-            known = {one.name for one in entries}
-            came = [one for one in self._like.entries if one.name not in known]
-            if came and self._like.path:
-                came = matched(image, self._like.path, came, [one.root for one in entries])
-                message = (
-                    f"the list of tables is damaged ({where}); {counted(len(came), 'line')} came from --like"
-                )
-            entries += came
-            concerns.append(Concern(severity="error", code="schema", message=message, hint=hint))
-        if not any(one.kind == "table" for one in entries):
-            raise RecoverHopelessError(
-                target=self._target, reason="its list of tables cannot be read", instead=WITH_LIKE
+            hint = "" if self._reference.entries else REFERENCE_HINT
+            message = f"the catalog is damaged ({where}); tables without an entry are not recovered"
+            names = {entry.name for entry in entries}
+            added = [entry for entry in self._reference.entries if entry.name not in names]
+            if added and self._reference.path:
+                added = match_roots(image, self._reference.path, added, [entry.root for entry in entries])
+                message = f"the catalog is damaged ({where}); {format_count(len(added), 'catalog row')} taken from the reference"
+            entries += added
+            findings.append(EngineFinding(severity="error", code="schema", message=message, hint=hint))
+        if not any(entry.kind == "table" for entry in entries):
+            raise UnrecoverableError(
+                target=self._target, reason="its catalog cannot be read", hint=REFERENCE_HINT
             )
-        return entries, concerns
+        return entries, findings
 
 
-def _of_wal(taken: Taken) -> list[Concern]:
-    if not taken.lost_commits:
+def _describe_wal(copy_result: CopyResult) -> list[EngineFinding]:
+    if not copy_result.lost_commits:
         return []
-    message = f"the -wal is damaged: {counted(taken.lost_commits, 'commit')} behind the damage are lost"
-    return [Concern(severity="error", code="commits-lost", message=message)]
+    message = f"the -wal is damaged: {format_count(copy_result.lost_commits, 'commit')} after the damage lost"
+    return [EngineFinding(severity="error", code="commits-lost", message=message)]
 
 
-def _of_image(image: Image) -> list[Concern]:
-    found = list[Concern]()
-    if not image.headed:
-        message = f"the head of the file is damaged; pages of {image.page_size} bytes were taken for granted"
-        found.append(Concern(severity="warning", code="header", message=message))
-    elif image.resized:
+def _describe_header(image: Image) -> list[EngineFinding]:
+    findings = list[EngineFinding]()
+    if not image.has_header:
+        message = f"the header of the file is damaged; a page size of {image.page_size} bytes was assumed"
+        findings.append(EngineFinding(severity="warning", code="header", message=message))
+    elif image.has_wrong_page_size:
         message = f"the page size in the header is wrong; the pages have {image.page_size} bytes"
-        found.append(Concern(severity="warning", code="header", message=message))
-    if image.missing:
+        findings.append(EngineFinding(severity="warning", code="header", message=message))
+    if image.missing_pages:
         message = (
-            f"the header counts {image.pages} pages and the file has {image.there}:"
-            " the file was cut short, or its header is damaged"
+            f"the header counts {image.total_pages} pages and the file has {image.present_pages}:"
+            " the file is truncated, or its header is damaged"
         )
-        found.append(Concern(severity="warning", code="file-cut", message=message))
-    return found
+        findings.append(EngineFinding(severity="warning", code="truncated", message=message))
+    return findings
 
 
-def _put(made_at: Path, to: Path, like: os.stat_result) -> None:
-    """Give a file that is whole its name, owned and open to the same people as the damaged one."""
+def _install(source: Path, destination: Path, owner: os.stat_result) -> None:
+    """Rename a complete file, with the owner and mode of the damaged one."""
     if os.geteuid() == 0:
-        os.chown(made_at, like.st_uid, like.st_gid)
-    made_at.chmod(stat.S_IMODE(like.st_mode))
-    sync_file(made_at)
+        os.chown(source, owner.st_uid, owner.st_gid)
+    source.chmod(stat.S_IMODE(owner.st_mode))
+    sync_file(source)
     try:
-        rename_beside(made_at, to)
+        rename_exclusively(source, destination)
     except FileExistsError:
-        raise FileExistsAlreadyError(path=to, instead=ANOTHER_NAME) from None
-    sync_directory(to.parent)
+        raise FileExistsAlreadyError(path=destination, hint=OTHER_NAME_HINT) from None
+    sync_directory(destination.parent)

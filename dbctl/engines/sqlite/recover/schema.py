@@ -1,4 +1,4 @@
-"""What a damaged file still tells of its tables, indexes, views and triggers, and what a sound one tells in its place."""
+"""Read the catalog of a damaged file, or of a reference file in its place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.errors import Place, translated
-from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.errors import ErrorContext, translate_error
+from dbctl.engines.sqlite.files import quote_for_uri
 from dbctl.engines.sqlite.recover.btree import Gap, Trees
 from dbctl.engines.sqlite.recover.records import RawText
 
@@ -29,37 +29,37 @@ class Entry(NamedTuple):
     name: str
     table: str
     root: int
-    sql: str | None  #: None for what SQLite makes by itself for a constraint
+    sql: str | None  #: None for the index of a constraint
 
     @property
-    def virtual(self) -> bool:
-        """Whether a module keeps it in other tables."""
+    def is_virtual(self) -> bool:
+        """Whether it is a virtual table."""
         return self.kind == "table" and self.sql is not None and bool(VIRTUAL.match(self.sql))
 
     @property
-    def own(self) -> bool:
-        """Whether it is a table that SQLite keeps for itself."""
+    def is_internal(self) -> bool:
+        """Whether it is an internal table of SQLite."""
         return self.name.lower().startswith("sqlite_")
 
 
-class Like(NamedTuple):
-    """What a sound database of the same shape tells."""
+class ReferenceSchema(NamedTuple):
+    """The catalog of a valid database with the same schema."""
 
     page_size: int
     entries: Sequence[Entry]
     path: Path | None = None
 
 
-def read(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
-    """Return what the file tells itself, the parts that cannot be read, and how many lines of it are lost."""
-    found, gaps, lost = list[Entry](), list[Gap](), 0
-    for batch in trees.table(1, lambda _key, fields: _is_entry(fields)):
-        lost += len(batch.lost) + batch.unnamed + len(batch.aside)
+def read_schema(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
+    """Return the readable entries of the catalog, its unreadable parts, and the number of lost entries."""
+    entries, gaps, lost = list[Entry](), list[Gap](), 0
+    for batch in trees.read_table(1, lambda _key, fields: _is_entry(fields)):
+        lost += len(batch.lost) + batch.unnamed + len(batch.rejected)
         if batch.gap:
             gaps.append(batch.gap)
         for _, fields in batch.rows:
             kind, name, table, root, sql = fields
-            found.append(
+            entries.append(
                 Entry(
                     str(kind),
                     str(name),
@@ -68,23 +68,23 @@ def read(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
                     None if sql is None else str(sql),
                 )
             )
-    return found, gaps, lost
+    return entries, gaps, lost
 
 
 def _is_entry(fields: list[object]) -> bool:
     if len(fields) != FIELDS or fields[0] not in KINDS:
         return False
-    if not all(isinstance(one, str) and "\0" not in one for one in fields[1:3]):
+    if not all(isinstance(value, str) and "\0" not in value for value in fields[1:3]):
         return False
     if isinstance(fields[4], RawText) or (isinstance(fields[4], str) and "\0" in fields[4]):
-        return False  # in part on a page of zeros
+        return False  # partly on a page of zeros
     return fields[4] is None or (isinstance(fields[4], str) and bool(CREATE.match(fields[4])))
 
 
-def corrected(entry: Entry) -> Entry:
+def correct_name(entry: Entry) -> Entry:
     """Return a table whose declaration has the name of its entry.
 
-    Of the three names of a table (its own, that of ``tbl_name`` and that in the text) the one that occurs twice counts,
+    Of the three names of a table (its own, that of ``tbl_name`` and that in the text) the one that occurs twice is used,
     otherwise the first.
 
     Raises:
@@ -102,16 +102,18 @@ def corrected(entry: Entry) -> Entry:
         return entry._replace(sql=str(sql))
 
 
-def like(path: Path, target: str) -> Like:
-    """Return what a sound database tells.
+def read_reference(path: Path, target: str) -> ReferenceSchema:
+    """Return the catalog of a valid database.
 
     Raises:
-        NotADatabaseError, CorruptError, UnreachableError: it is none, or cannot be read.
+        NotADatabaseError, CorruptError, UnreachableError: the file is not a valid database, or not readable.
     """
     try:
-        with closing(sqlite3.connect(f"file://{quoted(path.absolute())}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file://{quote_for_uri(path.absolute())}?mode=ro", uri=True)) as db:
             (size,) = db.execute("pragma page_size").fetchone()
             rows = db.execute("select type, name, tbl_name, rootpage, sql from sqlite_master").fetchall()
     except sqlite3.Error as error:
-        raise translated(error, Place(target=target, path=path, timeout=0, reading=True)) from error
-    return Like(size, [Entry(*row) for row in rows], path)
+        raise translate_error(
+            error, ErrorContext(target=target, path=path, timeout=0, read_only=True)
+        ) from error
+    return ReferenceSchema(size, [Entry(*row) for row in rows], path)

@@ -1,4 +1,4 @@
-"""SQL of SQLite: CREATE statements, normalization, scripts, lint."""
+"""Parse SQL of SQLite: CREATE statements, normalization, scripts, lint."""
 
 from typing import TYPE_CHECKING
 
@@ -8,18 +8,21 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.sql.create_statement import (
         ColumnText,
         IndexText,
-        index_text,
-        rest_of_table,
-        table_text,
-        trigger_text,
-        view_text,
+        normalize_trigger,
+        normalize_view,
+        normalize_virtual_table,
+        parse_index,
+        parse_table,
     )
-    from dbctl.engines.sqlite.sql.normalize import strange_names
+    from dbctl.engines.sqlite.sql.normalize import find_unknown_names
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "create_statement": "ColumnText IndexText index_text rest_of_table table_text trigger_text view_text",
-            "normalize": "strange_names",
+            "create_statement": (
+                "ColumnText IndexText normalize_trigger normalize_view normalize_virtual_table parse_index "
+                "parse_table"
+            ),
+            "normalize": "find_unknown_names",
         },
     )

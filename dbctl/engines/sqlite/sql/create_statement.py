@@ -1,4 +1,4 @@
-"""CREATE statements taken apart, for what no pragma of SQLite tells of a schema."""
+"""Parse CREATE statements for the parts of a schema that no pragma of SQLite returns."""
 
 from __future__ import annotations
 
@@ -6,170 +6,175 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
-from dbctl.engines.sqlite.sql.normalize import TOKEN, Token, Tokens, joined, tokens
-from dbctl.model import Value
+from dbctl.engines.sqlite.sql.normalize import TOKEN, Token, Tokens, join_tokens, tokenize
+from dbctl.model import Struct
 
-#: What begins a part of CREATE TABLE that is no column.
+#: First words of table constraints in CREATE TABLE.
 _CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
-_TIMES = frozenset({"before", "after", "instead"})
+_TRIGGER_TIMES = frozenset({"before", "after", "instead"})
 
 
-class ColumnText(Value, frozen=True, kw_only=True):
-    """What only the text tells of a column."""
+class ColumnText(Struct, frozen=True, kw_only=True):
+    """Properties of a column that only the CREATE statement contains."""
 
     collation: str = ""
     generated: str = ""
 
 
-class TableText(Value, frozen=True, kw_only=True):
-    """What only the text tells of a table; ``columns`` are in its order."""
+class TableText(Struct, frozen=True, kw_only=True):
+    """Properties of a table that only the CREATE statement contains; ``columns`` are in its order."""
 
     columns: Sequence[ColumnText]
     checks: Sequence[str]
     options: Sequence[str]
-    deferred: frozenset[
-        tuple[str, ...]
-    ]  #: the columns of foreign keys that wait for the end of the transaction
+    #: columns of the foreign keys that are checked at the end of the transaction
+    deferred: frozenset[tuple[str, ...]]
 
 
-class IndexText(Value, frozen=True, kw_only=True):
-    """What only the text tells of an index: its terms, without collation and direction, and its condition."""
+class IndexText(Struct, frozen=True, kw_only=True):
+    """The terms of an index, without collation and direction, and its condition."""
 
     terms: Sequence[str]
     where: str
 
 
-def table_text(sql: str, names: Collection[str]) -> TableText:
-    """Take a CREATE TABLE apart."""
-    read = tokens(sql, names)
-    opening = read.index(Token("sign", "("))
-    closing = _closing(read, opening)
-    parts = [_Part(part) for part in _parted(read[opening + 1 : closing])]
-    columns = [part for part in parts if part.column]
-    for part in parts:
-        part.read()
-    options = {joined(option) for option in _parted(read[closing + 1 :])} - {""}
+def parse_table(sql: str, names: Collection[str]) -> TableText:
+    """Parse a CREATE TABLE statement."""
+    tokens = tokenize(sql, names)
+    opening = tokens.index(Token("sign", "("))
+    closing = _find_closing(tokens, opening)
+    elements = [_TableElement(element) for element in _split_at_commas(tokens[opening + 1 : closing])]
+    columns = [element for element in elements if element.is_column]
+    for element in elements:
+        element.parse()
+    options = {join_tokens(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
     return TableText(
-        columns=[ColumnText(collation=part.collation, generated=part.generated) for part in columns],
-        checks=sorted(check for part in parts for check in part.checks),
-        options=sorted(options.union(*(part.options for part in parts))),
-        deferred=frozenset(keys for part in parts for keys in part.deferred),
+        columns=[ColumnText(collation=element.collation, generated=element.generated) for element in columns],
+        checks=sorted(check for element in elements for check in element.checks),
+        options=sorted(options.union(*(element.options for element in elements))),
+        deferred=frozenset(keys for element in elements for keys in element.deferred),
     )
 
 
-def index_text(sql: str, names: Collection[str]) -> IndexText:
-    """Take a CREATE INDEX apart."""
-    read = tokens(sql, names)
-    opening = read.index(Token("sign", "("), read.index(Token("word", "on")))
-    closing = _closing(read, opening)
+def parse_index(sql: str, names: Collection[str]) -> IndexText:
+    """Parse a CREATE INDEX statement."""
+    tokens = tokenize(sql, names)
+    opening = tokens.index(Token("sign", "("), tokens.index(Token("word", "on")))
+    closing = _find_closing(tokens, opening)
     terms = []
-    for part in _parted(read[opening + 1 : closing]):
+    for part in _split_at_commas(tokens[opening + 1 : closing]):
         term = list(part)
         if term[-1] in (Token("word", "asc"), Token("word", "desc")):
             term.pop()
         if Token("word", "collate") in term[-2:-1]:
             del term[-2:]
-        terms.append(joined(term))
-    return IndexText(terms=terms, where=joined(read[closing + 2 :]))
+        terms.append(join_tokens(term))
+    return IndexText(terms=terms, where=join_tokens(tokens[closing + 2 :]))
 
 
-def trigger_text(sql: str, names: Collection[str]) -> str:
-    """Return when a trigger fires and what it does, with what is meant where nothing is said."""
-    read = _after(tokens(sql, names), "trigger")
-    text = re.sub(r"^([^']*?) for each row\b", r"\1", joined(read))
-    return text if read[0].text in _TIMES else f"before {text}"
+def normalize_trigger(sql: str, names: Collection[str]) -> str:
+    """Return the event and body of a trigger in normal form, with defaults made explicit."""
+    tokens = _skip_name(tokenize(sql, names), "trigger")
+    text = re.sub(r"^([^']*?) for each row\b", r"\1", join_tokens(tokens))
+    return text if tokens[0].text in _TRIGGER_TIMES else f"before {text}"
 
 
-def view_text(sql: str, names: Collection[str]) -> str:
-    """Return what a view shows."""
-    return joined(_after(tokens(sql, names), "view"))
+def normalize_view(sql: str, names: Collection[str]) -> str:
+    """Return the query of a view in normal form."""
+    return join_tokens(_skip_name(tokenize(sql, names), "view"))
 
 
-def rest_of_table(sql: str) -> str:
-    """Return what follows the name in a CREATE TABLE that nobody here can read further: ``using fts5(…)``.
+def normalize_virtual_table(sql: str) -> str:
+    """Return what follows the name of a virtual table: ``using fts5(…)``.
 
-    Cases and blanks are those of one spelling; quotes stay, for only the module knows what they mean.
+    Case and blanks are normalized; quotes are not, because their meaning depends on the module.
     """
-    told = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
-    name = next(at for at, token in enumerate(told) if token.group().lower() == "table") + 1
+    tokens = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
+    name = next(index for index, token in enumerate(tokens) if token.group().lower() == "table") + 1
     text = ""
-    for before, token in pairwise(told[name:]):
+    for previous, token in pairwise(tokens[name:]):
         word = token.group().lower() if token.lastgroup == "word" else token.group()
-        is_apart = before.end() < token.start() and "sign" not in (before.lastgroup, token.lastgroup)
-        text += f" {word}" if text and (is_apart or before.group() == ",") else word
+        is_separated = previous.end() < token.start() and "sign" not in (previous.lastgroup, token.lastgroup)
+        text += f" {word}" if text and (is_separated or previous.group() == ",") else word
     return text
 
 
-class _Part:
-    """One column or one constraint of CREATE TABLE."""
+class _TableElement:
+    """One column or one constraint of a CREATE TABLE statement."""
 
-    def __init__(self, told: Tokens) -> None:
-        self._told = told
-        self.column = not (told[0].kind == "word" and told[0].text in _CONSTRAINTS)
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.is_column = not (tokens[0].kind == "word" and tokens[0].text in _CONSTRAINTS)
         self.collation = self.generated = ""
         self.checks, self.options = list[str](), set[str]()
         self.deferred = list[tuple[str, ...]]()
 
-    def read(self) -> None:
-        told, keys = self._told, tuple[str, ...]()
-        at = 0
-        if self.column:
-            keys, at = (told[0].text.strip("'\"").lower(),), 1
-        while at < len(told):
-            word = told[at].text if told[at].kind == "word" else ""
-            inner = self._group(at + 1)
-            if word == "check" and inner:
-                self.checks.append(joined(inner))
-            elif word == "as" and inner:
-                kind = told[at + len(inner) + 3].text if at + len(inner) + 3 < len(told) else ""
-                self.generated = f"{joined(inner)} {'stored' if kind == 'stored' else 'virtual'}"
+    def parse(self) -> None:
+        tokens, keys = self._tokens, tuple[str, ...]()
+        position = 0
+        if self.is_column:
+            keys, position = (tokens[0].text.strip("'\"").lower(),), 1
+        while position < len(tokens):
+            word = tokens[position].text if tokens[position].kind == "word" else ""
+            group = self._read_group(position + 1)
+            if word == "check" and group:
+                self.checks.append(join_tokens(group))
+            elif word == "as" and group:
+                kind = (
+                    tokens[position + len(group) + 3].text if position + len(group) + 3 < len(tokens) else ""
+                )
+                self.generated = f"{join_tokens(group)} {'stored' if kind == 'stored' else 'virtual'}"
             elif word == "collate":
-                self.collation = told[at + 1].text.strip("'\"").upper()
+                self.collation = tokens[position + 1].text.strip("'\"").upper()
             elif word == "autoincrement":
                 self.options.add(word)
             elif word == "conflict":
-                place = f"{keys[0]} {told[at - 2].text}" if self.column else joined(told[: at - 1])
-                self.options.add(f"{place} on conflict {told[at + 1].text}")
-            elif word == "key" and inner and told[at - 1].text == "foreign":
-                keys = tuple(token.text.strip("'\"").lower() for token in inner if token.kind != "sign")
-            elif word == "deferred" and not self._negated(at):
+                location = (
+                    f"{keys[0]} {tokens[position - 2].text}"
+                    if self.is_column
+                    else join_tokens(tokens[: position - 1])
+                )
+                self.options.add(f"{location} on conflict {tokens[position + 1].text}")
+            elif word == "key" and group and tokens[position - 1].text == "foreign":
+                keys = tuple(token.text.strip("'\"").lower() for token in group if token.kind != "sign")
+            elif word == "deferred" and not self._is_negated(position):
                 self.deferred.append(keys)
-            at += 1 if told[at].text != "(" else len(self._group(at)) + 2
+            position += 1 if tokens[position].text != "(" else len(self._read_group(position)) + 2
 
-    def _group(self, at: int) -> Tokens:
-        """Return what stands in the parentheses that open at ``at``; nothing where none do."""
-        if at >= len(self._told) or self._told[at] != Token("sign", "("):
+    def _read_group(self, position: int) -> Tokens:
+        """Return the tokens in the parentheses that open at ``position``; empty without parentheses."""
+        if position >= len(self._tokens) or self._tokens[position] != Token("sign", "("):
             return ()
-        return self._told[at + 1 : _closing(self._told, at)]
+        return self._tokens[position + 1 : _find_closing(self._tokens, position)]
 
-    def _negated(self, at: int) -> bool:
-        return [token.text for token in self._told[at - 3 : at - 1]] == ["not", "deferrable"]
-
-
-def _after(read: Tokens, kind: str) -> Tokens:
-    """Return what follows the name in CREATE … ``kind`` name."""
-    at = read.index(Token("word", kind)) + 2
-    return read[at + 2 :] if read[at : at + 1] == [Token("sign", ".")] else read[at:]
+    def _is_negated(self, position: int) -> bool:
+        return [token.text for token in self._tokens[position - 3 : position - 1]] == ["not", "deferrable"]
 
 
-def _closing(read: Tokens, opening: int) -> int:
+def _skip_name(tokens: Tokens, kind: str) -> Tokens:
+    """Return the tokens after the name in CREATE … ``kind`` name."""
+    start = tokens.index(Token("word", kind)) + 2
+    return tokens[start + 2 :] if tokens[start : start + 1] == [Token("sign", ".")] else tokens[start:]
+
+
+def _find_closing(tokens: Tokens, opening: int) -> int:
     depth = 0
-    for at in range(opening, len(read)):
-        if read[at].kind == "sign":
-            depth += {"(": 1, ")": -1}.get(read[at].text, 0)
+    for index in range(opening, len(tokens)):
+        if tokens[index].kind == "sign":
+            depth += {"(": 1, ")": -1}.get(tokens[index].text, 0)
         if not depth:
-            return at
-    return len(read)
+            return index
+    return len(tokens)
 
 
-def _parted(read: Tokens) -> Iterator[Tokens]:
-    """Part at the commas that stand in no parentheses."""
+def _split_at_commas(tokens: Tokens) -> Iterator[Tokens]:
+    """Split the tokens at commas outside parentheses."""
     begin = depth = 0
-    for at, token in enumerate(read):
+    for index, token in enumerate(tokens):
         if token.kind == "sign":
             depth += {"(": 1, ")": -1}.get(token.text, 0)
             if token.text == "," and not depth:
-                yield read[begin:at]
-                begin = at + 1
-    if begin < len(read):
-        yield read[begin:]
+                yield tokens[begin:index]
+                begin = index + 1
+    if begin < len(tokens):
+        yield tokens[begin:]

@@ -1,116 +1,127 @@
-"""What a statement may do to a SQLite database with rows and users: what it refuses, and what a rebuilt table forgets."""
+"""Lint rules for SQLite: refused statements, ineffective pragmas, and objects that a rebuilt table loses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dbctl.engines.contract import Hazard, Script
-from dbctl.engines.parsing import Dialect, Judge, Statement, Token, Told, default_of, lint
-from dbctl.engines.sqlite.sql.script import tokens
+from dbctl.engines.contract import LintFinding, Script
+from dbctl.engines.parsing import CodedMessage, Dialect, Linter, Statement, Token, find_default, lint
+from dbctl.engines.sqlite.sql.script import tokenize
 
-#: What stands before a value, and behind what a name is compared with.
+#: Operators before a value.
 _BEFORE_VALUE = ("=", "==", "<>", "!=", "<", ">", "<=", ">=", "like", "glob")
-#: Defaults that differ from row to row, or from moment to moment.
+#: First tokens of defaults that are not constant.
 _NOT_CONSTANT = ("current_timestamp", "current_time", "current_date", "(")
-#: A setting that does nothing inside a transaction.
-_RESTS = "foreign_keys"
+#: A pragma without effect inside a transaction.
+_INEFFECTIVE_PRAGMA = "foreign_keys"
 
 
-class SQLiteJudge(Judge):
-    """The rules of SQLite."""
+class SQLiteLinter(Linter):
+    """The lint rules of SQLite."""
 
-    dialect = Dialect(ignoring=(("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace")))
+    dialect = Dialect(
+        ignore_clauses=(("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace"))
+    )
 
     def __init__(self) -> None:
-        #: What belongs to each table, as the scripts so far say: index or trigger and its name.
-        self._belonging = dict[str, set[tuple[str, str]]]()
+        #: The indexes and triggers of each table, as kind and name, after the scripts so far.
+        self._table_objects = dict[str, set[tuple[str, str]]]()
 
-    def tokens(self, sql: str) -> Iterator[Token]:
-        return tokens(sql)
+    def tokenize(self, sql: str) -> Iterator[Token]:
+        return tokenize(sql)
 
-    def own(self, one: Statement) -> Iterator[Told]:
-        words = one.words()
-        if words.take("pragma") and words.name() == _RESTS and words and not self.script.outside:
+    def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
+        reader = statement.new_reader()
+        if (
+            reader.take("pragma")
+            and reader.read_name() == _INEFFECTIVE_PRAGMA
+            and reader
+            and not self.script.outside_transaction
+        ):
             yield (
-                "pragma-rests",
-                "PRAGMA foreign_keys does nothing inside the transaction that all of it runs in",
+                "pragma-no-effect",
+                "PRAGMA foreign_keys has no effect inside the transaction of the script",
             )
-        if words.take("attach"):
-            yield "reaches-out", "ATTACH opens another file"
-        if one.altered:
-            yield from self._columns(one)
-        yield from self._texts(one)
-        yield from self._belongings(one)
+        if reader.take("attach"):
+            yield "external-side-effect", "ATTACH opens another file"
+        if statement.altered:
+            yield from self._check_columns(statement)
+        yield from self._check_texts(statement)
+        yield from self._check_rebuilds(statement)
 
-    def _columns(self, one: Statement) -> Iterator[Told]:
-        for name, definition in one.added_columns():
-            what, default = f"{one.altered}.{name}", default_of(definition)
+    def _check_columns(self, statement: Statement) -> Iterator[CodedMessage]:
+        for name, definition in statement.added_columns():
+            column_name, default = f"{statement.altered}.{name}", find_default(definition)
             for keys in (("primary", "key"), ("unique",)):
-                if definition.has(*keys):
+                if definition.contains(*keys):
                     yield (
                         "column-refused",
-                        f"{what} is {' '.join(keys).upper()}, which no column that is added can be",
+                        f"{column_name} is {' '.join(keys).upper()}, which ADD COLUMN does not allow",
                     )
-            if definition.has("stored"):
-                yield "column-refused", f"{what} is STORED, which no column that is added can be"
-            if default and default.rest and default.rest[0].text in _NOT_CONSTANT:
+            if definition.contains("stored"):
+                yield "column-refused", f"{column_name} is STORED, which ADD COLUMN does not allow"
+            if default and default.remaining and default.remaining[0].text in _NOT_CONSTANT:
                 yield (
                     "default-not-constant",
-                    f"the default of {what} is no constant: where there are rows it is refused",
+                    f"the default of {column_name} is not constant: refused if the table has rows",
                 )
-            filled = default and [word.text for word in default.rest] != ["null"]
-            if definition.has("not", "null") and not (filled or definition.has("as")):
+            has_value = default and [word.text for word in default.remaining] != ["null"]
+            if definition.contains("not", "null") and not (has_value or definition.contains("as")):
                 yield (
                     "not-null-without-default",
-                    f"{what} is NOT NULL and has no default: where there are rows it is refused",
+                    f"{column_name} is NOT NULL without default: refused if the table has rows",
                 )
 
-    def _texts(self, one: Statement) -> Iterator[Told]:
-        """Of texts in double quotes, which are read as a name where there is one."""
-        depth, inside = 0, -1  # the brackets of VALUES
-        for at, word in enumerate(one.all):
-            before = one.all[at - 1] if at else None
+    def _check_texts(self, statement: Statement) -> Iterator[CodedMessage]:
+        """Yield texts in double quotes, which SQLite reads as names if such names exist."""
+        depth, values_depth = 0, -1  # depth of the brackets, and that of VALUES
+        for index, word in enumerate(statement.tokens):
+            previous = statement.tokens[index - 1] if index else None
             if word.kind == "sign":
                 depth += {"(": 1, ")": -1}.get(word.text, 0)
             if word.kind == "word" and word.text == "values":
-                inside = depth
-            elif word.kind == "word" and depth == inside:
-                inside = -1
-            if not word.doubled or before is None:
+                values_depth = depth
+            elif word.kind == "word" and depth == values_depth:
+                values_depth = -1
+            if not word.doubled or previous is None:
                 continue
-            of_default = before.text == "default" and before.kind == "word"
-            of_values = inside >= 0 and depth == inside + 1 and before.text in ("(", ",")
-            compared = before.text in _BEFORE_VALUE and not word.text.isidentifier()
-            if of_default or of_values or compared:
-                yield "double-quoted-text", f'"{word.text}" is a name; a text stands in single quotes'
+            is_default = previous.text == "default" and previous.kind == "word"
+            is_value = values_depth >= 0 and depth == values_depth + 1 and previous.text in ("(", ",")
+            is_compared = previous.text in _BEFORE_VALUE and not word.text.isidentifier()
+            if is_default or is_value or is_compared:
+                yield "double-quoted-text", f'"{word.text}" is a name; write texts in single quotes'
 
-    def _belongings(self, one: Statement) -> Iterator[Told]:
-        """Of what a table loses that is dropped, and that nobody makes for the one that takes its name."""
-        if (made := one.made) and made.kind in ("index", "trigger"):
-            self._belonging.setdefault(made.table, set()).update((made.kind, name) for name in made.names)
-        if (dropped := one.dropped) and dropped.kind in ("index", "trigger"):
-            for table in self._belonging.values():
+    def _check_rebuilds(self, statement: Statement) -> Iterator[CodedMessage]:
+        """Yield indexes and triggers that a rebuild drops and does not create again."""
+        if (created := statement.created) and created.kind in ("index", "trigger"):
+            self._table_objects.setdefault(created.table, set()).update(
+                (created.kind, name) for name in created.names
+            )
+        if (dropped := statement.dropped) and dropped.kind in ("index", "trigger"):
+            for table in self._table_objects.values():
                 table.difference_update((dropped.kind, name) for name in dropped.names)
         if dropped and dropped.kind == "table":
             for name in dropped.names:
-                yield from self._forgotten(name, one)
-        for old, new in one.renamed():
-            self._belonging[new] = self._belonging.get(new, set()) | self._belonging.pop(old, set())
+                yield from self._find_lost_objects(name, statement)
+        for old, new in statement.renamed_tables():
+            self._table_objects[new] = self._table_objects.get(new, set()) | self._table_objects.pop(
+                old, set()
+            )
 
-    def _forgotten(self, table: str, dropping: Statement) -> Iterator[Told]:
-        lost = self._belonging.pop(table, set())
-        if table not in self.rebuilt:
+    def _find_lost_objects(self, table: str, drop: Statement) -> Iterator[CodedMessage]:
+        lost = self._table_objects.pop(table, set())
+        if table not in self.rebuilt_tables:
             return
-        again = {
-            (one.made.kind, name)
-            for one in self.statements[self.statements.index(dropping) + 1 :]
-            if one.made and one.made.kind in ("index", "trigger")
-            for name in one.made.names
+        recreated = {
+            (statement.created.kind, name)
+            for statement in self.statements[self.statements.index(drop) + 1 :]
+            if statement.created and statement.created.kind in ("index", "trigger")
+            for name in statement.created.names
         }
-        for kind, name in sorted(lost - again):
-            yield "rebuild-forgets", f"{kind} {name} goes with {table}, and nothing makes it again"
+        for kind, name in sorted(lost - recreated):
+            yield "rebuild-drops-objects", f"{kind} {name} is dropped with {table} and not created again"
 
 
-def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
-    """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return lint.judged(SQLiteJudge(), scripts)
+def lint_scripts(scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
+    """Yield the findings of each script."""
+    return lint.lint_scripts(SQLiteLinter(), scripts)

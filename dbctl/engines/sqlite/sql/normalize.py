@@ -1,4 +1,4 @@
-"""Text of SQL as SQLite reads it, spelled in one way whatever its blanks, remarks, quotes and cases."""
+"""Normalize SQL of SQLite: one spelling for all variants of blanks, comments, quotes and case."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ TOKEN = re.compile(
 )
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
-#: Words that no column can be called by without quotes, and those that mean something else with them.
+#: Words that cannot name a column without quotes, or that have another meaning without quotes.
 RESERVED = frozenset(
     """add all alter and as autoincrement between case check collate commit constraint create current_date current_time
     current_timestamp default deferrable delete distinct drop else escape exists false foreign from group having in
     index insert into is isnull join limit not nothing notnull null on or order primary references returning select set
     table then to transaction true union unique update using values when where""".split()  # noqa: SIM905 - a list of them would take a page
 )
-#: Words that can stand before a value; behind anything else a name is given to what precedes it.
+#: Words that can precede a value; after other words, a name is an alias.
 _BEFORE_A_VALUE = RESERVED - {"as"} | frozenset(
     {"by", "except", "filter", "glob", "intersect", "like", "match", "over", "recursive", "regexp", "with"}
 )
 
 
 class Token(NamedTuple):
-    """One word of a statement; ``word`` without quotes around it, ``name`` with."""
+    """One token of a statement; ``word`` is unquoted, ``name`` is quoted."""
 
     kind: Literal["word", "name", "string", "number", "sign"]
     text: str
@@ -39,84 +39,87 @@ class Token(NamedTuple):
 Tokens = Sequence[Token]
 
 
-def spelled(sql: str, names: Collection[str]) -> str:
-    """Return ``sql`` in the one spelling; ``names`` as for ``tokens``."""
-    return joined(tokens(sql, names))
+def normalize_sql(sql: str, names: Collection[str]) -> str:
+    """Return ``sql`` in normal form; ``names`` as for ``tokenize``."""
+    return join_tokens(tokenize(sql, names))
 
 
-def tokens(sql: str, names: Collection[str]) -> Tokens:
-    """Take ``sql`` apart.
+def tokenize(sql: str, names: Collection[str]) -> Tokens:
+    """Return the tokens of ``sql``.
 
-    ``names`` are those of the tables and columns there are, in lower case: what stands in double quotes and is none
-    of them is a text for SQLite.
+    ``names`` are the existing tables and columns, in lower case: SQLite reads any other word in double quotes as text.
     """
-    found = []
+    result = []
     for token in TOKEN.finditer(sql):
         kind, text = token.lastgroup, token.group()
         if kind == "double":
             inner = text[1:-1].replace('""', '"')
-            found.append(
-                _name(inner)
+            result.append(
+                _name_token(inner)
                 if inner.lower() in names
                 else Token("string", "'" + inner.replace("'", "''") + "'")
             )
         elif kind == "name":
-            found.append(_name(text[1:-1].replace("``", "`") if text[0] == "`" else text[1:-1]))
+            result.append(_name_token(text[1:-1].replace("``", "`") if text[0] == "`" else text[1:-1]))
         elif kind == "string":
-            found.append(Token("string", text))
+            result.append(Token("string", text))
         elif kind == "word":
-            found.append(Token("word", text.lower()))
+            result.append(Token("word", text.lower()))
         elif kind == "sign":
-            found.append(Token("sign", text))
+            result.append(Token("sign", text))
         elif kind != "space":
-            found.append(Token("number", text.lower()))
-    return found
+            result.append(Token("number", text.lower()))
+    return result
 
 
-def strange_names(sql: str, names: Collection[str]) -> list[str]:
-    """Return what stands in double quotes and is no name: none of ``names``, and given by no part of ``sql`` itself."""
-    read = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
-    words = ["", *(token.group().lower() for token in read), "", ""]
-    given, found = set(names), list[str]()
-    for at, token in enumerate(read):
-        before, after = words[at], words[at + 2 : at + 4]
-        if token.lastgroup != "double" or "." in (before, after[0]) or before in ("from", "join"):
-            continue  # where SQLite reads no text
+def find_unknown_names(sql: str, names: Collection[str]) -> list[str]:
+    """Return the words in double quotes that are neither in ``names`` nor defined as an alias in ``sql``."""
+    tokens = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
+    words = ["", *(token.group().lower() for token in tokens), "", ""]
+    known, unknown_names = set(names), list[str]()
+    for index, token in enumerate(tokens):
+        previous, following = words[index], words[index + 2 : index + 4]
+        if token.lastgroup != "double" or "." in (previous, following[0]) or previous in ("from", "join"):
+            continue  # SQLite always reads a name in this position
         inner = token.group()[1:-1].replace('""', '"')
-        alias = at and (read[at - 1].lastgroup != "sign" or before == ")") and before not in _BEFORE_A_VALUE
-        if alias or after == ["as", "("]:
-            given.add(inner.lower())
+        is_alias = (
+            index
+            and (tokens[index - 1].lastgroup != "sign" or previous == ")")
+            and previous not in _BEFORE_A_VALUE
+        )
+        if is_alias or following == ["as", "("]:
+            known.add(inner.lower())
         else:
-            found.append(inner)
-    return [one for one in found if one.lower() not in given]
+            unknown_names.append(inner)
+    return [name for name in unknown_names if name.lower() not in known]
 
 
-def default_text(sql: str) -> str:
-    """Return a default in the one spelling. It can name no column, so a word that means nothing else is a text."""
-    read = tokens(sql, ())
-    if len(read) == 1 and read[0].kind in ("word", "name") and read[0].text not in RESERVED:
-        plain = sql.strip() if read[0].kind == "word" else sql.strip()[1:-1]
+def normalize_default(sql: str) -> str:
+    """Return a default in normal form; an unreserved word is a text, because a default cannot refer to columns."""
+    tokens = tokenize(sql, ())
+    if len(tokens) == 1 and tokens[0].kind in ("word", "name") and tokens[0].text not in RESERVED:
+        plain = sql.strip() if tokens[0].kind == "word" else sql.strip()[1:-1]
         return "'" + plain.replace("'", "''") + "'"
-    return re.sub(r"^([+-]) ", r"\1", joined(read))
+    return re.sub(r"^([+-]) ", r"\1", join_tokens(tokens))
 
 
-def _name(text: str) -> Token:
+def _name_token(text: str) -> Token:
     lower = text.lower()
     if _PLAIN.fullmatch(lower) and lower not in RESERVED:
         return Token("name", lower)
     return Token("name", '"' + lower.replace('"', '""') + '"')
 
 
-def joined(read: Tokens) -> str:
-    """Write tokens one after the other, with blanks where people would put them."""
-    text, before = "", Token("sign", "(")
-    for token in read:
-        close = token.text in {",", ")", ".", ";"} or before.text in {"(", "."}
-        call = (
+def join_tokens(tokens: Tokens) -> str:
+    """Join tokens into SQL, with conventional blanks."""
+    text, previous = "", Token("sign", "(")
+    for token in tokens:
+        is_attached = token.text in {",", ")", ".", ";"} or previous.text in {"(", "."}
+        is_call = (
             token.text == "("
-            and (before.kind == "name" or before.text not in RESERVED)
-            and before.kind in ("word", "name")
+            and (previous.kind == "name" or previous.text not in RESERVED)
+            and previous.kind in ("word", "name")
         )
-        text += token.text if close or call else f" {token.text}"
-        before = token
+        text += token.text if is_attached or is_call else f" {token.text}"
+        previous = token
     return text

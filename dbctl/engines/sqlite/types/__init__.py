@@ -1,17 +1,17 @@
-"""Values in columns of SQLite, and the forms of stored times."""
+"""Conversion of values for SQLite columns, and the forms of stored times."""
 
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.types.times import SQLiteTimes, form_of
-    from dbctl.engines.sqlite.types.values import RawText, affinity
+    from dbctl.engines.sqlite.types.times import SQLiteTimes, time_form_sql
+    from dbctl.engines.sqlite.types.values import RawText, find_affinity
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "times": "SQLiteTimes form_of",
-            "values": "RawText affinity",
+            "times": "SQLiteTimes time_form_sql",
+            "values": "RawText find_affinity",
         },
     )

@@ -1,4 +1,4 @@
-"""What SQLite keeps of a value that stands in a file, or in a person's words."""
+"""Convert values of CSV and JSON files and of query parameters for SQLite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 
-#: What SQLite makes of a declared type: the first word that is found in it counts.
+#: Words in a declared type by the affinity that they select; the first match is used.
 AFFINITIES = {
     "INTEGER": ("INT",),
     "TEXT": ("CHAR", "CLOB", "TEXT"),
@@ -23,84 +23,84 @@ _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 
 
 class RawText(bytes):
-    """Text that is not valid UTF-8, by its bytes; SQLite keeps it, and the driver can only give it as bytes."""
+    """The bytes of a text that is not valid UTF-8; SQLite stores it, but the driver can only pass it as bytes."""
 
 
-def affinity(declared: str) -> str:
-    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
-    for found, words in AFFINITIES.items():
+def find_affinity(declared: str) -> str:
+    """Return the affinity of a declared type by the documented rules of SQLite, in their order."""
+    for name, words in AFFINITIES.items():
         if any(word in declared.upper() for word in words):
-            return found
+            return name
     return "NUMERIC" if declared else "BLOB"
 
 
-def of_csv(column: str, declared: str) -> Callable[[str, bool], object]:
-    """Return what reads a cell of CSV for a column of a declared type; told whether it stood without quotes."""
-    kind = affinity(declared)
+def csv_parser(column: str, declared: str) -> Callable[[str, bool], object]:
+    """Return a function that converts a CSV cell for a column; its second argument is whether the cell is unquoted."""
+    kind = find_affinity(declared)
 
-    def read(text: str, bare: bool) -> object:  # noqa: FBT001 - called for every cell
-        if bare and text.startswith("\\x"):
-            return _bytes(column, text)
-        if bare and kind != "TEXT":
-            return _number(text)
-        return _text_of_bytes(column, text)
+    def read(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
+        if is_unquoted and text.startswith("\\x"):
+            return _parse_bytes(column, text)
+        if is_unquoted and kind != "TEXT":
+            return _parse_number(text)
+        return _parse_text(column, text)
 
     return read
 
 
-def of_json(column: str) -> Callable[[object], object]:
-    """Return what reads a value of JSON for a column."""
+def json_parser(column: str) -> Callable[[object], object]:
+    """Return a function that converts a JSON value for a column."""
 
     def read(value: object) -> object:
         if isinstance(value, str):
-            return _text(column, value)
+            return _require_utf8(column, value)
         if isinstance(value, bool):
             return int(value)
         if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
-            raise ValueInvalidError(what=column, value=str(value)[:40], reason="it has more than 64 bits")
+            raise ValueInvalidError(name=column, value=str(value)[:40], reason="it has more than 64 bits")
         if isinstance(value, Decimal):
             return float(value)
         if isinstance(value, list | dict):
-            raise ValueInvalidError(what=column, value="(a list)", reason="write JSON as a text")
+            raise ValueInvalidError(name=column, value="(a list)", reason="write JSON as a text")
         return value
 
     return read
 
 
-def given(value: object) -> object:
-    """Return a parameter of a person's question: the number that a text writes, else what it is."""
-    return _number(value) if isinstance(value, str) else value
+def parse_parameter(value: object) -> object:
+    """Return a query parameter of a user: the number if the text is a number, otherwise the value itself."""
+    return _parse_number(value) if isinstance(value, str) else value
 
 
-def _number(text: str) -> object:
+def _parse_number(text: str) -> object:
     if _WHOLE.fullmatch(text) and text != "-0":
-        whole = int(text)
-        return whole if _SMALLEST <= whole <= _LARGEST else text
+        integer = int(text)
+        return integer if _SMALLEST <= integer <= _LARGEST else text
     if _FRACTION.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) or text.endswith("Infinity") else text
     return text
 
 
-def _bytes(column: str, text: str) -> bytes:
+def _parse_bytes(column: str, text: str) -> bytes:
     try:
         return bytes.fromhex(text[2:])
     except ValueError:
-        reason = "behind \\x stand two hexadecimal digits for each byte; quotes around it make it a text"
-        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason=reason) from None
+        reason = "\\x needs two hexadecimal digits per byte; quote the cell to make it a text"
+        raise ValueInvalidError(name=column, value=ascii(text[:40]), reason=reason) from None
 
 
-def _text_of_bytes(column: str, text: str) -> str | RawText:
-    """Return a text as it is, or by its bytes where a file had some that are not UTF-8."""
+def _parse_text(column: str, text: str) -> str | RawText:
+    """Return the text, or its bytes if the file contained bytes that are not UTF-8."""
     if text.isascii() or is_storable(text.replace("\0", "")):
         return text
     try:
         return RawText(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
-        return _text(column, text)
+        return _require_utf8(column, text)
 
 
-def _text(column: str, text: str) -> str:
+def _require_utf8(column: str, text: str) -> str:
     if not (text.isascii() or is_storable(text.replace("\0", ""))):
-        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason="it is not valid UTF-8")
+        raise ValueInvalidError(name=column, value=ascii(text[:40]), reason="it is not valid UTF-8")
     return text

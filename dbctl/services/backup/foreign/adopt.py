@@ -1,4 +1,4 @@
-"""What somebody left, made a backup of dbctl's own: proven, beside the others, and no longer depending on its file."""
+"""Adopt foreign backups: verify their files and create backups from copies."""
 
 from __future__ import annotations
 
@@ -8,69 +8,65 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import Dumped, Dumps, Proof
+from dbctl.engines.contract import DumpResult, Dumps, DumpVerification
 from dbctl.errors import (
-    AdoptedAlreadyError,
-    BackupUnsoundError,
-    FileUnfitError,
+    AlreadyAdoptedError,
+    BackupCorruptError,
+    FileNotRestorableError,
     RepositoryMissingError,
     UsageError,
 )
-from dbctl.files import Progress, atomic, silent
-from dbctl.model import Compression, Done, Plan, Row, counted
+from dbctl.files import Progress, atomic, no_progress
+from dbctl.model import ChangeResult, Compression, Plan, Row, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import verify
-from dbctl.services.backup.create import make
-from dbctl.services.backup.encryption import Keys, Sealing, is_encrypted
+from dbctl.services.backup.create import create_backup
+from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, is_encrypted
 from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.detect import Staged, staged
+from dbctl.services.backup.foreign.detect import StagedBackup, stage_backup
 from dbctl.services.backup.manifest import Kind, Manifest, Member, Origin
 from dbctl.services.backup.repository import Backup, Repository
-from dbctl.services.backup.sources import Advance, Source
-from dbctl.services.backup.writer import Laying
-from dbctl.stores import LAST, digest
+from dbctl.services.backup.sources import ByteProgress, Source
+from dbctl.services.backup.writer import BackupWriter
+from dbctl.stores import MANIFEST, hash_blocks
 
-#: What the files of dumps are called behind the time, by their form: of those that are packed already, and of others.
-PACKED: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
-PLAIN: Mapping[str, str] = {"lance": ".tar"}
+#: Suffixes of dump files by form: of compressed forms, and of uncompressed ones.
+COMPRESSED_SUFFIXES: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
+UNCOMPRESSED_SUFFIXES: Mapping[str, str] = {"lance": ".tar"}
 
 
 class BackupAdopted(Backup, frozen=True, kw_only=True):
-    """One file or folder that has become a backup."""
+    """A backup created from one file or folder."""
 
     source: str
-    time: str  #: where its time was taken from
+    time: str  #: description of the source of its time
 
 
-class BackupsAdopted(Done, frozen=True, kw_only=True):
-    """Answer of ``backup adopt``."""
+class BackupsAdopted(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup adopt``."""
 
     adopted: Sequence[BackupAdopted]
-    told: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
-    @property
-    def remarks(self) -> Sequence[str]:
-        return self.told
-
-    def brief(self) -> Row:
+    def summary(self) -> Row:
         return {
             "adopted": [
                 {
-                    "id": one.id,
-                    "source": one.source,
-                    "created_at": one.created_at,
-                    "time": one.time,
-                    "databases": one.databases,
-                    "bytes": one.bytes,
-                    "rows": sum(sum(member.rows.values()) for member in one.members),
+                    "id": backup.id,
+                    "source": backup.source,
+                    "created_at": backup.created_at,
+                    "time": backup.time,
+                    "databases": backup.databases,
+                    "bytes": backup.bytes,
+                    "rows": sum(sum(member.rows.values()) for member in backup.members),
                 }
-                for one in self.adopted
+                for backup in self.adopted
             ]
         }
 
 
-class Adoption:
-    """What ``backup adopt`` is about to do."""
+class AdoptBackup:
+    """A planned ``backup adopt``."""
 
     purpose = "backup adopt"
 
@@ -79,219 +75,248 @@ class Adoption:
         app: App,
         repository: Repository,
         paths: Sequence[Path],
-        keys: Keys,
+        keys: DecryptionKeys,
         *,
-        at: datetime | None,
+        created_at: datetime | None,
         timeout: float,
-        advance: Advance = lambda _bytes: None,
+        advance: ByteProgress = lambda _bytes: None,
     ) -> None:
-        """Take files; each becomes a backup.
+        """Group the files; each set becomes a backup.
 
         Args:
             app: the app.
-            repository: where they go.
-            paths: the files.
-            keys: what opens encrypted backups.
-            at: when it was made; None: as its name tells, or the file.
+            repository: the destination.
+            paths: files and folders.
+            keys: for encrypted backups.
+            created_at: time of the only file; None: from its name or its modification time.
             timeout: seconds to wait for a lock.
-            advance: told how many bytes more are done.
+            advance: receives the number of bytes processed since the last call.
 
         Raises:
-            UsageError: a time was given for several.
+            UsageError: a time for several files.
         """
-        if at is not None and len(paths) != 1:
-            raise UsageError(detail="--at: say of one file at a time when it was made")
+        if created_at is not None and len(paths) != 1:
+            raise UsageError(detail="--at: requires exactly one file")
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._opened, self._repository, self._timeout = app, repository, timeout
-        self._keys, self._sealing = keys, Sealing(app)
-        # What belongs together becomes one, whichever of it was named.
-        together = {tuple(file_sets.parts(app, one)): one for one in reversed(paths)}
-        self._paths, self._at, self._advance = [*reversed(together.values())], at, advance
+        self._app, self._repository, self._timeout = app, repository, timeout
+        self._keys, self._encryption = keys, EncryptionPolicy(app)
+        # Files of one set become one backup, regardless of which of them is named.
+        path_by_set = {tuple(file_sets.find_set(app, path)): path for path in reversed(paths)}
+        self._paths, self._created_at, self._advance = [*reversed(path_by_set.values())], created_at, advance
 
     def plan(self) -> Plan:
-        """Return what would become of each; they are read and proven, and nothing is written.
+        """Return the backups to create; the files are read and verified, and nothing is written.
 
         Raises:
-            As ``staged`` does, and as ``apply`` does.
+            As ``stage_backup`` and ``apply``.
         """
         steps = []
         for path in self._paths:
-            with staged(self._opened, self._repository, path, at=self._at, trial=False) as (found, _):
-                self._refuse_twice(path, found.manifest)
-                told = found.manifest
-                rows = sum(sum(one.rows.values()) for one in told.members)
-                origin = f" ({told.origin.time})" if told.origin else ""
+            with stage_backup(
+                self._app, self._repository, path, created_at=self._created_at, trial=False
+            ) as (
+                backup,
+                _,
+            ):
+                self._refuse_duplicate(path, backup.manifest)
+                manifest = backup.manifest
+                rows = sum(sum(member.rows.values()) for member in manifest.members)
+                origin = f" ({manifest.origin.time})" if manifest.origin else ""
                 steps.append(
-                    f"make a backup of {path}: {found.what}, {counted(rows, 'row')} of {', '.join(told.databases)},"
-                    f" of {told.created_at:%Y-%m-%d %H:%M} UTC{origin}"
+                    f"create a backup from {path}: {backup.description}, {format_count(rows, 'row')} of {', '.join(manifest.databases)},"
+                    f" of {manifest.created_at:%Y-%m-%d %H:%M} UTC{origin}"
                 )
-        title = f"Adopt into {self._repository.store.place}"
+        title = f"Adopt into {self._repository.store.location}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> BackupsAdopted:
-        """Make a backup of each, in their order; one that cannot be ends it, and those before it stay.
+    def apply(self, confirmed: str | None = None) -> BackupsAdopted:
+        """Create the backups in order; an error stops the operation and leaves the previous backups.
 
         Raises:
-            AdoptedAlreadyError: a backup was made of the same content.
-            BackupUnsoundError: a folder is not what its manifest says.
-            As ``staged`` does.
+            AlreadyAdoptedError: a backup has the same content.
+            BackupCorruptError: a folder does not match its manifest.
+            As ``stage_backup``.
         """
-        del seen  # nothing is destroyed, so nobody was asked
-        adopted, told = list[BackupAdopted](), list[str]()
+        del confirmed  # nothing is deleted, so no confirmation is required
+        adopted, remarks = list[BackupAdopted](), list[str]()
         with self._repository.store.lock(self.purpose, timeout=self._timeout):
             for path in self._paths:
-                with staged(
-                    self._opened, self._repository, path, at=self._at, trial=True, advance=self._advance
-                ) as (found, beside):
-                    self._refuse_twice(path, found.manifest)
-                    made = self._made(path, found, beside)
-                told += found.remarks
-                time = made.origin.time if made.origin else ""
-                adopted.append(self._repository.told(made, BackupAdopted, source=str(path), time=time))
-        return BackupsAdopted(adopted=adopted, told=told)
+                with stage_backup(
+                    self._app,
+                    self._repository,
+                    path,
+                    created_at=self._created_at,
+                    trial=True,
+                    advance=self._advance,
+                ) as (backup, overlay):
+                    self._refuse_duplicate(path, backup.manifest)
+                    created = self._create_backup(path, backup, overlay)
+                remarks += backup.remarks
+                time = created.origin.time if created.origin else ""
+                adopted.append(self._repository.describe(created, BackupAdopted, source=str(path), time=time))
+        return BackupsAdopted(adopted=adopted, remarks=remarks)
 
-    def _made(self, path: Path, found: Staged, beside: Repository) -> Manifest:
-        manifest = found.manifest
+    def _create_backup(self, path: Path, backup: StagedBackup, overlay: Repository) -> Manifest:
+        manifest = backup.manifest
         if manifest.origin is None:
             if is_encrypted(manifest):
-                instead = "dbctl backup copy --from REPOSITORY takes encrypted backups as they are."
-                raise FileUnfitError(path=path, reason="it is encrypted", instead=instead)
-            self._want_sound(manifest, beside)
-            sha256 = digest(atomic.blocks(path / LAST)).sha256
-            time = f"its manifest, made by dbctl on {manifest.host}"
+                hint = "Copy encrypted backups with: dbctl backup copy --from REPOSITORY"
+                raise FileNotRestorableError(path=path, reason="it is encrypted", hint=hint)
+            self._require_valid(manifest, overlay)
+            sha256 = hash_blocks(atomic.read_blocks(path / MANIFEST)).sha256
+            time = f"its manifest, created by dbctl on {manifest.host}"
             manifest = structs.replace(
                 manifest, origin=Origin(path=str(path.resolve()), sha256=sha256, time=time)
             )
-            sources: list[Source | Copied] = [Copied(manifest, beside)]
+            sources: list[Source | CopiedBackupSource] = [CopiedBackupSource(manifest, overlay)]
         else:
             sources = [
-                Adopted(self._opened, one, beside, manifest, self._advance) for one in manifest.members
+                AdoptedSource(self._app, member, overlay, manifest, self._advance)
+                for member in manifest.members
             ]
-        # What a restore made for itself is only a backup like others here.
+        # A safety backup of another repository becomes a normal backup.
         kind: Kind = "partial" if manifest.kind == "partial" else "backup"
-        return make(
-            self._opened,
+        return create_backup(
+            self._app,
             self._repository,
             sources,
-            self._sealing,
+            self._encryption,
             left_out=manifest.left_out,
             kind=kind,
-            at=manifest.created_at,
+            backup_time=manifest.created_at,
             origin=manifest.origin,
         )
 
-    def _want_sound(self, manifest: Manifest, beside: Repository) -> None:
-        wrong = verify.problems(
-            self._opened, beside.store, manifest, deep=True, keys=self._keys, advance=self._advance
+    def _require_valid(self, manifest: Manifest, overlay: Repository) -> None:
+        findings = verify.find_problems(
+            self._app, overlay.store, manifest, deep=True, keys=self._keys, advance=self._advance
         )
-        for one in wrong:
-            if one.severity == "error":
-                reason = one.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
-                raise BackupUnsoundError(id=manifest.id, app=self.app, reason=reason)
+        for finding in findings:
+            if finding.severity == "error":
+                reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
+                raise BackupCorruptError(id=manifest.id, app=self.app, reason=reason)
 
     def _manifests(self) -> Sequence[Manifest]:
-        """Return the manifests of the repository; none where the first backup is about to make it."""
+        """Return the manifests of the repository; empty if it does not exist yet."""
         try:
             return self._repository.manifests()[0]
         except RepositoryMissingError:
             return []
 
-    def _refuse_twice(self, path: Path, manifest: Manifest) -> None:
-        sha256 = manifest.origin.sha256 if manifest.origin else digest(atomic.blocks(path / LAST)).sha256
-        for one in self._manifests():
-            ours = manifest.origin is None and _content(one) == _content(manifest)
-            if ours or (one.origin and one.origin.sha256 == sha256):
-                raise AdoptedAlreadyError(path=path, id=one.id)
+    def _refuse_duplicate(self, path: Path, manifest: Manifest) -> None:
+        sha256 = (
+            manifest.origin.sha256
+            if manifest.origin
+            else hash_blocks(atomic.read_blocks(path / MANIFEST)).sha256
+        )
+        for existing in self._manifests():
+            is_same_backup = manifest.origin is None and _content_identity(existing) == _content_identity(
+                manifest
+            )
+            if is_same_backup or (existing.origin and existing.origin.sha256 == sha256):
+                raise AlreadyAdoptedError(path=path, id=existing.id)
 
 
-def _content(manifest: Manifest) -> tuple[datetime, list[str]]:
-    """Return what no two backups have alike."""
-    return manifest.created_at, [one.sha256 for one in manifest.members]
+def _content_identity(manifest: Manifest) -> tuple[datetime, list[str]]:
+    """Return values that are unique for a backup."""
+    return manifest.created_at, [member.sha256 for member in manifest.members]
 
 
-class Copied:
-    """The files of a backup that dbctl made elsewhere, as they are."""
+class CopiedBackupSource:
+    """The files of a backup of another repository, copied unchanged."""
 
-    def __init__(self, manifest: Manifest, beside: Repository) -> None:
-        self._manifest, self._beside = manifest, beside
+    def __init__(self, manifest: Manifest, overlay: Repository) -> None:
+        self._manifest, self._overlay = manifest, overlay
 
-    def pin(self) -> bool:
-        """Hold nothing: nobody writes them."""
+    def pin_snapshot(self) -> bool:
+        """Return False: no process writes the files."""
         return False
 
     def size(self) -> int:
-        """Return how many bytes are copied."""
-        return sum(one.bytes for one in self._manifest.members)
+        """Return the number of bytes to copy."""
+        return sum(member.bytes for member in self._manifest.members)
 
-    def kept_size(self) -> int:
-        """Return how many bytes they take in the backup."""
+    def stored_size(self) -> int:
+        """Return the number of bytes in the backup."""
         return self.size()
 
-    def members(self, folder: Laying) -> list[Member]:
-        """Put them into a folder.
+    def write_members(self, folder: BackupWriter) -> list[Member]:
+        """Copy the files into a folder.
 
         Raises:
-            BackupUnsoundError: one was changed meanwhile.
+            BackupCorruptError: a file changed during the copy.
         """
-        found = []
-        for one in self._manifest.members:
-            with self._beside.store.opened(self._manifest.id, one.file) as path:
-                laid = folder.copy(path, one.file)
-            if one.sha256 != (laid.inner_sha256 or laid.sha256):
-                raise BackupUnsoundError(
-                    id=self._manifest.id, app=self._manifest.app, reason=f"{one.file} was changed meanwhile"
+        members = []
+        for member in self._manifest.members:
+            with self._overlay.store.open_locally(self._manifest.id, member.file) as path:
+                stored = folder.copy(path, member.file)
+            if member.sha256 != (stored.inner_sha256 or stored.sha256):
+                raise BackupCorruptError(
+                    id=self._manifest.id,
+                    app=self._manifest.app,
+                    reason=f"{member.file} changed during the copy",
                 )
-            digests = one.digests if laid.encryption == "none" else {}
-            found.append(structs.replace(one, **structs.asdict(laid), digests=digests))
-        return found
+            digests = member.digests if stored.encryption == "none" else {}
+            members.append(structs.replace(member, **structs.asdict(stored), digests=digests))
+        return members
 
 
-class Adopted(Source):
-    """A database that somebody else copied, as if this were the moment of its copy."""
+class AdoptedSource(Source):
+    """A database that another program copied, with the time of that copy."""
 
     def __init__(
-        self, app: App, one: Member, beside: Repository, manifest: Manifest, advance: Advance
+        self, app: App, member: Member, overlay: Repository, manifest: Manifest, advance: ByteProgress
     ) -> None:
-        told = app.configured.backup
-        compress: Compression = told.compress if told else "gzip"
-        self._dumps = _Already(one, beside, manifest)
+        backup_config = app.configured.backup
+        compress: Compression = backup_config.compress if backup_config else "gzip"
+        self._dumps = _AdoptedDump(member, overlay, manifest)
         super().__init__(
-            app, one.database, advance, form=self._dumps.form, tables=one.only, compress=compress
+            app, member.database, advance, form=self._dumps.form, tables=member.only, compress=compress
         )
-        self.engine = one.engine
+        self.engine = member.engine
 
-    def _opened(self) -> Dumps:
+    def _open_source(self) -> Dumps:
         return self._dumps
 
 
-class _Already:
-    """A file in the place of the database that it was copied from: what dumps it, copies it."""
+class _AdoptedDump:
+    """A file that replaces its database as the source of a dump: it is copied."""
 
-    parts = False
+    supports_partial = False
 
-    def __init__(self, one: Member, beside: Repository, manifest: Manifest) -> None:
-        self._one, self._beside, self._manifest = one, beside, manifest
-        self.form = one.facts.get("format", "")
-        self.packed = self.form in PACKED
-        self.forms: Mapping[str, str] = {self.form: PACKED.get(self.form) or PLAIN.get(self.form, "")}
+    def __init__(self, member: Member, overlay: Repository, manifest: Manifest) -> None:
+        self._member, self._overlay, self._manifest = member, overlay, manifest
+        self.form = member.facts.get("format", "")
+        self.is_compressed = self.form in COMPRESSED_SUFFIXES
+        self.forms: Mapping[str, str] = {
+            self.form: COMPRESSED_SUFFIXES.get(self.form) or UNCOMPRESSED_SUFFIXES.get(self.form, "")
+        }
 
-    def holds_up(self) -> bool:
-        """Nobody writes it."""
+    def blocks_writers(self) -> bool:
+        """Return False: no process writes the file."""
         return False
 
-    def dump_size(self) -> int:
-        """Return how many bytes it has."""
-        return self._one.bytes
+    def estimate_dump_size(self) -> int:
+        """Return its size in bytes."""
+        return self._member.bytes
 
     def dump(
-        self, destination: Path, *, form: str = "", tables: Collection[str] = (), progress: Progress = silent
-    ) -> Dumped:
-        """Copy it."""
-        del form, tables  # there is but one, and all of it
-        with self._beside.store.opened(self._manifest.id, self._one.file) as path:
-            atomic.copied(path, destination)
+        self,
+        destination: Path,
+        *,
+        form: str = "",
+        tables: Collection[str] = (),
+        progress: Progress = no_progress,
+    ) -> DumpResult:
+        """Copy the file."""
+        del form, tables  # the file has one form and is copied completely
+        with self._overlay.store.open_locally(self._manifest.id, self._member.file) as path:
+            atomic.copy_file(path, destination)
         progress(1.0)
-        proof = Proof(tables=self._one.rows, schema=self._one.schema, problems=())
-        return Dumped(
-            taken_at=self._one.taken_at, facts=self._one.facts, proof=proof, sha256=self._one.sha256
+        verification = DumpVerification(tables=self._member.rows, schema=self._member.schema, problems=())
+        return DumpResult(
+            taken_at=self._member.taken_at,
+            metadata=self._member.facts,
+            verification=verification,
+            sha256=self._member.sha256,
         )

@@ -1,7 +1,7 @@
-"""A file or folder that somebody left, read as a backup: known by what it holds, proven, and never changed.
+"""Read a foreign file or folder as a backup: detect its content and verify it, without changing it.
 
-It is copied into a folder of its own first, and everything else happens to the copy: whoever changes the file meanwhile
-changes nothing that was proven. What comes of it stands beside the backups of the repository for as long as it is used.
+The file is copied into a temporary folder first, and only the copy is read: later changes of the file do not affect the
+verified data. The staged backup is available through an overlay of the repository while it is in use.
 """
 
 from __future__ import annotations
@@ -19,346 +19,387 @@ from msgspec import structs
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.contract import Dump, Dumps, Proof, list_dumped
-from dbctl.engines.file_locks import holders_of
+from dbctl.engines.contract import Dump, Dumps, DumpVerification, list_dump_tables
+from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import (
-    CONTENTS,
     ENGINES,
-    INSTEAD,
+    HINTS,
     TITLES,
+    TOC_FILE,
     Content,
-    Recognised,
-    TakenIn,
-    recognise,
+    FileType,
+    ImportedDump,
+    detect_file_type,
 )
 from dbctl.errors import (
     BusyError,
     ChangedWhileReadError,
     CorruptError,
     DbctlError,
+    DecompressionLimitError,
     FileFailedError,
+    FileInvalidError,
     FileMissingError,
-    FileUnfitError,
+    FileNotRestorableError,
     FileUnsafeError,
-    FileUnsoundError,
     ForeignDumpRefusedError,
+    InsufficientSpaceError,
     NotADatabaseError,
     NotSupportedError,
     QueryFailedError,
-    RoomMissingError,
     SameFileError,
-    UnpacksTooFarError,
     UsageError,
     WrongAppError,
 )
-from dbctl.files import UnpackedAll, atomic, compression
-from dbctl.model import Value
-from dbctl.services.app import App, recognised_as
+from dbctl.files import DecompressedImport, atomic, compression
+from dbctl.model import Struct
+from dbctl.services.app import App, find_wrong_app_hint
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.encryption import Sealing
+from dbctl.services.backup.encryption import EncryptionPolicy
 from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.timestamps import Dated, dated
-from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Member, Origin, file_name
+from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
+from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Member, Origin, member_file_name
 from dbctl.services.backup.repository import ID, Repository
-from dbctl.services.backup.sources import Advance
-from dbctl.services.backup.verify import NOT_OF_IT, server_for
-from dbctl.stores import LARGEST, LAST, digest
+from dbctl.services.backup.sources import ByteProgress
+from dbctl.services.backup.verify import ENVIRONMENT_ERRORS, trial_server
+from dbctl.stores import MANIFEST, MAX_MANIFEST_BYTES, hash_blocks
 
-#: A file that takes less than this unpacked is no danger, however well it was packed; of others, how many times its size.
-SMALL, TIMES = 64 << 20, 100
-#: Of the room there is, what unpacking leaves to others: a part of so many.
-LEFT_TO_OTHERS = 10
-LONGEST_NAME = 200  #: bytes
-#: The fact of a member that a dump program of somebody else wrote, which may have left out tables: its content.
-WRITTEN = "written_as"
-#: What holds every table of its database, whoever made it.
-WHOLE: Collection[Content] = ("sqlite", "lancedb")
-#: What helps with a file that is not sound, by its content.
-RECOVER = "dbctl restore recover --from FILE reads what can be read of a damaged SQLite database."
-DUMP_ANEW = "Make the dump anew with the dump program of its server, or take another backup: dbctl backup list. A statement that no dump program writes has to go from the file."
-#: What stands beside a SQLite file with rows that count.
-BESIDE = ("-wal", "-journal")
+#: Limit of the decompressed size: this number of bytes or, if larger, this multiple of the compressed size.
+MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO = 64 << 20, 100
+#: Decompression leaves one tenth of the free space unused.
+RESERVED_SHARE = 10
+MAX_NAME_BYTES = 200  #: bytes
+#: Fact of a member from a foreign dump program, which may have omitted tables: the type of its content.
+CONTENT_FACT = "written_as"
+#: Types of content that always include every table of their database.
+COMPLETE_CONTENTS: Collection[Content] = ("sqlite", "lancedb")
+#: Hints for invalid files by type of content.
+RECOVER_HINT = "Salvage a damaged SQLite database with: dbctl restore recover --from FILE"
+DUMP_AGAIN_HINT = "Create the dump again, or use another backup: dbctl backup list. Remove statements that no dump program writes."
+#: Side files of a SQLite database that contain committed rows.
+SIDE_FILE_SUFFIXES = ("-wal", "-journal")
 
 
-class Staged(Value, frozen=True, kw_only=True):
-    """What somebody left, as a backup."""
+class StagedBackup(Struct, frozen=True, kw_only=True):
+    """A foreign file or folder as a backup."""
 
     manifest: Manifest
-    what: str  #: in words
-    remarks: Sequence[str]  #: what somebody has to know of it
-    tried: bool = False  #: whether a server has loaded it
+    description: str
+    remarks: Sequence[str]  #: warnings for the user
+    is_loaded: bool = False  #: whether a server has loaded it
 
 
 @contextmanager
-def staged(
+def stage_backup(
     app: App,
     repository: Repository,
     path: Path,
     *,
-    at: datetime | None = None,
+    created_at: datetime | None = None,
     trial: bool,
-    advance: Advance = lambda _bytes: None,
-) -> Iterator[tuple[Staged, Repository]]:
-    """Give it, and the repository through which it is read.
+    advance: ByteProgress = lambda _bytes: None,
+) -> Iterator[tuple[StagedBackup, Repository]]:
+    """Yield the staged backup, and the repository through which it is read.
 
     Args:
         app: the app.
-        repository: whose room is used; nothing of it is changed.
+        repository: provides temporary space; its backups are not changed.
         path: a file, or a folder with a manifest.
-        at: when it was made; None: as its name tells, or the file.
-        trial: whether a dump is loaded into a database of its server, which is dropped again.
-        advance: told how many bytes more of it were read.
+        created_at: time of the backup; None: from the name of the file or its modification time.
+        trial: whether to load a dump into a temporary database on its server.
+        advance: receives the number of bytes read since the last call.
 
     Raises:
-        FileMissingError, FileFailedError: it is not there, or cannot be read.
-        FileUnfitError: it is nothing that could be restored from here.
-        FileUnsoundError: it is not whole.
-        FileUnsafeError: others may write it.
+        FileMissingError, FileFailedError: it does not exist, or cannot be read.
+        FileNotRestorableError: it cannot be restored here.
+        FileInvalidError: it is incomplete or damaged.
+        FileUnsafeError: other users may write it.
         WrongAppError: it is a database of another app.
-        UsageError: it is not clear of which database it is.
-        SameFileError: it is a database of the app itself.
-        BusyError, ChangedWhileReadError: somebody writes it.
-        UnpacksTooFarError, RoomMissingError, DiskFullError: it is too large.
+        UsageError: it matches several databases.
+        SameFileError: it is a live database of the app.
+        BusyError, ChangedWhileReadError: another process is writing it.
+        DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
     """
-    told, together = looked_at(path), file_sets.parts(app, path)
-    if stat.S_ISDIR(told.st_mode) and together == [path] and not registry.holds_tables(path):
-        manifest, remarks = _folder(app, path)
-        found = Staged(manifest=manifest, what="a backup that dbctl made", remarks=remarks)
-        yield found, repository.beside(manifest.id, path.resolve())
+    status, set_paths = stat_file(path), file_sets.find_set(app, path)
+    if stat.S_ISDIR(status.st_mode) and set_paths == [path] and not registry.is_table_folder(path):
+        manifest, remarks = _read_backup_folder(app, path)
+        backup = StagedBackup(manifest=manifest, description="a backup created by dbctl", remarks=remarks)
+        yield backup, repository.overlay(manifest.id, path.resolve())
         return
-    for one in together:
-        looked_at(one)
-        _refuse_live(app, one)
-    sealing = Sealing(app)  # where backups are encrypted, nothing plain stands beside them
-    scratch = sealing.aside.folder if sealing else repository.store.scratch
-    with scratch(sum(one.stat().st_size for one in together)) as place:
-        folder = place / "folder"
+    for set_path in set_paths:
+        stat_file(set_path)
+        _refuse_live(app, set_path)
+    encryption = EncryptionPolicy(app)  # with encryption, the repository must not contain plain files
+    open_temp_dir = encryption.staging.folder if encryption else repository.store.temp_dir
+    with open_temp_dir(sum(set_path.stat().st_size for set_path in set_paths)) as temp_dir:
+        folder = temp_dir / "folder"
         folder.mkdir(mode=0o700)
-        each = list[Staged]()
-        for number, one in enumerate(together):
-            own = place / str(number)
-            own.mkdir(mode=0o700)
-            loose = _Tables if one.is_dir() else _Loose
-            each.append(loose(app, one, own, at, advance, named=path.name).staged(folder, trial=trial))
-        found = _joined(app, path, each)
-        yield found, repository.beside(found.manifest.id, folder)
+        staged_files = list[StagedBackup]()
+        for index, set_path in enumerate(set_paths):
+            file_dir = temp_dir / str(index)
+            file_dir.mkdir(mode=0o700)
+            file_class = _ForeignFolder if set_path.is_dir() else _ForeignFile
+            staged_files.append(
+                file_class(app, set_path, file_dir, created_at, advance, source_name=path.name).stage(
+                    folder, trial=trial
+                )
+            )
+        backup = _join(app, path, staged_files)
+        yield backup, repository.overlay(backup.manifest.id, folder)
 
 
-def _joined(app: App, path: Path, each: Sequence[Staged]) -> Staged:
-    """Return what belongs together as one backup; it is of the time of the first."""
-    told, first = [one.manifest for one in each], each[0].manifest
-    origins = [one.origin.sha256 for one in told if one.origin]
-    sha256 = origins[0] if len(each) == 1 else hashlib.sha256("\n".join(origins).encode()).hexdigest()
+def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
+    """Combine the files of a set into one backup, with the time of the first."""
+    manifests, first = [part.manifest for part in parts], parts[0].manifest
+    origins = [manifest.origin.sha256 for manifest in manifests if manifest.origin]
+    sha256 = origins[0] if len(parts) == 1 else hashlib.sha256("\n".join(origins).encode()).hexdigest()
     time = first.origin.time if first.origin else ""
-    remarks = [remark for one in each for remark in one.remarks]
-    if lacking := file_sets.missing(app, path):
-        remarks.append(f"{path}: no copy of {', '.join(lacking)} of the same time lies beside it")
-    return Staged(
+    remarks = [remark for part in parts for remark in part.remarks]
+    if missing := file_sets.find_missing(app, path):
+        remarks.append(f"{path}: no copy of {', '.join(missing)} with the same time is next to it")
+    return StagedBackup(
         manifest=structs.replace(
             first,
             id=str(path.resolve()),
             origin=Origin(path=str(path.resolve()), sha256=sha256, time=time),
-            members=[member for one in told for member in one.members],
+            members=[member for manifest in manifests for member in manifest.members],
         ),
-        what=" and ".join(dict.fromkeys(one.what for one in each)),
+        description=" and ".join(dict.fromkeys(part.description for part in parts)),
         remarks=remarks,
-        tried=any(one.tried for one in each),
+        is_loaded=any(part.is_loaded for part in parts),
     )
 
 
-def size(paths: Sequence[Path]) -> int:
-    """Return how many bytes are read of files; those that are not there count nothing."""
+def count_bytes(paths: Sequence[Path]) -> int:
+    """Return the number of bytes to read; missing files have 0 bytes."""
     return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
 
 
-def looked_at(path: Path) -> os.stat_result:
-    """Return what the system tells of a file that somebody named; raises as ``staged`` does."""
+def stat_file(path: Path) -> os.stat_result:
+    """Return the status of a file that the user named; raises as ``stage_backup``."""
     try:
-        told = path.stat()
+        status = path.stat()
     except FileNotFoundError as error:
-        raise FileMissingError(what="file", path=path) from error
+        raise FileMissingError(kind="file", path=path) from error
     except (OSError, ValueError) as error:
         raise FileFailedError(path=path, reason=getattr(error, "strerror", "") or str(error)) from error
-    if stat.S_IMODE(told.st_mode) & stat.S_IWOTH:
-        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(told.st_mode):o}")
-    return told
+    if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
+        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
+    return status
 
 
 def _refuse_live(app: App, path: Path) -> None:
-    """Refuse a database of the app itself: to open it here would end the locks that this process has on it."""
+    """Refuse a live database of the app: opening it would release the locks that this process has on it."""
     for url in app.configured.databases.values():
         if url.is_folder and path.resolve() == Path(url.path).resolve():
             raise SameFileError(path=path)
-        housing = registry.housing(url)
-        for one in (housing.file, *housing.beside) if housing else ():
+        database_files = registry.database_files(url)
+        for live_file in (database_files.file, *database_files.side_files) if database_files else ():
             with suppress(OSError):
-                if path.samefile(one):
+                if path.samefile(live_file):
                     raise SameFileError(path=path)
 
 
 # Folders -----------------------------------------------------------------------------------------------------------
 
 
-def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
-    """Return the manifest of a folder that dbctl made on some machine."""
+def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
+    """Return the manifest of a folder that dbctl created on any machine, and warnings."""
     try:
-        text = atomic.read_whole(path / LAST, LARGEST)
-        manifest = backup_manifest.read(text)
+        text = atomic.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
+        manifest = backup_manifest.parse(text)
     except FileNotFoundError as error:
         if is_directory_dump(path):
-            instead = f"pg_restore --file=dump.sql {path} makes of it a dump that dbctl takes."
-            raise FileUnfitError(
-                path=path, reason="it is a PostgreSQL dump (directory)", instead=instead
+            hint = f"Convert it with: pg_restore --file=dump.sql {path}"
+            raise FileNotRestorableError(
+                path=path, reason="it is a PostgreSQL dump (directory)", hint=hint
             ) from error
-        instead = "Name a file in it, or a folder that dbctl backup create made."
-        raise FileUnfitError(path=path, reason=f"it is a folder without {LAST}", instead=instead) from error
+        hint = "Name a file in it, or a folder of a backup created by dbctl."
+        raise FileNotRestorableError(
+            path=path, reason=f"it is a folder without {MANIFEST}", hint=hint
+        ) from error
     except ManifestInvalidError as error:
-        raise FileUnsoundError(path=path, reason=f"its manifest: {error}") from error
+        raise FileInvalidError(path=path, reason=f"its manifest: {error}") from error
     except OSError as error:
-        raise FileFailedError(path=path / LAST, reason=error.strerror or str(error)) from error
+        raise FileFailedError(path=path / MANIFEST, reason=error.strerror or str(error)) from error
     if manifest.profile != app.profile.name:
-        raise FileUnfitError(
+        raise FileNotRestorableError(
             path=path,
             reason=f"it is a backup of {manifest.app} ({manifest.profile})",
-            instead=f"{app.name} is {app.profile.title}; --app names another one.",
+            hint=f"{app.name} is {app.profile.title}; select another app with --app.",
         )
-    if kept := [one.database for one in manifest.members if one.form == "kept"]:
-        raise FileUnfitError(
+    if retained := [member.database for member in manifest.members if member.form == "kept"]:
+        raise FileNotRestorableError(
             path=path,
-            reason=f"of {', '.join(kept)} it holds only where a server kept it",
-            instead="dbctl restore apply ID goes back to it, by its repository.",
+            reason=f"for {', '.join(retained)} it has no data: the server retained the database",
+            hint="Restore it from its repository: dbctl restore apply ID",
         )
     remarks = []
     if (manifest.app, manifest.host) != (app.name, os.uname().nodename):
-        remarks.append(f"{path}: it was made of {manifest.app} on {manifest.host}")
-    manifest = backup_manifest.as_foreign(manifest)
+        remarks.append(f"{path}: it is a backup of {manifest.app} on {manifest.host}")
+    manifest = backup_manifest.mark_foreign(manifest)
     return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
 
 
 def is_directory_dump(folder: Path) -> bool:
-    """Whether a folder holds a dump of pg_dump in the directory form."""
-    contents = folder / CONTENTS
-    return atomic.is_regular(contents) and recognise(contents).content == "postgresql-directory"
+    """Whether a folder is a pg_dump dump in directory format."""
+    contents = folder / TOC_FILE
+    return atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory"
 
 
 # Files -------------------------------------------------------------------------------------------------------------
 
 
-class _Loose:
+class _ForeignFile:
     def __init__(
-        self, app: App, path: Path, place: Path, at: datetime | None, advance: Advance, *, named: str
+        self,
+        app: App,
+        path: Path,
+        temp_dir: Path,
+        created_at: datetime | None,
+        advance: ByteProgress,
+        *,
+        source_name: str,
     ) -> None:
-        self._app, self._path, self._place, self._at, self._advance = app, path, place, at, advance
-        self._called = named  #: what somebody named, which may tell the time
+        self._app, self._path, self._temp_dir, self._created_at, self._advance = (
+            app,
+            path,
+            temp_dir,
+            created_at,
+            advance,
+        )
+        self._source_name = source_name  #: name of the path of the user, which may contain a time
         self._name, self._remarks = str(path), list[str]()
         self._content: Content = "unknown"
 
-    def staged(self, folder: Path, *, trial: bool) -> Staged:
-        """Read it, prove it, and put what comes of it into ``folder``."""
-        plain, destination = self._place / "plain", folder / _short(self._path.name)
+    def stage(self, folder: Path, *, trial: bool) -> StagedBackup:
+        """Read and verify the file, and write the result into ``folder``."""
+        plain, destination = self._temp_dir / "plain", folder / _shorten_name(self._path.name)
         try:
-            with atomic.regular(self._path) as file:
+            with atomic.open_regular(self._path) as file:
                 before = os.fstat(file.fileno())
-                what = self._recognised()
-                self._refuse_held(what)
-                unpacked = self._copied(file, plain, what)
+                file_type = self._detect_type()
+                self._refuse_open(file_type)
+                decompressed = self._copy_decompressed(file, plain, file_type)
                 self._refuse_changed(before, file)
         except OSError as error:
             raise FileFailedError(path=self._path, reason=error.strerror or str(error)) from error
-        with self._named():
-            most = max(SMALL, TIMES * unpacked.plain_bytes)
-            made = registry.take_in(what.content, plain, destination, self._name, most=most)
-            dump = Dump(facts=made.facts, tables={}, schema="")
-            proof = registry.prove(what.engine, destination, dump, self._name, quick=False, room=self._room)
-            if proof.problems:
-                raise CorruptError(target=self._name, reason=proof.problems[0])
-        database, part = self._meant(what.engine, proof.tables)
-        manifest = self._manifest(what, destination, made, proof, database, unpacked, self._dated(before))
+        with self._translate_errors():
+            limit = max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * decompressed.plain_bytes)
+            imported = registry.import_dump(
+                file_type.content, plain, destination, self._name, max_bytes=limit
+            )
+            dump = Dump(metadata=imported.metadata, tables={}, schema="")
+            verification = registry.verify_dump(
+                file_type.engine,
+                destination,
+                dump,
+                self._name,
+                quick=False,
+                make_temp_dir=self._make_temp_dir,
+            )
+            if verification.problems:
+                raise CorruptError(target=self._name, reason=verification.problems[0])
+        database, is_partial = self._detect_database(file_type.engine, verification.tables)
+        manifest = self._build_manifest(
+            file_type, destination, imported, verification, database, decompressed, self._detect_time(before)
+        )
         (member,) = manifest.members
-        if part:
-            member = structs.replace(member, only=list(proof.tables))
+        if is_partial:
+            member = structs.replace(member, only=list(verification.tables))
             manifest = structs.replace(manifest, kind="partial", members=[member])
-        tried = (
-            self._tried(member, destination) if trial and not proof.schema else None
-        )  # a server tells the rest
-        if tried is not None:
-            member = structs.replace(member, schema=tried.schema)
+        # Only a server can check the rest.
+        trial_result = (
+            self._load_for_trial(member, destination) if trial and not verification.schema else None
+        )
+        if trial_result is not None:
+            member = structs.replace(member, schema=trial_result.schema)
             manifest = structs.replace(manifest, members=[member])
-        return Staged(
+        return StagedBackup(
             manifest=manifest,
-            what=what.told,
+            description=file_type.description,
             remarks=[
                 *self._remarks,
-                *made.remarks,
-                *(() if part else _lacks(self._app, database, proof, self._path)),
+                *imported.remarks,
+                *(
+                    ()
+                    if is_partial
+                    else _report_missing_tables(self._app, database, verification, self._path)
+                ),
             ],
-            tried=tried is not None,
+            is_loaded=trial_result is not None,
         )
 
-    def _meant(self, engine: str, tables: Mapping[str, int]) -> tuple[str, bool]:
-        """Return of which database of the app it is, and whether it holds only some of its tables."""
+    def _detect_database(self, engine: str, tables: Mapping[str, int]) -> tuple[str, bool]:
+        """Return the database to which the file belongs, and whether it has only some of its tables."""
         try:
-            return meant(self._app, engine, tables, self._path), False
+            return detect_database(self._app, engine, tables, self._path), False
         except WrongAppError:
-            if database := _holding(self._app, engine, tables):
+            if database := _find_partial_match(self._app, engine, tables):
                 return database, True
             raise
 
-    def _recognised(self) -> Recognised:
-        what = recognise(self._path)
-        if what.content in ("unknown", "empty") and what.compress != "none":
-            # It may be cut off so early that nothing came out: unpacking tells.
-            with atomic.regular(self._path) as file:
-                self._copied(file, self._place / "looked-at", what)
-        if what.content == "empty":
-            raise FileUnsoundError(path=self._path, reason="it is empty")
-        self._content = what.content
-        if not what.engine:
-            raise FileUnfitError(
-                path=self._path, reason=f"it is {TITLES[what.content]}", instead=INSTEAD[what.content]
+    def _detect_type(self) -> FileType:
+        file_type = detect_file_type(self._path)
+        if file_type.content in ("unknown", "empty") and file_type.compress != "none":
+            # It may be truncated before its first content: decompression detects that.
+            with atomic.open_regular(self._path) as file:
+                self._copy_decompressed(file, self._temp_dir / "probe", file_type)
+        if file_type.content == "empty":
+            raise FileInvalidError(path=self._path, reason="it is empty")
+        self._content = file_type.content
+        if not file_type.engine:
+            raise FileNotRestorableError(
+                path=self._path,
+                reason=f"it is {TITLES[file_type.content]}",
+                hint=HINTS[file_type.content],
             )
-        return what
+        return file_type
 
-    def _copied(self, file: IO[bytes], plain: Path, what: Recognised) -> UnpackedAll:
-        """Copy it, unpacked, with what stands beside it."""
+    def _copy_decompressed(self, file: IO[bytes], plain: Path, file_type: FileType) -> DecompressedImport:
+        """Copy the file decompressed, with its side files."""
         size = os.fstat(file.fileno()).st_size
-        found = os.statvfs(self._place)
-        room = found.f_bavail * found.f_frsize // LEFT_TO_OTHERS * (LEFT_TO_OTHERS - 1)
-        most = max(SMALL, TIMES * size) if what.compress != "none" else max(1, size)
-        with self._named():
+        file_system = os.statvfs(self._temp_dir)
+        free_space = file_system.f_bavail * file_system.f_frsize // RESERVED_SHARE * (RESERVED_SHARE - 1)
+        limit = (
+            max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * size)
+            if file_type.compress != "none"
+            else max(1, size)
+        )
+        with self._translate_errors():
             try:
-                unpacked = compression.unpack_all(
+                decompressed = compression.decompress_import(
                     file,
                     self._path,
                     plain,
-                    what.compress,
-                    most=min(most, room),
+                    file_type.compress,
+                    max_bytes=min(limit, free_space),
                     target=self._name,
                     advance=self._advance,
                 )
-            except UnpacksTooFarError:
-                if what.compress == "none":
+            except DecompressionLimitError:
+                if file_type.compress == "none":
                     raise ChangedWhileReadError(target=self._name) from None
-                if room < most:
-                    raise RoomMissingError(place=self._place, need=room + 1, room=room) from None
+                if free_space < limit:
+                    raise InsufficientSpaceError(
+                        place=self._temp_dir, required=free_space + 1, free=free_space
+                    ) from None
                 raise
-        if what.content == "sqlite" and what.compress == "none":
-            for suffix in BESIDE:
-                beside = Path(f"{self._path}{suffix}")
-                if atomic.is_regular(beside) and beside.stat().st_size:
-                    atomic.copied(beside, Path(f"{plain}{suffix}"))
-                    self._remarks.append(f"{self._name}: what stands in {beside.name} belongs to it")
-        return unpacked
+        if file_type.content == "sqlite" and file_type.compress == "none":
+            for suffix in SIDE_FILE_SUFFIXES:
+                side_file = Path(f"{self._path}{suffix}")
+                if atomic.is_regular(side_file) and side_file.stat().st_size:
+                    atomic.copy_file(side_file, Path(f"{plain}{suffix}"))
+                    self._remarks.append(f"{self._name}: includes the rows in {side_file.name}")
+        return decompressed
 
-    def _refuse_held(self, what: Recognised) -> None:
-        if what.content != "sqlite" or what.compress != "none":
+    def _refuse_open(self, file_type: FileType) -> None:
+        if file_type.content != "sqlite" or file_type.compress != "none":
             return
-        with suppress(
-            NotSupportedError
-        ):  # this system does not tell; that it changes is noticed all the same
-            if held := holders_of(Path(os.path.realpath(self._path))):
-                named = ", ".join(f"pid {one.pid} ({one.command})" for one in held)
-                raise BusyError(target=self._name, holder=f" by {named}, which has it open", waited="0")
+        with suppress(NotSupportedError):  # not supported by the system; changes are detected anyway
+            if holders := list_lock_holders(Path(os.path.realpath(self._path))):
+                processes = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders)
+                raise BusyError(target=self._name, holder=f" by {processes}, which has it open", waited="0")
 
     def _refuse_changed(self, before: os.stat_result, file: IO[bytes]) -> None:
         for after in (os.fstat(file.fileno()), self._path.stat()):
@@ -366,73 +407,77 @@ class _Loose:
                 raise ChangedWhileReadError(target=self._name)
 
     @contextmanager
-    def _room(self, _need: int) -> Iterator[Path]:
-        """Give a folder of its own, in the one that has room for it."""
-        folder = self._place / "read"
+    def _make_temp_dir(self, _need: int) -> Iterator[Path]:
+        """Yield a temporary folder inside the existing one, which has enough space."""
+        folder = self._temp_dir / "read"
         folder.mkdir(mode=0o700)
         yield folder
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Let damage be told of the file, for which other remedies hold than for a database."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate errors of a damaged database into errors of the file, with different hints."""
         try:
             yield
         except (CorruptError, NotADatabaseError, QueryFailedError) as error:
-            reason = str(error.facts.get("reason", error)).removeprefix(f"{self._path.name}: ")
-            raise self._unsound(reason) from error
+            reason = str(error.context.get("reason", error)).removeprefix(f"{self._path.name}: ")
+            raise self._invalid_file_error(reason) from error
 
-    def _unsound(self, reason: str) -> FileUnsoundError:
+    def _invalid_file_error(self, reason: str) -> FileInvalidError:
         if self._content == "sqlite":
-            return FileUnsoundError(path=self._path, reason=reason, instead=RECOVER)
-        if self._content in ENGINES and self._content not in WHOLE:
-            return FileUnsoundError(path=self._path, reason=reason, instead=DUMP_ANEW)
-        return FileUnsoundError(path=self._path, reason=reason)
+            return FileInvalidError(path=self._path, reason=reason, hint=RECOVER_HINT)
+        if self._content in ENGINES and self._content not in COMPLETE_CONTENTS:
+            return FileInvalidError(path=self._path, reason=reason, hint=DUMP_AGAIN_HINT)
+        return FileInvalidError(path=self._path, reason=reason)
 
-    def _tried(self, one: Member, file: Path) -> Proof | None:
-        """Load it on trial; None where that could not be done."""
-        # Some tables need the types of the database that they are part of.
-        server = self._app.url(one.database) if one.only else server_for(self._app, one)
+    def _load_for_trial(self, member: Member, file: Path) -> DumpVerification | None:
+        """Load the dump for trial; return None if the environment does not allow it."""
+        # A partial dump may require types of its database.
+        server = self._app.url(member.database) if member.only else trial_server(self._app, member)
         timeout = self._app.timeout
         try:
-            with registry.tried(one.engine, server, file, one.dump, self._name, timeout=timeout) as there:
-                proof, left = there.proof, there.remarks
+            with registry.trial_restore(
+                member.engine, server, file, member.dump, self._name, timeout=timeout
+            ) as trial:
+                verification, remarks = trial.verification, trial.remarks
         except ForeignDumpRefusedError:
             raise
-        except NOT_OF_IT as error:
-            self._remarks.append(f"{self._name}: it was not loaded on trial: {error}")
+        except ENVIRONMENT_ERRORS as error:
+            self._remarks.append(f"{self._name}: not loaded for trial: {error}")
             return None
         except DbctlError as error:
-            raise self._unsound(f"it cannot be loaded: {error}") from error
-        self._remarks += left
-        return proof
+            raise self._invalid_file_error(f"it cannot be loaded: {error}") from error
+        self._remarks += remarks
+        return verification
 
-    def _dated(self, told: os.stat_result) -> Dated:
-        if self._at is not None:
-            return Dated(at=self._at, by="asked", told="as you said")
-        return dated(self._called, told.st_mtime, ours=is_ours(self._app, self._path))
+    def _detect_time(self, status: os.stat_result) -> DetectedTime:
+        if self._created_at is not None:
+            return DetectedTime(timestamp=self._created_at, source="option", description="--at")
+        return detect_time(
+            self._source_name, status.st_mtime, is_utc=is_dbctl_file_name(self._app, self._path)
+        )
 
-    def _manifest(
+    def _build_manifest(
         self,
-        what: Recognised,
+        file_type: FileType,
         file: Path,
-        made: TakenIn,
-        proof: Proof,
+        imported: ImportedDump,
+        verification: DumpVerification,
         database: str,
-        unpacked: UnpackedAll,
-        when: Dated,
+        decompressed: DecompressedImport,
+        time: DetectedTime,
     ) -> Manifest:
-        kept = digest(atomic.blocks(file))
-        written = {} if what.content in WHOLE else {WRITTEN: what.content}
+        stored = hash_blocks(atomic.read_blocks(file))
+        dump_facts = {} if file_type.content in COMPLETE_CONTENTS else {CONTENT_FACT: file_type.content}
         member = Member(
             database=database,
             file=file.name,
-            bytes=kept.bytes,
-            sha256=kept.sha256,
-            engine=what.engine,
-            taken_at=when.at,
-            rows=proof.tables,
-            schema=proof.schema,
-            facts={**made.facts, **written},
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            engine=file_type.engine,
+            taken_at=time.timestamp,
+            rows=verification.tables,
+            schema=verification.schema,
+            facts={**imported.metadata, **dump_facts},
             foreign=True,
         )
         return Manifest(
@@ -441,119 +486,145 @@ class _Loose:
             kind="backup",
             app=self._app.name,
             profile=self._app.profile.name,
-            created_at=when.at,
-            verified_at=when.at,
+            created_at=time.timestamp,
+            verified_at=time.timestamp,
             host=os.uname().nodename,
             dbctl=__version__,
-            origin=Origin(path=str(self._path.resolve()), sha256=unpacked.sha256, time=when.told),
+            origin=Origin(path=str(self._path.resolve()), sha256=decompressed.sha256, time=time.description),
             members=[member],
             left_out=(),
         )
 
 
-class _Tables(_Loose):
-    """A folder of tables, read where it lies."""
+class _ForeignFolder(_ForeignFile):
+    """A folder of LanceDB tables, read in place."""
 
-    def staged(self, folder: Path, *, trial: bool) -> Staged:
-        del trial  # it is read whole
-        destination, before = folder / f"{_short(self._path.name)}.tar", self._path.stat()
-        what = Recognised(content="lancedb", compress="none")
-        with self._named():
-            made = registry.take_in_folder(self._path, destination, self._name)
-            dump = Dump(facts=made.facts, tables={}, schema="")
-            proof = registry.prove(what.engine, destination, dump, self._name, quick=False, room=self._room)
-            if proof.problems:
-                raise CorruptError(target=self._name, reason=proof.problems[0])
-        database = meant(self._app, what.engine, proof.tables, self._path)
-        kept = digest(atomic.blocks(destination))
-        unpacked = UnpackedAll(sha256=kept.sha256, plain_bytes=kept.bytes)
-        return Staged(
-            manifest=self._manifest(what, destination, made, proof, database, unpacked, self._dated(before)),
-            what="a folder of LanceDB tables",
-            remarks=[*made.remarks, *_lacks(self._app, database, proof, self._path)],
+    def stage(self, folder: Path, *, trial: bool) -> StagedBackup:
+        del trial  # it is read completely
+        destination, before = folder / f"{_shorten_name(self._path.name)}.tar", self._path.stat()
+        file_type = FileType(content="lancedb", compress="none")
+        with self._translate_errors():
+            imported = registry.import_folder(self._path, destination, self._name)
+            dump = Dump(metadata=imported.metadata, tables={}, schema="")
+            verification = registry.verify_dump(
+                file_type.engine,
+                destination,
+                dump,
+                self._name,
+                quick=False,
+                make_temp_dir=self._make_temp_dir,
+            )
+            if verification.problems:
+                raise CorruptError(target=self._name, reason=verification.problems[0])
+        database = detect_database(self._app, file_type.engine, verification.tables, self._path)
+        stored = hash_blocks(atomic.read_blocks(destination))
+        decompressed = DecompressedImport(sha256=stored.sha256, plain_bytes=stored.bytes)
+        return StagedBackup(
+            manifest=self._build_manifest(
+                file_type,
+                destination,
+                imported,
+                verification,
+                database,
+                decompressed,
+                self._detect_time(before),
+            ),
+            description="a folder of LanceDB tables",
+            remarks=[
+                *imported.remarks,
+                *_report_missing_tables(self._app, database, verification, self._path),
+            ],
         )
 
 
-def _lacks(app: App, database: str, proof: Proof, path: Path) -> Iterator[str]:
-    """Yield that tables of the live database would be gone: it may be a dump of some of them."""
-    if lost := live_tables_beyond(app, database, proof.tables):
-        yield f"{path} lacks what {app.target(database)} has: {', '.join(lost)}"
+def _report_missing_tables(
+    app: App, database: str, verification: DumpVerification, path: Path
+) -> Iterator[str]:
+    """Yield a warning about live tables that the file lacks: it may be a partial dump."""
+    if missing := find_missing_live_tables(app, database, verification.tables):
+        yield f"{path} lacks tables of {app.target(database)}: {', '.join(missing)}"
 
 
-def live_tables_beyond(app: App, database: str, tables: Mapping[str, int]) -> list[str]:
-    """Return the tables of the live database that are not among ``tables``; none where it cannot be read."""
-    with suppress(DbctlError):  # a database that is missing or damaged is what one restores for
-        live = list_dumped(app.reader(database, may_be_empty=True, like=tables))
+def find_missing_live_tables(app: App, database: str, tables: Mapping[str, int]) -> list[str]:
+    """Return the live tables that are not in ``tables``; empty if the database cannot be read."""
+    with suppress(DbctlError):  # a missing or damaged database is a reason for restoring
+        live = list_dump_tables(app.reader(database, allow_empty=True, familiar_tables=tables))
         return sorted(name for name in live if name not in tables)
     return []
 
 
-def is_ours(app: App, path: Path) -> bool:
-    """Whether dbctl called a file so, whose times are UTC: names that the app's own documents use are not meant."""
+def is_dbctl_file_name(app: App, path: Path) -> bool:
+    """Whether the file has a name by dbctl, with a UTC time, and not one documented by the app."""
     if ID.fullmatch(path.parent.name):
         return True
-    names = {file_name(app, name, "*").partition("*")[0] for name in app.profile.databases}
-    known = tuple(
-        one.name.partition("{time}")[0] for one in app.profile.backup.foreign if "{time}" in one.name
+    dbctl_prefixes = {member_file_name(app, name, "*").partition("*")[0] for name in app.profile.databases}
+    documented_prefixes = tuple(
+        pattern.name.partition("{time}")[0]
+        for pattern in app.profile.backup.foreign
+        if "{time}" in pattern.name
     )
-    return path.name.startswith(tuple(names)) and not path.name.startswith(known)
+    return path.name.startswith(tuple(dbctl_prefixes)) and not path.name.startswith(documented_prefixes)
 
 
-def meant(app: App, engine: str, tables: Mapping[str, int], path: Path) -> str:
-    """Return of which database of the app a file is, by what it holds.
+def detect_database(app: App, engine: str, tables: Mapping[str, int], path: Path) -> str:
+    """Return the database of the app to which a file belongs, by its engine and tables.
 
     Raises:
-        FileUnfitError: none of them is kept by that engine.
-        WrongAppError: it lacks what they need.
-        UsageError: it may be of several.
+        FileNotRestorableError: no database of the app uses the engine.
+        WrongAppError: required tables are missing.
+        UsageError: it matches several databases.
     """
-    wanted = {name: told for name, told in app.profile.databases.items() if app.only in ("", name)}
+    databases = {name: database for name, database in app.profile.databases.items() if app.only in ("", name)}
     engines = {
-        name: app.configured.databases[name].engine for name in wanted if name in app.configured.databases
+        name: app.configured.databases[name].engine for name in databases if name in app.configured.databases
     }
-    if list(app.configured.databases) == ["main"] and app.main() in wanted:
+    if list(app.configured.databases) == ["main"] and app.main() in databases:
         engines[app.main()] = app.configured.databases["main"].engine
-    fitting = [name for name, found in engines.items() if found == engine]
-    if not fitting:
-        names = ", ".join(f"{name} in {registry.title(found)}" for name, found in engines.items())
-        raise FileUnfitError(
-            path=path,
-            reason=f"it is of {registry.title(engine)}",
-            instead=f"{app.name} keeps {names or 'no database that is configured'}; dbctl data import takes rows from elsewhere.",
+    matches = [name for name, database_engine in engines.items() if database_engine == engine]
+    if not matches:
+        names = ", ".join(
+            f"{name} in {registry.engine_title(database_engine)}" for name, database_engine in engines.items()
         )
-    whole = [name for name in fitting if all(one in tables for one in wanted[name].needs)]
-    if len(whole) == 1:
-        return whole[0]
-    if not whole:
-        name = fitting[0]
-        lacking = [one for one in wanted[name].needs if one not in tables]
-        what = f"table {', '.join(lacking)}" if tables else "every table"
-        some = "Of a dump of some tables a restore takes those that the database has now."
+        raise FileNotRestorableError(
+            path=path,
+            reason=f"its engine is {registry.engine_title(engine)}",
+            hint=f"{app.name} uses {names or 'no configured database'}. Import rows from other sources with: dbctl data import",
+        )
+    complete = [name for name in matches if all(table in tables for table in databases[name].needs)]
+    if len(complete) == 1:
+        return complete[0]
+    if not complete:
+        name = matches[0]
+        missing = [table for table in databases[name].needs if table not in tables]
+        description = f"table {', '.join(missing)}" if tables else "every table"
+        partial_hint = "A partial dump can only restore tables that the database has."
         raise WrongAppError(
             target=path,
             profile=app.profile.title,
-            what=what,
-            instead=f"Nothing was changed. {recognised_as(wanted[name], tables) or some}",
+            missing=description,
+            hint=f"Nothing was changed. {find_wrong_app_hint(databases[name], tables) or partial_hint}",
         )
-    raise UsageError(detail=f"{path} may be of {' or '.join(whole)}: say --db {' or --db '.join(whole)}")
+    raise UsageError(
+        detail=f"{path} matches {' and '.join(complete)}: select one with --db {' or --db '.join(complete)}"
+    )
 
 
-def _holding(app: App, engine: str, tables: Mapping[str, int]) -> str:
-    """Return the only database of a server that has all of some tables now; empty where there is none, or no table."""
-    having = list[str]()
+def _find_partial_match(app: App, engine: str, tables: Mapping[str, int]) -> str:
+    """Return the only server database that has all of the tables; empty without a unique match."""
+    matches = list[str]()
     for name in app.profile.databases:
         if tables and app.only in ("", name):
-            with suppress(DbctlError):  # one that cannot be read now is none
+            with suppress(DbctlError):  # an unreadable database does not match
                 live = app.reader(name)
-                if app.url(name).engine == engine and isinstance(live, Dumps) and live.parts:
-                    having += [name] if live.tables().keys() >= tables.keys() else []
-    return having[0] if len(having) == 1 else ""
+                if app.url(name).engine == engine and isinstance(live, Dumps) and live.supports_partial:
+                    matches += [name] if live.tables().keys() >= tables.keys() else []
+    return matches[0] if len(matches) == 1 else ""
 
 
-def _short(name: str) -> str:
-    """Return a name to which SQLite can add what its side files are called."""
-    return name if len(os.fsencode(name)) <= LONGEST_NAME else "file"
+def _shorten_name(name: str) -> str:
+    """Return a name that is short enough for the suffixes of SQLite side files."""
+    return name if len(os.fsencode(name)) <= MAX_NAME_BYTES else "file"
 
 
-def _identity(told: os.stat_result) -> tuple[int, ...]:
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

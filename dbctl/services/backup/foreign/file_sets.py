@@ -1,4 +1,4 @@
-"""What belongs together of what somebody left: files that an app's script called by one time, or a folder of databases."""
+"""Sets of foreign files: files with the same time in their names, or a folder of databases."""
 
 from __future__ import annotations
 
@@ -10,71 +10,88 @@ from pathlib import Path
 from dbctl.engines import registry
 from dbctl.files import is_regular
 from dbctl.services.app import App
-from dbctl.stores import LAST
+from dbctl.stores import MANIFEST
 
-#: How an app's documents write where the time stands, and what it may be.
-TIME, _TIME = "{time}", r"(?P<time>\d[\dTZ_-]*)"
-#: What may follow, where it was packed behind the script's back.
-PACKED = ("", ".gz", ".zst")
+#: Placeholder of the time in documented file names, and the pattern that it matches.
+TIME, _TIME_PATTERN = "{time}", r"(?P<time>\d[\dTZ_-]*)"
+#: Suffixes of files that were compressed separately.
+COMPRESSION_SUFFIXES = ("", ".gz", ".zst")
 
 
-def parts(app: App, path: Path) -> Sequence[Path]:
-    """Return what is read where somebody names ``path``, one for each database, in the order of the profile.
+def find_set(app: App, path: Path) -> Sequence[Path]:
+    """Return the set of ``path``, one path per database, in the order of the profile.
 
-    That is the path itself, but for a folder in which databases lie, and for a file beside which others of its time are.
+    For a folder of databases, these are the databases; for a file, also the files with the same time next to it; otherwise
+    only the path itself.
     """
     if path.is_dir():
-        if os.path.lexists(path / LAST) or registry.holds_tables(path):
+        if os.path.lexists(path / MANIFEST) or registry.is_table_folder(path):
             return [path]
-        return list(inside(app, path).values()) or [path]
-    found = dict(_of_one_time(app, path))
-    return [found[name] for name in app.profile.databases if name in found] or [path]
+        return list(find_in_folder(app, path).values()) or [path]
+    paths = dict(_find_same_time(app, path))
+    return [paths[name] for name in app.profile.databases if name in paths] or [path]
 
 
-def missing(app: App, path: Path) -> Sequence[str]:
-    """Return the databases of the app that the scripts which left ``path`` keep with it, and that are not beside it."""
+def find_missing(app: App, path: Path) -> Sequence[str]:
+    """Return the databases that the app's scripts save together with ``path``, but whose files are missing."""
     if app.only or path.is_dir():
         return []
-    found = dict(_of_one_time(app, path))
-    kept = {one.database for one in app.profile.backup.foreign if TIME in one.name} - found.keys()
-    return [name for name in _meant(app) if found and name in kept and name in app.configured.databases]
+    paths = dict(_find_same_time(app, path))
+    expected = {
+        pattern.database for pattern in app.profile.backup.foreign if TIME in pattern.name
+    } - paths.keys()
+    return [
+        name
+        for name in _restorable_databases(app)
+        if paths and name in expected and name in app.configured.databases
+    ]
 
 
-def _meant(app: App) -> Sequence[str]:
-    """Return the databases that a restore may bring back: those of other programs want to be asked for."""
-    told = app.profile.databases
-    return [app.only] if app.only else [name for name, one in told.items() if one.mode == "read-write"]
+def _restorable_databases(app: App) -> Sequence[str]:
+    """Return the databases that a restore includes; those of other programs require ``--db``."""
+    databases = app.profile.databases
+    return (
+        [app.only]
+        if app.only
+        else [name for name, database in databases.items() if database.mode == "read-write"]
+    )
 
 
-def _of_one_time(app: App, path: Path) -> Iterator[tuple[str, Path]]:
-    told = [one for one in app.profile.backup.foreign if TIME in one.name and one.database]
-    for one in told:
-        pattern = re.escape(one.name).replace(re.escape(TIME), _TIME)
-        if named := re.fullmatch(rf"{pattern}(?:\.gz|\.zst)?", path.name):
-            yield one.database, path
+def _find_same_time(app: App, path: Path) -> Iterator[tuple[str, Path]]:
+    patterns = [
+        pattern for pattern in app.profile.backup.foreign if TIME in pattern.name and pattern.database
+    ]
+    for pattern in patterns:
+        expression = re.escape(pattern.name).replace(re.escape(TIME), _TIME_PATTERN)
+        if match := re.fullmatch(rf"{expression}(?:\.gz|\.zst)?", path.name):
+            yield pattern.database, path
             break
     else:
         return
-    for other in told:
-        if app.only or other.database == one.database or other.database not in _meant(app):
+    for sibling_pattern in patterns:
+        if (
+            app.only
+            or sibling_pattern.database == pattern.database
+            or sibling_pattern.database not in _restorable_databases(app)
+        ):
             continue
-        plain = path.with_name(other.name.replace(TIME, named["time"]))
-        for beside in (plain.with_name(f"{plain.name}{ending}") for ending in PACKED):
-            if is_regular(beside):
-                yield other.database, beside
+        plain = path.with_name(sibling_pattern.name.replace(TIME, match["time"]))
+        for sibling in (plain.with_name(f"{plain.name}{suffix}") for suffix in COMPRESSION_SUFFIXES):
+            if is_regular(sibling):
+                yield sibling_pattern.database, sibling
                 break
 
 
-def inside(app: App, folder: Path) -> Mapping[str, Path]:
-    """Return what lies in a folder by the names that the databases of the app have, in the order of the profile."""
-    found = dict[str, Path]()
-    for name in _meant(app):
-        told = app.profile.databases[name]
+def find_in_folder(app: App, folder: Path) -> Mapping[str, Path]:
+    """Return the paths in a folder that have the name of a database of the app, in the order of the profile."""
+    paths = dict[str, Path]()
+    for name in _restorable_databases(app):
+        database = app.profile.databases[name]
         url = app.configured.databases.get(name)
         names = [Path(url.path).name] if url and url.is_local else []
-        names += [Path(one).name for one in told.find]
-        for path in (folder / one for one in dict.fromkeys(names)):
-            if not path.is_symlink() and (is_regular(path) or registry.holds_tables(path)):
-                found[name] = path
+        names += [Path(file_name).name for file_name in database.find]
+        for path in (folder / file_name for file_name in dict.fromkeys(names)):
+            if not path.is_symlink() and (is_regular(path) or registry.is_table_folder(path)):
+                paths[name] = path
                 break
-    return found
+    return paths

@@ -1,4 +1,4 @@
-"""When a file was made that somebody else left: by its name, else by when it was last written."""
+"""Time of a foreign file: from its name, otherwise its modification time."""
 
 from __future__ import annotations
 
@@ -7,73 +7,75 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from dbctl.model import Value, now
+from dbctl.model import Struct, now
 
-#: How a name may tell a time.
+#: Formats of a time in a file name.
 PATTERNS: Mapping[str, str] = {
     "iso": r"(?P<Y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)T(?P<H>\d\d)-(?P<M>\d\d)-(?P<S>\d\d)(?:-(?P<f>\d{3}))?(?P<Z>Z?)",
     "compact": r"(?P<Y>\d{4})(?P<m>\d\d)(?P<d>\d\d)(?:[_-]?(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d))?(?P<Z>Z?)",
     "day": r"(?P<Y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)(?:[_-](?P<H>\d\d)-?(?P<M>\d\d)-?(?P<S>\d\d))?(?P<Z>Z?)",
     "epoch": r"(?P<ms>1\d{12})",
 }
-_ANY = [re.compile(rf"(?<!\d){one}(?!\d)") for one in PATTERNS.values()]
-#: A clock may be so much ahead of another one.
-AHEAD = timedelta(minutes=5)
+_ANY_PATTERN = [re.compile(rf"(?<!\d){pattern}(?!\d)") for pattern in PATTERNS.values()]
+#: Accepted difference between the clocks of two machines.
+CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-class Dated(Value, frozen=True, kw_only=True):
-    """A time, and where it was taken from."""
+class DetectedTime(Struct, frozen=True, kw_only=True):
+    """A time and its source."""
 
-    at: datetime
-    by: Literal["name", "file", "asked", "manifest"]
-    told: str  #: in words
+    timestamp: datetime
+    source: Literal["name", "file", "option", "manifest"]
+    description: str
 
 
-def dated(name: str, modified: float, *, ours: bool = False) -> Dated:
-    """Return when a file was made.
+def detect_time(name: str, modified: float, *, is_utc: bool = False) -> DetectedTime:
+    """Return the time of a file.
 
     Args:
-        name: of the file.
-        modified: when it was last written, as the system tells it.
-        ours: whether dbctl called it so, whose names tell UTC; everybody else's tell local time.
+        name: of the file, without its folder.
+        modified: modification time, in seconds since the epoch.
+        is_utc: whether the time in the name is UTC, as in names by dbctl; otherwise it is local time.
     """
-    for pattern in _ANY:
-        if (found := pattern.search(name)) and (at := _moment(found, utc=ours)):
-            zone = "UTC" if ours or not _is_local(found) else f"local time, {_zone(at)}"
-            if at <= now() + AHEAD:
+    for pattern in _ANY_PATTERN:
+        if (match := pattern.search(name)) and (timestamp := _parse_time(match, utc=is_utc)):
+            zone = "UTC" if is_utc or not _is_local(match) else f"local time, {_zone_name(timestamp)}"
+            if timestamp <= now() + CLOCK_TOLERANCE:
                 day = (
-                    ""
-                    if found.groupdict().get("H") or "ms" in found.groupdict()
-                    else ", a day without a time"
+                    "" if match.groupdict().get("H") or "ms" in match.groupdict() else ", without time of day"
                 )
-                return Dated(at=at, by="name", told=f"its name, read as {zone}{day}")
-    at = datetime.fromtimestamp(max(0.0, modified), UTC)
-    at = at.replace(microsecond=at.microsecond // 1000 * 1000)
-    return Dated(at=min(at, now()), by="file", told="when it was last written")
+                return DetectedTime(
+                    timestamp=timestamp, source="name", description=f"its name, read as {zone}{day}"
+                )
+    timestamp = datetime.fromtimestamp(max(0.0, modified), UTC)
+    timestamp = timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000)
+    return DetectedTime(timestamp=min(timestamp, now()), source="file", description="its modification time")
 
 
-def _is_local(found: re.Match[str]) -> bool:
-    told = found.groupdict()
-    return "ms" not in told and not told["Z"]
+def _is_local(match: re.Match[str]) -> bool:
+    fields = match.groupdict()
+    return "ms" not in fields and not fields["Z"]
 
 
-def _moment(found: re.Match[str], *, utc: bool) -> datetime | None:
-    told = found.groupdict()
-    if "ms" in told:
-        return datetime.fromtimestamp(int(told["ms"]) / 1000, UTC)
-    year, month, day, hour, minute, second = (int(told[part] or 0) for part in ("Y", "m", "d", "H", "M", "S"))
-    millis = int(told.get("f") or 0)
+def _parse_time(match: re.Match[str], *, utc: bool) -> datetime | None:
+    fields = match.groupdict()
+    if "ms" in fields:
+        return datetime.fromtimestamp(int(fields["ms"]) / 1000, UTC)
+    year, month, day, hour, minute, second = (
+        int(fields[field] or 0) for field in ("Y", "m", "d", "H", "M", "S")
+    )
+    millis = int(fields.get("f") or 0)
     try:
-        at = datetime(year, month, day, hour, minute, second, 1000 * millis)  # noqa: DTZ001 - its zone follows
+        timestamp = datetime(year, month, day, hour, minute, second, 1000 * millis)  # noqa: DTZ001 - the zone is set below
     except ValueError:
         return None
-    if not 1990 <= at.year < 9000:  # noqa: PLR2004 - before, nobody made such files; digits may mean anything
+    if not 1990 <= timestamp.year < 9000:  # noqa: PLR2004 - other numbers are not years
         return None
     try:
-        return at.replace(tzinfo=UTC) if utc or told["Z"] else at.astimezone(UTC)
+        return timestamp.replace(tzinfo=UTC) if utc or fields["Z"] else timestamp.astimezone(UTC)
     except (OverflowError, OSError):
         return None
 
 
-def _zone(at: datetime) -> str:
-    return at.astimezone().tzname() or "?"
+def _zone_name(timestamp: datetime) -> str:
+    return timestamp.astimezone().tzname() or "?"

@@ -1,4 +1,4 @@
-"""Whether files that dbctl did not make could be restored: read whole, and tried, beside the backups that it made."""
+"""Verify foreign backups: read their files completely and load them for trial."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dbctl.errors import DbctlError, RepositoryUnsetError
-from dbctl.model import Finding, Findings, counted
+from dbctl.errors import DbctlError, RepositoryNotConfiguredError
+from dbctl.model import Finding, Findings, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.compare_live import against_live
-from dbctl.services.backup.encryption import Keys
+from dbctl.services.backup.compare_live import compare_with_live
+from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.foreign import detect
-from dbctl.services.backup.foreign.detect import Staged, staged
+from dbctl.services.backup.foreign.detect import StagedBackup, stage_backup
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.verify import NOT_OF_IT, Checked
+from dbctl.services.backup.verify import ENVIRONMENT_ERRORS, VerifyResult
 
-#: Tables whose rows are told one by one.
-MOST_TABLES = 40
+#: Maximum number of tables with row counts in a message.
+MAX_TABLES = 40
 
 
-def room(app: App, given: str) -> Repository:
-    """Return the repository, in which there is room to unpack; where none is configured, a place for what is brief."""
+def repository_or_temp_dir(app: App, address: str) -> Repository:
+    """Return the repository, where files are decompressed; without one, use the temporary folder."""
     try:
-        return Repository(app, given)
-    except RepositoryUnsetError:
+        return Repository(app, address)
+    except RepositoryNotConfiguredError:
         return Repository(app, tempfile.gettempdir())
 
 
-def size(repository: Repository, names: Sequence[str], paths: Sequence[Path]) -> int:
-    """Return how many bytes ``verify`` reads of these."""
-    own = backup_verify.size(repository, names) if names or not paths else 0
-    return own + detect.size(paths)
+def count_bytes(repository: Repository, names: Sequence[str], paths: Sequence[Path]) -> int:
+    """Return the number of bytes that ``verify`` reads."""
+    own = backup_verify.count_bytes(repository, names) if names or not paths else 0
+    return own + detect.count_bytes(paths)
 
 
 def verify(
@@ -42,70 +42,78 @@ def verify(
     paths: Sequence[Path],
     *,
     deep: bool,
-    keys: Keys,
+    keys: DecryptionKeys,
     live: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
-) -> Checked:
-    """Verify backups as ``backup_verify.verify`` does, and files that dbctl did not make; without paths, that alone."""
-    own = (
+) -> VerifyResult:
+    """Verify backups as ``services.backup.verify.verify`` does, and foreign files; without paths, only backups."""
+    result = (
         backup_verify.verify(app, repository, names, deep=deep, keys=keys, live=live, advance=advance)
         if names or not paths
-        else Checked(findings=Findings(checked=0, findings=()), remarks=(), unopened=0)
+        else VerifyResult(findings=Findings(checked=0, findings=()), remarks=(), not_decrypted=0)
     )
     if not paths:
-        return own
+        return result
     findings = [
         finding
         for path in paths
-        for finding in _tried(app, repository, path, keys=keys, live=live, advance=advance)
+        for finding in _verify_file(app, repository, path, keys=keys, live=live, advance=advance)
     ]
-    return Checked(
+    return VerifyResult(
         findings=Findings(
-            checked=own.findings.checked + len(paths), findings=[*own.findings.findings, *findings]
+            checked=result.findings.checked + len(paths), findings=[*result.findings.findings, *findings]
         ),
-        remarks=own.remarks,
-        unopened=own.unopened,
+        remarks=result.remarks,
+        not_decrypted=result.not_decrypted,
     )
 
 
-def _tried(
-    app: App, repository: Repository, path: Path, *, keys: Keys, live: bool, advance: Callable[[int], None]
+def _verify_file(
+    app: App,
+    repository: Repository,
+    path: Path,
+    *,
+    keys: DecryptionKeys,
+    live: bool,
+    advance: Callable[[int], None],
 ) -> Iterator[Finding]:
     try:
-        with staged(app, repository, path, trial=True, advance=advance) as (found, beside):
-            wrong = (
+        with stage_backup(app, repository, path, trial=True, advance=advance) as (backup, overlay):
+            problems = (
                 []
-                if found.manifest.origin
-                else list(backup_verify.problems(app, beside.store, found.manifest, deep=True, keys=keys))
+                if backup.manifest.origin
+                else list(
+                    backup_verify.find_problems(app, overlay.store, backup.manifest, deep=True, keys=keys)
+                )
             )
-    except NOT_OF_IT:
+    except ENVIRONMENT_ERRORS:
         raise
     except DbctlError as error:
         yield Finding(target=app.name, severity="error", code=error.code, message=str(error), hint=error.hint)
         return
-    for remark in found.remarks:
-        yield Finding(target=app.name, severity="warning", code="look-after", message=remark)
-    yield from wrong
-    if not any(one.severity == "error" for one in wrong):
-        yield _sound(app, path, found)
-        yield from against_live(app, found.manifest) if live else ()
+    for remark in backup.remarks:
+        yield Finding(target=app.name, severity="warning", code="maintenance", message=remark)
+    yield from problems
+    if not any(finding.severity == "error" for finding in problems):
+        yield _valid_file_finding(app, path, backup)
+        yield from compare_with_live(app, backup.manifest) if live else ()
 
 
-def _sound(app: App, path: Path, found: Staged) -> Finding:
-    told = found.manifest
-    held = []
-    for one in told.members:
-        if one.form == "dump":
-            rows = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            each = ", ".join(f"{name} {number}" for name, number in list(one.rows.items())[:MOST_TABLES])
-            held.append(f"{one.database}, {rows} ({each})")
-    source = f" ({told.origin.time})" if told.origin else ""
-    loaded = "; it was loaded on trial" if found.tried else ""
-    message = f"{path} is whole: {found.what}; {'; '.join(held)}; of {told.created_at:%Y-%m-%d %H:%M:%S} UTC{source}{loaded}"
+def _valid_file_finding(app: App, path: Path, backup: StagedBackup) -> Finding:
+    manifest = backup.manifest
+    contents = []
+    for member in manifest.members:
+        if member.form == "dump":
+            rows = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            counts = ", ".join(f"{name} {count}" for name, count in list(member.rows.items())[:MAX_TABLES])
+            contents.append(f"{member.database}, {rows} ({counts})")
+    time_note = f" ({manifest.origin.time})" if manifest.origin else ""
+    trial_note = "; loaded for trial" if backup.is_loaded else ""
+    message = f"{path} is valid: {backup.description}; {'; '.join(contents)}; of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{time_note}{trial_note}"
     return Finding(
-        target=app.target(told.databases[0]) if told.databases else app.name,
+        target=app.target(manifest.databases[0]) if manifest.databases else app.name,
         severity="info",
-        code="file-sound",
+        code="file-valid",
         message=message,
-        hint="dbctl backup adopt makes a backup of it; dbctl restore apply --file restores it.",
+        hint="Create a backup of it with dbctl backup adopt, or restore it with dbctl restore apply --file.",
     )

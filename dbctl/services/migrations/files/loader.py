@@ -1,4 +1,4 @@
-"""The folder of a database's migrations: which files count, what is in them, and what a new one is called."""
+"""Reads the folder of a database's migrations: file names, layouts, statements, checksums."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import shipped
-from dbctl.engines.contract import Effect, Language
+from dbctl.config import bundled_folder
+from dbctl.engines.contract import ScriptDialect, StatementEffect
 from dbctl.errors import FileFailedError, MigrationInvalidError, MigrationsMissingError
-from dbctl.model import Value
+from dbctl.model import Struct
 from dbctl.profiles.model import Format
 from dbctl.services.app import App
-from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, sections
-from dbctl.services.migrations.ledger import Way
+from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, parse_sections
+from dbctl.services.migrations.ledger import Direction
 
-#: Apps whose files are run whole count those only that begin with three digits.
-_NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
-_FILE = re.compile(r"(?P<version>[0-9]+)(?:[_-](?P<words>.+))?\.sql")
-_PAIRED = re.compile(r"(?P<name>.+)\.(?P<way>up|down)\.sql")
-_FOLDER = re.compile(r"(?P<version>[0-9]{14})_(?P<words>.+)")
-_SCRIPT, _BACK = "migration.sql", "down.sql"  #: in such a folder
+#: Files of the layout ``numbered`` begin with at least three digits.
+_NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<description>.+)\.sql")
+_FILE = re.compile(r"(?P<version>[0-9]+)(?:[_-](?P<description>.+))?\.sql")
+_PAIRED = re.compile(r"(?P<name>.+)\.(?P<direction>up|down)\.sql")
+_FOLDER = re.compile(r"(?P<version>[0-9]{14})_(?P<description>.+)")
+_SCRIPT, _DOWN_SCRIPT = "migration.sql", "down.sql"  #: in such a folder
 
-_MARK = b"\xef\xbb\xbf"  #: the byte order mark of UTF-8
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  #: of UTF-8
 
-#: By number, then by name: ``1000_x`` comes after ``999_x``, which its letters would not tell.
-Place = tuple[int, str]
+#: Sort key: number, then name. Sorted by name alone, ``1000_x`` would come before ``999_x``.
+OrderKey = tuple[int, str]
 
 
-class Steps(Value, frozen=True, kw_only=True):
-    """What is run of a migration, one way."""
+class Steps(Struct, frozen=True, kw_only=True):
+    """The statements of a migration in one direction."""
 
     statements: Sequence[tuple[int, str]]  #: each with its line
-    section: Section  #: that they stand in
-    effects: Sequence[Effect]  #: what each of them may take away
+    section: Section  #: that contains them
+    effects: Sequence[StatementEffect]  #: tables and rows that each statement may delete
     path: Path  #: of the file
 
     @property
-    def destroys(self) -> bool:
-        """Whether it is one to keep a copy before: it says that it loses rows, or has a statement that drops or deletes."""
-        return self.section.loses_rows or any(one.destroys for one in self.effects)
+    def is_destructive(self) -> bool:
+        """Whether it needs a safety backup: it allows data loss, or has a statement that drops or deletes."""
+        return self.section.allows_data_loss or any(effect.is_destructive for effect in self.effects)
 
 
-class MigrationFile(Value, frozen=True, kw_only=True):
-    """One migration as it stands in its file."""
+class MigrationFile(Struct, frozen=True, kw_only=True):
+    """One migration, as read from its file."""
 
     version: str  #: the digits
-    words: str  #: what follows them
-    name: str  #: both: the file's name without its ending
+    description: str  #: the text after the digits and the separator
+    name: str  #: version and description: the file name without extension
     path: Path
     raw: bytes
     format: Format
-    back: tuple[Path, bytes] | None = None  #: the file beside it that takes it back, where there is one
+    down_file: tuple[Path, bytes] | None = None  #: path and content of the separate down file, if any
 
     @property
-    def place(self) -> Place:
-        """Where it comes in the order of all."""
-        return place_of(self.name)
+    def order_key(self) -> OrderKey:
+        """The key that sorts migrations."""
+        return order_key_of(self.name)
 
     @property
     def checksum(self) -> str:
@@ -70,218 +70,225 @@ class MigrationFile(Value, frozen=True, kw_only=True):
         return hashlib.sha256(self.raw).hexdigest()
 
     @property
-    def checksum_of_lines(self) -> str:
+    def flyway_checksum(self) -> str:
         """CRC-32 of the lines without their ends, as a signed number: the checksum that Flyway records."""
         from zlib import crc32
 
-        lines = re.split(rb"\r\n|\r|\n", self.raw.removeprefix(_MARK))
-        found = 0
+        lines = re.split(rb"\r\n|\r|\n", self.raw.removeprefix(_BYTE_ORDER_MARK))
+        checksum = 0
         for line in lines:
-            found = crc32(line, found)
-        return str(found - (1 << 32) if found >= 1 << 31 else found)
+            checksum = crc32(line, checksum)
+        return str(checksum - (1 << 32) if checksum >= 1 << 31 else checksum)
 
-    def text(self) -> str:
+    def decode(self) -> str:
         """Return the text.
 
         Raises:
             MigrationInvalidError: it is not UTF-8.
         """
-        return _decoded(self.path, self.raw)
+        return _decode(self.path, self.raw)
 
-    def up(self, language: Language) -> Steps:
-        """Return what applies it.
+    def parse_up(self, language: ScriptDialect) -> Steps:
+        """Return the up script.
 
         Raises:
-            MigrationInvalidError: it is not UTF-8, its sections make no sense, or it holds no statement, one that does
-                not end, or one that would end the transaction around it.
+            MigrationInvalidError: it is not UTF-8, its markers are invalid, or it contains no statement, an incomplete
+                one, or one that would end the transaction.
         """
-        steps = _steps(self.path, self.text(), self.format, "up", language)
+        steps = _parse_steps(self.path, self.decode(), self.format, "up", language)
         if steps is None:
-            raise MigrationInvalidError(file=self.path, reason="it holds no statement")
+            raise MigrationInvalidError(file=self.path, reason="it contains no statement")
         return steps
 
-    def down(self, language: Language) -> Steps | None:
-        """Return what takes it back, or None where nothing in the file does; raises as ``up`` does."""
-        if self.back:
-            return _steps(self.back[0], _decoded(*self.back), "numbered", "up", language)
-        return _steps(self.path, self.text(), self.format, "down", language)
+    def parse_down(self, language: ScriptDialect) -> Steps | None:
+        """Return the down script, or None; raises the errors of ``parse_up``."""
+        if self.down_file:
+            return _parse_steps(self.down_file[0], _decode(*self.down_file), "numbered", "up", language)
+        return _parse_steps(self.path, self.decode(), self.format, "down", language)
 
-    def difference(self, checksum: str) -> str:
-        """Say in what small thing the text that had ``checksum`` differed; empty where it is more than that."""
-        plain = self.raw.removeprefix(_MARK)
+    def describe_difference(self, checksum: str) -> str:
+        """Return how the text with ``checksum`` differs, if only in line ends or byte order mark; otherwise ''."""
+        plain = self.raw.removeprefix(_BYTE_ORDER_MARK)
         unix = plain.replace(b"\r\n", b"\n")
-        for marked in (plain == self.raw, plain != self.raw):
+        for has_mark in (plain == self.raw, plain != self.raw):
             for body in (plain, unix, unix.replace(b"\n", b"\r\n")):
-                raw = _MARK + body if marked else body
+                raw = _BYTE_ORDER_MARK + body if has_mark else body
                 if hashlib.sha256(raw).hexdigest() == checksum.lower():
-                    mark = ["a byte order mark"] if marked == (plain == self.raw) else []
+                    mark = ["a byte order mark"] if has_mark == (plain == self.raw) else []
                     return " and ".join(["line ends"] * (body != plain) + mark)
         return ""
 
-    def is_known_by(self, checksum: str) -> bool:
-        """Whether a ledger that holds ``checksum`` means this text; line ends and a byte order mark change nothing."""
+    def matches_checksum(self, checksum: str) -> bool:
+        """Return whether ``checksum`` is of this text, ignoring line ends and byte order mark."""
         checksum = checksum.lower()
-        return checksum in (self.checksum, self.checksum_of_lines) or bool(self.difference(checksum))
+        return checksum in (self.checksum, self.flyway_checksum) or bool(self.describe_difference(checksum))
 
 
-class Folder(Value, frozen=True, kw_only=True):
+class Folder(Struct, frozen=True, kw_only=True):
     """Every migration of one database, in order."""
 
     path: Path
-    own: bool  #: the app's own, named by the admin; else the one shipped with dbctl
-    is_there: bool = True  #: where there is none, the ledger alone can be told
+    is_custom: bool  #: configured or set by an option; otherwise shipped with dbctl
+    exists: bool = True  #: without a folder, only the ledger can be reported
     files: Mapping[str, MigrationFile]  #: by name
     ignored: Sequence[str]  #: SQL files, or folders with one, whose names do not begin with a number
     format: Format = "numbered"
 
     @property
     def shared_numbers(self) -> Sequence[str]:
-        """The names of the files that share their number with another; a moment of Prisma's may be shared."""
+        """The names of the files that share their number with another; timestamps of Prisma may be shared."""
         if self.format == "prisma":
             return []
-        counted = Counter(file.place[0] for file in self.files.values())
-        return [name for name, file in self.files.items() if counted[file.place[0]] > 1]
+        counts = Counter(file.order_key[0] for file in self.files.values())
+        return [name for name, file in self.files.items() if counts[file.order_key[0]] > 1]
 
 
-def place_of(name: str) -> Place:
-    """Return where a migration of that name comes; one without a number comes first."""
+def order_key_of(name: str) -> OrderKey:
+    """Return the sort key of a migration by its name; names without a number come first."""
     digits = re.match(r"[0-9]+", name)
     return (int(digits.group()) if digits else -1, name)
 
 
-def folder(app: App, database: str, given: Path | None = None) -> Folder:
-    """Read the folder of a database's migrations: the one given, else the configured, else the shipped one.
+def load_folder(app: App, database: str, folder_path: Path | None = None) -> Folder:
+    """Read the folder of a database's migrations: the one of the option, the configured one, or the shipped one.
 
     Raises:
-        MigrationsMissingError: there is no such folder.
+        MigrationsMissingError: the folder does not exist.
         FileFailedError: the folder or a file cannot be read.
     """
-    own = given or app.configured.migrations.get(database)
-    path = own or shipped_path(app.profile.name, database, app.url(database).engine)
+    custom_path = folder_path or app.configured.migrations.get(database)
+    path = custom_path or find_shipped_path(app.profile.name, database, app.url(database).engine)
     if not path.is_dir():
-        raise MigrationsMissingError(target=app.target(database), path=own)
-    told = app.database(database).migrations
-    return read(path, own=own is not None, format=told.format if told else "found")
+        raise MigrationsMissingError(target=app.target(database), path=custom_path)
+    section = app.database(database).migrations
+    return read_folder(path, is_custom=custom_path is not None, format=section.format if section else "auto")
 
 
-def none_at_all() -> Folder:
-    """Return what there is where nothing says where the files are."""
-    return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
+def create_missing_folder() -> Folder:
+    """Return a folder without files, for a database whose folder is unknown."""
+    return Folder(path=Path(), is_custom=False, exists=False, files={}, ignored=[])
 
 
-def until(folder: Folder, last: str) -> Folder:
-    """Return the migrations of a folder up to the one named ``last``."""
-    place = folder.files[last].place
-    files = {name: file for name, file in folder.files.items() if file.place <= place}
+def truncate_folder(folder: Folder, last_name: str) -> Folder:
+    """Return the migrations of a folder up to the one named ``last_name``."""
+    order_key = folder.files[last_name].order_key
+    files = {name: file for name, file in folder.files.items() if file.order_key <= order_key}
     return structs.replace(folder, files=files)
 
 
-def shipped_path(profile: str, database: str, engine: str, shape: str = "") -> Path:
-    """Return where the migrations that travel with dbctl are; those of a shape, or an engine, in a folder of its name."""
-    path = shipped("migrations") / Path(profile).name / database / shape
+def find_shipped_path(profile: str, database: str, engine: str, variant: str = "") -> Path:
+    """Return the folder of the migrations that dbctl ships, for a variant and an engine if they have their own."""
+    path = bundled_folder("migrations") / Path(profile).name / database / variant
     return path / engine if (path / engine).is_dir() else path
 
 
-def read(path: Path, *, own: bool, format: Format = "found") -> Folder:  # noqa: A002 - the profile's word
-    """Read every migration of a folder that is there; raises FileFailedError as ``folder`` does."""
+def read_folder(path: Path, *, is_custom: bool, format: Format = "auto") -> Folder:  # noqa: A002 - the name in the profile
+    """Read every migration of an existing folder; raises FileFailedError as ``load_folder`` does."""
     files: dict[str, MigrationFile] = {}
-    ignored, backs = [], dict[str, tuple[Path, bytes]]()
+    ignored, down_files = [], dict[str, tuple[Path, bytes]]()
     try:
         entries = [entry for entry in path.iterdir() if entry.name.isprintable()]
-        kind = _shown(entries) if format == "found" else format
+        kind = _detect_format(entries) if format == "auto" else format
         for entry in entries:
             paired = _PAIRED.fullmatch(entry.name) if kind == "pairs" else None
-            if paired and paired["way"] == "down":
-                backs[paired["name"]] = entry, _read(entry)
+            if paired and paired["direction"] == "down":
+                down_files[paired["name"]] = entry, _read_bytes(entry)
                 continue
-            found = _folder(entry) if kind == "prisma" else _file(entry, kind)
-            if found:
-                files[found.name] = found
+            migration = (
+                _read_migration_folder(entry) if kind == "prisma" else _read_migration_file(entry, kind)
+            )
+            if migration:
+                files[migration.name] = migration
             elif _is_stray(entry):
                 ignored.append(entry.name)
     except OSError as error:
         raise FileFailedError(path=error.filename or path, reason=error.strerror) from error
-    for name, back in backs.items():
+    for name, down_file in down_files.items():
         if name in files:
-            files[name] = structs.replace(files[name], back=back)
+            files[name] = structs.replace(files[name], down_file=down_file)
         else:
-            ignored.append(back[0].name)
-    ordered = sorted(files.values(), key=lambda file: file.place)
+            ignored.append(down_file[0].name)
+    ordered = sorted(files.values(), key=lambda file: file.order_key)
     return Folder(
         path=path,
-        own=own,
+        is_custom=is_custom,
         files={file.name: file for file in ordered},
         ignored=sorted(ignored),
         format=kind,
     )
 
 
-def _shown(entries: Sequence[Path]) -> Format:
-    """Return the layout that the entries of a folder show."""
+def _detect_format(entries: Sequence[Path]) -> Format:
+    """Return the layout of a folder, by the names of its entries."""
     if any((entry / _SCRIPT).is_file() for entry in entries):
         return "prisma"
-    return "pairs" if any(_PAIRED.fullmatch(entry.name) for entry in entries) else "found"
+    return "pairs" if any(_PAIRED.fullmatch(entry.name) for entry in entries) else "auto"
 
 
-def _file(entry: Path, kind: Format) -> MigrationFile | None:
-    """Return the migration in a file."""
+def _read_migration_file(entry: Path, kind: Format) -> MigrationFile | None:
+    """Return the migration of a file, or None."""
     matched = (_NUMBERED if kind == "numbered" else _FILE).fullmatch(entry.name)
     if entry.is_dir() or not matched:
         return None
-    words, name = matched["words"] or "", entry.stem
+    description, name = matched["description"] or "", entry.stem
     if kind == "pairs":
-        words, name = words.removesuffix(".up"), name.removesuffix(".up")
+        description, name = description.removesuffix(".up"), name.removesuffix(".up")
     return MigrationFile(
-        version=matched["version"], words=words, name=name, path=entry, raw=_read(entry), format=kind
+        version=matched["version"],
+        description=description,
+        name=name,
+        path=entry,
+        raw=_read_bytes(entry),
+        format=kind,
     )
 
 
-def _folder(entry: Path) -> MigrationFile | None:
-    """Return the migration in a folder of Prisma's."""
-    matched, script, back = _FOLDER.fullmatch(entry.name), entry / _SCRIPT, entry / _BACK
+def _read_migration_folder(entry: Path) -> MigrationFile | None:
+    """Return the migration of a folder that Prisma has created, or None."""
+    matched, script, down_script = _FOLDER.fullmatch(entry.name), entry / _SCRIPT, entry / _DOWN_SCRIPT
     if not (matched and script.is_file()):
         return None
     return MigrationFile(
         version=matched["version"],
-        words=matched["words"],
+        description=matched["description"],
         name=entry.name,
         path=script,
-        raw=_read(script),
+        raw=_read_bytes(script),
         format="prisma",
-        back=(back, _read(back)) if back.is_file() else None,
+        down_file=(down_script, _read_bytes(down_script)) if down_script.is_file() else None,
     )
 
 
 def _is_stray(entry: Path) -> bool:
-    """Whether it is SQL, or a folder with some, although it is no migration."""
+    """Return whether an entry that is not a migration is an SQL file or a folder with one."""
     return (entry.suffix.lower() == ".sql" and not entry.is_dir()) or (entry / _SCRIPT).is_file()
 
 
-def path_of_new(folder: Folder, name: str) -> Path:
-    """Return where a migration of that name would stand."""
+def build_file_path(folder: Folder, name: str) -> Path:
+    """Return the path of a new migration."""
     if folder.format == "prisma":
         return folder.path / name / _SCRIPT
     return folder.path / (f"{name}.up.sql" if folder.format == "pairs" else f"{name}.sql")
 
 
-def back_of_new(folder: Folder, name: str) -> Path | None:
-    """Return where the file would stand that takes it back, where the layout wants one of its own."""
+def build_down_path(folder: Folder, name: str) -> Path | None:
+    """Return the path of the down file of a new migration, or None if the layout has no down files."""
     return folder.path / f"{name}.down.sql" if folder.format == "pairs" else None
 
 
-@cache  # a text is read for the plan, and once more under the lock
-def _steps(
+@cache  # the plan and ``apply`` parse the same text
+def _parse_steps(
     path: Path,
     text: str,
-    format: Format,  # noqa: A002 - the profile's word
-    way: Way,
-    language: Language,
+    format: Format,  # noqa: A002 - the name in the profile
+    direction: Direction,
+    language: ScriptDialect,
 ) -> Steps | None:
-    """Return one way of a text; None where it has none, or one without a statement."""
+    """Return the statements of one direction, or None if there are none."""
     try:
-        both = sections(text, format, language)
-        section = both.up if way == "up" else both.down
-        statements = _split(section, language) if section else []
+        sections = parse_sections(text, format, language)
+        section = sections.up if direction == "up" else sections.down
+        statements = _split_statements(section, language) if section else []
     except ValueError as error:
         raise MigrationInvalidError(file=path, reason=str(error)) from error
     if section is None or not statements:
@@ -290,15 +297,15 @@ def _steps(
     return Steps(statements=statements, section=section, effects=effects, path=path)
 
 
-def _split(section: Section, language: Language) -> Sequence[tuple[int, str]]:
-    """Take a section apart; where only a transaction is in the way of a statement, say how it runs without one."""
+def _split_statements(section: Section, language: ScriptDialect) -> Sequence[tuple[int, str]]:
+    """Split a section into statements; if one cannot run in a transaction, name the directive in the error."""
     try:
-        return language.split(section.text, outside=section.outside)
+        return language.split(section.text, outside_transaction=section.outside_transaction)
     except ValueError as error:
-        if section.outside:
+        if section.outside_transaction:
             raise
         try:
-            language.split(section.text, outside=True)
+            language.split(section.text, outside_transaction=True)
         except ValueError:
             raise error from None
         raise ValueError(
@@ -306,7 +313,7 @@ def _split(section: Section, language: Language) -> Sequence[tuple[int, str]]:
         ) from None
 
 
-def _decoded(path: Path, raw: bytes) -> str:
+def _decode(path: Path, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -314,7 +321,7 @@ def _decoded(path: Path, raw: bytes) -> str:
         raise MigrationInvalidError(file=path, reason=f"line {line} is not UTF-8") from error
 
 
-def _read(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-        raise MigrationInvalidError(file=path, reason="it is no regular file")
+def _read_bytes(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
+        raise MigrationInvalidError(file=path, reason="it is not a regular file")
     return path.read_bytes()

@@ -1,4 +1,4 @@
-"""``migrate new``: a migration to be written by hand, begun."""
+"""``migrate new``: create the file of a new migration."""
 
 from __future__ import annotations
 
@@ -17,154 +17,159 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.files import written_whole
-from dbctl.model import Plan, Value, now
+from dbctl.files import write_atomically
+from dbctl.model import Plan, Struct, now
 from dbctl.services.app import App
-from dbctl.services.migrations.files.loader import MigrationFile, back_of_new, path_of_new, place_of
-from dbctl.services.migrations.files.parser import beginnings
-from dbctl.services.migrations.ledger import Track
-from dbctl.services.migrations.status import look
+from dbctl.services.migrations.files.loader import (
+    MigrationFile,
+    build_down_path,
+    build_file_path,
+    order_key_of,
+)
+from dbctl.services.migrations.files.parser import find_section_markers
+from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.migrations.status import load_state
 
-_RUNS = "-- Runs statement by statement; nothing here may begin or end a transaction, which the runner does."
-_MOMENT = 14  #: digits of a version that is a moment, as dbmate, goose and Prisma give them
-_DIGITS = 3  #: of the first number in an empty folder
-_LONGEST_NAME = 100
+_HEADER_NOTE = "-- The runner begins and ends the transaction: do not write BEGIN, COMMIT or ROLLBACK."
+_TIMESTAMP_DIGITS = 14  #: of a version that is a timestamp, as created by dbmate, goose and Prisma
+_NUMBER_DIGITS = 3  #: of the first number in an empty folder
+_MAX_NAME_LENGTH = 100
 
 
-class FileCreated(Value, frozen=True, kw_only=True):
-    """Answer of ``migrate new``."""
+class CreatedFile(Struct, frozen=True, kw_only=True):
+    """Result of ``migrate new``."""
 
     path: Path
     version: str
     name: str
 
 
-class NewMigration:
-    """A migration to be written by hand, begun: the next number or the present moment, a safe name, and a header."""
+class CreateMigration:
+    """Creates a migration file: the next number or the current time, a safe name, and a header."""
 
-    def __init__(self, app: App, tracks: Sequence[Track], words: str) -> None:
-        """Find the next number and make the name safe.
+    def __init__(self, app: App, targets: Sequence[MigrationTarget], purpose: str) -> None:
+        """Find the next number and a safe name.
 
         Raises:
-            UsageError: it could belong to several databases.
+            UsageError: several databases have migrations.
             MigrationsShippedError: the folder is the one shipped with dbctl.
-            ValueInvalidError: nothing of the name can be part of a file's name.
+            ValueInvalidError: the name is too long, or has no letter or digit.
         """
         self.app, self.protected = app.name, app.protected
-        if len(tracks) > 1:
+        if len(targets) > 1:
             raise UsageError(
-                detail=f"say which database it is for: --db {', '.join(one.database for one in tracks)}"
+                detail=f"choose the database: --db {', '.join(target.database for target in targets)}"
             )
-        self.target, found = tracks[0].target, tracks[0].folder
-        self._purpose = "".join(sign for sign in " ".join(words.split()) if sign.isprintable())
-        if not found.own:
+        self.target, folder = targets[0].name, targets[0].folder
+        self._purpose = "".join(char for char in " ".join(purpose.split()) if char.isprintable())
+        if not folder.is_custom:
             raise MigrationsShippedError(target=self.target)
-        names = list(found.files)
-        newest = next(reversed([*found.files.values()]), None)
-        if found.format == "prisma" or (newest and len(newest.version) == _MOMENT):
+        names = list(folder.files)
+        newest = next(reversed([*folder.files.values()]), None)
+        if folder.format == "prisma" or (newest and len(newest.version) == _TIMESTAMP_DIGITS):
             self._version = f"{now():%Y%m%d%H%M%S}"
-            self._name = f"{self._version}_{_safe(words, names)}"
+            self._name = f"{self._version}_{_create_safe_name(purpose, names)}"
         else:
-            self._version = _next_number(list(found.files.values()), _numbers(app, tracks[0]))
-            self._name = f"{self._version}{_mark(names)}{_safe(words, names)}"
-        self._path = path_of_new(found, self._name)
-        self._back = back_of_new(found, self._name)
-        language = registry.language(tracks[0].engine)
-        self._ways = beginnings(newest.text() if newest else "", found.format, language)
+            self._version = _find_next_number(
+                list(folder.files.values()), _iterate_used_numbers(app, targets[0])
+            )
+            self._name = f"{self._version}{_detect_separator(names)}{_create_safe_name(purpose, names)}"
+        self._path = build_file_path(folder, self._name)
+        self._down_path = build_down_path(folder, self._name)
+        language = registry.script_dialect(targets[0].engine)
+        self._markers = find_section_markers(newest.decode() if newest else "", folder.format, language)
 
     def plan(self) -> Plan:
-        """Return which file would be written."""
-        steps = [f"write {path}" for path in (self._path, self._back) if path]
-        return Plan(title="Begin a migration", target=self.target, steps=steps, rows={})
+        """Return the files to write."""
+        steps = [f"write {path}" for path in (self._path, self._down_path) if path]
+        return Plan(title="Create a migration", target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> FileCreated:
-        """Write it, whole or not at all.
+    def apply(self, confirmed: str | None = None) -> CreatedFile:
+        """Write the files completely, or none of them.
 
         Raises:
-            FileExistsAlreadyError: somebody wrote one of that name meanwhile.
-            FileFailedError: the disk is full, or the folder may not be written.
+            FileExistsAlreadyError: a file of that name was created since the plan.
+            FileFailedError: the disk is full, or the folder is not writable.
         """
-        del seen  # the name is settled, and a file that came meanwhile is never replaced
-        up, down = self._ways
-        head = f"-- Purpose: {self._purpose}\n--\n{_RUNS}\n"
-        with self._folder():
-            if self._back:
-                self._write(self._back, f"-- Takes back: {self._purpose}\n--\n{_RUNS}\n\n")
+        del confirmed  # the name is fixed, and an existing file is never replaced
+        up, down = self._markers
+        header = f"-- Purpose: {self._purpose}\n--\n{_HEADER_NOTE}\n"
+        with self._create_folder():
+            if self._down_path:
+                self._write(self._down_path, f"-- Reverts: {self._purpose}\n--\n{_HEADER_NOTE}\n\n")
             try:
-                self._write(self._path, head + (f"{up}\n\n{down}\n\n" if up else "\n"))
-            except BaseException:  # one of a pair is none
-                if self._back:
-                    self._back.unlink()
+                self._write(self._path, header + (f"{up}\n\n{down}\n\n" if up else "\n"))
+            except BaseException:  # half of a pair is of no use
+                if self._down_path:
+                    self._down_path.unlink()
                 raise
-        return FileCreated(path=self._path, version=self._version, name=self._name)
+        return CreatedFile(path=self._path, version=self._version, name=self._name)
 
     def _write(self, path: Path, text: str) -> None:
-        with written_whole(path, mode=0o644) as file:
+        with write_atomically(path, mode=0o644) as file:
             file.write(text)
 
     @contextmanager
-    def _folder(self) -> Iterator[None]:
-        """Make the folder of its own, where it has one; it is removed again when the work fails."""
-        place = self._path.parent
-        made = not place.exists()
+    def _create_folder(self) -> Iterator[None]:
+        """Create the folder of the migration if it is missing; remove it again on failure."""
+        folder = self._path.parent
+        is_new = not folder.exists()
         try:
-            if made:
-                place.mkdir()
+            if is_new:
+                folder.mkdir()
             yield
         except OSError as error:
-            raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
-        except BaseException:  # also on a signal: the app's runner would trip over an empty folder
-            if made:
-                with suppress(OSError):  # somebody has put something there
-                    place.rmdir()
+            raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
+        except BaseException:  # also on a signal: the app's runner would fail on an empty folder
+            if is_new:
+                with suppress(OSError):  # another process has written a file there
+                    folder.rmdir()
             raise
 
 
-def _numbers(app: App, track: Track) -> Iterator[int]:
-    """Yield the numbers of migrations that the database has had, or is to have before those of the folder.
+def _iterate_used_numbers(app: App, target: MigrationTarget) -> Iterator[int]:
+    """Yield the numbers that the ledger or the shipped migrations use.
 
     Raises:
-        DbctlError: the database cannot be looked at, and the folder is empty.
+        DbctlError: the database cannot be read, and the folder is empty.
     """
     try:
-        found = look(app, track)
+        state = load_state(app, target)
     except DbctlError as error:
-        if track.folder.files or isinstance(error, DatabaseMissingError):
+        if target.folder.files or isinstance(error, DatabaseMissingError):
             return
         raise
-    yield from (place_of(one.name)[0] for one in found.migrations)
-    if (
-        found.unrecorded and not track.folder.files
-    ):  # migrate baseline is to record those that travel with dbctl
-        for folder in track.shipped.values():
-            yield from (file.place[0] for file in folder.files.values())
+    yield from (order_key_of(migration.name)[0] for migration in state.migrations)
+    if state.is_unrecorded and not target.folder.files:  # migrate baseline will record the shipped migrations
+        for folder in target.shipped_folders.values():
+            yield from (file.order_key[0] for file in folder.files.values())
 
 
-def _next_number(files: Sequence[MigrationFile], others: Iterable[int]) -> str:
-    newest = max((*(file.place[0] for file in files), *others), default=0)
-    width = max((len(file.version) for file in files), default=_DIGITS)
+def _find_next_number(files: Sequence[MigrationFile], other_numbers: Iterable[int]) -> str:
+    newest = max((*(file.order_key[0] for file in files), *other_numbers), default=0)
+    width = max((len(file.version) for file in files), default=_NUMBER_DIGITS)
     return f"{newest + 1:0{width}d}"
 
 
-def _mark(names: Sequence[str]) -> str:
-    """Return what stands between number and name in the newest file."""
+def _detect_separator(names: Sequence[str]) -> str:
+    """Return the separator between number and name in the newest file."""
     return names[-1].lstrip("0123456789")[0] if names else "_"
 
 
-def _safe(words: str, names: Sequence[str]) -> str:
-    """Return ``words`` as ASCII letters and digits, joined as most of the other names are."""
+def _create_safe_name(purpose: str, names: Sequence[str]) -> str:
+    """Return ``purpose`` as ASCII letters and digits, with the separator of most other names."""
     import unicodedata
 
-    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    parts = re.findall(r"[a-z0-9]+", plain)
+    ascii_text = unicodedata.normalize("NFKD", purpose).encode("ascii", "ignore").decode().lower()
+    parts = re.findall(r"[a-z0-9]+", ascii_text)
     if not parts:
         raise ValueInvalidError(
-            what="the name", value=repr(words), reason="it has no letter and no digit of ASCII"
+            name="the name", value=repr(purpose), reason="it has no ASCII letter or digit"
         )
-    inner = Counter(sign for name in names for sign in name.lstrip("0123456789")[1:] if sign in "-_")
-    joined = ("-" if inner["-"] > inner["_"] else "_").join(parts)
-    if len(joined) > _LONGEST_NAME:
+    separators = Counter(char for name in names for char in name.lstrip("0123456789")[1:] if char in "-_")
+    joined = ("-" if separators["-"] > separators["_"] else "_").join(parts)
+    if len(joined) > _MAX_NAME_LENGTH:
         raise ValueInvalidError(
-            what="the name", value=repr(words), reason=f"it is longer than {_LONGEST_NAME}"
+            name="the name", value=repr(purpose), reason=f"it is longer than {_MAX_NAME_LENGTH} characters"
         )
     return joined

@@ -1,4 +1,4 @@
-"""What one file of migrations holds: its way up, its way down, and what it asks of whoever runs it."""
+"""Parses a migration file: its sections up and down, and its directives for dbctl."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import Language
-from dbctl.model import Value
+from dbctl.engines.contract import ScriptDialect
+from dbctl.model import Struct
 from dbctl.profiles.model import Format
-from dbctl.services.app import question
-from dbctl.services.migrations.lint_rules import KINDS
+from dbctl.services.app import suggest_question
+from dbctl.services.migrations.lint_rules import LINT_RULES
 
-#: What begins a section, by format: a comment that is a line of its own. What dbmate says behind is an option.
-_MARKS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
+#: Markers that begin a section, by format: a comment on a separate line. For dbmate, options may follow.
+_MARKER_PATTERNS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
     "up-down": (re.compile(r"up", re.IGNORECASE), re.compile(r"down", re.IGNORECASE)),
     "dbmate": (
         re.compile(r"migrate:up(?:\s.*)?", re.IGNORECASE),
@@ -22,197 +22,202 @@ _MARKS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
     ),
     "goose": (re.compile(r"\+goose\s+up", re.IGNORECASE), re.compile(r"\+goose\s+down", re.IGNORECASE)),
 }
-#: What such a runner takes for a marker, wherever it stands: it looks at the text alone.
-_SEEN: dict[str, re.Pattern[str]] = {
+#: Text that the runner of a format recognises as a marker anywhere, because it does not parse SQL.
+_RAW_MARKER_PATTERNS: dict[str, re.Pattern[str]] = {
     "up-down": re.compile(r"--\s*down", re.IGNORECASE),
     "dbmate": re.compile(r"^--\s*migrate:(?:up|down)\b", re.MULTILINE),
     "goose": re.compile(r"^--\s*\+goose\s+(?:up|down)\b", re.MULTILINE | re.IGNORECASE),
 }
-#: Formats whose own runner refuses a file without a way up that is marked.
-_MARKED = ("dbmate", "goose")
-_OUTSIDE = re.compile(
+#: Formats whose runner refuses a file without an up marker.
+_FORMATS_WITH_MARKERS = ("dbmate", "goose")
+_NO_TRANSACTION_MARKER = re.compile(
     r"migrate:(?:up|down)\s.*\btransaction\s*:\s*false\b.*|\+goose\s+no\s+transaction", re.IGNORECASE
 )
-_UNKNOWN = re.compile(r"\+goose\s+envsub\s+on", re.IGNORECASE)
-_ASKS = re.compile(r"dbctl\s*:(?P<words>.*)", re.IGNORECASE)
-#: What a file may ask for, on a line ``-- dbctl: WORD``: in a section for that one, above the first for all of them.
-NO_TRANSACTION, LOSES_ROWS = "no-transaction", "allow-data-loss"
-#: And what lint is to leave unsaid, on a line ``-- dbctl: allow CODE``: of the next statement; of the whole file above the
-#: first section or, where there are none, above the blank line before the first statement.
+_UNSUPPORTED_MARKER = re.compile(r"\+goose\s+envsub\s+on", re.IGNORECASE)
+_DIRECTIVE = re.compile(r"dbctl\s*:(?P<words>.*)", re.IGNORECASE)
+#: Directives, on a line ``-- dbctl: WORD``: inside a section for that section, above the first section for all.
+NO_TRANSACTION, ALLOW_DATA_LOSS = "no-transaction", "allow-data-loss"
+#: ``-- dbctl: allow CODE`` suppresses a lint finding: for the next statement; for the whole file if the line is above the
+#: first section or, in files without sections, above the blank line before the first statement.
 ALLOW = "allow"
-_LIKELY = re.compile(r"--[ \t]*(?:up|down|migrate:|\+goose|dbctl[ \t]*:)", re.IGNORECASE)
+_POSSIBLE_MARKER = re.compile(r"--[ \t]*(?:up|down|migrate:|\+goose|dbctl[ \t]*:)", re.IGNORECASE)
 
 
-class Allowed(Value, frozen=True):
-    """What lint is to leave unsaid."""
+class AllowedCode(Struct, frozen=True):
+    """A lint code that the file allows."""
 
     code: str
-    line: int  #: where the file says so
-    everywhere: bool  #: of all of it; else of the statement that comes next
+    line: int  #: of the directive
+    in_whole_file: bool  #: otherwise only in the next statement
 
 
-class Section(Value, frozen=True, kw_only=True):
-    """One way, as text in which the lines of the other are blank, so that each line keeps its number."""
+class Section(Struct, frozen=True, kw_only=True):
+    """The text of one direction; the lines of the other are blank, which preserves line numbers."""
 
     text: str
-    outside: bool = False  #: its statements run one by one, outside a transaction
-    loses_rows: bool = False  #: it is meant to take rows away
-    begins: int = 0  #: on which line a marker does; 0: there is none, and it is the whole file
-    hidden: Sequence[
-        int
-    ] = ()  #: lines where the runner of its format, which knows no SQL, sees the next marker
-    allowed: Sequence[Allowed] = ()
+    outside_transaction: bool = False  #: its statements run one by one, without a transaction
+    allows_data_loss: bool = False  #: it may delete rows
+    marker_line: int = 0  #: line of the marker; 0: no marker, the section is the whole file
+    #: lines that the runner of the format, which does not parse SQL, reads as the next marker
+    hidden_marker_lines: Sequence[int] = ()
+    allowed: Sequence[AllowedCode] = ()
 
 
-class Sections(Value, frozen=True, kw_only=True):
-    """Both ways of one file."""
+class Sections(Struct, frozen=True, kw_only=True):
+    """The sections of one file."""
 
     up: Section
     down: Section | None = None
 
 
-class _Mark(Value, frozen=True):
+class _Marker(Struct, frozen=True):
     line: int
-    way: str
-    outside: bool
+    direction: str
+    outside_transaction: bool
 
 
-def sections(text: str, format: Format, language: Language) -> Sections:  # noqa: A002 - the profile's word
-    """Take a file apart.
+def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sections:  # noqa: A002 - the name in the profile
+    """Split a file into sections.
 
-    Markers are comments that are lines of their own; what looks like one in a string, in another comment, in brackets
-    or in the body of a trigger is none.
+    Markers are comments on separate lines; text inside strings, other comments, brackets or trigger bodies is not a marker.
 
     Args:
-        text: the file.
-        format: how its folder is laid out; in one that is only ``found`` a file may use any of the markers.
-        language: how the engine reads it.
+        text: content of the file.
+        format: layout of its folder; with ``auto``, a file may use any of the markers.
+        language: SQL dialect of the engine.
 
     Raises:
-        ValueError: the markers make no sense, or it asks for what nobody knows; the message says on which line.
+        ValueError: a marker or directive is invalid; the message contains the line.
     """
     text = text.removeprefix("\ufeff")
-    remarks = language.remarks(text) if _LIKELY.search(text) else []
-    family = _family(format, remarks)
-    marks = _marks(family, remarks)
-    first = marks[0].line if marks else 0
-    asked_for, allowing = _asked(remarks)
-    everywhere = {word for line, word in asked_for if line < first or not marks}
-    if any(_OUTSIDE.fullmatch(told) for _, told in remarks if told.startswith("+")):
-        everywhere.add(NO_TRANSACTION)
-    if not marks:
-        if format in _MARKED:
-            raise ValueError(f"it has no line that begins the way up ({_BEGINNINGS[format][0]})")
-        top = _top(text, language) if allowing else 0
-        allowed = [Allowed(code, line, everywhere=line < top) for line, code in allowing]
-        return Sections(up=_section(text, everywhere, allowed))
+    comments = language.comments(text) if _POSSIBLE_MARKER.search(text) else []
+    marker_format = _detect_marker_format(format, comments)
+    markers = _find_markers(marker_format, comments)
+    first = markers[0].line if markers else 0
+    directives, allowed_codes = _parse_directives(comments)
+    file_words = {word for line, word in directives if line < first or not markers}
+    if any(_NO_TRANSACTION_MARKER.fullmatch(comment) for _, comment in comments if comment.startswith("+")):
+        file_words.add(NO_TRANSACTION)
+    if not markers:
+        if format in _FORMATS_WITH_MARKERS:
+            raise ValueError(f"it has no line that begins the up section ({_SECTION_MARKERS[format][0]})")
+        header_end = _find_header_end(text, language) if allowed_codes else 0
+        allowed = [AllowedCode(code, line, in_whole_file=line < header_end) for line, code in allowed_codes]
+        return Sections(up=_create_section(text, file_words, allowed))
     lines = text.splitlines(keepends=True)
     if language.split("".join(lines[: first - 1])):
-        raise ValueError(f"a statement above line {first}, where the way up begins, would not be run")
-    ends = [*(mark.line for mark in marks[1:]), len(lines) + 1]
-    found: dict[str, Section] = {}
-    for mark, end in zip(marks, ends, strict=True):
-        asked = everywhere | {word for line, word in asked_for if mark.line < line < end}
-        asked |= {NO_TRANSACTION} if mark.outside else set()
+        raise ValueError(f"a statement above line {first}, where the up section begins, would not run")
+    ends = [*(marker.line for marker in markers[1:]), len(lines) + 1]
+    sections: dict[str, Section] = {}
+    for marker, end in zip(markers, ends, strict=True):
+        words = file_words | {word for line, word in directives if marker.line < line < end}
+        words |= {NO_TRANSACTION} if marker.outside_transaction else set()
         allowed = [
-            Allowed(code, line, everywhere=line < first)
-            for line, code in allowing
-            if line < first or mark.line < line < end
+            AllowedCode(code, line, in_whole_file=line < first)
+            for line, code in allowed_codes
+            if line < first or marker.line < line < end
         ]
-        body = "\n" * mark.line + "".join(lines[mark.line : end - 1])
-        found[mark.way] = structs.replace(
-            _section(body, asked, allowed), begins=mark.line, hidden=_hidden(family, body)
+        body = "\n" * marker.line + "".join(lines[marker.line : end - 1])
+        sections[marker.direction] = structs.replace(
+            _create_section(body, words, allowed),
+            marker_line=marker.line,
+            hidden_marker_lines=_find_hidden_markers(marker_format, body),
         )
-    return Sections(up=found["up"], down=found.get("down"))
+    return Sections(up=sections["up"], down=sections.get("down"))
 
 
-def _section(text: str, asked: set[str], allowed: Sequence[Allowed]) -> Section:
+def _create_section(text: str, words: set[str], allowed: Sequence[AllowedCode]) -> Section:
     return Section(
-        text=text, outside=NO_TRANSACTION in asked, loses_rows=LOSES_ROWS in asked, allowed=allowed
+        text=text,
+        outside_transaction=NO_TRANSACTION in words,
+        allows_data_loss=ALLOW_DATA_LOSS in words,
+        allowed=allowed,
     )
 
 
-def _hidden(family: str, body: str) -> list[int]:
-    """Return the lines of a section on which a runner that reads no SQL would see it end."""
-    return [body.count("\n", 0, found.start()) + 1 for found in _SEEN[family].finditer(body)]
+def _find_hidden_markers(marker_format: str, body: str) -> list[int]:
+    """Return the lines at which a runner that does not parse SQL would end the section."""
+    return [
+        body.count("\n", 0, match.start()) + 1 for match in _RAW_MARKER_PATTERNS[marker_format].finditer(body)
+    ]
 
 
-def _top(text: str, language: Language) -> int:
-    """Return the last blank line above the first statement; 0 where there is none."""
+def _find_header_end(text: str, language: ScriptDialect) -> int:
+    """Return the last blank line above the first statement, or 0."""
     statements = language.split(text)
     lines = text.splitlines()[: statements[0][0] - 1 if statements else 0]
     return max((number for number, line in enumerate(lines, 1) if not line.strip()), default=0)
 
 
-def _family(format: Format, remarks: Sequence[tuple[int, str]]) -> str:  # noqa: A002 - as above
-    """Return whose markers count."""
-    if format != "found":
+def _detect_marker_format(format: Format, comments: Sequence[tuple[int, str]]) -> str:  # noqa: A002
+    """Return the format whose markers the file uses."""
+    if format != "auto":
         return format
     used = [
         family
-        for family, ways in _MARKS.items()
-        if any(way.fullmatch(told) for way in ways for _, told in remarks)
+        for family, patterns in _MARKER_PATTERNS.items()
+        if any(pattern.fullmatch(comment) for pattern in patterns for _, comment in comments)
     ]
     if len(used) > 1:
-        raise ValueError(f"it has markers of {' and of '.join(used)}")
+        raise ValueError(f"it has markers of several formats: {', '.join(used)}")
     return used[0] if used else format
 
 
-def _marks(family: str, remarks: Sequence[tuple[int, str]]) -> list[_Mark]:
-    found: list[_Mark] = []
-    for line, told in remarks:
-        if _UNKNOWN.fullmatch(told):
-            raise ValueError(
-                f"line {line}: goose would fill in variables of the environment, which dbctl does not"
-            )
-        for way, pattern in zip(("up", "down"), _MARKS.get(family, ()), strict=False):
-            if not pattern.fullmatch(told):
+def _find_markers(marker_format: str, comments: Sequence[tuple[int, str]]) -> list[_Marker]:
+    markers: list[_Marker] = []
+    for line, comment in comments:
+        if _UNSUPPORTED_MARKER.fullmatch(comment):
+            raise ValueError(f"line {line}: dbctl does not substitute environment variables (goose envsub)")
+        for direction, pattern in zip(("up", "down"), _MARKER_PATTERNS.get(marker_format, ()), strict=False):
+            if not pattern.fullmatch(comment):
                 continue
-            if way in [one.way for one in found]:
-                raise ValueError(f"line {line}: the way {way} begins a second time")
-            if way == "down" and not found:
-                raise ValueError(f"line {line}: the way down begins before the way up")
-            found.append(_Mark(line, way, _OUTSIDE.fullmatch(told) is not None))
-    return found
+            if direction in [marker.direction for marker in markers]:
+                raise ValueError(f"line {line}: second {direction} section")
+            if direction == "down" and not markers:
+                raise ValueError(f"line {line}: the down section comes before the up section")
+            markers.append(_Marker(line, direction, _NO_TRANSACTION_MARKER.fullmatch(comment) is not None))
+    return markers
 
 
-def _asked(remarks: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-    """Return what is asked for on lines ``-- dbctl: WORD``, and the codes on lines ``-- dbctl: allow CODE``."""
-    found, allowing = list[tuple[int, str]](), list[tuple[int, str]]()
-    for line, told in remarks:
-        if not (matched := _ASKS.fullmatch(told)):
+def _parse_directives(
+    comments: Sequence[tuple[int, str]],
+) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Return the words of lines ``-- dbctl: WORD`` and the codes of lines ``-- dbctl: allow CODE``, with line numbers."""
+    directives, allowed_codes = list[tuple[int, str]](), list[tuple[int, str]]()
+    for line, comment in comments:
+        if not (matched := _DIRECTIVE.fullmatch(comment)):
             continue
         words = re.split(r"[\s,]+", matched["words"].strip().lower())
         if words[0] == ALLOW:
-            allowing += [(line, _code(word, line)) for word in words[1:] or [""]]
+            allowed_codes += [(line, _parse_code(word, line)) for word in words[1:] or [""]]
             continue
         for word in words:
-            if word not in (NO_TRANSACTION, LOSES_ROWS):
+            if word not in (NO_TRANSACTION, ALLOW_DATA_LOSS):
                 raise ValueError(
-                    f"line {line}: -- dbctl: {word or '…'} is not known; {NO_TRANSACTION}, {LOSES_ROWS} and {ALLOW} are"
+                    f"line {line}: unknown directive -- dbctl: {word or '…'}; use {NO_TRANSACTION}, {ALLOW_DATA_LOSS} or {ALLOW}"
                 )
-            found.append((line, word))
-    return found, allowing
+            directives.append((line, word))
+    return directives, allowed_codes
 
 
-def _code(word: str, line: int) -> str:
-    if word not in KINDS:
-        meant = question(word, KINDS)
-        raise ValueError(
-            f"line {line}: -- dbctl: {ALLOW} {word or '…'}: lint finds nothing of that name{meant}"
-        )
+def _parse_code(word: str, line: int) -> str:
+    if word not in LINT_RULES:
+        suggestion = suggest_question(word, LINT_RULES)
+        raise ValueError(f"line {line}: -- dbctl: {ALLOW} {word or '…'}: unknown lint code{suggestion}")
     return word
 
 
-#: The lines that begin a way up and a way down, by format.
-_BEGINNINGS = {
+#: The lines that begin the up and the down section, by format.
+_SECTION_MARKERS = {
     "up-down": ("-- Up", "-- Down"),
     "dbmate": ("-- migrate:up", "-- migrate:down"),
     "goose": ("-- +goose Up", "-- +goose Down"),
 }
 
 
-def beginnings(newest: str, format: Format, language: Language) -> tuple[str, str]:  # noqa: A002 - as above
-    """Return the lines that begin the ways in a new file, as the ``newest`` of its folder has them; empty where none do."""
-    family = _family(format, language.remarks(newest))
-    return _BEGINNINGS.get("dbmate" if family == "found" and not newest.strip() else family, ("", ""))
+def find_section_markers(newest: str, format: Format, language: ScriptDialect) -> tuple[str, str]:  # noqa: A002
+    """Return the markers for a new file, in the format of the ``newest`` file of its folder; empty for plain files."""
+    marker_format = _detect_marker_format(format, language.comments(newest))
+    return _SECTION_MARKERS.get(
+        "dbmate" if marker_format == "auto" and not newest.strip() else marker_format, ("", "")
+    )

@@ -1,126 +1,140 @@
-"""Which of the shapes, for which dbctl ships migrations, a database has."""
+"""Finds the variant of a database, among those for which dbctl ships migrations."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import AbilityMissingError, MigrationShapeUnknownError, UsageError
+from dbctl.errors import FeatureMissingError, MigrationVariantUnknownError, UsageError
 from dbctl.profiles import loader
-from dbctl.profiles.model import Migrations, MigrationsShape, Profile
-from dbctl.services.app import App, has
+from dbctl.profiles.model import Migrations, MigrationsVariant, Profile
+from dbctl.services.app import App, has_all
 from dbctl.services.migrations.files.loader import Folder
-from dbctl.services.migrations.ledger import Record, Track
+from dbctl.services.migrations.ledger import MigrationTarget, Record
 
 
-def fitting(
-    shapes: Sequence[MigrationsShape],
+def match_variants(
+    variants: Sequence[MigrationsVariant],
     folders: Mapping[str, Folder],
     db: Readable,
     recorded: Collection[Record],
 ) -> list[str]:
-    """Return the shapes that a database may have, the likeliest first; none where nothing tells.
+    """Return the variants that a database may have, the most likely first; empty if unknown.
 
-    Of several shapes, the one comes first of which the fewest migrations are pending: a database that has all
-    migrations of a smaller shape has that shape. A shape whose needs are a part of another's does not count where
-    the database has the needs of both.
+    Of several variants, the one with the fewest pending migrations comes first: a database with all migrations of a
+    smaller variant has that variant. If the required tables of one variant are a subset of another's, and the database
+    has them all, only the larger variant is returned.
 
     Args:
-        shapes: those that the profile knows.
+        variants: the variants of the profile.
         folders: the migrations of each.
         db: the database.
-        recorded: what its ledger holds. It tells more than a schema, which may have been changed by hand, and which
-            a first migration has only begun; the schema tells where names are the same in several shapes.
+        recorded: the rows of its ledger. They are more reliable than the schema, which may be edited by hand or
+            incomplete; the schema decides if several variants have migrations of the same names.
     """
-    known = {
-        name: sum(any(map(one.is_of, folder.files.values())) for one in recorded)
+    match_counts = {
+        name: sum(any(map(record.matches, folder.files.values())) for record in recorded)
         for name, folder in folders.items()
     }
-    most = max(known.values())
-    likeliest = [name for name, count in known.items() if count == most]
-    if most:
-        likeliest.sort(key=lambda name: len(folders[name].files))
-    needs = {shape.name: shape.needs for shape in shapes}
-    present = [name for name in likeliest if has(db, needs[name])]
-    live = [name for name in present if not any(set(needs[name]) < set(needs[other]) for other in present)]
-    return live or (likeliest if most else [])
+    highest = max(match_counts.values())
+    candidates = [name for name, count in match_counts.items() if count == highest]
+    if highest:
+        candidates.sort(key=lambda name: len(folders[name].files))
+    needs = {variant.name: variant.needs for variant in variants}
+    matches = [name for name in candidates if has_all(db, needs[name])]
+    largest = [name for name in matches if not any(set(needs[name]) < set(needs[other]) for other in matches)]
+    return largest or (candidates if highest else [])
 
 
-def leads_to(shapes: Sequence[MigrationsShape], found: Collection[str], wanted: str) -> bool:
-    """Whether a database of one of the shapes ``found`` has the shape ``wanted``, or gets it by further migrations."""
-    directories = {shape.name: shape.directory for shape in shapes}
-    return not found or directories[wanted] in {directories[name] for name in found}
+def is_reachable(variants: Sequence[MigrationsVariant], current: Collection[str], requested: str) -> bool:
+    """Return whether a database with one of the variants ``current`` has ``requested``, or gets it with its next migrations."""
+    directories = {variant.name: variant.directory for variant in variants}
+    return not current or directories[requested] in {directories[name] for name in current}
 
 
-def distinct(shapes: Sequence[MigrationsShape], folders: Mapping[str, Folder]) -> Sequence[str]:
-    """Return the largest shape of each folder, in the order of the profile."""
+def find_largest_variants(
+    variants: Sequence[MigrationsVariant], folders: Mapping[str, Folder]
+) -> Sequence[str]:
+    """Return the variant with the most migrations of each folder, in the order of the profile."""
     largest: dict[str, str] = {}
-    for shape in shapes:
-        other = largest.get(shape.directory)
-        if shape.name in folders and (
-            other is None or len(folders[shape.name].files) > len(folders[other].files)
+    for variant in variants:
+        other = largest.get(variant.directory)
+        if variant.name in folders and (
+            other is None or len(folders[variant.name].files) > len(folders[other].files)
         ):
-            largest[shape.directory] = shape.name
+            largest[variant.directory] = variant.name
     return list(largest.values())
 
 
-def by_likelihood(track: Track, db: Readable) -> Sequence[Sequence[str]]:
-    """Return the largest shape of each folder: those first of which the schema has what they need, then the others."""
-    shapes = track.told.shape
-    present = set(fitting(shapes, track.shapes, db, ()))
-    likely = {shape.directory for shape in shapes if shape.name in present}
-    directories = {shape.name: shape.directory for shape in shapes}
-    names = distinct(shapes, track.shapes)
-    return [[name for name in names if (directories[name] in likely) is wanted] for wanted in (True, False)]
+def rank_variants(target: MigrationTarget, db: Readable) -> Sequence[Sequence[str]]:
+    """Return the largest variant of each folder, in two groups: required tables exist, required tables are missing."""
+    variants = target.section.variant
+    present = set(match_variants(variants, target.variant_folders, db, ()))
+    likely = {variant.directory for variant in variants if variant.name in present}
+    directories = {variant.name: variant.directory for variant in variants}
+    names = find_largest_variants(variants, target.variant_folders)
+    return [
+        [name for name in names if (directories[name] in likely) is is_likely] for is_likely in (True, False)
+    ]
 
 
-def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool) -> None:
-    """Refuse a shape that no database which is meant can be given.
+def refuse_unusable(app: App, sections: Mapping[str, Migrations], variant: str, *, has_folder: bool) -> None:
+    """Refuse a variant that none of the selected databases can have.
 
     Args:
         app: the app.
-        found: the migrations of the databases that are meant, by the database's name.
-        shape: the name of the shape.
-        given: whether a folder was given, too.
+        sections: the migrations of the selected databases, by database name.
+        variant: the name of the variant.
+        has_folder: whether a folder was also given.
 
     Raises:
-        AbilityMissingError, MigrationShapeUnknownError: as for ``refuse_unknown``.
-        UsageError: their files are not those that travel with dbctl.
+        FeatureMissingError, MigrationVariantUnknownError: as ``refuse_unknown``.
+        UsageError: the migrations are not those that dbctl ships.
     """
-    refuse_unknown(app.target(next(iter(found))) if len(found) == 1 else app.name, app.profile, found, shape)
-    if given:
+    refuse_unknown(
+        app.target(next(iter(sections))) if len(sections) == 1 else app.name, app.profile, sections, variant
+    )
+    if has_folder:
+        raise UsageError(detail="--variant is only for migrations that dbctl ships; remove --migrations")
+    custom = [
+        name for name, section in sections.items() if section.variant and name in app.configured.migrations
+    ]
+    if custom:
         raise UsageError(
-            detail="--variant is for the migrations that travel with dbctl, not for --migrations"
-        )
-    own = [name for name, told in found.items() if told.shape and name in app.configured.migrations]
-    if own:
-        raise UsageError(
-            detail=f"--variant is for the migrations that travel with dbctl, and {app.target(own[0])}"
+            detail=f"--variant is only for migrations that dbctl ships; {app.target(custom[0])}"
             " has its own ([apps.NAME.migrations])"
         )
 
 
-def refuse_unknown(name: str, profile: Profile, found: Mapping[str, Migrations], shape: str) -> None:
-    """Refuse a shape that none of some migrations knows; ``name`` is what messages call their app.
+def refuse_unknown(name: str, profile: Profile, sections: Mapping[str, Migrations], variant: str) -> None:
+    """Refuse a variant that no database has; ``name`` is the app in messages.
 
     Raises:
-        AbilityMissingError: they have no shapes.
-        MigrationShapeUnknownError: none is called that.
+        FeatureMissingError: no database has variants.
+        MigrationVariantUnknownError: no variant has that name.
     """
-    names = list(dict.fromkeys(one.name for told in found.values() for one in told.shape))
+    names = list(
+        dict.fromkeys(candidate.name for section in sections.values() for candidate in section.variant)
+    )
     if not names:
-        raise AbilityMissingError(
+        raise FeatureMissingError(
             app=name,
             profile=profile.name,
-            ability="shapes of migrations",
-            others=", ".join(_others()) or "none",
+            feature="variants of migrations",
+            profiles=", ".join(_list_profiles_with_variants()) or "none",
         )
-    if shape not in names:
-        raise MigrationShapeUnknownError(app=name, name=shape, names=", ".join(names))
+    if variant not in names:
+        raise MigrationVariantUnknownError(app=name, name=variant, names=", ".join(names))
 
 
-def _others() -> list[str]:
-    """Return the names of the profiles whose migrations come in shapes."""
-    each = map(loader.load, loader.names())
-    told = {one.name: [database.migrations for database in one.databases.values()] for one in each}
-    return [name for name, found in told.items() if any(one and one.shape for one in found)]
+def _list_profiles_with_variants() -> list[str]:
+    """Return the names of the profiles whose migrations have variants."""
+    profiles = map(loader.load, loader.names())
+    sections_by_profile = {
+        profile.name: [database.migrations for database in profile.databases.values()] for profile in profiles
+    }
+    return [
+        name
+        for name, sections in sections_by_profile.items()
+        if any(section and section.variant for section in sections)
+    ]

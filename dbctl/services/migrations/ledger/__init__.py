@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.migrations.ledger.journal import Journal, Unfinished, Way
-    from dbctl.services.migrations.ledger.ledger import Ledger, Record, Track, recorded_in
+    from dbctl.services.migrations.ledger.journal import Direction, Journal, PartialMigration
+    from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget, Record, read_records
     from dbctl.services.migrations.ledger.state import (
-        UNSOUND,
+        INCONSISTENT_STATES,
+        DatabaseState,
         Migration,
-        Schema,
-        Standing,
+        SchemaState,
         State,
-        judged,
-        standing,
+        classify,
+        read_state,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "journal": "Journal Unfinished Way",
-            "ledger": "Ledger Record Track recorded_in",
-            "state": "Migration Schema Standing State UNSOUND judged standing",
+            "journal": "Direction Journal PartialMigration",
+            "ledger": "Ledger MigrationTarget Record read_records",
+            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify read_state",
         },
     )

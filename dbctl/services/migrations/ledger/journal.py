@@ -1,7 +1,7 @@
-"""The journal of a migration that is not one transaction: which of its statements have run, told by the database itself.
+"""The journal of a migration that runs without one transaction: a table that records which statements have run.
 
-A row is committed before a statement begins and again when it has ended; all rows of a migration go in the transaction
-that writes the ledger. So what a kill leaves behind tells how far it came, and the next run goes on there.
+A row is committed before a statement begins and updated when it has ended. The transaction that writes the ledger deletes
+all rows of the migration. After a crash, the rows show the progress, and the next run continues there.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import Condition, Migrates, Order, Readable, Where, Writable
 from dbctl.errors import MigrationStepMissingError
-from dbctl.model import Value, now
+from dbctl.model import Struct, now
 from dbctl.services.app import ledger_detection
 
-Way: TypeAlias = Literal["up", "down"]
+Direction: TypeAlias = Literal["up", "down"]
 
 TABLE = ledger_detection.JOURNAL
-#: Every engine takes it as it is. Times are text, in UTC.
+#: The same statement for every engine. Times are text, in UTC.
 CREATE = f"""create table if not exists {TABLE} (
   migration varchar(255) not null,
   way varchar(4) not null,
@@ -32,143 +32,151 @@ CREATE = f"""create table if not exists {TABLE} (
 _COLUMNS = ("migration", "way", "number", "sha256", "ended_at", "failed_at")
 
 
-class Step(Value, frozen=True, kw_only=True):
-    """One statement that was begun."""
+class Step(Struct, frozen=True, kw_only=True):
+    """One statement that has begun."""
 
-    number: int  #: its place in the section, from 1
-    sha256: str  #: of its text, hexadecimal
+    number: int  #: position in the section, from 1
+    sha256: str  #: of the statement, hexadecimal
     ended: bool
-    failed: bool  #: it is known that it did nothing
+    failed: bool  #: it failed and had no effect
 
 
-class Unfinished(Value, frozen=True, kw_only=True):
-    """A migration of which some statements were begun, and whose end the ledger does not tell."""
+class PartialMigration(Struct, frozen=True, kw_only=True):
+    """A migration whose statements have run only in part, according to the journal."""
 
     name: str
-    way: Way
+    direction: Direction
     steps: Sequence[Step]  #: in order
 
     @property
-    def ended(self) -> int:
-        """How many statements have run: the first so many."""
+    def ended_count(self) -> int:
+        """The number of statements that have run; they are the first ones."""
         return sum(step.ended for step in self.steps)
 
     @property
-    def unknown(self) -> Step | None:
-        """The statement of which nobody can tell whether it has run."""
+    def unknown_step(self) -> Step | None:
+        """The statement for which it is unknown whether it has run, or None."""
         return next((step for step in self.steps if not (step.ended or step.failed)), None)
 
-    def told(self, all_: int = 0) -> str:
-        """Return how far it came, of so many statements: ``statements 1–3 of 5 are applied``."""
-        done = f"{self.ended}" if self.ended == 1 else f"1–{self.ended}"
-        of = f" of {all_}" if all_ else ""
-        verb = "has run" if self.way == "down" else "is applied"
-        verbs = "have run" if self.way == "down" else "are applied"
-        what = f"statement {done}{of} {verb}" if self.ended == 1 else f"statements {done}{of} {verbs}"
-        found = (what if self.ended else "no statement has run") + (", back" if self.way == "down" else "")
-        if self.unknown:
-            found += f"; statement {self.unknown.number} was begun and has not ended"
-        return found
+    def describe(self, statement_count: int = 0) -> str:
+        """Return the progress, for example ``statements 1–3 of 5 are applied``; ``statement_count``: 0 if unknown."""
+        done = f"{self.ended_count}" if self.ended_count == 1 else f"1–{self.ended_count}"
+        total = f" of {statement_count}" if statement_count else ""
+        verb = "of the down script has run" if self.direction == "down" else "is applied"
+        verbs = "of the down script have run" if self.direction == "down" else "are applied"
+        progress = (
+            f"statement {done}{total} {verb}"
+            if self.ended_count == 1
+            else f"statements {done}{total} {verbs}"
+        )
+        nothing = f"no statement{' of the down script' if self.direction == 'down' else ''} has run"
+        text = progress if self.ended_count else nothing
+        if self.unknown_step:
+            text += f"; statement {self.unknown_step.number} began but did not end"
+        return text
 
 
-def digest(sql: str) -> str:
-    """Return the SHA-256 of a statement."""
+def hash_statement(sql: str) -> str:
+    """Return the SHA-256 of a statement, hexadecimal."""
     return hashlib.sha256(sql.encode(errors="surrogatepass")).hexdigest()
 
 
-def unfinished(db: Readable) -> dict[str, Unfinished]:
-    """Return the migrations that are half done, by name."""
+def read_partial_migrations(db: Readable) -> dict[str, PartialMigration]:
+    """Return the partial migrations, by name."""
     if TABLE not in db.tables():
         return {}
-    found: dict[tuple[str, Way], list[Step]] = {}
+    steps_by_migration: dict[tuple[str, Direction], list[Step]] = {}
     ordered = [Order(columns=["migration"]), Order(columns=["way"]), Order(columns=["number"])]
-    for name, way, number, sha256, ended, failed in db.select(TABLE, _COLUMNS, order_by=ordered):
+    for name, direction, number, sha256, ended, failed in db.select(TABLE, _COLUMNS, order_by=ordered):
         step = Step(
             number=int(str(number)), sha256=str(sha256), ended=ended is not None, failed=failed is not None
         )
-        found.setdefault((str(name), "down" if way == "down" else "up"), []).append(step)
-    return {name: Unfinished(name=name, way=way, steps=steps) for (name, way), steps in found.items()}
+        steps_by_migration.setdefault((str(name), "down" if direction == "down" else "up"), []).append(step)
+    return {
+        name: PartialMigration(name=name, direction=direction, steps=steps)
+        for (name, direction), steps in steps_by_migration.items()
+    }
 
 
 class Journal:
-    """The journal of one way of one migration, in a database that is open for writing."""
+    """The journal of one migration in one direction, in a database open for writing."""
 
-    def __init__(self, db: Writable, name: str, way: Way) -> None:
-        self._db, self._name, self._way = db, name, way
+    def __init__(self, db: Writable, name: str, direction: Direction) -> None:
+        self._db, self._name, self._direction = db, name, direction
 
-    def open(self, *, afresh: bool = True) -> None:
-        """Make its table where it is missing, inside ``step_by_step`` of its caller; ``afresh``: old rows do not count."""
+    def open(self, *, reset: bool = True) -> None:
+        """Create the table if it is missing; ``reset`` deletes old rows. The caller is ``outside_transaction``."""
         if TABLE not in self._db.tables() and isinstance(self._db, Migrates):
             self._db.run_statement(CREATE)
-        if afresh:
+        if reset:
             with self._db.transaction():
-                forget(self._db, self._name)
+                delete_steps(self._db, self._name)
 
     def begin(self, number: int, sql: str, *, again: bool = False) -> None:
-        """Write, for good, that a statement begins; ``again``: it failed before."""
+        """Record and commit that a statement begins; ``again``: it has failed before."""
         values: Mapping[str, object] = {
             "migration": self._name,
-            "way": self._way,
+            "way": self._direction,
             "number": number,
-            "sha256": digest(sql),
-            "began_at": _moment(),
+            "sha256": hash_statement(sql),
+            "began_at": _timestamp(),
         }
         with self._db.transaction():
             if again:
-                self._db.delete(TABLE, self._row(number))
+                self._db.delete(TABLE, self._row_conditions(number))
             self._db.insert(TABLE, values)
 
     def end(self, number: int) -> None:
-        """Write that it has run."""
-        self._mark(number, "ended_at")
+        """Record that a statement has run."""
+        self._set_time(number, "ended_at")
 
     def fail(self, number: int) -> None:
-        """Write that it failed, and so did nothing."""
-        self._mark(number, "failed_at")
+        """Record that a statement has failed and had no effect."""
+        self._set_time(number, "failed_at")
 
-    def _mark(self, number: int, column: str) -> None:
+    def _set_time(self, number: int, column: str) -> None:
         with self._db.transaction():
-            self._db.update(TABLE, {column: _moment()}, self._row(number))
+            self._db.update(TABLE, {column: _timestamp()}, self._row_conditions(number))
 
-    def _row(self, number: int) -> list[Where]:
-        told = {"migration": self._name, "way": self._way, "number": number}
-        return [Condition(column, "=", value) for column, value in told.items()]
+    def _row_conditions(self, number: int) -> list[Where]:
+        values = {"migration": self._name, "way": self._direction, "number": number}
+        return [Condition(column, "=", value) for column, value in values.items()]
 
 
-def close(db: Writable) -> None:
-    """Drop the table where it holds nothing, so that an app which looks over its schema finds nothing of dbctl's."""
+def drop_if_empty(db: Writable) -> None:
+    """Drop the table if it is empty, because apps may verify their schema."""
     if isinstance(db, Migrates) and TABLE in db.tables() and not db.count(TABLE):
-        with db.step_by_step():
+        with db.outside_transaction():
             db.run_statement(f"drop table {TABLE};")
 
 
-def forget(db: Writable, name: str) -> None:
-    """Remove what is written of a migration, inside a transaction; where nothing is, do nothing."""
+def delete_steps(db: Writable, name: str) -> None:
+    """Delete the rows of a migration, if any, inside the transaction of the caller."""
     if TABLE in db.tables():
         db.delete(TABLE, [Condition("migration", "=", name)])
 
 
 def resolve_statement(db: Writable, name: str, *, done: bool) -> Step:
-    """Record, in place of the run that was killed, whether the statement that it had begun was carried out.
+    """Record whether the statement at which a run was killed has run.
 
     Args:
-        db: the database, whose lock of dbctl's writers the caller holds.
+        db: the database; the caller holds the write lock of dbctl.
         name: the migration.
-        done: whether somebody looked and found it done; else the next run begins with it.
+        done: whether the statement has run; otherwise the next run begins with it.
 
     Returns:
         The statement.
 
     Raises:
-        MigrationStepMissingError: of that migration no statement is in doubt.
+        MigrationStepMissingError: the migration has no statement in an unknown state.
     """
-    found = unfinished(db).get(name)
-    if found is None or found.unknown is None:
+    partial = read_partial_migrations(db).get(name)
+    if partial is None or partial.unknown_step is None:
         raise MigrationStepMissingError(target=db.target, name=name)
-    journal = Journal(db, name, found.way)
-    (journal.end if done else journal.fail)(found.unknown.number)
-    return found.unknown
+    journal = Journal(db, name, partial.direction)
+    (journal.end if done else journal.fail)(partial.unknown_step.number)
+    return partial.unknown_step
 
 
-def _moment() -> str:
+def _timestamp() -> str:
     return now().isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,9 +1,9 @@
-"""How each migration of a database stands: what its files say, against what its ledger says."""
+"""State of each migration of a database: files compared with the ledger."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -11,20 +11,25 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable
-from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
-from dbctl.model import Row, Value
-from dbctl.services.app import find_column, ledger_detection, recognised_as
-from dbctl.services.migrations.files import MigrationFile, place_of, variants
-from dbctl.services.migrations.ledger.journal import Unfinished, unfinished
-from dbctl.services.migrations.ledger.ledger import Record, Track, read_foreign, recorded_in
+from dbctl.errors import MigrationInvalidError, MigrationVariantMismatchError, WrongAppError
+from dbctl.model import Row, Struct
+from dbctl.services.app import find_column, find_wrong_app_hint, ledger_detection
+from dbctl.services.migrations.files import MigrationFile, order_key_of, variants
+from dbctl.services.migrations.ledger.journal import PartialMigration, read_partial_migrations
+from dbctl.services.migrations.ledger.ledger import (
+    MigrationTarget,
+    Record,
+    read_foreign_records,
+    read_records,
+)
 
-#: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
-#: ``changed``: the file is not what was applied. ``failed``: it was begun and did not come to its end. ``ahead``: applied,
-#: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
-#: ``baseline``: it counts as applied since another one does. ``retired``: the app has removed the file since, and its
-#: profile says so.
-#: How a database stands to its migrations; ``unrecorded``: there is no ledger; ``none``: it has no migrations.
-Schema = Literal["current", "pending", "unsound", "unrecorded", "none"]
+#: State of a database; ``inconsistent``: a migration has an inconsistent state; ``unrecorded``: it has tables but no ledger; ``none``: it has no migrations.
+SchemaState = Literal["current", "pending", "inconsistent", "unrecorded", "none"]
+#: State of a migration. ``pending``: it will run. ``out-of-order``: it is pending, but later ones are applied.
+#: ``missing-file``: applied, without a file. ``changed``: the file has changed since it was applied. ``failed``: it began
+#: but did not end. ``ahead``: applied, and later than any file: the database is newer than the code.
+#: ``duplicate-version``: another migration has its number. ``baseline``: applied because a later row implies it.
+#: ``retired``: applied; the app has removed the file since, according to its profile.
 State = Literal[
     "applied",
     "pending",
@@ -37,12 +42,12 @@ State = Literal[
     "baseline",
     "retired",
 ]
-UNSOUND: frozenset[State] = frozenset(
+INCONSISTENT_STATES: frozenset[State] = frozenset(
     {"missing-file", "changed", "out-of-order", "failed", "ahead", "duplicate-version"}
 )
 
 
-class Migration(Value, frozen=True, kw_only=True):
+class Migration(Struct, frozen=True, kw_only=True):
     """One migration, of the folder or of the ledger."""
 
     app: str
@@ -51,252 +56,298 @@ class Migration(Value, frozen=True, kw_only=True):
     name: str
     state: State
     applied_at: datetime | None = None
-    checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
+    checksum: str | None = None  #: from the ledger, or of the file if it is not recorded
     duration: timedelta | None = None
-    detail: str = ""  #: of one that is half done: how far it came
+    detail: str = ""  #: progress of a partial migration
 
-    def brief(self) -> Row:
-        words = ("app", "database", "name", "state", "applied_at", "duration")
-        return {word: getattr(self, word) for word in words} | (
+    def summary(self) -> Row:
+        fields = ("app", "database", "name", "state", "applied_at", "duration")
+        return {field: getattr(self, field) for field in fields} | (
             {"detail": self.detail} if self.detail else {}
         )
 
 
-class Standing(Value, frozen=True, kw_only=True):
-    """How one database stands to its migrations."""
+class DatabaseState(Struct, frozen=True, kw_only=True):
+    """The migrations of one database, each with its state."""
 
-    track: Track  #: with the folder of the shape that the database has
+    target: MigrationTarget  #: with the folder of the database's variant
     migrations: Sequence[Migration]
-    recorded: bool  #: it has a ledger
-    empty: bool  #: it has no table at all
-    unfinished: Mapping[str, Unfinished] = {}  #: those that are half done, by name
+    has_ledger: bool  #: it has a ledger
+    is_empty: bool  #: it has no table at all
+    partial: Mapping[str, PartialMigration] = {}  #: partial migrations by name
 
-    def named(self, *states: State) -> list[str]:
-        """Return the names of those in a state, in order."""
-        return [one.name for one in self.migrations if one.state in states]
+    def names_in(self, *states: State) -> list[str]:
+        """Return the names of the migrations in any of the states, in order."""
+        return [migration.name for migration in self.migrations if migration.state in states]
 
     def recorded_checksum(self, name: str) -> str:
-        """Return the checksum that the ledger holds of a migration that was applied; empty where it holds none."""
-        return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
+        """Return the checksum of an applied migration in the ledger, or ''."""
+        return next(
+            (migration.checksum or "" for migration in self.migrations if migration.name == name), ""
+        ).lower()
 
     @property
     def checksums(self) -> Mapping[str, str]:
-        """The checksum that the ledger holds of each migration that was applied."""
+        """The checksum of each applied migration in the ledger, by name."""
         return {
-            one.name: (one.checksum or "").lower()
-            for one in self.migrations
-            if one.state in ("applied", "changed", "retired")
+            migration.name: (migration.checksum or "").lower()
+            for migration in self.migrations
+            if migration.state in ("applied", "changed", "retired")
         }
 
     @property
-    def schema(self) -> Schema:
-        """All of that in a word."""
-        if self.unmigrated:
+    def schema(self) -> SchemaState:
+        """The state of the whole database."""
+        if self.has_no_migrations:
             return "none"
-        if self.unrecorded:
+        if self.is_unrecorded:
             return "unrecorded"
-        return "unsound" if self.unsound else "pending" if self.named("pending") else "current"
-
-    @property
-    def unsound(self) -> bool:
-        """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
-        return any(one.state in UNSOUND for one in self.migrations) or self.unrecorded
-
-    @property
-    def unmigrated(self) -> bool:
-        """Whether nothing tells that this database has migrations: no ledger, no files, and no word of its profile."""
         return (
-            not (self.recorded or self.track.folder.is_there)
-            and self.track.told.ledger == ledger_detection.FOUND
+            "inconsistent" if self.is_inconsistent else "pending" if self.names_in("pending") else "current"
         )
 
     @property
-    def unrecorded(self) -> bool:
-        """Whether there are tables, and nothing tells which migrations were applied."""
-        return not (self.recorded or self.empty or self.unmigrated)
+    def is_inconsistent(self) -> bool:
+        """Whether ``up`` refuses: a migration has an inconsistent state, or there is no ledger."""
+        return (
+            any(migration.state in INCONSISTENT_STATES for migration in self.migrations) or self.is_unrecorded
+        )
+
+    @property
+    def has_no_migrations(self) -> bool:
+        """Whether the database has no migrations: no ledger, no files, and no ledger in its profile."""
+        return (
+            not (self.has_ledger or self.target.folder.exists)
+            and self.target.section.ledger == ledger_detection.AUTO
+        )
+
+    @property
+    def is_unrecorded(self) -> bool:
+        """Whether the database has tables but no record of applied migrations."""
+        return not (self.has_ledger or self.is_empty or self.has_no_migrations)
 
 
-def standing(track: Track, db: Readable) -> Standing:
-    """Return how an open database stands to its migrations.
+def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
+    """Compare the files with the ledger of an open database.
 
     Raises:
-        WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
-        SchemaLacksError: its ledger has other columns.
-        MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
+        WrongAppError: it has tables, but neither those of the app nor its ledger.
+        SchemaMismatchError: its ledger has other columns.
+        MigrationVariantMismatchError: it has another variant than the requested one.
     """
-    ledger, tables = track.ledger, db.tables()
-    named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
-    recorded = named is not None or track.foreign is not None
-    lacking = [table for table in track.profile.databases[track.database].needs if table not in tables]
-    if tables and lacking and not recorded:
+    ledger, tables = target.ledger, db.tables()
+    version_column = find_column(tables.get(ledger.table), ledger.version or ledger.name)
+    recorded = version_column is not None or target.foreign is not None
+    missing = [table for table in target.profile.databases[target.database].needs if table not in tables]
+    if tables and missing and not recorded:
         raise WrongAppError(
             target=db.target,
-            profile=track.profile.title,
-            what=f"table {', '.join(lacking)}",
-            instead=recognised_as(track.profile.databases[track.database], tables)
+            profile=target.profile.title,
+            missing=f"table {', '.join(missing)}",
+            hint=find_wrong_app_hint(target.profile.databases[target.database], tables)
             or "Check the path in the configuration; nothing was run.",
         )
-    recorded = ledger.table in tables or track.foreign is not None
+    recorded = ledger.table in tables or target.foreign is not None
     rows = (
-        read_foreign(track.foreign, db, track.engine)
-        if track.foreign
-        else recorded_in(track, db)
+        read_foreign_records(target.foreign, db, target.engine)
+        if target.foreign
+        else read_records(target, db)
         if recorded
         else []
     )
-    track = _shaped(_completed(track, rows), db, rows)
-    half_done = unfinished(db)
-    if not (rows or lacking or half_done or track.foreign) and track.profile.databases[track.database].needs:
-        recorded = False  # the app's tables were there before anything was recorded
-    found = judged(track, rows)
-    recorded_ones = {one.name for one in found if one.state in ("applied", "changed")}
-    # What the ledger tells as applied is: the app's own runner may have completed it.
-    half = {name: one for name, one in half_done.items() if (one.way == "down") == (name in recorded_ones)}
-    return Standing(
-        track=track,
-        migrations=_halved(track, found, half),
-        recorded=recorded,
-        empty=not tables,
-        unfinished=half,
+    target = _resolve_variant(_add_shipped_files(target, rows), db, rows)
+    journaled = read_partial_migrations(db)
+    if (
+        not (rows or missing or journaled or target.foreign)
+        and target.profile.databases[target.database].needs
+    ):
+        recorded = False  # an empty ledger next to tables of the app records nothing
+    migrations = classify(target, rows)
+    recorded_names = {migration.name for migration in migrations if migration.state in ("applied", "changed")}
+    # The ledger decides: the app's own runner may have completed a partial migration.
+    partial = {
+        name: migration
+        for name, migration in journaled.items()
+        if (migration.direction == "down") == (name in recorded_names)
+    }
+    return DatabaseState(
+        target=target,
+        migrations=_mark_partial(target, migrations, partial),
+        has_ledger=recorded,
+        is_empty=not tables,
+        partial=partial,
     )
 
 
-def _completed(track: Track, recorded: Sequence[Record]) -> Track:
-    """Return the migrations with the files of those that dbctl brought along and applied, where the app's folder lacks them."""
-    own = track.folder.files
-    strange = [row for row in recorded if not any(map(row.is_of, own.values()))]
-    taken = {
+def _add_shipped_files(target: MigrationTarget, recorded: Sequence[Record]) -> MigrationTarget:
+    """Add shipped files that the ledger records and the app's folder lacks."""
+    custom_files = target.folder.files
+    numbered = _index_by_number(custom_files.values())
+    unmatched = [row for row in recorded if _find_file(row, custom_files, numbered) is None]
+    added = {
         file.name: file
-        for folder in track.shipped.values()
+        for folder in target.shipped_folders.values()
         for file in folder.files.values()
-        if any(row.is_of(file) and row.checksum == file.checksum for row in strange)
+        if any(row.matches(file) and row.checksum == file.checksum for row in unmatched)
     }
-    if not taken:
-        return track
-    files = sorted([*taken.values(), *own.values()], key=lambda file: file.place)
-    folder = structs.replace(track.folder, files={file.name: file for file in files})
-    return structs.replace(track, folder=folder)
+    if not added:
+        return target
+    ordered = sorted([*added.values(), *custom_files.values()], key=lambda file: file.order_key)
+    folder = structs.replace(target.folder, files={file.name: file for file in ordered})
+    return structs.replace(target, folder=folder)
 
 
-def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
-    """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
-    if not track.shapes:
-        return track
-    found = variants.fitting(track.told.shape, track.shapes, db, recorded)
-    if track.shape and not variants.leads_to(track.told.shape, found, track.shape):
-        raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
-    shape = track.shape or [*found, *track.shapes][0]
-    return structs.replace(track, shape=shape, folder=track.shapes[shape])
+def _index_by_number(files: Iterable[MigrationFile]) -> Mapping[int, Sequence[MigrationFile]]:
+    """Return the files by number, so that matching them with a ledger is linear."""
+    numbered = defaultdict[int, list[MigrationFile]](list)
+    for file in files:
+        numbered[file.order_key[0]].append(file)
+    return numbered
 
 
-def _halved(track: Track, found: Sequence[Migration], half: Mapping[str, Unfinished]) -> Sequence[Migration]:
-    """Return the migrations with those marked that are half done, either way."""
-    lacking = [
-        _migration(track, name, _version(name), "failed", Record())
-        for name in half
-        if name not in {one.name for one in found}
+def _find_file(
+    row: Record, files: Mapping[str, MigrationFile], numbered: Mapping[int, Sequence[MigrationFile]]
+) -> MigrationFile | None:
+    """Return the file of a recorded migration, or None."""
+    if not row.version:
+        return files.get(row.name)
+    return next((file for file in numbered.get(row.number, ()) if row.matches(file)), None)
+
+
+def _resolve_variant(target: MigrationTarget, db: Readable, recorded: Sequence[Record]) -> MigrationTarget:
+    """Select the folder of the database's variant; an empty database gets the requested one."""
+    if not target.variant_folders:
+        return target
+    matches = variants.match_variants(target.section.variant, target.variant_folders, db, recorded)
+    if target.variant and not variants.is_reachable(target.section.variant, matches, target.variant):
+        raise MigrationVariantMismatchError(
+            target=db.target, actual=" or ".join(matches), expected=target.variant
+        )
+    variant = target.variant or [*matches, *target.variant_folders][0]
+    return structs.replace(target, variant=variant, folder=target.variant_folders[variant])
+
+
+def _mark_partial(
+    target: MigrationTarget, migrations: Sequence[Migration], partial: Mapping[str, PartialMigration]
+) -> Sequence[Migration]:
+    """Return the migrations; partial ones get the state ``failed`` and their progress."""
+    missing = [
+        _create_migration(target, name, _parse_version(name), "failed", Record())
+        for name in partial
+        if name not in {migration.name for migration in migrations}
     ]
     marked = [
-        structs.replace(one, state="failed", detail=half[one.name].told(_statements(track, half[one.name])))
-        if one.name in half
-        else one
-        for one in (*found, *lacking)
+        structs.replace(
+            migration,
+            state="failed",
+            detail=partial[migration.name].describe(_count_statements(target, partial[migration.name])),
+        )
+        if migration.name in partial
+        else migration
+        for migration in (*migrations, *missing)
     ]
-    return sorted(marked, key=lambda one: place_of(one.name)) if half else found
+    return sorted(marked, key=lambda migration: order_key_of(migration.name)) if partial else migrations
 
 
-def _statements(track: Track, half: Unfinished) -> int:
-    """Return how many statements the way has that is half gone; 0 where its file does not tell."""
-    file, language = track.folder.files.get(half.name), registry.language(track.engine)
+def _count_statements(target: MigrationTarget, partial: PartialMigration) -> int:
+    """Return the number of statements in the direction of a partial migration; 0 if the file is missing or invalid."""
+    file, language = target.folder.files.get(partial.name), registry.script_dialect(target.engine)
     try:
-        steps = file and (file.up(language) if half.way == "up" else file.down(language))
+        steps = file and (file.parse_up(language) if partial.direction == "up" else file.parse_down(language))
     except MigrationInvalidError:
         return 0
     return len(steps.statements) if steps else 0
 
 
-def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
-    """Return what is in the folder or ``recorded``, each in its state, in order."""
-    folder = track.folder
+def classify(target: MigrationTarget, recorded: Sequence[Record]) -> list[Migration]:
+    """Return all migrations of the folder and the ledger with their states, in order."""
+    folder = target.folder
     files = list(folder.files.values())
     rows: dict[str, Record] = {}
-    strangers: list[Record] = []
-    numbered = defaultdict[int, list[MigrationFile]](list)
-    for file in files:
-        numbered[file.place[0]].append(file)
+    unmatched: list[Record] = []
+    numbered = _index_by_number(files)
     for row in recorded:
-        fitting = numbered.get(row.number, [])
-        about = next((file.name for file in fitting if row.is_of(file)), "") if row.version else row.name
-        if about in folder.files and about not in rows:
-            rows[about] = row
+        recorded_file = _find_file(row, folder.files, numbered)
+        if recorded_file is not None and recorded_file.name not in rows:
+            rows[recorded_file.name] = row
         else:
-            strangers.append(row)
-    single = (file for file in files if not _is_stood_for(track, file, rows))
-    numbers = Counter(file.place[0] for file in single) if folder.format != "prisma" else Counter()
-    numbers.update(row.number for row in strangers)
-    newest = max((folder.files[name].place for name in rows), default=None)
+            unmatched.append(row)
+    unreplaced = (file for file in files if not _is_replaced(target, file, rows))
+    numbers = Counter(file.order_key[0] for file in unreplaced) if folder.format != "prisma" else Counter()
+    numbers.update(row.number for row in unmatched)
+    newest = max((folder.files[name].order_key for name in rows), default=None)
     level = max((row for row in recorded if row.level), key=lambda row: row.number, default=Record())
-    found: list[Migration] = []
+    migrations: list[Migration] = []
     for file in files:
         recorded_as = rows.get(file.name)
         state: State
         if recorded_as is not None:
-            state = _as_recorded(track, file, recorded_as)
-        elif _is_stood_for(track, file, rows):
+            state = _classify_recorded(target, file, recorded_as)
+        elif _is_replaced(target, file, rows):
             state = "baseline"
-        elif level.level and file.place[0] < level.number:
+        elif level.level and file.order_key[0] < level.number:
             state = level.level
-        elif newest and file.place < newest and not (track.ledger.version and numbers[file.place[0]] > 1):
+        elif (
+            newest
+            and file.order_key < newest
+            and not (target.ledger.version and numbers[file.order_key[0]] > 1)
+        ):
             state = "out-of-order"
         else:
-            state = "duplicate-version" if numbers[file.place[0]] > 1 else "pending"
-        found.append(
-            _migration(track, file.name, file.version, state, recorded_as or Record(checksum=file.checksum))
+            state = "duplicate-version" if numbers[file.order_key[0]] > 1 else "pending"
+        migrations.append(
+            _create_migration(
+                target, file.name, file.version, state, recorded_as or Record(checksum=file.checksum)
+            )
         )
-    found += [
-        _migration(track, row.title, row.version or _version(row.title), _without_file(track, row), row)
-        for row in strangers
+    migrations += [
+        _create_migration(
+            target, row.title, row.version or _parse_version(row.title), _classify_unmatched(target, row), row
+        )
+        for row in unmatched
     ]
-    return sorted(found, key=lambda one: place_of(one.name))
+    return sorted(migrations, key=lambda migration: order_key_of(migration.name))
 
 
-def _is_stood_for(track: Track, file: MigrationFile, rows: Mapping[str, Record]) -> bool:
-    """Whether another file, of which the app's runner records either, stands for this one: one that is recorded, else the first."""
-    others = next((names for names in track.told.one_of if file.name in names), [file.name])
-    there = [name for name in others if name in track.folder.files]
-    recorded = [name for name in there if name in rows]
-    return (recorded or there)[:1] != [file.name]
+def _is_replaced(target: MigrationTarget, file: MigrationFile, rows: Mapping[str, Record]) -> bool:
+    """Return whether another file of the same number replaces this one: a recorded file, otherwise the first."""
+    group = next((names for names in target.section.one_of if file.name in names), [file.name])
+    existing = [name for name in group if name in target.folder.files]
+    recorded = [name for name in existing if name in rows]
+    return (recorded or existing)[:1] != [file.name]
 
 
-def _without_file(track: Track, row: Record) -> State:
-    """Return how a row stands that is about none of the files."""
-    folder = track.folder
+def _classify_unmatched(target: MigrationTarget, row: Record) -> State:
+    """Return the state of a row that matches no file."""
+    folder = target.folder
     if row.failed:
         return "failed"
-    if not folder.is_there:
+    if not folder.exists:
         return "applied"
-    # Which files are missing on purpose only the app's own folder can show, or one that was chosen by the schema.
-    if (folder.own or track.shapes) and row.title in track.told.retired:
+    # A missing file is intentional only in the app's own folder, or in one selected by the schema.
+    if (folder.is_custom or target.variant_folders) and row.title in target.section.retired:
         return "retired"
-    last = max((file.place[0] for file in folder.files.values()), default=None)
-    ahead = last is not None and place_of(row.title)[0] > last
+    last = max((file.order_key[0] for file in folder.files.values()), default=None)
+    ahead = last is not None and order_key_of(row.title)[0] > last
     return "ahead" if ahead else "missing-file"
 
 
-def _as_recorded(track: Track, file: MigrationFile, row: Record) -> State:
-    """Return how a file stands to the row that is about it; line ends and a byte order mark change nothing."""
+def _classify_recorded(target: MigrationTarget, file: MigrationFile, row: Record) -> State:
+    """Return the state of a file with a row; line ends and byte order mark are ignored."""
     if row.failed or row.level:
         return "failed" if row.failed else row.level or "applied"
-    published = track.told.published.get(file.name, ())
-    if row.checksum is None or row.checksum.lower() in published or file.is_known_by(row.checksum):
+    published = target.section.published.get(file.name, ())
+    if row.checksum is None or row.checksum.lower() in published or file.matches_checksum(row.checksum):
         return "applied"
     return "changed"
 
 
-def _migration(track: Track, name: str, version: str, state: State, row: Record) -> Migration:
+def _create_migration(
+    target: MigrationTarget, name: str, version: str, state: State, row: Record
+) -> Migration:
     return Migration(
-        app=track.app,
-        database=track.database,
+        app=target.app,
+        database=target.database,
         version=version,
         name=name,
         state=state,
@@ -306,6 +357,6 @@ def _migration(track: Track, name: str, version: str, state: State, row: Record)
     )
 
 
-def _version(name: str) -> str:
-    number, _ = place_of(name)
+def _parse_version(name: str) -> str:
+    number, _ = order_key_of(name)
     return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]

@@ -1,4 +1,4 @@
-"""Semantic search: vectors, their index, and the texts that they are made from."""
+"""Semantic search: nearest rows by their vectors, the vector index, and the creation of vectors."""
 
 from typing import TYPE_CHECKING
 
@@ -6,18 +6,18 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.services.search.semantic.index import NAME, VectorIndexChange
-    from dbctl.services.search.semantic.make_vectors import VectorMaking, VectorsMade
-    from dbctl.services.search.semantic.search import Asked, Like
+    from dbctl.services.search.semantic.make_vectors import MakeVectors, MakeVectorsResult
+    from dbctl.services.search.semantic.search import Reference, SemanticRequest
     from dbctl.services.search.semantic.store_vector import VectorStored
-    from dbctl.services.search.semantic.vector_input import LARGEST
+    from dbctl.services.search.semantic.vector_input import MAX_BYTES
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "index": "NAME VectorIndexChange",
-            "make_vectors": "VectorMaking VectorsMade",
-            "search": "Asked Like",
+            "make_vectors": "MakeVectors MakeVectorsResult",
+            "search": "Reference SemanticRequest",
             "store_vector": "VectorStored",
-            "vector_input": "LARGEST",
+            "vector_input": "MAX_BYTES",
         },
     )

@@ -1,162 +1,182 @@
-"""The index of vectors behind a search by meaning: whether one answers, how much it finds, making and dropping it."""
+"""The vector index of the semantic search: status, recall, build, rebuild and drop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import MakesVectors, Readable, VectorIndex, VectorIndexWanted
+from dbctl.engines.contract import ManagesVectorIndexes, Readable, VectorIndex, VectorIndexSpec
 from dbctl.errors import AlreadyExistsError, NotSupportedError, PlanChangedError
-from dbctl.model import Finding, Plan, Severity, counted
+from dbctl.model import Finding, Plan, Severity, format_count
 from dbctl.services.app import App
-from dbctl.services.search.external_index import IndexChanged, Purpose
-from dbctl.services.search.index import Standing
-from dbctl.services.search.semantic.search import Meaning
+from dbctl.services.search.external_index import IndexAction, IndexChangeResult
+from dbctl.services.search.index import IndexStatus
+from dbctl.services.search.semantic.search import SemanticSearch
 
-#: What commands call it: no search can have that name.
+#: The name in commands; no search can have it.
 NAME = "semantic"
-#: Rows for whose neighbours both ways are asked, and neighbours of each.
-ASKED, TOP = 100, 10
-#: The share of true neighbours below which too much is missed, and that of new rows above which a question gets slow.
-POOR, MANY = 0.9, 0.1
-BUILD = f"dbctl search index build {NAME} makes it; without one every question looks at every vector, and misses none."
-ANEW = f"dbctl search index repair {NAME} makes it anew."
-SEES = "let everybody see it: apps whose library is older than such indexes may not open the table any more"
+#: Rows whose neighbours are searched with and without the index, and the number of neighbours.
+SAMPLE_ROWS, NEIGHBOURS = 100, 10
+#: Warn below this share of found neighbours, and above this share of rows that the index does not cover.
+MIN_RECALL, MAX_NEW_SHARE = 0.9, 0.1
+BUILD_HINT = f"dbctl search index build {NAME} builds it. Without an index, searches compare every vector and miss none."
+REBUILD_HINT = f"dbctl search index repair {NAME} rebuilds it."
+VISIBILITY_STEP = "warning: an app whose library does not support such indexes may fail to open the table"
 
 
-def standing(app: App) -> Standing:
-    """Return how the index stands."""
-    meaning = Meaning(app)
-    found = _own(meaning)
-    return Standing(
+def read_status(app: App) -> IndexStatus:
+    """Return the status of the index."""
+    search = SemanticSearch(app)
+    index = _find_index(search)
+    return IndexStatus(
         search=NAME,
-        table=meaning.told.table,
-        index=found.name if found else meaning.vector,
-        state="missing" if found is None else "broken" if _reason(meaning, found) else "sound",
-        reason=None if found is None else _reason(meaning, found) or _behind(found) or None,
+        table=search.section.table,
+        index=index.name if index else search.vector_column,
+        state="missing" if index is None else "broken" if _find_unused_reason(search, index) else "valid",
+        reason=None
+        if index is None
+        else _find_unused_reason(search, index) or _describe_new_rows(index) or None,
     )
 
 
-def findings(app: App) -> Iterator[Finding]:
-    """Compare what an index finds with what is nearest."""
-    meaning = Meaning(app)
-    found, target = _own(meaning), meaning.db.target
+def check(app: App) -> Iterator[Finding]:
+    """Compare the results of the index with the true neighbours; yield its problems and its recall."""
+    search = SemanticSearch(app)
+    index, target = _find_index(search), search.db.target
 
     def finding(severity: Severity, code: str, message: str, hint: str = "") -> Finding:
         return Finding(
             target=target, severity=severity, code=f"vector-index-{code}", message=message, hint=hint
         )
 
-    if found is None:
-        rows = counted(meaning.db.count(meaning.told.table), "vector")
-        yield finding("info", "missing", f"there is no index of {meaning.place} ({rows})", BUILD)
+    if index is None:
+        rows = format_count(search.db.count(search.section.table), "vector")
+        yield finding("info", "missing", f"no index of {search.qualified_name} ({rows})", BUILD_HINT)
         return
-    if reason := _reason(meaning, found):
-        yield finding("warning", "other", f"{found.name} answers nothing: {reason}", ANEW)
+    if reason := _find_unused_reason(search, index):
+        yield finding("warning", "other", f"{index.name} is not used: {reason}", REBUILD_HINT)
         return
-    if found.beside > MANY * (found.rows + found.beside):
-        yield finding("warning", "behind", f"{found.name}: {_behind(found)}", ANEW)
-    recall = meaning.db.vector_recall(
-        meaning.told.table, meaning.vector, asked=ASKED, top=TOP, metric=meaning.told.metric
+    if index.unindexed_rows > MAX_NEW_SHARE * (index.rows + index.unindexed_rows):
+        yield finding("warning", "behind", f"{index.name}: {_describe_new_rows(index)}", REBUILD_HINT)
+    recall = search.db.measure_recall(
+        search.section.table,
+        search.vector_column,
+        query_count=SAMPLE_ROWS,
+        limit=NEIGHBOURS,
+        metric=search.section.metric,
     )
-    told = (
-        f"{found.name} ({found.kind}) finds {recall.found:.1%} of the {recall.top} nearest of {counted(recall.asked, 'row')},"
-        f" in {recall.index_ms:g} ms each; looking at every vector takes {recall.exact_ms:g} ms"
+    recall_text = (
+        f"{index.name} ({index.kind}) finds {recall.share:.1%} of the {recall.limit} nearest of {format_count(recall.queries, 'row')},"
+        f" in {recall.index_ms:g} ms each; comparing every vector takes {recall.exact_ms:g} ms"
     )
-    poor = recall.found < POOR
-    yield finding("warning" if poor else "info", "recall", told, ANEW if poor else "")
+    is_poor = recall.share < MIN_RECALL
+    yield finding("warning" if is_poor else "info", "recall", recall_text, REBUILD_HINT if is_poor else "")
 
 
 class VectorIndexChange:
-    """An index of vectors that is to be made, made anew or dropped; it changes no row."""
+    """Build, rebuild or drop the vector index; changes no row."""
 
-    def __init__(self, app: App, purpose: Purpose) -> None:
-        self._opened, self._purpose = app, purpose
-        self._database = app.ability(app.profile.semantic, "search by meaning").database
+    def __init__(self, app: App, action: IndexAction) -> None:
+        self._app, self._action = app, action
+        self._database = app.require_section(app.profile.semantic, "semantic search").database
         self.app, self.protected, self.target = app.name, app.protected, app.target(self._database)
 
     def plan(self) -> Plan:
-        """Return what would be done; writes nothing, and needs no right to write."""
-        meaning = Meaning(self._opened)
-        found = self._looked(meaning)
-        verb = {"build": "Make", "repair": "Make anew", "drop": "Drop"}[self._purpose]
-        steps = self._steps(meaning, found) if self._due(meaning, found) else []
-        title = f"{verb} the index of {meaning.place}"
+        """Return the plan; writes nothing, and needs no write privileges."""
+        search = SemanticSearch(self._app)
+        index = self._inspect(search)
+        verb = {"build": "Build", "repair": "Rebuild", "drop": "Drop"}[self._action]
+        steps = self._list_steps(search, index) if self._is_due(search, index) else []
+        title = f"{verb} the index of {search.qualified_name}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
 
-    def apply(self, seen: str | None = None) -> IndexChanged:
-        """Do it.
+    def apply(self, confirmed: str | None = None) -> IndexChangeResult:
+        """Apply the plan.
 
         Raises:
-            AlreadyExistsError: there is one for another metric, and it was not asked to replace it.
-            PlanChangedError: it is not as it was when a person agreed to the plan.
-            VectorIndexUnfitError: the vectors are too few, or not sound.
+            AlreadyExistsError: ``build`` found an index for another metric.
+            PlanChangedError: the plan differs from the confirmed one.
+            VectorIndexUnsuitableError: the vectors are too few, or invalid.
         """
-        if seen is not None and self.plan().digest != seen:
+        if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
-        with self._opened.writer(self._database, f"search index {self._purpose}") as opened:
-            meaning = Meaning(self._opened)
-            found = self._looked(meaning)
-            name = found.name if found else meaning.vector
-            if not self._due(meaning, found):
-                return IndexChanged(search=NAME, index=name, changed=False, steps=[])
-            steps = self._steps(meaning, found)
-            name = self._done(_making(opened), meaning, found)
-            return IndexChanged(search=NAME, index=name, changed=True, steps=steps)
+        with self._app.writer(self._database, f"search index {self._action}") as writer:
+            search = SemanticSearch(self._app)
+            index = self._inspect(search)
+            name = index.name if index else search.vector_column
+            if not self._is_due(search, index):
+                return IndexChangeResult(search=NAME, index=name, changed=False, steps=[])
+            steps = self._list_steps(search, index)
+            name = self._run(_require_index_writer(writer), search, index)
+            return IndexChangeResult(search=NAME, index=name, changed=True, steps=steps)
 
-    def _looked(self, meaning: Meaning) -> VectorIndex | None:
-        found = _own(meaning)
-        reason = _reason(meaning, found) if found else ""
-        if found and reason and self._purpose == "build":
+    def _inspect(self, search: SemanticSearch) -> VectorIndex | None:
+        index = _find_index(search)
+        reason = _find_unused_reason(search, index) if index else ""
+        if index and reason and self._action == "build":
             raise AlreadyExistsError(
                 target=self.target,
-                what="an index",
-                name=found.name,
-                instead=f"It answers nothing: {reason}. {ANEW}",
+                kind="an index",
+                name=index.name,
+                hint=f"It is not used: {reason}. {REBUILD_HINT}",
             )
-        return found
+        return index
 
-    def _due(self, meaning: Meaning, found: VectorIndex | None) -> bool:
-        if found is None:
-            return self._purpose != "drop"
-        return self._purpose == "drop" or (
-            self._purpose == "repair" and bool(found.beside or _reason(meaning, found))
+    def _is_due(self, search: SemanticSearch, current: VectorIndex | None) -> bool:
+        if current is None:
+            return self._action != "drop"
+        return self._action == "drop" or (
+            self._action == "repair" and bool(current.unindexed_rows or _find_unused_reason(search, current))
         )
 
-    def _steps(self, meaning: Meaning, found: VectorIndex | None) -> Sequence[str]:
-        drops = [f"drop {found.name}"] if found else []
-        if self._purpose == "drop":
+    def _list_steps(self, search: SemanticSearch, current: VectorIndex | None) -> Sequence[str]:
+        drops = [f"drop {current.name}"] if current else []
+        if self._action == "drop":
             return drops
-        number = counted(meaning.db.count(meaning.told.table), "vector")
-        return [*drops, f"make an index of {number} of {meaning.place}, for {meaning.told.metric}", SEES]
+        vector_count = format_count(search.db.count(search.section.table), "vector")
+        return [
+            *drops,
+            f"build an index of {vector_count} of {search.qualified_name}, for {search.section.metric}",
+            VISIBILITY_STEP,
+        ]
 
-    def _done(self, db: MakesVectors, meaning: Meaning, found: VectorIndex | None) -> str:
-        if self._purpose == "drop" and found:
-            db.drop_vector_index(meaning.told.table, found.name)
-            return found.name
-        wanted = VectorIndexWanted(
-            table=meaning.told.table, column=meaning.vector, metric=meaning.told.metric
+    def _run(self, db: ManagesVectorIndexes, search: SemanticSearch, index: VectorIndex | None) -> str:
+        if self._action == "drop" and index:
+            db.drop_vector_index(search.section.table, index.name)
+            return index.name
+        request = VectorIndexSpec(
+            table=search.section.table, column=search.vector_column, metric=search.section.metric
         )
-        return db.make_vector_index(wanted).name
+        return db.create_vector_index(request).name
 
 
-def _own(meaning: Meaning) -> VectorIndex | None:
-    """Return the index of the column that is searched; rather one that answers."""
-    found = [one for one in meaning.db.vector_indexes(meaning.told.table) if one.column == meaning.vector]
-    return min(found, key=lambda one: one.metric != meaning.told.metric, default=None)
+def _find_index(search: SemanticSearch) -> VectorIndex | None:
+    """Return an index of the searched column, preferably one with the metric of the search."""
+    indexes = [
+        index
+        for index in search.db.vector_indexes(search.section.table)
+        if index.column == search.vector_column
+    ]
+    return min(indexes, key=lambda index: index.metric != search.section.metric, default=None)
 
 
-def _reason(meaning: Meaning, found: VectorIndex) -> str:
-    """Return why an index is passed by; empty: it is not."""
+def _find_unused_reason(search: SemanticSearch, index: VectorIndex) -> str:
+    """Return why an index is not used; empty for an index in use."""
     return (
-        "" if found.metric == meaning.told.metric else f"it was made for {found.metric or 'another metric'}"
+        ""
+        if index.metric == search.section.metric
+        else f"it was built for {index.metric or 'another metric'}"
     )
 
 
-def _behind(found: VectorIndex) -> str:
-    return f"{counted(found.beside, 'row')} of {found.rows + found.beside} came since" if found.beside else ""
+def _describe_new_rows(index: VectorIndex) -> str:
+    return (
+        f"{format_count(index.unindexed_rows, 'row')} of {index.rows + index.unindexed_rows} are not in the index yet"
+        if index.unindexed_rows
+        else ""
+    )
 
 
-def _making(db: Readable) -> MakesVectors:
-    if isinstance(db, MakesVectors):
+def _require_index_writer(db: Readable) -> ManagesVectorIndexes:
+    if isinstance(db, ManagesVectorIndexes):
         return db
-    raise NotSupportedError(what="an index of vectors", by=db.target, instead="Its engine has none.")
+    raise NotSupportedError(feature="a vector index", subject=db.target, hint="Its engine has none.")

@@ -1,4 +1,4 @@
-"""Vectors that are missing: the configured embedder makes them of the texts that the app stores."""
+"""Create missing vectors: the configured embedder computes them from the texts of the app."""
 
 from __future__ import annotations
 
@@ -6,201 +6,223 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import signals
 from dbctl.embedders import Embedder, registry
-from dbctl.engines.contract import Behind, Condition, Where
+from dbctl.engines.contract import Condition, KeysetCursor, Where
 from dbctl.errors import EmbedderFailedError, Exit, PlanChangedError, UsageError
-from dbctl.files import silent
-from dbctl.model import Done, Plan, Value, counted
+from dbctl.files import no_progress
+from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.search.semantic.search import Meaning, warn_of_model
+from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
 from dbctl.services.search.semantic.store_vector import VectorSource
 
-#: Rows that are looked at together, and vectors that are written in one transaction.
-LOOKED, WRITTEN = 2_000, 50
-#: Failures of the embedder, one after the other, that end the work.
-FAILURES = 3
-#: Keys of failures that an answer lists; it counts all of them.
-LISTED = 1_000
+#: Rows per read, and vectors per transaction.
+READ_BATCH, WRITE_BATCH = 2_000, 50
+#: Consecutive failures of the embedder that end the work.
+MAX_FAILURES = 3
+#: Keys of failures in a result.
+MAX_LISTED = 1_000
 
 Row = Mapping[str, object]
 
 
-class VectorsMade(Done, frozen=True, kw_only=True):
-    """Answer of ``search vectors make``."""
+class MakeVectorsResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``search vectors make``."""
 
-    made: int
-    left: int  #: rows without a vector that remain, those of failures included
-    without_text: int  #: rows that have no text to make a vector of
-    failed: Sequence[str] = ()  #: keys of rows of which the embedder made no vector
+    created: int
+    remaining: int  #: rows still without a vector, including failures
+    without_text: int  #: rows without a text
+    failed: Sequence[str] = ()  #: keys of rows for which the embedder failed
 
     @property
     def changed(self) -> bool:
-        """Whether any vector was made."""
-        return bool(self.made)
+        """Whether any vector was created."""
+        return bool(self.created)
 
     @property
     def exit_status(self) -> int:
         return Exit.PARTIAL if self.failed else Exit.OK
 
 
-class Missing(Value, frozen=True, kw_only=True):
+class MissingVectors(Struct, frozen=True, kw_only=True):
     """Rows without a vector."""
 
-    keys: Sequence[str]  #: as many as were asked for, by key
-    number: int  #: all of them
+    keys: Sequence[str]  #: in order, up to the limit
+    count: int  #: of all rows without a vector
     without_text: int
 
 
-class VectorMaking:
-    """Vectors that are about to be made: a plan, and work that writes a few in each transaction."""
+class MakeVectors:
+    """Creates missing vectors; writes a few in each transaction."""
 
     def __init__(
-        self, app: App, *, filters: Mapping[str, str], limit: int, advance: Callable[[float], None] = silent
+        self,
+        app: App,
+        *,
+        filters: Mapping[str, str],
+        limit: int,
+        advance: Callable[[float], None] = no_progress,
     ) -> None:
-        """Describe the work.
+        """Prepare the embedder.
 
         Args:
             app: the app.
-            filters: a user or a chat whose rows alone count.
-            limit: how many vectors may be made.
-            advance: told of each vector.
+            filters: restrict the rows to a user or a chat.
+            limit: maximum number of vectors.
+            advance: called after each vector.
 
         Raises:
-            AbilityMissingError: the profile tells of no vectors.
-            EmbedderUnsetError: the configuration names no embedder.
+            FeatureMissingError: the profile defines no vectors.
+            EmbedderNotConfiguredError: the configuration names no embedder.
         """
-        told = app.ability(app.profile.semantic, "search by meaning")
-        self._opened, self._filters, self._limit, self._advance = app, filters, limit, advance
-        self._database = told.database
-        self._embedder: Embedder = registry.of(app.configured, model=told.model)
-        self.app, self.protected, self.target = app.name, app.protected, app.target(told.database)
-        self.total = 0  #: vectors that are to be made, for the display of progress
+        section = app.require_section(app.profile.semantic, "semantic search")
+        self._app, self._filters, self._limit, self._advance = app, filters, limit, advance
+        self._database = section.database
+        self._embedder: Embedder = registry.create_embedder(app.configured, vector_model=section.model)
+        self.app, self.protected, self.target = app.name, app.protected, app.target(section.database)
+        self.total = 0  #: vectors to create, for the display of progress
 
     def plan(self) -> Plan:
-        """Return what would be done; the embedder is not asked."""
-        source = self._source()
-        return self._plan(source, self._missing(source))
+        """Return the plan, without a request to the embedder."""
+        source = self._open_source()
+        return self._create_plan(source, self._find_missing(source))
 
-    def apply(self, seen: str | None = None) -> VectorsMade:
-        """Make the vectors; what was written stays where the embedder fails, and the next run goes on from there.
+    def apply(self, confirmed: str | None = None) -> MakeVectorsResult:
+        """Create the vectors. After a failure, written vectors remain, and the next run continues.
 
         Raises:
-            PlanChangedError: other rows lack a vector than a person agreed to.
-            EmbedderUnreachableError, EmbedderBusyError, EmbedderRefusedError: as the embedder does.
-            EmbedderFailedError: it made no vector several times in a row.
-            VectorInvalidError: it made a vector of another length.
+            PlanChangedError: the plan differs from the confirmed one.
+            EmbedderUnreachableError, EmbedderBusyError, EmbedderRefusedError: from the embedder.
+            EmbedderFailedError: the embedder failed several times in a row.
+            VectorInvalidError: a vector has another length than the stored ones.
         """
-        source = self._source()
-        missing = self._missing(source)
-        if seen is not None and self._plan(source, missing).digest != seen:
+        source = self._open_source()
+        missing = self._find_missing(source)
+        if confirmed is not None and self._create_plan(source, missing).digest != confirmed:
             raise PlanChangedError(target=self.target)
         self.total = len(missing.keys)
-        made, failed = 0, list[str]()
+        created, failed = 0, list[str]()
         failures = 0
-        for at in range(0, len(missing.keys), WRITTEN):
-            source = self._source()  # writing closed what was open for reading
-            rows, vectors = source.read(missing.keys[at : at + WRITTEN]), dict[str, Sequence[float]]()
+        for start in range(0, len(missing.keys), WRITE_BATCH):
+            source = self._open_source()  # writing closed the readers
+            rows, vectors = (
+                source.read_rows(missing.keys[start : start + WRITE_BATCH]),
+                dict[str, Sequence[float]](),
+            )
             try:
                 for key, row in rows.items():
-                    signals.check()
+                    signals.raise_if_interrupted()
                     try:
-                        vectors[key] = self._vector(source.meaning, key, str(row[source.meaning.told.text]))
+                        vectors[key] = self._embed(source.search, key, str(row[source.search.section.text]))
                         failures = 0
                     except EmbedderFailedError:
                         failed.append(key)
                         failures += 1
-                        if failures == FAILURES:
+                        if failures == MAX_FAILURES:
                             raise
                     self._advance(1)
             finally:
-                made += self._write(rows, vectors)
-        return VectorsMade(
-            made=made,
-            left=missing.number - made,
+                created += self._write_vectors(rows, vectors)
+        return MakeVectorsResult(
+            created=created,
+            remaining=missing.count - created,
             without_text=missing.without_text,
-            failed=failed[:LISTED],
+            failed=failed[:MAX_LISTED],
         )
 
-    # Within ------------------------------------------------------------------------------------------------
+    # Implementation ----------------------------------------------------------------------------------------
 
-    def _source(self) -> VectorSource:
-        return VectorSource(Meaning(self._opened))
+    def _open_source(self) -> VectorSource:
+        return VectorSource(SemanticSearch(self._app))
 
-    def _plan(self, source: VectorSource, missing: Missing) -> Plan:
-        number, told = len(missing.keys), source.meaning.told
-        what = f"{counted(number, 'row')} of {source.rows.table}"
+    def _create_plan(self, source: VectorSource, missing: MissingVectors) -> Plan:
+        count, section = len(missing.keys), source.search.section
+        row_text = f"{format_count(count, 'row')} of {source.related.table}"
         steps = [
-            f"send the text of {what} to {self._embedder.place}, which makes a vector of each",
-            *(f"attention: {remark}" for remark in warn_of_model(source.meaning)),
-            f"add {counted(number, 'row')} to {told.table}",
+            f"send the text of {row_text} to {self._embedder.place}, which returns a vector for each",
+            *(f"warning: {note}" for note in warn_about_model(source.search)),
+            f"add {format_count(count, 'row')} to {section.table}",
         ]
-        left = missing.number - number
-        if left:
-            steps.append(f"leave {counted(left, 'row')} without a vector; --limit allows more")
+        remaining = missing.count - count
+        if remaining:
+            steps.append(
+                f"skip {format_count(remaining, 'row')} without a vector; raise --limit to include them"
+            )
         return Plan(
-            title=f"Make {counted(number, 'missing vector')} of {told.table}",
+            title=f"Create {format_count(count, 'missing vector')} of {section.table}",
             target=self.target,
-            steps=steps if number else [],
-            rows={told.table: number} if number else {},
-            destructive=bool(number and warn_of_model(source.meaning)),
+            steps=steps if count else [],
+            rows={section.table: count} if count else {},
+            destructive=bool(count and warn_about_model(source.search)),
         )
 
-    def _missing(self, source: VectorSource) -> Missing:
-        """Return the rows without a vector; memory holds as many keys as vectors may be made."""
-        keys, number, without_text = list[str](), 0, 0
-        for batch in self._batches(source):
-            meaning = source.meaning
-            named = [key for key, _ in batch]
-            found = meaning.db.select(meaning.told.table, [meaning.id], [Condition(meaning.id, "in", named)])
-            held = {row[0] for row in found}
+    def _find_missing(self, source: VectorSource) -> MissingVectors:
+        """Find the rows without a vector; collects at most ``limit`` keys."""
+        keys, count, without_text = list[str](), 0, 0
+        for batch in self._read_batches(source):
+            search = source.search
+            batch_keys = [key for key, _ in batch]
+            existing = search.db.select(
+                search.section.table, [search.id_column], [Condition(search.id_column, "in", batch_keys)]
+            )
+            existing_keys = {row[0] for row in existing}
             for key, text in batch:
-                if key in held:
+                if key in existing_keys:
                     continue
                 if not (isinstance(text, str) and text.strip()):
                     without_text += 1
                     continue
-                number += 1
+                count += 1
                 if len(keys) < self._limit:
                     keys.append(str(key))
-        return Missing(keys=keys, number=number, without_text=without_text)
+        return MissingVectors(keys=keys, count=count, without_text=without_text)
 
-    def _batches(self, source: VectorSource) -> Iterator[list[tuple[object, object]]]:
-        """Yield key and text of the rows that should have a vector, by key."""
-        chosen: list[Where] = [Condition(source.key, "!=", None)]
+    def _read_batches(self, source: VectorSource) -> Iterator[list[tuple[object, object]]]:
+        """Yield batches of key and text of the rows that should have a vector, in the order of keys."""
+        conditions: list[Where] = [Condition(source.key, "!=", None)]
         for name, value in self._filters.items():
             if name not in source.columns:
-                raise UsageError(detail=f"--{name}: the profile names no such column of {source.rows.table}")
-            chosen.append(Condition(source.columns[name], "=", value))
-        where = list(chosen)
+                raise UsageError(
+                    detail=f"--{name}: the profile names no such column of {source.related.table}"
+                )
+            conditions.append(Condition(source.columns[name], "=", value))
+        where = list(conditions)
         while True:
-            signals.check()
-            rows = source.db.select(source.rows.table, [source.key, source.text], where, limit=LOOKED)
+            signals.raise_if_interrupted()
+            rows = source.db.select(source.related.table, [source.key, source.text], where, limit=READ_BATCH)
             if rows:
                 yield [(key, text) for key, text in rows]
-            if len(rows) < LOOKED:
+            if len(rows) < READ_BATCH:
                 return
-            where = [*chosen, Behind([source.key], [rows[-1][0]])]
+            where = [*conditions, KeysetCursor([source.key], [rows[-1][0]])]
 
-    def _vector(self, meaning: Meaning, key: str, text: str) -> Sequence[float]:
+    def _embed(self, search: SemanticSearch, key: str, text: str) -> Sequence[float]:
         vector = list(self._embedder.embed(text))
-        meaning.comparable(vector, f"what {self._embedder.place} made of {meaning.told.what} {key}")
+        search.check_comparable(
+            vector, f"the vector of {search.section.row_name} {key} from {self._embedder.place}"
+        )
         return vector
 
-    def _write(self, rows: Mapping[str, Row], vectors: Mapping[str, Sequence[float]]) -> int:
-        """Write vectors of rows that still have the text they were made of, and still have no vector."""
+    def _write_vectors(self, rows: Mapping[str, Row], vectors: Mapping[str, Sequence[float]]) -> int:
+        """Write the vectors of rows whose text is unchanged and that still have no vector."""
         if not vectors:
             return 0
-        with self._opened.writer(self._database, "search vectors make") as db, db.transaction():
-            source = self._source()
-            meaning = source.meaning
-            found = db.select(meaning.told.table, [meaning.id], [Condition(meaning.id, "in", list(vectors))])
-            held, now = {row[0] for row in found}, source.read(list(vectors))
-            text = meaning.told.text
+        with self._app.writer(self._database, "search vectors make") as db, db.transaction():
+            source = self._open_source()
+            search = source.search
+            existing = db.select(
+                search.section.table, [search.id_column], [Condition(search.id_column, "in", list(vectors))]
+            )
+            existing_keys, current_rows = {row[0] for row in existing}, source.read_rows(list(vectors))
+            text = search.section.text
             new = [
-                source.new_row(key, now[key], vector)
+                source.build_row(key, current_rows[key], vector)
                 for key, vector in vectors.items()
-                if key not in held and key in now and now[key][text] == rows[key][text]
+                if key not in existing_keys
+                and key in current_rows
+                and current_rows[key][text] == rows[key][text]
             ]
             if new:
                 columns = list(new[0])
-                db.insert_many(meaning.told.table, columns, [[row[name] for name in columns] for row in new])
+                db.insert_many(
+                    search.section.table, columns, [[row[name] for name in columns] for row in new]
+                )
         return len(new)

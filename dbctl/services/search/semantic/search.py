@@ -1,4 +1,4 @@
-"""Rows by what they mean: those whose vectors point the same way as another one, a row's, a file's or that of some words."""
+"""Semantic search: the rows whose vectors are nearest to the vector of a row, a file or a text."""
 
 from __future__ import annotations
 
@@ -7,346 +7,401 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from dbctl.embedders import registry
-from dbctl.engines.contract import Capability, Checks, Condition, Readable, VectorColumn, Vectors, Where
+from dbctl.engines.contract import (
+    Capability,
+    Checks,
+    Condition,
+    Readable,
+    SearchesVectors,
+    VectorColumn,
+    Where,
+)
 from dbctl.errors import (
     CorruptError,
-    DatabaseUnsetError,
+    DatabaseNotConfiguredError,
     DbctlError,
     Exit,
-    NobodyMeantError,
+    NoMatchError,
     NotSupportedError,
-    RowAbsentError,
-    SchemaLacksError,
+    RowNotFoundError,
+    SchemaMismatchError,
     UsageError,
     VectorMissingError,
 )
-from dbctl.model import Page, Row, Value
+from dbctl.model import Page, Row, Struct
 from dbctl.profiles import read_time
-from dbctl.profiles.model import OWN, Semantic
-from dbctl.services.app import App, find_column, may_lack
-from dbctl.services.search.query_values import checked
+from dbctl.profiles.model import FIXED_FIELDS, Semantic
+from dbctl.services.app import App, find_column, is_optional
+from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
 
-#: Rows that can be asked for, and characters of a text where there is not much room.
-MOST, BRIEF = 10_000, 160
-#: What a person may name to choose rows.
+#: The highest limit of a request, and characters of a text in a table.
+MAX_ROWS, SHORT_TEXT = 10_000, 160
+#: Options that restrict the rows.
 FILTERS = ("user", "chat")
 
 
-class Like(Value, frozen=True, kw_only=True):
-    """What is looked for; exactly one of these."""
+class Reference(Struct, frozen=True, kw_only=True):
+    """The source of the vector to compare with; exactly one field is set."""
 
-    row: str | None = None  #: the id of a row that has a vector; it is not found itself
-    file: bytes | None = None  #: what a file holds
+    row: str | None = None  #: the id of a row with a vector; the result excludes this row
+    file: bytes | None = None  #: content of a file
     text: str | None = None
 
 
-class Asked(Value, frozen=True, kw_only=True):
-    """What is looked for, and among what."""
+class SemanticRequest(Struct, frozen=True, kw_only=True):
+    """A request for the nearest rows."""
 
-    like: Like
-    filters: Mapping[str, str] = {}  #: by the name that the profile knows
-    top: int = 5
-    least: float | None = None  #: the smallest similarity that counts
-    index: bool = False  #: whether an index may answer, which may miss some
+    reference: Reference
+    filters: Mapping[str, str] = {}  #: by the name in the profile
+    limit: int = 5
+    min_similarity: float | None = None  #: the smallest similarity of a result
+    use_index: bool = False  #: whether to use the approximate index, which may miss rows
 
 
-class Found(Value, frozen=True, kw_only=True):
-    """What was found, and what to know of it."""
+class SemanticResult(Struct, frozen=True, kw_only=True):
+    """The nearest rows, with notes about them."""
 
     page: Page[Row]
     status: Exit
-    remarks: Sequence[str] = ()
-    troubles: Sequence[str] = ()  #: what kept rows from being shown whole
+    notes: Sequence[str] = ()
+    problems: Sequence[str] = ()  #: errors of other databases, whose fields are missing in the rows
 
 
-class Near(Readable, Vectors, Protocol):
-    """A database that finds what is near."""
+class VectorReader(Readable, SearchesVectors, Protocol):
+    """A database that searches vectors."""
 
 
-class Meaning:
-    """The search by meaning of one app, on its live databases."""
+class SemanticSearch:
+    """The semantic search of one app, on its live databases."""
 
     def __init__(self, app: App) -> None:
-        """Look at the live schema.
+        """Open the database, and find the columns in the live schema.
 
         Raises:
-            AbilityMissingError: the profile tells of no vectors.
-            NotSupportedError: the engine finds nothing near.
-            SchemaLacksError: table or columns are not there.
-            CorruptError: files of a table are there, and no table.
+            FeatureMissingError: the profile has no section about vectors.
+            NotSupportedError: the engine cannot search vectors.
+            SchemaMismatchError: the table or a column does not exist.
+            CorruptError: the files of the table exist, but are damaged.
         """
-        self.app, self.told = app, app.ability(app.profile.semantic, "search by meaning")
-        self.db = _near(app.reader(self.told.database))
-        self.id, self.vector = self._column(self.told.id), self._column(self.told.vector)
-        self.column = self._vectors()
-        self.place = f"{self.told.table}.{self.vector}"
-        table = self.db.tables()[self.told.table]
+        self.app, self.section = app, app.require_section(app.profile.semantic, "semantic search")
+        self.db = _require_vectors(app.reader(self.section.database))
+        self.id_column, self.vector_column = (
+            self._require_column(self.section.id),
+            self._require_column(self.section.vector),
+        )
+        self.column_info = self._find_column_info()
+        self.qualified_name = f"{self.section.table}.{self.vector_column}"
+        table = self.db.tables()[self.section.table]
         self.fields = {
-            name: found for name, wanted in self.told.fields.items() if (found := find_column(table, wanted))
+            name: column
+            for name, candidates in self.section.fields.items()
+            if (column := find_column(table, candidates))
         }
-        for name, wanted in self.told.fields.items():
-            if name not in self.fields and not may_lack(wanted):
-                self._column(wanted)
+        for name, candidates in self.section.fields.items():
+            if name not in self.fields and not is_optional(candidates):
+                self._require_column(candidates)
 
-    def _column(self, wanted: str | list[str]) -> str:
+    def _require_column(self, candidates: str | list[str]) -> str:
         tables = self.db.tables()
-        found = find_column(tables.get(self.told.table), wanted)
-        if found:
-            return found
-        names = [wanted] if isinstance(wanted, str) else wanted
-        there = self.told.table in tables
-        if not there:
-            self._want_undamaged()
-        what = f"column {self.told.table}.{' or '.join(names)}" if there else f"table {self.told.table}"
-        raise SchemaLacksError(target=self.db.target, what=what, purpose="search semantic")
+        column = find_column(tables.get(self.section.table), candidates)
+        if column:
+            return column
+        names = [candidates] if isinstance(candidates, str) else candidates
+        has_table = self.section.table in tables
+        if not has_table:
+            self._check_damage()
+        missing = (
+            f"column {self.section.table}.{' or '.join(names)}"
+            if has_table
+            else f"table {self.section.table}"
+        )
+        raise SchemaMismatchError(target=self.db.target, missing=missing, purpose="search semantic")
 
-    def _want_undamaged(self) -> None:
-        """Look whether what is missing is damaged: files without anything that makes a table of them.
+    def _check_damage(self) -> None:
+        """Check whether a missing table is a damaged table: files without metadata.
 
         Raises:
-            CorruptError: it is.
+            CorruptError: the database is damaged.
         """
         if Capability.CHECK in self.db.capabilities and isinstance(self.db, Checks):
-            for line in self.db.damage(quick=True):
+            for line in self.db.find_damage(quick=True):
                 raise CorruptError(target=self.db.target, reason=line)
 
-    def _vectors(self) -> VectorColumn:
-        for one in self.db.vector_columns(self.told.table):
-            if one.column == self.vector:
-                return one
-        raise SchemaLacksError(
+    def _find_column_info(self) -> VectorColumn:
+        for column in self.db.vector_columns(self.section.table):
+            if column.column == self.vector_column:
+                return column
+        raise SchemaMismatchError(
             target=self.db.target,
-            what=f"vectors in {self.told.table}.{self.vector}",
+            missing=f"vectors in {self.section.table}.{self.vector_column}",
             purpose="search semantic",
         )
 
-    def comparable(self, vector: Sequence[float], place: str) -> None:
-        """Raise where a vector cannot be compared with those that are there."""
-        vector_input.comparable(
-            vector, place, dimension=self.column.dimension, column=self.place, model=self.told.model
+    def check_comparable(self, vector: Sequence[float], label: str) -> None:
+        """Raise VectorInvalidError if a vector cannot be compared with the stored vectors."""
+        vector_input.check_comparable(
+            vector,
+            label,
+            dimension=self.column_info.dimension,
+            column=self.qualified_name,
+            model=self.section.model,
         )
 
-    def vector_of(self, key: str) -> Sequence[float]:
+    def read_vector(self, key: str) -> Sequence[float]:
         """Return the vector of a row.
 
         Raises:
-            VectorMissingError: there is none.
-            VectorInvalidError: it is of no use.
+            VectorMissingError: the row does not exist, or has no vector.
+            VectorInvalidError: the stored vector is invalid.
         """
-        place = f"the vector of {self.told.what} {key!r}"
+        label = f"the vector of {self.section.row_name} {key!r}"
         try:
-            found = self.db.vector_of(self.told.table, {self.id: key}, self.vector)
-        except RowAbsentError as error:
-            raise self._missing(key) from error
-        if found is None:
-            raise self._missing(key)
-        vector = vector_input.sound(
-            list(found), place, "The app makes it anew when it indexes that row again."
+            values = self.db.read_vector(self.section.table, {self.id_column: key}, self.vector_column)
+        except RowNotFoundError as error:
+            raise self._missing_error(key) from error
+        if values is None:
+            raise self._missing_error(key)
+        vector = vector_input.validate_vector(
+            list(values), label, "The app replaces it when it indexes that row again."
         )
-        self.comparable(vector, place)
+        self.check_comparable(vector, label)
         return vector
 
-    def _missing(self, key: str) -> VectorMissingError:
-        instead = "Ids are compared letter by letter."
-        for one in self.told.beside:
-            if one.by == "id" and self._knows(one.database, one.table, one.key, key):
-                instead = f"{self.app.target(one.database)} has it; the app made no vector of it."
-        return VectorMissingError(target=self.db.target, what=self.told.what, id=key, instead=instead)
+    def _missing_error(self, key: str) -> VectorMissingError:
+        hint = "Ids are case-sensitive."
+        for related in self.section.related:
+            if related.by == "id" and self._has_row(related.database, related.table, related.key, key):
+                hint = (
+                    f"{self.app.target(related.database)} has this row, but the app created no vector for it."
+                )
+        return VectorMissingError(target=self.db.target, kind=self.section.row_name, id=key, hint=hint)
 
-    def _knows(self, database: str, table: str, column: str, value: str) -> bool:
+    def _has_row(self, database: str, table: str, column: str, value: str) -> bool:
         try:
-            live = self.app.reader(database)
-            return bool(table in live.tables() and live.count(table, [Condition(column, "=", value)]))
-        except DbctlError:  # what cannot be asked knows nobody
+            db = self.app.reader(database)
+            return bool(table in db.tables() and db.count(table, [Condition(column, "=", value)]))
+        except DbctlError:  # an unreadable database is treated as if it had no such row
             return False
 
-    # Finding -------------------------------------------------------------------------------------------------
+    # Search --------------------------------------------------------------------------------------------------
 
-    def where(self, filters: Mapping[str, str]) -> list[Where]:
+    def build_conditions(self, filters: Mapping[str, str]) -> list[Where]:
         """Return the conditions of filters.
 
         Raises:
-            NotSupportedError: the profile knows no such filter.
+            NotSupportedError: the profile has no such filter.
         """
-        made: list[Where] = []
+        conditions: list[Where] = []
         for name, value in filters.items():
-            if name not in self.told.filters:
+            if name not in self.section.filters:
                 raise NotSupportedError(
-                    what=f"--{name}", by=self.app.name, instead="Its profile names no column for it."
+                    feature=f"--{name}", subject=self.app.name, hint="Its profile names no column for it."
                 )
-            column = self._column(self.told.filters[name].column)
-            made.append(Condition(column, "=", checked(value, f"--{name}")))
-        return made
+            column = self._require_column(self.section.filters[name].column)
+            conditions.append(Condition(column, "=", check_text(value, f"--{name}")))
+        return conditions
 
-    def want_meant(self, filters: Mapping[str, str]) -> None:
-        """Look whether whom a filter names is known anywhere; asked where nothing was found.
+    def require_known_filters(self, filters: Mapping[str, str]) -> None:
+        """Check that the value of each filter exists in some database; for searches without results.
 
         Raises:
-            NobodyMeantError: nobody knows one of them.
+            NoMatchError: no database has the value of a filter.
         """
         for name, value in filters.items():
-            known, where = self.told.filters[name].known, self.where({name: value})
-            if self.db.count(self.told.table, where):
+            known, conditions = self.section.filters[name].lookup, self.build_conditions({name: value})
+            if self.db.count(self.section.table, conditions):
                 continue
-            if known is None or not self._knows(known.database, known.table, known.key, value):
-                places = [self.db.target, *([self.app.target(known.database)] if known else [])]
-                raise NobodyMeantError(what=name, id=value, places=" or ".join(places))
+            if known is None or not self._has_row(known.database, known.table, known.key, value):
+                targets = [self.db.target, *([self.app.target(known.database)] if known else [])]
+                raise NoMatchError(kind=name, id=value, tables=" or ".join(targets))
 
-    def nearest(self, vector: Sequence[float], asked: Asked) -> list[Row]:
-        """Return the nearest rows, each id once, with how near they are."""
-        passed = {*self.told.placeholders, *([asked.like.row] if asked.like.row is not None else [])}
-        where, columns = self.where(asked.filters), list(dict.fromkeys([self.id, *self.fields.values()]))
-        number = asked.top + len(passed)
+    def find_nearest(self, vector: Sequence[float], request: SemanticRequest) -> list[Row]:
+        """Return the nearest rows with their similarity, one row per id."""
+        excluded = {
+            *self.section.placeholders,
+            *([request.reference.row] if request.reference.row is not None else []),
+        }
+        where, columns = (
+            self.build_conditions(request.filters),
+            list(dict.fromkeys([self.id_column, *self.fields.values()])),
+        )
+        row_limit = request.limit + len(excluded)
         while True:
-            rows = self.db.nearest(
-                self.told.table,
+            rows = self.db.find_nearest(
+                self.section.table,
                 vector,
                 columns,
-                column=self.vector,
-                top=number,
+                column=self.vector_column,
+                limit=row_limit,
                 where=where,
-                metric=self.told.metric,
-                exact=not asked.index,
+                metric=self.section.metric,
+                exact=not request.use_index,
             )
-            found: dict[object, Row] = {}
+            neighbours: dict[object, Row] = {}
             for row in rows:
-                told, distance = dict(zip(columns, row[:-1], strict=True)), row[-1]
-                if told[self.id] not in passed and _is_near(distance, asked.least):
-                    found.setdefault(told[self.id], self._row(told, cast("float", distance)))
+                values, distance = dict(zip(columns, row[:-1], strict=True)), row[-1]
+                if values[self.id_column] not in excluded and _is_near(distance, request.min_similarity):
+                    neighbours.setdefault(
+                        values[self.id_column], self._build_row(values, cast("float", distance))
+                    )
             farthest = rows[-1][-1] if rows else None
-            over = _is_near(farthest, None) and not _is_near(farthest, asked.least)
-            if len(found) >= asked.top or len(rows) < number or over:
-                return list(found.values())[: asked.top]
-            number *= 2  # the app writes some rows several times
+            is_beyond = _is_near(farthest, None) and not _is_near(farthest, request.min_similarity)
+            if len(neighbours) >= request.limit or len(rows) < row_limit or is_beyond:
+                return list(neighbours.values())[: request.limit]
+            row_limit *= 2  # the app may store several rows per id
 
-    def _row(self, told: Mapping[str, object], distance: float) -> Row:
-        fields = {name: told[self.fields[name]] if name in self.fields else None for name in self.told.fields}
-        return {"id": told[self.id], "similarity": round(1 - distance, 6), **fields}
+    def _build_row(self, values: Mapping[str, object], distance: float) -> Row:
+        fields = {
+            name: values[self.fields[name]] if name in self.fields else None for name in self.section.fields
+        }
+        return {"id": values[self.id_column], "similarity": round(1 - distance, 6), **fields}
 
-    # What belongs to it --------------------------------------------------------------------------------------
+    # Related rows ---------------------------------------------------------------------------------------------
 
-    def beside(self, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
-        """Return rows with what other databases know of them; which are not meant to be asked, and what kept one from it."""
-        told, remarks, troubles = list(rows), list[str](), list[str]()
-        for one in self.told.beside:
-            ids = list(dict.fromkeys(str(row[one.by]) for row in rows if row.get(one.by) is not None))
-            known: Mapping[str, Row] | None = {}
+    def add_related(self, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
+        """Return rows with the fields of other databases, notes about databases without URL, and errors of the others."""
+        result, notes, problems = list(rows), list[str](), list[str]()
+        for related in self.section.related:
+            ids = list(dict.fromkeys(str(row[related.by]) for row in rows if row.get(related.by) is not None))
+            related_rows: Mapping[str, Row] | None = {}
             try:
-                known = self._known(one.database, one.table, one.key, ids, one.fields)
-            except DatabaseUnsetError as error:
-                known = None
-                remarks.append(f"{error}, so nothing is known of what it has")
+                related_rows = self._read_related(
+                    related.database, related.table, related.key, ids, related.fields
+                )
+            except DatabaseNotConfiguredError as error:
+                related_rows = None
+                notes.append(f"{error}; its fields are missing")
             except DbctlError as error:
-                known = None
-                troubles.append(str(error).partition("\n")[0])
-            for at, row in enumerate(told):
-                found = known.get(str(row.get(one.by))) if known is not None else None
-                told[at] = {**row, **(found or {}), one.name: None if known is None else found is not None}
-        return told, list(dict.fromkeys(remarks)), list(dict.fromkeys(troubles))
+                related_rows = None
+                problems.append(str(error).partition("\n")[0])
+            for index, row in enumerate(result):
+                related_row = related_rows.get(str(row.get(related.by))) if related_rows is not None else None
+                result[index] = {
+                    **row,
+                    **(related_row or {}),
+                    related.name: None if related_rows is None else related_row is not None,
+                }
+        return result, list(dict.fromkeys(notes)), list(dict.fromkeys(problems))
 
-    def _known(
+    def _read_related(
         self, database: str, table: str, key: str, ids: Sequence[str], fields: Mapping[str, str | list[str]]
     ) -> dict[str, Row] | None:
         if self.app.only not in ("", database):
             return None
-        live = self.app.reader(database)
-        there = live.tables().get(table)
-        if not ids or there is None:
+        db = self.app.reader(database)
+        related_table = db.tables().get(table)
+        if not ids or related_table is None:
             return {}
-        columns = {name: found for name, wanted in fields.items() if (found := find_column(there, wanted))}
-        rows = live.select(table, [key, *columns.values()], [Condition(key, "in", ids)])
+        columns = {
+            name: column
+            for name, candidates in fields.items()
+            if (column := find_column(related_table, candidates))
+        }
+        rows = db.select(table, [key, *columns.values()], [Condition(key, "in", ids)])
         return {str(row[0]): dict(zip(columns, row[1:], strict=True)) for row in rows}
 
 
-def find(app: App, asked: Asked, *, columns: Sequence[str] = (), brief: bool = False) -> Found:
-    """Return the rows that are nearest to what was asked for, the most alike first.
+def find(
+    app: App, request: SemanticRequest, *, columns: Sequence[str] = (), summary: bool = False
+) -> SemanticResult:
+    """Return the nearest rows, the most similar first.
 
     Args:
         app: the app.
-        asked: what is looked for, and among what.
-        columns: those of a row that are wanted; none: all, or those that suit where there is little room.
-        brief: whether there is little room, so that a long text is cut, and told on one line.
+        request: reference, filters and limit.
+        columns: of the result; default: all, or those of the profile for a narrow table.
+        summary: whether the result is a narrow table; texts are shortened to one line.
 
     Raises:
-        UsageError: not exactly one thing is looked for, or too many rows are wanted.
-        VectorMissingError, VectorInvalidError: there is no vector to look for.
-        NobodyMeantError: a filter names somebody whom no database knows.
-        EmbedderUnsetError: words are looked for, and nothing makes a vector of them.
+        UsageError: not exactly one reference, or a limit out of range.
+        VectorMissingError, VectorInvalidError: the reference has no valid vector.
+        NoMatchError: no database has the value of a filter.
+        EmbedderNotConfiguredError: the reference is a text, and no embedder is configured.
     """
-    _refuse(asked)
-    meaning = Meaning(app)
-    meaning.where(asked.filters)  # what cannot be asked is refused before anybody makes a vector
-    vector, remarks = _vector(meaning, asked.like)
-    rows = meaning.nearest(vector, asked)
+    _validate(request)
+    search = SemanticSearch(app)
+    search.build_conditions(request.filters)  # refuses unknown filters before the embedder is called
+    vector, model_notes = _create_vector(search, request.reference)
+    rows = search.find_nearest(vector, request)
     if not rows:
-        meaning.want_meant(asked.filters)
-    told, unasked, troubles = meaning.beside(rows)
-    names = _names(meaning.told, brief=brief and not columns)
-    items = [{name: _shown(meaning.told, name, row.get(name), brief=brief) for name in names} for row in told]
-    page = Page[Row](items=items, total=len(items), limit=asked.top, names=names)
-    status = Exit.PARTIAL if troubles else Exit.OK
-    return Found(page=page, status=status, remarks=[*remarks, *unasked], troubles=troubles)
+        search.require_known_filters(request.filters)
+    related_rows, database_notes, problems = search.add_related(rows)
+    names = _select_columns(search.section, summary=summary and not columns)
+    items = [
+        {name: _format_value(search.section, name, row.get(name), summary=summary) for name in names}
+        for row in related_rows
+    ]
+    page = Page[Row](items=items, total=len(items), limit=request.limit, column_names=names)
+    status = Exit.PARTIAL if problems else Exit.OK
+    return SemanticResult(page=page, status=status, notes=[*model_notes, *database_notes], problems=problems)
 
 
-def _names(told: Semantic, *, brief: bool) -> list[str]:
-    """Return the columns of an answer; ``brief``: those that suit a narrow table, where the profile says which do."""
-    names = [*told.fields, *(one.name for one in told.beside)]
-    return [*OWN, *(name for name in names if not (brief and told.brief) or name in told.brief)]
+def _select_columns(section: Semantic, *, summary: bool) -> list[str]:
+    """Return the columns of a result; with ``summary``, those that the profile lists for a narrow table."""
+    names = [*section.fields, *(related.name for related in section.related)]
+    return [
+        *FIXED_FIELDS,
+        *(name for name in names if not (summary and section.summary) or name in section.summary),
+    ]
 
 
-def _refuse(asked: Asked) -> None:
-    like = asked.like
-    if (like.row, like.file, like.text).count(None) != 2:  # noqa: PLR2004 - one of three
-        raise UsageError(detail="say what to look for by one of --similar-to, --vector and --text")
-    if asked.top > MOST:
-        raise UsageError(detail=f"--limit gives at most {MOST:,} rows")
-    if asked.least is not None and not -1 <= asked.least <= 1:
-        raise UsageError(detail="a similarity lies between -1 and 1")
+def _validate(request: SemanticRequest) -> None:
+    reference = request.reference
+    if (reference.row, reference.file, reference.text).count(None) != 2:  # noqa: PLR2004 - one of three
+        raise UsageError(detail="exactly one of --similar-to, --vector and --text is required")
+    if request.limit > MAX_ROWS:
+        raise UsageError(detail=f"--limit: at most {MAX_ROWS:,} rows")
+    if request.min_similarity is not None and not -1 <= request.min_similarity <= 1:
+        raise UsageError(detail="a similarity is between -1 and 1")
 
 
-def _vector(meaning: Meaning, like: Like) -> tuple[Sequence[float], list[str]]:
-    if like.row is not None:
-        return meaning.vector_of(checked(like.row, "the id")), []
-    if like.file is not None:
-        vector = vector_input.read(like.file, "--vector", dimension=meaning.column.dimension)
-        meaning.comparable(vector, "--vector")
+def _create_vector(search: SemanticSearch, reference: Reference) -> tuple[Sequence[float], list[str]]:
+    if reference.row is not None:
+        return search.read_vector(check_text(reference.row, "the id")), []
+    if reference.file is not None:
+        vector = vector_input.parse_vector(reference.file, "--vector", dimension=search.column_info.dimension)
+        search.check_comparable(vector, "--vector")
         return vector, []
-    text = checked(like.text or "", "--text")
+    text = check_text(reference.text or "", "--text")
     if not text.strip():
         raise UsageError(detail="--text is empty")
-    embedder = registry.of(meaning.app.configured, model=meaning.told.model)
+    embedder = registry.create_embedder(search.app.configured, vector_model=search.section.model)
     vector = list(embedder.embed(text))
-    meaning.comparable(vector, f"what {embedder.place} made")
-    return vector, warn_of_model(meaning)
+    search.check_comparable(vector, f"the vector from {embedder.place}")
+    return vector, warn_about_model(search)
 
 
-def warn_of_model(meaning: Meaning) -> list[str]:
-    """Return what to know of vectors that two models made."""
-    told, made = meaning.app.configured.embedder, meaning.told.model
-    asked = told.model.removeprefix("models/") if told else ""
-    if not (asked and made) or asked == made:
+def warn_about_model(search: SemanticSearch) -> list[str]:
+    """Return a note if the vectors of the app and of the text come from different models."""
+    embedder, app_model = search.app.configured.embedder, search.section.model
+    embedder_model = embedder.model.removeprefix("models/") if embedder else ""
+    if not (embedder_model and app_model) or embedder_model == app_model:
         return []
-    return [f"{made} made the vectors of the app, and {asked} that of the words: similarity may mean nothing"]
+    return [
+        f"the vectors of the app are from {app_model}, that of the text from {embedder_model}: similarities may be meaningless"
+    ]
 
 
-def _is_near(distance: object, least: float | None) -> bool:
-    """Whether a row counts; a vector that points nowhere, or is too small to be measured, is no distance away."""
+def _is_near(distance: object, min_similarity: float | None) -> bool:
+    """Whether a distance is finite and near enough; zero vectors have no finite distance."""
     if not isinstance(distance, float) or not math.isfinite(distance):
         return False
-    return least is None or 1 - distance >= least
+    return min_similarity is None or 1 - distance >= min_similarity
 
 
-def _shown(told: Semantic, name: str, value: object, *, brief: bool) -> object:
-    if name in told.times:
+def _format_value(section: Semantic, name: str, value: object, *, summary: bool) -> object:
+    if name in section.times:
         return read_time(value) or value
-    if name == told.text and brief and isinstance(value, str):
+    if name == section.text and summary and isinstance(value, str):
         line = " ".join(value.split())
-        return line if len(line) <= BRIEF else f"{line[:BRIEF]} …"
+        return line if len(line) <= SHORT_TEXT else f"{line[:SHORT_TEXT]} …"
     return value
 
 
-def _near(db: Readable) -> Near:
-    if Capability.VECTORS in db.capabilities and isinstance(db, Vectors):
+def _require_vectors(db: Readable) -> VectorReader:
+    if Capability.VECTORS in db.capabilities and isinstance(db, SearchesVectors):
         return db
-    raise NotSupportedError(what="search semantic", by=db.target, instead="Its engine finds nothing near.")
+    raise NotSupportedError(
+        feature="search semantic", subject=db.target, hint="Its engine cannot search vectors."
+    )

@@ -1,147 +1,163 @@
-"""Vectors that a person hands over: one is stored for a row of the app, in the row that the app would have written."""
+"""Store a vector from a file for a row of the app, in the form in which the app stores vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
-from dbctl.errors import RowAbsentError
-from dbctl.model import Done, Plan, counted
+from dbctl.errors import RowNotFoundError
+from dbctl.model import ChangeResult, Plan, format_count
 from dbctl.profiles import TIMES, read_time
-from dbctl.profiles.model import Beside
-from dbctl.services.app import App, Change, Draft, Live, exactly, find_column
-from dbctl.services.search.query_values import checked
+from dbctl.profiles.model import RelatedRows
+from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, require_row_count
+from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
-from dbctl.services.search.semantic.search import Meaning
+from dbctl.services.search.semantic.search import SemanticSearch
 
 
-class VectorStored(Done, frozen=True, kw_only=True):
-    """Answer of ``search vectors store``."""
+class VectorStored(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``search vectors store``."""
 
     id: str
     table: str
     dimension: int
-    replaced: int  #: rows whose vector was another one
-    added: int  #: rows that are new
+    replaced: int  #: number of rows whose vector was replaced
+    added: int  #: number of new rows
     changed: bool
 
 
 class VectorSource:
-    """The rows that should have a vector, and the rows of vectors that are made of them."""
+    """Reads the rows that should have a vector, and builds the vector rows for them."""
 
-    def __init__(self, meaning: Meaning) -> None:
-        """Look at the live schemas.
+    def __init__(self, search: SemanticSearch) -> None:
+        """Find tables and columns in the live schemas.
 
         Raises:
-            AbilityMissingError: the profile does not say which rows these are.
-            SchemaLacksError: a table or a column is missing.
+            FeatureMissingError: the profile does not define the rows that should have vectors.
+            SchemaMismatchError: a table or a column is missing.
         """
-        told = meaning.app.ability(meaning.told.source, "new vectors")
-        self.meaning, self.told = meaning, told
-        self.rows: Beside = next(one for one in meaning.told.beside if one.name == told.beside)
-        self.db = meaning.app.reader(self.rows.database)
-        live = Live(meaning.app.profile, self.db, self.rows.table, "search vectors")
-        wanted = {**self.rows.fields, **told.fields}
-        self.key = live.get(self.rows.key)
-        self.columns = {name: column for name, one in wanted.items() if (column := live.find(one))}
-        self.text = self.columns[meaning.told.text]
+        section = search.app.require_section(search.section.source, "new vectors")
+        self.search, self.section = search, section
+        self.related: RelatedRows = next(
+            related for related in search.section.related if related.name == section.related
+        )
+        self.db = search.app.reader(self.related.database)
+        live_table = LiveTable(search.app.profile, self.db, self.related.table, "search vectors")
+        fields = {**self.related.fields, **section.fields}
+        self.key = live_table.column(self.related.key)
+        self.columns = {
+            name: column
+            for name, candidates in fields.items()
+            if (column := live_table.optional_column(candidates))
+        }
+        self.text = self.columns[search.section.text]
 
-    def read(self, keys: Sequence[str]) -> dict[str, dict[str, object]]:
-        """Return the fields of rows by their key; a row that is not there is left out."""
+    def read_rows(self, keys: Sequence[str]) -> dict[str, dict[str, object]]:
+        """Return the fields of rows by key; omits missing rows."""
         columns = [self.key, *self.columns.values()]
-        rows = self.db.select(self.rows.table, columns, [Condition(self.key, "in", list(keys))])
-        found = {str(row[0]): dict(zip(self.columns, row[1:], strict=True)) for row in rows}
-        for one in self.meaning.told.beside:
-            if one.name != self.rows.name and one.by in self.columns:
-                self._extend(found, one)
-        return found
+        rows = self.db.select(self.related.table, columns, [Condition(self.key, "in", list(keys))])
+        fields_by_key = {str(row[0]): dict(zip(self.columns, row[1:], strict=True)) for row in rows}
+        for related in self.search.section.related:
+            if related.name != self.related.name and related.by in self.columns:
+                self._extend(fields_by_key, related)
+        return fields_by_key
 
-    def _extend(self, found: Mapping[str, dict[str, object]], beside: Beside) -> None:
-        """Add the fields that a row of another table knows."""
-        db = self.meaning.app.reader(beside.database)
-        table = db.tables().get(beside.table)
-        columns = {name: column for name, one in beside.fields.items() if (column := find_column(table, one))}
-        named = list(dict.fromkeys(row[beside.by] for row in found.values() if row[beside.by] is not None))
-        if table is None or not named:
+    def _extend(self, fields_by_key: Mapping[str, dict[str, object]], related: RelatedRows) -> None:
+        """Add the fields from the related row of another table."""
+        db = self.search.app.reader(related.database)
+        table = db.tables().get(related.table)
+        columns = {
+            name: column
+            for name, candidates in related.fields.items()
+            if (column := find_column(table, candidates))
+        }
+        keys = list(
+            dict.fromkeys(row[related.by] for row in fields_by_key.values() if row[related.by] is not None)
+        )
+        if table is None or not keys:
             return
-        rows = db.select(beside.table, [beside.key, *columns.values()], [Condition(beside.key, "in", named)])
-        known = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
-        for row in found.values():
-            row.update(known.get(row[beside.by], {}))
+        rows = db.select(
+            related.table, [related.key, *columns.values()], [Condition(related.key, "in", keys)]
+        )
+        related_fields = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
+        for row in fields_by_key.values():
+            row.update(related_fields.get(row[related.by], {}))
 
-    def new_row(self, key: str, fields: Mapping[str, object], vector: Sequence[float]) -> dict[str, object]:
-        """Return a row of vectors for a row of the app."""
-        meaning = self.meaning
-        table = meaning.db.tables()[meaning.told.table]
-        row: dict[str, object] = {meaning.id: key, meaning.vector: list(vector)}
-        for name, column in meaning.fields.items():
+    def build_row(self, key: str, fields: Mapping[str, object], vector: Sequence[float]) -> dict[str, object]:
+        """Return the vector row for a row of the app."""
+        search = self.search
+        table = search.db.tables()[search.section.table]
+        row: dict[str, object] = {search.id_column: key, search.vector_column: list(vector)}
+        for name, column in search.fields.items():
             value = fields.get(name)
-            if name in meaning.told.times and value is not None:
-                moment = read_time(value)
-                value = None if moment is None else TIMES[self.told.time](moment)
+            if name in search.section.times and value is not None:
+                timestamp = read_time(value)
+                value = None if timestamp is None else TIMES[self.section.time](timestamp)
             row[column] = value
-        constants = {name: text for name, text in self.told.constants.items() if name in table.columns}
+        constants = {name: text for name, text in self.section.constants.items() if name in table.columns}
         return {**constants, **row}
 
 
 def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
-    """Store a vector for a row of the app: in place of the vector that it has, or in a new row of vectors.
+    """Store a vector for a row of the app: replaces its vector, or adds a vector row.
 
     Args:
         app: the app.
-        key: names the row.
-        raw: what the file of the vector holds.
+        key: the key of the row.
+        raw: the content of the file with the vector.
 
     Raises (when planned and when applied):
-        AbilityMissingError: the profile tells of no vectors, or not of the rows that should have them.
-        VectorInvalidError: the file holds no vector, or a vector of another length.
-        RowAbsentError: neither database has such a row.
+        FeatureMissingError: the profile defines no vectors, or no rows that should have them.
+        VectorInvalidError: the file contains no vector, or a vector of another length.
+        RowNotFoundError: no database has this row.
     """
-    key = checked(key, "the id")
-    database = app.ability(app.profile.semantic, "search by meaning").database
+    key = check_text(key, "the id")
+    database = app.require_section(app.profile.semantic, "semantic search").database
 
-    def draft(db: Readable) -> Draft[VectorStored]:
-        meaning = Meaning(app)
-        told, place = meaning.told, f"the vector of {meaning.told.what} {key}"
-        vector = vector_input.read(raw, place, dimension=meaning.column.dimension)
-        meaning.comparable(vector, place)
-        where: list[Where] = [Condition(meaning.id, "=", key)]
-        held = 0 if key in told.placeholders else db.count(told.table, where)
-        row = {} if held else _row(VectorSource(meaning), key, vector)
+    def draft(db: Readable) -> PreparedChange[VectorStored]:
+        search = SemanticSearch(app)
+        section, label = search.section, f"the vector of {search.section.row_name} {key}"
+        vector = vector_input.parse_vector(raw, label, dimension=search.column_info.dimension)
+        search.check_comparable(vector, label)
+        where: list[Where] = [Condition(search.id_column, "=", key)]
+        replaced = 0 if key in section.placeholders else db.count(section.table, where)
+        row = {} if replaced else _build_row(VectorSource(search), key, vector)
         step = (
-            f"replace the vector of {counted(held, 'row')} of {told.table}"
-            if held
-            else f"add a row to {told.table}: {told.what} {key} and its vector"
+            f"replace the vector of {format_count(replaced, 'row')} of {section.table}"
+            if replaced
+            else f"add a row to {section.table}: {section.row_name} {key} and its vector"
         )
 
         def work(db: Writable) -> VectorStored:
-            if held:
-                exactly(db.update(told.table, {meaning.vector: vector}, where), held, db)
+            if replaced:
+                require_row_count(
+                    db.update(section.table, {search.vector_column: vector}, where), replaced, db
+                )
             else:
-                db.insert(told.table, row)
+                db.insert(section.table, row)
             return VectorStored(
                 id=key,
-                table=told.table,
+                table=section.table,
                 dimension=len(vector),
-                replaced=held,
-                added=int(not held),
+                replaced=replaced,
+                added=int(not replaced),
                 changed=True,
             )
 
         plan = Plan(
-            title=f"Store the vector of {told.what} {key}",
+            title=f"Store the vector of {section.row_name} {key}",
             target=db.target,
             steps=[step],
-            rows={told.table: held or 1},
-            destructive=bool(held),
+            rows={section.table: replaced or 1},
+            destructive=bool(replaced),
         )
-        return Draft(plan, work)
+        return PreparedChange(plan, work)
 
     return Change(app, database, "search vectors store", draft)
 
 
-def _row(source: VectorSource, key: str, vector: Sequence[float]) -> dict[str, object]:
-    fields = source.read([key]).get(key)
+def _build_row(source: VectorSource, key: str, vector: Sequence[float]) -> dict[str, object]:
+    fields = source.read_rows([key]).get(key)
     if fields is None:
-        raise RowAbsentError(table=source.rows.table, target=source.db.target, key=repr(key))
-    return source.new_row(key, fields, vector)
+        raise RowNotFoundError(table=source.related.table, target=source.db.target, key=repr(key))
+    return source.build_row(key, fields, vector)

@@ -1,4 +1,4 @@
-"""A vector that a person hands over: a JSON array, numbers in text, or the bytes of 32-bit numbers."""
+"""Parse a vector from a file: a JSON array, numbers in text, or 32-bit numbers in binary."""
 
 from __future__ import annotations
 
@@ -10,75 +10,75 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dbctl.embedders import LONGEST, problem
+from dbctl.embedders import MAX_DIMENSIONS, find_problem
 from dbctl.errors import VectorInvalidError
 
-#: Bytes; the longest vector takes less, with every digit written out.
-LARGEST = 4 << 20
-FORMS = "Hand over a JSON array, a number a line, or 32-bit numbers (little-endian)."
+#: Bytes; the longest vector as text is shorter.
+MAX_BYTES = 4 << 20
+FORMATS_HINT = "Accepted: a JSON array, one number per line, or 32-bit numbers (little-endian)."
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
-_FLOAT = 4  #: bytes
+_FLOAT_BYTES = 4  #: bytes
 
 
-def read(raw: bytes, place: str, *, dimension: int | None) -> list[float]:
+def parse_vector(raw: bytes, label: str, *, dimension: int | None) -> list[float]:
     """Return the vector in a file.
 
     Args:
-        raw: what the file holds; at most one byte more than ``LARGEST``.
-        place: the file, for messages.
-        dimension: how many numbers those have that it is compared with; without it, bytes are not told from text.
+        raw: content of the file; at most one byte longer than ``MAX_BYTES``.
+        label: the file, for messages.
+        dimension: length of the stored vectors; if unknown, the file must be text.
 
     Raises:
-        VectorInvalidError: it is none.
+        VectorInvalidError: the file contains no valid vector.
     """
-    if len(raw) > LARGEST:
-        raise VectorInvalidError(place=place, reason="it is larger than any vector", instead=FORMS)
+    if len(raw) > MAX_BYTES:
+        raise VectorInvalidError(place=label, reason="the file is too large", hint=FORMATS_HINT)
     if not raw.strip():
-        raise VectorInvalidError(place=place, reason="it is empty", instead=FORMS)
-    if dimension and len(raw) == dimension * _FLOAT and not _is_text(raw):
+        raise VectorInvalidError(place=label, reason="it is empty", hint=FORMATS_HINT)
+    if dimension and len(raw) == dimension * _FLOAT_BYTES and not _is_text(raw):
         numbers = array("f", raw)
         if sys.byteorder == "big":
             numbers.byteswap()
-        return sound(list(numbers), place)
+        return validate_vector(list(numbers), label)
     if not _is_text(raw):
-        reason = "it is no text"
+        reason = "it is not text"
         if dimension:
-            reason += f", and not of {dimension * _FLOAT} bytes, as {dimension} numbers would be"
-        raise VectorInvalidError(place=place, reason=reason, instead=FORMS)
-    return sound(_of_text(raw.removeprefix(b"\xef\xbb\xbf").decode(), place), place)
+            reason += f", and its size is not {dimension * _FLOAT_BYTES} bytes ({dimension} numbers)"
+        raise VectorInvalidError(place=label, reason=reason, hint=FORMATS_HINT)
+    return validate_vector(_parse_text(raw.removeprefix(b"\xef\xbb\xbf").decode(), label), label)
 
 
-def sound(told: object, place: str, instead: str = FORMS) -> list[float]:
-    """Return what was told as a vector.
+def validate_vector(value: object, label: str, hint: str = FORMATS_HINT) -> list[float]:
+    """Return a value as a vector.
 
     Raises:
-        VectorInvalidError: it is none, or a number of it is not finite.
+        VectorInvalidError: it is not a list of numbers, or a number is not finite.
     """
-    if reason := problem(told):
-        raise VectorInvalidError(place=place, reason=reason, instead=instead)
-    return [float(one) for one in told] if isinstance(told, list) else []
+    if reason := find_problem(value):
+        raise VectorInvalidError(place=label, reason=reason, hint=hint)
+    return [float(number) for number in value] if isinstance(value, list) else []
 
 
-def comparable(
-    vector: Sequence[float], place: str, *, dimension: int | None, column: str, model: str
+def check_comparable(
+    vector: Sequence[float], label: str, *, dimension: int | None, column: str, model: str
 ) -> None:
-    """Look whether a vector can be compared with those of a column.
+    """Check that a vector can be compared with those of a column.
 
     Raises:
-        VectorInvalidError: it is of another length, or points nowhere.
+        VectorInvalidError: it has another length, or all of its numbers are 0.
     """
     if dimension and len(vector) != dimension:
-        made = f" (made by {model})" if model else ""
+        model_note = f" (model {model})" if model else ""
         raise VectorInvalidError(
-            place=place,
-            reason=f"it has {len(vector):,} numbers, those of {column}{made} have {dimension:,}",
-            instead="Only vectors that the same model made can be compared.",
+            place=label,
+            reason=f"it has {len(vector):,} numbers, vectors of {column}{model_note} have {dimension:,}",
+            hint="Only vectors of the same model can be compared.",
         )
-    if not any(math.isfinite(one) and one for one in vector):
+    if not any(math.isfinite(number) and number for number in vector):
         raise VectorInvalidError(
-            place=place,
-            reason="all of its numbers are 0, so it points nowhere",
-            instead="Nothing is near it.",
+            place=label,
+            reason="all of its numbers are 0",
+            hint="A zero vector is near to no other vector.",
         )
 
 
@@ -89,21 +89,21 @@ def _is_text(raw: bytes) -> bool:
         return False
 
 
-def _of_text(text: str, place: str) -> object:
+def _parse_text(text: str, label: str) -> object:
     if text.lstrip().startswith(("[", "{", '"')):
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise VectorInvalidError(place=place, reason="it is no JSON", instead=FORMS) from error
+            raise VectorInvalidError(place=label, reason="it is not valid JSON", hint=FORMATS_HINT) from error
     words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
-    if len(words) > LONGEST:
+    if len(words) > MAX_DIMENSIONS:
         raise VectorInvalidError(
-            place=place, reason=f"it has {len(words):,} numbers, more than any model makes", instead=FORMS
+            place=label, reason=f"it has {len(words):,} numbers, more than any model uses", hint=FORMATS_HINT
         )
-    for number, word in enumerate(words, 1):
+    for index, word in enumerate(words, 1):
         if not _NUMBER.fullmatch(word):
-            shown = word if len(word) <= 20 else f"{word[:20]}…"  # noqa: PLR2004 - characters of a message
+            excerpt = word if len(word) <= 20 else f"{word[:20]}…"  # noqa: PLR2004 - characters of a message
             raise VectorInvalidError(
-                place=place, reason=f"its word {number} is no number: {shown!r}", instead=FORMS
+                place=label, reason=f"word {index} is not a number: {excerpt!r}", hint=FORMATS_HINT
             )
     return [float(word) for word in words]

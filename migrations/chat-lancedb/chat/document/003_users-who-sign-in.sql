@@ -1,5 +1,5 @@
 -- Users who sign in: from four columns to ten. SQLite adds no UNIQUE column, so that two unique indexes guard instead; both
--- take any number of users without a value. Users there are become anonymous ones, as the app's own default says.
+-- take any number of users without a value. Existing users become anonymous, as with the default of the app.
 
 -- Up
 alter table users add column email text;

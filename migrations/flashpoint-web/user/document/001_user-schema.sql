@@ -6,7 +6,7 @@
 
 -- Roles ---------------------------------------------------------------------------------------------------------
 
--- AUTOINCREMENT throughout: an id that once stood in a token or in a log is never given to somebody else.
+-- AUTOINCREMENT throughout: an ID in a token or in a log is never reused for another user.
 CREATE TABLE IF NOT EXISTS roles (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT NOT NULL COLLATE NOCASE,
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS roles (
   updated_at TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
--- Uniqueness comes from named indexes, so that a comparison of schemas can tell which one is missing.
+-- Uniqueness comes from named indexes, so that a comparison of schemas shows which one is missing.
 CREATE UNIQUE INDEX IF NOT EXISTS idx_roles_name ON roles (name COLLATE NOCASE);
 
 -- Permissions ---------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_role_permissions_role_id_permission_id
 
 -- Users ---------------------------------------------------------------------------------------------------------
 
--- RESTRICT: a role that somebody holds stays; without it, deleting the role would take its users' access along.
+-- RESTRICT: a role with users cannot be deleted; otherwise its users would lose their access.
 CREATE TABLE IF NOT EXISTS users (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   username TEXT NOT NULL COLLATE NOCASE,
@@ -95,7 +95,7 @@ CREATE INDEX IF NOT EXISTS idx_login_attempts_attempted_at ON login_attempts (at
 
 -- Activity ------------------------------------------------------------------------------------------------------
 
--- SET NULL beside a copy of the name: the log outlives the user, and still says who it was.
+-- SET NULL, with a copy of the name: the log outlives the user and still contains the name.
 CREATE TABLE IF NOT EXISTS activity_logs (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   user_id INTEGER REFERENCES users (id) ON DELETE SET NULL,
@@ -167,7 +167,7 @@ CREATE INDEX IF NOT EXISTS idx_user_stats_total_playtime_seconds ON user_stats (
 
 -- Defaults ------------------------------------------------------------------------------------------------------
 
--- The app knows its built-in roles by these ids.
+-- The app identifies its built-in roles by these IDs.
 INSERT OR IGNORE INTO roles (id, name, description, priority) VALUES
   (1, 'admin', 'Full system access', 100),
   (2, 'user', 'Standard user access', 50),
@@ -197,7 +197,7 @@ INSERT OR IGNORE INTO permissions (name, resource, action, description) VALUES
 INSERT OR IGNORE INTO role_permissions (role_id, permission_id)
 SELECT 1, id FROM permissions ORDER BY id;
 
--- Said by what is left out, so that it stays right for a permission of games or playlists that stood here before.
+-- Defined by exclusion, so that it also covers permissions of games and playlists that existed before.
 INSERT OR IGNORE INTO role_permissions (role_id, permission_id)
 SELECT 2, id FROM permissions
 WHERE resource NOT IN ('users', 'roles', 'settings') AND name <> 'activities.read'

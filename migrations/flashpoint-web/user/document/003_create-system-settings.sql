@@ -2,7 +2,7 @@
 --
 -- Run statement by statement inside one transaction that the runner begins and ends.
 
--- value is text whatever value_type says: '1' and '0' for booleans, digits for numbers, JSON for json.
+-- value is always text, independent of value_type: '1' and '0' for booleans, digits for numbers, JSON for json.
 CREATE TABLE IF NOT EXISTS system_settings (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   category TEXT NOT NULL,
@@ -19,7 +19,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_system_settings_category_key ON system_set
 CREATE INDEX IF NOT EXISTS idx_system_settings_category ON system_settings (category);
 CREATE INDEX IF NOT EXISTS idx_system_settings_is_public ON system_settings (is_public);
 
--- Public are those that the pages need before anybody has signed in. Limits on signing in are not: they would tell
+-- Settings that pages need before the sign-in are public. Limits on signing in are not: they would show
 -- an attacker how often to try.
 INSERT OR IGNORE INTO system_settings (category, key, value, value_type, is_public, description) VALUES
   ('auth', 'guestAccessEnabled', '1', 'boolean', 1, 'Allow guest browsing'),

@@ -12,7 +12,7 @@ UPDATE system_settings
 SET validation_schema = '{"type":"boolean"}'
 WHERE value_type = 'boolean';
 
--- Zero would lock everybody out.
+-- Zero would lock out all users.
 UPDATE system_settings
 SET validation_schema = '{"type":"integer","minimum":1,"maximum":100}'
 WHERE category = 'auth' AND key = 'maxLoginAttempts';
@@ -42,7 +42,7 @@ UPDATE system_settings
 SET validation_schema = '{"type":"integer","minimum":1,"maximum":1440}'
 WHERE category = 'metadata' AND key = 'syncIntervalMinutes';
 
--- The scale modes that Ruffle knows.
+-- The scale modes of Ruffle.
 UPDATE system_settings
 SET validation_schema = '{"type":"string","enum":["showall","noborder","exactfit","noscale"]}'
 WHERE category = 'game' AND key = 'defaultScaleMode';

@@ -1,5 +1,5 @@
 -- Accounts, WhatsApp sessions, messages, campaigns and recipients: the first six tables. Names are those that the app's
--- own library gives, so that the app finds everything in place. Ids and times come from whoever writes a row.
+-- own library gives, so that the app finds everything in place. IDs and times come from the writer of a row.
 CREATE TYPE enum_users_role AS ENUM ('admin', 'user', 'viewer');
 CREATE TYPE enum_messages_status AS ENUM ('pending', 'sent', 'delivered', 'read', 'failed');
 CREATE TYPE enum_messages_direction AS ENUM ('outgoing', 'incoming');

@@ -1,4 +1,4 @@
--- Providers that the user names, and the protocol that each of them speaks.
+-- Providers that the user names, and the protocol of each.
 
 -- Up
 alter table credentials add column name text;

@@ -1,4 +1,4 @@
--- The register of artifacts: what chats and sessions of code have made, as files beside the databases.
+-- The register of artifacts: what chats and sessions of code have made, as files next to the databases.
 
 -- Up
 create table if not exists artifacts (

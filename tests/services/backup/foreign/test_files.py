@@ -16,38 +16,45 @@ import pytest
 
 from dbctl.engines import file_type
 from dbctl.errors import (
-    AdoptedAlreadyError,
-    BackupUnsoundError,
+    AlreadyAdoptedError,
+    BackupCorruptError,
     BusyError,
     ChangedWhileReadError,
     DbctlError,
+    DecompressionLimitError,
     FileFailedError,
+    FileInvalidError,
     FileMissingError,
-    FileUnfitError,
+    FileNotRestorableError,
     FileUnsafeError,
-    FileUnsoundError,
     SameFileError,
-    UnpacksTooFarError,
     UsageError,
     WrongAppError,
 )
 from dbctl.services.backup.foreign import detect, discovery, verify
-from dbctl.services.backup.foreign.adopt import Adoption
-from dbctl.services.backup.foreign.timestamps import dated
-from dbctl.services.backup.prune import Pruning
+from dbctl.services.backup.foreign.adopt import AdoptBackup
+from dbctl.services.backup.foreign.timestamps import detect_time
+from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
 from dbctl.services.restore import preview
-from dbctl.services.restore.apply import Restoring
+from dbctl.services.restore.apply import ApplyRestore
 from tests.services import promptvault_app
-from tests.services.flashpoint_app import caught, run
-from tests.services.promptvault_app import content, create, listed, settle, spoil, undo
+from tests.services.flashpoint_app import catch_error, run_statements
+from tests.services.promptvault_app import (
+    change_data,
+    create_app,
+    create_app_backup,
+    list_all_backups,
+    read_content,
+    undo_restore,
+)
 
-FIFTH = datetime(2026, 1, 5, 2, tzinfo=UTC)
+FIFTH_OF_JANUARY = datetime(2026, 1, 5, 2, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def zone(monkeypatch):
-    """Let local time be another one than UTC."""
+def local_timezone(monkeypatch):
+    """Use a local time zone other than UTC."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     yield
@@ -57,122 +64,128 @@ def zone(monkeypatch):
 
 @pytest.fixture
 def path(tmp_path):
-    return settle(tmp_path / "app", "deployed")
+    return create_app(tmp_path / "app", "deployed")
 
 
 @pytest.fixture
-def left(tmp_path):
-    """A folder in which somebody left something."""
+def foreign_dir(tmp_path):
+    """A folder for foreign files."""
     (tmp_path / "left").mkdir()
     return tmp_path / "left"
 
 
-def copied(path, place):
+def copy_database(path, destination):
     """Copy a database as ``sqlite3 .backup`` does."""
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(place)) as made:
-        source.backup(made)
-    return place
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(destination)) as copy:
+        source.backup(copy)
+    return destination
 
 
-def dumped(path, place):
+def dump_database(path, destination):
     with closing(sqlite3.connect(path)) as source:
-        place.write_text("PRAGMA foreign_keys=OFF;\n" + "\n".join(source.iterdump()) + "\n")
-    return place
+        destination.write_text("PRAGMA foreign_keys=OFF;\n" + "\n".join(source.iterdump()) + "\n")
+    return destination
 
 
-def packed_as(data):
+def gzip_data(data):
     return gzip.compress(data, mtime=0)
 
 
-def packed(place, *words):
-    subprocess.run([*words, "-k", place], check=True)
+def compress_file(place, *command):
+    subprocess.run([*command, "-k", place], check=True)
     return place
 
 
-def forms(path, left):
-    """Return a file of each form in which somebody may leave a database."""
-    plain = copied(path, left / "backup_20260105_030000.db")
-    text = dumped(path, left / "backup_20260105_030000.sql")
-    for one in (plain, text):
-        packed(one, "gzip")
-        packed(one, "zstd", "-q")
-    both = left / "parts_20260105_030000.db.gz"
+def write_all_formats(path, left):
+    """Write a copy of the database in every supported format."""
+    plain = copy_database(path, left / "backup_20260105_030000.db")
+    text = dump_database(path, left / "backup_20260105_030000.sql")
+    for dump_file in (plain, text):
+        compress_file(dump_file, "gzip")
+        compress_file(dump_file, "zstd", "-q")
+    joined = left / "parts_20260105_030000.db.gz"
     half = plain.stat().st_size // 2
-    both.write_bytes(packed_as(plain.read_bytes()[:half]) + packed_as(plain.read_bytes()[half:]))
+    joined.write_bytes(gzip_data(plain.read_bytes()[:half]) + gzip_data(plain.read_bytes()[half:]))
     return sorted(left.iterdir())
 
 
 @contextmanager
-def taken(path, file, **more):
+def stage_file(path, file, **options):
     with (
-        promptvault_app.opened(path, only=more.pop("only", "")) as (app, repository),
-        detect.staged(app, repository, file, trial=False, **more) as (told, beside),
+        promptvault_app.open_repository(path, only=options.pop("only", "")) as (app, repository),
+        detect.stage_backup(app, repository, file, trial=False, **options) as (staged, overlay),
     ):
-        yield app, beside, told
+        yield app, overlay, staged
 
 
 def apply(path, file, *, replace=True, **more):
-    """Restore a file; ``replace``: whether tables may go that it does not hold, which ``spoil`` makes."""
-    with taken(path, file, **more) as (app, beside, found):
-        keys = promptvault_app.keys_of(app)
-        return Restoring(app, beside, found.manifest, keys, timeout=5, replace=replace).apply()
+    """Restore a file; ``replace``: allow dropping tables that it lacks."""
+    with stage_file(path, file, **more) as (app, overlay, staged):
+        keys = promptvault_app.create_keys(app)
+        return ApplyRestore(app, overlay, staged.manifest, keys, timeout=5, replace=replace).apply()
 
 
 def adopt(path, *files, at=None):
-    with promptvault_app.opened(path) as (app, repository):
-        return Adoption(app, repository, files, promptvault_app.keys_of(app), at=at, timeout=5).apply()
+    with promptvault_app.open_repository(path) as (app, repository):
+        return AdoptBackup(
+            app, repository, files, promptvault_app.create_keys(app), created_at=at, timeout=5
+        ).apply()
 
 
-def tried(path, *files):
-    with promptvault_app.opened(path) as (app, repository):
+def verify_files(path, *files):
+    with promptvault_app.open_repository(path) as (app, repository):
         return verify.verify(
-            app, repository, (), files, deep=False, keys=promptvault_app.keys_of(app)
+            app, repository, (), files, deep=False, keys=promptvault_app.create_keys(app)
         ).findings.findings
 
 
-def found(path):
-    with promptvault_app.opened(path) as (app, repository):
-        return discovery.found(app, repository)
+def find_backups(path):
+    with promptvault_app.open_repository(path) as (app, repository):
+        return discovery.find_foreign_backups(app, repository)
 
 
-# Restored from ------------------------------------------------------------------------------------------------------
+# Restore ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_every_form_is_restored_and_undone_and_stays_as_it_was(path, left):
-    before = content(path)
-    files = forms(path, left)
+def test_every_format_is_restored_and_undone(path, foreign_dir):
+    before = read_content(path)
+    files = write_all_formats(path, foreign_dir)
     for file in files:
-        as_it_was = file.read_bytes(), file.stat().st_mtime_ns
-        spoil(path)
-        spoiled = content(path)
+        original = file.read_bytes(), file.stat().st_mtime_ns
+        change_data(path)
+        spoiled = read_content(path)
         done = apply(path, file)
-        assert (done.backup, done.databases[0].way) == (str(file), "in place")
-        assert content(path) == before, file.name
-        assert (file.read_bytes(), file.stat().st_mtime_ns) == as_it_was
-    undo(path)
-    assert content(path) == spoiled
-    assert sorted(left.iterdir()) == files, "nothing was left beside them"
+        assert (done.backup, done.databases[0].strategy) == (str(file), "in place")
+        assert read_content(path) == before, file.name
+        assert (file.read_bytes(), file.stat().st_mtime_ns) == original
+    undo_restore(path)
+    assert read_content(path) == spoiled
+    assert sorted(foreign_dir.iterdir()) == files, "no other files are created"
 
 
-def test_a_preview_of_a_file_tells_what_a_restore_would_change_and_changes_nothing(path, left):
-    file = copied(path, left / "backup.db")
-    spoil(path)
-    spoiled = content(path)
-    with taken(path, file) as (app, beside, told):
-        seen = preview.preview(app, beside, told.manifest, promptvault_app.keys_of(app))
-    lost = {one.table: (one.now, one.then) for one in seen.databases[0].tables if one.now != one.then}
+def test_preview_of_file_changes_nothing(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "backup.db")
+    change_data(path)
+    spoiled = read_content(path)
+    with stage_file(path, file) as (app, overlay, staged):
+        comparison = preview.preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
+    lost = {
+        table.table: (table.current_rows, table.backup_rows)
+        for table in comparison.databases[0].tables
+        if table.current_rows != table.backup_rows
+    }
     assert lost["user_game_plays"][0] == 0 < lost["user_game_plays"][1]
-    assert content(path) == spoiled
-    assert not path.with_name("backups").exists() or not listed(path).page.items
+    assert read_content(path) == spoiled
+    assert not path.with_name("backups").exists() or not list_all_backups(path).page.items
 
 
-def test_a_full_text_table_comes_back_from_the_text_of_sqlite3(path, left):
-    run(path, "create virtual table notes using fts5(body)")
-    run(path, "insert into notes values ('a quick fox'), ('a lazy dog')")
-    file = left / "backup_20260105.sql"
+def test_sqlite3_text_dump_restores_full_text_table(path, foreign_dir):
+    run_statements(path, "create virtual table notes using fts5(body)")
+    run_statements(path, "insert into notes values ('a quick fox'), ('a lazy dog')")
+    file = foreign_dir / "backup_20260105.sql"
     with file.open("wb") as text:
         subprocess.run(["sqlite3", path, ".dump"], stdout=text, check=True)
-    run(path, "drop table notes")
+    run_statements(path, "drop table notes")
     apply(path, file)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("select body from notes where notes match 'fox'").fetchall() == [
@@ -180,199 +193,199 @@ def test_a_full_text_table_comes_back_from_the_text_of_sqlite3(path, left):
         ]
 
 
-def test_commits_that_only_its_wal_holds_are_taken_in_with_a_remark(path, left):
-    run(path, "pragma journal_mode = wal")
+def test_wal_next_to_file_is_included_with_remark(path, foreign_dir):
+    run_statements(path, "pragma journal_mode = wal")
     with closing(sqlite3.connect(path)) as app:
         app.execute("pragma wal_autocheckpoint = 0")
         app.execute("update users set username = 'only-in-the-wal' where id = 1")
         app.commit()
         for suffix in ("", "-wal"):
-            shutil.copy(f"{path}{suffix}", left / f"user.db.bak{suffix}")
-    with taken(path, left / "user.db.bak") as (_app, _beside, told):
-        assert "user.db.bak-wal" in told.remarks[0]
-    apply(path, left / "user.db.bak")
+            shutil.copy(f"{path}{suffix}", foreign_dir / f"user.db.bak{suffix}")
+    with stage_file(path, foreign_dir / "user.db.bak") as (_app, _overlay, staged):
+        assert "user.db.bak-wal" in staged.remarks[0]
+    apply(path, foreign_dir / "user.db.bak")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("select username from users where id = 1").fetchall() == [
             ("only-in-the-wal",)
         ]
-    assert sorted(one.name for one in left.iterdir()) == ["user.db.bak", "user.db.bak-wal"]
+    assert sorted(entry.name for entry in foreign_dir.iterdir()) == ["user.db.bak", "user.db.bak-wal"]
 
 
-def test_a_folder_of_another_machines_repository_is_restored_and_adopted(path, left):
-    before = content(path)
-    made = create(path)
-    away = left / "from-elsewhere"
-    shutil.move(promptvault_app.folder_of(path, made), away)
-    spoil(path)
+def test_folder_of_other_repository_is_restored_and_adopted(path, foreign_dir):
+    before = read_content(path)
+    backup = create_app_backup(path)
+    away = foreign_dir / "from-elsewhere"
+    shutil.move(promptvault_app.find_backup_folder(path, backup), away)
+    change_data(path)
     apply(path, away)
-    assert content(path) == before
+    assert read_content(path) == before
     adopted = adopt(path, away).adopted[0]
-    assert adopted.created_at == made.created_at
-    assert [one.sha256 for one in adopted.members] == [one.sha256 for one in made.members]
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    with pytest.raises(AdoptedAlreadyError):
+    assert adopted.created_at == backup.created_at
+    assert [member.sha256 for member in adopted.members] == [member.sha256 for member in backup.members]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    with pytest.raises(AlreadyAdoptedError):
         adopt(path, away)
 
 
-def test_a_backup_of_this_repository_is_not_adopted_again(path, left):
-    made = create(path)
-    shutil.copytree(promptvault_app.folder_of(path, made), left / "copy")
-    assert made.id in str(caught(AdoptedAlreadyError, lambda: adopt(path, left / "copy")))
+def test_backup_of_own_repository_is_not_adopted_again(path, foreign_dir):
+    backup = create_app_backup(path)
+    shutil.copytree(promptvault_app.find_backup_folder(path, backup), foreign_dir / "copy")
+    assert backup.id in str(catch_error(AlreadyAdoptedError, lambda: adopt(path, foreign_dir / "copy")))
 
 
-def test_a_folder_whose_file_was_changed_is_refused(path, left):
-    made = create(path)
-    away = left / "from-elsewhere"
-    shutil.move(promptvault_app.folder_of(path, made), away)
+def test_folder_with_modified_file_is_rejected(path, foreign_dir):
+    backup = create_app_backup(path)
+    away = foreign_dir / "from-elsewhere"
+    shutil.move(promptvault_app.find_backup_folder(path, backup), away)
     file = next(away.glob("*.db.gz"))
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
-    before = content(path)
-    with pytest.raises(BackupUnsoundError, match="SHA-256"):
+    before = read_content(path)
+    with pytest.raises(BackupCorruptError, match="SHA-256"):
         apply(path, away)
-    with pytest.raises(BackupUnsoundError, match="SHA-256"):
+    with pytest.raises(BackupCorruptError, match="SHA-256"):
         adopt(path, away)
-    assert content(path) == before
-    assert "file-changed" in [one.code for one in tried(path, away)]
+    assert read_content(path) == before
+    assert "file-changed" in [finding.code for finding in verify_files(path, away)]
 
 
-def test_a_file_of_dbctl_without_its_manifest_is_of_its_time_in_utc(path, left):
-    made = create(path)
-    file = shutil.copy(promptvault_app.file_of(path, made), left)
-    with taken(path, Path(file)) as (_app, _beside, told):
-        assert told.manifest.created_at == made.created_at.replace(microsecond=0)
-        assert told.manifest.origin.time == "its name, read as UTC"
+def test_dbctl_file_without_manifest_has_utc_time(path, foreign_dir):
+    backup = create_app_backup(path)
+    file = shutil.copy(promptvault_app.find_backup_file(path, backup), foreign_dir)
+    with stage_file(path, Path(file)) as (_app, _overlay, staged):
+        assert staged.manifest.created_at == backup.created_at.replace(microsecond=0)
+        assert staged.manifest.origin.time == "its name, read as UTC"
 
 
-# Refused ------------------------------------------------------------------------------------------------------------
+# Rejected files -----------------------------------------------------------------------------------------------------
 
 
-def refusal(path, file, **more):
-    before = content(path)
-    error = caught(DbctlError, lambda: apply(path, file, **more))
-    assert content(path) == before
-    codes = [one.code for one in tried(path, file) if one.severity == "error"]
+def assert_rejected(path, file, **options):
+    before = read_content(path)
+    error = catch_error(DbctlError, lambda: apply(path, file, **options))
+    assert read_content(path) == before
+    codes = [finding.code for finding in verify_files(path, file) if finding.severity == "error"]
     assert codes == [error.code] or isinstance(error, BusyError)
     return error
 
 
-def written(place, data):
-    place.write_bytes(data)
-    return place
+def write_file(destination, data):
+    destination.write_bytes(data)
+    return destination
 
 
 @pytest.mark.parametrize(
-    ("data", "error", "says"),
+    ("data", "expected", "text"),
     [
-        (b"", FileUnsoundError, "empty"),
-        (packed_as(b""), FileUnsoundError, "empty"),
-        (b"\x1f\x8b", FileUnsoundError, "its end is missing"),
-        (b"\x1f\x8bnonsense that was never packed", FileUnsoundError, ""),
-        (b"nothing that anybody knows", FileUnfitError, "nothing that is known"),
-        (b'{"users": []}', FileUnfitError, "JSON"),
-        (packed_as(b"[" * 100_000), FileUnfitError, "JSON"),
-        (b"age-encryption.org/v1\n", FileUnfitError, "encrypted"),
-        (b"BZh91AY", FileUnfitError, "packed in a way"),
-        (packed_as(packed_as(b"x")), FileUnfitError, "packed in a way"),
-        (b"-- PostgreSQL database cluster dump\n", FileUnfitError, "whole PostgreSQL server"),
-        (b"SQLite format 3\0" + b"x" * 5000, FileUnsoundError, ""),
+        (b"", FileInvalidError, "empty"),
+        (gzip_data(b""), FileInvalidError, "empty"),
+        (b"\x1f\x8b", FileInvalidError, "its end is missing"),
+        (b"\x1f\x8bnonsense that was never packed", FileInvalidError, ""),
+        (b"nothing that anybody knows", FileNotRestorableError, "unknown type"),
+        (b'{"users": []}', FileNotRestorableError, "JSON"),
+        (gzip_data(b"[" * 100_000), FileNotRestorableError, "JSON"),
+        (b"age-encryption.org/v1\n", FileNotRestorableError, "encrypted"),
+        (b"BZh91AY", FileNotRestorableError, "unsupported format"),
+        (gzip_data(gzip_data(b"x")), FileNotRestorableError, "unsupported format"),
+        (b"-- PostgreSQL database cluster dump\n", FileNotRestorableError, "whole PostgreSQL server"),
+        (b"SQLite format 3\0" + b"x" * 5000, FileInvalidError, ""),
     ],
     ids=[str(number) for number in range(12)],
 )
-def test_what_is_no_whole_database_is_refused_for_what_it_is(path, left, data, error, says):
-    found = refusal(path, written(left / "backup_20260105.db", data))
-    assert isinstance(found, error)
-    assert says in str(found)
+def test_invalid_content_is_rejected_with_its_type(path, foreign_dir, data, expected, text):
+    refused = assert_rejected(path, write_file(foreign_dir / "backup_20260105.db", data))
+    assert isinstance(refused, expected)
+    assert text in str(refused)
 
 
-def test_a_file_that_was_cut_off_flipped_or_added_to_is_refused(path, left):
-    plain = copied(path, left / "a.db")
-    whole = packed_as(plain.read_bytes())
-    for number, data in enumerate(
+def test_damaged_or_extended_file_is_rejected(path, foreign_dir):
+    plain = copy_database(path, foreign_dir / "a.db")
+    complete = gzip_data(plain.read_bytes())
+    for index, data in enumerate(
         [
-            whole[:-1],
-            whole[: len(whole) // 2],
-            whole + b"junk",
-            whole + b"\0" * 600,
-            whole + whole,
-            whole[:-8] + bytes(8),
+            complete[:-1],
+            complete[: len(complete) // 2],
+            complete + b"junk",
+            complete + b"\0" * 600,
+            complete + complete,
+            complete[:-8] + bytes(8),
             plain.read_bytes()[:-1],
             plain.read_bytes()[:20_000],
         ]
     ):
-        file = written(left / f"{number}.db", data)
-        assert [one.code for one in tried(path, file)] == ["file-unsound"], number
-        assert isinstance(refusal(path, file), FileUnsoundError)
+        file = write_file(foreign_dir / f"{index}.db", data)
+        assert [finding.code for finding in verify_files(path, file)] == ["file-invalid"], index
+        assert isinstance(assert_rejected(path, file), FileInvalidError)
 
 
-def test_a_gzip_bomb_ends_at_its_limit_and_leaves_nothing(path, left, monkeypatch):
-    monkeypatch.setattr(detect, "SMALL", 1 << 18)
-    bomb = written(left / "backup_20260105.db.gz", packed_as(bytes(1 << 24)))
-    assert isinstance(refusal(path, bomb), UnpacksTooFarError)
+def test_gzip_bomb_is_limited_and_leaves_no_files(path, foreign_dir, monkeypatch):
+    monkeypatch.setattr(detect, "MIN_DECOMPRESSION_LIMIT", 1 << 18)
+    bomb = write_file(foreign_dir / "backup_20260105.db.gz", gzip_data(bytes(1 << 24)))
+    assert isinstance(assert_rejected(path, bomb), DecompressionLimitError)
     assert not list(path.parent.rglob(".dbctl-unpacked-*"))
 
 
-def test_a_directory_a_pipe_a_dangling_link_and_nothing_are_told_apart(path, left):
-    (left / "folder").mkdir()
-    os.mkfifo(left / "pipe", 0o600)
-    (left / "dangling").symlink_to("nowhere")
-    assert isinstance(refusal(path, left / "folder"), FileUnfitError)
-    assert isinstance(refusal(path, left / "pipe"), FileFailedError)
-    assert isinstance(refusal(path, left / "dangling"), FileMissingError)
-    assert isinstance(refusal(path, left / "nothing"), FileMissingError)
-    assert isinstance(refusal(path, Path("nul\0")), FileFailedError)
+def test_special_and_missing_files_have_different_errors(path, foreign_dir):
+    (foreign_dir / "folder").mkdir()
+    os.mkfifo(foreign_dir / "pipe", 0o600)
+    (foreign_dir / "dangling").symlink_to("nowhere")
+    assert isinstance(assert_rejected(path, foreign_dir / "folder"), FileNotRestorableError)
+    assert isinstance(assert_rejected(path, foreign_dir / "pipe"), FileFailedError)
+    assert isinstance(assert_rejected(path, foreign_dir / "dangling"), FileMissingError)
+    assert isinstance(assert_rejected(path, foreign_dir / "nothing"), FileMissingError)
+    assert isinstance(assert_rejected(path, Path("nul\0")), FileFailedError)
 
 
-def test_a_link_that_somebody_names_is_followed(path, left):
-    before = content(path)
-    (left / "newest").symlink_to(copied(path, left / "backup_20260105.db"))
-    spoil(path)
-    apply(path, left / "newest")
-    assert content(path) == before
+def test_symlink_is_followed(path, foreign_dir):
+    before = read_content(path)
+    (foreign_dir / "newest").symlink_to(copy_database(path, foreign_dir / "backup_20260105.db"))
+    change_data(path)
+    apply(path, foreign_dir / "newest")
+    assert read_content(path) == before
 
 
-def test_a_file_that_others_may_write_is_refused(path, left):
-    file = copied(path, left / "backup_20260105.db")
+def test_world_writable_file_is_rejected(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "backup_20260105.db")
     file.chmod(0o666)
-    assert isinstance(refusal(path, file), FileUnsafeError)
+    assert isinstance(assert_rejected(path, file), FileUnsafeError)
 
 
-def test_the_database_itself_is_refused_by_any_name(path, left):
-    (left / "other-name.db").symlink_to(path)
-    for file in (path, left / "other-name.db"):
-        assert isinstance(caught(DbctlError, lambda file=file: apply(path, file)), SameFileError)
+def test_live_database_is_rejected_by_any_path(path, foreign_dir):
+    (foreign_dir / "other-name.db").symlink_to(path)
+    for file in (path, foreign_dir / "other-name.db"):
+        assert isinstance(catch_error(DbctlError, lambda file=file: apply(path, file)), SameFileError)
 
 
-def test_a_database_that_somebody_has_open_is_refused_and_named(path, left):
-    file = copied(path, left / "backup_20260105.db")
+def test_file_opened_by_another_process_is_rejected(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "backup_20260105.db")
     with subprocess.Popen(
         ["sqlite3", file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as holder:
         holder.stdin.write("select count(*) from users;\n")
         holder.stdout.readline()
-        error = caught(DbctlError, lambda: apply(path, file))
+        error = catch_error(DbctlError, lambda: apply(path, file))
     assert isinstance(error, BusyError)
     assert str(holder.pid) in str(error)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(path, left, monkeypatch):
-    file = copied(path, left / "backup_20260105.db")
-    really = detect.compression.unpack_all
+def test_file_changed_while_read_is_rejected(path, foreign_dir, monkeypatch):
+    file = copy_database(path, foreign_dir / "backup_20260105.db")
+    decompress_import = detect.compression.decompress_import
 
-    def grows(*words, **more):
-        answer = really(*words, **more)
-        with file.open("ab") as more_of_it:
-            more_of_it.write(b"more")
-        return answer
+    def decompress_and_append(*args, **kwargs):
+        result = decompress_import(*args, **kwargs)
+        with file.open("ab") as output:
+            output.write(b"more")
+        return result
 
-    monkeypatch.setattr(detect.compression, "unpack_all", grows)
-    before = content(path)
-    assert isinstance(caught(DbctlError, lambda: apply(path, file)), ChangedWhileReadError)
-    assert content(path) == before
+    monkeypatch.setattr(detect.compression, "decompress_import", decompress_and_append)
+    before = read_content(path)
+    assert isinstance(catch_error(DbctlError, lambda: apply(path, file)), ChangedWhileReadError)
+    assert read_content(path) == before
 
 
-def test_a_database_of_another_app_is_refused_by_what_it_lacks(path, left):
-    run(left / "other.db", "create table recipes (id)")
-    error = refusal(path, left / "other.db")
+def test_database_of_another_app_is_rejected(path, foreign_dir):
+    run_statements(foreign_dir / "other.db", "create table recipes (id)")
+    error = assert_rejected(path, foreign_dir / "other.db")
     assert isinstance(error, WrongAppError)
     assert "users" in str(error)
 
@@ -380,12 +393,12 @@ def test_a_database_of_another_app_is_refused_by_what_it_lacks(path, left):
 @pytest.mark.parametrize(
     "name", ["we ird\n name.db", "--file=x.db", "ünïcode \u202e.db", "%s?#;$(x).db", "x" * 250]
 )
-def test_a_path_of_any_letters_is_a_path(path, left, name):
-    before = content(path)
-    file = copied(path, left / "plain.db").rename(left / name)
-    spoil(path)
+def test_unusual_file_names_are_accepted(path, foreign_dir, name):
+    before = read_content(path)
+    file = copy_database(path, foreign_dir / "plain.db").rename(foreign_dir / name)
+    change_data(path)
     apply(path, file)
-    assert content(path) == before
+    assert read_content(path) == before
     assert adopt(path, file).adopted[0].databases == ["user"]
 
 
@@ -401,166 +414,172 @@ HOSTILE = {
     "'CREATE VIRTUAL TABLE v USING zipfile(''/etc/passwd'')');",
     "writes the schema": "UPDATE sqlite_master SET sql = 'x';",
     "is a command of the shell": ".open {evil}",
-    "begins anew": "ROLLBACK;",
+    "rolls back": "ROLLBACK;",
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_the_text_of_a_dump_reaches_nothing_but_its_own_tables(path, left, what):
-    evil = left / "evil.db"
-    text = dumped(path, left / "good.sql").read_text()
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_sql_dump_cannot_access_other_files(path, foreign_dir, name):
+    evil = foreign_dir / "evil.db"
+    text = dump_database(path, foreign_dir / "good.sql").read_text()
     begin = text.index("CREATE TABLE")
-    file = left / "backup_20260105.sql"
-    file.write_text(f"{text[:begin]}{HOSTILE[what].format(evil=evil)}\n{text[begin:]}")
-    assert isinstance(refusal(path, file), FileUnsoundError)
+    file = foreign_dir / "backup_20260105.sql"
+    file.write_text(f"{text[:begin]}{HOSTILE[name].format(evil=evil)}\n{text[begin:]}")
+    assert isinstance(assert_rejected(path, file), FileInvalidError)
     assert not evil.exists()
 
 
-def test_a_dump_that_calls_itself_not_whole_is_refused(path, left):
-    text = dumped(path, left / "good.sql").read_text()
-    (left / "bad.sql").write_text(text.replace("COMMIT;", "ROLLBACK; -- due to errors"))
-    error = refusal(path, left / "bad.sql")
+def test_dump_marked_as_incomplete_is_rejected(path, foreign_dir):
+    text = dump_database(path, foreign_dir / "good.sql").read_text()
+    (foreign_dir / "bad.sql").write_text(text.replace("COMMIT;", "ROLLBACK; -- due to errors"))
+    error = assert_rejected(path, foreign_dir / "bad.sql")
     assert "damaged database" in str(error)
 
 
-def test_a_dump_cut_off_anywhere_is_refused(path, left):
-    text = dumped(path, left / "good.sql").read_bytes().rstrip()
+def test_truncated_dump_is_rejected(path, foreign_dir):
+    text = dump_database(path, foreign_dir / "good.sql").read_bytes().rstrip()
     for share in range(5, 100, 10):
-        cut = written(left / "cut.sql", text[: len(text) * share // 100])
-        assert isinstance(caught(DbctlError, lambda cut=cut: apply(path, cut)), FileUnsoundError), share
+        cut = write_file(foreign_dir / "cut.sql", text[: len(text) * share // 100])
+        assert isinstance(catch_error(DbctlError, lambda cut=cut: apply(path, cut)), FileInvalidError), share
 
 
-# Adopted ------------------------------------------------------------------------------------------------------------
+# Adoption -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_adopted_file_is_a_backup_like_others_and_of_its_own_time(path, left):
-    before = content(path)
-    file = copied(path, left / "backup_20260105_030000.db")
-    as_it_was = file.read_bytes()
-    newest = create(path)
+def test_adopted_file_becomes_backup_with_its_own_time(path, foreign_dir):
+    before = read_content(path)
+    file = copy_database(path, foreign_dir / "backup_20260105_030000.db")
+    original = file.read_bytes()
+    newest = create_app_backup(path)
     (adopted,) = adopt(path, file).adopted
-    assert (adopted.id, adopted.kind, adopted.created_at) == ("20260105_020000", "backup", FIFTH)
+    assert (adopted.id, adopted.kind, adopted.created_at) == ("20260105_020000", "backup", FIFTH_OF_JANUARY)
     assert adopted.time.startswith("its name, read as local time, CET")
-    assert file.read_bytes() == as_it_was
+    assert file.read_bytes() == original
     file.unlink()
-    assert [one.id for one in listed(path).page.items] == [newest.id, adopted.id]
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
-    spoil(path)
-    promptvault_app.apply(path, adopted.id)
-    assert content(path) == before
-    with promptvault_app.pruning(path, last=1) as work:
-        assert isinstance(work, Pruning)
-        assert work.apply().deleted == [adopted.id]
+    assert [backup.id for backup in list_all_backups(path).page.items] == [newest.id, adopted.id]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    change_data(path)
+    promptvault_app.apply_restore(path, adopted.id)
+    assert read_content(path) == before
+    with promptvault_app.open_prune(path, last=1) as operation:
+        assert isinstance(operation, PruneBackups)
+        assert operation.apply().deleted == [adopted.id]
 
 
-def test_a_file_is_adopted_into_a_repository_that_does_not_exist_yet(path, left):
-    file = copied(path, left / "backup_20260105_030000.db")
-    with promptvault_app.opened(path) as (app, repository):
-        place = Path(repository.store.place)
-        assert not place.parent.exists()
-        work = Adoption(app, repository, [file], promptvault_app.keys_of(app), at=None, timeout=5)
-        assert len(work.plan().steps) == 1
-        assert not place.parent.exists(), "a plan makes nothing"
-        (adopted,) = work.apply().adopted
-    assert [one.id for one in listed(path).page.items] == [adopted.id]
-    assert promptvault_app.codes(promptvault_app.verified(path)) == []
+def test_adoption_creates_missing_repository(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "backup_20260105_030000.db")
+    with promptvault_app.open_repository(path) as (app, repository):
+        folder = Path(repository.store.location)
+        assert not folder.parent.exists()
+        operation = AdoptBackup(
+            app, repository, [file], promptvault_app.create_keys(app), created_at=None, timeout=5
+        )
+        assert len(operation.plan().steps) == 1
+        assert not folder.parent.exists(), "a plan creates nothing"
+        (adopted,) = operation.apply().adopted
+    assert [backup.id for backup in list_all_backups(path).page.items] == [adopted.id]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
 
 
-def test_latest_is_the_newest_by_its_time_not_the_one_adopted_last(path, left):
-    old = copied(path, left / "backup_20250105.db")
-    spoil(path)
-    middle = copied(path, left / "backup_20250301.db")
+def test_latest_is_newest_by_time_not_by_adoption(path, foreign_dir):
+    old = copy_database(path, foreign_dir / "backup_20250105.db")
+    change_data(path)
+    middle = copy_database(path, foreign_dir / "backup_20250301.db")
     adopt(path, middle, old)
-    assert [one.id[:8] for one in listed(path).page.items] == ["20250228", "20250104"]
-    with promptvault_app.opened(path) as (_app, repository):
+    assert [backup.id[:8] for backup in list_all_backups(path).page.items] == ["20250228", "20250104"]
+    with promptvault_app.open_repository(path) as (_app, repository):
         assert repository.find("latest").id.startswith("20250228")
-    newest = create(path)
-    assert listed(path).page.items[0].id == newest.id
+    newest = create_app_backup(path)
+    assert list_all_backups(path).page.items[0].id == newest.id
 
 
-def test_the_same_content_is_adopted_once_however_it_is_packed(path, left):
-    file = copied(path, left / "backup_20260105_030000.db")
-    packed(file, "gzip")
-    made = adopt(path, file).adopted[0]
-    for again in (file, left / "backup_20260105_030000.db.gz"):
-        assert made.id in str(caught(AdoptedAlreadyError, lambda again=again: adopt(path, again)))
-    assert len(listed(path).page.items) == 1
+def test_same_content_is_adopted_only_once(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "backup_20260105_030000.db")
+    compress_file(file, "gzip")
+    adopted = adopt(path, file).adopted[0]
+    for duplicate in (file, foreign_dir / "backup_20260105_030000.db.gz"):
+        assert adopted.id in str(
+            catch_error(AlreadyAdoptedError, lambda duplicate=duplicate: adopt(path, duplicate))
+        )
+    assert len(list_all_backups(path).page.items) == 1
 
 
-def test_a_time_may_be_said_of_one_file(path, left):
-    file = copied(path, left / "user.db.bak")
-    (made,) = adopt(path, file, at=FIFTH).adopted
-    assert (made.id, made.time) == ("20260105_020000", "as you said")
+def test_option_at_sets_time_of_one_file(path, foreign_dir):
+    file = copy_database(path, foreign_dir / "user.db.bak")
+    (adopted,) = adopt(path, file, at=FIFTH_OF_JANUARY).adopted
+    assert (adopted.id, adopted.time) == ("20260105_020000", "--at")
     with pytest.raises(UsageError):
-        adopt(path, file, path, at=FIFTH)
+        adopt(path, file, path, at=FIFTH_OF_JANUARY)
 
 
-def test_one_that_cannot_be_adopted_leaves_nothing_behind(path, left):
-    bad = written(left / "bad.db", b"SQLite format 3\0" + b"x" * 5000)
-    good = copied(path, left / "good.db")
-    with pytest.raises(FileUnsoundError):
+def test_failed_adoption_leaves_no_incomplete_backup(path, foreign_dir):
+    bad = write_file(foreign_dir / "bad.db", b"SQLite format 3\0" + b"x" * 5000)
+    good = copy_database(path, foreign_dir / "good.db")
+    with pytest.raises(FileInvalidError):
         adopt(path, good, bad)
-    assert len(listed(path).page.items) == 1
-    assert listed(path).incomplete == []
+    assert len(list_all_backups(path).page.items) == 1
+    assert list_all_backups(path).incomplete == []
 
 
-# Listed -------------------------------------------------------------------------------------------------------------
+# Listing ------------------------------------------------------------------------------------------------------------
 
 
-def test_files_are_listed_where_they_lie_unproven_and_by_what_they_hold(path):
+def test_foreign_files_are_listed_by_content(path):
     app = path.parent
     (app / "backups").mkdir(mode=0o700)
-    copied(path, app / "backups" / "backup_20260105_030000.db")
-    packed(app / "backups" / "backup_20260105_030000.db", "gzip")
-    dumped(path, app / "backups" / "anything.sql")
-    copied(path, app / "user.db.bak")
+    copy_database(path, app / "backups" / "backup_20260105_030000.db")
+    compress_file(app / "backups" / "backup_20260105_030000.db", "gzip")
+    dump_database(path, app / "backups" / "anything.sql")
+    copy_database(path, app / "user.db.bak")
     (app / "backups" / "notes.txt").write_text("no backup")
-    (app / "backups" / "backup_20260106.db").write_text("only its name says so")
+    (app / "backups" / "backup_20260106.db").write_text("invalid content")
     (app / "backups" / "link.db").symlink_to(path)
-    copied(path, app / "unrelated.db")
-    told = {Path(one.path).name: one for one in found(path)}
-    assert set(told) == {
+    copy_database(path, app / "unrelated.db")
+    backups = {Path(backup.path).name: backup for backup in find_backups(path)}
+    assert set(backups) == {
         "backup_20260105_030000.db",
         "backup_20260105_030000.db.gz",
         "anything.sql",
         "user.db.bak",
         "backup_20260106.db",
     }
-    one = told["backup_20260105_030000.db.gz"]
-    assert (one.kind, one.complete, one.verified_at, one.created_at, one.databases) == (
+    backup = backups["backup_20260105_030000.db.gz"]
+    assert (backup.kind, backup.complete, backup.verified_at, backup.created_at, backup.databases) == (
         "foreign",
         False,
         None,
-        FIFTH,
+        FIFTH_OF_JANUARY,
         ["user"],
     )
-    assert one.note.startswith("a SQLite database, packed by gzip")
-    assert told["backup_20260106.db"].note.startswith("nothing that is known here")
+    assert backup.note.startswith("a SQLite database, compressed with gzip")
+    assert backups["backup_20260106.db"].note.startswith("of an unknown type")
 
 
-def test_one_that_was_adopted_says_so_in_the_list_and_the_others_stay(path, left):
-    file = copied(path, path.with_name("user.db.bak"))
-    (made,) = adopt(path, file).adopted
-    assert found(path)[0].note.endswith(f"adopted as {made.id}")
+def test_adopted_file_is_marked_in_list(path, foreign_dir):
+    file = copy_database(path, path.with_name("user.db.bak"))
+    (adopted,) = adopt(path, file).adopted
+    assert find_backups(path)[0].note.endswith(f"adopted as {adopted.id}")
 
 
-def test_the_list_counts_them_behind_the_backups(path):
-    copied(path, path.with_name("user.db.bak"))
-    made = create(path)
-    with promptvault_app.opened(path) as (app, repository):
-        page = list_backups(repository, promptvault_app.EVERY, loose=discovery.found(app, repository)).page
-    assert [one.kind for one in page.items] == ["backup", "foreign"]
-    assert page.items[0].id == made.id
+def test_foreign_files_are_listed_after_backups(path):
+    copy_database(path, path.with_name("user.db.bak"))
+    backup = create_app_backup(path)
+    with promptvault_app.open_repository(path) as (app, repository):
+        page = list_backups(
+            repository, promptvault_app.ALL_ROWS, foreign=discovery.find_foreign_backups(app, repository)
+        ).page
+    assert [backup.kind for backup in page.items] == ["backup", "foreign"]
+    assert page.items[0].id == backup.id
 
 
-HEADS = {
+FILE_HEADERS = {
     "sqlite": b"SQLite format 3\0",
     "postgresql": b"--\n-- PostgreSQL database dump\n--\n",
     "json": b'{"users": []}',
     "tar": bytes(257) + b"ustar",
 }
-#: What the documents of the apps call their backups, where they lie, and of which database they are.
-NAMED = [
+#: Documented names of backups by profile, with their kind and databases.
+DOCUMENTED_NAMES = [
     ("flashpoint-web", {"user": "user.db"}, "backups/backup_20260105.db.gz", "sqlite", ["user"]),
     ("flashpoint-web", {"user": "user.db"}, "backend/backups/backup_20260105_030000.sql", "sqlite", ["user"]),
     ("flashpoint-web", {"user": "user.db"}, "user.db.bak", "sqlite", ["user"]),
@@ -602,8 +621,10 @@ NAMED = [
 ]
 
 
-@pytest.mark.parametrize(("profile", "databases", "file", "kind", "told"), NAMED, ids=range(len(NAMED)))
-def test_what_the_apps_documents_call_a_backup_is_found(tmp_path, profile, databases, file, kind, told):
+@pytest.mark.parametrize(
+    ("profile", "databases", "file", "kind", "expected"), DOCUMENTED_NAMES, ids=range(len(DOCUMENTED_NAMES))
+)
+def test_documented_backup_names_are_found(tmp_path, profile, databases, file, kind, expected):
     for name in (*databases.values(), file, "backups/x"):
         if "://" not in name:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -612,30 +633,30 @@ def test_what_the_apps_documents_call_a_backup_is_found(tmp_path, profile, datab
         f'[apps.a]\nprofile = "{profile}"\n[apps.a.databases]\n{urls}\n[apps.a.backup]\nrepository = "elsewhere"\n'
     )
     (tmp_path / "elsewhere").mkdir()
-    data = HEADS[kind]
-    (tmp_path / file).write_bytes(packed_as(data) if file.endswith(".gz") else data)
-    (one,) = found(tmp_path / "x")
-    assert (one.path, one.databases, one.kind) == (str(tmp_path / file), told, "foreign")
+    data = FILE_HEADERS[kind]
+    (tmp_path / file).write_bytes(gzip_data(data) if file.endswith(".gz") else data)
+    (backup,) = find_backups(tmp_path / "x")
+    assert (backup.path, backup.databases, backup.kind) == (str(tmp_path / file), expected, "foreign")
     if "2026" in file:
-        assert "time: its name" in one.note
+        assert "time: its name" in backup.note
 
 
-def test_what_cannot_be_read_is_passed_over(path):
+def test_unreadable_files_are_skipped(path):
     folder = path.with_name("backups")
     folder.mkdir(mode=0o700)
-    copied(path, folder / "backup_20260105.db").chmod(0)
+    copy_database(path, folder / "backup_20260105.db").chmod(0)
     os.mkfifo(folder / "backup_20260106.db")
     (folder / "backup_20260107.db").mkdir()
-    assert {Path(one.path).name for one in found(path)} <= {"backup_20260105.db"}
+    assert {Path(backup.path).name for backup in find_backups(path)} <= {"backup_20260105.db"}
 
 
-# Times and forms ----------------------------------------------------------------------------------------------------
+# Times and file types -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "told"),
+    ("name", "timestamp", "description"),
     [
-        ("backup_20260105_030000.db.gz", FIFTH, "its name, read as local time, CET"),
+        ("backup_20260105_030000.db.gz", FIFTH_OF_JANUARY, "its name, read as local time, CET"),
         (
             "backup_20260705_040000.sql",
             datetime(2026, 7, 5, 2, tzinfo=UTC),
@@ -644,52 +665,54 @@ def test_what_cannot_be_read_is_passed_over(path):
         (
             "backup_20260105.db",
             datetime(2026, 1, 4, 23, tzinfo=UTC),
-            "its name, read as local time, CET, a day without a time",
+            "its name, read as local time, CET, without time of day",
         ),
-        ("chat_2026-01-05T02-00-00-000Z.sqlite", FIFTH, "its name, read as UTC"),
-        ("flashpoint.sqlite.backup-1767578400000", FIFTH, "its name, read as UTC"),
-        ("backup_20261399.db", None, "when it was last written"),
-        ("backup_99990101.db", None, "when it was last written"),
-        ("backup_00000000.db", None, "when it was last written"),
-        ("build-202601051234567890.db", None, "when it was last written"),
-        ("user.db.bak", None, "when it was last written"),
+        ("chat_2026-01-05T02-00-00-000Z.sqlite", FIFTH_OF_JANUARY, "its name, read as UTC"),
+        ("flashpoint.sqlite.backup-1767578400000", FIFTH_OF_JANUARY, "its name, read as UTC"),
+        ("backup_20261399.db", None, "its modification time"),
+        ("backup_99990101.db", None, "its modification time"),
+        ("backup_00000000.db", None, "its modification time"),
+        ("build-202601051234567890.db", None, "its modification time"),
+        ("user.db.bak", None, "its modification time"),
     ],
 )
-def test_a_time_in_a_name_is_local_unless_it_says_otherwise(name, at, told):
-    found = dated(name, 1_700_000_000.5)
-    assert found.told == told
-    assert found.at == (at or datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC))
+def test_time_in_name_is_local_by_default(name, timestamp, description):
+    detected = detect_time(name, 1_700_000_000.5)
+    assert detected.description == description
+    assert detected.timestamp == (timestamp or datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC))
 
 
-def test_a_name_of_dbctl_itself_tells_utc():
-    assert dated("user_20260105_020000.db.gz", 0, ours=True).at == FIFTH
+def test_time_in_dbctl_name_is_utc():
+    assert detect_time("user_20260105_020000.db.gz", 0, is_utc=True).timestamp == FIFTH_OF_JANUARY
 
 
 @pytest.mark.parametrize("content", sorted(set(file_type.TITLES) - set(file_type.ENGINES)))
-def test_what_is_never_restored_says_what_serves_instead(content):
-    assert file_type.INSTEAD[content]
+def test_every_unsupported_content_has_a_hint(content):
+    assert file_type.HINTS[content]
 
 
-def test_where_backups_are_encrypted_an_adopted_one_is_too_and_nothing_plain_stands_beside_them(path, left):
+def test_adopted_backup_is_encrypted_without_plain_copies(path, foreign_dir):
     pyrage = pytest.importorskip("pyrage")
     identity = pyrage.x25519.Identity.generate()
     with path.with_name("dbctl.toml").open("a") as file:
         file.write(f'encrypt = {{ recipients = ["{identity.to_public()}"] }}\n')
-    made = adopt(path, copied(path, left / "backup_20260105.db")).adopted[0]
-    assert made.members[0].encryption == "age"
-    assert [one.name for one in promptvault_app.folder_of(path, made).iterdir() if one.suffix != ".json"] == [
-        made.members[0].file
-    ]
+    adopted = adopt(path, copy_database(path, foreign_dir / "backup_20260105.db")).adopted[0]
+    assert adopted.members[0].encryption == "age"
+    assert [
+        entry.name
+        for entry in promptvault_app.find_backup_folder(path, adopted).iterdir()
+        if entry.suffix != ".json"
+    ] == [adopted.members[0].file]
     with (
-        taken(path, left / "backup_20260105.db") as (_app, beside, told),
-        beside.store.opened(told.manifest.id, told.manifest.members[0].file) as where,
+        stage_file(path, foreign_dir / "backup_20260105.db") as (_app, overlay, staged),
+        overlay.store.open_locally(staged.manifest.id, staged.manifest.members[0].file) as member_path,
     ):
-        assert path.with_name("backups") not in where.parents
+        assert path.with_name("backups") not in member_path.parents
 
 
-def test_folders_in_which_dbctl_works_now_are_not_listed(path, left):
-    promptvault_app.create(path)
-    listed = [one.path for one in found(path)]
-    with promptvault_app.opened(path) as (_app, repository), repository.store.scratch(1) as folder:
-        copied(path, folder / "backup_20260105_030000.db")
-        assert [one.path for one in found(path)] == listed
+def test_temporary_folders_are_not_listed(path, foreign_dir):
+    promptvault_app.create_app_backup(path)
+    paths = [backup.path for backup in find_backups(path)]
+    with promptvault_app.open_repository(path) as (_app, repository), repository.store.temp_dir(1) as folder:
+        copy_database(path, folder / "backup_20260105_030000.db")
+        assert [backup.path for backup in find_backups(path)] == paths

@@ -1,4 +1,4 @@
-"""Dumps that others wrote to do harm: whatever they say, nothing outside the scratch database changes."""
+"""Hostile dumps: they change nothing outside the scratch database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import closing
 import pytest
 
 from dbctl.services.restore import preview
-from dbctl.services.restore.merge import Wanted
-from dbctl.services.restore.restore_test import Drills
-from dbctl.services.restore.tables import RestoringTables
+from dbctl.services.restore.merge import TableSelection
+from dbctl.services.restore.restore_test import RunDrills
+from dbctl.services.restore.tables import RestoreTables
 from tests import hostile
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, taken, tried
+from tests.services.backup.foreign.test_files import adopt, stage_file, verify_files
 
-#: Does what it says as far as the role that runs it may, and hides that it may not.
+#: Runs a statement and hides the error if it is not permitted.
 QUIETLY = """create function public.quietly(text) returns int language plpgsql as $$
 begin execute $1; return 1; exception when others then return 0; end $$;
 """
@@ -179,94 +179,101 @@ SQLITE = {
 
 
 @pytest.fixture(autouse=True)
-def private_folder(tmp_path, monkeypatch):
+def private_temp_dir(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
 def try_dump(engine, tmp_path, statements):
-    """Verify an honest dump with these statements; return the codes of what was found."""
+    """Verify a harmless dump with these statements added; return the codes of the findings."""
     victim = hostile.victim(engine)
     file = hostile.with_statements(victim, tmp_path / "dump.sql", statements)
     before = victim.outside()
-    codes = [finding.code for finding in tried(victim.pantry.path, file)]
+    codes = [finding.code for finding in verify_files(victim.pantry.path, file)]
     hostile.assert_unchanged(victim, before)
     return codes
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
-def test_an_honest_dump_is_loaded_on_trial(engine, tmp_path):
-    assert try_dump(engine, tmp_path, "") == ["file-sound"]
+def test_harmless_dump_is_loaded_for_trial(engine, tmp_path):
+    assert try_dump(engine, tmp_path, "") == ["file-valid"]
 
 
 @pytest.mark.parametrize(("engine", "statements"), [("postgresql", POSTGRESQL), ("mysql", MYSQL)])
-def test_the_hint_of_a_refused_dump_is_about_dumps(engine, statements, tmp_path):
+def test_hint_of_rejected_dump_mentions_dumps(engine, statements, tmp_path):
     victim = hostile.victim(engine)
     name = "create-role" if engine == "postgresql" else "drop-table"
     file = hostile.with_statements(victim, tmp_path / "dump.sql", statements[name])
-    (finding,) = tried(victim.pantry.path, file)
-    assert finding.code == "file-unsound"
+    (finding,) = verify_files(victim.pantry.path, file)
+    assert finding.code == "file-invalid"
     assert "recover" not in finding.hint
     assert "dump program" in finding.hint
 
 
 @pytest.mark.parametrize("name", POSTGRESQL)
-def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_postgresql(name, tmp_path):
+def test_hostile_postgresql_dump_changes_only_scratch_database(name, tmp_path):
     assert try_dump("postgresql", tmp_path, POSTGRESQL[name])[-1] in (
-        "file-unfit",
-        "file-unsound",
-        "file-sound",
+        "file-not-restorable",
+        "file-invalid",
+        "file-valid",
     )
 
 
 @pytest.mark.parametrize("name", MYSQL)
-def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_mysql(name, tmp_path):
-    assert try_dump("mysql", tmp_path, MYSQL[name])[0] in ("file-unfit", "file-unsound", "file-sound")
+def test_hostile_mysql_dump_changes_only_scratch_database(name, tmp_path):
+    assert try_dump("mysql", tmp_path, MYSQL[name])[0] in (
+        "file-not-restorable",
+        "file-invalid",
+        "file-valid",
+    )
 
 
 @pytest.mark.parametrize("name", SQLITE)
-def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_sqlite(name, tmp_path):
+def test_hostile_sqlite_dump_changes_only_scratch_database(name, tmp_path):
     other, canary, dump = tmp_path / "other.db", tmp_path / "canary", tmp_path / "dump.sql"
     canary.mkdir()
     (canary / "here").write_text("untouched")
-    with larder_app.settled("sqlite", tmp_path / "app") as pantry:
-        with closing(sqlite3.connect(other)) as made, made:
-            made.execute("create table keep (id)")
-            made.execute("insert into keep values (1)")
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry:
+        with closing(sqlite3.connect(other)) as connection, connection:
+            connection.execute("create table keep (id)")
+            connection.execute("insert into keep values (1)")
         with closing(sqlite3.connect(pantry.path)) as live:
             *statements, end = live.iterdump()
-        evil = SQLITE[name].format(other=other, canary=canary)
-        dump.write_text("\n".join(["PRAGMA foreign_keys=OFF;", *statements, evil, end]) + "\n")
+        statement = SQLITE[name].format(other=other, canary=canary)
+        dump.write_text("\n".join(["PRAGMA foreign_keys=OFF;", *statements, statement, end]) + "\n")
         dump.chmod(0o600)
-        before, others = pantry.content(), other.read_bytes()
-        assert next(finding.code for finding in tried(pantry.path, dump)) in ("file-unsound", "file-sound")
-        assert (pantry.content(), other.read_bytes()) == (before, others)
+        before, other_before = pantry.content(), other.read_bytes()
+        assert next(finding.code for finding in verify_files(pantry.path, dump)) in (
+            "file-invalid",
+            "file-valid",
+        )
+        assert (pantry.content(), other.read_bytes()) == (before, other_before)
     assert [path.name for path in canary.iterdir()] == ["here"]
 
 
-#: What would do harm later, in the hands of whoever reads the scratch database.
-LATER = {
+#: Statements that act later, when another role reads the scratch database.
+DELAYED_CASES = {
     "postgresql": "check-that-acts-later policy-that-acts-later operator-that-acts-later column-that-acts-later",
     "mysql": "event event-of-root",
 }
 
 
-@pytest.mark.parametrize("engine", LATER)
-def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path):
+@pytest.mark.parametrize("engine", DELAYED_CASES)
+def test_hostile_dump_is_harmless_on_every_load_path(engine, tmp_path):
     victim = hostile.victim(engine)
     cases = POSTGRESQL if engine == "postgresql" else MYSQL
-    statements = list(dict.fromkeys(cases[name] for name in LATER[engine].split()))
+    statements = list(dict.fromkeys(cases[name] for name in DELAYED_CASES[engine].split()))
     text = "\n".join(statement.replace(QUIETLY, "") for statement in statements)
     text = QUIETLY + text if engine == "postgresql" else statements[0]
     file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
     before = victim.outside()
-    with taken(victim.pantry.path, file) as (app, scratch, backup):
-        keys = promptvault_app.keys_of(app)
+    with stage_file(victim.pantry.path, file) as (app, scratch, backup):
+        keys = promptvault_app.create_keys(app)
         preview.preview(app, scratch, backup.manifest, keys, deep=True)
-        selection = Wanted(tables=["members"], merge="missing")
-        RestoringTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
+        selection = TableSelection(tables=["members"], merge="missing")
+        RestoreTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
     adopt(victim.pantry.path, file)
-    assert not promptvault_app.verified(victim.pantry.path).unsound
-    with promptvault_app.opened(victim.pantry.path) as (app, _repository):
-        Drills([app], promptvault_app.keys_of).apply()
+    assert not promptvault_app.verify_backups(victim.pantry.path).has_errors
+    with promptvault_app.open_repository(victim.pantry.path) as (app, _repository):
+        RunDrills([app], promptvault_app.create_keys).apply()
     hostile.assert_unchanged(victim, before)

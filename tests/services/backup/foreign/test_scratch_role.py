@@ -1,4 +1,4 @@
-"""The role that loads a foreign dump: what becomes its, who gets it afterwards, and how it goes, whatever happens."""
+"""The scratch role that loads a foreign dump: its objects, their later owners, and its removal."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import pytest
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.errors import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
+from dbctl.errors import DbctlError, Exit, FileInvalidError, ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.doctor import examine
 from tests import hostile, servers
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, apply, tried
+from tests.services.backup.foreign.test_files import adopt, apply, verify_files
 from tests.services.backup.foreign.test_hostile_dumps import POSTGRESQL, QUIETLY
-from tests.services.flashpoint_app import caught
+from tests.services.flashpoint_app import catch_error
 
-LEFT = "larder_dbctl_new_0badcafe"
+LEFTOVER = "larder_dbctl_new_0badcafe"
 USER = "dbctl_new_0badcafe"
 SLEEP = {"postgresql": "select pg_catalog.pg_sleep(600);", "mysql": "do sleep(600);"}
 
 
 @pytest.fixture(autouse=True)
-def private_folder(tmp_path, monkeypatch):
+def private_temp_dir(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
@@ -67,8 +67,8 @@ def run(victim, *statements, database=""):
 
 
 @contextmanager
-def configured_as(victim, **parts):
-    """Let the configuration name the Larder by another user."""
+def configure_url(victim, **parts):
+    """Change parts of the URL in the configuration."""
     url = servers.text(structs.replace(victim.pantry.own, **parts))
     larder_app.configure(victim.pantry.folder, url)
     try:
@@ -77,19 +77,19 @@ def configured_as(victim, **parts):
         larder_app.configure(victim.pantry.folder, victim.pantry.url)
 
 
-def left_behind(victim):
+def find_leftovers(victim):
     selection = Selection(config=str(victim.pantry.path.with_name("dbctl.toml")))
     findings = examine.examine([selection], timeout=5).findings.findings
-    return [finding for finding in findings if finding.code == "left-behind"]
+    return [finding for finding in findings if finding.code == "leftover-files"]
 
 
-def codes(victim, file):
-    return [finding.code for finding in tried(victim.pantry.path, file)]
+def verify_codes(victim, file):
+    return [finding.code for finding in verify_files(victim.pantry.path, file)]
 
 
-# Honest dumps -------------------------------------------------------------------------------------------------------
+# Harmless dumps -----------------------------------------------------------------------------------------------------
 
-HONEST = {
+HARMLESS = {
     "postgresql": "create extension if not exists citext with schema public;\n"
     "comment on extension citext is 'text without case';\ncomment on schema public is 'standard public schema';\n"
     "alter table public.members owner to nobody_here;\ngrant select on table public.members to nobody_here;\n"
@@ -107,22 +107,20 @@ HONEST = {
 }
 
 
-def test_an_honest_dump_of_owners_and_roles_that_are_not_there_is_loaded_adopted_and_restored(
-    victim, tmp_path
-):
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", HONEST[victim.engine])
+def test_dump_with_unknown_roles_is_loaded_adopted_and_restored(victim, tmp_path):
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", HARMLESS[victim.engine])
     before = victim.pantry.content()
-    assert codes(victim, file) == ["file-sound"]
-    (made,) = adopt(victim.pantry.path, file).adopted
+    assert verify_codes(victim, file) == ["file-valid"]
+    (adopted,) = adopt(victim.pantry.path, file).adopted
     victim.pantry.spoil()
-    promptvault_app.apply(victim.pantry.path, made.id)
+    promptvault_app.apply_restore(victim.pantry.path, adopted.id)
     assert victim.pantry.content() == before
     hostile.assert_nothing_left(victim)
-    if victim.engine == "mysql":  # an account with fewer rights could not make them again
+    if victim.engine == "mysql":  # an account with fewer privileges could not create them again
         victim.pantry.run("drop view honest", "drop procedure honest", "drop trigger honest")
 
 
-def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
+def test_restored_owners_and_grants_match_live_database(postgresql, tmp_path):
     pantry = postgresql.pantry
     run(postgresql, "drop role if exists larder_reader", "create role larder_reader")
     for table in pantry.tables():
@@ -133,19 +131,19 @@ def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
         "create function shown() returns int language sql as 'select 1'",
         "revoke all on function shown() from public",
     )
-    told = (
+    query = (
         "select c.relname, c.relowner::regrole::text, c.relacl::text from pg_class c where relkind in ('r', 'S')"
         " and relnamespace = 'public'::regnamespace union all select proname, proowner::regrole::text, proacl::text"
         " from pg_proc where pronamespace = 'public'::regnamespace order by 1, 2"
     )
-    before = pantry.rows(told)
+    before = pantry.rows(query)
     evil = (
         "create function public.shown() returns int language sql as 'select 1';"
         "grant all on table public.members to larder_app; grant select on table public.tallies to public;"
     )
     file = hostile.with_statements(postgresql, tmp_path / "dump.sql", evil)
     apply(pantry.path, file)
-    assert pantry.rows(told) == before
+    assert pantry.rows(query) == before
     assert pantry.rows("select datdba::regrole::text from pg_database where datname = 'larder'") == [
         ("postgres",)
     ]
@@ -153,7 +151,7 @@ def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
 
 
 #: Objects of a dump that only superusers create, and others of the same kinds.
-SUPERUSER = """create function public.audit() returns event_trigger language plpgsql as $$ begin end $$;
+SUPERUSER_OBJECTS = """create function public.audit() returns event_trigger language plpgsql as $$ begin end $$;
 create event trigger audit on ddl_command_end execute function public.audit();
 alter event trigger audit disable;
 comment on event trigger audit is 'of the dump';
@@ -171,19 +169,19 @@ OBJECTS = (
 )
 
 
-def test_what_only_superusers_create_is_left_out_and_named(postgresql, tmp_path):
-    pantry, text = postgresql.pantry, SUPERUSER
+def test_superuser_only_objects_are_omitted_and_reported(postgresql, tmp_path):
+    pantry, text = postgresql.pantry, SUPERUSER_OBJECTS
     publications = {"of_members"}
     if int(run(postgresql, "show server_version_num")[0][0]) >= 150_000:
         publications.add("of_schema")
         text += "create publication of_schema;\nalter publication of_schema add tables in schema public;\n"
     file = hostile.with_statements(postgresql, tmp_path / "dump.sql", text)
     before = pantry.content()
-    findings = tried(pantry.path, file)
-    assert {finding.code for finding in findings} == {"look-after", "file-sound"}
+    findings = verify_files(pantry.path, file)
+    assert {finding.code for finding in findings} == {"maintenance", "file-valid"}
     adopted = adopt(pantry.path, file)
     restored = apply(pantry.path, file)
-    for remarks in ([one.message for one in findings], adopted.remarks, restored.remarks):
+    for remarks in ([finding.message for finding in findings], adopted.remarks, restored.remarks):
         left_out = "\n".join(remarks)
         for name in ("event trigger audit", "publication everything", "subscription elsewhere"):
             assert name in left_out
@@ -192,14 +190,16 @@ def test_what_only_superusers_create_is_left_out_and_named(postgresql, tmp_path)
     assert {name for _, name in pantry.rows(OBJECTS)} == publications
     assert pantry.content() == before
     pantry.spoil()
-    again = promptvault_app.apply(pantry.path, adopted.adopted[0].id)  # what was verified can be restored
-    assert any("event trigger audit" in remark for remark in again.remarks)
+    restored_again = promptvault_app.apply_restore(
+        pantry.path, adopted.adopted[0].id
+    )  # a verified backup can be restored
+    assert any("event trigger audit" in remark for remark in restored_again.remarks)
     assert pantry.content() == before
     pantry.run("drop publication of_members", "drop publication if exists of_schema", "drop function audit()")
 
 
-#: Dumps for which the rights of the administrator matter.
-OF_KEEPER = (
+#: Dumps whose effect depends on the privileges of the administrator.
+ADMINISTRATOR_CASES = (
     "create-role",
     "alter-itself",
     "grant-a-role-of-the-server",
@@ -213,7 +213,7 @@ OF_KEEPER = (
 )
 
 
-def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgresql, tmp_path):
+def test_non_superuser_administrator_loads_adopts_and_restores(postgresql, tmp_path):
     pantry = postgresql.pantry
     run(postgresql, "create role keeper login createdb createrole", "grant larder_app to keeper")
     run(postgresql, "alter database larder owner to keeper")
@@ -221,20 +221,20 @@ def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgre
         pantry.run(f'alter table "{table}" owner to larder_app')
     pantry.run("alter schema public owner to larder_app")
     content, honest = pantry.content(), hostile.with_statements(postgresql, tmp_path / "honest.sql", "")
-    with configured_as(postgresql, user="keeper"):
+    with configure_url(postgresql, user="keeper"):
         before = postgresql.outside()
-        assert codes(postgresql, honest) == ["file-sound"]
-        for name in OF_KEEPER:
+        assert verify_codes(postgresql, honest) == ["file-valid"]
+        for name in ADMINISTRATOR_CASES:
             file = hostile.with_statements(postgresql, tmp_path / f"{name}.sql", POSTGRESQL[name])
-            assert codes(postgresql, file)[-1] in ("file-unsound", "file-sound"), name
+            assert verify_codes(postgresql, file)[-1] in ("file-invalid", "file-valid"), name
             hostile.assert_unchanged(postgresql, before)
-        (made,) = adopt(pantry.path, honest).adopted
+        (adopted,) = adopt(pantry.path, honest).adopted
         for restore in (
             lambda: apply(pantry.path, honest),
-            lambda: promptvault_app.apply(pantry.path, made.id),
+            lambda: promptvault_app.apply_restore(pantry.path, adopted.id),
         ):
             pantry.spoil()
-            assert restore().databases[0].way == "swapped"
+            assert restore().databases[0].strategy == "swapped"
             assert pantry.content() == content
     hostile.assert_nothing_left(postgresql)
     owners = (
@@ -243,12 +243,12 @@ def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgre
     assert pantry.rows(owners) == [("larder_app",)]
     run(postgresql, "reassign owned by keeper to postgres", "drop owned by keeper")
     pantry.run("alter schema public owner to postgres", "drop owned by keeper")
-    for (kept,) in run(postgresql, "select datname from pg_database where datname ~ '^larder_dbctl_'"):
-        run(postgresql, f"drop database {kept}")
+    for (database,) in run(postgresql, "select datname from pg_database where datname ~ '^larder_dbctl_'"):
+        run(postgresql, f"drop database {database}")
     run(postgresql, "drop role keeper")
 
 
-def test_no_function_of_a_dump_runs_with_the_rights_of_a_superuser(postgresql, tmp_path):
+def test_functions_of_dump_never_run_as_superuser(postgresql, tmp_path):
     pantry = postgresql.pantry
     for table in pantry.tables():
         pantry.run(f'alter table "{table}" owner to postgres')
@@ -260,7 +260,7 @@ def test_no_function_of_a_dump_runs_with_the_rights_of_a_superuser(postgresql, t
     pantry.run("drop function quietly(text)")
 
 
-def test_what_a_dump_sets_for_its_database_is_gone_with_the_scratch_role(postgresql, tmp_path):
+def test_settings_of_dump_are_dropped_with_scratch_role(postgresql, tmp_path):
     text = (
         "do $$ begin execute format('alter database %I set search_path = evil', current_database());"
         " execute format('alter database %I is_template true', current_database()); end $$;"
@@ -271,7 +271,7 @@ def test_what_a_dump_sets_for_its_database_is_gone_with_the_scratch_role(postgre
     assert run(postgresql, "select datistemplate from pg_database where datname = 'larder'") == [(False,)]
 
 
-def test_the_definer_is_the_account_of_the_app_whatever_a_dump_says(mysql, tmp_path):
+def test_definer_is_always_the_account_of_the_app(mysql, tmp_path):
     text = (
         "create definer=root@localhost trigger evil before insert on members for each row delete from neighbour.keep;"
         "create definer=root@localhost procedure evil() delete from neighbour.keep;"
@@ -296,17 +296,17 @@ def test_the_definer_is_the_account_of_the_app_whatever_a_dump_says(mysql, tmp_p
     pantry.run("drop view a_evil, z_evil")
 
 
-def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victim, tmp_path):
-    made = promptvault_app.create(victim.pantry.path)
-    folder = promptvault_app.folder_of(victim.pantry.path, made)
-    manifest = backup_manifest.read((folder / "manifest.json").read_bytes())
+def test_folder_of_another_machine_is_always_foreign(victim, tmp_path):
+    backup = promptvault_app.create_app_backup(victim.pantry.path)
+    folder = promptvault_app.find_backup_folder(victim.pantry.path, backup)
+    manifest = backup_manifest.parse((folder / "manifest.json").read_bytes())
     (member,) = manifest.members
     text = f"{victim.good().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
     (folder / member.file).unlink()
     (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
-    from dbctl.stores.base import digest
+    from dbctl.stores.base import hash_blocks
 
-    checksum = digest([(folder / "evil.sql.gz").read_bytes()])
+    checksum = hash_blocks([(folder / "evil.sql.gz").read_bytes()])
     evil = structs.replace(
         member,
         file="evil.sql.gz",
@@ -321,20 +321,22 @@ def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victi
             "charset": "x; drop",
         },
     )
-    place = tmp_path / "elsewhere" / made.id
-    place.parent.mkdir()
-    folder.rename(place)
-    (place / "manifest.json").write_text(backup_manifest.written(structs.replace(manifest, members=[evil])))
+    other_folder = tmp_path / "elsewhere" / backup.id
+    other_folder.parent.mkdir()
+    folder.rename(other_folder)
+    (other_folder / "manifest.json").write_text(
+        backup_manifest.serialize(structs.replace(manifest, members=[evil]))
+    )
     before = victim.outside()
-    codes = [finding.code for finding in tried(victim.pantry.path, place)]
-    assert "file-sound" not in codes
+    codes = [finding.code for finding in verify_files(victim.pantry.path, other_folder)]
+    assert "file-valid" not in codes
     hostile.assert_unchanged(victim, before)
 
 
-# Refused ------------------------------------------------------------------------------------------------------------
+# Rejected dumps -----------------------------------------------------------------------------------------------------
 
 
-def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
+def test_dump_is_not_loaded_without_right_to_create_role(victim, tmp_path):
     file = hostile.with_statements(victim, tmp_path / "dump.sql", "")
     if victim.engine == "postgresql":
         run(victim, "drop role if exists limited", "create role limited login createdb in role larder_app")
@@ -343,9 +345,9 @@ def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
         run(victim, "grant all on larder.* to limited@localhost")
         run(victim, r'grant all on "larder\_dbctl\_%".* to limited@localhost')
     before = victim.outside()
-    with configured_as(victim, user="limited"):
-        for act in (tried, adopt, apply):
-            error = caught(DbctlError, lambda act=act: act(victim.pantry.path, file))
+    with configure_url(victim, user="limited"):
+        for act in (verify_files, adopt, apply):
+            error = catch_error(DbctlError, lambda act=act: act(victim.pantry.path, file))
             assert isinstance(error, ForeignDumpRefusedError), error
             assert error.exit_status is Exit.REFUSED
             assert "limited" in error.hint
@@ -353,19 +355,19 @@ def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
     run(victim, "drop role limited" if victim.engine == "postgresql" else "drop user limited@localhost")
 
 
-def test_a_foreign_dump_never_goes_into_the_live_database_itself(postgresql, tmp_path):
+def test_foreign_dump_is_never_loaded_into_live_database(postgresql, tmp_path):
     file = hostile.with_statements(postgresql, tmp_path / "dump.sql", "")
     postgresql.pantry.run("create schema of_another_app", "create table of_another_app.its (id int)")
     before = postgresql.outside()
     options = f"{postgresql.pantry.own.options}&schema=public"
-    with configured_as(postgresql, options=options):
-        error = caught(DbctlError, lambda: apply(postgresql.pantry.path, file))
+    with configure_url(postgresql, options=options):
+        error = catch_error(DbctlError, lambda: apply(postgresql.pantry.path, file))
     assert isinstance(error, ForeignDumpRefusedError)
     hostile.assert_unchanged(postgresql, before)
     postgresql.pantry.run("drop schema of_another_app cascade")
 
 
-def test_functions_that_a_binary_log_forbids_are_refused_with_the_setting_that_allows_them(mysql, tmp_path):
+def test_functions_rejected_by_binary_log_name_the_setting(mysql, tmp_path):
     text = "create function evil() returns int deterministic return 1;"
     file = hostile.with_statements(mysql, tmp_path / "dump.sql", text)
     ((is_logging,),) = run(mysql, "select @@log_bin")
@@ -373,15 +375,15 @@ def test_functions_that_a_binary_log_forbids_are_refused_with_the_setting_that_a
     run(mysql, "set global log_bin_trust_function_creators = 0")
     try:
         before = mysql.outside()
-        (finding,) = tried(mysql.pantry.path, file)
-        assert finding.code == ("file-unsound" if is_logging else "file-sound")
+        (finding,) = verify_files(mysql.pantry.path, file)
+        assert finding.code == ("file-invalid" if is_logging else "file-valid")
         assert ("log_bin_trust_function_creators" in finding.hint) == bool(is_logging)
         hostile.assert_unchanged(mysql, before)
     finally:
         run(mysql, f"set global log_bin_trust_function_creators = {trusting}")
 
 
-def test_libraries_of_a_foreign_dump_come_in_and_those_of_the_live_database_go(mysql, tmp_path):
+def test_foreign_extensions_replace_live_extensions(mysql, tmp_path):
     pantry = mysql.pantry
     if not servers.server_at(mysql.server).has_libraries:
         text = "create function inner_one() returns int deterministic return 1;"
@@ -401,47 +403,47 @@ def test_libraries_of_a_foreign_dump_come_in_and_those_of_the_live_database_go(m
     ) == [("its", " export const x = 'DEFINER=`a`@`b`' ")]
     used = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
     assert pantry.rows(used) == [(pantry.own.path, "its")]
-    made = promptvault_app.create(pantry.path)
+    backup = promptvault_app.create_app_backup(pantry.path)
     pantry.run("drop function uses", "drop library its")
-    promptvault_app.apply(pantry.path, made.id)
+    promptvault_app.apply_restore(pantry.path, backup.id)
     assert pantry.rows(used) == [(pantry.own.path, "its")]
     pantry.run("drop function uses", "drop library its")
 
 
-# Left behind --------------------------------------------------------------------------------------------------------
+# Leftovers ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_kill_leaves_is_reported_and_removed_by_the_next_load(victim, tmp_path):
+def test_leftovers_of_killed_load_are_reported_and_removed(victim, tmp_path):
     file = hostile.with_statements(victim, tmp_path / "slow.sql", SLEEP[victim.engine])
     configuration = victim.pantry.path.with_name("dbctl.toml")
-    words = [sys.executable, "-m", "dbctl", "--config", configuration, "backup", "verify", file]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as loading:
+    command = [sys.executable, "-m", "dbctl", "--config", configuration, "backup", "verify", file]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as loading:
         try:
             deadline = time.monotonic() + 30
             while not is_asleep(victim):
                 assert loading.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            assert left_behind(victim) == []  # somebody works there
+            assert find_leftovers(victim) == []  # in use
         finally:
             os.kill(loading.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while not (findings := left_behind(victim)):
-        assert time.monotonic() < deadline  # until the server notices
+    while not (findings := find_leftovers(victim)):
+        assert time.monotonic() < deadline  # the server has not ended the session yet
         time.sleep(0.05)
     assert victim.left()
     selection = Selection(config=str(configuration))
-    survey = status.survey([selection], timeout=5)
-    assert survey.check is Exit.ACTION_NEEDED
+    report = status.collect_status([selection], timeout=5)
+    assert report.check is Exit.ACTION_NEEDED
     for finding in findings:
-        assert any(finding.message in trouble for trouble in survey.troubles)
-    assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
+        assert any(finding.message in problem for problem in report.problems)
+    assert verify_codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-valid"]
     hostile.assert_nothing_left(victim)
-    assert left_behind(victim) == []
+    assert find_leftovers(victim) == []
 
 
 def is_asleep(victim):
-    """Whether the scratch role runs what keeps it from going on."""
+    """Whether the scratch role runs the sleep statement."""
     if victim.engine == "postgresql":
         return run(
             victim, "select 1 from pg_stat_activity where usename ~ 'dbctl_new' and query ~ 'pg_sleep'"
@@ -452,46 +454,50 @@ def is_asleep(victim):
     )
 
 
-def test_a_role_without_its_database_is_reported_and_removed(victim, tmp_path):
-    name = LEFT if victim.engine == "postgresql" else USER
+def test_role_without_database_is_reported_and_removed(victim, tmp_path):
+    name = LEFTOVER if victim.engine == "postgresql" else USER
     run(
         victim,
-        f"create role {LEFT} login" if victim.engine == "postgresql" else f"create user {USER}@localhost",
+        f"create role {LEFTOVER} login" if victim.engine == "postgresql" else f"create user {USER}@localhost",
     )
-    (finding,) = left_behind(victim)
+    (finding,) = find_leftovers(victim)
     assert name in finding.message
-    assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
+    assert verify_codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-valid"]
     hostile.assert_nothing_left(victim)
 
 
-def test_a_role_that_owns_objects_elsewhere_loses_them_and_goes(postgresql, tmp_path):
+def test_role_owning_other_objects_is_removed_with_them(postgresql, tmp_path):
     run(
         postgresql,
-        f"create role {LEFT} login",
+        f"create role {LEFTOVER} login",
         "create table its (id int)",
-        f"alter table its owner to {LEFT}",
-        f"grant select on keep to {LEFT}",
+        f"alter table its owner to {LEFTOVER}",
+        f"grant select on keep to {LEFTOVER}",
         database="neighbour",
     )
-    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
-    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    findings = verify_files(
+        postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", "")
+    )
+    assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
     assert "neighbour" in findings[0].message
     hostile.assert_nothing_left(postgresql)
     run(postgresql, "drop table its", database="neighbour")
 
 
-def test_a_role_that_cannot_be_dropped_is_reported(postgresql, tmp_path):
-    run(postgresql, f"create role {LEFT} login", "create database closed")
-    run(postgresql, f"create table its (id int); alter table its owner to {LEFT}", database="closed")
+def test_undroppable_role_is_reported(postgresql, tmp_path):
+    run(postgresql, f"create role {LEFTOVER} login", "create database closed")
+    run(postgresql, f"create table its (id int); alter table its owner to {LEFTOVER}", database="closed")
     run(postgresql, "alter database closed allow_connections false")
-    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
-    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
-    assert LEFT in findings[0].message
-    assert LEFT in postgresql.left()
-    run(postgresql, "drop database closed", f"drop role {LEFT}")
+    findings = verify_files(
+        postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", "")
+    )
+    assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
+    assert LEFTOVER in findings[0].message
+    assert LEFTOVER in postgresql.left()
+    run(postgresql, "drop database closed", f"drop role {LEFTOVER}")
 
 
-def test_a_user_that_cannot_be_dropped_is_reported(mysql, tmp_path):
+def test_undroppable_user_is_reported(mysql, tmp_path):
     run(
         mysql,
         "create user keeper@localhost",
@@ -500,18 +506,18 @@ def test_a_user_that_cannot_be_dropped_is_reported(mysql, tmp_path):
         r'grant all on "larder\_dbctl\_%".* to keeper@localhost with grant option',
     )
     file = hostile.with_statements(mysql, tmp_path / "good.sql", "")
-    with configured_as(mysql, user="keeper"):
-        findings = tried(mysql.pantry.path, file)
-    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    with configure_url(mysql, user="keeper"):
+        findings = verify_files(mysql.pantry.path, file)
+    assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
     (user,) = mysql.left()
     assert user in findings[0].message
     run(mysql, "drop user keeper@localhost")
-    assert codes(mysql, file) == ["file-sound"]  # an account that may drop it has done so
+    assert verify_codes(mysql, file) == ["file-valid"]  # an account with the privilege has dropped it
     hostile.assert_nothing_left(mysql)
 
 
-def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(mysql, tmp_path, monkeypatch):
-    monkeypatch.setattr("dbctl.engines.mysql.backup.foreign.stored_code.LONGEST", 1 << 20)
+def test_endless_line_is_rejected_before_memory_is_full(mysql, tmp_path, monkeypatch):
+    monkeypatch.setattr("dbctl.engines.mysql.backup.foreign.stored_code.MAX_LINE_BYTES", 1 << 20)
     file = hostile.with_statements(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))
-    error = caught(DbctlError, lambda: apply(mysql.pantry.path, Path(file)))
-    assert isinstance(error, FileUnsoundError)
+    error = catch_error(DbctlError, lambda: apply(mysql.pantry.path, Path(file)))
+    assert isinstance(error, FileInvalidError)

@@ -1,4 +1,4 @@
-"""Dumps that the programs of a server wrote for somebody: restored like a backup, and never obeyed."""
+"""Foreign dumps of PostgreSQL and MySQL: restored like backups, without running client or server commands."""
 
 from __future__ import annotations
 
@@ -13,58 +13,64 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.foreign.dump import take_in
-from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
+from dbctl.engines.mysql.backup.foreign.dump import import_dump
+from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors import BackupPartialError, DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
-from dbctl.services.restore.copy import Copying
-from dbctl.services.restore.merge import Wanted
+from dbctl.errors import (
+    BackupPartialError,
+    DbctlError,
+    FileInvalidError,
+    FileNotRestorableError,
+    WrongAppError,
+)
+from dbctl.services.restore.copy import CopyRestore
+from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.preview import preview
-from dbctl.services.restore.tables import RestoringTables
+from dbctl.services.restore.tables import RestoreTables
 from tests import servers
 from tests.services import larder_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, apply, found, taken, tried
-from tests.services.flashpoint_app import caught
+from tests.services.backup.foreign.test_files import adopt, apply, find_backups, stage_file, verify_files
+from tests.services.flashpoint_app import catch_error
 
 
 @pytest.fixture(autouse=True)
-def secrets_of_its_own(tmp_path, monkeypatch):
+def private_temp_dir(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
 @pytest.fixture
-def left(tmp_path):
+def foreign_dir(tmp_path):
     (tmp_path / "left").mkdir()
     return tmp_path / "left"
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def pantry(request, tmp_path):
-    with larder_app.settled(request.param, tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        yield app
 
 
 @pytest.fixture
 def shelf(tmp_path):
-    with larder_app.settled("postgresql", tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
+        yield app
 
 
 @pytest.fixture
 def cupboard(tmp_path):
-    with larder_app.settled("mysql", tmp_path / "app") as made:
-        yield made
+    with larder_app.open_pantry("mysql", tmp_path / "app") as app:
+        yield app
 
 
-def pg_dump(pantry, place, *words):
+def pg_dump(pantry, destination, *options):
     own = pantry.own
-    where = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
-    subprocess.run([servers.client("pg_dump"), *where, *words, "-f", place, own.path], check=True)
-    return place
+    server = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
+    subprocess.run([servers.client("pg_dump"), *server, *options, "-f", destination, own.path], check=True)
+    return destination
 
 
-def mysqldump(pantry, place, *words):
+def mysqldump(pantry, destination, *options):
     own = pantry.own
     password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
     argv = [
@@ -76,16 +82,16 @@ def mysqldump(pantry, place, *words):
         "-u",
         own.user,
         "--routines",
-        *words,
+        *options,
         own.path,
     ]
-    with place.open("wb") as file:
+    with destination.open("wb") as file:
         subprocess.run(argv, stdout=file, env={**os.environ, **password}, check=True)
-    return place
+    return destination
 
 
-def forms(pantry, left):
-    """Return a file of each form in which somebody may leave a dump."""
+def write_all_formats(pantry, left):
+    """Write a dump in every supported format."""
     if pantry.engine == "mysql":
         plain = mysqldump(pantry, left / "backup_20260105_030000.sql")
         mysqldump(pantry, left / "databases_20260105.sql", "--databases")
@@ -98,40 +104,40 @@ def forms(pantry, left):
     return sorted(left.iterdir())
 
 
-def test_a_dump_of_every_form_is_restored_and_undone(pantry, left):
+def test_dump_of_every_format_is_restored_and_undone(pantry, foreign_dir):
     before = pantry.content()
-    for file in forms(pantry, left):
+    for file in write_all_formats(pantry, foreign_dir):
         pantry.spoil()
         spoiled = pantry.content()
-        assert apply(pantry.path, file).databases[0].way == "swapped"
+        assert apply(pantry.path, file).databases[0].strategy == "swapped"
         assert pantry.content() == before, file.name
-    promptvault_app.undo(pantry.path)
+    promptvault_app.undo_restore(pantry.path)
     assert pantry.content() == spoiled
 
 
-def test_a_dump_is_loaded_on_trial_and_adopted_as_one_of_our_own(pantry, left):
+def test_dump_is_loaded_for_trial_and_adopted(pantry, foreign_dir):
     before = pantry.content()
-    file = forms(pantry, left)[0]
-    (sound,) = tried(pantry.path, file)
-    assert (sound.code, sound.target) == ("file-sound", "larder/pantry")
-    assert sound.message.endswith("; it was loaded on trial")
-    (made,) = adopt(pantry.path, file).adopted
-    assert made.databases == ["pantry"]
-    assert made.members[0].schema
-    assert promptvault_app.codes(promptvault_app.verified(pantry.path)) == []
+    file = write_all_formats(pantry, foreign_dir)[0]
+    (finding,) = verify_files(pantry.path, file)
+    assert (finding.code, finding.target) == ("file-valid", "larder/pantry")
+    assert finding.message.endswith("; loaded for trial")
+    (adopted,) = adopt(pantry.path, file).adopted
+    assert adopted.databases == ["pantry"]
+    assert adopted.members[0].schema
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path)) == []
     file.unlink()
     pantry.spoil()
-    promptvault_app.apply(pantry.path, made.id)
+    promptvault_app.apply_restore(pantry.path, adopted.id)
     assert pantry.content() == before
 
 
-def test_a_dump_in_the_directory_form_is_refused_with_what_converts_it(shelf, left):
-    before, folder = shelf.content(), pg_dump(shelf, left / "pantry", "-Fd")
+def test_directory_dump_is_rejected_with_conversion_command(shelf, foreign_dir):
+    before, folder = shelf.content(), pg_dump(shelf, foreign_dir / "pantry", "-Fd")
     for path in (folder, folder / "toc.dat"):
-        error = caught(DbctlError, lambda path=path: adopt(shelf.path, path))
-        assert isinstance(error, FileUnfitError)
+        error = catch_error(DbctlError, lambda path=path: adopt(shelf.path, path))
+        assert isinstance(error, FileNotRestorableError)
         assert "pg_restore --file=" in error.hint
-    text = left / "dump.sql"
+    text = foreign_dir / "dump.sql"
     subprocess.run([servers.client("pg_restore"), f"--file={text}", folder], check=True)
     text.chmod(0o600)
     shelf.spoil()
@@ -139,109 +145,117 @@ def test_a_dump_in_the_directory_form_is_refused_with_what_converts_it(shelf, le
     assert shelf.content() == before
 
 
-def test_large_objects_of_an_archive_come_back(shelf, left):
+def test_large_objects_of_archive_are_restored(shelf, foreign_dir):
     shelf.run("select lo_from_bytea(4242, 'first'), lo_from_bytea(4243, 'second')")
     for form in ("-Fc", "-Ft"):
-        file = pg_dump(shelf, left / f"pantry{form}", form)
+        file = pg_dump(shelf, foreign_dir / f"pantry{form}", form)
         shelf.run("select lo_unlink(4242), lo_put(4243, 0, 'other!')")
-        (finding,) = tried(shelf.path, file)
-        assert finding.code == "file-sound"
+        (finding,) = verify_files(shelf.path, file)
+        assert finding.code == "file-valid"
         apply(shelf.path, file)
         assert shelf.rows("select lo_get(4242), lo_get(4243)") == [(b"first", b"second")]
 
 
-def test_an_archive_that_is_cut_off_or_damaged_is_refused(shelf, left):
+def test_truncated_archive_is_rejected(shelf, foreign_dir):
     before = shelf.content()
     for form in ("-Fc", "-Ft"):
-        whole = pg_dump(shelf, left / f"pantry{form}", form).read_bytes()
-        for end in (600, len(whole) // 2, len(whole) * 9 // 10):
-            cut = left / "cut"
-            cut.write_bytes(whole[:end])
-            assert isinstance(caught(DbctlError, lambda cut=cut: apply(shelf.path, cut)), FileUnsoundError)
+        complete = pg_dump(shelf, foreign_dir / f"pantry{form}", form).read_bytes()
+        for end in (600, len(complete) // 2, len(complete) * 9 // 10):
+            cut = foreign_dir / "cut"
+            cut.write_bytes(complete[:end])
+            assert isinstance(
+                catch_error(DbctlError, lambda cut=cut: apply(shelf.path, cut)), FileInvalidError
+            )
     assert shelf.content() == before
 
 
-def test_a_dump_is_listed_by_what_it_holds(pantry):
+def test_dumps_are_listed_with_their_database(pantry):
     folder = pantry.folder / "backups"
     folder.mkdir(mode=0o700)
-    files = forms(pantry, folder)
-    told = found(pantry.path)
-    assert sorted(one.path for one in told) == [str(one) for one in files]
-    assert {tuple(one.databases) for one in told} == {("pantry",)}
+    files = write_all_formats(pantry, folder)
+    backups = find_backups(pantry.path)
+    assert sorted(backup.path for backup in backups) == [str(backup) for backup in files]
+    assert {tuple(backup.databases) for backup in backups} == {("pantry",)}
 
 
-def test_a_dump_cut_off_anywhere_is_refused(pantry, left):
-    text = forms(pantry, left)[0].read_bytes().rstrip()
+def test_truncated_dump_is_rejected(pantry, foreign_dir):
+    text = write_all_formats(pantry, foreign_dir)[0].read_bytes().rstrip()
     before = pantry.content()
     in_a_string = text.index(b"'") + 2
     for end in (in_a_string, *(len(text) * share // 100 for share in (30, 60, 90, 99))):
-        cut = left / "cut.sql"
+        cut = foreign_dir / "cut.sql"
         cut.write_bytes(text[:end])
-        assert isinstance(caught(DbctlError, lambda cut=cut: apply(pantry.path, cut)), FileUnsoundError), end
+        assert isinstance(
+            catch_error(DbctlError, lambda cut=cut: apply(pantry.path, cut)), FileInvalidError
+        ), end
     assert pantry.content() == before
 
 
-def some_tables(pantry, file, without, only):
+def dump_some_tables(pantry, file, without, only):
     if pantry.engine == "mysql":
         return mysqldump(pantry, file, "--ignore-table", f"{pantry.own.path}.{without}")
     return pg_dump(pantry, file, *(word for name in only for word in ("-t", name)))
 
 
-def test_a_dump_of_some_tables_gives_back_their_rows_and_replaces_no_database(pantry, left):
-    file = some_tables(pantry, left / "some.sql", "options", ["members"])
+def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
+    file = dump_some_tables(pantry, foreign_dir / "some.sql", "options", ["members"])
     before = pantry.content()
-    error = caught(DbctlError, lambda: apply(pantry.path, file))
+    error = catch_error(DbctlError, lambda: apply(pantry.path, file))
     assert isinstance(error, BackupPartialError)
     assert f"--file {file} --table" in error.hint
-    (sound,) = tried(pantry.path, file)
-    assert (sound.code, sound.message.endswith("; it was loaded on trial")) == ("file-sound", True)
+    (finding,) = verify_files(pantry.path, file)
+    assert (finding.code, finding.message.endswith("; loaded for trial")) == ("file-valid", True)
     pantry.run("update members set mail = handle || '@spoiled.example'")
-    wanted = Wanted(tables=["members"], merge="replace")
-    with taken(pantry.path, file) as (app, beside, found):
-        RestoringTables(app, beside, found.manifest, wanted, promptvault_app.keys_of(app), timeout=5).apply()
+    selection = TableSelection(tables=["members"], merge="replace")
+    with stage_file(pantry.path, file) as (app, overlay, staged):
+        RestoreTables(
+            app, overlay, staged.manifest, selection, promptvault_app.create_keys(app), timeout=5
+        ).apply()
     assert pantry.content()["members"] == before["members"]
-    (made,) = adopt(pantry.path, file).adopted
-    assert (made.kind, made.databases) == ("partial", ["pantry"])
+    (adopted,) = adopt(pantry.path, file).adopted
+    assert (adopted.kind, adopted.databases) == ("partial", ["pantry"])
     pantry.run("update members set mail = handle || '@spoiled.example'")
-    with promptvault_app.opened(pantry.path) as (app, repository):
-        manifest = repository.find(made.id)
-        RestoringTables(app, repository, manifest, wanted, promptvault_app.keys_of(app), timeout=5).apply()
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        manifest = repository.find(adopted.id)
+        RestoreTables(
+            app, repository, manifest, selection, promptvault_app.create_keys(app), timeout=5
+        ).apply()
     assert pantry.content()["members"] == before["members"]
 
 
-def test_a_dump_of_tables_that_the_app_does_not_have_is_of_another_app(pantry, left):
+def test_dump_of_unknown_tables_is_of_another_app(pantry, foreign_dir):
     pantry.run("create table stranger (id int primary key)", "insert into stranger values (1)")
-    file = some_tables(pantry, left / "some.sql", "options", ["stranger"])
+    file = dump_some_tables(pantry, foreign_dir / "some.sql", "options", ["stranger"])
     pantry.run("drop table stranger")
-    assert isinstance(caught(DbctlError, lambda: apply(pantry.path, file)), WrongAppError)
+    assert isinstance(catch_error(DbctlError, lambda: apply(pantry.path, file)), WrongAppError)
 
 
-def test_the_schema_of_a_foreign_dump_is_compared_with_what_it_replaced(pantry, left):
-    file = forms(pantry, left)[0]
-    with taken(pantry.path, file) as (app, beside, found):
-        seen = preview(app, beside, found.manifest, promptvault_app.keys_of(app))
-        assert [one.schema for one in seen.databases] == ["unknown"]
-    assert "schema-changed" not in [one.code for one in apply(pantry.path, file).findings]
+def test_schema_of_foreign_dump_is_compared_after_restore(pantry, foreign_dir):
+    file = write_all_formats(pantry, foreign_dir)[0]
+    with stage_file(pantry.path, file) as (app, overlay, staged):
+        comparison = preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
+        assert [database.schema for database in comparison.databases] == ["unknown"]
+    assert "schema-changed" not in [finding.code for finding in apply(pantry.path, file).findings]
     pantry.run("create table regrets (id int primary key)")
-    assert "schema-changed" in [one.code for one in apply(pantry.path, file).findings]
+    assert "schema-changed" in [finding.code for finding in apply(pantry.path, file).findings]
 
 
-def test_a_foreign_dump_becomes_a_new_database(shelf, left):
+def test_foreign_dump_is_copied_to_new_database(shelf, foreign_dir):
     before = shelf.content()
-    file = forms(shelf, left)[0]
+    file = write_all_formats(shelf, foreign_dir)[0]
     url = structs.replace(shelf.own, path=f"{shelf.own.path}_copy")
-    with taken(shelf.path, file) as (app, beside, found):
+    with stage_file(shelf.path, file) as (app, overlay, staged):
         for replace in (False, True):
-            work = Copying(
+            operation = CopyRestore(
                 app,
-                beside,
-                found.manifest,
+                overlay,
+                staged.manifest,
                 {"pantry": url},
-                promptvault_app.keys_of(app),
+                promptvault_app.create_keys(app),
                 replace=replace,
                 timeout=5,
             )
-            assert work.apply().databases[0].tables == len(before)
+            assert operation.apply().databases[0].tables == len(before)
     with closing(servers.connection(servers.postgresql())) as own:
         own.execute(f"drop database {ident(url.path)}")
 
@@ -249,39 +263,41 @@ def test_a_foreign_dump_becomes_a_new_database(shelf, left):
 @pytest.mark.parametrize(
     "rows", ["copy options from stdin;\n\\.\n", "COPY public.options FROM stdin;\n\\.\n"]
 )
-def test_rows_in_a_form_that_pg_dump_does_not_write_are_refused(shelf, left, rows):
-    file = left / "pre8.sql"
+def test_copy_format_of_other_programs_is_rejected(shelf, foreign_dir, rows):
+    file = foreign_dir / "pre8.sql"
     file.write_text(
         f"--\n-- PostgreSQL database dump\n--\n\n{rows}\n--\n-- PostgreSQL database dump complete\n--\n\n"
     )
-    error = caught(DbctlError, lambda: apply(shelf.path, file))
-    assert isinstance(error, FileUnfitError)
+    error = catch_error(DbctlError, lambda: apply(shelf.path, file))
+    assert isinstance(error, FileNotRestorableError)
 
 
-def test_a_dump_that_lacks_a_table_which_the_database_has_says_so(pantry, left):
-    file = some_tables(pantry, left / "some.sql", "tallies", sorted({*pantry.tables()} - {"tallies"}))
-    with taken(pantry.path, file) as (_app, _beside, told):
-        assert told.remarks == [f"{file} lacks what larder/pantry has: tallies"]
+def test_dump_lacking_a_live_table_has_a_remark(pantry, foreign_dir):
+    file = dump_some_tables(
+        pantry, foreign_dir / "some.sql", "tallies", sorted({*pantry.tables()} - {"tallies"})
+    )
+    with stage_file(pantry.path, file) as (_app, _overlay, staged):
+        assert staged.remarks == [f"{file} lacks tables of larder/pantry: tallies"]
 
 
-def test_a_dump_of_another_engine_is_refused(shelf, left, tmp_path_factory):
-    file = pg_dump(shelf, left / "backup.sql")
+def test_dump_of_another_engine_is_rejected(shelf, foreign_dir, tmp_path_factory):
+    file = pg_dump(shelf, foreign_dir / "backup.sql")
     folder = tmp_path_factory.mktemp("other") / "app"
-    with larder_app.settled("sqlite", folder) as other:
-        error = caught(DbctlError, lambda: apply(other.path, file))
-    assert isinstance(error, FileUnfitError)
-    assert "it is of PostgreSQL" in str(error)
+    with larder_app.open_pantry("sqlite", folder) as other:
+        error = catch_error(DbctlError, lambda: apply(other.path, file))
+    assert isinstance(error, FileNotRestorableError)
+    assert "its engine is PostgreSQL" in str(error)
 
 
-def test_a_dump_that_makes_its_database_or_holds_inserts_says_what_to_do(shelf, left):
-    for words in (["--create"], ["--inserts"]):
-        file = pg_dump(shelf, left / "backup.sql", *words)
-        error = caught(DbctlError, lambda file=file: apply(shelf.path, file))
-        assert isinstance(error, FileUnfitError)
+def test_dump_with_create_or_inserts_is_rejected_with_hint(shelf, foreign_dir):
+    for options in (["--create"], ["--inserts"]):
+        file = pg_dump(shelf, foreign_dir / "backup.sql", *options)
+        error = catch_error(DbctlError, lambda file=file: apply(shelf.path, file))
+        assert isinstance(error, FileNotRestorableError)
         assert "pg_dump -Fc" in error.hint
 
 
-#: What psql would do by itself, in places where a careless reader takes it for something else.
+#: Commands that psql would run itself, hidden from a careless parser.
 HOSTILE = [
     "\\! touch {evil}",
     "\\copy members to '{evil}'",
@@ -299,18 +315,18 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
-def test_psql_is_never_told_to_do_anything_itself(shelf, left, hostile):
-    evil = left / "evil"
-    text = pg_dump(shelf, left / "good.sql").read_text()
-    at = text.index("CREATE TABLE")
-    file = left / "backup.sql"
-    file.write_text(f"{text[:at]}{hostile.format(evil=evil)}\n{text[at:]}")
-    error = caught(DbctlError, lambda: apply(shelf.path, file))
-    assert isinstance(error, FileUnfitError), error
+def test_psql_commands_in_dump_are_rejected(shelf, foreign_dir, hostile):
+    evil = foreign_dir / "evil"
+    text = pg_dump(shelf, foreign_dir / "good.sql").read_text()
+    position = text.index("CREATE TABLE")
+    file = foreign_dir / "backup.sql"
+    file.write_text(f"{text[:position]}{hostile.format(evil=evil)}\n{text[position:]}")
+    error = catch_error(DbctlError, lambda: apply(shelf.path, file))
+    assert isinstance(error, FileNotRestorableError), error
     assert not evil.exists()
 
 
-def test_rows_may_hold_every_letter_and_functions_every_backslash(shelf, left):
+def test_any_characters_in_rows_and_functions_are_restored(shelf, foreign_dir):
     shelf.run(
         "create table odd (text text)",
         r"""insert into odd values (E'\\! ls'), (E'a\tb\nc\\d\re\b\f\v'), (''''), ('$$'), ('\.'), (null), ('--'), (';(')""",
@@ -320,39 +336,42 @@ def test_rows_may_hold_every_letter_and_functions_every_backslash(shelf, left):
         r"create view shown as select E'a\'b' as text",
     )
     before = shelf.rows("select * from odd order by 1")
-    for file in (pg_dump(shelf, left / "plain.sql"), pg_dump(shelf, left / "custom.dump", "-Fc")):
+    for file in (
+        pg_dump(shelf, foreign_dir / "plain.sql"),
+        pg_dump(shelf, foreign_dir / "custom.dump", "-Fc"),
+    ):
         shelf.run("delete from odd")
         apply(shelf.path, file)
         assert shelf.rows("select * from odd order by 1") == before
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
-def test_where_blocks_are_cut_makes_no_difference(shelf, left, size):
-    text = pg_dump(shelf, left / "good.sql").read_bytes()[: 20_000 if size > 7 else 6_000]
+def test_scanner_result_is_independent_of_block_boundaries(shelf, foreign_dir, size):
+    text = pg_dump(shelf, foreign_dir / "good.sql").read_bytes()[: 20_000 if size > 7 else 6_000]
     text = re.sub(rb"^\\(un)?restrict.*\n", b"", text, flags=re.MULTILINE)
-    for tail, spoken in ((b"", False), (b"\n\\.\n;\n\\! ls\n", True)):
-        scanner = Scanner()
-        told = False
+    for tail, is_hostile in ((b"", False), (b"\n\\.\n;\n\\! ls\n", True)):
+        scanner = PsqlScanner()
+        is_refused = False
         try:
-            for at in range(0, len(text + tail), size):
-                scanner.feed((text + tail)[at : at + size])
-        except SpokenToPsqlError:
-            told = True
-        assert told is spoken
+            for start in range(0, len(text + tail), size):
+                scanner.feed((text + tail)[start : start + size])
+        except PsqlCommandError:
+            is_refused = True
+        assert is_refused is is_hostile
 
 
-def test_a_dump_of_several_databases_leaves_all_of_them_alone(cupboard, left):
-    text = mysqldump(cupboard, left / "good.sql", "--databases").read_text()
-    (left / "two.sql").write_text(
+def test_dump_of_several_databases_is_rejected(cupboard, foreign_dir):
+    text = mysqldump(cupboard, foreign_dir / "good.sql", "--databases").read_text()
+    (foreign_dir / "two.sql").write_text(
         text.replace("-- Dump completed", "USE `mysql`;\nDROP TABLE IF EXISTS `nothing`;\n-- Dump completed")
     )
-    error = caught(DbctlError, lambda: apply(cupboard.path, left / "two.sql"))
-    assert isinstance(error, FileUnfitError)
+    error = catch_error(DbctlError, lambda: apply(cupboard.path, foreign_dir / "two.sql"))
+    assert isinstance(error, FileNotRestorableError)
     assert "several databases" in str(error)
 
 
-#: What mysqldump writes by itself where a server keeps GTIDs, and with --source-data.
-TO_THE_SERVER = """SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;
+#: Statements that mysqldump writes for a server with GTIDs, and with --source-data.
+SERVER_STATEMENTS = """SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;
 SET @@SESSION.SQL_LOG_BIN= 0;
 SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '202fa3f7-e54f-11f1-abfb-02fc00000001:1-21708,
 36b06734-e551-11f1-8c4a-02fc00000001:1-5:7';
@@ -360,31 +379,33 @@ CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='binlog.000002', SOURCE_LOG_POS=157
 """
 
 
-def test_what_a_dump_says_to_the_whole_server_is_left_out(cupboard, left):
-    before, text = cupboard.content(), mysqldump(cupboard, left / "good.sql").read_text()
-    at = text.index("DROP TABLE")
+def test_server_statements_of_dump_are_removed(cupboard, foreign_dir):
+    before, text = cupboard.content(), mysqldump(cupboard, foreign_dir / "good.sql").read_text()
+    position = text.index("DROP TABLE")
     end = "SET @@SESSION.SQL_LOG_BIN = @MYSQLDUMP_TEMP_LOG_BIN;\n-- Dump completed"
-    (left / "gtids.sql").write_text(text[:at] + TO_THE_SERVER + text[at:].replace("-- Dump completed", end))
+    (foreign_dir / "gtids.sql").write_text(
+        text[:position] + SERVER_STATEMENTS + text[position:].replace("-- Dump completed", end)
+    )
     cupboard.spoil()
-    apply(cupboard.path, left / "gtids.sql")
+    apply(cupboard.path, foreign_dir / "gtids.sql")
     assert cupboard.content() == before
-    take_in(left / "gtids.sql", left / "taken.sql.gz", "larder/pantry")
-    loaded = gzip.decompress((left / "taken.sql.gz").read_bytes())
+    import_dump(foreign_dir / "gtids.sql", foreign_dir / "taken.sql.gz", "larder/pantry")
+    loaded = gzip.decompress((foreign_dir / "taken.sql.gz").read_bytes())
     assert b"INSERT INTO" in loaded
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)
 
 
 @pytest.mark.mariadb
-def test_a_dump_that_names_its_own_database_in_a_default_is_restored(cupboard, left):
+def test_default_naming_own_database_is_restored(cupboard, foreign_dir):
     cupboard.run(
         "create sequence counter start with 5",
         "create table numbered (id int default nextval(counter), x int)",
         "insert into numbered (x) values (1)",
     )
     before = cupboard.rows("select id, x from numbered")
-    mysqldump(cupboard, left / "good.sql")
+    mysqldump(cupboard, foreign_dir / "good.sql")
     cupboard.run("delete from numbered")
-    apply(cupboard.path, left / "good.sql")
+    apply(cupboard.path, foreign_dir / "good.sql")
     assert cupboard.rows("select id, x from numbered") == before
     assert f"nextval(`{cupboard.own.path}`.`counter`)" in str(
         cupboard.rows("show create table numbered")
@@ -393,10 +414,13 @@ def test_a_dump_that_names_its_own_database_in_a_default_is_restored(cupboard, l
     assert cupboard.rows("select count(distinct id) from numbered") == [(2,)]
 
 
-def test_the_client_of_mysql_is_never_told_to_do_anything_itself(cupboard, left):
-    evil = left / "evil"
-    text = mysqldump(cupboard, left / "good.sql").read_text()
+def test_client_commands_in_mysql_dump_are_rejected(cupboard, foreign_dir):
+    evil = foreign_dir / "evil"
+    text = mysqldump(cupboard, foreign_dir / "good.sql").read_text()
     for hostile in (f"\\! touch {evil}", f"system touch {evil}", f"tee {evil}"):
-        (left / "bad.sql").write_text(text.replace("DROP TABLE", f"{hostile}\nDROP TABLE", 1))
-        assert isinstance(caught(DbctlError, lambda: apply(cupboard.path, left / "bad.sql")), FileUnfitError)
+        (foreign_dir / "bad.sql").write_text(text.replace("DROP TABLE", f"{hostile}\nDROP TABLE", 1))
+        assert isinstance(
+            catch_error(DbctlError, lambda: apply(cupboard.path, foreign_dir / "bad.sql")),
+            FileNotRestorableError,
+        )
         assert not evil.exists()

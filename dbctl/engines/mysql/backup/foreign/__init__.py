@@ -1,1 +1,1 @@
-"""Dumps of MySQL and MariaDB that dbctl did not create, loaded by a user of limited rights."""
+"""Dumps of MySQL and MariaDB that dbctl did not create, loaded by a user with limited rights."""

@@ -1,4 +1,4 @@
-"""A dump of mysqldump that somebody else made: looked through, and brought into the form in which dbctl makes them."""
+"""Import dumps of mysqldump that dbctl did not create: check the content, and remove references to the database."""
 
 from __future__ import annotations
 
@@ -7,74 +7,80 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.file_type import TakenIn
-from dbctl.engines.mysql.backup.dump_reader import Reading
-from dbctl.engines.mysql.backup.foreign.stored_code import lines
-from dbctl.errors import CorruptError, FileUnfitError
-from dbctl.files import BLOCK, new_file, packing
+from dbctl.engines.file_type import ImportedDump
+from dbctl.engines.mysql.backup.dump_reader import DumpScanner
+from dbctl.engines.mysql.backup.foreign.stored_code import split_lines
+from dbctl.errors import CorruptError, FileNotRestorableError
+from dbctl.files import BLOCK, create_file, open_parallel_gzip
 
-INSTEAD = "mysqldump DATABASE, without --databases and --all-databases, writes what dbctl takes."
-#: What would lead to another database than the one that a dump is loaded into; values stand on no line of their own.
+INSTEAD = "dbctl accepts dumps of mysqldump DATABASE, without --databases and --all-databases."
+#: Statements that select another database than the target; values never begin a line.
 _USE = re.compile(rb"\s*(?:/\*!\d*\s*)?USE\s+(`(?:[^`]|``)+`|\w+)", re.IGNORECASE)
 _CREATE = re.compile(rb"\s*(?:/\*!\d*\s*)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.IGNORECASE)
-#: What is said to the whole server, above all where it keeps GTIDs: which changes it has seen, whom it follows, and that
-#: its replicas are to hear nothing of what comes. To the end of a statement, which may be some lines below.
+#: Statements for the whole server, such as its GTID state: applied changes, replication source, and binary logging, which
+#: replicas need. They extend to the end of the statement, which may be on a later line.
 _WHOLE_SERVER = re.compile(
     rb"\s*SET\s+(?:@@GLOBAL\.GTID_PURGED|@@SESSION\.SQL_LOG_BIN|@MYSQLDUMP_TEMP_LOG_BIN|GLOBAL\s+gtid_slave_pos)\b"
     rb"|\s*CHANGE\s+(?:MASTER|REPLICATION\s+SOURCE)\s+TO\b",
     re.IGNORECASE,
 )
-#: What a client does, where it stands at the beginning of a line.
-_SPOKEN = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
+#: Commands of the client at the beginning of a line.
+_CLIENT_COMMAND = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
 _SERVER = re.compile(rb"-- Server version\s+(\S+)")
-#: Which database it was made of. Defaults with a sequence, and views whose definer is missing, name it.
+#: The database of the dump. Defaults with a sequence, and views whose definer is missing, contain its name.
 _DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
 
 
-def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
-    """Make ``destination`` of a private copy of what somebody else left, which is used up.
+def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
+    """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
 
-    What names the one database that it was made of is left out; it may go into another one. So is what is said to the
-    whole server: one of its databases is brought back, and replicas are to follow.
+    Statements that name its database are removed, so that it can be loaded into another one. Statements for the whole
+    server are removed, too: only one database is restored, and replicas must receive the changes.
 
     Raises:
-        CorruptError: it is not whole.
-        FileUnfitError: it holds several databases, or says something to the client.
+        CorruptError: the dump is incomplete.
+        FileNotRestorableError: it contains several databases, or commands for the client.
     """
-    reading, facts, used, skipping = Reading(), {"format": "plain"}, set[bytes](), False
-    with plain.open("rb") as file, new_file(destination, brief=True) as made, packing() as packed:
-        for line in lines(iter(partial(file.read, BLOCK), b""), target):
-            signals.check()
-            if not reading.in_rows:
-                if skipping or _WHOLE_SERVER.match(line):
-                    skipping = not line.rstrip().endswith(b";")
+    scanner, metadata, databases, is_skipping = DumpScanner(), {"format": "plain"}, set[bytes](), False
+    with (
+        copy.open("rb") as file,
+        create_file(destination, temporary=True) as output,
+        open_parallel_gzip() as compressor,
+    ):
+        for line in split_lines(iter(partial(file.read, BLOCK), b""), target):
+            signals.raise_if_interrupted()
+            if not scanner.in_rows:
+                if is_skipping or _WHOLE_SERVER.match(line):
+                    is_skipping = not line.rstrip().endswith(b";")
                     continue
-                if found := _USE.match(line):
-                    used.add(found[1].strip(b"`"))
-                    _refuse_several(used, target)
+                if match := _USE.match(line):
+                    databases.add(match[1].strip(b"`"))
+                    _require_single_database(databases, target)
                     continue
-                if _CREATE.match(line) and not used:
+                if _CREATE.match(line) and not databases:
                     continue
-                if _SPOKEN.match(line):
-                    told = line.decode(errors="replace").strip()[:40]
-                    raise FileUnfitError(
-                        path=target, reason=f"it holds a command for the client ({told})", instead=INSTEAD
+                if _CLIENT_COMMAND.match(line):
+                    command = line.decode(errors="replace").strip()[:40]
+                    raise FileNotRestorableError(
+                        path=target, reason=f"it contains a client command ({command})", hint=INSTEAD
                     )
-                if found := _DATABASE.match(line):
-                    facts.setdefault("database", found[1].decode(errors="replace"))
-                if found := _SERVER.match(line):
-                    facts.setdefault("server", found[1].decode(errors="replace"))
-            reading.feed(line)
-            made.write(packed.feed(line))
-        reading.finish()
-        made.write(packed.rest())
-    plain.unlink()
-    if reading.problem:
-        raise CorruptError(target=target, reason=reading.problem)
-    return TakenIn(facts=facts)
+                if match := _DATABASE.match(line):
+                    metadata.setdefault("database", match[1].decode(errors="replace"))
+                if match := _SERVER.match(line):
+                    metadata.setdefault("server", match[1].decode(errors="replace"))
+            scanner.feed(line)
+            output.write(compressor.feed(line))
+        scanner.finish()
+        output.write(compressor.finish())
+    copy.unlink()
+    if scanner.problem:
+        raise CorruptError(target=target, reason=scanner.problem)
+    return ImportedDump(metadata=metadata)
 
 
-def _refuse_several(used: set[bytes], target: str) -> None:
-    if len(used) > 1:
-        names = ", ".join(sorted(name.decode(errors="replace") for name in used))
-        raise FileUnfitError(path=target, reason=f"it holds several databases ({names})", instead=INSTEAD)
+def _require_single_database(databases: set[bytes], target: str) -> None:
+    if len(databases) > 1:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in databases))
+        raise FileNotRestorableError(
+            path=target, reason=f"it contains several databases ({names})", hint=INSTEAD
+        )

@@ -12,19 +12,19 @@ from contextlib import suppress
 import pymysql
 
 from dbctl.engines.mysql.backup import stored_code
-from dbctl.engines.mysql.backup.dump_reader import Reading
-from dbctl.engines.mysql.backup.load import relocated
+from dbctl.engines.mysql.backup.dump_reader import DumpScanner
+from dbctl.engines.mysql.backup.load import remove_database_name
 from dbctl.engines.mysql.backup.views import VIEWS
-from dbctl.engines.mysql.errors import number_of
+from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types import literal
+from dbctl.engines.mysql.types import format_literal
 from dbctl.errors import CorruptError
-from dbctl.model import Value
+from dbctl.model import Struct
 
 #: Maximum bytes of a line: one row, or all rows of a statement.
-LONGEST = 1 << 28
+MAX_LINE_BYTES = 1 << 28
 _QUOTED = rb"(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+)"
-_MAKES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECASE)
+_CREATES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECASE)
 _DEFINER = re.compile(rb"\bDEFINER\s*=\s*" + _QUOTED + rb"(?:@" + _QUOTED + rb")?", re.IGNORECASE)
 _NAMED = re.compile(r"DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*`")
 LIBRARY = "library"
@@ -34,12 +34,12 @@ order by event_object_table, action_timing, event_manipulation, action_order"""
 ACCOUNTS = """select grantee from information_schema.schema_privileges where privilege_type = 'TRIGGER'
   and table_schema in ({0}, {1}) and grantee not in
   (select grantee from information_schema.user_privileges where privilege_type <> 'USAGE') order by 1"""
-EVERYWHERE = "select 1 from information_schema.user_privileges where privilege_type <> 'USAGE' and grantee = {} limit 1"
+HAS_SERVER_RIGHTS = "select 1 from information_schema.user_privileges where privilege_type <> 'USAGE' and grantee = {} limit 1"
 #: Error numbers: a view refers to a missing object; an account may not create objects for other definers.
-MISSING, NOT_FOR_OTHERS = (1146, 1356), 1227
+OBJECT_MISSING, DEFINER_DENIED = (1146, 1356), 1227
 
 
-class Definition(Value, frozen=True, kw_only=True):
+class Definition(Struct, frozen=True, kw_only=True):
     """The statement that creates a trigger, view, routine or event."""
 
     kind: str
@@ -50,60 +50,62 @@ class Definition(Value, frozen=True, kw_only=True):
     zone: str = ""  #: of an event
 
 
-def lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
+def split_lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
     """Yield the lines of a text with their line ends.
 
     Raises:
         CorruptError: a line is longer than any line of a dump.
     """
-    held, size = list[bytes](), 0
+    pending, size = list[bytes](), 0
     for block in blocks:
-        *ended, rest = block.split(b"\n")
-        for piece in ended:
-            yield b"".join([*held, piece, b"\n"])
-            held, size = [], 0
-        held.append(rest)
-        size += len(rest)
-        if size > LONGEST:
-            raise CorruptError(target=target, reason=f"a line has more than {LONGEST:,} bytes")
-    yield b"".join(held)
+        *complete, remainder = block.split(b"\n")
+        for line in complete:
+            yield b"".join([*pending, line, b"\n"])
+            pending, size = [], 0
+        pending.append(remainder)
+        size += len(remainder)
+        if size > MAX_LINE_BYTES:
+            raise CorruptError(target=target, reason=f"a line has more than {MAX_LINE_BYTES:,} bytes")
+    yield b"".join(pending)
 
 
-def without_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
-    """Remove the definers, so that the loading user becomes the definer; raises as ``lines``."""
-    reading = Reading()
-    for line in lines(blocks, target):
-        yield line if reading.in_rows or not _MAKES.match(line) else _DEFINER.sub(b"", line)
-        reading.feed(line)
+def remove_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
+    """Remove the definers, so that the loading user becomes the definer; raises as ``split_lines``."""
+    scanner = DumpScanner()
+    for line in split_lines(blocks, target):
+        yield line if scanner.in_rows or not _CREATES.match(line) else _DEFINER.sub(b"", line)
+        scanner.feed(line)
 
 
-def read(session: Session, database: str) -> list[Definition]:
+def read_definitions(session: Session, database: str) -> list[Definition]:
     """Return the definitions of a database besides tables, in an order that can be executed."""
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
-    session.run(f"use {_name(database)}")
-    found = list[Definition]()
-    for view in stored_code.names(session, VIEWS, database):
-        ((_, statement, _, collation),) = session.run(f"show create view {_name(view)}")
-        found.append(_definition("view", view, statement, "", collation))
-    for name in stored_code.libraries(session, database):
-        ((_, mode, statement),) = session.run(f"show create library {_name(name)}")
-        found.append(_definition(LIBRARY, name, statement, mode, ""))
-    for kind, name in stored_code.routines(session, database):
-        ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {_name(name)}")
-        text = b"".join(relocated([str(statement).encode("utf-8", "surrogateescape")], database))
-        found.append(
-            _definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
+    session.run(f"use {_quote_name(database)}")
+    definitions = list[Definition]()
+    for view in stored_code.list_names(session, VIEWS, database):
+        ((_, statement, _, collation),) = session.run(f"show create view {_quote_name(view)}")
+        definitions.append(_create_definition("view", view, statement, "", collation))
+    for name in stored_code.list_libraries(session, database):
+        ((_, mode, statement),) = session.run(f"show create library {_quote_name(name)}")
+        definitions.append(_create_definition(LIBRARY, name, statement, mode, ""))
+    for kind, name in stored_code.list_routines(session, database):
+        ((_, mode, statement, _, collation, _),) = session.run(
+            f"show create {kind.lower()} {_quote_name(name)}"
         )
-    for name in stored_code.names(session, TRIGGERS, database):
-        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {_name(name)}")[0]
-        found.append(_definition("trigger", name, statement, mode, collation))
-    for name in stored_code.names(session, stored_code.EVENTS, database):
-        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {_name(name)}")
-        found.append(_definition("event", name, statement, mode, collation, zone))
-    return found
+        text = b"".join(remove_database_name([str(statement).encode("utf-8", "surrogateescape")], database))
+        definitions.append(
+            _create_definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
+        )
+    for name in stored_code.list_names(session, TRIGGERS, database):
+        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {_quote_name(name)}")[0]
+        definitions.append(_create_definition("trigger", name, statement, mode, collation))
+    for name in stored_code.list_names(session, stored_code.EVENTS, database):
+        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {_quote_name(name)}")
+        definitions.append(_create_definition("event", name, statement, mode, collation, zone))
+    return definitions
 
 
-def _definition(
+def _create_definition(
     kind: str, name: str, statement: object, mode: object, collation: object, zone: object = ""
 ) -> Definition:
     return Definition(
@@ -116,65 +118,71 @@ def _definition(
     )
 
 
-def make(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:
-    """Create the objects that ``read`` returned for another database; return warnings.
+def create_objects(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:
+    """Create the objects that ``read_definitions`` returned for another database; return warnings.
 
     Each object is one statement, so no text of a dump is parsed as a second statement. The definer is the account with
-    rights on this database alone, or else the account of this session.
+    rights on this database alone, or otherwise the account of this session.
     """
-    session.run(f"use {_name(database)}")
-    definer = _account(session, database)
-    left = list(definitions)
-    while left:  # a view may refer to a later one
-        again = [definition for definition in left if not _is_made(session, definition, definer)]
-        if len(again) == len(left):
-            _make(session, again[0], "")
-            again = again[1:]
-        left = again
-    runs = [f"{made.kind} {made.name}" for made in definitions if made.kind not in ("view", LIBRARY)]
-    if runs and not definer and session.run(EVERYWHERE.format(literal(session.account))):
+    session.run(f"use {_quote_name(database)}")
+    definer = _find_definer(session, database)
+    remaining = list(definitions)
+    while remaining:  # a view may refer to a later one
+        failed = [definition for definition in remaining if not _try_create(session, definition, definer)]
+        if len(failed) == len(remaining):
+            _create(session, failed[0], "")
+            failed = failed[1:]
+        remaining = failed
+    objects = [
+        f"{definition.kind} {definition.name}"
+        for definition in definitions
+        if definition.kind not in ("view", LIBRARY)
+    ]
+    if objects and not definer and session.run(HAS_SERVER_RIGHTS.format(format_literal(session.account))):
         rights = f"the rights of {session.account}, who may do more than use this database"
-        return [f"the dump defines {', '.join(runs)}, which run with {rights}"]
+        return [f"the dump defines {', '.join(objects)}, which run with {rights}"]
     return []
 
 
-def _is_made(session: Session, definition: Definition, definer: str) -> bool:
+def _try_create(session: Session, definition: Definition, definer: str) -> bool:
     """Execute a definition; return whether it succeeded."""
     try:
-        _make(session, definition, definer)
+        _create(session, definition, definer)
     except pymysql.Error as error:
-        if number_of(error) == NOT_FOR_OTHERS and definer:
-            return _is_made(session, definition, "")
-        if number_of(error) not in MISSING:
+        if error_number(error) == DEFINER_DENIED and definer:
+            return _try_create(session, definition, "")
+        if error_number(error) not in OBJECT_MISSING:
             raise
         return False
     return True
 
 
-def _make(session: Session, definition: Definition, definer: str) -> None:
+def _create(session: Session, definition: Definition, definer: str) -> None:
     collation = definition.collation if definition.collation.startswith("utf8mb4") else ""
     session.run(f"set names utf8mb4 {f'collate {collation}' if collation else ''}")
-    session.run(f"set session sql_mode = {literal(definition.mode)}")
+    session.run(f"set session sql_mode = {format_literal(definition.mode)}")
     if definition.zone:
-        session.run(f"set session time_zone = {literal(definition.zone)}")
-    own = f"DEFINER={definer}" if definer else ""
+        session.run(f"set session time_zone = {format_literal(definition.zone)}")
+    definer_clause = f"DEFINER={definer}" if definer else ""
     is_library = definition.kind == LIBRARY  # it has no definer, and its text may look like one
     session.run(
-        definition.statement if is_library else _NAMED.sub(lambda _: own, definition.statement, count=1)
+        definition.statement
+        if is_library
+        else _NAMED.sub(lambda _: definer_clause, definition.statement, count=1)
     )
 
 
-def _account(session: Session, database: str) -> str:
+def _find_definer(session: Session, database: str) -> str:
     """Return the account that becomes the definer; empty: the account of the session."""
-    if not session.run(EVERYWHERE.format(literal(session.account))):
+    if not session.run(HAS_SERVER_RIGHTS.format(format_literal(session.account))):
         return ""
     escaped = database.replace("_", "\\_").replace("%", "\\%")
     with suppress(pymysql.Error):
-        for (account,) in session.run(ACCOUNTS.format(literal(database), literal(escaped))):
+        for (account,) in session.run(ACCOUNTS.format(format_literal(database), format_literal(escaped))):
             return str(account)
     return ""
 
 
-def _name(name: str) -> str:
+def _quote_name(name: str) -> str:
     escaped = name.replace("`", "``")
     return f"`{escaped}`"

@@ -1,4 +1,4 @@
-"""A dump of pg_dump that somebody else made: looked through, and brought into the form in which dbctl makes them."""
+"""Import dumps of pg_dump that dbctl did not create: check the content, and convert it to a format that dbctl restores."""
 
 from __future__ import annotations
 
@@ -7,128 +7,130 @@ import re
 import tarfile
 from pathlib import Path
 
-from dbctl.engines.file_type import Content, TakenIn
-from dbctl.engines.postgresql.backup.dump_scanner import END, Reading
-from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
-from dbctl.engines.postgresql.backup.load import text_of
-from dbctl.errors import CorruptError, FileUnfitError
-from dbctl.files import compression, new_file
+from dbctl.engines.file_type import Content, ImportedDump
+from dbctl.engines.postgresql.backup.dump_scanner import END, DumpScanner
+from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
+from dbctl.engines.postgresql.backup.load import open_text
+from dbctl.errors import CorruptError, FileNotRestorableError
+from dbctl.files import compression, create_file
 
-#: The first version that reads an archive, by the second number of the archive's own version.
-_SINCE = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}
+#: The first version that reads an archive, by the minor number of the archive format.
+_ARCHIVE_VERSIONS = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}
 NEWEST = 17
-#: Where that number stands in an archive, and the size of what precedes the first member of a tar file.
+#: The offset of that number in an archive, and the size of the header of the first member of a tar file.
 _VERSION_AT, TAR_BLOCK = 6, 512
 TAR_END = bytes(2 * TAR_BLOCK)
 _SERVER = re.compile(rb"^-- Dumped from database version (\S+)", re.MULTILINE)
 _CLIENT = re.compile(rb"^-- Dumped by pg_dump version (\S+)", re.MULTILINE)
-#: How newer programs forbid psql commands of its own; an older one does not know the word.
+#: Lines with which newer programs disable psql meta-commands; older programs do not recognise them.
 _RESTRICT = re.compile(rb"^\\(?:un)?restrict \w+$\n?", re.MULTILINE)
-#: Bytes in which what begins or ends a dump stands.
+#: Bytes at either end of a dump that contain its first and last lines.
 HEAD = 1 << 14
-INSTEAD = "pg_dump -Fc without --create, --inserts and the like writes what dbctl takes."
+INSTEAD = "dbctl accepts dumps of pg_dump -Fc without --create and --inserts."
 
 
-def take_in(plain: Path, destination: Path, content: Content, target: str) -> TakenIn:
-    """Make ``destination`` of a private copy of what somebody else left, which may be used up.
+def import_dump(copy: Path, destination: Path, content: Content, target: str) -> ImportedDump:
+    """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
 
     Raises:
-        CorruptError: it is not whole.
-        FileUnfitError: it says something to psql, or holds rows as statements, or in a form that cannot be counted.
-        ClientMissingError, ClientOldError: pg_restore is wanted to read it.
+        CorruptError: the dump is incomplete.
+        FileNotRestorableError: it contains psql meta-commands, or rows that cannot be counted, such as INSERT statements.
+        ClientMissingError, ClientOldError: no installed pg_restore can read it.
     """
-    facts = {"format": "custom" if content == "postgresql-custom" else "plain"}
+    metadata = {"format": "custom" if content == "postgresql-custom" else "plain"}
     if content == "postgresql-custom":
-        facts["client"] = str(_reader_of(plain, 0))
-        plain.rename(destination)
+        metadata["client"] = str(_required_version(copy, 0))
+        copy.rename(destination)
     else:
         if content == "postgresql-tar":
-            _as_text(plain, target)
-        _without_restrict(plain)
-        compression.pack(plain, destination, "gzip")
-        plain.unlink()
-    reading, scanner, head = Reading(), Scanner(), b""
+            _convert_to_text(copy, target)
+        _blank_restrict(copy)
+        compression.compress_file(copy, destination, "gzip")
+        copy.unlink()
+    scanner, psql_scanner, head = DumpScanner(), PsqlScanner(), b""
     inserts = False
     try:
-        with text_of(destination, facts, target) as blocks:
+        with open_text(destination, metadata, target) as blocks:
             for block in blocks:
                 head = head if len(head) > HEAD else head + block[:HEAD]
                 inserts = inserts or b"\nINSERT INTO " in block
+                psql_scanner.feed(block)
                 scanner.feed(block)
-                reading.feed(block)
-        if not reading.whole:  # also where the cut is inside a string
+        if not scanner.is_complete:  # also if it ends inside a string
             raise CorruptError(target=target, reason="its end is missing")
-        scanner.finish()
-    except SpokenToPsqlError as error:
-        raise FileUnfitError(path=target, reason=f"it holds {error}", instead=INSTEAD) from error
-    if scanner.copies != len(reading.rows):
-        reason = "it holds rows in another form than pg_dump's (a comment, then COPY with the schema), so they cannot be counted"
-        raise FileUnfitError(path=target, reason=reason, instead=INSTEAD)
-    if inserts and not reading.rows:
-        raise FileUnfitError(path=target, reason="it holds its rows as INSERT statements", instead=INSTEAD)
+        psql_scanner.finish()
+    except PsqlCommandError as error:
+        raise FileNotRestorableError(path=target, reason=f"it contains {error}", hint=INSTEAD) from error
+    if psql_scanner.copies != len(scanner.rows):
+        reason = "its rows cannot be counted: pg_dump writes a comment, then COPY with the schema"
+        raise FileNotRestorableError(path=target, reason=reason, hint=INSTEAD)
+    if inserts and not scanner.rows:
+        raise FileNotRestorableError(
+            path=target, reason="it contains rows as INSERT statements", hint=INSTEAD
+        )
     for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
-        if found := pattern.search(head):
-            facts[name] = found[1].decode(errors="replace")
-    schemas = {schema for schema, _table in reading.rows}
-    facts["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
-    return TakenIn(facts=facts)
+        if match := pattern.search(head):
+            metadata[name] = match[1].decode(errors="replace")
+    schemas = {schema for schema, _table in scanner.rows}
+    metadata["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
+    return ImportedDump(metadata=metadata)
 
 
-def _reader_of(path: Path, begin: int) -> int:
-    """Return the first version that reads an archive whose table of contents begins at byte ``begin``."""
+def _required_version(path: Path, begin: int) -> int:
+    """Return the first version that reads an archive whose header begins at byte ``begin``."""
     with path.open("rb") as file:
         file.seek(begin)
         head = file.read(_VERSION_AT + 1)
-    return _SINCE.get(head[_VERSION_AT], NEWEST) if len(head) > _VERSION_AT else 0
+    return _ARCHIVE_VERSIONS.get(head[_VERSION_AT], NEWEST) if len(head) > _VERSION_AT else 0
 
 
-def _as_text(archive: Path, target: str) -> None:
+def _convert_to_text(archive: Path, target: str) -> None:
     """Replace a tar archive of pg_dump by its text, as one transaction.
 
-    pg_restore finds the rows in the archive by the names of its members, and opens no other file.
+    pg_restore finds the rows by the names of the members of the archive, and opens no other file.
 
     Raises:
-        CorruptError: it is cut off, or pg_restore cannot read it.
-        ClientMissingError, ClientOldError: there is no pg_restore that can.
+        CorruptError: the archive is truncated, or pg_restore cannot read it.
+        ClientMissingError, ClientOldError: no installed pg_restore can read it.
     """
-    _require_whole(archive, target)
+    _require_complete(archive, target)
     text = archive.with_name(f"{archive.name}.sql")
-    facts = {"format": "tar", "client": str(_reader_of(archive, TAR_BLOCK))}
-    with text_of(archive, facts, target) as blocks, new_file(text, brief=True) as file:
+    metadata = {"format": "tar", "client": str(_required_version(archive, TAR_BLOCK))}
+    with open_text(archive, metadata, target) as blocks, create_file(text, temporary=True) as file:
         for block in blocks:
             file.write(block)
     text.replace(archive)
 
 
-def _require_whole(archive: Path, target: str) -> None:
-    """Refuse a tar archive without its end: pg_restore reads some of them for ever.
+def _require_complete(archive: Path, target: str) -> None:
+    """Refuse a truncated tar archive, since pg_restore may never finish reading it.
 
     Raises:
-        CorruptError: it is cut off, or holds anything but files.
+        CorruptError: the archive is truncated, or contains anything but files.
     """
     size, end = archive.stat().st_size, 0
     try:
         with tarfile.open(archive, "r:") as members:
             for member in members:
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    raise CorruptError(target=target, reason=f"{member.name} in it is no file")
+                    raise CorruptError(target=target, reason=f"member {member.name} is not a file")
                 end = member.offset_data + -(-member.size // TAR_BLOCK) * TAR_BLOCK
     except tarfile.TarError as error:
-        raise CorruptError(target=target, reason=f"it is no whole archive: {error}") from error
+        raise CorruptError(target=target, reason=f"invalid archive: {error}") from error
     with archive.open("rb") as file:
         file.seek(end)
         if end + len(TAR_END) > size or file.read(len(TAR_END)) != TAR_END:
             raise CorruptError(target=target, reason="its end is missing")
 
 
-def _without_restrict(path: Path) -> None:
-    """Blank out the lines by which newer programs shut psql up, in the private copy; the text is looked through anyway."""
+def _blank_restrict(path: Path) -> None:
+    """Replace the lines that restrict psql by comments, in the private copy; the text is scanned for meta-commands anyway."""
     with path.open("r+b") as file:
         size = file.seek(0, 2)
         file.seek(0)
         head = file.read(HEAD).partition(b"\nSET ")[0]
         file.seek(max(0, size - HEAD))
         _, mark, end = file.read(HEAD).rpartition(END)
-        for at, text in ((0, head), *([(size - len(end), end)] if mark else [])):
-            file.seek(at)
-            file.write(_RESTRICT.sub(lambda found: b"--" + b" " * (len(found[0]) - 3) + b"\n", text))
+        for offset, text in ((0, head), *([(size - len(end), end)] if mark else [])):
+            file.seek(offset)
+            file.write(_RESTRICT.sub(lambda match: b"--" + b" " * (len(match[0]) - 3) + b"\n", text))

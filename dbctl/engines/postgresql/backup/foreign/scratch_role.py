@@ -1,6 +1,6 @@
 """The role that loads a foreign dump: it owns the scratch database and nothing else.
 
-The role bears the name of its database, so the lock on that name is held while a process uses either.
+The role has the name of its database, so the lock on that name is held while a process uses either.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import quote
 import psycopg
 from msgspec import structs
 
-from dbctl.engines.postgresql.backup.database_properties import literal
+from dbctl.engines.postgresql.backup.database_properties import quote_literal
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.sql import ident
 from dbctl.errors import DbctlError, ForeignDumpRefusedError
-from dbctl.model import Secret, counted
+from dbctl.model import Secret, format_count
 from dbctl.url import Url
 
 #: Connects to a database of the server as the role of the URL, with ``pg_catalog`` alone in the search path.
@@ -29,28 +29,28 @@ SESSIONS = b"select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat
 PREPARED = b"select gid from pg_catalog.pg_prepared_xacts where database = $1"
 IS_ROLE = b"select from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
 #: Databases with objects that a role owns or has grants on; no name: shared objects.
-HOLDING = b"""select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
+DATABASES_WITH_OBJECTS = b"""select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
 where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = (select oid from pg_catalog.pg_roles where rolname = $1)"""
 EXTENSIONS = b"""select e.extname, n.nspname from pg_catalog.pg_extension e
 join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname <> 'plpgsql' order by e.oid"""
-_OWN = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+_USER_OBJECT = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
   where e.classid = 'pg_catalog.{0}'::regclass and e.objid = {1}.oid and e.deptype = 'e')"""
 #: The role that owns most tables.
-OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
+MAIN_OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and {_OWN.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()  # noqa: S608 - of constants
+where c.relkind in ('r', 'p') and {_USER_OBJECT.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()  # noqa: S608 - of constants
 _GRANT = """format('grant %s on {0} to %s%s', a.privilege_type, {1},
   case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
   case when a.is_grantable then ' with grant option' else '' end)"""
 _KIND = "case c.relkind when 'S' then 'sequence' else 'table' end"
 _RELATIONS = f"""from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  {{0}} where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and {_OWN.format("pg_class", "c")}"""
+  {{0}} where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and {_USER_OBJECT.format("pg_class", "c")}"""
 _ROUTINES = f"""from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  {{0}} where {_OWN.format("pg_proc", "p")}"""
-_SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {_OWN.format('pg_namespace', 'n')}"
+  {{0}} where {_USER_OBJECT.format("pg_proc", "p")}"""
+_SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {_USER_OBJECT.format('pg_namespace', 'n')}"
 _OWNED_BY = "quote_ident(pg_catalog.pg_get_userbyid({0}))"
 #: Statements that copy the owners and grants of this database to objects of the same names in another database.
-RULES = f"""select x from (
+OWNERSHIP_STATEMENTS = f"""select x from (
   select 1, format('alter schema %I owner to %s', n.nspname, {_OWNED_BY.format("n.nspowner")}) {_SCHEMAS.format("")}
     and n.nspname <> 'public'
   union all select 2, format('revoke all on schema %I from public', n.nspname) {_SCHEMAS.format("")} and n.nspacl is not null
@@ -70,65 +70,65 @@ RULES = f"""select x from (
     {_ROUTINES.format("")} and p.proacl is not null
   union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
     {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
-) r (at, x) order by at, x""".encode()  # noqa: S608 - as above
+) r (at, x) order by at, x""".encode()  # noqa: S608 - of constants
 #: Functions that run with the rights of a superuser for every caller.
-DEFINERS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
+SUPERUSER_FUNCTIONS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
 and p.prosecdef and r.rolsuper order by 1""".encode()
 #: Counts of the objects of a dump besides tables, by kind.
-CODE = f"""select 'function', count(*) {_ROUTINES.format("")}
+CODE_OBJECT_COUNTS = f"""select 'function', count(*) {_ROUTINES.format("")}
 union all select 'trigger', count(*) from pg_catalog.pg_trigger t where not t.tgisinternal
-union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()  # noqa: S608 - as above
-IS_SUPER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
+union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()  # noqa: S608 - of constants
+IS_SUPERUSER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
 
 
 def require_rights(central: Session, target: str) -> None:
-    """Refuse a foreign dump if no scratch role or no scratch database can be created.
+    """Refuse a foreign dump if this role cannot create a scratch role and a scratch database.
 
     Raises:
         ForeignDumpRefusedError: this role may not create either.
     """
     ((user, _, databases, roles),) = central.execute(RIGHTS).fetchall()
-    missing = {"databases": databases, "roles": roles}
-    lacking = " and ".join(name for name, held in missing.items() if not held)
+    rights = {"databases": databases, "roles": roles}
+    lacking = " and ".join(name for name, allowed in rights.items() if not allowed)
     if lacking:
-        words = " ".join(
-            word for word, held in {"CREATEDB": databases, "CREATEROLE": roles}.items() if not held
+        attributes = " ".join(
+            word for word, allowed in {"CREATEDB": databases, "CREATEROLE": roles}.items() if not allowed
         )
         raise ForeignDumpRefusedError(
             target=target,
             reason=f"role {user} may not create {lacking}",
-            instead=f"As a superuser: ALTER ROLE {ident(str(user))} {words};",
+            hint=f"As a superuser: ALTER ROLE {ident(str(user))} {attributes};",
         )
 
 
 def create_role(central: Session, name: str) -> Secret:
     """Create a role that may sign in and nothing else; return its password.
 
-    The server gets the password hashed, so that no log of statements holds it.
+    The server gets the password hashed, so that no log of statements contains it.
     """
     password = secrets.token_urlsafe(24)
     hashed = central.pgconn.encrypt_password(password.encode(), name.encode()).decode()
-    central.execute(f"create role {ident(name)} login password {literal(hashed)}".encode())
+    central.execute(f"create role {ident(name)} login password {quote_literal(hashed)}".encode())
     ((_, superuser, _, _),) = central.execute(RIGHTS).fetchall()
     if not superuser:  # only members of a role may make it the owner of a database
         central.execute(f"grant {ident(name)} to current_user".encode())
     return Secret(password)
 
 
-def as_role(url: Url, name: str, password: Secret) -> Url:
-    """Return the address of a scratch database for the role of the same name."""
-    own = ("user=", "password=", "passfile=", "service=")
-    options = "&".join(part for part in url.options.split("&") if part and not part.startswith(own))
+def role_url(url: Url, name: str, password: Secret) -> Url:
+    """Return the URL of a scratch database for the role of the same name."""
+    replaced = ("user=", "password=", "passfile=", "service=")
+    options = "&".join(part for part in url.options.split("&") if part and not part.startswith(replaced))
     return structs.replace(url, path=name, user=name, password=password, options=options)
 
 
-def by_catalogue(url: Url) -> Url:
-    """Return an address whose sessions search ``pg_catalog`` before all other schemas.
+def catalog_first_url(url: Url) -> Url:
+    """Return a URL whose sessions search ``pg_catalog`` before other schemas.
 
-    A dump may have defined functions and operators that have the names of the server's own.
+    A dump may define functions and operators with the names of built-in ones.
     """
-    left = ("options=", "schema=")
-    options = [part for part in url.options.split("&") if part and not part.startswith(left)]
+    replaced = ("options=", "schema=")
+    options = [part for part in url.options.split("&") if part and not part.startswith(replaced)]
     return structs.replace(url, options="&".join([*options, f"options={quote('-c search_path=pg_catalog')}"]))
 
 
@@ -136,23 +136,23 @@ def require_sign_in(url: Url, target: str, *, timeout: float) -> None:
     """Refuse a foreign dump if the scratch role cannot sign in to the server.
 
     Raises:
-        ForeignDumpRefusedError: it does not.
+        ForeignDumpRefusedError: the sign-in failed.
     """
     try:
-        open_session(url, target, timeout=timeout, reading=True).close()
+        open_session(url, target, timeout=timeout, read_only=True).close()
     except psycopg.Error as error:
-        told = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
+        reason = str(error).strip().splitlines()[-1].rpartition("FATAL:")[2].strip()
         raise ForeignDumpRefusedError(
             target=target,
-            reason=f"the server does not let a new role sign in with a password ({told})",
-            instead="Add a line to pg_hba.conf that lets the roles of this address sign in by scram-sha-256.",
+            reason=f"the server does not let a new role sign in with a password ({reason})",
+            hint="Add a line to pg_hba.conf that lets the roles of this address sign in by scram-sha-256.",
         ) from None
 
 
 def install_extensions(live: Session, scratch: Session) -> None:
-    """Install the extensions of the live database, which an administrator has chosen, before the dump is loaded.
+    """Install the extensions of the live database before the dump is loaded.
 
-    The scratch role could install only those that the server trusts.
+    An administrator has approved them; the scratch role itself could install trusted extensions only.
     """
     for extension, schema in live.execute(EXTENSIONS).fetchall():
         with suppress(psycopg.Error), scratch.transaction():
@@ -163,34 +163,32 @@ def install_extensions(live: Session, scratch: Session) -> None:
             scratch.execute(f"create extension if not exists {ident(str(extension))}{where}".encode())
 
 
-def owner_of(live: Session | None, central: Session) -> str:
+def find_owner(live: Session | None, central: Session) -> str:
     """Return the new owner of the scratch role's objects: the role that owns most live tables."""
-    rows = live.execute(OWNER).fetchall() if live else []
+    rows = live.execute(MAIN_OWNER).fetchall() if live else []
     if not rows:
         rows = central.execute(b"select current_user::text").fetchall()
     return str(rows[0][0])
 
 
-def hand_over(central: Session, scratch: Session, live: Session | None, role: str) -> list[str]:
+def transfer_ownership(central: Session, scratch: Session, live: Session | None, role: str) -> list[str]:
     """Copy the owners and grants of the live database to the objects of a scratch role; return warnings.
 
-    The dump sets neither owners nor grants. No function runs with the rights of a superuser only because a dump
-    declares it.
+    The dump sets neither owners nor grants. No function gets superuser rights only because a dump declares it.
 
     Args:
-        central: to another database of the server.
-        scratch: to the database that was loaded; it finds the names of ``pg_catalog`` alone.
-        live: to the database that will be replaced; None where there is none.
-        role: the scratch role, which bears the name of its database.
+        central: a session to another database of the server.
+        scratch: a session to the loaded database, which finds only the names of ``pg_catalog``.
+        live: a session to the database that will be replaced; None if it does not exist.
+        role: the scratch role, which has the name of its database.
     """
-    central.execute(f"alter role {ident(role)} nologin".encode())
     central.execute(SESSIONS, [role])
-    database, owner, remarks = ident(role), owner_of(live, central), list[str]()
+    database, owner, remarks = ident(role), find_owner(live, central), list[str]()
     central.execute(f"alter database {database} is_template false".encode())
     central.execute(f"alter database {database} reset all".encode())
     scratch.execute(f"reassign owned by {ident(role)} to {ident(owner)}".encode())
     scratch.execute(f"drop owned by {ident(role)}".encode())  # grants, and default privileges
-    for (statement,) in live.execute(RULES).fetchall() if live else ():
+    for (statement,) in live.execute(OWNERSHIP_STATEMENTS).fetchall() if live else ():
         try:
             with scratch.transaction():
                 scratch.execute(str(statement).encode())
@@ -204,30 +202,34 @@ def hand_over(central: Session, scratch: Session, live: Session | None, role: st
             continue  # the dump has no such object
         except psycopg.Error as error:
             remarks.append(f"not applied ({error.diag.message_primary}): {statement}")
-    for (routine,) in scratch.execute(DEFINERS).fetchall():
+    for (routine,) in scratch.execute(SUPERUSER_FUNCTIONS).fetchall():
         scratch.execute(f"alter routine {routine} security invoker".encode())
         remarks.append(
             f"{routine} of the dump would run with the rights of a superuser; it is SECURITY INVOKER now"
         )
-    return [*remarks, *_trusted(scratch, owner)]
+    return [*remarks, *_warn_of_superuser(scratch, owner)]
 
 
-def _trusted(scratch: Session, owner: str) -> Iterator[str]:
+def _warn_of_superuser(scratch: Session, owner: str) -> Iterator[str]:
     """Yield a warning if a superuser owns the database and so will run the code of the dump."""
-    if scratch.execute(IS_SUPER, [owner]).fetchall() == [(True,)]:
-        kinds = [(str(kind), int(str(number))) for kind, number in scratch.execute(CODE).fetchall() if number]
+    if scratch.execute(IS_SUPERUSER, [owner]).fetchall() == [(True,)]:
+        kinds = [
+            (str(kind), int(str(count)))
+            for kind, count in scratch.execute(CODE_OBJECT_COUNTS).fetchall()
+            if count
+        ]
         if kinds:
-            held = ", ".join(counted(number, kind) for kind, number in kinds)
-            yield f"the dump defines {held}, which run with the rights of superuser {owner} when the app uses them"
+            objects = ", ".join(format_count(count, kind) for kind, count in kinds)
+            yield f"the dump defines {objects}, which run with the rights of superuser {owner} when the app uses them"
 
 
 def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
-    """Drop a scratch database and its role, if they exist; return what could not be dropped, and why."""
+    """Drop a scratch database and its role, if they exist; return what could not be dropped, with the reason."""
     with suppress(psycopg.Error):  # it does not exist, or another role owns it now
         central.execute(f"alter database {ident(name)} is_template false".encode())
     for (transaction,) in central.execute(PREPARED, [name]).fetchall():
         with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
-            scratch.execute(f"rollback prepared {literal(str(transaction))}".encode())
+            scratch.execute(f"rollback prepared {quote_literal(str(transaction))}".encode())
     try:
         central.execute(f"drop database if exists {ident(name)} with (force)".encode())
     except psycopg.Error as error:
@@ -240,17 +242,19 @@ def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
 
 def _drop_role(central: Session, connect: Connect, name: str) -> list[str]:
     """Drop a role; the current role becomes the owner of its objects in other databases."""
-    moved = list[str]()
-    for (database,) in central.execute(HOLDING, [name]).fetchall():
+    reassigned = list[str]()
+    for (database,) in central.execute(DATABASES_WITH_OBJECTS, [name]).fetchall():
         with suppress(psycopg.Error, DbctlError), connect(str(database or central.info.dbname)) as session:
             session.execute(f"reassign owned by {ident(name)} to current_user".encode())
             session.execute(f"drop owned by {ident(name)}".encode())
-            moved.append(str(database or "the server"))
+            reassigned.append(str(database or "the server"))
     try:
         central.execute(f"drop role if exists {ident(name)}".encode())
     except psycopg.Error as error:
-        why = (error.diag.message_detail or error.diag.message_primary or "").replace("\n", "; ")
-        return [f"role {name} could not be dropped: {why}"]
+        reason = (error.diag.message_detail or error.diag.message_primary or "").replace("\n", "; ")
+        return [f"role {name} could not be dropped: {reason}"]
     return (
-        [f"role {name} owned objects in {', '.join(moved)}, which belong to this role now"] if moved else []
+        [f"role {name} owned objects in {', '.join(reassigned)}, which belong to this role now"]
+        if reassigned
+        else []
     )

@@ -1,4 +1,4 @@
--- Purpose: prompts that everybody may read who has their address.
+-- Purpose: prompts that anyone with their address may read.
 
 ALTER TABLE `Prompt`
     ADD COLUMN `isPubliclyShared` BOOLEAN NOT NULL DEFAULT false,

@@ -1,4 +1,4 @@
--- Purpose: prompts that everybody may read who has their address. The table is small: nobody waits for long.
+-- Purpose: prompts that anyone with their address may read. The table is small: the lock is short.
 -- dbctl: allow index-locks
 
 ALTER TABLE "Prompt" ADD COLUMN "isPubliclyShared" BOOLEAN NOT NULL DEFAULT false;

@@ -1,4 +1,4 @@
--- Purpose: the indexes by which prompts are listed. They may be there already: the documentation suggests them. The table is small: nobody waits for long.
+-- Purpose: the indexes by which prompts are listed. They may be there already: the documentation suggests them. The table is small: the lock is short.
 -- dbctl: allow index-locks
 
 CREATE INDEX IF NOT EXISTS "idx_prompt_user_id" ON "Prompt" ("userId");

@@ -1,4 +1,4 @@
--- Purpose: prompts that everybody may read who has their address. Columns are added in place, so that neither a prompt
+-- Purpose: prompts that anyone with their address may read. Columns are added in place, so that neither a prompt
 -- nor a trigger for searching is touched.
 
 ALTER TABLE "Prompt" ADD COLUMN "isPubliclyShared" BOOLEAN NOT NULL DEFAULT false;

@@ -1,0 +1,64 @@
+"""The tables of ``docs/design/walks.md`` list functions that the commands call, in the order of their first call."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.in_process import run_command
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/design/walks.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"^## `dbctl (.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def trace(words: list[str], directory: Path, stdin: bytes) -> dict[tuple[str, str], int]:
+    """Run a command, and return the position of the first call of each function."""
+    positions: dict[tuple[str, str], int] = {}
+
+    def record(frame: FrameType, event: str, _argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(f"{ROOT}/dbctl/"):
+            key = (str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname)
+            positions.setdefault(key, len(positions))
+
+    sys.setprofile(record)
+    try:
+        result = run_command(words, environment={"HOME": str(directory)}, cwd=directory, stdin=stdin)
+    finally:
+        sys.setprofile(None)
+    assert result.returncode == 0, result.stderr
+    return positions
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Path:
+    """Create a sample with one backup, and a folder of migrations."""
+    environment = {"HOME": str(tmp_path)}
+    words = ["demo", "flashpoint-web", ".", "--games", "20", "--users", "5", "--plays", "20"]
+    assert run_command(words, environment=environment, cwd=tmp_path).returncode == 0
+    assert run_command(["backup", "create"], environment=environment, cwd=tmp_path).returncode == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "table"), SECTIONS, ids=[command for command, _ in SECTIONS])
+def test_a_walk_lists_calls_in_their_order(deployment: Path, command: str, table: str) -> None:
+    if "--url" in command:  # without the configuration of the sample
+        deployment = deployment / "migrating"
+        (deployment / "migrations").mkdir(parents=True)
+        (deployment / "migrations/001_first.sql").write_text("create table first (id integer primary key);\n")
+    steps = re.findall(r"^\| `(dbctl/[\w/]+\.py)` \| `([\w.]+)` \|", table, re.MULTILINE)
+    assert len(steps) > 5
+    positions = trace(shlex.split(command), deployment, b"correct horse battery\n")
+    assert [step for step in steps if step not in positions] == []
+    assert steps == sorted(steps, key=lambda step: positions[step])
+
+
+def test_the_page_covers_five_commands() -> None:
+    commands = [" ".join(command.split()[:2]) for command, _ in SECTIONS]
+    assert commands == ["users create", "backup create", "restore apply", "migrate up", "search games"]

@@ -1,0 +1,367 @@
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, and lint rules.
+
+``python -m tools.reference`` writes it; a test compares it with the code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from dbctl.cli import completions
+from dbctl.cli._support.options import add_common_options
+from dbctl.cli.main import app
+from dbctl.demo.command import SampleBuilt
+from dbctl.errors import Exit, StoppedError, load_registry
+from dbctl.model import CheckResult, DryRunResult, Findings, Page, Plan, Severity
+from dbctl.render import schema as schema_name
+from dbctl.services import status
+from dbctl.services.app import User
+from dbctl.services.backup import (
+    Backup,
+    BackupCreated,
+    BackupDetail,
+    BackupsCopied,
+    BackupsDeleted,
+    BackupsPruned,
+    BackupStatus,
+)
+from dbctl.services.backup.foreign import BackupsAdopted
+from dbctl.services.data import (
+    ContentWriteResult,
+    ExportResult,
+    ImportResult,
+    QueryResult,
+    RowAddResult,
+    RowChangeResult,
+    RowDeleteResult,
+    RowsChangeResult,
+    RowsDeleteResult,
+    TableDescription,
+    UserDataExported,
+)
+from dbctl.services.integrity import RepairResult as IntegrityRepairResult
+from dbctl.services.maintenance import MaintenanceResult, cancel
+from dbctl.services.migrations import (
+    LINT_RULES,
+    AppliedMigration,
+    BaselineResult,
+    PendingMigration,
+    Rehearsal,
+    RepairResult,
+    RevertedMigration,
+)
+from dbctl.services.migrations.files import CreatedFile
+from dbctl.services.migrations.ledger import Migration
+from dbctl.services.profiles import inventory
+from dbctl.services.restore import (
+    CopyResult,
+    DatabaseSalvageResult,
+    DrillResult,
+    FilesRestoreResult,
+    Preview,
+    RestoreResult,
+    TablesRestoreResult,
+)
+from dbctl.services.roles import Matrix, Permission, PermissionCheck, Role, RoleChangeResult, RoleDeleteResult
+from dbctl.services.schedule import Job
+from dbctl.services.search import AllTablesResult, IndexChangeResult, IndexStatus, RowDetail, search
+from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
+from dbctl.services.sessions import RebuildResult, cleanup, sessions
+from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
+from dbctl.services.setup import InitResult
+from dbctl.services.stats import (
+    AuditEntry,
+    BlockedSession,
+    Connection,
+    DatabaseStats,
+    IndexStats,
+    LockHolder,
+    SlowStatement,
+    TableBloat,
+    TableStats,
+    UserStats,
+    reports,
+)
+from dbctl.services.users import (
+    PasswordChecked,
+    Unlocked,
+    UserCreated,
+    UsersChanged,
+    UsersDeleted,
+    UserShown,
+    UsersImported,
+)
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
+PAGES = ROOT / "docs/reference"
+WIDTH = 100
+
+#: Result types of each command; several if they depend on the options.
+ANSWERS: Mapping[str, tuple[Any, ...]] = {
+    "init": (InitResult, DryRunResult),
+    "demo": (SampleBuilt, DryRunResult),
+    "apps list": (Page[inventory.AppListed],),
+    "apps show": (inventory.ProfileShown,),
+    "apps check": (Findings,),
+    "status": (Page[status.DatabaseStatus],),
+    "doctor": (CheckResult,),
+    "users list": (Page[User],),
+    "users show": (UserShown, Page[UserShown]),
+    "users create": (UserCreated, DryRunResult),
+    "users ensure": (UserCreated, DryRunResult),
+    "users update": (UsersChanged, DryRunResult),
+    "users delete": (UsersDeleted, DryRunResult),
+    "users set-password": (UsersChanged, DryRunResult),
+    "users set-role": (UsersChanged, DryRunResult),
+    "users activate": (UsersChanged, DryRunResult),
+    "users deactivate": (UsersChanged, DryRunResult),
+    "users unlock": (Unlocked, DryRunResult),
+    "users check-password": (PasswordChecked,),
+    "users import": (UsersImported, DryRunResult),
+    "users export-data": (UserDataExported,),
+    "users export": (Page[dict[str, Any]],),
+    "roles list": (Page[Role],),
+    "roles show": (Role,),
+    "roles create": (RoleChangeResult, DryRunResult),
+    "roles update": (RoleChangeResult, DryRunResult),
+    "roles delete": (RoleDeleteResult, DryRunResult),
+    "roles grant": (RoleChangeResult, DryRunResult),
+    "roles revoke": (RoleChangeResult, DryRunResult),
+    "roles matrix": (Matrix,),
+    "roles permissions": (Page[Permission],),
+    "roles can": (PermissionCheck,),
+    "settings list": (Page[Setting],),
+    "settings get": (Setting,),
+    "settings set": (SettingChanged, DryRunResult),
+    "settings reset": (SettingChanged, DryRunResult),
+    "settings validate": (Findings,),
+    "settings export": (dict[str, Any],),
+    "settings diff": (Page[Difference],),
+    "settings apply": (SettingsApplied, DryRunResult),
+    "migrate status": (Page[Migration],),
+    "migrate plan": (Page[PendingMigration],),
+    "migrate up": (Page[AppliedMigration], DryRunResult),
+    "migrate down": (Page[RevertedMigration], DryRunResult),
+    "migrate reset": (Page[AppliedMigration], DryRunResult),
+    "migrate baseline": (BaselineResult, DryRunResult),
+    "migrate mark": (RepairResult, DryRunResult),
+    "migrate repair": (RepairResult, DryRunResult),
+    "migrate new": (CreatedFile, DryRunResult),
+    "migrate verify": (Findings,),
+    "backup create": (BackupCreated, DryRunResult),
+    "backup list": (Page[Backup],),
+    "backup show": (BackupDetail,),
+    "backup verify": (Findings,),
+    "backup adopt": (BackupsAdopted, DryRunResult),
+    "backup copy": (BackupsCopied, DryRunResult),
+    "backup status": (BackupStatus,),
+    "backup drill": (DrillResult, DryRunResult),
+    "backup prune": (BackupsPruned, DryRunResult),
+    "backup delete": (BackupsDeleted, DryRunResult),
+    "restore preview": (Preview,),
+    "restore apply": (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
+    "restore files": (FilesRestoreResult, DryRunResult),
+    "restore undo": (RestoreResult, DryRunResult),
+    "restore recover": (DatabaseSalvageResult, DryRunResult),
+    "migrate drift": (Findings,),
+    "migrate lint": (Findings,),
+    "migrate rehearse": (Rehearsal,),
+    "integrity check": (Findings,),
+    "integrity cross-check": (Findings,),
+    "integrity repair": (IntegrityRepairResult, DryRunResult),
+    "stats overview": (Page[DatabaseStats],),
+    "stats tables": (Page[TableStats],),
+    "stats user": (UserStats,),
+    "stats activity": (Page[AuditEntry],),
+    "stats locks": (Page[LockHolder], Page[BlockedSession]),
+    "stats connections": (Page[Connection],),
+    "stats slow": (Page[SlowStatement],),
+    "stats indexes": (Page[IndexStats],),
+    "stats bloat": (Page[TableBloat],),
+    "stats reports": (Page[reports.ReportSummary],),
+    "stats run": (Page[dict[str, Any]], reports.ReportPlan),
+    "maintain vacuum": (MaintenanceResult, DryRunResult),
+    "maintain analyze": (MaintenanceResult, DryRunResult),
+    "maintain optimize": (MaintenanceResult, DryRunResult),
+    "maintain reindex": (MaintenanceResult, DryRunResult),
+    "maintain checkpoint": (MaintenanceResult, DryRunResult),
+    "maintain wal": (MaintenanceResult, DryRunResult),
+    "maintain cancel": (cancel.CancelResult, DryRunResult),
+    "sessions list": (Page[sessions.Session],),
+    "sessions revoke": (UsersChanged, DryRunResult),
+    "sessions rebuild-stats": (RebuildResult, DryRunResult),
+    "sessions cleanup": (cleanup.CleanupResult, Page[cleanup.DueRows], DryRunResult),
+    "schedule cron": (Page[Job],),
+    "search": (Page[dict[str, Any]], search.SearchCount, search.SearchPlan, RowDetail),
+    "search all": (AllTablesResult,),
+    "search semantic": (Page[dict[str, Any]],),
+    "search index status": (Page[IndexStatus],),
+    "search index check": (Findings,),
+    "search index build": (IndexChangeResult, DryRunResult),
+    "search index repair": (IndexChangeResult, DryRunResult),
+    "search index drop": (IndexChangeResult, DryRunResult),
+    "search vectors store": (VectorStored, DryRunResult),
+    "search vectors make": (MakeVectorsResult, DryRunResult),
+    "data rows": (Page[dict[str, Any]],),
+    "data show": (dict[str, Any], ContentWriteResult),
+    "data describe": (TableDescription,),
+    "data add": (RowAddResult, DryRunResult),
+    "data set": (RowChangeResult, RowsChangeResult, DryRunResult),
+    "data delete": (RowDeleteResult, RowsDeleteResult, DryRunResult),
+    "data query": (QueryResult,),
+    "data export": (ExportResult,),
+    "data import": (ImportResult, DryRunResult),
+    "completions show": (completions.Script,),
+    "completions install": (completions.Installed,),
+}
+
+ERROR = {
+    "type": "object",
+    "required": ["code", "message", "hint"],
+    "properties": {"code": {"enum": []}, "message": {"type": "string"}, "hint": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+
+def build_schemas() -> dict[str, Any]:
+    """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
+    types = [type_ for types in ANSWERS.values() for type_ in types]
+    definitions, components = msgspec.json.schema_components(
+        types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
+    )
+    schema_by_type = dict(zip(map(str, types), definitions, strict=True))
+    components = {name: _rendered_schema(part, name) for name, part in components.items()}
+    error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(load_registry())}}}  # type: ignore[dict-item]
+    answers = {
+        schema_name(command.split()): {
+            "title": f"dbctl {command} -o json",
+            "type": "object",
+            "required": ["schema", "ok", "exit_code", "target", "data", "warnings", "error"],
+            "additionalProperties": False,
+            "properties": {
+                "schema": {"const": schema_name(command.split())},
+                "ok": {"type": "boolean"},
+                "exit_code": {"type": "integer"},
+                "target": {"type": ["string", "null"]},
+                "data": {"anyOf": [*(schema_by_type[str(type_)] for type_ in types), {"type": "null"}]},
+                "warnings": {"type": "array", "items": {"type": "string"}},
+                "error": {"anyOf": [{"$ref": "#/$defs/error"}, {"type": "null"}]},
+            },
+        }
+        for command, types in ANSWERS.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Answers of dbctl with -o json, each under its name",
+        "answers": answers,
+        "$defs": {**components, "error": error},
+    }
+
+
+def commands_page() -> str:
+    """Return a page with the help of every command."""
+    sections = ["# Commands\n\nGenerated from the program: `dbctl COMMAND --help` prints the same.\n"]
+    for words, text in command_helps():
+        sections.append(f"## dbctl {words}\n\n```text\n{text}```\n" if words else f"```text\n{text}```\n")
+    return "\n".join(sections)
+
+
+def command_helps() -> Iterator[tuple[str, str]]:
+    """Yield the path and the help of every command, starting with the root."""
+    root = add_common_options(get_group(app))
+    yield from _helps(
+        root, root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH), ""
+    )
+
+
+def errors_page() -> str:
+    """Return a page with every error, by exit status."""
+    lines = [
+        "# Errors and exit codes\n",
+        "Generated from `dbctl/errors/`. The JSON object contains the code as `error.code`.\n",
+        "| exit | code | message | hint |",
+        "| --- | --- | --- | --- |",
+    ]
+    errors_ = sorted(load_registry().values(), key=lambda error: (error.exit_status, error.code))
+    for error in errors_:
+        status = f"{int(error.exit_status)} {Exit(error.exit_status).name.lower().replace('_', '-')}"
+        if error is StoppedError:
+            status = "128 + signal"
+        message, hint = (text.replace("|", "\\|") for text in (error.sentence, error.remedy))
+        lines.append(f"| {status} | `{error.code}` | {message} | {hint} |")
+    return "\n".join(lines) + "\n"
+
+
+def lint_page() -> str:
+    """Return a page with the rules of ``migrate lint``."""
+    lines = [
+        "# Rules of migrate lint\n",
+        "Generated from `dbctl/services/migrations/lint_rules.py`. A line `-- dbctl: allow CODE` above a statement, or at the",
+        "top of a file, suppresses a finding; `unusable`, a file that cannot run, is always reported.\n",
+        "| severity | code | action |",
+        "| --- | --- | --- |",
+    ]
+    order = list(get_args(Severity))[::-1]
+    for code, rule in sorted(LINT_RULES.items(), key=lambda item: (order.index(item[1].severity), item[0])):
+        lines.append(f"| {rule.severity} | `{code}` | {rule.hint} |")
+    return "\n".join(lines) + "\n"
+
+
+def _helps(command: Any, ctx: Any, words: str) -> Iterator[tuple[str, str]]:
+    text = command.get_help(ctx)
+    yield words, "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(ctx):
+            child = command.get_command(ctx, name)
+            if child is not None:
+                inner = child.make_context(name, [], parent=ctx, resilient_parsing=True)
+                yield from _helps(child, inner, f"{words} {name}".strip())
+
+
+def _any_schema(kind: type) -> dict[str, Any]:
+    """Return the schema of types that msgspec does not support: paths are strings, others any value."""
+    return {"type": "string"} if issubclass(kind, Path) else {"description": "Any value."}
+
+
+def _rendered_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the schema of a struct as it is written: with derived fields, and extra columns as fields."""
+    rendered = {**schema, "properties": dict(schema.get("properties", {}))}
+    derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
+    if name.startswith("Page"):  # fields for drawing are not written
+        rendered["properties"] = {
+            key: property_schema
+            for key, property_schema in rendered["properties"].items()
+            if key not in {"column_names", "empty_message", "constant_columns", "next_key"}
+        }
+    derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
+    rendered["properties"] |= derived
+    rendered["properties"].pop("extra", None)
+    # Every field is written, including those with a default.
+    rendered["required"] = list(rendered["properties"])
+    for property_schema in rendered["properties"].values():
+        property_schema.pop("default", None)
+    text = json.dumps(rendered).replace(
+        '"type": "string", "format": "duration"', '"type": "number"'
+    )  # seconds
+    return dict(json.loads(text))
+
+
+def main() -> None:
+    """Write the schemas and all pages."""
+    SCHEMAS.write_text(json.dumps(build_schemas(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGES.mkdir(parents=True, exist_ok=True)
+    (PAGES / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
+    (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
