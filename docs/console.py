@@ -1,13 +1,12 @@
-"""Runs the commands that pages show, on a terminal of 100 columns: prints them, writes their output, or checks it.
+"""Run the commands of documentation pages on a terminal of 100 columns: print, write or check their output.
 
     python docs/console.py show|write|check PAGE…
 
-A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
-blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
-``[exit N]``. What another run would tell otherwise, its moments and its folder, stands in a page as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
-A page that speaks of ``postgres@localhost`` gets a PostgreSQL server of its own, as which that is known to its commands;
-one that speaks of ``mysqld.sock`` a MariaDB server of its own, whose socket that is;
-one that speaks of ``s3://example-backups`` gets storage with that bucket, and its commands the keys.
+A page is Markdown. Blocks of language ``console`` contain commands after ``$ ``, each followed by its output. The blocks of a page
+run in order in a new folder; an exit code other than 0 is shown as ``[exit N]``. ``VOLATILE`` replaces output that differs
+between runs, such as times. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
+A page that contains ``postgres@localhost`` gets a PostgreSQL server under that name, ``mysqld.sock`` a MariaDB server with that socket,
+``s3://example-backups`` a storage server with that bucket and its keys.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from pathlib import Path
 import pyte
 
 COLUMNS, LINES = 100, 50
-#: What a page calls the server of its own; nothing is said of a port, so PGPORT counts.
+#: The address of the PostgreSQL server in a page; its port comes from PGPORT.
 SERVER = "postgres@localhost"
-#: The same of the socket of a MariaDB server.
+#: The socket of the MariaDB server in a page.
 SOCKET = "mysqld.sock"
-#: The same of storage.
+#: The bucket of the storage server in a page.
 BUCKET = "example-backups"
-#: What stands in the output of one run only, and what a page shows for it.
-OF_THE_RUN = {
+#: Output that differs between runs, and its replacement in a page.
+VOLATILE = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
     re.compile(r"\d+ s ago"): "just now",
@@ -45,10 +44,10 @@ BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.
 
 
 class Terminal:
-    """A folder in which commands are run one after the other, each on a terminal of its own."""
+    """Runs commands in one folder, each on a new terminal."""
 
     def __init__(self, folder: Path, page: str) -> None:
-        self._folder = self._here = folder.resolve()
+        self._folder = self._directory = folder.resolve()
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -68,14 +67,14 @@ class Terminal:
         if f"s3://{BUCKET}" in page:
             from tests import storage
 
-            storage.asked(storage.port(), "PUT", f"/{BUCKET}")
+            storage.send_request(storage.port(), "PUT", f"/{BUCKET}")
             waiting = folder / ".waiting"
             waiting.mkdir()
             self._environment |= storage.variables() | {"TMPDIR": str(waiting)}
 
     def put(self, name: str, text: str) -> None:
         """Write a file, where the commands run."""
-        (self._here / name).write_text(text, encoding="utf-8")
+        (self._directory / name).write_text(text, encoding="utf-8")
 
     def run(self, command: str) -> str:
         """Return what ``command`` prints, each line without blanks at its end."""
@@ -88,15 +87,15 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            cwd=self._here,
+            cwd=self._directory,
             env=self._environment,
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            printed = _left_standing(b"".join(_read(ours)).decode())
+            printed = _replace_volatile(b"".join(_read(ours)).decode())
         os.close(ours)
         if place.exists():
-            self._here = Path(place.read_text(encoding="utf-8").strip())
+            self._directory = Path(place.read_text(encoding="utf-8").strip())
         lines = [line.rstrip() for line in printed.splitlines()]
         if process.returncode:
             lines.append(f"[exit {process.returncode}]")
@@ -105,17 +104,17 @@ class Terminal:
     def lasting(self, printed: str) -> str:
         """Return what was printed as a page shows it: nothing in it is of this run alone."""
         printed = printed.replace(str(self._folder), "~")
-        for pattern, shown in OF_THE_RUN.items():
+        for pattern, shown in VOLATILE.items():
             printed = pattern.sub(shown, printed)
         return printed
 
 
-def _left_standing(told: str) -> str:
+def _replace_volatile(output: str) -> str:
     """Return what a terminal shows in the end: a bar of progress, which only a slow machine draws, is gone by then."""
-    if "\x1b[" not in told:
-        return told.replace("\r\n", "\n")
-    screen = pyte.Screen(max(map(len, told.splitlines())), told.count("\n") + 2)
-    pyte.Stream(screen).feed(told)
+    if "\x1b[" not in output:
+        return output.replace("\r\n", "\n")
+    screen = pyte.Screen(max(map(len, output.splitlines())), output.count("\n") + 2)
+    pyte.Stream(screen).feed(output)
     return "\n".join(line.rstrip() for line in screen.display).rstrip("\n") + "\n"
 
 
@@ -123,24 +122,24 @@ def _read(descriptor: int) -> Iterator[bytes]:
     while True:
         try:
             piece = os.read(descriptor, 65536)
-        except OSError:  # how Linux says that nobody has the other end any more
+        except OSError:  # Linux: the other end is closed
             return
         if not piece:
             return
         yield piece
 
 
-def rendered(text: str, terminal: Terminal) -> str:
+def render_page(text: str, terminal: Terminal) -> str:
     """Return the page with the real output of every command in it."""
 
-    def block(found: re.Match[str]) -> str:
-        if found["file"]:
-            terminal.put(found["file"], found["text"])
-            return found[0]
-        commands = [line for line in found["text"].splitlines() if line.startswith("$ ")]
+    def block(match: re.Match[str]) -> str:
+        if match["file"]:
+            terminal.put(match["file"], match["text"])
+            return match[0]
+        commands = [line for line in match["text"].splitlines() if line.startswith("$ ")]
         return (
             "```console\n"
-            + "".join(f"{one}\n{terminal.lasting(terminal.run(one[2:]))}" for one in commands)
+            + "".join(f"{command}\n{terminal.lasting(terminal.run(command[2:]))}" for command in commands)
             + "```"
         )
 
@@ -153,16 +152,16 @@ def show(page: Path) -> None:
         text = page.read_text(encoding="utf-8")
         terminal = Terminal(Path(folder), text)
         end = 0
-        for found in BLOCK.finditer(text):
-            if found["file"]:
-                terminal.put(found["file"], found["text"])
+        for match in BLOCK.finditer(text):
+            if match["file"]:
+                terminal.put(match["file"], match["text"])
                 continue  # it is shown with the prose
-            print(text[end : found.start()].strip(), end="\n\n")
-            for line in found["text"].splitlines():
+            print(text[end : match.start()].strip(), end="\n\n")
+            for line in match["text"].splitlines():
                 if line.startswith("$ "):
                     print(line, flush=True)
                     print(terminal.run(line[2:]), flush=True)
-            end = found.end()
+            end = match.end()
         print(text[end:].strip())
 
 
@@ -176,11 +175,11 @@ def main(words: list[str]) -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             text = page.read_text(encoding="utf-8")
-            made = rendered(text, Terminal(Path(folder), text))
-        if made != text and action == "write":
-            page.write_text(made, encoding="utf-8")
-        elif made != text:
-            print(f"{page}: shows what is not so; make docs writes it anew")
+            page_text = render_page(text, Terminal(Path(folder), text))
+        if page_text != text and action == "write":
+            page.write_text(page_text, encoding="utf-8")
+        elif page_text != text:
+            print(f"{page}: outdated output; run make docs")
             stale += 1
     return 1 if stale else 0
 

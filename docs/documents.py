@@ -20,7 +20,7 @@ APPS = {
     "YAAI": "run-yaai.md",
     "Chat with LanceDB": "run-chat-lancedb.md",
 }
-SECTION = re.compile(r"^## In place of .+?$(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^## Functions of the .+?$(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^\|(?P<function>.*) \|(?P<commands>.*)\|$", re.MULTILINE)
 HEADER = {"the document", "the script", "---"}
 
