@@ -1,4 +1,4 @@
-# Everything a developer, or CI, runs. Needs Python 3.11 or later and make; the rest is installed into .venv.
+# The commands of developers and CI. They need Python 3.11 or later and make; the rest is installed into .venv.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +8,13 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 
 .PHONY: demo test check lint format bench torture golden docs completions smell clean
 
-demo: $(READY) ## walk through the main job on a sample deployment
+demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
 
-test: $(READY) ## every test, in parallel
+test: $(READY) ## run all tests in parallel
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
-check: $(READY) ## format, lint, types, architecture
+check: $(READY) ## check format, lint rules, types, and imports between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -22,30 +22,30 @@ check: $(READY) ## format, lint, types, architecture
 
 lint: check
 
-format: $(READY) ## put the code into its form
+format: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-torture: $(READY) ## crash tests, many times over
+torture: $(READY) ## run the crash tests many times
 	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
 
-bench: $(READY) ## every promise of speed, against what one would use instead
+bench: $(READY) ## measure speed, compared with other tools
 	$(BIN)/python -m benchmarks
 
-golden: $(READY) ## generate what is made from the code: exports, completions, help, schemas, reference, cached profiles
+golden: $(READY) ## regenerate the generated files: exports, completions, help, schemas, reference, cached profiles
 	$(BIN)/python -m tools.exports
 	$(BIN)/python -m dbctl.cli._completion.generate
 	$(BIN)/python -m tools.reference
 	$(BIN)/python docs/documents.py
 	$(BIN)/python -m dbctl.profiles.generate
 
-docs: $(READY) ## run every shown command and write its real output into the page
+docs: $(READY) ## run the commands of the pages and write their output into the pages
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
 
-completions: $(READY) ## the static completion files
+completions: $(READY) ## generate the completion files
 	$(BIN)/python -m dbctl.cli._completion.generate
 
-smell: ## files in which a second subject may hide
+smell: ## list long modules
 	@find dbctl -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 250' | sort -rn
 
 clean:

@@ -1,36 +1,15 @@
-"""Names and prose follow ``docs/design/glossary.md``.
-
-``tests/data/glossary_allowed.txt`` lists the files that do not follow it yet. A file leaves the list with its last
-violation; ``python -m tools.glossary PATH`` prints its violations, ``python -m tools.glossary --write`` writes the list.
-"""
+"""Names and prose follow ``docs/design/glossary.md``; ``python -m tools.glossary PATH`` prints the violations of a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tools.glossary import check_file, list_files, read_allowed
-
-ALLOWED = read_allowed()
+from tools.glossary import check_file, list_files
 
 
 def test_files_follow_the_glossary() -> None:
-    paths = sorted({*list_files()} - {*ALLOWED})
-    violations = [str(violation) for path in paths for violation in check_file(path)]
+    violations = [str(violation) for path in list_files() for violation in check_file(path)]
     assert not violations, "\n".join(violations)
-
-
-def test_every_listed_file_exists() -> None:
-    assert sorted({*ALLOWED} - {*list_files()}) == []
-
-
-def test_the_list_is_sorted_and_has_no_duplicates() -> None:
-    assert sorted({*ALLOWED}) == ALLOWED
-
-
-def test_every_listed_file_has_a_violation() -> None:
-    """The list only shrinks: a file that follows the glossary is guarded from then on."""
-    clean = [path for path in ALLOWED if next(check_file(path), None) is None]
-    assert not clean, f"remove from tests/data/glossary_allowed.txt: {', '.join(clean)}"
 
 
 def test_names_and_prose_of_a_module_are_checked(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Check names and prose against the glossary (``python -m tools.glossary [PATH…]``).
 
-Without arguments it checks every file of the project, with ``--write`` it also writes the list of the files that do not
-follow the glossary yet. The rules are the tables of ``docs/design/glossary.md``.
+Without arguments it checks every file of the project. The rules are the tables of ``docs/design/glossary.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 GLOSSARY = ROOT / "docs/design/glossary.md"
-ALLOWED = ROOT / "tests/data/glossary_allowed.txt"
 FOLDERS = ("benchmarks", "dbctl", "docs", "migrations", "tests", "tools")
 
 CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -127,17 +125,12 @@ def read_rules() -> Rules:
 
 def list_files() -> list[str]:
     """Return the files that the glossary covers, as paths below the root of the project."""
-    paths = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    paths = [*ROOT.glob("*.md"), ROOT / "pyproject.toml"]
     for folder in FOLDERS:
         paths += (
             path for suffix in ("py", "md", "toml", "sql") for path in (ROOT / folder).rglob(f"*.{suffix}")
         )
     return sorted(path.relative_to(ROOT).as_posix() for path in paths if path != GLOSSARY)
-
-
-def read_allowed() -> list[str]:
-    """Return the files that do not follow the glossary yet."""
-    return ALLOWED.read_text(encoding="utf-8").split()
 
 
 def check_file(path: str) -> Iterator[Violation]:
@@ -207,15 +200,11 @@ def _defined_name(node: ast.AST) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Print the violations of the files, and how many of each word there are; return 1 if there are any."""
-    paths = [argument for argument in arguments if argument != "--write"] or list_files()
-    violations = [violation for path in paths for violation in check_file(path)]
+    violations = [violation for path in arguments or list_files() for violation in check_file(path)]
     for violation in violations:
         print(violation)  # noqa: T201
     counts = Counter(violation.word for violation in violations)
     print(", ".join(f"{word} {count}" for word, count in counts.most_common()))  # noqa: T201
-    if "--write" in arguments:
-        remaining = sorted({violation.path for violation in violations})
-        ALLOWED.write_text("".join(f"{path}\n" for path in remaining), encoding="utf-8")
     return 1 if violations else 0
 
 

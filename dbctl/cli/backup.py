@@ -70,7 +70,7 @@ def create(
     dump_format: Annotated[
         str,
         typer.Option(
-            "--format", metavar="FORM", help="Format of dumps of a server: custom or plain (.sql.gz)."
+            "--format", metavar="FORMAT", help="Format of dumps of a server: custom or plain (.sql.gz)."
         ),
     ] = "",
     compress: Annotated[

@@ -266,7 +266,7 @@ def add(
 ) -> int:
     """Add one row; types and the app's rules apply.
 
-    Example: dbctl data add login_attempts username=alice ip_address=10.0.0.9 success=no
+    Example: dbctl data add notes title='First note' --dry-run
     """
     from dbctl.services.data import add_row
 
@@ -294,7 +294,7 @@ def delete(
 ) -> int:
     """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to.
 
-    Example: dbctl data delete user_game_plays 12 --dry-run
+    Example: dbctl data delete notes 12 --dry-run
     """
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     if bool(key) == (selection != Filters()):
@@ -426,7 +426,7 @@ def import_(
 ) -> int:
     """Add all rows of a file, or none; every invalid line is reported before anything is written.
 
-    Example: dbctl data import user_game_plays plays.csv --dry-run
+    Example: dbctl data import notes notes.csv --dry-run
     """
     with _open_input(file) as source, open_app(ctx) as app:
         return run_change(

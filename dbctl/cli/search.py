@@ -23,7 +23,7 @@ def search(
     search_name: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="Name of a search of the profile, such as games (Flashpoint Web)."
+            metavar="SEARCH", help="Name of a search of the profile, such as games (Flashpoint Web)."
         ),
     ] = "",
     words: Annotated[

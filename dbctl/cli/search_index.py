@@ -21,7 +21,7 @@ app = typer.Typer(
 SearchName: TypeAlias = Annotated[
     str,
     typer.Argument(
-        metavar="[WHAT]",
+        metavar="[SEARCH]",
         help="Name of a search of the profile, such as games (Flashpoint Web) or prompts (PromptVault), or semantic for vectors.",
     ),
 ]

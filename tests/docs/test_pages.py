@@ -39,6 +39,11 @@ def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
 
 
+def test_pages_show_no_rejected_column() -> None:
+    """An unknown column changes the output, but not always the exit code."""
+    assert [str(page) for page in PAGES if "--columns: no column" in page.read_text(encoding="utf-8")] == []
+
+
 @pytest.mark.parametrize("page", LINKED_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_exist(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

@@ -26,7 +26,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "PROFILE": loader.names(),
     "REPORT": sorted({report.name for profile in _PROFILES for report in profile.report}),
     "RULE": sorted({rule.name for profile in _PROFILES for rule in profile.cleanup}),
-    "WHAT": sorted({search.name for profile in _PROFILES for search in profile.search}),
+    "SEARCH": sorted({search.name for profile in _PROFILES for search in profile.search}),
 }
 
 

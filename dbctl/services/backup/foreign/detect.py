@@ -289,17 +289,7 @@ class _ForeignFile:
             imported = registry.import_dump(
                 file_type.content, plain, destination, self._name, max_bytes=limit
             )
-            dump = Dump(metadata=imported.metadata, tables={}, schema="")
-            verification = registry.verify_dump(
-                file_type.engine,
-                destination,
-                dump,
-                self._name,
-                quick=False,
-                make_temp_dir=self._make_temp_dir,
-            )
-            if verification.problems:
-                raise CorruptError(target=self._name, reason=verification.problems[0])
+            verification = self._verify_import(file_type.engine, destination, imported)
         database, is_partial = self._detect_database(file_type.engine, verification.tables)
         manifest = self._build_manifest(
             file_type, destination, imported, verification, database, decompressed, self._detect_time(before)
@@ -329,6 +319,20 @@ class _ForeignFile:
             ],
             is_loaded=trial_result is not None,
         )
+
+    def _verify_import(self, engine: str, destination: Path, imported: ImportedDump) -> DumpVerification:
+        """Verify the imported dump completely.
+
+        Raises:
+            CorruptError: the dump has a problem.
+        """
+        dump = Dump(metadata=imported.metadata, tables={}, schema="")
+        verification = registry.verify_dump(
+            engine, destination, dump, self._name, quick=False, make_temp_dir=self._make_temp_dir
+        )
+        if verification.problems:
+            raise CorruptError(target=self._name, reason=verification.problems[0])
+        return verification
 
     def _detect_database(self, engine: str, tables: Mapping[str, int]) -> tuple[str, bool]:
         """Return the database to which the file belongs, and whether it has only some of its tables."""
@@ -505,17 +509,7 @@ class _ForeignFolder(_ForeignFile):
         file_type = FileType(content="lancedb", compress="none")
         with self._translate_errors():
             imported = registry.import_folder(self._path, destination, self._name)
-            dump = Dump(metadata=imported.metadata, tables={}, schema="")
-            verification = registry.verify_dump(
-                file_type.engine,
-                destination,
-                dump,
-                self._name,
-                quick=False,
-                make_temp_dir=self._make_temp_dir,
-            )
-            if verification.problems:
-                raise CorruptError(target=self._name, reason=verification.problems[0])
+            verification = self._verify_import(file_type.engine, destination, imported)
         database = detect_database(self._app, file_type.engine, verification.tables, self._path)
         stored = hash_blocks(atomic.read_blocks(destination))
         decompressed = DecompressedImport(sha256=stored.sha256, plain_bytes=stored.bytes)
