@@ -1,1 +1,1 @@
-"""Every promise of speed, measured against what one would use instead; ``python -m benchmarks`` runs them."""
+"""Benchmarks: dbctl compared with common alternatives; run them with ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""An app at work while dbctl runs: commits a row every 2 ms until SIGTERM, then prints the seconds of each commit as JSON."""
+"""An app that runs concurrently with dbctl: commit a row every 2 ms until SIGTERM, then print the seconds of each commit as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 stopped: list[int] = []
 signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
 
-# Waiting as SQLite does it by itself, but longer than it would by default: a wait is measured, not refused.
+# A long busy timeout: long waits must be measured instead of failing.
 app = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=600)
 app.execute("pragma synchronous = normal")
 waits = []

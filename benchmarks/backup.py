@@ -31,7 +31,7 @@ GZIP_GOAL, ZSTD_GOAL = 0.2, 1.8
 UNGZIP_GOAL, UNZSTD_GOAL = 1.2, 0.5
 #: Relative to the same SQLite calls in sequence.
 PLAIN_GOAL = 1.15
-SIZE_GOAL, MOST_MEGABYTES = 1.1, 100
+SIZE_GOAL, MAX_MEGABYTES = 1.1, 100
 #: Seconds after which the backup of the shell is stopped while an app writes.
 GIVE_UP = 20
 PROFILE = """\
@@ -77,9 +77,9 @@ live.close()
 def measure() -> Area:
     """Measure on a copy of the games in a temporary folder."""
     title = "Backup and restore of 200,000 games (325 MB)"
-    lacking = [name for name in ("sqlite3", "gzip") if shutil.which(name) is None]
-    if lacking:
-        return Area(title, [], skipped=lacking)
+    missing = [name for name in ("sqlite3", "gzip") if shutil.which(name) is None]
+    if missing:
+        return Area(title, [], skipped=missing)
     games = sample.deployment(games=200_000, users=100) / "Data/flashpoint.sqlite"
     place = games.parents[1] / "backups-benchmark"
     shutil.rmtree(place, ignore_errors=True)
@@ -88,14 +88,22 @@ def measure() -> Area:
         shutil.copyfile(games, place / "main.db")
         (place / "catalogue.toml").write_text(PROFILE)
         (place / "dbctl.toml").write_text(CONFIGURATION)
-        return Area(title, [*_create(place), *_size(place), *_restore(place), *_measure_with_writer()])
+        return Area(
+            title,
+            [
+                *_measure_create(place),
+                *_measure_size(place),
+                *_measure_restore(place),
+                *_measure_with_writer(),
+            ],
+        )
     finally:
         shutil.rmtree(place)
 
 
-def _create(parent: Path) -> list[Result]:
+def _measure_create(parent: Path) -> list[Result]:
     def run_dbctl(form: str) -> Run:
-        return _remove_before([parent / "backups"], process(_backup(form), cwd=parent))
+        return _remove_before([parent / "backups"], process(_backup_command(form), cwd=parent))
 
     def run_peer(*words: str) -> Run:
         outputs = [parent / "copy.db", parent / "copy.db.gz"]
@@ -116,31 +124,31 @@ def _create(parent: Path) -> list[Result]:
     ]
 
 
-def _backup(form: str) -> list[str]:
+def _backup_command(form: str) -> list[str]:
     return [DBCTL, "backup", "create", "--compress", form]
 
 
-def _size(place: Path) -> list[Result]:
+def _measure_size(place: Path) -> list[Result]:
     """Measure the memory, and the size of the backups relative to gzip."""
     usual, results = place / "usual.gz", []
     subprocess.run(["sh", "-c", f"gzip -c main.db > {usual.name}"], cwd=place, check=True)
     for form in ("gzip", "zstd"):
         shutil.rmtree(place / "backups", ignore_errors=True)
-        memory = megabytes(_backup(form), cwd=place)
+        memory = megabytes(_backup_command(form), cwd=place)
         (backup,) = (place / "backups").glob("*/*/main_*")
         share = backup.stat().st_size / usual.stat().st_size
         results += [
             Result(f"its size, {form}", "gzip", [share], SIZE_GOAL),
-            Result(f"its memory, {form}", "", [memory], MOST_MEGABYTES, unit=" MB"),
+            Result(f"its memory, {form}", "", [memory], MAX_MEGABYTES, unit=" MB"),
         ]
     return results
 
 
-def _restore(place: Path) -> list[Result]:
+def _measure_restore(place: Path) -> list[Result]:
     shutil.rmtree(place / "backups", ignore_errors=True)
     ids, compressed = dict[str, str](), Path()
     for form in ("none", "gzip", "zstd"):
-        process(_backup(form), cwd=place)()
+        process(_backup_command(form), cwd=place)()
         ids[form] = max(backup.name for backup in (place / "backups").glob("*/*") if backup.is_dir())
         compressed = next((place / "backups").glob("*/*/*.gz"), compressed)
     retained, restored = place / "kept.db", place / "copy.db"
@@ -173,7 +181,7 @@ def _restore(place: Path) -> list[Result]:
     return [
         Result("restore apply --to, gzip", "gunzip", ratios(times, "gzip", "gunzip"), UNGZIP_GOAL),
         Result("restore apply --to, zstd", "gunzip", ratios(times, "zstd", "gunzip"), UNZSTD_GOAL),
-        Result("its memory, zstd", "", [memory], MOST_MEGABYTES, unit=" MB"),
+        Result("its memory, zstd", "", [memory], MAX_MEGABYTES, unit=" MB"),
         Result("restore apply", "the plain calls", ratios(times, "live", "plain"), PLAIN_GOAL),
     ]
 

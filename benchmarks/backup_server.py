@@ -28,7 +28,7 @@ title = "Rows"
 engines = ["postgresql", "mysql"]
 needs = ["much"]
 """
-TITLE = f"Backups of {ROWS:,} rows on a server, against the server's own programs alone"
+TITLE = f"Backups of {ROWS:,} rows on a server, against the server's programs alone"
 
 
 def measure() -> Area:

@@ -26,19 +26,19 @@ class CleanupRun(NamedTuple):
 
 
 def measure() -> Area:
-    """Run both ways in turn, each on a fresh copy."""
-    closed = _in_turn(sample.plays(), "abandoned-plays", sample.ABANDONED)
-    pruned = _in_turn(sample.attempts(), "login-attempts", sample.OLD)
+    """Run the cleanup in batches and in one transaction in turn, each on a new copy."""
+    closed = _run_in_turn(sample.plays(), "abandoned-plays", sample.ABANDONED)
+    pruned = _run_in_turn(sample.attempts(), "login-attempts", sample.OLD)
     return Area(
         "Cleanup while an app commits every 2 ms: 50,000 plays of 1,000,000; 1,000,000 attempts of 5,000,000",
         [
-            *_results("plays", closed, longest=LONGEST_WAIT, total=6),
-            *_results("attempts", pruned, longest=400),
+            *_create_results("plays", closed, longest=LONGEST_WAIT, total=6),
+            *_create_results("attempts", pruned, longest=400),
         ],
     )
 
 
-def _results(
+def _create_results(
     subject: str,
     rounds: Sequence[tuple[CleanupRun, CleanupRun]],
     *,
@@ -66,11 +66,11 @@ def _results(
     )
 
 
-def _in_turn(place: Path, rule: str, due: int) -> list[tuple[CleanupRun, CleanupRun]]:
-    return [(_run(place, rule, due), _run(place, rule, due, "--fast")) for _ in range(ROUNDS)]
+def _run_in_turn(place: Path, rule: str, due: int) -> list[tuple[CleanupRun, CleanupRun]]:
+    return [(_run_cleanup(place, rule, due), _run_cleanup(place, rule, due, "--fast")) for _ in range(ROUNDS)]
 
 
-def _run(place: Path, rule: str, due: int, *words: str) -> CleanupRun:
+def _run_cleanup(place: Path, rule: str, due: int, *words: str) -> CleanupRun:
     command = [DBCTL, "sessions", "cleanup", "--rule", rule, "--timeout", "60", "-o", "json", *words]
     with sample.copy_sample(place) as copy:
         with app_at_work(copy / "backend/user.db") as waits:

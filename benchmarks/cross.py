@@ -26,7 +26,7 @@ GOAL, MEMORY = 3.0, 300.0
 def measure() -> Area:
     """Time whole processes, and measure the peak memory of the check."""
     sources = sorted((Path(demo.__file__).parent / "chat_lancedb").glob("*.py"))
-    place = cached_sample(f"{MESSAGES}-messages", [Path(__file__), *sources], _make)
+    place = cached_sample(f"{MESSAGES}-messages", [Path(__file__), *sources], _create_deployment)
     check = [DBCTL, "integrity", "cross-check"]
     times = in_turn(
         {"cross": process(check, cwd=place), "bare": process([sys.executable, "-c", BARE], cwd=place)}
@@ -41,6 +41,6 @@ def measure() -> Area:
     )
 
 
-def _make(place: Path) -> None:
+def _create_deployment(place: Path) -> None:
     words = [DBCTL, "demo", "chat-lancedb", ".", "--messages", str(MESSAGES)]
     subprocess.run(words, cwd=place, env=ENVIRONMENT, capture_output=True, check=True)

@@ -29,6 +29,14 @@ ENVIRONMENT = {
 BIN = Path(sys.executable).parent
 DBCTL = str(BIN / "dbctl")
 
+#: Starts a process, and prints its peak memory in KiB. The peak of a process is at least that of the process which
+#: started it, so a small one starts it.
+_LAUNCHER = """import os, subprocess, sys
+started = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(started.pid, 0)
+print(used.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))"""
+
 #: One run; returns its duration in seconds.
 Run = Callable[[], float]
 Times = Mapping[str, Sequence[float]]
@@ -57,7 +65,7 @@ class Result(NamedTuple):
 
 
 class Area(NamedTuple):
-    """The results of one module, and the peers that are not installed."""
+    """The results of one module, and its peers that are not installed."""
 
     title: str
     results: Sequence[Result]
@@ -76,7 +84,7 @@ def process(words: Sequence[str], *, cwd: Path, feed: str = "") -> Run:
 
 
 def in_turn(runs: Mapping[str, Run], *, rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Run everything once to warm up, then ``rounds`` times one after the other; return the seconds of each."""
+    """Run everything once to warm up, then ``rounds`` times in turn; return the seconds of each run."""
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -95,16 +103,10 @@ def ratios(times: Times, measured: str, reference: str) -> list[float]:
 
 
 def megabytes(words: Sequence[str], *, cwd: Path | None = None) -> float:
-    """Return the peak memory of a process in megabytes.
-
-    The peak of this process must be smaller, because the child starts as its copy.
-    """
-    started = subprocess.Popen(words, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(started.pid, 0)
-    started.returncode = os.waitstatus_to_exitcode(status)
-    if started.returncode:
-        raise RuntimeError(f"{words} failed")
-    return used.ru_maxrss * 1024 / 1e6
+    """Return the peak memory of a process in megabytes."""
+    launcher = [sys.executable, "-c", _LAUNCHER, *words]
+    done = subprocess.run(launcher, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True)
+    return int(done.stdout) * 1024 / 1e6
 
 
 @contextmanager

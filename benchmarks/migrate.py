@@ -15,13 +15,13 @@ FEW, MANY = 100, 1_000
 
 
 def measure() -> Area:
-    """Apply the same migrations with both, each into a new file; then ask both for the state of each."""
+    """Apply the same migrations with both, each into a new file; then print the state of each migration with both."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         peer = external_tools.dbmate()
         if peer is None:
             return Area("Migrate", [], skipped=["dbmate (npm)"])
-        few, many = _files(folder / "few", FEW), _files(folder / "many", MANY)
+        few, many = _write_migrations(folder / "few", FEW), _write_migrations(folder / "many", MANY)
         ours, theirs = folder / "ours.db", folder / "theirs.db"
         dbmate = ["--url", f"sqlite:{theirs}", "--no-dump-schema", "-d"]
         dbctl = ["--url", f"main={ours}", "--migrations"]
@@ -60,7 +60,7 @@ def measure() -> Area:
     )
 
 
-def _files(folder: Path, count: int) -> Path:
+def _write_migrations(folder: Path, count: int) -> Path:
     folder.mkdir()
     for number in range(count):
         (folder / f"{20240101000000 + number}_t{number}.sql").write_text(

@@ -41,7 +41,7 @@ def measure() -> Area:
     results = []
     for name, words in QUERIES.items():
         command = [DBCTL, "search", "games", *words]
-        script, peer = _script(command, place)
+        script, peer = _build_script(command, place)
         times = in_turn(
             {
                 START: process([DBCTL, "users", "list"], cwd=place),
@@ -58,30 +58,30 @@ def measure() -> Area:
 _TITLE = "Search over 200,000 games: (dbctl - its start-up) / sqlite3"
 
 
-def _script(command: Sequence[str], place: Path) -> tuple[str, str]:
+def _build_script(command: Sequence[str], place: Path) -> tuple[str, str]:
     """Return the input of the shell that gives the same result as a search, and its description.
 
     A page that is not the last one also returns the total, which takes a second statement.
     """
-    explanation = _answer([*command, "--explain"], place)
+    explanation = _run_search([*command, "--explain"], place)
     bound = [
         f"insert into sqlite_parameters values (':p{number}', {_literal(value)});"
         for number, value in enumerate(explanation["parameters"])
     ]
     statements, peer = [explanation["sql"]], "the same SQL"
-    if _answer(command, place)["has_more"]:
+    if _run_search(command, place)["has_more"]:
         # No index serves the descending order, so its statement has the conditions once.
-        plain = _answer([*command, "--sort", "-title", "--explain"], place)["sql"]
+        plain = _run_search([*command, "--sort", "-title", "--explain"], place)["sql"]
         conditions = plain.partition(" from ")[2].rpartition(" order by ")[0]
         statements.append(f"select count(*) from {conditions}")
         peer = "the same SQL, and count(*)"
     return "\n".join([".parameter init", *bound, *(f"{statement};" for statement in statements), ""]), peer
 
 
-def _answer(command: Sequence[str], place: Path) -> dict[str, Any]:
+def _run_search(command: Sequence[str], place: Path) -> dict[str, Any]:
     words = [*command, "-o", "json"]
-    answer = subprocess.run(words, cwd=place, env=ENVIRONMENT, capture_output=True, check=True)
-    data: dict[str, Any] = json.loads(answer.stdout)["data"]
+    result = subprocess.run(words, cwd=place, env=ENVIRONMENT, capture_output=True, check=True)
+    data: dict[str, Any] = json.loads(result.stdout)["data"]
     return data
 
 

@@ -1,4 +1,4 @@
-"""``search games`` through its index over 200,000 games against the launcher's own engine in a node program."""
+"""``search games`` through its index over 200,000 games against the launcher's engine in a node program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dbctl.services.search.search import SearchRequest, find
 from tests import external_tools
 
 ROOT = Path(__file__).parents[1]
-TITLE = "Search of 200,000 games through an index, against the launcher's own engine (npm @fparchive/flashpoint-archive)"
+TITLE = "Search of 200,000 games through an index, against the launcher's engine (npm @fparchive/flashpoint-archive)"
 #: By number of hits: the goals for the whole process and for the query alone, relative to the peer.
 GOALS = {5: (0.5, 0.02), 124: (0.5, 0.02), 47_000: (0.9, 0.5)}
 GAMES, BUILDS, FASTEST = 200_000, 3, 20_000
@@ -48,19 +48,19 @@ const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() 
 
 
 def measure() -> Area:
-    """Build the index a few times; then search for a rare, a less rare and a common word."""
+    """Build the index several times; then search for a rare, a less rare and a common word."""
     with copy_sample(launcher(games=GAMES)) as place:
         database = place / "Data/flashpoint.sqlite"
         results = _measure_build(place, database)
         peer, node = external_tools.flashpoint(), shutil.which("node")
         if peer is None or node is None:
             return Area(TITLE, results, ["@fparchive/flashpoint-archive (npm)"])
-        theirs = place / "peer.sqlite"  # the engine writes its database when it opens it
-        shutil.copy(database, theirs)
+        peer_database = place / "peer.sqlite"  # the engine writes its database when it opens it
+        shutil.copy(database, peer_database)
         script = place / "peer.cjs"
         script.write_text(PEER)
         for word, hits in LAUNCHER_WORDS.items():
-            peer_command = [node, str(script), str(theirs), word]
+            peer_command = [node, str(script), str(peer_database), word]
             command = [DBCTL, "search", "games", word]
             _compare_results(peer_command, [*command, "-o", "json", "--quiet"], hits, peer, place)
             whole = in_turn({"dbctl": process(command, cwd=place), "node": process(peer_command, cwd=peer)})
@@ -105,7 +105,7 @@ def _measure_build(place: Path, database: Path) -> list[Result]:
 def _compare_results(
     peer_command: Sequence[str], command: Sequence[str], hits: int, peer: Path, place: Path
 ) -> None:
-    """Raise unless both find the same number of games, in all and on the first page."""
+    """Raise an error unless both return the same total, and the same number of games on the first page."""
     peer_result = json.loads(
         subprocess.run(peer_command, cwd=peer, env=ENVIRONMENT, capture_output=True, check=True).stdout
     )

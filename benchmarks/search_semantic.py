@@ -44,17 +44,17 @@ OVERHEAD = 0.4
 
 def measure() -> Area:
     """Time the query alone in one process, and the whole command."""
-    place = cached_sample(f"{ROWS}-vectors", [Path(__file__)], _make)
+    place = cached_sample(f"{ROWS}-vectors", [Path(__file__)], _create_deployment)
     urls = [f"chat={place}/chat.db", f"vectors=lancedb:{place}/lancedb"]
     table = lancedb.connect(str(place / "lancedb")).open_table(TABLE)
     with app_service.open_app(Selection(profile="chat-lancedb", urls=urls), timeout=5) as app:
-        meaning = SemanticSearch(app)
-        vector = list(meaning.read_vector(LIKE))
+        searcher = SemanticSearch(app)
+        vector = list(searcher.read_vector(LIKE))
         request = SemanticRequest(reference=Reference(row=LIKE), limit=TOP)
         times = in_turn(
             {
-                "the query": _time(lambda: meaning.find_nearest(vector, request)),
-                "lancedb": _time(lambda: _search_directly(table, vector)),
+                "the query": _measure(lambda: searcher.find_nearest(vector, request)),
+                "lancedb": _measure(lambda: _search_directly(table, vector)),
             }
         )
     whole = in_turn(
@@ -92,7 +92,7 @@ def _search_directly(table: lancedb.table.Table, vector: Sequence[float]) -> obj
     return query.select(columns).limit(TOP + 3).to_arrow().to_pylist()
 
 
-def _time(run: Callable[[], object]) -> Run:
+def _measure(run: Callable[[], object]) -> Run:
     def timed() -> float:
         begin = time.perf_counter()
         run()
@@ -101,7 +101,7 @@ def _time(run: Callable[[], object]) -> Run:
     return timed
 
 
-def _make(place: Path) -> None:
+def _create_deployment(place: Path) -> None:
     """Create a deployment: vectors around 64 topics, and a thousand messages in SQLite."""
     random = np.random.default_rng(1)
     topics = random.standard_normal((64, NUMBERS), dtype=np.float32)

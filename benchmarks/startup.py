@@ -1,4 +1,4 @@
-"""What a command costs before it does anything: whole processes against the interpreter that runs them."""
+"""Start-up time of commands: whole processes against the bare Python interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 21
 
 
 def measure() -> Area:
-    """Time the quick answers and a list of about 100 users into a pipe."""
+    """Time ``--version``, help texts, and a list of about 100 users into a pipe."""
     place = deployment(games=2_000, users=100)
     database = str(place / "backend/user.db")
     runs = {
@@ -39,6 +39,10 @@ def measure() -> Area:
     ]
     return Area(
         "Start-up, whole processes",
-        [Result(what, peer, ratios(times, what, peer), goal) for what, peer, goal in goals if peer in runs],
+        [
+            Result(title, peer, ratios(times, title, peer), goal)
+            for title, peer, goal in goals
+            if peer in runs
+        ],
         () if UTILS in runs else ["sqlite-utils"],
     )

@@ -53,11 +53,11 @@ def measure() -> Area:
     speeds = [
         alone / cores / imported for alone, imported in zip(times["hashing"], times["import"], strict=True)
     ]
-    what = f"users import, {USERS} users"
+    title = f"users import, {USERS} users"
     peer = f"{cores} x the speed of bcrypt in one thread" if cores > 1 else "bcrypt in one thread"
     return Area(
         "Import of users, as a share of the cores' speed",
-        [Result(what, peer, speeds, 0.9, least=True), longest_wait],
+        [Result(title, peer, speeds, 0.9, least=True), longest_wait],
     )
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from msgspec import structs
 
 from dbctl.errors import UrlInvalidError
 from dbctl.model import Secret, Struct
 
+#: Each engine, and where its databases are.
+ENGINES: Mapping[str, Literal["file", "folder", "server"]] = {
+    "sqlite": "file",
+    "postgresql": "server",
+    "mysql": "server",
+    "lancedb": "folder",
+}
 #: Accepted schemes and their engines.
-SCHEMES = {
-    "sqlite": "sqlite",
+SCHEMES = {name: name for name in ENGINES} | {
     "file": "sqlite",
-    "postgresql": "postgresql",
     "postgres": "postgresql",
-    "mysql": "mysql",
     "mariadb": "mysql",
-    "lancedb": "lancedb",
     "s3": "lancedb",
 }
+#: The engine of a path without a scheme.
+PATH_ENGINE = "sqlite"
 HIGHEST_PORT = 65535
 #: The scheme of a folder in storage with the S3 protocol.
 S3_PREFIX = "s3://"
@@ -44,12 +50,12 @@ class Url(Struct, frozen=True, kw_only=True):
     @property
     def is_file(self) -> bool:
         """Whether it is a local file."""
-        return self.engine == "sqlite"
+        return ENGINES.get(self.engine) == "file"
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a local folder."""
-        return self.engine == "lancedb" and not self.path.startswith(S3_PREFIX)
+        return ENGINES.get(self.engine) == "folder" and not self.path.startswith(S3_PREFIX)
 
     @property
     def is_local(self) -> bool:
@@ -57,10 +63,10 @@ class Url(Struct, frozen=True, kw_only=True):
         return self.is_file or self.is_folder
 
     def __str__(self) -> str:
-        if self.is_file:
+        if self.is_folder:
+            return f"{self.engine}:{self.path}"
+        if ENGINES.get(self.engine) != "server":
             return self.path
-        if self.engine == "lancedb":
-            return f"lancedb:{self.path}" if self.is_folder else self.path
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
         port = f":{self.port}" if self.port else ""
         return f"{self.engine}://{login}{_encode_host(self.host)}{port}/{self.path}"
@@ -85,8 +91,8 @@ def parse_url(text: str) -> Url:
         scheme, separator, remainder = text.partition(":")
         engine = SCHEMES.get(scheme.lower()) if separator else None
         if engine is None:
-            return Url(engine="sqlite", path=text, has_no_scheme=True)
-        if engine not in ("sqlite", "lancedb") or scheme.lower() == "s3":
+            return Url(engine=PATH_ENGINE, path=text, has_no_scheme=True)
+        if ENGINES[engine] == "server" or scheme.lower() == "s3":
             raise UrlInvalidError(reason="the scheme must be followed by ://")
         return _parse_file(engine, remainder)
     engine = SCHEMES.get(scheme.lower().partition("+")[0])
@@ -94,17 +100,15 @@ def parse_url(text: str) -> Url:
         raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
     if scheme.lower() in ("s3", "lancedb+s3"):
         return _parse_bucket(remainder)
-    return (
-        _parse_file(engine, remainder)
-        if engine in ("sqlite", "lancedb")
-        else _parse_server(engine, remainder)
-    )
+    return _parse_server(engine, remainder) if ENGINES[engine] == "server" else _parse_file(engine, remainder)
 
 
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
-    """Return an address with its engine: a path without scheme is a folder if only LanceDB is possible."""
-    folder = url.has_no_scheme and "sqlite" not in engines and "lancedb" in engines
-    return structs.replace(url, engine="lancedb", has_no_scheme=False) if folder else url
+    """Return an address with its engine: a path without scheme is a folder if no engine of ``engines`` has files."""
+    if not url.has_no_scheme or any(ENGINES[name] == "file" for name in engines):
+        return url
+    folder_engine = next((name for name in engines if ENGINES[name] == "folder"), None)
+    return structs.replace(url, engine=folder_engine, has_no_scheme=False) if folder_engine else url
 
 
 def _parse_file(engine: str, address: str) -> Url:
@@ -126,7 +130,7 @@ def _parse_bucket(address: str) -> Url:
         raise UrlInvalidError(
             reason="the address of storage contains no key and no ?options; write s3://BUCKET/PREFIX"
         )
-    return Url(engine="lancedb", path=S3_PREFIX + (f"{bucket}/{prefix.strip('/')}".rstrip("/")))
+    return Url(engine=SCHEMES["s3"], path=S3_PREFIX + (f"{bucket}/{prefix.strip('/')}".rstrip("/")))
 
 
 def _parse_server(engine: str, address: str) -> Url:

@@ -1,4 +1,4 @@
-"""What every test relies on, wherever it is run."""
+"""Settings and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from dbctl import signals
 from dbctl.cli.main import main
 from tests import servers
 
-# A machine that is busy is no fault of what is tested.
+# No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dbctl")
 
-# A job in the background of a shell without job control has SIGINT ignored, and all that it starts with it; under nohup
-# it is SIGHUP. Tests that send these signals to a child must see it obey all the same.
+# Background jobs of a shell without job control ignore SIGINT and SIGQUIT, and programs under nohup ignore SIGHUP. Child
+# processes inherit this, but tests send them these signals.
 for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many tests run at once: they wait for servers, disks and children as long as they compute."""
+    """Return two workers for each core: tests wait for servers, disks and processes about as long as they compute."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # the process that starts the workers, if there are any
+    if not hasattr(config, "workerinput"):  # not a worker
         servers.begin_sharing()
-        if config.getoption(
-            "numprocesses", None
-        ):  # no test runs here; stopped by timeout(1), it still stops them
+        if config.getoption("numprocesses", None):
+            # this process runs no tests; after SIGTERM, as from timeout(1), it must still stop workers and servers
             signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -55,26 +54,26 @@ def pytest_collection():
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("mariadb") and not servers.mysql_server().is_mariadb:
-        pytest.skip("only MariaDB has that")
+        pytest.skip("requires MariaDB")
 
 
 @pytest.fixture(autouse=True)
 def signals_enabled():
-    """Handle signals again: a command that printed its result in this process ignores them."""
+    """Restore the signal handlers: a command that has printed its result leaves signals ignored in this process."""
     yield
     signals.reset_signals()
 
 
 @pytest.fixture
 def answer(capsys):
-    """Runs a command in this process and returns its JSON, once it has ended as it should: ``None`` for anyhow."""
+    """Run a command in this process and return its JSON; assert the exit code ``status``, or none if it is ``None``."""
 
     def run(*words, status=0):
         capsys.readouterr()
-        ended = main([*words, "-o", "json"])
+        exit_code = main([*words, "-o", "json"])
         result = json.loads(capsys.readouterr().out)
-        assert result["exit_code"] == ended
-        assert status in (None, ended), result
+        assert result["exit_code"] == exit_code
+        assert status in (None, exit_code), result
         return result
 
     return run
@@ -82,10 +81,10 @@ def answer(capsys):
 
 @pytest.fixture
 def start(capsys, monkeypatch):
-    """Runs a command as if it had been started: in a folder, with nothing but that environment and that input.
+    """Run a command with a working directory, an environment and an input, like a new process.
 
-    It runs in this process, without starting an interpreter. Tests that need a process (bytes, pipes, terminals, signals, its
-    end) are in ``test_contract.py`` and ``test_pipes.py``.
+    It runs in this process, which saves the start of an interpreter. Tests that require a process (bytes, pipes, terminals,
+    signals, exit) are in ``test_contract.py`` and ``test_pipes.py``.
     """
 
     def run(*words, environment, cwd=".", stdin=b""):

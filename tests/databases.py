@@ -1,4 +1,4 @@
-"""What a test does to a database behind the back of dbctl, on each engine: run SQL, read every row, destroy it."""
+"""Databases of each engine, for direct access by tests: run SQL, read every row, destroy the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests import servers
 
 
 class ComparedDatabase(ABC):
-    """One database; ``url`` is how a configuration names it."""
+    """A database; ``url`` is its URL or path in a configuration."""
 
     engine: str
     url: str
@@ -30,11 +30,10 @@ class ComparedDatabase(ABC):
     def tables(self) -> list[str]: ...
 
     @abstractmethod
-    def destroy(self) -> None:
-        """Take all of it away."""
+    def destroy(self) -> None: ...
 
     def content(self) -> dict[str, list[str]]:
-        """Return every row of every table, but the app's record of restores."""
+        """Return every row of every table, except audit entries of restores."""
         rows_by_table = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
         return {
             name: sorted(text for text in map(str, rows) if "restore.apply" not in text)
@@ -43,7 +42,7 @@ class ComparedDatabase(ABC):
 
 
 class File(ComparedDatabase):
-    """A file of SQLite."""
+    """A SQLite file."""
 
     engine = "sqlite"
 
@@ -67,7 +66,7 @@ class File(ComparedDatabase):
 
 
 class Folder:
-    """A folder of LanceDB, as far as rows and their loss go."""
+    """A LanceDB folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,7 +84,7 @@ class Folder:
 
 
 class PostgreSQL(ComparedDatabase):
-    """A database of a server, or a schema of one."""
+    """A PostgreSQL database, or one schema of it."""
 
     engine = "postgresql"
 
@@ -120,7 +119,7 @@ class PostgreSQL(ComparedDatabase):
 
 
 class MySQL(ComparedDatabase):
-    """A database of a server."""
+    """A MySQL or MariaDB database."""
 
     engine = "mysql"
 
@@ -150,15 +149,15 @@ class MySQL(ComparedDatabase):
         self.run(f"drop database {ident(self.own.path)}")
 
 
-def of(url: str) -> ComparedDatabase:
-    """Return the database at an address."""
+def from_url(url: str) -> ComparedDatabase:
+    """Return the database with this URL or path."""
     own = urls.parse_url(url)
     return File(Path(url)) if own.is_file else PostgreSQL(own) if own.engine == "postgresql" else MySQL(own)
 
 
 @contextmanager
-def nothing_yet(engine: str, path: Path) -> Iterator[ComparedDatabase]:
-    """Give an empty database of a server, which is dropped again, or the place of a file."""
+def empty_database(engine: str, path: Path) -> Iterator[ComparedDatabase]:
+    """Yield an empty server database, which is dropped at the end, or the path of a SQLite file that does not exist yet."""
     if engine == "sqlite":
         yield File(path)
     elif engine == "postgresql":

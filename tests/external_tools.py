@@ -1,4 +1,4 @@
-"""Programs of others that do what dbctl does, installed for tests and benchmarks where they can be."""
+"""External programs for comparison, which npm installs for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-#: Seconds that npm gets to fetch something.
-PATIENCE = 120
+#: Time limit of an installation by npm.
+INSTALL_SECONDS = 120
 
 
 class Peer(NamedTuple):
-    """A program of npm's."""
+    """A program installed by npm."""
 
-    folder: Path  #: where npx finds it
-    binary: Path  #: what npx would run in the end
+    folder: Path  #: folder in which npx finds it
+    binary: Path  #: the program that npx runs
 
 
 @cache
 def dbmate() -> Peer | None:
-    """Return dbmate; None where npm cannot install it."""
-    folder = _installed("dbmate@2")
+    """Return dbmate, or None if npm cannot install it."""
+    folder = _install("dbmate@2")
     if folder is None:
         return None
     (binary,) = (folder / "node_modules/@dbmate").glob("*/bin/dbmate")
@@ -33,12 +33,12 @@ def dbmate() -> Peer | None:
 
 @cache
 def flashpoint() -> Path | None:
-    """Return the folder from which node finds the launcher's own engine; None where npm cannot install it."""
-    return _installed("@fparchive/flashpoint-archive@0.11.2")
+    """Return the folder in which node finds the launcher's engine, or None if npm cannot install it."""
+    return _install("@fparchive/flashpoint-archive@0.11.2")
 
 
-def _installed(package: str) -> Path | None:
-    """Return the folder of a package; it is cached next to the Python interpreter."""
+def _install(package: str) -> Path | None:
+    """Install a package unless it is cached in the virtual environment; return its folder."""
     place = Path(sys.prefix) / "peers" / package
     if place.is_dir():
         return place
@@ -48,12 +48,14 @@ def _installed(package: str) -> Path | None:
     with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as temporary:
         words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix"]
         try:
-            subprocess.run([*words, temporary, package], capture_output=True, check=True, timeout=PATIENCE)
+            subprocess.run(
+                [*words, temporary, package], capture_output=True, check=True, timeout=INSTALL_SECONDS
+            )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return None
         try:
             Path(temporary).rename(place)
-        except OSError:  # another process of the same tests was faster
+        except OSError:  # another process may have installed it concurrently
             if not place.is_dir():
                 raise
     return place

@@ -1,4 +1,4 @@
-"""A way to a server of HTTP that a test spoils: between dbctl and storage, it refuses, delays, cuts off and changes."""
+"""An HTTP proxy in front of a server that refuses, delays, truncates and changes requests and responses."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ import msgspec
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request."""
-
     method: str
-    path: str  #: with its query
-    headers: dict[str, str]  #: names in small letters
+    path: str  #: with the query string
+    headers: dict[str, str]  #: names in lower case
     body: bytes
-    number: int  #: how many came before
+    number: int  #: number of earlier requests
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer; ``sent`` bytes of its body arrive, where not all do."""
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """A response; ``sent`` limits the bytes of its body that are sent before the connection is closed."""
 
     status: int = 200
     body: bytes = b""
@@ -31,29 +29,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     sent: int | None = None
 
 
-def refused(status: int, code: str, more: str = "") -> Answer:
-    """Return how a server of S3 refuses."""
+def error_response(status: int, code: str, more: str = "") -> Response:
+    """Return the error response of an S3 server."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message>{more}</Error>"
-    return Answer(status=status, body=body.encode(), headers={"Content-Type": "application/xml"})
+    return Response(status=status, body=body.encode(), headers={"Content-Type": "application/xml"})
 
 
-#: Nothing is answered, and the connection ends.
-CUT = Answer(sent=-1)
-#: Does what it likes with a request: gives an answer in place of the server's, or None to let it through.
-Interfere = Callable[[Request], Answer | None]
-#: Does what it likes with the server's answer.
-Change = Callable[[Request, Answer], Answer]
+#: Close the connection without a response.
+CUT = Response(sent=-1)
+#: Returns a response in place of the server's, or None to forward the request.
+Interfere = Callable[[Request], Response | None]
+#: Returns the response that replaces the response of the server.
+Change = Callable[[Request, Response], Response]
 
 
 class FaultProxy:
-    """The server of one test."""
+    """The proxy of one test."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         """Forward requests to a local port; with a ``context``, accept TLS."""
         self._port, self._lock = port, threading.Lock()
         self.requests = list[Request]()
         self.interfere: Interfere = lambda _request: None
-        self.change: Change = lambda _request, answer: answer
+        self.change: Change = lambda _request, response: response
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,7 +63,7 @@ class FaultProxy:
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of the library
 
             def log_message(self, *_words: object) -> None:
-                """Say nothing."""
+                """Write no log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -86,32 +84,32 @@ class FaultProxy:
                 number=len(self.requests),
             )
             self.requests.append(request)
-        answer = self.interfere(request)
-        if answer is None:
-            answer = self.change(request, self.forward(request))
-        if answer.sent == -1:
+        response = self.interfere(request)
+        if response is None:
+            response = self.change(request, self.forward(request))
+        if response.sent == -1:
             handler.close_connection = True
             return
-        handler.send_response(answer.status)
-        for name, value in answer.headers.items():
+        handler.send_response(response.status)
+        for name, value in response.headers.items():
             if name.lower() not in {"content-length", "connection", "transfer-encoding", "date", "server"}:
                 handler.send_header(name, value)
         length = (
-            int(answer.headers.get("Content-Length", 0)) if request.method == "HEAD" else len(answer.body)
+            int(response.headers.get("Content-Length", 0)) if request.method == "HEAD" else len(response.body)
         )
         handler.send_header("Content-Length", str(length))
         handler.end_headers()
         if request.method != "HEAD":
-            handler.wfile.write(answer.body[: answer.sent])
-        handler.close_connection = answer.sent is not None
+            handler.wfile.write(response.body[: response.sent])
+        handler.close_connection = response.sent is not None
 
-    def forward(self, request: Request) -> Answer:
-        """Return what the server itself answers."""
+    def forward(self, request: Request) -> Response:
+        """Return the response of the server."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
             connection.request(request.method, request.path, request.body, request.headers)
-            got = connection.getresponse()
-            return Answer(status=got.status, body=got.read(), headers=dict(got.getheaders()))
+            received = connection.getresponse()
+            return Response(status=received.status, body=received.read(), headers=dict(received.getheaders()))
         finally:
             connection.close()
 

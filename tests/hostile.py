@@ -1,4 +1,4 @@
-"""Private servers with a Larder, a neighbour database and a canary folder, and all that a dump must not change there."""
+"""Private servers with a Larder, another database and a canary folder, and the state that a dump must not change."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests.services.larder_app import MySQLPantry, ServedPantry, fill_mysql
 VOLATILE = re.compile(
     r"timestamp|gtid|_now|last_insert|rand_seed|pseudo|warning|error_count|identity|skip_rep"
 )
-#: How long a server may take to notice that a session has ended.
+#: Seconds that a server may take to notice that a session has ended.
 NOTICE_SECONDS = 20
 SCRATCH = re.compile(r"dbctl_new_")
-#: Of one product alone: what a dump must not change, by the query that reads it.
+#: Queries for the state that a dump must not change, for one product only.
 OUTSIDE_MARIADB = {
     "users": "select * from mysql.global_priv",
     "roles": "select * from mysql.roles_mapping",
@@ -49,7 +49,7 @@ OUTSIDE_MYSQL = {
 
 
 class Victim(ABC):
-    """A server on which dumps are tried; it belongs to this process alone."""
+    """A server of this process, into which hostile dumps are loaded."""
 
     pantry: ServedPantry | MySQLPantry
 
@@ -58,25 +58,25 @@ class Victim(ABC):
         self.folder.chmod(0o755)
         self.canary = self.folder / "canary"
         self.canary.mkdir()
-        self.canary.chmod(0o777)  # whatever user the server runs as
+        self.canary.chmod(0o777)  # the server may run as any user
         (self.canary / "here").write_text("untouched")
         (self.folder / "app").mkdir()
 
     @abstractmethod
-    def good(self) -> str:
-        """Return the text of an honest dump of the Larder."""
+    def honest_dump(self) -> str:
+        """Return the text of a dump of the Larder without hostile statements."""
 
     @abstractmethod
-    def outside(self) -> dict[str, object]:
-        """Return all that a dump must not change."""
+    def read_state(self) -> dict[str, object]:
+        """Return the state that a dump must not change."""
 
     @abstractmethod
-    def left(self) -> list[str]:
-        """Return scratch databases, and roles or users, that are still there."""
+    def list_leftovers(self) -> list[str]:
+        """Return the names of scratch databases, and of their roles or users."""
 
     @abstractmethod
-    def greet(self) -> None:
-        """Ask a question in a session of another program, which no dump may end."""
+    def assert_session_alive(self) -> None:
+        """Run a query in a session of another program, which no dump may end."""
 
     def files(self) -> dict[str, str]:
         return {path.name: path.read_text(errors="replace") for path in sorted(self.canary.iterdir())}
@@ -96,24 +96,24 @@ class PostgreSQLVictim(Victim):
         neighbour = structs.replace(self.server, path="neighbour")
         with closing(servers.connection(neighbour)) as own:
             own.execute("create table keep (id int primary key, text text)")
-            own.execute("insert into keep values (1, 'kept')")
+            own.execute("insert into keep values (1, 'unchanged')")
         self.pantry = ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
-        self.text = self._dumped("--format=plain").decode()
+        self.text = self._dump("--format=plain").decode()
         self.witness = servers.connection(self.server)
 
-    def greet(self) -> None:
+    def assert_session_alive(self) -> None:
         self.witness.execute("select 1")
 
-    def _dumped(self, *words: str) -> bytes:
-        where = ["-h", self.server.options.partition("host=")[2], "-U", "postgres"]
+    def _dump(self, *words: str) -> bytes:
+        options = ["-h", self.server.options.partition("host=")[2], "-U", "postgres"]
         return subprocess.run(
-            [servers.client("pg_dump"), *where, *words, "larder"], check=True, capture_output=True
+            [servers.client("pg_dump"), *options, *words, "larder"], check=True, capture_output=True
         ).stdout
 
-    def good(self) -> str:
+    def honest_dump(self) -> str:
         return self.text
 
-    def outside(self) -> dict[str, object]:
+    def read_state(self) -> dict[str, object]:
         queries = {
             "databases": "select datname, datdba, datacl::text, datconnlimit, datistemplate, datallowconn from pg_database",
             "roles": "select * from pg_authid",
@@ -139,7 +139,7 @@ class PostgreSQLVictim(Victim):
             ).fetchall()
         return {**state, "files": self.files(), "live": self.pantry.content()}
 
-    def left(self) -> list[str]:
+    def list_leftovers(self) -> list[str]:
         with closing(servers.connection(self.server)) as central:
             names = central.execute(
                 "select datname from pg_database union all select rolname from pg_roles"
@@ -156,8 +156,11 @@ class MySQLVictim(Victim):
         super().__init__()
         settings = ["--event-scheduler=ON", "--local-infile=1", "--secure-file-priv="]
         if os.environ.get("DBCTL_TEST_MYSQL") and not servers.mysql_server().is_mariadb:
-            settings += ["--gtid-mode=ON", "--enforce-gtid-consistency=ON"]  # its program then writes them
-            # Such a server writes a binary log, and then requires SUPER of those who create functions and triggers.
+            settings += [
+                "--gtid-mode=ON",
+                "--enforce-gtid-consistency=ON",
+            ]  # its dump program then writes GTID statements
+            # With the binary log, users would require SUPER to create functions and triggers.
             settings += ["--log-bin-trust-function-creators=1"]
         self.server = servers.private_mysql(*settings)
         self.is_mariadb = servers.server_at(self.server).is_mariadb
@@ -165,7 +168,7 @@ class MySQLVictim(Victim):
             for name in ("larder", "neighbour"):
                 cursor.execute(f"create database {name} character set utf8mb4")
             cursor.execute("create table neighbour.keep (id int primary key, text text)")
-            cursor.execute("insert into neighbour.keep values (1, 'kept')")
+            cursor.execute("insert into neighbour.keep values (1, 'unchanged')")
             cursor.execute("create user larder_app@localhost")
             cursor.execute("grant all on larder.* to larder_app@localhost")
             cursor.execute("use larder")
@@ -177,13 +180,13 @@ class MySQLVictim(Victim):
         self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
         self.witness = servers.mysql_connection(self.server)
 
-    def greet(self) -> None:
+    def assert_session_alive(self) -> None:
         self.witness.ping(reconnect=False)
 
-    def good(self) -> str:
+    def honest_dump(self) -> str:
         return self.text
 
-    def outside(self) -> dict[str, object]:
+    def read_state(self) -> dict[str, object]:
         queries = {
             "databases": "select * from information_schema.schemata",
             "grants": "select * from mysql.db",
@@ -205,7 +208,7 @@ class MySQLVictim(Victim):
                 state[name] = sorted(map(str, rows))
         return {**state, "files": self.files(), "live": self.pantry.content()}
 
-    def left(self) -> list[str]:
+    def list_leftovers(self) -> list[str]:
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
             cursor.execute(
                 "select schema_name from information_schema.schemata union select user from mysql.user"
@@ -215,7 +218,7 @@ class MySQLVictim(Victim):
 
 @cache
 def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
-    """Return the server of an engine; it ends with this process."""
+    """Return the server of an engine, which stops at the end of this process."""
     import atexit
 
     server = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
@@ -223,26 +226,26 @@ def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
     return server
 
 
-def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statements: str) -> Path:
-    """Write an honest dump with hostile statements behind all that it holds."""
+def write_dump(victim: PostgreSQLVictim | MySQLVictim, file: Path, statements: str) -> Path:
+    """Write a dump with hostile statements at its end, before the end marker; return the file."""
     text = statements.replace("{canary}", str(victim.canary))
-    head, end, rest = victim.good().rpartition(victim.end)
+    head, end, rest = victim.honest_dump().rpartition(victim.end)
     file.write_text(f"{head}\n{text}\n\n{end}{rest}")
     file.chmod(0o600)
     return file
 
 
 def assert_unchanged(victim: PostgreSQLVictim | MySQLVictim, before: dict[str, object]) -> None:
-    """Assert that nothing outside has changed and nothing is left, once the server has noticed which sessions have ended."""
-    after = victim.outside()
+    """Assert that the state equals ``before``, that nothing is left over, and that other sessions continue."""
+    after = victim.read_state()
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
     assert_nothing_left(victim)
-    victim.greet()
+    victim.assert_session_alive()
 
 
 def assert_nothing_left(victim: PostgreSQLVictim | MySQLVictim) -> None:
-    """Assert that databases, roles and sessions of a load are gone, once the server has noticed who has left."""
+    """Assert that the load left no databases, roles and sessions; a server notices the end of a session with a delay."""
     deadline = time.monotonic() + NOTICE_SECONDS
-    while (left := victim.left()) and time.monotonic() < deadline:
+    while (leftovers := victim.list_leftovers()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert left == []
+    assert leftovers == []

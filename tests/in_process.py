@@ -1,4 +1,4 @@
-"""Runs commands in this process as if each had been started: starting one takes ten times as long as most commands work."""
+"""Run commands in this process: starting a process takes ten times as long as most commands run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dbctl.cli.main import main
 def run_command(
     words: Sequence[str | Path], *, environment: Mapping[str, str], cwd: Path, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``dbctl`` in a folder, with nothing but this environment and this input."""
+    """Run ``dbctl`` with a working directory, an environment and an input, like a new process."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
-    own_environment, own_stdin = dict(os.environ), sys.stdin
+    saved_environment, saved_stdin = dict(os.environ), sys.stdin
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
@@ -26,9 +26,9 @@ def run_command(
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
             status = main([str(word) for word in words])
     finally:
-        sys.stdin = own_stdin
+        sys.stdin = saved_stdin
         os.environ.clear()
-        os.environ.update(own_environment)
+        os.environ.update(saved_environment)
     for stream in (out, err):
         stream.flush()
     return subprocess.CompletedProcess(words, status, out.buffer.getvalue(), err.buffer.getvalue())

@@ -1,4 +1,4 @@
-"""A way to a server that falls silent: it stays connected, and passes nothing on any more."""
+"""A TCP relay to a server that stops passing bytes while its connections stay open."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ BLOCK = 1 << 16
 
 
 class Relay:
-    """Passes bytes between clients and a server until it is silent."""
+    """Pass bytes between clients and a server until the relay falls silent."""
 
     def __init__(self, listening: socket.socket, host: str, port: int) -> None:
         self._listening, self._server = listening, (host, port)
         self.port: int = listening.getsockname()[1]
         self._ended = threading.Event()
         self._silent = threading.Event()
-        self._newest = 0  #: the last connection that is silent; later ones are not
+        self._newest = 0  #: number of the last silent connection
         self._count = 0
-        self.bytes_until_silence: int | None = None  #: None: it is not silent by itself
-        self.spares_new = False  #: where it falls silent by itself: whether later connections are passed on
-        self.last_words: bytes | None = None  #: it falls silent once the server has sent them
+        self.bytes_until_silence: int | None = None  #: bytes to pass before it falls silent; None: unlimited
+        self.relays_new = (
+            False  #: whether later connections work after it has fallen silent for one of these reasons
+        )
+        self.silence_trigger: bytes | None = None  #: bytes after which it falls silent
 
     def fall_silent(self, *, for_new: bool = True) -> None:
-        """Pass nothing on from now on; connections that are made later are passed on unless ``for_new``."""
+        """Stop passing bytes; later connections still work unless ``for_new``."""
         self._newest = 1 << 30 if for_new else self._count
         self._silent.set()
 
@@ -40,7 +42,7 @@ class Relay:
     def end(self) -> None:
         """Close every connection."""
         self._ended.set()
-        with suppress(OSError):  # it was ended before
+        with suppress(OSError):  # already ended
             self._listening.shutdown(socket.SHUT_RDWR)
 
     def _is_silent(self, number: int) -> bool:
@@ -61,17 +63,17 @@ class Relay:
                     self._count_down(block)
 
     def _count_down(self, block: bytes) -> None:
-        if self.last_words is not None and self.last_words in block:
-            self.fall_silent(for_new=not self.spares_new)
+        if self.silence_trigger is not None and self.silence_trigger in block:
+            self.fall_silent(for_new=not self.relays_new)
         if self.bytes_until_silence is not None:
             self.bytes_until_silence -= len(block)
             if self.bytes_until_silence <= 0:
-                self.fall_silent(for_new=not self.spares_new)
+                self.fall_silent(for_new=not self.relays_new)
 
 
 @contextmanager
-def relaying(host: str, port: int) -> Iterator[Relay]:
-    """Give a relay to a server, which ends with this."""
+def open_relay(host: str, port: int) -> Iterator[Relay]:
+    """Yield a relay to a server; it ends with the context."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         relay = Relay(listening, host, port)
         threading.Thread(target=relay.accept, daemon=True).start()

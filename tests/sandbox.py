@@ -1,4 +1,4 @@
-"""A PostgreSQL server for one test: with settings of its own, and files that the test may damage while it is stopped."""
+"""A PostgreSQL server for one test, with separate settings, whose files the test may damage while it is stopped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.servers import BINARIES
 
 
 class PrivateServer:
-    """A server that listens on a socket of its own alone; ``postgres`` may do everything."""
+    """A server that listens only on a private socket; ``postgres`` is superuser."""
 
     def __init__(self, binaries: Path, place: Path, settings: Sequence[str]) -> None:
         self.data, self._binaries, self._place = place / "data", binaries, place
         self.url = f"postgresql://postgres@/postgres?host={place}"
         self._settings = [word for setting in settings for word in ("-c", setting)]
         self._as_user: Sequence[str] = []
-        if os.geteuid() == 0:  # it refuses to run as root
+        if os.geteuid() == 0:  # the server refuses to run as root
             shutil.chown(place, "postgres", "postgres")
             self._as_user = ["runuser", "-u", "postgres", "--"]
         self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--data-checksums")
@@ -57,7 +57,7 @@ class PrivateServer:
                 return
 
     def stop(self) -> None:
-        """Stop it, with everything that it holds in memory written into its files."""
+        """Stop the server after a checkpoint, so that its files are complete."""
         if self._running is not None:
             self._run("pg_ctl", "stop", "-m", "fast")
             self._running.wait(timeout=30)
@@ -69,7 +69,7 @@ class PrivateServer:
 
 @contextmanager
 def start_private(*settings: str) -> Iterator[PrivateServer]:
-    """Give a server that runs with ``settings`` (``name=value``) and is gone afterwards; else skip, or fail in CI."""
+    """Yield a server with ``settings`` (``name=value``); if none is installed, skip the test, or fail in CI."""
     programs = sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True)
     binaries = next((folder for folder in programs if (folder / "initdb").exists()), None)
     if binaries is None:

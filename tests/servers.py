@@ -1,7 +1,7 @@
-"""Servers for tests: the one that the environment names, a private one of installed binaries, or the one of this machine.
+"""Servers for tests: the server that the environment names, a private server, or the server of this machine.
 
-The private one is shared by all workers of a run. It keeps its data in memory, where there is room: a service of the machine
-waits for its disk at every table, schema and database that a test makes.
+All workers of a run share the private server. Its data is in memory if enough is free: a server with its data on disk waits
+for the disk whenever a test creates a table, schema or database.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ from dbctl.url import Url, parse_url
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
-#: As distributions set it up.
+#: The default settings of distributions.
 SHARED_MYSQL = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--innodb-flush-log-at-trx-commit=1",
 )
-#: Options that prevent a second port, synced writes and a missing folder of the package.
+#: Options that disable the second port, synced writes, and a folder that only the distribution package creates.
 MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
-#: A file system in memory, and the bytes that must be free there.
+#: A file system in memory, and the bytes that must be free in it.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
-#: As a server is set up, apart from work that it does at moments of its own; ``doctor`` warns of ``fsync = off``.
+#: Default settings, except for background work at unpredictable times; ``doctor`` warns of ``fsync = off``.
 SHARED_POSTGRESQL = ("-c", "fsync=on", "-c", "autovacuum=off", "-c", "max_wal_size=256MB")
-#: Names the folder in which the workers of a run find the servers that they share.
+#: Environment variable with the folder in which the workers of a run find their shared servers.
 SHARED = "DBCTL_TEST_SHARED"
-#: After so many schemas the catalogue is vacuumed, which is cheaper than to search through what they left.
+#: Number of schemas after which the catalogs are vacuumed: dropped schemas leave dead tuples, which slow down queries.
 SCHEMAS_PER_VACUUM = 50
 _number, _schemas = count(), count(1)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A private server; ``folder`` holds all that it has stored, and ``end`` stops it without saving anything."""
+    """A private server; ``folder`` contains its data, and the signal ``end`` stops it without a checkpoint."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -79,21 +79,21 @@ _shared: list[subprocess.Popen[bytes]] = []
 
 @cache
 def postgresql() -> Url:
-    """Return the server that tests use, as one that may create schemas, roles and databases; else skip, or fail in CI."""
+    """Return a server whose user may create schemas, roles and databases; without one, skip the test, or fail in CI."""
     if url_text := os.environ.get("DBCTL_TEST_POSTGRESQL"):
-        return parse_url(url_text)  # what was asked for is used, or fails
+        return parse_url(url_text)  # never replaced by another server
     if SHARED in os.environ and _postgresql_binaries():
         return parse_url(
             _share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL))
         )
-    reason = _reason(LOCAL)
+    reason = _check_postgresql(LOCAL)
     if not reason:
         return parse_url(LOCAL)
     return parse_url(private_postgresql(why=reason))
 
 
 def begin_sharing() -> None:
-    """Let this process and those that it starts share servers until this process ends."""
+    """Share servers between this process and its child processes until this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="dbctl-servers-", dir="/tmp"))
     os.environ[SHARED] = str(folder)
 
@@ -110,7 +110,7 @@ def begin_sharing() -> None:
 
 
 def _share(name: str, start: Callable[[], _Running]) -> str:
-    """Return the URL of the server that the workers of this run share; the first worker that asks starts it."""
+    """Return the URL of the shared server of this run; the first worker that calls this starts it."""
     file = Path(os.environ[SHARED], f"{name}.json")
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -128,14 +128,14 @@ def _share(name: str, start: Callable[[], _Running]) -> str:
         return url
 
 
-def _place() -> str:
-    """Return the folder below which servers keep their data; its path is short, as a socket's must be."""
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
-    return str(MEMORY) if roomy else "/tmp"  # noqa: S108 - a private folder is created in it
+def _data_folder() -> str:
+    """Return the parent of the data folders; its path is short, because the length of socket paths is limited."""
+    has_space = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    return str(MEMORY) if has_space else "/tmp"  # noqa: S108 - a private folder is created in it
 
 
 def _await_end(pid: int) -> None:
-    """Wait until a process has ended that this one may not have started."""
+    """Wait for the end of a process, which need not be a child of this one."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(ChildProcessError):
@@ -149,20 +149,20 @@ def _await_end(pid: int) -> None:
 
 @cache
 def private_postgresql(*, password: str = "", certificate: Path | None = None, why: str = "") -> str:
-    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything.
+    """Return the URL, without password, of a server that stops at the end of this process; ``postgres`` is superuser.
 
-    With a ``certificate`` (a file with its key), it listens on a port and requires encryption.
+    With a ``certificate`` (a file that also contains its key), the server listens on a port and requires TLS.
     """
     return _start_for_this_process(password, certificate, listening=certificate is not None, why=why)
 
 
 def listening_postgresql() -> Url:
-    """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
+    """Return a new server on a local port, which stops at the end of this process; ``postgres`` is superuser."""
     return parse_url(_start_for_this_process("", None, listening=True))
 
 
-def missing(reason: str) -> NoReturn:
-    """End a test for which there is no server: in CI nothing is left out."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip a test without a server, or fail it in CI, where no test may be skipped for this."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -170,15 +170,15 @@ def missing(reason: str) -> NoReturn:
 
 @cache
 def client(program: str) -> Path:
-    """Return a program of PostgreSQL's that fits the server of the tests."""
+    """Return a client program of PostgreSQL whose version matches the server of the tests."""
     with psycopg.connect(text(postgresql())) as connection:
         return client_programs.find_program(
             program, "tests", min_version=connection.info.server_version // 10_000
         ).path
 
 
-def _reason(url: str, password: str = "") -> str:
-    """Return why the server at ``url`` is of no use, or nothing."""
+def _check_postgresql(url: str, password: str = "") -> str:
+    """Return why the server at ``url`` cannot be used, or an empty text."""
     try:
         psycopg.connect(url, password=password or None, connect_timeout=2).close()
     except psycopg.OperationalError as error:
@@ -187,7 +187,7 @@ def _reason(url: str, password: str = "") -> str:
 
 
 def _postgresql_binaries() -> Path | None:
-    """Return the folder that the environment names, or that of the newest installed server."""
+    """Return the program folder that the environment names, or that of the newest installed server."""
     if folder := os.environ.get("DBCTL_TEST_POSTGRESQL_BINARIES"):
         return Path(folder)
     for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
@@ -207,22 +207,22 @@ def _start_for_this_process(
 def _start(
     password: str, certificate: Path | None, *, listening: bool, more: Sequence[str] = (), why: str = ""
 ) -> _Running:
-    """Start a private server; skip, or fail in CI, where none is installed."""
-    folder = _postgresql_binaries() or missing(
-        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    """Start a private server; if none is installed, skip the test, or fail in CI."""
+    folder = _postgresql_binaries() or skip_or_fail(
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); set DBCTL_TEST_POSTGRESQL to use another server"
     )
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=_place()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=_data_folder()))
     as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # it refuses to run as root
+    if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "postgres", "postgres")
         as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
     data, secret = place / "data", place / "secret"
     secret.write_text(password)
     if as_user:
         shutil.chown(secret, "postgres", "postgres")
-    signing_in = ["-A", "scram-sha-256", f"--pwfile={secret}"] if password else ["-A", "trust"]
+    authentication = ["-A", "scram-sha-256", f"--pwfile={secret}"] if password else ["-A", "trust"]
     subprocess.run(
-        [folder / "initdb", "-D", data, "-U", "postgres", *signing_in, "-E", "UTF8", "--no-sync"],
+        [folder / "initdb", "-D", data, "-U", "postgres", *authentication, "-E", "UTF8", "--no-sync"],
         check=True,
         capture_output=True,
         cwd=place,
@@ -248,16 +248,16 @@ def _start(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=place,
-        start_new_session=True,  # Ctrl-C is for the tests
+        start_new_session=True,  # Ctrl-C must not reach the server
         **as_user,
     )
     url = f"postgresql://postgres@{where}"
     deadline = time.monotonic() + 30
-    while reason := _reason(url, password):
+    while reason := _check_postgresql(url, password):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
-    return _Running(url, running, place, signal.SIGQUIT)  # killed, it would leave its shared memory
+    return _Running(url, running, place, signal.SIGQUIT)  # SIGKILL would leave its shared memory
 
 
 def free_port() -> int:
@@ -266,7 +266,7 @@ def free_port() -> int:
 
 
 def connection(url: Url) -> psycopg.Connection:
-    """Return a connection that is no part of what is tested."""
+    """Return a connection that does not use dbctl."""
     return psycopg.connect(
         text(url, schema=False),
         autocommit=True,
@@ -275,7 +275,7 @@ def connection(url: Url) -> psycopg.Connection:
 
 
 def text(url: Url, *, schema: bool = True) -> str:
-    """Return ``url`` as text, as in a configuration."""
+    """Return ``url`` as text, in the form of a configuration."""
     password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
         option for option in url.options.split("&") if option and (schema or not option.startswith("schema="))
@@ -294,17 +294,17 @@ def schema_of(url: Url) -> str:
 
 
 @cache
-def _home() -> Url:
-    """Return a database in which this process may make schemas; it ends with the process.
+def _schema_database() -> Url:
+    """Return the database in which this process creates schemas; it is dropped at the end of the process.
 
-    In one that all runs share, what they leave in the catalogue would slow down every question about it: a server for
-    tests may be one that never vacuums by itself.
+    In a database that all runs share, dead tuples in the catalogs would slow down queries, because the test server may have
+    autovacuum off.
     """
     server = postgresql()
     name = f"t_{os.getpid()}_home_{time.time_ns():x}"
     with closing(connection(server)) as own:
         own.execute(f"create database {name} encoding 'UTF8' template template0")
-        own.execute(f"alter database {name} set synchronous_commit = off")  # nothing here outlives the server
+        own.execute(f"alter database {name} set synchronous_commit = off")  # durability is not required
 
     def drop() -> None:
         with closing(connection(server)) as own:
@@ -316,8 +316,8 @@ def _home() -> Url:
 
 @contextmanager
 def postgresql_schema() -> Iterator[Url]:
-    """Give an empty schema of its own to one test, and take it away again with all that is in it."""
-    server = _home()
+    """Yield an empty schema with a unique name; drop it with all objects at the end."""
+    server = _schema_database()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     options = "&".join(option for option in (server.options, f"schema={name}") if option)
     url = structs.replace(server, options=options)
@@ -333,7 +333,7 @@ def postgresql_schema() -> Iterator[Url]:
 
 @contextmanager
 def postgresql_database(*, encoding: str) -> Iterator[Url]:
-    """Give an empty database of its own to one test, and take it away again."""
+    """Yield an empty database with a unique name; drop it at the end."""
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     with closing(connection(server)) as own:
@@ -341,7 +341,7 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
         try:
             yield structs.replace(server, path=name)
         finally:
-            for (leftover,) in own.execute(  # also databases that restores created
+            for (leftover,) in own.execute(  # includes databases that restores created
                 "select datname from pg_database where datname = %s or starts_with(datname, %s)",
                 [name, f"{name}_"],
             ).fetchall():
@@ -350,12 +350,12 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
 
 @cache
 def mysql() -> Url:
-    """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
+    """Return a server whose user may create databases and users; without one, skip the test, or fail in CI."""
     if url_text := os.environ.get("DBCTL_TEST_MYSQL"):
-        return parse_url(url_text)  # what was asked for is used, or fails
+        return parse_url(url_text)  # never replaced by another server
     if SHARED in os.environ and all(_mariadb_binaries()):
         return parse_url(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
-    reason = _mysql_reason(parse_url(LOCAL_MYSQL))
+    reason = _check_mysql(parse_url(LOCAL_MYSQL))
     if not reason:
         return parse_url(LOCAL_MYSQL)
     return private_mysql(why=reason)
@@ -363,22 +363,22 @@ def mysql() -> Url:
 
 @cache
 def mysql_server() -> Server:
-    """Return what the server of MySQL or MariaDB is that tests use."""
+    """Return product and version of the MySQL or MariaDB server of the tests."""
     return server_at(mysql())
 
 
 def server_at(url: Url) -> Server:
-    """Return what the server of MySQL or MariaDB at an address is."""
+    """Return product and version of the MySQL or MariaDB server at ``url``."""
     with closing(mysql_connection(url)) as own:
         return parse_server(own.get_server_info(), "the server of tests")
 
 
 @cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
-    """Return a server that ends with this process; ``root`` may do everything without a password.
+    """Return a server that stops at the end of this process; ``root`` has all privileges and no password.
 
-    It is of MySQL where ``DBCTL_TEST_MYSQL`` names a server of MySQL, else of MariaDB. With a ``certificate``, the file of
-    a certificate with its key, it accepts only clients that encrypt.
+    It is MySQL if ``DBCTL_TEST_MYSQL`` names a MySQL server, otherwise MariaDB. With a ``certificate`` (a file that also
+    contains its key), the server requires TLS.
     """
     server = _start_mysql(settings, certificate, why=why)
     atexit.register(server.stop)
@@ -386,26 +386,28 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
 
 
 def _mariadb_binaries() -> tuple[str | None, str | None]:
-    """Return the paths of the programs that make and run a server."""
+    """Return the paths of the programs that initialize and run a server."""
     return shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
 
 
 def _mariadb_programs(why: str) -> tuple[str, list[str]]:
-    """Return the server program, and the words of the command that makes its data folder."""
+    """Return the server program, and the command that creates its data folder."""
     install, server = _mariadb_binaries()
     if not (install and server):
-        missing(
-            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        skip_or_fail(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); set DBCTL_TEST_MYSQL to use another server"
         )
     return server, [install, "--auth-root-authentication-method=normal", "--skip-test-db"]
 
 
 def _mysql_programs(why: str) -> tuple[str, list[str]]:
-    """Return the server program, and the words of the command that makes its data folder."""
-    server = shutil.which("mysqld") or missing(f"no mysqld on the PATH ({why or 'for a private server'})")
+    """Return the server program, and the command that creates its data folder."""
+    server = shutil.which("mysqld") or skip_or_fail(
+        f"no mysqld on the PATH ({why or 'for a private server'})"
+    )
     version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
     if "MariaDB" in version:
-        missing(f"{server} is of MariaDB, the server of DBCTL_TEST_MYSQL is of MySQL")
+        skip_or_fail(f"{server} is MariaDB, but DBCTL_TEST_MYSQL names a MySQL server")
     return server, [server, "--initialize-insecure"]
 
 
@@ -414,20 +416,20 @@ def _start_mysql(
 ) -> _Running:
     is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
     server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_place()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_data_folder()))
     as_user = []
-    if os.geteuid() == 0:  # it refuses to run as root
+    if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
     data, socket_file = place / "data", place / "socket"
-    # A starting server removes temporary tables in /tmp, also those of another server.
-    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
+    # A server deletes temporary tables in its tmpdir when it starts, including those of another server.
+    base_options = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
     if is_mariadb:
-        basics.append("--debug-no-sync")
-    else:  # MySQL fixes the case of names when it makes the data folder
+        base_options.append("--debug-no-sync")
+    else:  # MySQL fixes the case of names when it creates the data folder
         install += [setting for setting in settings if setting.startswith("--lower-case-table-names")]
         settings = (*MYSQL_SETTINGS, f"--pid-file={place / 'pid'}", *settings)
-    subprocess.run([install[0], *basics, *install[1:]], check=True, capture_output=True)
+    subprocess.run([install[0], *base_options, *install[1:]], check=True, capture_output=True)
     if certificate:
         own = shutil.copy(certificate, place / "certificate")
         own.chmod(0o600)
@@ -442,7 +444,7 @@ def _start_mysql(
     running = subprocess.Popen(
         [
             server,
-            *basics,
+            *base_options,
             f"--socket={socket_file}",
             *where,
             "--innodb-flush-log-at-trx-commit=0",
@@ -453,15 +455,15 @@ def _start_mysql(
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while reason := _mysql_reason(parse_url(url)):
+    while reason := _check_mysql(parse_url(url)):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
     return _Running(url, running, place, signal.SIGKILL)
 
 
-def _mysql_reason(url: Url) -> str:
-    """Return why the server at ``url`` is of no use, or nothing."""
+def _check_mysql(url: Url) -> str:
+    """Return why the server at ``url`` cannot be used, or an empty text."""
     try:
         if socket_path := connection_arguments(url).get("unix_socket"):
             check_socket(str(socket_path))
@@ -471,13 +473,13 @@ def _mysql_reason(url: Url) -> str:
     return ""
 
 
-class _Own(pymysql.connections.Connection):
-    _create_ssl_ctx = Session._create_ssl_ctx  # the driver's takes longer than most tests
+class _TestConnection(pymysql.connections.Connection):
+    _create_ssl_ctx = Session._create_ssl_ctx  # the method of the driver takes longer than most tests
 
 
 def mysql_connection(url: Url) -> pymysql.Connection:
-    """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    connection = _Own(**connection_arguments(url), charset="utf8mb4", autocommit=True)
+    """Return a connection that does not use dbctl; ``"`` quotes names, as in standard SQL."""
+    connection = _TestConnection(**connection_arguments(url), charset="utf8mb4", autocommit=True)
     modes = ["ANSI_QUOTES", "PIPES_AS_CONCAT", "STRICT_ALL_TABLES"]
     if not parse_server(connection.get_server_info(), "the server of tests").backslash_escapes:
         modes.append("NO_BACKSLASH_ESCAPES")
@@ -488,7 +490,7 @@ def mysql_connection(url: Url) -> pymysql.Connection:
 
 @contextmanager
 def mysql_database(*, server: Url | None = None, more: str = "character set utf8mb4") -> Iterator[Url]:
-    """Give an empty database of its own to one test, and take it away again with all that is in it."""
+    """Yield an empty database with a unique name; drop it at the end."""
     server = server or mysql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     with closing(mysql_connection(server)) as own, own.cursor() as cursor:
@@ -497,6 +499,6 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
             yield structs.replace(server, path=name)
         finally:
             cursor.execute("select schema_name from information_schema.schemata")
-            for (leftover,) in cursor.fetchall():  # also databases that restores created
+            for (leftover,) in cursor.fetchall():  # includes databases that restores created
                 if leftover == name or leftover.startswith(f"{name}_"):
                     cursor.execute(f"drop database {ident(leftover)}")

@@ -20,14 +20,14 @@ from obstore.store import S3Store
 from dbctl.config import environment
 from tests import servers
 
-#: Made up; the server of the tests takes any.
+#: The server accepts any keys.
 KEY, SECRET = "AKIATESTKEY", "test-secret-never-shown"
 _number = count()
 
 
 @cache
 def endpoint() -> str:
-    """Return the endpoint of a server that ends with this process."""
+    """Return the endpoint of the S3 server, which stops at the end of this process."""
     port = servers.free_port()
     running = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
@@ -42,50 +42,49 @@ def endpoint() -> str:
     atexit.register(stop)
     deadline = time.monotonic() + 60
     while True:
-        assert running.poll() is None, "the server of S3 ended"
+        assert running.poll() is None, "the S3 server ended"
         try:
             send_request(port, "GET", "/moto-api/data.json")
         except ConnectionError:
-            assert time.monotonic() < deadline, "the server of S3 does not answer"
+            assert time.monotonic() < deadline, "the S3 server does not respond"
             time.sleep(0.1)
         else:
             return f"http://127.0.0.1:{port}"
 
 
 def send_request(port: int, method: str, path: str) -> bytes:
-    """Return what the server answers to a request, which it has to grant."""
+    """Send a request, and return the content of the response; assert that it succeeds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        signed = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"
-        connection.request(method, path, headers={"Authorization": signed})
-        answer = connection.getresponse()
-        content = answer.read()
+        authorization = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"
+        connection.request(method, path, headers={"Authorization": authorization})
+        response = connection.getresponse()
+        content = response.read()
     finally:
         connection.close()
-    assert answer.status == http.client.OK, content
+    assert response.status == http.client.OK, content
     return content
 
 
 def port() -> int:
-    """Return the port of that server."""
     return int(endpoint().rpartition(":")[2])
 
 
 def variables(at: str = "") -> dict[str, str]:
-    """Return the variables by which dbctl finds a server and its keys."""
+    """Return the environment variables for a server and its keys."""
     return {
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_ENDPOINT_URL": at or endpoint(),
         "AWS_REGION": "us-east-1",
-        # Variables of the environment of the tests.
+        # the files of the user who runs the tests must have no effect
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_CONFIG_FILE": os.devnull,
     }
 
 
-def bucket() -> str:
-    """Make a new bucket and return its name."""
+def create_bucket() -> str:
+    """Create a bucket and return its name."""
     name = f"t-{os.getpid()}-{next(_number)}"
     send_request(port(), "PUT", f"/{name}")
     return name
@@ -127,14 +126,14 @@ class Bucket:
             obstore.delete(self._store, key)
 
     def uploads(self) -> bytes:
-        """Return how the server lists what was begun in parts and neither finished nor given up."""
+        """Return the list of unfinished multipart uploads, as the server returns it."""
         return send_request(port(), "GET", f"/{self.name}?uploads=")
 
 
-def given_to(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
-    """Set the variables for the time of a test; return a new bucket."""
-    for name in environment.STORAGE_VARIABLES:  # of the environment of the tests
+def use_new_bucket(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
+    """Set the environment variables for the duration of a test; return a new bucket."""
+    for name in environment.STORAGE_VARIABLES:
         environ.delenv(name, raising=False)
     for name, value in (variables(at) | {"TMPDIR": str(staging)}).items():
         environ.setenv(name, value)
-    return Bucket(bucket())
+    return Bucket(create_bucket())

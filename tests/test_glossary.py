@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.glossary import check_file, list_files
 
 
-def test_files_follow_the_glossary() -> None:
+def test_all_files_follow_the_glossary() -> None:
     violations = [str(violation) for path in list_files() for violation in check_file(path)]
     assert not violations, "\n".join(violations)
 
@@ -35,7 +35,7 @@ def test_names_and_prose_of_a_module_are_checked(tmp_path: Path) -> None:
     ]
 
 
-def test_comments_of_sql_and_toml_and_the_text_of_pages_are_checked(tmp_path: Path) -> None:
+def test_comments_of_sql_and_toml_and_text_of_pages_are_checked(tmp_path: Path) -> None:
     texts = {
         "script.sql": "SELECT 'told -- told'; -- anew\n/* one\ntold */\n",
         "profile.toml": 'title = "told # told" # anew\nnote = "told"\n# one\n# told\n',

@@ -1,4 +1,4 @@
-"""What a command may import before it answers; a line at the top of a module is paid for by every command."""
+"""Modules that a command may import: each one delays the start of the command."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dbctl import demo
 from dbctl.cli._lazy import GROUPS
 
 RUN = "from dbctl.__main__ import run; run()"
-#: Packages that cost more than a whole reading command; only the commands that use them load them.
+#: Packages whose import takes longer than a whole reading command; only commands that use them may load them.
 HEAVY = {
     "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
     "json", "sqlite_utils", "tabulate", "urllib.request",
 }  # fmt: skip
-#: Modules of dbctl that a command may load. Each is a file more to read for every such command.
+#: Maximum number of modules of dbctl that a command loads.
 BUDGET = {"users list": 98, "search games wizard": 109}
 
-#: Reports, before ``RUN``, which modules compile a regular expression on import. Those of profiles pass it to
-#: msgspec, which does so.
+#: Code that reports modules that compile a regular expression on import; run before ``RUN``. Modules of profiles must do so,
+#: because msgspec compiles their patterns.
 REPORT_PATTERNS = """\
 import re, sys
-made = re.compile
-def compile(*given, **named):
+original = re.compile
+def compile(*arguments, **options):
     frame = sys._getframe(1)
     if frame.f_code.co_name == "<module>":
         sys.stderr.write(f"compiled by {frame.f_globals['__name__']}\\n")
-    return made(*given, **named)
+    return original(*arguments, **options)
 re.compile = compile
 """
 
@@ -73,20 +73,20 @@ def find_unneeded(modules):
 
 
 @pytest.mark.parametrize("word", ["--version", "--help"])
-def test_version_and_help_import_nothing_but_the_entry(word, python):
-    beyond = list_imports(RUN, word) - python - {"gc"}
-    assert beyond == {"dbctl", "dbctl.__main__"}
+def test_version_and_help_import_only_the_entry_point(word, python):
+    additional = list_imports(RUN, word) - python - {"gc"}
+    assert additional == {"dbctl", "dbctl.__main__"}
 
 
 @pytest.mark.parametrize("words", BUDGET)
-def test_a_reading_command_imports_no_more_than_a_query_needs(sample, words):
+def test_reading_command_imports_only_modules_of_its_query(sample, words):
     modules = list_imports(RUN, *words.split(), cwd=sample)
     assert find_unneeded(modules - {f"dbctl.cli.{words.split()[0]}"}) == []
     assert len([name for name in modules if name.startswith("dbctl")]) <= BUDGET[words]
 
 
 @pytest.mark.parametrize("words", ["users list", "search games wizard"])
-def test_a_reading_command_makes_no_regular_expression_before_it_needs_one(sample, words):
+def test_reading_command_compiles_no_regular_expression_on_import(sample, words):
     code = f"{REPORT_PATTERNS}{RUN}"
     command = [sys.executable, "-c", code, *words.split()]
     process = subprocess.run(command, cwd=sample, capture_output=True, text=True, check=True)
@@ -96,13 +96,14 @@ def test_a_reading_command_makes_no_regular_expression_before_it_needs_one(sampl
     assert {name for name in patterns if not name.startswith("dbctl.profiles.")} == set()
 
 
-def test_the_help_of_a_group_loads_no_driver():
+def test_group_help_loads_no_driver():
     modules = list_imports(RUN, "users", "--help")
     assert find_unneeded(modules - {"dbctl.cli.users"} | (modules & {"sqlite3"})) == []
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_what_a_command_takes_is_not_written_as_text_which_typer_would_compile_in_every_run(group):
+def test_parameter_annotations_of_commands_are_not_strings(group):
+    # Typer would compile annotations that are strings in every run
     app = import_module(f"dbctl.cli.{group.replace(' ', '_')}").app
     annotations = [annotation.callback.__annotations__ for annotation in app.registered_commands]
     assert [

@@ -1,4 +1,4 @@
-"""Addresses of databases."""
+"""Database URLs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
         ("odd:name.db", "odd:name.db"),
     ],
 )
-def test_a_file_is_named_by_a_path_or_an_address(text, path):
+def test_file_is_identified_by_path_or_url(text, path):
     assert (parse_url(text).engine, parse_url(text).path) == ("sqlite", path)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "postgresql+psycopg"])
-def test_a_server_is_taken_apart(scheme):
+def test_server_url_is_parsed(scheme):
     url = parse_url(f"{scheme}://ann:p%40ss%2Fword@db.example:5433/my%20app?sslmode=require")
     assert (url.engine, url.host, url.port, url.user, url.path) == (
         "postgresql",
@@ -50,12 +50,12 @@ def test_a_server_is_taken_apart(scheme):
     assert (url.password.reveal(), url.options) == ("p@ss/word", "sslmode=require")
 
 
-def test_an_at_sign_in_a_password_needs_no_care():
+def test_at_sign_in_password_needs_no_escaping():
     url = parse_url("mysql://u:p@ss@h/d")
     assert (url.password.reveal(), url.host) == ("p@ss", "h")
 
 
-def test_a_host_may_be_the_place_of_a_socket_and_is_shown_as_it_may_be_given_again():
+def test_host_may_be_a_socket_path_which_round_trips():
     for login in ("", "@", "ann@"):
         url = parse_url(f"postgresql://{login}%2Fvar%2Frun%2Fpostgresql:5433/app?schema=s")
         assert (url.host, url.port, url.path) == ("/var/run/postgresql", 5433, "app")
@@ -63,7 +63,7 @@ def test_a_host_may_be_the_place_of_a_socket_and_is_shown_as_it_may_be_given_aga
     assert str(parse_url("mysql://u@%2Frun%2Fmy%25d%40x.sock/d")) == "mysql://u@%2Frun%2Fmy%25d%40x.sock/d"
 
 
-def test_the_address_of_a_host_may_be_numbers_between_colons():
+def test_host_may_be_an_ipv6_address():
     assert (parse_url("postgresql://[::1]:5432/d").host, parse_url("postgresql://[::1]/d").port) == (
         "[::1]",
         None,
@@ -92,14 +92,14 @@ def test_the_address_of_a_host_may_be_numbers_between_colons():
         f"mysql://u:{MARKED}@h:٣/d",
     ],
 )
-def test_what_is_not_understood_is_refused_without_repeating_it(text):
+def test_invalid_url_is_refused_without_showing_its_password(text):
     with pytest.raises(UrlInvalidError) as caught:
         parse_url(text)
     assert MARKED not in str(caught.value) + caught.value.hint
 
 
 @given(TEXT, TEXT, TEXT)
-def test_a_password_round_trips_and_never_shows(user, password, name):
+def test_password_round_trips_and_is_never_shown(user, password, name):
     marked = password + MARKED
     url = parse_url(
         f"postgresql://{quote(user, safe='')}:{quote(marked, safe='')}@h:1/{quote(name, safe='')}"
@@ -111,11 +111,11 @@ def test_a_password_round_trips_and_never_shows(user, password, name):
 
 
 @given(st.text())
-def test_any_text_is_understood_or_refused(text):
+def test_any_text_is_parsed_or_refused(text):
     try:
         assert str(parse_url(text)) or parse_url(text).engine in set(urls.SCHEMES.values())
     except DbctlError as error:
-        assert error.exit_status == 2  # noqa: PT017 - either way is right
+        assert error.exit_status == 2  # noqa: PT017 - both results are valid
 
 
 @given(
@@ -123,10 +123,10 @@ def test_any_text_is_understood_or_refused(text):
         lambda text: text.strip() and ":" not in text
     )
 )
-def test_a_bare_path_stays_as_it_is(path):
+def test_plain_path_is_unchanged(path):
     assert parse_url(path).path == path
 
 
-def test_a_lancedb_in_storage_may_be_named_by_engine_and_storage():
+def test_url_of_lancedb_in_storage_may_include_the_engine():
     assert parse_url("lancedb+s3://bucket/app/lancedb") == parse_url("s3://bucket/app/lancedb")
     assert not parse_url("lancedb+s3://bucket/app").is_folder

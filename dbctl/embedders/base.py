@@ -14,7 +14,7 @@ MAX_FLOAT32 = 3.4028234663852886e38
 
 
 class Embedder(Protocol):
-    """Computes the vector of a text."""
+    """Service that computes the vector of a text."""
 
     place: str  #: for messages: the address or command, without key
 

@@ -69,7 +69,7 @@ class _Response(NamedTuple):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Ignores redirects, so that the key is sent only to the configured service."""
+    """Redirect handler that ignores redirects, so that the key is sent only to the configured service."""
 
     def redirect_request(self, *_words: object) -> None:
         return None

@@ -5,28 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
+from dbctl.engines.contract import Content
 from dbctl.model import Compression, Struct
 
-#: The content of a file after decompression.
-Content: TypeAlias = Literal[
-    "sqlite",
-    "sqlite-sql",
-    "postgresql-custom",
-    "postgresql-sql",
-    "mysql-sql",
-    "postgresql-tar",
-    "postgresql-directory",
-    "postgresql-cluster",
-    "lancedb",
-    "tar",
-    "json",
-    "encrypted",
-    "compressed",
-    "empty",
-    "unknown",
-]
 #: Bytes that are read for the detection: more than any program writes before the header of a dump.
 HEAD_BYTES = 1 << 16
 #: The engine that can restore such a file.
@@ -118,13 +100,6 @@ class FileType(Struct, frozen=True, kw_only=True):
         """Its type in words, for messages."""
         compression = "" if self.compress == "none" else f", compressed with {self.compress}"
         return f"{TITLES[self.content]}{compression}"
-
-
-class ImportedDump(Struct, frozen=True, kw_only=True):
-    """A file of another program, converted to the format of ``Dumps.dump`` of its engine."""
-
-    metadata: Mapping[str, str]
-    remarks: Sequence[str] = ()  #: what the user should know about it
 
 
 def detect_file_type(path: Path) -> FileType:

@@ -72,7 +72,7 @@ class DecompressedImport(Struct, frozen=True, kw_only=True):
 
 
 class Compressor(Protocol):
-    """Compresses blocks into one stream."""
+    """Compressor of blocks into one stream."""
 
     def feed(self, block: bytes) -> bytes:
         """Compress the next block; return the available output, which may be empty."""
@@ -84,7 +84,7 @@ class Compressor(Protocol):
 
 
 class Decompressor(Protocol):
-    """Decompresses one stream; the interface of the decompressors in the standard library."""
+    """Decompressor of one stream, with the interface of the decompressors in the standard library."""
 
     @property
     def eof(self) -> bool:
@@ -181,7 +181,7 @@ def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[byt
 
 
 class _HashingCounter:
-    """Counts bytes, and computes their SHA-256 if ``hashed``."""
+    """Counter of bytes, which also computes their SHA-256 if ``hashed``."""
 
     def __init__(self, *, hashed: bool) -> None:
         self.bytes, self._hash = 0, hashlib.sha256() if hashed else None
@@ -330,7 +330,7 @@ def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:
 
 
 class _StreamDecompressor:
-    """Decompresses consecutive streams."""
+    """Decompressor of consecutive streams."""
 
     def __init__(self, compression: Compression, target: str, path: Path) -> None:
         self._compression, self._target, self._path = compression, target, path
@@ -387,7 +387,7 @@ def _background_calls() -> Iterator[Submit]:
 
 
 class _SizedDecompressor:
-    """Decompresses blocks into a file of known size."""
+    """Decompressor of blocks into a file of known size."""
 
     def __init__(
         self,

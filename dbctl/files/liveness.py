@@ -32,7 +32,7 @@ _dead_since: dict[str, float] = {}  #: monotonic time at which each server was f
 
 
 class Liveness:
-    """Detects whether one connection is dead; called after each ``SILENCE_SECONDS`` without a byte."""
+    """Detector of a dead connection; called after each ``SILENCE_SECONDS`` without a byte."""
 
     def __init__(self, probe: Probe, server: str) -> None:
         """Use ``probe`` for a connection to ``server``, a name that all connections to the server share."""

@@ -50,7 +50,7 @@ def open_parallel_gzip(deflate: Deflate = best_gzip) -> Iterator[ParallelGzip]:
 
 
 class ParallelGzip:
-    """Compresses blocks into one gzip stream, several blocks concurrently.
+    """Compressor of blocks into one gzip stream, several blocks concurrently.
 
     The end of the previous block is the dictionary of the next one, so the splits do not increase the size.
     """

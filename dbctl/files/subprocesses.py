@@ -58,7 +58,7 @@ class ProgramWatch(NamedTuple):
 
 
 class SilenceMonitor:
-    """Measures the inactivity of a program: no transferred byte, and no CPU time.
+    """Monitor of the inactivity of a program: no transferred byte, and no CPU time.
 
     The server is queried after each ``SILENCE_SECONDS``, because a statement may run for hours.
     """

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines import registry
-from dbctl.engines.contract import Capability, DatabaseFiles, ReportsFindings, ReportsSizes
+from dbctl.engines.contract import Advisor, Capability, DatabaseFiles, SizeMonitor
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, worst_status
 from dbctl.files import read_volume
 from dbctl.model import Page, Row, Struct, format_count
@@ -81,7 +80,7 @@ def collect_status(selections: Sequence[Selection], *, timeout: float, only: str
 
 
 class _StatusCollector:
-    """Collects the status of databases, app by app."""
+    """Collector of the status of databases, app by app."""
 
     def __init__(self) -> None:
         self.rows: list[DatabaseStatus] = []
@@ -119,7 +118,7 @@ class _StatusCollector:
             if app.only not in ("", name):
                 continue
             try:
-                database_files = registry.database_files(app.url(name))
+                database_files = app.engine(name).database_files(app.url(name))
             except DatabaseNotConfiguredError as error:
                 if not section.optional:
                     self.add_failure(error, app.target(name))
@@ -141,10 +140,10 @@ class _StatusCollector:
             if (
                 database_files is None
                 and Capability.MEASURE in db.capabilities
-                and isinstance(db, ReportsSizes)
+                and isinstance(db, SizeMonitor)
             ):
                 row = structs.replace(row, bytes=db.measure_storage().bytes)
-            if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+            if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
                 for concern in db.find_abandoned():
                     self._add_problem(
                         Exit.ACTION_NEEDED, app.target(name), f"{concern.message}. {concern.hint}"

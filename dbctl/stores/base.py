@@ -204,7 +204,7 @@ def read_each_manifest(
 
 
 class HashingReader:
-    """Iterates over blocks and computes their size and hash; ``result`` is complete after the last block."""
+    """Iterator over blocks that computes their size and hash; ``result`` is complete after the last block."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         import hashlib

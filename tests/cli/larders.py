@@ -19,7 +19,7 @@ from tests.services import larder_app
 #: Password in the URL of a server that requires none; it must not be printed.
 SECRET = "hunter2-marked"
 #: Commands that run first: a restore, and a backup before and after it.
-BEFORE = [
+SETUP_COMMANDS = [
     "backup create",
     "restore apply latest --yes",
     "sessions cleanup",
@@ -28,11 +28,11 @@ BEFORE = [
 #: Command that also runs first for status commands.
 DRILL = "backup drill"
 #: Commands that depend on the backups and restores of the deployment.
-ABOUT_BEFORE = ("backup", "restore", "status", "doctor")
+BACKUP_COMMANDS = ("backup", "restore", "status", "doctor")
 
 
 def write_files(folder: Path, address: str) -> None:
-    """Write the files of a deployment to a folder, which is the working directory."""
+    """Write the files of a deployment to ``folder``, which must be the working directory."""
     (folder / "dbctl.toml").unlink()
     text = larder_app.PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
@@ -46,9 +46,9 @@ def write_files(folder: Path, address: str) -> None:
 
 
 def run_setup_commands() -> None:
-    for line in BEFORE:
+    for line in SETUP_COMMANDS:
         assert main(line.split()) == 0
-    # as if another machine had created it
+    # one backup appears to be from another machine
     oldest = min(item for item in Path("backups/larder").iterdir() if item.is_dir())
     oldest.rename("elsewhere")
 
@@ -66,8 +66,8 @@ class OnFiles:
             assert main(DRILL.split()) == 0
 
     @contextmanager
-    def deployed(self, folder: Path, _line: str):
-        """Create a deployment in a new folder, the working directory; yield the options with its database URL."""
+    def deploy(self, folder: Path, _line: str):
+        """Create a deployment in a new folder, and make it the working directory; yield the options for its database."""
         shutil.copytree(self._template, folder)
         with chdir(folder):
             yield "--url pantry=larder.db"
@@ -80,23 +80,23 @@ class OnServer:
         self.engine = engine
 
     @contextmanager
-    def deployed(self, folder: Path, line: str):
-        """Create a deployment in a new folder, the working directory; yield the options with its database URL."""
-        about = line.startswith(ABOUT_BEFORE)
-        place = "postgresql schema" if self.engine == "postgresql" and not about else self.engine
+    def deploy(self, folder: Path, line: str):
+        """Create a deployment in a new folder, and make it the working directory; yield the options for its database."""
+        needs_backups = line.startswith(BACKUP_COMMANDS)
+        place = "postgresql schema" if self.engine == "postgresql" and not needs_backups else self.engine
         with larder_app.open_pantry(place, folder) as pantry, chdir(folder):
             url = parse_url(pantry.url)
             if self.engine == "postgresql" and not url.password:
                 url = structs.replace(url, password=Secret(SECRET))
             address = servers.text(url)
             write_files(folder, address)
-            if about:
+            if needs_backups:
                 run_setup_commands()
-            if "status" in line and about:
+            if "status" in line and needs_backups:
                 assert main(DRILL.split()) == 0
             yield f"--url pantry={address}"
 
 
-def on(engine: str, place: Path) -> OnFiles | OnServer:
+def create_deployments(engine: str, place: Path) -> OnFiles | OnServer:
     """Return the deployments of an engine; ``place`` is a temporary folder."""
     return OnFiles(place) if engine == "sqlite" else OnServer(engine)

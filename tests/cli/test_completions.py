@@ -21,7 +21,7 @@ from dbctl.profiles import loader
 FOLDER = bundled_folder("completions")
 
 
-def needs(shell):
+def require_shell(shell):
     return pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed")
 
 
@@ -34,22 +34,22 @@ def test_bundled_help_is_current():
     assert generate.HELP.read_text() == generate.root_help()
 
 
-def in_bash(*words, cwd):
+def complete_in_bash(*words, cwd):
     script = """
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
         _dbctl 2>/dev/null
         printf '%s\\n' "${COMPREPLY[@]}"
     """
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "--norc", "-c", script, "bash", FOLDER / "dbctl.bash", "dbctl", *words],
         cwd=cwd,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert not done.stderr
-    return set(done.stdout.split("\n")) - {""}
+    assert not process.stderr
+    return set(process.stdout.split("\n")) - {""}
 
 
 BASH = [
@@ -71,15 +71,15 @@ BASH = [
 ]
 
 
-@needs("bash")
-@pytest.mark.parametrize(("words", "offered"), BASH)
-def test_bash_offers(words, offered, tmp_path):
+@require_shell("bash")
+@pytest.mark.parametrize(("words", "completions"), BASH)
+def test_bash_completes_words(words, completions, tmp_path):
     (tmp_path / "a file.toml").touch()
-    assert in_bash(*words, cwd=tmp_path) == offered
+    assert complete_in_bash(*words, cwd=tmp_path) == completions
 
 
-def in_fish(line, cwd):
-    done = subprocess.run(
+def complete_in_fish(line, cwd):
+    process = subprocess.run(
         [
             "fish",
             "--no-config",
@@ -92,7 +92,7 @@ def in_fish(line, cwd):
         text=True,
         check=True,
     )
-    return {word.split("\t")[0] for word in done.stdout.splitlines()}
+    return {word.split("\t")[0] for word in process.stdout.splitlines()}
 
 
 FISH = [
@@ -107,11 +107,11 @@ FISH = [
 ]
 
 
-@needs("fish")
-@pytest.mark.parametrize(("line", "offered"), FISH)
-def test_fish_offers(line, offered, tmp_path):
+@require_shell("fish")
+@pytest.mark.parametrize(("line", "completions"), FISH)
+def test_fish_completes_line(line, completions, tmp_path):
     (tmp_path / "a.toml").touch()
-    assert in_fish(line, tmp_path) == offered
+    assert complete_in_fish(line, tmp_path) == completions
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ ZSH = [
 ]
 
 
-@needs("zsh")
+@require_shell("zsh")
 @pytest.mark.parametrize(("keys", "line"), ZSH)
 def test_zsh_completes(zsh, keys, line, tmp_path):
     (tmp_path / "a.toml").touch()
@@ -193,6 +193,6 @@ def test_install_does_not_replace_foreign_file(tmp_path):
     place = tmp_path / PLACES["bash"]
     place.parent.mkdir(parents=True)
     place.write_text("# mine\n")
-    done = install(["bash"], tmp_path)
-    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (6, "file-exists")
+    process = install(["bash"], tmp_path)
+    assert (process.returncode, json.loads(process.stdout)["error"]["code"]) == (6, "file-exists")
     assert place.read_text() == "# mine\n"

@@ -31,10 +31,8 @@ def dbctl(*words, cwd=None, stdin="", **environment):
         capture_output=True,
         check=False,
     )
-    process.stdout, process.stderr = (
-        process.stdout.decode(),
-        process.stderr.decode(),
-    )  # without newline translation
+    # text mode would translate newlines
+    process.stdout, process.stderr = process.stdout.decode(), process.stderr.decode()
     return process
 
 
@@ -79,10 +77,10 @@ def test_urls_accumulate():
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon", ""])
 def test_invalid_timeout_is_refused(seconds):
-    done = dbctl("sample", "options", f"--timeout={seconds}")
-    assert done.returncode == 2
-    assert "--timeout" in done.stderr
-    assert done.stderr.count("\n") == 2
+    process = dbctl("sample", "options", f"--timeout={seconds}")
+    assert process.returncode == 2
+    assert "--timeout" in process.stderr
+    assert process.stderr.count("\n") == 2
 
 
 def test_timeout_zero_is_valid():
@@ -91,8 +89,8 @@ def test_timeout_zero_is_valid():
 
 @pytest.mark.parametrize("limit", ["0", "-1", str(10**20), "1.5", "٣x", ""])
 def test_invalid_limit_is_refused(limit):
-    done = dbctl("sample", "list", f"--limit={limit}", "-o", "json")
-    assert (done.returncode, error(done)["code"]) == (2, "usage")
+    process = dbctl("sample", "list", f"--limit={limit}", "-o", "json")
+    assert (process.returncode, error(process)["code"]) == (2, "usage")
 
 
 @pytest.mark.parametrize("offset", ["-1", str(2**63)])
@@ -109,19 +107,19 @@ def test_sort_accepts_both_forms_of_descending(sort, expected):
 
 @pytest.mark.parametrize("sort", ["a:down", "a:", "-", ":desc"])
 def test_sort_without_column_is_refused(sort):
-    done = dbctl("sample", "list", f"--sort={sort}", "-o", "json")
-    assert (done.returncode, json.loads(done.stdout)["schema"]) == (2, "dbctl.sample.list/1")
+    process = dbctl("sample", "list", f"--sort={sort}", "-o", "json")
+    assert (process.returncode, json.loads(process.stdout)["schema"]) == (2, "dbctl.sample.list/1")
 
 
 @pytest.mark.parametrize(
-    ("words", "near"),
+    ("words", "suggestion"),
     [(("sampel",), "sample"), (("sample", "lst"), "list"), (("sample", "list", "--limt", "1"), "--limit")],
 )
-def test_misspelled_argument_gets_suggestion(words, near):
-    done = dbctl(*words)
-    assert done.returncode == 2
-    assert near in done.stderr
-    assert not done.stdout
+def test_misspelled_argument_gets_suggestion(words, suggestion):
+    process = dbctl(*words)
+    assert process.returncode == 2
+    assert suggestion in process.stderr
+    assert not process.stdout
 
 
 def test_command_help_refers_to_root_help_for_common_options():
@@ -134,9 +132,9 @@ def test_command_help_refers_to_root_help_for_common_options():
 
 def test_missing_arguments_print_help_to_standard_error():
     for words in ((), ("sample",)):
-        done = dbctl(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "Usage:" in done.stderr
+        process = dbctl(*words)
+        assert (process.returncode, process.stdout) == (2, "")
+        assert "Usage:" in process.stderr
 
 
 def test_help_fits_narrow_terminal():
@@ -148,7 +146,7 @@ def test_version_is_printed_with_other_options():
     assert dbctl("--version").stdout.startswith("dbctl ")
 
 
-def imported(*words):
+def list_imports(*words):
     process = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "dbctl", *words],
         env=CLEAN,
@@ -167,16 +165,16 @@ def imported(*words):
 @pytest.mark.parametrize("word", ["--version", "--help"])
 def test_version_and_help_import_no_heavy_modules(word):
     assert (
-        imported(word) & {"typer", "msgspec", "rich", "enum", "re", "dbctl.errors.base", "dbctl.cli.main"}
+        list_imports(word) & {"typer", "msgspec", "rich", "enum", "re", "dbctl.errors.base", "dbctl.cli.main"}
         == set()
     )
 
 
 def test_ordinary_command_imports_no_heavy_modules():
-    loaded = imported("completions", "show", "bash")
-    assert "typer" in loaded
+    modules = list_imports("completions", "show", "bash")
+    assert "typer" in modules
     assert (
-        loaded & {"rich", "tabulate", "pydantic", "click", "sqlite_utils", "csv", "getpass", "tomlkit"}
+        modules & {"rich", "tabulate", "pydantic", "click", "sqlite_utils", "csv", "getpass", "tomlkit"}
         == set()
     )
 
@@ -218,17 +216,17 @@ def test_json_is_one_object_on_success():
 )
 @pytest.mark.parametrize("form", [("-o", "json"), ("-ojson",), ("--output=json",), ("-qo", "json")])
 def test_json_is_one_object_on_failure(words, code, status, schema, form):
-    done = dbctl(*form, *words)
-    response = json.loads(done.stdout)
-    assert (response["ok"], response["data"], response["exit_code"], done.returncode) == (
+    process = dbctl(*form, *words)
+    response = json.loads(process.stdout)
+    assert (response["ok"], response["data"], response["exit_code"], process.returncode) == (
         False,
         None,
         status,
         status,
     )
     assert (response["error"]["code"], response["schema"]) == (code, schema)
-    assert done.stderr.startswith("dbctl: ")
-    assert "Traceback" not in done.stderr
+    assert process.stderr.startswith("dbctl: ")
+    assert "Traceback" not in process.stderr
 
 
 def test_format_of_environment_applies_to_failures():
@@ -236,11 +234,11 @@ def test_format_of_environment_applies_to_failures():
 
 
 def test_internal_error_shows_location_without_values():
-    done = dbctl("sample", "fault", "own")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "KeyError" in done.stderr
-    assert "hunter2" not in done.stderr
-    assert done.stderr.count("\n") == 2
+    process = dbctl("sample", "fault", "own")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "KeyError" in process.stderr
+    assert "hunter2" not in process.stderr
+    assert process.stderr.count("\n") == 2
     for loud in ("-v", "-qv", "--verbose"):
         assert "Traceback" in dbctl(loud, "sample", "fault", "own").stderr
 
@@ -254,15 +252,15 @@ def test_argument_similar_to_output_option_does_not_change_format():
 
 @pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv", "markdown"])
 def test_secret_is_written_in_no_format(form):
-    done = dbctl("sample", "secret", "-o", form)
-    assert done.returncode == 1
-    assert "hunter2" not in done.stdout + done.stderr
+    process = dbctl("sample", "secret", "-o", form)
+    assert process.returncode == 1
+    assert "hunter2" not in process.stdout + process.stderr
 
 
 def test_unknown_column_error_lists_known_columns():
-    done = dbctl("sample", "list", "--columns", "n,zip")
-    assert done.returncode == 2
-    assert "n, sort, text" in done.stderr
+    process = dbctl("sample", "list", "--columns", "n,zip")
+    assert process.returncode == 2
+    assert "n, sort, text" in process.stderr
 
 
 def test_columns_are_shown_in_requested_order():
@@ -272,20 +270,20 @@ def test_columns_are_shown_in_requested_order():
 
 
 def test_excel_safe_prefixes_formulas_and_counts_them(tmp_path):
-    done = dbctl(
+    process = dbctl(
         "sample", "list", "--limit", "2", "--columns", "text", "-o", "csv", "--excel-safe", TEXT="=1+1"
     )
-    assert done.stdout == "text\n'=1+1\n'=1+1\n"
-    assert done.stderr == "", "cron mails all output"
+    assert process.stdout == "text\n'=1+1\n'=1+1\n"
+    assert process.stderr == "", "cron mails all output"
     words = ("sample", "list", "--limit", "2", "--columns", "text", "-o", "csv", "--excel-safe")
-    assert "2 cells" in seen(*words, cwd=tmp_path, TEXT="=1+1")
+    assert "2 cells" in read_terminal_output(*words, cwd=tmp_path, TEXT="=1+1")
     assert dbctl("sample", "list", "--excel-safe").returncode == 2
 
 
 def test_notes_are_written_only_on_a_terminal(tmp_path):
     assert dbctl("sample", "list", "--limit", "1").stderr == ""
-    assert "note: a remark" in seen("sample", "list", "--limit", "1", cwd=tmp_path)
-    assert "note: a remark" not in seen("sample", "list", "--limit", "1", "-q", cwd=tmp_path)
+    assert "note: a remark" in read_terminal_output("sample", "list", "--limit", "1", cwd=tmp_path)
+    assert "note: a remark" not in read_terminal_output("sample", "list", "--limit", "1", "-q", cwd=tmp_path)
 
 
 def test_ascii_locale_does_not_fail():
@@ -299,7 +297,7 @@ def test_ascii_locale_does_not_fail():
 # Streams -------------------------------------------------------------------------------------------------------
 
 
-def shell(script, *words, **environment):
+def run_shell(script, *words, **environment):
     line = " ".join(f"'{word}'" for word in command(*words))
     return subprocess.run(
         ["bash", "-c", script.replace("DBCTL", line)],
@@ -312,7 +310,7 @@ def shell(script, *words, **environment):
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "jsonl", "tsv"])
 def test_closed_pipe_exits_141_without_message(form):
-    done = shell(
+    process = run_shell(
         "DBCTL | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}",
         "sample",
         "list",
@@ -322,7 +320,7 @@ def test_closed_pipe_exits_141_without_message(form):
         form,
         "-q",
     )
-    assert (done.returncode, done.stderr) == (141, "")
+    assert (process.returncode, process.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(
@@ -337,26 +335,26 @@ def test_closed_pipe_exits_141_without_message(form):
     ],
 )
 def test_full_disk_at_standard_output_is_failure(words):
-    done = shell("DBCTL >/dev/full", *words)
-    assert done.returncode == 1
-    assert "standard output: No space left" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
+    process = run_shell("DBCTL >/dev/full", *words)
+    assert process.returncode == 1
+    assert "standard output: No space left" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "Exception ignored" not in process.stderr
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_ignored(closed):
-    assert shell(f"DBCTL {closed}", "sample", "options").returncode == 0
+    assert run_shell(f"DBCTL {closed}", "sample", "options").returncode == 0
 
 
 def test_closed_stdout_is_not_reused_as_file_descriptor(tmp_path):
-    done = shell(f"cd {tmp_path}; DBCTL >&- 2>&- <&-", "sample", "wipe")
-    assert done.returncode == 0
+    process = run_shell(f"cd {tmp_path}; DBCTL >&- 2>&- <&-", "sample", "wipe")
+    assert process.returncode == 0
     assert (tmp_path / "done").read_text() == "None"
 
 
 def test_unwritable_standard_error_is_ignored():
-    assert shell("DBCTL 2>/dev/full", "sample", "fault", "busy").returncode == 11
+    assert run_shell("DBCTL 2>/dev/full", "sample", "fault", "busy").returncode == 11
 
 
 # Signals -------------------------------------------------------------------------------------------------------
@@ -379,7 +377,7 @@ def test_signal_sets_exit_status_and_writes_one_line(number):
 # Prompts -------------------------------------------------------------------------------------------------------
 
 
-def terminal(*words, cwd, **environment):
+def start_on_terminal(*words, cwd, **environment):
     return pexpect.spawn(
         sys.executable,
         [str(SAMPLE), *words],
@@ -391,7 +389,7 @@ def terminal(*words, cwd, **environment):
     )
 
 
-def ended(child_process):
+def wait_for_exit(child_process):
     child_process.expect(pexpect.EOF)
     child_process.close()
     return child_process.exitstatus
@@ -405,8 +403,8 @@ def test_dry_run_shows_plan_without_change(tmp_path):
 
 
 def test_destructive_command_without_terminal_requires_yes(tmp_path):
-    done = dbctl("sample", "wipe", "--step", "x", cwd=tmp_path)
-    assert (done.returncode, "--yes" in done.stderr) == (6, True)
+    process = dbctl("sample", "wipe", "--step", "x", cwd=tmp_path)
+    assert (process.returncode, "--yes" in process.stderr) == (6, True)
     assert not (tmp_path / "done").exists()
     assert dbctl("sample", "wipe", "--step", "x", "-y", cwd=tmp_path).returncode == 0
     assert (tmp_path / "done").exists()
@@ -414,8 +412,8 @@ def test_destructive_command_without_terminal_requires_yes(tmp_path):
 
 def test_protected_app_requires_its_name(tmp_path):
     words = ("sample", "wipe", "--step", "x")
-    done = dbctl(*words, "--yes", cwd=tmp_path, PROTECTED="1")
-    assert (done.returncode, "--confirm shop" in done.stderr) == (6, True)
+    process = dbctl(*words, "--yes", cwd=tmp_path, PROTECTED="1")
+    assert (process.returncode, "--confirm shop" in process.stderr) == (6, True)
     assert dbctl(*words, "--confirm", "shoq", cwd=tmp_path, PROTECTED="1").returncode == 6
     assert not (tmp_path / "done").exists()
     assert dbctl(*words, "--confirm", "shop", cwd=tmp_path, PROTECTED="1").returncode == 0
@@ -426,37 +424,37 @@ def test_harmless_command_needs_no_confirmation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "status", "done"), [("yes", 0, True), ("y", 0, True), ("no", 6, False), ("", 6, False)]
+    ("typed", "status", "is_applied"), [("yes", 0, True), ("y", 0, True), ("no", 6, False), ("", 6, False)]
 )
-def test_prompt_follows_plan_on_terminal(tmp_path, typed, status, done):
-    child = terminal("sample", "wipe", "--step", "remove [bold]x", cwd=tmp_path)
+def test_prompt_follows_plan_on_terminal(tmp_path, typed, status, is_applied):
+    child = start_on_terminal("sample", "wipe", "--step", "remove [bold]x", cwd=tmp_path)
     child.expect_exact("remove [bold]x")
     child.expect("Type yes or no: ")
     child.sendline(typed)
-    assert (ended(child), (tmp_path / "done").exists()) == (status, done)
+    assert (wait_for_exit(child), (tmp_path / "done").exists()) == (status, is_applied)
 
 
 def test_changed_plan_is_not_applied_after_confirmation(tmp_path):
-    child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path, MOVED="1")
+    child = start_on_terminal("sample", "wipe", "--step", "x", cwd=tmp_path, MOVED="1")
     child.sendline("yes")
-    assert ended(child) == 6
+    assert wait_for_exit(child) == 6
     assert not (tmp_path / "done").exists()
 
 
 @pytest.mark.parametrize(("typed", "status"), [("shop", 0), ("yes", 6), ("sho", 6)])
 def test_protected_app_prompts_for_its_name(tmp_path, typed, status):
-    child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path, PROTECTED="1")
+    child = start_on_terminal("sample", "wipe", "--step", "x", cwd=tmp_path, PROTECTED="1")
     child.expect("Type its name")
     child.sendline(typed)
-    assert ended(child) == status
+    assert wait_for_exit(child) == status
 
 
 @pytest.mark.parametrize("key", ["d", "c"])
 def test_leaving_prompt_changes_nothing(tmp_path, key):
-    child = terminal("sample", "wipe", "--step", "x", cwd=tmp_path)
+    child = start_on_terminal("sample", "wipe", "--step", "x", cwd=tmp_path)
     child.expect("yes or no: ")
     child.sendcontrol(key)
-    assert ended(child) == 130
+    assert wait_for_exit(child) == 130
     assert not (tmp_path / "done").exists()
     assert "Traceback" not in (child.before or "")
 
@@ -495,13 +493,13 @@ def test_generated_password_has_20_characters():
     ],
 )
 def test_invalid_password_source_is_refused(words, stdin, status):
-    done = dbctl("sample", "password", *words, stdin=stdin)
-    assert done.returncode == status
-    assert done.stderr.startswith("dbctl: ")
+    process = dbctl("sample", "password", *words, stdin=stdin)
+    assert process.returncode == status
+    assert process.stderr.startswith("dbctl: ")
 
 
 def test_password_is_typed_twice_without_echo(tmp_path):
-    child = terminal("sample", "password", "-o", "json", cwd=tmp_path)
+    child = start_on_terminal("sample", "password", "-o", "json", cwd=tmp_path)
     for prompt, typed in [
         ("Password: ", "a"),
         ("Repeat password: ", "b"),
@@ -512,7 +510,7 @@ def test_password_is_typed_twice_without_echo(tmp_path):
         child.sendline(typed)
     child.expect_exact('"right": true')
     assert " pass word " not in child.before
-    assert ended(child) == 0
+    assert wait_for_exit(child) == 0
 
 
 def test_dash_reads_names_from_standard_input():
@@ -523,8 +521,8 @@ def test_dash_reads_names_from_standard_input():
 # Terminals -----------------------------------------------------------------------------------------------------
 
 
-def seen(*words, cwd, **environment):
-    child = terminal(*words, cwd=cwd, **environment)
+def read_terminal_output(*words, cwd, **environment):
+    child = start_on_terminal(*words, cwd=cwd, **environment)
     child.expect(pexpect.EOF)
     child.close()
     return child.before
@@ -535,21 +533,25 @@ HOSTILE = "[bold]\x1b[31m\u202e\u200b[/foo]\n"
 
 def test_control_characters_are_escaped_on_terminal(tmp_path):
     for form in ("table", "csv", "tsv", "markdown"):
-        text = seen("sample", "list", "--limit", "1", "--no-color", "-o", form, cwd=tmp_path, TEXT=HOSTILE)
+        text = read_terminal_output(
+            "sample", "list", "--limit", "1", "--no-color", "-o", form, cwd=tmp_path, TEXT=HOSTILE
+        )
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "[bold]" in text
         assert "[/foo]" in text
 
 
-@pytest.mark.parametrize("quiet", [{"NO_COLOR": "please"}, {"TERM": "dumb"}])
-def test_colors_can_be_disabled(tmp_path, quiet):
-    assert "\x1b" in seen("sample", "list", "--limit", "1", cwd=tmp_path)
-    assert "\x1b" not in seen("sample", "list", "--limit", "1", cwd=tmp_path, **quiet)
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "please"}, {"TERM": "dumb"}])
+def test_colors_can_be_disabled(tmp_path, environment):
+    assert "\x1b" in read_terminal_output("sample", "list", "--limit", "1", cwd=tmp_path)
+    assert "\x1b" not in read_terminal_output("sample", "list", "--limit", "1", cwd=tmp_path, **environment)
 
 
 def test_terminal_footer_shows_next_offset(tmp_path):
-    assert "2 of 1000000; --offset 2 shows more" in seen("sample", "list", "--limit", "2", cwd=tmp_path)
+    assert "2 of 1000000; --offset 2 shows more" in read_terminal_output(
+        "sample", "list", "--limit", "2", cwd=tmp_path
+    )
     assert "--offset" not in dbctl("sample", "list", "--limit", "2").stderr
 
 
@@ -563,6 +565,6 @@ def test_redirected_output_goes_to_file_despite_progress_bar(tmp_path):
 
 
 def test_progress_is_drawn_only_for_long_work_on_terminal(tmp_path):
-    assert "Working [bold]" in seen("sample", "work", "3", cwd=tmp_path)
-    assert "Working" not in seen("sample", "work", "0.2", cwd=tmp_path)
+    assert "Working [bold]" in read_terminal_output("sample", "work", "3", cwd=tmp_path)
+    assert "Working" not in read_terminal_output("sample", "work", "0.2", cwd=tmp_path)
     assert dbctl("sample", "work", "2.5").stderr == ""

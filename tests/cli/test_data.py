@@ -39,9 +39,9 @@ def dbctl(path, capsys):
 @pytest.fixture
 def answer(dbctl):
     def run(*words, status=0):
-        ended, out, _ = dbctl(*words, "-o", "json")
+        exit_code, out, _ = dbctl(*words, "-o", "json")
         response = json.loads(out)
-        assert ended == status, response
+        assert exit_code == status, response
         return response["error"] or response["data"]
 
     return run
@@ -393,7 +393,7 @@ def test_failed_export_leaves_no_file(path, answer, monkeypatch):
     assert answer("data", "export", "users", "no/such/place.csv", status=1)["code"] == "file-failed"
     assert answer("data", "export", "nope", "other.csv", status=5)["code"] == "table-missing"
 
-    def fail_to_write(*_more, **_named):
+    def fail_to_write(*_more, **_options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(csv_jsonl, "_encode_cell", fail_to_write)

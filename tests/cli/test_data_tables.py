@@ -214,8 +214,8 @@ def test_filtered_rows_are_changed_after_confirmation(dbctl):
     assert (plan["rows"], plan["destructive"]) == ({"books": 1}, True)
     assert dbctl(*words, status=6)["code"] == "confirmation-missing"
     assert titles(dbctl, "--filter", "state=old") == ["Three"]
-    done = dbctl(*words, "--yes")
-    assert (done["matched"], done["changed"]) == (2, 1)
+    result = dbctl(*words, "--yes")
+    assert (result["matched"], result["changed"]) == (2, 1)
     assert titles(dbctl, "--filter", "state=old") == ["Two", "Three"]
     assert dbctl(*words)["changed"] == 0, "no confirmation without a change"
     assert (
@@ -276,12 +276,12 @@ def test_filtered_rows_are_deleted_after_confirmation(dbctl):
     assert (plan["rows"], plan["destructive"]) == ({"books": 2}, True)
     assert dbctl(*words, status=6)["code"] == "confirmation-missing"
     assert titles(dbctl) == ["One", "Two", "Three"]
-    done = dbctl(*words, "--yes")
-    assert (done["matched"], done["rows"]) == (2, {"books": 2})
+    result = dbctl(*words, "--yes")
+    assert (result["matched"], result["rows"]) == (2, {"books": 2})
     assert titles(dbctl) == ["One"]
     assert dbctl(*words)["matched"] == 0, "no confirmation without a deletion"
-    along = dbctl("data", "delete", "shelves", "--filter", "name=low", "--yes")
-    assert along["rows"] == {"shelves": 1, "books": 1}
+    result = dbctl("data", "delete", "shelves", "--filter", "name=low", "--yes")
+    assert result["rows"] == {"shelves": 1, "books": 1}
     assert titles(dbctl) == []
 
 
@@ -301,19 +301,22 @@ def test_refused_filtered_deletion_deletes_nothing(dbctl, words, code):
 
 
 def test_deleting_vectors_by_filter_retains_messages(answer, tmp_path):
-    stored, folder = chat_lancedb.deployed(tmp_path / "chat.db"), chat_lancedb.vectors(tmp_path / "lancedb")
+    stored, folder = (
+        chat_lancedb.deployed(tmp_path / "chat.db"),
+        chat_lancedb.create_vectors(tmp_path / "lancedb"),
+    )
     app = ["--profile", "chat-lancedb", "--url", f"chat={stored}", "--url", f"vectors=lancedb:{folder}"]
     words = [*app, "--db", "vectors", "data", "delete", lance.TABLE, "--filter"]
     messages = answer(*app, "data", "rows", "messages")["data"]["total"]
-    before = len(chat_lancedb.in_vectors(folder, "message_id"))
+    before = len(chat_lancedb.read_vectors(folder, "message_id"))
     plan = answer(*words, f"chat_id={chat_lancedb.PYTHON}", "--dry-run")["data"]["plan"]
     assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 3}, True)
     answer(*words, f"chat_id={chat_lancedb.PYTHON}", "--yes")
-    left = chat_lancedb.in_vectors(folder, "chat_id")
-    assert len(left) == before - 3
-    assert (chat_lancedb.PYTHON,) not in left
+    remaining_chats = chat_lancedb.read_vectors(folder, "chat_id")
+    assert len(remaining_chats) == before - 3
+    assert (chat_lancedb.PYTHON,) not in remaining_chats
     answer(*words, f"user_id={chat_lancedb.ANON}", "--yes")
-    assert (chat_lancedb.ANON,) not in chat_lancedb.in_vectors(folder, "user_id")
+    assert (chat_lancedb.ANON,) not in chat_lancedb.read_vectors(folder, "user_id")
     assert answer(*app, "data", "rows", "messages")["data"]["total"] == messages
     refused = answer(
         *app, "--db", "chat", "data", "delete", "users", "--filter", "id:USER", "--yes", status=None

@@ -1,4 +1,4 @@
-"""Every command on an app with a custom profile, as JSON and as table; each answer must match its schema."""
+"""Every command on an app with a custom profile, as JSON and as table; each result must match its schema."""
 
 from __future__ import annotations
 
@@ -194,17 +194,17 @@ SERVER_STATUSES: dict[tuple[str, str], set[int]] = {
 
 @pytest.fixture(scope="module")
 def deployments(request, tmp_path_factory):
-    return larders.on(request.param, tmp_path_factory.mktemp("larder"))
+    return larders.create_deployments(request.param, tmp_path_factory.mktemp("larder"))
 
 
 @pytest.fixture
 def words(deployments, line, tmp_path, monkeypatch, capsys):
-    """Arguments of a line, in the folder of a new deployment."""
+    """Create a deployment as working directory; return the arguments of the line."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    with deployments.deployed(tmp_path / "larder", line) as where:
+    with deployments.deploy(tmp_path / "larder", line) as options:
         capsys.readouterr()
-        yield line.format(where=where).split()
+        yield line.format(where=options).split()
 
 
 @pytest.mark.parametrize("deployments", ["sqlite", "postgresql", "mysql"], indirect=True)
@@ -233,5 +233,5 @@ def test_every_command_writes_a_table(line, words, capsys):
 
 def test_every_command_is_tested():
     words = {words for words, text in reference.command_helps() if "Commands:" not in text}
-    tried = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
-    assert words - tried == {"users check-password"}  # it reads standard input
+    tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
+    assert words - tested == {"users check-password"}  # it reads standard input

@@ -16,17 +16,17 @@ import pytest
 from dbctl.cli.main import main
 from tests.cli.test_reference import KEYS, app_folder, deployment  # noqa: F401 - fixtures
 
-SWALLOW = "create trigger {name} before {what} begin select raise(ignore); end"
+IGNORE_WRITES = "create trigger {name} before {event} begin select raise(ignore); end"
 
 
-def change(folder: Path, *statements: str) -> None:
+def run_statements(folder: Path, *statements: str) -> None:
     with closing(sqlite3.connect(folder / "backend" / "user.db")) as connection:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
 
 
-def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     capsys.readouterr()
     main([*words, "-o", "json"])
     response: dict[str, object] = json.loads(capsys.readouterr().out)
@@ -34,7 +34,7 @@ def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("what", "words"),
+    ("event", "words"),
     [
         ("update on users", ["users", "deactivate", "eve"]),
         ("update on users", ["users", "set-password", "eve", "--generate"]),
@@ -46,10 +46,10 @@ def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
         ("delete on roles", ["roles", "delete", "helper", "--yes"]),
     ],
 )
-def test_write_ignored_by_trigger_is_reported_as_failure(app_folder, capsys, what, words):  # noqa: F811
+def test_write_ignored_by_trigger_is_reported_as_failure(app_folder, capsys, event, words):  # noqa: F811
     token = "insert into refresh_tokens (user_id, token, expires_at) select id, 'x' || id, '2999-01-01' from users"
-    change(app_folder, token, SWALLOW.format(name="swallow", what=what))
-    result = ask(capsys, *[word.format(key=KEYS[app_folder.name]) for word in words])
+    run_statements(app_folder, token, IGNORE_WRITES.format(name="swallow", event=event))
+    result = run_command(capsys, *[word.format(key=KEYS[app_folder.name]) for word in words])
     assert (result["exit_code"], result["ok"]) == (6, False), result
     assert result["error"]["code"] == "constraint"  # type: ignore[index]
 
@@ -61,12 +61,12 @@ def test_invalid_output_option_after_change_is_only_a_warning(app_folder, capsys
     output = capsys.readouterr()
     option = "--columns" if form == "csv" else options[0]  # --excel-safe is valid for csv
     assert option in (output.out if form == "json" else output.err)
-    assert ask(capsys, "users", "show", "eve")["data"]["active"] is False  # type: ignore[index]
+    assert run_command(capsys, "users", "show", "eve")["data"]["active"] is False  # type: ignore[index]
     assert main(["users", "show", "eve", "-o", form, *options]) == 2
 
 
 def test_columns_select_columns_of_result_table(app_folder, capsys):  # noqa: F811
-    result = ask(capsys, "sessions", "cleanup", "--columns", "rule,changed")["data"]
+    result = run_command(capsys, "sessions", "cleanup", "--columns", "rule,changed")["data"]
     assert [*result[0]] == ["rule", "changed"]  # type: ignore[index]
     assert len(result) > 1  # type: ignore[arg-type]
     assert main(["sessions", "cleanup", "--columns", "changed,rule", "-o", "csv"]) == 0
@@ -74,31 +74,31 @@ def test_columns_select_columns_of_result_table(app_folder, capsys):  # noqa: F8
 
 
 def test_view_does_not_block_deletion(app_folder, capsys):  # noqa: F811
-    change(app_folder, "create view everybody as select id, username from users")
-    assert ask(capsys, "users", "delete", "eve", "--yes")["ok"]
+    run_statements(app_folder, "create view everybody as select id, username from users")
+    assert run_command(capsys, "users", "delete", "eve", "--yes")["ok"]
 
 
 def test_non_text_value_is_reported_and_can_be_replaced(app_folder, capsys):  # noqa: F811
     column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
-    change(app_folder, f"update system_settings set value = x'80ff' where {column}")
-    assert ask(capsys, "settings", "validate")["exit_code"] == 4
-    assert ask(capsys, "settings", "set", KEYS[app_folder.name], "Arcade")["ok"]
-    assert ask(capsys, "settings", "validate")["exit_code"] == 0
+    run_statements(app_folder, f"update system_settings set value = x'80ff' where {column}")
+    assert run_command(capsys, "settings", "validate")["exit_code"] == 4
+    assert run_command(capsys, "settings", "set", KEYS[app_folder.name], "Arcade")["ok"]
+    assert run_command(capsys, "settings", "validate")["exit_code"] == 0
 
 
 def test_endless_pattern_is_aborted(app_folder, capsys):  # noqa: F811
     column = "key = 'siteName'" if app_folder.name == "document" else "key = 'app.site_name'"
     endless = json.dumps({"type": "string", "pattern": "^(a+)+$"})
-    change(app_folder, f"update system_settings set validation_schema = '{endless}' where {column}")
+    run_statements(app_folder, f"update system_settings set validation_schema = '{endless}' where {column}")
     start_time = time.monotonic()
-    result = ask(capsys, "settings", "set", KEYS[app_folder.name], "a" * 40 + "!")
+    result = run_command(capsys, "settings", "set", KEYS[app_folder.name], "a" * 40 + "!")
     assert result["exit_code"] == 2
     assert "too long" in str(result["error"])
     assert time.monotonic() - start_time < 60
 
 
 def test_infinite_number_is_shown(app_folder, capsys):  # noqa: F811
-    change(
+    run_statements(
         app_folder,
         "insert or replace into user_stats (user_id, total_playtime_seconds) select id, 9e999 from users",
     )
@@ -108,14 +108,14 @@ def test_infinite_number_is_shown(app_folder, capsys):  # noqa: F811
 
 
 def test_user_with_non_text_name_can_be_unlocked(app_folder, capsys):  # noqa: F811
-    change(app_folder, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
-    assert ask(capsys, "users", "unlock", "--id", "2" if app_folder.name == "deployed" else "7")["ok"]
+    run_statements(app_folder, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
+    assert run_command(capsys, "users", "unlock", "--id", "2" if app_folder.name == "deployed" else "7")["ok"]
 
 
 def test_one_byte_file_is_not_overwritten(app_folder, capsys):  # noqa: F811
     path = app_folder / "new.db"
     path.write_text("x")
-    result = ask(capsys, "migrate", "up", "--profile", "flashpoint-web", "--url", f"user={path}")
+    result = run_command(capsys, "migrate", "up", "--profile", "flashpoint-web", "--url", f"user={path}")
     assert result["exit_code"] == 4
     assert path.read_text() == "x"
 
@@ -138,7 +138,7 @@ def test_one_byte_file_is_not_overwritten(app_folder, capsys):  # noqa: F811
     ],
 )
 def test_impossible_path_is_expected_failure(app_folder, capsys, words):  # noqa: F811
-    answer = ask(capsys, *[word.format(long="n" * 300) for word in words])
+    answer = run_command(capsys, *[word.format(long="n" * 300) for word in words])
     assert answer["exit_code"] in {1, 2, 5, 10}
     assert '"internal"' not in json.dumps(answer)
 

@@ -1,4 +1,4 @@
-"""Users and roles can be selected by id if their names are ambiguous or cannot be typed."""
+"""Users and roles are selected by id if their names are ambiguous or contain unprintable characters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_command(answer):
     def run(*words, status=0):
         response = answer(*words, status=status)
         return response["error"] or response["data"]
@@ -25,8 +25,8 @@ def ask(answer):
 
 
 @pytest.fixture
-def twice(path):
-    """Two users whose logins differ only in case: ann (2) and ANN (4)."""
+def ambiguous_users(path):
+    """Create users whose logins differ only in case: ann (2) and ANN (4)."""
     flashpoint_app.drop_nocase(path)
     run_statements(
         path,
@@ -49,49 +49,53 @@ def twice(path):
         (["settings", "apply", "f.json"], "--user"),
     ],
 )
-def test_ambiguous_login_is_resolved_by_id(twice, ask, words, key):
-    twice.with_name("f.json").write_text('{"theme_mode": "system"}')
-    refused = ask(*words, "--user", "ann", status=6)
+def test_ambiguous_login_is_resolved_by_id(ambiguous_users, run_command, words, key):
+    ambiguous_users.with_name("f.json").write_text('{"theme_mode": "system"}')
+    refused = run_command(*words, "--user", "ann", status=6)
     assert (refused["code"], "--id" in refused["hint"]) == ("login-ambiguous", True)
-    ask(*words, "--id", "4")
-    assert query_rows(twice, "select setting_value from user_settings where user_id = 2") == [("light",)]
-    assert ask(*words, "--id", "77", status=5)["code"] == "user-missing"
-    assert ask(*words, "--id", "4", "--user", "ann", status=2)["code"] == "usage"
+    run_command(*words, "--id", "4")
+    assert query_rows(ambiguous_users, "select setting_value from user_settings where user_id = 2") == [
+        ("light",)
+    ]
+    assert run_command(*words, "--id", "77", status=5)["code"] == "user-missing"
+    assert run_command(*words, "--id", "4", "--user", "ann", status=2)["code"] == "usage"
 
 
-def test_setting_is_changed_by_user_id(twice, ask):
-    ask("settings", "set", "theme_mode", "light", "--id", "4")
-    assert query_rows(twice, "select setting_value from user_settings where user_id = 4") == [("light",)]
-    assert ask("settings", "export", "--id", "4") == {"theme_mode": "light"}
+def test_setting_is_changed_by_user_id(ambiguous_users, run_command):
+    run_command("settings", "set", "theme_mode", "light", "--id", "4")
+    assert query_rows(ambiguous_users, "select setting_value from user_settings where user_id = 4") == [
+        ("light",)
+    ]
+    assert run_command("settings", "export", "--id", "4") == {"theme_mode": "light"}
 
 
-def test_permission_check_by_user_id(twice, ask):
-    assert ask("roles", "can", "ann", "playlists.create", status=6)["code"] == "login-ambiguous"
-    assert ask("roles", "can", "--id", "2", "playlists.create")["allowed"]
-    assert not ask("roles", "can", "playlists.create", "--id", "4", status=1)["allowed"]
+def test_permission_check_by_user_id(ambiguous_users, run_command):
+    assert run_command("roles", "can", "ann", "playlists.create", status=6)["code"] == "login-ambiguous"
+    assert run_command("roles", "can", "--id", "2", "playlists.create")["allowed"]
+    assert not run_command("roles", "can", "playlists.create", "--id", "4", status=1)["allowed"]
     for words in ([], ["playlists.create"], ["ann", "playlists.create", "more"]):
-        assert ask("roles", "can", *words, status=2)["code"] == "usage"
-    assert ask("roles", "can", "ann", "playlists.create", "--id", "2", status=2)["code"] == "usage"
+        assert run_command("roles", "can", *words, status=2)["code"] == "usage"
+    assert run_command("roles", "can", "ann", "playlists.create", "--id", "2", status=2)["code"] == "usage"
 
 
-def test_role_with_unprintable_name_is_selected_by_id(path, ask):
+def test_role_with_unprintable_name_is_selected_by_id(path, run_command):
     run_statements(path, "insert into roles (id, name, description) values (9, 'bell\x07', 'x')")
-    assert ask("roles", "show", "bell\x07", status=5)["code"] == "role-missing"
-    assert ask("roles", "show", "--id", "9")["name"] == "bell\x07"
-    assert ask("roles", "grant", "--id", "9", "games.read", "games.play")["changed"] == [
+    assert run_command("roles", "show", "bell\x07", status=5)["code"] == "role-missing"
+    assert run_command("roles", "show", "--id", "9")["name"] == "bell\x07"
+    assert run_command("roles", "grant", "--id", "9", "games.read", "games.play")["changed"] == [
         "games.read",
         "games.play",
     ]
-    assert ask("roles", "revoke", "games.play", "--id", "9")["role"]["permissions"] == ["games.read"]
-    assert ask("roles", "update", "--id", "9", "--description", "y")["role"]["description"] == "y"
-    assert ask("roles", "update", "--id", "9", "--name", "bell")["role"]["name"] == "bell"
-    ask("roles", "delete", "--id", "9", "--yes")
+    assert run_command("roles", "revoke", "games.play", "--id", "9")["role"]["permissions"] == ["games.read"]
+    assert run_command("roles", "update", "--id", "9", "--description", "y")["role"]["description"] == "y"
+    assert run_command("roles", "update", "--id", "9", "--name", "bell")["role"]["name"] == "bell"
+    run_command("roles", "delete", "--id", "9", "--yes")
     assert query_rows(path, "select name from roles where id = 9") == []
 
 
-def test_role_must_exist_and_be_selected_once(path, ask):
+def test_role_must_exist_and_be_selected_once(path, run_command):
     for words in (["show"], ["delete"], ["update", "--name", "x"], ["grant"], ["revoke", "user"]):
-        assert ask("roles", *words, status=2)["code"] == "usage"
-    assert ask("roles", "show", "user", "--id", "2", status=2)["code"] == "usage"
-    assert ask("roles", "show", "--id", "77", status=5)["code"] == "role-missing"
-    assert ask("roles", "delete", "--id", "2", "--yes", status=6)["code"] == "role-built-in"
+        assert run_command("roles", *words, status=2)["code"] == "usage"
+    assert run_command("roles", "show", "user", "--id", "2", status=2)["code"] == "usage"
+    assert run_command("roles", "show", "--id", "77", status=5)["code"] == "role-missing"
+    assert run_command("roles", "delete", "--id", "2", "--yes", status=6)["code"] == "role-built-in"

@@ -26,7 +26,7 @@ LONG = "select count(*) from (with recursive c (n) as (select 1 union all select
 
 @pytest.fixture
 def folder(tmp_path):
-    """An app with its own folder of migrations."""
+    """Create an app with a separate folder of migrations."""
     (tmp_path / "dbctl.toml").write_text(
         '[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\n'
         '[apps.fp.migrations]\nuser = "migrations"\n',
@@ -69,8 +69,8 @@ def dbctl(folder, *words):
 
 def run_json(folder, *words):
     """Return exit code and the JSON object of a command."""
-    done = dbctl(folder, *words, "-o", "json")
-    return done.returncode, json.loads(done.stdout)
+    process = dbctl(folder, *words, "-o", "json")
+    return process.returncode, json.loads(process.stdout)
 
 
 def query(folder, sql):
@@ -89,8 +89,8 @@ def test_migrations_folder_lifecycle(folder):
     assert dbctl(folder, "status").returncode == 10
     assert dbctl(folder, "up").returncode == 0
     assert dbctl(folder, "status", "--check").returncode == 0
-    again = dbctl(folder, "up")
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    process = dbctl(folder, "up")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     created = dbctl(folder, "new", "more notes")
     path = folder / "migrations" / "003_more_notes.sql"
     assert str(path) in created.stdout
@@ -205,9 +205,9 @@ def test_drift_exits_4_only_on_error_and_changes_no_file(folder):
         "column-extra",
         "index-extra",
     ]
-    shown = dbctl(folder, "drift")
-    assert (shown.returncode, shown.stderr) == (4, "")
-    assert "notes.body" in shown.stdout
+    process = dbctl(folder, "drift")
+    assert (process.returncode, process.stderr) == (4, "")
+    assert "notes.body" in process.stdout
 
 
 def test_all_apps_are_listed_in_one_table(folder):

@@ -1,4 +1,4 @@
-"""Special files instead of regular ones: a pipe without a writer must not block a command."""
+"""Special files instead of regular files: a pipe without a writer must not block a command."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def dbctl(place, *words, shell=""):
     ],
 )
 def test_pipe_instead_of_file_is_refused_immediately(place, words):
-    done = dbctl(place, *words)
-    assert done.returncode == 1
-    assert "not a regular file" in done.stderr
+    process = dbctl(place, *words)
+    assert process.returncode == 1
+    assert "not a regular file" in process.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests import servers
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def address(request, tmp_path, monkeypatch):
-    """The URL of a database with one table of three rows, without a configuration."""
+    """Create a table of three rows in a database without configuration; yield its URL or path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     statements = "create table things (id integer primary key)", "insert into things values (1), (2), (3)"

@@ -49,7 +49,7 @@ def test_no_command_changes_launcher_database(line: str, app_folder: Path) -> No
     before, modified_at = snapshot(app_folder / "Data"), (app_folder / "Data").stat().st_mtime_ns
     main(split_line(line, app_folder))
     assert snapshot(app_folder / "Data") == before
-    assert (app_folder / "Data").stat().st_mtime_ns == modified_at, "a file was created next to it"
+    assert (app_folder / "Data").stat().st_mtime_ns == modified_at, "a file was created next to the database"
 
 
 @pytest.mark.parametrize("line", WRITE_ATTEMPTS[:7])
@@ -58,7 +58,7 @@ def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> 
 
 
 def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:  # noqa: F811 - a fixture
-    """This also holds for a missing file."""
+    """The file does not even have to exist."""
     (app_folder / "Data" / "flashpoint.sqlite").unlink()
     with (
         app_service.open_app(Selection(), timeout=1) as app,

@@ -1,4 +1,4 @@
-"""Generated files are current, and answers match their schemas."""
+"""Generated files are current, and results match their schemas."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tools import reference
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
-#: Every command with an answer, for both variants of the schema; {key} is a setting of the variant.
+#: Every command with a result, for both variants of the schema; {key} is a setting of the variant.
 LINES = [
     "apps list",
     "apps show",
@@ -215,7 +215,7 @@ KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 
 @pytest.fixture(scope="module", params=["document", "deployed"])
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A deployment of each variant, with its configuration and input files."""
+    """Create a deployment of each variant, with its configuration and input files."""
     folder = tmp_path_factory.mktemp("deployment") / request.param
     if request.param == "document":
         demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
@@ -258,7 +258,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def app_folder(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the deployment, as working directory."""
+    """Copy the deployment, and make the copy the working directory."""
     folder = tmp_path / deployment.name
     shutil.copytree(deployment, folder)
     monkeypatch.chdir(folder)
@@ -279,7 +279,7 @@ def split_line(line: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_answer_matches_its_schema(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_result_matches_its_schema(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = split_line(line, app_folder)
     capsys.readouterr()
     status = main([*words, "-o", "json"])
@@ -290,9 +290,7 @@ def test_answer_matches_its_schema(line: str, app_folder: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_answer_is_also_written_as_table(
-    line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_result_is_written_as_table(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = split_line(line, app_folder)
     capsys.readouterr()
     status = main(words)
@@ -362,7 +360,7 @@ def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:
 def test_vector_commands_match_their_schema(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     chat_lancedb.deployed(tmp_path / "data/chat.db")
-    chat_lancedb.vectors(tmp_path / "data/lancedb")
+    chat_lancedb.create_vectors(tmp_path / "data/lancedb")
     assert main(["init", "chat-lancedb"]) == 0
     (tmp_path / "near.json").write_text(json.dumps([1.0] * lance.SIZE))
     with (tmp_path / "dbctl.toml").open("a") as file:
@@ -399,4 +397,4 @@ def test_error_has_code_sentence_and_remedy(error: type[DbctlError]) -> None:
     assert error.code == error.code.lower().replace("_", "-")
     assert error.sentence
     assert error.remedy
-    assert not error.sentence.endswith("."), "the sentence follows 'dbctl:'"
+    assert not error.sentence.endswith("."), "the sentence must be valid after 'dbctl:'"

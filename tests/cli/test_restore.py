@@ -12,24 +12,24 @@ from tests.services import flashpoint_app, promptvault_app
 
 
 @pytest.fixture
-def two(tmp_path, monkeypatch):
-    """An app with two backups; returns its database, and their ids."""
+def app_with_backups(tmp_path, monkeypatch):
+    """Create an app with two backups; return its database and the ids of the backups."""
     path = promptvault_app.create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
     return path, [promptvault_app.create_app_backup(path, compress="none").id for _ in range(2)]
 
 
-def at(answer, name):
+def read_snapshot_time(answer, name):
     """Return the time of the latest snapshot in a backup."""
     members = answer("backup", "show", name)["data"]["members"]
     return max(datetime.fromisoformat(item["taken_at"]) for item in members)
 
 
 @pytest.mark.parametrize("verb", [("restore", "preview"), ("backup", "show")])
-def test_before_selects_newest_backup_without_later_data(two, answer, verb):
-    _, (old, new) = two
+def test_before_selects_newest_backup_without_later_data(app_with_backups, answer, verb):
+    _, (old, new) = app_with_backups
     word = "backup" if verb[0] == "restore" else "id"
-    newest = at(answer, new)
+    newest = read_snapshot_time(answer, new)
     for before, expected in (
         (newest, new),
         (newest - timedelta(milliseconds=1), old),
@@ -41,13 +41,13 @@ def test_before_selects_newest_backup_without_later_data(two, answer, verb):
     answer(*verb, "--before", "1y", status=5)
 
 
-def test_before_and_kind_select_backup_to_restore(two, answer):
-    path, (old, new) = two
-    before = (at(answer, new) - timedelta(milliseconds=1)).isoformat()
-    done = answer("restore", "apply", "--before", before, "--yes")["data"]
-    assert done["backup"] == old
+def test_before_and_kind_select_backup_to_restore(app_with_backups, answer):
+    path, (old, new) = app_with_backups
+    before = (read_snapshot_time(answer, new) - timedelta(milliseconds=1)).isoformat()
+    result = answer("restore", "apply", "--before", before, "--yes")["data"]
+    assert result["backup"] == old
     safety = answer("backup", "show", "latest", "--kind", "safety")["data"]
-    assert safety["id"] == done["safety_backup"]
+    assert safety["id"] == result["safety_backup"]
     assert answer("restore", "apply", "latest", "--kind", "safety", "--yes")["data"]["backup"] == safety["id"]
     assert flashpoint_app.read_all_rows(path)
 
@@ -72,8 +72,8 @@ def test_before_and_kind_select_backup_to_restore(two, answer):
         "latest --to ftp://x/y",
     ],
 )
-def test_invalid_option_combination_changes_nothing(two, answer, words):
-    path, _ = two
+def test_invalid_option_combination_changes_nothing(app_with_backups, answer, words):
+    path, _ = app_with_backups
     before = flashpoint_app.read_all_rows(path)
     answer("restore", "apply", *words.split(), "--yes", status=2)
     assert flashpoint_app.read_all_rows(path) == before
@@ -89,9 +89,9 @@ def test_invalid_option_combination_changes_nothing(two, answer, words):
         ("backup", "copy", "--to", "other", "--from", ""),
     ],
 )
-def test_empty_repository_address_is_refused(two, answer, words):
+def test_empty_repository_address_is_refused(app_with_backups, answer, words):
     assert "is empty" in answer(*words, status=2)["error"]["message"]
-    assert [item["id"] for item in answer("backup", "list")["data"]["items"]] == two[1][::-1]
+    assert [item["id"] for item in answer("backup", "list")["data"]["items"]] == app_with_backups[1][::-1]
 
 
 def test_backup_id_is_utc_and_time_without_zone_is_local(monkeypatch):
@@ -106,32 +106,33 @@ def test_backup_id_is_utc_and_time_without_zone_is_local(monkeypatch):
         time.tzset()
 
 
-def test_copy_result_contains_command_to_use_it(two, answer):
-    _, (_, new) = two
-    done = answer("restore", "apply", new, "--to", "copy.db")["data"]
-    assert done["command"].startswith("dbctl --profile ")
-    listed = answer(*done["command"].split()[1:], "users", "list")["data"]["items"]
+def test_copy_result_contains_command_to_use_it(app_with_backups, answer):
+    _, (_, new) = app_with_backups
+    result = answer("restore", "apply", new, "--to", "copy.db")["data"]
+    assert result["command"].startswith("dbctl --profile ")
+    listed = answer(*result["command"].split()[1:], "users", "list")["data"]["items"]
     assert [item["id"] for item in listed] == [
         item["id"] for item in answer("users", "list")["data"]["items"]
     ]
     answer("restore", "apply", new, "--to", "copy.db", status=6)
-    answer("restore", "apply", new, "--to", "copy.db", "--replace", status=6)  # there is no terminal
+    # confirmation requires a terminal
+    answer("restore", "apply", new, "--to", "copy.db", "--replace", status=6)
     answer("restore", "apply", new, "--to", "copy.db", "--replace", "--yes")
 
 
-def test_replacing_rows_of_protected_app_requires_its_name(two, answer):
-    path, _ = two
+def test_replacing_rows_of_protected_app_requires_its_name(app_with_backups, answer):
+    path, _ = app_with_backups
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace("protected = false", "protected = true"))
     flashpoint_app.run_statements(path, "update users set email = 'x' || id")
     answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--yes", status=6)
     answer("restore", "apply", "latest", "--table", "users", "--merge", "missing")  # no row is replaced
-    done = answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--confirm", "fp")
-    assert done["data"]["tables"][0]["replaced"]
+    result = answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--confirm", "fp")
+    assert result["data"]["tables"][0]["replaced"]
 
 
-def test_preview_lists_different_settings_and_migrations(two, answer):
-    path, (_, new) = two
+def test_preview_lists_different_settings_and_migrations(app_with_backups, answer):
+    path, (_, new) = app_with_backups
     items = answer("settings", "list")["data"]["items"]
     title = next(item for item in items if item["type"] == "string")
     flashpoint_app.run_statements(
@@ -147,8 +148,8 @@ def test_preview_lists_different_settings_and_migrations(two, answer):
     assert differences["not_compared"] == []
 
 
-def test_damaged_database_is_salvaged_with_backup_as_reference(two, answer):
-    path, (old, _) = two
+def test_damaged_database_is_salvaged_with_backup_as_reference(app_with_backups, answer):
+    path, (old, _) = app_with_backups
     damaged = path.with_name("damaged.db")
     damaged.write_bytes(path.read_bytes())
     with damaged.open("r+b") as file:
@@ -156,7 +157,7 @@ def test_damaged_database_is_salvaged_with_backup_as_reference(two, answer):
         file.write(b"\xff" * 3900)
     words = ("restore", "recover", "--from", damaged.name)
     answer(*words, "--to", "alone.db", status=4)
-    done = answer(*words, "--reference", old, "--to", "found.db", status=4)["data"]
-    assert {item["table"]: item["saved"] for item in done["tables"]}["users"]
+    result = answer(*words, "--reference", old, "--to", "found.db", status=4)["data"]
+    assert {item["table"]: item["saved"] for item in result["tables"]}["users"]
     answer(*words, "--reference", "20200101_000000", "--to", "none.db", status=5)
     assert old in " ".join(answer(*words, "--reference", old, "--dry-run")["data"]["plan"]["steps"])

@@ -20,7 +20,7 @@ CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(R
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two configured apps: one with the documented schema, one with the launcher's database."""
+    """Configure two apps: one with the documented schema, one with the launcher's database."""
     folder = tmp_path_factory.mktemp("apps")
     flashpoint_web.document_flashpoint_db(folder / "document" / "flashpoint.sqlite")
     flashpoint_web.launcher_flashpoint_db(folder / "launcher" / "flashpoint.sqlite")
@@ -50,10 +50,10 @@ def _state(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def data(done):
-    response = json.loads(done.stdout)
-    assert (response["ok"], response["exit_code"], response["error"]) == (True, 0, None), done
-    assert (done.returncode, done.stderr) == (0, "")
+def data(process):
+    response = json.loads(process.stdout)
+    assert (response["ok"], response["exit_code"], response["error"]) == (True, 0, None), process
+    assert (process.returncode, process.stderr) == (0, "")
     return response["data"]
 
 
@@ -74,8 +74,8 @@ def test_full_scan_note_is_not_written_without_terminal(dbctl):
     response = json.loads(dbctl("games", "plain", "-o", "json").stdout)
     (warning,) = response["warnings"]
     assert warning.endswith("build it with: dbctl search index build games")
-    counted = json.loads(dbctl("games", "plain", "--count", "-o", "json").stdout)
-    assert counted["warnings"] == [warning]
+    response = json.loads(dbctl("games", "plain", "--count", "-o", "json").stdout)
+    assert response["warnings"] == [warning]
     for words in (["plain"], ["plain", "--count"]):
         assert dbctl("games", *words).stderr == ""
     for words in ([], ["pl"], ["--filter", "title:plain"]):
@@ -153,15 +153,15 @@ def test_archive_playlists_can_be_searched(dbctl):
     assert titles(
         data(dbctl("playlists", "--filter", f"game={flashpoint_web.game_id(9)}", "-o", "json"))
     ) == ["Favourites of 100%"]
-    shown = data(dbctl("playlists", "--id", flashpoint_web.PLAYLISTS[1][0], "-o", "json"))
-    assert {row["gameId"] for row in shown["games"]} == {
+    playlist_data = data(dbctl("playlists", "--id", flashpoint_web.PLAYLISTS[1][0], "-o", "json"))
+    assert {row["gameId"] for row in playlist_data["games"]} == {
         flashpoint_web.game_id(13),
         flashpoint_web.game_id(19),
     }
 
 
 def test_user_playlists_can_be_searched(tmp_path, start):
-    """The archive also has a table of playlists, but those of users take precedence."""
+    """The archive also has a table of playlists, but the playlists of users take precedence."""
     user = flashpoint_web.deployed_user_db(tmp_path / "user.db")
     eve = flashpoint_web.add_user(user, "eve")
     with closing(sqlite3.connect(user)) as connection, connection:
@@ -173,22 +173,22 @@ def test_user_playlists_can_be_searched(tmp_path, start):
     archive = flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
     app = ["--profile", "flashpoint-web", "--url", f"user={user}", "--url", f"flashpoint={archive}"]
 
-    def ask(*words):
+    def run_search(*words):
         return start(*app, "search", "playlists", *words, "-o", "json", environment=CLEAN, cwd=tmp_path)
 
-    assert titles(data(ask())) == ["Quiet ones", "Rainy days"]
-    done = ask("--filter", "owner=eve", "--filter", "public=yes")
-    (playlist,) = data(done)["items"]
+    assert titles(data(run_search())) == ["Quiet ones", "Rainy days"]
+    process = run_search("--filter", "owner=eve", "--filter", "public=yes")
+    (playlist,) = data(process)["items"]
     assert (playlist["owner"], playlist["game_count"], playlist["is_public"]) == ("eve", 2, True)
-    single, selected = ask("--id", "7"), ask("--columns", "id,share_token")
+    single, selected = run_search("--id", "7"), run_search("--columns", "id,share_token")
     assert [row["share_token"] for row in data(selected)["items"]] == [None, "***"]
     assert [row["game_id"] for row in data(single)["games"]] == ["b", "a"]
-    assert "secret-token" not in done.stdout + single.stdout + selected.stdout
+    assert "secret-token" not in process.stdout + single.stdout + selected.stdout
 
 
 def test_search_without_table_is_schema_mismatch(dbctl):
-    done = dbctl("playlists", "-o", "json", app="launcher")
-    assert json.loads(done.stdout)["error"]["code"] == "schema-mismatch"
+    process = dbctl("playlists", "-o", "json", app="launcher")
+    assert json.loads(process.stdout)["error"]["code"] == "schema-mismatch"
 
 
 def test_single_game_shows_related_rows(dbctl):
@@ -200,8 +200,8 @@ def test_single_game_shows_related_rows(dbctl):
 
 
 def test_explain_shows_sql_and_plan_and_warns_of_full_scans(dbctl):
-    done = dbctl("games", "100%", "--explain", "-o", "json")
-    response = json.loads(done.stdout)
+    process = dbctl("games", "100%", "--explain", "-o", "json")
+    response = json.loads(process.stdout)
     assert response["data"]["query"] == "100%"
     assert response["data"]["sql"].startswith("select")
     assert "%100!%%" in response["data"]["parameters"]
@@ -282,24 +282,24 @@ def test_empty_result_exits_0(dbctl):
     ],
 )
 def test_invalid_search_is_one_line_error(dbctl, words, status, code, text):
-    done = dbctl(*words, "-o", "json")
-    response = json.loads(done.stdout)
-    assert (done.returncode, response["ok"], response["data"], response["error"]["code"]) == (
+    process = dbctl(*words, "-o", "json")
+    response = json.loads(process.stdout)
+    assert (process.returncode, response["ok"], response["data"], response["error"]["code"]) == (
         status,
         False,
         None,
         code,
     )
     assert text in response["error"]["message"] + response["error"]["hint"]
-    assert text in done.stderr
-    assert len(done.stderr.splitlines()) == 2
-    assert len(done.stderr) < 1500
+    assert text in process.stderr
+    assert len(process.stderr.splitlines()) == 2
+    assert len(process.stderr) < 1500
 
 
 def test_launcher_playlists_are_reported_as_files(dbctl):
-    done = dbctl("games", "--filter", "playlist=x", app="launcher")
-    assert done.returncode == 2
-    assert "JSON files" in done.stderr
+    process = dbctl("games", "--filter", "playlist=x", app="launcher")
+    assert process.returncode == 2
+    assert "JSON files" in process.stderr
 
 
 @pytest.mark.parametrize(

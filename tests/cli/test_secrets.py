@@ -166,7 +166,7 @@ def test_lineage_of_a_view(query, columns, sources):
     names = columns.split()
     tables = {"users": live_table("users", ["id", "token"]), "v": live_table("v", names, view=True)}
     lineage_ = lineage.trace_sources({"v": query}, tables, "sqlite")["v"]
-    expected = [None if each is None else {("users", column) for column in each} for each in sources]
+    expected = [None if names is None else {("users", column) for column in names} for names in sources]
     assert [lineage_[name] for name in names] == expected
 
 

@@ -119,8 +119,8 @@ def test_age_that_ends_play_in_future_is_refused(path, dbctl, age):
 @pytest.mark.parametrize("age", ["900y", "1000y", "999999999s"])
 def test_huge_age_matches_no_row(path, dbctl, age):
     before = read_all_rows(path)
-    has = {table for (table,) in query_rows(path, "select name from sqlite_master")}
-    for rule in RULES[:-1] if "job_execution_logs" not in has else RULES:
+    tables = {table for (table,) in query_rows(path, "select name from sqlite_master")}
+    for rule in RULES[:-1] if "job_execution_logs" not in tables else RULES:
         for words in (["--check"], ["--dry-run"], ["--fast"], []):
             status, result = dbctl("sessions", "cleanup", "--rule", rule, "--older-than", age, *words)
             assert status == 0, result

@@ -19,25 +19,25 @@ SITE = {"document": "app.siteName", "deployed": "app.site_name"}
 
 
 @pytest.fixture(params=SHAPES)
-def shape(request):
+def variant(request):
     return request.param
 
 
 @pytest.fixture
-def path(tmp_path, shape):
-    return create_app(tmp_path / "app", shape)
+def path(tmp_path, variant):
+    return create_app(tmp_path / "app", variant)
 
 
 @pytest.fixture
 def dbctl(path, start):
     def run(*words, stdin="", **environment):
-        typed = stdin.encode(errors="surrogateescape")
-        return start(*words, environment=CLEAN | environment, cwd=path.parent, stdin=typed)
+        content = stdin.encode(errors="surrogateescape")
+        return start(*words, environment=CLEAN | environment, cwd=path.parent, stdin=content)
 
     return run
 
 
-def typed(path, *words):
+def start_on_terminal(path, *words):
     return pexpect.spawn(
         sys.executable,
         ["-m", "dbctl", *words],
@@ -48,42 +48,42 @@ def typed(path, *words):
     )
 
 
-def visible(path):
+def list_visible_files(path):
     """Return the files in the folder of the database, except for hidden lock files."""
     return sorted(file for file in path.parent.iterdir() if not file.name.startswith("."))
 
 
-def answer(done):
-    """Return the JSON object of an answer."""
-    (line,) = done.stdout.splitlines()
+def answer(process):
+    """Return the JSON object of the output."""
+    (line,) = process.stdout.splitlines()
     return json.loads(line)
 
 
-def test_value_may_begin_with_dash(dbctl, shape):
-    assert dbctl("settings", "set", SITE[shape], "--", "-x value").returncode == 0
-    assert answer(dbctl("settings", "get", SITE[shape], "-o", "json"))["data"]["value"] == "-x value"
+def test_value_may_begin_with_dash(dbctl, variant):
+    assert dbctl("settings", "set", SITE[variant], "--", "-x value").returncode == 0
+    assert answer(dbctl("settings", "get", SITE[variant], "-o", "json"))["data"]["value"] == "-x value"
 
 
-def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl, shape):
-    done = dbctl("settings", "set", SITE[shape], "A")
-    assert (done.stdout, done.stderr) == ("", "")
-    response = answer(dbctl("settings", "set", SITE[shape], "B", "-o", "json"))
+def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl, variant):
+    process = dbctl("settings", "set", SITE[variant], "A")
+    assert (process.stdout, process.stderr) == ("", "")
+    response = answer(dbctl("settings", "set", SITE[variant], "B", "-o", "json"))
     assert response["schema"] == "dbctl.settings.set/1"
     assert response["target"] == "fp/user"
     assert response["warnings"] == ["a running Flashpoint Web may use the old value for up to 60 seconds"]
     assert (response["data"]["before"], response["data"]["setting"]["value"]) == ("A", "B")
 
 
-def test_cache_note_is_written_on_terminal(path, shape):
-    child = typed(path, "settings", "set", SITE[shape], "New")
+def test_cache_note_is_written_on_terminal(path, variant):
+    child = start_on_terminal(path, "settings", "set", SITE[variant], "New")
     child.expect("up to 60 seconds")
     child.expect(pexpect.EOF)
 
 
-def test_dry_run_shows_plan_and_changes_nothing(dbctl, path, shape):
+def test_dry_run_shows_plan_and_changes_nothing(dbctl, path, variant):
     before = read_all_rows(path)
-    plan = answer(dbctl("settings", "set", SITE[shape], "New", "--dry-run", "-o", "json"))["data"]["plan"]
-    assert plan["steps"] == [f'change {SITE[shape]} from "Flashpoint Web" to "New"']
+    plan = answer(dbctl("settings", "set", SITE[variant], "New", "--dry-run", "-o", "json"))["data"]["plan"]
+    assert plan["steps"] == [f'change {SITE[variant]} from "Flashpoint Web" to "New"']
     assert read_all_rows(path) == before
 
 
@@ -95,13 +95,13 @@ def test_apply_reads_exported_json_from_standard_input(dbctl, path):
     assert read_all_rows(path) == before
 
 
-def test_exact_mode_confirms_removal(dbctl, path, shape):
-    (path.parent / "f.json").write_text(json.dumps({SITE[shape]: "Only"}))
+def test_exact_mode_confirms_removal(dbctl, path, variant):
+    (path.parent / "f.json").write_text(json.dumps({SITE[variant]: "Only"}))
     before = read_all_rows(path)
-    done = dbctl("settings", "apply", "f.json", "--mode", "exact")
-    assert done.returncode == 6
-    assert "--yes" in done.stderr
-    child = typed(path, "settings", "apply", "f.json", "--mode", "exact")
+    process = dbctl("settings", "apply", "f.json", "--mode", "exact")
+    assert process.returncode == 6
+    assert "--yes" in process.stderr
+    child = start_on_terminal(path, "settings", "apply", "f.json", "--mode", "exact")
     child.expect("This destroys data")
     child.expect("yes or no")
     child.sendline("no")
@@ -112,12 +112,12 @@ def test_exact_mode_confirms_removal(dbctl, path, shape):
     assert query_rows(path, "select value from system_settings") == [("Only",)]
 
 
-def test_validate_exits_4_on_invalid_stored_value(dbctl, path, shape):
+def test_validate_exits_4_on_invalid_stored_value(dbctl, path, variant):
     assert dbctl("settings", "validate").returncode == 0
-    dbctl("settings", "set", SITE[shape], "fine")
+    dbctl("settings", "set", SITE[variant], "fine")
     change(path, "update system_settings set value = '' where value = 'fine'")
-    done = dbctl("settings", "validate", "-o", "json")
-    assert (done.returncode, answer(done)["data"]["findings"][0]["code"]) == (4, "setting-invalid")
+    process = dbctl("settings", "validate", "-o", "json")
+    assert (process.returncode, answer(process)["data"]["findings"][0]["code"]) == (4, "setting-invalid")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_validate_exits_4_on_invalid_stored_value(dbctl, path, shape):
     ],
 )
 def test_failure_has_message_hint_and_exit_status(dbctl, path, words, status, code):
-    before, files = read_all_rows(path), visible(path)
-    done = dbctl(*words, "-o", "json")
-    assert (done.returncode, answer(done)["error"]["code"]) == (status, code)
-    assert done.stderr.startswith("dbctl: ")
-    assert done.stderr.count("\n") == 2
-    assert (read_all_rows(path), visible(path)) == (before, files)
+    before, files = read_all_rows(path), list_visible_files(path)
+    process = dbctl(*words, "-o", "json")
+    assert (process.returncode, answer(process)["error"]["code"]) == (status, code)
+    assert process.stderr.startswith("dbctl: ")
+    assert process.stderr.count("\n") == 2
+    assert (read_all_rows(path), list_visible_files(path)) == (before, files)
 
 
 def test_roles_show_permissions_and_user_counts(dbctl):
@@ -168,16 +168,16 @@ def test_roles_show_permissions_and_user_counts(dbctl):
 
 def test_can_returns_exit_status_and_explains(dbctl):
     assert dbctl("roles", "can", "ann", "games.play").returncode == 0
-    done = dbctl("roles", "can", "ann", "users.delete", "--explain")
-    assert done.returncode == 1
-    assert "role user lacks users.delete" in done.stdout
+    process = dbctl("roles", "can", "ann", "users.delete", "--explain")
+    assert process.returncode == 1
+    assert "role user lacks users.delete" in process.stdout
     assert "because" not in dbctl("roles", "can", "ann", "games.play").stdout
 
 
 def test_role_is_deleted_after_confirmation(path):
-    make = typed(path, "roles", "create", "editor", "--permission", "games.*")
+    make = start_on_terminal(path, "roles", "create", "editor", "--permission", "games.*")
     make.expect(pexpect.EOF)
-    child = typed(path, "roles", "delete", "EDITOR")
+    child = start_on_terminal(path, "roles", "delete", "EDITOR")
     child.expect("delete 3 rows of role_permissions")
     child.expect("yes or no")
     child.sendline("yes")
@@ -189,8 +189,8 @@ def test_check_exits_2_for_files_and_4_for_databases(dbctl, path):
     assert dbctl("apps", "check").returncode == 0
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text() + 'nix = "x"\n')
-    done = dbctl("apps", "check", "-o", "json")
-    assert (done.returncode, answer(done)["data"]["findings"][0]["message"]) == (
+    process = dbctl("apps", "check", "-o", "json")
+    assert (process.returncode, answer(process)["data"]["findings"][0]["message"]) == (
         2,
         "line 6, apps.fp.databases.nix: flashpoint-web has no such database; known: user, flashpoint",
     )
@@ -201,8 +201,8 @@ def test_check_exits_2_for_files_and_4_for_databases(dbctl, path):
 
 def test_broken_configuration_is_reported_by_every_command(dbctl, path):
     path.with_name("dbctl.toml").write_text("[apps.fp]\nprofil = 'x'\n")
-    done = dbctl("users", "list")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (
+    process = dbctl("users", "list")
+    assert (process.returncode, process.stderr.splitlines()[0]) == (
         2,
         "dbctl: dbctl.toml, line 1, apps.fp.profile: it is missing",
     )
@@ -217,9 +217,9 @@ def test_broken_configuration_is_reported_by_every_command(dbctl, path):
     ],
 )
 def test_password_in_invalid_url_is_not_printed(dbctl, words):
-    done = dbctl("--profile", "flashpoint-web", *words, "users", "list", "-o", "json")
-    assert done.returncode == 2
-    assert "hunter2" not in done.stdout + done.stderr
+    process = dbctl("--profile", "flashpoint-web", *words, "users", "list", "-o", "json")
+    assert process.returncode == 2
+    assert "hunter2" not in process.stdout + process.stderr
 
 
 def test_init_writes_configuration_for_other_commands(dbctl, path):

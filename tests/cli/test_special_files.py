@@ -42,7 +42,7 @@ def make_large_file(path):
 
 SPECIAL = [make_fifo, link_to_zero, make_directory, make_socket, make_large_file]
 #: Reference to the file: arguments, environment, further configuration, database URL.
-NAMED = {
+REFERENCES = {
     "configuration": (["--config", "special"], {}, "", POSTGRESQL),
     "env_file": ([], {}, 'env_file = "special"', "${URL}"),
     "variable": ([], {"URL_FILE": "special"}, "", "${URL}"),
@@ -59,30 +59,30 @@ NAMED = {
     ),
 }
 #: Files that a library reads, which does not open directories.
-LEFT_TO_LIBRARIES = {"passfile", "servicefile", "certificate"}
+OPENED_BY_LIBRARIES = {"passfile", "servicefile", "certificate"}
 
 
 @pytest.mark.parametrize(
-    ("named", "special"),
+    ("reference", "special"),
     [
-        (named, special)
-        for named in NAMED
+        (reference, special)
+        for reference in REFERENCES
         for special in SPECIAL
-        if not (named in LEFT_TO_LIBRARIES and special is make_directory)
+        if not (reference in OPENED_BY_LIBRARIES and special is make_directory)
     ],
 )
-def test_configured_special_file_is_refused(named, special, start, tmp_path):
-    words, environment, more, url = NAMED[named]
+def test_configured_special_file_is_refused(reference, special, start, tmp_path):
+    words, environment, more, url = REFERENCES[reference]
     special(tmp_path / "special")
-    if named == "options of mysql":
+    if reference == "options of mysql":
         (tmp_path / ".my.cnf").symlink_to("special")
     (tmp_path / "dbctl.toml").write_text(CONFIG.format(more=more, url=url))
     command = ["backup", "list"] if "--repository" in words else ["data", "query", "select 1"]
-    known = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
-    done = start(*command, *words, "-o", "json", environment=known, cwd=tmp_path)
-    error = json.loads(done.stdout)["error"]
+    all_variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
+    process = start(*command, *words, "-o", "json", environment=all_variables, cwd=tmp_path)
+    error = json.loads(process.stdout)["error"]
     assert error["code"] in ("config-invalid", "file-failed", "storage-setting-invalid", "url-invalid"), error
-    assert done.returncode in (1, 2)
+    assert process.returncode in (1, 2)
     assert any(name in error["message"] for name in ("special", ".my.cnf", "URL_FILE")), error
 
 
@@ -91,8 +91,8 @@ def test_password_file_must_be_regular(special, start, tmp_path):
     special(tmp_path / "special")
     assert start("demo", "flashpoint-web", "app", environment={}, cwd=tmp_path).returncode == 0
     words = ("users", "set-password", "admin", "--password-file", tmp_path / "special")
-    done = start(*words, "-o", "json", environment={}, cwd=tmp_path / "app")
+    process = start(*words, "-o", "json", environment={}, cwd=tmp_path / "app")
     if special is make_large_file:  # its first line is a password
-        assert done.returncode == 0
+        assert process.returncode == 0
     else:
-        assert json.loads(done.stdout)["error"]["code"] == "file-failed"
+        assert json.loads(process.stdout)["error"]["code"] == "file-failed"

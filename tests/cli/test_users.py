@@ -50,13 +50,13 @@ def dbctl(path, *words, stdin=b""):
 
 
 def answer(path, *words, status=0, **more):
-    done = dbctl(path, *words, "-o", "json", **more)
-    response = json.loads(done.stdout)
-    assert (done.returncode, response["exit_code"]) == (status, status), done
+    process = dbctl(path, *words, "-o", "json", **more)
+    response = json.loads(process.stdout)
+    assert (process.returncode, response["exit_code"]) == (status, status), process
     assert response["schema"] == f"dbctl.users.{words[0]}/1"
     assert response["ok"] is (status == 0)
     if status == 0:
-        assert (response["error"], done.stderr) == (None, b"")
+        assert (response["error"], process.stderr) == (None, b"")
     return response
 
 
@@ -97,9 +97,9 @@ def terminal(path, *words, answers=(), columns=100, lines=60):
 
 
 def test_list_is_plain_table_in_pipe_and_complete_in_json(path):
-    done = dbctl(path, "list")
-    assert done.stderr == b""
-    header, *lines = done.stdout.decode().splitlines()
+    process = dbctl(path, "list")
+    assert process.stderr == b""
+    header, *lines = process.stdout.decode().splitlines()
     assert header.split() == ["id", "login", "email", "role", "active", "last_login_at"]
     assert [line.split()[1] for line in lines] == ["root", "ann", "bob"]
     page = data(path, "list")
@@ -313,9 +313,9 @@ ODD_BYTES = [
 
 @pytest.mark.parametrize("name", ODD_BYTES)
 def test_names_with_control_characters_are_refused_in_one_line(deployed, name):
-    done = dbctl(deployed, "create", name, "--email", "c@example.org", "--generate")
-    assert (done.returncode, done.stdout) == (2, b"")
-    line, hint = done.stderr.decode().splitlines()
+    process = dbctl(deployed, "create", name, "--email", "c@example.org", "--generate")
+    assert (process.returncode, process.stdout) == (2, b"")
+    line, hint = process.stderr.decode().splitlines()
     assert line.isprintable()
     assert len(line) < 300
     assert "Nothing was changed" in hint
@@ -324,10 +324,10 @@ def test_names_with_control_characters_are_refused_in_one_line(deployed, name):
         ["delete", name, "--yes"],
         ["ensure", name, "--email", "c@example.org", "--generate"],
     ):
-        done = dbctl(deployed, *words)
-        assert done.returncode in {2, 5}
-        assert done.stderr.decode().splitlines()[0].isprintable()
-        assert len(done.stderr) < 500
+        process = dbctl(deployed, *words)
+        assert process.returncode in {2, 5}
+        assert process.stderr.decode().splitlines()[0].isprintable()
+        assert len(process.stderr) < 500
 
 
 # Changing ------------------------------------------------------------------------------------------------------
@@ -341,8 +341,8 @@ def test_changes_write_nothing_to_pipe_and_result_to_json(path):
         ["set-role", "ann", "bob", "guest"],
         ["unlock", "ann"],
     ):
-        done = dbctl(path, *words)
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), words
+        process = dbctl(path, *words)
+        assert (process.returncode, process.stdout, process.stderr) == (0, b"", b""), words
     result = data(path, "set-role", "ann", "bob", "user")
     assert (result["changed"], [user["role"] for user in result["users"]]) == (2, ["user", "user"])
     assert data(path, "unlock", "bob")["cleared"] == 1
@@ -427,8 +427,8 @@ def test_export_is_csv_by_default_and_can_be_imported(path, tmp_path):
     run_statements(other, "delete from users")
     out = dbctl(path, "export", "--secrets").stdout
     assert list(csv.DictReader(io.StringIO(out.decode())))[1]["username"] == "ann"
-    done = dbctl(other, "import", "-", "-o", "json", stdin=out)
-    assert json.loads(done.stdout)["data"] == {"added": 3, "skipped": 0, "generated": []}
+    process = dbctl(other, "import", "-", "-o", "json", stdin=out)
+    assert json.loads(process.stdout)["data"] == {"added": 3, "skipped": 0, "generated": []}
     for form in ("csv", "json", "jsonl"):
         run_statements(other, "delete from users", "delete from sqlite_sequence")
         exported = dbctl(path, "export", "--secrets", "-o", form).stdout
@@ -535,8 +535,8 @@ def test_control_characters_in_names_are_escaped_on_terminal(deployed):
     for shown in ("[bold]x[/bold]", "[/foo]", "\\x1b]0;title\\x07", "a\\u202eb", "日", "[link=http://e]"):
         assert shown in screen
     for form in ("json", "csv", "jsonl", "tsv"):
-        done = dbctl(deployed, "list", "-o", form)
-        assert (done.returncode, done.stderr) == (0, b"")
+        process = dbctl(deployed, "list", "-o", form)
+        assert (process.returncode, process.stderr) == (0, b"")
     assert (
         json.loads(dbctl(deployed, "list", "-o", "json").stdout)["data"]["items"][3]["username"] == HOSTILE[0]
     )
@@ -590,11 +590,11 @@ def test_no_command_shows_password_hash_or_token(path, monkeypatch, capfd):
             both = "".join(capfd.readouterr())
             assert status in {0, 1, 2, 5, 6}, both
             assert both or form == "table"
-            for hidden in (mark, "$2b$", flashpoint_app.TOKEN):
-                assert hidden not in both, words
-    logged = repr(query_rows(path, "select * from activity_logs"))
-    assert mark not in logged
-    assert "$2b$" not in logged
+            for secret_text in (mark, "$2b$", flashpoint_app.TOKEN):
+                assert secret_text not in both, words
+    log_rows = repr(query_rows(path, "select * from activity_logs"))
+    assert mark not in log_rows
+    assert "$2b$" not in log_rows
     for name in path.parent.glob("user.db*"):
         assert mark.encode() not in name.read_bytes()
 

@@ -4,43 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract import Capability, Checks, DescribesSchema, Explains, Readable, ReportsSizes
+from dbctl.engines.contract import Capability, Checks, Explainer, Readable, SchemaReader, SizeMonitor
 from dbctl.engines.contract.dumps import Dumps
-from dbctl.engines.contract.external_index import SearchesExternalIndex
-from dbctl.engines.contract.fulltext import SearchesFullText
+from dbctl.engines.contract.external_index import ExternalIndexes
+from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import (
-    Maintains,
-    PrunesVersions,
-    ReportsBloat,
-    ReportsFindings,
-    ReportsIndexes,
-    ReportsSessions,
-    ReportsSlowQueries,
+    Advisor,
+    BloatMonitor,
+    IndexMonitor,
+    Maintenance,
+    SessionMonitor,
+    SlowQueryMonitor,
+    Versions,
 )
-from dbctl.engines.contract.streaming import StreamsRows, WritesCsv
-from dbctl.engines.contract.text_scan import ScansText
-from dbctl.engines.contract.vectors import SearchesVectors
+from dbctl.engines.contract.streaming import CsvWriter, RowStreams
+from dbctl.engines.contract.text_scan import TextScanner
+from dbctl.engines.contract.vectors import VectorSearch
 
 #: The protocol of each capability of readers.
 PROTOCOLS: Mapping[Capability, type] = {
     Capability.DUMP: Dumps,
-    Capability.ADVISE: ReportsFindings,
-    Capability.BLOAT: ReportsBloat,
-    Capability.CSV: WritesCsv,
+    Capability.ADVISE: Advisor,
+    Capability.BLOAT: BloatMonitor,
+    Capability.CSV: CsvWriter,
     Capability.CHECK: Checks,
-    Capability.EXPLAIN: Explains,
-    Capability.FULL_TEXT: SearchesFullText,
-    Capability.INDEXES: ReportsIndexes,
-    Capability.TEXT_SCAN: ScansText,
-    Capability.MAINTAIN: Maintains,
-    Capability.MEASURE: ReportsSizes,
-    Capability.SCHEMA: DescribesSchema,
-    Capability.EXTERNAL_INDEX: SearchesExternalIndex,
-    Capability.SESSIONS: ReportsSessions,
-    Capability.SLOW_QUERIES: ReportsSlowQueries,
-    Capability.STREAM: StreamsRows,
-    Capability.VERSIONS: PrunesVersions,
-    Capability.VECTORS: SearchesVectors,
+    Capability.EXPLAIN: Explainer,
+    Capability.FULL_TEXT: FullText,
+    Capability.INDEXES: IndexMonitor,
+    Capability.TEXT_SCAN: TextScanner,
+    Capability.MAINTAIN: Maintenance,
+    Capability.MEASURE: SizeMonitor,
+    Capability.SCHEMA: SchemaReader,
+    Capability.EXTERNAL_INDEX: ExternalIndexes,
+    Capability.SESSIONS: SessionMonitor,
+    Capability.SLOW_QUERIES: SlowQueryMonitor,
+    Capability.STREAM: RowStreams,
+    Capability.VERSIONS: Versions,
+    Capability.VECTORS: VectorSearch,
 }
 WRITER_CAPABILITIES = {Capability.STAGING, Capability.MIGRATE}
 

@@ -1,7 +1,7 @@
 """Tests for every engine. A new engine inherits them in one test class.
 
 ```python
-class TestMine(EngineContract):
+class TestMyEngine(EngineContract):
     @pytest.fixture
     def fresh(self, tmp_path):  # an empty database
         ...
@@ -25,17 +25,17 @@ from dbctl.engines.contract import (
     Capability,
     Checks,
     Condition,
-    DescribesSchema,
-    Explains,
+    Explainer,
     InSubquery,
     KeysetCursor,
-    Migrates,
     Not,
     Order,
     Readable,
     ReferenceCount,
-    ReportsSizes,
+    SchemaReader,
+    ScriptRunner,
     ShiftedTime,
+    SizeMonitor,
     Where,
     Writable,
 )
@@ -54,7 +54,7 @@ from tests.conformance.fulltext import FullTextContract
 from tests.conformance.streaming import StreamingContract
 from tests.conformance.text_scan import TextScanContract
 
-#: Names that break wrong quoting, or that change the terminal.
+#: Names that require correct quoting, or that contain control characters of terminals.
 HOSTILE_NAMES = [
     'a"b',
     "a'b",
@@ -96,13 +96,13 @@ ROWS: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
     "tags": (["person", "tag"], [(1, "red"), (1, "blue"), (2, "red"), (5, "green")]),
 }
 
-#: A test runs in the class of every engine, each with its own database.
+#: The classes of all engines inherit each test, and run it with different databases.
 INHERITED = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
 class DatabaseFactory(Protocol):
-    """Provides one database, and any number of connections to it."""
+    """Factory of connections to one database."""
 
     key: str  #: the declaration of an autoincrement key: ``integer primary key`` on SQLite
 
@@ -257,11 +257,11 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             (Not(ReferenceCount("id", "tags", "person", "=", 0)), [1, 2, 5]),
         ],
     )
-    def test_a_condition_finds_exactly_its_rows(self, reader, where: Where, expected):
+    def test_condition_selects_exactly_its_rows(self, reader, where: Where, expected):
         assert first_values(reader.select("people", ["id"], [where])) == expected
         assert reader.count("people", [where]) == len(expected)
 
-    def test_several_conditions_must_all_hold(self, reader):
+    def test_conditions_are_combined_with_and(self, reader):
         where = [Condition("size", "=", 20), Condition("name", "starts", "z")]
         assert first_values(reader.select("people", ["id"], where)) == [5]
 
@@ -269,7 +269,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ("op", "expected"),
         [("=", [1, 2]), ("!=", [3, 5]), ("<", [5]), ("<=", [1, 2, 5]), (">", [3]), (">=", [1, 2, 3])],
     )
-    def test_times_compare_as_moments_whatever_form_a_row_stores(self, reader, op, expected):
+    def test_times_in_any_form_compare_chronologically(self, reader, op, expected):
         timestamp = datetime(2024, 1, 1, tzinfo=UTC)
         assert first_values(reader.select("people", ["id"], [Condition("born", op, timestamp)])) == expected
 
@@ -291,30 +291,30 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         writer = filled.writer()
         with writer.transaction():
             writer.insert_many("empty_", ["needed"], ((f"row {n}",) for n in range(50_000)))
-        nothing = [Condition("needed", "=", "nothing")]
-        assert writer.exists("empty_", nothing, timeout=timedelta(0)) is None
-        assert writer.exists("empty_", nothing, timeout=timedelta(minutes=1)) is False
-        assert writer.count("empty_", nothing) == 0, "the timeout ends with the query"
+        where = [Condition("needed", "=", "nothing")]
+        assert writer.exists("empty_", where, timeout=timedelta(0)) is None
+        assert writer.exists("empty_", where, timeout=timedelta(minutes=1)) is False
+        assert writer.count("empty_", where) == 0, "the timeout applies to one query only"
 
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )
     @settings(max_examples=60, suppress_health_check=INHERITED)
-    def test_text_conditions_ignore_ascii_case_like_python(self, writer, texts, sought):
-        def low(text: str) -> str:
+    def test_text_conditions_ignore_ascii_case_like_python(self, writer, texts, word):
+        def lower_ascii(text: str) -> str:
             return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
-        rows = [*texts, sought, f"x{sought.upper() if sought.isascii() else sought}y"]
+        rows = [*texts, word, f"x{word.upper() if word.isascii() else word}y"]
         with writer.transaction():
             writer.delete("empty_", [])
             writer.insert_many("empty_", ["id", "needed"], list(enumerate(rows)))
         for op, matches in (
-            ("contains", lambda text: low(sought) in low(text)),
-            ("starts", lambda text: low(text).startswith(low(sought))),
-            ("same", lambda text: low(text) == low(sought)),
-            ("in", lambda text: text == sought),
+            ("contains", lambda text: lower_ascii(word) in lower_ascii(text)),
+            ("starts", lambda text: lower_ascii(text).startswith(lower_ascii(word))),
+            ("same", lambda text: lower_ascii(text) == lower_ascii(word)),
+            ("in", lambda text: text == word),
         ):
-            condition = Condition("needed", op, [sought] if op == "in" else sought)
+            condition = Condition("needed", op, [word] if op == "in" else word)
             keys = first_values(writer.select("empty_", ["id"], [condition]))
             assert keys == [number for number, text in enumerate(rows) if matches(text)], op
 
@@ -354,7 +354,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             ),
         ],
     )
-    def test_order_puts_null_last_and_ties_by_key(self, reader, order, expected):
+    def test_order_puts_null_last_and_sorts_ties_by_key(self, reader, order, expected):
         assert first_values(reader.select("people", ["id"], order_by=order)) == expected
 
     def test_order_uses_next_column_if_first_is_empty(self, writer):
@@ -367,12 +367,12 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             assert first_values(writer.select("empty_", ["id"], order_by=order)) == expected
 
     def test_random_order_contains_every_row_once(self, reader):
-        drawn = [
+        orders = [
             tuple(first_values(reader.select("people", ["id"], order_by=[Order([], random=True)])))
             for _ in range(30)
         ]
-        assert {tuple(sorted(order)) for order in drawn} == {(1, 2, 3, 4, 5)}
-        assert len(set(drawn)) > 1
+        assert {tuple(sorted(order)) for order in orders} == {(1, 2, 3, 4, 5)}
+        assert len(set(orders)) > 1
 
     @pytest.mark.parametrize(
         ("limit", "offset", "expected"),
@@ -397,9 +397,9 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert reader.query('select "name" from people where "id" = :id', {"id": 4}) == [("O'Hara",)]
 
     def test_query_accepts_list_as_set_parameter(self, reader):
-        sql = 'select "id" from people where "id" in :wanted order by "id"'
-        assert reader.query(sql, {"wanted": [4, 1, 99, None]}) == [(1,), (4,)]
-        assert reader.query(sql, {"wanted": []}) == []
+        sql = 'select "id" from people where "id" in :ids order by "id"'
+        assert reader.query(sql, {"ids": [4, 1, 99, None]}) == [(1,), (4,)]
+        assert reader.query(sql, {"ids": []}) == []
 
     @pytest.mark.parametrize("sql", ["delete from people", "update people set size = 1", "drop table tags"])
     def test_query_cannot_write(self, filled, sql):
@@ -414,7 +414,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_explain_names_fully_scanned_tables(self, reader):
         if Capability.EXPLAIN not in reader.capabilities:
-            assert not isinstance(reader, Explains)
+            assert not isinstance(reader, Explainer)
             return
         explanation = reader.explain(
             "people",
@@ -429,7 +429,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
     # Writing -----------------------------------------------------------------------------------------------------
 
     def test_reader_has_no_write_methods(self, reader):
-        writing = {
+        write_methods = {
             "transaction",
             "insert",
             "insert_many",
@@ -441,8 +441,8 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             "schema_transaction",
             "step_by_step",
         }
-        assert not [name for name in writing if hasattr(reader, name)]
-        assert not isinstance(reader, Migrates)
+        assert not [name for name in write_methods if hasattr(reader, name)]
+        assert not isinstance(reader, ScriptRunner)
 
     def test_insert_returns_generated_value(self, writer):
         with writer.transaction():
@@ -468,9 +468,9 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
     def test_failing_iterator_raises_its_error_and_rolls_back(self, writer):
         def rows() -> Iterator[tuple[int, str]]:
             yield 1, "a"
-            raise LookupError("mine")
+            raise LookupError("from the iterator")
 
-        with pytest.raises(LookupError, match="mine"), writer.transaction():
+        with pytest.raises(LookupError, match="from the iterator"), writer.transaction():
             writer.insert_many("empty_", ["id", "needed"], rows())
         assert writer.count("empty_") == 0
 
@@ -499,7 +499,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
                 writer.insert("people", values)
             assert writer.count("people", [Condition("size", "=", 0)]) == 0
 
-    @pytest.mark.parametrize("failure", [RuntimeError("mine"), Interrupted(15), KeyboardInterrupt()])
+    @pytest.mark.parametrize("failure", [RuntimeError("failed"), Interrupted(15), KeyboardInterrupt()])
     def test_exception_in_transaction_rolls_back(self, filled, failure):
         writer = filled.writer()
         with pytest.raises(type(failure)), writer.transaction():
@@ -648,7 +648,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_database_and_table_sizes_are_reported(self, filled):
         for opened in (filled.reader(), filled.writer()):
-            if not check_capability(opened, Capability.MEASURE, ReportsSizes):
+            if not check_capability(opened, Capability.MEASURE, SizeMonitor):
                 continue
             storage = opened.measure_storage()
             assert storage.tables == len(SCHEMA)
@@ -663,7 +663,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_schema_is_complete_and_fingerprint_ignores_rows(self, filled):
         opened = filled.reader()
-        if not check_capability(opened, Capability.SCHEMA, DescribesSchema):
+        if not check_capability(opened, Capability.SCHEMA, SchemaReader):
             return
         tables = {item.name: item for item in opened.schema().tables}
         assert set(tables) == set(opened.tables())
@@ -680,7 +680,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert filled.reader().fingerprint() != before
 
     def test_explain_query_reports_full_scans(self, reader):
-        if not check_capability(reader, Capability.EXPLAIN, Explains):
+        if not check_capability(reader, Capability.EXPLAIN, Explainer):
             return
         explanation = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
         assert (explanation.full_scans, list(explanation.parameters)) == (["people"], ["a"])
@@ -700,7 +700,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_invalid_query_is_not_explained(self, reader, sql):
-        if check_capability(reader, Capability.EXPLAIN, Explains):
+        if check_capability(reader, Capability.EXPLAIN, Explainer):
             with pytest.raises(QueryFailedError):
                 reader.explain_query(sql)
 
@@ -713,7 +713,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_quoted_alias_is_resolved_as_name(self, reader, sql):
-        if check_capability(reader, Capability.EXPLAIN, Explains):
+        if check_capability(reader, Capability.EXPLAIN, Explainer):
             reader.explain_query(sql)
 
     # Shifted times and merged rows ------------------------------------------------------------------
@@ -734,16 +734,16 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
     @given(st.integers(10**11, 7 * 10**12), st.integers(0, 10**9))
     @settings(max_examples=60, suppress_health_check=INHERITED)
     def test_shifted_time_retains_milliseconds(self, writer, start, offset):
-        def iso(milliseconds: int) -> str:
+        def format_time(milliseconds: int) -> str:
             timestamp = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
             return timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
         with writer.transaction():
-            writer.update("people", {"born": iso(start)}, [])
+            writer.update("people", {"born": format_time(start)}, [])
             writer.update(
                 "people", {"born": ShiftedTime("born", timedelta(milliseconds=offset), "iso-ms")}, []
             )
-        assert first_values(writer.select("people", ["born"], limit=1)) == [iso(start + offset)]
+        assert first_values(writer.select("people", ["born"], limit=1)) == [format_time(start + offset)]
 
     def test_merge_applies_rules_and_inserts(self, writer):
         columns = {"needed": "keep", "spare": "replace"}
@@ -794,7 +794,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_failed_schema_transaction_matches_transactional_ddl(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, Migrates):
+        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
             return
         script = "create table made (id integer primary key); insert into made values (1);"
         with pytest.raises(LookupError), writer.schema_transaction():
@@ -809,7 +809,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_schema_transaction_commits_schema_and_rows(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, Migrates):
+        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
             return
         with writer.schema_transaction():
             writer.run_statement("create table made (id integer primary key)")
@@ -818,7 +818,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_statements_outside_transaction_are_committed_separately(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, Migrates):
+        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
             return
         with pytest.raises(LookupError), writer.outside_transaction():
             writer.run_statement("create table made (id integer primary key)")
@@ -835,14 +835,14 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     @pytest.mark.parametrize("sql", ["begin", "commit", "rollback"])
     def test_transaction_control_is_refused_outside_transaction(self, writer, sql):
-        if check_capability(writer, Capability.MIGRATE, Migrates):
+        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
             with pytest.raises(QueryFailedError), writer.outside_transaction():
                 writer.run_statement(sql)
             with pytest.raises(ValueError, match="line 1"):
                 writer.script_dialect.split(sql, outside_transaction=True)
 
     def test_statement_effect_is_detected_from_text(self, writer):
-        if check_capability(writer, Capability.MIGRATE, Migrates):
+        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
             effect = writer.script_dialect.effect
             assert not effect("create table made (id integer)").may_delete_rows
             assert effect("drop table people, tags").dropped_tables == ["people", "tags"]
@@ -852,13 +852,13 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]
     )
     def test_truncated_script_or_transaction_end_is_refused(self, writer, text):
-        if check_capability(writer, Capability.MIGRATE, Migrates):
+        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
             with pytest.raises(ValueError, match=r"ends inside|line 1"):
                 writer.script_dialect.split(text)
 
     # Locks between writers ------------------------------------------------------------------------------------------
 
-    def test_blocked_writer_reports_lock_owner(self, filled):
+    def test_blocked_writer_reports_lock_holder(self, filled):
         first, second = filled.writer(), filled.writer()
         with first.lock("users delete"), pytest.raises(DbctlError) as caught, second.lock("roles create"):
             pass

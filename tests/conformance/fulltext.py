@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import AnyOf, Capability, Condition, Migrates, Order, Readable, Writable
+from dbctl.engines.contract import AnyOf, Capability, Condition, Order, Readable, ScriptRunner, Writable
 from dbctl.engines.contract.fulltext import (
+    FullText,
     IndexMarker,
     JoinedText,
     Link,
-    ManagesTextIndexes,
-    SearchesFullText,
+    TextIndexes,
     TextIndexSpec,
 )
 from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
@@ -41,26 +41,26 @@ ROWS = [
     (13, "O'Hara's", "pond; drop table people -- \\ % _ \U0001f40d"),
     (14, "nothing", None),
 ]
-#: The rows that contain the word, for an index that only ranks.
+#: Selects the rows that contain "garden", for an index that only ranks.
 GARDENS = [Condition("id", "in", [11, 12])]
 
 
-class FullTextReader(Readable, SearchesFullText, Protocol):
+class FullTextReader(Readable, FullText, Protocol):
     """A reader of an engine with full-text indexes."""
 
 
-class FullTextWriter(Writable, SearchesFullText, ManagesTextIndexes, Migrates, Protocol):
+class FullTextWriter(Writable, FullText, TextIndexes, ScriptRunner, Protocol):
     """A writer of an engine with full-text indexes."""
 
 
 def as_full_text_reader(opened: Readable) -> FullTextReader:
-    assert isinstance(opened, SearchesFullText)
+    assert isinstance(opened, FullText)
     return opened  # type: ignore[return-value]
 
 
 def as_full_text_writer(opened: Writable) -> FullTextWriter:
-    assert isinstance(opened, ManagesTextIndexes)
-    assert isinstance(opened, Migrates)
+    assert isinstance(opened, TextIndexes)
+    assert isinstance(opened, ScriptRunner)
     return opened  # type: ignore[return-value]
 
 
@@ -105,8 +105,8 @@ class FullTextContract:
 
     def test_full_text_capability_matches_protocols(self, filled: DatabaseFactory) -> None:
         for opened in (filled.reader(), filled.writer()):
-            assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, SearchesFullText)
-        assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, ManagesTextIndexes)
+            assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, FullText)
+        assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, TextIndexes)
 
     def test_index_is_created_and_dropped(self, indexed: DatabaseFactory) -> None:
         writer = as_full_text_writer(indexed.writer())
@@ -153,14 +153,18 @@ class FullTextContract:
 
     def test_rows_are_ordered_by_score(self, indexed: DatabaseFactory) -> None:
         opened = as_full_text_reader(indexed.reader())
-        (first, best), (second, less) = opened.select_ranked(INDEX, build_query("garden"), ["id"], GARDENS)
-        assert (first, second) == (11, 12), "it contains the word twice in few words"
-        assert float(str(best)) > float(str(less)) > 0
+        (first, first_score), (second, second_score) = opened.select_ranked(
+            INDEX, build_query("garden"), ["id"], GARDENS
+        )
+        assert (first, second) == (11, 12), "the first row contains the word twice in a short text"
+        assert float(str(first_score)) > float(str(second_score)) > 0
 
     def test_ranked_select_supports_conditions_and_orders(self, indexed: DatabaseFactory) -> None:
         opened = as_full_text_reader(indexed.reader())
-        backwards = [Order(["id"], descending=True)]
-        rows = opened.select_ranked(INDEX, build_query("garden"), ["id", "name"], GARDENS, order_by=backwards)
+        descending = [Order(["id"], descending=True)]
+        rows = opened.select_ranked(
+            INDEX, build_query("garden"), ["id", "name"], GARDENS, order_by=descending
+        )
         assert [row[:2] for row in rows] == [(12, "Kitchen"), (11, "Garden")]
         conditions = [*GARDENS, Condition("name", "same", "KITCHEN")]
         assert [row[0] for row in opened.select_ranked(INDEX, build_query("garden"), ["id"], conditions)] == [

@@ -18,7 +18,7 @@ LARGE_SIZE = (9 << 20) + 17
 
 
 class StoreLocation(ABC):
-    """The location of a test's store; ``open`` returns it as another process would open it."""
+    """Location of a store; ``open`` returns a new object for the store, as in another process."""
 
     @abstractmethod
     def open(self, app: str = "app") -> Store: ...
@@ -69,12 +69,12 @@ class StoreContract:
         with other.open_locally(FIRST_FOLDER, "one") as path:
             assert path.read_bytes() == content
 
-    @pytest.mark.parametrize("method", ["made", "written"])
+    @pytest.mark.parametrize("method", ["local file", "blocks"])
     def test_large_file_is_stored_and_read_in_blocks(self, store, method):
         content = os.urandom(1 << 20) * 9 + b"x" * 17
         blocks = [content[start : start + 100_000] for start in range(0, LARGE_SIZE, 100_000)]
         with store.create_folder(FIRST_FOLDER) as writer:
-            if method == "made":
+            if method == "local file":
                 writer.local_path("big").write_bytes(content)
                 stored = writer.store("big")
             else:
@@ -87,8 +87,8 @@ class StoreContract:
     def test_known_hash_is_accepted(self, store):
         with store.create_folder(FIRST_FOLDER) as writer:
             writer.local_path("a").write_bytes(b"abc")
-            known = hash_blocks([b"abc"])
-            assert writer.store("a", known.sha256) == known
+            expected = hash_blocks([b"abc"])
+            assert writer.store("a", expected.sha256) == expected
             writer.write_manifest("{}")
 
     def test_stored_file_is_readable_locally_until_next_file(self, store):
@@ -103,27 +103,27 @@ class StoreContract:
 
     def test_removed_file_can_be_created_again(self, place, store):
         with store.create_folder(FIRST_FOLDER) as writer:
-            writer.remove("never made")
+            writer.remove("missing")
             writer.local_path("a").write_bytes(b"first")
             writer.store("a")
             writer.remove("a")
             assert not writer.local_path("a").exists()
             writer.local_path("a").write_bytes(b"second")
             writer.store("a")
-            writer.local_path("b").write_bytes(b"only made")
+            writer.local_path("b").write_bytes(b"not stored")
             writer.remove("b")
             writer.write_manifest("{}")
         assert b"".join(place.open().read(FIRST_FOLDER, "a")) == b"second"
         assert store.list_files(FIRST_FOLDER) == {"a": 6}
 
-    def test_lock_is_visible_to_others(self, place, store):
+    def test_lock_is_visible_to_other_processes(self, place, store):
         create_backup(store, a=b"first")
         assert not place.open().is_locked()
         with store.lock("test", timeout=5):
             assert place.open().is_locked()
         assert not place.open().is_locked()
 
-    def test_folder_is_incomplete_until_finished(self, place, store):
+    def test_folder_is_incomplete_until_the_manifest_is_written(self, place, store):
         with store.create_folder(FIRST_FOLDER) as writer:
             writer.write("a", iter([b"a"]), 1)
             assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
@@ -148,11 +148,11 @@ class StoreContract:
             yield b"x" * LARGE_SIZE
             raise ValueError
 
-        with pytest.raises(ValueError), store.create_folder(FIRST_FOLDER) as writer:  # noqa: PT011 - any
+        with pytest.raises(ValueError), store.create_folder(FIRST_FOLDER) as writer:  # noqa: PT011 - any ValueError
             writer.write("big", content(), 2 * LARGE_SIZE)
         assert place.list_names(FIRST_FOLDER) == set()
 
-    def test_unfinished_folder_raises_runtime_error(self, store):
+    def test_folder_without_manifest_raises_runtime_error(self, store):
         with pytest.raises(RuntimeError), store.create_folder(FIRST_FOLDER):
             pass
 
@@ -181,7 +181,7 @@ class StoreContract:
             thread.start()
         for thread in threads:
             thread.join()
-        (winner,) = [thread for thread in results if thread != "refused"]
+        (winner,) = [result for result in results if result != "refused"]
         store = place.open()
         assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
         assert (store.read_manifest(FIRST_FOLDER), b"".join(store.read(FIRST_FOLDER, "a"))) == (
@@ -264,12 +264,12 @@ class StoreContract:
         with store.lock("backup create", timeout=0):
             with pytest.raises(BusyError, match=f"backup create.*{os.getpid()}"):
                 place.open().lock("other", timeout=0).__enter__()
-            create_backup(place.open(), a=b"only the caller takes the lock")
+            create_backup(place.open(), a=b"1")  # the store does not lock itself; its caller does
         with place.open().lock("other", timeout=0):
             pass
 
     def test_lock_is_released_on_failure(self, place, store):
-        with pytest.raises(ValueError), store.lock("first", timeout=0):  # noqa: PT011 - any
+        with pytest.raises(ValueError), store.lock("first", timeout=0):  # noqa: PT011 - any ValueError
             raise ValueError
         with place.open().lock("second", timeout=0):
             pass

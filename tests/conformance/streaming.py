@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbctl.engines.contract import Capability, Condition, Readable, Writable
-from dbctl.engines.contract.streaming import BATCH_ROWS, StreamsRows, WritesCsv
+from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams
 from dbctl.engines.sql import table_digest
 from dbctl.errors import (
     ConstraintError,
@@ -29,23 +29,23 @@ TIMEOUT = timedelta(milliseconds=200)
 
 
 def stream_rows(opened: Readable, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
-    assert isinstance(opened, StreamsRows)
-    with opened.stream(table, columns) as answer:
-        assert list(answer.columns) == list(columns)
-        return [row for batch in answer.batches for row in batch]
+    assert isinstance(opened, RowStreams)
+    with opened.stream(table, columns) as result:
+        assert list(result.columns) == list(columns)
+        return [row for batch in result.batches for row in batch]
 
 
 def run_query(
     opened: Readable, sql: str, *, hidden: dict[str, list[str]] | None = None, **parameters: object
 ) -> object:
-    assert isinstance(opened, StreamsRows)
-    with opened.query_read_only(sql, parameters, hidden=hidden or {}) as answer:
-        return list(answer.columns), [row for batch in answer.batches for row in batch]
+    assert isinstance(opened, RowStreams)
+    with opened.query_read_only(sql, parameters, hidden=hidden or {}) as result:
+        return list(result.columns), [row for batch in result.batches for row in batch]
 
 
 class StreamingContract:
     @pytest.fixture
-    def many(self, filled: DatabaseFactory) -> DatabaseFactory:
+    def large(self, filled: DatabaseFactory) -> DatabaseFactory:
         writer = filled.writer()
         with writer.transaction():
             writer.insert_many(
@@ -56,11 +56,11 @@ class StreamingContract:
 
     def test_stream_capability_matches_protocols(self, reader: Readable) -> None:
         assert Capability.STREAM in reader.capabilities
-        assert isinstance(reader, StreamsRows)
-        assert (Capability.CSV in reader.capabilities) == isinstance(reader, WritesCsv)
+        assert isinstance(reader, RowStreams)
+        assert (Capability.CSV in reader.capabilities) == isinstance(reader, CsvWriter)
 
-    def test_stream_contains_every_row_of_large_table(self, many: DatabaseFactory) -> None:
-        opened = many.reader()
+    def test_stream_contains_every_row_of_large_table(self, large: DatabaseFactory) -> None:
+        opened = large.reader()
         rows = stream_rows(opened, "groups_", ["a", "title"])
         assert len(rows) == 2 * BATCH_ROWS + 10
         assert {(1, "first"), (2, None), (2 * BATCH_ROWS, f"row {2 * BATCH_ROWS}")} <= set(rows)
@@ -76,17 +76,17 @@ class StreamingContract:
         before = read_digests()
         assert set(before) == {"groups_", "people", "tags", "empty_"}
         assert len(set(before.values())) == len(before)
-        filled.execute("update people set note = 'a_B' where id = 3")  # the same row count and size
+        filled.execute("update people set note = 'a_B' where id = 3")  # preserves the row count and the size
         assert table_digest.find_differences(read_digests(), before) == ["people"]
         filled.execute("update people set note = 'a_b' where id = 3")
         filled.execute("delete from tags where person = 1 and tag = 'red'")
         filled.execute("insert into tags values (1, 'red')")
         assert read_digests() == before
-        filled.execute("update people set note = null where id = 5")  # NULL is not the empty text
+        filled.execute("update people set note = null where id = 5")  # NULL differs from the empty string
         assert table_digest.find_differences(read_digests(), before) == ["people"]
 
-    def test_large_table_has_no_digest(self, many: DatabaseFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-        opened = many.reader()
+    def test_large_table_has_no_digest(self, large: DatabaseFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened = large.reader()
         rows = {name: opened.count(name) for name in ("groups_", "people")}
         monkeypatch.setattr(table_digest, "MAX_ROWS", 3 * BATCH_ROWS)
         assert set(table_digest.digest_tables(opened, rows)) == {"groups_", "people"}  # type: ignore[arg-type]
@@ -102,18 +102,18 @@ class StreamingContract:
         with pytest.raises(SchemaMismatchError):
             stream_rows(reader, "people", ["nope"])
 
-    def test_unfinished_stream_can_be_abandoned(self, many: DatabaseFactory) -> None:
-        opened = many.reader()
-        assert isinstance(opened, StreamsRows)
-        with opened.stream("groups_", ["a"]) as answer:
-            assert len(next(answer.batches)) == BATCH_ROWS
-        with opened.query_read_only("select a from groups_", timeout=timedelta(minutes=1)) as answer:
-            assert len(next(answer.batches)) <= BATCH_ROWS
+    def test_unfinished_stream_can_be_closed(self, large: DatabaseFactory) -> None:
+        opened = large.reader()
+        assert isinstance(opened, RowStreams)
+        with opened.stream("groups_", ["a"]) as result:
+            assert len(next(result.batches)) == BATCH_ROWS
+        with opened.query_read_only("select a from groups_", timeout=timedelta(minutes=1)) as result:
+            assert len(next(result.batches)) <= BATCH_ROWS
         assert opened.count("people") == 5
 
     def test_csv_and_json_values_are_inserted_unchanged(self, filled: DatabaseFactory) -> None:
         opened, columns = filled.writer(), ["id", "name", "size"]
-        assert isinstance(opened, StreamsRows)
+        assert isinstance(opened, RowStreams)
         csv_parsers = [opened.csv_parser("people", column) for column in columns]
         cells = [("70", True), ("1e5", False), ("-9223372036854775808", True)]
         row = [parse(*cell) for parse, cell in zip(csv_parsers, cells, strict=True)]
@@ -132,7 +132,7 @@ class StreamingContract:
         fresh.execute("create table sums (id integer primary key, sum decimal(30, 10))")
         fresh.execute("insert into sums values (1, 12345678901234567.1234567890), (2, 0.5)")
         opened = fresh.reader()
-        assert isinstance(opened, StreamsRows)
+        assert isinstance(opened, RowStreams)
         with opened.exact_numbers():
             exact = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
         approximate = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
@@ -142,7 +142,7 @@ class StreamingContract:
 
     def test_engine_csv_distinguishes_null_and_empty_text(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        if not isinstance(opened, WritesCsv):
+        if not isinstance(opened, CsvWriter):
             return
         parts: list[bytes] = []
         assert opened.write_csv("people", ["id", "note"], lambda data: parts.append(bytes(data))) == 5
@@ -157,14 +157,14 @@ class StreamingContract:
 
     def test_failing_csv_callback_ends_export(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        if not isinstance(opened, WritesCsv):
+        if not isinstance(opened, CsvWriter):
             return
 
-        def full(_data: bytes) -> None:
+        def raise_disk_full(_data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
         with pytest.raises(OSError, match="No space"):
-            opened.write_csv("people", ["id"], full)
+            opened.write_csv("people", ["id"], raise_disk_full)
         assert opened.count("people") == 5
 
     def test_generated_keys_continue_after_imported_keys(self, filled: DatabaseFactory) -> None:
@@ -175,14 +175,14 @@ class StreamingContract:
                 writer.advance_sequences("empty_")
         with writer.transaction():
             assert writer.insert("empty_", {"needed": "y"}, returning="id") == 101
-            writer.advance_sequences("tags")  # without a sequence
+            writer.advance_sequences("tags")  # has no sequence
 
     @pytest.mark.parametrize(
         "rows",
         [
             [(9, "z", "x"), (9, "y", "x"), (1, "y", "was there"), (10, "z", "x"), (11, "z", "x")],
             [(9, "z", "x"), (9, "y", "x"), (9, "z", "twice"), (10, "z", "x"), (9, "y", "twice")],
-            [*((n, "many", None) for n in range(3)), (9, "z", None), (9, None, None), (10, "z", None)],
+            [*((n, "large", None) for n in range(3)), (9, "z", None), (9, None, None), (10, "z", None)],
         ],
     )
     def test_first_rejected_row_is_reported(
@@ -198,10 +198,10 @@ class StreamingContract:
 
         with pytest.raises((ConstraintError, ValueInvalidError)) as caught, writer.transaction():
             writer.insert_many("groups_", ["a", "b", "title"], count_rows())
-        wrong = next(
+        rejected = next(
             number for number, row in enumerate(rows, 1) if row[2] in ("was there", "twice") or row[1] is None
         )
-        assert caught.value.context.get("row", count) == wrong
+        assert caught.value.context.get("row", count) == rejected
         assert writer.count("groups_") == 3
 
     # Read-only queries -------------------------------------------------------------------------------------------------
@@ -256,14 +256,14 @@ class StreamingContract:
             writer.insert("tags", {"person": 1, "tag": "newer"})
         assert writer.count("tags") == 6
 
-    def test_query_is_cancelled_after_timeout(self, many: DatabaseFactory) -> None:
-        opened = many.reader()
-        assert isinstance(opened, StreamsRows)
+    def test_query_is_cancelled_after_timeout(self, large: DatabaseFactory) -> None:
+        opened = large.reader()
+        assert isinstance(opened, RowStreams)
         sql = "select count(*) from groups_ a, groups_ b, groups_ c where a.title < b.title and b.title < c.title"
-        with pytest.raises(QueryTimeoutError), opened.query_read_only(sql, timeout=TIMEOUT) as answer:
-            list(answer.batches)
-        with opened.query_read_only("select 1", timeout=TIMEOUT) as answer:
-            assert [row for batch in answer.batches for row in batch] == [(1,)]
+        with pytest.raises(QueryTimeoutError), opened.query_read_only(sql, timeout=TIMEOUT) as result:
+            list(result.batches)
+        with opened.query_read_only("select 1", timeout=TIMEOUT) as result:
+            assert [row for batch in result.batches for row in batch] == [(1,)]
         assert opened.count("people") == 5
 
     @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from dbctl.engines.contract import Capability
-from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, ScansText
+from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
 
 TIMEOUT = timedelta(seconds=20)
 
@@ -13,18 +13,18 @@ TIMEOUT = timedelta(seconds=20)
 def open_scanner(fresh):
     db = fresh.reader()
     assert Capability.TEXT_SCAN in db.capabilities
-    assert isinstance(db, ScansText)
+    assert isinstance(db, TextScanner)
     return db
 
 
 class TextScanContract:
-    """Inherited by a class with a fixture ``fresh``."""
+    """Tests for classes with the fixture ``fresh``."""
 
     def test_match_includes_surrounding_text(self, fresh):
         fresh.execute("create table t (id integer primary key, a varchar(900), b text, n integer)")
-        long = "é" * 300 + " The NEEDLE! " + "ü" * 300
+        long_text = "é" * 300 + " The NEEDLE! " + "ü" * 300
         fresh.execute(
-            f"insert into t values (1, 'no', 'neither', 7), (2, 'a needle', null, 7), (3, '{long}', 'Needles', 7)"
+            f"insert into t values (1, 'no', 'neither', 7), (2, 'a needle', null, 7), (3, '{long_text}', 'Needles', 7)"
         )
         db = open_scanner(fresh)
         assert set(db.text_columns("t")) == {"a", "b"}

@@ -19,16 +19,16 @@ def choose_count(commit: int, nightly: int) -> int:
     return max(commit, round(TORTURE * nightly))
 
 
-def retry_until(min_tries: int, seen: Collection[object], required: int = 1) -> Iterator[int]:
-    """Yield indexes of runs: at least ``min_tries``, and more until ``seen`` has the required size.
+def retry_until(min_tries: int, outcomes: Collection[object], required: int = 1) -> Iterator[int]:
+    """Yield indexes of runs: at least ``min_tries``, and more until ``outcomes`` has the required size.
 
     Whether a kill is in time depends on the load of the machine, so a late one is no failure.
     """
     for number in range(20 * min_tries):
-        if number >= min_tries and len(seen) >= required:
+        if number >= min_tries and len(outcomes) >= required:
             return
         yield number
-    assert len(seen) >= required, f"{20 * min_tries} runs, and only {list(seen)} occurred"
+    assert len(outcomes) >= required, f"{20 * min_tries} runs, but only the outcomes {list(outcomes)}"
 
 
 def create_rng(name: str) -> random.Random:

@@ -21,7 +21,7 @@ from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer, wait_for_result
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import query_rows, run_statements
-from tests.services.sessions.test_cleanup import many_plays
+from tests.services.sessions.test_cleanup import add_many_plays
 
 SECONDS = choose_count(1, 60)  #: duration of concurrent writers
 
@@ -30,7 +30,7 @@ SECONDS = choose_count(1, 60)  #: duration of concurrent writers
 def path(request, tmp_path):
     path = promptvault_app.create_app(tmp_path / "app", "deployed")
     run_statements(path, f"pragma journal_mode = {request.param}")
-    many_plays(path, 1500)
+    add_many_plays(path, 1500)
     return path
 
 
@@ -90,14 +90,14 @@ def test_trap_killed_backup_leaves_only_incomplete_folder(path):
     before, cut = promptvault_app.read_content(path), 0
     for _ in range(choose_count(5, 500)):
         kill_during(path, timer, "backup", "create")
-        listed = promptvault_app.list_all_backups(path)
-        cut += len(listed.incomplete)
-        assert first.id in [backup.id for backup in listed.page.items]
+        listing = promptvault_app.list_all_backups(path)
+        cut += len(listing.incomplete)
+        assert first.id in [backup.id for backup in listing.page.items]
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
             "backup-incomplete"
         }
         pruned = run_dbctl(path, "backup", "prune", "--keep-last", "2", "--yes")
-        assert pruned["leftovers"] == list(listed.incomplete)
+        assert pruned["leftovers"] == list(listing.incomplete)
         first = promptvault_app.create_app_backup(path)  # the next run succeeds
         assert not (promptvault_app.list_all_backups(path).incomplete)
         assert not (list_leftovers(path))
@@ -116,7 +116,7 @@ def test_killed_restore_leaves_old_or_new_rows(path):
     )
     old = promptvault_app.read_content(path)
     apply = ("restore", "apply", backup.id, "--yes")
-    timer, seen = create_kill_timer(path, "restore", *apply), {"old": 0, "new": 0}
+    timer, outcomes = create_kill_timer(path, "restore", *apply), {"old": 0, "new": 0}
     run_dbctl(path, "restore", "undo", "--yes")
     for _ in range(choose_count(5, 500)):
         kill_during(path, timer, *apply)
@@ -126,7 +126,7 @@ def test_killed_restore_leaves_old_or_new_rows(path):
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
             "backup-incomplete"
         }
-        seen["old" if now == old else "new"] += 1
+        outcomes["old" if now == old else "new"] += 1
         if now == new:  # the safety backup has the old rows, and undo restores them
             run_dbctl(path, "restore", "undo", "--yes")
         else:  # the next run succeeds
@@ -135,7 +135,7 @@ def test_killed_restore_leaves_old_or_new_rows(path):
             run_dbctl(path, "restore", "undo", "--yes")
         assert promptvault_app.read_content(path) == old
         remove_other_backups(path, backup.id)
-    print(seen)
+    print(outcomes)
     timer.assert_in_time()
 
 
@@ -150,7 +150,7 @@ def remove_other_backups(path, backup_id):
 @pytest.mark.parametrize("lost", ["missing", "no database"])
 def test_killed_restore_of_missing_database_is_complete_or_absent(tmp_path, lost):
     path = promptvault_app.create_app(tmp_path / "app", "deployed")
-    many_plays(path, 1500)
+    add_many_plays(path, 1500)
     new, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
     garbage = b"no database any more" * 5000
     apply = ("restore", "apply", backup.id, "--yes")
@@ -161,7 +161,7 @@ def test_killed_restore_of_missing_database_is_complete_or_absent(tmp_path, lost
             path.write_bytes(garbage)
 
     lose()
-    timer, seen = create_kill_timer(path, f"restore {lost}", *apply), {"old": 0, "new": 0}
+    timer, outcomes = create_kill_timer(path, f"restore {lost}", *apply), {"old": 0, "new": 0}
     for _ in range(choose_count(5, 500)):
         lose()
         kill_during(path, timer, *apply)
@@ -173,14 +173,14 @@ def test_killed_restore_of_missing_database_is_complete_or_absent(tmp_path, lost
             assert not path.exists()
         else:
             assert path.read_bytes() == garbage
-        seen["new" if is_complete else "old"] += 1
+        outcomes["new" if is_complete else "old"] += 1
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
             "backup-incomplete"
         }
         run_dbctl(path, *apply)  # the next run succeeds, and deletes leftovers
         assert promptvault_app.read_content(path) == new
         remove_other_backups(path, backup.id)
-    print(seen)
+    print(outcomes)
     timer.assert_in_time()
 
 

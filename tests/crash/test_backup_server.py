@@ -90,7 +90,7 @@ def _count_sessions(pantry):
     server = (
         servers.mysql() if pantry.engine == "mysql" else servers.postgresql()
     )  # where no database is renamed
-    ((count,),) = databases.of(servers.text(server)).rows(sql)
+    ((count,),) = databases.from_url(servers.text(server)).rows(sql)
     return count
 
 
@@ -128,9 +128,9 @@ def test_killed_server_backup_leaves_earlier_backups(pantry):
         wait_until(process, lambda before=before: list_folders(pantry) != before)
         timer.send_signal(process)
         wait_for_result(process)
-        listed = promptvault_app.list_all_backups(pantry.path)
-        incomplete.update(listed.incomplete)
-        assert first.id in [backup.id for backup in listed.page.items]
+        listing = promptvault_app.list_all_backups(pantry.path)
+        incomplete.update(listing.incomplete)
+        assert first.id in [backup.id for backup in listing.page.items]
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path, deep=False))) <= {
             "backup-incomplete"
         }
@@ -144,9 +144,9 @@ def test_killed_server_backup_leaves_earlier_backups(pantry):
 def test_killed_server_restore_leaves_old_or_new_rows(pantry):
     new = pantry.content()
     promptvault_app.create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     old = pantry.content()
-    timer, seen = KillTimer(create_rng("restore on a server"), 2.0), {"old": 0, "new": 0}
+    timer, outcomes = KillTimer(create_rng("restore on a server"), 2.0), {"old": 0, "new": 0}
     for _ in range(KILLS):
         before = list_folders(pantry)
         process = start_dbctl(pantry, "restore", "apply", "latest", "--yes")
@@ -156,7 +156,7 @@ def test_killed_server_restore_leaves_old_or_new_rows(pantry):
         wait_for_descendants(pantry)
         now = pantry.content()
         assert now in (old, new)
-        seen["old" if now == old else "new"] += 1
+        outcomes["old" if now == old else "new"] += 1
         if now == new:
             status, result = wait_for_result(start_dbctl(pantry, "restore", "undo", "--yes"))
             assert status == 0, result
@@ -169,7 +169,7 @@ def test_killed_server_restore_leaves_old_or_new_rows(pantry):
     assert pantry.content() == old
     assert not [database for database in pantry.databases() if "_dbctl_new" in database]
     assert not list(pantry.folder.glob("dbctl-secret-*"))
-    print(seen)
+    print(outcomes)
     timer.assert_in_time()
 
 
@@ -180,7 +180,7 @@ def test_undo_after_killed_table_swap_restores_all_objects(tmp_path):
         pantry.run(*OBJECTS)
         objects, new = read_objects(pantry), pantry.content()
         promptvault_app.create_app_backup(pantry.path)
-        pantry.spoil()
+        pantry.change_data()
         old = pantry.content()
         for _ in range(choose_count(2, 100)):
             process = start_dbctl(pantry, "restore", "apply", "latest", "--yes")
@@ -199,7 +199,7 @@ def test_undo_after_killed_table_swap_restores_all_objects(tmp_path):
 @pytest.mark.parametrize("arguments", [("backup", "create"), ("restore", "apply", "latest", "--yes")])
 def test_signal_ends_server_command_without_leftovers(pantry, arguments, signal_number):
     promptvault_app.create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     content, statuses = pantry.content(), set()
     for _ in retry_until(1, statuses):  # again if it was too late
         before, names = list_folders(pantry), pantry.databases()

@@ -73,7 +73,7 @@ def test_changed_backup_is_reported_and_not_restored(path, compression):
         assert path.read_bytes() == before
         file.write_bytes(contents[file])
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
-    assert [listed.id for listed in promptvault_app.list_all_backups(path).page.items] == [
+    assert [entry.id for entry in promptvault_app.list_all_backups(path).page.items] == [
         backup.id
     ]  # no restore went far enough to create a safety backup
     print(f"{reported_count} of {change_count} reported")

@@ -68,7 +68,7 @@ def test_killed_user_deletion_is_reported_and_completed_by_next_run(master, fold
     before = read_messages_and_vectors(folder)
     owner = Counter(user for _, user in before[0]).most_common(1)[0][0]
     arguments = ("users", "delete", owner, "--yes")
-    timer, seen = create_kill_timer(folder, "deletion of a person", *arguments), Counter()
+    timer, outcomes = create_kill_timer(folder, "deletion of a user", *arguments), Counter()
     after = read_messages_and_vectors(folder)
     assert after == tuple([row for row in rows if row[1] != owner] for rows in before)
     for _ in range(choose_count(2, 200)):
@@ -80,12 +80,12 @@ def test_killed_user_deletion_is_reported_and_completed_by_next_run(master, fold
         _, result = forge.run(folder, "integrity", "cross-check")
         is_partial = now not in (before, after)
         assert bool(result["data"]["findings"]) == is_partial
-        seen["half" if is_partial else "before" if now == before else "after"] += 1
+        outcomes["half" if is_partial else "before" if now == before else "after"] += 1
         if now[0] == before[0]:
             run_dbctl(folder, *arguments)
         assert read_messages_and_vectors(folder) == after
         assert run_dbctl(folder, "integrity", "cross-check")["findings"] == []
-    print(dict(seen))
+    print(dict(outcomes))
     timer.assert_in_time()
 
 
@@ -96,12 +96,12 @@ def test_killed_compaction_loses_no_vectors(master, folder):
         table.delete(f"message_id = '{row['message_id']}'")
         table.add([row], mode="append")
     before = read_messages_and_vectors(folder)
-    littered = shutil.copytree(folder, folder.with_name("littered"))
+    master_with_versions = shutil.copytree(folder, folder.with_name("littered"))
     arguments = ("maintain", "optimize", "--db", "vectors")
     timer = create_kill_timer(folder, "compaction", *arguments)
     assert read_messages_and_vectors(folder) == before
     for _ in range(choose_count(2, 200)):
-        reset_folder(littered, folder)
+        reset_folder(master_with_versions, folder)
         job = forge.start(folder, *arguments, "-o", "json")
         timer.send_signal(job)
         forge.wait_for_result(job)

@@ -14,7 +14,7 @@ from tests.crash.figures import choose_count, create_rng, retry_until
 from tests.crash.forge import wait_for_result
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import query_rows, run_statements
-from tests.services.sessions.test_cleanup import agrees, many_plays
+from tests.services.sessions.test_cleanup import add_many_plays, statistics_are_correct
 from tests.services.sessions.test_cleanup_like_the_app import COUNT_GAME, COUNT_USER
 
 PLAYS = 6000
@@ -29,7 +29,7 @@ def path(request, tmp_path):
     run_statements(
         path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
     )
-    many_plays(path, PLAYS)
+    add_many_plays(path, PLAYS)
     return path
 
 
@@ -52,7 +52,7 @@ def wait_for_batch(path, process):
 
 def assert_consistent(path):
     assert query_rows(path, "pragma integrity_check") == [("ok",)]
-    assert agrees(path)
+    assert statistics_are_correct(path)
     (open_plays,) = query_rows(path, OPEN)[0]
     (log_entries,) = query_rows(path, "select count(*) from activity_logs where action = 'sessions.cleanup'")[
         0

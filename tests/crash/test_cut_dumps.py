@@ -41,7 +41,7 @@ def test_truncated_dump_is_reported_and_not_restored(dump):
         truncated = content[: len(content) * share // 100]
         replace_member(pantry.path, backup, gzip.compress(truncated, 1) if is_compressed else truncated)
         codes = promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path, backup.id))
-        assert codes, f"cut at {share} %"
+        assert codes, f"truncated at {share} %"
         error = catch_error(BackupCorruptError, lambda: promptvault_app.apply_restore(pantry.path, backup.id))
         assert backup.id in str(error)
     assert pantry.content() == before

@@ -84,8 +84,8 @@ class FaultRun:
     def _check_error(self, failure, error):
         self.check(failure["code"] in EXPECTED_CODES, "unexpected error code")
         # SQLite reports no reason if it cannot open a file or finish a transaction
-        silent = "CANTOPEN" in failure["message"] or failure["code"] == "restore-unfinished"
-        if error == errno.ENOSPC and not silent:
+        lacks_reason = "CANTOPEN" in failure["message"] or failure["code"] == "restore-unfinished"
+        if error == errno.ENOSPC and not lacks_reason:
             self.check(re.search("full|[Nn]o space", failure["message"]), "no message about the full disk")
 
     def check(self, is_true, problem):
@@ -108,8 +108,8 @@ def check_next_runs(run, path, backup):
         remaining == {backup.id for backup in promptvault_app.list_all_backups(path).page.items},
         f"the next prune leaves {remaining}",
     )
-    left = [child.name for child in path.parent.iterdir() if "partial" in child.name]
-    run.check(not left, f"leftovers: {left}")
+    leftovers = [child.name for child in path.parent.iterdir() if "partial" in child.name]
+    run.check(not leftovers, f"leftovers: {leftovers}")
     run.check(not list(root.glob("*/.dbctl-incomplete")), "a mark remains")
 
 
@@ -130,8 +130,8 @@ def test_backup_with_failing_call_loses_nothing(path, compression):
     before, earlier = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
     runs = FaultRuns(path, ("backup", "create", "--compress", compression))
     for run in runs.sample_faults(f"create {path}", 3):
-        listed = promptvault_app.list_all_backups(path)
-        names = {backup.id for backup in listed.page.items}
+        listing = promptvault_app.list_all_backups(path)
+        names = {backup.id for backup in listing.page.items}
         codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
         run.check(codes <= {"backup-incomplete"}, f"verify: {codes}")
         if run.succeeded:
@@ -140,13 +140,13 @@ def test_backup_with_failing_call_loses_nothing(path, compression):
             run.check(earlier.id in names, f"listed: {names}")
         if not (run.succeeded or run.is_killed):
             run.check(run.is_permanent or names == {earlier.id}, f"listed: {names}")
-            run.check(run.is_permanent or not listed.incomplete, "an incomplete backup remains")
+            run.check(run.is_permanent or not listing.incomplete, "an incomplete backup remains")
         run.check(promptvault_app.read_content(path) == before, "the database changed")
         check_next_runs(run, path, earlier)
     runs.assert_no_problems()
 
 
-@pytest.mark.parametrize("is_missing", [False, True], ids=["there", "gone"])
+@pytest.mark.parametrize("is_missing", [False, True], ids=["existing", "missing"])
 def test_restore_with_failing_call_leaves_old_or_new_rows(path, is_missing):
     new, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
     promptvault_app.change_data(path)
@@ -216,7 +216,7 @@ def run_until_sync_fails(path, code, *arguments):
     )
     for call in range(first_call, first_call + 16):  # calls without effect are counted, but not recorded
         flashpoint_app.run_statements(path, CHANGE_EMAILS)
-        before = {listed.id for listed in promptvault_app.list_all_backups(path).page.items}
+        before = {entry.id for entry in promptvault_app.list_all_backups(path).page.items}
         result = forge.run(path.parent, *arguments, fault=("fail once", call, errno.EIO))[1]
         if result["error"] and result["error"]["code"] == code:
             assert "SQLITE_IOERR_DIR_FSYNC" in result["error"]["message"] or code == "restore-unfinished"
@@ -299,9 +299,7 @@ def test_unconfirmed_wal_commit_is_not_reported_as_undone(tmp_path, code, argume
         assert result["error"]["code"] == code or not changed
         if changed:
             safety_backups = [
-                listed
-                for listed in promptvault_app.list_all_backups(path).page.items
-                if listed.kind == "safety"
+                entry for entry in promptvault_app.list_all_backups(path).page.items if entry.kind == "safety"
             ]
             assert safety_backups or arguments[0] != "restore"
             return

@@ -49,7 +49,7 @@ ALLOWED_STATUSES = {0, 2, 3, 5, 6, 11}
 
 @pytest.fixture(scope="module")
 def deployments(tmp_path_factory):
-    return larders.on("sqlite", tmp_path_factory.mktemp("larder"))
+    return larders.create_deployments("sqlite", tmp_path_factory.mktemp("larder"))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def create_larder(deployments, tmp_path):
 
     def create():
         folder = tmp_path / str(next(numbers))
-        with deployments.deployed(folder, ""):
+        with deployments.deploy(folder, ""):
             return folder
 
     return create

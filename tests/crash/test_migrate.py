@@ -11,7 +11,7 @@ from contextlib import closing
 import pymysql
 import pytest
 
-from dbctl.engines.registry import script_dialect
+from dbctl.engines.registry import load_engine
 from dbctl.errors import MigrationStatementUnknownError
 from dbctl.services.migrations.ledger.journal import read_partial_migrations, resolve_statement
 from tests import servers
@@ -83,8 +83,8 @@ def count_applied(path):
 
 def test_killed_migration_leaves_prefix_and_is_completed(desk):
     """Killed after a random delay, which excludes the start of Python."""
-    rng, path, seen = create_rng("migrate"), desk.folder / "desk.db", set()
-    for number in retry_until(KILLS, seen, 2):
+    rng, path, applied_counts = create_rng("migrate"), desk.folder / "desk.db", set()
+    for number in retry_until(KILLS, applied_counts, 2):
         for database_file in desk.folder.glob("desk.db*"):
             database_file.unlink()
         process = start_migration(desk)
@@ -95,7 +95,7 @@ def test_killed_migration_leaves_prefix_and_is_completed(desk):
         time.sleep(rng.random() * 0.02)
         process.kill()
         process.wait()
-        seen.add(count_applied(path))
+        applied_counts.add(count_applied(path))
         desk.up()
         assert count_applied(path) == COUNT
 
@@ -131,7 +131,7 @@ def count_ledger_rows(path):
 
 
 def test_full_disk_leaves_migration_prefix(desk):
-    path, seen = desk.folder / "desk.db", set()
+    path, applied_counts = desk.folder / "desk.db", set()
     for size in (0, 1, 4096, 20_000, 100_000, 300_000, 700_000, 1_500_000, 10_000_000):
         for database_file in desk.folder.glob("desk.db*"):
             database_file.unlink()
@@ -139,21 +139,21 @@ def test_full_disk_leaves_migration_prefix(desk):
         assert succeeded or "|" in error, error
         applied_count = count_applied(path) if path.exists() and path.stat().st_size else 0
         assert succeeded == (applied_count == COUNT)
-        seen.add(applied_count)
+        applied_counts.add(applied_count)
         desk.up()
         assert count_applied(path) == COUNT
-    assert len(seen) > 2
+    assert len(applied_counts) > 2
 
 
 def test_killed_mysql_migration_is_reported_and_continued(tmp_path):
     """If it is unknown whether a statement has run, the admin checks and resolves it, and the run continues."""
-    rng, seen = create_rng("migrate on a server"), set()
+    rng, applied_counts = create_rng("migrate on a server"), set()
     script = "\n".join(
         f"create table t{number} (x integer);\ninsert into t{number} values ({number});"
         for number in range(1, 16)
     )
-    statements = [sql for _, sql in script_dialect("mysql").split(script)]
-    for number in retry_until(SERVED_KILLS, seen, 2):
+    statements = [sql for _, sql in load_engine("mysql").script_dialect.split(script)]
+    for number in retry_until(SERVED_KILLS, applied_counts, 2):
         with deployments.create_desk("mysql", tmp_path / str(number)) as desk:
             desk.write({"001_many": script})
             process = start_migration(desk)
@@ -168,7 +168,7 @@ def test_killed_mysql_migration_is_reported_and_continued(tmp_path):
             time.sleep(rng.random() * 0.02)
             process.kill()
             process.wait()
-            seen.add(complete_migration(desk, statements))
+            applied_counts.add(complete_migration(desk, statements))
             assert set(desk.states()) == {"applied"}
             assert [desk.base.rows(f"select x from t{index}")[0][0] for index in range(1, 16)] == list(
                 range(1, 16)

@@ -12,7 +12,7 @@ import traceback
 
 import pytest
 
-from dbctl.engines import registry
+from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
 from dbctl.errors import DbctlError
 from dbctl.stores import local
 from tests.crash.figures import choose_count, create_rng
@@ -36,7 +36,7 @@ def run_with_file_size_limit(size, action):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             local.require_space = lambda *_words: None
-            registry.require_space = lambda *_words: None
+            SQLiteRestoreTarget.require_space = lambda *_words: None
             action()
             status = 0
         except DbctlError as error:
@@ -70,10 +70,10 @@ def test_trap_backup_on_full_disk_leaves_no_partial_file(path):
         succeeded, error = run_with_file_size_limit(size, lambda: promptvault_app.create_app_backup(path))
         results.append(succeeded)
         assert succeeded or "|" in error
-        listed = promptvault_app.list_all_backups(path)
-        assert first.id in [backup.id for backup in listed.page.items]
-        assert len(listed.page.items) == 1 + sum(results)
-        assert not listed.incomplete
+        listing = promptvault_app.list_all_backups(path)
+        assert first.id in [backup.id for backup in listing.page.items]
+        assert len(listing.page.items) == 1 + sum(results)
+        assert not listing.incomplete
         assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
         assert flashpoint_app.read_all_rows(path) == before
     assert (results[0], results[-1]) == (False, True)

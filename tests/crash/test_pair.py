@@ -98,11 +98,11 @@ def test_nothing_to_undo_after_undone_first_restore(path):
     backup = promptvault_app.create_app_backup(path)
     old = change_both(path)
     kill_between_databases(path, ("restore", "apply", backup.id, "--yes"), old)
-    for listed in promptvault_app.list_all_backups(path).page.items[
+    for entry in promptvault_app.list_all_backups(path).page.items[
         1:
     ]:  # all backups before the interrupted restore
-        if listed.id != backup.id:
-            shutil.rmtree(promptvault_app.find_backup_folder(path, listed.id))
+        if entry.id != backup.id:
+            shutil.rmtree(promptvault_app.find_backup_folder(path, entry.id))
     run_dbctl(path, "restore", "undo", "--yes")
     status, result = forge.run(path.parent, "restore", "undo", "--yes")
     assert (status, result["error"]["code"]) == (5, "nothing-to-undo")
@@ -113,11 +113,11 @@ def test_failing_call_leaves_consistent_pair_or_is_reported(path):
     forge.require_faults()
     new, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
     old = change_both(path)
-    runs, seen = FaultRuns(path, ("restore", "apply", backup.id, "--yes")), Counter()
+    runs, outcomes = FaultRuns(path, ("restore", "apply", backup.id, "--yes")), Counter()
     for run in runs.sample_faults("pair", 1, SINGLE_FAULTS):
         now = chat_app.read_keys(path)
         is_mixed = now not in (old, new)
-        seen["mixed" if is_mixed else "old" if now == old else "new"] += 1
+        outcomes["mixed" if is_mixed else "old" if now == old else "new"] += 1
         if run.is_killed:
             run.check(not is_mixed or is_interruption_reported(path), "mixed without a report")
         else:
@@ -135,7 +135,7 @@ def test_failing_call_leaves_consistent_pair_or_is_reported(path):
         )
         codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
         run.check(codes <= {"backup-incomplete", "retained-database-missing"}, f"verify: {codes}")
-    print(dict(seen))
+    print(dict(outcomes))
     runs.assert_no_problems()
 
 
@@ -146,15 +146,15 @@ def test_undo_survives_kill_at_every_call(path):
     old = change_both(path)
     run_dbctl(path, "restore", "apply", backup.id, "--yes")
     (folder,) = list_leftovers(path)
-    undo, saved = ("restore", "undo", "--yes", "-o", "json"), path.parent.with_name("saved")
-    shutil.copytree(path.parent, saved)
+    undo, saved_copy = ("restore", "undo", "--yes", "-o", "json"), path.parent.with_name("saved")
+    shutil.copytree(path.parent, saved_copy)
     counting_job = forge.start(path.parent, *undo, fault=("count", 0, 0), below=path.with_name(folder))
     assert forge.wait_for_result(counting_job)[0] == 0
     assert counting_job.calls > 2, "no call for the folder is counted"
     for kind in ("kill", "kill half-way")[: choose_count(1, 2)]:
         for call in range(1, counting_job.calls + 1):
             shutil.rmtree(path.parent)
-            shutil.copytree(saved, path.parent)
+            shutil.copytree(saved_copy, path.parent)
             job = forge.start(path.parent, *undo, fault=(kind, call, 0), below=path.with_name(folder))
             forge.wait_for_result(job)
             status, result = forge.run(path.parent, "restore", "undo", "--yes")
@@ -190,7 +190,7 @@ def test_killed_restore_of_pair_is_consistent_or_reported(path):
     apply = ("restore", "apply", backup.id, "--yes")
     start = time.monotonic()
     run_dbctl(path, *apply)
-    timer, seen = KillTimer(create_rng("restore pair"), time.monotonic() - start), Counter()
+    timer, outcomes = KillTimer(create_rng("restore pair"), time.monotonic() - start), Counter()
     run_dbctl(path, "restore", "undo", "--yes")
     for _ in range(choose_count(1, 200)):
         job = forge.start(path.parent, *apply, "-o", "json")
@@ -199,17 +199,17 @@ def test_killed_restore_of_pair_is_consistent_or_reported(path):
         now = chat_app.read_keys(path)
         is_mixed = now not in (old, new)
         assert not is_mixed or is_interruption_reported(path)
-        seen["mixed" if is_mixed else "old" if now == old else "new"] += 1
+        outcomes["mixed" if is_mixed else "old" if now == old else "new"] += 1
         if now == old:
             run_dbctl(path, *apply)
             assert chat_app.read_keys(path) == new
         run_dbctl(path, "restore", "undo", "--yes")
         assert chat_app.read_keys(path) == old
         assert not is_interruption_reported(path)
-        for listed in promptvault_app.list_all_backups(path).page.items:
-            if listed.id != backup.id:
-                shutil.rmtree(promptvault_app.find_backup_folder(path, listed.id))
-    print(dict(seen))
+        for entry in promptvault_app.list_all_backups(path).page.items:
+            if entry.id != backup.id:
+                shutil.rmtree(promptvault_app.find_backup_folder(path, entry.id))
+    print(dict(outcomes))
     timer.assert_in_time()
 
 

@@ -46,11 +46,11 @@ class PowerLosses:
         call_counts += [rng.randrange(len(self._calls)) for _ in range(count - len(call_counts))]
         shutil.rmtree(self._app)
         shutil.copytree(self._before, self._app)
-        disk, reached = Disk(self._app), 0
+        disk, applied_calls = Disk(self._app), 0
         for call_count in sorted(call_counts):
-            for call in self._calls[reached:call_count]:
+            for call in self._calls[applied_calls:call_count]:
                 disk.apply_call(*call)
-            reached = call_count
+            applied_calls = call_count
             shutil.rmtree(self._app)
             disk.write_after_power_loss(
                 self._app, *(keep_share(rng, rng.choice(SURVIVING_SHARES)) for _ in ("content", "names"))
@@ -73,7 +73,7 @@ def test_reported_backup_survives_power_loss(path, compression):
         assert promptvault_app.read_content(path) == before
 
 
-@pytest.mark.parametrize("is_missing", [False, True], ids=["there", "gone"])
+@pytest.mark.parametrize("is_missing", [False, True], ids=["existing", "missing"])
 def test_restore_survives_power_loss(path, is_missing):
     new, backup = promptvault_app.read_content(path), promptvault_app.create_app_backup(path)
     promptvault_app.change_data(path)
@@ -88,8 +88,8 @@ def test_restore_survives_power_loss(path, is_missing):
             assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
             assert promptvault_app.read_content(path) in ([new] if is_done or is_missing else [old, new])
         names = {
-            listed.id
-            for listed in promptvault_app.list_all_backups(
+            entry.id
+            for entry in promptvault_app.list_all_backups(
                 path,
             ).page.items
         }

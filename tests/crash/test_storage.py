@@ -13,14 +13,14 @@ from dbctl.stores.base import FolderState, folders_in_state, hash_blocks
 from dbctl.stores.registry import open_store
 from dbctl.stores.s3 import client
 from tests import storage
-from tests.fault_proxy import CUT, Answer, FaultProxy, refused
+from tests.fault_proxy import CUT, FaultProxy, Response, error_response
 
 ROUNDS = 300 if os.environ.get("DBCTL_TORTURE") else 8
 
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
-    return storage.given_to(monkeypatch, tmp_path)
+    return storage.use_new_bucket(monkeypatch, tmp_path)
 
 
 def fail_randomly(proxy, rng, share):
@@ -28,13 +28,15 @@ def fail_randomly(proxy, rng, share):
 
     def fail(_request):
         if rng.random() < share[0]:
-            return rng.choice([refused(403, "AccessDenied"), refused(500, "InternalError"), CUT])
+            return rng.choice(
+                [error_response(403, "AccessDenied"), error_response(500, "InternalError"), CUT]
+            )
         return None
 
-    def lose(_request, answer):
+    def lose(_request, response):
         if rng.random() < share[0]:
-            return rng.choice([CUT, Answer(body=answer.body, headers=answer.headers, sent=3)])
-        return answer
+            return rng.choice([CUT, Response(body=response.body, headers=response.headers, sent=3)])
+        return response
 
     proxy.interfere, proxy.change = fail, lose
 

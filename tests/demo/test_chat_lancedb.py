@@ -1,4 +1,4 @@
-"""The sample of the chat with LanceDB: the same for the same seed, sound in both databases, and vectors that make sense."""
+"""The sample of the chat with LanceDB: deterministic rows, consistent databases, and vectors grouped by topic."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, cast
 import pytest
 
 from dbctl import demo
-from dbctl.engines.contract.vectors import SearchesVectors
+from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors import FileExistsAlreadyError, MigrationVariantUnknownError
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 COUNTS = {"users": 6, "chats": 24, "messages": 200}
-KEY = {"deployed": "message_id", "document": "id"}
-VECTOR = {"deployed": "vector", "document": "embedding"}
+KEY_COLUMN = {"deployed": "message_id", "document": "id"}
+VECTOR_COLUMN = {"deployed": "vector", "document": "embedding"}
 
 
 def build(place: Path, seed: int = 0, variant: str = "") -> demo.DemoBuilt:
@@ -35,23 +35,33 @@ def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     return rows
 
 
-def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
+def test_rows_depend_only_on_the_seed(tmp_path: Path) -> None:
     first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
     assert content(first) == content(second)
     assert content(first) != content(other)
-    assert all(content(first).values()), "no table is empty"
+    assert all(content(first).values()), "a table is empty"
     assert first.rows == {"users": 6, "chats": 24, "messages": 200, "attachments": first.rows["attachments"]}
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file() and "lancedb" not in path.parts]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
-@pytest.mark.parametrize("shape", ["deployed", "document"])
-def test_it_is_a_sound_deployment_of_either_shape(
-    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+@pytest.mark.parametrize("variant", ["deployed", "document"])
+def test_sample_of_each_variant_passes_all_checks(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     answer(
-        "demo", "chat-lancedb", "new", "--variant", shape, "--users", "5", "--chats", "12", "--messages", "80"
+        "demo",
+        "chat-lancedb",
+        "new",
+        "--variant",
+        variant,
+        "--users",
+        "5",
+        "--chats",
+        "12",
+        "--messages",
+        "80",
     )
     monkeypatch.chdir(tmp_path / "new")
     for command in (
@@ -63,42 +73,42 @@ def test_it_is_a_sound_deployment_of_either_shape(
         assert answer(*command.split())["data"]["findings"] == [], command
     assert answer("migrate", "status", "--check")["data"]["items"]
     assert len(
-        answer("migrate", "plan", *(["--variant", "upgraded"] if shape == "document" else []))["data"][
+        answer("migrate", "plan", *(["--variant", "upgraded"] if variant == "document" else []))["data"][
             "items"
         ]
-    ) == (2 if shape == "document" else 0)
+    ) == (2 if variant == "document" else 0)
     users = answer("stats", "run", "users")["data"]["items"]
     assert sum(user["messages"] for user in users) == 80
     assert answer("search", "messages", "train", "--count")["data"]["total"] >= 0
 
 
-@pytest.mark.parametrize("shape", ["deployed", "document"])
-def test_what_is_near_is_about_the_same_and_of_length_one(shape: str, tmp_path: Path) -> None:
-    built = build(tmp_path / "new", variant=shape)
+@pytest.mark.parametrize("variant", ["deployed", "document"])
+def test_nearest_vectors_have_the_same_topic_and_unit_length(variant: str, tmp_path: Path) -> None:
+    built = build(tmp_path / "new", variant=variant)
     with closing(lance.open_reader(built.databases["vectors"])) as reader:
-        near, column, key = cast("SearchesVectors", reader), VECTOR[shape], KEY[shape]
+        searcher, column, key = cast("VectorSearch", reader), VECTOR_COLUMN[variant], KEY_COLUMN[variant]
         with closing(sqlite3.connect(built.databases["chat"])) as connection:
             topics = {
                 chat_id: title.partition(" ")[0]
                 for chat_id, title in connection.execute("select id, title from chats")
             }
-        assert len(set(topics.values())) > 3, "chats are about several things"
+        assert len(set(topics.values())) > 3, "too few topics"
         for message, chat in reader.select("chat_embeddings", [key, "chat_id"])[::40]:
-            vector = near.read_vector("chat_embeddings", {key: message}, column)
+            vector = searcher.read_vector("chat_embeddings", {key: message}, column)
             assert vector is not None
             assert abs(sum(component * component for component in vector) - 1) < 1e-5
-            neighbours = near.find_nearest("chat_embeddings", vector, ["chat_id"], column=column, limit=5)
+            neighbours = searcher.find_nearest("chat_embeddings", vector, ["chat_id"], column=column, limit=5)
             assert {topics[str(row[0])] for row in neighbours} == {topics[str(chat)]}
 
 
-def test_a_shape_that_it_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_variant_of_another_profile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MigrationVariantUnknownError):
         build(tmp_path, variant="waqtor")
 
 
 @pytest.mark.parametrize("existing", ["data", ".env"])
 def test_existing_files_are_refused_and_unchanged(tmp_path: Path, existing: str) -> None:
-    (tmp_path / existing).write_text("mine")
+    (tmp_path / existing).write_text("existing")
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [existing]

@@ -1,4 +1,4 @@
-"""The sample of PromptVault: the same for the same seed, whole, and sound on every engine."""
+"""The sample of PromptVault: deterministic rows, and a complete and consistent database on each engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def content(built: demo.DemoBuilt) -> list[list[tuple[object, ...]]]:
         ]
 
 
-def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
+def test_rows_depend_only_on_the_seed(tmp_path: Path) -> None:
     first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
     assert content(first) == content(second) != content(other)
     assert first.rows["prompts"] == 40
@@ -41,7 +41,7 @@ def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_it_is_a_sound_deployment_on_every_engine(
+def test_sample_on_each_engine_passes_all_checks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,19 +69,19 @@ def test_it_is_a_sound_deployment_on_every_engine(
             assert not (tmp_path / "more").exists()
 
 
-def test_a_database_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_existing_database_is_refused(tmp_path: Path) -> None:
     build(tmp_path)
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
 
 
-def test_a_file_that_url_names_is_the_one_that_is_filled_also_when_it_was_migrated_before(
+def test_file_of_url_option_is_filled_even_if_already_migrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, before in (("new.db", False), ("migrated.db", True)):
+    for name, is_migrated in (("new.db", False), ("migrated.db", True)):
         at = ["--url", f"main={name}"]
-        if before:
+        if is_migrated:
             answer("--profile", "promptvault", *at, "migrate", "up")
         result = answer("demo", "promptvault", name[:3], *at, "--users", "4", "--prompts", "9")["data"]
         assert result["databases"] == {"main": str(tmp_path / name)}
@@ -98,7 +98,7 @@ def test_a_file_that_url_names_is_the_one_that_is_filled_also_when_it_was_migrat
         "waqtor --url main=postgresql://h/x --url legacy=x.db",
     ],
 )
-def test_an_address_that_the_sample_would_not_fill_is_refused_before_anything_is_made(
+def test_url_of_database_that_the_sample_lacks_is_refused_before_any_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The sample of WaQtor: in an empty database on a server, the same for the same seed, and all of it sound."""
+"""The sample of WaQtor: deterministic and consistent rows in an empty database on a server."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TABLES = ("users", "whatsapp_sessions", "messages", "campaigns", "recipients", "
           "recipient_groups", "feature_subscriptions", "access_codes", "feature_access_logs", "api_keys", "refresh_tokens")  # fmt: skip
 
 
-def build(folder, url, **further):
-    options = {"counts": COUNTS, "at": AT, "urls": {"main": url}} | further
+def build(folder, url, **overrides):
+    options = {"counts": COUNTS, "at": AT, "urls": {"main": url}} | overrides
     return demo.build(folder, profile="waqtor", **options)
 
 
-#: What a row is in the columns of each shape, as far as both have it.
-ALIKE = {
+#: Columns that both variants have, with the same names.
+COMMON_COLUMNS = {
     "users": "id, email, password_hash, name, cast(role as text), is_active, {last_login_at}, {created_at}, {updated_at}",
     "messages": "id, user_id, session_id, message_id, cast(status as text), {created_at}",
     "campaigns": "id, user_id, session_id, name, cast(status as text), sent_count, failed_count, {started_at}, {completed_at}",
@@ -40,7 +40,7 @@ ALIKE = {
     "recipient_groups": "id, recipient_id, group_id",
     "whatsapp_sessions": "id, user_id, phone_number, {updated_at}",
 }
-OTHERWISE = {
+RENAMED_COLUMNS = {
     "messages": ("to_phone, body, ack_code", "phone_number, message_text, ack_status"),
     "recipients": ("phone", "phone_number"),
 }
@@ -52,17 +52,17 @@ def read_rows(url, tables=TABLES):
 
 
 def read_comparable_rows(url, *, document):
-    """Return what both shapes hold of the same rows, times in UTC."""
+    """Return the values that both variants have in common, with times in UTC."""
     rows_by_table = {}
     with closing(servers.connection(url)) as connection:
-        for table, columns in ALIKE.items():
+        for table, columns in COMMON_COLUMNS.items():
             expressions = re.sub(r"{(\w+)}", r"\1" if document else r"\1 at time zone 'UTC'", columns)
-            expressions += "".join(f", {column}" for column in OTHERWISE.get(table, ())[document:][:1])
+            expressions += "".join(f", {column}" for column in RENAMED_COLUMNS.get(table, ())[document:][:1])
             rows_by_table[table] = sorted(map(str, connection.execute(f"select {expressions} from {table}")))
     return rows_by_table
 
 
-def test_every_table_has_rows_and_the_same_seed_gives_the_same(tmp_path):
+def test_every_table_has_rows_that_depend_only_on_the_seed(tmp_path):
     with servers.postgresql_schema() as first, servers.postgresql_schema() as second:
         result = build(tmp_path / "one", first)
         assert (result.rows["users"], result.rows["messages"]) == (12, 150)
@@ -73,19 +73,19 @@ def test_every_table_has_rows_and_the_same_seed_gives_the_same(tmp_path):
     assert (tmp_path / "one/runtime/server/db/waqtor.db").is_file()
 
 
-def test_the_document_s_shape_gets_the_same_rows(tmp_path):
+def test_both_variants_have_the_same_rows(tmp_path):
     with servers.postgresql_schema() as deployed, servers.postgresql_schema() as document:
         row_counts = build(tmp_path / "one", deployed).rows
         assert build(tmp_path / "two", document, variant="document").rows == {
-            what: count for what, count in row_counts.items() if what != "tokens"
+            kind: count for kind, count in row_counts.items() if kind != "tokens"
         }
         rows = read_comparable_rows(document, document=True)
         assert all(rows.values())
         assert rows == read_comparable_rows(deployed, document=False)
-        assert set(PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
+        assert set(PostgreSQL(document).tables()) == {*COMMON_COLUMNS, "schema_migrations"}
 
 
-def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path, answer):
+def test_partly_migrated_database_is_filled_in_its_variant(tmp_path, answer):
     with servers.postgresql_schema() as url, servers.postgresql_schema() as other:
         app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
         answer(*app, "migrate", "up", "--to", "2", "--variant", "document")
@@ -95,14 +95,14 @@ def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path,
         assert not (tmp_path / "no").exists()
         build(tmp_path / "one", url)
         build(tmp_path / "two", other, variant="document")
-        assert read_rows(url, ALIKE) == read_rows(other, ALIKE)
+        assert read_rows(url, COMMON_COLUMNS) == read_rows(other, COMMON_COLUMNS)
 
 
-@pytest.mark.parametrize("shape", ["deployed", "document"])
-def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, answer, monkeypatch, shape):
+@pytest.mark.parametrize("variant", ["deployed", "document"])
+def test_sample_of_each_variant_passes_all_checks(tmp_path, answer, monkeypatch, variant):
     monkeypatch.chdir(tmp_path)
     with servers.postgresql_schema() as url:
-        words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--variant", shape]
+        words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--variant", variant]
         answer("demo", *words, "--users", "8", "--messages", "40")
         (tmp_path / "password").write_text("sample-admin")
         check = answer("users", "check-password", "admin@waqtor.example", "--password-file", "password")
@@ -132,7 +132,7 @@ def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, a
         }
 
 
-def test_a_database_that_holds_anything_is_refused_and_one_that_was_cut_off_is_filled(tmp_path):
+def test_database_with_tables_is_refused_but_interrupted_build_is_repeated(tmp_path):
     def interrupt(_more):
         raise KeyboardInterrupt
 
@@ -158,7 +158,7 @@ def test_address_is_required_and_unknown_counts_are_refused(tmp_path):
         build(tmp_path, servers.postgresql(), counts={"games": 1})
 
 
-def test_where_its_configuration_finds_no_room_nothing_is_filled(tmp_path, answer, monkeypatch):
+def test_existing_configuration_is_refused_before_the_database_is_filled(tmp_path, answer, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with servers.postgresql_schema() as url:
         words = ["waqtor", ".", "--url", f"main={servers.text(url)}"]

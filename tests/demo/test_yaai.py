@@ -1,4 +1,4 @@
-"""The sample of YAAI: the same for the same seed, whole, and sound in all of its four databases."""
+"""The sample of YAAI: deterministic rows, and four complete and consistent databases."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     return rows
 
 
-def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
+def test_rows_depend_only_on_the_seed(tmp_path: Path) -> None:
     first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
     assert content(first) == content(second) != content(other)
-    assert all(content(first).values()), "no table is empty"
+    assert all(content(first).values()), "a table is empty"
     assert (first.rows["chats"], first.rows["messages"], first.accounts) == (9, 300, ())
     assert (tmp_path / "a/secrets/encryption.key").stat().st_size == 32
     assert sorted(path.name for path in (tmp_path / "a/db").iterdir()) == sorted(
@@ -45,7 +45,7 @@ def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
 
 
-def test_it_is_a_sound_deployment(
+def test_sample_passes_all_checks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -64,8 +64,8 @@ def test_it_is_a_sound_deployment(
 
 @pytest.mark.parametrize("existing", ["db", "settings.json"])
 def test_existing_files_are_refused_and_unchanged(tmp_path: Path, existing: str) -> None:
-    (tmp_path / existing).write_text("mine")
+    (tmp_path / existing).write_text("existing")
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [existing]
-    assert (tmp_path / existing).read_text() == "mine"
+    assert (tmp_path / existing).read_text() == "existing"

@@ -44,7 +44,9 @@ def test_command_of_row_works(
     monkeypatch.chdir(tmp_path)
     databases = f'[apps.chat-lancedb.databases]\nchat = "{chat_lancedb.document(tmp_path / "chat.db")}"\n'
     if re.search(r"--db vectors|vectors|semantic", command):
-        databases += f'vectors = "lancedb:{chat_lancedb.vectors(tmp_path / "lancedb", deployed=False)}"\n'
+        databases += (
+            f'vectors = "lancedb:{chat_lancedb.create_vectors(tmp_path / "lancedb", deployed=False)}"\n'
+        )
     Path("dbctl.toml").write_text(
         f'[apps.chat-lancedb]\nprofile = "chat-lancedb"\n{databases}{EMBEDDER}', encoding="utf-8"
     )

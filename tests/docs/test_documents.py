@@ -25,7 +25,7 @@ def test_no_cell_is_empty(app: str) -> None:
 
 @pytest.mark.parametrize("app", documents.APPS)
 def test_every_document_table_is_read(app: str) -> None:
-    """A row outside the sections that are read would be on no page and in no test."""
+    """A row outside of the sections that the test reads would be missing from the page and from the tests."""
     text = (PAGES / documents.APPS[app]).read_text(encoding="utf-8")
     tables = re.findall(
         r"^\| the (?:document|script) \| dbctl \|\n\| --- \| --- \|\n((?:\|.+\n?)+)", text, re.MULTILINE
@@ -33,16 +33,16 @@ def test_every_document_table_is_read(app: str) -> None:
     assert sum(table.count("\n") for table in tables) == len(documents.read_rows(app))
 
 
-PROMISES = Path(documents.DOCS.parent / "README.md").read_text(encoding="utf-8")
-PROMISES = PROMISES.partition("## Guarantees")[2].partition("\n## ")[0]
+GUARANTEES = Path(documents.DOCS.parent / "README.md").read_text(encoding="utf-8")
+GUARANTEES = GUARANTEES.partition("## Guarantees")[2].partition("\n## ")[0]
 
 
-def test_every_promise_of_readme_names_existing_test() -> None:
-    """A link to a test has the name of a function as its text."""
-    promises = re.findall(r"^\* .+(?:\n  .+)*", PROMISES, re.MULTILINE)
-    assert len(promises) > 4
-    for promise in promises:
-        links = re.findall(r"\[`(\w+)`\]\((tests/[\w/]+\.py)\)", promise)
-        assert links, promise
+def test_every_guarantee_in_readme_links_to_existing_test() -> None:
+    """The text of a link to a test is the name of its function."""
+    guarantees = re.findall(r"^\* .+(?:\n  .+)*", GUARANTEES, re.MULTILINE)
+    assert len(guarantees) > 4
+    for guarantee in guarantees:
+        links = re.findall(r"\[`(\w+)`\]\((tests/[\w/]+\.py)\)", guarantee)
+        assert links, guarantee
         for name, file in links:
             assert f"def {name}(" in (documents.DOCS.parent / file).read_text(encoding="utf-8"), (name, file)

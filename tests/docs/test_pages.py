@@ -52,7 +52,7 @@ def test_links_to_files_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_modules_named_on_developer_pages_exist(page: Path) -> None:
-    """Checks names in backticks: modules, by the end of their path, and paths from the root without placeholders."""
+    """Check names in backticks: modules, by the end of their path, and paths from the root without placeholders."""
     text = page.read_text(encoding="utf-8")
     modules = re.findall(r"`([\w/]+\.py)`", text)
     paths = re.findall(r"`((?:dbctl|docs|migrations|tests|tools)/[a-z_./-]+)`", text)

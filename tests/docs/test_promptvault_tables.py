@@ -22,7 +22,7 @@ NEW_TAGS = "id,name\nnew-tag,new\n"
 
 
 def engines(row: Row) -> set[str]:
-    """Return the engines of a row: the one at its end, or all."""
+    """Return the engine at the end of a row, or all engines."""
     return {ENGINES[name] for name in re.findall(r"\((\w+)\)$", row.function) if name in ENGINES} or {
         *ENGINES.values()
     }
@@ -54,7 +54,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_every_query_of_document_has_row() -> None:
-    """Checks the comments of the sections "Common Queries" and "Advanced Queries"."""
+    """Check the comments of the sections "Common Queries" and "Advanced Queries"."""
     queries = {
         "Get all users", "Get user by email", "Get users by team", "Get admin users", "Get all prompts",
         "Get prompts by user", "Get team prompts", "Get public prompts", "Get all tags", "Get tags with usage count",

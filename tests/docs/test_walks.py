@@ -47,7 +47,7 @@ def deployment(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("command", "table"), SECTIONS, ids=[command for command, _ in SECTIONS])
-def test_a_walk_lists_calls_in_their_order(deployment: Path, command: str, table: str) -> None:
+def test_walk_lists_calls_in_their_order(deployment: Path, command: str, table: str) -> None:
     if "--url" in command:  # without the configuration of the sample
         deployment = deployment / "migrating"
         (deployment / "migrations").mkdir(parents=True)
@@ -59,6 +59,6 @@ def test_a_walk_lists_calls_in_their_order(deployment: Path, command: str, table
     assert steps == sorted(steps, key=lambda step: positions[step])
 
 
-def test_the_page_covers_five_commands() -> None:
+def test_page_describes_five_commands() -> None:
     commands = [" ".join(command.split()[:2]) for command, _ in SECTIONS]
     assert commands == ["users create", "backup create", "restore apply", "migrate up", "search games"]

@@ -40,10 +40,10 @@ PLACEHOLDERS = {
     "CAMPAIGN": waqtor.key("d", 2),
 }
 CASES = [
-    pytest.param(shape, words, id=f"{shape}: {words}")
+    pytest.param(variant, words, id=f"{variant}: {words}")
     for words in COMMANDS
-    for shape in ("deployed", "document")
-    if shape == ONLY.get(words.split()[-1], shape)
+    for variant in ("deployed", "document")
+    if variant == ONLY.get(words.split()[-1], variant)
 ]
 IMPORTED = """id,email,password_hash,created_at,updated_at
 12345678-0000-4000-8000-000000000001,csv@waqtor.example,$2b$04$dbctlSampleSaltTests.OzTIfHMNjQZel0ETqImA7ZfoSSN2sovy,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z
@@ -51,39 +51,39 @@ IMPORTED = """id,email,password_hash,created_at,updated_at
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command on a database of the requested variant, in a temporary folder; return its exit code and output."""
+def create_variant(tmp_path, monkeypatch, capsys):
+    """Return a function that creates a variant of the app and returns a function that runs commands on it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
     (tmp_path / "own").mkdir()
     with postgresql_database() as url:
 
-        def running(words):
+        def run_command(words):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))
             app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
             status = main([*app, *shlex.split(words), "-o", "json"])
             return status, capsys.readouterr().out
 
-        def shaped(shape, words):
+        def create(variant, words):
             with closing(servers.connection(url)) as connection:
-                getattr(waqtor, shape)(connection)
+                getattr(waqtor, variant)(connection)
             if "dump.sql" in words:
                 subprocess.run(["pg_dump", "-f", "dump.sql", servers.text(url)], check=True)
-            return running
+            return run_command
 
-        yield shaped
+        yield create
 
 
-@pytest.mark.parametrize(("shape", "words"), CASES)
-def test_command_of_row_works(run, shape, words):
-    running = run(shape, words)
+@pytest.mark.parametrize(("variant", "words"), CASES)
+def test_command_of_row_works(create_variant, variant, words):
+    run_command = create_variant(variant, words)
     if words.startswith("restore"):
-        assert running("backup create --repository backups")[0] == 0
+        assert run_command("backup create --repository backups")[0] == 0
     if words.startswith("migrate up"):
-        assert running("migrate baseline")[0] == 0
-        assert running("migrate new add-index --migrations own")[0] == 0
+        assert run_command("migrate baseline")[0] == 0
+        assert run_command("migrate new add-index --migrations own")[0] == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     for name, value in PLACEHOLDERS.items():
         words = words.replace(name, value)
-    status, output = running(words)
+    status, output = run_command(words)
     assert status in EXIT_STATUSES.get(words, {Exit.OK}), output

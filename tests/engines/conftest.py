@@ -24,18 +24,18 @@ class PostgreSQLFixture:
     def __init__(self, url: Url) -> None:
         self.url = url
         self.opened: list[PostgreSQLReader | PostgreSQLWriter] = []
-        self.own = servers.connection(url)
-        self.schema = self.own.execute("select current_schema()").fetchone()[0]
+        self.connection = servers.connection(url)
+        self.schema = self.connection.execute("select current_schema()").fetchone()[0]
 
     def execute(self, sql: str, *rows: tuple[object, ...]) -> None:
         if rows:
-            with self.own.cursor() as cursor:
+            with self.connection.cursor() as cursor:
                 cursor.executemany(sql, rows)
         else:
-            self.own.execute(sql)
+            self.connection.execute(sql)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        return self.own.execute(sql).fetchall()
+        return self.connection.execute(sql).fetchall()
 
     def reader(self, **other: object) -> PostgreSQLReader:
         self.opened.append(PostgreSQLReader(structs.replace(self.url, **other), "app/user", timeout=0.3))
@@ -48,10 +48,10 @@ class PostgreSQLFixture:
 
 @pytest.fixture
 def postgresql():
-    """An empty schema of PostgreSQL."""
+    """Create an empty PostgreSQL schema."""
     with servers.postgresql_schema() as url:
         fixture = PostgreSQLFixture(url)
-        with closing(fixture.own):
+        with closing(fixture.connection):
             yield fixture
             for connection in fixture.opened:
                 connection.close()
@@ -65,17 +65,17 @@ class MySQLFixture:
     def __init__(self, url: Url) -> None:
         self.url = url
         self.opened: list[MySQLReader | MySQLWriter] = []
-        self.own = servers.mysql_connection(url)
+        self.connection = servers.mysql_connection(url)
 
     def execute(self, sql: str, *rows: tuple[object, ...]) -> None:
-        with self.own.cursor() as cursor:
+        with self.connection.cursor() as cursor:
             if rows:
                 cursor.executemany(sql, rows)
             else:
                 cursor.execute(sql)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with self.own.cursor() as cursor:
+        with self.connection.cursor() as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
@@ -90,10 +90,10 @@ class MySQLFixture:
 
 @contextmanager
 def open_mysql_fixture(database: AbstractContextManager[Url]) -> Iterator[MySQLFixture]:
-    """Give the database of MySQL or MariaDB that ``given`` makes, and close what was opened on it."""
+    """Yield a fixture for a MySQL or MariaDB database; close its connections at the end."""
     with database as url:
         fixture = MySQLFixture(url)
-        with closing(fixture.own):
+        with closing(fixture.connection):
             yield fixture
             for connection in fixture.opened:
                 connection.close()
@@ -101,6 +101,6 @@ def open_mysql_fixture(database: AbstractContextManager[Url]) -> Iterator[MySQLF
 
 @pytest.fixture
 def mysql():
-    """An empty database of MySQL or MariaDB."""
+    """Create an empty MySQL or MariaDB database."""
     with open_mysql_fixture(servers.mysql_database()) as fixture:
         yield fixture

@@ -7,7 +7,7 @@ import sys
 from dbctl.files.subprocesses import read_version
 
 
-def test_version_query_passes_no_secret_environment(tmp_path, monkeypatch):
+def test_version_query_does_not_pass_secrets_to_the_program(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-for-programs")
     program = tmp_path / "pg_dump"
     program.write_text(f"#!{sys.executable}\nimport os\nprint('pg_dump 15', *os.environ.values())\n")

@@ -160,9 +160,9 @@ OPTIONAL_CODES = {"no-if-not-exists", "not-transactional", "mixed-ddl-dml"}
 
 
 def lint_texts(engine, *texts, outside=False):
-    language = registry.script_dialect(engine)
-    scripts = [Script(statements=language.split(text), outside_transaction=outside) for text in texts]
-    return [list(findings) for findings in language.lint(scripts)]
+    dialect = registry.load_engine(engine).script_dialect
+    scripts = [Script(statements=dialect.split(text), outside_transaction=outside) for text in texts]
+    return [list(findings) for findings in dialect.lint(scripts)]
 
 
 @pytest.mark.parametrize(("engine", "sql", "codes"), CASES)
@@ -174,7 +174,7 @@ def test_statement_has_exactly_its_findings(engine, sql, codes):
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-def test_finding_has_first_line_of_its_statement(engine):
+def test_finding_has_the_first_line_of_its_statement(engine):
     (findings,) = lint_texts(
         engine, "-- one\n\ncreate table if not exists t (a int);\n\n/* three\n*/ drop table if exists u;"
     )
@@ -192,7 +192,7 @@ def test_names_are_case_insensitive_and_shown_unchanged(engine):
     ]
 
 
-def test_objects_of_earlier_scripts_are_known():
+def test_objects_of_earlier_scripts_are_tracked():
     created = "create table t (a int); create unique index once on t (a);"
     rebuilt = (
         "create table n (a int); insert into n select a from t; drop table t; alter table n rename to t;"
@@ -217,7 +217,7 @@ def test_table_of_an_earlier_script_may_have_rows():
 
 
 #: Codes of errors: the database itself refuses the statement if the table has rows.
-REFUSED = {
+ERROR_CODES = {
     "not-null-without-default",
     "default-not-constant",
     "column-refused",
@@ -225,20 +225,20 @@ REFUSED = {
 }
 
 
-def select_refused(cases):
-    return [sql for sql, codes in cases.items() if REFUSED & set(codes)]
+def select_refused_statements(cases):
+    return [sql for sql, codes in cases.items() if ERROR_CODES & set(codes)]
 
 
-@pytest.mark.parametrize("sql", select_refused(SQLITE))
-def test_sqlite_refuses_what_is_an_error(sql):
+@pytest.mark.parametrize("sql", select_refused_statements(SQLITE))
+def test_sqlite_refuses_statements_with_errors(sql):
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript("create table t (b int); insert into t values (1)")
         with pytest.raises(sqlite3.OperationalError, match=r"[Cc]annot add"):
             db.executescript(sql)
 
 
-@pytest.mark.parametrize("sql", select_refused(POSTGRESQL))
-def test_postgresql_refuses_what_is_an_error(sql):
+@pytest.mark.parametrize("sql", select_refused_statements(POSTGRESQL))
+def test_postgresql_refuses_statements_with_errors(sql):
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
         db.execute("create table t (c int); insert into t values (1); create type mood as enum ('sad')")
         with pytest.raises(psycopg.Error, match=r"contains null values|unsafe use of new value"):

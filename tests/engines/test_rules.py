@@ -11,7 +11,7 @@ import dbctl
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-#: Modules that may open files by path, and which files: closing any descriptor of a database file drops every lock of
+#: Modules that may open files by path, and the files: closing any descriptor of a database file drops every lock of
 #: this process on it, so each entry explains why the files are not databases.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the shipped help",
@@ -45,7 +45,7 @@ OPENERS = {
     "services/backup/app_files.py": "the archive that it creates (O_EXCL), from files that are not databases of the app",
     "stores/directory.py": "markers and manifests of backups",
 }
-#: Modules that connect to databases, and to which.
+#: Modules that connect to databases, and the databases.
 CONNECTORS = {
     "engines/lancedb/location.py": "every folder of tables",
     "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
@@ -80,21 +80,21 @@ def find_callers(name: str) -> list[str]:
     return [
         str(file.relative_to(SOURCE))
         for file in FILES
-        for called, _ in find_calls(ast.parse(file.read_text(encoding="utf-8")))
-        if called == name
+        for called_name, _ in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called_name == name
     ]
 
 
 def test_only_listed_engine_modules_import_drivers_and_connect():
     assert set(find_callers("connect")) == set(CONNECTORS)
-    importing = {
+    importers = {
         str(file.relative_to(SOURCE))
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Import) and any(alias.name.startswith(DRIVERS) for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
-    assert all(name.startswith("engines/") for name in importing), importing
+    assert all(name.startswith("engines/") for name in importers), importers
 
 
 @pytest.mark.parametrize("name", ["executescript", "enable_load_extension"])
@@ -107,14 +107,14 @@ def test_sqlite_backup_always_has_a_callback():
     backup_calls = [
         (str(file.relative_to(SOURCE)), {keyword.arg for keyword in node.keywords})
         for file in FILES
-        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
-        if called == "backup"
+        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called_name == "backup"
     ]
     assert {file for file, _ in backup_calls} == {
         "engines/sqlite/backup/dumper.py",
         "engines/sqlite/backup/replace.py",
     }
-    assert all({"pages", "progress"} <= words for _, words in backup_calls)
+    assert all({"pages", "progress"} <= arguments for _, arguments in backup_calls)
 
 
 def test_no_connection_is_a_context_manager():
@@ -132,24 +132,24 @@ def test_no_connection_is_a_context_manager():
 
 
 def test_engines_open_files_only_in_listed_modules():
-    opening = {
+    openers = {
         str(file.relative_to(SOURCE))
         for file in FILES
         if file.is_relative_to(SOURCE / "engines")
-        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
-        if called in OPENING and not ast.unparse(node.func).startswith("self._")
+        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called_name in OPENING and not ast.unparse(node.func).startswith("self._")
     }
-    assert opening <= set(OPENERS)
+    assert openers <= set(OPENERS)
 
 
 def test_os_open_is_called_only_in_listed_modules():
-    opening = {
+    openers = {
         str(file.relative_to(SOURCE))
         for file in FILES
         for _, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
         if ast.unparse(node.func) == "os.open"
     }
-    assert opening <= set(OPENERS)
+    assert openers <= set(OPENERS)
 
 
 @pytest.mark.parametrize("name", sorted(COPYING))
@@ -157,7 +157,7 @@ def test_no_file_is_copied_or_hashed_by_path(name):
     violations = [
         f"{file.relative_to(SOURCE)}:{node.lineno}"
         for file in FILES
-        for called, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
-        if called == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
+        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        if called_name == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
     ]
     assert violations == []

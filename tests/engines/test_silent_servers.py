@@ -17,7 +17,7 @@ from dbctl.engines.contract.dumps import Dump
 from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
 from tests import servers
-from tests.relay import relaying
+from tests.relay import open_relay
 from tests.shapes import flashpoint_web
 
 SLEEP = {"postgresql": "select pg_sleep({})", "mysql": "select sleep({})"}
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def database(request):
-    """An empty database of each kind of server, reached by TCP."""
+    """Return an empty database of each server type, with TCP connections."""
     database = request.getfixturevalue(request.param)
     if not database.url.host or database.url.host.startswith("/"):
         pytest.skip("the server is reached by a socket")
@@ -38,14 +38,14 @@ def database(request):
 
 
 @pytest.fixture(autouse=True)
-def _short_silence(monkeypatch):
+def _shorten_time_limits(monkeypatch):
     monkeypatch.setattr(liveness, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(liveness, "_dead_since", {})
 
 
 @pytest.fixture
 def relay(database):
-    with relaying(database.url.host, database.url.port or PORTS[database.url.engine]) as relay:
+    with open_relay(database.url.host, database.url.port or PORTS[database.url.engine]) as relay:
         yield relay
 
 
@@ -59,15 +59,15 @@ def run_later(seconds, action):
     threading.Timer(seconds, action).start()
 
 
-def create_pieces(database):
-    """Create a table with more data than all network buffers can store."""
+def create_large_table(database):
+    """Create a table that is larger than all network buffers."""
     database.execute(f"create table pieces (id {database.key}, body text not null)")
     database.execute("insert into pieces (body) values (%s)", *[("x" * 60_000,)] * 400)
 
 
 @pytest.mark.parametrize("for_new", [True, False])
 def test_silence_ends_a_statement(database, relay, url, for_new):
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         run_later(0.3, lambda: relay.fall_silent(for_new=for_new))
         with pytest.raises(UnreachableError):
             db.query(SLEEP[database.url.engine].format(2))
@@ -75,16 +75,16 @@ def test_silence_ends_a_statement(database, relay, url, for_new):
 
 @pytest.mark.parametrize("for_new", [True, False])
 def test_silence_ends_a_result(database, relay, url, for_new):
-    create_pieces(database)
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
+    create_large_table(database)
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         db.tables()
-        relay.spares_new, relay.bytes_until_silence = not for_new, 2_000_000
+        relay.relays_new, relay.bytes_until_silence = not for_new, 2_000_000
         with pytest.raises(UnreachableError):
             db.query("select body from pieces")
 
 
 def test_silent_idle_connection_is_replaced(database, relay, url):
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         relay.fall_silent(for_new=False)
         assert db.query("select 1 as n") == [(1,)]
 
@@ -92,7 +92,9 @@ def test_silent_idle_connection_is_replaced(database, relay, url):
 def test_silence_during_a_write_changes_nothing(database, relay, url):
     database.execute(f"create table pieces (id {database.key}, body text)")
     with (
-        closing(registry.open_for_writing(url, "app/main", timeout=1, pragmas={})) as db,
+        closing(
+            registry.load_engine(url.engine).open_for_writing(url, "app/main", timeout=1, pragmas={})
+        ) as db,
         pytest.raises(UnreachableError),
         db.transaction(),
     ):
@@ -101,14 +103,14 @@ def test_silence_during_a_write_changes_nothing(database, relay, url):
     assert database.rows("select count(*) from pieces")[0][0] == 0
 
 
-def test_long_statement_is_awaited(database, url):
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
+def test_long_statement_is_not_interrupted(database, url):
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         assert len(db.query(SLEEP[database.url.engine].format(3))) == 1
 
 
-def test_server_that_refuses_new_connections_is_awaited(database, url):
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
-        other = structs.replace(url, user="nobody-of-this-name", password=None)
+def test_statement_is_not_interrupted_if_the_server_refuses_new_connections(database, url):
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
+        other = structs.replace(url, user="no-such-user", password=None)
         session = db._session
         if database.url.engine == "mysql":
             session.url = other
@@ -118,16 +120,16 @@ def test_server_that_refuses_new_connections_is_awaited(database, url):
 
 
 def test_silence_after_authentication_is_unreachable(database, relay, url):
-    relay.last_words = READY[database.url.engine]
-    if database.url.engine == "mysql":  # encrypted, the words are not recognized
+    relay.silence_trigger = READY[database.url.engine]
+    if database.url.engine == "mysql":  # the relay does not recognize encrypted bytes
         url = structs.replace(url, options=f"{url.options}&ssl-mode=DISABLED")
     with pytest.raises(UnreachableError):
-        registry.open_for_reading(url, "app/main", timeout=1)
+        registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)
 
 
 def test_silence_ends_a_dump(database, relay, url, tmp_path):
-    create_pieces(database)
-    with closing(registry.open_for_reading(url, "app/main", timeout=1)) as db:
+    create_large_table(database)
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         db.tables()
         relay.bytes_until_silence = 3_000_000
         with pytest.raises(UnreachableError):
@@ -135,22 +137,28 @@ def test_silence_ends_a_dump(database, relay, url, tmp_path):
     assert not (tmp_path / "dump").exists()
 
 
-def test_silence_ends_a_restore_and_the_next_works(database, relay, url, tmp_path):
-    create_pieces(database)
+def test_silence_ends_a_restore_and_the_next_restore_succeeds(database, relay, url, tmp_path):
+    create_large_table(database)
     path = tmp_path / "dump"
-    with closing(registry.open_for_reading(database.url, "app/main", timeout=1)) as db:
-        dumped = db.dump(path)
+    with closing(
+        registry.load_engine(database.url.engine).open_for_reading(database.url, "app/main", timeout=1)
+    ) as db:
+        result = db.dump(path)
     dump = Dump(
-        metadata=dumped.metadata, tables=dumped.verification.tables, schema=dumped.verification.schema
+        metadata=result.metadata, tables=result.verification.tables, schema=result.verification.schema
     )
     relay.bytes_until_silence = 3_000_000
     with (
         pytest.raises(UnreachableError),
-        registry.restore_target(url, "app/main").trial_restore(path, dump, timeout=1),
+        registry.load_engine(url.engine).restore_target(url, "app/main").trial_restore(path, dump, timeout=1),
     ):
         pass
     relay.end()  # a server cannot drop a database while a COPY waits for its client
-    with registry.restore_target(database.url, "app/main").trial_restore(path, dump, timeout=1) as restored:
+    with (
+        registry.load_engine(database.url.engine)
+        .restore_target(database.url, "app/main")
+        .trial_restore(path, dump, timeout=1) as restored
+    ):
         assert not restored.verification.problems
         assert restored.verification.tables == dump.tables
 
@@ -160,16 +168,16 @@ def test_status_reports_silent_and_other_servers(tmp_path):
     if not server.host or server.host.startswith("/"):
         pytest.skip("the server is reached by a socket")
     flashpoint_web.deployed_user_db(tmp_path / "user.db")
-    with relaying(server.host, server.port or PORTS["postgresql"]) as relay:
-        relay.last_words = READY["postgresql"]
+    with open_relay(server.host, server.port or PORTS["postgresql"]) as relay:
+        relay.silence_trigger = READY["postgresql"]
         address = f"postgresql://{server.user}@127.0.0.1:{relay.port}/{server.path}?connect_timeout=2"
         (tmp_path / "dbctl.toml").write_text(
             f'[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\n'
             f'[apps.silent]\nprofile = "waqtor"\n[apps.silent.databases]\nmain = "{address}"\n',
             encoding="utf-8",
         )
-        words = [sys.executable, "-m", "dbctl", "status", "--check", "--output", "json"]
-        process = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=50)
+        command = [sys.executable, "-m", "dbctl", "status", "--check", "--output", "json"]
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=50)
     rows = json.loads(process.stdout)["data"]["items"]
     states = {(row["app"], row["database"]): row["state"] for row in rows}
     assert (states["fp", "user"], states["silent", "main"]) == ("ok", "unreachable")
@@ -179,14 +187,16 @@ def test_status_reports_silent_and_other_servers(tmp_path):
 def test_unresolved_host_name_is_unreachable(database, url, monkeypatch):
     ended = threading.Event()
 
-    def hang(*_words, **_more):
+    def block(*_arguments, **_options):
         ended.wait(50)
         raise socket.gaierror
 
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(socket, "getaddrinfo", block)
     try:
         with pytest.raises(UnreachableError, match="not resolved"):
-            registry.open_for_reading(structs.replace(url, host="db.example.org"), "app/main", timeout=1)
+            registry.load_engine(url.engine).open_for_reading(
+                structs.replace(url, host="db.example.org"), "app/main", timeout=1
+            )
     finally:
         ended.set()
 
@@ -201,10 +211,10 @@ def test_idle_program_without_server_is_ended(monkeypatch):
         list(program.blocks())
 
 
-def test_computing_program_is_awaited(monkeypatch):
+def test_computing_program_is_not_interrupted(monkeypatch):
     monkeypatch.setattr(subprocesses, "LOCAL_SECONDS", 0.5)
     watch = subprocesses.ProgramWatch("app/main", "Nothing was changed.")
-    words = ["/bin/sh", "-c", "i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; echo done"]
-    with subprocesses.run_program(words, {}, watch=watch, writes=True) as program:
+    command = ["/bin/sh", "-c", "i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; echo done"]
+    with subprocesses.run_program(command, {}, watch=watch, writes=True) as program:
         assert b"".join(program.blocks()) == b"done\n"
         assert program.finish() == 0

@@ -34,7 +34,7 @@ needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-k
 needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
 
 
-def fail_on_passphrase(_what):
+def fail_on_passphrase(_prompt):
     raise AssertionError("no passphrase is expected")
 
 
@@ -61,9 +61,9 @@ def test_blocks_of_any_size_round_trip(parts):
 def test_every_recipient_decrypts_files_of_any_size(size):
     raw = encrypt(b"x" * size, recipients=[IDENTITY.to_public(), OTHER_IDENTITY.to_public()])
     assert decrypt(raw) == decrypt(raw, OTHER_IDENTITY) == b"x" * size
-    stranger = pyrage.x25519.Identity.generate()
-    assert catch_error(KeyWrongError, lambda: decrypt(raw, stranger)).exit_status == 6
-    assert decrypt(raw, stranger, OTHER_IDENTITY) == b"x" * size
+    other_identity = pyrage.x25519.Identity.generate()
+    assert catch_error(KeyWrongError, lambda: decrypt(raw, other_identity)).exit_status == 6
+    assert decrypt(raw, other_identity, OTHER_IDENTITY) == b"x" * size
 
 
 def test_flipped_bit_is_detected():

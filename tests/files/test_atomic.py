@@ -80,10 +80,10 @@ def test_partial_file_of_killed_writer_is_removed(tmp_path, text):
         "with durable.write_atomically(pathlib.Path('f'), replace=True) as file:\n"
         f"    file.write({text!r}); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=False
     )
-    assert done.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
     assert len(list_names(tmp_path)) == 2
     with write_atomically(tmp_path / "other"):
@@ -140,7 +140,7 @@ def test_home_of_unknown_user_is_refused():
 
 @pytest.fixture
 def without_links(monkeypatch):
-    """A disk without hard links, such as FAT."""
+    """Simulate a file system without hard links, such as FAT."""
 
     def link(*_words, **_more):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -34,7 +34,7 @@ def test_rate_is_not_exceeded(clock):
     assert clock.now - start == pytest.approx(25 - CATCH_UP_SECONDS)
 
 
-def test_idle_time_is_not_caught_up(clock):
+def test_idle_time_does_not_increase_later_rate(clock):
     limiter = RateLimiter(1000)
     clock.now += 3600
     start = clock.now

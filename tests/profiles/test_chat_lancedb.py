@@ -51,7 +51,7 @@ def rows(chat: Path) -> Rows:
 
 @pytest.fixture
 def run(chat: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the deployment of the test; return its ``data``, or its error where another status is expected."""
+    """Return a function that runs a command on the deployment and returns its data, or its error if the expected status is not 0."""
 
     def run(*words: str, status: int | None = 0) -> Any:
         capsys.readouterr()
@@ -65,7 +65,7 @@ def run(chat: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-# The profile -------------------------------------------------------------------------------------------------------
+# The profile -----------------------------------------------------------------------------------------------------------
 
 
 def test_profile_and_databases_agree(run: Run) -> None:
@@ -87,14 +87,14 @@ def test_journal_mode_is_unchanged(run: Run, rows: Rows) -> None:
     assert rows("pragma journal_mode") == [("delete",)]
 
 
-# Users without passwords ---------------------------------------------------------------------------------------------
+# Users without passwords -----------------------------------------------------------------------------------------------
 
 
 def test_users_are_found_by_id_of_any_form(run: Run) -> None:
     for key in (ANON, OLD):
         assert run("users", "show", key)["id"] == key
-    listed = run("users", "list", "--sort", "id")["items"]
-    assert [user["login"] for user in listed if user["id"] != GOOGLE] == sorted([ANON, OLD])
+    users = run("users", "list", "--sort", "id")["items"]
+    assert [user["login"] for user in users if user["id"] != GOOGLE] == sorted([ANON, OLD])
     assert run("users", "show", "user-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9")["id"] == ANON
     assert run("users", "show", "nobody", status=5)["code"] == "user-missing"
 
@@ -163,8 +163,8 @@ def test_deleting_user_deletes_chats_messages_and_attachments(run: Run, rows: Ro
     plan = run("users", "delete", ANON, "--dry-run")["plan"]
     assert plan["rows"] == {"users": 1, "chats": 2, "messages": 4, "attachments": 2}
     assert run("users", "delete", ANON, "--yes")["rows"] == plan["rows"]
-    left = "select (select count(*) from chats), (select count(*) from messages), (select count(*) from attachments)"
-    assert rows(left) == [(1, 1, 0)]
+    query = "select (select count(*) from chats), (select count(*) from messages), (select count(*) from attachments)"
+    assert rows(query) == [(1, 1, 0)]
     assert rows("pragma foreign_key_check") == []
 
 
@@ -176,16 +176,16 @@ def test_account_tokens_are_hidden(run: Run) -> None:
     assert run("data", "query", "select access_token from accounts", status=6)["code"] == "secret-column"
 
 
-# Preferences ---------------------------------------------------------------------------------------------------------
+# Preferences -----------------------------------------------------------------------------------------------------------
 
 
 def test_preferences_are_user_settings(run: Run, rows: Rows) -> None:
-    def stored() -> Any:
+    def read_preferences() -> Any:
         return rows(f"select preferences from users where id = '{ANON}'")[0][0]
 
     user = ("--user", ANON)
-    listed = run("settings", "list", *user)["items"]
-    assert [(setting["key"], setting["value"], setting["type"]) for setting in listed] == [
+    settings = run("settings", "list", *user)["items"]
+    assert [(setting["key"], setting["value"], setting["type"]) for setting in settings] == [
         ("size", 14, "number"),
         ("theme", "dark", "string"),
     ]
@@ -193,13 +193,13 @@ def test_preferences_are_user_settings(run: Run, rows: Rows) -> None:
     run("settings", "set", "size", "16", *user)
     run("settings", "set", "language", "en", *user)
     run("settings", "set", "panels", '{"left": [1, 2.5, null]}', *user)
-    assert stored() == '{"theme":"dark","size":16,"language":"en","panels":{"left":[1,2.5,null]}}'
+    assert read_preferences() == '{"theme":"dark","size":16,"language":"en","panels":{"left":[1,2.5,null]}}'
     assert run("settings", "set", "size", "large", *user, status=2)["code"] == "value-invalid"
     run("settings", "reset", "panels", *user)
-    assert json.loads(stored()) == {"theme": "dark", "size": 16, "language": "en"}
+    assert json.loads(read_preferences()) == {"theme": "dark", "size": 16, "language": "en"}
     assert run("settings", "get", "theme", *user)["value"] == "dark"
     assert run("settings", "get", "themes", *user, status=5)["code"] == "setting-missing"
-    assert run("settings", "export", *user) == json.loads(stored())
+    assert run("settings", "export", *user) == json.loads(read_preferences())
 
 
 def test_preferences_are_applied_from_file(run: Run, rows: Rows, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_renaming_chat_updates_its_time(run: Run, rows: Rows) -> None:
 
 
 def test_import_does_not_add_second_active_chat(run: Run, rows: Rows, tmp_path: Path) -> None:
-    def chats(*chats_to_add: tuple[str, str, int]) -> str:
+    def write_chats(*chats_to_add: tuple[str, str, int]) -> str:
         lines = [
             json.dumps(
                 dict(zip(("id", "user_id", "title", "is_active"), (chat_id, user_id, "T", on), strict=True))
@@ -248,16 +248,16 @@ def test_import_does_not_add_second_active_chat(run: Run, rows: Rows, tmp_path: 
         return str(tmp_path / "chats.jsonl")
 
     run("data", "set", "chats", GARDEN, "is_active=true")
-    error = run("data", "import", "chats", chats(("new-1", ANON, 0), ("new-2", ANON, 1)), status=6)
+    error = run("data", "import", "chats", write_chats(("new-1", ANON, 0), ("new-2", ANON, 1)), status=6)
     assert error["code"] == "constraint"
     assert error["message"].endswith(
         f"is_active of chats may be true in a single row of one user_id, but would be in several: {ANON}"
     )
     assert rows("select id from chats where id like 'new-%'") == []
     run("users", "create", "SOMEBODY")
-    run("data", "import", "chats", chats(("new-1", ANON, 0), ("new-2", "SOMEBODY", 1)))
+    run("data", "import", "chats", write_chats(("new-1", ANON, 0), ("new-2", "SOMEBODY", 1)))
     rows("update chats set is_active = 1 where id = 'new-1'")  # not by dbctl
-    assert run("data", "import", "chats", chats(("new-3", "SOMEBODY", 0)))["added"] == 1
+    assert run("data", "import", "chats", write_chats(("new-3", "SOMEBODY", 0)))["added"] == 1
 
 
 def test_activating_chat_deactivates_others(run: Run, rows: Rows) -> None:
@@ -392,16 +392,16 @@ def test_reports_run_on_every_variant(run: Run) -> None:
 
 
 def test_message_search_returns_newest_first(run: Run) -> None:
-    def ids(*arguments: str) -> list[str]:
+    def list_ids(*arguments: str) -> list[str]:
         return [message["id"] for message in run("search", "messages", *arguments)["items"]]
 
-    assert ids("PYTHON") == [ANSWER, THEIR]
-    assert ids("python", "--filter", f"user={ANON}") == [ANSWER]
-    assert ids("100%") == [QUESTION]
-    assert ids("--filter", "attachments>0") == [PLANTS]
-    assert ids("--filter", "chat=a garden") == [PLANTS]
-    assert ids("--filter", "role=user") == [PLANTS, FOLLOW_UP, ANSWER, THEIR]
-    assert ids("--filter", "role=user", "--sort", "timestamp")[0] == THEIR
+    assert list_ids("PYTHON") == [ANSWER, THEIR]
+    assert list_ids("python", "--filter", f"user={ANON}") == [ANSWER]
+    assert list_ids("100%") == [QUESTION]
+    assert list_ids("--filter", "attachments>0") == [PLANTS]
+    assert list_ids("--filter", "chat=a garden") == [PLANTS]
+    assert list_ids("--filter", "role=user") == [PLANTS, FOLLOW_UP, ANSWER, THEIR]
+    assert list_ids("--filter", "role=user", "--sort", "timestamp")[0] == THEIR
     assert [message["id"] for message in run("search", "chats")["items"]] == [GARDEN, PYTHON, THEIRS]
 
 

@@ -16,7 +16,7 @@ from dbctl.profiles import codecs
 from dbctl.profiles.codecs import BOOLEANS, HASHES, KEYS, TIMES, read_boolean, read_time
 
 #: The range of times in which milliseconds and seconds can be distinguished.
-TIMESTAMPS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the zone comes apart
+TIMESTAMPS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the time zone is a separate argument
     lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000)
 )
 EXACT = {
@@ -28,7 +28,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize(
-    ("names", "codecs_there_are"),
+    ("names", "implemented"),
     [
         (codecs.TimeCodec, TIMES),
         (codecs.BooleanCodec, BOOLEANS),
@@ -36,8 +36,8 @@ EXACT = {
         (codecs.HashCodec, HASHES),
     ],
 )
-def test_codec_names_match_implemented_codecs(names, codecs_there_are):
-    assert set(get_args(names)) == set(codecs_there_are)
+def test_codec_names_match_implemented_codecs(names, implemented):
+    assert set(get_args(names)) == set(implemented)
 
 
 @pytest.mark.parametrize("codec", TIMES)
@@ -55,7 +55,7 @@ def test_time_zone_does_not_change_stored_value(codec, time, hours):
     assert TIMES[codec](other_zone) == TIMES[codec](time)
 
 
-@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - the time zone is a separate argument
 def test_text_formats_support_any_year(time):
     assert read_time(TIMES["iso-ms"](time)) == time.replace(microsecond=time.microsecond // 1000 * 1000)
     assert read_time(TIMES["sqlite-time"](time)) == time.replace(microsecond=0)

@@ -57,8 +57,8 @@ class Shelf:
     def empty(self) -> None:
         self.path.unlink()
 
-    def __init__(self, place: Path) -> None:
-        self.path = flashpoint_web.sixth_app_db(place / "larder.db")
+    def __init__(self, folder: Path) -> None:
+        self.path = flashpoint_web.larder_db(folder / "larder.db")
         self.url = str(self.path)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
@@ -72,7 +72,7 @@ class ServedShelf:
 
     engine = "postgresql"
     made_by = MADE_BY["postgresql"]
-    #: Counts the sessions that wait for a lock.
+    #: The query that counts the sessions that wait for a lock.
     waiting = "select count(*) from pg_locks where not granted and pid in (select pid from pg_locks where relation = 'members'::regclass)"
 
     def empty(self) -> None:
@@ -95,7 +95,7 @@ class ServedShelf:
 
 
 class MySQLShelf:
-    """The same on MySQL or MariaDB, in a database that ``pantries.fill_mysql`` has filled."""
+    """The database of Larder on MySQL or MariaDB; ``larder_app.fill_mysql`` creates its tables and rows."""
 
     engine = "mysql"
     made_by = MADE_BY["mysql"]
@@ -135,7 +135,7 @@ def pantry(request, tmp_path):
 
 @pytest.fixture
 def quick(tmp_path):
-    """The profile with the cheapest password hash, for fast tests."""
+    """Write the profile with the lowest cost of password hashes, for fast tests."""
     path = tmp_path / "quick.toml"
     path.write_text(PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4"), encoding="utf-8")
     return path
@@ -143,7 +143,7 @@ def quick(tmp_path):
 
 @pytest.fixture
 def dbctl(pantry, quick, start):
-    """Run a command; return its ``data``, or its error if it should fail."""
+    """Return a function that runs a command and returns its data, or its error if the expected status is not 0."""
 
     def run(*words, stdin="", status=0):
         app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
@@ -264,7 +264,7 @@ def test_last_admin_cannot_be_removed(dbctl):
     dbctl("users", "deactivate", "pip")
 
 
-@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)  # a writer locks the whole file
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)  # SQLite has only one writer
 def test_last_admin_cannot_be_removed_during_concurrent_demotion(pantry, quick):
     pantry.rows("update members set kind = 'chief' where handle = 'ana'")
     pantry.rows("begin")
@@ -289,7 +289,7 @@ def test_last_admin_cannot_be_removed_during_concurrent_demotion(pantry, quick):
             time.sleep(0.2)  # MariaDB caches the result for 0.1 s after each query
         pantry.rows("commit")
         stderr = process.stderr.read()
-    # MySQL has no such error: a reader waits, and then reads the change.
+    # MySQL reports no such error: the reader waits and then reads the change
     waited = pantry.engine == "mysql" and not servers.mysql_server().is_mariadb
     reason = "no active 'chief' left" if waited else "another process changed"
     assert (process.returncode, reason in stderr) == (6 if waited else 11, True), stderr
@@ -348,11 +348,11 @@ def test_role_missing_in_profile_is_counted(dbctl, pantry):
 
 
 def test_settings_are_typed_validated_and_timestamped(dbctl, pantry):
-    listed = {
+    settings = {
         setting["key"]: (setting["value"], setting["type"], setting["default"])
         for setting in dbctl("settings", "list")["items"]
     }
-    assert listed == {
+    assert settings == {
         "kitchen.closed": (False, "flag", False),
         "kitchen.title": ("The Larder", "text", "The Larder"),
         "limits.servings": (4, "whole", 4),
@@ -419,7 +419,7 @@ def test_changes_are_written_to_audit_log(dbctl, pantry):
     dbctl("users", "create", "mo", "--email", "mo@x.example", "--password-stdin", stdin="pass word 1\n")
     dbctl("settings", "set", "limits.servings", "6")
     records = pantry.rows("select at_ms, who, verb, subject from history order by id")[2:]
-    assert [(type(at), username[:7], *rest) for at, username, *rest in records] == [
+    assert [(type(at), username[:7], *columns) for at, username, *columns in records] == [
         (int, "dbctl (", "joined", "users"),
         (int, "dbctl (", "settings.set", "settings"),
     ]
@@ -430,8 +430,8 @@ def test_statistics_and_reports_are_shown(dbctl, pantry):
     assert (overview["target"], overview["tables"]) == ("app/pantry", 8)
     if pantry.engine == "sqlite":
         assert (overview["journal_mode"], overview["bytes"]) == ("delete", pantry.path.stat().st_size)
-    counted = {row["table"]: row["rows"] for row in dbctl("stats", "tables")["items"]}
-    assert counted["recipes"] == 4
+    counts = {row["table"]: row["rows"] for row in dbctl("stats", "tables")["items"]}
+    assert counts["recipes"] == 4
     assert dbctl("stats", "user", "ana")["rows"] == {"member_logins": 2, "options": 0, "recipes": 2}
     assert [row["action"] for row in dbctl("stats", "activity", "--user", "ANA")["items"]] == ["wrote"]
     assert dbctl("stats", "activity", "--since", "1d")["items"] == []
@@ -446,7 +446,7 @@ def test_statistics_and_reports_are_shown(dbctl, pantry):
 
 
 def test_init_configures_app(tmp_path):
-    flashpoint_web.sixth_app_db(tmp_path / "larder.db")
+    flashpoint_web.larder_db(tmp_path / "larder.db")
     result = subprocess.run(
         [sys.executable, "-m", "dbctl", "init", PROFILE, ".", "-o", "json"],
         cwd=tmp_path,
@@ -471,7 +471,7 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
     now = time.time_ns() // 1_000_000 if pantry.engine == "sqlite" else "now()"
     pantry.rows(
         f"update members set seen_ms = {now} where member_uuid = '{PIP}'"
-    )  # without a recent row the clock would be doubted
+    )  # without a recent row the cleanup assumes a wrong clock
     assert dbctl("sessions", "cleanup", "--check", status=3)["items"] == [
         {"rule": "stale-logins", "matched": 1, "older_than": 0}
     ]
@@ -494,7 +494,7 @@ def test_statistics_are_recounted(dbctl, pantry):
     (result,) = dbctl("sessions", "rebuild-stats", "--yes")["tables"]
     assert result == {"table": "tallies", "added": 1, "corrected": 0, "lowered": 1}
     tallies = pantry.rows("select dishes, first_ms, counted_ms from tallies order by cook")
-    assert [(dishes, first, type(counted)) for dishes, first, counted in tallies] == [
+    assert [(dishes, first, type(counted_at)) for dishes, first, counted_at in tallies] == [
         (1, 1731000000000, int),
         (2, 1600000000000, int),
         (1, 1721000000000, type(None)),
@@ -563,7 +563,7 @@ def test_rows_are_shown_and_edited_by_types_and_transitions(dbctl, pantry):
 def test_exported_tables_are_imported_with_advanced_sequences(dbctl, pantry, tmp_path):
     pantry.rows(
         "update member_logins set ends_ms = '2020-01-02 03:04:05'"
-    )  # so that no open login is imported
+    )  # an import of open logins is refused
     file = str(tmp_path / "logins.jsonl")
     result = dbctl("data", "export", "member_logins", file)
     assert (result["rows"], result["left_out"]) == (3, ["token"])
@@ -634,8 +634,8 @@ def test_failed_migration_is_reported_with_applied_statements(dbctl, pantry, qui
     folder = tmp_path / "steps"
     folder.mkdir()
     (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
-    wrong = folder / "002-jars.sql"
-    wrong.write_text(
+    file = folder / "002-jars.sql"
+    file.write_text(
         "create table jars (jar integer primary key);\ncreate table jars (jar integer);", encoding="utf-8"
     )
     pantry.empty()
@@ -648,6 +648,6 @@ def test_failed_migration_is_reported_with_applied_statements(dbctl, pantry, qui
         assert error["code"] == "migration-failed"
         assert "rolled back completely" in error["hint"]
     assert pantry.rows("select step from steps") == [("001-kitchen",)]
-    wrong.write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    file.write_text("create table jars (jar integer primary key);", encoding="utf-8")
     dbctl("migrate", "up", "--migrations", folder)
     assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []

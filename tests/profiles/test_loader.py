@@ -43,8 +43,8 @@ def test_built_in_profile_loads_without_toml_parser():
     assert result.stdout == "False\n"
 
 
-@pytest.mark.parametrize("spoilt", ["", "[]", '{"source_crc32": 1, "profile": {}}', "missing"])
-def test_edited_profile_is_used_immediately(tmp_path, monkeypatch, spoilt):
+@pytest.mark.parametrize("cache", ["", "[]", '{"source_crc32": 1, "profile": {}}', "missing"])
+def test_edited_profile_is_used_immediately(tmp_path, monkeypatch, cache):
     folder = tmp_path / "builtin"
     shutil.copytree(loader.BUILTIN, folder)
     path = folder / "flashpoint-web.toml"
@@ -52,9 +52,9 @@ def test_edited_profile_is_used_immediately(tmp_path, monkeypatch, spoilt):
         path.read_text(encoding="utf-8").replace('title = "Flashpoint Web"', 'title = "Changed"'),
         encoding="utf-8",
     )
-    if spoilt:
-        path.with_suffix(".json").write_text(spoilt, encoding="utf-8")
-    if spoilt == "missing":
+    if cache:
+        path.with_suffix(".json").write_text(cache, encoding="utf-8")
+    if cache == "missing":
         path.with_suffix(".json").unlink()
     monkeypatch.setattr(loader, "BUILTIN", folder)
     assert loader.load("flashpoint-web").title == "Changed"

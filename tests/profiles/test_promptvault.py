@@ -30,7 +30,7 @@ on_sqlite = pytest.mark.parametrize("vault", LITE, indirect=True)
 
 
 class Vault(Protocol):
-    """One deployment."""
+    """A deployment of PromptVault."""
 
     variant: str
     url: str
@@ -78,7 +78,7 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
 
 @pytest.fixture
 def run(vault: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the deployment of the test; return its ``data``, or its error if it should fail."""
+    """Return a function that runs a command on the deployment and returns its data, or its error if the expected status is not 0."""
     return make_runner(vault.url, capsys)
 
 
@@ -117,7 +117,7 @@ def test_users_are_read_with_times_in_any_format(run: Run) -> None:
         ("cleo@example.org", None, "USER", None),
     ]
     assert [user["created_at"] for user in users] == [f"2026-03-0{day}T09:30:00.000Z" for day in (2, 3, 4)], (
-        "milliseconds and a text that somebody wrote by hand"
+        "milliseconds, and a text that was inserted manually"
     )
 
 
@@ -158,7 +158,7 @@ def test_new_user_is_stored_as_by_prisma(run: Run, vault: Vault, monkeypatch: py
     assert role == "USER"
     assert created == updated
     assert isinstance(created, int) == (vault.variant in LITE), (
-        "never a text, which Prisma may not be able to read"
+        "no text, because Prisma cannot read every text"
     )
 
 
@@ -214,7 +214,7 @@ def test_roles_are_listed_but_cannot_be_changed(run: Run) -> None:
 COUNTED = ("User", "Prompt", "PromptVersion", "PromptTag", "Rating", "UserTeam")
 
 
-def counts(vault: Vault) -> dict[str, int]:
+def count_rows(vault: Vault) -> dict[str, int]:
     return {table: vault.rows(f'select count(*) from "{table}"')[0][0] for table in COUNTED}
 
 
@@ -231,9 +231,11 @@ def test_user_is_deleted_with_rows_in_foreign_key_order(run: Run, vault: Vault) 
         "User": 1, "Rating": 2, "PromptTag": 2, "PromptVersion": 2, "Prompt": 2, "UserTeam": 1,
     }  # fmt: skip
     assert plan["destructive"]
-    before = counts(vault)
+    before = count_rows(vault)
     run("users", "delete", "ben@example.org", "--yes")
-    assert {table: before[table] - left for table, left in counts(vault).items()} == plan["rows"]
+    assert {table: before[table] - remaining for table, remaining in count_rows(vault).items()} == plan[
+        "rows"
+    ]
     assert vault.rows('select "id" from "Prompt"') == [(promptvault.NOTES,)]
 
 
@@ -244,7 +246,7 @@ def test_rows_of_deleted_user_are_transferred(run: Run, vault: Vault) -> None:
     assert plan["rows"] == {"User": 1, "Prompt": 2, "Rating": 2, "UserTeam": 1}
     result = run(*arguments, "--yes")
     assert result["transferred"] == {"Prompt": 2, "Rating": 2}
-    assert counts(vault) == {
+    assert count_rows(vault) == {
         "User": 2, "Prompt": 3, "PromptVersion": 4, "PromptTag": 3, "Rating": 3, "UserTeam": 0,
     }  # fmt: skip
     owners = vault.rows('select "userId", count(*) from "Prompt" group by "userId"')
@@ -268,7 +270,7 @@ def test_transfer_to_deleted_or_missing_user_is_refused(
     run: Run, vault: Vault, new_owner: str, status: int
 ) -> None:
     run("users", "delete", "ben@example.org", "--transfer-to", new_owner, "--yes", status=status)
-    assert counts(vault)["User"] == 3
+    assert count_rows(vault)["User"] == 3
 
 
 # Settings ----------------------------------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def test_settings_are_exported_and_applied_and_unknown_ones_refused(run: Run, tm
 # Searching ---------------------------------------------------------------------------------------------------------
 
 
-def ids(page: Any) -> list[str]:
+def list_ids(page: Any) -> list[str]:
     return [prompt["id"] for prompt in page["items"]]
 
 
@@ -337,7 +339,7 @@ def ids(page: Any) -> list[str]:
     ],
 )
 def test_prompts_are_filtered_by_every_key(run: Run, arguments: list[str], expected: set[str]) -> None:
-    assert set(ids(run("search", "prompts", *arguments))) == expected
+    assert set(list_ids(run("search", "prompts", *arguments))) == expected
 
 
 def test_prompt_is_shown_with_details(run: Run) -> None:
@@ -352,7 +354,7 @@ def test_prompt_is_shown_with_details(run: Run) -> None:
 
 
 def test_search_without_index_works_with_warning(run: Run) -> None:
-    assert ids(run("search", "prompts", "meeting")) == [promptvault.NOTES]
+    assert list_ids(run("search", "prompts", "meeting")) == [promptvault.NOTES]
     output = run("search", "prompts", "meeting", warnings=True)
     assert ["search index" in warning for warning in output] == [True]
     assert run("search", "prompts", "--filter", "tag=work", warnings=True) == []
@@ -368,14 +370,14 @@ def test_index_ranks_results_and_returns_snippets(run: Run, vault: Vault) -> Non
     assert "parser" in best["snippet"].lower()
     assert run("search", "prompts", "parser", warnings=True) == []
     assert run("search", "prompts", "parser", "--count") == {"total": 1}
-    assert ids(run("search", "prompts", "parser", "--filter", "tag=code", "--sort", "title")) == [
+    assert list_ids(run("search", "prompts", "parser", "--filter", "tag=code", "--sort", "title")) == [
         promptvault.PARSER
     ]
-    assert ids(run("search", "prompts", "parser", "--filter", "tag=garden")) == []
-    assert ids(run("search", "prompts", "parser functions")) == [promptvault.PARSER]
-    assert ids(run("search", "prompts", '"parser functions"')) == []
-    assert ids(run("search", "prompts", "parser", "functions")) == [promptvault.PARSER]
-    assert ids(run("search", "prompts", "--query", "parser -functions")) == []
+    assert list_ids(run("search", "prompts", "parser", "--filter", "tag=garden")) == []
+    assert list_ids(run("search", "prompts", "parser functions")) == [promptvault.PARSER]
+    assert list_ids(run("search", "prompts", '"parser functions"')) == []
+    assert list_ids(run("search", "prompts", "parser", "functions")) == [promptvault.PARSER]
+    assert list_ids(run("search", "prompts", "--query", "parser -functions")) == []
     assert "parser" in str(run("search", "prompts", "parser", "--explain")["parameters"])
 
 
@@ -388,9 +390,9 @@ def test_words_are_not_interpreted_as_query_syntax(run: Run, word: str) -> None:
 def test_characters_missing_in_index_match_literally(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
     vault.rows(f"""update "Prompt" set "title" = 'Learn C++ and more' where "id" = '{promptvault.GARDEN}'""")
-    assert ids(run("search", "prompts", "C++")) == [promptvault.GARDEN]
-    assert ids(run("search", "prompts", "C++", "more")) == [promptvault.GARDEN]
-    assert ids(run("search", "prompts", "owners.")) == [promptvault.NOTES]
+    assert list_ids(run("search", "prompts", "C++")) == [promptvault.GARDEN]
+    assert list_ids(run("search", "prompts", "C++", "more")) == [promptvault.GARDEN]
+    assert list_ids(run("search", "prompts", "owners.")) == [promptvault.NOTES]
 
 
 def test_index_is_dropped_and_built(run: Run) -> None:
@@ -428,26 +430,26 @@ def test_table_that_is_not_index_is_not_dropped(run: Run, vault: Vault) -> None:
 def test_repaired_index_follows_changes_of_app(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
 
-    def apps_own(arguments: str) -> list[str]:
+    def search_like_the_app(arguments: str) -> list[str]:
         sql = f"select p.id from PromptSearch s join Prompt p on p.id = s.pid where PromptSearch match '{arguments}'"
         return sorted(row[0] for row in vault.rows(sql))
 
-    assert apps_own("meeting") == [promptvault.NOTES], "the app's own way to search works, too"
+    assert search_like_the_app("meeting") == [promptvault.NOTES], "the search of the app also works"
     vault.rows(f"update Prompt set title = 'Plan a pond' where id = '{promptvault.GARDEN}'")
-    assert (apps_own("pond"), apps_own("garden")) == ([promptvault.GARDEN], [])
+    assert (search_like_the_app("pond"), search_like_the_app("garden")) == ([promptvault.GARDEN], [])
     vault.rows(f"insert into PromptTag values ('{promptvault.GARDEN}', 'cm8taggarden0000000000000')")
-    assert apps_own("garden") == [promptvault.GARDEN]
+    assert search_like_the_app("garden") == [promptvault.GARDEN]
     vault.rows("update Tag set name = 'water' where name = 'garden'")
-    assert (apps_own("water"), apps_own("garden")) == ([promptvault.GARDEN], [])
+    assert (search_like_the_app("water"), search_like_the_app("garden")) == ([promptvault.GARDEN], [])
     vault.rows(f"delete from PromptTag where promptId = '{promptvault.GARDEN}'")
-    assert apps_own("water") == []
+    assert search_like_the_app("water") == []
     vault.rows(f"delete from PromptVersion where promptId = '{promptvault.GARDEN}'")
     vault.rows(f"delete from Prompt where id = '{promptvault.GARDEN}'")
-    assert apps_own("pond") == []
+    assert search_like_the_app("pond") == []
     vault.rows(
         "insert into Prompt (id, title, body, userId, updatedAt) select 'c1', 'A pond', 'x', id, 0 from User limit 1"
     )
-    assert apps_own("pond") == ["c1"]
+    assert search_like_the_app("pond") == ["c1"]
     assert run("search", "index", "check")["findings"] == []
     assert {finding["code"] for finding in run("integrity", "check")["findings"]} == {"times-mixed"}
 
@@ -697,7 +699,7 @@ def test_emails_that_differ_in_case_are_different_users(
     assert run("users", "show", "Ben@example.org")["id"] != promptvault.BEN
 
 
-# Init ----------------------------------------------------------------------------------------------------------------
+# Init --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

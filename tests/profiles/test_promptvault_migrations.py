@@ -100,9 +100,9 @@ def test_migrations_create_schema_with_documented_indexes(run: Run, fresh: Vault
     assert run("migrate", "verify")["findings"] == []
     assert run("apps", "check")["findings"] == []
     assert run("integrity", "cross-check")["findings"] == []
-    known = {row[0] for row in fresh.rows(NAMES[fresh.variant])}
-    assert known >= INDEXES
-    assert ("idx_prompt_fts" in known) == (fresh.variant != "sqlite")
+    indexes = {row[0] for row in fresh.rows(NAMES[fresh.variant])}
+    assert indexes >= INDEXES
+    assert ("idx_prompt_fts" in indexes) == (fresh.variant != "sqlite")
     expected = "missing" if fresh.variant == "sqlite" else "valid"
     assert run("search", "index", "status")["items"][0]["state"] == expected
     run("users", "create", "first@example.org", "--role", "ADMIN", "--generate")
@@ -128,7 +128,7 @@ def test_ledger_row_is_as_written_by_prisma(run: Run, fresh: Vault) -> None:
     assert checksum == hashlib.sha256(file.read_bytes()).hexdigest()
     assert started <= finished
     assert isinstance(finished, int) == (fresh.variant == "sqlite"), (
-        "milliseconds where there is no type for times"
+        "milliseconds, because the engine has no type for times"
     )
 
 
@@ -225,7 +225,9 @@ def test_new_migration_folder_has_timestamp(
     path.unlink()
     with path.parent.joinpath("notes.txt").open("w"):
         pass
-    assert run("migrate", "plan", "--migrations", str(own))["items"], "a folder without a script is none"
+    assert run("migrate", "plan", "--migrations", str(own))["items"], (
+        "a folder without a script is no migration"
+    )
 
 
 def test_table_rebuild_with_index_triggers_is_rolled_back_with_hint(
@@ -263,8 +265,12 @@ def test_pushed_database_is_baselined_and_migrated(
     for vault in vaults(variant, tmp_path):
         run = make_runner(vault.url, capsys)
         names = [migration["name"] for migration in run("migrate", "baseline")["items"]]
-        assert names == [name for name, _ in promptvault.LEDGER], "not its indexes, of which none is there"
+        assert names == [name for name, _ in promptvault.LEDGER], (
+            "the migration of the indexes is pending, because the database has none"
+        )
         run("migrate", "up")
         assert set(migration_states(run("migrate", "status")).values()) == {"applied"}
         findings = run("migrate", "drift")["findings"]
-        assert {finding["severity"] for finding in findings} <= {"info"}, "at most the order of columns"
+        assert {finding["severity"] for finding in findings} <= {"info"}, (
+            "only the order of columns may differ"
+        )

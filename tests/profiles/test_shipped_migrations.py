@@ -11,11 +11,11 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.config import Selection
-from dbctl.engines.registry import script_dialect
+from dbctl.engines.registry import load_engine
 from dbctl.profiles import loader
 from dbctl.services.app import app as app_service
 from dbctl.services.migrations.status import create_shipped_target
-from tests.databases import ComparedDatabase, nothing_yet
+from tests.databases import ComparedDatabase, empty_database
 
 #: Profile, database, variant and engine of all shipped migrations.
 SHIPPED = [
@@ -30,7 +30,7 @@ SHIPPED = [
 ]
 Answer = Callable[..., dict[str, Any]]
 #: Variants of YAAI's deployments: the down scripts of the app do not work.
-NO_WAY_DOWN = {"deployed", "printed", "printed-indexed", "printed-completed"}
+WITHOUT_DOWN = {"deployed", "printed", "printed-indexed", "printed-completed"}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_shipped_migrations_apply_and_status_reads_read_only_copy(
 ) -> None:
     migrations = create_shipped_target(loader.load(profile), database, profile, engine, variant=variant)
     variant_option = ["--variant", variant] if variant else []
-    with nothing_yet(engine, tmp_path / "it.db") as target:
+    with empty_database(engine, tmp_path / "it.db") as target:
         app = ["--profile", profile, "--url", f"{database}={target.url}", "--db", database]
         result = answer(*app, "migrate", "up", *variant_option)["data"]["items"]
         others = {
@@ -86,7 +86,7 @@ def test_shipped_migrations_apply_and_status_reads_read_only_copy(
             path.chmod(0o644)
 
         created_schema = read_schema(target)
-        read = script_dialect(engine)
+        read = load_engine(engine).script_dialect
         back = []
         for name, file in reversed(migrations.folder.files.items()):
             if file.parse_down(read) is None:
@@ -105,9 +105,12 @@ def test_reversible_formats_have_down_scripts() -> None:
     for profile, database, variant, engine in SHIPPED:
         migrations = create_shipped_target(loader.load(profile), database, profile, engine, variant=variant)
         if migrations.section.format in ("up-down", "dbmate", "goose") and not (
-            profile == "yaai" and (variant in NO_WAY_DOWN or database == "memory")
+            profile == "yaai" and (variant in WITHOUT_DOWN or database == "memory")
         ):
-            assert all(file.parse_down(script_dialect(engine)) for file in migrations.folder.files.values())
+            assert all(
+                file.parse_down(load_engine(engine).script_dialect)
+                for file in migrations.folder.files.values()
+            )
 
 
 @pytest.mark.parametrize(

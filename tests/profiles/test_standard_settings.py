@@ -40,6 +40,6 @@ def test_flashpoint_web_standard_settings_match_migrations(tmp_path, variant):
         pairs = connection.execute(
             "select role_id, name from role_permissions r join permissions p on p.id = r.permission_id"
         ).fetchall()
-    granted = loader.load("flashpoint-web").roles.built_in.permissions
+    permissions = loader.load("flashpoint-web").roles.built_in.permissions
     for role, permission in pairs:
-        assert any(fnmatchcase(permission, item.removesuffix("?")) for item in granted[str(role)])
+        assert any(fnmatchcase(permission, item.removesuffix("?")) for item in permissions[str(role)])

@@ -53,8 +53,8 @@ only_deployed = pytest.mark.parametrize("waqtor", ["deployed"], indirect=True)
 
 
 @pytest.fixture
-def ask(waqtor, answer, monkeypatch):
-    """Run a command on the deployment of the test; return its ``data``, or its error if it should fail."""
+def run_command(waqtor, answer, monkeypatch):
+    """Return a function that runs a command on the deployment and returns its data, or its error if the expected status is not 0."""
 
     def run(*words, stdin="", status=0, urls=()):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
@@ -68,22 +68,22 @@ def ask(waqtor, answer, monkeypatch):
 # The profile and the schema ---------------------------------------------------------------------------------------
 
 
-def test_profile_matches_both_variants(ask, tmp_path):
+def test_profile_matches_both_variants(run_command, tmp_path):
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
-    assert ask("apps", "check", urls=[legacy])["findings"] == []
+    assert run_command("apps", "check", urls=[legacy])["findings"] == []
 
 
 @only_deployed
-def test_unknown_variant_is_reported(ask, waqtor):
+def test_unknown_variant_is_reported(run_command, waqtor):
     waqtor.rows("alter table whatsapp_sessions rename column is_active to active")
-    findings = ask("apps", "check", status=4)["findings"]
+    findings = run_command("apps", "check", status=4)["findings"]
     assert [
         finding["message"].partition(" (")[0] for finding in findings if finding["code"] == "variant-unknown"
     ] == [
         "no variant of stale-whatsapp-sessions fits whatsapp_sessions: is_active, is_ready, or status",
         "no variant of whatsapp fits whatsapp_sessions: is_active, or status",
     ]
-    assert ask("sessions", "list", status=2)["code"] == "schema-mismatch"
+    assert run_command("sessions", "list", status=2)["code"] == "schema-mismatch"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_legacy_migrations_create_schema_of_app(answer, tmp_path):
     answer(*app, "migrate", "up", "--db", "legacy")
     (tmp_path / "theirs").mkdir()
     shapes.legacy(tmp_path / "theirs" / "waqtor.db")
-    theirs = ["--profile", "waqtor", "--url", f"legacy={tmp_path / 'theirs/waqtor.db'}"]
+    app_options = ["--profile", "waqtor", "--url", f"legacy={tmp_path / 'theirs/waqtor.db'}"]
     tables = {
         row["table"]: row["indexes"]
         for row in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
@@ -115,7 +115,7 @@ def test_legacy_migrations_create_schema_of_app(answer, tmp_path):
     tables.pop("schema_migrations")
     created = {
         row["table"]: row["indexes"]
-        for row in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
+        for row in answer(*app_options, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
     created.pop("session_state")  # the app creates it when it first reads a session
     assert tables == created
@@ -140,11 +140,11 @@ def read_catalog(url):
     return sorted(tuple(text.replace(f"{schema}.", "") for text in row) for row in catalog)
 
 
-# Users --------------------------------------------------------------------------------------------------------------
+# Users ------------------------------------------------------------------------------------------------------------
 
 
-def test_users_are_listed_with_stored_values(ask):
-    users = ask("users", "list")["items"]
+def test_users_are_listed_with_stored_values(run_command):
+    users = run_command("users", "list")["items"]
     assert [(user["login"], user["name"], user["role"], user["active"]) for user in users] == [
         ("boss@waqtor.example", "Boss", "admin", True),
         ("ana@waqtor.example", "Ana 安", "user", True),
@@ -156,8 +156,8 @@ def test_users_are_listed_with_stored_values(ask):
     assert (users[0]["created_at"], users[0]["last_login_at"]) == times
 
 
-def test_new_user_is_stored_as_by_app(ask, waqtor):
-    result = ask(
+def test_new_user_is_stored_as_by_app(run_command, waqtor):
+    result = run_command(
         "users", "create", "new@x.example", "--name", "New", "--role", "viewer", "--password-stdin",
         stdin="secret 1\n",
     )  # fmt: skip
@@ -169,52 +169,58 @@ def test_new_user_is_stored_as_by_app(ask, waqtor):
     assert timedelta(0) <= now - created < timedelta(minutes=1)
     assert (updated, role, active) == (created, "viewer", True)
     assert re.match(r"\$2[ab]\$10\$", hashed)
-    assert ask("users", "check-password", "new@x.example", "--password-stdin", stdin="secret 1\n")["matches"]
+    assert run_command("users", "check-password", "new@x.example", "--password-stdin", stdin="secret 1\n")[
+        "matches"
+    ]
 
 
-def test_password_and_email_rules_are_enforced(ask):
+def test_password_and_email_rules_are_enforced(run_command):
     for address, password in (("a@x.example", "12345"), ("no address", "123456"), ("a@x.example", "ä" * 37)):
-        ask("users", "create", address, "--password-stdin", stdin=f"{password}\n", status=2)
-    ask("users", "create", "a@x.example", "--password-stdin", stdin="123456\n")
-    ask("users", "create", "a@x.example", "--password-stdin", stdin="123456\n", status=6)
+        run_command("users", "create", address, "--password-stdin", stdin=f"{password}\n", status=2)
+    run_command("users", "create", "a@x.example", "--password-stdin", stdin="123456\n")
+    run_command("users", "create", "a@x.example", "--password-stdin", stdin="123456\n", status=6)
 
 
-def test_emails_that_differ_in_case_are_different_users(ask, waqtor):
-    ask("users", "create", "Boss@waqtor.example", "--role", "viewer", "--password-stdin", stdin="123456\n")
-    assert ask("users", "show", "boss@waqtor.example")["id"] == BOSS
-    assert ask("users", "show", "Boss@waqtor.example")["role"] == "viewer"
-    refused = ask("users", "show", "BOSS@waqtor.example", status=6)
+def test_emails_that_differ_in_case_are_different_users(run_command, waqtor):
+    run_command(
+        "users", "create", "Boss@waqtor.example", "--role", "viewer", "--password-stdin", stdin="123456\n"
+    )
+    assert run_command("users", "show", "boss@waqtor.example")["id"] == BOSS
+    assert run_command("users", "show", "Boss@waqtor.example")["role"] == "viewer"
+    refused = run_command("users", "show", "BOSS@waqtor.example", status=6)
     assert (refused["code"], BOSS in refused["message"]) == ("login-ambiguous", True)
-    assert ask("users", "show", "ANA@waqtor.example")["id"] == ANA
-    ask("users", "set-role", "Boss@waqtor.example", "user")
+    assert run_command("users", "show", "ANA@waqtor.example")["id"] == ANA
+    run_command("users", "set-role", "Boss@waqtor.example", "user")
     assert waqtor.query_value("select role from users where id = %s", BOSS) == "admin"
 
 
-def test_unknown_role_is_refused_and_new_enum_label_accepted(ask, waqtor):
-    refused = ask("users", "set-role", "ana@waqtor.example", "superuser", status=5)
+def test_unknown_role_is_refused_and_new_enum_label_accepted(run_command, waqtor):
+    refused = run_command("users", "set-role", "ana@waqtor.example", "superuser", status=5)
     assert "admin, user, viewer" in refused["hint"]
-    assert [(role["name"], role["users"]) for role in ask("roles", "list")["items"]] == [
+    assert [(role["name"], role["users"]) for role in run_command("roles", "list")["items"]] == [
         ("admin", 2),
         ("user", 2),
         ("viewer", 1),
     ]
     if waqtor.deployed:
         waqtor.rows("alter type enum_users_role add value 'auditor'")
-        assert ask("users", "set-role", "ana@waqtor.example", "auditor")["users"][0]["role"] == "auditor"
+        assert (
+            run_command("users", "set-role", "ana@waqtor.example", "auditor")["users"][0]["role"] == "auditor"
+        )
 
 
-def test_account_with_invalid_hash_can_be_changed(ask):
+def test_account_with_invalid_hash_can_be_changed(run_command):
     login = "admin@waqtor.local"
-    ask("users", "check-password", login, "--password-stdin", stdin="dummy\n", status=1)
-    assert ask("users", "show", login)["id"] == UNUSED
-    ask("users", "set-password", login, "--password-stdin", stdin="possible\n")
-    ask("users", "check-password", login, "--password-stdin", stdin="possible\n")
+    run_command("users", "check-password", login, "--password-stdin", stdin="dummy\n", status=1)
+    assert run_command("users", "show", login)["id"] == UNUSED
+    run_command("users", "set-password", login, "--password-stdin", stdin="possible\n")
+    run_command("users", "check-password", login, "--password-stdin", stdin="possible\n")
 
 
-def test_bcryptjs_hashes_are_verified(ask):
-    assert ask("users", "check-password", "ana@waqtor.example", "--password-stdin", stdin=f"{PASSWORD}\n")[
-        "matches"
-    ]
+def test_bcryptjs_hashes_are_verified(run_command):
+    assert run_command(
+        "users", "check-password", "ana@waqtor.example", "--password-stdin", stdin=f"{PASSWORD}\n"
+    )["matches"]
 
 
 @pytest.mark.parametrize(
@@ -225,8 +231,8 @@ def test_bcryptjs_hashes_are_verified(ask):
         ["deactivate", "ana@waqtor.example"],
     ],
 )
-def test_sessions_end_with_change_of_password_role_or_account(ask, waqtor, arguments):
-    result = ask("users", *arguments, stdin="another one\n")
+def test_sessions_end_with_change_of_password_role_or_account(run_command, waqtor, arguments):
+    result = run_command("users", *arguments, stdin="another one\n")
     assert result["ended_sessions"] == (2 if waqtor.deployed else 0)
     if waqtor.deployed:
         assert waqtor.rows("select id, is_revoked, updated_at > now() - interval '1 minute' from refresh_tokens order by id") == [
@@ -234,20 +240,20 @@ def test_sessions_end_with_change_of_password_role_or_account(ask, waqtor, argum
         ]  # fmt: skip
 
 
-def test_last_admin_cannot_be_removed(ask, waqtor):
-    ask("users", "deactivate", "admin@waqtor.local")
+def test_last_admin_cannot_be_removed(run_command, waqtor):
+    run_command("users", "deactivate", "admin@waqtor.local")
     for arguments in (
         ["set-role", "boss@waqtor.example", "user"],
         ["deactivate", "boss@waqtor.example"],
         ["delete", "boss@waqtor.example", "--yes"],
     ):
-        assert ask("users", *arguments, status=6)["code"] == "last-admin"
+        assert run_command("users", *arguments, status=6)["code"] == "last-admin"
 
 
-def test_user_is_deleted_with_rows(ask, waqtor):
-    plan = ask("users", "delete", "ana@waqtor.example", "--dry-run")["plan"]
+def test_user_is_deleted_with_rows(run_command, waqtor):
+    plan = run_command("users", "delete", "ana@waqtor.example", "--dry-run")["plan"]
     assert plan["rows"]["messages"] == (4 if waqtor.deployed else 3)
-    result = ask("users", "delete", "ana@waqtor.example", "--yes")["rows"]
+    result = run_command("users", "delete", "ana@waqtor.example", "--yes")["rows"]
     assert result == plan["rows"]
     assert waqtor.query_value("select count(*) from messages where user_id = %s", ANA) == 0
     assert waqtor.query_value("select count(*) from recipient_groups") == 1
@@ -255,12 +261,12 @@ def test_user_is_deleted_with_rows(ask, waqtor):
         assert waqtor.rows("select user_id from feature_access_logs") == [(None,)]
 
 
-def test_users_are_exported_and_imported(ask, waqtor, tmp_path):
-    assert len(ask("users", "export")["items"]) == 5
+def test_users_are_exported_and_imported(run_command, waqtor, tmp_path):
+    assert len(run_command("users", "export")["items"]) == 5
     (tmp_path / "in.csv").write_text(
         "email,name,role\nzoe@x.example,Zoë,viewer\nZoe@x.example,,\n", encoding="utf-8"
     )
-    assert ask("users", "import", str(tmp_path / "in.csv"), "--generate")["added"] == 2
+    assert run_command("users", "import", str(tmp_path / "in.csv"), "--generate")["added"] == 2
     assert waqtor.rows(
         "select name, role::text from users where email ilike 'zoe@x.example' order by role"
     ) == [
@@ -275,12 +281,12 @@ def test_users_are_exported_and_imported(ask, waqtor, tmp_path):
     )
 
 
-# Sessions and expired rows --------------------------------------------------------------------------------------------
+# Sessions and expired rows ----------------------------------------------------------------------------------------
 
 
-def test_whatsapp_sessions_are_listed_by_state(ask, waqtor):
+def test_whatsapp_sessions_are_listed_by_state(run_command, waqtor):
     waqtor.rows("update whatsapp_sessions set updated_at = now() where id = %s", key("b", 3))
-    listed = ask("sessions", "list", "--sort", "id")["items"]
+    listed = run_command("sessions", "list", "--sort", "id")["items"]
     assert [(session["user"], session["state"], session["name"], session["phone"]) for session in listed] == [
         (
             "ana@waqtor.example",
@@ -292,32 +298,36 @@ def test_whatsapp_sessions_are_listed_by_state(ask, waqtor):
         ("boss@waqtor.example", "active", None if waqtor.deployed else "boss", "4915100002"),
     ]
     for state, number in (("active", 1), ("abandoned", 1), ("completed", 1)):
-        assert ask("sessions", "list", "--state", state)["total"] == number
-    assert ask("sessions", "list", "--user", "ana@waqtor.example")["total"] == 2
+        assert run_command("sessions", "list", "--state", state)["total"] == number
+    assert run_command("sessions", "list", "--user", "ana@waqtor.example")["total"] == 2
     assert "SECRET" not in str(listed)
 
 
-def test_campaigns_are_listed_as_sessions(ask):
-    listed = ask("sessions", "list", "--kind", "campaigns", "--sort", "id")["items"]
+def test_campaigns_are_listed_as_sessions(run_command):
+    listed = run_command("sessions", "list", "--kind", "campaigns", "--sort", "id")["items"]
     assert [(session["name"], session["state"], session["status"]) for session in listed] == [
         ("Spring", "completed", "completed"),
         ("Stuck", "abandoned", "running"),
         ("Under way", "active", "running"),
     ]
-    assert ask("sessions", "list", "--kind", "campaigns", "--state", "abandoned")["total"] == 1
-    assert ask("sessions", "list", "--kind", "campaigns", "--state", "active")["total"] == 1
-    refused = ask("sessions", "list", "--kind", "plays", status=2)
+    assert run_command("sessions", "list", "--kind", "campaigns", "--state", "abandoned")["total"] == 1
+    assert run_command("sessions", "list", "--kind", "campaigns", "--state", "active")["total"] == 1
+    refused = run_command("sessions", "list", "--kind", "plays", status=2)
     assert "known: whatsapp, sign-ins, campaigns" in refused["message"]
 
 
-def test_sign_ins_are_listed_and_revoked(ask, waqtor):
+def test_sign_ins_are_listed_and_revoked(run_command, waqtor):
     if not waqtor.deployed:
-        assert ask("sessions", "list", "--kind", "sign-ins", status=2)["code"] == "schema-mismatch"
-        assert ask("sessions", "revoke", "ana@waqtor.example", status=2)["code"] == "not-supported"
-        assert ask("users", "show", "ana@waqtor.example")["tokens"] is None
+        assert run_command("sessions", "list", "--kind", "sign-ins", status=2)["code"] == "schema-mismatch"
+        assert run_command("sessions", "revoke", "ana@waqtor.example", status=2)["code"] == "not-supported"
+        assert run_command("users", "show", "ana@waqtor.example")["tokens"] is None
         return
-    assert ask("users", "show", "ana@waqtor.example")["tokens"] == {"valid": 1, "expired": 1, "revoked": 1}
-    listed = ask("sessions", "list", "--kind", "sign-ins", "--sort", "id")["items"]
+    assert run_command("users", "show", "ana@waqtor.example")["tokens"] == {
+        "valid": 1,
+        "expired": 1,
+        "revoked": 1,
+    }
+    listed = run_command("sessions", "list", "--kind", "sign-ins", "--sort", "id")["items"]
     assert [(session["user"], session["state"]) for session in listed] == [
         ("boss@waqtor.example", "active"),
         ("ana@waqtor.example", "active"),
@@ -325,26 +335,27 @@ def test_sign_ins_are_listed_and_revoked(ask, waqtor):
         ("ana@waqtor.example", "completed"),
     ]
     assert waqtor.query_value("select token from refresh_tokens where id = 1") not in str(listed)
-    assert ask("sessions", "revoke", "ana@waqtor.example")["ended_sessions"] == 2
+    assert run_command("sessions", "revoke", "ana@waqtor.example")["ended_sessions"] == 2
     assert waqtor.query_value("select count(*) from refresh_tokens where not is_revoked") == 1
 
 
 @pytest.fixture
-def in_use(waqtor):
-    """Add a row of today: without it, a cleanup doubts the clock."""
+def recent_row(waqtor):
+    """Add a row of today; without recent rows a cleanup assumes a wrong clock."""
     waqtor.rows("update users set last_login_at = now() where email = 'boss@waqtor.example'")
 
 
-def test_expired_rows_are_cleaned_up_except_on_demand_rules(ask, waqtor, in_use):
+def test_expired_rows_are_cleaned_up_except_on_demand_rules(run_command, waqtor, recent_row):
     rules = {
-        rule["rule"]: rule["matched"] for rule in ask("sessions", "cleanup", "--check", status=3)["items"]
+        rule["rule"]: rule["matched"]
+        for rule in run_command("sessions", "cleanup", "--check", status=3)["items"]
     }
     assert rules == {"stuck-campaigns": 1} | (
         {"expired-tokens": 1, "revoked-tokens": 1, "expired-subscriptions": 1, "expired-trials": 1}
         if waqtor.deployed
         else {}
     )
-    ask("sessions", "cleanup")
+    run_command("sessions", "cleanup")
     ((status, completed, updated),) = waqtor.rows(
         "select status, completed_at, updated_at from campaigns where id = %s", key("d", 2)
     )
@@ -358,19 +369,19 @@ def test_expired_rows_are_cleaned_up_except_on_demand_rules(ask, waqtor, in_use)
             (3, "active"),
         ]
         assert waqtor.rows("select id from refresh_tokens order by id") == [(1,), (2,)]
-    ask("sessions", "cleanup", "--check")
+    run_command("sessions", "cleanup", "--check")
 
 
-def test_sent_messages_are_deleted_only_on_demand(ask, waqtor, in_use):
-    (result,) = ask("sessions", "cleanup", "--rule", "sent-messages")["rules"]
+def test_sent_messages_are_deleted_only_on_demand(run_command, waqtor, recent_row):
+    (result,) = run_command("sessions", "cleanup", "--rule", "sent-messages")["rules"]
     assert result["changed"] == 1
-    left = {status for (status,) in waqtor.rows("select status from messages")}
-    assert left == {"delivered", "failed", "read", "pending"}
+    remaining = {status for (status,) in waqtor.rows("select status from messages")}
+    assert remaining == {"delivered", "failed", "read", "pending"}
 
 
-def test_stale_whatsapp_sessions_are_closed_only_on_demand(ask, waqtor, in_use):
+def test_stale_whatsapp_sessions_are_closed_only_on_demand(run_command, waqtor, recent_row):
     waqtor.rows("update whatsapp_sessions set updated_at = now() where id = %s", key("b", 3))
-    (result,) = ask("sessions", "cleanup", "--rule", "stale-whatsapp-sessions")["rules"]
+    (result,) = run_command("sessions", "cleanup", "--rule", "stale-whatsapp-sessions")["rules"]
     assert result["changed"] == 1
     column = "is_active" if waqtor.deployed else "status"
     assert waqtor.rows(f"select {column} from whatsapp_sessions order by id") == [
@@ -378,10 +389,10 @@ def test_stale_whatsapp_sessions_are_closed_only_on_demand(ask, waqtor, in_use):
         (False if waqtor.deployed else "disconnected",),
         (True if waqtor.deployed else "ready",),
     ]
-    assert ask("sessions", "list", "--state", "abandoned")["total"] == 0
+    assert run_command("sessions", "list", "--state", "abandoned")["total"] == 0
 
 
-# Searches and reports ---------------------------------------------------------------------------------------------------
+# Searches and reports ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -403,32 +414,32 @@ def test_stale_whatsapp_sessions_are_closed_only_on_demand(ask, waqtor, in_use):
         (["--sort", "-newest", "--limit", "2", "--filter", "status=failed", "--filter", "status=sent"], [3, 1]),
     ],
 )  # fmt: skip
-def test_messages_are_searched(ask, arguments, expected):
-    items = ask("search", "messages", *arguments)["items"]
+def test_messages_are_searched(run_command, arguments, expected):
+    items = run_command("search", "messages", *arguments)["items"]
     assert [message["id"] for message in items] == [key("c", number) for number in expected]
 
 
-def test_message_is_shown_with_user_and_session(ask, waqtor):
-    output = ask("search", "messages", "--id", key("c", 1))
+def test_message_is_shown_with_user_and_session(run_command, waqtor):
+    output = run_command("search", "messages", "--id", key("c", 1))
     assert output["user"] == [{"id": ANA, "email": "ana@waqtor.example", "name": "Ana 安"}]
     assert output["session"][0]["id"] == key("b", 1)
     assert output["body" if waqtor.deployed else "message_text"] == 'Hello 100% "you"'
     assert "SECRET" not in str(output)
-    ask("search", "messages", "--id", "nope", status=5)
+    run_command("search", "messages", "--id", "nope", status=5)
 
 
-def test_missing_key_of_other_variant_is_explained(ask, waqtor):
+def test_missing_key_of_other_variant_is_explained(run_command, waqtor):
     if waqtor.deployed:
-        items = ask("search", "messages", "--filter", "direction=incoming")["items"]
+        items = run_command("search", "messages", "--filter", "direction=incoming")["items"]
         assert [message["from_phone"] for message in items] == ["491700009@c.us"]
     else:
-        refused = ask("search", "messages", "--filter", "direction=incoming", status=2)
+        refused = run_command("search", "messages", "--filter", "direction=incoming", status=2)
         assert "all messages are sent messages" in refused["hint"]
 
 
-def test_campaigns_and_recipients_are_searched(ask, waqtor):
+def test_campaigns_and_recipients_are_searched(run_command, waqtor):
     def names(*words):
-        return [item["name"] for item in ask("search", *words)["items"]]
+        return [item["name"] for item in run_command("search", *words)["items"]]
 
     assert names("campaigns", "--filter", "status=running") == ["Stuck", "Under way"]
     assert names("campaigns", "spring", "--filter", "user=ana@waqtor.example") == ["Spring"]
@@ -437,11 +448,14 @@ def test_campaigns_and_recipients_are_searched(ask, waqtor):
         "Lee",
     ]
     assert names("recipients", "--filter", "phone=491700001") == ["Kim", "Kim of Boss"]
-    output = ask("search", "recipients", "--id", key("e", 1))
+    output = run_command("search", "recipients", "--id", key("e", 1))
     assert (output["groups"], output["user"][0]["email"]) == (["Friends"], "ana@waqtor.example")
     if waqtor.deployed:
-        whole = ask("search", "campaigns", "--id", key("d", 1))
-        assert {recipient["error_message"] for recipient in whole["recipients"]} == {None, "no such number"}
+        campaign = run_command("search", "campaigns", "--id", key("d", 1))
+        assert {recipient["error_message"] for recipient in campaign["recipients"]} == {
+            None,
+            "no such number",
+        }
 
 
 @pytest.mark.parametrize(
@@ -457,15 +471,15 @@ def test_campaigns_and_recipients_are_searched(ask, waqtor):
         (["user-sessions", "--set", "user=ana@waqtor.example"], [], 2, 2),
     ],
 )  # fmt: skip
-def test_documented_queries_are_reports(ask, waqtor, report, first, deployed, document):
-    rows = ask("stats", "run", *report)
+def test_documented_queries_are_reports(run_command, waqtor, report, first, deployed, document):
+    rows = run_command("stats", "run", *report)
     assert rows["total"] == (deployed if waqtor.deployed else document)
     if first and (waqtor.deployed or report != ["recent-messages"]):
         assert list(rows["items"][0].values())[: len(first)] == first
 
 
-def test_messages_per_day_add_up(ask, waqtor):
-    days = ask("stats", "run", "messages-per-day")["items"]
+def test_messages_per_day_add_up(run_command, waqtor):
+    days = run_command("stats", "run", "messages-per-day")["items"]
     assert [day["day"] for day in days] == sorted((day["day"] for day in days), reverse=True)
     assert sum(day["messages"] for day in days) == len(waqtor.rows("select id from messages"))
     assert sum(day["failed"] for day in days) == 1
@@ -480,8 +494,8 @@ def test_messages_per_day_add_up(ask, waqtor):
         (["user-sessions", "--set", "user=ana@waqtor.example"], {"user_email"}),
     ],
 )
-def test_report_has_documented_columns(ask, report, columns):
-    assert columns <= set(ask("stats", "run", *report)["items"][0])
+def test_report_has_documented_columns(run_command, report, columns):
+    assert columns <= set(run_command("stats", "run", *report)["items"][0])
 
 
 @pytest.mark.parametrize(
@@ -492,17 +506,20 @@ def test_report_has_documented_columns(ask, report, columns):
         ("recipients", {"custom_fields", "updated_at"}),
     ],
 )
-def test_search_has_documented_columns(ask, waqtor, name, columns):
-    items = ask("search", name)["items"]
+def test_search_has_documented_columns(run_command, waqtor, name, columns):
+    items = run_command("search", name)["items"]
     assert columns <= set(items[0])
     users = {str(user): email for user, email in waqtor.rows("select id, email from users")}
     if "user_email" in columns:
         assert all(item["user_email"] == users[item["user_id"]] for item in items)
 
 
-def test_summary_report_counts_rows(ask, waqtor):
+def test_summary_report_counts_rows(run_command, waqtor):
     waqtor.rows("update messages set created_at = now() - interval '3 days' where status in ('sent', 'read')")
-    counts = {(row["figure"], row["value"]): row["number"] for row in ask("stats", "run", "summary")["items"]}
+    counts = {
+        (row["figure"], row["value"]): row["number"]
+        for row in run_command("stats", "run", "summary")["items"]
+    }
     assert counts["users", "total"] == 5
     assert (counts["users by role", "admin"], counts["users", "active"]) == (2, 4)
     assert (counts["sessions", "active"], counts["sessions", "ready"]) == (
@@ -511,23 +528,23 @@ def test_summary_report_counts_rows(ask, waqtor):
     assert (counts["messages", "last day"], counts["messages", "last 7 days"]) == (0, 2)
     assert counts["messages by status", "failed"] == 1
     assert (counts["campaigns by status", "running"], counts["recipients", "active"], counts["groups", "total"]) == (2, 2, 2)  # fmt: skip
-    changed = ask("stats", "run", "summary", "--set", "day=30d", "--set", "week=2020-01-01")["items"]
+    changed = run_command("stats", "run", "summary", "--set", "day=30d", "--set", "week=2020-01-01")["items"]
     counts = {(row["figure"], row["value"]): row["number"] for row in changed}
     assert (counts["messages", "last day"], counts["messages", "last 7 days"]) == (
         2,
         6 if waqtor.deployed else 5,
     )
-    assert ask("stats", "run", "summary", "--set", "day=soon", status=2)["code"] == "value-invalid"
+    assert run_command("stats", "run", "summary", "--set", "day=soon", status=2)["code"] == "value-invalid"
 
 
-# Published secrets and invariants ------------------------------------------------------------------------------------------
+# Published secrets and invariants ---------------------------------------------------------------------------------
 
 
-def test_known_secrets_and_violations_are_reported_without_values(ask, waqtor, tmp_path):
+def test_known_secrets_and_violations_are_reported_without_values(run_command, waqtor, tmp_path):
     waqtor.rows("update users set email = 'test@admin.com' where id = %s", ANA)
-    ask("users", "set-password", "test@admin.com", "--password-stdin", stdin="admin123\n")
+    run_command("users", "set-password", "test@admin.com", "--password-stdin", stdin="admin123\n")
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
-    findings = ask("doctor", status=4, urls=[legacy])["findings"]
+    findings = run_command("doctor", status=4, urls=[legacy])["findings"]
     counts = {finding["code"]: 0 for finding in findings}
     for finding in findings:
         counts[finding["code"]] += 1
@@ -538,41 +555,41 @@ def test_known_secrets_and_violations_are_reported_without_values(ask, waqtor, t
         assert secret not in str(findings)
 
 
-def test_hint_for_known_secret_is_working_command(ask, waqtor, tmp_path):
+def test_hint_for_known_secret_is_working_command(run_command, waqtor, tmp_path):
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
-    findings = ask("doctor", status=None, urls=[legacy])["findings"]
+    findings = run_command("doctor", status=None, urls=[legacy])["findings"]
     for finding in findings:
         if finding["code"] == "known-secret":
             key = re.search(r"id (\d+)", finding["message"])[1]
             (command,) = re.findall(r"dbctl (data set .*?)(?:[:.,] | deactivates|,|\.$|$)", finding["hint"])
-            ask(*command.replace(" ID ", f" {key} ").split(), urls=[legacy])
+            run_command(*command.replace(" ID ", f" {key} ").split(), urls=[legacy])
     assert "known-secret" in {finding["code"] for finding in findings}
     assert "known-secret" not in {
-        finding["code"] for finding in ask("doctor", status=None, urls=[legacy])["findings"]
+        finding["code"] for finding in run_command("doctor", status=None, urls=[legacy])["findings"]
     }
 
 
 @only_deployed
-def test_valid_deployment_has_no_findings(ask, waqtor, in_use):
+def test_valid_deployment_has_no_findings(run_command, waqtor, recent_row):
     waqtor.rows("update access_codes set is_active = false")
     waqtor.rows("update api_keys set is_active = false")
     waqtor.rows("update campaigns set sent_count = 1 where status = 'running'")
-    ask("sessions", "cleanup")
-    codes = {finding["code"] for finding in ask("doctor", status=None)["findings"]}
+    run_command("sessions", "cleanup")
+    codes = {finding["code"] for finding in run_command("doctor", status=None)["findings"]}
     assert not codes & {"known-secret", "invariant-violated", "cleanup-due", "known-login", "no-admin"}
 
 
-# Stored values ---------------------------------------------------------------------------------------------------------------
+# Stored values ----------------------------------------------------------------------------------------------------
 
 
 @only_deployed
-def test_json_and_array_values_are_shown_as_stored(ask):
-    output = ask("search", "recipients", "--id", key("e", 1))
+def test_json_and_array_values_are_shown_as_stored(run_command):
+    output = run_command("search", "recipients", "--id", key("e", 1))
     assert output["tags"] == ["vip", "two words", "a,b", 'q"uote']
     assert output["custom_fields"] == '{"city": "Köln"}'
 
 
-# Baseline of databases without a ledger ----------------------------------------------------------------------------------------
+# Baseline of databases without a ledger ---------------------------------------------------------------------------
 
 NEWEST = (
     "recipient_groups", "groups", "feature_subscriptions", "access_codes", "feature_access_logs", "api_keys", "refresh_tokens",
@@ -600,58 +617,63 @@ def drop_tables(waqtor, tables):
     ],
     indirect=["waqtor"],
 )
-def test_older_deployments_are_baselined_and_migrated(ask, waqtor, dropped_tables, adopted):
+def test_older_deployments_are_baselined_and_migrated(run_command, waqtor, dropped_tables, adopted):
     if dropped_tables:
         drop_tables(waqtor, dropped_tables)
-    assert [migration["state"] for migration in ask("migrate", "status")["items"]] == ["pending"] * 3
-    refused = ask("migrate", "up", status=6)
+    assert [migration["state"] for migration in run_command("migrate", "status")["items"]] == ["pending"] * 3
+    refused = run_command("migrate", "up", status=6)
     assert (refused["code"], "migrate baseline" in refused["hint"]) == ("ledger-missing", True)
-    plan = ask("migrate", "baseline", "--dry-run")["plan"]
+    plan = run_command("migrate", "baseline", "--dry-run")["plan"]
     assert plan["rows"] == {"schema_migrations": adopted}
     assert waqtor.query_value("select to_regclass('schema_migrations')") is None
-    result = ask("migrate", "baseline")
+    result = run_command("migrate", "baseline")
     assert [migration["name"][:3] for migration in result["items"]] == ["001", "002", "003"][:adopted]
-    assert ask("migrate", "baseline")["items"] == []
-    states = [migration["state"] for migration in ask("migrate", "status")["items"]]
+    assert run_command("migrate", "baseline")["items"] == []
+    states = [migration["state"] for migration in run_command("migrate", "status")["items"]]
     assert states == ["applied"] * adopted + ["pending"] * (3 - adopted)
-    assert len(ask("migrate", "up")["items"]) == 3 - adopted
-    assert ask("migrate", "drift")["findings"] == []
-    assert ask("apps", "check")["findings"] == []
+    assert len(run_command("migrate", "up")["items"]) == 3 - adopted
+    assert run_command("migrate", "drift")["findings"] == []
+    assert run_command("apps", "check")["findings"] == []
     assert waqtor.query_value("select count(*) from users") == 5
 
 
 @only_deployed
-def test_small_differences_are_baselined_and_reported(ask, waqtor):
+def test_small_differences_are_baselined_and_reported(run_command, waqtor):
     waqtor.rows("drop index messages_to_phone")
     waqtor.rows("alter table users add column nick text")
-    assert ask("migrate", "baseline")["differences"] == 1
-    assert {finding["code"] for finding in ask("migrate", "drift")["findings"]} == {
+    assert run_command("migrate", "baseline")["differences"] == 1
+    assert {finding["code"] for finding in run_command("migrate", "drift")["findings"]} == {
         "index-missing",
         "column-extra",
     }
 
 
-def test_baseline_accepts_only_matching_variant(ask, waqtor):
+def test_baseline_accepts_only_matching_variant(run_command, waqtor):
     other = "document" if waqtor.deployed else "deployed"
-    assert ask("migrate", "baseline", "--variant", other, status=6)["code"] == "migration-variant-mismatch"
+    assert (
+        run_command("migrate", "baseline", "--variant", other, status=6)["code"]
+        == "migration-variant-mismatch"
+    )
     assert waqtor.query_value("select to_regclass('schema_migrations')") is None
-    assert len(ask("migrate", "baseline", "--variant", waqtor.variant)["items"]) == 3
-    assert ask("migrate", "verify")["findings"] == []
-    assert {migration["state"] for migration in ask("migrate", "status", "--check")["items"]} == {"applied"}
+    assert len(run_command("migrate", "baseline", "--variant", waqtor.variant)["items"]) == 3
+    assert run_command("migrate", "verify")["findings"] == []
+    assert {migration["state"] for migration in run_command("migrate", "status", "--check")["items"]} == {
+        "applied"
+    }
 
 
 @only_deployed
-def test_partially_applied_migration_is_refused(ask, waqtor):
+def test_partially_applied_migration_is_refused(run_command, waqtor):
     waqtor.rows("drop table recipient_groups, groups")
-    refused = ask("migrate", "baseline", status=6)
+    refused = run_command("migrate", "baseline", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-mismatch", True)
     assert waqtor.query_value("select to_regclass('schema_migrations')") is None
 
 
 @only_deployed
-def test_repeated_constraints_are_reported_with_drop_statements(ask, waqtor):
+def test_repeated_constraints_are_reported_with_drop_statements(run_command, waqtor):
     def repeated_constraints():
-        findings = ask("doctor", status=None)["findings"]
+        findings = run_command("doctor", status=None)["findings"]
         return [finding for finding in findings if finding["code"] == "duplicate-constraint"]
 
     assert repeated_constraints() == []
@@ -659,49 +681,52 @@ def test_repeated_constraints_are_reported_with_drop_statements(ask, waqtor):
         waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
     (finding,) = repeated_constraints()
     assert "users_email_key1, users_email_key2" in finding["message"]
-    assert ask("migrate", "baseline")["items"]
-    extra = ask("migrate", "drift")["findings"]
+    assert run_command("migrate", "baseline")["items"]
+    extra = run_command("migrate", "drift")["findings"]
     assert [finding["code"] for finding in extra] == ["index-extra", "index-extra"]
     waqtor.rows(finding["hint"])
-    assert repeated_constraints() == ask("migrate", "drift")["findings"] == []
+    assert repeated_constraints() == run_command("migrate", "drift")["findings"] == []
     assert waqtor.rows("select conname from pg_constraint where conrelid = 'users'::regclass and contype = 'u'") == [
         ("users_email_key",)
     ]  # fmt: skip
 
 
-# Transfer of rows --------------------------------------------------------------------------------------------------
+# Transfer of rows -------------------------------------------------------------------------------------------------
 
 
-def test_rows_except_keys_and_tokens_are_transferred(ask, waqtor):
+def test_rows_except_keys_and_tokens_are_transferred(run_command, waqtor):
     tables = ["whatsapp_sessions", "messages", "campaigns", "recipients", "groups"]
-    waqtor.rows("update groups set name = 'Of her own' where user_id = %s", ANA)
+    waqtor.rows("update groups set name = 'Group of Ana' where user_id = %s", ANA)
     owned = {
         table: waqtor.query_value(f"select count(*) from {table} where user_id = %s", ANA) for table in tables
     }
     before = {table: waqtor.query_value(f"select count(*) from {table}") for table in tables}
     phone = "phone" if waqtor.deployed else "phone_number"
-    both = waqtor.query_value(
+    duplicate_count = waqtor.query_value(
         f"select count(*) from recipients a join recipients b using ({phone}) where a.user_id = %s and b.user_id = %s",
         ANA,
         BOSS,
     )
     arguments = ["users", "delete", "ana@waqtor.example", "--transfer-to", "boss@waqtor.example"]
-    for refused in (ask(*arguments, "--dry-run", status=6), ask(*arguments, "--yes", status=6)):
+    for refused in (
+        run_command(*arguments, "--dry-run", status=6),
+        run_command(*arguments, "--yes", status=6),
+    ):
         assert refused["code"] == "duplicate-rows"
-        assert f"{both} row" in refused["message"]
+        assert f"{duplicate_count} row" in refused["message"]
         assert f"recipients ({phone})" in refused["message"]
     assert (
         waqtor.query_value("select count(*) from recipients where user_id = %s", ANA) == owned["recipients"]
     )
     arguments.append("--delete-duplicates")
-    plan = ask(*arguments, "--dry-run")["plan"]
+    plan = run_command(*arguments, "--dry-run")["plan"]
     assert f"recipients, which boss@waqtor.example has too ({phone})" in " ".join(plan["steps"])
-    result = ask(*arguments, "--yes")
-    assert result["duplicates"]["recipients"] == both
+    result = run_command(*arguments, "--yes")
+    assert result["duplicates"]["recipients"] == duplicate_count
     assert result["transferred"]["messages"] == owned["messages"] > 0
-    assert result["transferred"]["recipients"] == owned["recipients"] - both
-    assert both, "what both have is there once"
-    before["recipients"] -= both
+    assert result["transferred"]["recipients"] == owned["recipients"] - duplicate_count
+    assert duplicate_count, "there are recipients of both users"
+    before["recipients"] -= duplicate_count
     for table in tables:
         assert waqtor.query_value(f"select count(*) from {table}") == before[table], table
         assert waqtor.query_value(f"select count(*) from {table} where user_id = %s", ANA) == 0

@@ -23,7 +23,7 @@ of_deployment = pytest.mark.parametrize("deployment", ["deployed"], indirect=Tru
 
 
 class Deployment:
-    """One deployment."""
+    """A deployment of YAAI."""
 
     def __init__(self, variant: str, home: Path) -> None:
         self.variant, self.home = variant, home
@@ -42,7 +42,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Deployment:
 
 @pytest.fixture
 def run(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on the deployment of the test; return its ``data``, or its error if it should fail."""
+    """Return a function that runs a command on the deployment and returns its data, or its error if the expected status is not 0."""
     urls = [word for name, path in deployment.paths.items() for word in ("--url", f"{name}={path}")]
 
     def run(*words: str, status: int = 0, warnings: bool = False) -> Any:
@@ -174,7 +174,7 @@ def search(indexed: Deployment, index: str, capsys: pytest.CaptureFixture[str]) 
     return search
 
 
-def ids(output: Any) -> set[str]:
+def list_ids(output: Any) -> set[str]:
     return {message["id"] for message in output["data"]["items"]}
 
 
@@ -205,17 +205,17 @@ QUERIES = [
 
 def test_words_are_found_with_any_index(search: Run) -> None:
     for arguments, expected in QUERIES:
-        assert ids(search("messages", *arguments)) == expected, arguments
+        assert list_ids(search("messages", *arguments)) == expected, arguments
 
 
 def test_snippets_mark_words_with_any_index(search: Run, index: str) -> None:
     output = search("messages", "plant*", "--mark", "<b>", "</b>")
-    shown = {message["id"]: message["snippet"] for message in output["data"]["items"]}
-    assert all("<b>" in text and "</b>" in text for text in shown.values())
-    assert shown[yaai.REPLY] == "<b>Plant</b> a breakpoint at the colon."
+    snippets = {message["id"]: message["snippet"] for message in output["data"]["items"]}
+    assert all("<b>" in text and "</b>" in text for text in snippets.values())
+    assert snippets[yaai.REPLY] == "<b>Plant</b> a breakpoint at the colon."
     assert "<b>" not in str(search("messages", "plant")["data"])
     if index in ("repaired", "none", "document"):
-        assert '"type"' not in shown[yaai.ANSWER], "the texts of its blocks, not their JSON"
+        assert '"type"' not in snippets[yaai.ANSWER], "a snippet contains the text of the blocks, not JSON"
 
 
 def test_message_has_title_of_chat(search: Run) -> None:
@@ -249,8 +249,8 @@ def test_only_complete_index_is_used_and_problems_are_reported(search: Run, inde
 def test_possibly_stale_index_is_not_used(search: Run, indexed: Deployment, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_update")
     indexed.rows("chat", f"update messages set content = 'A pond' where id = '{yaai.ANSWER}'")
-    assert ids(search("messages", "pond*")) == {yaai.ANSWER}
-    assert ids(search("messages", "carrots")) == set()
+    assert list_ids(search("messages", "pond*")) == {yaai.ANSWER}
+    assert list_ids(search("messages", "carrots")) == set()
 
 
 @pytest.mark.parametrize("index", ["deployed"])
@@ -260,7 +260,7 @@ def test_incomplete_index_is_not_used(search: Run, indexed: Deployment, index: s
         "chat",
         f"insert into messages (id, chat_id, role, content) values ('n1', '{yaai.PARSER}', 'user', 'plant it')",
     )
-    assert "n1" in ids(search("messages", "plant*"))
+    assert "n1" in list_ids(search("messages", "plant*"))
 
 
 @pytest.mark.parametrize("index", ["healthy"])
@@ -276,7 +276,7 @@ def test_corrupt_index_is_reported_and_rebuilt(search: Run, indexed: Deployment,
     assert steps[0].startswith("messages_fts is not usable: ")
     assert search("index", "repair")["data"]["changed"]
     assert search("index", "check")["data"]["findings"] == []
-    assert ids(search("messages", "plant*")) == {yaai.ANSWER, yaai.FOLLOW_UP, yaai.REPLY}
+    assert list_ids(search("messages", "plant*")) == {yaai.ANSWER, yaai.FOLLOW_UP, yaai.REPLY}
 
 
 def test_repaired_index_allows_and_follows_writes_of_app(
@@ -294,19 +294,19 @@ def test_repaired_index_allows_and_follows_writes_of_app(
         "chat",
         f"""insert into messages (id, chat_id, role, content) values ('n1', '{yaai.GARDEN}', 'user', '[{{"type":"text","text":"A pond"}}]')""",
     )
-    assert ids(search("messages", "pond*")) == {yaai.ANSWER, "n1"}
-    assert ids(search("messages", "plant*")) == {yaai.FOLLOW_UP}
+    assert list_ids(search("messages", "pond*")) == {yaai.ANSWER, "n1"}
+    assert list_ids(search("messages", "plant*")) == {yaai.FOLLOW_UP}
     assert search("index", "check")["data"]["findings"] == []
     apps_own = "select message_id, highlight(messages_fts, 0, '<', '>') from messages_fts where messages_fts match 'pond' and chat_id = '{}' order by rank"
     snippets = dict(indexed.rows("chat", apps_own.format(yaai.GARDEN)))
-    assert set(snippets) == {yaai.ANSWER, "n1"}, "the question of the app itself"
+    assert set(snippets) == {yaai.ANSWER, "n1"}, "the query of the app"
     assert snippets["n1"] == ('[{"type":"text","text":"A <pond>"}]' if index == "healthy" else "A <pond>")
 
 
 @pytest.mark.parametrize("index", ["repaired"])
 def test_json_syntax_words_match_nothing(search: Run, index: str) -> None:
     for word in ("type", "tool_use"):
-        assert ids(search("messages", word)) == set()
+        assert list_ids(search("messages", word)) == set()
 
 
 @pytest.mark.parametrize(
@@ -351,14 +351,14 @@ def test_index_is_dropped_and_built(search: Run) -> None:
 
 
 @pytest.mark.parametrize("index", ["none"])
-@pytest.mark.parametrize("expected_text", ["build", "repair", "drop"])
-@pytest.mark.parametrize("seen", [(), ("--dry-run",)])
+@pytest.mark.parametrize("action", ["build", "repair", "drop"])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_foreign_table_with_index_name_is_not_dropped(
-    search: Run, indexed: Deployment, index: str, expected_text: str, seen: tuple[str, ...]
+    search: Run, indexed: Deployment, index: str, action: str, options: tuple[str, ...]
 ) -> None:
     indexed.rows("chat", "create table messages_fts (notes)")
     indexed.rows("chat", "insert into messages_fts values ('mine')")
-    assert search("index", expected_text, *seen, status=6)["error"]["code"] == "text-index-foreign"
+    assert search("index", action, *options, status=6)["error"]["code"] == "text-index-foreign"
     assert indexed.rows("chat", "select * from messages_fts") == [("mine",)]
     assert "repair" not in str(search("index", "check", status=4)) + str(search("messages", "plant"))
 
@@ -371,10 +371,10 @@ def test_chats_are_found_by_title(run: Run) -> None:
 
 
 def test_message_is_shown_with_details(run: Run) -> None:
-    whole = run("search", "messages", "--id", yaai.QUESTION)
-    assert [chat["title"] for chat in whole["chat"]] == ["A garden"]
-    assert [attachment["name"] for attachment in whole["attachments"]] == ["bed.png"]
-    assert [answer["id"] for answer in whole["answers"]] == [yaai.ANSWER, yaai.FOLLOW_UP]
+    message = run("search", "messages", "--id", yaai.QUESTION)
+    assert [chat["title"] for chat in message["chat"]] == ["A garden"]
+    assert [attachment["name"] for attachment in message["attachments"]] == ["bed.png"]
+    assert [answer["id"] for answer in message["answers"]] == [yaai.ANSWER, yaai.FOLLOW_UP]
 
 
 @of_document
@@ -391,7 +391,7 @@ def test_missing_artifacts_database_is_reported(run: Run) -> None:
     assert run("search", "artifacts", status=2)["code"] == "schema-mismatch"
 
 
-# Settings and secrets ------------------------------------------------------------------------------------------------
+# Settings and secrets ----------------------------------------------------------------------------------------------
 
 
 def test_settings_are_text_by_key(run: Run, deployment: Deployment) -> None:
@@ -431,16 +431,16 @@ def test_provider_key_is_shown_only_with_secrets_option(
     assert yaai.KEY in capsys.readouterr().out
 
 
-# Checks --------------------------------------------------------------------------------------------------------------
+# Checks ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def crossed(run: Run) -> Callable[[], list[Any]]:
-    def crossed(status: int = 0) -> list[Any]:
+def run_cross_check(run: Run) -> Callable[[], list[Any]]:
+    def run_cross_check(status: int = 0) -> list[Any]:
         findings: list[Any] = run("integrity", "cross-check", status=status)["findings"]
         return findings
 
-    return crossed
+    return run_cross_check
 
 
 def severities_by_message(findings: list[Any]) -> dict[str, str]:
@@ -449,12 +449,14 @@ def severities_by_message(findings: list[Any]) -> dict[str, str]:
     }
 
 
-def test_plain_text_keys_and_unfinished_tool_calls_are_reported(crossed: Callable[[], list[Any]]) -> None:
-    findings = crossed()
-    clear = [finding["message"] for finding in findings if "keys of providers" in finding["message"]]
-    assert clear == [
+def test_plain_text_keys_and_unfinished_tool_calls_are_reported(
+    run_cross_check: Callable[[], list[Any]],
+) -> None:
+    findings = run_cross_check()
+    messages = [finding["message"] for finding in findings if "keys of providers" in finding["message"]]
+    assert messages == [
         "1 row: keys of providers that are stored unencrypted, despite the name of their column (anthropic)"
-    ], "the other one is encrypted"
+    ], "the other key is encrypted"
     assert (
         severities_by_message(findings)["tool calls that have been running for more than an hour"]
         == "warning"
@@ -463,7 +465,7 @@ def test_plain_text_keys_and_unfinished_tool_calls_are_reported(crossed: Callabl
 
 @of_deployment
 def test_mixed_times_passwords_and_lost_research_are_reported(
-    deployment: Deployment, crossed: Callable[[], list[Any]]
+    deployment: Deployment, run_cross_check: Callable[[], list[Any]]
 ) -> None:
     deployment.rows(
         "chat",
@@ -472,7 +474,7 @@ def test_mixed_times_passwords_and_lost_research_are_reported(
         ('r2', 'x', 'light', '{}', '{}', 'completed', '2026-03-01 10:00:00'),
         ('r3', 'x', 'light', '{}', '{}', 'reading', strftime('%Y-%m-%d %H:%M:%S', 'now'))""",
     )
-    findings = crossed()
+    findings = run_cross_check()
     assert {"passwords of proxies that are stored unencrypted", "chats with times in two formats"} <= set(
         severities_by_message(findings)
     )
@@ -503,25 +505,25 @@ def test_missing_drafts_table_is_reported(deployment: Deployment, run: Run) -> N
 
 @of_document
 def test_messages_without_parent_or_branch_are_reported(
-    deployment: Deployment, crossed: Callable[[], list[Any]], run: Run
+    deployment: Deployment, run_cross_check: Callable[[], list[Any]], run: Run
 ) -> None:
     run("search", "index", "repair")
     deployment.rows("chat", f"update messages set parent_id = 'gone' where id = '{yaai.REPLY}'")
     deployment.rows("chat", f"update messages set branch_id = 'gone' where id = '{yaai.ANSWER}'")
     assert {"replies to deleted messages", "messages on a deleted branch"} <= set(
-        severities_by_message(crossed())
+        severities_by_message(run_cross_check())
     )
 
 
 def test_references_to_deleted_chat_are_reported_in_all_databases(
-    deployment: Deployment, run: Run, crossed: Callable[[], list[Any]]
+    deployment: Deployment, run: Run, run_cross_check: Callable[[], list[Any]]
 ) -> None:
     run("search", "index", "repair")
-    assert "missing-reference" not in {finding["code"] for finding in crossed()}
+    assert "missing-reference" not in {finding["code"] for finding in run_cross_check()}
     deployment.rows("chat", "delete from chats")
     messages = {
         finding["message"].partition(":")[0]
-        for finding in crossed()
+        for finding in run_cross_check()
         if finding["code"] == "missing-reference"
     }
     assert messages == (
@@ -628,7 +630,7 @@ def test_backup_and_restore_cover_databases_and_app_files(
     answer: Callable[..., dict[str, Any]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    yaai.files(deployment.home)
+    yaai.create_files(deployment.home)
     answer("init", "yaai", ".yaai")
     backup = answer("backup", "create")["data"]
     stamp = backup["id"]
@@ -637,7 +639,7 @@ def test_backup_and_restore_cover_databases_and_app_files(
     assert names.pop("") == f"files_{stamp}.tar.gz"
     assert names == {name: f"{name}_{iso}.sqlite.gz" for name in deployment.paths}
     files = next(member for member in backup["members"] if not member["database"])
-    assert files["facts"] == {"files": "6"}, "what is temporary stays out"
+    assert files["facts"] == {"files": "6"}, "temporary files are not included"
     before = deployment.rows("chat", "select * from messages order by id")
     answer("search", "index", "repair")
     deployment.rows("chat", "delete from chats")
@@ -679,8 +681,8 @@ FILES = {
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> list[str]:
-    """Options for four databases that do not exist yet."""
+def options_without_databases(tmp_path: Path) -> list[str]:
+    """Return the options for four databases that do not exist."""
     return [
         "--profile",
         "yaai",
@@ -689,10 +691,10 @@ def empty(tmp_path: Path) -> list[str]:
 
 
 def test_migrations_create_documented_databases(
-    empty: list[str], answer: Callable[..., dict[str, Any]]
+    options_without_databases: list[str], answer: Callable[..., dict[str, Any]]
 ) -> None:
-    answer(*empty, "migrate", "up")
-    items = answer(*empty, "migrate", "status", "--check")["data"]["items"]
+    answer(*options_without_databases, "migrate", "up")
+    items = answer(*options_without_databases, "migrate", "status", "--check")["data"]["items"]
     assert [(migration["database"], migration["name"]) for migration in items] == [
         (name, file) for name, files in FILES.items() for file in files
     ]
@@ -703,13 +705,13 @@ def test_migrations_create_documented_databases(
         "integrity check",
         "search index check",
     ):
-        assert answer(*empty, *arguments.split())["data"]["findings"] == [], arguments
+        assert answer(*options_without_databases, *arguments.split())["data"]["findings"] == [], arguments
 
 
-def test_ledger_is_that_of_app(
-    empty: list[str], tmp_path: Path, answer: Callable[..., dict[str, Any]]
+def test_ledger_has_the_format_of_the_app(
+    options_without_databases: list[str], tmp_path: Path, answer: Callable[..., dict[str, Any]]
 ) -> None:
-    answer(*empty, "migrate", "up")
+    answer(*options_without_databases, "migrate", "up")
     with closing(sqlite3.connect(tmp_path / "chat.sqlite")) as connection:
         rows = connection.execute("select version, name, typeof(version) from _migrations").fetchall()
     assert rows == [(1, "initial", "integer"), (2, "add_branches", "integer"), (3, "add_fts", "integer")]
@@ -759,8 +761,8 @@ def test_documented_database_has_index_drift_until_repair(
 def test_repaired_index_is_no_drift(run: Run, deployment: Deployment) -> None:
     drift = ("migrate", "drift", "--db", "chat")
     assert run(*drift)["findings"] == []
-    refused = run("data", "set", "messages", yaai.ANSWER, "content=ponds", status=1)
-    assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
+    error = run("data", "set", "messages", yaai.ANSWER, "content=ponds", status=1)
+    assert (error["code"], "search index repair messages" in error["hint"]) == ("query-failed", True)
     assert run("search", "index", "repair", "messages")["changed"]
     assert run(*drift)["findings"] == []
     deployment.rows("chat", "drop trigger chat_updated_on_message")
@@ -771,15 +773,15 @@ def test_repaired_index_is_no_drift(run: Run, deployment: Deployment) -> None:
 def test_documented_migrations_do_not_run_on_deployment(run: Run, deployment: Deployment) -> None:
     before = deployment.rows("chat", "select name, sql from sqlite_master order by name")
     assert run("migrate", "up")["items"] == []
-    refused = run("migrate", "up", "--db", "chat", "--variant", "document", status=6)
-    assert refused["code"] == "migration-variant-mismatch"
+    error = run("migrate", "up", "--db", "chat", "--variant", "document", status=6)
+    assert error["code"] == "migration-variant-mismatch"
     assert deployment.rows("chat", "select name, sql from sqlite_master order by name") == before
 
 
 @of_deployment
 def test_deployment_with_first_migration_continues(deployment: Deployment, run: Run) -> None:
     names = yaai.DEPLOYED["chat"]
-    script = yaai.up(f"chat/{names[0]}", "deployed") + yaai.recorded(names[:1])
+    script = yaai.up(f"chat/{names[0]}", "deployed") + yaai.ledger_script(names[:1])
     deployment.paths["chat"].unlink()
     yaai.create_database(deployment.paths["chat"], script)
     run("migrate", "up", "--db", "chat")
@@ -791,7 +793,7 @@ def test_deployment_with_first_migration_continues(deployment: Deployment, run: 
 @of_deployment
 @pytest.mark.parametrize("recorded", [True, False], ids=["ledger", "no ledger"])
 @pytest.mark.parametrize("applied", ["006_drafts", "006_extended_model_types"])
-@pytest.mark.parametrize("completed", [True, False], ids=["columns added", "columns lacking"])
+@pytest.mark.parametrize("completed", [True, False], ids=["columns added", "columns missing"])
 def test_either_history_of_duplicate_number_is_current(
     deployment: Deployment, run: Run, applied: str, *, completed: bool, recorded: bool
 ) -> None:
@@ -799,7 +801,7 @@ def test_either_history_of_duplicate_number_is_current(
     added = yaai.up("app/006_extended_model_types", "deployed") if completed and "drafts" in applied else ""
     script = "".join(yaai.up(f"app/{name}", "deployed") for name in names) + added
     deployment.paths["app"].unlink()
-    yaai.create_database(deployment.paths["app"], script + (yaai.recorded(names) if recorded else ""))
+    yaai.create_database(deployment.paths["app"], script + (yaai.ledger_script(names) if recorded else ""))
     for arguments in ("baseline", "status --check", "verify", "drift", "up"):
         output = run("migrate", *arguments.split(), "--db", "app")
         assert output.get("findings", []) == [], arguments
@@ -812,18 +814,18 @@ def test_either_history_of_duplicate_number_is_current(
 def test_files_with_same_number_replace_each_other(
     deployment: Deployment, run: Run, tmp_path: Path, applied: str
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
+    folder = tmp_path / "own"
+    folder.mkdir()
     names = [
         f"{version:03}_{name}"
         for version, name in deployment.rows("app", "select version, name from _migrations")
     ]
     for name in {*names, "006_drafts", "006_extended_model_types"}:
-        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
+        (folder / f"{name}.sql").write_text("-- Up\nselect 1;\n")
     deployment.rows("app", f"update _migrations set name = '{applied}' where version = 6")
-    (own / "008_next.sql").write_text("-- Up\ncreate table next (x);\n")
-    run("migrate", "up", "--db", "app", "--migrations", str(own))
-    page = run("migrate", "status", "--check", "--db", "app", "--migrations", str(own))
+    (folder / "008_next.sql").write_text("-- Up\ncreate table next (x);\n")
+    run("migrate", "up", "--db", "app", "--migrations", str(folder))
+    page = run("migrate", "status", "--check", "--db", "app", "--migrations", str(folder))
     states = {migration["name"]: migration["state"] for migration in page["items"]}
     other = {"drafts": "extended_model_types", "extended_model_types": "drafts"}[applied]
     assert (states[f"006_{applied}"], states[f"006_{other}"], states["008_next"]) == (
@@ -837,8 +839,8 @@ def test_files_with_same_number_replace_each_other(
 def test_deployment_continues_with_migrations_of_app(
     deployment: Deployment, run: Run, tmp_path: Path
 ) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
+    folder = tmp_path / "own"
+    folder.mkdir()
     for name in (
         "001_initial",
         "002_response_groups",
@@ -846,11 +848,11 @@ def test_deployment_continues_with_migrations_of_app(
         "004_research",
         "005_claude_projects",
     ):
-        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n\n-- Down\ndrop table _migrations;\n")
-    (own / "006_notes.sql").write_text(
+        (folder / f"{name}.sql").write_text("-- Up\nselect 1;\n\n-- Down\ndrop table _migrations;\n")
+    (folder / "006_notes.sql").write_text(
         "-- Up\ncreate table notes (id text primary key);\n\n-- Down\ndrop table notes;\n"
     )
-    run("migrate", "up", "--db", "chat", "--migrations", str(own))
+    run("migrate", "up", "--db", "chat", "--migrations", str(folder))
     assert deployment.rows("chat", "select version, name from _migrations order by version desc limit 1") == [
         (6, "notes")
     ]

@@ -1,6 +1,6 @@
-"""Commands on a database with many tables: their work grows with the number of tables, never with its square.
+"""Commands on a database with many tables: their cost grows linearly with the number of tables.
 
-Lines of dbctl that run and statements that it sends are counted, and the rows that PostgreSQL visits for its catalogue.
+The cost is the number of lines of dbctl that run, of statements that it sends, and of catalog rows that PostgreSQL reads.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dbctl.engines.postgresql import catalog
 from dbctl.engines.postgresql.monitoring import indexes, sizes
 from dbctl.engines.sqlite.monitoring import indexes as sqlite_indexes
 from tests import servers
-from tests.databases import File, PostgreSQL, nothing_yet
+from tests.databases import File, PostgreSQL, empty_database
 
 SOURCES = str(Path(dbctl.__file__).parent)
 ENGINES = ["sqlite", "postgresql"]
 SIZES = (40, 80, 160)
-#: Between two steps of which the second is twice as large; what is quadratic takes four times as much.
-MOST = 3.0
-#: Lines or rows, and statements, below which a step is no growth.
-LEAST, FEW = 1000, 20
+#: The maximum growth if the number of tables doubles; a quadratic cost grows by a factor of four.
+MAXIMUM_GROWTH = 3.0
+#: Differences of lines or rows, and of statements, that are too small to be counted as growth.
+MINIMUM_LINES, MINIMUM_STATEMENTS = 1000, 20
 COMMANDS = {
     "status": ["status"],
     "doctor": ["doctor"],
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 def add_tables(database, first, end):
-    """Create tables of which every second refers to the one before it, each with two indexes."""
+    """Create tables with two indexes each; every second table references the previous one."""
     statements = [
         statement
         for number in range(first, end)
@@ -56,13 +56,13 @@ def add_tables(database, first, end):
         )
     ]
     if isinstance(database, PostgreSQL):
-        database.run("; ".join(statements))  # as one transaction
+        database.run("; ".join(statements))  # in one transaction
     else:
         database.run(*statements)
 
 
 class Work:
-    """What dbctl did: lines of its own that ran, and statements that it sent."""
+    """The number of lines of dbctl that ran, and of statements that it sent."""
 
     lines = statements = 0
 
@@ -71,13 +71,13 @@ class Work:
             return None
         if event == "call" and frame.f_code.co_name in ("_fetch", "_rows"):
             self.statements += 1
-        if event == "line":  # a comprehension that goes on with its next item is one, too
+        if event == "line":  # each iteration of a comprehension is a line event
             self.lines += 1
         return self.trace
 
 
 @contextmanager
-def counted():
+def count_work():
     work, before = Work(), sys.gettrace()
     sys.settrace(work.trace)
     try:
@@ -86,40 +86,43 @@ def counted():
         sys.settrace(before)
 
 
-def growth(figures, least=LEAST):
-    """Return by how much the second step is larger than the first."""
+def calculate_growth(figures, minimum=MINIMUM_LINES):
+    """Return the ratio of the second step to the first step."""
     small, middle, large = figures
-    return (large - middle) / max(middle - small, least)
+    return (large - middle) / max(middle - small, minimum)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_work_of_each_command_grows_with_the_number_of_tables_alone(engine, tmp_path, answer, monkeypatch):
+def test_work_of_each_command_grows_linearly_with_the_number_of_tables(engine, tmp_path, answer, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with nothing_yet(engine, tmp_path / "many.db") as database:
+    with empty_database(engine, tmp_path / "many.db") as database:
         (tmp_path / "dbctl.toml").write_text(
             '[apps.many]\nprofile = "plain"\n[apps.many.databases]\n'
             f'main = "{database.url}"\n[apps.many.backup]\nrepository = "backups"\n'
         )
         add_tables(database, 0, 2)
-        for words in COMMANDS.values():  # what is imported and cached once
+        for words in COMMANDS.values():  # fill the caches and import the modules
             answer(*words, status=None)
-        seen, first = {name: [] for name in COMMANDS}, 2
+        costs, first = {name: [] for name in COMMANDS}, 2
         for size in SIZES:
             add_tables(database, first, size)
             first = size
             for name, words in COMMANDS.items():
-                with counted() as work:
+                with count_work() as work:
                     answer(*words, status=None)
-                seen[name].append((work.lines, work.statements))
-    grown = {
-        name: (growth([lines for lines, _ in figures]), growth([sent for _, sent in figures], FEW))
-        for name, figures in seen.items()
+                costs[name].append((work.lines, work.statements))
+    growth = {
+        name: (
+            calculate_growth([lines for lines, _ in figures]),
+            calculate_growth([sent for _, sent in figures], MINIMUM_STATEMENTS),
+        )
+        for name, figures in costs.items()
     }
-    assert all(lines > 0 for figures in seen.values() for lines, _ in figures)
-    assert {name: steps for name, steps in grown.items() if max(steps) > MOST} == {}
+    assert all(lines > 0 for figures in costs.values() for lines, _ in figures)
+    assert {name: steps for name, steps in growth.items() if max(steps) > MAXIMUM_GROWTH} == {}
 
 
-def test_sqlite_reads_its_catalogue_in_proportion_to_the_indexes(tmp_path):
+def test_sqlite_catalog_queries_grow_linearly_with_the_number_of_indexes(tmp_path):
     database, figures, first = File(tmp_path / "many.db"), [], 0
     for size in (200, 400, 800):
         add_tables(database, first, size)
@@ -137,33 +140,35 @@ def test_sqlite_reads_its_catalogue_in_proportion_to_the_indexes(tmp_path):
 
             assert len(list(sqlite_indexes.list_indexes(fetch, tables))) == size
             figures.append(len(steps))
-    assert growth(figures) < MOST, figures
+    assert calculate_growth(figures) < MAXIMUM_GROWTH, figures
 
 
-def visited(plan):
-    """Return how many rows the nodes of a plan read, also those that they left out."""
+def count_visited_rows(plan):
+    """Return the number of rows that the nodes of a plan read, including the rows that they filtered out."""
     rows = sum(
         plan.get(key, 0) for key in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
     )
-    return rows * plan.get("Actual Loops", 1) + sum(visited(part) for part in plan.get("Plans", ()))
+    return rows * plan.get("Actual Loops", 1) + sum(
+        count_visited_rows(part) for part in plan.get("Plans", ())
+    )
 
 
-def test_postgresql_visits_rows_of_its_catalogue_in_proportion_to_the_tables():
-    """Also where the catalogue was never analysed, as in a database whose tables are all new."""
-    visits = {
-        "room": sizes.TABLE_SIZES,
+def test_postgresql_catalog_queries_grow_linearly_with_the_number_of_tables():
+    """The catalog has no statistics, because all tables are new."""
+    queries = {
+        "sizes": sizes.TABLE_SIZES,
         "indexes": indexes.INDEXES,
-        "waste": indexes.BLOAT,
+        "bloat": indexes.BLOAT,
         "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:
-        database, figures, first = PostgreSQL(url), {name: [] for name in visits}, 0
+        database, figures, first = PostgreSQL(url), {name: [] for name in queries}, 0
         for size in (60, 120, 240):
             add_tables(database, first, size)
             first = size
             names = "array[" + ", ".join(f"'t{number}'" for number in range(size)) + "]"
-            for name, sql in visits.items():
-                explained = f"explain (analyze, format json) {sql.replace(':tables', names)}"
-                ((((plan,),),),) = (database.rows(explained),)
-                figures[name].append(visited(plan["Plan"]))
-    assert {name: seen for name, seen in figures.items() if growth(seen) > MOST} == {}
+            for name, sql in queries.items():
+                statement = f"explain (analyze, format json) {sql.replace(':tables', names)}"
+                ((((plan,),),),) = (database.rows(statement),)
+                figures[name].append(count_visited_rows(plan["Plan"]))
+    assert {name: steps for name, steps in figures.items() if calculate_growth(steps) > MAXIMUM_GROWTH} == {}

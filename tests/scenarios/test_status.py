@@ -1,4 +1,4 @@
-"""``dbctl status``: one line per database, without reading much and without a trace."""
+"""``dbctl status`` prints one line per database, reads few pages and changes no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.doctor.test_examine import KILLED_WRITER_CODE, execute, run_python, small_disk, snapshot  # noqa: F401 - a fixture
 from tests.services.flashpoint_app import open_app, run_statements
-from tests.shapes.flashpoint_web import launcher_extras_db, sixth_app_db
+from tests.shapes.flashpoint_web import larder_db, launcher_extras_db
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
@@ -28,7 +28,7 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_status(answer):
     def run(*words, status=0):
         result = answer("status", *words, status=status)
         return (result["data"]["items"] if result["data"] else result["error"]), result["warnings"]
@@ -40,20 +40,20 @@ def ago(**span):
     return (datetime.now(UTC) - timedelta(**span)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def attempt(path, at):
+def add_login_attempt(path, at):
     run_statements(
         path, f"insert into login_attempts (username, ip_address, attempted_at) values ('x', 'y', '{at}')"
     )
 
 
-def second_app(path, database):
+def add_second_app(path, database):
     with path.with_name("dbctl.toml").open("a") as file:
         file.write(f'[apps.second]\nprofile = "quick.toml"\n[apps.second.databases]\nuser = "{database}"\n')
 
 
-def test_valid_database_is_one_line_without_a_trace(path, ask):
+def test_valid_database_is_one_line_and_files_are_unchanged(path, run_status):
     before = snapshot(path.parent)
-    items, warnings = ask("--check")
+    items, warnings = run_status("--check")
     assert items == [
         {
             "app": "fp",
@@ -72,7 +72,7 @@ def test_valid_database_is_one_line_without_a_trace(path, ask):
     assert snapshot(path.parent) == before
 
 
-def test_table_has_words_and_stderr_has_problems(path, capsys):
+def test_table_is_printed_to_stdout_and_problems_to_stderr(path, capsys):
     assert main(["status", "--check"]) == 0
     streams = capsys.readouterr()
     assert re.search(r"^fp +user +ok +[\d.]+ KiB +0 B +current +done +just now$", streams.out, re.MULTILINE)
@@ -84,34 +84,34 @@ def test_table_has_words_and_stderr_has_problems(path, capsys):
     assert streams.err == "dbctl: fp/user: 1 migration pending\n"
 
 
-def test_pending_migrations_want_an_action(path, ask):
+def test_pending_migrations_require_an_action(path, run_status):
     (path.parent / "migrations" / "002_notes.sql").write_text("create table notes (a text);\n")
-    items, _ = ask("--check", status=3)
+    items, _ = run_status("--check", status=3)
     assert (items[0]["migrations"], items[0]["pending"]) == ("pending", 1)
 
 
-def test_migrations_that_do_not_agree_with_the_ledger_are_unsound(path, ask):
+def test_migrations_that_differ_from_the_ledger_are_inconsistent(path, run_status):
     run_statements(
         path, "insert into migrations (name, applied_at) values ('009_lost', '2026-01-01T00:00:00.000Z')"
     )
-    items, warnings = ask("--check", status=4)
+    items, warnings = run_status("--check", status=4)
     assert items[0]["migrations"] == "inconsistent"
     assert "migrate verify" in warnings[0]
 
 
-def test_a_cleanup_is_overdue_a_day_after_it_was_due_and_not_before(path, ask):
-    attempt(path, ago(hours=25))
+def test_cleanup_is_overdue_one_day_after_it_was_due(path, run_status):
+    add_login_attempt(path, ago(hours=25))
     assert main(["sessions", "cleanup", "--check"]) == 3
-    assert ask("--check")[0][0]["overdue"] == []
-    attempt(path, ago(hours=49))
-    items, warnings = ask("--check", status=3)
+    assert run_status("--check")[0][0]["overdue"] == []
+    add_login_attempt(path, ago(hours=49))
+    items, warnings = run_status("--check", status=3)
     assert items[0]["overdue"] == ["login-attempts"]
     assert warnings == ["fp/user: cleanup has been due for more than a day (login-attempts)"]
-    assert ask()[1] == warnings
+    assert run_status()[1] == warnings
 
 
 def test_overdue_cleanup_is_found_through_indexes(path):
-    recent = ago(hours=0)  # of today: what is of the day of the limit would have to be read
+    recent = ago(hours=0)  # of today, because rows from the day of the limit would be read
     with closing(sqlite3.connect(path)) as connection, connection:
         for table, columns, row in (
             ("login_attempts", "username, ip_address, attempted_at", ("x", "y", recent)),
@@ -127,7 +127,7 @@ def test_overdue_cleanup_is_found_through_indexes(path):
     with open_app(path) as app:
         late = CleanUp(app).find_overdue("user", within=timedelta(0))
         assert late.rules == []
-        # Only deployed databases have an index of the plays that are open; elsewhere they are all read, if there is time.
+        # only deployed databases have an index of open plays; in other databases all plays are read, within the time limit
         assert late.unknown == (
             [] if "deployed" in path.parent.name or is_deployed(path) else ["abandoned-plays"]
         )
@@ -151,71 +151,73 @@ def is_deployed(path):
         (None, "database-missing", 10),
     ],
 )
-def test_what_cannot_be_read_is_a_state_and_of_several_one_is_part(path, ask, content, code, status):
+def test_unreadable_database_is_a_state_and_partial_failure_if_others_are_readable(
+    path, run_status, content, code, status
+):
     whole = path.read_bytes()
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    items, warnings = ask()
+    items, warnings = run_status()
     assert (items[0]["state"], items[0]["migrations"]) == (code, None)
     assert items[0]["bytes"] == (None if content is None else len(content))
     assert len(warnings) == 1
-    ask("--check", status=status)
+    run_status("--check", status=status)
     path.with_name("copy.db").write_bytes(whole)
-    second_app(path, "copy.db")
-    items, _ = ask("--check", status=12)
+    add_second_app(path, "copy.db")
+    items, _ = run_status("--check", status=12)
     assert [(item["app"], item["state"]) for item in items] == [("fp", code), ("second", "ok")]
-    assert [item["app"] for item in ask("--app", "fp", "--check", status=status)[0]] == ["fp"]
+    assert [item["app"] for item in run_status("--app", "fp", "--check", status=status)[0]] == ["fp"]
 
 
-def test_a_database_that_is_locked_is_busy(path, ask):
+def test_locked_database_is_busy(path, run_status):
     execute(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
-        db.execute("create table held (a)")
-        items, _ = ask("--check", "--timeout", "0", status=11)
+        db.execute("create table locked (a)")
+        items, _ = run_status("--check", "--timeout", "0", status=11)
     assert items[0]["state"] == "busy"
 
 
-def test_an_app_that_cannot_be_known_is_a_line_of_its_own(path, ask):
+def test_app_with_missing_profile_is_one_line_with_its_error(path, run_status):
     with path.with_name("dbctl.toml").open("a") as file:
         file.write('[apps.broken]\nprofile = "nowhere.toml"\n[apps.broken.databases]\nuser = "x.db"\n')
-    items, warnings = ask("--check", status=12)
+    items, warnings = run_status("--check", status=12)
     assert [(item["app"], item["database"], item["state"]) for item in items] == [
         ("fp", "user", "ok"),
         ("broken", None, "file-missing"),
     ]
     assert warnings[0].startswith("broken: ")
-    assert ask("--app", "broken", status=5)[0]["code"] == "file-missing"
-    assert ask("--app", "nonsense", status=5)[0]["code"] == "app-missing"
+    assert run_status("--app", "broken", status=5)[0]["code"] == "file-missing"
+    assert run_status("--app", "nonsense", status=5)[0]["code"] == "app-missing"
 
 
-def test_missing_database_is_reported_unless_optional(path, ask):
+def test_missing_database_is_reported_unless_optional(path, run_status):
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('user = "user.db"', 'flashpoint = "f.sqlite"'))
     launcher_extras_db(path.with_name("f.sqlite"))
-    items, _ = ask("--check", status=12)
+    items, _ = run_status("--check", status=12)
     assert [(item["database"], item["state"]) for item in items] == [
         ("user", "database-not-configured"),
         ("flashpoint", "ok"),
     ]
 
 
-def test_changes_that_a_killed_app_left_are_read_and_not_touched(path, ask):
+def test_wal_of_a_killed_app_is_read_and_not_changed(path, run_status):
     execute(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     before = snapshot(path.parent)
-    items, _ = ask("--check")
+    items, _ = run_status("--check")
     assert items[0]["state"] == "ok"
     assert items[0]["wal_bytes"] > 0
     assert snapshot(path.parent) == before
 
 
-def test_read_only_disk_is_reported(small_disk, monkeypatch, ask):  # noqa: F811 - a fixture
+def test_read_only_disk_is_reported(small_disk, monkeypatch, run_status):  # noqa: F811 - a fixture
     flashpoint_app.create_valid_app(small_disk, "deployed")
     monkeypatch.chdir(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    items, warnings = ask("--check", status=6)
+    items, warnings = run_status("--check", status=6)
     assert (items[0]["state"], items[0]["migrations"]) == ("read-only", "current")
     assert "read-only" in warnings[0]
 
@@ -227,46 +229,46 @@ def configure(path, old, new):
     config.write_text(text.replace(old, new))
 
 
-def test_missing_or_old_backup_requires_an_action(path, ask):
+def test_missing_or_old_backup_requires_an_action(path, run_status):
     configure(path, 'repository = "backups"', 'repository = "elsewhere"\nmax_age = "26h"')
-    items, warnings = ask("--check", status=3)
+    items, warnings = run_status("--check", status=3)
     assert items[0]["backup_at"] is None
     assert [warning.partition(" (backup directory not found: ")[0] for warning in warnings] == [
         "fp/user: no backup exists"
     ]
     assert main(["backup", "create"]) == 0
-    items, warnings = ask("--check")
+    items, warnings = run_status("--check")
     assert items[0]["backup_at"] > ago(minutes=5)
     configure(path, "26h", "0s")
-    assert ask("--check", status=3)[1] == ["fp/user: the newest backup is older than 0s"]
+    assert run_status("--check", status=3)[1] == ["fp/user: the newest backup is older than 0s"]
 
 
-def test_a_backup_whose_manifest_cannot_be_read_is_unsound(path, ask):
+def test_unreadable_backup_manifest_is_reported(path, run_status):
     (manifest,) = path.parent.glob("backups/*/*/manifest.json")
     manifest.write_text("{}")
-    items, warnings = ask("--check", status=4)
+    items, warnings = run_status("--check", status=4)
     assert (items[0]["state"], items[0]["backup_at"]) == ("ok", None)
     assert manifest.parent.name in warnings[0]
 
 
-def test_a_repository_that_cannot_be_read_is_trouble_and_hides_nothing(path, ask):
+def test_unreadable_repository_is_a_warning_and_the_database_is_reported(path, run_status):
     configure(path, '"backups"', '"user.db"')
-    items, warnings = ask()
+    items, warnings = run_status()
     assert items[0]["state"] == "ok"
     assert len(warnings) == 1
 
 
-def test_app_with_own_profile_has_a_status(tmp_path, ask):
-    path = sixth_app_db(tmp_path / "larder.db")
+def test_app_with_own_profile_has_a_status(tmp_path, run_status):
+    path = larder_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    items, _ = ask(*words, "--check", status=3)
+    items, _ = run_status(*words, "--check", status=3)
     assert (items[0]["database"], items[0]["overdue"], items[0]["migrations"]) == (
         "pantry",
         ["stale-logins"],
         None,
     )
     run_statements(path, "delete from member_logins where ends_ms < 2e12")
-    ask(*words, "--check")
+    run_status(*words, "--check")
 
 
 def test_configuration_without_apps_is_reported(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
-"""Traps of SQLite, its copies and gzip: experiments in which data was lost, or a loss was not noticed.
+"""Traps of SQLite, backups of SQLite and gzip: behavior that loses data, or that hides a loss.
 
-Each test shows the trap and the behavior of dbctl, so it also fails if the trap no longer exists. ``grep -r "def test_trap"`` lists
+Each test shows the trap and the behavior of dbctl; it also fails if the trap no longer exists. ``grep -r "def test_trap"`` lists
 the traps in other tests.
 """
 
@@ -34,7 +34,7 @@ def deployed(tmp_path):
     return promptvault_app.create_app(tmp_path / "app", "deployed")
 
 
-def silently(_share):
+def ignore_progress(_share):
     pass
 
 
@@ -62,19 +62,17 @@ def test_trap_vacuum_renumbers_rows_so_copies_preserve_rowids(deployed):
         connection.execute("insert into found (found, rank) values ('integrity-check', 1)")
 
 
-def test_trap_vacuum_into_writes_through_a_dangling_link_so_a_copy_is_made_where_nothing_is(
-    deployed, tmp_path
-):
-    link, target = tmp_path / "copy.db", tmp_path / "elsewhere.db"
+def test_trap_vacuum_into_follows_dangling_links_so_copies_require_an_unused_path(deployed, tmp_path):
+    link, target = tmp_path / "copy.db", tmp_path / "target.db"
     link.symlink_to(target)
     with closing(sqlite3.connect(deployed, isolation_level=None)) as source:
         source.execute("vacuum into ?", [str(link)])
-        assert target.exists(), "the trap"
+        assert target.exists(), "trap no longer exists"
         target.unlink()
-        catch_error(FileFailedError, lambda: dump(source, link, silently))
+        catch_error(FileFailedError, lambda: dump(source, link, ignore_progress))
         assert not target.exists()
-        (tmp_path / "empty.db").touch()  # which VACUUM INTO would fill
-        catch_error(FileFailedError, lambda: dump(source, tmp_path / "empty.db", silently))
+        (tmp_path / "empty.db").touch()  # VACUUM INTO writes into an empty file
+        catch_error(FileFailedError, lambda: dump(source, tmp_path / "empty.db", ignore_progress))
     assert (tmp_path / "empty.db").read_bytes() == b""
 
 
@@ -82,21 +80,21 @@ def test_trap_sqlite_leaves_a_journal_so_copies_remove_it(deployed, tmp_path):
     copy, siblings = tmp_path / "copy.db", [tmp_path / "copy.db-journal", tmp_path / "copy.db-wal"]
     run_statements(deployed, "pragma journal_mode = delete")
 
-    def leave(*_progress):
+    def leave_siblings(*_progress):
         for path in siblings:
-            path.write_bytes(bytes(512))  # as they are left where the disk fails to remove them
+            path.write_bytes(bytes(512))  # as after a failed unlink
 
     with closing(sqlite3.connect(deployed, isolation_level=None)) as source:
         with closing(sqlite3.connect(copy, isolation_level=None)) as plain:
             plain.execute("pragma journal_mode = off")
-            source.backup(plain, progress=leave)
-        assert all(path.exists() for path in siblings), "the trap"
+            source.backup(plain, progress=leave_siblings)
+        assert all(path.exists() for path in siblings), "trap no longer exists"
         copy.unlink()
-        dump(source, copy, leave)
+        dump(source, copy, leave_siblings)
     assert not any(path.exists() for path in siblings)
 
 
-def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_read(deployed, tmp_path):
+def test_trap_immutable_mode_ignores_the_wal_so_the_reader_opens_the_wal(deployed, tmp_path):
     with closing(sqlite3.connect(deployed, isolation_level=None)) as app:
         app.execute("pragma wal_autocheckpoint = 0")
         app.execute("update users set email = 'wal@example.org' where username = 'ann'")
@@ -104,7 +102,7 @@ def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_r
             shutil.copyfile(f"{deployed}{suffix}", tmp_path / f"copy.db{suffix}")
     query = "select count(*) from users where email = 'wal@example.org'"
     with closing(sqlite3.connect(f"file:{tmp_path}/copy.db?immutable=1", uri=True)) as frozen:
-        assert frozen.execute(query).fetchone() == (0,), "the trap"
+        assert frozen.execute(query).fetchone() == (0,), "trap no longer exists"
     with closing(SQLiteReader(tmp_path / "copy.db", "app/user")) as reader:
         assert reader.query(query) == [(1,)]
 
@@ -112,13 +110,13 @@ def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_r
 # Integrity -----------------------------------------------------------------------------------------------------------
 
 
-def test_trap_sqlite_calls_a_changed_word_sound_and_only_a_digest_notices(deployed):
+def test_trap_integrity_check_accepts_changed_text_so_verify_compares_checksums(deployed):
     backup = promptvault_app.create_app_backup(deployed, compress="none")
     file = promptvault_app.find_backup_file(deployed, backup)
-    whole = file.read_bytes()
-    at = whole.index(b"light", whole.index(b"theme_mode"))  # a value that no index repeats
-    file.write_bytes(whole[:at] + b"Light" + whole[at + 5 :])
-    assert query_rows(file, "pragma integrity_check") == [("ok",)], "the trap"
+    content = file.read_bytes()
+    position = content.index(b"light", content.index(b"theme_mode"))  # a value that is in no index
+    file.write_bytes(content[:position] + b"Light" + content[position + 5 :])
+    assert query_rows(file, "pragma integrity_check") == [("ok",)], "trap no longer exists"
     assert promptvault_app.list_codes(promptvault_app.verify_backups(deployed, backup.id, deep=False)) == [
         "file-changed"
     ]
@@ -127,36 +125,36 @@ def test_trap_sqlite_calls_a_changed_word_sound_and_only_a_digest_notices(deploy
     ]
 
 
-def test_trap_an_index_of_words_agrees_with_itself_unless_it_is_compared_with_its_rows(deployed):
+def test_trap_full_text_check_without_rank_ignores_rows_so_dbctl_compares_them(deployed):
     run_statements(
         deployed,
         "create table notes (id integer primary key, text)",
         "create virtual table found using fts5(text, content='notes', content_rowid='id')",
         "insert into notes (text) values ('one'), ('two'), ('three')",
         "insert into found (found) values ('rebuild')",
-        "update notes set text = 'four' where id = 2",  # as a damaged page would
+        "update notes set text = 'four' where id = 2",  # simulates a damaged page
     )
     with closing(sqlite3.connect(deployed)) as connection:
         connection.execute(
             "insert into found (found) values ('integrity-check')"
-        )  # the trap: no rank, no error
+        )  # the trap: without rank, no error
         connection.rollback()
-    assert query_rows(deployed, "pragma integrity_check") == [("ok",)], "the trap"
+    assert query_rows(deployed, "pragma integrity_check") == [("ok",)], "trap no longer exists"
     with closing(SQLiteWriter(deployed, "app/user")) as writer:
         assert "malformed" in writer.check_text_index("found")
 
 
-def test_trap_a_file_of_no_bytes_passes_every_check_and_a_wrong_path_makes_one(
+def test_trap_empty_file_passes_integrity_check_so_empty_and_missing_files_are_errors(
     deployed, tmp_path, answer, monkeypatch
 ):
-    wrong = tmp_path / "wrong.db"
-    with closing(sqlite3.connect(wrong)) as connection:
-        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)], "the trap"
+    missing = tmp_path / "wrong.db"
+    with closing(sqlite3.connect(missing)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)], "trap no longer exists"
         connection.execute("pragma user_version = 0")
-    wrong.unlink(missing_ok=True)
-    catch_error(DatabaseMissingError, lambda: SQLiteReader(wrong, "app/user"))
-    catch_error(DatabaseMissingError, lambda: SQLiteWriter(wrong, "app/user"))
-    assert not wrong.exists()
+    missing.unlink(missing_ok=True)
+    catch_error(DatabaseMissingError, lambda: SQLiteReader(missing, "app/user"))
+    catch_error(DatabaseMissingError, lambda: SQLiteWriter(missing, "app/user"))
+    assert not missing.exists()
     monkeypatch.chdir(deployed.parent)
     deployed.write_bytes(b"")
     result = answer("integrity", "check", status=None)
@@ -165,8 +163,8 @@ def test_trap_a_file_of_no_bytes_passes_every_check_and_a_wrong_path_makes_one(
 
 
 @pytest.fixture
-def logged(tmp_path):
-    """A database of 200 commits that are only in its ``-wal``, as a killed app leaves it."""
+def database_with_wal(tmp_path):
+    """Create a database with 200 commits that are only in its ``-wal``, as after a kill of the app."""
     path = tmp_path / "w.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as app:
         for sql in ("pragma journal_mode = wal", "pragma wal_autocheckpoint = 0", "create table t (a)"):
@@ -174,31 +172,31 @@ def logged(tmp_path):
         for number in range(199):
             app.execute("insert into t values (?)", [str(number) * 100])
         for suffix in ("", "-wal"):
-            shutil.copyfile(f"{path}{suffix}", tmp_path / f"left.db{suffix}")
-    return tmp_path / "left.db"
+            shutil.copyfile(f"{path}{suffix}", tmp_path / f"killed.db{suffix}")
+    return tmp_path / "killed.db"
 
 
-def test_trap_sqlite_ignores_damage_in_a_wal_so_each_flip_is_reported(logged):
-    log, draw = logged.with_name("left.db-wal"), create_rng("flips in a wal")
-    whole = log.read_bytes()
+def test_trap_sqlite_ignores_damage_in_a_wal_so_each_bit_flip_is_reported(database_with_wal):
+    log, draw = database_with_wal.with_name("killed.db-wal"), create_rng("flips in a wal")
+    content = log.read_bytes()
     assert wal.count_lost_commits(log) == 0
     for number in range(choose_count(20, 200)):
-        place = draw.randrange(len(whole))
-        changed = bytearray(whole)
-        changed[place] ^= 1 << draw.randrange(8)
+        position = draw.randrange(len(content))
+        changed = bytearray(content)
+        changed[position] ^= 1 << draw.randrange(8)
         log.write_bytes(changed)
         lost = wal.count_lost_commits(log)
-        assert 0 < lost <= 200, place
+        assert 0 < lost <= 200, position
         if not number:
-            with closing(sqlite3.connect(f"file:{logged}?mode=ro", uri=True)) as app:
-                assert app.execute("pragma integrity_check").fetchall() == [("ok",)], "the trap"
+            with closing(sqlite3.connect(f"file:{database_with_wal}?mode=ro", uri=True)) as app:
+                assert app.execute("pragma integrity_check").fetchall() == [("ok",)], "trap no longer exists"
                 table_count = app.execute("select count(*) from sqlite_master").fetchone()[0]
                 row_count = app.execute("select count(*) from t").fetchone()[0] if table_count else -1
             assert row_count + lost == 199
 
 
 def test_trap_integrity_check_reports_lost_commits_of_a_damaged_wal(deployed, answer, monkeypatch):
-    copies = deployed.with_name("aside")
+    copies = deployed.with_name("copies")
     copies.mkdir()
     with closing(sqlite3.connect(deployed, isolation_level=None)) as app:
         app.execute("pragma wal_autocheckpoint = 0")
@@ -215,18 +213,18 @@ def test_trap_integrity_check_reports_lost_commits_of_a_damaged_wal(deployed, an
     deployed.with_name("user.db-shm").unlink()
     monkeypatch.chdir(deployed.parent)
     findings = answer("integrity", "check")["data"]["findings"]
-    # a warning, for after a crash the last commit may be half written
+    # a warning, because the last commit may be incomplete after a crash
     assert ("warning", "commits-lost") in {(finding["severity"], finding["code"]) for finding in findings}
     assert {finding["severity"] for finding in findings} == {"warning"}
 
 
-def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_read_by_dbctl_itself(tmp_path):
-    """Debian's gives nothing back of a sound file; so a recovery must not need that program, nor any other."""
-    many = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 2000)"
+def test_trap_recover_of_sqlite3_shell_may_fail_so_dbctl_recovers_without_it(tmp_path):
+    """The ``sqlite3`` of Debian recovers no row even from an undamaged file; dbctl must not require external programs."""
+    numbers = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 2000)"
     run_statements(
         tmp_path / "app.db",
         "create table t (a)",
-        f"{many} insert into t select hex(randomblob(100)) from n",
+        f"{numbers} insert into t select hex(randomblob(100)) from n",
     )
     raw = bytearray((tmp_path / "app.db").read_bytes())
     raw[20 * 4096 : 21 * 4096] = bytes(4096)
@@ -242,15 +240,15 @@ def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_rea
         environment={"PATH": "/nonexistent"},
     )
     job.communicate()
-    assert job.returncode == 4  # some rows are lost, and it reports them
+    assert job.returncode == 4  # some rows are lost and reported
     assert 1900 < query_rows(tmp_path / "new.db", "select count(*) from t")[0][0] < 2000
 
 
 # Signals -------------------------------------------------------------------------------------------------------------
 
 
-def is_running(job):
-    """Wait until it has worked for longer than any command does before it asks its database."""
+def wait_until_query_runs(job):
+    """Wait until the process has used more CPU time than a command uses before its first query."""
     stat = Path(f"/proc/{job.pid}/stat")
     if not stat.exists():
         time.sleep(3)
@@ -262,14 +260,12 @@ def is_running(job):
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_trap_python_hears_a_signal_only_behind_a_long_query_so_the_query_is_ended(
-    deployed, number, expected
-):
-    forever = "with recursive n(n) as (select 1 union all select n + 1 from n) select count(*) from n"
-    job = forge.start(deployed.parent, "data", "query", forever, "-o", "json")
-    is_running(job)
+def test_trap_python_handles_signals_only_after_a_query_so_dbctl_interrupts_it(deployed, number, expected):
+    endless = "with recursive n(n) as (select 1 union all select n + 1 from n) select count(*) from n"
+    job = forge.start(deployed.parent, "data", "query", endless, "-o", "json")
+    wait_until_query_runs(job)
     job.send_signal(number)
-    status, output = forge.wait_for_result(job)  # which waits for two minutes; the query has no end
+    status, output = forge.wait_for_result(job)  # fails after two minutes; the query does not end by itself
     assert (status, output["error"]["code"]) == (expected, "interrupted")
 
 
@@ -281,18 +277,20 @@ COMPRESSED = gzip.compress(PLAIN)
 
 
 @pytest.mark.parametrize(
-    ("text", "comes"),
+    ("content", "expected"),
     [
         (b"", b""),
         (COMPRESSED + bytes(512), PLAIN),
         (gzip.compress(PLAIN[:7]) + gzip.compress(PLAIN[7:]), PLAIN),
     ],
-    ids=["nothing", "zeros behind its end", "two members"],
+    ids=["empty", "trailing zeros", "two members"],
 )
-def test_trap_gzip_takes_an_empty_file_zeros_behind_and_two_members_without_a_word(tmp_path, text, comes):
-    assert gzip.GzipFile(fileobj=io.BytesIO(text)).read() == comes, "the trap"
+def test_trap_gzip_accepts_empty_padded_and_concatenated_files_so_dbctl_rejects_them(
+    tmp_path, content, expected
+):
+    assert gzip.GzipFile(fileobj=io.BytesIO(content)).read() == expected, "trap no longer exists"
     compressed, plain = tmp_path / "a.gz", tmp_path / "a"
-    compressed.write_bytes(text)
+    compressed.write_bytes(content)
     catch_error(
         CorruptError,
         lambda: compression.decompress_file(
@@ -304,8 +302,8 @@ def test_trap_gzip_takes_an_empty_file_zeros_behind_and_two_members_without_a_wo
 
 def test_trap_gzip_reports_trailing_garbage_only_at_the_end(tmp_path):
     (tmp_path / "a.gz").write_bytes(COMPRESSED + b"junk")
-    with gzip.GzipFile(tmp_path / "a.gz") as read:
-        assert read.read(len(PLAIN)) == PLAIN, "the trap"
+    with gzip.GzipFile(tmp_path / "a.gz") as stream:
+        assert stream.read(len(PLAIN)) == PLAIN, "trap no longer exists"
     catch_error(
         CorruptError,
         lambda: compression.decompress_file(

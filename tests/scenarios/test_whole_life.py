@@ -1,4 +1,4 @@
-"""A whole life on every engine: from nothing, through every command, to a restore of what was destroyed, row for row."""
+"""Every command in one scenario on every engine: create, use, destroy and restore databases, and compare every row."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tools import reference
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
-#: Profiles, engines that may keep their first database, and the shape that its migrations give it.
-PLACES = [
+#: Profile, engine of its first database, and variant of its migrations.
+DEPLOYMENTS = [
     ("waqtor", "postgresql", ""),
     ("waqtor", "postgresql", "document"),
     ("promptvault", "sqlite", ""),
@@ -29,8 +29,8 @@ PLACES = [
     ("chat-lancedb", "sqlite", ""),
 ]
 
-#: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
-WORDS = {
+#: Values of the placeholders by profile, and those that a variant replaces; ``key`` is the id of a row of ``table``.
+PLACEHOLDERS = {
     "waqtor": {
         "sample": "--users 6 --messages 60",
         "boss": "admin@waqtor.example",
@@ -42,10 +42,10 @@ WORDS = {
         "db": "main",
         "migration": "1",
         "setting": "allowRegistration",
-        "wanted": {"allowRegistration": True},
+        "requested": {"allowRegistration": True},
         "report": "summary",
     },
-    "document": {"table": "messages", "shape": "--variant document"},
+    "document": {"table": "messages", "variant": "--variant document"},
     "promptvault": {
         "sample": "--users 6 --prompts 30",
         "boss": "admin@promptvault.example",
@@ -57,13 +57,13 @@ WORDS = {
         "db": "main",
         "migration": "20250825092600",
         "setting": "allowRegistration",
-        "wanted": {"allowRegistration": True},
+        "requested": {"allowRegistration": True},
         "report": "tag-usage",
     },
     "yaai": {
         "sample": "--chats 6 --messages 60",
-        "boss": "somebody",
-        "ana": "somebody",
+        "boss": "unused",
+        "ana": "unused",
         "role": "any",
         "table": "tool_calls",
         "change": "output=late",
@@ -72,7 +72,7 @@ WORDS = {
         "db": "chat",
         "migration": "1",
         "setting": "theme",
-        "wanted": {"theme": "light"},
+        "requested": {"theme": "light"},
     },
     "chat-lancedb": {
         "sample": "--users 6 --chats 8 --messages 300",
@@ -84,22 +84,22 @@ WORDS = {
         "db": "chat",
         "migration": "1",
         "setting": "theme",
-        "wanted": {"theme": "light"},
+        "requested": {"theme": "light"},
         "people": "id,email,name\nUSER-MIA,mia@example.org,Mia\n",
     },
 }
-#: Databases that a sample makes by itself, all of them below the folder of the test.
+#: Databases that ``dbctl demo`` creates below the folder of the test.
 CREATED = {
     "yaai": {name: f"db/{name}.sqlite" for name in ("chat", "code", "imagegen", "app")},
     "chat-lancedb": {"chat": "data/chat.db", "vectors": "data/lancedb"},
 }
 
-BEGINNING = [
-    "migrate up --profile {profile} {urls} {shape}",
-    "demo {profile} . {placed} {sample}",
+SETUP = [
+    "migrate up --profile {profile} {urls} {variant}",
+    "demo {profile} . {fill_url} {sample}",
 ]
-#: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
-YEARS = [
+#: Commands in the order in which they run; the exit code is 0, with the exceptions below.
+COMMANDS = [
     "init {profile} . --app second {urls}",
     "apps list",
     "apps show",
@@ -152,8 +152,8 @@ YEARS = [
     "settings reset {setting}",
     "settings validate",
     "settings export",
-    "settings diff wanted.json",
-    "settings apply wanted.json",
+    "settings diff requested.json",
+    "settings apply requested.json",
     "sessions list",
     "sessions revoke {ana}",
     "sessions cleanup",
@@ -208,17 +208,17 @@ YEARS = [
     "backup drill",
     "backup status --check",
     "backup copy latest --to nearby",
-    "backup adopt nowhere.db",
+    "backup adopt missing.db",
     "backup prune --keep-last 1 --yes",
     "backup delete 20000101_000000 --yes",
     "restore preview",
     "restore apply latest --yes",
     "restore undo --yes",
-    "restore files latest --to unpacked",
+    "restore files latest --to restored-files",
     "restore recover --force --to recovered.db",
     "status --check",
 ]
-AFTERWARDS = [
+FINAL_CHECKS = [
     "status --check",
     "apps check",
     "integrity check",
@@ -232,14 +232,14 @@ AFTERWARDS = [
     "backup verify --deep",
 ]
 
-#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
-UNABLE = {
+#: Prefixes of commands that a profile, engine or variant does not support: exit code 2.
+UNSUPPORTED = {
     "flashpoint-web": (
         "search semantic",
         "search vectors",
     ),
     "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
-    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
+    "document": ("sessions revoke",),  # it has no sessions
     "promptvault": (
         *(
             "users activate",
@@ -271,28 +271,28 @@ UNABLE = {
         "stats activity",
     ),
 }
-#: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
-OTHERWISE = {
+#: Other exit codes of supported commands.
+OTHER_EXIT_CODES = {
     "backup delete 20000101_000000 --yes": {5},
     "data add {table} nosuch=1": {2},
-    "search vectors store {key} near.json --yes": {5},  # the key is no message's
+    "search vectors store {key} near.json --yes": {5},  # the key is not the key of a message
     "search vectors make --dry-run": {2},  # no embedder is configured
-    "maintain wal": {0, 2},  # an app on a server may have files, too
-    "backup adopt nowhere.db": {5},
-    "restore files latest --to unpacked": {0, 5},  # not every app has other files
+    "maintain wal": {0, 2},  # an app on a server may also have files
+    "backup adopt missing.db": {5},
+    "restore files latest --to restored-files": {0, 5},  # not every app has files
     "maintain cancel 1 --yes": {5},
-    "stats slow": {0, 2},
-    "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
+    "stats slow": {0, 2},  # a server may not record slow statements
+    "migrate down --db {db} --dry-run": {0, 6},  # most migrations have no down script
 }
 
 
-def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
-    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
-    return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
+def expected_exit_codes(line: str, profile: str, engine: str, variant: str) -> set[int]:
+    unsupported = (*UNSUPPORTED[profile], *UNSUPPORTED[engine], *UNSUPPORTED[variant], *UNSUPPORTED[""])
+    return {2} if line.startswith(unsupported) else OTHER_EXIT_CODES.get(line, {0})
 
 
 @contextmanager
-def nothing_yet(engine: str):
+def create_empty_database(engine: str):
     """Yield an empty database or the path of a file, and remove it with everything that restores created."""
     if engine == "sqlite":
         yield File(Path("main.db").absolute())
@@ -306,76 +306,76 @@ def nothing_yet(engine: str):
 
 @pytest.fixture
 def run(capsys):
-    """Runs a command line and returns its answer, which is one object of its schema, and ends as it should."""
+    """Return a function that runs a command, asserts its exit code, and returns its output after validation."""
 
     def run(command_line, expected):
         capsys.readouterr()
         status = main([*shlex.split(command_line), "-o", "json"])
-        answer = json.loads(capsys.readouterr().out)
-        assert status in expected, (command_line, answer)
-        schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
-        Draft202012Validator(schema).validate(answer)
-        return answer
+        output = json.loads(capsys.readouterr().out)
+        assert status in expected, (command_line, output)
+        schema = {**SCHEMAS["answers"][output["schema"]], "$defs": SCHEMAS["$defs"]}
+        Draft202012Validator(schema).validate(output)
+        return output
 
     return run
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where an admin works, with what the lines name."""
+    """Create the working directory, with the files that the commands use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     (tmp_path / "own").mkdir()
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
-    (tmp_path / "made").mkdir()
+    (tmp_path / "new").mkdir()
     (tmp_path / "near.json").write_text(json.dumps([1.0, *[0.0] * 767]))
     return tmp_path
 
 
-def addresses(profile, place):
-    """Return how the lines say where databases are: to the commands that make them, and to the sample."""
+def format_url_options(profile, database):
+    """Return the placeholders for the URLs: of the databases that ``migrate up`` creates, and of the one that ``demo`` fills."""
     if profile not in CREATED:
-        return {"urls": f"--url main={place.url}", "placed": f"--url main={place.url}"}
+        return {"urls": f"--url main={database.url}", "fill_url": f"--url main={database.url}"}
     files = [name for name, path in CREATED[profile].items() if Path(path).suffix]
-    return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in files), "placed": ""}
+    return {"urls": " ".join(f"--url {name}=new/{name}.sqlite" for name in files), "fill_url": ""}
 
 
-def sibling_path(profile, folder):
-    """Return the app's further databases, which its sample has made, with a row in each."""
+def list_further_databases(profile, folder):
+    """Return the further databases that ``demo`` created, with a row in each."""
     if profile != "waqtor":
         return []
-    former = File(folder / "runtime/server/db/waqtor.db")
-    former.run("insert into message_logs (phone, message) values ('491700001', 'Hi')")
-    return [former]
+    legacy = File(folder / "runtime/server/db/waqtor.db")
+    legacy.run("insert into message_logs (phone, message) values ('491700001', 'Hi')")
+    return [legacy]
 
 
-@pytest.mark.parametrize(("profile", "engine", "shape"), PLACES)
-def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
-    profile, engine, shape, folder, run
+@pytest.mark.parametrize(("profile", "engine", "variant"), DEPLOYMENTS)
+def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases(
+    profile, engine, variant, folder, run
 ):
-    with nothing_yet(engine) as place:
-        words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile}
-        words |= addresses(profile, place)
-        (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
+    with create_empty_database(engine) as target:
+        words = {"variant": "", **PLACEHOLDERS[profile], **PLACEHOLDERS.get(variant, {}), "profile": profile}
+        words |= format_url_options(profile, target)
+        (folder / "requested.json").write_text(json.dumps(words["requested"]))
         databases = [
             (File if Path(path).suffix else Folder)(folder / path)
             for path in CREATED.get(profile, {}).values()
         ]
         if "people" in words:
             (folder / "people.csv").write_text(words["people"])
-        for line in BEGINNING:
+        for line in SETUP:
             run(line.format(**words), {0})
         if "boss" not in words:  # IDs of the sample
             words["boss"], words["ana"], *_ = (
                 key for (key,) in databases[0].rows("select id from users order by id")
             )
-        databases = databases or [place, *sibling_path(profile, folder)]
+        databases = databases or [target, *list_further_databases(profile, folder)]
         ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
-        for line in YEARS:
-            named = "" if line.startswith("init") else f"--app {profile} "
-            run(named + line.format(**words), ends(line, profile, engine, shape))
+        for line in COMMANDS:
+            option = "" if line.startswith("init") else f"--app {profile} "
+            run(option + line.format(**words), expected_exit_codes(line, profile, engine, variant))
 
         before = [database.content() for database in databases]
         created = run(f"backup create --app {profile}", {0})["data"]
@@ -389,14 +389,17 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
         assert (restored["backup"], restored["safety_backup"]) == (created["id"], None)
         assert [database.content() for database in databases] == before
-        for line in AFTERWARDS:
-            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
+        for line in FINAL_CHECKS:
+            run(
+                f"--app {profile} " + line.format(**words),
+                expected_exit_codes(line, profile, engine, variant),
+            )
         assert [database.content() for database in databases] == before
 
 
-def test_every_command_belongs_to_such_a_life():
+def test_scenario_runs_every_command():
     commands = {words for words, text in reference.command_helps() if "Commands:" not in text}
-    lines = [f"{line} " for line in (*BEGINNING, *YEARS)]
+    lines = [f"{line} " for line in (*SETUP, *COMMANDS)]
     assert [
         command for command in sorted(commands) if not any(line.startswith(f"{command} ") for line in lines)
     ] == []

@@ -13,7 +13,7 @@ from tests.engines.lance import TABLE
 
 PROFILE = """schema = "dbctl.profile/1"
 name = "pair"
-title = "Chat in two places"
+title = "Chat in two databases"
 time = "sqlite-time"
 
 [databases.chat]
@@ -28,7 +28,7 @@ optional = true
 names = { chat = "chat_{time}.db.gz", vectors = "lancedb_{time}.tar.gz" }
 foreign = [
     { name = "chat_{time}.db.gz", database = "chat" },
-    { name = "lancedb_{time}.tar.gz", database = "vectors", note = "It may not hold one moment." },
+    { name = "lancedb_{time}.tar.gz", database = "vectors", note = "It may be inconsistent." },
 ]
 """
 CONFIG = """[apps.talk]
@@ -84,7 +84,7 @@ def delete_message(path: Path, number: int) -> None:
 
 
 def read_keys(path: Path) -> tuple[list[str], list[str]]:
-    """Return the keys of the messages and of the vectors; reads every vector."""
+    """Read every vector; return the keys of the messages and of the vectors."""
     with closing(sqlite3.connect(path)) as connection:
         messages = [name for (name,) in connection.execute("select id from messages order by id")]
     vectors_table = open_table(path).search().to_arrow()

@@ -18,7 +18,7 @@ from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ("document", "deployed")
-#: Secrets that no command prints; marked for searches in outputs.
+#: Secrets that no command prints; tests search the output for them.
 TOKEN = "aaaa-marked-token-" + "0" * 110
 PASSWORD = flashpoint_web.PASSWORD
 
@@ -28,7 +28,7 @@ atexit.register(shutil.rmtree, _TEMP_FOLDER, ignore_errors=True)
 
 @cache
 def template(shape):
-    """Return a database with root (admin), ann (active, much used) and bob (inactive)."""
+    """Return a database with root (admin), ann (active, with related rows) and bob (inactive)."""
     build = flashpoint_web.document_user_db if shape == "document" else flashpoint_web.deployed_user_db
     path = build(Path(_TEMP_FOLDER) / shape / "user.db")
     for name, role, active in (("root", 1, True), ("ann", 2, True), ("bob", 2, False)):
@@ -59,16 +59,16 @@ def template(shape):
 @cache
 def _create_quick_profile():
     """Return Flashpoint Web's profile with the lowest hash cost, for fast tests."""
-    built_in = (ROOT / "dbctl/profiles/builtin/flashpoint-web.toml").read_text(encoding="utf-8")
-    text = built_in.replace("cost = 10", "cost = 4")
-    assert text != built_in
+    default = (ROOT / "dbctl/profiles/builtin/flashpoint-web.toml").read_text(encoding="utf-8")
+    text = default.replace("cost = 10", "cost = 4")
+    assert text != default
     path = Path(_TEMP_FOLDER) / "quick.toml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def create_app(folder, shape, *, protected=False):
-    """Create a copy and its configuration in ``folder``; return the path of the database."""
+    """Create a copy of the template and its configuration in ``folder``; return the path of the database."""
     folder.mkdir(exist_ok=True)
     shutil.copyfile(template(shape), folder / "user.db")
     shutil.copyfile(_create_quick_profile(), folder / "quick.toml")
@@ -129,7 +129,7 @@ expires_at = "ends_ms"
 
 def create_larder(folder):
     """Create an app with a custom profile in ``folder``; return the path of its database."""
-    path = flashpoint_web.sixth_app_db(folder / "larder.db")
+    path = flashpoint_web.larder_db(folder / "larder.db")
     (folder / "larder.toml").write_text(LARDER, encoding="utf-8")
     (folder / "dbctl.toml").write_text(
         f'[apps.larder]\nprofile = "{folder / "larder.toml"}"\n[apps.larder.databases]\nmain = "larder.db"\n',
@@ -175,7 +175,7 @@ def drop_nocase(path):
         plain = sql.replace("COLLATE NOCASE", "").replace("collate nocase", "").replace("UNIQUE", "")
         connection.executescript(
             f"pragma foreign_keys = off; pragma legacy_alter_table = on; alter table users rename to old; {plain};"
-            f"insert into users select * from old; drop table old; {';'.join(sql_ for (sql_,) in indexes)}"
+            f"insert into users select * from old; drop table old; {';'.join(statement for (statement,) in indexes)}"
         )
 
 

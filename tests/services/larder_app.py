@@ -11,17 +11,17 @@ from dbctl.engines.mysql.sql.script import split
 from tests import servers
 from tests.caching import mysql_database, postgresql_database
 from tests.databases import ComparedDatabase, File, MySQL, PostgreSQL
-from tests.shapes.flashpoint_web import PASSWORD_HASH, sixth_app_db
+from tests.shapes.flashpoint_web import PASSWORD_HASH, larder_db
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "profiles/larder.toml"
 SCRIPT = ROOT / "shapes/larder_postgresql.sql"
 MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
-PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
+KINDS = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
 class Pantry(File):
-    """A Larder in a SQLite file; its configuration is next to ``path``."""
+    """Larder in a SQLite file; the configuration is next to ``path``."""
 
     ending = ".db.gz"
 
@@ -30,8 +30,8 @@ class Pantry(File):
         self.folder, self.url = folder, "larder.db"
         configure(folder, self.url)
 
-    def spoil(self) -> None:
-        spoil(self)
+    def change_data(self) -> None:
+        change_data(self)
 
 
 class ServedPantry(PostgreSQL):
@@ -46,11 +46,11 @@ class ServedPantry(PostgreSQL):
         script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{PASSWORD_HASH}'")
         self.run(script)
 
-    def spoil(self) -> None:
-        spoil(self)
+    def change_data(self) -> None:
+        change_data(self)
 
     def databases(self) -> dict[str, bool]:
-        """Return the databases of the server whose names start with that of this one, and whether they allow connections."""
+        """Return the databases whose names start with the name of this one, and whether they allow connections."""
         with closing(servers.connection(servers.postgresql())) as connection:
             result = connection.execute(
                 "select datname, datallowconn from pg_database where starts_with(datname, %s)",
@@ -69,12 +69,12 @@ class MySQLPantry(MySQL):
         self.folder, self.path = folder, folder / "larder.db"
         configure(folder, self.url)
 
-    def spoil(self) -> None:
-        spoil(self)
+    def change_data(self) -> None:
+        change_data(self)
 
     def databases(self) -> list[str]:
-        """Return the databases of the server whose names start with that of this one."""
-        return mysql_databases(self.own.path)
+        """Return the databases whose names start with the name of this one."""
+        return list_mysql_databases(self.own.path)
 
 
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
@@ -91,28 +91,28 @@ def configure(folder: Path, url: str) -> None:
     )
 
 
-def spoil(pantry: ComparedDatabase) -> None:
-    """Change data so that a restore is needed."""
+def change_data(pantry: ComparedDatabase) -> None:
+    """Delete rows, change values and add a table."""
     pantry.run(
         "delete from recipe_labels",
-        "update members set mail = handle || '@spoiled.example'",
-        "create table regrets (at text)",
-        "insert into regrets values ('now')",
+        "update members set mail = handle || '@changed.example'",
+        "create table new_table (at text)",
+        "insert into new_table values ('now')",
     )
 
 
-def mysql_databases(name: str) -> list[str]:
+def list_mysql_databases(prefix: str) -> list[str]:
     with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
         cursor.execute("select schema_name from information_schema.schemata order by 1")
-        return [name_ for (name_,) in cursor.fetchall() if name_.startswith(name)]
+        return [name for (name,) in cursor.fetchall() if name.startswith(prefix)]
 
 
 @contextmanager
 def open_pantry(kind: str, folder: Path):
-    """Create a Larder of one of the kinds in ``PLACES``, and drop it at the end."""
+    """Create Larder on one of ``KINDS``; drop it on exit."""
     folder.mkdir()
     if kind == "sqlite":
-        sixth_app_db(folder / "larder.db")
+        larder_db(folder / "larder.db")
         yield Pantry(folder)
     elif kind == "postgresql schema":
         with servers.postgresql_schema() as url:

@@ -1,6 +1,6 @@
-"""Samples of everything that servers of MySQL and MariaDB can keep in a database: values by type, tables, objects.
+"""Samples of all types, storage engines and objects of MySQL and MariaDB databases.
 
-``{db}`` is the database; ``gone`` is an account that is dropped once all is made.
+``{db}`` is the database; ``gone`` is an account that the test drops after creating the samples.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint":
 _TEXTS = ["''", "'a'", "' b '", r"'quote '' and \\ and \n and \Z'", "'(),;`\"%'", "'Straße — 日本 😀'"]
 _BYTES = ["''", "0x00", "concat(" + ",".join(f"char({n} using binary)" for n in range(256)) + ")"]
 _TIMES = ["'2024-02-29 23:59:59.999999'", "'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'"]
-#: Moments around the changes of clocks in Europe, and the limits.
+#: Times around the daylight saving changes in Europe.
 _DST = ["'2024-03-31 01:00:00'", "'2024-03-31 02:30:00'", "'2024-10-27 00:30:00'", "'2024-10-27 01:30:00'"]
 _POINT = "st_geomfromtext('POINT(1.1 -2.2)')"
 _SHAPES = {
@@ -36,7 +36,7 @@ _FLOATS = [
 ]
 _DOUBLES = [*_FLOATS, "1.7976931348623157e308", "4.9e-324", "0.1e0 + 0.2e0", "9007199254740993"]
 
-#: By what ``information_schema.columns.data_type`` calls a type: what a column may be declared as, and values of it.
+#: Column definitions and values by type, as named in ``information_schema.columns.data_type``.
 TYPES: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     **{
         name: [
@@ -91,9 +91,9 @@ TYPES: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     "enum": [
         (
             "enum('a','B','it''s','back\\\\slash','x,y','ü')",
-            ["'a'", "'it''s'", r"'back\\slash'", "'x,y'", "'ü'", "'none of them'"],
+            ["'a'", "'it''s'", r"'back\\slash'", "'x,y'", "'ü'", "'not a member'"],
         ),
-        ("enum('','0','1','2') character set latin1", ["''", "'none of them'", "'0'", "'2'", "1"]),
+        ("enum('','0','1','2') character set latin1", ["''", "'not a member'", "'0'", "'2'", "1"]),
     ],
     "set": [("set('a','b c','it''s','ü','')", ["''", "'a'", "'a,it''s,ü'", "0", "31"])],
     "json": [("json", ['\'{"a": [1, 2.50, 1e300, null, "ü\\\\n"]}\'', "'[]'", "'\"text\"'", "'1'"])],
@@ -111,7 +111,7 @@ TYPES: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     "vector": [("vector(3)", ["{vector}('[1.5, -0.1, 3.4e38]')"])],
 }
 
-#: What an engine is good for in a backup, and a table of it; a refusal has to name the table ``odd``.
+#: Whether tables of a storage engine are restored or refused, and statements that create one; a refusal names the table ``odd``.
 RESTORED, REFUSED = "restored", "refused"
 ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
     "InnoDB": (RESTORED, ["create table odd (id int primary key) engine=InnoDB"]),
@@ -143,28 +143,28 @@ ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 #: Engines that cannot store a table of a database.
 ENGINES_WITHOUT_TABLES: Mapping[str, str] = {
-    "SEQUENCE": "its tables are numbers that the server makes up when they are named",
-    "PERFORMANCE_SCHEMA": "its tables are the server's own",
-    "ndbcluster": "a cluster of other servers",
-    "ndbinfo": "about a cluster of other servers",
+    "SEQUENCE": "its tables are generated when a query names them",
+    "PERFORMANCE_SCHEMA": "its tables describe the server",
+    "ndbcluster": "requires an NDB cluster",
+    "ndbinfo": "describes an NDB cluster",
 }
 
-#: What the statements of ``CREATE`` make that belongs to a database; each is made below.
+#: Objects of a database, by the ``CREATE`` statement that creates them; each has a sample below.
 KINDS: Mapping[str, str] = {
     "EVENT": "event", "FUNCTION": "function", "INDEX": "index", "PACKAGE": "package", "PACKAGE BODY": "package body",
     "PROCEDURE": "procedure", "SEQUENCE": "sequence", "TABLE": "table", "TRIGGER": "trigger", "VIEW": "view",
     "TABLE with Vectors": "table", "LIBRARY": "library", "SCHEMA": "the database itself", "DATABASE": "the database itself",
 }  # fmt: skip
-#: What they make that does not.
+#: Objects outside of databases, by the ``CREATE`` statement that creates them.
 KINDS_OF_SERVERS: Mapping[str, str] = {
     "FUNCTION UDF": "a file of the server", "FUNCTION LOADABLE FUNCTION": "a file of the server",
-    "FUNCTION SONAME": "a file of the server", "LOGFILE GROUP": "of a cluster", "ROLE": "an account",
-    "SERVER": "the server's own list of others", "TABLESPACE": "a file of the server", "USER": "an account",
-    "RESOURCE GROUP": "threads of the server", "SPATIAL REFERENCE SYSTEM": "the server's own list",
-    "MASKING POLICY": "of the whole server", "EXTERNAL TABLE": "data that others keep", "FIREWALL": "of the whole server",
+    "FUNCTION SONAME": "a file of the server", "LOGFILE GROUP": "part of an NDB cluster", "ROLE": "an account",
+    "SERVER": "an entry of a system table", "TABLESPACE": "a file of the server", "USER": "an account",
+    "RESOURCE GROUP": "threads of the server", "SPATIAL REFERENCE SYSTEM": "an entry of the data dictionary",
+    "MASKING POLICY": "a setting of the server", "EXTERNAL TABLE": "data in object storage", "FIREWALL": "a setting of the server",
 }  # fmt: skip
 
-#: Every kind of table, column and object that both products have.
+#: Every kind of table, column and object that both MySQL and MariaDB support.
 OBJECTS: Sequence[str] = (
     "create table parent (id int primary key, child int, constraint to_child foreign key (child) references child (id))",
     ("create table child (id int primary key, parent int, key (parent), constraint to_parent foreign key (parent)"
@@ -238,7 +238,7 @@ OBJECTS: Sequence[str] = (
     "create definer=gone@localhost function function_gone() returns int deterministic return 1",
     "create definer=gone@localhost event event_gone on schedule every 1 year disable do select 1",
 )  # fmt: skip
-#: They are made before those, so that no order of names helps.
+#: Created before ``OBJECTS``, so that creating objects in the order of their names would fail.
 FIRST: Sequence[str] = (
     "set foreign_key_checks = 0",
     "set sql_mode = ''",
@@ -309,7 +309,7 @@ MYSQL: Sequence[str] = (
     "insert into key_made values (1), (2)",
     "set sql_generate_invisible_primary_key = 0",
 )
-#: With the first version of MySQL that has it; libraries and duality views name the database that they are in.
+#: With the first MySQL version that supports it; the definitions of libraries and duality views contain the name of the database.
 MYSQL_NEW: Sequence[tuple[tuple[int, int, int], str]] = (
     ((9, 0, 0), "create table placed (id int primary key, v vector(3) not null)"),
     ((9, 0, 0), "insert into placed values (1, string_to_vector('[1, 2, -3.5]'))"),
@@ -321,4 +321,4 @@ MYSQL_NEW: Sequence[tuple[tuple[int, int, int], str]] = (
      " '_id': p.id, 'child': p.child, 'children': (select json_arrayagg(json_duality_object('of': c.id)) from child c"
      " where c.parent = p.id)) from parent p")),
     ((9, 7, 0), "create materialized view materialized as select id from parent where id < 9"),
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip

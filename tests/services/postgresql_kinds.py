@@ -1,6 +1,6 @@
-"""A sample of every kind of type, table and object that PostgreSQL supports, and how two databases are compared.
+"""Samples of all types, tables and objects that PostgreSQL supports, and functions that compare two databases.
 
-What there is to be sampled is read from the catalog of the server, so that a newer server brings new kinds to light.
+The kinds are read from the catalog of the server, so that a new version without samples for its new kinds fails the tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import closing
 from dbctl.engines.sql.query_builder import ident
 from tests import servers
 
-#: Literals of each type of ``pg_catalog`` that a column may have; values that are hard to write down exactly come first.
+#: Literals of each type of ``pg_catalog`` that a column may have.
 VALUES: Mapping[str, Sequence[str]] = {
     "aclitem": ["'=r/{owner}'"],
     "bit": ["B'1'"],
@@ -95,18 +95,18 @@ VALUES: Mapping[str, Sequence[str]] = {
     "xid8": ["'18446744073709551615'"],
     "xml": ["'<a b=\"c\">é &amp; <!-- x --></a>'", "'no document'"],
 }
-#: Types without a value that could be written as text: a column may have them, and holds nothing but NULL.
+#: Types whose input functions reject every value: a column of them can contain only NULL.
 WITHOUT_VALUES: Mapping[str, str] = {
-    "gtsvector": "of keys inside of an index; it has no input",
-    "pg_brin_bloom_summary": "of keys inside of an index; it has no input",
-    "pg_brin_minmax_multi_summary": "of keys inside of an index; it has no input",
-    "pg_dependencies": "what ANALYZE found; its input refuses every value",
-    "pg_mcv_list": "what ANALYZE found; its input refuses every value",
-    "pg_ndistinct": "what ANALYZE found; its input refuses every value",
-    "pg_node_tree": "an expression of the catalog; its input refuses every value",
+    "gtsvector": "used inside of indexes; it has no input function",
+    "pg_brin_bloom_summary": "used inside of indexes; it has no input function",
+    "pg_brin_minmax_multi_summary": "used inside of indexes; it has no input function",
+    "pg_dependencies": "results of ANALYZE",
+    "pg_mcv_list": "results of ANALYZE",
+    "pg_ndistinct": "results of ANALYZE",
+    "pg_node_tree": "an expression tree of the catalog",
 }
 
-#: Objects of every kind, by the version that brought them.
+#: Statements that create objects of every kind, by the version that introduced them.
 OBJECTS: Sequence[tuple[int, str]] = [
     (
         0,
@@ -314,20 +314,20 @@ alter default privileges grant select on large objects to {role};
 ]
 
 
-#: Catalogs in which the samples make no row.
+#: Catalogs in which the samples create no rows.
 NO_ROWS: Mapping[str, str] = {
-    "pg_depend": "how objects depend on each other, which the other catalogs tell, too",
-    "pg_init_privs": "what the script of an extension granted; no extension that comes with PostgreSQL does that",
-    "pg_parameter_acl": "of the server: not part of a database",
-    "pg_replication_origin": "of the server: not part of a database",
-    "pg_seclabel": "needs a module of the server that provides labels; none is part of PostgreSQL itself",
-    "pg_statistic": "what ANALYZE found; a restore runs it again",
-    "pg_statistic_ext_data": "what ANALYZE found; a restore runs it again",
-    "pg_subscription": "has a test of its own, since it belongs to the server, too",
-    "pg_subscription_rel": "has a test of its own, as above",
-    "pg_largeobject": "holds what large objects hold, which is compared as such",
+    "pg_depend": "dependencies of objects, which follow from the other catalogs",
+    "pg_init_privs": "privileges that an extension script granted; no extension of PostgreSQL does that",
+    "pg_parameter_acl": "belongs to the server, not to a database",
+    "pg_replication_origin": "belongs to the server, not to a database",
+    "pg_seclabel": "requires a label provider, which PostgreSQL does not include",
+    "pg_statistic": "results of ANALYZE, which a restore runs again",
+    "pg_statistic_ext_data": "results of ANALYZE, which a restore runs again",
+    "pg_subscription": "has a separate test",
+    "pg_subscription_rel": "has a separate test",
+    "pg_largeobject": "the content of large objects, which is compared separately",
 }
-#: Catalogs without an ``oid``: the key of a row; empty: it belongs to a row of another compared catalog.
+#: SQL for the key of a row in catalogs without an ``oid``; empty: the rows are not compared.
 KEYS: Mapping[str, str] = {
     "pg_aggregate": "aggfnoid::regprocedure::text",
     "pg_attribute": "attrelid::regclass::text || '.' || attname",
@@ -355,7 +355,7 @@ KEYS: Mapping[str, str] = {
     "pg_subscription_rel": "",
     "pg_ts_config_map": "mapcfg::regconfig || ' ' || maptokentype || ' ' || mapseqno",
 }
-#: The object that a row of a catalog without an ``oid`` belongs to.
+#: The column with the object of a row, for catalogs without an ``oid``.
 OWNERS: Mapping[str, str] = {
     "pg_aggregate": "aggfnoid::oid",
     "pg_attribute": "attrelid",
@@ -370,7 +370,7 @@ OWNERS: Mapping[str, str] = {
     "pg_sequence": "seqrelid",
     "pg_ts_config_map": "mapcfg",
 }
-#: The letters that a column may have, by the documentation of the catalog.
+#: The letters that a column may contain according to the documentation of PostgreSQL.
 LETTERS: Mapping[str, str] = {
     "pg_aggregate.aggfinalmodify": "rsw",
     "pg_aggregate.aggkind": "nho",
@@ -411,30 +411,30 @@ LETTERS: Mapping[str, str] = {
     "pg_type.typtype": "bcderpm",
     "pg_init_privs.privtype": "ie",
 }
-#: Letters that came with a version.
-LATER: Mapping[tuple[str, str], int] = {
+#: The version that introduced a letter.
+INTRODUCED_IN: Mapping[tuple[str, str], int] = {
     ("pg_attribute.attgenerated", "v"): 18,
     ("pg_collation.collprovider", "b"): 17,
     ("pg_constraint.contype", "n"): 17,
     ("pg_default_acl.defaclobjtype", "L"): 18,
 }
-#: Values that no sample shows, with the reason.
+#: Values that no sample has.
 UNSAMPLED: Mapping[str, set[object]] = {
-    "pg_attribute.attcompression": {"l"},  # not every server is built with lz4
-    "pg_attribute.attisdropped": {True},  # dropped columns are in no dump, and are not compared
-    "pg_class.relisshared": {True},  # of the server
-    "pg_class.relkind": {"t"},  # belongs to its table, and is compared with it
+    "pg_attribute.attcompression": {"l"},  # requires a server built with lz4
+    "pg_attribute.attisdropped": {True},  # dumps contain no dropped columns
+    "pg_class.relisshared": {True},  # belongs to the server
+    "pg_class.relkind": {"t"},  # TOAST tables are created with their table
     "pg_extension.extrelocatable": {False},  # defined by the extension
     "pg_index.indislive": {False},  # while an index is dropped concurrently
     "pg_index.indisready": {False},  # while an index is built concurrently
     "pg_inherits.inhdetachpending": {True},  # while a partition is detached concurrently
-    "pg_language.lanispl": {False},  # of the languages that a server brings
-    "pg_trigger.tgisinternal": {True},  # belongs to a foreign key, and is compared with it
-    "pg_type.typcategory": set("BDGITVXZ"),  # a letter that CREATE TYPE takes as it is given
+    "pg_language.lanispl": {False},  # only built-in languages
+    "pg_trigger.tgisinternal": {True},  # created by a foreign key
+    "pg_type.typcategory": set("BDGITVXZ"),  # CREATE TYPE stores any letter
 }
 
-#: Columns of catalogs that are no properties of an object: results of VACUUM, ANALYZE and fast defaults.
-PASSING = {
+#: Columns that may differ after a restore: results of VACUUM and ANALYZE, and internal numbers.
+VOLATILE = {
     "pg_attribute.attnum",
     "pg_attribute.atthasmissing",
     "pg_attribute.attislocal",
@@ -502,11 +502,11 @@ def list_columns(connection, catalog):
         " where a.attrelid = %s::regclass and a.attnum > 0",
         [f"pg_catalog.{catalog}"],
     )
-    return {name: kind for name, kind in rows.fetchall() if f"{catalog}.{name}" not in PASSING}
+    return {name: kind for name, kind in rows.fetchall() if f"{catalog}.{name}" not in VOLATILE}
 
 
 def read_rows(connection, catalog):
-    """Return the rows of a catalog about objects that were created in this database, by name."""
+    """Return the rows of a catalog for user-created objects, by key."""
     column_types = list_columns(connection, catalog)
     if catalog in KEYS and not KEYS[catalog]:
         return {}
@@ -526,7 +526,7 @@ def read_rows(connection, catalog):
 
 
 def _remove_server_options(value):
-    """Return a value without the options that a server sets by itself."""
+    """Return a value without the options that the server sets itself."""
     return (
         [option for option in value if not str(option).startswith("pg_att")] or None
         if isinstance(value, list)
@@ -535,7 +535,7 @@ def _remove_server_options(value):
 
 
 def find_unsampled(connection):
-    """Return the boolean and letter columns of catalogs with values that no sample has."""
+    """Return the boolean and letter columns of catalogs with the values that no sample has."""
     version, missing = connection.info.server_version // 10000, {}
     for catalog in list_catalogs(connection):
         for name, kind in list_columns(connection, catalog).items():
@@ -550,12 +550,14 @@ def find_unsampled(connection):
 
 def list_letters(column, version):
     """Return the letters that a column may have in a version; empty if they are unknown."""
-    newer_letters = {letter for (name, letter), since in LATER.items() if name == column and since > version}
+    newer_letters = {
+        letter for (name, letter), since in INTRODUCED_IN.items() if name == column and since > version
+    }
     return {"" if letter == "-" else letter for letter in LETTERS.get(column, "")} - newer_letters
 
 
 def describe(url):
-    """Return the complete content of a database, read with the programs of the server."""
+    """Return the schema, catalog rows and table rows of a database, read with ``pg_dump`` and ``psql``."""
     objects = {"schema": _schema(url)}
     with closing(servers.connection(url)) as connection:
         for catalog in list_catalogs(connection):

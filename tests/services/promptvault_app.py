@@ -1,4 +1,4 @@
-"""Apps with a repository, and helpers for tests of backups and restores."""
+"""Apps with a repository, and functions for tests of backups and restores."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def create_keys(app, **options):
     return DecryptionKeys(secrets.find_decryption_files(app.configured, **options), ask)
 
 
-def apply_restore(path, name="latest", *, advance=lambda _bytes: None, **more):
-    with open_repository(path, **more) as (app, repository):
+def apply_restore(path, name="latest", *, advance=lambda _bytes: None, **options):
+    with open_repository(path, **options) as (app, repository):
         manifest = repository.find(name)
         return create_restore(app, repository, manifest, advance=advance).apply()
 
 
 def create_restore(app, repository, manifest, *, replace=True, advance=lambda _bytes: None, **options):
-    """Create the restore of a backup, or of the backup with a name; ``options`` select the decryption files."""
+    """Create the restore of a backup, given as manifest or name; ``options`` select the decryption files."""
     manifest = repository.find(manifest) if isinstance(manifest, str) else manifest
     keys = create_keys(app, **options)
     return ApplyRestore(
@@ -120,7 +120,7 @@ def decompress_backup(path, backup):
     file = find_backup_file(path, backup)
     if file.suffix != ".gz":
         return file
-    plain = path.parent / f"unpacked-{backup.id}.db"
+    plain = path.parent / f"decompressed-{backup.id}.db"
     with file.open("rb") as source, plain.open("wb") as target:
         subprocess.run(["gunzip", "-c"], stdin=source, stdout=target, check=True)
     return plain
@@ -142,12 +142,12 @@ def delete_database(path):
 
 
 def add_free_pages(path):
-    """Create more free pages than used ones, with the rows after them."""
+    """Create more free pages than used pages, and rows in pages after the free ones."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table heap (text)")
         numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600)"
         connection.execute(f"{numbers} insert into heap select hex(randomblob(1000)) from n")
-        connection.execute("create table behind as select * from heap limit 100")
+        connection.execute("create table remaining as select * from heap limit 100")
         connection.execute("drop table heap")
 
 
@@ -163,5 +163,5 @@ def change_data(path):
             else next(name for name in names if "login" in name)
         )
         connection.execute(f"delete from {table}")
-        connection.execute("create table regrets (at text)")
-        connection.execute("insert into regrets values (?)", (datetime.now().isoformat(),))  # noqa: DTZ005 - any text
+        connection.execute("create table new_table (at text)")
+        connection.execute("insert into new_table values (?)", (datetime.now().isoformat(),))  # noqa: DTZ005

@@ -1,4 +1,4 @@
--- What a newer app makes before it finds that the users of an older one lack columns.
+-- The tables that a newer version of the app adds before it fails on missing columns of users.
 CREATE TABLE accounts (
   id TEXT PRIMARY KEY,
   user_id TEXT NOT NULL,

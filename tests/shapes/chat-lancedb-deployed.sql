@@ -1,4 +1,4 @@
--- What a deployment since October 2025 has besides: indexes of the users who sign in, whose ten columns have an order of their own.
+-- The indexes of a deployment since October 2025. Its ten columns of users have another order than in the document.
 CREATE INDEX idx_users_email ON users (email);
 CREATE INDEX idx_users_google_id ON users (google_id);
 CREATE INDEX idx_users_account_type ON users (account_type);

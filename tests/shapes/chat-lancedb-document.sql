@@ -1,4 +1,4 @@
--- The chat as its document writes it down: users of four columns, no accounts.
+-- The database of the document: users with four columns, no accounts.
 CREATE TABLE users (
   id TEXT PRIMARY KEY,
   created_at DATETIME DEFAULT CURRENT_TIMESTAMP,

@@ -1,4 +1,4 @@
-"""The chat's database as its document writes it down and as deployments of each time have it, with a few rows in it."""
+"""Databases of the chat app in the document variant and as deployments have them, with a few rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUESTION, ANSWER, FOLLOW_UP, PLANTS, THEIR = "msg-1", "msg-2", "msg-3", "msg-4",
 
 Rows = Mapping[str, Sequence[Mapping[str, object]]]
 
-TEN = """
+USERS_TABLE = """
 CREATE TABLE users (
   id TEXT PRIMARY KEY,
   email TEXT UNIQUE,
@@ -46,7 +46,7 @@ ROWS: Rows = {
         {"id": GARDEN, "user_id": ANON, "title": "A garden", "created_at": "2025-10-20 10:00:00", "updated_at": "2025-10-20 10:00:00", "is_active": 0},
         {"id": THEIRS, "user_id": OLD, "title": "100%_sure", "created_at": "2025-10-18 10:00:00", "updated_at": "2025-10-18 10:00:00", "is_active": 1},
     ],
-    # A question and its answer have the same second: only the order of the rows shows which came first.
+    # A question and its answer have the same time in seconds: only the order of the rows shows which is first.
     "messages": [
         {"id": ANSWER, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "What is Python?", "timestamp": "2025-10-19 10:00:00"},
         {"id": QUESTION, "chat_id": PYTHON, "user_id": ANON, "role": "assistant", "content": "A language, 100% readable", "timestamp": "2025-10-19 10:00:00", "metadata": '{"model":"gemini-2.5-flash"}'},
@@ -76,36 +76,36 @@ def _create_database(path: Path, script: str, *rows: Rows) -> Path:
         connection.execute("pragma synchronous = off")
         connection.executescript(f"begin; {script}")
         for tables in rows:
-            for table, some in tables.items():
-                for row in some:
-                    signs = ", ".join("?" * len(row))
+            for table, records in tables.items():
+                for row in records:
+                    placeholders = ", ".join("?" * len(row))
                     connection.execute(
-                        f"insert into {table} ({', '.join(row)}) values ({signs})", list(row.values())
+                        f"insert into {table} ({', '.join(row)}) values ({placeholders})", list(row.values())
                     )
         connection.execute("commit")
     return path
 
 
 def document(path: Path) -> Path:
-    """Make the database of the document, which is that of the app's first week, too."""
+    """Create the database of the document; the first version of the app created the same."""
     return _create_database(path, _script("document"), {"users": USERS}, ROWS)
 
 
 def halfway(path: Path) -> Path:
-    """Make the same after a newer app has been started on it, which has failed."""
+    """Create the database of the document after a newer version of the app failed to upgrade it."""
     return _create_database(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
 
 
 def deployed(path: Path) -> Path:
-    """Create a database of a deployment since October 2025, with a signed-in user."""
-    four = _script("document")
-    ten = TEN + four[four.index("CREATE TABLE chats") :]
-    script = ten + _script("accounts") + _script("deployed")
+    """Create the database of a deployment since October 2025, with a Google account."""
+    text = _script("document")
+    tables = USERS_TABLE + text[text.index("CREATE TABLE chats") :]
+    script = tables + _script("accounts") + _script("deployed")
     return _create_database(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
 
 
-#: Other vectors: of a chat in a browser, of a user before registration, of no user, and of the
-#: app's first start. Message, chat, user, content.
+#: Vectors without a message in the database: of a chat in the browser, of a user before registration, of an unknown
+#: user, and of the app's first start. Message, chat, user, content.
 FURTHER = [
     ("msg-browser", "chat-browser", ANON, "Kept in a browser"),
     ("msg-before", "chat-before", "USER-GONE", "Said before the account"),
@@ -114,35 +114,39 @@ FURTHER = [
 ]
 
 
-def vectors(
-    place: Path, *, deployed: bool = True, further: Sequence[tuple[str, str, str, str]] = FURTHER
+def create_vectors(
+    folder: Path, *, deployed: bool = True, further: Sequence[tuple[str, str, str, str]] = FURTHER
 ) -> Path:
-    """Make the folder with a vector of each message above, and ``further`` ones."""
+    """Create the folder with a vector of each message of ``ROWS`` and of ``further``."""
     import lancedb
     import pyarrow as pa
 
     from tests.engines import lance
 
-    rows_ = [
+    messages = [
         (row["id"], row["chat_id"], row["user_id"], row["content"], row["role"]) for row in ROWS["messages"]
     ]
-    rows_ += [(*row, "user") for row in further]
+    messages += [(*row, "user") for row in further]
     rows = []
-    for number, (message, chat, user, content, role) in enumerate(rows_):
+    for number, (message, chat, user, content, role) in enumerate(messages):
         row = lance.create_row(number, deployed=deployed)
         row |= {"message_id" if deployed else "id": message, "chat_id": chat, "user_id": user}
         rows.append(row | {"content": content, "role": role})
-    lancedb.connect(str(place)).create_table(
+    lancedb.connect(str(folder)).create_table(
         lance.TABLE, pa.Table.from_pylist(rows, lance.create_schema(deployed=deployed))
     )
-    return place
+    return folder
 
 
-def in_vectors(place: Path, *columns: str) -> list[tuple[object, ...]]:
-    """Return columns of every row of the folder, sorted."""
+def read_vectors(folder: Path, *columns: str) -> list[tuple[object, ...]]:
+    """Return the columns of all vectors of the folder, sorted."""
     import lancedb
 
     rows = (
-        lancedb.connect(str(place)).open_table("chat_embeddings").to_arrow().select(list(columns)).to_pylist()
+        lancedb.connect(str(folder))
+        .open_table("chat_embeddings")
+        .to_arrow()
+        .select(list(columns))
+        .to_pylist()
     )
     return sorted(tuple(row[name] for name in columns) for row in rows)

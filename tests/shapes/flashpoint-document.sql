@@ -1,4 +1,4 @@
--- flashpoint.sqlite as the app's document describes it.
+-- flashpoint.sqlite with the schema of the document.
 
 CREATE TABLE platform (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,4 +1,4 @@
-"""Databases of Flashpoint Web in all variants, and a database of an app without profile."""
+"""Databases of Flashpoint Web in all variants, and the database of an app without a profile."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dbctl.profiles.loader import load
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parent / "data"
 MIGRATIONS = FOLDER.parents[1] / "migrations" / "flashpoint-web" / "user" / "document"
-#: What the deployed app makes; tests compare it with a record of the real schema.
+#: The migration that the deployed app applies; ``test_real.py`` compares its schema with the recorded one.
 DEPLOYED = MIGRATIONS.parent / "deployed" / "001_complete_schema.sql"
 _MIGRATIONS = load("flashpoint-web").databases["user"].migrations
 LEDGER, EARLIER = str(_MIGRATIONS.ledger.create), _MIGRATIONS.earlier
 FIRST_CHECKSUM = "9c74663b91e7c1eff380cd5aaf00501d84e84bccefce1e30400452c8cadde148"
 PRIORITY_CHECKSUM = "2b6310c3bc68c5ed4dfac3586ec5e7467b82cb390c4c9c7f172e17843ac0a567"
 
-#: bcrypt of "correct horse" at cost 4, so that tests need not wait for a hash.
+#: bcrypt of ``PASSWORD`` with cost 4, because a higher cost would slow the tests.
 PASSWORD = "correct horse"
 PASSWORD_HASH = "$2b$04$dbctlSampleSaltTests.OzTIfHMNjQZel0ETqImA7ZfoSSN2sovy"
 
 HEAD_CHECKSUM = "5647860d5416547ae8c146ff8dbcb5cdec7919dd2d27197e0f2d03a6223f173b"
 
-#: C: several early files. D: one file, no domains yet. D': D and a file that the folder no longer has. E: the newest.
+#: C: several early files. D: one file without domains. D': D and a file that was removed later. E: the newest version.
 Era = Literal["C", "D", "D'", "E"]
 
 _ERA_C = [
@@ -53,19 +53,19 @@ LEDGERS: dict[Era, list[tuple[str, str]]] = {
 
 
 def deployed_user_db(path: Path, *, priority: bool = False, journal: str = "wal", era: Era = "E") -> Path:
-    """Make ``user.db`` as deployed databases hold it, without users.
+    """Create ``user.db`` of the deployed variant, without users.
 
     Args:
-        path: a file that does not exist yet; its directory may be missing too.
-        priority: with ``roles.priority``, as databases made before the last change of the app's file.
-        journal: the journal mode left in the header.
-        era: which rows the ledger has; before E the index of public settings is missing, before D' also ``domains``.
+        path: a file that does not exist; its directory may be missing too.
+        priority: with ``roles.priority``, as in databases from before the last change of the migration.
+        journal: the journal mode in the header.
+        era: selects the rows of the ledger; before E the index of public settings is missing, before D' also ``domains``.
     """
-    with _new(path, journal) as connection:
+    with _create_file(path, journal) as connection:
         connection.executescript(LEDGER)
         connection.executescript(DEPLOYED.read_text(encoding="utf-8"))
         if priority or era != "E":
-            _make_earlier(connection, FIRST_CHECKSUM if era != "E" else PRIORITY_CHECKSUM)
+            _convert_to_earlier(connection, FIRST_CHECKSUM if era != "E" else PRIORITY_CHECKSUM)
         if era == "D'":
             connection.executescript(EARLIER[LEDGERS[era][-1][1]])
         connection.executemany(
@@ -75,21 +75,23 @@ def deployed_user_db(path: Path, *, priority: bool = False, journal: str = "wal"
     return path
 
 
-def _make_earlier(connection: sqlite3.Connection, checksum: str) -> None:
-    """Make of what today's file made what an earlier text of it made, with the roles and their permissions."""
+def _convert_to_earlier(connection: sqlite3.Connection, checksum: str) -> None:
+    """Convert the current schema to that of an earlier migration text; restore roles and permissions."""
     roles = connection.execute("select id, name, description from roles").fetchall()
-    granted = connection.execute("select role_id, permission_id from role_permissions").fetchall()
+    role_permissions = connection.execute("select role_id, permission_id from role_permissions").fetchall()
     connection.executescript(EARLIER[checksum])
     connection.executemany("insert into roles (id, name, description) values (?, ?, ?)", roles)
     connection.execute(
         "update roles set priority = case name when 'admin' then 100 when 'user' then 50 else 0 end"
     )
-    connection.executemany("insert into role_permissions (role_id, permission_id) values (?, ?)", granted)
+    connection.executemany(
+        "insert into role_permissions (role_id, permission_id) values (?, ?)", role_permissions
+    )
 
 
 def document_user_db(path: Path, *, journal: str = "wal") -> Path:
-    """Make ``user.db`` in the document's shape, without users and without a ledger: the four migrations, run plainly."""
-    with _new(path, journal) as connection:
+    """Create ``user.db`` of the document variant with its four migrations, without users and without a ledger."""
+    with _create_file(path, journal) as connection:
         for file in sorted(MIGRATIONS.glob("*.sql")):
             connection.executescript(file.read_text(encoding="utf-8"))
     return path
@@ -119,22 +121,22 @@ def add_user(
 
 
 def launcher_flashpoint_db(path: Path) -> Path:
-    """Copy the database of 1,200 games of the launcher's own engine; its header contains WAL mode."""
-    return _copied(DATA / "flashpoint-launcher.sqlite", path)
+    """Copy a database of 1,200 games that the launcher created; its header contains WAL mode."""
+    return _copy(DATA / "flashpoint-launcher.sqlite", path)
 
 
 def launcher_extras_db(path: Path) -> Path:
-    """Copy the small one with additional apps, redirects, several data entries, play time, broken and extreme games."""
-    return _copied(DATA / "flashpoint-launcher-extras.sqlite", path)
+    """Copy a small database with additional apps, redirects, several data entries, play time, broken and extreme games."""
+    return _copy(DATA / "flashpoint-launcher-extras.sqlite", path)
 
 
 def document_flashpoint_db(path: Path, games: int = 48, *, journal: str = "delete") -> Path:
-    """Make ``flashpoint.sqlite`` in the document's schema.
+    """Create ``flashpoint.sqlite`` with the schema of the document.
 
-    The first games are those of ``ODD_GAMES``, each there for one trap; the rest follow a plain pattern, so that
-    counts can be worked out by hand: of the others every second is by "Moss Studio", every fifth is theatre.
+    The first games are ``ODD_GAMES``, one per special case. The others follow a pattern, which makes counts
+    predictable: every second game is by "Moss Studio", every fifth is theatre.
     """
-    with _new(path, journal) as connection:
+    with _create_file(path, journal) as connection:
         connection.executescript((FOLDER / "flashpoint-document.sql").read_text(encoding="utf-8"))
         connection.executemany("insert into platform (id, name) values (?, ?)", enumerate(PLATFORMS, 1))
         connection.executemany(
@@ -177,11 +179,11 @@ TAGS = {
 
 
 def game_id(number: int) -> str:
-    """Return the id of the game with this number, from 1."""
+    """Return the id of a game; numbers start at 1."""
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-#: The rest has the defaults of ``_add_game``. ``data`` is a list of (presentOnDisk, launchCommand), oldest first.
+#: Other columns have the defaults of ``_add_game``. ``data`` is a list of (presentOnDisk, launchCommand), oldest first.
 ODD_GAMES: tuple[dict[str, object], ...] = (
     {"title": "Alpha Valley", "tags": ["Action", "Puzzle", "Platformer"], "releaseDate": "2005-03-07", "data": [(1, None)]},
     {"title": "alpha valley 2", "orderTitle": "", "parent": 1, "series": "Alpha Valley", "releaseDate": "2005", "data": [(0, None)]},
@@ -221,7 +223,7 @@ PLAYLISTS = [
     ("10000000-0000-4000-8000-000000000002", "Short Films", None, None, "theatre", None),
     ("10000000-0000-4000-8000-000000000003", "Empty [list]", "", "o'brien", None, None),
 ]
-#: Members as (number of the game, order, notes): not in the order of their numbers, once without any order.
+#: Members as (number of the game, order, notes), not sorted by number; one member has no order.
 PLAYLIST_GAMES: dict[str, list[tuple[int, int | None, str | None]]] = {
     PLAYLISTS[0][0]: [(15, 1, "start here"), (1, 2, None), (9, 3, ""), (4, 4, None)],
     PLAYLISTS[1][0]: [(19, 1, None), (13, None, None)],
@@ -284,36 +286,36 @@ def _add_game(connection: sqlite3.Connection, number: int, odd: dict[str, object
         "insert into game_tags_tag (gameId, tagId) values (?, ?)",
         [(row["id"], list(TAGS).index(name) + 1) for name in tags],
     )
-    for place, (present, command) in enumerate(odd.get("data", [(1, None)]), 1):  # type: ignore[arg-type, var-annotated]
+    for position, (present, command) in enumerate(odd.get("data", [(1, None)]), 1):  # type: ignore[arg-type, var-annotated]
         connection.execute(
             "insert into game_data (gameId, title, dateAdded, sha256, crc32, presentOnDisk, path, size, parameters, launchCommand)"
             " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row["id"],
-                f"Data {place}",
-                f"2021-0{place}-01T00:00:00.000Z",
-                f"{number:032x}{place:032x}",
+                f"Data {position}",
+                f"2021-0{position}-01T00:00:00.000Z",
+                f"{number:032x}{position:032x}",
                 f"{number:08x}",
                 present,
-                f"Games/{row['id']}-{place}.zip" if present is not None else None,
-                1000 * number + place,
+                f"Games/{row['id']}-{position}.zip" if present is not None else None,
+                1000 * number + position,
                 None,
                 command,
             ),
         )
 
 
-# An app without profile ---------------------------------------------------------------------------
+# An app without a profile --------------------------------------------------------------------------------------
 
 
-def sixth_app_db(path: Path, *, journal: str = "delete") -> Path:
-    """Make the database of "Larder", an invented shelf of recipes.
+def larder_db(path: Path, *, journal: str = "delete") -> Path:
+    """Create the database of "Larder", an invented recipe app.
 
-    Nothing is called as in Flashpoint Web: UUID keys, the role a text column, times as epoch milliseconds, a table
-    named ``order`` and a column named ``a "pinch"``. Members: pip (chief), ana and 木下 (cooks), olav (guest,
+    It shares no name with Flashpoint Web: keys are UUIDs, the role is a text column, times are epoch milliseconds, a
+    table is named ``order`` and a column ``a "pinch"``. Members: pip (chief), ana and 木下 (cooks), olav (guest,
     disabled); the password of each is ``PASSWORD``.
     """
-    with _new(path, journal) as connection:
+    with _create_file(path, journal) as connection:
         connection.executescript(
             (FOLDER / "larder.sql")
             .read_text(encoding="utf-8")
@@ -322,18 +324,18 @@ def sixth_app_db(path: Path, *, journal: str = "delete") -> Path:
     return path
 
 
-# Looking back --------------------------------------------------------------------------------------------------
+# Helpers -------------------------------------------------------------------------------------------------------
 
 
 def names_in(sql: str, kind: Literal["table", "index", "trigger"]) -> set[str]:
-    """Return the names of what a script creates."""
+    """Return the names of the objects that a script creates."""
     return set(
         re.findall(rf"^CREATE (?:UNIQUE )?{kind}(?: IF NOT EXISTS)? (\w+)", sql, re.IGNORECASE | re.MULTILINE)
     )
 
 
 @contextmanager
-def _new(path: Path, journal: str) -> Iterator[sqlite3.Connection]:
+def _create_file(path: Path, journal: str) -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert not path.exists(), path
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -343,7 +345,7 @@ def _new(path: Path, journal: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _copied(source: Path, path: Path) -> Path:
+def _copy(source: Path, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
     return path

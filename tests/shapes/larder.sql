@@ -1,4 +1,4 @@
--- Larder: an invented app in which nothing is named as in Flashpoint Web.
+-- Larder: an invented app that shares no name with Flashpoint Web.
 
 CREATE TABLE members (
   member_uuid TEXT NOT NULL PRIMARY KEY,

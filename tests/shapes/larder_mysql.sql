@@ -1,5 +1,4 @@
--- Larder on MySQL and MariaDB, with the types that an app would choose there: an enum, tinyint(1), JSON, and both kinds
--- of time.
+-- Larder on MySQL and MariaDB, with common types of these engines: an enum, tinyint(1), JSON, and both types of time.
 
 CREATE TABLE members (
   member_uuid char(36) PRIMARY KEY,

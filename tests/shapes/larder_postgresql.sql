@@ -1,4 +1,4 @@
--- Larder on PostgreSQL, with the types that an app would choose there: uuids, an enum, booleans, and both kinds of time.
+-- Larder on PostgreSQL, with common types of this engine: uuid, an enum, boolean, and both types of time.
 
 CREATE TYPE member_kind AS ENUM ('guest', 'cook', 'chief');
 

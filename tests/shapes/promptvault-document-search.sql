@@ -1,5 +1,5 @@
--- The index for searching of PromptVault's document: it reads its text from Prompt, which has no column promptId, so that
--- with its triggers no prompt can be changed or deleted.
+-- The full-text index of PromptVault's document. It reads a column promptId that Prompt does not have, so its triggers prevent
+-- every change of a prompt.
 
 CREATE VIRTUAL TABLE PromptSearch USING fts5(
     promptId,

@@ -1,5 +1,5 @@
--- PromptVault's document: users and prompts as it writes them down, everything else as the app has it, with the index for
--- searching and the secondary indexes that the document suggests.
+-- The tables of PromptVault's document: users and prompts as in the document, other tables as in the app, with the secondary
+-- indexes of the document.
 
 CREATE TABLE User (
   id TEXT PRIMARY KEY,

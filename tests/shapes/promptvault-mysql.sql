@@ -1,4 +1,4 @@
--- PromptVault's models in MySQL as Prisma 6 spells them, texts of any length as LONGTEXT.
+-- The schema that Prisma 6 creates for PromptVault's models in MySQL, with long texts as LONGTEXT.
 
 -- CreateTable
 CREATE TABLE `User` (

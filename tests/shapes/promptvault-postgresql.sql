@@ -1,4 +1,4 @@
--- What Prisma 6 makes of PromptVault's models in PostgreSQL.
+-- The schema that Prisma 6 creates for PromptVault's models in PostgreSQL.
 
 -- CreateEnum
 CREATE TYPE "Role" AS ENUM ('ADMIN', 'USER');

@@ -1,5 +1,5 @@
--- The index for searching that PromptVault makes in SQLite when it starts: without content, so that nothing of it can be
--- read back, and its own triggers find nothing to delete.
+-- The full-text index that PromptVault creates in SQLite at its start. It is contentless: its text cannot be read, and the
+-- delete commands of its triggers find no entry.
 
 CREATE TABLE _meta (key TEXT PRIMARY KEY, value TEXT);
 

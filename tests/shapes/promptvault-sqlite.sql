@@ -1,4 +1,4 @@
--- What Prisma 6 makes of PromptVault's models in SQLite.
+-- The schema that Prisma 6 creates for PromptVault's models in SQLite.
 
 -- CreateTable
 CREATE TABLE "User" (

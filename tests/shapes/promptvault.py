@@ -1,4 +1,4 @@
-"""Databases of PromptVault in every shape that dbctl meets, with a few people and prompts in them."""
+"""Databases of PromptVault in every variant, with a few users and prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 FOLDER = Path(__file__).parent
 
-#: Names and checksums under which the app shipped its migrations.
+#: Names and checksums of the app's migrations.
 LEDGER = (
     ("20250825092600_init", "22a045c7fd11a99a07ac970deb4b34660ce43cf7d0014c8dcb53996d3cea789d"),
     ("20250825092830_add_rating_unique", "3eefb4f28e9a8ff24023301ba9d000f77a663e76b36ef1e647d1cb4250ab1f3f"),
@@ -28,23 +28,23 @@ LEDGER = (
         "ea94259003e0f34634837009fdcd97ab1198cc58bcf462a42e64c326210e7b16",
     ),
 )
-REGISTRY = """create table "_prisma_migrations" (
+LEDGER_TABLE = """create table "_prisma_migrations" (
     "id" TEXT PRIMARY KEY NOT NULL, "checksum" TEXT NOT NULL, "finished_at" DATETIME, "migration_name" TEXT NOT NULL,
     "logs" TEXT, "rolled_back_at" DATETIME, "started_at" DATETIME NOT NULL DEFAULT current_timestamp,
     "applied_steps_count" INTEGER UNSIGNED NOT NULL DEFAULT 0
 )"""
 
-BEGAN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 ADA, BEN, CLEO = (f"cm8user{name:0<18}" for name in ("ada", "ben", "cleo"))
 NOTES, PARSER, GARDEN = (f"cm8prompt{name:0<16}" for name in ("notes", "parser", "garden"))
 TEAM = "cm8team000000000000000001"
 
 
 def _day(number: int) -> datetime:
-    return BEGAN + timedelta(days=number)
+    return START + timedelta(days=number)
 
 
-#: By table, in an order that foreign keys allow.
+#: Rows by table, in an order that foreign keys allow.
 ROWS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "Team": [{"id": TEAM, "name": "Research", "createdAt": _day(0)}],
     "User": [
@@ -82,7 +82,7 @@ def _script(name: str) -> str:
 # SQLite ------------------------------------------------------------------------------------------------------------
 
 
-def _as_prisma_writes(value: object) -> object:
+def _encode_like_prisma(value: object) -> object:
     return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
 
 
@@ -90,16 +90,16 @@ def _fill(connection: sqlite3.Connection) -> None:
     for table, rows in ROWS.items():
         for row in rows:
             names = ", ".join(f'"{name}"' for name in row)
-            values = [_as_prisma_writes(value) for value in row.values()]
+            values = [_encode_like_prisma(value) for value in row.values()]
             connection.execute(
                 f'insert into "{table}" ({names}) values ({", ".join("?" * len(row))})', values
             )
-    # A row that was inserted manually has the text of the column's default.
+    # a row that was inserted manually has the text of the column's default
     connection.execute("""update "User" set "createdAt" = '2026-03-04 09:30:00' where id = ?""", [CLEO])
 
 
 @contextmanager
-def _new(path: Path) -> Iterator[sqlite3.Connection]:
+def _create_file(path: Path) -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("begin")
@@ -116,11 +116,11 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
             text = ""
 
 
-def recorded(connection: sqlite3.Connection, applied: int = len(LEDGER)) -> None:
-    """Record the first migrations as Prisma does."""
-    connection.execute(REGISTRY)
+def record_migrations(connection: sqlite3.Connection, applied: int = len(LEDGER)) -> None:
+    """Record the first ``applied`` migrations, as Prisma does."""
+    connection.execute(LEDGER_TABLE)
     for number, (name, checksum) in enumerate(LEDGER[:applied]):
-        at = _as_prisma_writes(_day(0) + timedelta(seconds=number))
+        at = _encode_like_prisma(_day(0) + timedelta(seconds=number))
         connection.execute(
             "insert into _prisma_migrations (id, checksum, finished_at, migration_name, started_at, applied_steps_count)"
             " values (?, ?, ?, ?, ?, 1)",
@@ -129,26 +129,26 @@ def recorded(connection: sqlite3.Connection, applied: int = len(LEDGER)) -> None
 
 
 def deployed(path: Path) -> Path:
-    """As the app's container makes it: migrations, then its own index for searching."""
-    with _new(path) as connection:
+    """Create the file as the app's container does: migrations, then the full-text index."""
+    with _create_file(path) as connection:
         _run(connection, _script("sqlite"))
-        recorded(connection)
+        record_migrations(connection)
         _run(connection, _script("search"))
         _fill(connection)
     return path
 
 
 def pushed(path: Path) -> Path:
-    """As ``prisma db push`` makes it: no registry, no index for searching."""
-    with _new(path) as connection:
+    """Create the file as ``prisma db push`` does: no ledger, no full-text index."""
+    with _create_file(path) as connection:
         _run(connection, _script("sqlite"))
         _fill(connection)
     return path
 
 
 def document(path: Path) -> Path:
-    """As the app's document writes it down, its index for searching included."""
-    with _new(path) as connection:
+    """Create the file of the app's document, with its full-text index."""
+    with _create_file(path) as connection:
         _run(connection, _script("document"))
         _fill(connection)
         _run(connection, _script("document-search"))
@@ -156,8 +156,8 @@ def document(path: Path) -> Path:
 
 
 def decoy(path: Path) -> Path:
-    """The file that the app creates in its working directory while Prisma stores the data in another one."""
-    with _new(path) as connection:
+    """Create the empty file that the app creates in its working directory; Prisma stores the data in another file."""
+    with _create_file(path) as connection:
         connection.execute("create table _meta (key text primary key, value text)")
         connection.execute("create virtual table PromptSearch using fts5(pid, title, body, tags, content='')")
     return path
@@ -168,7 +168,7 @@ def decoy(path: Path) -> Path:
 
 @contextmanager
 def on_postgresql() -> Iterator[str]:
-    """Give the URL of a schema that holds it as Prisma makes it there."""
+    """Create the database in a PostgreSQL schema, as Prisma does, and yield its URL."""
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
         connection.execute(_script("postgresql"))
         for table, rows in ROWS.items():
@@ -185,7 +185,7 @@ def on_postgresql() -> Iterator[str]:
 
 
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
-    """Make it as Prisma makes it there."""
+    """Create the tables and rows in MySQL, as Prisma does."""
     for statement in _script("mysql").split(";\n"):
         if any(line and not line.startswith("--") for line in statement.splitlines()):
             cursor.execute(statement)
@@ -200,6 +200,6 @@ def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
 
 @contextmanager
 def on_mysql() -> Iterator[str]:
-    """Give the URL of a database that holds it so."""
+    """Create the database on the MySQL server, and yield its URL."""
     with mysql_database(fill_mysql) as url:
         yield servers.text(url)

@@ -1,4 +1,4 @@
-"""The schemas that dbctl makes against those that the real applications make."""
+"""Compare the schemas that dbctl creates with the read_record schemas of the real applications."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.url import parse_url
-from tests.databases import ComparedDatabase, nothing_yet
+from tests.databases import ComparedDatabase, empty_database
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
-from tests.shapes.real.description import Description, describe, recorded
+from tests.shapes.real.description import Description, describe, read_record
 
-#: Record, profile, database, engine, shape: what the shipped migrations make must equal the record.
+#: Record, profile, database, engine, variant: the shipped migrations must create the read_record schema.
 SHIPPED = [
     ("waqtor-main", "waqtor", "main", "postgresql", "deployed"),
     ("waqtor-legacy", "waqtor", "legacy", "sqlite", ""),
@@ -34,42 +34,43 @@ SHIPPED = [
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
-    with nothing_yet(request.param, tmp_path / "it.db") as empty:
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
+    with empty_database(request.param, tmp_path / "app.db") as empty:
         yield empty
 
 
-def live(address: str) -> Description:
-    with closing(registry.open_for_reading(parse_url(address), "real", timeout=5)) as opened:
+def describe_live(address: str) -> Description:
+    url = parse_url(address)
+    with closing(registry.load_engine(url.engine).open_for_reading(url, "real", timeout=5)) as opened:
         return describe(opened)
 
 
 @pytest.mark.parametrize(
-    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[record[0] for record in SHIPPED]
+    ("record", "profile", "database", "target", "variant"), SHIPPED, indirect=["target"], ids=[record[0] for record in SHIPPED]
 )  # fmt: skip
-def test_the_shipped_migrations_make_what_the_real_application_makes(
-    record: str, profile: str, database: str, place: ComparedDatabase, shape: str
+def test_shipped_migrations_create_the_recorded_schema(
+    record: str, profile: str, database: str, target: ComparedDatabase, variant: str
 ) -> None:
-    app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database, "-q"]
-    shaped = ["--variant", shape] if shape else []
-    assert main([*app, "migrate", "up", "--no-backup", *shaped]) == 0
-    assert live(place.url) == recorded(record)
+    app = ["--profile", profile, "--url", f"{database}={target.url}", "--db", database, "-q"]
+    options = ["--variant", variant] if variant else []
+    assert main([*app, "migrate", "up", "--no-backup", *options]) == 0
+    assert describe_live(target.url) == read_record(record)
 
 
 @pytest.mark.parametrize(
     ("era", "record"),
     [("D", "flashpoint-web-01-31"), ("D'", "flashpoint-web-02-04-later"), ("E", "flashpoint-web-02-13")],
 )
-def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
+def test_database_of_an_earlier_migration_text_is_recognised_and_completed(
     era: flashpoint_web.Era, record: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
-    assert live(str(path)) == recorded(record)
+    assert describe_live(str(path)) == read_record(record)
     for command in ("status --check", "verify", "drift", "plan", "up"):
         assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", *command.split()]) == 0  # fmt: skip
     assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "migrate", "up", "--db", "user", "--variant", "completed"]) == 0  # fmt: skip
-    actual = live(str(path))
-    newest = recorded("flashpoint-web-02-13")
+    actual = describe_live(str(path))
+    newest = read_record("flashpoint-web-02-13")
     assert {name: actual[name] for name in newest if name != "roles"} == {
         name: newest[name] for name in newest if name != "roles"
     }
@@ -80,20 +81,22 @@ def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
     }
 
 
-@pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy", "yaai"])
-def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
-    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "app_name", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy", "yaai"]
+)
+def test_database_in_the_document_variant_is_baselined_without_findings(
+    app_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "it.db"
-    actual = {
+    path = tmp_path / "app.db"
+    creators = {
         "flashpoint-web": lambda: flashpoint_web.document_user_db(path),
         "promptvault": lambda: promptvault.document(path),
         "chat-lancedb": lambda: chat_lancedb.document(path),
         "waqtor-legacy": lambda: waqtor.legacy(path),
         "yaai": lambda: yaai.printed_chat(path),
     }
-    actual[shape]()
-    profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy", "yaai": "chat"}[shape]  # fmt: skip
+    creators[app_name]()
+    profile, database = app_name.partition("-legacy")[0], {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy", "yaai": "chat"}[app_name]  # fmt: skip
     app = ["--profile", profile, "--url", f"{database}={path}", "--db", database, "-o", "json"]
     for command in ("baseline", "status --check", "verify", "drift", "up", "drift"):
         capsys.readouterr()
@@ -102,16 +105,16 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
         assert [finding for finding in result.get("findings", ()) if finding["severity"] != "info"] == [], (
             command
         )
-    assert result["findings"] == [] or shape == "promptvault"
+    assert result["findings"] == [] or app_name == "promptvault"
 
 
 @pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "no ledger"])
 @pytest.mark.parametrize("database", ["app", "chat", "memory"])
-def test_a_real_database_of_yaai_is_adopted_and_current(
+def test_yaai_database_with_or_without_ledger_is_baselined_without_findings(
     database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, with_ledger: bool
 ) -> None:
-    path = yaai.create_database(tmp_path / "it.db", yaai.deployed_script(database))
-    assert live(str(path)) == recorded(f"yaai-{database}")
+    path = yaai.create_database(tmp_path / "app.db", yaai.deployed_script(database))
+    assert describe_live(str(path)) == read_record(f"yaai-{database}")
     if not with_ledger:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("drop table _migrations")
@@ -119,18 +122,18 @@ def test_a_real_database_of_yaai_is_adopted_and_current(
     for command in ("baseline", "status --check", "verify", "drift", "plan", "up"):
         capsys.readouterr()
         assert main([*app, "migrate", *command.split()]) == 0, command
-        answer = json.loads(capsys.readouterr().out)["data"]
-        assert answer.get("findings", []) == [], command
-    assert answer["items"] == []
+        result = json.loads(capsys.readouterr().out)["data"]
+        assert result.get("findings", []) == [], command
+    assert result["items"] == []
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("select version, name from _migrations order by version").fetchall()
     assert [f"{version:03}_{name}" for version, name in rows] == yaai.DEPLOYED[database]
 
 
-def test_a_chat_database_of_printed_sql_gets_the_rest_of_the_document(
+def test_chat_database_of_the_printed_sql_is_completed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = yaai.printed_chat(tmp_path / "it.db")
+    path = yaai.printed_chat(tmp_path / "app.db")
     app = ["--profile", "yaai", "--url", f"chat={path}", "-o", "json"]
     assert main([*app, "migrate", "baseline", "--db", "chat"]) == 0
     assert main([*app, "migrate", "up", "--db", "chat", "--variant", "printed-completed", "--no-backup"]) == 0

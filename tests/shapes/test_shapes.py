@@ -1,4 +1,4 @@
-"""The variants that other tests use, and the four migrations of the document."""
+"""The databases in the variants that other tests use, and the four migrations of Flashpoint Web's document."""
 
 import json
 import re
@@ -28,7 +28,7 @@ DOCUMENT_SETTINGS = {
     },
     "game": {"defaultScaleMode", "defaultVolume", "enableFlash", "enableHtml5"},
 }
-#: Table to the columns of each of its indexes; ``!`` is unique.
+#: The columns of each index, by table; ``!`` marks a unique index.
 DOCUMENT_INDEXES = {
     "users": {"username!", "email!", "role_id", "is_active"},
     "roles": {"name!"},
@@ -63,7 +63,7 @@ def deployed(tmp_path):
         yield connection
 
 
-def objects(connection, kind):
+def list_objects(connection, kind):
     rows = connection.execute(
         "select name from sqlite_master where type = ? and name not like 'sqlite_%'", (kind,)
     )
@@ -74,11 +74,11 @@ def fetch_row(connection, sql, *parameters):
     return connection.execute(sql, parameters).fetchone()[0]
 
 
-def migrations():
+def list_migrations():
     return sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))
 
 
-def statements(text):
+def split_statements(text):
     parsed, buffer = [], ""
     for piece in text.split(";")[:-1]:
         buffer += piece + ";"
@@ -88,25 +88,25 @@ def statements(text):
     return parsed
 
 
-def bare(statement):
+def normalize(statement):
     return re.sub(r"--[^\n]*", "", statement).strip().upper()
 
 
-# The document's migrations -----------------------------------------------------------------------------------------
+# Migrations of the document ----------------------------------------------------------------------------------------
 
 
-def test_the_migrations_are_the_four_of_the_document():
-    assert [file.stem for file in migrations()] == [
+def test_migrations_are_those_of_the_document():
+    assert [file.stem for file in list_migrations()] == [
         "001_user-schema", "002_create-user-settings", "003_create-system-settings", "004_add-validation-schemas",
     ]  # fmt: skip
 
 
-def test_they_make_the_tables_of_the_document_and_no_other(document):
-    assert objects(document, "table") == DOCUMENT_TABLES
+def test_migrations_create_exactly_the_tables_of_the_document(document):
+    assert list_objects(document, "table") == DOCUMENT_TABLES
 
 
 @pytest.mark.parametrize("table", sorted(DOCUMENT_INDEXES))
-def test_they_make_every_index_of_the_document_under_a_name_of_its_own(document, table):
+def test_migrations_create_the_named_indexes_of_the_document(document, table):
     indexes = set()
     for _seq, name, unique, origin, partial in document.execute(f"pragma index_list({table})").fetchall():
         columns = ",".join(row[2] for row in document.execute(f"pragma index_info({name})"))
@@ -116,11 +116,11 @@ def test_they_make_every_index_of_the_document_under_a_name_of_its_own(document,
     assert indexes == DOCUMENT_INDEXES[table]
 
 
-@pytest.mark.parametrize("file", migrations(), ids=lambda file: file.stem)
-def test_each_follows_the_guidelines_of_the_app(file):
+@pytest.mark.parametrize("file", list_migrations(), ids=lambda file: file.stem)
+def test_migration_follows_the_guidelines_of_the_app(file):
     text = file.read_text(encoding="utf-8")
-    assert text.startswith("-- "), "a comment on top says the purpose"
-    for statement in map(bare, statements(text)):
+    assert text.startswith("-- "), "the first line is a comment"
+    for statement in map(normalize, split_statements(text)):
         assert not statement.startswith(
             ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "ATTACH", "VACUUM")
         )
@@ -130,41 +130,41 @@ def test_each_follows_the_guidelines_of_the_app(file):
             assert statement.startswith("INSERT OR IGNORE"), statement
 
 
-def test_each_runs_statement_by_statement_in_one_transaction(tmp_path):
+def test_migrations_run_statement_by_statement_in_one_transaction(tmp_path):
     with closing(sqlite3.connect(tmp_path / "user.db", isolation_level=None)) as connection:
-        for file in migrations():
+        for file in list_migrations():
             connection.execute("begin immediate")
-            for statement in statements(file.read_text(encoding="utf-8")):
+            for statement in split_statements(file.read_text(encoding="utf-8")):
                 connection.execute(statement)
             assert connection.in_transaction
             connection.execute("commit")
-        assert objects(connection, "table") == DOCUMENT_TABLES
+        assert list_objects(connection, "table") == DOCUMENT_TABLES
 
 
-def test_a_second_run_changes_no_row(document):
-    # Ignored rows use up ids of their table, which is all that a second run leaves.
+def test_second_run_of_migrations_changes_no_row(document):
+    # "insert or ignore" consumes keys of the sequence even if it inserts no row
     def rows():
         return [line for line in document.iterdump() if "sqlite_sequence" not in line]
 
     before = rows()
-    for file in migrations()[:3]:
+    for file in list_migrations()[:3]:
         document.executescript(file.read_text(encoding="utf-8"))
-    # SQLite cannot add a column "if not exists": the last one stops at its first statement.
+    # SQLite has no "add column if not exists": the last migration fails at its first statement
     with pytest.raises(sqlite3.OperationalError, match="duplicate column name: validation_schema"):
-        document.executescript(migrations()[3].read_text(encoding="utf-8"))
+        document.executescript(list_migrations()[3].read_text(encoding="utf-8"))
     assert rows() == before
 
 
-def test_the_third_knows_no_validation_schema(tmp_path):
+def test_third_migration_creates_no_validation_schema(tmp_path):
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
-        for file in migrations()[:3]:
+        for file in list_migrations()[:3]:
             connection.executescript(file.read_text(encoding="utf-8"))
         assert "validation_schema" not in {
             row[1] for row in connection.execute("pragma table_info(system_settings)")
         }
 
 
-def test_roles_and_their_permissions_are_those_of_the_document(document):
+def test_roles_and_permissions_are_those_of_the_document(document):
     assert document.execute("select id, name, priority from roles order by id").fetchall() == [
         (1, "admin", 100), (2, "user", 50), (3, "guest", 0),
     ]  # fmt: skip
@@ -192,27 +192,27 @@ def test_settings_are_those_of_the_document(document):
     )
 
 
-def test_every_setting_meets_its_own_schema(document):
-    read = {"boolean": lambda text: {"1": True, "0": False}[text], "number": json.loads, "string": str}
+def test_setting_conforms_to_its_validation_schema(document):
+    parsers = {"boolean": lambda text: {"1": True, "0": False}[text], "number": json.loads, "string": str}
     for key, value, kind, schema in document.execute(
         "select key, value, value_type, validation_schema from system_settings"
     ):
         rule = json.loads(schema)
         jsonschema.Draft202012Validator.check_schema(rule)
-        jsonschema.validate(read[kind](value), rule)
+        jsonschema.validate(parsers[kind](value), rule)
         assert set(rule) <= {"type", "enum", "minimum", "maximum", "minLength", "maxLength"}, key
 
 
-def test_a_schema_refuses_what_the_app_cannot_use(document):
+def test_validation_schema_rejects_invalid_values(document):
     rule = json.loads(
         fetch_row(document, "select validation_schema from system_settings where key = 'maxLoginAttempts'")
     )
-    for refused in (0, 101, 1.5, "5"):
+    for invalid in (0, 101, 1.5, "5"):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(refused, rule)
+            jsonschema.validate(invalid, rule)
 
 
-def test_limits_on_signing_in_are_not_public(document):
+def test_login_limits_are_not_public(document):
     assert (
         fetch_row(
             document,
@@ -223,7 +223,7 @@ def test_limits_on_signing_in_are_not_public(document):
 
 
 @pytest.mark.parametrize("shape", ["document", "deployed"])
-def test_names_differing_only_in_case_are_the_same_user(shape, request):
+def test_user_names_and_addresses_are_case_insensitive(shape, request):
     connection = request.getfixturevalue(shape)
     add = "insert into users (username, email, password_hash, role_id) values (?, ?, 'x', 2)"
     connection.execute(add, ("Mara", "mara@example.org"))
@@ -235,7 +235,7 @@ def test_names_differing_only_in_case_are_the_same_user(shape, request):
 
 
 @pytest.mark.parametrize("shape", ["document", "deployed"])
-def test_a_role_that_is_held_stays_and_a_deleted_user_takes_along_what_is_theirs(shape, request):
+def test_role_with_users_is_not_deleted_and_deleting_user_cascades(shape, request):
     connection = request.getfixturevalue(shape)
     connection.execute(
         "insert into users (id, username, email, password_hash, role_id) values (7, 'a', 'a@b.c', 'x', 2)"
@@ -271,7 +271,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("table", CHANGES)
-def test_updated_at_follows_a_change_by_hand_and_keeps_what_a_statement_sets(document, table):
+def test_trigger_sets_updated_at_unless_the_statement_sets_it(document, table):
     document.execute("pragma recursive_triggers = on")
     document.execute(
         "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 2)"
@@ -282,11 +282,11 @@ def test_updated_at_follows_a_change_by_hand_and_keeps_what_a_statement_sets(doc
     document.execute(f"update {table} set updated_at = 'old'")
     document.execute(f"update {table} set {CHANGES[table]} where id = 1")
     assert fetch_row(document, f"select updated_at from {table} where id = 1") > "2026"
-    document.execute(f"update {table} set {CHANGES[table]}, updated_at = 'told' where id = 1")
-    assert fetch_row(document, f"select updated_at from {table} where id = 1") == "told"
+    document.execute(f"update {table} set {CHANGES[table]}, updated_at = 'explicit' where id = 1")
+    assert fetch_row(document, f"select updated_at from {table} where id = 1") == "explicit"
 
 
-def test_signing_in_is_no_change_of_the_account(document):
+def test_login_does_not_change_updated_at(document):
     document.execute(
         "insert into users (username, email, password_hash, role_id, updated_at) values ('a', 'a@b.c', 'x', 2, 'old')"
     )
@@ -294,9 +294,9 @@ def test_signing_in_is_no_change_of_the_account(document):
     assert fetch_row(document, "select updated_at from users") == "old"
 
 
-def test_the_second_gives_defaults_to_users_who_were_there_and_keeps_their_own(tmp_path):
+def test_second_migration_inserts_missing_default_settings_of_existing_users(tmp_path):
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
-        first, second = (file.read_text(encoding="utf-8") for file in migrations()[:2])
+        first, second = (file.read_text(encoding="utf-8") for file in list_migrations()[:2])
         connection.executescript(first)
         connection.execute(
             "insert into users (username, email, password_hash, role_id) values ('a', 'a@b.c', 'x', 2)"
@@ -318,13 +318,13 @@ def test_the_second_gives_defaults_to_users_who_were_there_and_keeps_their_own(t
     }
 
 
-# What is deployed -------------------------------------------------------------------------------------------------
+# Deployed variant --------------------------------------------------------------------------------------------------
 
 
-def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
-    assert len(objects(deployed, "table")) == 17 + 1
-    assert len(objects(deployed, "index")) == 58 + 2
-    assert objects(deployed, "trigger") == {"trg_playlist_games_insert", "trg_playlist_games_delete"}
+def test_deployed_variant_has_objects_and_rows_of_deployed_databases(deployed):
+    assert len(list_objects(deployed, "table")) == 17 + 1
+    assert len(list_objects(deployed, "index")) == 58 + 2
+    assert list_objects(deployed, "trigger") == {"trg_playlist_games_insert", "trg_playlist_games_delete"}
     kinds = dict(deployed.execute("select data_type, count(*) from system_settings group by 1"))
     assert kinds == {"boolean": 13, "integer": 8, "string": 7}
     assert fetch_row(deployed, "select count(*) from system_settings where value is not default_value") == 0
@@ -349,7 +349,7 @@ def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
         ),
     ],
 )
-def test_the_deployed_shape_refuses_as_deployed_databases_do(deployed, sql, refusal):
+def test_deployed_variant_rejects_invalid_rows(deployed, sql, refusal):
     deployed.execute(
         "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 1)"
     )
@@ -357,7 +357,7 @@ def test_the_deployed_shape_refuses_as_deployed_databases_do(deployed, sql, refu
         deployed.execute(sql)
 
 
-def test_playlists_of_the_deployed_shape_count_their_games(deployed):
+def test_triggers_of_deployed_variant_count_games_of_playlists(deployed):
     deployed.execute(
         "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 1)"
     )
@@ -368,14 +368,14 @@ def test_playlists_of_the_deployed_shape_count_their_games(deployed):
 
 
 @pytest.mark.parametrize("era", flashpoint_web.LEDGERS)
-def test_each_era_has_its_ledger_and_its_lacks(tmp_path, era):
+def test_database_of_each_era_has_its_ledger_tables_and_columns(tmp_path, era):
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
     with closing(sqlite3.connect(path)) as connection:
         assert (
             connection.execute("select name, checksum from migrations order by id").fetchall()
             == flashpoint_web.LEDGERS[era]
         )
-        assert ("domains" in objects(connection, "table")) == (era in ("D'", "E"))
+        assert ("domains" in list_objects(connection, "table")) == (era in ("D'", "E"))
         assert ("priority" in {row[1] for row in connection.execute("pragma table_info(roles)")}) == (
             era != "E"
         )
@@ -388,7 +388,7 @@ def test_journal_mode_is_unchanged(tmp_path, journal):
         assert fetch_row(connection, "pragma journal_mode") == journal
 
 
-def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path):
+def test_users_are_added_to_both_variants_with_the_sample_password(tmp_path):
     for path in (
         flashpoint_web.deployed_user_db(tmp_path / "a.db"),
         flashpoint_web.document_user_db(tmp_path / "b.db"),
@@ -397,10 +397,10 @@ def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path)
     assert bcrypt.checkpw(flashpoint_web.PASSWORD.encode(), flashpoint_web.PASSWORD_HASH.encode())
 
 
-# Games ------------------------------------------------------------------------------------------------------------
+# Games -------------------------------------------------------------------------------------------------------------
 
 
-def test_games_of_the_document_exercise_every_filter(tmp_path):
+def test_games_of_the_document_cover_every_filter(tmp_path):
     with closing(
         sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"))
     ) as connection:
@@ -430,7 +430,7 @@ def test_games_of_the_document_exercise_every_filter(tmp_path):
         )
 
 
-def test_fewer_games_than_traps_still_hold_together(tmp_path):
+def test_database_with_few_games_has_valid_references(tmp_path):
     with closing(
         sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "few.sqlite", games=3))
     ) as connection:
@@ -442,15 +442,15 @@ def test_fewer_games_than_traps_still_hold_together(tmp_path):
     ("make", "games"),
     [(flashpoint_web.launcher_flashpoint_db, 1200), (flashpoint_web.launcher_extras_db, 60)],
 )
-def test_games_of_the_launcher_are_in_its_own_schema(tmp_path, make, games):
+def test_games_of_the_launcher_are_in_the_schema_of_the_launcher(tmp_path, make, games):
     with closing(sqlite3.connect(make(tmp_path / "Data" / "flashpoint.sqlite"))) as connection:
         assert fetch_row(connection, "select count(*) from game") == games
         assert fetch_row(connection, "pragma user_version") == 14
-        assert {"tag_alias", "platform_alias", "game_redirect"} <= objects(connection, "table")
-        assert "playlist" not in objects(connection, "table")
+        assert {"tag_alias", "platform_alias", "game_redirect"} <= list_objects(connection, "table")
+        assert "playlist" not in list_objects(connection, "table")
 
 
-def test_the_extras_hold_the_rarer_rows(tmp_path):
+def test_extras_of_the_launcher_contain_rare_rows(tmp_path):
     with closing(
         sqlite3.connect(flashpoint_web.launcher_extras_db(tmp_path / "flashpoint.sqlite"))
     ) as connection:
@@ -468,14 +468,14 @@ def test_the_extras_hold_the_rarer_rows(tmp_path):
             assert fetch_row(connection, sql) > 0, sql
 
 
-# Larder -----------------------------------------------------------------------------------------------------------
+# Larder ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_sixth_app_shares_no_name_with_flashpoint_web(tmp_path, document, deployed):
-    with closing(sqlite3.connect(flashpoint_web.sixth_app_db(tmp_path / "larder.db"))) as connection:
+def test_larder_shares_no_table_or_column_name_with_flashpoint_web(tmp_path, document, deployed):
+    with closing(sqlite3.connect(flashpoint_web.larder_db(tmp_path / "larder.db"))) as connection:
         assert connection.execute("pragma foreign_key_check").fetchall() == []
-        tables = objects(connection, "table")
-        assert not tables & (objects(document, "table") | objects(deployed, "table"))
+        tables = list_objects(connection, "table")
+        assert not tables & (list_objects(document, "table") | list_objects(deployed, "table"))
         columns = {row[1] for row in connection.execute("pragma table_info(members)")}
         assert not columns & {row[1] for row in document.execute("pragma table_info(users)")}
         assert fetch_row(connection, 'select count("a ""pinch""") from recipes') == 3

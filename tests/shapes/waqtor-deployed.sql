@@ -1,4 +1,4 @@
--- WaQtor as it is deployed: what Sequelize's sync() makes of the app's models, as pg_dump prints it. Names are without their schema.
+-- The schema that Sequelize's sync() creates for WaQtor's models, as pg_dump prints it, without the name of the schema.
 CREATE TYPE enum_access_codes_subscription_type AS ENUM (
     'premium',
     'enterprise',

@@ -1,4 +1,4 @@
--- Rows of the document's shape: every password is "correct horse" but for that of the last user, which is none.
+-- Rows of the document variant. Every password is "correct horse", except that of the last user, which matches no password.
 INSERT INTO users (id, email, password_hash, name, role, is_active, last_login_at, created_at, updated_at) VALUES
     ('aaaaaaaa-0000-4000-8000-000000000001', 'boss@waqtor.example', '$2b$04$dbctlSampleSaltTests.OzTIfHMNjQZel0ETqImA7ZfoSSN2sovy', 'Boss', 'admin', true, '2025-11-10 08:15:30.123', '2025-10-02 08:15:30.123', '2025-11-01 08:15:30.123'),
     ('aaaaaaaa-0000-4000-8000-000000000002', 'ana@waqtor.example', '$2b$04$dbctlSampleSaltTests.OzTIfHMNjQZel0ETqImA7ZfoSSN2sovy', 'Ana 安', 'user', true, '2025-11-05 08:15:30.123', '2025-10-03 08:15:30.123', '2025-11-01 08:15:30.123'),

@@ -1,4 +1,4 @@
--- WaQtor as its document describes it: seven tables, roles and states as words, times without zone.
+-- The schema of the document: seven tables, roles and states as text, times without time zone.
 CREATE TABLE users (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
     email VARCHAR(255) UNIQUE NOT NULL,

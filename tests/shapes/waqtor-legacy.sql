@@ -1,4 +1,4 @@
--- The database that WaQtor had before PostgreSQL, and still makes and opens at every start.
+-- The SQLite database that WaQtor used before PostgreSQL and still creates at every start.
 CREATE TABLE IF NOT EXISTS campaigns (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""Databases of WaQtor in every shape that dbctl meets: as deployed, as its document has it, and the one it had before."""
+"""Databases of WaQtor in every variant: deployed, document, and the legacy SQLite file."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ MIGRATIONS = FOLDER.parents[1] / "migrations" / "waqtor"
 
 Shape = Literal["deployed", "document"]
 
-#: Of every user but ``NOBODY``; as the app's bcryptjs wrote it, at cost 4 so that tests need not wait.
+#: The password of every user except ``UNUSED``. The hashes are those of bcryptjs, with cost 4 because a higher cost would slow the tests.
 PASSWORD = "correct horse"
 BOSS, ANA, VIC, OFF, UNUSED = (f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(1, 6))
 
 
 def key(letter: str, number: int) -> str:
-    """Return the id of a row: a users, b sessions, c messages, d campaigns, e recipients, 9 groups."""
+    """Return the id of a row; letters: a users, b sessions, c messages, d campaigns, e recipients, 9 groups."""
     return f"{letter * 8}-0000-4000-8000-{number:012d}"
 
 
 def deployed(connection: psycopg.Connection, *, rows: bool = True) -> None:
-    """Make thirteen tables as the app's library makes them, and the rows that it wrote."""
+    """Create the thirteen tables of the app's Sequelize models, with rows."""
     connection.execute(_text("waqtor-deployed.sql"))
     if rows:
         connection.execute(_text("waqtor-deployed-rows.sql"))
 
 
 def document(connection: psycopg.Connection, *, rows: bool = True) -> None:
-    """Make the seven tables of the document, with rows that say the same as those of the deployed shape."""
+    """Create the seven tables of the document, with the content of the deployed variant."""
     connection.execute(_text("waqtor-document.sql"))
     if rows:
         connection.execute(_text("waqtor-document-rows.sql"))
 
 
 def legacy(path: Path) -> Path:
-    """Make ``waqtor.db`` as the app makes it at every start, with what it adds to it."""
+    """Create ``waqtor.db`` with the schema that the app creates at every start, and rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(_text("waqtor-legacy.sql"))

@@ -1,5 +1,5 @@
--- The chats of YAAI as its document writes them down, its index for searching included, which reads from messages by columns that
--- messages does not have.
+-- The chat database of YAAI's document, with its full-text index, which reads columns of messages that do not
+-- exist.
 CREATE TABLE chats (
   id TEXT PRIMARY KEY,
   title TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""Databases of YAAI as its document writes them down and as deployments have them, with a few chats in them."""
+"""Databases of YAAI in the document and the deployed variant, with a few chats."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ MEMORY: Rows = {
 }
 
 
-#: What a deployment has applied; its app database has run one of the two files of number 6.
+#: The migrations that a deployment has applied; its app database has applied one of the two files with number 6.
 DEPLOYED = {
     "chat": ["001_initial", "002_response_groups", "003_project_metadata", "004_research", "005_claude_projects"],
     "app": ["001_initial", "002_custom_providers", "003_variables", "004_proxy_configs", "005_image_models", "006_drafts", "007_model_capabilities"],
@@ -114,12 +114,12 @@ DEPLOYED = {
 
 
 def up(name: str, shape: str = "document") -> str:
-    """Return what a shipped migration does, ``chat/001_initial``, without what takes it back."""
+    """Return the up script of a shipped migration, for example of ``chat/001_initial``."""
     return _text(name, shape).partition("-- Up\n")[2].partition("-- Down\n")[0]
 
 
 def down(name: str) -> str:
-    """Return what takes a shipped migration back."""
+    """Return the down script of a shipped migration."""
     return _text(name, "document").partition("-- Down\n")[2]
 
 
@@ -136,18 +136,18 @@ def create_database(path: Path, script: str, *rows: Rows) -> Path:
         connection.execute("pragma synchronous = off")
         connection.executescript(f"begin; {script}")
         for tables in rows:
-            for table, some in tables.items():
-                for row in some:
-                    signs = ", ".join("?" * len(row))
+            for table, records in tables.items():
+                for row in records:
+                    placeholders = ", ".join("?" * len(row))
                     connection.execute(
-                        f"insert into {table} ({', '.join(row)}) values ({signs})", list(row.values())
+                        f"insert into {table} ({', '.join(row)}) values ({placeholders})", list(row.values())
                     )
         connection.execute("commit")
     return path
 
 
-def recorded(names: Iterable[str]) -> str:
-    """Return the ledger that the app would have written of these migrations."""
+def ledger_script(names: Iterable[str]) -> str:
+    """Return the script of the ledger that the app writes for these migrations."""
     rows = "".join(
         f"insert into _migrations (version, name) values ({int(name[:3])}, '{name[4:]}');" for name in names
     )
@@ -155,7 +155,7 @@ def recorded(names: Iterable[str]) -> str:
 
 
 def document(home: Path) -> dict[str, Path]:
-    """Make the four databases of the document below ``home``."""
+    """Create the four databases of the document below ``home``."""
     names = {
         "chat": ["001_initial", "002_add_branches", "003_add_fts"],
         "code": ["001_initial", "002_add_snapshots"],
@@ -166,24 +166,26 @@ def document(home: Path) -> dict[str, Path]:
     scripts = {
         name: (FOLDER / "yaai-document-chat.sql").read_text(encoding="utf-8")
         if name == "chat"
-        else "".join(up(f"{name}/{name_}") for name_ in files)
+        else "".join(up(f"{name}/{file}") for file in files)
         for name, files in names.items()
     }
     return {
-        name: create_database(home / f"db/{name}.sqlite", scripts[name] + recorded(names[name]), *rows[name])
+        name: create_database(
+            home / f"db/{name}.sqlite", scripts[name] + ledger_script(names[name]), *rows[name]
+        )
         for name in names
     }
 
 
 def printed_chat(path: Path) -> Path:
-    """Make a chat database with nothing but the tables, indexes and triggers whose SQL the document prints."""
+    """Create a chat database with only the tables, indexes and triggers whose SQL the document prints."""
     text = (FOLDER / "yaai-document-chat.sql").read_text(encoding="utf-8")
-    tables, _, further = text.partition("CREATE INDEX idx_chats_updated_at")
-    return create_database(path, tables + further[further.index("CREATE VIRTUAL TABLE") :])
+    tables, _, rest = text.partition("CREATE INDEX idx_chats_updated_at")
+    return create_database(path, tables + rest[rest.index("CREATE VIRTUAL TABLE") :])
 
 
 def deployed(home: Path, *, memory: bool = True) -> dict[str, Path]:
-    """Make the databases of a deployment below ``home``, and the two that it opens without using them."""
+    """Create the databases of a deployment below ``home``, including the two that it opens but does not use."""
     rows = {"chat": [CHAT], "app": [APP, PROXIES], "memory": [MEMORY] if memory else []}
     paths = {
         name: create_database(home / f"db/{name}.sqlite", deployed_script(name), *rows[name])
@@ -196,13 +198,13 @@ def deployed(home: Path, *, memory: bool = True) -> dict[str, Path]:
 
 
 def deployed_script(database: str) -> str:
-    """Return what makes an empty database of a deployment, with its ledger."""
+    """Return the script of an empty database of a deployment, with its ledger."""
     names = DEPLOYED[database]
-    return "".join(up(f"{database}/{name}", "deployed") for name in names) + recorded(names)
+    return "".join(up(f"{database}/{name}", "deployed") for name in names) + ledger_script(names)
 
 
-def files(home: Path) -> None:
-    """Create the app's own files, and some that no backup needs."""
+def create_files(home: Path) -> None:
+    """Create the app's files, and some that a backup does not include."""
     texts = {
         "secrets/encryption.key": "0" * 32,
         "settings.json": '{"theme": "dark"}',

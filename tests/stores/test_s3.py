@@ -33,7 +33,7 @@ from tests.conformance.stores import (
     StoreLocation,
     create_backup,
 )
-from tests.fault_proxy import CUT, Answer, FaultProxy, refused
+from tests.fault_proxy import CUT, FaultProxy, Response, error_response
 
 
 class S3Location(StoreLocation):
@@ -58,7 +58,7 @@ class S3Location(StoreLocation):
 
 @pytest.fixture
 def place(monkeypatch, tmp_path):
-    return S3Location(storage.given_to(monkeypatch, tmp_path))
+    return S3Location(storage.use_new_bucket(monkeypatch, tmp_path))
 
 
 class TestS3(StoreContract):
@@ -111,7 +111,9 @@ REPEATS = f"<AWSAccessKeyId>{storage.KEY}</AWSAccessKeyId><StringToSign>{storage
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_server_error_is_explained_without_its_text(place, proxy, status, code, reason, method):
     store = place.open()
-    proxy.interfere = lambda request: refused(status, code, REPEATS) if request.method == method else None
+    proxy.interfere = lambda request: (
+        error_response(status, code, REPEATS) if request.method == method else None
+    )
     error = assert_fails(lambda: create_backup(store, a=b"1"))
     assert (error.code, error.exit_status) == ("storage-failed", Exit.UNREACHABLE)
     assert reason in str(error)
@@ -243,17 +245,17 @@ def test_missing_keys_are_refused_before_request(place, proxy, monkeypatch, miss
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
-        (Answer(body=b"<html>Welcome</html>"), "does not respond like S3"),
-        (Answer(status=404, body=b"<html>nothing here</html>"), "responds with 404"),
-        (Answer(status=302, headers={"Location": "/elsewhere"}), "another region"),
-        (Answer(body=b"<ListBucketResult><Contents><Key>" + b"x" * 10_000), "does not respond like S3"),
-        (Answer(body=b""), "does not respond like S3"),
+        (Response(body=b"<html>Welcome</html>"), "does not respond like S3"),
+        (Response(status=404, body=b"<html>nothing here</html>"), "responds with 404"),
+        (Response(status=302, headers={"Location": "/elsewhere"}), "another region"),
+        (Response(body=b"<ListBucketResult><Contents><Key>" + b"x" * 10_000), "does not respond like S3"),
+        (Response(body=b""), "does not respond like S3"),
     ],
 )
-def test_other_server_is_not_taken_for_empty_storage(place, proxy, answer, reason):
-    proxy.interfere = lambda _request: answer
+def test_other_server_is_not_mistaken_for_empty_storage(place, proxy, response, reason):
+    proxy.interfere = lambda _request: response
     for action in (lambda: place.open().read_manifest(FIRST_FOLDER), lambda: place.open().list_folders()):
         error = assert_fails(action)
         assert (error.code, error.exit_status) == ("storage-failed", Exit.UNREACHABLE)
@@ -357,7 +359,7 @@ def test_request_is_repeated_after_server_error(place, proxy, status):
 
     def fail_every_other(request):
         request_counts[request.method] += 1
-        return refused(status, "SlowDown") if request_counts[request.method] % 2 else None
+        return error_response(status, "SlowDown") if request_counts[request.method] % 2 else None
 
     proxy.interfere = fail_every_other
     store = place.open()
@@ -370,16 +372,16 @@ def test_interrupted_read_is_repeated(place, proxy):
     create_backup(place.open(), a=bytes(range(256)) * (LARGE_SIZE // 256))
     cuts = []
 
-    def cut(request, answer):
+    def cut(request, response):
         if (
             request.method == "GET"
             and request.path.endswith("/a")
-            and len(answer.body) > 1000
+            and len(response.body) > 1000
             and len(cuts) < 2
         ):
             cuts.append(request)
-            return Answer(status=answer.status, body=answer.body, headers=answer.headers, sent=1000)
-        return answer
+            return Response(status=response.status, body=response.body, headers=response.headers, sent=1000)
+        return response
 
     proxy.change = cut
     assert hash_blocks(place.open().read(FIRST_FOLDER, "a")) == hash_blocks(
@@ -390,10 +392,10 @@ def test_interrupted_read_is_repeated(place, proxy):
 
 def test_repeatedly_interrupted_read_fails(place, proxy):
     create_backup(place.open(), a=b"1" * 5000)
-    proxy.change = lambda request, answer: (
-        Answer(status=answer.status, body=answer.body, headers=answer.headers, sent=10)
+    proxy.change = lambda request, response: (
+        Response(status=response.status, body=response.body, headers=response.headers, sent=10)
         if request.path.endswith("/a")
-        else answer
+        else response
     )
     assert "was interrupted" in str(assert_fails(lambda: hash_blocks(place.open().read(FIRST_FOLDER, "a"))))
 
@@ -402,11 +404,11 @@ def test_lost_response_of_creation_is_recognised(place, proxy):
     """If the response to a creation is lost, the object exists when it is created again."""
     lost = set()
 
-    def lose(request, answer):
+    def lose(request, response):
         if request.method == "PUT" and request.path not in lost:
             lost.add(request.path)
             return CUT
-        return answer
+        return response
 
     proxy.change = lose
     store = place.open()
@@ -417,7 +419,7 @@ def test_lost_response_of_creation_is_recognised(place, proxy):
 
 
 @pytest.mark.parametrize("step", ["part", "completion", "mark", "manifest", "reading back"])
-@pytest.mark.parametrize("response", [refused(403, "AccessDenied"), CUT], ids=["refused", "cut"])
+@pytest.mark.parametrize("response", [error_response(403, "AccessDenied"), CUT], ids=["refused", "cut"])
 def test_failed_upload_leaves_no_backup_and_no_parts(place, proxy, step, response, monkeypatch):
     create_backup(place.open(), SECOND_FOLDER, a=b"earlier")
     before = place.bucket.keys()
@@ -437,11 +439,11 @@ def test_failed_upload_leaves_no_backup_and_no_parts(place, proxy, step, respons
 
 
 def test_changed_content_is_detected(place, proxy):
-    def change_first_byte(request, answer):
+    def change_first_byte(request, response):
         if request.method != "GET" or not request.path.endswith("/a"):
-            return answer
-        body = bytes([answer.body[0] ^ 1]) + answer.body[1:]
-        return Answer(status=answer.status, body=body, headers=answer.headers)
+            return response
+        body = bytes([response.body[0] ^ 1]) + response.body[1:]
+        return Response(status=response.status, body=body, headers=response.headers)
 
     proxy.change = change_first_byte
     error = assert_fails(lambda: create_backup(place.open(), a=b"1"))
@@ -473,7 +475,9 @@ def test_object_replaced_while_reading_is_detected(place):
 def test_interrupted_removal_leaves_incomplete_folder(place, proxy):
     create_backup(place.open(), a=b"1", b=b"2")
     proxy.interfere = lambda request: (
-        refused(403, "AccessDenied") if request.method == "DELETE" and request.path.endswith("/b") else None
+        error_response(403, "AccessDenied")
+        if request.method == "DELETE" and request.path.endswith("/b")
+        else None
     )
     assert_fails(lambda: place.open().remove_folder(FIRST_FOLDER))
     assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
@@ -495,13 +499,13 @@ def open_from_other_machine(place, monkeypatch, tmp_path):
     """Return a function that opens the store as another machine does."""
     (tmp_path / "elsewhere").mkdir()
 
-    def open_store_there():
+    def open_from_new_machine():
         monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
         store = place.open()
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         return store
 
-    return open_store_there
+    return open_from_new_machine
 
 
 def test_other_machine_waits_for_lock(place, open_from_other_machine):
@@ -579,7 +583,9 @@ def test_storage_without_conditional_writes_is_refused(place, proxy):
 def test_storage_failure_is_not_backup_failure(place, proxy):
     """Otherwise a network failure would make every backup look unreadable."""
     create_backup(place.open(), a=b"1")
-    proxy.interfere = lambda request: refused(403, "AccessDenied") if "manifest" in request.path else None
+    proxy.interfere = lambda request: (
+        error_response(403, "AccessDenied") if "manifest" in request.path else None
+    )
     assert isinstance(assert_fails(lambda: place.open().read_manifest(FIRST_FOLDER)), StorageFailedError)
     assert not issubclass(StorageFailedError, RepositoryFailedError)
 
@@ -593,7 +599,7 @@ def is_manifest_upload(request):
 
 def test_folder_is_complete_if_manifest_response_is_lost(place, proxy):
     store = place.open()
-    proxy.change = lambda request, answer: CUT if is_manifest_upload(request) else answer
+    proxy.change = lambda request, response: CUT if is_manifest_upload(request) else response
     create_backup(store, a=b"1")
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
@@ -602,17 +608,17 @@ def test_unknown_state_of_folder_is_reported(place, proxy, monkeypatch):
     monkeypatch.setattr(client, "RETRY_TIMEOUT", timedelta(seconds=0))
     store, sent = place.open(), list[str]()
 
-    def fail(request, answer):
+    def fail(request, response):
         sent.extend([request.path] if is_manifest_upload(request) else [])
-        return refused(503, "SlowDown") if sent else answer
+        return error_response(503, "SlowDown") if sent else response
 
-    proxy.change, proxy.interfere = fail, lambda _request: refused(503, "SlowDown") if sent else None
+    proxy.change, proxy.interfere = fail, lambda _request: error_response(503, "SlowDown") if sent else None
     error = assert_fails(lambda: create_backup(store, a=b"1"))
     assert error.code == "storage-failed"
     assert FIRST_FOLDER in "".join(error.details)
     assert FIRST_FOLDER in error.hint
     sent.clear()
-    proxy.change = lambda _request, answer: answer
+    proxy.change = lambda _request, response: response
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 

@@ -27,7 +27,8 @@ from dbctl.demo.chat_lancedb.chats import (
 from dbctl.demo.places import create_directories
 from dbctl.demo.random import Progress, batches, happens, rng_for, uuid4
 from dbctl.engines.contract import Writable
-from dbctl.engines.registry import create_vector_table, open_for_writing
+from dbctl.engines.lancedb import create_table
+from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import Struct, now
 from dbctl.profiles import TIMES, load
@@ -116,15 +117,17 @@ def _fill_databases(
     chats = create_chats(sample.seed, sample.at, users, sample.chats, sample.messages)
     vectors_url = Url(engine="lancedb", path=str(data / "lancedb"))
     columns = _vector_columns(document=sample.document)
-    create_vector_table(vectors_url, f"{TARGET}/vectors", TABLE, columns, timeout=5)
-    chat = open_for_writing(
+    create_table(vectors_url, f"{TARGET}/vectors", TABLE, columns, timeout=5)
+    chat = load_engine("sqlite").open_for_writing(
         Url(engine="sqlite", path=str(data / "chat.db")),
         f"{TARGET}/chat",
         timeout=5,
         pragmas={"synchronous": "off"},  # an interrupted sample is created again
         create=profile.databases["chat"].create,
     )
-    vectors = open_for_writing(vectors_url, f"{TARGET}/vectors", timeout=5, pragmas={})
+    vectors = load_engine(vectors_url.engine).open_for_writing(
+        vectors_url, f"{TARGET}/vectors", timeout=5, pragmas={}
+    )
     with closing(chat), closing(vectors), chat.lock("demo"):
         variant = "document" if sample.document else "deployed"
         apply_all(create_shipped_target(profile, "chat", TARGET, "sqlite", variant=variant), chat)

@@ -18,7 +18,7 @@ from dbctl.demo.flashpoint_web.users import ACCOUNTS, COMMON_PASSWORD, create_us
 from dbctl.demo.places import create_directories
 from dbctl.demo.random import Progress
 from dbctl.engines.contract import Writable
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
@@ -89,7 +89,7 @@ def build(
 
 
 def _open_database(directory: Path, name: str, create: Mapping[str, str]) -> Writable:
-    return open_for_writing(
+    return load_engine("sqlite").open_for_writing(
         Url(engine="sqlite", path=str(directory / PATHS[name].name)),
         f"{TARGET}/{name}",
         timeout=5,

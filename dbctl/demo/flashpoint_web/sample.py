@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from dbctl.engines.contract import Migrates, Writable
+from dbctl.engines.contract import ScriptRunner, Writable
 from dbctl.model import Struct
 from dbctl.profiles import TIMES
 
@@ -27,7 +27,7 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 def run_scripts(db: Writable, *scripts: str) -> None:
     """Run scripts, each in a separate transaction."""
-    engine = cast("Migrates", db)
+    engine = cast("ScriptRunner", db)
     for script in scripts:
         with engine.schema_transaction():
             for _line, sql in engine.script_dialect.split(script):

@@ -15,8 +15,8 @@ from dbctl.demo.places import create_directories, require_empty
 from dbctl.demo.promptvault.rows import Sample, fill
 from dbctl.demo.promptvault.users import ACCOUNTS, COMMON_PASSWORD
 from dbctl.demo.random import Progress
-from dbctl.engines.contract import Capability, ReportsSizes, Writable
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.contract import Capability, SizeMonitor, Writable
+from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
@@ -87,7 +87,7 @@ def build(
 def _fill_database(url: Url, sample: Sample, progress: Progress | None) -> tuple[dict[str, int], int]:
     """Fill an empty database; return the numbers of rows, and the size in bytes."""
     profile = load("promptvault")
-    opened = open_for_writing(
+    opened = load_engine(url.engine).open_for_writing(
         url,
         TARGET,
         timeout=5,
@@ -105,5 +105,5 @@ def _fill_database(url: Url, sample: Sample, progress: Progress | None) -> tuple
 
 
 def _database_bytes(db: Writable) -> int:
-    able = Capability.MEASURE in db.capabilities and isinstance(db, ReportsSizes)
-    return db.measure_storage().bytes if able and isinstance(db, ReportsSizes) else 0
+    able = Capability.MEASURE in db.capabilities and isinstance(db, SizeMonitor)
+    return db.measure_storage().bytes if able and isinstance(db, SizeMonitor) else 0

@@ -83,7 +83,7 @@ def fill(db: Writable, profile: Profile, sample: Sample, progress: Progress | No
 
 
 class _Inserter:
-    """Inserts rows, with each value encoded for its column."""
+    """Writer of rows, with each value encoded for its column."""
 
     def __init__(self, db: Writable, profile: Profile) -> None:
         self._db, self._profile = db, profile

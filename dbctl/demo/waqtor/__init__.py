@@ -16,7 +16,7 @@ from dbctl.demo.waqtor.messages import fill_traffic
 from dbctl.demo.waqtor.sample import Sample
 from dbctl.demo.waqtor.users import ACCOUNTS, COMMON_PASSWORD, create_users, fill_users
 from dbctl.engines.contract import Writable
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
@@ -90,4 +90,6 @@ def build(
 
 def _open_database(profile: Profile, name: str, url: Url) -> Writable:
     create = profile.databases[name].create
-    return open_for_writing(url, f"{TARGET}/{name}", timeout=5, pragmas={}, create=create)
+    return load_engine(url.engine).open_for_writing(
+        url, f"{TARGET}/{name}", timeout=5, pragmas={}, create=create
+    )

@@ -19,7 +19,7 @@ from dbctl.demo.yaai.chats import fill_chat
 from dbctl.demo.yaai.other import create_artifacts, fill_app, fill_code, fill_images
 from dbctl.demo.yaai.sample import Sample
 from dbctl.engines.contract import Writable
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles import load
@@ -85,7 +85,7 @@ def build(
 def _fill_database(
     profile: Profile, name: str, path: Path, fill: Fill, sample: Sample, progress: Progress | None
 ) -> dict[str, int]:
-    opened = open_for_writing(
+    opened = load_engine("sqlite").open_for_writing(
         Url(engine="sqlite", path=str(path)),
         f"{TARGET}/{name}",
         timeout=5,

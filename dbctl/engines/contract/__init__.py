@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.checks import (
         Checks,
         DatabaseFiles,
-        DescribesSchema,
         IndexDamage,
         IndexDifference,
         LockHolder,
         OrphanedRows,
-        ReportsSizes,
+        SchemaReader,
+        SizeMonitor,
         Storage,
         TableSize,
     )
@@ -30,65 +30,65 @@ if TYPE_CHECKING:
         Where,
     )
     from dbctl.engines.contract.dumps import (
+        Content,
         Dump,
         DumpResult,
         Dumps,
         DumpVerification,
+        ImportedDump,
         LoadResult,
         PreparedSwap,
         RestoreStrategy,
         RestoreTarget,
         RetainedDatabase,
-        SupportsSnapshotPin,
+        SnapshotPin,
         TrialRestore,
         count_dump_rows,
         list_dump_tables,
     )
     from dbctl.engines.contract.effects import StatementEffect
-    from dbctl.engines.contract.external_index import (
-        ExternalIndexSpec,
-        ExternalIndexState,
-        SearchesExternalIndex,
-    )
+    from dbctl.engines.contract.engine import Engine, TempDirFactory, require_driver, temp_dir
+    from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
     from dbctl.engines.contract.fulltext import (
+        FullText,
         IndexFault,
         IndexMarker,
         IndexState,
         IndexUse,
         JoinedText,
         Link,
-        ManagesTextIndexes,
-        SearchesFullText,
+        TextIndexes,
         TextIndexSpec,
     )
-    from dbctl.engines.contract.migrations import LintFinding, Migrates, Script, ScriptDialect
+    from dbctl.engines.contract.migrations import LintFinding, Script, ScriptDialect, ScriptRunner
     from dbctl.engines.contract.monitoring import (
+        Advisor,
         Bloat,
+        BloatMonitor,
         EngineFinding,
         FindingQuery,
         Index,
+        IndexMonitor,
         LockWait,
-        Maintains,
+        Maintenance,
         MaintenanceKind,
         MaintenanceTask,
-        PrunesVersions,
-        ReportsBloat,
-        ReportsFindings,
-        ReportsIndexes,
-        ReportsSessions,
-        ReportsSlowQueries,
         Session,
+        SessionMonitor,
         SettingComparison,
         SlowQuery,
+        SlowQueryMonitor,
         Traffic,
+        Versions,
         group_locks,
         leftover_finding,
         row_findings,
     )
+    from dbctl.engines.contract.parts import PartOwner, require_part
     from dbctl.engines.contract.reader import (
         Capability,
         Column,
-        Explains,
+        Explainer,
         Explanation,
         FillRow,
         Readable,
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
         group_by_table,
         strip_collation,
     )
-    from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, StreamsRows, WritesCsv
+    from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams
     from dbctl.engines.contract.text_query import (
         UNSPACED,
         TextAnd,
@@ -121,26 +121,26 @@ if TYPE_CHECKING:
         join_queries,
         positive_terms,
     )
-    from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, ScansText, TextMatch
+    from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch, TextScanner
     from dbctl.engines.contract.vectors import (
-        ManagesVectorIndexes,
         Metric,
         Recall,
         Row,
-        SearchesVectors,
         VectorColumn,
         VectorFault,
         VectorIndex,
+        VectorIndexes,
         VectorIndexKind,
         VectorIndexSpec,
+        VectorSearch,
     )
     from dbctl.engines.contract.writer import (
         MergeRule,
-        ReportsTimeForms,
-        RewritesTimes,
         ShiftedTime,
         TimeForm,
         TimeFormCount,
+        TimeForms,
+        TimeRewriter,
         Writable,
     )
 else:
@@ -148,39 +148,38 @@ else:
         __name__,
         {
             "checks": (
-                "Checks DatabaseFiles DescribesSchema IndexDamage IndexDifference LockHolder OrphanedRows "
-                "ReportsSizes Storage TableSize"
+                "Checks DatabaseFiles IndexDamage IndexDifference LockHolder OrphanedRows SchemaReader SizeMonitor "
+                "Storage TableSize"
             ),
             "conditions": "AllOf AnyOf Condition InSubquery KeysetCursor Not Op Order ReferenceCount Where",
             "dumps": (
-                "Dump DumpResult DumpVerification Dumps LoadResult PreparedSwap RestoreStrategy RestoreTarget "
-                "RetainedDatabase SupportsSnapshotPin TrialRestore count_dump_rows list_dump_tables"
+                "Content Dump DumpResult DumpVerification Dumps ImportedDump LoadResult PreparedSwap RestoreStrategy "
+                "RestoreTarget RetainedDatabase SnapshotPin TrialRestore count_dump_rows list_dump_tables"
             ),
             "effects": "StatementEffect",
-            "external_index": "ExternalIndexSpec ExternalIndexState SearchesExternalIndex",
-            "fulltext": (
-                "IndexFault IndexMarker IndexState IndexUse JoinedText Link ManagesTextIndexes SearchesFullText "
-                "TextIndexSpec"
-            ),
-            "migrations": "LintFinding Migrates Script ScriptDialect",
+            "engine": "Engine TempDirFactory require_driver temp_dir",
+            "external_index": "ExternalIndexSpec ExternalIndexState ExternalIndexes",
+            "fulltext": "FullText IndexFault IndexMarker IndexState IndexUse JoinedText Link TextIndexSpec TextIndexes",
+            "migrations": "LintFinding Script ScriptDialect ScriptRunner",
             "monitoring": (
-                "Bloat EngineFinding FindingQuery Index LockWait Maintains MaintenanceKind MaintenanceTask "
-                "PrunesVersions ReportsBloat ReportsFindings ReportsIndexes ReportsSessions ReportsSlowQueries "
-                "Session SettingComparison SlowQuery Traffic group_locks leftover_finding row_findings"
+                "Advisor Bloat BloatMonitor EngineFinding FindingQuery Index IndexMonitor LockWait Maintenance "
+                "MaintenanceKind MaintenanceTask Session SessionMonitor SettingComparison SlowQuery SlowQueryMonitor "
+                "Traffic Versions group_locks leftover_finding row_findings"
             ),
-            "reader": "Capability Column Explains Explanation FillRow Readable Reference Table fill_no_columns",
+            "parts": "PartOwner require_part",
+            "reader": "Capability Column Explainer Explanation FillRow Readable Reference Table fill_no_columns",
             "recovery": "SalvageRequest SalvageResult SalvagedTable",
             "schema": (
                 "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable collapse_spaces fingerprint "
                 "group_by_table strip_collation"
             ),
-            "streaming": "BATCH_ROWS RowStream StreamsRows WritesCsv",
+            "streaming": "BATCH_ROWS CsvWriter RowStream RowStreams",
             "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
-            "text_scan": "CHARACTERS_AFTER CHARACTERS_BEFORE ScansText TextMatch",
+            "text_scan": "CHARACTERS_AFTER CHARACTERS_BEFORE TextMatch TextScanner",
             "vectors": (
-                "ManagesVectorIndexes Metric Recall Row SearchesVectors VectorColumn VectorFault VectorIndex "
-                "VectorIndexKind VectorIndexSpec"
+                "Metric Recall Row VectorColumn VectorFault VectorIndex VectorIndexKind VectorIndexSpec VectorIndexes "
+                "VectorSearch"
             ),
-            "writer": "MergeRule ReportsTimeForms RewritesTimes ShiftedTime TimeForm TimeFormCount Writable",
+            "writer": "MergeRule ShiftedTime TimeForm TimeFormCount TimeForms TimeRewriter Writable",
         },
     )

@@ -119,7 +119,7 @@ class TableSize(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsSizes(Protocol):
+class SizeMonitor(Protocol):
     """Capability.MEASURE."""
 
     def measure_storage(self) -> Storage:
@@ -132,7 +132,7 @@ class ReportsSizes(Protocol):
 
 
 @runtime_checkable
-class DescribesSchema(Protocol):
+class SchemaReader(Protocol):
     """Capability.SCHEMA."""
 
     def schema(self) -> Schema:

@@ -11,13 +11,33 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import field
 
 from dbctl.engines.contract.reader import Readable
-from dbctl.files import Progress, no_progress
+from dbctl.files import Progress, no_progress, release_nothing
 from dbctl.model import Struct
 from dbctl.url import Url
 
 #: ``in place``: one transaction in the database; ``new``: there was no database; ``replaced``: the file was not a readable
 #: database and was moved; ``swapped``: a new database took the name of the old one.
 RestoreMethod: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
+
+
+#: The content of a file after decompression.
+Content: TypeAlias = Literal[
+    "sqlite",
+    "sqlite-sql",
+    "postgresql-custom",
+    "postgresql-sql",
+    "mysql-sql",
+    "postgresql-tar",
+    "postgresql-directory",
+    "postgresql-cluster",
+    "lancedb",
+    "tar",
+    "json",
+    "encrypted",
+    "compressed",
+    "empty",
+    "unknown",
+]
 
 
 class DumpVerification(Struct, frozen=True, kw_only=True):
@@ -42,6 +62,13 @@ class DumpResult(Struct, frozen=True, kw_only=True):
     #: collected while the dump was written; None: to be read from the file
     verification: DumpVerification | None = None
     sha256: str = ""  #: of the file, hexadecimal; empty: to be computed from the file
+
+
+class ImportedDump(Struct, frozen=True, kw_only=True):
+    """A file of another program, converted to the format of ``Dumps.dump`` of an engine."""
+
+    metadata: Mapping[str, str]
+    remarks: Sequence[str] = ()  #: what the user should know about it
 
 
 class Dump(Struct, frozen=True, kw_only=True):
@@ -155,7 +182,7 @@ class Dumps(Protocol):
 
 
 @runtime_checkable
-class CountsDumpRows(Protocol):
+class DumpRowCounter(Protocol):
     """A database whose dumps count rows differently: by partition, and without the rows of child tables."""
 
     def list_dump_tables(self) -> Collection[str]:
@@ -172,20 +199,20 @@ class CountsDumpRows(Protocol):
 
 def list_dump_tables(db: Readable) -> Collection[str]:
     """Return the tables that a dump of an open database contains, with the names that its verification uses."""
-    if isinstance(db, CountsDumpRows):
+    if isinstance(db, DumpRowCounter):
         return db.list_dump_tables()
     return [name for name, table in db.tables().items() if not table.is_view]
 
 
 def count_dump_rows(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
     """Return the row count of each table of an open database as the verification of a dump would count now."""
-    if isinstance(db, CountsDumpRows):
+    if isinstance(db, DumpRowCounter):
         return db.count_dump_rows(extra)
     return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}
 
 
 @runtime_checkable
-class SupportsSnapshotPin(Protocol):
+class SnapshotPin(Protocol):
     """A database that can pin a snapshot without blocking writers."""
 
     def pin_snapshot(self) -> None:
@@ -280,12 +307,30 @@ class RestoreTarget(Protocol):
         dump: Dump,
         *,
         timeout: float,
-        retained: Mapping[str, str],
-        progress: Progress,
-        release_locks: Callable[[], None],
+        retained: Mapping[str, str] = {},
+        progress: Progress = no_progress,
+        release_locks: Callable[[], None] = release_nothing,
         can_consume: bool = False,
     ) -> LoadResult:
-        """Replace the database with the content of ``path``: see ``registry.load``."""
+        """Replace the database with the content of a dump, as one change or not at all.
+
+        The caller has verified the dump, holds ``lock``, and has copied the current database, unless the engine retains
+        it (``retained``).
+
+        Args:
+            path: a file that ``Dumps.dump`` of the same engine created.
+            dump: its description.
+            timeout: seconds to wait for a lock.
+            retained: metadata of ``describe_retained``; without it, a swapped database is dropped.
+            progress: receives the completed share.
+            release_locks: releases ``block_writers``, if the current database was copied; called as late as possible.
+            can_consume: whether ``path`` is not needed any more, so that it may be moved.
+
+        Raises:
+            BusyError: another session held a lock for all of ``timeout`` seconds; nothing was changed.
+            WriteConflictError: another process wrote after the locks were released; nothing was changed.
+            ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
+        """
         ...
 
     def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:

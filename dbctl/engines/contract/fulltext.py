@@ -82,7 +82,7 @@ class IndexFault(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class SearchesFullText(Protocol):
+class FullText(Protocol):
     """Capability.FULL_TEXT. An index preselects and ranks rows; the caller compares each row with the query."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
@@ -126,7 +126,7 @@ class SearchesFullText(Protocol):
 
 
 @runtime_checkable
-class ManagesTextIndexes(Protocol):
+class TextIndexes(Protocol):
     """Capability.FULL_TEXT of a writer; every method runs in a ``schema_transaction``."""
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:

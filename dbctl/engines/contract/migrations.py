@@ -37,7 +37,7 @@ class ScriptDialect(Hashable, Protocol):
 
         Raises:
             ValueError: the text ends inside a statement, a string or a comment, or contains a statement that cannot run
-                in ``Migrates.schema_transaction`` (or ``outside_transaction``). The message contains the line.
+                in ``ScriptRunner.schema_transaction`` (or ``outside_transaction``). The message contains the line.
         """
         ...
 
@@ -61,7 +61,7 @@ class ScriptDialect(Hashable, Protocol):
 
 
 @runtime_checkable
-class Migrates(Protocol):
+class ScriptRunner(Protocol):
     """Capability.MIGRATE."""
 
     script_dialect: ScriptDialect

@@ -78,7 +78,7 @@ def group_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
 
 
 @runtime_checkable
-class ReportsSessions(Protocol):
+class SessionMonitor(Protocol):
     """Capability.SESSIONS."""
 
     def list_sessions(self) -> Sequence[Session]:
@@ -125,7 +125,7 @@ class Index(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsIndexes(Protocol):
+class IndexMonitor(Protocol):
     """Capability.INDEXES."""
 
     def list_indexes(self) -> Sequence[Index]:
@@ -151,7 +151,7 @@ class Bloat(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsBloat(Protocol):
+class BloatMonitor(Protocol):
     """Capability.BLOAT."""
 
     def measure_bloat(self) -> Sequence[Bloat]:
@@ -172,8 +172,8 @@ class SlowQuery(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsSlowQueries(Protocol):
-    """Capability.SLOW."""
+class SlowQueryMonitor(Protocol):
+    """Capability.SLOW_QUERIES."""
 
     def list_slow_queries(self) -> Sequence[SlowQuery]:
         """Return the recorded statements of this database, by total time in descending order.
@@ -198,7 +198,7 @@ class MaintenanceTask(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class Maintains(Protocol):
+class Maintenance(Protocol):
     """Capability.MAINTAIN."""
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
@@ -225,11 +225,11 @@ class Maintains(Protocol):
 
 
 @runtime_checkable
-class PrunesVersions(Protocol):
+class Versions(Protocol):
     """Capability.VERSIONS: ``vacuum`` deletes old versions and the data that only they contain."""
 
     def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
-        """Return tasks as ``Maintains.maintenance_tasks`` does, for versions of another age than the engine's default.
+        """Return tasks as ``Maintenance.maintenance_tasks`` does, for versions of another age than the engine's default.
 
         Raises:
             MaintenanceUnsafeError: readers may still use versions of that age.
@@ -250,7 +250,7 @@ class SettingComparison(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsFindings(Protocol):
+class Advisor(Protocol):
     """Capability.ADVISE."""
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
@@ -275,7 +275,7 @@ class ReportsFindings(Protocol):
 
 
 def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
-    """Return the finding for an object of ``ReportsFindings.find_abandoned``, with the statement that removes it."""
+    """Return the finding for an object of ``Advisor.find_abandoned``, with the statement that removes it."""
     message = (
         f"{kind} {name} was left by a dbctl process that was killed during a restore or a test of a backup"
     )

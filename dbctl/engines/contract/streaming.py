@@ -22,7 +22,7 @@ class RowStream(Struct, frozen=True):
 
 
 @runtime_checkable
-class StreamsRows(Protocol):
+class RowStreams(Protocol):
     """Capability.STREAM. Memory is limited to a few batches."""
 
     sql_dialect: str  #: its name in sqlglot; empty: the engine has no SQL
@@ -82,7 +82,7 @@ class StreamsRows(Protocol):
 
 
 @runtime_checkable
-class WritesCsv(Protocol):
+class CsvWriter(Protocol):
     """Capability.CSV: the engine writes CSV itself, faster than code based on ``stream``."""
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:

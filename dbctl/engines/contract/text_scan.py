@@ -18,7 +18,7 @@ class TextMatch(NamedTuple):
 
 
 @runtime_checkable
-class ScansText(Protocol):
+class TextScanner(Protocol):
     """Capability.TEXT_SCAN."""
 
     def text_columns(self, table: str) -> Sequence[str]:

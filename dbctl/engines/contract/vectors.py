@@ -73,7 +73,7 @@ class Recall(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class SearchesVectors(Protocol):
+class VectorSearch(Protocol):
     """Capability.VECTORS.
 
     Unknown tables, columns and wrong dimensions are refused before any query. All results are from the snapshot of the
@@ -157,7 +157,7 @@ class SearchesVectors(Protocol):
 
 
 @runtime_checkable
-class ManagesVectorIndexes(Protocol):
+class VectorIndexes(Protocol):
     """Capability.VECTORS of a writer. Index changes are not part of a transaction."""
 
     def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:

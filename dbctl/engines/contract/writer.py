@@ -36,7 +36,7 @@ class TimeFormCount(Struct, frozen=True, kw_only=True):
 
 
 @runtime_checkable
-class ReportsTimeForms(Protocol):
+class TimeForms(Protocol):
     """An engine without a type for times, where each row of a column may store a time in a different form."""
 
     def clock_columns(self, table: str) -> Sequence[str]:
@@ -53,7 +53,7 @@ class ReportsTimeForms(Protocol):
 
 
 @runtime_checkable
-class RewritesTimes(ReportsTimeForms, Protocol):
+class TimeRewriter(TimeForms, Protocol):
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
         """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction.
 

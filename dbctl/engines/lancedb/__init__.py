@@ -6,6 +6,7 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.create import create_table
+    from dbctl.engines.lancedb.engine import ENGINE
     from dbctl.engines.lancedb.reader import LanceReader
     from dbctl.engines.lancedb.writer import LanceWriter
 else:
@@ -13,6 +14,7 @@ else:
         __name__,
         {
             "create": "create_table",
+            "engine": "ENGINE",
             "reader": "LanceReader",
             "writer": "LanceWriter",
         },

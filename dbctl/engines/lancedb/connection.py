@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Order, Reference, Table, Where
+from dbctl.engines.contract import Condition, Order, PartOwner, Reference, Table, Where
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Files, Location
@@ -32,7 +32,7 @@ TIMEOUT_MESSAGE = "Query timeout"
 ROWS_PER_READ = 10_000
 
 
-class LanceConnection(PredicateCompiler):
+class LanceConnection(PartOwner, PredicateCompiler):
     """Rows, tables and versions of an open database."""
 
     read_only = True  #: tables are pinned to one version

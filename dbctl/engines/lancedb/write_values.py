@@ -24,7 +24,7 @@ BATCH_ROWS = 1000
 
 
 class RowCounter:
-    """Counts rows while they are read."""
+    """Iterator that counts rows while they are read."""
 
     def __init__(self, rows: Iterable[Sequence[object]]) -> None:
         self._rows, self.count = iter(rows), 0

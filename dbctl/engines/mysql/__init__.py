@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from dbctl.engines.mysql.engine import ENGINE
     from dbctl.engines.mysql.reader import MySQLReader
     from dbctl.engines.mysql.scratch import MySQLScratch
     from dbctl.engines.mysql.writer import MySQLWriter
@@ -15,6 +16,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "engine": "ENGINE",
             "reader": "MySQLReader",
             "scratch": "MySQLScratch",
             "writer": "MySQLWriter",

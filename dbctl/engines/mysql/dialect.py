@@ -75,7 +75,7 @@ _OF_TIME = "cast(floor(timestampdiff(microsecond, timestamp '1970-01-01 00:00:00
 
 
 class MySQLDialect(MySQLCatalog):
-    """Builds the expressions and conditions of queries, for any connection."""
+    """Builder of the expressions and conditions of queries, for any connection."""
 
     native_types = frozenset({"time", "uuid", "enum"})
     random = "rand()"
@@ -177,7 +177,7 @@ class MySQLDialect(MySQLCatalog):
         return value if kind_of(column) == "text" else f"convert({value} using utf8mb4)"
 
     def _fold_case(self, value: str, column: Column) -> str:
-        """Fold ASCII letters only: of the character sets that accept any bytes, Hebrew has no other letter cases."""
+        """Return SQL that folds ASCII letters only: the Hebrew character set accepts any bytes, and has no other letter cases."""
         raw = value if kind_of(column) == "bytes" else f"cast(convert({value} using utf8mb4) as binary)"
         return f"cast(lower(convert({raw} using hebrew)) as binary)"
 

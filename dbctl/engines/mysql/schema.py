@@ -50,7 +50,7 @@ def queries(server: Server) -> Sequence[str]:
 
 
 class SchemaBuilder:
-    """Builds a schema from the rows of the catalog."""
+    """Builder of a schema from the rows of the catalog."""
 
     def __init__(
         self,

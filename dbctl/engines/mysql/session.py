@@ -81,7 +81,7 @@ own_sessions = set[int]()
 
 
 class Watchdog:
-    """Closes a connection if the server does not begin the session in time.
+    """Timer that closes a connection if the server does not begin the session in time.
 
     The driver waits without limit for each answer, and a socket timeout would restart with every byte.
     """

@@ -27,7 +27,7 @@ class Dialect(NamedTuple):
 
 
 class Linter(ABC):
-    """Lints scripts in order with the shared rules; each engine adds its own rules."""
+    """Linter of scripts, in order, with the shared rules and those of an engine."""
 
     dialect = Dialect()
 

@@ -40,7 +40,7 @@ class Name(str):
     original: str
 
     def __new__(cls, text: str) -> Self:
-        """Create it from the original text."""
+        """Create a name from the original text."""
         name = super().__new__(cls, text.lower())
         name.original = text
         return name
@@ -61,7 +61,7 @@ class Word(NamedTuple):
 
 
 class WordReader:
-    """Reads a statement, or a part of one, from its beginning."""
+    """Reader of a statement, or a part of one, from its beginning."""
 
     def __init__(self, words: Sequence[Word]) -> None:
         self.words, self.position = words, 0

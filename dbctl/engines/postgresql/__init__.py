@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from dbctl.engines.postgresql.engine import ENGINE
     from dbctl.engines.postgresql.reader import PostgreSQLReader, holders_of
     from dbctl.engines.postgresql.scratch import PostgreSQLScratch
     from dbctl.engines.postgresql.writer import PostgreSQLWriter
@@ -15,6 +16,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "engine": "ENGINE",
             "reader": "PostgreSQLReader holders_of",
             "scratch": "PostgreSQLScratch",
             "writer": "PostgreSQLWriter",

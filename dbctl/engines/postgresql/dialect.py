@@ -55,7 +55,7 @@ _OF_NUMBER = (
 
 
 class PostgreSQLDialect(PostgreSQLCatalog):
-    """Builds the expressions and conditions of queries, for any connection."""
+    """Builder of the expressions and conditions of queries, for any connection."""
 
     native_types = frozenset({"time", "boolean", "uuid", "enum"})
 

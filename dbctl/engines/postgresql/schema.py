@@ -66,7 +66,7 @@ DESCENDING, NULLS_FIRST = 1, 2  #: bits of ``indoption``
 
 
 class SchemaBuilder:
-    """Builds a schema from the rows of the catalog."""
+    """Builder of a schema from the rows of the catalog."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         SqlStaging,
         StagedCounts,
         StagedRows,
-        SupportsStaging,
+        StagingTables,
         declare_columns,
     )
     from dbctl.engines.sql.table_digest import StreamingDatabase, digest_tables, find_differences
@@ -42,7 +42,7 @@ else:
                 "quote_literal require_column_count select_all_from"
             ),
             "recount": "Recount",
-            "staging": "SqlStagedRows SqlStaging StagedCounts StagedRows SupportsStaging declare_columns",
+            "staging": "SqlStagedRows SqlStaging StagedCounts StagedRows StagingTables declare_columns",
             "table_digest": "StreamingDatabase digest_tables find_differences",
         },
     )

@@ -18,6 +18,7 @@ from dbctl.engines.contract import (
     MergeRule,
     Not,
     Order,
+    PartOwner,
     ReferenceCount,
     Table,
     Where,
@@ -97,7 +98,7 @@ def _expand_keyset(where: KeysetCursor) -> Where:
 
 
 class Statement:
-    """Collects the parameters of a statement, ``:p0``, ``:p1``… in order, and its table aliases."""
+    """Parameters of a statement, ``:p0``, ``:p1``… in order, and its table aliases."""
 
     def __init__(self, table: str = "") -> None:
         self.parameters: dict[str, object] = {}
@@ -122,7 +123,7 @@ class Statement:
         return name
 
 
-class SqlReader(ABC):
+class SqlReader(PartOwner, ABC):
     """The reading part of the contract in SQL; each engine adds execution and its dialect."""
 
     target: str

@@ -40,7 +40,7 @@ class StagedRows(Protocol):
 
 
 @runtime_checkable
-class SupportsStaging(Protocol):
+class StagingTables(Protocol):
     """Capability.STAGING, of a writer."""
 
     def stage(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from dbctl.engines.contract import Readable, StreamsRows, Table
+from dbctl.engines.contract import Readable, RowStreams, Table
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
 #: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.
 MAX_ROWS, MAX_BYTES = 2_000, 1 << 20
 
 
-class StreamingDatabase(Readable, StreamsRows, Protocol):
+class StreamingDatabase(Readable, RowStreams, Protocol):
     """A database that streams its tables."""
 
 

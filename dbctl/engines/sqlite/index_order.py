@@ -16,7 +16,7 @@ _LAST = "x''"
 
 
 class SQLiteIndexOrder(SQLiteDialect):
-    """Reads rows with a value through the index, sorts only the other rows, and merges both.
+    """Builder of ordered queries that read rows with a value through the index, and sort only the other rows.
 
     No index contains an expression such as "the first of two columns that is not empty", so SQLite would sort all rows
     for each page. Both halves of the compound statement end early once the page is full.

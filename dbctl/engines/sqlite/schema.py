@@ -39,7 +39,7 @@ _SHADOWS = (
 
 
 class SchemaBuilder:
-    """Combines the rows of the catalog and of the pragmas."""
+    """Builder of a schema from the rows of the catalog and of the pragmas."""
 
     def __init__(self, entries: list[Row], columns: list[Row], keys: list[Row], indexes: list[Row]) -> None:
         self._entries = [tuple(str(value or "") for value in entry) for entry in entries]

@@ -199,10 +199,10 @@ class SQLiteStreaming(SQLiteChecks):
 
 
 class Authorizer:
-    """Decides what a user's statement may do, and records what it denied."""
+    """SQLite authorizer of a user's statement, which records a denied action."""
 
     def __init__(self, hidden: Mapping[str, Collection[str]], views: Collection[str] = ()) -> None:
-        """Create it with the columns to hide; columns that one of ``views`` reads are not hidden."""
+        """Set the columns to hide; columns that one of ``views`` reads are not hidden."""
         self._views = {view.lower() for view in views}
         self._hidden = {
             (table.lower(), column.lower()) for table, columns in hidden.items() for column in columns

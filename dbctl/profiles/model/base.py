@@ -5,11 +5,15 @@ from typing import Annotated
 
 import msgspec
 
+from dbctl.url import ENGINES
+
 #: A column of the live schema. ``name?`` is optional; of a list, the first column that exists is used.
 ColumnNames = str | list[str]
 
 #: A name that is part of file names, targets (``app/database``) and options.
 DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
+
+EngineName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ENGINES)})$")]
 
 #: A value that a profile writes to a column: a constant, or ``:now`` for the current time.
 Constant = str | int | float | bool

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import KeyCodec
-from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseName, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseName, EngineName, Section
 
 
 class Key(Section, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class Environment(Section, frozen=True, kw_only=True):
 class Database(Section, frozen=True, kw_only=True):
     """One database of the app."""
 
-    engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
+    engines: Sequence[EngineName]
     find: Sequence[str] = ()  #: usual paths below the app's directory, for ``init``
     environment: Environment | None = None  #: the env file with its URL
     needs: Sequence[str] = ()  #: tables that identify the database
@@ -163,4 +163,4 @@ class Database(Section, frozen=True, kw_only=True):
     updated_at: ColumnNames | None = None
     migrations: Migrations | None = None
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
-    recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
+    recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}

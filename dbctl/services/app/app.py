@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, Writable
+from dbctl.engines.contract import Engine, Readable, RestoreTarget, Writable
 from dbctl.errors import (
     DatabaseNotConfiguredError,
     DatabaseUnknownError,
@@ -84,6 +84,14 @@ class App:
         if name not in databases:
             raise DatabaseNotConfiguredError(app=self.name, name=name)
         return databases[name]
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of a database; raises as ``url``."""
+        return registry.load_engine(self.url(name).engine)
+
+    def restore_target(self, name: str) -> RestoreTarget:
+        """Return a database as backups and restores use it; raises as ``url``."""
+        return self.engine(name).restore_target(self.url(name), self.target(name))
 
     def main(self) -> str:
         """Return the name of the first writable database, or of the first if none is writable."""
@@ -157,8 +165,9 @@ class App:
 
     def _open_for_reading(self, name: str) -> Readable:
         url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"
+        engine = self.engine(name)
         try:
-            return registry.open_for_reading(
+            return engine.open_for_reading(
                 url,
                 target,
                 timeout=self.timeout,
@@ -170,8 +179,8 @@ class App:
             if self._traceless or is_read_only:
                 raise
         # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
-        registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()
-        return registry.open_for_reading(url, target, timeout=self.timeout)
+        engine.open_for_writing(url, target, timeout=self.timeout).close()
+        return engine.open_for_reading(url, target, timeout=self.timeout)
 
     @contextmanager
     def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
@@ -195,7 +204,7 @@ class App:
         self._mark_used(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
-        database = registry.open_for_writing(
+        database = self.engine(name).open_for_writing(
             self.url(name),
             self.target(name),
             timeout=self.timeout,

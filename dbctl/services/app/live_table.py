@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Capability, Condition, Readable, ReportsTimeForms, StreamsRows, Table
+from dbctl.engines.contract import Capability, Condition, Readable, RowStreams, Table, TimeForms
 from dbctl.errors import NotSupportedError, SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
@@ -44,7 +44,7 @@ def default_times(
     The default may write another time format than the app; the returned values have the format of the column, so it stays
     sortable.
     """
-    if not isinstance(db, ReportsTimeForms) or table not in db.tables():
+    if not isinstance(db, TimeForms) or table not in db.tables():
         return {}
     clocks = [column for column in db.clock_columns(table) if column not in provided_columns]
     if not clocks:
@@ -104,7 +104,7 @@ class LiveTable:
         """
         if column not in self._time_forms:
             stored_forms = (
-                self.db.newest_time_forms(self.name, column) if isinstance(self.db, ReportsTimeForms) else ()
+                self.db.newest_time_forms(self.name, column) if isinstance(self.db, TimeForms) else ()
             )
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
             self._time_forms[column] = other or self.profile.time
@@ -159,12 +159,12 @@ class LiveTable:
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
 
 
-def require_streams(db: Readable) -> StreamsRows:
+def require_streams(db: Readable) -> RowStreams:
     """Return a database that can stream rows.
 
     Raises:
         NotSupportedError: its engine cannot.
     """
-    if Capability.STREAM not in db.capabilities or not isinstance(db, StreamsRows):
+    if Capability.STREAM not in db.capabilities or not isinstance(db, RowStreams):
         raise NotSupportedError(feature="this", subject=db.target, hint="Its engine has no tables with rows.")
     return db

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import Readable, StreamsRows
+from dbctl.engines.contract import Readable, RowStreams
 from dbctl.engines.parsing import lineage
 from dbctl.errors import DbctlError
 from dbctl.model import Row
@@ -118,7 +118,7 @@ def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]
     """Return the columns of views that depend on secret columns of tables."""
     tables = db.tables()
     if not (
-        secret_columns and isinstance(db, StreamsRows) and any(table.is_view for table in tables.values())
+        secret_columns and isinstance(db, RowStreams) and any(table.is_view for table in tables.values())
     ):
         return {}
     queries = lineage.find_dependent_views(db.view_queries(), secret_columns)

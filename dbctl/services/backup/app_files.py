@@ -130,7 +130,7 @@ def _database_identities(app: App) -> set[tuple[int, int] | None]:
     database_files = [
         files_of_database
         for url in app.configured.databases.values()
-        if (files_of_database := registry.database_files(url))
+        if (files_of_database := registry.load_engine(url.engine).database_files(url))
     ]
     return {_identity(path) for files in database_files for path in (files.file, *files.side_files)} - {None}
 

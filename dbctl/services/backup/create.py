@@ -10,7 +10,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from dbctl import __version__, signals
-from dbctl.engines import registry
 from dbctl.errors import DbctlError, Exit, NotSupportedError
 from dbctl.files import RateLimiter
 from dbctl.model import ChangeResult, Compression, Plan, Row, format_count, now
@@ -185,12 +184,15 @@ class CreateBackup:
         for member in manifest.members:
             if remark_text := member.facts.get("remarks"):
                 yield f"{self._database_sources[0].app.target(member.database)}: {remark_text}"
+        app = self._database_sources[0].app
         for omitted in manifest.left_out:
-            target = self._database_sources[0].app.target(omitted.database)
+            target = app.target(omitted.database)
             if omitted.failed:
                 reason = omitted.reason.removeprefix(f"backup of {target} failed: ")
                 yield f"{target} is not in the backup: {reason}"
-            elif omitted.reason == registry.REMOTE_REASON:
+            elif omitted.database in app.configured.databases and omitted.reason == app.engine(
+                omitted.database
+            ).no_backup_reason(app.url(omitted.database)):
                 yield f"{target} is not in the backup: {omitted.reason}"
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from dbctl.config import paths
-from dbctl.engines import registry as engines
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
@@ -232,7 +231,7 @@ class Repository:
         lost = dict[str, str]()
         for database, members in retained.items():
             with suppress(DbctlError):
-                restore_target = engines.restore_target(self._app.url(database), self._app.target(database))
+                restore_target = self._app.restore_target(database)
                 missing = restore_target.find_missing([member.dump for member in members.values()])
                 for folder, member in members.items():
                     if (name := member.facts.get("kept", "")) in missing:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines import registry
-from dbctl.engines.contract import Capability, DescribesSchema, Dump, Dumps, Readable, count_dump_rows
+from dbctl.engines.contract import Capability, Dump, Dumps, Readable, SchemaReader, count_dump_rows
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
@@ -34,9 +33,7 @@ UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, Que
 
 def schema_fingerprint(db: Readable) -> str:
     """Return the fingerprint of a live schema; empty if the engine has none."""
-    return (
-        db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, DescribesSchema) else ""
-    )
+    return db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, SchemaReader) else ""
 
 
 class SafetyBackupSource(Source):
@@ -48,7 +45,7 @@ class SafetyBackupSource(Source):
         """Read the state of the database; ``dump`` is its replacement."""
         super().__init__(app, database, advance)
         self._dump, self.familiar_tables = dump, dump.tables  # missing tables are a reason for restoring
-        self._restore_target = registry.restore_target(app.url(database), self.target)
+        self._restore_target = app.engine(database).restore_target(app.url(database), self.target)
         self._files = self._restore_target.files()
         self.is_empty = not self._restore_target.exists()  #: whether there is nothing to back up
         self._is_retained = not self.is_empty and self._restore_target.strategy(dump).retains_previous

@@ -16,7 +16,7 @@ from dbctl.engines.contract import (
     Dumps,
     DumpVerification,
     Readable,
-    SupportsSnapshotPin,
+    SnapshotPin,
 )
 from dbctl.errors import (
     BackupFailedError,
@@ -116,7 +116,7 @@ class Source:
     def pin_snapshot(self) -> bool:
         """Open a snapshot if the engine supports it; return whether it does."""
         db = self._open_source()
-        if not isinstance(db, SupportsSnapshotPin):
+        if not isinstance(db, SnapshotPin):
             return False
         db.pin_snapshot()
         return True
@@ -219,7 +219,7 @@ class Source:
 
     def _verify_dump(self, plain: Path, dump_result: DumpResult) -> DumpVerification:
         dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
-        return registry.verify_dump(self.engine, plain, dump, self.target, quick=True)
+        return registry.load_engine(self.engine).verify_dump(plain, dump, self.target, quick=True)
 
     def _store_and_verify(
         self, folder: BackupWriter, file: str, dump_result: DumpResult
@@ -288,7 +288,7 @@ def select_databases(app: App) -> tuple[list[str], list[OmittedDatabase]]:
                 raise
             left_out.append(OmittedDatabase(database=name, reason="it is not configured"))
             continue
-        if remote_reason := registry.no_backup_reason(url):
+        if remote_reason := registry.load_engine(url.engine).no_backup_reason(url):
             if app.only:
                 raise NotSupportedError(
                     feature="a backup", subject=app.target(name), hint=f"Its tables: {remote_reason}."
@@ -320,7 +320,7 @@ def open_dumps(
     try:
         db = app.reader(database, allow_empty=allow_empty, familiar_tables=familiar_tables)
     except DriverMissingError:
-        if (files := registry.open_copier(app.url(database), app.target(database))) is None:
+        if (files := app.engine(database).open_copier(app.url(database), app.target(database))) is None:
             raise
         return files
     if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):

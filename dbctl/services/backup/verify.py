@@ -351,19 +351,14 @@ def _check_content(reader: MemberReader, manifest: Manifest, check: MemberCheck)
         with reader.open_decoded(manifest, member, target) as path:
             if member.form != "dump":
                 return []  # other content has no checks
-            verification = registry.verify_dump(
-                member.engine,
-                path,
-                member.dump,
-                target,
-                quick=check.quick,
-                make_temp_dir=partial(reader.temp_dir, member),
+            verification = registry.load_engine(member.engine).verify_dump(
+                path, member.dump, target, quick=check.quick, make_temp_dir=partial(reader.temp_dir, member)
             )
             # Only a server can check the rest.
             if not (check.quick or verification.problems or member.only or verification.schema):
                 url, timeout = trial_server(check.app, member), check.app.timeout
-                with registry.trial_restore(
-                    member.engine, url, path, member.dump, target, timeout=timeout
+                with registry.load_engine(member.engine).trial_restore(
+                    url, path, member.dump, target, timeout=timeout
                 ) as trial:
                     verification = trial.verification
     except ENVIRONMENT_ERRORS:

@@ -46,7 +46,7 @@ def open_writer(
 
 
 class BackupWriter:
-    """Writes plain files."""
+    """Writer of plain files."""
 
     def __init__(self, folder: FolderWriter, name: str) -> None:
         self._folder, self.name = folder, name  #: the id of the backup
@@ -97,7 +97,7 @@ class BackupWriter:
 
 
 class EncryptedBackupWriter(BackupWriter):
-    """Writes encrypted files."""
+    """Writer of encrypted files."""
 
     def __init__(
         self, folder: FolderWriter, name: str, encryption: EncryptionPolicy, staging_dir: Path

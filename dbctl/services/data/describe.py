@@ -7,15 +7,15 @@ from typing import Literal
 
 from dbctl.engines.contract import (
     Capability,
-    DescribesSchema,
+    IndexMonitor,
     Readable,
-    ReportsIndexes,
-    ReportsSizes,
     Schema,
     SchemaColumn,
     SchemaIndex,
+    SchemaReader,
     SchemaReference,
-    SearchesVectors,
+    SizeMonitor,
+    VectorSearch,
 )
 from dbctl.errors import NotSupportedError
 from dbctl.model import Row, Struct
@@ -105,7 +105,7 @@ def describe_table(app: App, name: str) -> TableDescription:
     database = selected_database(app)
     db = app.reader(database)
     table = DataTable(app, db, name)
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, DescribesSchema):
+    if Capability.SCHEMA not in db.capabilities or not isinstance(db, SchemaReader):
         raise NotSupportedError(
             feature="describing a table", subject=db.target, hint="The engine cannot describe its schema."
         )
@@ -159,7 +159,7 @@ def _columns(
 
 def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[DescribedIndex]:
     """Return the indexes of a table, including that of the primary key."""
-    if Capability.INDEXES in db.capabilities and isinstance(db, ReportsIndexes):
+    if Capability.INDEXES in db.capabilities and isinstance(db, IndexMonitor):
         return [
             DescribedIndex(
                 name=index.name,
@@ -171,7 +171,7 @@ def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[
             for index in db.list_indexes()
             if index.table == table
         ]
-    if Capability.VECTORS in db.capabilities and isinstance(db, SearchesVectors):
+    if Capability.VECTORS in db.capabilities and isinstance(db, VectorSearch):
         return [
             DescribedIndex(name=index.name, columns=[index.column], unique=False, method=index.kind, where="")
             for index in db.vector_indexes(table)
@@ -206,7 +206,7 @@ def _count_rows(db: Readable, table: DataTable) -> tuple[int | None, bool]:
     """Return the number of rows, None for a view, and whether it is an estimate."""
     if table.live.table.is_view:
         return None, False
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
         return db.count(table.name), False
     (measured,) = db.measure_tables(exact=False, table=table.name)
     return measured.rows, measured.estimated

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Readable, Writable, WritesCsv
+from dbctl.engines.contract import Capability, CsvWriter, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -97,7 +97,7 @@ def export_table(
         form is Form.CSV
         and not excel_safe
         and Capability.CSV in db.capabilities
-        and isinstance(db, WritesCsv)
+        and isinstance(db, CsvWriter)
     ):
         rows = db.write_csv(name, selected, sink)
     else:

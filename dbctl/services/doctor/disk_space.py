@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.engines import registry
-from dbctl.engines.contract import DatabaseFiles, ReportsSizes
+from dbctl.engines.contract import DatabaseFiles, SizeMonitor
 from dbctl.errors import UnreachableError
 from dbctl.files import Volume, read_volume
 from dbctl.model import Finding, Severity
@@ -82,7 +81,7 @@ def _check_wal(
 
 def check_leftovers(context: CheckContext) -> Iterator[Finding]:
     """Yield temporary files that a killed dbctl left next to a database."""
-    paths = registry.find_leftovers(context.app.url(context.database))
+    paths = context.app.engine(context.database).find_leftovers(context.app.url(context.database))
     if paths:
         names = ", ".join(map(str, paths))
         size = sum(_list_sizes(paths))
@@ -99,7 +98,7 @@ def _list_sizes(paths: Sequence[Path]) -> Iterator[int]:
 
 
 def check_storage(
-    context: CheckContext, db: ReportsSizes, database_files: DatabaseFiles | None
+    context: CheckContext, db: SizeMonitor, database_files: DatabaseFiles | None
 ) -> Iterator[Finding]:
     """Yield problems of the storage: network disks, journal mode, unused space."""
     if database_files is None:

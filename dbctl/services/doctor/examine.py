@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines import registry
-from dbctl.engines.contract import Capability, ReportsFindings, ReportsIndexes, ReportsSizes
+from dbctl.engines.contract import Advisor, Capability, IndexMonitor, SizeMonitor
 from dbctl.errors import (
     BusyError,
     DatabaseNotConfiguredError,
@@ -47,7 +46,7 @@ class Diagnosis(CheckReport, frozen=True, kw_only=True):
 
 
 class Examination:
-    """Collects findings and failures of checks."""
+    """Findings and failures of checks."""
 
     def __init__(self) -> None:
         self.checked = 0
@@ -139,7 +138,7 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
     """Check one database and its files; return whether it can be read."""
     app, name, target = context.app, context.database, context.target
     try:
-        database_files = registry.database_files(app.url(name))
+        database_files = app.engine(name).database_files(app.url(name))
         if database_files:
             if not examination.add_findings(target, files.check_files(context, database_files)):
                 return False
@@ -156,11 +155,11 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
     except DbctlError as error:
         examination.add_failure(target, error, _find_hint(context, error))
         return False
-    if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+    if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
         examination.add_findings(target, doctor_server.check_server(context, db))
-    if Capability.INDEXES in db.capabilities and isinstance(db, ReportsIndexes):
+    if Capability.INDEXES in db.capabilities and isinstance(db, IndexMonitor):
         examination.add_findings(target, server.check_constraints(context, db))
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
         return True
     return examination.add_findings(target, disk_space.check_storage(context, db, database_files))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Index, ReportsFindings, ReportsIndexes, SettingComparison
+from dbctl.engines.contract import Advisor, Index, IndexMonitor, SettingComparison
 from dbctl.model import Finding
 from dbctl.services.app import App
 from dbctl.services.doctor.context import CheckContext
@@ -15,7 +15,7 @@ from dbctl.services.integrity import create_finding
 MAX_NAMED = 5  #: constraints in a message
 
 
-def check_constraints(context: CheckContext, db: ReportsIndexes) -> Iterator[Finding]:
+def check_constraints(context: CheckContext, db: IndexMonitor) -> Iterator[Finding]:
     """Yield tables with several unique constraints over the same columns, which some libraries add at every start.
 
     Other duplicate indexes are reported by ``stats indexes`` only: the app creates them again when it starts.
@@ -37,7 +37,7 @@ def check_constraints(context: CheckContext, db: ReportsIndexes) -> Iterator[Fin
             yield context.create_finding("warning", "duplicate-constraint", message, f"{drop};")
 
 
-def check_server(context: CheckContext, db: ReportsFindings) -> Iterator[Finding]:
+def check_server(context: CheckContext, db: Advisor) -> Iterator[Finding]:
     """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
     for warning in db.server_findings(writing=context.is_writable):
         yield create_finding(context.target, warning)
@@ -59,8 +59,8 @@ def check_scratch(app: App) -> Iterator[Finding]:
     url = app.configured.scratch
     if url is None:
         return
-    with closing(registry.open_for_reading(url, app.name, timeout=app.timeout)) as db:
-        if isinstance(db, ReportsFindings):
+    with closing(registry.load_engine(url.engine).open_for_reading(url, app.name, timeout=app.timeout)) as db:
+        if isinstance(db, Advisor):
             for warning in db.find_abandoned():
                 yield create_finding(app.name, warning)
 

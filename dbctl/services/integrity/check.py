@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import (
+    Advisor,
     Capability,
     Checks,
     Condition,
@@ -15,7 +16,6 @@ from dbctl.engines.contract import (
     Not,
     OrphanedRows,
     Readable,
-    ReportsFindings,
 )
 from dbctl.errors import (
     CorruptError,
@@ -137,7 +137,7 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
     if not (quick or damage):  # rows of a damaged table are not reliable
         yield from find_stored_violations(app, name, db, table)
         yield from find_mixed_times(app, name, db, table)
-    if Capability.ADVISE in db.capabilities and isinstance(db, ReportsFindings):
+    if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
         app_keys = {
             f"{settings.table}.{settings.row.key}" for settings in app.profile.settings if settings.row
         }

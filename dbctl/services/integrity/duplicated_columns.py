@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Readable, StreamsRows
+from dbctl.engines.contract import Capability, Readable, RowStreams
 from dbctl.errors import NotSupportedError
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, LiveTable
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract import SearchesVectors
+    from dbctl.engines.contract import VectorSearch
 
 #: Rows of one side in memory; larger tables are compared in several passes.
 MAX_ROWS = 250_000
@@ -129,8 +129,8 @@ def stream_batches(
         NotSupportedError: the engine cannot stream rows.
     """
     if Capability.VECTORS in db.capabilities:
-        yield cast("SearchesVectors", db).stream_vectors(table, columns, batch_size=BATCH)
-    elif Capability.STREAM in db.capabilities and isinstance(db, StreamsRows):
+        yield cast("VectorSearch", db).stream_vectors(table, columns, batch_size=BATCH)
+    elif Capability.STREAM in db.capabilities and isinstance(db, RowStreams):
         with db.stream(table, columns) as stream:
             yield stream.batches
     else:

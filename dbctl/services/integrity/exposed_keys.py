@@ -43,7 +43,7 @@ def find_exposed_keys(app: App, database: str, section: KeySearch) -> Iterator[F
 
 
 class _KeyScanner:
-    """Scans one table; counts rows with keys by column and kind of key."""
+    """Scanner of one table, which counts rows with keys by column and kind of key."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns

@@ -21,10 +21,14 @@ def find_interrupted_restore(app: App) -> Iterator[Finding]:
             continue
         target = app.target(name)
         with suppress(DbctlError):  # reported by commands that open the database
-            if not registry.has_unfinished_restore(url):
+            if not registry.load_engine(url.engine).has_unfinished_restore(url):
                 continue
             try:
-                with registry.write_lock(url, target, "integrity check", timeout=0):
+                with (
+                    registry.load_engine(url.engine)
+                    .restore_target(url, target)
+                    .lock("integrity check", timeout=0)
+                ):
                     pass
             except BusyError:
                 continue

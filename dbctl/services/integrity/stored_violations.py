@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Not, Readable, ReportsTimeForms, TimeFormCount, Where
+from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Finding, Severity, format_count
 from dbctl.profiles.model import ColumnNames, Password, Settings
@@ -67,7 +67,7 @@ def list_mixed_columns(
     app: App, database: str, db: Readable, table: str = ""
 ) -> Iterator[tuple[LiveTable, str, Sequence[TimeFormCount]]]:
     """Yield the columns with times in several forms, and the forms."""
-    if not isinstance(db, ReportsTimeForms):
+    if not isinstance(db, TimeForms):
         return
     for entry in db.tables().values():
         if entry.is_view or table not in ("", entry.name):
@@ -254,7 +254,7 @@ class _StoredRowChecks:
 
     def check_times(self) -> Iterator[Finding]:
         """Yield columns with times in several forms, which sort in a wrong order."""
-        if not isinstance(self._db, ReportsTimeForms):
+        if not isinstance(self._db, TimeForms):
             return
         for live_table, column, forms in list_mixed_columns(self._app, self._database, self._db, self._table):
             yield self._create_times_finding(live_table, column, forms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import Readable, RewritesTimes, TimeFormCount, Writable
+from dbctl.engines.contract import Readable, TimeFormCount, TimeRewriter, Writable
 from dbctl.errors import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
 from dbctl.profiles import TIMES, TimeCodec, read_time
@@ -97,7 +97,7 @@ class _TimeRepair:
         """
         if not self._columns:
             return RepairResult(renamed=0, repaired=0, deleted=0, missing=0)
-        if not isinstance(db, RewritesTimes):
+        if not isinstance(db, TimeRewriter):
             raise TypeError(f"{db.target} has a native type for times")
         for table, column, rows in self._columns:
             require_row_count(db.rewrite_times(table, column, self._form, self._rewrite), rows, db)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, ReportsSessions, Session
+from dbctl.engines.contract import Capability, Session, SessionMonitor
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
 from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
 from dbctl.services.app import App, selected_databases
@@ -125,7 +125,7 @@ class CancelSessions:
             ]
         )
 
-    def _open_sessions(self) -> ReportsSessions:
+    def _open_sessions(self) -> SessionMonitor:
         return require_sessions(self._app, self._name, "cancelling statements")
 
     def _select_sessions(self) -> list[Session]:
@@ -154,7 +154,7 @@ class CancelSessions:
             seconds = session.transaction_seconds
         return seconds is not None and seconds >= age.total_seconds()
 
-    def _wait_until_ended(self, db: ReportsSessions, cancelled: Sequence[Session]) -> set[int]:
+    def _wait_until_ended(self, db: SessionMonitor, cancelled: Sequence[Session]) -> set[int]:
         """Return the PIDs of statements that did not end before the timeout."""
         deadline = time.monotonic() + self._app.timeout
         while True:

@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 from dbctl.engines.contract import (
     Capability,
-    Maintains,
+    Maintenance,
     MaintenanceKind,
     MaintenanceTask,
-    PrunesVersions,
     Readable,
-    ReportsSizes,
+    SizeMonitor,
+    Versions,
 )
 from dbctl.errors import (
     DatabaseNotConfiguredError,
@@ -88,7 +88,7 @@ class MaintenanceResult(ChangeResult, frozen=True, kw_only=True):
 
 
 class RunMaintenance:
-    """Runs one kind of maintenance on the selected databases or tables."""
+    """Run one kind of maintenance on the selected databases or tables."""
 
     def __init__(
         self,
@@ -209,22 +209,22 @@ class RunMaintenance:
     def _list_tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if self._older_than is None:
             return _require_maintenance(db).maintenance_tasks(self._kind, tables)
-        if Capability.VERSIONS not in db.capabilities or not isinstance(db, PrunesVersions):
+        if Capability.VERSIONS not in db.capabilities or not isinstance(db, Versions):
             raise NotSupportedError(
                 feature="--older-than", subject=db.target, hint="Its engine has no versions."
             )
         return db.prune_tasks(tables, self._older_than)
 
 
-def _require_maintenance(db: Readable) -> Maintains:
-    if Capability.MAINTAIN not in db.capabilities or not isinstance(db, Maintains):
+def _require_maintenance(db: Readable) -> Maintenance:
+    if Capability.MAINTAIN not in db.capabilities or not isinstance(db, Maintenance):
         raise NotSupportedError(
             feature="maintenance", subject=db.target, hint="Its engine needs no maintenance."
         )
     return db
 
 
-def _run_task(db: Maintains, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
+def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
     before, start, failure = _measure(db, task), time.monotonic(), None
     try:
         db.maintain(task)
@@ -242,9 +242,9 @@ def _run_task(db: Maintains, target: str, task: MaintenanceTask) -> tuple[TaskRe
     return result, failure
 
 
-def _measure(db: Maintains, task: MaintenanceTask) -> VersionedSize | None:
+def _measure(db: Maintenance, task: MaintenanceTask) -> VersionedSize | None:
     # Other engines have no versions, and measuring could wait for the lock that blocks the task.
-    if not (task.table and isinstance(db, PrunesVersions) and isinstance(db, ReportsSizes)):
+    if not (task.table and isinstance(db, Versions) and isinstance(db, SizeMonitor)):
         return None
     for size in db.measure_tables(exact=False):
         if size.table == task.table and size.fragments is not None and size.versions is not None:

@@ -10,7 +10,6 @@ from typing import NamedTuple, cast
 
 from msgspec import structs
 
-from dbctl.engines import registry
 from dbctl.errors import MigrationsMismatchError, PlanChangedError
 from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
@@ -277,7 +276,7 @@ def _run_and_compare(app: App, target: MigrationTarget, live_parts: Parts, compa
     matched_parts: Parts = {}
     expected: Parts = {}
     files = list(target.folder.files.values())
-    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
         for name in replay(target, files, scratch):
             applied.append(target.folder.files[name])
             comparison_number = len(applied) - (len(files) - compared_count)

@@ -107,7 +107,11 @@ class MigrateDown:
         for target in self._targets:
             self._select_names(target)
             url = self._open_app.url(target.database)
-            with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+            with closing(
+                registry.load_engine(url.engine).open_for_reading(
+                    url, target.name, timeout=self._open_app.timeout
+                )
+            ) as db:
                 selected = _select_applied(read_state(target, db), self._selection)
                 effects = [loss for _, down_steps in selected for loss in down_steps.effects]
                 at_risk = row_loss.find_rows_at_risk(db, effects)
@@ -172,7 +176,11 @@ class MigrateDown:
 
     def _read_names(self, target: MigrationTarget) -> list[str]:
         url = self._open_app.url(target.database)
-        with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+        with closing(
+            registry.load_engine(url.engine).open_for_reading(
+                url, target.name, timeout=self._open_app.timeout
+            )
+        ) as db:
             return [file.name for file, _ in _select_applied(read_state(target, db), self._selection)]
 
 
@@ -227,7 +235,7 @@ def _select_down_steps(state: DatabaseState, migration: Migration) -> tuple[Migr
         raise refusal("it has no file" if file is None else "the ledger has no row for it")
     if partial and partial.direction == "up":
         raise refusal(f"it is partly applied ({migration.detail}); complete it with dbctl migrate up")
-    steps = file.parse_down(registry.script_dialect(target.engine))
+    steps = file.parse_down(registry.load_engine(target.engine).script_dialect)
     if steps is None:
         raise refusal("it has no down script, or an empty one")
     ledger_tables = {name.lower() for name in target.ledger_tables if name}

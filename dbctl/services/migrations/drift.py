@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl.engines import registry
-from dbctl.engines.contract import Capability, DescribesSchema, Readable, Schema
+from dbctl.engines.contract import Capability, Readable, Schema, SchemaReader
 from dbctl.errors import NotSupportedError
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.services.app import App
@@ -42,7 +41,9 @@ def drift(app: App, database: str = "", folder: Path | None = None, *, variant: 
     findings: list[Finding] = []
     checked = 0
     for configured in find_targets(app, database, folder, variant=variant):
-        reader = registry.open_for_reading(app.url(configured.database), configured.name, timeout=app.timeout)
+        reader = app.engine(configured.database).open_for_reading(
+            app.url(configured.database), configured.name, timeout=app.timeout
+        )
         with closing(reader) as db:
             state = read_state(configured, db)
             target = state.target
@@ -105,7 +106,7 @@ def _list_names_to_replay(state: DatabaseState) -> list[str]:
 def _replay_schema(
     app: App, target: MigrationTarget, files: Sequence[MigrationFile], checksums: Mapping[str, str]
 ) -> Parts:
-    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
         deque(replay(target, files, scratch, checksums), maxlen=0)
         return split_schema(read_schema(scratch), target.ledger_tables)
 
@@ -122,7 +123,7 @@ def _replay_schema_with_rebuilt_indexes(
         return {}
     from dbctl.services.search import rebuild_index
 
-    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
         deque(replay(target, files, scratch, checksums), maxlen=0)
         for search in searches:
             rebuild_index(search, scratch)
@@ -145,7 +146,7 @@ def _find_makers(
     if not differing:
         return makers
     before: Parts = {}
-    with closing(registry.open_scratch(app.url(target.database), target.name)) as scratch:
+    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
         for name in replay(target, files, scratch, checksums):
             after = split_schema(read_schema(scratch), target.ledger_tables)
             makers |= {part: name for part in differing if before.get(part) != after.get(part)}
@@ -159,7 +160,7 @@ def read_schema(db: Readable) -> Schema:
     Raises:
         NotSupportedError: the engine cannot describe it.
     """
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, DescribesSchema):
+    if Capability.SCHEMA not in db.capabilities or not isinstance(db, SchemaReader):
         raise NotSupportedError(
             feature="comparing schemas",
             subject=db.target,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol, cast
 
-from dbctl.engines.contract import Capability, Migrates, Writable
+from dbctl.engines.contract import Capability, ScriptRunner, Writable
 from dbctl.errors import (
     IN_DOUBT,
     BusyError,
@@ -50,7 +50,7 @@ LOCK_RETRY_PAUSE = 0.2
 MAX_SQL_LENGTH = 80
 
 
-class MigratableDatabase(Writable, Migrates, Protocol):
+class MigratableDatabase(Writable, ScriptRunner, Protocol):
     """A writable database that runs scripts."""
 
 
@@ -67,7 +67,7 @@ def as_migratable(db: Writable) -> MigratableDatabase:
     Raises:
         NotSupportedError: the engine cannot run migrations.
     """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, ScriptRunner):
         raise NotSupportedError(feature="running migrations", subject=db.target, hint="Nothing was changed.")
     return cast("MigratableDatabase", db)
 
@@ -103,7 +103,7 @@ def refuse_unknown_progress(
 
 
 class MigrationExecutor:
-    """Runs one migration in one direction."""
+    """Run of one migration in one direction."""
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ def iterate_variants(target: MigrationTarget) -> Iterator[tuple[MigrationTarget,
 def lint_files(target: MigrationTarget, names: Sequence[str]) -> list[Finding]:
     """Return the findings for the files of these names; earlier files are read as context."""
     language, findings_by_name, runnable_files = (
-        registry.script_dialect(target.engine),
+        registry.load_engine(target.engine).script_dialect,
         dict[str, list[Finding]](),
         list[_RunnableFile](),
     )

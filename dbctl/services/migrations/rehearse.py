@@ -170,7 +170,7 @@ def _load_state(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]
 
 def _refuse_side_effects(target: MigrationTarget, planned: PlannedMigrations) -> None:
     """Refuse statements that would change the original or its server; no directive allows them."""
-    language = registry.script_dialect(target.engine)
+    language = registry.load_engine(target.engine).script_dialect
     scripts = [lint.create_script(steps) for _, steps in planned]
     for (file, _), findings in zip(planned, language.lint(scripts), strict=True):
         for finding in findings:
@@ -185,7 +185,7 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
     """Yield a copy of a database, open for writing; delete it afterwards."""
     url, name = app.url(target.database), target.name
     if missing:
-        with closing(registry.open_scratch(url, name)) as scratch:
+        with closing(registry.load_engine(url.engine).open_scratch(url, name)) as scratch:
             yield scratch
         return
     import shutil
@@ -204,15 +204,21 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
         path = folder / "copy"
         dump_result = source.dump(path)
         unverified_dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
-        verification = dump_result.verification or registry.verify_dump(
-            target.engine, path, unverified_dump, name, quick=True
+        verification = dump_result.verification or registry.load_engine(target.engine).verify_dump(
+            path, unverified_dump, name, quick=True
         )
         if verification.problems:
             raise CorruptError(target=name, reason=verification.problems[0])
         dump = Dump(metadata=dump_result.metadata, tables=verification.tables, schema=verification.schema)
-        with registry.restored_copy(url, path, name, dump, timeout=app.timeout) as copy:
+        with (
+            registry.load_engine(url.engine)
+            .restore_target(url, name)
+            .restored_copy(path, dump, timeout=app.timeout) as copy
+        ):
             pragmas = app.database(target.database).pragmas
-            writer = registry.open_for_writing(copy, name, timeout=app.timeout, pragmas=pragmas)
+            writer = registry.load_engine(copy.engine).open_for_writing(
+                copy, name, timeout=app.timeout, pragmas=pragmas
+            )
             with closing(writer) as db:
                 yield db
 
@@ -241,7 +247,7 @@ def _select_parent_folder(app: App) -> Path:
 
 
 class _RehearsalRun:
-    """Runs the migrations of one database on its copy, and compares rows and schema before and after."""
+    """Rehearsal of the migrations of one database on a copy, with a comparison of rows and schema before and after."""
 
     def __init__(self, target: MigrationTarget, db: Writable) -> None:
         self._target, self._db = target, db

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Readable, ReportsSizes
+from dbctl.engines.contract import Capability, Readable, SizeMonitor
 from dbctl.errors import (
     DatabaseMissingError,
     LedgerForeignError,
@@ -127,13 +127,17 @@ class ResetDatabase:
         target = self._target
         try:
             url = self._open_app.url(target.database)
-            with closing(registry.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+            with closing(
+                registry.load_engine(url.engine).open_for_reading(
+                    url, target.name, timeout=self._open_app.timeout
+                )
+            ) as db:
                 return _count(db)
         except DatabaseMissingError:
             return {}
 
 
 def _count(db: Readable) -> dict[str, int]:
-    if Capability.MEASURE in db.capabilities and isinstance(db, ReportsSizes):
+    if Capability.MEASURE in db.capabilities and isinstance(db, SizeMonitor):
         return {size.table: size.rows for size in db.measure_tables(exact=False)}
     return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}

@@ -39,12 +39,14 @@ class _UncheckedSource(Source):
         super().__init__(app, database, lambda _bytes: None)
         app.close()
         url, target = app.url(database), app.target(database)
-        with closing(registry.open_for_reading(url, target, timeout=app.timeout)) as db:
+        with closing(
+            registry.load_engine(url.engine).open_for_reading(url, target, timeout=app.timeout)
+        ) as db:
             self.familiar_tables = list(db.tables())
 
 
 class SafetyBackup:
-    """Creates the safety backup of a database before a destructive migration, unless it is disabled."""
+    """Safety backup of a database before a destructive migration; can be disabled."""
 
     def __init__(self, app: App, *, repository: str = "", enabled: bool = True) -> None:
         """Set the options: the address of another repository than the configured one, and whether to create backups."""

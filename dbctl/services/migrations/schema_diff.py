@@ -1,4 +1,4 @@
-"""Compares two schemas part by part, with the severity of each difference."""
+"""Compare two schemas part by part, with the severity of each difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the migrations of the databases of an app, and the state of each."""
+"""Find the migrations of the databases of an app, and their states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from dbctl.engines import registry
 from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
@@ -297,6 +296,8 @@ def load_state(app: App, target: MigrationTarget) -> DatabaseState:
         WrongAppError: it is a database of another app.
         DatabaseMissingError: the file does not exist.
     """
-    reader = registry.open_for_reading(app.url(target.database), target.name, timeout=app.timeout)
+    reader = app.engine(target.database).open_for_reading(
+        app.url(target.database), target.name, timeout=app.timeout
+    )
     with closing(reader) as db:
         return read_state(target, db)

@@ -312,14 +312,18 @@ def retry_after_running_migration(app: App, target: MigrationTarget, read: Calla
     try:
         return read()
     except (MigrationStatementUnknownError, MigrationPartiallyRevertedError):
-        with registry.write_lock(app.url(target.database), target.name, "migrate", timeout=app.timeout):
+        with (
+            app.engine(target.database)
+            .restore_target(app.url(target.database), target.name)
+            .lock("migrate", timeout=app.timeout)
+        ):
             return read()
 
 
 def plan_pending(state: DatabaseState, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:
     """Return the migrations that ``apply_all`` runs; raises its errors."""
     target = state.target
-    language, selected = registry.script_dialect(target.engine), _select_pending(state, to)
+    language, selected = registry.load_engine(target.engine).script_dialect, _select_pending(state, to)
     planned = [(file, file.parse_up(language)) for file in selected[: steps or len(selected)]]
     for file, script in planned:
         if partial := state.partial.get(file.name):

@@ -169,7 +169,7 @@ def _find_byte_differences(target: MigrationTarget, migration: Migration) -> Ite
 
 
 def _check_files(target: MigrationTarget, applied: set[str]) -> Iterator[Finding]:
-    language = registry.script_dialect(target.engine)
+    language = registry.load_engine(target.engine).script_dialect
     for name, file in target.folder.files.items():
         try:
             file.parse_up(language)

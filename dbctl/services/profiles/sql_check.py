@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import (
     Capability,
-    DescribesSchema,
-    Explains,
+    Explainer,
     Readable,
+    SchemaReader,
     SchemaTable,
     strip_collation,
 )
@@ -33,7 +33,7 @@ class Statement(Struct, frozen=True, kw_only=True):
 
 def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the statements that the database rejects, with the reason."""
-    if Capability.EXPLAIN not in live.capabilities or not isinstance(live, Explains):
+    if Capability.EXPLAIN not in live.capabilities or not isinstance(live, Explainer):
         return
     for statement in _statements(app, database, live):
         try:
@@ -109,7 +109,7 @@ def _join_needs(report: Report) -> str:
 
 def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the keys without a unique index, which merging into existing rows requires."""
-    if Capability.SCHEMA not in live.capabilities or not isinstance(live, DescribesSchema):
+    if Capability.SCHEMA not in live.capabilities or not isinstance(live, SchemaReader):
         return
     main, profile = app.main(), app.profile
     keys: list[tuple[Sequence[str | int], str, Sequence[str]]] = [

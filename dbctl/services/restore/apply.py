@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from dbctl.errors import (
     BackupMissingError,
     DbctlError,
     Exit,
+    FileMissingError,
     NothingToUndoError,
     RestorePartialError,
     RestoreUnfinishedError,
@@ -48,6 +50,7 @@ from dbctl.services.restore.post_checks import (
     record_restore,
 )
 from dbctl.services.restore.source import label_member, require_backup, select_members, verify_members
+from dbctl.url import Url
 
 #: Attempts to create a safety backup and replace the databases, if other processes write in between.
 MAX_ATTEMPTS = 5
@@ -155,7 +158,7 @@ class ApplyRestore:
         for member in self._members:
             count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
             url, target = self._open_app.url(member.database), self._open_app.target(member.database)
-            strategy = registry.restore_target(url, target).strategy(member.dump)
+            strategy = registry.load_engine(url.engine).restore_target(url, target).strategy(member.dump)
             safety = "as a safety backup, encrypted" if self._encryption else "as a safety backup"
             location = strategy.location if strategy.retains_previous else safety
             location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
@@ -183,9 +186,7 @@ class ApplyRestore:
 
     def _missing_folders(self) -> Sequence[Path]:
         """Return the missing folders of the databases, each once."""
-        folders = (
-            registry.find_missing_folder(self._open_app.url(member.database)) for member in self._members
-        )
+        folders = (_find_missing_folder(self._open_app.url(member.database)) for member in self._members)
         return [folder for folder in dict.fromkeys(folders) if folder is not None]
 
     def apply(self, confirmed: str | None = None) -> RestoreResult:
@@ -209,8 +210,12 @@ class ApplyRestore:
                 make_folder(folder)
             for member in self._members:
                 url, target = app.url(member.database), app.target(member.database)
-                stack.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
-                registry.require_space(url, target, member.size)
+                stack.enter_context(
+                    registry.load_engine(url.engine)
+                    .restore_target(url, target)
+                    .lock(self.purpose, timeout=self._timeout)
+                )
+                registry.load_engine(url.engine).restore_target(url, target).require_space(member.size)
             reader = stack.enter_context(open_reader(store, self._keys))
             verify_members(
                 app,
@@ -225,9 +230,7 @@ class ApplyRestore:
                 path = stack.enter_context(
                     reader.open_decoded(self._manifest, member, app.target(member.database))
                 )
-                restore_target = registry.restore_target(
-                    app.url(member.database), app.target(member.database)
-                )
+                restore_target = app.restore_target(member.database)
                 prepared = stack.enter_context(
                     restore_target.prepare(path, member.dump, timeout=self._timeout)
                 )
@@ -309,9 +312,11 @@ class ApplyRestore:
             target = self._open_app.target(member.database)
             if result.method in ("swapped", "new"):
                 try:
-                    messages = registry.restore_target(
-                        self._open_app.url(member.database), target
-                    ).drop_retained(_find_retained_facts(safety, member))
+                    messages = (
+                        self._open_app.engine(member.database)
+                        .restore_target(self._open_app.url(member.database), target)
+                        .drop_retained(_find_retained_facts(safety, member))
+                    )
                 except DbctlError as error:
                     messages = [f"databases retained by earlier restores were not dropped: {error}"]
                 yield from _create_maintenance_findings(target, messages)
@@ -416,15 +421,17 @@ class ApplyRestore:
 
         url, target = self._open_app.url(member.database), self._open_app.target(member.database)
         with reader.open_decoded(manifest, member, target) as path:
-            return registry.load(
-                url,
-                path,
-                target,
-                member.dump,
-                timeout=self._timeout,
-                retained=retained,
-                progress=progress,
-                release_locks=release,
+            return (
+                registry.load_engine(url.engine)
+                .restore_target(url, target)
+                .load(
+                    path,
+                    member.dump,
+                    timeout=self._timeout,
+                    retained=retained,
+                    progress=progress,
+                    release_locks=release,
+                )
             )
 
     def _revert(
@@ -554,7 +561,7 @@ def _select_members(app: App, safety: Manifest) -> list[Member]:
 
 def _is_unreplaced(app: App, member: Member) -> bool:
     """Return whether the source of a member was not replaced: it was never retained, or its markers are unchanged."""
-    restore_target = registry.restore_target(app.url(member.database), app.target(member.database))
+    restore_target = app.restore_target(member.database)
     if member.form == "kept":
         try:
             restore_target.strategy(member.dump)
@@ -563,3 +570,19 @@ def _is_unreplaced(app: App, member: Member) -> bool:
         return False
     markers = restore_target.markers()
     return bool(markers) and markers.items() <= member.facts.items()
+
+
+def _find_missing_folder(url: Url) -> Path | None:
+    """Return the parent folder of a local database, if only that folder is missing; otherwise None.
+
+    Raises:
+        FileMissingError: the parent of that folder is missing, too; it may be a disk that is not mounted.
+    """
+    if not url.is_local:
+        return None
+    folder = Path(os.path.realpath(url.path)).parent
+    if os.path.lexists(folder):
+        return None
+    if not folder.parent.is_dir():
+        raise FileMissingError(kind="directory", path=folder.parent)
+    return folder

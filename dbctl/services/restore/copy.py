@@ -82,7 +82,12 @@ class _CopyTarget(Struct, frozen=True, kw_only=True):
 
     def moves_file(self) -> bool:
         """Return whether the decompressed file is expected to become the copy itself."""
-        strategy = registry.restore_target(self.url, str(self.url)).strategy(self.member.dump).method
+        strategy = (
+            registry.load_engine(self.url.engine)
+            .restore_target(self.url, str(self.url))
+            .strategy(self.member.dump)
+            .method
+        )
         return self.url.is_file and strategy == "new"
 
 
@@ -135,7 +140,11 @@ class CopyRestore:
         rows = dict[str, int]()
         for copy in self._copies:
             member, is_filled = copy.member, self._is_filled(copy)
-            strategy = registry.restore_target(copy.url, str(copy.url)).strategy(member.dump)
+            strategy = (
+                registry.load_engine(copy.url.engine)
+                .restore_target(copy.url, str(copy.url))
+                .strategy(member.dump)
+            )
             steps += strategy.steps
             count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
             action = (
@@ -164,8 +173,12 @@ class CopyRestore:
             require_backup(self._repository, self._manifest)
             for copy in self._copies:
                 url, target = copy.url, str(copy.url)
-                stack.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
-                registry.require_space(url, target, copy.member.size)
+                stack.enter_context(
+                    registry.load_engine(url.engine)
+                    .restore_target(url, target)
+                    .lock(self.purpose, timeout=self._timeout)
+                )
+                registry.load_engine(url.engine).restore_target(url, target).require_space(copy.member.size)
                 self._is_filled(copy)
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(
@@ -192,7 +205,7 @@ class CopyRestore:
 
     def _is_filled(self, copy: _CopyTarget) -> bool:
         """Return whether contents are replaced; raise TargetNotEmptyError if that is not allowed."""
-        restore_target = registry.restore_target(copy.url, str(copy.url))
+        restore_target = registry.load_engine(copy.url.engine).restore_target(copy.url, str(copy.url))
         if not restore_target.exists():
             return False
         if self._replace:
@@ -214,14 +227,16 @@ class CopyRestore:
         facts = {name: fact for name, fact in member.dump.metadata.items() if name != "mode"}
         with reader.open_decoded(self._manifest, member, target) as path:
             reader.wait_until_synced(self._manifest, member)
-            loaded = registry.load(
-                copy.url,
-                path,
-                target,
-                structs.replace(member.dump, metadata=facts),
-                timeout=self._timeout,
-                progress=progress,
-                can_consume=needs_decoding(member),
+            loaded = (
+                registry.load_engine(copy.url.engine)
+                .restore_target(copy.url, target)
+                .load(
+                    path,
+                    structs.replace(member.dump, metadata=facts),
+                    timeout=self._timeout,
+                    progress=progress,
+                    can_consume=needs_decoding(member),
+                )
             )
         rows, tables = sum(member.rows.values()), len(member.rows)
         result = CopiedDatabase(
@@ -276,8 +291,8 @@ def _require_other_location(app: App, repository: Repository, copy: _CopyTarget)
         if folder.is_relative_to(Path(repository.store.location).resolve()):
             raise TargetIsSourceError(place=url, target=f"a file of the backups of {app.name}")
         # Check the target before a lock file is created next to it.
-        registry.restore_target(url, str(url)).strategy(member.dump)
-    identity = registry.restore_target(url, str(url)).identity()
+        registry.load_engine(url.engine).restore_target(url, str(url)).strategy(member.dump)
+    identity = registry.load_engine(url.engine).restore_target(url, str(url)).identity()
     for name, app_url in _list_app_databases(app):
         if app_url.engine == url.engine and _read_identity(app_url, app.target(name)) == identity:
             raise TargetIsSourceError(place=url, target=app.target(name))
@@ -291,7 +306,7 @@ def _list_app_databases(app: App) -> Iterator[tuple[str, Url]]:
 
 def _read_identity(url: Url, target: str) -> str:
     try:
-        return registry.restore_target(url, target).identity()
+        return registry.load_engine(url.engine).restore_target(url, target).identity()
     except DbctlError:  # an unreachable database is not the reachable target
         return ""
 
@@ -299,7 +314,11 @@ def _read_identity(url: Url, target: str) -> str:
 def _build_command_line(app: App, copies: Sequence[_CopyTarget]) -> str:
     words = ["dbctl", "--profile", app.configured.profile]
     for copy in copies:
-        address = registry.restore_target(copy.url, str(copy.url)).address(copy.member.dump)
+        address = (
+            registry.load_engine(copy.url.engine)
+            .restore_target(copy.url, str(copy.url))
+            .address(copy.member.dump)
+        )
         words += ["--url", f"{copy.member.database}={address}"]
     return shlex.join(words)
 

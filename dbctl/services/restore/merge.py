@@ -1,4 +1,4 @@
-"""Merges rows of a backup into existing tables, by primary key."""
+"""Merge rows of a backup into existing tables, by primary key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from dbctl import signals
 from dbctl.engines.contract import Capability, Condition, Readable, Table, Writable
-from dbctl.engines.sql import StagedCounts, StagedRows, SupportsStaging
+from dbctl.engines.sql import StagedCounts, StagedRows, StagingTables
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -66,7 +66,7 @@ class StagedTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckedRows:
-    """Iterates over rows of a backup and collects those that a rule of the app may refuse."""
+    """Iterator over rows of a backup, which collects those that a rule of the app may refuse."""
 
     def __init__(self, rules: RowRules, table: str, columns: Sequence[str], rows: Rows) -> None:
         self._rules, self._table, self._columns, self._rows = rules, table, columns, rows
@@ -94,7 +94,7 @@ class CheckedRows:
 
 
 class Merge:
-    """Merges the rows of selected tables into the live database."""
+    """Merge of the rows of selected tables into the live database."""
 
     def __init__(self, app: App, database: str, selection: TableSelection, backup: str) -> None:
         self._app, self._database, self._selection, self._backup = app, database, selection, backup
@@ -251,7 +251,7 @@ class TableSelection(Struct, frozen=True, kw_only=True):
 
 
 class Rows:
-    """Iterates over the rows of a table in the backup, converted for a table of the live database."""
+    """Rows of a table in the backup, converted for a table of the live database."""
 
     def __init__(self, source: Readable, db: Readable, name: str, into: str, columns: Sequence[str]) -> None:
         self._source, self._name, self._columns, self.count = require_streams(source), name, columns, 0
@@ -338,8 +338,8 @@ def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
     return ordered
 
 
-def require_staging(db: Writable) -> SupportsStaging:
-    if Capability.STAGING not in db.capabilities or not isinstance(db, SupportsStaging):
+def require_staging(db: Writable) -> StagingTables:
+    if Capability.STAGING not in db.capabilities or not isinstance(db, StagingTables):
         raise NotSupportedError(
             feature="restoring single tables",
             subject=db.target,

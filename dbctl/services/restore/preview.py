@@ -7,7 +7,6 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines import registry
 from dbctl.engines.contract import Readable, count_dump_rows
 from dbctl.errors import DbctlError, FeatureMissingError
 from dbctl.model import Row, Struct
@@ -227,7 +226,7 @@ def preview(
 
 
 def _loads_dump(app: App, member: Member) -> bool:
-    return registry.restore_target(app.url(member.database), app.target(member.database)).requires_load
+    return app.restore_target(member.database).requires_load
 
 
 def _compare_with_backup(
@@ -272,9 +271,7 @@ def _compare_database(app: App, member: Member) -> DatabaseComparison:
 
 def _select_strategy(app: App, member: Member) -> tuple[str, Sequence[str]]:
     try:
-        strategy = registry.restore_target(app.url(member.database), app.target(member.database)).strategy(
-            member.dump
-        )
+        strategy = app.restore_target(member.database).strategy(member.dump)
     except DbctlError as error:
         return "", [str(error)]
     return strategy.method, strategy.steps
@@ -282,7 +279,7 @@ def _select_strategy(app: App, member: Member) -> tuple[str, Sequence[str]]:
 
 def _find_holders(app: App, database: str) -> list[str]:
     try:
-        holders = registry.list_lock_holders(app.url(database), app.target(database))
+        holders = app.engine(database).list_lock_holders(app.url(database), app.target(database))
     except DbctlError:  # the file is missing, or the system cannot list processes
         return []
     return [f"pid {process.pid} ({process.command})" for process in holders]

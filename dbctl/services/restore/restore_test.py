@@ -158,7 +158,7 @@ class AppDrill:
 
 
 class RunDrills:
-    """Runs the drills of several apps, one after the other."""
+    """Run the drills of several apps, one after the other."""
 
     protected = False  #: the drill does not change an app
 
@@ -254,7 +254,7 @@ class _RestoredDatabase(Struct, kw_only=True, frozen=True):
 
 
 class _DrillRun:
-    """Restores all databases of one app at the same time, so that references between them can be checked."""
+    """Drill of one app, which restores all databases at the same time to check the references between them."""
 
     def __init__(
         self, app: App, repository: Repository, keys: DecryptionKeys, stack: ExitStack, folder: Path
@@ -313,7 +313,9 @@ class _DrillRun:
         path = self._stack.enter_context(self._reader.open_decoded(manifest, member, target))
         url = _create_temporary_url(self._app, member, self._folder)
         return self._stack.enter_context(
-            registry.trial_restore(member.engine, url, path, member.dump, target, timeout=self._app.timeout)
+            registry.load_engine(member.engine).trial_restore(
+                url, path, member.dump, target, timeout=self._app.timeout
+            )
         )
 
     def check(self) -> None:

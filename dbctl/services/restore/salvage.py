@@ -17,7 +17,7 @@ from dbctl.services.app import App, command_line
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository, open_reader
 from dbctl.services.integrity import group_lines
 from dbctl.services.restore.source import select_members
-from dbctl.url import Url
+from dbctl.url import PATH_ENGINE, Url
 
 NO_DAMAGE = "SQLite finds no damage; use --force to recover anyway"
 
@@ -111,8 +111,8 @@ class SalvageDatabase:
         self._open_app, self._selection, self._advance = app, selection, advance
         self.database = app.only or app.main()
         self.target = app.target(self.database)
-        url = Url(engine="sqlite", path=str(source)) if source else app.url(self.database)
-        registry.require_salvageable(url, self.target)
+        url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)
+        registry.load_engine(url.engine).require_salvageable(self.target)
         for kind, path_option in (("damaged database", source), ("valid database", reference)):
             if path_option is not None and not os.path.exists(path_option):  # noqa: PTH110 - the method of pathlib raises PermissionError
                 raise FileMissingError(kind=kind, path=path_option)
@@ -147,7 +147,7 @@ class SalvageDatabase:
 
         Raises:
             BusyError: another program has the database open, or another dbctl process writes it.
-            Others, as ``registry.salvage``.
+            Others, as ``Engine.salvage``.
         """
         del confirmed  # no confirmation: nothing is destroyed
         self._open_app.close()  # the file is read without SQLite; closing it would drop the locks of an open reader
@@ -155,7 +155,9 @@ class SalvageDatabase:
             if os.access(self._recovery.source.parent, os.W_OK):  # a failing disk may have become read-only
                 timeout = self._open_app.timeout
                 stack.enter_context(
-                    registry.write_lock(self._url, self.target, self.purpose, timeout=timeout)
+                    registry.load_engine(self._url.engine)
+                    .restore_target(self._url, self.target)
+                    .lock(self.purpose, timeout=timeout)
                 )
             self._require_unused()
             done = 0.0
@@ -166,12 +168,12 @@ class SalvageDatabase:
                 done = max(done, share)
 
             return self._create_result(
-                registry.salvage(self._url, self._recovery, self.target, progress=progress)
+                registry.load_engine(self._url.engine).salvage(self._recovery, self.target, progress=progress)
             )
 
     def _require_unused(self) -> None:
         try:
-            holders = registry.list_lock_holders(self._url, self.target)
+            holders = registry.load_engine(self._url.engine).list_lock_holders(self._url, self.target)
         except NotSupportedError:  # unknown on this system; the engine checks again for writers
             return
         if holders:

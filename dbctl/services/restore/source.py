@@ -1,4 +1,4 @@
-"""Selects and verifies the members of a backup that a restore reads."""
+"""Select and verify the members of a backup that a restore reads."""
 
 from __future__ import annotations
 
@@ -177,7 +177,11 @@ def open_content(
         reader = reader or stack.enter_context(open_reader(repository.store, keys))
         path = stack.enter_context(reader.open_decoded(manifest, member, target))
         copy = stack.enter_context(
-            registry.restored_copy(url, path, target, member.dump, timeout=app.timeout)
+            registry.load_engine(url.engine)
+            .restore_target(url, target)
+            .restored_copy(path, member.dump, timeout=app.timeout)
         )
         label = f"backup {manifest.id}"
-        yield stack.enter_context(closing(registry.open_for_reading(copy, label, timeout=app.timeout)))
+        yield stack.enter_context(
+            closing(registry.load_engine(copy.engine).open_for_reading(copy, label, timeout=app.timeout))
+        )

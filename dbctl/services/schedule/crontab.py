@@ -89,7 +89,9 @@ def _list_growing_databases(app: model.App, profile: Profile) -> list[str]:
         f"--db={name}"
         for name, section in profile.databases.items()
         if name in app.databases
-        and registry.creates_fragments(resolve_engine(app.databases[name], section.engines))
+        and registry.load_engine(
+            resolve_engine(app.databases[name], section.engines).engine
+        ).creates_fragments
     ]
 
 

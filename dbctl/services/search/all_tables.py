@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Capability, Readable, ScansText, TextMatch, TextTerm
+from dbctl.engines.contract import Capability, Readable, TextMatch, TextScanner, TextTerm
 from dbctl.errors import (
     DatabaseNotConfiguredError,
     DbctlError,
@@ -93,7 +93,7 @@ class _Task(Struct, frozen=True):
     """A table to scan."""
 
     target: str
-    db: ScansText
+    db: TextScanner
     table: str
     key: Sequence[str]
     columns: Sequence[str]
@@ -247,8 +247,8 @@ class _Scan:
         )
 
 
-def _require_scanner(db: Readable) -> ScansText:
-    if Capability.TEXT_SCAN in db.capabilities and isinstance(db, ScansText):
+def _require_scanner(db: Readable) -> TextScanner:
+    if Capability.TEXT_SCAN in db.capabilities and isinstance(db, TextScanner):
         return db
     raise NotSupportedError(
         feature="search all",

@@ -75,7 +75,7 @@ def _has(tables: Mapping[str, Table], table: str, column: str) -> bool:
 
 
 class QueryCompiler:
-    """Compiles the terms of one search for one open database."""
+    """Compiler of the terms of one search for one open database."""
 
     def __init__(self, profile: Profile, search: Search, db: Readable) -> None:
         """Read the live schema.

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 from dbctl.config import paths
 from dbctl.engines.contract import (
     Capability,
+    ExternalIndexes,
     ExternalIndexSpec,
     ExternalIndexState,
     Order,
     Readable,
-    SearchesExternalIndex,
     Where,
 )
 from dbctl.errors import NotSupportedError, PlanChangedError, UsageError
@@ -65,7 +65,7 @@ class ExternalIndex:
                 subject=reader.target,
                 hint="Its engine has none.",
             )
-        self.db: SearchesExternalIndex = db
+        self.db: ExternalIndexes = db
         self.search, self.target = search, reader.target
         self.index: ExternalIndexSpec = define_index(QueryCompiler(app.profile, search, reader))
         self._reader = reader
@@ -228,11 +228,9 @@ def has_external_index(search: Search, profile: Profile) -> bool:
     return search.text is None and read_only and not search.optional
 
 
-def as_external_indexes(db: Readable) -> SearchesExternalIndex | None:
+def as_external_indexes(db: Readable) -> ExternalIndexes | None:
     """Return the database if its engine has external indexes, otherwise None."""
-    return (
-        db if Capability.EXTERNAL_INDEX in db.capabilities and isinstance(db, SearchesExternalIndex) else None
-    )
+    return db if Capability.EXTERNAL_INDEX in db.capabilities and isinstance(db, ExternalIndexes) else None
 
 
 def define_index(compiler: QueryCompiler) -> ExternalIndexSpec:
@@ -248,7 +246,7 @@ def define_index(compiler: QueryCompiler) -> ExternalIndexSpec:
     )
 
 
-def list_locations(app: App, search: Search, db: SearchesExternalIndex) -> Sequence[Path]:
+def list_locations(app: App, search: Search, db: ExternalIndexes) -> Sequence[Path]:
     """Return the possible paths of the index file, the preferred path first."""
     name = search.name
     if app.configured.search is not None:

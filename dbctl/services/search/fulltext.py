@@ -8,12 +8,12 @@ from typing import Protocol
 
 from dbctl.engines.contract import (
     Capability,
+    FullText,
     IndexMarker,
     IndexState,
     JoinedText,
     Link,
     Readable,
-    SearchesFullText,
     Table,
     TextIndexSpec,
     TextQuery,
@@ -29,7 +29,7 @@ USABLE_ONLY = "the index {name} still finds rows, but is broken ({reason}); dbct
 NOT_USED = "{name} {problem}: every row was read, without ranking{remedy}"
 
 
-class RankedReader(Readable, SearchesFullText, Protocol):
+class RankedReader(Readable, FullText, Protocol):
     """A database with full-text indexes."""
 
 
@@ -93,7 +93,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
 
 def as_ranked_reader(db: Readable) -> RankedReader | None:
     """Return the database if its engine has full-text indexes, otherwise None."""
-    return db if isinstance(db, SearchesFullText) and Capability.FULL_TEXT in db.capabilities else None
+    return db if isinstance(db, FullText) and Capability.FULL_TEXT in db.capabilities else None
 
 
 def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> IndexQuery | None:

@@ -12,12 +12,12 @@ from msgspec import structs
 from dbctl.engines.contract import (
     Capability,
     Checks,
+    FullText,
     IndexFault,
     IndexState,
-    ManagesTextIndexes,
-    Migrates,
     Readable,
-    SearchesFullText,
+    ScriptRunner,
+    TextIndexes,
     TextIndexSpec,
     Writable,
 )
@@ -74,7 +74,7 @@ class IndexStatus(Struct, frozen=True, kw_only=True):
         return {name: value for name, value in fields.items() if name != "path"}
 
 
-class IndexWriter(Writable, SearchesFullText, ManagesTextIndexes, Migrates, Protocol):
+class IndexWriter(Writable, FullText, TextIndexes, ScriptRunner, Protocol):
     """A writable database whose engine builds full-text indexes."""
 
 
@@ -250,7 +250,7 @@ class IndexChange:
                 steps = self._replace(db, index)
             return IndexChangeResult(search=self._search.name, index=state.name, changed=True, steps=steps)
 
-    def _inspect(self, index: TextIndexSpec, db: SearchesFullText) -> tuple[IndexState, Sequence[IndexFault]]:
+    def _inspect(self, index: TextIndexSpec, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
         state = db.text_index_state(index)
         if state.is_foreign:
             raise TextIndexForeignError(target=self.target, name=state.name)
@@ -392,9 +392,9 @@ def _require_index_writer(db: Writable) -> IndexWriter:
     is_capable = Capability.FULL_TEXT in db.capabilities and Capability.MIGRATE in db.capabilities
     if (
         is_capable
-        and isinstance(db, SearchesFullText)
-        and isinstance(db, ManagesTextIndexes)
-        and isinstance(db, Migrates)
+        and isinstance(db, FullText)
+        and isinstance(db, TextIndexes)
+        and isinstance(db, ScriptRunner)
     ):
         return db
     raise NotSupportedError(feature="a full-text index", subject=db.target, hint="Its engine has none.")

@@ -133,7 +133,7 @@ def _invalid_value(name: str, text: str, reason: str) -> ValueInvalidError:
 
 
 class _NumberParser:
-    """Evaluates a number, a duration or an expression: ``90``, ``1h30m``, ``2*(3+4)``; whole results are ``int``."""
+    """Parser of a number, a duration or an expression: ``90``, ``1h30m``, ``2*(3+4)``; whole results are ``int``."""
 
     def __init__(self, key: Key, text: str) -> None:
         self._name, self._text, self._units = key.name, text, key.kind == "duration"

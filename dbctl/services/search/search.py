@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import (
     Capability,
-    Explains,
+    Explainer,
     Order,
     Readable,
     TextNot,
@@ -371,7 +371,7 @@ def explain(app: App, name: str, request: SearchRequest, page_request: PageReque
 
 def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
     search, db = query.compiler.search, query.compiler.db
-    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
+    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explainer):
         raise NotSupportedError(
             feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
         )

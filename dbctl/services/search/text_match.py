@@ -41,7 +41,7 @@ _GAP = r"([\W_]*)"
 
 
 class TextMatcher:
-    """Compares rows with one query."""
+    """Matcher of rows with one query."""
 
     def __init__(self, query: TextQuery) -> None:
         self._query = query
@@ -79,7 +79,7 @@ class TextMatcher:
 
 
 class _TermMatcher:
-    """Compares texts with one term."""
+    """Matcher of texts with one term."""
 
     def __init__(self, term: TextTerm) -> None:
         self._pattern = re.compile(_GAP.join(map(_ignore_case, term.words)))

@@ -82,7 +82,7 @@ def _write_term(term: TextTerm, *, inside_words: bool) -> str:
 
 
 class _Reader:
-    """Splits a text into terms and signs."""
+    """Lexer that splits a text into terms and signs."""
 
     def __init__(self, text: str, *, inside_words: bool) -> None:
         self._text, self._parts, self._open = text, inside_words, 0
@@ -181,7 +181,7 @@ def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
 
 
 class _Parser:
-    """Builds one query from tokens whose operators all have their operands."""
+    """Parser of tokens into one query; all operators have their operands."""
 
     def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = [*tokens]

@@ -27,7 +27,7 @@ from dbctl.profiles.model import Database, Profile
 from dbctl.services.app import find_wrong_app_hint
 from dbctl.services.backup import has_rules, prune
 from dbctl.services.setup import env_file
-from dbctl.url import Url, resolve_engine
+from dbctl.url import PATH_ENGINE, Url, resolve_engine
 
 MAX_DEPTH = 5  #: searched levels below the directory
 #: A literal password in a URL; names of variables are not secret.
@@ -77,7 +77,7 @@ def config_exists(file: Path, app: str) -> bool:
 
 
 class InitConfig:
-    """Writes the configuration of an app."""
+    """Write the configuration of an app."""
 
     def __init__(
         self,
@@ -357,15 +357,14 @@ def _has_database_type(path: Path, section: Database) -> bool:
 
 
 def _create_bare_url(path: Path) -> Url:
-    return Url(engine="sqlite", path=os.path.realpath(path), has_no_scheme=True)
+    return Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True)
 
 
 def _find_mismatch(path: Path, section: Database, name: str) -> str:
     """Return why a file is not the database, or an empty string."""
     try:
-        db = registry.open_for_reading(
-            resolve_engine(_create_bare_url(path), section.engines), name, timeout=1
-        )
+        url = resolve_engine(_create_bare_url(path), section.engines)
+        db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)
     except DbctlError as error:
         return str(error)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, ReportsSessions, ReportsSlowQueries
+from dbctl.engines.contract import Capability, SessionMonitor, SlowQueryMonitor
 from dbctl.errors import NotSupportedError
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app import App, DatabaseResults, collect_results
@@ -61,14 +61,14 @@ class SlowStatement(Struct, frozen=True, kw_only=True):
     query: str
 
 
-def require_sessions(app: App, name: str, feature: str) -> ReportsSessions:
+def require_sessions(app: App, name: str, feature: str) -> SessionMonitor:
     """Return a database with server sessions.
 
     Raises:
         NotSupportedError: the engine has no sessions.
     """
     db = app.reader(name)
-    if Capability.SESSIONS not in db.capabilities or not isinstance(db, ReportsSessions):
+    if Capability.SESSIONS not in db.capabilities or not isinstance(db, SessionMonitor):
         raise NotSupportedError(feature=feature, subject=db.target, hint=NO_SERVER_HINT)
     return db
 
@@ -129,11 +129,11 @@ def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults
 
     def read_database(name: str) -> list[SlowStatement]:
         db = app.reader(name)
-        if Capability.SLOW_QUERIES not in db.capabilities or not isinstance(db, ReportsSlowQueries):
+        if Capability.SLOW_QUERIES not in db.capabilities or not isinstance(db, SlowQueryMonitor):
             hint = "Its engine records none; stats run and search have --explain."
             raise NotSupportedError(feature="listing slow statements", subject=db.target, hint=hint)
         statements = db.list_slow_queries()
-        if isinstance(db, ReportsSessions):
+        if isinstance(db, SessionMonitor):
             notes.append(db.visibility_limits())
         return [
             SlowStatement(target=app.target(name), **structs.asdict(statement)) for statement in statements

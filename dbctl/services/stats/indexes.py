@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import structs
 
-from dbctl.engines.contract import Bloat, Capability, Index, ReportsBloat, ReportsIndexes
+from dbctl.engines.contract import Bloat, BloatMonitor, Capability, Index, IndexMonitor
 from dbctl.errors import NotSupportedError
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app import App, DatabaseResults, collect_results
@@ -72,7 +72,7 @@ def list_indexes(
 
     def read_database(name: str) -> list[IndexStats]:
         db = app.reader(name)
-        if Capability.INDEXES not in db.capabilities or not isinstance(db, ReportsIndexes):
+        if Capability.INDEXES not in db.capabilities or not isinstance(db, IndexMonitor):
             raise NotSupportedError(
                 feature="listing indexes", subject=db.target, hint="Its engine does not report them."
             )
@@ -97,7 +97,7 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
 
     def read_database(name: str) -> list[TableBloat]:
         db = app.reader(name)
-        if Capability.BLOAT not in db.capabilities or not isinstance(db, ReportsBloat):
+        if Capability.BLOAT not in db.capabilities or not isinstance(db, BloatMonitor):
             raise NotSupportedError(
                 feature="measuring bloat", subject=db.target, hint="Its engine does not report it."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Capability, Explains, Readable
+from dbctl.engines.contract import Capability, Explainer, Readable
 from dbctl.engines.sql import NO_LIMIT
 from dbctl.errors import NotSupportedError, ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, parse_duration, time_before
@@ -103,7 +103,7 @@ def explain(app: App, name: str, values: Mapping[str, str], page_request: PageRe
         NotSupportedError: the engine cannot explain queries.
     """
     _, db, sql, parameters = _prepare(app, name, values, page_request)
-    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
+    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explainer):
         raise NotSupportedError(
             feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
         )

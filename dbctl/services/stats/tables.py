@@ -8,8 +8,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Condition, Order, ReportsSessions, ReportsSizes, Where
+from dbctl.engines.contract import Capability, Condition, Order, SessionMonitor, SizeMonitor, Where
 from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
@@ -144,7 +143,7 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
     def read_database(name: str) -> list[DatabaseStats]:
         db = _require_measures(app, name)
         fields = structs.asdict(db.measure_storage())
-        if isinstance(db, ReportsSessions):
+        if isinstance(db, SessionMonitor):
             fields |= structs.asdict(db.read_traffic())
         values = {field: fields[field] for field in DatabaseStats.__struct_fields__ if field in fields}
         return [DatabaseStats(target=app.target(name), **values)]
@@ -301,7 +300,7 @@ def list_locks(app: App, page_request: PageRequest) -> DatabaseResults[LockHolde
     def read_database(name: str) -> list[LockHolder]:
         return [
             LockHolder(target=app.target(name), **structs.asdict(holder))
-            for holder in registry.list_lock_holders(app.url(name), app.target(name))
+            for holder in app.engine(name).list_lock_holders(app.url(name), app.target(name))
         ]
 
     return collect_results(app, LockHolder, page_request, read_database, hide_single_target=True)
@@ -321,8 +320,8 @@ def _create_entry(values: Mapping[str, object]) -> AuditEntry:
     )
 
 
-def _require_measures(app: App, name: str) -> ReportsSizes:
+def _require_measures(app: App, name: str) -> SizeMonitor:
     db = app.reader(name)
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, ReportsSizes):
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
         raise NotSupportedError(feature="measuring", subject=db.target, hint="Its engine reports no sizes.")
     return db

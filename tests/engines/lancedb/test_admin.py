@@ -35,11 +35,11 @@ PRUNE = MaintenanceTask(table=TABLE, statement="prune it", older_than=timedelta(
 
 @pytest.fixture
 def two_fragments(tmp_path):
-    """A table with two fragments, and its data files, the newest last."""
+    """Create a table with two fragments; return its folder and its data files, the newest last."""
     table = lance.create_table(tmp_path, range(100))
     table.add([lance.create_row(number) for number in range(100, 150)])
     reader = lance.open_reader(tmp_path)
-    newest = manifest.parse(_newest_manifest(tmp_path).read_bytes())
+    newest = manifest.parse(find_newest_manifest(tmp_path).read_bytes())
     files = [
         tmp_path / f"{TABLE}.lance/data" / data_file.path
         for fragment in newest.fragments
@@ -49,7 +49,7 @@ def two_fragments(tmp_path):
     return tmp_path, files
 
 
-def _newest_manifest(folder):
+def find_newest_manifest(folder):
     return min((folder / f"{TABLE}.lance/_versions").glob("*.manifest"))  # names are inverted versions
 
 
@@ -57,27 +57,27 @@ def test_manifest_matches_the_library(two_fragments):
     folder, _ = two_fragments
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
-    parsed = manifest.parse(_newest_manifest(folder).read_bytes())
+    parsed = manifest.parse(find_newest_manifest(folder).read_bytes())
     metadata = table.list_versions()[-1]["metadata"]
     assert (parsed.version, parsed.rows, parsed.deleted) == (table.version, 75, 75)
     assert len(parsed.fragments) == int(metadata["total_fragments"]) == 2
     assert parsed.bytes == int(metadata["total_files_size"])
-    assert manifest.version_number(_newest_manifest(folder).name) == parsed.version
+    assert manifest.version_number(find_newest_manifest(folder).name) == parsed.version
     assert all((folder / f"{TABLE}.lance" / path).is_file() for path in parsed.paths())
 
 
 def test_library_panic_is_reported_as_damage(two_fragments):
     folder, files = two_fragments
     content = files[0].read_bytes()
-    files[0].write_bytes(content[:-36] + b"\xff" + content[-35:])  # the offset of the columns
+    files[0].write_bytes(content[:-36] + b"\xff" + content[-35:])  # in the offset of the columns
     assert any("panic" in line and files[0].name in line for line in lance.open_reader(folder).find_damage())
     with pytest.raises(CorruptError):
         lance.open_reader(folder).find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5
         )
     files[0].write_bytes(content)
-    manifest_bytes = _newest_manifest(folder).read_bytes()
-    _newest_manifest(folder).write_bytes(
+    manifest_bytes = find_newest_manifest(folder).read_bytes()
+    find_newest_manifest(folder).write_bytes(
         manifest_bytes[:-16] + (len(manifest_bytes) - 3).to_bytes(8, "little") + manifest_bytes[-8:]
     )
     with pytest.raises(CorruptError, match="panic"):
@@ -87,7 +87,7 @@ def test_library_panic_is_reported_as_damage(two_fragments):
 
 def test_truncated_manifest_is_refused(two_fragments):
     folder, _ = two_fragments
-    content = _newest_manifest(folder).read_bytes()
+    content = find_newest_manifest(folder).read_bytes()
     for length in range(0, len(content), 7):
         with pytest.raises(ManifestUnreadableError):
             manifest.parse(content[:length])
@@ -122,7 +122,7 @@ def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
 
 def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments):
     folder, _ = two_fragments
-    newest = _newest_manifest(folder)
+    newest = find_newest_manifest(folder)
     newest.write_bytes(newest.read_bytes()[:50])
     (line,) = lance.open_reader(folder).find_damage()
     assert "its newest version, 2, cannot be read" in line
@@ -135,7 +135,7 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
 
 def test_missing_newest_version_is_reported(two_fragments):
     folder, _ = two_fragments
-    _newest_manifest(folder).unlink()
+    find_newest_manifest(folder).unlink()
     (line,) = lance.open_reader(folder).find_damage(quick=True)
     assert "version 2 is missing: all changes since version 1 are lost" in line
 
@@ -333,5 +333,5 @@ def test_file_cells_are_converted_to_column_types(tmp_path):
     for name, cell in (("timestamp", "soon"), ("embedding", "[1, 2"), ("metadata", "x")):
         with pytest.raises(ValueInvalidError):
             writer.csv_parser(TABLE, name)(cell, True)
-    with writer.stream(TABLE, ["id", "embedding"]) as answer:
-        assert sum(map(len, answer.batches)) == 21
+    with writer.stream(TABLE, ["id", "embedding"]) as result:
+        assert sum(map(len, result.batches)) == 21

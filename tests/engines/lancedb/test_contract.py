@@ -1,4 +1,4 @@
-"""LanceDB: the contract of engines, as far as its library supports it; other features are refused."""
+"""LanceDB: the engine contract, as far as the library supports it; other features are refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ NOT_APPLICABLE = [
     "test_generated_keys_continue_after_imported_keys",
     "test_exact_numbers_returns_all_digits",
     "test_digest_of_small_table_ignores_row_order",
-    "test_unfinished_stream_can_be_abandoned",
+    "test_unfinished_stream_can_be_closed",
     "test_query_returns_columns_and_rows",
     "test_recursive_query_runs",
     "test_transaction_continues_after_query",
@@ -79,12 +79,12 @@ NOT_APPLICABLE = [
 ]
 
 
-class Folder:
-    """A LanceDB in a folder, with connections to it."""
+class LanceFolder:
+    """LanceDB database in a folder, with connections to it."""
 
-    def __init__(self, place) -> None:
-        self.path = place
-        self.connection = lancedb.connect(place)
+    def __init__(self, path) -> None:
+        self.path = path
+        self.connection = lancedb.connect(path)
 
     def create_table(self, name: str, columns, key: list[str]) -> None:
         fields = []
@@ -102,11 +102,11 @@ class Folder:
 
 class TestLanceDB(EngineContract):
     @pytest.fixture
-    def fresh(self, tmp_path) -> Folder:
-        return Folder(tmp_path)
+    def fresh(self, tmp_path) -> LanceFolder:
+        return LanceFolder(tmp_path)
 
     @pytest.fixture
-    def filled(self, fresh) -> Folder:
+    def filled(self, fresh) -> LanceFolder:
         for name, columns in SCHEMAS.items():
             fresh.create_table(name, columns, KEYS.get(name, ["id"]))
             names, rows = ROWS.get(name, ([], []))
@@ -169,7 +169,7 @@ class TestLanceDB(EngineContract):
             with suppress(ConcurrentChangeError):
                 writer.update("people", {"note": "mine"}, [Condition("id", "=", 1)])
         (row,) = filled.reader().select("people", ["size", "note"], [Condition("id", "=", 1)])
-        assert row[0] == 7, "the other write is not lost"
+        assert row[0] == 7, "the change of the other writer is not lost"
 
     @pytest.mark.parametrize("name", [name for name in HOSTILE_NAMES if "`" not in name])
     def test_hostile_column_names_work(self, fresh, name):

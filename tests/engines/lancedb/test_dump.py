@@ -58,7 +58,7 @@ def message_ids(*numbers):
 
 
 def prune(table):
-    """Compact a table, and remove every older version of it with its files."""
+    """Compact a table, and delete all older versions with their files."""
     table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
@@ -168,7 +168,7 @@ def test_archive_contains_newest_and_tagged_versions(root, tmp_path):
     assert restored.count_rows() == 20
 
 
-def test_incomplete_version_is_damage_or_skipped_in_copies(root):
+def test_incomplete_version_is_reported_or_skipped(root):
     table = open_table(root)
     table.add([lance.create_row(20)])
     missing = max((root / f"{TABLE}.lance" / "data").iterdir(), key=lambda file: file.stat().st_mtime_ns)
@@ -181,7 +181,7 @@ def test_incomplete_version_is_damage_or_skipped_in_copies(root):
         assert verify.verify_snapshot(source).problems == []
 
 
-def test_missing_newest_version_is_remarked(root):
+def test_missing_newest_version_is_reported(root):
     open_table(root).add([lance.create_row(90)])
     with snapshot.open_snapshot(root, TARGET) as source:
         assert source.remarks == []
@@ -194,7 +194,7 @@ def test_missing_newest_version_is_remarked(root):
     (line,) = lance.open_reader(root).find_damage()
     assert line.startswith(f"{TABLE}: version {newest} is missing")
     (line,) = lance.open_reader(root).find_damage(quick=True)
-    open_table(root).add([lance.create_row(91)])  # reuses the number, so the loss is invisible
+    open_table(root).add([lance.create_row(91)])  # reuses the number, so the loss can no longer be detected
     assert lance.open_reader(root).find_damage() == []
 
 
@@ -240,25 +240,29 @@ def test_digest_depends_on_values_not_on_fragments(tmp_path):
 @pytest.mark.parametrize("quick", [True, False])
 def test_archive_without_file_or_end_is_rejected(root, tmp_path, quick):
     path, dump = create_dump(root, tmp_path / "backup.tar")
-    assert not registry.verify_dump("lancedb", path, dump, TARGET, quick=quick).problems
+    assert not registry.load_engine("lancedb").verify_dump(path, dump, TARGET, quick=quick).problems
     with tarfile.open(path) as archive_file, tarfile.open(tmp_path / "partial.tar", "w") as partial:
         for entry in archive_file:
             if not entry.name.endswith("data") and "/data/" not in entry.name:
                 partial.addfile(entry, archive_file.extractfile(entry))
-    (problem,) = registry.verify_dump("lancedb", tmp_path / "partial.tar", dump, TARGET, quick=quick).problems
+    (problem,) = (
+        registry.load_engine("lancedb")
+        .verify_dump(tmp_path / "partial.tar", dump, TARGET, quick=quick)
+        .problems
+    )
     assert "is missing" in problem
     (tmp_path / "truncated.tar").write_bytes(path.read_bytes()[: -2 * tarfile.RECORDSIZE])
     with pytest.raises(CorruptError):
-        registry.verify_dump("lancedb", tmp_path / "truncated.tar", dump, TARGET, quick=quick)
+        registry.load_engine("lancedb").verify_dump(tmp_path / "truncated.tar", dump, TARGET, quick=quick)
 
 
-def test_changed_byte_in_archive_is_found(root, tmp_path):
+def test_changed_byte_in_archive_is_detected(root, tmp_path):
     path, dump = create_dump(root, tmp_path / "backup.tar")
     content = bytearray(path.read_bytes())
     offset = content.index(b"It's text")
     content[offset : offset + 4] = b"That"
     path.write_bytes(content)
-    verification = registry.verify_dump("lancedb", path, dump, TARGET, quick=False)
+    verification = registry.load_engine("lancedb").verify_dump(path, dump, TARGET, quick=False)
     assert verification.problems or verification.digests != dump.digests
     with pytest.raises(RestoreFailedError):
         load(root, path, dump)
@@ -316,7 +320,7 @@ def test_trap_open_tables_write_stale_versions_so_restores_raise_versions(root, 
 
 
 def open_retained(root, version):
-    """Return the table of the retained folder, as a process has it that opened it before the swap."""
+    """Return the table of the retained folder, as opened by a process before the swap."""
     retained = next(iter(swap.list_siblings(root)))
     restored = root.with_name("hidden")
     root.rename(restored)
@@ -355,7 +359,9 @@ def test_processes_with_open_files_are_reported(root, tmp_path):
         try:
             description = f"pid {holder.pid} (sleep)"
             assert any(description in step for step in restore_target(root).strategy(dump).steps)
-            (lock_holder,) = registry.list_lock_holders(Url(engine="lancedb", path=str(root)), TARGET)
+            (lock_holder,) = registry.load_engine("lancedb").list_lock_holders(
+                Url(engine="lancedb", path=str(root)), TARGET
+            )
             assert lock_holder.pid == holder.pid
             retained = restore_target(root).describe_retained("20260101_000000").metadata
             result = restore_target(root).load(
@@ -405,14 +411,14 @@ def test_stale_marker_is_ignored(root, tmp_path):
         prepared_swap.write_marker(retained.metadata)
         prepared = root.with_name(retained.metadata["kept"])
         assert swap.is_prepared(prepared)
-        swap.exchange(prepared, root)  # as if dbctl had been killed before it removed the marker
+        swap.exchange(prepared, root)  # as if dbctl had been killed before it deleted the marker
     assert not swap.is_unfinished(root)
     open_table(root).add([lance.create_row(30)])
     second = load(root, path, dump, stamps[1])
     assert not swap.is_unfinished(root)
     load(root, path, second, "20260101_000002")
     assert read_ids(open_table(root)) == message_ids(*range(20), 30)
-    # A retained folder whose marker was written, but which was not renamed before a kill, remains retained.
+    # A folder with a marker remains retained if dbctl was killed before it renamed the folder.
     (first,) = [folder for folder in swap.list_siblings(root) if folder.name == retained.metadata["kept"]]
     (first / swap.MARKER).write_text(f"{first.name}\n.lancedb.dbctl-kept-20260101_000009\n")
     assert not swap.is_unfinished(root)
@@ -439,7 +445,7 @@ def test_missing_or_empty_folder_is_restored(root, tmp_path, state):
     if state == "empty":
         root.mkdir()
     if state == "file":
-        root.write_text("mine")
+        root.write_text("not a folder")
         with pytest.raises(NotADatabaseError):
             load(root, path, dump)
         return

@@ -79,7 +79,7 @@ def test_quote_in_condition_is_literal(tmp_path):
     assert reader.count_by(TABLE, "role") == {"user": 10, "assistant": 10}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
     table = lance.create_table(tmp_path, range(300))
     folder = tmp_path / f"{TABLE}.lance"
@@ -90,9 +90,9 @@ def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
     link.hardlink_to(secret)
     writer, before = lance.open_writer(tmp_path), os.umask(0o077)
     try:
-        with pytest.raises(RuntimeError, match="back again"), writer.transaction():
+        with pytest.raises(RuntimeError, match="rolled back"), writer.transaction():
             writer.delete(TABLE, [Condition("role", "=", "user")])
-            raise RuntimeError("back again")
+            raise RuntimeError("rolled back")
         writer.create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", metric="cosine", kind="ivf-flat")
         )
@@ -143,9 +143,9 @@ def test_capabilities_match_protocols(tmp_path):
 
 
 def test_opening_creates_nothing(tmp_path):
-    for open_ in (lance.open_reader, lance.open_writer):
+    for open_database in (lance.open_reader, lance.open_writer):
         with pytest.raises(DatabaseMissingError):
-            open_(tmp_path / "nosuch")
+            open_database(tmp_path / "nosuch")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "notes.txt").write_text("no table")
     with pytest.raises(NotADatabaseError):
@@ -227,7 +227,7 @@ def test_app_can_write_after_rollback(tmp_path):
         writer.update(TABLE, {"content": "mine"}, [])
         writer.delete(TABLE, [])
         raise LookupError
-    app.add([lance.create_row(50)])  # after ``restore()`` of the library, this would fail
+    app.add([lance.create_row(50)])  # fails after ``restore()`` of the library
     assert lance.open_reader(tmp_path).count(TABLE) == 21
 
 
@@ -298,11 +298,11 @@ def test_equally_near_rows_are_sorted_by_key(tmp_path):
     for start in (0, 150, 50):  # the stored order differs from the key order
         table.add(duplicates[start : start + (100 if start == 50 else 50)][::-1])
     expected = ["msg-00007", *(row["message_id"] for row in duplicates)]
-    for top in (1, 2, 3, 20, 200, 201):
+    for limit in (1, 2, 3, 20, 200, 201):
         neighbours = lance.open_reader(tmp_path).find_nearest(
-            TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=top
+            TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=limit
         )
-        assert [row[0] for row in neighbours] == expected[:top]
+        assert [row[0] for row in neighbours] == expected[:limit]
 
 
 @pytest.mark.parametrize("length", [1e-300, 1e-40, 1e-22, 1e15, 1e25, 1e300])
@@ -335,7 +335,7 @@ def test_unsuitable_query_vector_is_refused(tmp_path, vector, metric, word):
 
 
 def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
-    bucket = storage.given_to(monkeypatch, tmp_path)
+    bucket = storage.use_new_bucket(monkeypatch, tmp_path)
     options = {
         "endpoint": storage.endpoint(),
         "region": "us-east-1",
@@ -358,7 +358,7 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
 
 
 def test_unreachable_storage_is_reported_quickly(monkeypatch, tmp_path):
-    storage.given_to(monkeypatch, tmp_path)
+    storage.use_new_bucket(monkeypatch, tmp_path)
     with pytest.raises(UnreachableError, match="bucket does not exist"):
         lance.open_reader("s3://nosuch-bucket/x").tables()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
@@ -370,7 +370,7 @@ def test_unreachable_storage_is_reported_quickly(monkeypatch, tmp_path):
 
 
 def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
-    bucket = storage.given_to(monkeypatch, tmp_path)
+    bucket = storage.use_new_bucket(monkeypatch, tmp_path)
     url = f"s3://{bucket.name}/lancedb"
     options = {"endpoint": storage.endpoint(), "region": "us-east-1", "allow_http": "true"}
     lance.create_table(url, options={**options, "access_key_id": "other", "secret_access_key": "other"})
@@ -389,7 +389,9 @@ def test_missing_library_fails_on_use_only(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(DriverMissingError, match="lancedb"):
         lance.open_reader(tmp_path).tables()
-    registry.open_for_reading(parse_url(f"lancedb:{tmp_path}"), "chat/vectors", timeout=1).close()
+    registry.load_engine("lancedb").open_for_reading(
+        parse_url(f"lancedb:{tmp_path}"), "chat/vectors", timeout=1
+    ).close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE
 from tests.engines import lance
 from tests.engines.lance import TABLE
 
-LONG = timedelta(seconds=20)
+TIMEOUT = timedelta(seconds=20)
 
 
 @pytest.mark.parametrize("deployed", [True, False], ids=["deployed", "document"])
@@ -28,15 +28,15 @@ def test_word_is_found_in_every_text_with_context(tmp_path, deployed):
     db = lance.open_reader(tmp_path)
     assert {"content", "role"} < set(db.text_columns(TABLE))
     assert ("metadata" in db.text_columns(TABLE)) == deployed  # an object in the documented variant
-    (match,) = db.scan_text(TABLE, db.text_columns(TABLE), "needle%", limit=9, timeout=LONG) or ()
+    (match,) = db.scan_text(TABLE, db.text_columns(TABLE), "needle%", limit=9, timeout=TIMEOUT) or ()
     assert tuple(match.key) == ("msg-00077",)
     assert set(match.excerpts) == {"content"}
     assert "NEEDLE%" in match.excerpts["content"]
     assert len(match.excerpts["content"]) <= CHARACTERS_BEFORE + CHARACTERS_AFTER + len("needle%")
-    assert db.scan_text(TABLE, db.text_columns(TABLE), "n.edle", limit=9, timeout=LONG) == []
-    assert db.scan_text(TABLE, ["content"], "É A", limit=9, timeout=LONG) == []
-    assert len(db.scan_text(TABLE, ["content"], "IT'S TEXT", limit=7, timeout=LONG) or ()) == 7
-    assert len(db.scan_text(TABLE, ["content"], "it's text", limit=99, timeout=LONG) or ()) == 30
+    assert db.scan_text(TABLE, db.text_columns(TABLE), "n.edle", limit=9, timeout=TIMEOUT) == []
+    assert db.scan_text(TABLE, ["content"], "É A", limit=9, timeout=TIMEOUT) == []
+    assert len(db.scan_text(TABLE, ["content"], "IT'S TEXT", limit=7, timeout=TIMEOUT) or ()) == 7
+    assert len(db.scan_text(TABLE, ["content"], "it's text", limit=99, timeout=TIMEOUT) or ()) == 30
 
 
 def test_scan_stops_after_timeout(tmp_path):

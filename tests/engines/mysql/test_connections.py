@@ -18,6 +18,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Condition
+from dbctl.engines.mysql import ENGINE
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
 from dbctl.engines.mysql.reader import MySQLReader
@@ -65,7 +66,7 @@ def create_user(database, *rights):
         database.execute(f"drop user {name}@'%'")
 
 
-# Reading only ------------------------------------------------------------------------------------------------------
+# Read-only queries ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["reader", "writer"])
@@ -177,7 +178,7 @@ def test_session_rejects_multiple_statements(table):
 def test_busy_error_names_the_lock_holder(table, lock):
     for sql in lock.split("; "):
         table.execute(sql)
-    pid = table.own.thread_id()
+    pid = table.connection.thread_id()
     writer = table.writer()
     with (
         pytest.raises(BusyError, match=rf"session {pid} of the server \(user root") as caught,
@@ -194,21 +195,23 @@ def test_busy_error_names_the_lock_holder(table, lock):
 def test_zero_timeout_does_not_wait(table):
     table.execute("begin")
     table.execute("select * from t for update")
-    writer = registry.open_for_writing(table.url, "app/user", timeout=0, pragmas={})
-    began = time.monotonic()
+    writer = registry.load_engine(table.url.engine).open_for_writing(
+        table.url, "app/user", timeout=0, pragmas={}
+    )
+    start = time.monotonic()
     with pytest.raises(BusyError), writer.transaction():
         writer.select("t", ["id"], for_update=True)
     with pytest.raises(BusyError), writer.transaction():
         writer.delete("t", [])
     writer.close()
-    assert time.monotonic() - began < 30  # not unlimited
+    assert time.monotonic() - start < 30  # not without a limit
 
 
 @pytest.mark.parametrize(
     "isolation", [pytest.param("repeatable read", marks=pytest.mark.mariadb), "serializable"]
 )
 def test_concurrent_change_is_not_overwritten(table, isolation):
-    """Servers like MySQL do not reject it, so rows that were read are locked there."""
+    """A server that does not reject such a change, like MySQL, locks the rows that a transaction reads."""
     writer = table.writer()
     if isolation == "serializable":
         if servers.mysql_server().is_mariadb:
@@ -257,37 +260,39 @@ def test_deadlock_ends_both_transactions(table):
     )  # the server ends the transaction with fewer changes
     table.execute("update t set n = 20 where id = 2")
 
-    def other():
+    def update_first_row():
         table.execute("update t set n = 21 where id = 1")
 
     writer = MySQLWriter(table.url, "app/user", timeout=60)
     with closing(writer), pytest.raises(BusyError), writer.transaction():
         writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
-        waiting = threading.Thread(target=other)
-        waiting.start()
+        thread = threading.Thread(target=update_first_row)
+        thread.start()
         writer.update("t", {"n": 11}, [Condition("id", "=", 2)])
-    waiting.join()
+    thread.join()
     table.execute("commit")
     assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
 
 
 def test_no_write_after_a_deadlock(table):
     table.execute("begin")
-    table.execute("update t set n = n + 20 where id >= 3")  # to make the other transaction the smaller one
+    table.execute(
+        "update t set n = n + 20 where id >= 3"
+    )  # the server ends the transaction with fewer changes
     table.execute("update t set n = 20 where id = 2")
 
-    def other():
+    def update_first_row():
         table.execute("update t set n = 21 where id = 1")
 
     writer = MySQLWriter(table.url, "app/user", timeout=60)
     with closing(writer), pytest.raises(QueryFailedError, match="ended"), writer.transaction():
         writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
-        waiting = threading.Thread(target=other)
-        waiting.start()
+        thread = threading.Thread(target=update_first_row)
+        thread.start()
         with pytest.raises(BusyError), writer.transaction():
             writer.update("t", {"n": 11}, [Condition("id", "=", 2)])
         writer.insert("t", {"id": 9, "n": 9})
-    waiting.join()
+    thread.join()
     table.execute("commit")
     assert table.rows("select id, n from t where id in (1, 2, 9) order by id") == [(1, 21), (2, 20)]
 
@@ -312,12 +317,12 @@ def test_quotes_in_values_are_escaped_in_derived_tables(table, text):
 def test_backslash_in_a_statement_is_a_plain_character(table, sql, expected):
     reader = table.reader()
     assert reader.query(sql) == [(expected,)]
-    with reader.query_read_only(sql) as answer:
-        assert [tuple(row) for batch in answer.batches for row in batch] == [(expected,)]
+    with reader.query_read_only(sql) as result:
+        assert [tuple(row) for batch in result.batches for row in batch] == [(expected,)]
 
 
 def test_quotes_and_backslashes_in_expressions_keep_their_meaning(table):
-    """MySQL stores it as text, and parses it in the mode of the session that opens the table first."""
+    """MySQL stores expressions as text, and parses them in the SQL mode of the session that opens the table first."""
     table.execute("set sql_mode = ''")
     table.execute(
         r"""create table odd (id integer primary key, a varchar(20) default ('it''s'),
@@ -360,11 +365,14 @@ def test_lock_covers_one_database_only(table):
 
 
 def test_holders_are_sessions_of_other_processes(table):
-    own = table.writer()._session.connection_id
+    own_id = table.writer()._session.connection_id
     with closing(servers.mysql_connection(table.url)) as other:
-        owners = {holder.pid: holder.owner for holder in registry.list_lock_holders(table.url, "app/user")}
+        owners = {
+            holder.pid: holder.owner
+            for holder in registry.load_engine(table.url.engine).list_lock_holders(table.url, "app/user")
+        }
         assert owners[other.thread_id()] == "root"
-        assert own not in owners
+        assert own_id not in owners
 
 
 # Interruptions -------------------------------------------------------------------------------------------------
@@ -434,8 +442,8 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
     assert table.rows("select count(*) from t") == [(5,)]
 
 
-def test_signal_before_an_answer_ends_the_session(table):
-    """The next query would receive that answer as its own."""
+def test_signal_before_a_result_ends_the_session(table):
+    """Otherwise the next query would receive that result."""
     writer = table.writer()
     session = writer._session
 
@@ -475,7 +483,7 @@ def test_no_write_after_a_suppressed_error(table):
     assert writer.count("t") == 5
 
 
-def test_error_in_nested_transaction_reverts_only_that_one(table):
+def test_error_in_nested_transaction_rolls_back_only_that_transaction(table):
     writer = table.writer()
     with writer.transaction():
         with pytest.raises(ConstraintError), writer.transaction():
@@ -491,14 +499,14 @@ def test_constraint_error_hides_values(table):
     )
     table.execute("insert into s values ('hush-hush', 'x', 'a', 1)")
     writer = table.writer()
-    good = {"token": "hush-hush-2", "other": "x"}
+    valid_values = {"token": "hush-hush-2", "other": "x"}
     for values in (
-        good | {"token": "hush-hush"},
-        good | {"other": None},
-        good | {"e": "hush-hush"},
-        good | {"n": "hush-hush"},
-        good | {"token": "x"},
-        good | {"token": "hush-hush" * 9},
+        valid_values | {"token": "hush-hush"},
+        valid_values | {"other": None},
+        valid_values | {"e": "hush-hush"},
+        valid_values | {"n": "hush-hush"},
+        valid_values | {"token": "x"},
+        valid_values | {"token": "hush-hush" * 9},
     ):
         with pytest.raises(DbctlError) as caught, writer.transaction():
             writer.insert("s", values)
@@ -535,20 +543,19 @@ def test_missing_right_has_a_grant_hint(table):
 
 
 def test_missing_server_and_missing_database_are_unreachable(table):
-    refused = parse_url("mysql://someone:hush-hush@127.0.0.1:1/app")
-    missing = structs.replace(table.url, path="no such database")
-    wrong = structs.replace(table.url, user="nobody", password=Secret("hush-hush"))
+    refused_url = parse_url("mysql://user:hush-hush@127.0.0.1:1/app")
+    missing_database = structs.replace(table.url, path="no such database")
+    wrong_password = structs.replace(table.url, user="no_such_user", password=Secret("hush-hush"))
     missing_socket = parse_url("mysql://root@/app?unix_socket=/nonexistent/socket")
     for url, reason in (
-        (refused, "refused"),
-        (missing, "no such database"),
-        (wrong, "denied"),
+        (refused_url, "refused"),
+        (missing_database, "no such database"),
+        (wrong_password, "denied"),
         (missing_socket, "No such file"),
     ):
-        for open_database in (registry.open_for_reading, registry.open_for_writing):
-            arguments = {} if open_database is registry.open_for_reading else {"pragmas": {}}
+        for open_database in (ENGINE.open_for_reading, ENGINE.open_for_writing):
             with pytest.raises(UnreachableError, match=reason) as caught:
-                open_database(url, "app/user", timeout=0.1, **arguments)
+                open_database(url, "app/user", timeout=0.1)
             assert "hush-hush" not in f"{caught.value} {caught.value.hint} {caught.value.__context__!r}"
 
 
@@ -572,13 +579,13 @@ def test_password_is_sent_as_utf8(table):
 
 
 @pytest.mark.parametrize("setting", ["--read-only=1", "--transaction-read-only=1"])
-def test_read_only_server_is_not_written_by_administrators(setting):
-    server = servers.private_mysql(setting)  # such as a replica, whose changes would be on no other server
+def test_administrators_cannot_write_to_a_read_only_server(setting):
+    server = servers.private_mysql(setting)  # such as a replica: its changes would exist on no other server
     with closing(servers.mysql_connection(server)) as connection, connection.cursor() as cursor:
         cursor.execute("set session transaction read write")
-        cursor.execute("create database kept")
-        cursor.execute("create table kept.t (id integer primary key)")
-    url = structs.replace(server, path="kept")
+        cursor.execute("create database app")
+        cursor.execute("create table app.t (id integer primary key)")
+    url = structs.replace(server, path="app")
     with pytest.raises(ReadOnlyError, match="read_only is on") as caught:
         MySQLWriter(url, "app/user", timeout=1)
     assert "Nothing was changed" in caught.value.hint
@@ -596,13 +603,13 @@ def test_read_only_server_and_full_server_are_reported():
         cursor.execute("create table t (id integer primary key)")
         cursor.execute("create user r@localhost with max_user_connections 1")
         cursor.execute(f"grant all on {url.path}.* to r@localhost")
-        as_app = structs.replace(url, user="r")
-        with closing(MySQLWriter(as_app, "app/user", timeout=1)) as writer:
-            cursor.execute("set global read_only = 1")  # after it was checked
+        app_url = structs.replace(url, user="r")
+        with closing(MySQLWriter(app_url, "app/user", timeout=1)) as writer:
+            cursor.execute("set global read_only = 1")  # after dbctl has checked it
             with pytest.raises(ReadOnlyError), writer.transaction():
                 writer.insert("t", {"id": 1})
             with pytest.raises(UnreachableError, match="max_user_connections"):
-                MySQLReader(as_app, "app/user", timeout=1)
+                MySQLReader(app_url, "app/user", timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -760,8 +767,12 @@ def test_client_programs_get_the_same_tls_options(mode):
 def test_tls_is_disabled_only_by_url_or_socket():
     assert connection_arguments(parse_url("mysql://u@h/d?ssl-mode=DISABLED"))["ssl_disabled"]
     assert connection_arguments(parse_url("mysql://u@/d?unix_socket=/s"))["ssl_disabled"]
-    as_host = connection_arguments(parse_url("mysql://u@%2Fs/d"))
-    assert (as_host["host"], as_host["unix_socket"], as_host["ssl_disabled"]) == ("localhost", "/s", True)
+    arguments = connection_arguments(parse_url("mysql://u@%2Fs/d"))
+    assert (arguments["host"], arguments["unix_socket"], arguments["ssl_disabled"]) == (
+        "localhost",
+        "/s",
+        True,
+    )
     assert not {"ssl", "ssl_disabled"} & set(connection_arguments(parse_url("mysql://u@h/d")))
 
 
@@ -791,42 +802,42 @@ def test_required_tls_is_enforced(mysql):
 
 
 def test_server_certificate_is_verified(tmp_path):
-    authority, stranger = trustme.CA(), trustme.CA()
-    for name, ca in (("authority", authority), ("stranger", stranger)):
+    authority, other_authority = trustme.CA(), trustme.CA()
+    for name, ca in (("authority", authority), ("other_authority", other_authority)):
         ca.cert_pem.write_to_path(tmp_path / name)
     authority.issue_cert("db.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
     port = servers.free_port()
-    listening = ("--skip-networking=OFF", "--bind-address=127.0.0.1", f"--port={port}")
-    server = servers.private_mysql(*listening, certificate=tmp_path / "certificate")
-    socket_of = server.options
+    network_options = ("--skip-networking=OFF", "--bind-address=127.0.0.1", f"--port={port}")
+    server = servers.private_mysql(*network_options, certificate=tmp_path / "certificate")
+    socket_option = server.options
 
-    def encrypted(options):
+    def is_encrypted(options):
         with closing(
-            MySQLReader(structs.replace(server, options=f"{socket_of}&{options}"), "app/user", timeout=1)
+            MySQLReader(structs.replace(server, options=f"{socket_option}&{options}"), "app/user", timeout=1)
         ) as reader:
             return reader.query("show session status like 'Ssl_cipher'")[0][1] != ""
 
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
-        assert encrypted(options)
-    by_port = structs.replace(server, host="127.0.0.1", port=port, options="")
-    with closing(MySQLReader(by_port, "app/user", timeout=1)) as reader:
+        assert is_encrypted(options)
+    tcp_url = structs.replace(server, host="127.0.0.1", port=port, options="")
+    with closing(MySQLReader(tcp_url, "app/user", timeout=1)) as reader:
         # No TLS option, and the server requires TLS.
         assert reader.query("show session status like 'Ssl_cipher'")[0][1] != ""
     with closing(
-        MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
+        MySQLReader(structs.replace(server, options=f"{socket_option}&ssl=true"), "app/user", timeout=1)
     ) as reader:
         for options, code in (("ssl=true", ["server-not-verified"]), ("ssl-mode=VERIFY_IDENTITY", [])):
             reader._url = structs.replace(server, host="db.example", options=options)
             assert [finding.code for finding in reader._check_encryption()] == code
     for options, reason in (
-        (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/stranger", "certificate verify failed"),
+        (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/other_authority", "certificate verify failed"),
         (
             f"ssl-mode=VERIFY_IDENTITY&ssl-ca={tmp_path}/authority",
             "certificate verify failed",
-        ),  # another name
+        ),  # the certificate has another name
     ):
         with pytest.raises(UnreachableError, match=reason):
-            encrypted(options)
+            is_encrypted(options)
 
 
 OPTION_FILE = """
@@ -850,7 +861,7 @@ def test_password_is_read_from_the_option_file(table, tmp_path, monkeypatch):
         for user in (name, ""):
             assert table.reader(user=user).query("select current_user()") == [(f"{name}@%",)]
         with pytest.raises(UnreachableError):
-            table.reader(user="somebody_else")
+            table.reader(user="other_user")
         file.write_text(OPTION_FILE.format(user=name) + "host = db.example\n")
         with pytest.raises(UnreachableError):
             table.reader(user=name)
@@ -874,7 +885,7 @@ def test_missing_driver_has_an_install_hint(tmp_path):
 
 def test_driver_errors_become_dbctl_errors(table):
     table.execute(
-        "create function f() returns integer deterministic begin signal sqlstate '45000' set message_text = 'as it likes'; return 1; end"
+        "create function f() returns integer deterministic begin signal sqlstate '45000' set message_text = 'a message of the function'; return 1; end"
     )
-    with pytest.raises(DbctlError, match="as it likes"):
+    with pytest.raises(DbctlError, match="a message of the function"):
         table.reader().query("select f()")

@@ -15,12 +15,12 @@ from tests.engines.conftest import MySQLFixture
 
 
 @pytest.fixture
-def counting_server():
+def database_with_counters():
     """Create a database on a server with a performance schema."""
     server = servers.private_mysql("--performance-schema=ON")
     with servers.mysql_database(server=server) as url:
         database = MySQLFixture(url)
-        with closing(database.own):
+        with closing(database.connection):
             yield database
             for session in database.opened:
                 session.close()
@@ -100,7 +100,7 @@ def test_account_without_rights_sees_and_cancels_nothing(mysql):
         assert reader.visibility_limits().endswith(f"GRANT PROCESS ON *.* TO {grantee};")
         assert list(reader.list_sessions()) == list(reader.list_lock_waits()) == []
         with pytest.raises((PrivilegeMissingError, QueryFailedError)):
-            reader.cancel(mysql.own.thread_id(), terminate=False)
+            reader.cancel(mysql.connection.thread_id(), terminate=False)
         hints = {finding.code: finding.hint for finding in reader.server_findings(writing=False)}
         assert hints["transactions-hidden"] == f"GRANT PROCESS ON *.* TO {grantee};"
     assert mysql.reader().visibility_limits() == ""
@@ -129,13 +129,13 @@ def test_indexes_are_listed_with_their_references(mysql):
     assert (remaining.name, remaining.is_referenced) == ("both_", True)
 
 
-def test_server_counters_are_reported(counting_server):
-    counting_server.execute("create table t (id integer primary key, a text)")
-    counting_server.execute("insert into t values (1, 'x'), (2, 'secret')")
-    counting_server.execute("update t set a = 'y' where id = 1")
-    counting_server.execute("delete from t where id = 2")
-    counting_server.execute("do sleep(0.3)")
-    reader = counting_server.reader()
+def test_server_counters_are_reported(database_with_counters):
+    database_with_counters.execute("create table t (id integer primary key, a text)")
+    database_with_counters.execute("insert into t values (1, 'x'), (2, 'secret')")
+    database_with_counters.execute("update t set a = 'y' where id = 1")
+    database_with_counters.execute("delete from t where id = 2")
+    database_with_counters.execute("do sleep(0.3)")
+    reader = database_with_counters.reader()
     (size,) = reader.measure_tables()
     assert (size.rows, size.inserts, size.updates, size.deletes) == (1, 2, 1, 1)
     query = reader.list_slow_queries()[0]
@@ -151,14 +151,14 @@ def test_server_counters_are_reported(counting_server):
 
 def test_slow_queries_have_an_enabling_hint(mysql):
     if mysql.rows("select @@performance_schema") == [(1,)]:
-        pytest.skip("this server records them")
+        pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
         mysql.reader().list_slow_queries()
     assert "performance_schema = ON" in caught.value.hint
     assert "slow_query_log" in caught.value.hint
 
 
-def test_unsafe_tables_have_hints_that_work(mysql):
+def test_hints_about_unsafe_tables_resolve_them(mysql):
     mysql.execute("create table `not ours` (a varchar(3)) engine=MyISAM character set utf8mb3")
     mysql.execute("create table ours (a varchar(3)) engine=InnoDB character set utf8mb4")
     hints = {finding.code: finding.hint for finding in mysql.reader().server_findings(writing=True)}
@@ -174,7 +174,7 @@ def test_non_strict_mode_is_reported():
     server = servers.private_mysql("--performance-schema=ON")
     with servers.mysql_database(server=server) as url, closing(servers.mysql_connection(url)) as connection:
         database = MySQLFixture(url)
-        with closing(database.own), connection.cursor() as cursor:
+        with closing(database.connection), connection.cursor() as cursor:
             cursor.execute("select @@global.sql_mode")
             before = cursor.fetchone()[0]
             cursor.execute("set global sql_mode = 'NO_ENGINE_SUBSTITUTION'")

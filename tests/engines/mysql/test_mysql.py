@@ -15,8 +15,8 @@ def fill_contract(cursor):
     for sql in SCHEMA:
         cursor.execute(sql.format(key=MySQLFixture.key))
     for table, (columns, rows) in ROWS.items():
-        places = ", ".join(["%s"] * len(columns))
-        cursor.executemany(f"insert into {table} ({', '.join(columns)}) values ({places})", rows)
+        placeholders = ", ".join(["%s"] * len(columns))
+        cursor.executemany(f"insert into {table} ({', '.join(columns)}) values ({placeholders})", rows)
 
 
 def fill_accounts(cursor):
@@ -99,15 +99,15 @@ def test_zero_dates_are_preserved(mysql):
     mysql.execute("create table old (id integer primary key, d date, at datetime)")
     mysql.execute("insert into old values (1, '0000-00-00', '0000-00-00 00:00:00'), (2, '2020-00-00', null)")
     writer, columns = mysql.writer(), ["id", "d", "at"]
-    with writer.stream("old", columns) as answer:
-        rows = [row for batch in answer.batches for row in batch]
+    with writer.stream("old", columns) as result:
+        rows = [row for batch in result.batches for row in batch]
     parsers = [writer.json_parser("old", column) for column in columns]
-    rows_read = [
+    parsed_rows = [
         [None if value is None else parse(value) for parse, value in zip(parsers, row, strict=True)]
         for row in rows
     ]
     before = mysql.rows("select id, cast(d as char), cast(at as char) from old order by id")
     with writer.transaction():
         writer.delete("old", [])
-        assert writer.insert_many("old", columns, rows_read) == 2
+        assert writer.insert_many("old", columns, parsed_rows) == 2
     assert mysql.rows("select id, cast(d as char), cast(at as char) from old order by id") == before

@@ -22,7 +22,7 @@ def other_database():
     """Create another database on the same server."""
     with servers.mysql_database() as url:
         database = MySQLFixture(url)
-        with closing(database.own):
+        with closing(database.connection):
             yield database
             for session in database.opened:
                 session.close()
@@ -130,7 +130,7 @@ def test_fingerprint_is_independent_of_creation_order(mysql, other_database):
         "alter table t modify a varchar(30) collate utf8mb4_bin not null",
         "alter table t modify a varchar(30) collate utf8mb4_general_ci",
         "alter table t alter m set default 'happy'",
-        "alter table t modify p integer comment 'only told', add column z integer",
+        "alter table t modify p integer comment 'a comment', add column z integer",
         "alter table t drop foreign key own",
         "drop index t_b on t",
         "alter table t add check (a <> 'b')",
@@ -250,7 +250,7 @@ def list_scratch_databases(database) -> set[str]:
 def test_scratch_database_is_dropped_and_has_same_collation(mysql):
     mysql.execute(f'alter database "{mysql.url.path}" character set latin1 collate latin1_bin')
     mysql.execute("create table t (a varchar(9))")
-    with closing(registry.open_scratch(mysql.url, "app/user")) as scratch:
+    with closing(registry.load_engine(mysql.url.engine).open_scratch(mysql.url, "app/user")) as scratch:
         assert scratch.tables() == {}
         with scratch.schema_transaction():
             scratch.run_statement("create table t (a varchar(9))")
@@ -270,10 +270,10 @@ def test_scratch_without_rights_has_a_grant_hint(mysql):
         mysql.execute(f"grant all on {mysql.url.path}.* to {name}")
         url = structs.replace(mysql.url, user=name, password=Secret("pw"))
         with pytest.raises(PrivilegeMissingError) as caught:
-            registry.open_scratch(url, "app/user")
+            registry.load_engine(url.engine).open_scratch(url, "app/user")
         hint = caught.value.hint
         mysql.execute(hint[hint.index("GRANT") :].rstrip(";"))
-        registry.open_scratch(url, "app/user").close()
+        registry.load_engine(url.engine).open_scratch(url, "app/user").close()
     finally:
         mysql.execute(f"drop user {name}")
 
@@ -304,7 +304,7 @@ def test_corrupt_table_is_found():
     engine, suffix = ("Aria", "MAD") if servers.server_at(server).is_mariadb else ("MyISAM", "MYD")
     with servers.mysql_database(server=server) as url:
         database = MySQLFixture(url)
-        with closing(database.own):
+        with closing(database.connection):
             database.execute(
                 f"create table t (id integer primary key, a varchar(9), key own (a)) engine = {engine}"
             )

@@ -1,4 +1,4 @@
-"""Opening a MySQL database ends in time, even if the server does not answer or sends something else."""
+"""Opening a MySQL database ends within a time limit, even if the server is silent or violates the protocol."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ GREETING = (
 OK = b"\x00\x00\x00\x02\x00\x00\x00"
 
 
-def packet(body, number=0):
+def build_packet(body, number=0):
     return len(body).to_bytes(3, "little") + bytes([number]) + body
 
 
 def send_slowly(connection, ended):
-    """Send single bytes, so that no wait for a byte is long."""
+    """Send single bytes at short intervals, so that no read of a byte times out."""
     while not ended.wait(0.1):
         connection.sendall(b"\n")
 
 
-def be_silent(_connection, ended):
+def send_nothing(_connection, ended):
     ended.wait()
 
 
@@ -45,20 +45,20 @@ def greet_slowly(connection, ended):
 
 
 def encrypt_slowly(connection, ended):
-    connection.sendall(packet(GREETING))
+    connection.sendall(build_packet(GREETING))
     connection.recv(1024)
     connection.sendall(b"\x16\x03\x03\x40\x00")
     send_slowly(connection, ended)
 
 
-def sign_in_and_be_silent(connection, ended):
-    connection.sendall(packet(GREETING.replace(b"\xff\xff\x21", b"\xff\xf7\x21")))  # without TLS
+def authenticate_and_send_nothing(connection, ended):
+    connection.sendall(build_packet(GREETING.replace(b"\xff\xff\x21", b"\xff\xf7\x21")))  # without TLS
     connection.recv(1024)
-    connection.sendall(packet(OK, 2))
+    connection.sendall(build_packet(OK, 2))
     ended.wait()
 
 
-def hang_up(_connection, _ended):
+def close_connection(_connection, _ended):
     pass
 
 
@@ -68,17 +68,17 @@ def run_server(serve):
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def talk(connection):
+        def handle_connection(connection):
             with connection, suppress(OSError):
                 serve(connection, ended)
 
-        def accept():
+        def accept_connections():
             with suppress(OSError):
                 while True:
                     connection, _ = server.accept()
-                    threading.Thread(target=talk, args=(connection,), daemon=True).start()
+                    threading.Thread(target=handle_connection, args=(connection,), daemon=True).start()
 
-        threading.Thread(target=accept, daemon=True).start()
+        threading.Thread(target=accept_connections, daemon=True).start()
         try:
             yield server.getsockname()[1]
         finally:
@@ -89,25 +89,27 @@ def run_server(serve):
 @pytest.mark.parametrize(
     "serve",
     [
-        be_silent,
+        send_nothing,
         send_http,
         greet_slowly,
         encrypt_slowly,
-        sign_in_and_be_silent,
-        hang_up,
+        authenticate_and_send_nothing,
+        close_connection,
     ],
 )
-def test_opening_ends_with_any_peer(serve):
+def test_opening_a_faulty_server_ends_within_the_time_limit(serve):
     with run_server(serve) as port:
         url = parse_url(f"mysql://u:p@127.0.0.1:{port}/d?connect_timeout=1")
         with pytest.raises(UnreachableError):
-            registry.open_for_reading(url, "app/main", timeout=1)
+            registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)
 
 
 @pytest.mark.parametrize(("timeout", "limit"), [(1, 2), (3, 3)])
 def test_error_names_the_time_limit(monkeypatch, timeout, limit):
     monkeypatch.setattr(session, "CONNECT_SECONDS", 2)
-    with run_server(be_silent) as port, pytest.raises(UnreachableError) as failure:
-        registry.open_for_reading(parse_url(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout)
+    with run_server(send_nothing) as port, pytest.raises(UnreachableError) as failure:
+        registry.load_engine("mysql").open_for_reading(
+            parse_url(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout
+        )
     assert f"within {limit} seconds" in str(failure.value)
     assert (f"--timeout {timeout}" in str(failure.value)) == (timeout < limit)

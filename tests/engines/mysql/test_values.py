@@ -23,7 +23,7 @@ UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
 EPOCH_MS = round(TIMESTAMP.timestamp() * 1000)
 
-PLAIN = {
+VALUES_BY_TYPE = {
     "enum('happy', 'sad', 'MEH')": ("sad", "sad"),
     "set('a', 'b')": ("a,b", "a,b"),
     "json": ('{"a": [1, null]}', '{"a": [1, null]}'),
@@ -54,37 +54,42 @@ PLAIN = {
 @pytest.fixture
 def typed(mysql):
     """Create a table with a column of every type, with a row of values and a row of NULLs."""
-    columns = ", ".join(f"c{index} {kind}" for index, kind in enumerate(PLAIN))
+    columns = ", ".join(f"c{index} {kind}" for index, kind in enumerate(VALUES_BY_TYPE))
     mysql.execute(f"create table t (id integer primary key, {columns})")
     writer = mysql.writer()
     with writer.transaction():
         writer.insert(
-            "t", {"id": 1, **{f"c{index}": value for index, (value, _) in enumerate(PLAIN.values())}}
+            "t", {"id": 1, **{f"c{index}": value for index, (value, _) in enumerate(VALUES_BY_TYPE.values())}}
         )
         writer.insert("t", {"id": 2})
     return mysql
 
 
 def test_stored_values_are_read_as_plain_values(typed):
-    columns = [f"c{index}" for index in range(len(PLAIN))]
+    columns = [f"c{index}" for index in range(len(VALUES_BY_TYPE))]
     (row, _) = typed.reader().select("t", columns)
-    assert dict(zip(PLAIN, row, strict=True)) == {kind: expected for kind, (_, expected) in PLAIN.items()}
-    assert [type(value) for value in row] == [type(expected) for _, expected in PLAIN.values()]
+    assert dict(zip(VALUES_BY_TYPE, row, strict=True)) == {
+        kind: expected for kind, (_, expected) in VALUES_BY_TYPE.items()
+    }
+    assert [type(value) for value in row] == [type(expected) for _, expected in VALUES_BY_TYPE.values()]
 
 
 def test_bulk_insert_stores_the_same_values(typed):
     writer = typed.writer()
-    columns = [f"c{index}" for index in range(len(PLAIN))]
+    columns = [f"c{index}" for index in range(len(VALUES_BY_TYPE))]
     with writer.transaction():
-        assert writer.insert_many("t", ["id", *columns], [[3, *(value for value, _ in PLAIN.values())]]) == 1
+        assert (
+            writer.insert_many("t", ["id", *columns], [[3, *(value for value, _ in VALUES_BY_TYPE.values())]])
+            == 1
+        )
     first, _, third = typed.reader().select("t", columns)
     assert first == third
 
 
-@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("kind", VALUES_BY_TYPE)
 def test_each_type_can_be_found_counted_and_sorted(typed, kind):
-    column = f"c{list(PLAIN).index(kind)}"
-    _, expected = PLAIN[kind]
+    column = f"c{list(VALUES_BY_TYPE).index(kind)}"
+    _, expected = VALUES_BY_TYPE[kind]
     reader = typed.reader()
     order = [
         Order([column]),
@@ -108,7 +113,7 @@ def test_each_type_can_be_found_counted_and_sorted(typed, kind):
 )
 def test_impossible_values_match_no_row(typed, value):
     reader = typed.reader()
-    for index, kind in enumerate(PLAIN):
+    for index, kind in enumerate(VALUES_BY_TYPE):
         column = f"c{index}"
         for op in ("=", "in", "<", ">="):
             where = Condition(column, op, [value] if op == "in" else value)
@@ -122,7 +127,7 @@ def test_impossible_values_match_no_row(typed, value):
 
 def test_invalid_values_are_rejected_on_write(typed):
     writer = typed.writer()
-    for index, kind in enumerate(PLAIN):
+    for index, kind in enumerate(VALUES_BY_TYPE):
         if kind.startswith(("char", "varchar", "longtext")):
             continue
         invalid = "nope" if not kind.startswith(("varbinary", "binary", "blob")) else b"x" * 99_999
@@ -132,7 +137,7 @@ def test_invalid_values_are_rejected_on_write(typed):
             writer.insert_many("t", ["id", f"c{index}"], [(9, invalid)])
     for name, invalid in (("varchar(9)", "0123456789"), ("varchar(9) character set latin1", "λ")):
         with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
-            writer.update("t", {f"c{list(PLAIN).index(name)}": invalid}, [])
+            writer.update("t", {f"c{list(VALUES_BY_TYPE).index(name)}": invalid}, [])
     assert writer.count("t") == 2
 
 
@@ -159,11 +164,11 @@ def test_text_comparison_ignores_the_collation(mysql, attributes):
     ]
     mysql.execute("insert into t values (%s, %s)", *enumerate(texts))
     reader = mysql.reader()
-    for sought in ("admin", "ádmin", "admin "):
-        expected = [index for index, text in enumerate(texts) if text == sought]
-        for where in (Condition("a", "=", sought), Condition("a", "in", [sought])):
+    for value in ("admin", "ádmin", "admin "):
+        expected = [index for index, text in enumerate(texts) if text == value]
+        for where in (Condition("a", "=", value), Condition("a", "in", [value])):
             assert [row[0] for row in reader.select("t", ["id"], [where])] == expected
-        assert reader.count("t", [Condition("a", "!=", sought)]) == len(texts) - len(expected)
+        assert reader.count("t", [Condition("a", "!=", value)]) == len(texts) - len(expected)
     same = [index for index, text in enumerate(texts) if text.lower() == "admin"]
     assert [row[0] for row in reader.select("t", ["id"], [Condition("a", "same", "aDMIN")])] == same
     assert reader.count_by("t", "a") == {text: texts.count(text) for text in texts}
@@ -187,7 +192,7 @@ def test_text_comparison_uses_the_index(mysql):
     assert reader.explain("t", ["id"], [Condition("a", "contains", "7")]).full_scans == ["t"]
 
 
-ODD = "a\\b\\\\\nc'"
+ODD_LABEL = "a\\b\\\\\nc'"
 
 
 def test_enum_has_labels_and_sorts_by_text(mysql):
@@ -198,7 +203,7 @@ def test_enum_has_labels_and_sorts_by_text(mysql):
     mysql.execute("set sql_mode = ''")
     mysql.execute("insert into t values (4, 'none of them')")
     column = mysql.reader().tables()["t"].columns["m"]
-    assert (column.native, list(column.labels)) == ("enum", ["happy", "sad", "MEH", "it's", "a,b", ODD])
+    assert (column.native, list(column.labels)) == ("enum", ["happy", "sad", "MEH", "it's", "a,b", ODD_LABEL])
     reader = mysql.reader()
     assert [row[0] for row in reader.select("t", ["m"], order_by=[Order(["m"])])] == [
         "",
@@ -378,8 +383,8 @@ def test_mariadb_uuid_is_native(mysql):
     with writer.transaction():
         writer.insert("t", {"id": UUID, "n": 1})
         writer.insert("t", {"id": "00000000-0000-4000-8000-000000000009", "n": 2})
-    for sought in (UUID, UUID.upper()):
-        assert writer.select("t", ["n"], [Condition("id", "=", sought)]) == [(1,)]
+    for value in (UUID, UUID.upper()):
+        assert writer.select("t", ["n"], [Condition("id", "=", value)]) == [(1,)]
     assert writer.count("t", [Condition("id", "in", ["nope", UUID])]) == 1
     assert [row[0] for row in writer.select("t", ["n"])] == [2, 1]
 
@@ -467,17 +472,17 @@ def test_merge_does_not_update_by_other_unique_key(mysql):
     assert writer.select("t", ["id", "mail", "n"]) == [(1, "a@x", 5)]
 
 
-def test_writes_may_depend_on_rows_of_the_same_table(mysql):
+def test_conditions_may_read_the_table_that_is_written(mysql):
     mysql.execute(
         "create table t (a integer, b integer, boss integer, n integer default 0, primary key (a, b))"
     )
     mysql.execute("insert into t values (1, 1, null, 0), (1, 2, 1, 0), (2, 1, 1, 0), (3, 1, 2, 0)")
     writer = mysql.writer()
-    bosses = Not(InSubquery(["a"], "t", ["boss"]))
+    is_no_boss = Not(InSubquery(["a"], "t", ["boss"]))
     with writer.transaction():
         assert writer.update("t", {"n": 7}, [InSubquery(["boss"], "t", ["a"], [Condition("b", "=", 2)])]) == 2
         assert writer.update("t", {"n": 7}, [ReferenceCount("a", "t", "boss", ">=", 2)]) == 2
-        assert writer.delete("t", [bosses]) == 1
+        assert writer.delete("t", [is_no_boss]) == 1
     assert [row[0] for row in writer.select("t", ["n"])] == [7, 7, 7]
 
 
@@ -505,17 +510,17 @@ def test_large_inserts_are_split(mysql):
 
 def test_oversized_value_is_rejected(mysql):
     mysql.execute("create table t (id integer primary key, a longblob)")
-    ((longest,),) = mysql.rows("select @@max_allowed_packet")
+    ((max_packet,),) = mysql.rows("select @@max_allowed_packet")
     writer = mysql.writer()
     for write in (
         lambda value: writer.insert("t", {"id": 1, "a": value}),
         lambda value: writer.insert_many("t", ["id", "a"], [(2, b"short"), (1, value)]),
     ):
         with pytest.raises(ValueInvalidError, match="max_allowed_packet"), writer.transaction():
-            write(b"x" * (longest // 2))
+            write(b"x" * (max_packet // 2))
         with writer.transaction():
-            write(b"x" * (longest // 2 - 100))
-            assert writer.query("select max(length(a)) from t") == [(longest // 2 - 100,)]
+            write(b"x" * (max_packet // 2 - 100))
+            assert writer.query("select max(length(a)) from t") == [(max_packet // 2 - 100,)]
             writer.delete("t", [])
     assert writer.count("t") == 0
 

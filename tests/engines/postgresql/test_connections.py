@@ -20,6 +20,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Condition
+from dbctl.engines.postgresql import ENGINE
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.errors import (
@@ -63,7 +64,7 @@ def create_role(database, *rights, options=""):
         database.execute(f"drop role {name}")
 
 
-# Reading only ------------------------------------------------------------------------------------------------------
+# Read-only queries ------------------------------------------------------------------------------------------------------
 
 
 def test_queries_cannot_write(table):
@@ -111,7 +112,7 @@ def test_query_inside_transaction_sees_its_changes(table):
 
 def test_expensive_queries_use_no_jit(table):
     if table.rows("select pg_jit_available()") == [(False,)]:
-        servers.missing("this PostgreSQL cannot compile")
+        servers.skip_or_fail("this PostgreSQL has no JIT compiler")
     options = f"{table.url.options}&options=-c%20jit=on%20-c%20jit_above_cost=0"
     plan = table.reader(options=options).query("explain (analyze) select count(*) from t")
     assert not any("JIT" in line for (line,) in plan)
@@ -146,8 +147,8 @@ def test_read_only_setting_prevents_writing(table):
 @pytest.mark.parametrize("lock", ["lock table t in access exclusive mode", "update t set n = 9 where id = 1"])
 def test_busy_error_names_the_lock_holder(table, lock):
     table.execute("set application_name = 'the app'")
-    pid = table.own.info.backend_pid
-    with table.own.transaction():
+    pid = table.connection.info.backend_pid
+    with table.connection.transaction():
         table.execute(lock)
         writer = table.writer()
         with (
@@ -162,14 +163,14 @@ def test_busy_error_names_the_lock_holder(table, lock):
 
 def test_zero_timeout_does_not_wait(table):
     url = structs.replace(table.url)
-    with table.own.transaction():
+    with table.connection.transaction():
         table.execute("lock table t in access exclusive mode")
-        reader = registry.open_for_reading(url, "app/user", timeout=0)
-        began = time.monotonic()
+        reader = registry.load_engine(url.engine).open_for_reading(url, "app/user", timeout=0)
+        start = time.monotonic()
         with pytest.raises(BusyError):
             reader.query("select * from t")
         reader.close()
-        assert time.monotonic() - began < 60  # not unlimited
+        assert time.monotonic() - start < 60  # not without a limit
 
 
 def test_concurrent_change_is_not_overwritten(table):
@@ -182,37 +183,40 @@ def test_concurrent_change_is_not_overwritten(table):
 
 
 def test_deadlock_ends_both_transactions(table):
-    table.execute("set deadlock_timeout = '1min'")  # so that the writer is the one that fails
+    table.execute("set deadlock_timeout = '1min'")  # so that the writer fails, and not this session
     table.execute("begin")
     table.execute("update t set n = 20 where id = 2")
 
-    def other():
+    def update_first_row():
         table.execute("update t set n = 21 where id = 1")
 
     writer = PostgreSQLWriter(table.url, "app/user", timeout=60)
-    pid = table.own.info.backend_pid
+    pid = table.connection.info.backend_pid
     with (
         closing(writer),
         pytest.raises(BusyError, match=rf"\(pid {pid}, user "),
         writer.transaction(),
     ):
         writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
-        waiting = threading.Thread(target=other)
-        waiting.start()
+        thread = threading.Thread(target=update_first_row)
+        thread.start()
         writer.update("t", {"n": 11}, [Condition("id", "=", 2)])
-    waiting.join()
+    thread.join()
     table.execute("commit")
     assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
 
 
 def test_holders_are_sessions_of_other_processes(table):
-    own = table.writer()._require_session().pgconn.backend_pid
+    own_pid = table.writer()._require_session().pgconn.backend_pid
     with closing(servers.connection(table.url)) as other:
         other.execute("begin")
         other.execute("delete from t")
-        modes = {holder.pid: holder.mode for holder in registry.list_lock_holders(table.url, "app/user")}
+        modes = {
+            holder.pid: holder.mode
+            for holder in registry.load_engine(table.url.engine).list_lock_holders(table.url, "app/user")
+        }
         assert modes[other.info.backend_pid] == "write"
-        assert own not in modes
+        assert own_pid not in modes
 
 
 # Interruptions -------------------------------------------------------------------------------------------------
@@ -234,9 +238,9 @@ def test_only_readers_reconnect_after_a_killed_session(table):
 
 
 def test_killed_copy_is_reported_once_and_not_logged(table, monkeypatch):
-    logged, writer = io.StringIO(), table.writer()
+    log, writer = io.StringIO(), table.writer()
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(logged))
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(log))
 
     def rows():
         yield (100,)
@@ -245,7 +249,7 @@ def test_killed_copy_is_reported_once_and_not_logged(table, monkeypatch):
 
     with pytest.raises(UnreachableError), writer.transaction():
         writer.insert_many("t", ["id"], rows())
-    assert logged.getvalue() == ""
+    assert log.getvalue() == ""
 
 
 def test_interrupted_commit_is_reported_as_in_doubt(table):
@@ -292,7 +296,7 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
     assert table.rows("select count(*) from t") == [(5,)]
 
 
-FILLER = """
+ENDLESS_COPY = """
 import sys
 from dbctl import signals
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
@@ -314,9 +318,9 @@ except signals.Interrupted as error:
 """
 
 
-def test_signal_ends_a_copy_without_rows(table):
+def test_signal_ends_a_copy_and_stores_no_rows(table):
     process = subprocess.Popen(
-        [sys.executable, "-c", FILLER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ENDLESS_COPY, servers.text(table.url)], stdout=subprocess.PIPE, text=True
     )
     with process:
         assert process.stdout.readline() == "filling\n"
@@ -386,13 +390,12 @@ def test_missing_right_has_a_grant_hint(table):
 
 
 def test_missing_server_and_missing_database_are_unreachable(table):
-    refused = parse_url("postgresql://someone:hush-hush@127.0.0.1:1/app")
-    missing = structs.replace(table.url, path="no such database", password=Secret("hush-hush"))
-    for url, reason in ((refused, "refused"), (missing, "no such database")):
-        for open_database in (registry.open_for_reading, registry.open_for_writing):
-            arguments = {} if open_database is registry.open_for_reading else {"pragmas": {}}
+    refused_url = parse_url("postgresql://user:hush-hush@127.0.0.1:1/app")
+    missing_database = structs.replace(table.url, path="no such database", password=Secret("hush-hush"))
+    for url, reason in ((refused_url, "refused"), (missing_database, "no such database")):
+        for open_database in (ENGINE.open_for_reading, ENGINE.open_for_writing):
             with pytest.raises(UnreachableError, match=reason) as caught:
-                open_database(url, "app/user", timeout=0.1, **arguments)
+                open_database(url, "app/user", timeout=0.1)
             assert "hush-hush" not in "".join(
                 [str(caught.value), caught.value.hint, repr(caught.value.__context__)]
             )
@@ -406,8 +409,8 @@ def test_full_server_is_reported(table):
 
 
 def test_wrong_password_is_reported_but_not_shown():
-    url = servers.private_postgresql(password="the right one")
-    valid_url = structs.replace(parse_url(url), password=Secret("the right one"))
+    url = servers.private_postgresql(password="correct password")
+    valid_url = structs.replace(parse_url(url), password=Secret("correct password"))
     reader = PostgreSQLReader(valid_url, "app/user", timeout=1)
     assert reader.query("select 1") == [(1,)]
     reader.close()
@@ -435,71 +438,71 @@ def test_url_requires_database_and_ignores_orm_options(postgresql):
 
 
 def test_server_certificate_is_verified(tmp_path):
-    authority, stranger = trustme.CA(), trustme.CA()
-    for name, ca in (("authority", authority), ("stranger", stranger)):
+    authority, other_authority = trustme.CA(), trustme.CA()
+    for name, ca in (("authority", authority), ("other_authority", other_authority)):
         ca.cert_pem.write_to_path(tmp_path / name)
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
     url = parse_url(servers.private_postgresql(certificate=tmp_path / "certificate"))
 
-    def encrypted(options):
+    def query_encryption(options):
         with closing(
             PostgreSQLReader(structs.replace(url, options=options), "app/user", timeout=1)
         ) as reader:
             return reader.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
 
-    verified = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
-    for options in ("", "sslmode=require", "ssl=true", verified):
-        assert encrypted(options) == [(True,)]
+    verified_options = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
+    for options in ("", "sslmode=require", "ssl=true", verified_options):
+        assert query_encryption(options) == [(True,)]
     for options, reason in (
         ("sslmode=disable", "no encryption"),
         ("sslmode=verify-full", "root certificate"),
-        (f"sslmode=verify-full&sslrootcert={tmp_path}/stranger", "certificate verify failed"),
+        (f"sslmode=verify-full&sslrootcert={tmp_path}/other_authority", "certificate verify failed"),
     ):
         with pytest.raises(UnreachableError, match=reason):
-            encrypted(options)
+            query_encryption(options)
 
 
 @contextmanager
-def run_pooler(socket_of_server):
+def run_pooler(server_socket):
     """Run a proxy that replaces the keys of sessions; yield the folder of its socket.
 
-    A pooler assigns its own keys to clients in the same way, since the server's sessions are not those of its clients.
+    A pooler does the same, because a session of the server does not belong to one of its clients.
     """
     with tempfile.TemporaryDirectory(prefix="dbctl-pool-", dir="/tmp") as folder:
-        listening = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
-        threading.Thread(target=_serve, args=(listening, socket_of_server), daemon=True).start()
+        listener = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
+        threading.Thread(target=_accept_clients, args=(listener, server_socket), daemon=True).start()
         try:
             yield folder
         finally:
-            listening.close()
+            listener.close()
 
 
-def _serve(listening, socket_of_server):
+def _accept_clients(listener, server_socket):
     while True:
         try:
-            client, _ = listening.accept()
-        except OSError:  # it was closed
+            client, _ = listener.accept()
+        except OSError:  # the socket was closed
             return
         server = socket.socket(socket.AF_UNIX)
-        server.connect(socket_of_server)
-        threading.Thread(target=_copy, args=(client, server, False), daemon=True).start()
-        threading.Thread(target=_copy, args=(server, client, True), daemon=True).start()
+        server.connect(server_socket)
+        threading.Thread(target=_forward, args=(client, server, False), daemon=True).start()
+        threading.Thread(target=_forward, args=(server, client, True), daemon=True).start()
 
 
-def _copy(source, target, replaces_key):
+def _forward(source, target, replaces_key):
     with suppress(OSError), target:  # either side may disconnect at any time
         while data := source.recv(1 << 16):
             key = data.find(b"K\0\0\0\x0c") if replaces_key else -1
-            if key >= 0:  # the message with a session's process and secret
+            if key >= 0:  # the message with the process id and the secret of the session
                 data = data[: key + 5] + b"\x7f\xff\xff\xff" + data[key + 9 :]
             target.sendall(data)
 
 
-def test_pooler_is_refused_unless_it_keeps_sessions():
+def test_pooler_is_refused_without_session_pooling():
     server_url = servers.private_postgresql()
-    folder_of_server = parse_url(server_url).options.partition("host=")[2]
-    with run_pooler(f"{folder_of_server}/.s.PGSQL.5432") as folder:
-        pooled = parse_url(server_url.replace(folder_of_server, folder))
+    server_folder = parse_url(server_url).options.partition("host=")[2]
+    with run_pooler(f"{server_folder}/.s.PGSQL.5432") as folder:
+        pooled = parse_url(server_url.replace(server_folder, folder))
         with pytest.raises(PoolerError, match="pooler") as caught:
             PostgreSQLWriter(pooled, "app/user", timeout=1)
         assert "pool_mode=session" in caught.value.hint
@@ -531,9 +534,9 @@ def test_missing_driver_has_an_install_hint(tmp_path):
 def test_driver_errors_become_dbctl_errors(table):
     reader = table.reader()
     table.execute(
-        "create function f() returns integer language plpgsql as $$ begin raise 'as %', 'it likes'; end $$"
+        "create function f() returns integer language plpgsql as $$ begin raise 'message of %', 'f'; end $$"
     )
-    with pytest.raises(DbctlError, match="as it likes"):
+    with pytest.raises(DbctlError, match="message of f"):
         reader.query("select f()")
 
 
@@ -561,8 +564,8 @@ def test_query_with_external_effects_is_refused(postgresql, sql):
 
 def test_harmless_volatile_functions_are_allowed(postgresql):
     sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
-    with postgresql.reader().query_read_only(sql) as answer:
-        assert [row for batch in answer.batches for row in batch] == [(True, True, True)]
+    with postgresql.reader().query_read_only(sql) as result:
+        assert [row for batch in result.batches for row in batch] == [(True, True, True)]
 
 
 @pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])

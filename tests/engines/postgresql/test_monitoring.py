@@ -42,7 +42,7 @@ def private_database():
     """Create a database without other sessions, because a concurrent build waits for all older transactions."""
     with servers.postgresql_database(encoding="UTF8") as url:
         database = PostgreSQLFixture(url)
-        with closing(database.own):
+        with closing(database.connection):
             yield database
             for session in database.opened:
                 session.close()
@@ -82,9 +82,9 @@ def test_lock_waits_are_listed_with_both_statements(postgresql):
         holder.execute("update t set a = 'secret' where id = 1")
         with run_blocked(postgresql, "update t set a = 'other' where id = 1") as (pid, _):
             (wait,) = reader.list_lock_waits()
-            other = holder.info.backend_pid
+            holder_pid = holder.info.backend_pid
             sessions = {session.pid: session for session in reader.list_sessions()}
-    assert (wait.blocked.pid, wait.blocking.pid) == (pid, other)
+    assert (wait.blocked.pid, wait.blocking.pid) == (pid, holder_pid)
     assert wait.blocked.query == wait.blocking.query == "update t set a = ? where id = ?"
     assert wait.blocking.state == "idle in transaction"
     assert wait.seconds is not None
@@ -92,8 +92,8 @@ def test_lock_waits_are_listed_with_both_statements(postgresql):
     assert "transactionid" in wait.lock
     assert sessions[pid].wait.startswith("Lock")
     assert sessions[pid].query_seconds >= 0
-    assert sessions[other].query_seconds is None
-    assert sessions[other].transaction_seconds >= 0
+    assert sessions[holder_pid].query_seconds is None
+    assert sessions[holder_pid].transaction_seconds >= 0
     assert {session.can_cancel for session in sessions.values()} == {True}
 
 
@@ -116,7 +116,7 @@ def test_role_without_rights_sees_less_and_cancels_nothing(postgresql):
     with create_role(postgresql) as name:
         reader = postgresql.reader(user=name, password=None)
         assert reader.visibility_limits().endswith(f'GRANT pg_read_all_stats TO "{name}";')
-        pid = postgresql.own.info.backend_pid
+        pid = postgresql.connection.info.backend_pid
         (session,) = [item for item in reader.list_sessions() if item.pid == pid]
         assert (session.can_cancel, session.query_seconds) == (False, None)
         with pytest.raises(PrivilegeMissingError):
@@ -279,7 +279,7 @@ def test_unreadable_sequence_has_a_grant_hint(postgresql):
         assert "GRANT USAGE, SELECT ON SEQUENCE" in caught.value.hint
 
 
-def test_server_findings_have_hints_that_work(postgresql):
+def test_hints_of_server_findings_resolve_them(postgresql):
     postgresql.execute("create unlogged table u (id integer)")
     postgresql.execute("create table t (id integer)")
     postgresql.execute("create index i on t (id); create index left_ccnew on t (id)")
@@ -301,7 +301,7 @@ def test_server_findings_have_hints_that_work(postgresql):
     assert not codes & {"unlogged", "index-invalid"}
 
 
-def test_unvalidated_constraints_have_hints_that_work(postgresql):
+def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
     postgresql.execute(
         """create table "Pa rent" ("Id" serial primary key, up integer);
         create table child (id integer generated always as identity primary key, p integer, n integer);
@@ -376,7 +376,7 @@ def test_maintenance_tasks_run(private_database):
             writer.maintain(item)
     assert writer.count("Us er") == 200
     assert list(writer.maintenance_tasks("optimize", [])) == []
-    with writer.transaction():  # its settings were restored
+    with writer.transaction():  # the maintenance has restored the settings of the session
         writer.delete("other", [])
     with pytest.raises(RuntimeError):
         postgresql.reader().maintain(writer.maintenance_tasks("analyze", ["other"])[0])
@@ -422,7 +422,7 @@ def test_maintenance_requires_table_ownership(postgresql):
         (task,) = postgresql.reader().maintenance_tasks("vacuum", [])
         with pytest.raises(QueryFailedError):  # the server only warns
             writer.maintain(task)
-        if postgresql.own.info.server_version >= 170000:
+        if postgresql.connection.info.server_version >= 170000:
             postgresql.execute(f"grant maintain on {postgresql.schema}.t to {name}")
             for kind in ("vacuum", "analyze", "reindex"):
                 for task in writer.maintenance_tasks(kind, []):
@@ -431,7 +431,7 @@ def test_maintenance_requires_table_ownership(postgresql):
 
 def test_slow_queries_have_an_enabling_hint(postgresql):
     if postgresql.rows("select from pg_extension where extname = 'pg_stat_statements'"):
-        pytest.skip("this server records them")
+        pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
         postgresql.reader().list_slow_queries()
     assert "CREATE EXTENSION pg_stat_statements;" in caught.value.hint

@@ -20,7 +20,7 @@ def other_schema():
     """Create another schema in the same database."""
     with servers.postgresql_schema() as url:
         schema = PostgreSQLFixture(url)
-        with closing(schema.own):
+        with closing(schema.connection):
             yield schema
             for session in schema.opened:
                 session.close()
@@ -30,12 +30,12 @@ def test_only_tables_in_search_path_are_listed(postgresql, other_schema):
     other_schema.execute("create table hidden (id integer)")
     postgresql.execute("create table shown (id integer)")
     postgresql.execute("create view seen as select id from shown")
-    postgresql.execute("create materialized view kept as select id from shown")
+    postgresql.execute("create materialized view stored as select id from shown")
     tables = postgresql.reader().tables()
     assert {name: table.is_view for name, table in tables.items()} == {
         "shown": False,
         "seen": True,
-        "kept": True,
+        "stored": True,
     }
 
 
@@ -59,10 +59,10 @@ def test_partitions_belong_to_their_parent_table(postgresql):
 
 def test_required_columns_have_no_default(postgresql):
     postgresql.execute("create domain needed as text not null")
-    postgresql.execute("create domain given as text not null default 'x'")
+    postgresql.execute("create domain with_default as text not null default 'x'")
     postgresql.execute(
         """create table t (id serial primary key, a integer generated always as identity, b text not null,
-        c text not null default 'x', d text generated always as (b || 'x') stored, e needed, f given, g text)"""
+        c text not null default 'x', d text generated always as (b || 'x') stored, e needed, f with_default, g text)"""
     )
     columns = postgresql.reader().tables()["t"].columns
     assert [name for name, column in columns.items() if column.required] == ["b", "e"]
@@ -168,7 +168,7 @@ end;
 """
 
 
-def test_script_is_split_like_on_the_server(postgresql):
+def test_script_is_split_into_the_statements_of_the_server(postgresql):
     statements = split(SCRIPT)
     assert [(line, sql.split()[:2]) for line, sql in statements] == [
         (2, ["create", "table"]),
@@ -262,7 +262,9 @@ def test_unfinished_index_is_found(postgresql):
 
 def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
     postgresql.execute("create table t (id integer)")
-    with closing(registry.open_scratch(postgresql.url, "app/user")) as scratch:
+    with closing(
+        registry.load_engine(postgresql.url.engine).open_scratch(postgresql.url, "app/user")
+    ) as scratch:
         assert scratch.tables() == {}
         with scratch.schema_transaction():
             for sql in STATEMENTS:

@@ -22,7 +22,7 @@ UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
 EPOCH_MS = round(TIMESTAMP.timestamp() * 1000)
 
-PLAIN = {
+VALUES_BY_TYPE = {
     "uuid": (UUID, UUID),
     "mood": ("sad", "sad"),
     "jsonb": ('{"a":[1,null]}', '{"a": [1, null]}'),
@@ -52,36 +52,41 @@ PLAIN = {
 def typed(postgresql):
     """Create a table with a column of every type, with a row of values and a row of NULLs."""
     postgresql.execute("create type mood as enum ('happy', 'sad', 'MEH')")
-    columns = ", ".join(f"c{index} {kind}" for index, kind in enumerate(PLAIN))
+    columns = ", ".join(f"c{index} {kind}" for index, kind in enumerate(VALUES_BY_TYPE))
     postgresql.execute(f"create table t (id integer primary key, {columns})")
     writer = postgresql.writer()
     with writer.transaction():
         writer.insert(
-            "t", {"id": 1, **{f"c{index}": value for index, (value, _) in enumerate(PLAIN.values())}}
+            "t", {"id": 1, **{f"c{index}": value for index, (value, _) in enumerate(VALUES_BY_TYPE.values())}}
         )
         writer.insert("t", {"id": 2})
     return postgresql
 
 
 def test_stored_values_are_read_as_plain_values(typed):
-    columns = [f"c{index}" for index in range(len(PLAIN))]
+    columns = [f"c{index}" for index in range(len(VALUES_BY_TYPE))]
     (row, _) = typed.reader().select("t", columns)
-    assert dict(zip(PLAIN, row, strict=True)) == {kind: expected for kind, (_, expected) in PLAIN.items()}
-    assert [type(value) for value in row] == [type(expected) for _, expected in PLAIN.values()]
+    assert dict(zip(VALUES_BY_TYPE, row, strict=True)) == {
+        kind: expected for kind, (_, expected) in VALUES_BY_TYPE.items()
+    }
+    assert [type(value) for value in row] == [type(expected) for _, expected in VALUES_BY_TYPE.values()]
 
 
 def test_bulk_insert_stores_the_same_values(typed):
     writer = typed.writer()
-    columns = [f"c{index}" for index in range(len(PLAIN))]
+    columns = [f"c{index}" for index in range(len(VALUES_BY_TYPE))]
     with writer.transaction():
-        assert writer.insert_many("t", ["id", *columns], [[3, *(value for value, _ in PLAIN.values())]]) == 1
+        assert (
+            writer.insert_many("t", ["id", *columns], [[3, *(value for value, _ in VALUES_BY_TYPE.values())]])
+            == 1
+        )
     first, _, third = typed.reader().select("t", columns)
     assert first == third
 
 
-@pytest.mark.parametrize("index", range(len(PLAIN)))
+@pytest.mark.parametrize("index", range(len(VALUES_BY_TYPE)))
 def test_each_type_can_be_found_counted_and_sorted(typed, index):
-    value, _ = list(PLAIN.values())[index]
+    value, _ = list(VALUES_BY_TYPE.values())[index]
     reader, column = typed.reader(), f"c{index}"
     order = [
         Order([column]),
@@ -105,7 +110,7 @@ def test_each_type_can_be_found_counted_and_sorted(typed, index):
 )
 def test_impossible_values_match_no_row(typed, value):
     reader = typed.reader()
-    for index, kind in enumerate(PLAIN):
+    for index, kind in enumerate(VALUES_BY_TYPE):
         column = f"c{index}"
         for op in ("=", "in", "<", ">="):
             where = Condition(column, op, [value] if op == "in" else value)
@@ -119,7 +124,7 @@ def test_impossible_values_match_no_row(typed, value):
 
 def test_invalid_values_are_rejected_on_write(typed):
     writer = typed.writer()
-    for index, kind in enumerate(PLAIN):
+    for index, kind in enumerate(VALUES_BY_TYPE):
         if kind in ("text[]", "varchar(9)", "char(3)", "bytea"):
             continue
         with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
@@ -127,7 +132,7 @@ def test_invalid_values_are_rejected_on_write(typed):
         with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
             writer.insert_many("t", ["id", f"c{index}"], [(9, "nope")])
     with pytest.raises(ValueInvalidError, match="too long"), writer.transaction():
-        writer.update("t", {f"c{list(PLAIN).index('varchar(9)')}": "0123456789"}, [])
+        writer.update("t", {f"c{list(VALUES_BY_TYPE).index('varchar(9)')}": "0123456789"}, [])
     assert writer.count("t") == 2
 
 
@@ -147,7 +152,7 @@ def test_enum_has_labels_and_sorts_by_text(typed):
     assert writer.count("t", [Condition("c1", "in", ["sad", "angry", "MEH"])]) == 2
 
 
-def test_times_beyond_python_are_read_as_text(postgresql):
+def test_times_outside_the_range_of_python_are_read_as_text(postgresql):
     postgresql.execute("create table t (id integer, a timestamptz, b timestamp, c date)")
     postgresql.execute(
         "insert into t values (1, 'infinity', '-infinity', 'infinity'), (2, '0044-03-15 BC', '20000-01-01', null)"
@@ -351,8 +356,8 @@ def test_insert_without_values_uses_defaults(postgresql):
 
 def test_invalid_utf8_is_read_with_its_bytes():
     with servers.postgresql_database(encoding="SQL_ASCII") as url:
-        with closing(servers.connection(url)) as own:
-            own.execute("create table t (id integer, a text)")
-            own.execute(rb"insert into t values (1, 'fine'), (2, E'a\xffb'), (3, E'Zo\xc3\xab')")
+        with closing(servers.connection(url)) as connection:
+            connection.execute("create table t (id integer, a text)")
+            connection.execute(rb"insert into t values (1, 'fine'), (2, E'a\xffb'), (3, E'Zo\xc3\xab')")
         with closing(PostgreSQLReader(url, "app/user", timeout=1)) as reader:
             assert reader.select("t", ["a"], order_by=[Order(["id"])]) == [("fine",), ("a\udcffb",), ("Zoë",)]

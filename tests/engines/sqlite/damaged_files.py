@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import closing
 
 PAGE = 1024
-FIRST_DATA_PAGE = 4  #: the first page after the catalog, which other tests damage
+FIRST_DATA_PAGE = 4  #: the first page after the catalog; other tests damage the catalog
 TABLES = ("notes", "events", "words", "tags", "files", "keys")
 
 SCHEMA = """
@@ -28,7 +28,7 @@ def create_rng(seed):
 
 
 def build(path, *, seed=1):
-    """Create the file, with all kinds of values and with free pages."""
+    """Create a file with values of all types and with free pages."""
     rng = create_rng(seed)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"pragma page_size = {PAGE}")
@@ -76,12 +76,12 @@ def read_rows(path, tables=TABLES):
 
 
 def rowid_column(db, table):
-    """Return the rowid as the first selected column; empty for tables without rowids."""
+    """Return the start of a column list that selects the rowid; empty for tables without rowids."""
     return "" if table in ("words", "tags") else "rowid,"
 
 
 def damage(raw, kind, rng):
-    """Return the bytes of a file damaged in one ``way``; ``at`` is a source of chance."""
+    """Return the bytes of a damaged file; ``kind`` is the kind of damage, and ``rng`` selects its place."""
     result, pages = bytearray(raw), len(raw) // PAGE
 
     def random_page():

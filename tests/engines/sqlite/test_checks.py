@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.wal import count_lost_commits
-from dbctl.engines.sqlite.wal import count_pending_pages as wal_waiting
+from dbctl.engines.sqlite.wal import count_lost_commits, count_pending_pages
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError, NotSupportedError
 
@@ -114,12 +113,12 @@ def test_reader_does_not_check_text_indexes(file):
     assert file.read_bytes() == initial
 
 
-# SQLite drops everything after a damaged frame of the -wal, and integrity_check reports ok ---------------------------
+# SQLite ignores all frames after a damaged frame of the -wal, and integrity_check reports ok ---------------------------
 
 
 @pytest.fixture
 def wal(tmp_path):
-    """The -wal of 40 commits without a checkpoint."""
+    """Create a -wal with 40 commits and no checkpoint."""
     with closing(sqlite3.connect(tmp_path / "w.db", isolation_level=None)) as db:
         for sql in ("pragma journal_mode = wal", "pragma wal_autocheckpoint = 0", "create table t (a)"):
             db.execute(sql)
@@ -179,7 +178,7 @@ GROW = "with recursive n(i) as (select 1 union all select i + 1 from n where i <
 
 @pytest.fixture
 def live(tmp_path):
-    """A database in use, with changes in its -wal and no checkpoint."""
+    """Create a database with changes in its -wal and without a checkpoint; yield an open connection."""
     with closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as db:
         db.execute("pragma journal_mode = wal")
         db.execute("pragma wal_autocheckpoint = 0")
@@ -194,7 +193,7 @@ def count_pending(path):
 
 
 def run_checkpoint(db, kind="passive"):
-    """Run a checkpoint; return the pages in the -wal, and how many of them are in the database now."""
+    """Run a checkpoint; return the number of pages in the -wal, and how many of them were copied to the database."""
     busy, pages, checkpointed = db.execute(f"pragma wal_checkpoint({kind})").fetchone()
     assert busy == 0
     return pages, checkpointed
@@ -221,7 +220,7 @@ def test_pages_blocked_by_a_reader_stay_pending(live, tmp_path):
         assert count_pending(path) == pages - checkpointed
         slow.execute("commit")
     assert run_checkpoint(live) == (pages, pages)
-    live.execute("insert into t values ('begins the -wal anew')")
+    live.execute("insert into t values ('restarts the -wal')")
     assert count_pending(path) == 1 < pages
     with closing(SQLiteWriter(path, "app/user")) as writer:
         assert writer.measure_storage().wal_pages == 1
@@ -248,11 +247,11 @@ def test_without_descriptor_all_committed_pages_count(live, tmp_path, monkeypatc
     live.execute(GROW.format(3000))
     live.execute("rollback")
     assert count_pending(tmp_path / "live.db") == pending == run_checkpoint(live)[0]
-    live.execute("insert into t values ('begins the -wal anew')")
+    live.execute("insert into t values ('restarts the -wal')")
     assert count_pending(tmp_path / "live.db") == 1
     (tmp_path / "torn.db-wal").write_bytes((tmp_path / "live.db-wal").read_bytes()[:20])
-    assert wal_waiting(tmp_path / "torn.db") == 0
-    assert wal_waiting(tmp_path / "none.db") == 0
+    assert count_pending_pages(tmp_path / "torn.db") == 0
+    assert count_pending_pages(tmp_path / "none.db") == 0
 
 
 def test_wal_of_a_killed_program_is_counted_as_recovered(live, tmp_path):

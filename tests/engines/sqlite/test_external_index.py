@@ -130,7 +130,7 @@ def split_text(text: str) -> list[str]:
     ]
 
 
-def test_hostile_texts_are_found_like_with_like(hostile):
+def test_index_and_like_find_the_same_hostile_texts(hostile):
     words = {piece for text in HOSTILE for piece in split_text(text) + split_text(text.swapcase())}
     words |= {"abc", "def", "345", "67", "broken", "surrogate", "end", "plain", "cd hidden"}
     for word in sorted(word for word in words if hostile.can_find_word(word)):
@@ -141,7 +141,7 @@ def test_hostile_texts_are_found_like_with_like(hostile):
 
 @given(st.lists(st.text(LETTERS.replace("\0", ""), min_size=3, max_size=6), min_size=1, max_size=3))
 @settings(max_examples=60, deadline=None)
-def test_index_finds_the_same_as_like(hostile, words):
+def test_index_and_like_find_the_same_words(hostile, words):
     assert_same_as_like(hostile, words)
 
 
@@ -151,7 +151,7 @@ def test_index_finds_the_same_as_like(hostile, words):
     st.sampled_from(["UTF-8", "UTF-16le"]),
 )
 @settings(max_examples=25, deadline=None)
-def test_index_finds_the_same_as_like_in_any_text(tmp_path_factory, texts, data, encoding):
+def test_index_and_like_find_the_same_words_in_any_text(tmp_path_factory, texts, data, encoding):
     with open_reader(
         create_database(tmp_path_factory.mktemp("any") / "g.sqlite", texts, encoding=encoding)
     ) as reader:
@@ -247,22 +247,22 @@ def test_copy_with_equal_times_is_fresh(games, tmp_path):
     assert read_state(tmp_path / "copy" / games.name, tmp_path / "copy" / path.name)[0] == "fresh"
 
 
-def _cut(path):
+def _truncate_to_half(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _flip(path):
+def _flip_byte(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
 
 
-def _append(path):
+def _append_page(path):
     with path.open("ab") as file:
         file.write(b"\0" * 4096)
 
 
-def _replace(path):
+def _replace_with_tables(path):
     path.unlink()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("create table texts (a); create table places (b); create table meta (c)")
@@ -319,7 +319,7 @@ def _replace_with_pipe(path):
     os.mkfifo(path)
 
 
-def _truncate(path):
+def _truncate_to_zero(path):
     path.write_bytes(b"")
 
 
@@ -332,10 +332,10 @@ def _change_owner(path):
 
 
 DAMAGES = [
-    _cut,
-    _flip,
-    _append,
-    _replace,
+    _truncate_to_half,
+    _flip_byte,
+    _append_page,
+    _replace_with_tables,
     _replace_with_fts,
     _add_trigger,
     _set_odd_time,
@@ -344,16 +344,16 @@ DAMAGES = [
     _add_hard_link,
     _replace_with_folder,
     _replace_with_pipe,
-    _truncate,
+    _truncate_to_zero,
     _make_writable_for_all,
 ]
 
 
-@pytest.mark.parametrize("wreck", DAMAGES)
-def test_modified_index_is_never_used(games, wreck):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_modified_index_is_never_used(games, damage):
     with open_reader(games) as reader:
         path = create_index(reader)
-        wreck(path)
+        damage(path)
         state = reader.open_external_index(SPEC, [path])
         assert state.state == "broken"
         assert state.reason
@@ -361,7 +361,7 @@ def test_modified_index_is_never_used(games, wreck):
             reader.search_external(SPEC, ["game"], ["id"])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 def test_index_of_another_owner_is_never_used(games):
     with open_reader(games) as reader:
         path = create_index(reader)
@@ -369,12 +369,15 @@ def test_index_of_another_owner_is_never_used(games):
         assert reader.open_external_index(SPEC, [path]).state == "broken"
 
 
-@pytest.mark.parametrize("wreck", [_cut, _flip, _replace, _replace_with_link, _make_writable_for_all])
-def test_index_damaged_during_use_returns_nothing(games, wreck):
+@pytest.mark.parametrize(
+    "damage",
+    [_truncate_to_half, _flip_byte, _replace_with_tables, _replace_with_link, _make_writable_for_all],
+)
+def test_index_damaged_during_use_returns_nothing(games, damage):
     with open_reader(games) as reader:
         path = create_index(reader)
         assert reader.count_external(SPEC, ["game"]) == 4
-        wreck(path)
+        damage(path)
         with pytest.raises(ExternalIndexInvalidError):
             reader.count_external(SPEC, ["game"])
 
@@ -396,13 +399,13 @@ def test_change_during_inspection_makes_index_stale_not_broken(games):
     with open_reader(games) as reader:
         path = create_index(reader)
 
-        def write(sql):
+        def write_on_attach(sql):
             if "attach" in sql and not statements:
                 statements.append(sql)
                 run_sql(games)
 
         statements = []
-        reader._require_connection().set_trace_callback(write)
+        reader._require_connection().set_trace_callback(write_on_attach)
         state = reader.open_external_index(SPEC, [path])
         assert statements
         assert (state.state, state.reason) == ("stale", f"{games.name} has changed since then")
@@ -427,8 +430,8 @@ def test_changes_in_the_wal_make_the_index_stale(games):
         assert read_state(games, path)[0] == "stale"
 
 
-def test_rows_without_the_words_are_detected(games):
-    """As after a manipulation of the index by a user with write access to both files."""
+def test_index_that_returns_rows_without_the_words_is_refused(games):
+    """A user with write access to both files may have changed the index."""
     with open_reader(games) as reader:
         path = create_index(reader)
     status = path.stat()
@@ -446,19 +449,19 @@ def test_rows_without_the_words_are_detected(games):
 # Creation -------------------------------------------------------------------------------------------------------
 
 
-def test_index_has_the_readers_of_the_database(games):
+def test_index_is_readable_by_the_readers_of_the_database(games):
     for mode, expected in ((0o600, 0o600), (0o640, 0o640), (0o666, 0o644), (0o444, 0o644)):
         games.chmod(mode)
         with open_reader(games) as reader:
             assert stat.S_IMODE(create_index(reader).stat().st_mode) == expected
 
 
-def test_failure_keeps_the_old_index_and_no_other_file(games, monkeypatch):
+def test_failed_creation_keeps_the_old_index_and_leaves_no_other_file(games, monkeypatch):
     with open_reader(games) as reader:
         path = create_index(reader)
         old = path.read_bytes()
         run_sql(games)
-        monkeypatch.setattr(build, "VERIFIED_ROWS", 0)  # a division by zero after the file was filled
+        monkeypatch.setattr(build, "VERIFIED_ROWS", 0)  # division by zero after the index was written
         with pytest.raises(ZeroDivisionError):
             reader.create_external_index(SPEC, path)
         assert reader.count("game") == 5
@@ -466,24 +469,24 @@ def test_failure_keeps_the_old_index_and_no_other_file(games, monkeypatch):
     assert sorted(path.name for path in games.parent.iterdir()) == [games.name, path.name]
 
 
-def test_file_size_limit_leaves_no_file(games, start_limited):
-    code = start_limited(games)
+def test_file_size_limit_leaves_no_file(games, create_index_with_size_limit):
+    code = create_index_with_size_limit(games)
     assert code in (DiskFullError.code, FileFailedError.code)
     assert [path.name for path in games.parent.iterdir()] == [games.name]
 
 
 @pytest.fixture
-def start_limited():
+def create_index_with_size_limit():
     def run(path):
         initial = resource.getrlimit(resource.RLIMIT_FSIZE)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, initial[1]))
         try:
-            with open_reader(path) as reader, pytest.raises((DiskFullError, FileFailedError)) as failed:
+            with open_reader(path) as reader, pytest.raises((DiskFullError, FileFailedError)) as caught:
                 reader.create_external_index(SPEC, index_path(reader))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, initial)
-        return failed.value.code
+        return caught.value.code
 
     return run
 
@@ -491,14 +494,14 @@ def start_limited():
 def test_creation_is_exclusive_and_removes_leftovers(games):
     leftover = games.with_name(f".{games.name}.dbctl-search-games.dbctl-0123abcd.partial")
     leftover.write_bytes(b"half")
-    other = os.open(games.parent, os.O_RDONLY)
+    directory_fd = os.open(games.parent, os.O_RDONLY)
     try:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(directory_fd, fcntl.LOCK_EX)
         with open_reader(games) as reader, pytest.raises(BusyError):
             create_index(reader)
         assert leftover.exists()
     finally:
-        os.close(other)
+        os.close(directory_fd)
     with open_reader(games) as reader:
         create_index(reader)
     assert not leftover.exists()
@@ -536,7 +539,7 @@ def test_columns_named_like_the_rowid_are_allowed(tmp_path):
         ]
 
 
-def test_index_is_compared_with_a_rebuilt_one(games):
+def test_difference_from_a_rebuilt_index_is_detected(games):
     with open_reader(games) as reader:
         path = create_index(reader)
         assert not reader.external_index_differs(SPEC)

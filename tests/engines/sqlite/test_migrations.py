@@ -75,16 +75,16 @@ def split_statements(text: str) -> list[str]:
         "select ';' as \"end;\";",
     ],
 )
-def test_a_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
+def test_semicolon_inside_a_statement_does_not_end_it(statement: str) -> None:
     assert split_statements(f"select 1;\n{statement}\nselect 2;") == ["select 1;", statement, "select 2;"]
 
 
-def test_comments_and_lone_semicolons_are_no_statements() -> None:
+def test_comments_and_lone_semicolons_are_not_statements() -> None:
     assert split_statements("-- first;\n;;\n/* second; */ ;\n\n") == []
 
 
 def test_statement_has_its_line_and_no_leading_comment() -> None:
-    text = "-- what it is for\n\n/* two\nlines */ create table a (x);\n\ncreate table b (\n  x\n);select 1;\n"
+    text = "-- a comment\n\n/* two\nlines */ create table a (x);\n\ncreate table b (\n  x\n);select 1;\n"
     assert split(text) == [
         (4, "create table a (x);"),
         (6, "create table b (\n  x\n);"),
@@ -92,11 +92,11 @@ def test_statement_has_its_line_and_no_leading_comment() -> None:
     ]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_statement() -> None:
+def test_byte_order_mark_is_not_part_of_the_first_statement() -> None:
     assert split_statements("\ufeffcreate table a (x);") == ["create table a (x);"]
 
 
-def test_the_last_statement_may_lack_its_semicolon() -> None:
+def test_last_statement_may_lack_its_semicolon() -> None:
     assert split_statements("select 1;\nselect 2 -- the last one\n") == ["select 1;", "select 2;"]
 
 
@@ -110,12 +110,12 @@ def test_the_last_statement_may_lack_its_semicolon() -> None:
         ("select 1; select 2 /* open;", 1),
     ],
 )
-def test_text_that_ends_inside_a_statement_is_refused_with_its_line(text: str, line: int) -> None:
+def test_unterminated_statement_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(ValueError, match=rf"inside the statement that begins on line {line}$"):
         split(text)
 
 
-def test_text_that_ends_inside_a_comment_is_refused() -> None:
+def test_unterminated_comment_is_refused() -> None:
     with pytest.raises(ValueError, match="inside a comment"):
         split("select 1;\n/* never closed;")
 
@@ -183,21 +183,21 @@ def test_sqlite_accepts_every_part_as_one_statement(statement_words: list[list[s
     """Python's ``execute`` refuses two statements, because SQLite returns the end of the first."""
     text = "".join("select " + " ".join(words) + ";" for words in statement_words)
     with closing(sqlite3.connect(":memory:")) as connection:
-        statements_found = split(text)
-        assert len(statements_found) == len(statement_words)
-        for _, sql in statements_found:
+        statements = split(text)
+        assert len(statements) == len(statement_words)
+        for _, sql in statements:
             try:
                 connection.execute(sql)
-            except sqlite3.Warning as error:  # pragma: no cover - only where the split is wrong
+            except sqlite3.Warning as error:  # pragma: no cover - only if the split is wrong
                 raise AssertionError(sql) from error
             except sqlite3.Error as error:
-                assert "one statement" not in str(error), sql  # noqa: PT017 - other errors are welcome
+                assert "one statement" not in str(error), sql  # noqa: PT017 - other errors are expected
 
 
 # The transaction ------------------------------------------------------------------------------------------------
 
 
-def test_a_script_that_fails_leaves_nothing_of_its_schema(db: SQLiteWriter) -> None:
+def test_failed_script_leaves_no_schema_changes(db: SQLiteWriter) -> None:
     with pytest.raises(QueryFailedError, match="no such table: nosuch"):
         run(db, "create table a (x); alter table a add column y; insert into nosuch values (1);")
     assert "a" not in db.tables()
@@ -248,7 +248,7 @@ def test_script_with_new_orphaned_rows_is_rolled_back(db: SQLiteWriter) -> None:
     assert db.count("parents") == 2
 
 
-def test_earlier_orphaned_rows_do_not_stop_a_script(db: SQLiteWriter, tmp_path: Path) -> None:
+def test_existing_orphaned_rows_do_not_block_a_script(db: SQLiteWriter, tmp_path: Path) -> None:
     run(db, REBUILD)
     with closing(sqlite3.connect(tmp_path / "app.db")) as other, other:
         other.execute("delete from parents where id = 1")
@@ -275,11 +275,11 @@ def test_foreign_keys_are_enforced_after_any_script(db: SQLiteWriter) -> None:
         "pragma writable_schema = on",
     ],
 )
-def test_engine_refuses_statements_outside_the_transaction(db: SQLiteWriter, statement: str) -> None:
+def test_engine_refuses_non_transactional_statements(db: SQLiteWriter, statement: str) -> None:
     with pytest.raises(QueryFailedError):
         run_unsplit(db, "create table a (x)", statement)
     assert "a" not in db.tables()
-    run(db, "create table b (x);")  # and goes on working
+    run(db, "create table b (x);")  # the connection is still usable
 
 
 def test_implicit_end_of_the_transaction_is_detected(db: SQLiteWriter) -> None:
@@ -289,7 +289,7 @@ def test_implicit_end_of_the_transaction_is_detected(db: SQLiteWriter) -> None:
     assert set(db.tables()) == {"a"}
 
 
-def test_a_select_in_a_script_runs_to_its_end(db: SQLiteWriter) -> None:
+def test_select_in_a_script_reads_all_rows(db: SQLiteWriter) -> None:
     run(db, "create table a (x); insert into a values ('1'), ('2'), ('{');")
     with pytest.raises(QueryFailedError, match="malformed JSON"):
         run(db, "select json(x) from a;")
@@ -313,13 +313,13 @@ def test_full_text_table_is_created_filled_and_dropped(db: SQLiteWriter) -> None
     assert "f" not in db.tables()
 
 
-def test_user_version_takes_part_in_the_transaction(db: SQLiteWriter) -> None:
+def test_user_version_is_part_of_the_transaction(db: SQLiteWriter) -> None:
     with pytest.raises(QueryFailedError):
         run(db, "pragma user_version = 7; nonsense;")
     assert db.query("pragma user_version") == [(0,)]
 
 
-def test_schema_changes_of_other_programs_are_seen(tmp_path: Path, db: SQLiteWriter) -> None:
+def test_schema_changes_of_other_programs_are_detected(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
     assert set(db.tables()) == {"a"}
     run_in_other_connection(tmp_path, "alter table a add column y; create table b (x);")
@@ -338,12 +338,12 @@ def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLi
         raise LookupError
     run_in_other_connection(
         tmp_path, "create table theirs (x);"
-    )  # so that the schema version is the same as with the rolled back table
+    )  # results in the schema version of the rolled-back table
     run(db, "insert into theirs values (1);")
     assert set(db.tables()) == {"a", "theirs"}
 
 
-def test_a_transaction_for_the_schema_cannot_be_nested(db: SQLiteWriter) -> None:
+def test_schema_transaction_cannot_be_nested(db: SQLiteWriter) -> None:
     with pytest.raises(RuntimeError), db.transaction(), db.schema_transaction():
         pass
 
@@ -368,7 +368,7 @@ def test_empty_file_gets_the_journal_mode(tmp_path: Path) -> None:
         assert db.query("pragma journal_mode") == [("wal",)]
 
 
-def test_an_existing_file_keeps_its_journal_mode(tmp_path: Path) -> None:
+def test_existing_file_keeps_its_journal_mode(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("create table a (x)")
@@ -378,13 +378,13 @@ def test_an_existing_file_keeps_its_journal_mode(tmp_path: Path) -> None:
         assert connection.execute("pragma journal_mode").fetchone() == ("delete",)
 
 
-def test_the_stored_text_of_a_table_is_as_written(db: SQLiteWriter) -> None:
+def test_table_definition_is_stored_as_written(db: SQLiteWriter) -> None:
     create_sql = "CREATE TABLE Notes (\n  id INTEGER, -- the key\n  body TEXT\n)"
     run(db, f"-- Notes of users;\n{create_sql};")
     assert db.query("select sql from sqlite_master where name = 'Notes'") == [(create_sql,)]
 
 
-def test_a_reader_sees_the_schema_before_the_commit_or_after_it(tmp_path: Path, db: SQLiteWriter) -> None:
+def test_reader_sees_schema_changes_only_after_the_commit(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader, db.schema_transaction():
         db.run_statement("create table b (x)")

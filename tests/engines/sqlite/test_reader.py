@@ -67,18 +67,18 @@ def read(path: Path, **options: float) -> int:
         return reader.count("t")
 
 
-# No trace ----------------------------------------------------------------------------------------------------------
+# Unchanged files ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
-def test_reading_changes_no_byte_no_time_and_no_name(tmp_path, mode):
+def test_reading_changes_no_content_times_or_names(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     initial = read_state(tmp_path)
     assert read(path) == 3
     assert read_state(tmp_path) == initial
 
 
-def test_an_empty_wal_is_left_as_it_is(tmp_path):
+def test_empty_wal_is_not_changed(tmp_path):
     path = build(tmp_path / "app.db")
     (tmp_path / "app.db-wal").touch()
     initial = read_state(tmp_path)
@@ -86,7 +86,7 @@ def test_an_empty_wal_is_left_as_it_is(tmp_path):
     assert read_state(tmp_path) == initial
 
 
-def test_a_link_is_followed_to_where_the_side_files_are(tmp_path):
+def test_symbolic_link_is_resolved_to_find_side_files(tmp_path):
     (tmp_path / "real").mkdir()
     path = build(tmp_path / "real" / "app.db")
     run_and_kill(path, "insert into t values (77, 'row in the wal')")
@@ -96,7 +96,7 @@ def test_a_link_is_followed_to_where_the_side_files_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a?mode=rwc&b#c%41.db", "a b.db", "ä\u202e.db", "\udcff.db"])
-def test_any_file_name_opens_that_file_and_no_other(tmp_path, name):
+def test_special_characters_in_a_file_name_are_literal(tmp_path, name):
     path = build(tmp_path / "app.db").rename(tmp_path / name)
     initial = read_state(tmp_path)
     assert read(path) == 3
@@ -106,7 +106,7 @@ def test_any_file_name_opens_that_file_and_no_other(tmp_path, name):
     assert read(Path(f"/{path}")) == 0
 
 
-def test_rows_that_are_only_in_the_wal_are_seen(tmp_path):
+def test_rows_only_in_the_wal_are_read(tmp_path):
     path = build(tmp_path / "app.db")
     run_and_kill(path, "insert into t values (77, 'row in the wal')")
     initial = read_state(tmp_path)
@@ -184,7 +184,7 @@ def test_other_user_reads_in_a_read_only_directory(tmp_path, mode):
 
 
 @as_other_user
-def test_wal_in_a_read_only_directory_has_a_hint(tmp_path):
+def test_wal_in_a_read_only_directory_is_reported_with_a_hint(tmp_path):
     path = build(tmp_path / "app.db")
     run_and_kill(path, "insert into t values (77, 'row in the wal')")
     (tmp_path / "app.db-shm").unlink()
@@ -227,10 +227,10 @@ c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
 c.execute("pragma synchronous = off")
 print("ready", flush=True)
 while True:
-    one, two = random.sample(range(200), 2)
+    source, target = random.sample(range(200), 2)
     c.execute("begin immediate")
-    c.execute("update bank set sum = sum - 7, filler = hex(randomblob(300)) where id = ?", (one,))
-    c.execute("update bank set sum = sum + 7 where id = ?", (two,))
+    c.execute("update bank set sum = sum - 7, filler = hex(randomblob(300)) where id = ?", (source,))
+    c.execute("update bank set sum = sum + 7 where id = ?", (target,))
     c.execute("commit")
 """
 
@@ -286,12 +286,12 @@ def test_replaced_file_is_detected(tmp_path):
 def test_result_is_read_again_after_a_replacement(tmp_path):
     path = build(tmp_path / "app.db", rows=20_000)
     build(tmp_path / "new.db", rows=5)
-    slow = "select count(*) from t a, (select id from t limit 1500) b where a.id >= 0"
+    slow_sql = "select count(*) from t a, (select id from t limit 1500) b where a.id >= 0"
     with closing(SQLiteReader(path, "app/user")) as reader:
         swap = threading.Timer(0.1, (tmp_path / "new.db").replace, (path,))
         swap.start()
         start = time.monotonic()
-        rows = reader.query(slow)
+        rows = reader.query(slow_sql)
         swap.join()
     assert time.monotonic() - start > 0.1
     assert rows == [(25,)]
@@ -323,14 +323,14 @@ def test_two_changes_in_one_clock_tick_are_detected(tmp_path):
 
 def test_reader_keeps_the_locks_of_a_writer_in_the_process(tmp_path):
     path = build(tmp_path / "app.db", "delete")
-    writes = "import sqlite3, sys\nsqlite3.connect(sys.argv[1], timeout=0.1, isolation_level=None).execute('begin immediate')"
-    other = [sys.executable, "-c", writes, str(path)]
+    code = "import sqlite3, sys\nsqlite3.connect(sys.argv[1], timeout=0.1, isolation_level=None).execute('begin immediate')"
+    command = [sys.executable, "-c", code, str(path)]
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as unlocked:
             assert unlocked.execute("select count(*) from t").fetchone() == (3,)
         assert read(path) == 3
-        assert b"database is locked" in subprocess.run(other, capture_output=True, check=False).stderr
-    assert subprocess.run(other, capture_output=True, check=False).returncode == 0
+        assert b"database is locked" in subprocess.run(command, capture_output=True, check=False).stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_exclusively_locked_file_raises_busy_after_the_timeout(tmp_path):
@@ -359,8 +359,8 @@ def damage(path: Path, kind: str) -> None:
             "truncated": content[: len(content) // 2],
             "a zeroed page": content[:4096] + bytes(4096) + content[8192:],
             "50 bytes": content[:50],
-            "text": b"this is no database at all, but it is long enough" * 50,
-            "garbage behind the header": content[:100] + b"\xff" * (len(content) - 100),
+            "text": b"this is not a database, but it is long enough" * 50,
+            "garbage after the header": content[:100] + b"\xff" * (len(content) - 100),
         }[kind]
     )
 
@@ -371,7 +371,7 @@ def damage(path: Path, kind: str) -> None:
         ("truncated", CorruptError),
         ("a zeroed page", CorruptError),
         ("50 bytes", CorruptError),
-        ("garbage behind the header", CorruptError),
+        ("garbage after the header", CorruptError),
         ("text", NotADatabaseError),
     ],
 )
@@ -386,7 +386,7 @@ def test_damaged_and_foreign_files_have_different_errors(tmp_path, kind, error, 
     assert read_state(tmp_path) == initial
 
 
-def test_an_empty_file_is_a_database_without_tables(tmp_path):
+def test_empty_file_is_a_database_without_tables(tmp_path):
     (tmp_path / "app.db").touch()
     initial = read_state(tmp_path)
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:
@@ -442,27 +442,27 @@ FORMS = [
 ]
 UTC_TIMES = st.just(UTC)
 TIMES = st.datetimes(datetime(2001, 9, 10), datetime(2033, 5, 1), timezones=UTC_TIMES)  # noqa: DTZ001 - hypothesis adds the timezone
-NEAR = st.datetimes(datetime(2024, 5, 30), datetime(2024, 6, 3), timezones=UTC_TIMES)  # noqa: DTZ001 - hypothesis adds the timezone
-STORED = st.builds(lambda form, time: form(time), st.sampled_from(FORMS), st.one_of(TIMES, NEAR))
-OLD = st.builds(
+NEAR_TIMES = st.datetimes(datetime(2024, 5, 30), datetime(2024, 6, 3), timezones=UTC_TIMES)  # noqa: DTZ001 - hypothesis adds the timezone
+STORED_VALUES = st.builds(lambda form, time: form(time), st.sampled_from(FORMS), st.one_of(TIMES, NEAR_TIMES))
+OLD_VALUES = st.builds(
     lambda form, time: form(time),
     st.sampled_from(FORMS[:6]),
     st.datetimes(datetime(1000, 1, 1), datetime(2300, 1, 1), timezones=UTC_TIMES),  # noqa: DTZ001 - hypothesis adds the timezone
 )
-ODD = st.sampled_from(
+ODD_VALUES = st.sampled_from(
     [None, "", "soon", "9", "-1", -5, 0, 9e999, b"2024", "2004", "3", ":", "9999-12-31 00:00"]
 )
 
 
 @given(
-    st.lists(st.one_of(STORED, OLD, ODD), max_size=6),
-    NEAR,
+    st.lists(st.one_of(STORED_VALUES, OLD_VALUES, ODD_VALUES), max_size=6),
+    NEAR_TIMES,
     st.sampled_from(["text", "integer", "datetime", ""]),
 )
-def test_indexed_time_search_equals_full_scan(tmp_path_factory, values, timestamp, declared):
+def test_indexed_time_search_equals_full_scan(tmp_path_factory, values, timestamp, declared_type):
     path = tmp_path_factory.mktemp("times") / "app.db"
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"create table t (id integer primary key, at {declared})")
+        connection.execute(f"create table t (id integer primary key, at {declared_type})")
         connection.execute("create index i on t (at)")
         connection.executemany("insert into t (at) values (?)", ((value,) for value in values))
     with closing(SQLiteReader(path, "app/user")) as reader:

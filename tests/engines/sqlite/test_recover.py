@@ -93,8 +93,8 @@ def test_forced_recovery_of_a_valid_database_is_complete(tmp_path, raw, expected
         for table in result.tables
     )
     assert (result.findings, result.rejected_rows) == ([], None)
-    last = "select seq from sqlite_sequence where name = 'events'"
-    assert query(tmp_path / "new.db", last) == query(tmp_path / "app.db", last)
+    sequence_sql = "select seq from sqlite_sequence where name = 'events'"
+    assert query(tmp_path / "new.db", sequence_sql) == query(tmp_path / "app.db", sequence_sql)
 
 
 VALUES = [
@@ -134,7 +134,9 @@ def test_every_value_is_recovered_unchanged(tmp_path, encoding, mode):
         db.execute("pragma application_id = 4242")
         db.execute("create table v (a, b text, c real, d integer, e blob)")
         db.executemany("insert into v values (?1, ?1, ?1, ?1, ?1)", ([value] for value in VALUES))
-        db.execute("insert into v (b) values (cast(x'61ff62d8' as text))")  # text of no encoding
+        db.execute(
+            "insert into v (b) values (cast(x'61ff62d8' as text))"
+        )  # text that is valid in no encoding
     run_recover(path, force=True)
     for sql in (
         "select rowid, typeof(a), hex(a), a, typeof(b), hex(b), typeof(c), c, typeof(d), hex(d), e from v",
@@ -208,7 +210,7 @@ def test_text_indexes_find_recovered_rows(tmp_path, damage):
 
 @pytest.mark.parametrize("kind", ["zeroed", "swapped", "overwritten", "noise", "cut"])
 @pytest.mark.parametrize("seed", range(4))
-def test_damage_causes_no_wrong_and_no_unreported_rows(tmp_path, raw, expected_rows, kind, seed):
+def test_recovery_creates_no_wrong_rows_and_reports_every_lost_row(tmp_path, raw, expected_rows, kind, seed):
     rng = damaged_files.create_rng(f"{kind} {seed}")
     path = write_bytes(tmp_path / "app.db", damage(raw, kind, rng))
     result = run_recover(path)
@@ -216,7 +218,9 @@ def test_damage_causes_no_wrong_and_no_unreported_rows(tmp_path, raw, expected_r
         assert read_rows(path) == expected_rows  # a page was replaced by itself, or was free
         return
     actual = read_rows(tmp_path / "new.db")
-    doubtful = finding_codes(result) & {"zeroed-pages"} or finding_codes(result, "warning") & {"corrupt"}
+    uncertain_codes = finding_codes(result) & {"zeroed-pages"} or finding_codes(result, "warning") & {
+        "corrupt"
+    }
     for table in TABLES:
         table_result, missing, unexpected = (
             find_table(result, table),
@@ -225,7 +229,7 @@ def test_damage_causes_no_wrong_and_no_unreported_rows(tmp_path, raw, expected_r
         )
         assert table_result.saved == sum(actual[table].values())
         # Overflow pages have no keys: only SQLite's own check detects swapped ones.
-        assert not unexpected or (table == "files" and doubtful)
+        assert not unexpected or (table == "files" and uncertain_codes)
         assert (
             sum(missing.values()) <= table_result.lost + table_result.rejected + sum(unexpected.values())
             or table_result.unread_ranges
@@ -365,7 +369,7 @@ def test_orphaned_rows_are_recovered_and_reported(tmp_path):
 # Damaged first page -------------------------------------------------------------------------------------------------
 
 
-def test_lost_first_page_is_taken_from_the_reference(tmp_path, intact_file, raw, expected_rows):
+def test_lost_first_page_is_replaced_by_that_of_the_reference(tmp_path, intact_file, raw, expected_rows):
     path = write_bytes(tmp_path / "app.db", bytes(PAGE) + raw[PAGE:])
     with pytest.raises(UnrecoverableError) as failure:
         run_recover(path)
@@ -378,13 +382,17 @@ def test_lost_first_page_is_taken_from_the_reference(tmp_path, intact_file, raw,
 
 def test_moved_table_is_matched_by_its_rows(tmp_path):
     """A restore or VACUUM moves tables; another table with the same columns must not be matched by its root page."""
-    fill = [
+    fill_statements = [
         "insert into {0} with recursive n(i) as (select 1 union all select i + 1 from n where i < 300) select i, '{0}' || i from n"
     ]
     tables = ("red", "blue", "green")
     for name, order in (("like.db", tables), ("app.db", tables[::-1])):
-        make = [f"create table {table} (id integer primary key, v text)" for table in (*order, "none")]
-        create_database(tmp_path / name, *make, *(fill[0].format(table) for table in order))
+        create_statements = [
+            f"create table {table} (id integer primary key, v text)" for table in (*order, "none")
+        ]
+        create_database(
+            tmp_path / name, *create_statements, *(fill_statements[0].format(table) for table in order)
+        )
     path = tmp_path / "app.db"
     expected_rows = read_rows(path, tables)
     write_bytes(path, bytes(4096) + path.read_bytes()[4096:])
@@ -406,12 +414,12 @@ def test_pages_of_unknown_tables_are_not_assigned(tmp_path):
         ),
     )
     raw, root = bytearray(path.read_bytes()), find_root(path, "red")
-    listed = raw.rindex(b"column_40 text") // 1024  # an overflow page of the second table's catalog row
-    assert listed > 0
+    catalog_page = raw.rindex(b"column_40 text") // 1024  # an overflow page of the second table's catalog row
+    assert catalog_page > 0
     root_offset = (root - 1) * 1024
     cell = root_offset + int.from_bytes(raw[root_offset + 12 : root_offset + 14], "big")
-    first = int.from_bytes(raw[cell : cell + 4], "big")  # the page of the first rows
-    for number in (listed, root - 1, first - 1):
+    first_leaf = int.from_bytes(raw[cell : cell + 4], "big")
+    for number in (catalog_page, root - 1, first_leaf - 1):
         raw[number * 1024 : (number + 1) * 1024] = bytes(1024)
     result = run_recover(write_bytes(path, bytes(raw)))
     assert "schema" in finding_codes(result)
@@ -560,7 +568,7 @@ def read_states(folder):
 # The new file -------------------------------------------------------------------------------------------------------
 
 
-def test_new_file_has_mode_and_owner_of_the_old(tmp_path, raw):
+def test_new_file_has_mode_and_owner_of_the_damaged_file(tmp_path, raw):
     path = write_bytes(tmp_path / "app.db", raw)
     path.chmod(0o640)
     if not os.geteuid():
@@ -582,7 +590,7 @@ def test_existing_file_is_never_replaced(tmp_path, raw, name):
 
 def test_leftovers_of_a_killed_recovery_are_removed(tmp_path, raw, monkeypatch):
     path = write_bytes(tmp_path / "app.db", raw)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_words, **_more: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_arguments, **_options: None)
     run_recover(path, force=True)
     assert len(list(tmp_path.iterdir())) == 3
     monkeypatch.undo()
@@ -601,8 +609,8 @@ def test_missing_file_and_directory_are_reported(tmp_path):
 def test_too_little_space_is_refused_before_writing(tmp_path, raw, monkeypatch):
     path = write_bytes(tmp_path / "app.db", raw)
     status = os.statvfs(tmp_path)
-    little = os.statvfs_result([*status[:4], 1, *status[5:]])
-    monkeypatch.setattr(os, "statvfs", lambda _place: little)
+    nearly_full = os.statvfs_result([*status[:4], 1, *status[5:]])
+    monkeypatch.setattr(os, "statvfs", lambda _path: nearly_full)
     with pytest.raises(InsufficientSpaceError):
         run_recover(path)
     assert list(tmp_path.iterdir()) == [path]

@@ -48,7 +48,7 @@ def read_fingerprint(path):
 
 
 def fingerprint_of(tmp_path, *statements):
-    return read_fingerprint(create_database(tmp_path / "made.db", *statements))
+    return read_fingerprint(create_database(tmp_path / "schema.db", *statements))
 
 
 def test_fingerprint_has_64_digits_for_reader_and_writer(tmp_path):
@@ -105,7 +105,7 @@ def test_real_schemas_have_the_same_fingerprint_in_reverse_order(tmp_path, shape
         "document": flashpoint_web.document_user_db,
         "launcher": flashpoint_web.launcher_flashpoint_db,
         "archive": flashpoint_web.document_flashpoint_db,
-        "larder": flashpoint_web.sixth_app_db,
+        "larder": flashpoint_web.larder_db,
     }[shape]
     path = create(tmp_path / "app.db")
     with closing(sqlite3.connect(path)) as db:
@@ -167,19 +167,19 @@ CHANGES = {
     "an expression as default": ("strftime('%Y', 'now')", "strftime('%y', 'now')"),
     "a collation": ("unique collate nocase", "unique collate rtrim"),
     "a check": ("state in ('new', 'Old')", "state in ('new', 'old')"),
-    "a check of the table": ("length(name) > 0", "length(name) >= 0"),
+    "a check of a table": ("length(name) > 0", "length(name) >= 0"),
     "a text inside a check": ("'a;b'", "'a; b'"),
-    "what makes a column": ("length(name) * 2", "length(name) * 3"),
-    "where it is kept": ("* 2) stored", "* 2) virtual"),
+    "the expression of a generated column": ("length(name) * 2", "length(name) * 3"),
+    "whether a generated column is stored": ("* 2) stored", "* 2) virtual"),
     "autoincrement": (" autoincrement", ""),
     "a unique constraint": ("not null unique collate", "not null collate"),
-    "what a deletion takes along": ("on delete cascade", "on delete restrict"),
+    "the delete action of a key": ("on delete cascade", "on delete restrict"),
     "the target of a key": ("references people on", "references people (name) on"),
-    "when a key is looked at": (" deferrable initially deferred", ""),
+    "whether a key is deferred": (" deferrable initially deferred", ""),
     "the primary key": ("primary key (person, name desc)", "primary key (name desc, person)"),
     "the direction of a primary key": ("primary key (person, name desc)", "primary key (person, name)"),
-    "rows without a rowid": (" without rowid", ""),
-    "what becomes of a conflict": ("name text not null unique", "name text not null unique on conflict ignore"),
+    "a table without rowids": (" without rowid", ""),
+    "a conflict clause": ("name text not null unique", "name text not null unique on conflict ignore"),
     "an index's column": ('"order" desc, lower', "person desc, lower"),
     "an index's direction": ('"order" desc, lower', '"order", lower'),
     "an index's collation": ("collate nocase, ", "collate rtrim, "),
@@ -188,18 +188,18 @@ CHANGES = {
     "a unique index": ("create index", "create unique index"),
     "an index's name": ("index by_name", "index by_names"),
     "a view": ("count(*) as number", "count(*) as numbers"),
-    "when a trigger fires": ("after update", "before update"),
-    "what a trigger does": ("where person = new.id", "where person = old.id"),
+    "the time of a trigger": ("after update", "before update"),
+    "the body of a trigger": ("where person = new.id", "where person = old.id"),
     "a text in a trigger": ("'A  b'", "'A b'"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("change", sorted(CHANGES))
-def test_fingerprint_changes_with(tmp_path, change):
+def test_fingerprint_changes_with_each_part(tmp_path, change):
     old, new = CHANGES[change]
     changed = [sql.replace(old, new) for sql in STATEMENTS]
     assert sum(sql != other for sql, other in zip(STATEMENTS, changed, strict=True)) == 1, (
-        "the change is one change"
+        "the change affects exactly one statement"
     )
     assert fingerprint_of(tmp_path, *changed) != fingerprint_of(tmp_path, *STATEMENTS)
 
@@ -250,7 +250,7 @@ def test_any_name_works_for_table_column_and_index(tmp_path, name):
     assert expected == fingerprint_of(
         tmp_path, *(sql.upper() if name.upper() == name else sql for sql in statements)
     )
-    with closing(SQLiteReader(tmp_path / "made.db", "app/user")) as reader:
+    with closing(SQLiteReader(tmp_path / "schema.db", "app/user")) as reader:
         (table,) = reader.schema().tables
     assert (table.name, [column.name for column in table.columns]) == (name, [name, "other"])
     assert (table.columns[0].collation, len(table.checks), len(table.options)) == ("NOCASE", 1, 0)

@@ -150,7 +150,7 @@ def test_nul_in_text_does_not_end_comparison(fresh):
         assert [row[0] for row in rows] == expected, op
 
 
-def test_too_long_search_word_is_refused(fresh):
+def test_overlong_search_word_is_refused(fresh):
     fresh.execute("create table t (a text)")
     fresh.execute("insert into t values ('x')")
     with pytest.raises(QueryFailedError, match="too complex"):
@@ -170,7 +170,7 @@ def test_invalid_statements_raise_query_failed_error(fresh):
             reader.query(sql)
 
 
-def test_insert_without_values_takes_every_default(fresh):
+def test_insert_without_values_uses_every_default(fresh):
     fresh.execute("create table t (id integer primary key, a text default 'x')")
     writer = fresh.writer()
     with writer.transaction():
@@ -248,7 +248,7 @@ def test_full_text_tables_can_be_read_and_searched(fresh):
     ]
 
 
-# A reader accesses nothing else ----------------------------------------------------------------------------------
+# Writes by readers and queries ----------------------------------------------------------------------------------
 
 
 def test_reader_refuses_every_write(fresh, tmp_path):
@@ -273,7 +273,7 @@ def test_reader_refuses_every_write(fresh, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sql", "answer"),
+    ("sql", "expected"),
     [
         ("select word from words where words match 'pond'", "a pond"),
         ("select highlight(words, 0, '<', '>') from words('pond')", "a <pond>"),
@@ -282,10 +282,10 @@ def test_reader_refuses_every_write(fresh, tmp_path):
         ("pragma synchronous", 2),
     ],
 )
-def test_query_may_use_read_only_modules(fresh, sql, answer):
+def test_query_may_use_read_only_modules(fresh, sql, expected):
     fresh.execute("create virtual table words using fts5(word)")
     fresh.execute("insert into words values ('a pond')")
-    assert run_query(fresh.reader(), sql)[1] == [(answer,)]
+    assert run_query(fresh.reader(), sql)[1] == [(expected,)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract import Condition
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.registry import load_engine
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import (
@@ -62,8 +62,10 @@ def query_value(path: Path, sql: str = "select count(*) from t") -> object:
 @contextmanager
 def run_process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Run ``code``, which prints "ready", in a child process."""
-    words = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV) as child:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
+    ) as child:
         try:
             assert child.stdout.readline() == "ready\n", child.stderr.read()
             yield child
@@ -113,7 +115,7 @@ except DbctlError as error:
     sys.exit(int(error.exit_status))
 """
 
-ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n) select sum(x) from n"
+ENDLESS_QUERY = "with recursive n(x) as (select 1 union all select x + 1 from n) select sum(x) from n"
 
 
 def holder_pattern(holder):
@@ -140,7 +142,7 @@ def test_write_waits_for_another_write(tmp_path, mode):
 
 @MODES
 @pytest.mark.parametrize("timeout", [0, 0.4])
-def test_write_names_lock_holder_after_the_timeout(tmp_path, mode, timeout):
+def test_busy_error_names_the_lock_holder_after_the_timeout(tmp_path, mode, timeout):
     path = build(tmp_path / "app.db", mode)
     with (
         run_process(HOLDER, path, "begin immediate", 30) as holder,
@@ -179,7 +181,7 @@ def test_commit_waits_for_readers(tmp_path):
     assert query_value(path) == 0
 
 
-def test_commit_timeout_changes_nothing_and_the_next_works(tmp_path):
+def test_commit_timeout_changes_nothing_and_next_commit_succeeds(tmp_path):
     path = build(tmp_path / "app.db", "delete")
     with closing(SQLiteWriter(path, "app/user", timeout=0.3)) as writer:
         with run_process(HOLDER, path, "begin", 30) as holder:
@@ -208,21 +210,21 @@ def test_wal_mode_does_not_wait_for_readers(tmp_path):
 @pytest.mark.parametrize(
     ("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-@pytest.mark.parametrize("doing", ["waiting", "waiting for another dbctl", "querying", "reading"])
-def test_signal_ends_the_process_without_changes(tmp_path, signal_number, status, doing):
+@pytest.mark.parametrize("activity", ["waiting", "waiting for another dbctl", "querying", "reading"])
+def test_signal_ends_the_process_without_changes(tmp_path, signal_number, status, activity):
     path = build(tmp_path / "app.db", "wal")
-    holder = PROGRAM if doing == "waiting for another dbctl" else HOLDER
-    arguments = (path, "SQLiteWriter", ENDLESS) if holder is PROGRAM else (path, "begin immediate", 30)
-    opening = "SQLiteReader" if doing == "reading" else "SQLiteWriter"
-    sql = ENDLESS if doing in ("querying", "reading") else "begin"
+    holder = PROGRAM if activity == "waiting for another dbctl" else HOLDER
+    arguments = (path, "SQLiteWriter", ENDLESS_QUERY) if holder is PROGRAM else (path, "begin immediate", 30)
+    class_name = "SQLiteReader" if activity == "reading" else "SQLiteWriter"
+    sql = ENDLESS_QUERY if activity in ("querying", "reading") else "begin"
 
-    def ended() -> None:
+    def assert_signal_ends_process() -> None:
         program = PROGRAM
-        if doing == "waiting for another dbctl":
+        if activity == "waiting for another dbctl":
             program = PROGRAM.replace(
                 "    with opened.lock", '    print("ready", flush=True)\n    with opened.lock'
             )
-        with run_process(program, path, opening, sql) as child:
+        with run_process(program, path, class_name, sql) as child:
             time.sleep(0.3)
             assert child.poll() is None
             child.send_signal(signal_number)
@@ -230,19 +232,19 @@ def test_signal_ends_the_process_without_changes(tmp_path, signal_number, status
                 child.stderr.read()
             )  # without the signal it would run for at least 30 s
 
-    if doing.startswith("waiting"):
+    if activity.startswith("waiting"):
         with run_process(holder, *arguments):
-            ended()
+            assert_signal_ends_process()
     else:
-        ended()
+        assert_signal_ends_process()
     assert query_value(path) == 3
     assert query_value(path, "pragma integrity_check") == "ok"
 
 
-def test_killed_writer_leaves_no_change_and_no_locks(tmp_path):
+def test_killed_writer_leaves_no_changes_and_no_locks(tmp_path):
     path = build(tmp_path / "app.db", "wal")
     with (
-        run_process(PROGRAM, path, "SQLiteWriter", ENDLESS) as child,
+        run_process(PROGRAM, path, "SQLiteWriter", ENDLESS_QUERY) as child,
         closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
     ):
         with pytest.raises(BusyError) as caught, writer.lock("roles create"):
@@ -337,7 +339,7 @@ def test_link_or_directory_as_lock_file_is_refused(tmp_path, kind):
 # Files that must not be written ---------------------------------------------------------------------------------------------
 
 
-def test_a_file_with_a_second_hard_link_is_refused(tmp_path):
+def test_file_with_second_hard_link_is_refused(tmp_path):
     path = build(tmp_path / "app.db")
     (tmp_path / "other.db").hardlink_to(path)
     with pytest.raises(ReadOnlyError, match="second hard link") as caught:
@@ -345,7 +347,7 @@ def test_a_file_with_a_second_hard_link_is_refused(tmp_path):
     assert caught.value.exit_status == 6
 
 
-REFUSED = """
+OPEN_WITHOUT_PRIVILEGES = """
 import os, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
@@ -360,9 +362,7 @@ except DbctlError as error:
 """
 
 
-@pytest.mark.parametrize(
-    "protected", ["file", "directory", "a new file", "a place that may not be looked into"]
-)
+@pytest.mark.parametrize("protected", ["file", "directory", "a new file", "an inaccessible directory"])
 def test_file_without_write_access_is_refused(tmp_path, protected):
     folder = tmp_path / "place"
     folder.mkdir()
@@ -375,7 +375,7 @@ def test_file_without_write_access_is_refused(tmp_path, protected):
     folder.chmod({"file": 0o777, "directory": 0o555, "a new file": 0o555}.get(protected, 0o000))
     try:
         with run_process(
-            REFUSED,
+            OPEN_WITHOUT_PRIVILEGES,
             folder / "new.db" if protected == "a new file" else path,
             *(["create"] if protected != "file" else []),
         ) as child:
@@ -385,13 +385,15 @@ def test_file_without_write_access_is_refused(tmp_path, protected):
     assert [entry.name for entry in folder.iterdir()] == ["app.db"]
 
 
-def test_a_new_file_needs_its_directory(tmp_path):
+def test_new_file_requires_an_existing_directory(tmp_path):
     with pytest.raises(DatabaseMissingError, match="gone"):
-        open_for_writing(
+        load_engine("sqlite").open_for_writing(
             parse_url(str(tmp_path / "gone" / "app.db")), "app/user", timeout=1, pragmas={}, create={}
         )
     with pytest.raises(DatabaseMissingError):
-        open_for_writing(parse_url(str(tmp_path / "app.db")), "app/user", timeout=1, pragmas={})
+        load_engine("sqlite").open_for_writing(
+            parse_url(str(tmp_path / "app.db")), "app/user", timeout=1, pragmas={}
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -420,7 +422,7 @@ def test_invalid_pragma_of_a_profile_is_refused(tmp_path, name, value):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MB."""
+    """Mount a file system of 1 MB."""
     if (
         not ROOT
         or subprocess.run(
@@ -445,7 +447,7 @@ def test_full_disk_fails_without_data_loss(small_disk, mode):
 
 
 @MODES
-def test_completely_full_disk_recovers_with_free_space(small_disk, mode):
+def test_write_after_a_full_disk_succeeds_with_free_space(small_disk, mode):
     path = build(small_disk / "app.db", mode, rows=100)
     with closing(SQLiteReader(path, "app/user")) as reader:
         reader.count("t")
@@ -467,7 +469,7 @@ def test_completely_full_disk_recovers_with_free_space(small_disk, mode):
     assert query_value(path) == 130
 
 
-LIMITED = """
+WRITE_WITH_SIZE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
@@ -488,7 +490,7 @@ except FileFailedError as error:
 @MODES
 def test_file_size_limit_fails_without_data_loss(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
-    with run_process(LIMITED, path) as child:
+    with run_process(WRITE_WITH_SIZE_LIMIT, path) as child:
         assert child.wait(30) == 1, child.stderr.read()
     assert query_value(path) == 3
     assert FileFailedError.exit_status == 1

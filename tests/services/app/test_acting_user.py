@@ -1,4 +1,4 @@
-"""Changes on behalf of a user of the app: --acting-as names the user in records and in settings."""
+"""Changes on behalf of a user of the app: ``--acting-as`` sets the user in audit rows and in settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(capsys):
+def run_json(capsys):
     def run_command(*words, status=0):
         capsys.readouterr()
         assert main([*words, "-o", "json"]) == status
@@ -28,59 +28,59 @@ def ask(capsys):
     return run_command
 
 
-def ids(path):
+def read_user_ids(path):
     return dict(query_rows(path, "select username, id from users"))
 
 
-def records(path):
+def read_last_audit_row(path):
     return query_rows(path, "select user_id, username, details from activity_logs order by id desc limit 1")
 
 
-def test_audit_row_has_user_and_operator(path, ask):
-    ask("users", "update", "ann", "--email", "ann2@example.org", "--acting-as", "ROOT")
-    ((user, name, details),) = records(path)
-    assert (user, name) == (ids(path)["root"], "root")
+def test_audit_row_has_user_and_operator(path, run_json):
+    run_json("users", "update", "ann", "--email", "ann2@example.org", "--acting-as", "ROOT")
+    ((user, name, details),) = read_last_audit_row(path)
+    assert (user, name) == (read_user_ids(path)["root"], "root")
     assert json.loads(details)["by"].startswith("dbctl (")
 
 
-def test_changed_setting_has_user(path, ask):
-    for item in ask("settings", "list")["data"]["items"]:
+def test_changed_setting_has_the_acting_user(path, run_json):
+    for item in run_json("settings", "list")["data"]["items"]:
         if isinstance(item["value"], bool):
-            ask("settings", "set", item["key"], str(not item["value"]).lower(), "--acting-as", "root")
-            assert ask("settings", "get", item["key"])["data"]["updated_by"] == "root"
-            ask("settings", "set", item["key"], str(item["value"]).lower())
-            assert ask("settings", "get", item["key"])["data"]["updated_by"] is None
+            run_json("settings", "set", item["key"], str(not item["value"]).lower(), "--acting-as", "root")
+            assert run_json("settings", "get", item["key"])["data"]["updated_by"] == "root"
+            run_json("settings", "set", item["key"], str(item["value"]).lower())
+            assert run_json("settings", "get", item["key"])["data"]["updated_by"] is None
             return
     pytest.fail("no setting is a boolean")
 
 
-def test_audit_row_without_user_names_dbctl(path, ask):
-    ask("users", "update", "ann", "--email", "ann2@example.org")
-    ((user, name, details),) = records(path)
+def test_audit_row_without_acting_user_contains_dbctl(path, run_json):
+    run_json("users", "update", "ann", "--email", "ann2@example.org")
+    ((user, name, details),) = read_last_audit_row(path)
     assert (user, name.partition(" ")[0], json.loads(details)["by"]) == (None, "dbctl", "dbctl")
 
 
-@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
 @pytest.mark.parametrize(
     ("login", "status", "code"), [("nosuch", 5, "user-missing"), ("bob", 6, "acting-user-inactive")]
 )
-def test_invalid_acting_user_is_refused(path, ask, login, status, code, dry):
+def test_invalid_acting_user_is_refused(path, run_json, login, status, code, options):
     before = query_rows(path, "select * from users")
-    answer = ask(
-        "users", "update", "ann", "--email", "x@example.org", "--acting-as", login, *dry, status=status
+    answer = run_json(
+        "users", "update", "ann", "--email", "x@example.org", "--acting-as", login, *options, status=status
     )
     assert answer["error"]["code"] == code
     assert query_rows(path, "select * from users") == before
 
 
-def test_deleted_user_cannot_be_acting_user(path, ask):
+def test_deleted_user_cannot_be_acting_user(path, run_json):
     run_statements(path, "update users set role_id = 1 where username = 'ann'")
-    answer = ask("users", "delete", "ann", "--yes", "--acting-as", "ann", status=5)
+    answer = run_json("users", "delete", "ann", "--yes", "--acting-as", "ann", status=5)
     assert answer["error"]["code"] == "user-missing"
-    assert "ann" in ids(path)
+    assert "ann" in read_user_ids(path)
 
 
-def test_acting_user_requires_app_support(tmp_path, monkeypatch, ask):
+def test_acting_user_requires_app_support(tmp_path, monkeypatch, run_json):
     monkeypatch.chdir(tmp_path)
-    ask("demo", "yaai", ".")
-    assert ask("settings", "list", "--acting-as", "x", status=2)["error"]["code"] == "not-supported"
+    run_json("demo", "yaai", ".")
+    assert run_json("settings", "list", "--acting-as", "x", status=2)["error"]["code"] == "not-supported"

@@ -1,18 +1,18 @@
-"""Which database a command works on."""
+"""Selection of the database of a command."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.profiles.test_larder import PROFILE
-from tests.shapes.flashpoint_web import sixth_app_db
+from tests.shapes.flashpoint_web import larder_db
 
 
 @pytest.mark.parametrize("arguments", [("stats", "overview"), ("maintain", "vacuum"), ("users", "list")])
-def test_url_without_name_is_never_ignored(arguments, tmp_path, monkeypatch, answer):
+def test_url_without_database_name_is_not_ignored(arguments, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
-    sixth_app_db(tmp_path / "one.db")
-    sixth_app_db(tmp_path / "other.db")
+    larder_db(tmp_path / "one.db")
+    larder_db(tmp_path / "other.db")
     (tmp_path / "dbctl.toml").write_text(
         f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "one.db"\n'
     )

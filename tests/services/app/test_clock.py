@@ -1,4 +1,4 @@
-"""Commands that delete by age refuse if the clock contradicts the times of the app and its backups."""
+"""Commands that delete by age refuse to run if the clock contradicts the times of the app and its backups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.services.promptvault_app import (
 DAY = timedelta(days=1)
 NOW = model.now()
 YEAR = timedelta(days=365)
-DOUBTED = ("backup-from-future", "clock-implausible")
+CLOCK_CODES = ("backup-from-future", "clock-implausible")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def set_clock(monkeypatch):
-    """Set the clock that dbctl uses for ages and for the times of backups; files have the system's time."""
+    """Return a function that sets the clock of dbctl; the times of files do not change."""
 
     def set_to(time):
         monkeypatch.setattr(model, "now", lambda: time)
@@ -48,7 +48,7 @@ def set_clock(monkeypatch):
     return set_to
 
 
-def backups_of(path, set_clock, *ages):
+def create_backups(path, set_clock, *ages):
     """Create backups of the given ages, the oldest first; return their ids."""
     ids = []
     for age in ages:
@@ -58,13 +58,13 @@ def backups_of(path, set_clock, *ages):
     return ids
 
 
-def stored_backups(path):
+def list_backup_ids(path):
     return [backup.id for backup in list_all_backups(path).page.items]
 
 
 def prune(path, **rules):
-    with open_prune(path, **rules) as work:
-        return work.apply().deleted
+    with open_prune(path, **rules) as operation:
+        return operation.apply().deleted
 
 
 def delete(path, *names):
@@ -76,52 +76,54 @@ def delete(path, *names):
 
 
 def test_future_backup_blocks_prune_until_deleted(path, set_clock):
-    old, *recent = backups_of(path, set_clock, 20 * DAY, 3 * DAY, 2 * DAY, DAY / 24)
-    (future,) = backups_of(path, set_clock, -YEAR)
+    old, *recent = create_backups(path, set_clock, 20 * DAY, 3 * DAY, 2 * DAY, DAY / 24)
+    (future,) = create_backups(path, set_clock, -YEAR)
     for rules in ({"within": "7d"}, {"last": 1}, {"daily": 2}):
-        error = catch_error(ClockImplausibleError, lambda: prune(path, **rules))  # noqa: B023 - called at once
+        error = catch_error(ClockImplausibleError, lambda: prune(path, **rules))  # noqa: B023
         assert f"dbctl backup delete {future}" in error.hint
-    assert set(stored_backups(path)) == {old, future, *recent}
+    assert set(list_backup_ids(path)) == {old, future, *recent}
     assert delete(path, future) == [future]
     assert prune(path, within="7d") == [old]
-    assert set(stored_backups(path)) == set(recent)
+    assert set(list_backup_ids(path)) == set(recent)
 
 
 def test_future_backup_does_not_displace_others(path, set_clock):
-    recent = backups_of(path, set_clock, 3 * DAY, 2 * DAY, DAY)
-    (future,) = backups_of(path, set_clock, -YEAR)
+    recent = create_backups(path, set_clock, 3 * DAY, 2 * DAY, DAY)
+    (future,) = create_backups(path, set_clock, -YEAR)
     with promptvault_app.open_repository(path) as (app, repository):
         app.trust_clock = True
-        work = promptvault_app.PruneBackups(app, repository, promptvault_app.Retention(last=2), timeout=1)
-        assert work.apply().deleted == recent[:1]
-    assert set(stored_backups(path)) == {future, *recent[1:]}
+        operation = promptvault_app.PruneBackups(
+            app, repository, promptvault_app.Retention(last=2), timeout=1
+        )
+        assert operation.apply().deleted == recent[:1]
+    assert set(list_backup_ids(path)) == {future, *recent[1:]}
 
 
 def test_retention_within_counts_from_now(path, set_clock):
-    ids = backups_of(path, set_clock, 9 * DAY, 6 * DAY, 4 * DAY)
+    ids = create_backups(path, set_clock, 9 * DAY, 6 * DAY, 4 * DAY)
     assert set(prune(path, within="5d")) == set(ids[:2])
 
 
 @pytest.mark.parametrize("ahead", [20 * DAY, YEAR])
 @pytest.mark.parametrize("has_new_backup", [False, True])
-def test_prune_refuses_with_fast_clock(path, set_clock, ahead, has_new_backup):
-    ids = backups_of(path, set_clock, 3 * DAY, 2 * DAY, DAY)
+def test_prune_is_refused_with_fast_clock(path, set_clock, ahead, has_new_backup):
+    ids = create_backups(path, set_clock, 3 * DAY, 2 * DAY, DAY)
     if has_new_backup:
-        ids += backups_of(path, set_clock, -ahead)
+        ids += create_backups(path, set_clock, -ahead)
     set_clock(NOW + ahead + DAY / 24)
     catch_error(ClockImplausibleError, lambda: prune(path, within="7d"))
-    assert set(stored_backups(path)) == set(ids)
+    assert set(list_backup_ids(path)) == set(ids)
 
 
 def test_future_backup_is_reported_by_status_and_doctor(path, set_clock):
-    (future,) = backups_of(path, set_clock, -YEAR)
+    (future,) = create_backups(path, set_clock, -YEAR)
     create_app_backup(path)
     selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
     status = collect_status(selections, timeout=1)
     assert list(status.backups.repositories[0].future) == [future]
     assert status.check_status == Exit.ACTION_NEEDED
     (finding,) = [
-        finding for finding in examine(selections, timeout=1).findings.findings if finding.code in DOUBTED
+        finding for finding in examine(selections, timeout=1).findings.findings if finding.code in CLOCK_CODES
     ]
     assert (finding.code, finding.hint.partition("backup ")[2].partition(" --")[0]) == (
         "backup-from-future",
@@ -133,7 +135,7 @@ def test_last_verified_backup_is_not_deleted(path):
     first = create_app_backup(path).id
     catch_error(LastBackupError, lambda: delete(path, first))
     second = create_app_backup(path).id
-    promptvault_app.find_backup_file(path, list_all_backups(path).page.items[0]).write_bytes(b"cut")
+    promptvault_app.find_backup_file(path, list_all_backups(path).page.items[0]).write_bytes(b"truncated")
     catch_error(LastBackupError, lambda: delete(path, first))
     assert delete(path, second) == [second]
     catch_error(UsageError, lambda: delete(path, "latest"))
@@ -154,25 +156,25 @@ def delete_inactive(path):
         return delete_users(app, UserSelector(inactive_for=timedelta(days=300))).plan()
 
 
-@pytest.mark.parametrize("destroys", [clean, delete_inactive])
-def test_deletes_by_age_refuse_with_fast_clock(path, set_clock, destroys):
+@pytest.mark.parametrize("operation", [clean, delete_inactive])
+def test_deletion_by_age_is_refused_with_fast_clock(path, set_clock, operation):
     create_app_backup(path)
     before = flashpoint_app.read_all_rows(path)
     set_clock(NOW + YEAR)
-    catch_error(ClockImplausibleError, lambda: destroys(path))
+    catch_error(ClockImplausibleError, lambda: operation(path))
     with flashpoint_app.open_app(path) as app:
         catch_error(ClockImplausibleError, CleanUp(app).plan)
     assert flashpoint_app.read_all_rows(path) == before
 
 
-def test_trusted_clock_allows_deletes(path, set_clock):
+def test_trusted_clock_allows_deletion(path, set_clock):
     set_clock(NOW + YEAR)
     assert clean(path, trust_clock=True) > 0
 
 
 def test_doctor_reports_fast_clock(path, set_clock):
     selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
-    assert not set(list_codes(examine(selections, timeout=1).findings)) & set(DOUBTED)
+    assert not set(list_codes(examine(selections, timeout=1).findings)) & set(CLOCK_CODES)
     set_clock(NOW + YEAR)
     assert "clock-implausible" in list_codes(examine(selections, timeout=1).findings)
 
@@ -181,9 +183,9 @@ def test_doctor_reports_fast_clock(path, set_clock):
 
 
 @pytest.mark.parametrize(
-    ("ages", "regular", "is_doubted"),
+    ("ages", "regular", "is_contradiction"),
     [
-        ([], True, False),  # nothing was recorded
+        ([], True, False),  # no times are recorded
         ([0], True, False),  # the first day
         ([0, 2, 40], True, False),
         ([29, 400], True, False),
@@ -192,7 +194,7 @@ def test_doctor_reports_fast_clock(path, set_clock):
         ([0, 400], False, False),
     ],
 )
-def test_clock_contradicts_old_records_or_gap(ages, regular, is_doubted):
+def test_clock_contradicts_old_records_or_gap(ages, regular, is_contradiction):
     now = datetime.now(UTC)
     times = clock.Times("backups", [now - timedelta(days=age, seconds=1) for age in ages], regular=regular)
-    assert bool(clock.find_contradiction([times])) == is_doubted
+    assert bool(clock.find_contradiction([times])) == is_contradiction

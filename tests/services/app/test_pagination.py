@@ -1,4 +1,4 @@
-"""Sort and cut lists."""
+"""Sorting and pagination of lists."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FIELD = (
 )
 
 
-class Thing(Struct, frozen=True, kw_only=True):
+class Item(Struct, frozen=True, kw_only=True):
     n: int
     field: object = None
 
 
 def sort_values(values, sort):
-    things = [Thing(n=n, field=value) for n, value in enumerate(values)]
-    return [item.field for item in paginate(things, Thing, PageRequest(sort=sort)).items]
+    items = [Item(n=n, field=value) for n, value in enumerate(values)]
+    return [item.field for item in paginate(items, Item, PageRequest(sort=sort)).items]
 
 
 @given(st.lists(FIELD), st.sampled_from(["field", "-field"]))
@@ -49,7 +49,7 @@ def test_numbers_sort_as_numbers_and_text_without_case():
 
 @given(st.integers(0, 30), st.none() | st.integers(1, 30), st.integers(0, 40))
 def test_pages_are_consecutive(count, limit, offset):
-    page = paginate([Thing(n=n) for n in range(count)], Thing, PageRequest(limit=limit, offset=offset))
+    page = paginate([Item(n=n) for n in range(count)], Item, PageRequest(limit=limit, offset=offset))
     end = count if limit is None else min(count, offset + limit)
     assert [item.n for item in page.items] == list(range(offset, end))
     assert page.total == count
@@ -58,4 +58,4 @@ def test_pages_are_consecutive(count, limit, offset):
 
 def test_unknown_sort_field_is_refused():
     with pytest.raises(UsageError, match="known: n, field"):
-        paginate([], Thing, PageRequest(sort="-colour"))
+        paginate([], Item, PageRequest(sort="-colour"))

@@ -68,7 +68,7 @@ def test_app_files_are_one_private_archive(run_cli, app):
     ]
     assert find_archive().stat().st_mode & 0o777 == 0o600
     with tarfile.open(find_archive()) as archive:
-        # its engine copies the database; opening it here would release the locks on it
+        # user.db is not archived: reading it as a file would release the SQLite locks of this process
         assert sorted(archive.getnames()) == [".env", "auth/link", "auth/session one/key", "data/rules.json"]
         assert archive.getmember("auth/link").issym()
         assert (
@@ -101,9 +101,9 @@ def test_app_files_are_verified(run_cli):
 def test_restore_leaves_app_files_and_prints_extract_command(run_cli, app):
     run_cli("backup", "create")
     (app / ".env").write_text("SECRET=2\n")
-    done = run_cli("restore", "apply", "latest", "--yes")
+    result = run_cli("restore", "apply", "latest", "--yes")
     (app_files_finding,) = [
-        finding for finding in done["findings"] if finding["code"] == "app-files-unchanged"
+        finding for finding in result["findings"] if finding["code"] == "app-files-unchanged"
     ]
     assert (app / ".env").read_text() == "SECRET=2\n"
     run_cli(*shlex.split(app_files_finding["hint"].partition(": ")[2])[1:])
@@ -127,9 +127,9 @@ def test_app_files_are_extracted_except_links(run_cli, app):
     plan = run_cli("restore", "files", backup["id"], "--to", "out", "--dry-run")["plan"]
     assert "4 files" in plan["steps"][0]
     assert not Path("out").exists()
-    done = run_cli("restore", "files", "latest", "--to", "out")
-    assert (done["source"], done["files"]) == (backup["id"], 3)
-    assert [omitted.partition(" -> ")[0] for omitted in done["left_out"]] == ["auth/link"]
+    result = run_cli("restore", "files", "latest", "--to", "out")
+    assert (result["source"], result["files"]) == (backup["id"], 3)
+    assert [omitted.partition(" -> ")[0] for omitted in result["left_out"]] == ["auth/link"]
     for name in (".env", "auth/session one/key", "data/rules.json"):
         assert Path("out", name).read_bytes() == (app / name).read_bytes()
     run_cli("restore", "files", "latest", "--to", "out", status=6)

@@ -50,7 +50,7 @@ def retained_folders(path):
 
 
 def test_restore_of_both_databases_preserves_nearest_neighbours(path):
-    before, near = chat_app.read_keys(path), chat_app.find_nearest(path)
+    before, neighbours = chat_app.read_keys(path), chat_app.find_nearest(path)
     backup = promptvault_app.create_app_backup(path)
     assert [(member.database, member.file) for member in backup.members] == [
         ("chat", f"chat_{backup.id}.db.gz"),
@@ -58,25 +58,25 @@ def test_restore_of_both_databases_preserves_nearest_neighbours(path):
     ]
     # The snapshot of the last database is opened before the first one is written.
     first, last = backup.members
-    written = promptvault_app.find_backup_folder(path, backup) / first.file
-    assert last.taken_at.timestamp() < written.stat().st_mtime
+    first_file = promptvault_app.find_backup_folder(path, backup) / first.file
+    assert last.taken_at.timestamp() < first_file.stat().st_mtime
     assert [member.rows for member in backup.members] == [{"messages": 30}, {lance.TABLE: 30}]
     chat_app.add_messages(path, range(100, 120))
     chat_app.delete_message(path, 3)
     after = chat_app.read_keys(path)
-    done = promptvault_app.apply_restore(path, backup.id)
-    assert [(database.database, database.strategy) for database in done.databases] == [
+    result = promptvault_app.apply_restore(path, backup.id)
+    assert [(database.database, database.strategy) for database in result.databases] == [
         ("chat", "in place"),
         ("vectors", "swapped"),
     ]
     assert chat_app.read_keys(path) == before
-    assert chat_app.find_nearest(path) == near
+    assert chat_app.find_nearest(path) == neighbours
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     promptvault_app.undo_restore(path)
     assert chat_app.read_keys(path) == after
 
 
-def test_safety_backup_with_lost_folder_is_reported(path):
+def test_safety_backup_without_its_retained_folder_is_reported(path):
     promptvault_app.create_app_backup(path)
     first, second = (
         promptvault_app.apply_restore(path).safety_backup,
@@ -107,8 +107,8 @@ def test_lost_databases_are_restored(path):
     before, backup = chat_app.read_keys(path), promptvault_app.create_app_backup(path)
     shutil.rmtree(chat_app.vector_folder(path))
     promptvault_app.delete_database(path)
-    done = promptvault_app.apply_restore(path, backup.id)
-    assert [database.strategy for database in done.databases] == ["new", "new"]
+    result = promptvault_app.apply_restore(path, backup.id)
+    assert [database.strategy for database in result.databases] == ["new", "new"]
     assert chat_app.read_keys(path) == before
 
 
@@ -160,13 +160,13 @@ def test_leftovers_of_killed_restore_are_reported_unless_in_use(path, capsys):
         ]
 
     vectors = chat_app.vector_folder(path)
-    with temp.folder(vectors.parent, swap.temp_prefix(vectors)) as used:
+    with temp.folder(vectors.parent, swap.temp_prefix(vectors)) as temp_folder:
         assert list_leftovers() == []
-    used.mkdir()
-    (used / "half").write_bytes(b"x")
-    half = swap.sibling_path(vectors, f"{swap.RETAINED}20260101_000000{swap.PARTIAL}")
-    half.mkdir()
-    assert list_leftovers() == [("talk/vectors", f"rm -r {half} {used}")]
+    temp_folder.mkdir()
+    (temp_folder / "data").write_bytes(b"x")
+    partial = swap.sibling_path(vectors, f"{swap.RETAINED}20260101_000000{swap.PARTIAL}")
+    partial.mkdir()
+    assert list_leftovers() == [("talk/vectors", f"rm -r {partial} {temp_folder}")]
 
 
 def test_damaged_folder_is_retained_and_replaced(path):
@@ -220,14 +220,14 @@ def test_copy_to_path_uses_engine_of_database(path, tmp_path, engine):
     }
     with promptvault_app.open_repository(path) as (app, repository):
         keys = promptvault_app.create_keys(app)
-        done = CopyRestore(app, repository, repository.find(backup.id), to, keys, timeout=1).apply()
+        result = CopyRestore(app, repository, repository.find(backup.id), to, keys, timeout=1).apply()
     table = lancedb.connect(tmp_path / "other").open_table(lance.TABLE)
     assert sorted(table.search().to_arrow().column("message_id").to_pylist()) == before[1]
-    assert f"vectors=lancedb:{tmp_path / 'other'}" in done.command
+    assert f"vectors=lancedb:{tmp_path / 'other'}" in result.command
     assert chat_app.read_keys(path) == before
 
 
-def test_preview_counts_live_and_saved_rows_of_both(path):
+def test_preview_counts_live_and_backup_rows_of_both_databases(path):
     backup = promptvault_app.create_app_backup(path)
     chat_app.add_messages(path, range(100, 110))
     with promptvault_app.open_repository(path) as (app, repository):
@@ -271,14 +271,14 @@ def test_backup_of_both_is_verified_drilled_and_compared(path, compress):
     backup = promptvault_app.create_app_backup(path, compress=compress)
     with promptvault_app.open_repository(path) as (app, repository):
         keys = promptvault_app.create_keys(app)
-        drilled = AppDrill(app, repository, keys).drill(lambda _bytes: None)
-        assert [(database.database, database.passed, database.rows) for database in drilled.databases] == [
+        drill = AppDrill(app, repository, keys).drill(lambda _bytes: None)
+        assert [(database.database, database.passed, database.rows) for database in drill.databases] == [
             ("chat", True, 30),
             ("vectors", True, 30),
         ]
-        assert drilled.databases[1].digests == 1
-        checked = verify.verify(app, repository, [backup.id], deep=True, keys=keys, live=True)
-    assert checked.status == Exit.OK
+        assert drill.databases[1].digests == 1
+        verification = verify.verify(app, repository, [backup.id], deep=True, keys=keys, live=True)
+    assert verification.status == Exit.OK
     assert not list(swap.list_siblings(chat_app.vector_folder(path)))
 
 
@@ -300,7 +300,7 @@ def test_encrypted_backup_of_both_is_restored(tmp_path):
 
 def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeypatch):
     (tmp_path / "staging").mkdir(mode=0o700)
-    bucket = storage.given_to(monkeypatch, tmp_path / "staging")
+    bucket = storage.use_new_bucket(monkeypatch, tmp_path / "staging")
     file = path.with_name("dbctl.toml")
     file.write_text(
         file.read_text().replace('repository = "backups"', f'repository = "s3://{bucket.name}/off"')
@@ -309,8 +309,8 @@ def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeyp
     chat_app.add_messages(path, range(100, 110))
     after = chat_app.read_keys(path)
     with promptvault_app.open_repository(path) as (app, repository):
-        drilled = AppDrill(app, repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
-    assert [database.passed for database in drilled.databases] == [True, True]
+        drill = AppDrill(app, repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
+    assert [database.passed for database in drill.databases] == [True, True]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     promptvault_app.apply_restore(path, backup.id)
     assert chat_app.read_keys(path) == chat_app.expected_keys(range(30))
@@ -320,7 +320,7 @@ def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeyp
 
 # Without the lancedb package ---------------------------------------------------------------------------------------
 
-#: Runs dbctl without the packages that read LanceDB tables.
+#: Run dbctl without the packages that read LanceDB tables.
 RUN_WITHOUT_LANCEDB = """
 import sys
 for name in ("lancedb", "pyarrow"):
@@ -331,7 +331,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def run_without_lancedb(path, *args):
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", RUN_WITHOUT_LANCEDB, *args],
         cwd=path.parent,
         capture_output=True,
@@ -339,8 +339,8 @@ def run_without_lancedb(path, *args):
         check=False,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(path.parent)},
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
 
 
 def test_files_are_backed_up_without_the_lancedb_package(path):
@@ -351,9 +351,8 @@ def test_files_are_backed_up_without_the_lancedb_package(path):
         member = repository.find(backup.id).members[1]
     assert (member.rows, member.digests, member.schema) == ({lance.TABLE: 30}, {}, "")
     assert "not installed" in member.facts["remarks"]
-    assert (
-        promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
-    )  # the package reads it completely
+    # The verification runs with the lancedb package, which reads the vectors completely.
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     chat_app.add_messages(path, range(100, 110))
     run_without_lancedb(path, "restore", "apply", backup.id, "--yes")
     assert chat_app.read_keys(path) == before
@@ -371,7 +370,7 @@ def test_remote_vectors_are_omitted_with_remark(path):
         catch_error(NotSupportedError, lambda: CreateBackup(app, repository, timeout=1).apply())
 
 
-def test_concurrent_restores_wait_for_each_other(path):
+def test_restore_waits_for_lock_of_vector_folder(path):
     backup = promptvault_app.create_app_backup(path)
     with (
         promptvault_app.open_repository(path) as (app, repository),
@@ -384,7 +383,7 @@ def test_concurrent_restores_wait_for_each_other(path):
 
 # Complete cycle ----------------------------------------------------------------------------------------------------
 
-#: Updates rows of the app's table without changes, compacts, and removes all versions except the newest.
+#: Update rows without changing them, compact the table, and remove all versions except the newest.
 VECTOR_WRITER = """
 import datetime, sys, warnings
 import lancedb
@@ -427,11 +426,11 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
         assert main([*words, *config, "-o", "json"]) == 0
         return json.loads(capsys.readouterr().out)["data"]
 
-    def nearest():
+    def find_neighbours():
         """Return the ten nearest neighbours of 100 random vectors; ties with the eleventh are excluded."""
         table, results = lancedb.connect(vectors).open_table("chat_embeddings"), []
         for seed in range(100):
-            rng = random.Random(seed)  # noqa: S311 - no secret
+            rng = random.Random(seed)  # noqa: S311
             matches = table.search([rng.gauss(0, 1) for _ in range(768)]).limit(11).to_list()
             limit = max(match["_distance"] for match in matches)
             results.append(
@@ -445,7 +444,7 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
 
     assert main(["demo", "chat-lancedb", str(app), "--messages", "150", "--quiet"]) == 0
     capsys.readouterr()
-    before = nearest()
+    before = find_neighbours()
     with run_writer(VECTOR_WRITER, vectors), run_writer(CHAT_WRITER, chat):
         backup = run_json("backup", "create")
     assert timedelta(seconds=backup["taken_within"]) < timedelta(seconds=1)
@@ -453,4 +452,4 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
     shutil.rmtree(vectors)
     run_json("restore", "apply", backup["id"], "--yes")
     assert run_json("integrity", "cross-check")["findings"] == []
-    assert nearest() == before
+    assert find_neighbours() == before

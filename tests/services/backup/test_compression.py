@@ -98,11 +98,11 @@ def test_backup_with_any_compression_is_restored_and_undone(deployed, form):
     }
     assert list_codes(verify_backups(deployed, deep=True)) == []
     promptvault_app.change_data(deployed)
-    spoiled = promptvault_app.read_content(deployed)
+    changed_content = promptvault_app.read_content(deployed)
     apply_restore(deployed)
     assert promptvault_app.read_content(deployed) == before
     undo_restore(deployed)
-    assert promptvault_app.read_content(deployed) == spoiled
+    assert promptvault_app.read_content(deployed) == changed_content
     deployed.unlink()
     apply_restore(deployed, backup.id)
     assert promptvault_app.read_content(deployed) == before
@@ -135,10 +135,10 @@ def test_unknown_compression_is_a_configuration_error(deployed):
 
 def test_safety_backup_is_not_compressed(deployed):
     create_app_backup(deployed)
-    done = apply_restore(deployed)
+    result = apply_restore(deployed)
     with promptvault_app.open_repository(deployed) as (_app, repository):
-        (member,) = repository.find(done.safety_backup).members
-    assert (member.compress, member.file) == ("none", f"user_{done.safety_backup}.db")
+        (member,) = repository.find(result.safety_backup).members
+    assert (member.compress, member.file) == ("none", f"user_{result.safety_backup}.db")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_compressed_file_without_database_is_invalid(deployed):
 
 def test_temporary_files_are_private_and_removed(deployed):
     backup = create_app_backup(deployed)
-    leftover = find_backup_folder(deployed, backup).parent / f"{TEMP_PREFIX}left"
+    leftover = find_backup_folder(deployed, backup).parent / f"{TEMP_PREFIX}leftover"
     leftover.mkdir(mode=0o700)
     (leftover / "user.db").write_text("x")
     with promptvault_app.open_repository(deployed) as (app, repository):
@@ -266,7 +266,7 @@ def test_unwritable_repository_uses_temporary_folder(deployed, monkeypatch, tmp_
     create_app_backup(deployed)
     paths = []
     real = compression.decompress_file
-    monkeypatch.setattr(os, "access", lambda *_words, **_more: False)
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(
         compression,
@@ -279,14 +279,14 @@ def test_unwritable_repository_uses_temporary_folder(deployed, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("operation", [verify_backups, apply_restore])
-def test_full_temporary_disk_is_no_problem_of_the_backup(deployed, monkeypatch, operation):
+def test_full_temporary_disk_is_not_reported_as_damage(deployed, monkeypatch, operation):
     create_app_backup(deployed)
     before = promptvault_app.read_content(deployed)
 
-    def full(*_words, **_more):
+    def raise_no_space(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("dbctl.files.subprocesses.NewFile.write", full)
+    monkeypatch.setattr("dbctl.files.subprocesses.NewFile.write", raise_no_space)
     catch_error(DiskFullError, lambda: operation(deployed))
     monkeypatch.undo()
     assert promptvault_app.read_content(deployed) == before
@@ -296,7 +296,7 @@ def test_full_temporary_disk_is_no_problem_of_the_backup(deployed, monkeypatch, 
 
 def test_compression_requires_space_for_both_copies(deployed, monkeypatch):
     size = deployed.stat().st_size
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _place: size + size // 5)
+    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: size + size // 5)
     assert create_app_backup(deployed, compress="none").complete
     catch_error(InsufficientSpaceError, lambda: create_app_backup(deployed))
     assert len(list_all_backups(deployed).page.items) == 1
@@ -305,7 +305,7 @@ def test_compression_requires_space_for_both_copies(deployed, monkeypatch):
 def test_failed_compression_leaves_no_backup(deployed, monkeypatch):
     complete = create_app_backup(deployed)
 
-    def fail(*_words):
+    def fail(*_args):
         raise DiskFullError(target="tests")
 
     monkeypatch.setattr("dbctl.files.compression.compress_file", fail)

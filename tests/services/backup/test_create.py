@@ -104,9 +104,7 @@ def test_rows_only_in_wal_are_backed_up(deployed):
     assert rows == [("wal@example.org",)]
 
 
-def test_trap_copy_is_switched_out_of_wal_mode(
-    deployed,
-):
+def test_trap_copy_is_not_in_wal_mode(deployed):
     backup = create_app_backup(deployed)
     plain = promptvault_app.decompress_backup(deployed, backup)
     flashpoint_app.query_rows(plain, "select count(*) from users")
@@ -119,11 +117,11 @@ def test_trap_copy_is_switched_out_of_wal_mode(
 
 
 def test_trap_no_journal_remains_next_to_synced_copy(deployed, monkeypatch):
-    """A journal restored after a power failure would roll back the copy; the folder is synced before the manifest."""
+    """A journal that reappears after a power failure would roll back the copy, so the folder is synced before the manifest."""
     events, real = [], os.fsync
 
     def fsync(descriptor):
-        synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - a path in /proc
+        synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
         events.append(synced)
         if synced.suffix == ".gz":
             assert [entry.name for entry in synced.parent.glob(f"{synced.name}*")] == [synced.name]
@@ -171,7 +169,9 @@ def test_files_created_by_root_belong_to_repository_owner(deployed):
     create_app_backup(deployed)
     promptvault_app.apply_restore(deployed)
     entries = list(repository.rglob("*"))
-    assert len(entries) == 8  # the app's folder, its lock, and two backups of a manifest and a file
+    assert (
+        len(entries) == 8
+    )  # the folder of the app, its lock, and two backups with a manifest and a member each
     assert {(entry.stat().st_uid, entry.stat().st_gid) for entry in entries} == {(65534, 65534)}
 
 
@@ -216,8 +216,8 @@ def test_database_of_another_program_is_omitted_with_reason(tmp_path):
     requested = create_app_backup(path, only="flashpoint")
     assert [member.database for member in requested.members] == ["flashpoint"]
     before = path.with_name("flashpoint.sqlite").read_bytes()
-    refused = catch_error(ReadOnlyError, lambda: promptvault_app.apply_restore(path, requested.id))
-    assert "belongs to the Flashpoint Launcher" in str(refused)
+    error = catch_error(ReadOnlyError, lambda: promptvault_app.apply_restore(path, requested.id))
+    assert "belongs to the Flashpoint Launcher" in str(error)
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
 
 
@@ -293,7 +293,7 @@ def test_repository_with_missing_parent_is_not_created(deployed):
     assert not deployed.with_name("mnt").exists()
 
 
-@pytest.mark.parametrize("address", ["~nobody-of-that-name/backups", "back\\u0000ups", "ftp://host/backups"])
+@pytest.mark.parametrize("address", ["~missing-user/backups", "back\\u0000ups", "ftp://host/backups"])
 def test_invalid_repository_address_is_a_configuration_error(deployed, address):
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"{address}"'))
@@ -316,8 +316,8 @@ def test_repository_may_be_symlink_but_app_folder_may_not(deployed):
     target.mkdir(mode=0o700)
     deployed.with_name("backups").symlink_to(target)
     create_app_backup(deployed)
-    (target / "fp").rename(target / "kept")
-    (target / "fp").symlink_to(target / "kept")
+    (target / "fp").rename(target / "renamed")
+    (target / "fp").symlink_to(target / "renamed")
     catch_error(RepositoryFailedError, lambda: create_app_backup(deployed))
 
 
@@ -343,7 +343,7 @@ def test_app_name_with_slashes_is_escaped(deployed):
     assert [entry.name for entry in deployed.with_name("backups").iterdir()] == ["%2E%2E%2F%2E%2E%2Fx"]
 
 
-def test_missing_or_empty_repository_does_not_verify(deployed):
+def test_missing_or_empty_repository_fails_verification(deployed):
     catch_error(RepositoryMissingError, lambda: verify_backups(deployed))
     catch_error(RepositoryMissingError, lambda: list_all_backups(deployed))
     deployed.with_name("backups").mkdir(mode=0o700)
@@ -377,18 +377,18 @@ def test_folders_of_other_programs_are_not_pruned(deployed):
     create_app_backup(deployed)
     other = find_backup_folder(deployed, "20200101_000000")
     other.mkdir()
-    (other / "by-hand.db").write_text("x")
+    (other / "other.db").write_text("x")
     with open_prune(deployed, last=1) as operation:
         operation.apply()
-    assert (other / "by-hand.db").exists()
+    assert (other / "other.db").exists()
 
 
 def test_listing_during_prune_includes_remaining_backups(deployed):
     backup = create_app_backup(deployed)
-    root, done = find_backup_folder(deployed, backup).parent, threading.Event()
+    root, stop_event = find_backup_folder(deployed, backup).parent, threading.Event()
 
     def create_and_delete():
-        while not done.is_set():
+        while not stop_event.is_set():
             for second in range(20):
                 shutil.copytree(root / backup.id, root / f"20010101_0000{second:02}")
             for second in range(20):
@@ -400,14 +400,14 @@ def test_listing_during_prune_includes_remaining_backups(deployed):
         for _ in range(200):
             assert backup.id in [backup.id for backup in list_all_backups(deployed).page.items]
     finally:
-        done.set()
+        stop_event.set()
         other.join()
 
 
-def test_backup_deleted_during_verification_is_no_damage(deployed):
+def test_backup_deleted_during_verification_is_not_reported_as_damage(deployed):
     deleted, remaining = create_app_backup(deployed), create_app_backup(deployed)
     with promptvault_app.open_repository(deployed) as (app, repository):
-        checked = verify.verify(
+        verification = verify.verify(
             app,
             repository,
             (),
@@ -415,7 +415,7 @@ def test_backup_deleted_during_verification_is_no_damage(deployed):
             keys=promptvault_app.create_keys(app),
             advance=lambda _bytes: shutil.rmtree(find_backup_folder(deployed, deleted), ignore_errors=True),
         )
-    assert (list_codes(checked.findings), checked.remarks) == (
+    assert (list_codes(verification.findings), verification.remarks) == (
         [],
         [f"{deleted.id} was deleted during the verification"],
     )
@@ -431,8 +431,8 @@ def test_unreadable_manifest_hides_no_other_backup(deployed, kind):
     if kind == "fifo":  # reading it would block
         os.mkfifo(manifest)
     elif kind == "link":
-        (deployed.parent / "elsewhere").write_text(text)
-        manifest.symlink_to(deployed.parent / "elsewhere")
+        (deployed.parent / "other.json").write_text(text)
+        manifest.symlink_to(deployed.parent / "other.json")
     elif kind == "folder":
         manifest.mkdir()
     elif kind == "huge":
@@ -449,20 +449,20 @@ def test_unreadable_manifest_hides_no_other_backup(deployed, kind):
 @pytest.mark.parametrize("kind", ["link", "fifo", "naive", "early"])
 def test_planted_verification_record_is_ignored(deployed, kind):
     backup = create_app_backup(deployed)
-    note, victim = find_backup_folder(deployed, backup) / "verified.json", deployed.parent / "victim"
-    victim.write_text("precious")
+    record, victim = find_backup_folder(deployed, backup) / "verified.json", deployed.parent / "victim"
+    victim.write_text("unchanged")
     if kind == "link":
-        note.symlink_to(victim)
+        record.symlink_to(victim)
     elif kind == "fifo":
-        os.mkfifo(note)
+        os.mkfifo(record)
     else:
         timestamp = "2999-01-01T00:00:00" if kind == "naive" else "0001-01-01T00:00:00+14:00"
-        note.write_text(json.dumps({"at": timestamp}))
+        record.write_text(json.dumps({"at": timestamp}))
     assert list_all_backups(deployed).page.items[0].verified_at == backup.verified_at
     assert list_codes(verify_backups(deployed)) == []
     assert list_all_backups(deployed).page.items[0].verified_at > backup.verified_at
-    assert victim.read_text() == "precious"
-    assert stat.S_IMODE(note.lstat().st_mode) == 0o600
+    assert victim.read_text() == "unchanged"
+    assert stat.S_IMODE(record.lstat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -489,7 +489,7 @@ def test_manifest_with_invalid_values_is_rejected(deployed, changes):
 def test_planted_lock_file_is_not_overwritten(deployed, kind):
     backup = create_app_backup(deployed)
     lock, victim = find_backup_folder(deployed, backup).parent / ".dbctl-lock", deployed.parent / "victim"
-    victim.write_text("precious " * 99)
+    victim.write_text("unchanged " * 99)
     lock.unlink()
     if kind == "fifo":
         os.mkfifo(lock)
@@ -497,7 +497,7 @@ def test_planted_lock_file_is_not_overwritten(deployed, kind):
         os.link(victim, lock)
     error = catch_error(RepositoryFailedError, lambda: create_app_backup(deployed))
     assert "another hard link" in str(error)
-    assert victim.read_text() == "precious " * 99
+    assert victim.read_text() == "unchanged " * 99
 
 
 def test_latest_of_one_database_is_newest_with_it(tmp_path):
@@ -576,7 +576,7 @@ def test_manifest_with_path_outside_its_folder_is_rejected(deployed, name):
         backup_manifest.parse(text.encode())
 
 
-def test_truncated_missing_and_swapped_files_are_detected(deployed):
+def test_truncated_missing_and_replaced_files_are_detected(deployed):
     first, second = create_app_backup(deployed), create_app_backup(deployed)
     flashpoint_app.run_statements(deployed, "delete from user_settings")
     third = create_app_backup(deployed)
@@ -595,18 +595,18 @@ def test_manifest_in_wrong_folder_is_unreadable(deployed):
 
 
 def test_backup_of_another_app_is_not_restored(tmp_path):
-    theirs = create_app(tmp_path / "larder", "larder")
-    ours = create_app(tmp_path / "app", "deployed")
-    shutil.rmtree(find_backup_folder(ours, create_app_backup(ours)))
-    backup = create_app_backup(theirs)
-    find_backup_folder(theirs, backup).rename(find_backup_folder(ours, backup))
-    assert "backup-foreign" in list_codes(verify_backups(ours))
-    catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(ours, backup.id, only="user"))
+    other = create_app(tmp_path / "larder", "larder")
+    path = create_app(tmp_path / "app", "deployed")
+    shutil.rmtree(find_backup_folder(path, create_app_backup(path)))
+    backup = create_app_backup(other)
+    find_backup_folder(other, backup).rename(find_backup_folder(path, backup))
+    assert "backup-foreign" in list_codes(verify_backups(path))
+    catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(path, backup.id, only="user"))
 
 
 def test_unknown_file_in_backup_is_reported(deployed):
     backup = create_app_backup(deployed)
-    (find_backup_folder(deployed, backup) / "notes.txt").write_text("mine")
+    (find_backup_folder(deployed, backup) / "notes.txt").write_text("notes")
     findings = verify_backups(deployed)
     assert [(finding.severity, finding.code) for finding in findings.findings] == [
         ("warning", "file-unknown")
@@ -669,17 +669,17 @@ def test_prune_retains_by_rules_with_reasons(deployed, monkeypatch):
     with open_prune(deployed, daily=3, last=2) as operation:
         plan = operation.plan()
         assert plan.destructive
-        done = operation.apply(plan.digest)
-    assert [backup.id for backup in done.retained] == [
+        result = operation.apply(plan.digest)
+    assert [backup.id for backup in result.retained] == [
         "20260505_020000",
         "20260505_010000",
         "20260504_020000",
         "20260503_020000",
     ]
-    assert done.retained[0].reasons == ["the newest", "one of the last 2", "daily"]
-    assert len(done.deleted) == 6
+    assert result.retained[0].reasons == ["the newest", "one of the last 2", "daily"]
+    assert len(result.deleted) == 6
     assert [backup.id for backup in list_all_backups(deployed).page.items] == [
-        backup.id for backup in done.retained
+        backup.id for backup in result.retained
     ]
     assert list_codes(verify_backups(deployed)) == []
 
@@ -693,11 +693,11 @@ def test_newest_of_each_database_is_always_retained(deployed):
 
 def test_damaged_backup_does_not_replace_valid_one(deployed):
     valid, damaged = create_app_backup(deployed), create_app_backup(deployed)
-    find_backup_file(deployed, damaged).write_bytes(b"cut off")
+    find_backup_file(deployed, damaged).write_bytes(b"truncated")
     with open_prune(deployed, last=1) as operation:
-        done = operation.apply()
-    assert done.deleted == []
-    assert {backup.id: backup.reasons for backup in done.retained}[damaged.id] == [
+        result = operation.apply()
+    assert result.deleted == []
+    assert {backup.id: backup.reasons for backup in result.retained}[damaged.id] == [
         "damaged: see dbctl backup verify"
     ]
     assert find_backup_file(deployed, valid).exists()
@@ -712,9 +712,9 @@ def test_newest_valid_backup_is_retained_before_truncated_one(deployed):
     raw = find_backup_file(deployed, truncated).read_bytes()
     find_backup_file(deployed, truncated).write_bytes(raw[:-1])
     with open_prune(deployed, last=1) as operation:
-        done = operation.apply()
-    assert done.deleted == [old.id]
-    assert {backup.id: backup.reasons[0] for backup in done.retained}[complete.id] == "the newest"
+        result = operation.apply()
+    assert result.deleted == [old.id]
+    assert {backup.id: backup.reasons[0] for backup in result.retained}[complete.id] == "the newest"
 
 
 def test_backup_failing_verification_is_not_counted(deployed):
@@ -805,12 +805,12 @@ def test_unreadable_manifest_prevents_prune(deployed):
 
 
 def test_interrupted_backup_is_removed(deployed):
-    backup, cut = create_app_backup(deployed), create_app_backup(deployed)
-    (find_backup_folder(deployed, cut) / "manifest.json").unlink()
-    (find_backup_folder(deployed, cut) / ".dbctl-incomplete").touch()
+    backup, interrupted = create_app_backup(deployed), create_app_backup(deployed)
+    (find_backup_folder(deployed, interrupted) / "manifest.json").unlink()
+    (find_backup_folder(deployed, interrupted) / ".dbctl-incomplete").touch()
     with open_prune(deployed, last=5) as operation:
-        assert operation.apply().leftovers == [cut.id]
-    assert not find_backup_folder(deployed, cut).exists()
+        assert operation.apply().leftovers == [interrupted.id]
+    assert not find_backup_folder(deployed, interrupted).exists()
     assert find_backup_file(deployed, backup).exists()
 
 

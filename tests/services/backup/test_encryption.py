@@ -128,7 +128,7 @@ def list_staging_folders():
 
 
 def has_no_plain_files(path):
-    """Whether no temporary plain files remain, and all stored files are encrypted."""
+    """Return whether no temporary plain files remain and all stored files are encrypted."""
     leftovers = [*list_staging_folders(), *path.with_name("backups").rglob(f"{TEMP_PREFIX}*")]
     return not leftovers and all(
         backup_file.read_bytes().startswith(MAGIC) for backup_file in backup_files(path)
@@ -142,7 +142,7 @@ def error_text(error):
 # Every engine -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=larder_app.PLACES)
+@pytest.fixture(params=larder_app.KINDS)
 def pantry(request, tmp_path):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         yield app
@@ -158,19 +158,18 @@ def test_encrypted_backup_is_verified_restored_and_undone(pantry):
     assert member.rows == {name: len(rows) for name, rows in before.items()}
     assert has_no_plain_files(pantry.path)
     assert list_codes(verify_backups(pantry.path)) == []
-    pantry.spoil()
-    spoiled = pantry.content()
-    done = apply_restore(pantry.path)
-    assert (done.exit_status, pantry.content()) == (0, before)
+    pantry.change_data()
+    changed_content = pantry.content()
+    result = apply_restore(pantry.path)
+    assert (result.exit_status, pantry.content()) == (0, before)
     assert has_no_plain_files(pantry.path)
     undo_restore(pantry.path)
-    assert pantry.content() == spoiled
+    assert pantry.content() == changed_content
     pantry.destroy()
     apply_restore(pantry.path, backup.id)
     assert pantry.content() == before
-    assert set(list_codes(verify_backups(pantry.path))) <= {
-        "retained-database-missing"
-    }  # destroyed with the database on a server
+    # ``destroy`` also drops the retained databases of a server.
+    assert set(list_codes(verify_backups(pantry.path))) <= {"retained-database-missing"}
     assert has_no_plain_files(pantry.path)
 
 
@@ -196,7 +195,7 @@ def test_age_command_decrypts_backup(pantry, tmp_path):
 def test_wrong_key_changes_no_database(pantry):
     encrypt_backups(pantry.path, with_identity=False)
     create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     before = pantry.content()
     catch_error(KeyMissingError, lambda: apply_restore(pantry.path))
     create_identity(pantry.path.parent, "other.txt")
@@ -225,14 +224,14 @@ def test_compressed_data_is_encrypted(encrypted_app, form):
     assert promptvault_app.read_content(encrypted_app) == before
 
 
-def test_creating_listing_and_pruning_require_no_key(deployed):
+def test_create_list_and_prune_require_no_key(deployed):
     recipient = encrypt_backups(deployed, with_identity=False)
     deployed.with_name("id.txt").unlink()
     first, last = create_app_backup(deployed), create_app_backup(deployed)
     assert [backup.id for backup in list_all_backups(deployed).page.items] == [last.id, first.id]
     with promptvault_app.open_repository(deployed) as (app, repository):
-        checked = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
-        assert (list_codes(checked.findings), checked.not_decrypted) == ([], 2)
+        verification = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
+        assert (list_codes(verification.findings), verification.not_decrypted) == ([], 2)
         assert repository.find(last.id).recipients == [recipient]
     with promptvault_app.open_prune(deployed, last=1) as operation:
         operation.apply()
@@ -242,9 +241,9 @@ def test_creating_listing_and_pruning_require_no_key(deployed):
 def test_raw_safety_backup_is_encrypted(encrypted_app):
     create_app_backup(encrypted_app)
     encrypted_app.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
-    done = apply_restore(encrypted_app)
+    result = apply_restore(encrypted_app)
     with promptvault_app.open_repository(encrypted_app) as (_app, repository):
-        (member,) = repository.find(done.safety_backup).members
+        (member,) = repository.find(result.safety_backup).members
     assert (member.form, member.encryption, member.file[-7:]) == ("raw", "age", ".db.age")
     assert has_no_plain_files(encrypted_app)
     assert list_codes(verify_backups(encrypted_app)) == []
@@ -256,9 +255,9 @@ def test_damaged_database_is_saved_as_raw_files(encrypted_app):
     for page in range(3, len(raw) // 4096):
         raw[page * 4096 + 1 : page * 4096 + 8] = b"\xff" * 7
     encrypted_app.write_bytes(raw)
-    done = apply_restore(encrypted_app)
+    result = apply_restore(encrypted_app)
     with promptvault_app.open_repository(encrypted_app) as (_app, repository):
-        manifest = repository.find(done.safety_backup)
+        manifest = repository.find(result.safety_backup)
     assert [member.form for member in manifest.members] == ["raw"]
     assert {entry.name for entry in find_backup_folder(encrypted_app, manifest.id).iterdir()} == {
         manifest.members[0].file,
@@ -290,8 +289,8 @@ def test_app_files_are_encrypted_and_extract_command_works(tmp_path, monkeypatch
     assert [member["encryption"] for member in backup["members"]] == ["age", "age"]
     assert has_no_plain_files(tmp_path / "x")
     assert answer("backup", "verify", "--deep", "--identity", "id.txt")["data"]["findings"] == []
-    done = answer("restore", "apply", "latest", "--yes", "--identity", "id.txt")["data"]
-    (finding,) = [finding for finding in done["findings"] if finding["code"] == "app-files-unchanged"]
+    result = answer("restore", "apply", "latest", "--yes", "--identity", "id.txt")["data"]
+    (finding,) = [finding for finding in result["findings"] if finding["code"] == "app-files-unchanged"]
     args = shlex.split(finding["hint"].partition(": ")[2])[1:]
     answer(*args, "--identity", "id.txt")
     assert (tmp_path / "DIR/.env").read_text() == "SECRET=marked\n"
@@ -348,7 +347,7 @@ def test_damage_is_detected_without_key_and_not_restored(encrypted_app, deep):
     assert list_staging_folders() == []
 
 
-def test_deep_detects_manifest_adjusted_to_modified_file(encrypted_app):
+def test_deep_verification_detects_modified_file_with_matching_manifest(encrypted_app):
     backup = create_app_backup(encrypted_app)
     file = find_backup_file(encrypted_app, backup)
     content = bytearray(file.read_bytes())
@@ -360,14 +359,16 @@ def test_deep_detects_manifest_adjusted_to_modified_file(encrypted_app):
     catch_error(BackupCorruptError, lambda: apply_restore(encrypted_app))
 
 
-def test_deep_detects_substituted_file_for_same_recipient(encrypted_app):
+def test_deep_verification_detects_substituted_file_for_same_recipient(encrypted_app):
     """Recipients are public, so the manifest contains the checksum of the decrypted file."""
     backup = create_app_backup(encrypted_app)
     recipient = pyrage.x25519.Recipient.from_str(backup.recipients[0])
-    other = gzip.compress(encrypted_app.read_bytes())
-    foreign = pyrage.encrypt(other, [recipient])
-    find_backup_file(encrypted_app, backup).write_bytes(foreign)
-    change_manifest(encrypted_app, backup, bytes=len(foreign), sha256=hashlib.sha256(foreign).hexdigest())
+    data = gzip.compress(encrypted_app.read_bytes())
+    substitute = pyrage.encrypt(data, [recipient])
+    find_backup_file(encrypted_app, backup).write_bytes(substitute)
+    change_manifest(
+        encrypted_app, backup, bytes=len(substitute), sha256=hashlib.sha256(substitute).hexdigest()
+    )
     assert list_codes(verify_backups(encrypted_app)) == ["corrupt"]
     catch_error(BackupCorruptError, lambda: apply_restore(encrypted_app))
 
@@ -470,10 +471,8 @@ def test_older_backups_require_the_older_identity(deployed):
     assert (finding.code, finding.severity, old.id in finding.message) == ("key-wrong", "error", True)
     items = {backup.id: backup for backup in list_all_backups(deployed).page.items}
     assert items[new.id].verified_at > new.verified_at
-    with promptvault_app.open_repository(deployed) as (
-        _app,
-        repository,
-    ):  # a missing key is no failure of the backup
+    # A missing key is not recorded as a failure of the backup.
+    with promptvault_app.open_repository(deployed) as (_app, repository):
         assert verification_record.read(repository.store, old.id).failed is None
     catch_error(KeyWrongError, lambda: apply_restore(deployed, old.id))
     with deployed.with_name("id.txt").open("a") as file:
@@ -496,8 +495,8 @@ def test_restore_without_undo_key_warns_before_and_after(deployed):
     with promptvault_app.open_repository(deployed) as (app, repository):
         operation = promptvault_app.create_restore(app, repository, "latest")
         assert "its identity is not available" in operation.plan().steps[1]
-        done = operation.apply()
-    assert [finding.code for finding in done.findings if finding.severity == "warning"] == [
+        result = operation.apply()
+    assert [finding.code for finding in result.findings if finding.severity == "warning"] == [
         "undo-needs-identity"
     ]
     catch_error(KeyMissingError, lambda: undo_restore(deployed))
@@ -540,7 +539,7 @@ def test_passphrase_protects_one_key_per_backup(deployed):
     ]
     assert backup.databases == ["user"]
     promptvault_app.change_data(deployed)
-    # A new passphrase applies to new backups only.
+    # A new passphrase applies only to new backups.
     deployed.with_name("pass").write_text("another")
     error = catch_error(KeyWrongError, lambda: apply_restore(deployed))
     assert "of the" not in error_text(error)
@@ -553,7 +552,7 @@ def test_passphrase_protects_one_key_per_backup(deployed):
     assert has_no_plain_files(deployed)
 
 
-def test_restore_without_replacement_creates_no_safety_backup(deployed):
+def test_restore_of_a_missing_database_creates_no_safety_backup(deployed):
     deployed.with_name("pass").write_text("of the sea")
     configure(deployed, '{ passphrase_file = "pass" }')
     create_app_backup(deployed)
@@ -603,12 +602,12 @@ def test_passphrase_prompt_is_not_echoed(deployed, start):
 
 
 def test_output_and_messages_contain_no_secrets(deployed):
-    """This includes secrets in the wrong option or file."""
+    """The secrets are also passed in the wrong option or file."""
     secret = str(pyrage.x25519.Identity.generate())
     deployed.with_name("id.txt").write_text(f"{secret}\n")
     deployed.with_name("pass").write_text("sesame-marked\n")
-    recipient = create_identity(deployed.parent, "own.txt")
-    configure(deployed, f'{{ recipients = ["{recipient}"], identity_file = "own.txt" }}')
+    recipient = create_identity(deployed.parent, "identity.txt")
+    configure(deployed, f'{{ recipients = ["{recipient}"], identity_file = "identity.txt" }}')
     create_app_backup(deployed)
     commands = [
         ["backup", "verify", "--deep", "--identity", "id.txt"],
@@ -623,7 +622,7 @@ def test_output_and_messages_contain_no_secrets(deployed):
     for encrypt in (f'{{ recipients = ["{recipient}"] }}', f'{{ recipients = ["{secret}"] }}'):
         configure(deployed, encrypt)
         for args in commands:
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-m", "dbctl", *args, "-o", "json", "-v"],
                 cwd=deployed.parent,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
@@ -631,8 +630,8 @@ def test_output_and_messages_contain_no_secrets(deployed):
                 capture_output=True,
                 check=False,
             )
-            output = done.stdout + done.stderr
-            assert json.loads(done.stdout)
+            output = result.stdout + result.stderr
+            assert json.loads(result.stdout)
             assert b"sesame-marked" not in output, args
             assert secret.encode() not in output, args
             assert b"Traceback" not in output, args
@@ -645,9 +644,9 @@ def read_processes():
             yield (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
 
 
-@pytest.mark.parametrize("place", ["postgresql", "mysql"])
-def test_child_processes_show_no_secrets(tmp_path, place):
-    with larder_app.open_pantry(place, tmp_path / "app") as pantry:
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_child_processes_show_no_secrets(tmp_path, kind):
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.path.with_name("pass").write_text("sesame-marked")
         configure(pantry.path, '{ passphrase_file = "pass" }')
         process_texts = []
@@ -672,7 +671,7 @@ KILL_SCRIPT = """
 import os, signal, sys
 from dbctl.files import compression
 from dbctl.cli.main import main
-compression.{function} = lambda *_words, **_more: os.kill(os.getpid(), signal.SIGKILL)
+compression.{function} = lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 
@@ -681,7 +680,7 @@ main(sys.argv[1:])
 def test_plain_leftovers_of_killed_process_are_removed(encrypted_app, function):
     create_app_backup(encrypted_app)
     args = ["backup", "create"] if function == "compress_file" else ["restore", "apply", "latest", "--yes"]
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", KILL_SCRIPT.format(function=function), *args],
         cwd=encrypted_app.parent,
         env={
@@ -692,7 +691,7 @@ def test_plain_leftovers_of_killed_process_are_removed(encrypted_app, function):
         capture_output=True,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL
+    assert result.returncode == -signal.SIGKILL
     (leftover,) = list_staging_folders()
     assert leftover.stat().st_mode & 0o777 == leftover.parent.stat().st_mode & 0o777 == 0o700
     assert [entry.stat().st_mode & 0o777 for entry in leftover.iterdir()] == [0o600] * (
@@ -706,9 +705,9 @@ def test_insufficient_staging_space_is_reported_with_path(encrypted_app, monkeyp
     create_app_backup(encrypted_app)
     real = local.free_space
     monkeypatch.setattr(local, "free_space", lambda path: 1 if "dbctl-" in path.name else real(path))
-    for work in (create_app_backup, apply_restore, verify_backups):
+    for operation in (create_app_backup, apply_restore, verify_backups):
         assert str(paths.default_staging_folder()) in str(
-            catch_error(InsufficientSpaceError, lambda work=work: work(encrypted_app))
+            catch_error(InsufficientSpaceError, lambda operation=operation: operation(encrypted_app))
         )
     monkeypatch.undo()
     assert len(list_all_backups(encrypted_app).page.items) == 1
@@ -733,14 +732,16 @@ def test_full_disk_leaves_no_backup_and_no_plain_files(encrypted_app, monkeypatc
     assert has_no_plain_files(encrypted_app)
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
-def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, place):
-    with larder_app.open_pantry(place, tmp_path / "app") as pantry:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, kind):
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         encrypt_backups(pantry.path)
         backup = create_app_backup(pantry.path)
         with promptvault_app.open_repository(pantry.path) as (app, repository):
-            done = RunDrills([app], promptvault_app.create_keys).apply()
-            assert [(database.backup, database.passed) for database in done.databases] == [(backup.id, True)]
+            result = RunDrills([app], promptvault_app.create_keys).apply()
+            assert [(database.backup, database.passed) for database in result.databases] == [
+                (backup.id, True)
+            ]
             assert list(verification_record.read(repository.store, backup.id).drills) == ["pantry"]
         pantry.path.with_name("id.txt").unlink()
         create_identity(pantry.path.parent)
@@ -753,7 +754,7 @@ def test_drill_of_encrypted_backup_writes_no_plain_files(tmp_path, place):
         assert has_no_plain_files(pantry.path)
 
 
-def test_crontab_drills_only_with_available_key(encrypted_app):
+def test_crontab_contains_drills_only_with_available_key(encrypted_app):
     selections = [Selection(config=str(encrypted_app.with_name("dbctl.toml")))]
     assert "drill" in [job.name for job in crontab.list_jobs(selections)]
     encrypt_backups(encrypted_app, with_identity=False)
@@ -770,8 +771,8 @@ def examine_codes(path):
 
 
 @pytest.fixture
-def reachable(deployed, monkeypatch):
-    """The app in a folder that other users can reach; the folders of pytest are private."""
+def reachable_app(deployed, monkeypatch):
+    """An app in a folder that other users can enter, unlike the temporary folders of pytest."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         app_dir = Path(folder)
         app_dir.chmod(0o755)
@@ -784,19 +785,19 @@ def reachable(deployed, monkeypatch):
         yield path
 
 
-def test_doctor_reports_exposed_missing_and_wrong_keys(reachable):
-    identity_file = reachable.with_name("id.txt")
-    create_app_backup(reachable)
-    valid_codes = examine_codes(reachable)
+def test_doctor_reports_exposed_missing_and_wrong_keys(reachable_app):
+    identity_file = reachable_app.with_name("id.txt")
+    create_app_backup(reachable_app)
+    valid_codes = examine_codes(reachable_app)
     identity_file.chmod(0o644)
-    assert "readable-by-all" in examine_codes(reachable)
+    assert "readable-by-all" in examine_codes(reachable_app)
     identity_file.chmod(0o600)
-    create_identity(reachable.parent, "id.txt")
-    assert examine_codes(reachable) - valid_codes == {"key-mismatch"}
+    create_identity(reachable_app.parent, "id.txt")
+    assert examine_codes(reachable_app) - valid_codes == {"key-mismatch"}
     identity_file.unlink()
-    assert examine_codes(reachable) - valid_codes == {"identity-missing"}
-    configure(reachable, '{ recipients = ["age1nonsense"] }')
-    assert examine_codes(reachable) - valid_codes == {"key-invalid"}
+    assert examine_codes(reachable_app) - valid_codes == {"identity-missing"}
+    configure(reachable_app, '{ recipients = ["age1nonsense"] }')
+    assert examine_codes(reachable_app) - valid_codes == {"key-invalid"}
 
 
 def test_manifest_is_readable_and_contains_no_rows(encrypted_app):
@@ -814,7 +815,7 @@ def test_manifest_is_readable_and_contains_no_rows(encrypted_app):
 
 
 def test_remote_storage_receives_only_encrypted_files(deployed, monkeypatch):
-    bucket = storage.given_to(monkeypatch, paths.default_staging_folder())
+    bucket = storage.use_new_bucket(monkeypatch, paths.default_staging_folder())
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"s3://{bucket.name}"'))
     encrypt_backups(deployed)
@@ -822,11 +823,11 @@ def test_remote_storage_receives_only_encrypted_files(deployed, monkeypatch):
     backup = create_app_backup(deployed)
     assert list_codes(verify_backups(deployed)) == []
     promptvault_app.change_data(deployed)
-    spoiled = promptvault_app.read_content(deployed)
+    changed_content = promptvault_app.read_content(deployed)
     apply_restore(deployed)
     assert promptvault_app.read_content(deployed) == before
     undo_restore(deployed)
-    assert promptvault_app.read_content(deployed) == spoiled
+    assert promptvault_app.read_content(deployed) == changed_content
     names = bucket.keys()
     objects = {name: bucket.get(name) for name in names}
     encrypted_objects = {name: raw for name, raw in objects.items() if not name.endswith(".json")}

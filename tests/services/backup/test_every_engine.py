@@ -1,4 +1,4 @@
-"""Backups and restores of one app on every engine that its profile allows: the same rules on each."""
+"""Backups and restores of the same app on every engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.services.promptvault_app import (
 )
 
 
-@pytest.fixture(params=larder_app.PLACES)
+@pytest.fixture(params=larder_app.KINDS)
 def pantry(request, tmp_path):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         yield app
@@ -39,14 +39,14 @@ def pantry(request, tmp_path):
 def test_restore_and_undo_replace_all_rows(pantry):
     before = pantry.content()
     backup = create_app_backup(pantry.path)
-    pantry.spoil()
-    spoiled = pantry.content()
-    assert spoiled != before
-    done = apply_restore(pantry.path)
-    assert (done.backup, done.exit_status) == (backup.id, 0)
+    pantry.change_data()
+    changed_content = pantry.content()
+    assert changed_content != before
+    result = apply_restore(pantry.path)
+    assert (result.backup, result.exit_status) == (backup.id, 0)
     assert pantry.content() == before
-    assert undo_restore(pantry.path).backup == done.safety_backup
-    assert pantry.content() == spoiled
+    assert undo_restore(pantry.path).backup == result.safety_backup
+    assert pantry.content() == changed_content
     undo_restore(pantry.path)
     assert pantry.content() == before
 
@@ -57,8 +57,8 @@ def test_dropped_required_table_is_restored(pantry):
     if pantry.engine == "postgresql":
         pantry.run("drop table members cascade")
     else:
-        off = "pragma foreign_keys = off" if pantry.engine == "sqlite" else "set foreign_key_checks = 0"
-        pantry.run(off, "drop table members")
+        statement = "pragma foreign_keys = off" if pantry.engine == "sqlite" else "set foreign_key_checks = 0"
+        pantry.run(statement, "drop table members")
     lost = pantry.content()
     assert "members" not in lost
     apply_restore(pantry.path)
@@ -73,8 +73,8 @@ def test_destroyed_database_is_created_again(pantry):
     before = pantry.content()
     create_app_backup(pantry.path)
     pantry.destroy()
-    done = apply_restore(pantry.path)
-    assert done.safety_backup is None
+    result = apply_restore(pantry.path)
+    assert result.safety_backup is None
     assert pantry.content() == before
 
 
@@ -94,11 +94,11 @@ def test_valid_backup_verifies_with_and_without_deep(pantry):
 
 def test_damaged_file_is_detected_and_not_restored(pantry):
     backup = create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     before = pantry.content()
     file = promptvault_app.find_backup_file(pantry.path, backup)
     complete = file.read_bytes()
-    rng = random.Random(5)  # noqa: S311 - places, not secrets
+    rng = random.Random(5)  # noqa: S311
     for _ in range(4):
         changed = bytearray(complete)
         position = rng.randrange(len(complete))
@@ -115,13 +115,13 @@ def test_damaged_file_is_detected_and_not_restored(pantry):
 
 def test_safety_backup_is_not_latest_and_is_retained(pantry):
     backup = create_app_backup(pantry.path)
-    pantry.spoil()
-    done = apply_restore(pantry.path)
+    pantry.change_data()
+    result = apply_restore(pantry.path)
     with promptvault_app.open_repository(pantry.path) as (_app, repository):
         assert repository.find("latest").id == backup.id
-        assert repository.find(done.safety_backup).kind == "safety"
+        assert repository.find(result.safety_backup).kind == "safety"
     with open_prune(pantry.path, last=1) as operation:
-        assert operation.apply().deleted == []  # each is the newest of its kind
+        assert operation.apply().deleted == []  # each is the newest backup of its kind
 
 
 def test_undo_without_restore_is_refused(pantry):
@@ -132,7 +132,7 @@ def test_undo_without_restore_is_refused(pantry):
 
 def test_preview_and_plan_change_nothing(pantry):
     backup = create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     before = pantry.content()
     with promptvault_app.open_repository(pantry.path) as (app, repository):
         comparison = preview.preview(
@@ -146,7 +146,10 @@ def test_preview_and_plan_change_nothing(pantry):
         if table.current_rows != table.backup_rows
     }
     assert (database.state, database.schema) == ("readable", "different")
-    assert differing == {"recipe_labels": (0, backup.members[0].rows["recipe_labels"]), "regrets": (1, None)}
+    assert differing == {
+        "recipe_labels": (0, backup.members[0].rows["recipe_labels"]),
+        "new_table": (1, None),
+    }
     assert plan.destructive
     assert plan.rows == dict(backup.members[0].rows)
     assert pantry.content() == before
@@ -173,11 +176,11 @@ def test_emptied_database_does_not_become_latest_backup(pantry):
 
 def test_backup_after_restore_has_same_content(pantry):
     first = create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     apply_restore(pantry.path, first.id)
     second = create_app_backup(pantry.path)
     assert second.members[0].rows == first.members[0].rows | {
-        "history": first.members[0].rows["history"] + 1  # the record of the restore
+        "history": first.members[0].rows["history"] + 1  # the record of the restore in the app
     }
     assert second.members[0].schema == first.members[0].schema
     assert not list_all_backups(pantry.path).incomplete
@@ -197,24 +200,24 @@ def simulate_killed_restore(path):
 def test_undo_skips_restore_killed_before_changes(pantry):
     before = pantry.content()
     create_app_backup(pantry.path)
-    pantry.spoil()
-    spoiled = pantry.content()
-    done = apply_restore(pantry.path)
+    pantry.change_data()
+    changed_content = pantry.content()
+    result = apply_restore(pantry.path)
     simulate_killed_restore(pantry.path)
     pantry.run("update members set mail = handle || '@later.example'")
     later = pantry.content()
     simulate_killed_restore(pantry.path)
-    undone = undo_restore(pantry.path)
-    assert undone.backup == done.safety_backup
-    assert pantry.content() == spoiled
-    assert undo_restore(pantry.path).backup == undone.safety_backup
+    undo_result = undo_restore(pantry.path)
+    assert undo_result.backup == result.safety_backup
+    assert pantry.content() == changed_content
+    assert undo_restore(pantry.path).backup == undo_result.safety_backup
     assert pantry.content() == later
     assert later != before
 
 
 def test_undo_of_only_killed_restore_changes_nothing(pantry):
     create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     before, safety = pantry.content(), simulate_killed_restore(pantry.path)
     error = catch_error(NothingToUndoError, lambda: undo_restore(pantry.path))
     assert "Nothing was changed" in error.hint
@@ -224,10 +227,10 @@ def test_undo_of_only_killed_restore_changes_nothing(pantry):
         assert pantry.content() == before
 
 
-def test_safety_backup_with_lost_database_is_reported(pantry):
+def test_safety_backup_without_its_retained_database_is_reported(pantry):
     create_app_backup(pantry.path)
     first, second = apply_restore(pantry.path).safety_backup, apply_restore(pantry.path).safety_backup
-    # A restore of a file or of one schema saves a copy; others drop the database that the previous restore retained.
+    # A restore into a file or schema saves a copy; other restores retain the replaced database until the next restore.
     with promptvault_app.open_repository(pantry.path) as (app, repository):
         retains = any(member.form == "kept" for member in repository.find(first).members)
         lost = {first} if retains else set()
@@ -254,6 +257,6 @@ def test_preview_excludes_own_session_from_lock_holders(pantry):
         comparison = preview.preview(
             app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
         )
-    own = {"postgresql": own_backends, "mysql": own_sessions, "sqlite": {os.getpid()}}[pantry.engine]
+    own_pids = {"postgresql": own_backends, "mysql": own_sessions, "sqlite": {os.getpid()}}[pantry.engine]
     pids = {int(holder.split()[1]) for holder in comparison.databases[0].held_by}
-    assert not pids & own
+    assert not pids & own_pids

@@ -1,4 +1,4 @@
-"""All types and objects of MySQL and MariaDB are restored, compared with the server's own client.
+"""All types and objects of MySQL and MariaDB are restored, compared with the command-line client.
 
 The kinds are read from the server's catalogs; the tests fail if ``mysql_samples`` has no sample of a kind.
 """
@@ -66,10 +66,10 @@ COMPARED = [
 NOT_COMPARED = {
     **dict.fromkeys(
         ("COLUMN_PRIVILEGES", "SCHEMA_PRIVILEGES", "TABLE_PRIVILEGES", "ROLE_COLUMN_GRANTS", "ROLE_ROUTINE_GRANTS", "ROLE_TABLE_GRANTS"),
-        "privileges belong to the server and depend on the name only",
+        "privileges belong to the server and refer to the name only",
     ),
     **dict.fromkeys(("INDEX_STATISTICS", "TABLE_STATISTICS", "FILES"), "counters of the server"),
-    **dict.fromkeys(("SCHEMATA", "SCHEMATA_EXTENSIONS"), "the database itself, which is not replaced"),
+    **dict.fromkeys(("SCHEMATA", "SCHEMATA_EXTENSIONS"), "the database, which is not replaced"),
 }  # fmt: skip
 #: Columns of the catalog with times or estimated sizes.
 VOLATILE = re.compile(
@@ -102,21 +102,21 @@ def shelf(server, tmp_path, monkeypatch):
 
 
 class ServerDatabase:
-    """A database with its configuration and the output of the server's own client."""
+    """A database with its configuration, read with the command-line client."""
 
     def __init__(self, url, folder):
         self.url, self.name, self.path = url, url.path, folder / "kinds.db"
         text = CONFIGURATION.replace("{url}", servers.text(url))
         self.path.with_name("dbctl.toml").write_text(text, encoding="utf-8")
-        with closing(self.connect()) as own:
-            self.server = parse_server(own.get_server_info(), "tests")
+        with closing(self.connect()) as connection:
+            self.server = parse_server(connection.get_server_info(), "tests")
 
     def connect(self):
         return pymysql.connect(**connection_arguments(self.url), charset="utf8mb4", autocommit=True)
 
     def run(self, *statements):
         arguments = connection_arguments(self.url)
-        with closing(self.connect()) as own, own.cursor() as cursor:
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
             for statement in statements:
                 text = statement.replace("{db}", self.name).replace(
                     "{socket}", str(arguments.get("unix_socket"))
@@ -124,12 +124,12 @@ class ServerDatabase:
                 cursor.execute(text.encode())
 
     def rows(self, sql):
-        with closing(self.connect()) as own, own.cursor() as cursor:
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
     def run_client(self, statements):
-        """Return the output of the server's own client."""
+        """Return the output of the command-line client."""
         arguments = connection_arguments(self.url)
         options = (
             [f"--socket={arguments['unix_socket']}"]
@@ -137,7 +137,7 @@ class ServerDatabase:
             else [f"--host={arguments['host']}", f"--port={arguments['port'] or 3306}", "--protocol=tcp"]
         )
         client = "mariadb" if self.server.is_mariadb else "mysql"
-        done = subprocess.run(
+        result = subprocess.run(
             [client, "--no-defaults", *options, f"--user={arguments['user']}", "--batch", "--default-character-set=utf8mb4", "--init-command=set time_zone = '+00:00', sort_buffer_size = 64 << 20", self.name],
             input=";\n".join(statements) + ";\n",
             text=True,
@@ -145,8 +145,8 @@ class ServerDatabase:
             check=False,
             env={**os.environ, "MYSQL_PWD": arguments["password"].decode()},
         )  # fmt: skip
-        assert not done.returncode, done.stderr
-        return done.stdout.splitlines()
+        assert not result.returncode, result.stderr
+        return result.stdout.splitlines()
 
     def describe(self):
         """Return definitions, rows and catalog of the database as printed by the client."""
@@ -178,7 +178,7 @@ class ServerDatabase:
                 "select column_name, data_type, extra from information_schema.columns where table_schema = database()"
                 f" and table_name = x'{table.encode().hex()}' order by ordinal_position"
             )
-            if table == "of_today":  # its other columns depend on the current time
+            if table == "of_today":  # its virtual columns depend on the current time
                 columns = columns[:2]
             texts = [exact_value_sql(quote(name), kind) for name, kind, _ in columns]
             history = " for system_time all" if kind == "SYSTEM VERSIONED" else ""
@@ -212,11 +212,11 @@ class ServerDatabase:
         return {name: (schemas[name][0], columns) for name, columns in catalogs.items() if schemas[name]}
 
     def assert_round_trip(self, *, recreate=True):
-        """Back up and restore the database, recreated or over itself, and compare it with the original."""
+        """Back up and restore the database, and compare it with the original; ``recreate``: drop it before the restore."""
         before = self.describe()
         backup = create_app_backup(self.path)
         if recreate:
-            with closing(self.connect()) as own, own.cursor() as cursor:
+            with closing(self.connect()) as connection, connection.cursor() as cursor:
                 cursor.execute(f"drop database `{self.name}`")
                 cursor.execute(f"create database `{self.name}` character set utf8mb4")
         apply_restore(self.path, backup.id)
@@ -243,7 +243,7 @@ def exact_value_sql(name, kind):
 
 
 def list_types(shelf):
-    """Return the types of the server: the keywords that it accepts as a type, by their canonical names."""
+    """Return the canonical names of the keywords that the server accepts as a type."""
     keywords = {str(word) for (word,) in shelf.rows("select word from information_schema.keywords")}
     for name, text in shelf.rows(
         "select t.name, t.description from mysql.help_topic t join mysql.help_category c using (help_category_id)"
@@ -257,7 +257,7 @@ def list_types(shelf):
         )
     }
     types = set()
-    with closing(shelf.connect()) as own, own.cursor() as cursor:
+    with closing(shelf.connect()) as connection, connection.cursor() as cursor:
         for word in sorted({word.upper() for word in keywords if re.fullmatch(r"\w+", word)}):
             for form in (word, f"{word}(3)", f"{word}('a')"):
                 try:
@@ -278,16 +278,16 @@ def test_values_of_every_type_are_restored_exactly(shelf):
     assert types >= {"int", "float", "json" if not shelf.server.is_mariadb else "uuid", "enum", "geometry"}
     assert not types - set(mysql_samples.TYPES)
     statements = ["set sql_mode = 'ALLOW_INVALID_DATES'", "set time_zone = '+00:00'"]
-    read = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
+    parse_function = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
     for name in sorted(types):
-        for index, (declared, values) in enumerate(mysql_samples.TYPES[name]):
+        for index, (definition, values) in enumerate(mysql_samples.TYPES[name]):
             table = quote(f"{name} {index}")
-            statements.append(f"create table {table} (id int auto_increment primary key, c {declared})")
+            statements.append(f"create table {table} (id int auto_increment primary key, c {definition})")
             statements += [
-                f"insert ignore into {table} (c) values ({value.replace('{vector}', read)})"
+                f"insert ignore into {table} (c) values ({value.replace('{vector}', parse_function)})"
                 for value in values
             ]
-            if " not null" not in declared:
+            if " not null" not in definition:
                 statements.append(f"insert into {table} (c) values (null)")
     shelf.run(*statements)
     shelf.assert_round_trip()
@@ -312,7 +312,7 @@ def test_texts_of_every_collation_are_restored_exactly(shelf):
             values = [bytes(range(256))]
         elif charset in ("utf8", "utf8mb3", "utf8mb4"):
             values = ["aä日\\'".encode(), "😀".encode()]
-        else:  # bytes that are no character are ignored
+        else:  # invalid byte sequences are ignored
             values = [bytes([first, second]) for first in range(0, 256, 5) for second in range(1, 256, 7)]
         cells = ", ".join(f"(x'{value.hex()}')" for value in values)
         statements.append(f"insert ignore into {table} (t) values {cells}")
@@ -335,8 +335,8 @@ def test_objects_of_every_kind_are_restored(shelf):
         str(name) for (name,) in shelf.rows("select name from mysql.help_topic where name like 'CREATE %'")
     ]
     assert created
-    known = {*mysql_samples.KINDS, *mysql_samples.KINDS_OF_SERVERS}
-    assert not {name.replace("\\", "").removeprefix("CREATE ") for name in created} - known
+    sampled = {*mysql_samples.KINDS, *mysql_samples.KINDS_OF_SERVERS}
+    assert not {name.replace("\\", "").removeprefix("CREATE ") for name in created} - sampled
     catalogs = shelf.catalogs()
     assert not set(catalogs) - {*COMPARED, *NOT_COMPARED}
     shelf.run(
@@ -387,7 +387,7 @@ def test_unsupported_objects_are_refused_or_reported(shelf):
     }
     assert before - after == (set() if is_mariadb else {"on_definer_gone"})
     shelf.run("create table only_generated (g int generated always as (1 + 1) stored)")
-    create_app_backup(shelf.path)  # without rows, the table can be dumped
+    create_app_backup(shelf.path)  # a table without rows can be dumped
     shelf.run("insert into only_generated values ()")
     if is_mariadb:
         create_app_backup(shelf.path)
@@ -398,13 +398,13 @@ def test_unsupported_objects_are_refused_or_reported(shelf):
 
 def test_rows_of_every_type_have_digests(shelf):
     types = list_types(shelf)
-    read = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
+    parse_function = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
     statements = ["set sql_mode = 'ALLOW_INVALID_DATES'"]
     for name in sorted(types):
-        declared, values = mysql_samples.TYPES[name][0]
+        definition, values = mysql_samples.TYPES[name][0]
         statements += [
-            f"create table {quote(name)} (id int primary key, c {declared})",
-            f"insert ignore into {quote(name)} values (1, {values[0].replace('{vector}', read)})",
+            f"create table {quote(name)} (id int primary key, c {definition})",
+            f"insert ignore into {quote(name)} values (1, {values[0].replace('{vector}', parse_function)})",
         ]
     shelf.run(*statements)
     (member,) = create_app_backup(shelf.path).members
@@ -419,18 +419,18 @@ def test_table_of_unsupported_engine_is_refused_by_name(server, tmp_path, monkey
                 "select engine from information_schema.engines where support in ('YES', 'DEFAULT')"
             )
         ]
-    # The products spell this engine differently.
+    # MySQL and MariaDB spell this engine differently.
     engines = ["MRG_MYISAM" if engine.upper() == "MRG_MYISAM" else engine for engine in engines]
     assert not set(engines) - {*mysql_samples.ENGINES, *mysql_samples.ENGINES_WITHOUT_TABLES}
     for engine in engines:
         if engine in mysql_samples.ENGINES_WITHOUT_TABLES:
             continue
-        becomes, statements = mysql_samples.ENGINES[engine]
+        outcome, statements = mysql_samples.ENGINES[engine]
         (tmp_path / engine).mkdir()
         with servers.mysql_database(server=server) as url:
             shelf = ServerDatabase(url, tmp_path / engine)
             shelf.run(*statements)
-            if becomes == mysql_samples.REFUSED:
+            if outcome == mysql_samples.REFUSED:
                 assert "odd" in str(
                     catch_error(NotSupportedError, lambda path=shelf.path: create_app_backup(path)).context[
                         "feature"

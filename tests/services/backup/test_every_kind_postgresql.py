@@ -1,4 +1,4 @@
-"""Every kind of type, table and object that a PostgreSQL server supports: backed up, restored, and compared by its own programs."""
+"""All types, tables and objects of PostgreSQL are restored, compared with ``pg_dump`` and ``psql``."""
 
 from __future__ import annotations
 
@@ -27,41 +27,43 @@ def kinds_database():
     """A database with a sample of every kind, and a role that owns some objects."""
     server = servers.postgresql()
     name = f"t_kinds_{time.time_ns():x}"
-    with closing(servers.connection(server)) as central:
-        central.execute(f"create database {name} template template0 encoding 'UTF8' locale 'C'")
-        central.execute(f"create role {name}")
+    with closing(servers.connection(server)) as admin:
+        admin.execute(f"create database {name} template template0 encoding 'UTF8' locale 'C'")
+        admin.execute(f"create role {name}")
         try:
             url = structs.replace(server, path=name)
-            with closing(servers.connection(url)) as own:
-                postgresql_kinds.create_samples(own, role=name, split=script.split)
+            with closing(servers.connection(url)) as connection:
+                postgresql_kinds.create_samples(connection, role=name, split=script.split)
             yield url
         finally:
-            rows = central.execute("select datname from pg_database where starts_with(datname, %s)", [name])
+            rows = admin.execute("select datname from pg_database where starts_with(datname, %s)", [name])
             for (row,) in rows.fetchall():  # also retained databases
-                central.execute(f"drop database {ident(row)} with (force)")
-            central.execute(f"drop role {name}")
+                admin.execute(f"drop database {ident(row)} with (force)")
+            admin.execute(f"drop role {name}")
 
 
 @pytest.fixture(scope="module")
-def own(kinds_database):
+def connection(kinds_database):
     with closing(servers.connection(kinds_database)) as connection:
         yield connection
 
 
-def test_every_type_and_object_kind_has_a_sample(own):
-    """A new kind of a newer server requires a sample, or a reason for having none."""
+def test_every_type_and_object_kind_has_a_sample(connection):
+    """A new kind in a new version of the server requires a sample, or an entry in a list of exceptions."""
     sampled = postgresql_kinds.VALUES.keys() | postgresql_kinds.WITHOUT_VALUES.keys()
-    assert [name for name in postgresql_kinds.list_types(own) if name not in sampled] == []
+    assert [name for name in postgresql_kinds.list_types(connection) if name not in sampled] == []
     empty = [
-        name for name in postgresql_kinds.list_catalogs(own) if not postgresql_kinds.read_rows(own, name)
+        name
+        for name in postgresql_kinds.list_catalogs(connection)
+        if not postgresql_kinds.read_rows(connection, name)
     ]
     assert [name for name in empty if name not in postgresql_kinds.NO_ROWS] == []
-    unused = own.execute(
+    unused = connection.execute(
         "select amname from pg_am a where oid < 16384 and not exists"
         " (select from pg_class c where c.relam = a.oid and c.oid >= 16384)"
     )
     assert unused.fetchall() == []
-    assert postgresql_kinds.find_unsampled(own) == {}
+    assert postgresql_kinds.find_unsampled(connection) == {}
 
 
 def test_every_type_and_object_kind_is_restored(kinds_database, tmp_path):

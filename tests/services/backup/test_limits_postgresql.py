@@ -1,4 +1,4 @@
-"""Limits of pg_dump: unloadable backups are not created, and omissions are reported."""
+"""Limits of pg_dump: backups that cannot be loaded are not created, and omissions are reported."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ RATE_FUNCTION = (
     "insert into rates values (1)",
     "create function rate(int) returns int language sql immutable as 'select max(n) + $1 from rates'",
 )
-#: Since version 17, creating an index or a materialized view can only call functions with a search_path.
+#: Since version 17, indexes and materialized views can only call functions with a search_path when they are created.
 SET_SEARCH_PATH = "alter function rate(int) set search_path = public"
 RESET_SEARCH_PATH = "alter function rate(int) reset search_path"
 UNLOADABLE = {
-    "a value without input": ("create table odd as select adbin as v from pg_attrdef limit 1",),
+    "a value without an input function": ("create table odd as select adbin as v from pg_attrdef limit 1",),
     "an index named in a row": (
         "create table odd (v regclass)",
         "create index odd_index on odd (v)",
@@ -67,7 +67,7 @@ UNLOADABLE = {
         "create materialized view odd as select rate(1)",
         RESET_SEARCH_PATH,
     ),
-    "a function behind a view and an operator": (
+    "a function used through a view and an operator": (
         *RATE_FUNCTION,
         SET_SEARCH_PATH,
         "create operator ~~~ (rightarg = int, function = rate)",
@@ -85,18 +85,20 @@ def test_unloadable_dump_is_not_created(pantry, statements):
     assert "odd" in str(error)
     text = dump_database(pantry, "pg_dump", pantry.own)
     with caching.postgresql_database() as url:
-        loaded = subprocess.run(
+        result = subprocess.run(
             [servers.client("psql"), "-Xq1", "-v", "ON_ERROR_STOP=1", "-d", servers.text(url)],
             input=text,
             capture_output=True,
             check=False,
         )
-        assert loaded.returncode
+        assert result.returncode
 
 
 def dump_database(pantry, program, url):
-    done = subprocess.run([servers.client(program), "-d", servers.text(url)], capture_output=True, check=True)
-    return done.stdout
+    result = subprocess.run(
+        [servers.client(program), "-d", servers.text(url)], capture_output=True, check=True
+    )
+    return result.stdout
 
 
 def test_functions_with_resolvable_names_are_accepted(pantry):
@@ -115,23 +117,23 @@ def test_functions_with_resolvable_names_are_accepted(pantry):
 
 def test_omissions_of_dump_are_reported(pantry):
     pantry.run(
-        "create foreign data wrapper elsewhere",
-        "create server far foreign data wrapper elsewhere",
-        "create foreign table far_away (id int) server far",
+        "create foreign data wrapper remote",
+        "create server remote_server foreign data wrapper remote",
+        "create foreign table remote_table (id int) server remote_server",
         "create table elder (id int, v text)",
         "create table reshaped (v text, id int)",
         "alter table reshaped inherit elder",
         "create table broken (id int)",
         "create index broken_index on broken (id)",
         "update pg_index set indisvalid = false where indexrelid = 'broken_index'::regclass",
-        "create function pg_catalog.hidden_away() returns int language sql as 'select 1'",
+        "create function pg_catalog.catalog_function() returns int language sql as 'select 1'",
         "create function not_called(text) returns bool language sql as 'select exists (select from elder)'",
-        "create function unproven() returns int language plpgsql as 'begin return 1; end'",
-        "create materialized view counted as select unproven() as n",
+        "create function uncertain() returns int language plpgsql as 'begin return 1; end'",
+        "create materialized view counted as select uncertain() as n",
         "create table never_filled (v text check (not_called(v)))",
     )
     (remark,) = promptvault_app.create_app_backup(pantry.path).remarks
-    for name in ("far_away", "reshaped", "broken_index", "hidden_away", "unproven"):
+    for name in ("remote_table", "reshaped", "broken_index", "catalog_function", "uncertain"):
         assert name in remark
     assert "elder " not in remark
     assert set(promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path))) <= {"schema-differs"}
@@ -139,8 +141,8 @@ def test_omissions_of_dump_are_reported(pantry):
 
 
 def test_extension_with_another_version_is_reported(pantry):
-    with closing(servers.connection(pantry.own)) as own:
-        versions = own.execute(
+    with closing(servers.connection(pantry.own)) as connection:
+        versions = connection.execute(
             "select version from pg_available_extension_versions v join pg_available_extensions e using (name)"
             " where name = 'pg_trgm' and version <> default_version order by version desc"
         ).fetchall()
@@ -148,7 +150,7 @@ def test_extension_with_another_version_is_reported(pantry):
         try:
             pantry.run(f"create extension pg_trgm version '{version}'")
             break
-        except servers.psycopg.Error:  # no installation script for this version
+        except servers.psycopg.Error:  # no installation script exists for this version
             continue
     (remark,) = promptvault_app.create_app_backup(pantry.path).remarks
     assert f"pg_trgm is of version {version}" in remark
@@ -159,26 +161,26 @@ def test_dump_without_table_rows_restores_empty_table(pantry, tmp_path):
     before, file = pantry.content(), tmp_path / "backup.sql"
     options = ["--exclude-table-data=log", "-f", file, "-d", servers.text(pantry.own)]
     subprocess.run([servers.client("pg_dump"), *options], check=True)
-    pantry.spoil()
+    pantry.change_data()
     apply(pantry.path, file)
     assert pantry.content() == {**before, "log": []}
 
 
 def test_subscription_is_restored_disabled_and_reported(tmp_path):
     url = structs.replace(servers.parse_url(servers.private_postgresql()), path="subscribed")
-    with closing(servers.connection(structs.replace(url, path="postgres"))) as central:
-        central.execute("create database subscribed")
-    with closing(servers.connection(url)) as own:
-        own.execute("create table t (id int primary key)")
-        own.execute(
+    with closing(servers.connection(structs.replace(url, path="postgres"))) as admin:
+        admin.execute("create database subscribed")
+    with closing(servers.connection(url)) as connection:
+        connection.execute("create table t (id int primary key)")
+        connection.execute(
             "create subscription sub connection 'host=/nowhere' publication pub with (connect = false)"
         )
     (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
     (remark,) = promptvault_app.create_app_backup(tmp_path / "any").remarks
     assert "subscription sub is restored disabled" in remark
     promptvault_app.apply_restore(tmp_path / "any")
-    with closing(servers.connection(url)) as own:
-        assert own.execute(
+    with closing(servers.connection(url)) as connection:
+        assert connection.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
         ).fetchall() == [("sub", False)]
 
@@ -186,11 +188,11 @@ def test_subscription_is_restored_disabled_and_reported(tmp_path):
 def test_more_tables_than_available_locks_are_restored(tmp_path):
     with start_private("max_locks_per_transaction=10", "max_connections=20") as server:
         url = structs.replace(servers.parse_url(server.url), path="many")
-        with server.connection() as central:
-            central.execute("create database many")
-        with closing(servers.connection(url)) as own:
+        with server.connection() as admin:
+            admin.execute("create database many")
+        with closing(servers.connection(url)) as connection:
             for index in range(200):
-                own.execute(f"create table t{index} (id int primary key, v text unique)")
+                connection.execute(f"create table t{index} (id int primary key, v text unique)")
         (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
         promptvault_app.create_app_backup(tmp_path / "any")
         assert promptvault_app.list_codes(promptvault_app.verify_backups(tmp_path / "any")) == []

@@ -1,4 +1,4 @@
-"""Backups on MySQL and MariaDB: their own objects, and restores with DDL that cannot be rolled back."""
+"""Backups on MySQL and MariaDB: views, triggers and routines, and restores with DDL that cannot be rolled back."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def pantry(tmp_path):
 
 
 def program_name(kind):
-    """Return the name of the server's program of a kind."""
+    """Return the name of a client program of the server."""
     return client_programs.PROGRAMS[servers.mysql_server().product][kind]
 
 
@@ -131,8 +131,8 @@ def test_views_triggers_routines_and_keys_are_restored_and_undone(pantry):
         "drop function twice",
         "create function other() returns int deterministic return 1",
     )
-    pantry.spoil()
-    spoiled = pantry.content()
+    pantry.change_data()
+    changed_content = pantry.content()
     assert apply_restore(pantry.path).databases[0].strategy == "swapped"
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
     assert_objects_work(pantry)
@@ -140,7 +140,7 @@ def test_views_triggers_routines_and_keys_are_restored_and_undone(pantry):
         pantry.run("select other()")
         pytest.fail("a function created after the backup exists")
     undo_restore(pantry.path)
-    assert pantry.content() == spoiled
+    assert pantry.content() == changed_content
     assert pantry.rows("select other()") == [(1,)]
     assert pantry.rows("show triggers") == []
     undo_restore(pantry.path)
@@ -170,11 +170,11 @@ def test_backup_under_writers_is_consistent(pantry):
         "create table bank (id int primary key, cents int)",
         "insert into bank values " + ", ".join(f"({n}, 1000)" for n in range(100)),
     )
-    done = threading.Event()
+    stop_event = threading.Event()
 
     def write():
-        with closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
-            while not done.is_set():
+        with closing(servers.mysql_connection(pantry.own)) as connection, connection.cursor() as cursor:
+            while not stop_event.is_set():
                 cursor.execute("begin")
                 cursor.execute("update bank set cents = cents - 1 where id = 3")
                 cursor.execute("update bank set cents = cents + 1 where id = 96")
@@ -185,7 +185,7 @@ def test_backup_under_writers_is_consistent(pantry):
     try:
         backup = create_app_backup(pantry.path)
     finally:
-        done.set()
+        stop_event.set()
         writer.join()
     apply_restore(pantry.path, backup.id)
     assert pantry.rows("select cast(sum(cents) as signed) from bank") == [(100_000,)]
@@ -200,7 +200,7 @@ def wait_for_next_second(pantry):
 
 def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
     """Another restore may rename tables; rows from before and after would be inconsistent."""
-    sibling = f"{pantry.own.path}_beside"
+    sibling = f"{pantry.own.path}_other"
     pantry.run(
         "create table one (x int)", "insert into one values (1)", "create table two (x int)",
         "insert into two values (1)", f"create database {sibling}",
@@ -238,10 +238,10 @@ def test_row_counts_are_independent_of_block_size(cut):
         scanner.feed(text[start : start + cut])
     scanner.finish()
     assert (scanner.rows, scanner.problem) == ({"a`b": 2, "one": 4, "none": 0}, "")
-    half = DumpScanner()
-    half.feed(text[:-40])
-    half.finish()
-    assert half.problem
+    truncated = DumpScanner()
+    truncated.feed(text[:-40])
+    truncated.finish()
+    assert truncated.problem
 
 
 def test_truncated_dump_is_invalid(pantry):
@@ -251,24 +251,24 @@ def test_truncated_dump_is_invalid(pantry):
     file = find_backup_file(pantry.path, backup)
     text = gzip.decompress(file.read_bytes())
     dump = Dump(metadata=backup.members[0].facts, tables=backup.members[0].rows, schema="")
-    rng = random.Random(3)  # noqa: S311 - places, not secrets
+    rng = random.Random(3)  # noqa: S311
     for _ in range(20):
         file.write_bytes(gzip.compress(text[: rng.randrange(len(text) - 60)]))
-        assert registry.verify_dump("mysql", file, dump, "larder/pantry", quick=True).problems
+        assert registry.load_engine("mysql").verify_dump(file, dump, "larder/pantry", quick=True).problems
 
 
 def test_non_transactional_tables_are_locked_and_restored(pantry):
-    """MediaWiki stores its search text in such a table."""
+    """MediaWiki, for example, stores its search index in a MyISAM table."""
     pantry.run(
         "create table heap (x int primary key, words text, fulltext (words)) engine=MyISAM",
         "create table memory_rows (x int primary key) engine=MEMORY",
         "insert into heap values (1, 'tea'), (2, 'milk')",
         "insert into memory_rows values (1), (2), (3)",
     )
-    refused = []
+    error_codes = []
 
     def write(_share):
-        if not refused:
+        if not error_codes:
             for table in ("heap", "memory_rows"):
                 with (
                     closing(servers.mysql_connection(pantry.own)) as writer,
@@ -277,14 +277,14 @@ def test_non_transactional_tables_are_locked_and_restored(pantry):
                 ):
                     cursor.execute("set session lock_wait_timeout = 1")
                     cursor.execute(f"insert into {table} (x) values (9)")
-                refused.append(error.value.args[0])
+                error_codes.append(error.value.args[0])
 
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
         assert db.blocks_writers()
-        dumped = db.dump(pantry.path.with_name("heap.sql.gz"), progress=write)
-    assert refused == [1205, 1205]
-    assert (dumped.verification.tables["heap"], dumped.verification.tables["memory_rows"]) == (2, 3)
+        dump = db.dump(pantry.path.with_name("heap.sql.gz"), progress=write)
+    assert error_codes == [1205, 1205]
+    assert (dump.verification.tables["heap"], dump.verification.tables["memory_rows"]) == (2, 3)
 
     create_app_backup(pantry.path)
     pantry.run("insert into heap values (3, 'sugar')", "drop table memory_rows")
@@ -302,16 +302,16 @@ def test_unlockable_table_leaves_no_backup(pantry):
         catch_error(BusyError, lambda: create_app_backup(pantry.path, timeout=1))
     assert not backup_folders(pantry)
 
-    ended = []
+    killed_ids = []
 
     def end_lock(_share):
-        if not ended:  # the session with the lock is the first one after the reader's
-            own = f"db = '{pantry.own.path}' and id > {reader}"
+        if not killed_ids:  # the session with the table locks is the one after the session of the reader
+            condition = f"db = '{pantry.own.path}' and id > {reader}"
             ((connection_id,),) = pantry.rows(
-                f"select min(id) from information_schema.processlist where {own}"
+                f"select min(id) from information_schema.processlist where {condition}"
             )
             pantry.run(f"kill {connection_id}")
-            ended.append(connection_id)
+            killed_ids.append(connection_id)
 
     destination = pantry.path.with_name("heap.sql.gz")
     with open_repository(pantry.path) as (app, _repository):
@@ -334,7 +334,7 @@ def test_merge_table_is_refused_by_name(pantry):
 def test_missing_lock_privilege_is_reported_with_grant(pantry):
     pantry.run("create table heap (x int) engine=MyISAM")
     name, database = f"l_{os.getpid()}", pantry.own.path
-    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as admin, admin.cursor() as cursor:
         cursor.execute(f"create user {name}@'%' identified by 'pw'")
         try:
             cursor.execute(f"grant select, show view, trigger, event on `{database}`.* to {name}@'%'")
@@ -355,27 +355,25 @@ def backup_folders(pantry):
     return [entry for entry in root.glob("*") if entry.name[0] != "."]
 
 
-def test_trap_password_is_in_no_process_and_no_file(
-    pantry,
-):
+def test_trap_password_is_in_no_process_and_no_file(pantry):
     secret, name = "pass w0rd;\\\"'#x", f"u_{os.getpid()}"
-    with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
         cursor.execute(f"create user {name}@'%%' identified by %s", [secret])
         cursor.execute(f"grant all on {ident(pantry.own.path)}.* to {name}@'%'")
     try:
         file = pantry.path.with_name("dbctl.toml")
         file.write_text(file.read_text().replace(f"{pantry.own.user}@", f"{name}:${{DBCTL_TEST_SECRET}}@"))
         os.environ["DBCTL_TEST_SECRET"] = secret
-        seen, done = [], threading.Event()
+        process_texts, stop_event = [], threading.Event()
 
         def watch_processes():
-            while not done.is_set():
+            while not stop_event.is_set():
                 for entry in Path("/proc").glob("[0-9]*"):
                     for part in ("cmdline", "environ"):
                         with suppress(OSError):
                             text = (entry / part).read_bytes()
                             if b"--defaults-file" in text:
-                                seen.append(text)
+                                process_texts.append(text)
 
         watcher = threading.Thread(target=watch_processes)
         watcher.start()
@@ -386,25 +384,25 @@ def test_trap_password_is_in_no_process_and_no_file(
             create_app_backup(pantry.path)
             error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
         finally:
-            done.set()
+            stop_event.set()
             watcher.join()
             del os.environ["DBCTL_TEST_SECRET"]
         assert "GRANT ALL ON `" in error.hint
         assert "\\_dbctl\\_%`.* TO " in error.hint
-        assert seen
-        assert not [text for text in seen if secret.encode() in text]
+        assert process_texts
+        assert not [text for text in process_texts if secret.encode() in text]
         for entry in pantry.path.with_name("backups").rglob("*"):
             if entry.is_file():
                 assert secret.encode() not in entry.read_bytes()
         assert not list(Path(tempfile.gettempdir()).iterdir())
     finally:
-        with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+        with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
             cursor.execute(f"drop user {name}@'%'")
 
 
 def test_open_transaction_times_out_restore_without_changes(pantry):
     create_app_backup(pantry.path)
-    pantry.spoil()
+    pantry.change_data()
     before, objects = pantry.content(), read_objects(pantry)
     with closing(servers.mysql_connection(pantry.own)) as app, app.cursor() as cursor:
         cursor.execute("begin")
@@ -417,9 +415,7 @@ def test_open_transaction_times_out_restore_without_changes(pantry):
     assert [backup.kind for backup in list_all_backups(pantry.path).page.items] == ["backup"]
 
 
-def test_trap_restore_waits_for_session_of_killed_process(
-    pantry,
-):
+def test_trap_restore_waits_for_session_of_killed_process(pantry):
     create_app_backup(pantry.path)
     before, lock = pantry.content(), locks.swap_lock_name(locks.lock_name(pantry.own.path))
     with closing(servers.mysql_connection(pantry.own)) as killed, killed.cursor() as cursor:
@@ -434,31 +430,35 @@ def test_trap_restore_waits_for_session_of_killed_process(
 
 def test_swap_session_has_lock_for_next_restore(pantry):
     create_app_backup(pantry.path)
-    lock, seen, done = locks.swap_lock_name(locks.lock_name(pantry.own.path)), [], threading.Event()
+    lock, sessions, stop_event = locks.swap_lock_name(locks.lock_name(pantry.own.path)), [], threading.Event()
     query = (
         f"select id, is_used_lock('{lock}') from information_schema.processlist"
         f" where info like 'rename table%%{pantry.own.path}%%'"
     )
 
     def watch_sessions(app):
-        with closing(app), closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
-            while not (done.is_set() or cursor.execute(query)):
+        with (
+            closing(app),
+            closing(servers.mysql_connection(pantry.own)) as connection,
+            connection.cursor() as cursor,
+        ):
+            while not (stop_event.is_set() or cursor.execute(query)):
                 pass
-            seen.extend(cursor.fetchall())
+            sessions.extend(cursor.fetchall())
 
     app = servers.mysql_connection(pantry.own)
     app.query("begin")
-    app.query("select count(*) from recipes")  # the rename waits for it
+    app.query("select count(*) from recipes")  # the rename waits for this transaction
     watcher = threading.Thread(target=watch_sessions, args=[app])
     watcher.start()
     try:
         apply_restore(pantry.path, timeout=60)
     finally:
-        done.set()
+        stop_event.set()
         watcher.join()
-    ((renaming_id, lock_id),) = seen
+    ((renaming_id, lock_id),) = sessions
     assert renaming_id == lock_id
-    with closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
+    with closing(servers.mysql_connection(pantry.own)) as connection, connection.cursor() as cursor:
         cursor.execute("select is_free_lock(%s)", [lock])
         assert cursor.fetchone() == (1,)
 
@@ -474,16 +474,16 @@ def test_next_restore_drops_retained_database(pantry):
 def test_undo_of_killed_restore_creates_objects_again(pantry):
     create_app_backup(pantry.path)
     objects = read_objects(pantry)
-    done = apply_restore(pantry.path)
+    result = apply_restore(pantry.path)
     undo_restore(pantry.path)
     # The state after a kill: the retained database exists, other objects are dropped, and no table is moved.
     safety = next(backup for backup in list_all_backups(pantry.path).page.items if backup.kind == "safety")
     name = safety.members[0].facts["kept"]
     undo_restore(pantry.path)
-    with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
         cursor.execute(f"create database if not exists {ident(name)}")
     pantry.run("drop view tall", "drop trigger stamp")
-    assert done.safety_backup
+    assert result.safety_backup
     before = pantry.content()
     apply_restore(pantry.path, safety.id)
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
@@ -494,13 +494,15 @@ def test_broken_views_do_not_prevent_restore(pantry):
     create_app_backup(pantry.path)
     pantry.run("create view taller as select * from tall", "set foreign_key_checks = 0", "drop table members")
     lost = pantry.content()
-    done = apply_restore(pantry.path)
+    result = apply_restore(pantry.path)
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
-    messages = [finding.message for finding in done.findings if finding.code == "maintenance"]
+    messages = [finding.message for finding in result.findings if finding.code == "maintenance"]
     assert "view tall was broken and is not retained" in messages
     assert "view taller was broken and is not retained" in messages
     assert [message for message in messages if "referred to no table and is not retained" in message]
-    pantry.run("start transaction", "delete from members", "rollback")  # no retained object prevents it
+    pantry.run(
+        "start transaction", "delete from members", "rollback"
+    )  # fails if a retained object refers to the dropped table
     undo_restore(pantry.path)
     assert pantry.content() == lost
     undo_restore(pantry.path)
@@ -528,41 +530,41 @@ def read_collations(pantry):
     )
 
 
-def test_dump_changes_collation_of_own_database_only(pantry):
+def test_restore_changes_only_the_collation_of_its_database(pantry):
     pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_unicode_ci")
-    saved_sorting, objects = read_collations(pantry), read_objects(pantry)
+    collations_before, objects = read_collations(pantry), read_objects(pantry)
     create_app_backup(pantry.path)
     pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_bin")
-    changed_sorting = read_collations(pantry)
+    changed_collations = read_collations(pantry)
     assert list_codes(verify_backups(pantry.path)) == []
-    assert read_collations(pantry) == changed_sorting
+    assert read_collations(pantry) == changed_collations
     apply_restore(pantry.path)
-    assert (read_collations(pantry), read_objects(pantry)) == (saved_sorting, objects)
+    assert (read_collations(pantry), read_objects(pantry)) == (collations_before, objects)
     undo_restore(pantry.path)
-    assert read_collations(pantry) == changed_sorting
+    assert read_collations(pantry) == changed_collations
     pantry.destroy()
     apply_restore(pantry.path)
-    assert (read_collations(pantry), read_objects(pantry)) == (saved_sorting, objects)
+    assert (read_collations(pantry), read_objects(pantry)) == (collations_before, objects)
 
 
 @pytest.fixture
 def limited_user(pantry):
     """A user with all privileges on the pantry and its temporary databases, but none for other definers."""
     name = f"u_{os.getpid()}"
-    own = structs.replace(pantry.own, user=name, password=Secret("pw"))
+    url = structs.replace(pantry.own, user=name, password=Secret("pw"))
     pattern = f"{pantry.own.path}_dbctl_".replace("_", "\\_")
-    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as admin, admin.cursor() as cursor:
         cursor.execute(f"create user {name}@'%' identified by 'pw'")
         try:
             for database in (pantry.own.path, f"{pattern}%"):
                 cursor.execute(f"grant all on `{database}`.* to {name}@'%'")
             cursor.execute(f"grant {show_routine_privilege()} to {name}@'%'")
-            yield own
+            yield url
         finally:
             cursor.execute(f"drop user {name}@'%'")
 
 
-def test_objects_that_user_cannot_recreate_are_not_dropped(pantry, limited_user):
+def test_objects_that_the_user_cannot_create_are_not_dropped(pantry, limited_user):
     objects = read_objects(pantry)
     pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
     create_app_backup(pantry.path)
@@ -584,17 +586,17 @@ def test_objects_with_forbidden_definer_are_not_dropped(pantry, limited_user):
     pantry.run(f"grant {server.definer_privilege} on *.* to {limited_user.user}@'%'")
     text = (pantry.folder / "dbctl.toml").read_text()
     (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(limited_user)))
-    for definer, right in (
-        ("nobody@nowhere", "ALLOW_NONEXISTENT_DEFINER"),
+    for definer, privilege in (
+        ("missing@localhost", "ALLOW_NONEXISTENT_DEFINER"),
         ("root@localhost", "SYSTEM_USER"),
     ):
         pantry.run(f"create definer = {definer} procedure shelve() select 1")
         if not server.is_mariadb:
             before = pantry.content(), pantry.rows(ROUTINES)
             error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
-            assert f"GRANT {right} ON *.* TO " in error.hint
+            assert f"GRANT {privilege} ON *.* TO " in error.hint
             assert (pantry.content(), pantry.rows(ROUTINES)) == before
-            pantry.run(f"grant {right} on *.* to {limited_user.user}@'%'")
+            pantry.run(f"grant {privilege} on *.* to {limited_user.user}@'%'")
         apply_restore(pantry.path)
         assert pantry.rows(ROUTINES) == []
 
@@ -603,12 +605,12 @@ def test_required_tablespace_is_reported(pantry):
     if servers.mysql_server().is_mariadb:
         pytest.skip("only MySQL has tablespaces of several tables")
     name = f"space_{os.getpid()}"
-    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+    with closing(servers.mysql_connection(servers.mysql())) as admin, admin.cursor() as cursor:
         cursor.execute(f"create tablespace {name} add datafile '{name}.ibd'")
         try:
             pantry.run(
                 f"create table `in ``it` (id int primary key, n int comment 'x\n) /*!50100 TABLESPACE `y` */ ') tablespace {name}",
-                "create table alone (id int primary key) tablespace innodb_file_per_table",
+                "create table separate (id int primary key) tablespace innodb_file_per_table",
                 "create table within (id int primary key) tablespace innodb_system",
                 "insert into `in ``it` values (1, 2)",
             )
@@ -616,7 +618,7 @@ def test_required_tablespace_is_reported(pantry):
             (remark,) = [remark for remark in backup.remarks if "tablespace" in remark]
             assert f"tablespace {name} " in remark
             assert "in `it" in remark
-            assert "alone" not in remark
+            assert "separate" not in remark
             assert "within" not in remark
             pantry.run("delete from `in ``it`")
             apply_restore(pantry.path, backup.id)
@@ -633,48 +635,48 @@ def test_required_tablespace_is_reported(pantry):
 def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, monkeypatch):
     before, objects = pantry.content(), read_objects(pantry)
     create_app_backup(pantry.path)
-    pantry.spoil()
-    spoiled = pantry.content()
-    # A client that is killed whenever it works in the database itself instead of a temporary one.
+    pantry.change_data()
+    changed_content = pantry.content()
+    # This client is killed if it connects to the database instead of a temporary one.
     client = program_name("client")
-    real, own = shutil.which(client), tmp_path / "bin"
-    own.mkdir()
-    (own / client).write_text(
-        f'#!/bin/sh\ncase "$*" in *--database={pantry.own.path}) kill -9 $$;; esac\nexec {real} "$@"\n'
+    client_path, bin_dir = shutil.which(client), tmp_path / "bin"
+    bin_dir.mkdir()
+    (bin_dir / client).write_text(
+        f'#!/bin/sh\ncase "$*" in *--database={pantry.own.path}) kill -9 $$;; esac\nexec {client_path} "$@"\n'
     )
-    (own / client).chmod(0o755)
+    (bin_dir / client).chmod(0o755)
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", f"{own}:{os.environ['PATH']}")
+        patched.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
         error = catch_error(RestoreUnfinishedError, lambda: apply_restore(pantry.path))
     assert "restore undo" in error.hint
     assert pantry.content() == before
     assert [backup.kind for backup in list_all_backups(pantry.path).page.items] == ["safety", "backup"]
     undo_restore(pantry.path)
-    assert (pantry.content(), read_objects(pantry)) == (spoiled, objects)
-    assert len(pantry.databases()) == len([pantry.own.path, "kept"])
+    assert (pantry.content(), read_objects(pantry)) == (changed_content, objects)
+    assert len(pantry.databases()) == len([pantry.own.path, "retained"])
 
 
 def test_routine_privileges_are_granted_again(pantry):
     name = f"r_{os.getpid()}"
-    with closing(servers.mysql_connection(pantry.own)) as central, central.cursor() as cursor:
+    with closing(servers.mysql_connection(pantry.own)) as admin, admin.cursor() as cursor:
         cursor.execute(f"create user {name}@'%'")
         try:
             cursor.execute(f"grant execute on procedure shelve to {name}@'%'")
             cursor.execute(f"grant execute, alter routine on function twice to {name}@'%' with grant option")
             cursor.execute(f"show grants for {name}@'%'")
-            granted = sorted(cursor.fetchall())
+            grants = sorted(cursor.fetchall())
             create_app_backup(pantry.path)
             apply_restore(pantry.path)
             undo_restore(pantry.path)
             cursor.execute(f"show grants for {name}@'%'")
-            assert sorted(cursor.fetchall()) == granted
+            assert sorted(cursor.fetchall()) == grants
         finally:
             cursor.execute(f"drop user {name}@'%'")
 
 
 def test_dump_of_other_product_or_newer_server_is_refused(pantry):
     backup = create_app_backup(pantry.path)
-    restore_target = registry.restore_target(pantry.own, "larder/pantry")
+    restore_target = registry.load_engine(pantry.own.engine).restore_target(pantry.own, "larder/pantry")
     mariadb = servers.mysql_server().is_mariadb
     for server in ("99.1.0-MariaDB", "8.0.33") if mariadb else ("99.1.0", "10.11.19-MariaDB"):
         facts = dict(backup.members[0].facts) | {"server": server}
@@ -735,14 +737,14 @@ def test_truncated_statement_in_dump_is_detected(before, after):
 
 
 def test_incomplete_dump_output_leaves_no_backup(pantry, tmp_path, monkeypatch):
-    real = shutil.which(program_name("dump"))
+    program = shutil.which(program_name("dump"))
     (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / program_name("dump")
-    fake.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n'
-        f'{real} "$@" | sed "s/,\'memb!\'.*/,\'memb/"\n'  # the trigger adds the mark
+    wrapper = tmp_path / "bin" / program_name("dump")
+    wrapper.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {program} --version\n'
+        f'{program} "$@" | sed "s/,\'memb!\'.*/,\'memb/"\n'  # the trigger appends the exclamation mark
     )
-    fake.chmod(0o755)
+    wrapper.chmod(0o755)
     pantry.run("insert into cupboard (name) values ('memb')")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     error = catch_error(ClientFailedError, lambda: create_app_backup(pantry.path))

@@ -82,8 +82,8 @@ def pantry(tmp_path):
 
 
 @pytest.fixture
-def shelf(tmp_path):
-    """A pantry in a schema of a shared database."""
+def schema_pantry(tmp_path):
+    """Larder in a schema of a shared database."""
     with larder_app.open_pantry("postgresql schema", tmp_path / "app") as app:
         yield app
 
@@ -103,9 +103,9 @@ def connect_to_server():
 
 
 def connection_options(pantry):
-    """Return the connection options of the server's programs."""
-    own = pantry.own
-    return ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
+    """Return the connection options of the client programs."""
+    url = pantry.own
+    return ["-h", url.host or "127.0.0.1", "-p", str(url.port or 5432), "-U", url.user]
 
 
 def run_program(*argv, **options):
@@ -123,8 +123,8 @@ def locked_table(pantry):
 
 
 def read_properties(pantry):
-    with closing(open_session(servers.postgresql(), "tests", timeout=5, read_only=True)) as own:
-        return database_properties.read_properties(own, pantry.own.path)
+    with closing(open_session(servers.postgresql(), "tests", timeout=5, read_only=True)) as connection:
+        return database_properties.read_properties(connection, pantry.own.path)
 
 
 class BackgroundBackup(threading.Thread):
@@ -135,7 +135,7 @@ class BackgroundBackup(threading.Thread):
         self._path, self._timeout = pantry.path, timeout
         self.backup, self.error = None, None
         self.start()
-        self.child = self._child()
+        self.child_pid = self._find_child()
 
     def run(self):
         try:
@@ -143,10 +143,10 @@ class BackgroundBackup(threading.Thread):
         except DbctlError as error:
             self.error = error
 
-    def _child(self):
-        """Return the pid of pg_dump when it waits for the lock."""
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
+    def _find_child(self):
+        """Return the pid of pg_dump as soon as it waits for the lock."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
             for entry in Path("/proc").iterdir():
                 with suppress(OSError, ValueError):
                     stat = (entry / "stat").read_text().rpartition(")")[2].split()
@@ -159,7 +159,7 @@ class BackgroundBackup(threading.Thread):
                         if waiting:
                             return int(entry.name)
             time.sleep(0.02)
-        pytest.fail(f"no pg_dump waits ({self.error})")
+        pytest.fail(f"pg_dump does not wait for the lock ({self.error})")
 
 
 def assert_no_leftovers(pantry):
@@ -205,7 +205,7 @@ def test_gunzip_and_psql_restore_plain_backup(pantry):
         assert pantry.content() == before
         pantry.own = first
     assert list_codes(verify_backups(pantry.path)) == []
-    pantry.spoil()
+    pantry.change_data()
     apply_restore(pantry.path)
     assert pantry.content() == before
 
@@ -221,12 +221,12 @@ def test_configured_format_is_the_default(pantry):
 
 
 def test_documented_file_name_makes_plain_format_default(pantry):
-    own = pantry.folder / "own.toml"
-    own.write_text(
+    profile = pantry.folder / "profile.toml"
+    profile.write_text(
         larder_app.PROFILE.read_text() + '\n[backup]\nnames = { pantry = "larder_{time}.sql.gz" }\n'
     )
     file = pantry.path.with_name("dbctl.toml")
-    file.write_text(file.read_text().replace(str(larder_app.PROFILE), str(own)))
+    file.write_text(file.read_text().replace(str(larder_app.PROFILE), str(profile)))
     backup = create_app_backup(pantry.path)
     assert (backup.members[0].file, backup.members[0].facts["format"]) == (
         f"larder_{backup.id}.sql.gz",
@@ -242,15 +242,15 @@ def test_backup_under_writers_is_consistent(pantry):
         "insert into bank select n, 1000 from generate_series(0, 99) n",
         "create table log (at int)",
     )
-    done = threading.Event()
+    stop_event = threading.Event()
 
     def write(account):
-        with closing(servers.connection(pantry.own)) as own:
-            while not done.is_set():
-                with own.transaction():
-                    own.execute("update bank set cents = cents - 1 where id = %s", [account])
-                    own.execute("insert into log values (%s)", [account])
-                    own.execute("update bank set cents = cents + 1 where id = %s", [99 - account])
+        with closing(servers.connection(pantry.own)) as connection:
+            while not stop_event.is_set():
+                with connection.transaction():
+                    connection.execute("update bank set cents = cents - 1 where id = %s", [account])
+                    connection.execute("insert into log values (%s)", [account])
+                    connection.execute("update bank set cents = cents + 1 where id = %s", [99 - account])
 
     writers = [threading.Thread(target=write, args=[number]) for number in (3, 7)]
     for writer in writers:
@@ -258,7 +258,7 @@ def test_backup_under_writers_is_consistent(pantry):
     try:
         backups = [create_app_backup(pantry.path) for _ in range(2)]
     finally:
-        done.set()
+        stop_event.set()
         for writer in writers:
             writer.join()
     apply_restore(pantry.path, backups[0].id)
@@ -269,10 +269,10 @@ def test_backup_under_writers_is_consistent(pantry):
 
 def test_manifest_contains_database_properties(pantry):
     name = ident(pantry.own.path)
-    with connect_to_server() as own:
-        own.execute(f"grant temporary on database {name} to pg_monitor")
-        own.execute(f"alter database {name} set work_mem = '7MB'")
-        own.execute(f"comment on database {name} is 'jars'")
+    with connect_to_server() as connection:
+        connection.execute(f"grant temporary on database {name} to pg_monitor")
+        connection.execute(f"alter database {name} set work_mem = '7MB'")
+        connection.execute(f"comment on database {name} is 'jars'")
     facts = create_app_backup(pantry.path).members[0].facts
     assert (facts["owner"], facts["encoding"], facts["collation"]) == (pantry.own.user, "UTF8", "C")
     assert '["pg_monitor", "TEMPORARY", false]' in facts["grants"]
@@ -294,7 +294,7 @@ def test_unusual_names_and_values_are_restored(pantry, form):
     before = pantry.content()
     backup = create_with_options(pantry.path, form=form)
     assert backup.members[0].rows["ta\"ble; 'x' ("] == 3
-    pantry.spoil()
+    pantry.change_data()
     apply_restore(pantry.path)
     assert pantry.content() == before
 
@@ -321,20 +321,20 @@ def test_partial_backup_is_never_latest_and_not_restored(pantry):
     assert [backup.id for backup in list_all_backups(pantry.path).page.items] == [partial.id, complete.id]
 
 
-def test_partitioned_table_is_copied_with_its_rows(pantry):
+def test_partitioned_table_is_backed_up_with_its_partitions(pantry):
     pantry.run(
         "create table parted (id int, at int) partition by range (at)",
-        "create schema aside",
-        "create table aside.early partition of parted for values from (0) to (10)",
+        "create schema other",
+        "create table other.early partition of parted for values from (0) to (10)",
         'create table "Late" partition of parted for values from (10) to (99) partition by list (id)',
         'create table late_1 partition of "Late" default',
         "insert into parted select n, n from generate_series(1, 30) n",
     )
     backup = create_with_options(pantry.path, tables=["parted"])
-    assert dict(backup.members[0].rows) == {"aside.early": 9, "late_1": 21}
+    assert dict(backup.members[0].rows) == {"other.early": 9, "late_1": 21}
 
 
-def test_single_table_of_sqlite_file_cannot_be_copied(tmp_path):
+def test_single_table_of_sqlite_file_is_not_backed_up(tmp_path):
     with larder_app.open_pantry("sqlite", tmp_path / "app") as app:
         catch_error(NotSupportedError, lambda: create_with_options(app.path, tables=["members"]))
 
@@ -342,32 +342,30 @@ def test_single_table_of_sqlite_file_cannot_be_copied(tmp_path):
 # Passwords and leftovers -----------------------------------------------------------------------------------------
 
 
-def test_trap_password_is_in_no_process_file_or_message(
-    tmp_path,
-):
+def test_trap_password_is_in_no_process_file_or_message(tmp_path):
     secret = "very;s3cret:\\pass w0rd"
     server = servers.parse_url(servers.private_postgresql(password=secret))
     folder = tmp_path / "app"
     folder.mkdir()
-    with closing(servers.connection(structs.replace(server, password=Secret(secret)))) as own:
-        own.execute("drop database if exists jars")
-        own.execute("create database jars")
+    with closing(servers.connection(structs.replace(server, password=Secret(secret)))) as connection:
+        connection.execute("drop database if exists jars")
+        connection.execute("create database jars")
     url = structs.replace(server, path="jars", password=Secret(secret))
     (folder / "secret").write_text(secret)
     app = larder_app.ServedPantry(folder, url)
     quoted = servers.text(url).replace(quote(secret, safe=""), "${DBCTL_TEST_SECRET}")
     file = folder / "dbctl.toml"
     file.write_text(file.read_text().replace(servers.text(url), quoted))
-    seen, done = [], threading.Event()
+    process_texts, stop_event = [], threading.Event()
 
     def watch_processes():
-        while not done.is_set():
+        while not stop_event.is_set():
             for entry in Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     with suppress(OSError):
                         text = (entry / name).read_bytes()
                         if b"pg_dump" in text or b"PGPASSFILE" in text:
-                            seen.append(text)
+                            process_texts.append(text)
 
     os.environ["DBCTL_TEST_SECRET"] = secret
     watcher = threading.Thread(target=watch_processes)
@@ -380,14 +378,14 @@ def test_trap_password_is_in_no_process_file_or_message(
             error = catch_error(BusyError, lambda: create_app_backup(app.path, timeout=2))
         assert secret not in f"{error} {error.hint}"
         create_app_backup(app.path)
-        app.spoil()
+        app.change_data()
         apply_restore(app.path)
     finally:
-        done.set()
+        stop_event.set()
         watcher.join()
         del os.environ["DBCTL_TEST_SECRET"]
-    assert seen
-    assert not [text for text in seen if secret.encode() in text]
+    assert process_texts
+    assert not [text for text in process_texts if secret.encode() in text]
     for entry in app.path.with_name("backups").rglob("*"):
         if entry.is_file():
             assert secret.encode() not in entry.read_bytes()
@@ -395,7 +393,7 @@ def test_trap_password_is_in_no_process_file_or_message(
 
 
 def test_secret_files_of_killed_process_are_removed():
-    leftover = Path(tempfile.gettempdir()) / f"{subprocesses.SECRETS_PREFIX}left"
+    leftover = Path(tempfile.gettempdir()) / f"{subprocesses.SECRETS_PREFIX}leftover"
     leftover.mkdir(mode=0o700)
     (leftover / "password").write_text("x")
     with subprocesses.secret_files({"a": "b"}) as in_use:
@@ -412,9 +410,9 @@ def test_locked_table_times_out_backup_without_leftovers(pantry, locked_table):
     assert_no_leftovers(pantry)
 
 
-def test_killed_pg_dump_leaves_nothing(pantry, locked_table):
+def test_killed_pg_dump_leaves_no_files(pantry, locked_table):
     backup = BackgroundBackup(pantry)
-    os.kill(backup.child, signal.SIGKILL)
+    os.kill(backup.child_pid, signal.SIGKILL)
     backup.join()
     assert isinstance(backup.error, ClientFailedError), backup.error
     assert "SIGKILL" in str(backup.error)
@@ -422,10 +420,10 @@ def test_killed_pg_dump_leaves_nothing(pantry, locked_table):
     assert_no_leftovers(pantry)
 
 
-def test_terminated_sessions_leave_nothing(pantry, locked_table):
+def test_terminated_sessions_leave_no_files(pantry, locked_table):
     backup = BackgroundBackup(pantry)
-    with connect_to_server() as own:
-        own.execute(
+    with connect_to_server() as connection:
+        connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> %s",
             [pantry.own.path, locked_table.info.backend_pid],
         )
@@ -434,9 +432,9 @@ def test_terminated_sessions_leave_nothing(pantry, locked_table):
     assert_no_leftovers(pantry)
 
 
-def test_full_disk_leaves_nothing(pantry):
+def test_full_disk_leaves_no_files(pantry):
     pantry.run("create table much as select md5(n::text) from generate_series(1, 20000) n")
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-c", f"ulimit -f 100; {sys.executable} -m dbctl backup create -o json"],
         cwd=pantry.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -444,9 +442,9 @@ def test_full_disk_leaves_nothing(pantry):
         text=True,
         check=False,
     )
-    assert '"code": "disk-full"' in done.stdout, done.stdout + done.stderr
+    assert '"code": "disk-full"' in result.stdout, result.stdout + result.stderr
     assert_no_leftovers(pantry)
-    assert DiskFullError.exit_status == done.returncode
+    assert DiskFullError.exit_status == result.returncode
 
 
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
@@ -479,49 +477,49 @@ def test_stopped_server_is_unreachable_in_every_command(pantry):
 
 
 def test_read_only_database_is_backed_up_but_not_replaced(pantry):
-    with connect_to_server() as own:
-        own.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = on")
+    with connect_to_server() as connection:
+        connection.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = on")
     before = pantry.content()
     create_app_backup(pantry.path)
     assert list_codes(verify_backups(pantry.path, deep=True)) == []
     catch_error(ReadOnlyError, lambda: apply_restore(pantry.path))
-    with connect_to_server() as own:
-        own.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = off")
+    with connect_to_server() as connection:
+        connection.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = off")
     assert pantry.content() == before
     assert list(pantry.databases()) == [pantry.own.path]
 
 
 def test_restore_preserves_name_and_database_properties(pantry):
     name, role = ident(pantry.own.path), f"r_{pantry.own.path}"
-    with connect_to_server() as own:
-        own.execute(f"create role {role}")
-        own.execute(f"grant connect on database {name} to {role} with grant option")
-        own.execute(f"revoke temporary on database {name} from public")
-        own.execute(f"""alter database {name} set search_path = public, "$user", 'odd name'""")
-        own.execute(f"alter database {name} set default_transaction_read_only = off")
-        own.execute(f"alter role {role} in database {name} set work_mem = '9MB'")
-        own.execute(f"comment on database {name} is 'it''s \\ mine'")
-        own.execute(f"alter database {name} connection limit 42")
+    with connect_to_server() as connection:
+        connection.execute(f"create role {role}")
+        connection.execute(f"grant connect on database {name} to {role} with grant option")
+        connection.execute(f"revoke temporary on database {name} from public")
+        connection.execute(f"""alter database {name} set search_path = public, "$user", 'odd name'""")
+        connection.execute(f"alter database {name} set default_transaction_read_only = off")
+        connection.execute(f"alter role {role} in database {name} set work_mem = '9MB'")
+        connection.execute(f"comment on database {name} is 'it''s \\ mine'")
+        connection.execute(f"alter database {name} connection limit 42")
     try:
         create_app_backup(pantry.path)
         before = read_properties(pantry)
-        done = apply_restore(pantry.path)
+        result = apply_restore(pantry.path)
         after = read_properties(pantry)
     finally:
-        with connect_to_server() as own:
-            for (database,) in own.execute(
+        with connect_to_server() as connection:
+            for (database,) in connection.execute(
                 "select datname from pg_database where starts_with(datname, %s)", [pantry.own.path]
             ).fetchall():
-                own.execute(f"revoke all on database {ident(database)} from {role} cascade")
-                own.execute(f"alter role {role} in database {ident(database)} reset all")
-            own.execute(f"drop role {role}")
-    assert done.databases[0].strategy == "swapped"
+                connection.execute(f"revoke all on database {ident(database)} from {role} cascade")
+                connection.execute(f"alter role {role} in database {ident(database)} reset all")
+            connection.execute(f"drop role {role}")
+    assert result.databases[0].strategy == "swapped"
     assert after.transferable() == before.transferable()
     assert (len(after.grants), len(after.settings)) == (5, 3)
     assert after.oid != before.oid
     assert pantry.rows("select count(*) > 0 from pg_stats where schemaname = 'public'") == [(True,)]
     retained = [backup for backup, may_connect in pantry.databases().items() if not may_connect]
-    assert retained == [f"{pantry.own.path}_dbctl_{done.safety_backup}"]
+    assert retained == [f"{pantry.own.path}_dbctl_{result.safety_backup}"]
 
 
 def test_sessions_are_listed_in_plan_and_ended(pantry):
@@ -543,30 +541,30 @@ def test_sessions_are_listed_in_plan_and_ended(pantry):
 def test_reconnecting_app_reads_old_or_new_rows(pantry):
     create_app_backup(pantry.path)
     pantry.run("create table marks (old int)")
-    url, done, seen, errors = servers.text(pantry.own), threading.Event(), [], []
+    url, stop_event, rows, errors = servers.text(pantry.own), threading.Event(), [], []
 
     def connect_repeatedly():
-        while not done.is_set():
+        while not stop_event.is_set():
             try:
                 with psycopg.connect(url, autocommit=True, connect_timeout=5) as app:
                     for _ in range(20):
                         cursor = app.execute("select to_regclass('marks'), (select count(*) from members)")
-                        seen.append(cursor.fetchall())
+                        rows.append(cursor.fetchall())
             except psycopg.Error as error:
                 errors.append(str(error))
 
-    clients_ = [threading.Thread(target=connect_repeatedly) for _ in range(3)]
-    for client in clients_:
-        client.start()
+    threads = [threading.Thread(target=connect_repeatedly) for _ in range(3)]
+    for thread in threads:
+        thread.start()
     try:
         apply_restore(pantry.path)
     finally:
         time.sleep(0.3)
-        done.set()
-        for client in clients_:
-            client.join()
-    assert {row[0][0] for row in seen} == {"marks", None}
-    assert len({row[0][1] for row in seen}) == 1
+        stop_event.set()
+        for thread in threads:
+            thread.join()
+    assert {row[0][0] for row in rows} == {"marks", None}
+    assert len({row[0][1] for row in rows}) == 1
     assert pantry.rows("select to_regclass('marks')") == [(None,)]
     assert not [error for error in errors if "not currently accepting" in error]
 
@@ -584,12 +582,12 @@ def test_next_restore_drops_retained_database(pantry):
 
 def test_script_of_safety_backup_restores_without_dbctl(pantry):
     create_app_backup(pantry.path)
-    pantry.spoil()
-    spoiled = pantry.content()
-    done = apply_restore(pantry.path)
+    pantry.change_data()
+    changed_content = pantry.content()
+    result = apply_restore(pantry.path)
     script = (
-        promptvault_app.find_backup_folder(pantry.path, done.safety_backup)
-        / f"pantry_{done.safety_backup}.kept.sql"
+        promptvault_app.find_backup_folder(pantry.path, result.safety_backup)
+        / f"pantry_{result.safety_backup}.kept.sql"
     )
     run_program(
         servers.client("psql"),
@@ -602,14 +600,14 @@ def test_script_of_safety_backup_restores_without_dbctl(pantry):
         "-f",
         script,
     )
-    assert pantry.content() == spoiled
+    assert pantry.content() == changed_content
 
 
 def test_leftover_database_of_killed_restore_is_dropped(pantry):
     create_app_backup(pantry.path)
     leftover = f"{pantry.own.path}_dbctl_new_0badcafe"
-    with connect_to_server() as own:
-        own.execute(f"create database {ident(leftover)}")
+    with connect_to_server() as connection:
+        connection.execute(f"create database {ident(leftover)}")
     apply_restore(pantry.path)
     assert leftover not in pantry.databases()
 
@@ -618,7 +616,7 @@ def test_dump_of_newer_server_is_refused(pantry):
     backup = create_app_backup(pantry.path)
     facts = dict(backup.members[0].facts) | {"server": "99.1"}
     dump = Dump(metadata=facts, tables=backup.members[0].rows, schema="")
-    restore_target = registry.restore_target(pantry.own, "larder/pantry")
+    restore_target = registry.load_engine(pantry.own.engine).restore_target(pantry.own, "larder/pantry")
     error = catch_error(RestoreFailedError, lambda: restore_target.strategy(dump))
     assert "PostgreSQL 99" in str(error)
 
@@ -627,9 +625,9 @@ def test_dump_of_newer_server_is_refused(pantry):
 def plain_owner(pantry):
     """A role that owns the pantry and all its objects, but cannot create databases."""
     role = f"r_{pantry.own.path}"
-    with connect_to_server() as own:
-        own.execute(f"create role {role} login")
-        own.execute(f"alter database {ident(pantry.own.path)} owner to {role}")
+    with connect_to_server() as server:
+        server.execute(f"create role {role} login")
+        server.execute(f"alter database {ident(pantry.own.path)} owner to {role}")
     try:
         pantry.run("alter schema public owner to " + role)
         with closing(servers.connection(pantry.own)) as connection:
@@ -640,8 +638,8 @@ def plain_owner(pantry):
         file.write_text(file.read_text().replace("postgres@", f"{role}@"))
         yield role
     finally:
-        with connect_to_server() as own:
-            own.execute(f"alter database {ident(pantry.own.path)} owner to postgres")
+        with connect_to_server() as server:
+            server.execute(f"alter database {ident(pantry.own.path)} owner to postgres")
         with closing(servers.connection(pantry.own)) as connection:
             connection.execute(f"reassign owned by {role} to postgres")
             connection.execute(f"drop owned by {role}")
@@ -653,13 +651,13 @@ def test_role_without_createdb_restores_in_place(pantry, plain_owner):
     create_app_backup(pantry.path)
     error = catch_error(PrivilegeMissingError, lambda: verify_backups(pantry.path))
     assert f'ALTER ROLE "{plain_owner}" CREATEDB;' in error.hint
-    pantry.spoil()
-    pantry.run(f"alter table regrets owner to {plain_owner}")
-    spoiled = pantry.content()
+    pantry.change_data()
+    pantry.run(f"alter table new_table owner to {plain_owner}")
+    changed_content = pantry.content()
     assert apply_restore(pantry.path).databases[0].strategy == "in place"
     assert pantry.content() == before
     undo_restore(pantry.path)
-    assert pantry.content() == spoiled
+    assert pantry.content() == changed_content
 
 
 def read_dump(pantry):
@@ -692,16 +690,16 @@ def test_restore_in_place_preserves_objects_and_privileges(pantry, plain_owner):
             "drop table posted",
             "select lo_from_bytea(0, 'now')",
         )
-        spoiled = read_dump(pantry)
-        done = apply_restore(pantry.path)
-        assert done.databases[0].strategy == "in place"
-        assert [finding.code for finding in done.findings if finding.code == "maintenance"] == []
+        changed_content = read_dump(pantry)
+        result = apply_restore(pantry.path)
+        assert result.databases[0].strategy == "in place"
+        assert [finding.code for finding in result.findings if finding.code == "maintenance"] == []
         assert read_dump(pantry) == before
         undo_restore(pantry.path)
-        assert read_dump(pantry) == spoiled
+        assert read_dump(pantry) == changed_content
     finally:
-        with connect_to_server() as own:
-            own.execute(f"alter database {name} reset all")
+        with connect_to_server() as connection:
+            connection.execute(f"alter database {name} reset all")
         pantry.run(f"drop owned by {grantee}", f"drop role {grantee}")
 
 
@@ -724,8 +722,8 @@ def test_commits_during_restore_in_place_are_not_lost(pantry, plain_owner):
         while not inserted:
             time.sleep(0.001)
         assert apply_restore(pantry.path).databases[0].strategy == "in place"
-        done = len(inserted)
-        while len(inserted) == done:
+        count = len(inserted)
+        while len(inserted) == count:
             time.sleep(0.001)
     finally:
         stop.set()
@@ -743,13 +741,13 @@ def test_failed_restore_in_place_changes_nothing(pantry, plain_owner):
         " select lo_from_bytea(0, 'one'), lo_from_bytea(0, 'two')"
     )
     create_app_backup(pantry.path)
-    # It fails when the dump creates its indexes, long after the large objects.
+    # The restore fails when it creates the indexes, after it has created the large objects.
     pantry.run(
         "create function stop() returns event_trigger language plpgsql as $$ begin raise 'stopped'; end $$",
     )
     pantry.run(
         "create extension if not exists citext",
-        "alter extension citext add function stop()",  # so that it is not dropped
+        "alter extension citext add function stop()",  # objects of an extension are not dropped
         "create event trigger stopping on ddl_command_start when tag in ('CREATE INDEX') execute function stop()",
     )
     before = read_dump(pantry)
@@ -758,7 +756,7 @@ def test_failed_restore_in_place_changes_nothing(pantry, plain_owner):
     assert read_dump(pantry) == before
 
 
-def test_newer_settings_are_not_sent_to_older_server(pantry):
+def test_settings_of_newer_versions_are_not_sent_to_older_server(pantry):
     backup = create_with_options(pantry.path, form="plain")
     text = gzip.decompress(find_backup_file(pantry.path, backup).read_bytes())
     line = b"\nSET idle_in_transaction_session_timeout = 0;\n"
@@ -780,30 +778,28 @@ def test_transaction_statements_in_rows_are_preserved(size):
     assert adapted == text.replace(b"\nBEGIN;\n", b"\n", 1).replace(b"\nCOMMIT;\n\n--" + END, b"\n--" + END)
 
 
-def test_restore_in_place_preserves_other_schemas(
-    shelf,
-):
-    schema = servers.schema_of(shelf.own)
+def test_restore_in_place_preserves_other_schemas(schema_pantry):
+    schema = servers.schema_of(schema_pantry.own)
     other = f"{schema}_other"
-    create_app_backup(shelf.path)
-    before = shelf.content()
-    shelf.run(f"create schema {other}", f"create table {other}.mine as select 1 as x")
+    create_app_backup(schema_pantry.path)
+    before = schema_pantry.content()
+    schema_pantry.run(f"create schema {other}", f"create table {other}.mine as select 1 as x")
     try:
-        shelf.spoil()
-        assert apply_restore(shelf.path).databases[0].strategy == "in place"
-        assert shelf.content() == before
-        assert shelf.rows(f"select x from {other}.mine") == [(1,)]
-        shelf.run(f"create view {other}.names as select handle from members")
-        error = catch_error(ClientFailedError, lambda: apply_restore(shelf.path))
+        schema_pantry.change_data()
+        assert apply_restore(schema_pantry.path).databases[0].strategy == "in place"
+        assert schema_pantry.content() == before
+        assert schema_pantry.rows(f"select x from {other}.mine") == [(1,)]
+        schema_pantry.run(f"create view {other}.names as select handle from members")
+        error = catch_error(ClientFailedError, lambda: apply_restore(schema_pantry.path))
         assert f"view {other}.names depends on" in str(error)
-        assert shelf.content() == before
-        assert shelf.rows(f"select count(*) > 0 from {other}.names") == [(True,)]
+        assert schema_pantry.content() == before
+        assert schema_pantry.rows(f"select count(*) > 0 from {other}.names") == [(True,)]
     finally:
-        shelf.run(f"drop schema {other} cascade")
+        schema_pantry.run(f"drop schema {other} cascade")
 
 
 def test_trap_restore_waits_for_session_of_killed_restore(pantry):
-    """The commit may wait for a replica, for example."""
+    """The server may not have ended its session, for example while a commit waits for a replica."""
     create_app_backup(pantry.path)
     before = pantry.content()
     with connect_to_server() as killed:
@@ -819,16 +815,20 @@ def test_rename_session_has_lock_for_next_restore(pantry):
     create_app_backup(pantry.path)
     with connect_to_server() as other:
         other.execute("begin")
-        other.execute(f"comment on database {ident(pantry.own.path)} is 'locked'")  # the rename waits for it
-        seen, done = [], threading.Event()
+        other.execute(
+            f"comment on database {ident(pantry.own.path)} is 'locked'"
+        )  # the rename waits for this transaction
+        sessions, stop_event = [], threading.Event()
 
         def watch_sessions():
             query = """select l.pid, exists (select from pg_locks h where h.pid = l.pid and h.granted
             and h.locktype = 'advisory' and (h.classid::int8 << 32) | h.objid::int8 = %s) from pg_locks l
             where l.classid = 'pg_database'::regclass and not l.granted and %s = any(pg_blocking_pids(l.pid))"""
-            with connect_to_server() as own:
-                while not done.is_set() and not seen:
-                    seen.extend(own.execute(query, [swap_lock_key(pantry.own.path), other.info.backend_pid]))
+            with connect_to_server() as connection:
+                while not stop_event.is_set() and not sessions:
+                    sessions.extend(
+                        connection.execute(query, [swap_lock_key(pantry.own.path), other.info.backend_pid])
+                    )
             other.execute("rollback")
 
         watcher = threading.Thread(target=watch_sessions)
@@ -836,26 +836,26 @@ def test_rename_session_has_lock_for_next_restore(pantry):
         try:
             apply_restore(pantry.path, timeout=60)
         finally:
-            done.set()
+            stop_event.set()
             watcher.join()
-        assert [has_lock for _pid, has_lock in seen] == [True]
+        assert [has_lock for _pid, has_lock in sessions] == [True]
         assert other.execute(
             "select pg_try_advisory_lock(%s)", [swap_lock_key(pantry.own.path)]
         ).fetchone() == (True,)
 
 
-def test_locked_table_times_out_restore_in_place(shelf):
-    create_app_backup(shelf.path)
-    shelf.spoil()
-    before = shelf.content()
-    with closing(servers.connection(shelf.own)) as other:
+def test_locked_table_times_out_restore_in_place(schema_pantry):
+    create_app_backup(schema_pantry.path)
+    schema_pantry.change_data()
+    before = schema_pantry.content()
+    with closing(servers.connection(schema_pantry.own)) as other:
         other.execute("begin")
         other.execute("select count(*) from members")
-        error = catch_error(BusyError, lambda: apply_restore(shelf.path, timeout=0.3))
+        error = catch_error(BusyError, lambda: apply_restore(schema_pantry.path, timeout=0.3))
         assert f"pid {other.info.backend_pid}" in str(error)
         other.execute("rollback")
-    assert shelf.content() == before
-    assert [backup.kind for backup in list_all_backups(shelf.path).page.items] == ["backup"]
+    assert schema_pantry.content() == before
+    assert [backup.kind for backup in list_all_backups(schema_pantry.path).page.items] == ["backup"]
 
 
 def test_schema_public_selects_database_unless_other_schemas_exist(pantry):
@@ -864,18 +864,18 @@ def test_schema_public_selects_database_unless_other_schemas_exist(pantry):
     pantry.run("create extension pg_trgm")
     before = pantry.content()
     assert create_app_backup(pantry.path).members[0].facts["schema"] == ""
-    pantry.spoil()
+    pantry.change_data()
     assert apply_restore(pantry.path).databases[0].strategy == "swapped"
     assert pantry.content() == before
-    pantry.run("create schema theirs", "create table theirs.t as select 1 as x")
-    pantry.spoil()
+    pantry.run("create schema other", "create table other.t as select 1 as x")
+    pantry.change_data()
     backup = create_app_backup(pantry.path)
     assert backup.members[0].facts["schema"] == "public"
-    pantry.run("update theirs.t set x = 2")
+    pantry.run("update other.t set x = 2")
     for name in (backup.id, list_all_backups(pantry.path).page.items[-1].id):
         assert apply_restore(pantry.path, name).databases[0].strategy == "in place"
     assert pantry.content() == before
-    assert pantry.rows("select x from theirs.t") == [(2,)]
+    assert pantry.rows("select x from other.t") == [(2,)]
 
 
 def test_trial_uses_configured_scratch_server(pantry):
@@ -919,7 +919,7 @@ def test_file_and_server_database_are_restored_together(mixed_app):
     backup = create_app_backup(mixed_app.path)
     assert [member.file.partition(".")[2] for member in backup.members] == ["dump", "db.gz"]
     assert list_codes(verify_backups(mixed_app.path)) == []
-    mixed_app.spoil()
+    mixed_app.change_data()
     query_notes(mixed_app, "update notes set x = 'second'")
     apply_restore(mixed_app.path)
     assert (mixed_app.content(), query_notes(mixed_app)) == (before, [("first",)])
@@ -930,7 +930,7 @@ def test_file_and_server_database_are_restored_together(mixed_app):
 
 def test_failed_file_restore_reverts_server_database(mixed_app):
     create_app_backup(mixed_app.path)
-    mixed_app.spoil()
+    mixed_app.change_data()
     before = mixed_app.content()
     with closing(sqlite3.connect(mixed_app.folder / "notes.db", isolation_level=None)) as app:
         app.execute("begin immediate")
@@ -985,21 +985,21 @@ ALL_KINDS = (
 )
 
 
-@pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
-def test_objects_of_every_kind_are_restored(place, tmp_path):
-    with larder_app.open_pantry(place, tmp_path / "app") as pantry:
+@pytest.mark.parametrize("kind", ["postgresql", "postgresql schema"])
+def test_objects_of_every_kind_are_restored(kind, tmp_path):
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.run(*ALL_KINDS)
         before = pantry.content()
         assert {"parted_1", "parted_2"} < before.keys()
         first = create_app_backup(pantry.path)
         assert (first.members[0].rows["parted_1"], first.members[0].rows["parted_2"]) == (1, 1)
         assert list_codes(verify_backups(pantry.path)) == []
-        pantry.spoil()
+        pantry.change_data()
         pantry.run(
             "drop view seen_again", "alter table two add column later int", "create table more (x pair)"
         )
-        done = apply_restore(pantry.path)
-        assert done.exit_status == 0
+        result = apply_restore(pantry.path)
+        assert result.exit_status == 0
         assert pantry.content() == before
         assert pantry.rows("select nextval('lone'), n from counted") == [(8, 2)]
         assert pantry.rows("insert into one (v) values ('b') returning id") == [(3,)]
@@ -1010,9 +1010,9 @@ def test_objects_of_every_kind_are_restored(place, tmp_path):
 # Row counts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
-def test_child_tables_are_counted_equally_by_backup_and_restore(place, tmp_path):
-    with larder_app.open_pantry(place, tmp_path / "app") as pantry:
+@pytest.mark.parametrize("kind", ["postgresql", "postgresql schema"])
+def test_child_tables_are_counted_equally_by_backup_and_restore(kind, tmp_path):
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.run(
             "create table crate (id int primary key)",
             "create table cold_crate (degrees int) inherits (crate)",
@@ -1028,12 +1028,12 @@ def test_child_tables_are_counted_equally_by_backup_and_restore(place, tmp_path)
         assert list_codes(verify_backups(pantry.path)) == []
         pantry.run("delete from cold_crate")
         with promptvault_app.open_repository(pantry.path) as (app, repository):
-            seen = preview(
+            database = preview(
                 app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
             ).databases[0]
         assert {
             table.table: (table.current_rows, table.backup_rows)
-            for table in seen.tables
+            for table in database.tables
             if table.current_rows != table.backup_rows
         } == {"cold_crate": (0, 2)}
         apply_restore(pantry.path)
@@ -1042,10 +1042,10 @@ def test_child_tables_are_counted_equally_by_backup_and_restore(place, tmp_path)
 
 def test_database_settings_do_not_change_dump(pantry):
     pantry.run("create table crates (tags text[])", "insert into crates values (array['a', null])")
-    with connect_to_server() as own:
-        own.execute(f"alter database {ident(pantry.own.path)} set array_nulls = off")
+    with connect_to_server() as connection:
+        connection.execute(f"alter database {ident(pantry.own.path)} set array_nulls = off")
     create_app_backup(pantry.path)
     assert list_codes(verify_backups(pantry.path)) == []
     apply_restore(pantry.path)
-    with closing(servers.connection(pantry.own)) as own:
-        assert own.execute("select tags[2] is null from crates").fetchall() == [(True,)]
+    with closing(servers.connection(pantry.own)) as connection:
+        assert connection.execute("select tags[2] is null from crates").fetchall() == [(True,)]

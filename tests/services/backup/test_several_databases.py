@@ -43,13 +43,13 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:2048])
 
 
-def replace_by_text(path):
+def replace_with_text(path):
     path.write_text("no database")
 
 
 @pytest.mark.parametrize(
     ("break_database", "encrypted"),
-    [(Path.unlink, False), (damage, False), (truncate, False), (replace_by_text, False), (damage, True)],
+    [(Path.unlink, False), (damage, False), (truncate, False), (replace_with_text, False), (damage, True)],
 )
 def test_unreadable_database_does_not_prevent_backup_of_others(
     database_files, answer, break_database, encrypted
@@ -75,7 +75,7 @@ def test_unreadable_database_does_not_prevent_backup_of_others(
         "manifest.json",
     }
 
-    # The backup is valid, and the latest of its own databases.
+    # The incomplete backup is valid, and the latest one of the databases that it contains.
     findings = answer("backup", "verify", "--deep")["data"]["findings"]
     assert [(finding["code"], finding["target"]) for finding in findings] == [
         ("backup-lacks-database", "three/second")
@@ -98,7 +98,7 @@ def test_unreadable_database_does_not_prevent_backup_of_others(
 
 
 def test_backup_without_any_database_is_not_created(database_files, answer):
-    for path, break_database in zip(database_files, (replace_by_text, damage, Path.unlink), strict=True):
+    for path, break_database in zip(database_files, (replace_with_text, damage, Path.unlink), strict=True):
         break_database(path)
     assert answer("backup", "create", status=None)["exit_code"] in (4, 10)
     assert not list(Path("backups").glob("*/*/manifest.json"))
@@ -110,14 +110,14 @@ def test_error_for_selected_database_does_not_mention_others(database_files, ans
 
 
 def test_list_can_be_restricted_to_one_kind(database_files, answer):
-    def listed(*args):
+    def list_ids(*args):
         return {backup["kind"]: backup["id"] for backup in answer("backup", "list", *args)["data"]["items"]}
 
     backup = answer("backup", "create")["data"]["id"]
     safety = answer("restore", "apply", backup, "--db", "first", "--yes")["data"]["safety_backup"]
-    assert listed() == {"backup": backup, "safety": safety}
-    assert listed("--kind", "safety") == {"safety": safety}
-    assert listed("--kind", "backup", "--db", "third") == {"backup": backup}
-    assert listed("--kind", "safety", "--db", "third") == {}
-    assert listed("--kind", "partial") == {}
+    assert list_ids() == {"backup": backup, "safety": safety}
+    assert list_ids("--kind", "safety") == {"safety": safety}
+    assert list_ids("--kind", "backup", "--db", "third") == {"backup": backup}
+    assert list_ids("--kind", "safety", "--db", "third") == {}
+    assert list_ids("--kind", "partial") == {}
     answer("backup", "list", "--kind", "odd", status=2)

@@ -31,7 +31,7 @@ from tests.services.promptvault_app import (
     list_codes,
     verify_backups,
 )
-from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
+from tests.services.restore.test_apply import pair  # noqa: F401
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def deployed(tmp_path):
     return create_app(tmp_path / "app", "deployed")
 
 
-@pytest.fixture(params=larder_app.PLACES)
+@pytest.fixture(params=larder_app.KINDS)
 def pantry(request, tmp_path):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         yield app
@@ -94,7 +94,7 @@ def test_only_create_is_due_without_backup(deployed):
     assert read_report(deployed).check_status == Exit.ACTION_NEEDED
 
 
-def test_each_job_is_due_by_its_own_interval(deployed):
+def test_each_job_is_due_after_its_configured_interval(deployed):
     backup = create_app_backup(deployed)
     configure(deployed, 'max_age = "26h"\nverify_within = "8d"\ndrill_within = "32d"')
     assert dict(read_database_status(deployed).due) == {"drill": status.NO_DRILL}
@@ -117,7 +117,7 @@ def test_old_unverified_backup_is_due_despite_newer_one(deployed):
     assert dict(read_database_status(deployed).due) == {}
 
 
-def test_status_contains_drill_and_sizes(deployed):
+def test_status_contains_last_drill_and_sizes(deployed):
     first = create_app_backup(deployed)
     drill(deployed)
     second = create_app_backup(deployed)
@@ -142,7 +142,7 @@ def test_damaged_backup_is_reported_and_not_newest(deployed, damage):
         file.unlink()
     else:
         file.write_bytes(raw[:-1] + (b"" if damage == "truncated" else bytes([raw[-1] ^ 1])))
-    if damage == "flipped":  # only a verification detects it, and records it
+    if damage == "flipped":  # only a verification detects and records it
         assert read_database_status(deployed).newest == bad.id
         verify_backups(deployed, deep=False)
     assert read_database_status(deployed).newest == good.id
@@ -154,21 +154,21 @@ def test_damaged_backup_is_reported_and_not_newest(deployed, damage):
 
 def test_incomplete_and_unreadable_backups_are_reported(deployed):
     create_app_backup(deployed)
-    unreadable, cut = create_app_backup(deployed), create_app_backup(deployed)
+    unreadable, interrupted = create_app_backup(deployed), create_app_backup(deployed)
     (find_backup_folder(deployed, unreadable) / "manifest.json").write_text("{")
-    (find_backup_folder(deployed, cut) / "manifest.json").rename(
-        find_backup_folder(deployed, cut) / ".dbctl-incomplete"
+    (find_backup_folder(deployed, interrupted) / "manifest.json").rename(
+        find_backup_folder(deployed, interrupted) / ".dbctl-incomplete"
     )
     (repository,) = read_report(deployed).backups.repositories
-    assert (repository.incomplete, list(repository.unreadable)) == ([cut.id], [unreadable.id])
+    assert (repository.incomplete, list(repository.unreadable)) == ([interrupted.id], [unreadable.id])
     assert read_report(deployed).check_status == Exit.CHECK_FAILED
 
 
 def test_incomplete_backup_without_writer_requires_action(deployed, answer, monkeypatch):
     create_app_backup(deployed)
-    cut = create_app_backup(deployed)
-    (find_backup_folder(deployed, cut) / "manifest.json").rename(
-        find_backup_folder(deployed, cut) / ".dbctl-incomplete"
+    interrupted = create_app_backup(deployed)
+    (find_backup_folder(deployed, interrupted) / "manifest.json").rename(
+        find_backup_folder(deployed, interrupted) / ".dbctl-incomplete"
     )
     monkeypatch.chdir(deployed.parent)
     with (
@@ -178,8 +178,8 @@ def test_incomplete_backup_without_writer_requires_action(deployed, answer, monk
         assert read_report(deployed).check_status == Exit.OK
     assert read_report(deployed).check_status == Exit.ACTION_NEEDED
     (repository_status,) = read_report(deployed).backups.repositories
-    assert repository_status.interrupted == [cut.id]
-    assert cut.id in " ".join(answer("status", "--check", status=3)["warnings"])
+    assert repository_status.interrupted == [interrupted.id]
+    assert interrupted.id in " ".join(answer("status", "--check", status=3)["warnings"])
     codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
     assert "backup-incomplete" in codes
 
@@ -201,25 +201,25 @@ def test_verification_from_future_is_not_counted(deployed, monkeypatch):
     assert list(read_database_status(deployed).due) == ["verify", "drill"]
 
 
-def test_each_database_has_its_own_status(pair):  # noqa: F811 - a fixture
+def test_each_database_has_a_separate_status(pair):  # noqa: F811
     configure(pair[0], 'max_age = "26h"')
-    both = create_app_backup(pair[0])
-    backdate(pair[0], both, 2)
-    alone = create_app_backup(pair[0], only="two")
+    complete = create_app_backup(pair[0])
+    backdate(pair[0], complete, 2)
+    partial = create_app_backup(pair[0], only="two")
     first, second = read_report(pair[0]).backups.databases
-    assert (first.newest, list(first.due)) == (both.id, ["create"])
-    assert (second.newest, list(second.due)) == (alone.id, [])
+    assert (first.newest, list(first.due)) == (complete.id, ["create"])
+    assert (second.newest, list(second.due)) == (partial.id, [])
     assert [database.database for database in read_report(pair[0], only="two").backups.databases] == ["two"]
 
 
-def test_taken_within_is_the_span_of_copy_times(pair):  # noqa: F811 - a fixture
+def test_taken_within_is_the_time_between_first_and_last_copy(pair):  # noqa: F811
     backup = create_app_backup(pair[0])
     times = [member.taken_at for member in backup.members]
     assert len(times) == 2
     assert backup.taken_within == max(times) - min(times)
     assert backup.summary()["taken_within"] == backup.taken_within
-    alone = create_app_backup(pair[0], only="two")
-    assert (alone.taken_within, "taken_within" in alone.summary()) == (timedelta(0), False)
+    single = create_app_backup(pair[0], only="two")
+    assert (single.taken_within, "taken_within" in single.summary()) == (timedelta(0), False)
 
 
 def test_app_without_repository_is_refused(tmp_path):
@@ -236,17 +236,17 @@ def test_invalid_time_span_is_a_configuration_error(deployed, answer, monkeypatc
         assert key in answer("backup", "status", status=Exit.USAGE)["error"]["message"]
 
 
-def test_table_selects_the_only_database_with_it(pair):  # noqa: F811 - a fixture
-    run_statements(pair[1], "create table only_here (x)")
+def test_table_selects_the_only_database_with_it(pair):  # noqa: F811
+    run_statements(pair[1], "create table second_only (x)")
     with promptvault_app.open_repository(pair[0]) as (app, repository):
 
-        def create_with(*tables):
+        def prepare_backup(*tables):
             return lambda: CreateBackup(app, repository, timeout=5, tables=tables)
 
-        assert "--db one or --db two" in str(catch_error(UsageError, create_with("t")))
-        assert "one, two" in str(catch_error(SchemaMismatchError, create_with("nowhere")))
-        # The table is found, but a SQLite file can only be copied completely.
-        assert "pair/two" in str(catch_error(NotSupportedError, create_with("only_here")))
+        assert "--db one or --db two" in str(catch_error(UsageError, prepare_backup("t")))
+        assert "one, two" in str(catch_error(SchemaMismatchError, prepare_backup("missing")))
+        # The database with the table is selected, but single tables of a SQLite file cannot be backed up.
+        assert "pair/two" in str(catch_error(NotSupportedError, prepare_backup("second_only")))
 
 
 # Comparison with the live database ---------------------------------------------------------------------------------
@@ -259,15 +259,15 @@ def verify_with_live(path, **options):
         )
 
 
-def test_differences_from_live_have_graded_severities(pantry):
+def test_differences_from_live_database_have_different_severities(pantry):
     create_app_backup(pantry.path)
     assert list_codes(verify_with_live(pantry.path).findings) == []
     ((row_count,),) = pantry.rows("select count(*) from history")
     pantry.run("delete from history")
     pantry.run("create table fresh (x int)", "insert into fresh values (1)")
-    checked = verify_with_live(pantry.path)
-    findings = {finding.code: finding for finding in checked.findings.findings}
-    assert checked.status == Exit.OK
+    verification = verify_with_live(pantry.path)
+    findings = {finding.code: finding for finding in verification.findings.findings}
+    assert verification.status == Exit.OK
     assert f"history has 0 live rows, {row_count} in the backup" in findings["rows-fewer"].message
     assert findings["rows-fewer"].severity == findings["schema-changed"].severity == "warning"
     assert (findings["table-new"].severity, "fresh" in findings["table-new"].message) == ("info", True)
@@ -280,9 +280,9 @@ def test_differences_from_live_have_graded_severities(pantry):
         True,
     )
     pantry.run("drop table fresh")
-    checked = verify_with_live(pantry.path)
-    assert checked.status == Exit.CHECK_FAILED
-    assert "table-missing" in list_codes(checked.findings)
+    verification = verify_with_live(pantry.path)
+    assert verification.status == Exit.CHECK_FAILED
+    assert "table-missing" in list_codes(verification.findings)
 
 
 def test_migration_after_backup_is_reported(deployed):

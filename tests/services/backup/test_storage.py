@@ -28,7 +28,7 @@ from dbctl.services.backup.repository import BackupDetail, Repository
 from dbctl.services.restore import preview
 from dbctl.services.restore.restore_test import AppDrill
 from tests import storage
-from tests.fault_proxy import FaultProxy, refused
+from tests.fault_proxy import FaultProxy, error_response
 from tests.services import flashpoint_app, larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -54,7 +54,7 @@ def set_repository(path, address):
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
     (tmp_path / "staging").mkdir(mode=0o700)
-    return storage.given_to(monkeypatch, tmp_path / "staging")
+    return storage.use_new_bucket(monkeypatch, tmp_path / "staging")
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ def test_remote_backups_support_all_operations(engine, tmp_path, bucket):
                 ).backup
                 == backup.id
             )
-        pantry.spoil()
-        spoiled = pantry.content()
-        done = apply_restore(pantry.path)
+        pantry.change_data()
+        changed_content = pantry.content()
+        result = apply_restore(pantry.path)
         assert pantry.content() == before
-        assert undo_restore(pantry.path).backup == done.safety_backup
-        assert pantry.content() == spoiled
+        assert undo_restore(pantry.path).backup == result.safety_backup
+        assert pantry.content() == changed_content
         pantry.destroy()
         apply_restore(pantry.path, backup.id)
         assert pantry.content() == before
@@ -141,18 +141,18 @@ def test_remote_file_is_downloaded_once_per_restore(deployed, proxy):
     flashpoint_app.run_statements(deployed, "delete from user_settings")
     proxy.requests.clear()
     apply_restore(deployed)
-    fetched = [
+    downloads = [
         request
         for request in proxy.requests
         if request.method == "GET" and request.path.endswith(backup.members[0].file)
     ]
-    assert len(fetched) == 1
+    assert len(downloads) == 1
 
 
-def test_storage_failure_during_verification_is_no_damage(deployed, proxy):
+def test_storage_failure_during_verification_is_not_reported_as_damage(deployed, proxy):
     backup = create_app_backup(deployed)
     proxy.interfere = lambda request: (
-        refused(403, "AccessDenied") if request.path.endswith(backup.members[0].file) else None
+        error_response(403, "AccessDenied") if request.path.endswith(backup.members[0].file) else None
     )
     error = catch_error(StorageFailedError, lambda: verify_backups(deployed))
     assert error.exit_status == Exit.UNREACHABLE
@@ -161,7 +161,9 @@ def test_storage_failure_during_verification_is_no_damage(deployed, proxy):
 
 def test_prune_requires_a_complete_list(deployed, proxy):
     backup = [create_app_backup(deployed).id for _ in range(3)]
-    proxy.interfere = lambda request: refused(403, "AccessDenied") if backup[0] in request.path else None
+    proxy.interfere = lambda request: (
+        error_response(403, "AccessDenied") if backup[0] in request.path else None
+    )
     with open_prune(deployed, last=1) as operation:
         catch_error(StorageFailedError, operation.apply)
     proxy.interfere = lambda _request: None
@@ -185,7 +187,7 @@ def test_interrupted_remote_backup_is_pruned(deployed, bucket):
 
 
 def test_insufficient_staging_space_is_reported_before_upload(deployed, monkeypatch, bucket):
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _place: 100)
+    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: 100)
     error = catch_error(Exception, lambda: create_app_backup(deployed))
     assert (error.code, "staging" in str(error)) == ("insufficient-space", True)
     assert bucket.keys() == []
@@ -193,11 +195,11 @@ def test_insufficient_staging_space_is_reported_before_upload(deployed, monkeypa
 
 def test_staging_folder_is_configurable(deployed, tmp_path):
     with deployed.with_name("dbctl.toml").open("a") as file:
-        file.write('staging = "wait"\n')
+        file.write('staging = "custom"\n')
     create_app_backup(deployed)
-    assert deployed.with_name("wait").is_dir()
+    assert deployed.with_name("custom").is_dir()
     assert not (tmp_path / "staging").exists() or staging_leftovers(tmp_path) == []
-    deployed.with_name("wait").chmod(0o777)
+    deployed.with_name("custom").chmod(0o777)
     assert catch_error(Exception, lambda: create_app_backup(deployed)).code == "repository-unsafe"
 
 
@@ -216,18 +218,18 @@ def start_cli(path, *words):
 def test_interrupted_backup_leaves_earlier_backups(deployed, bucket, proxy, number, tmp_path):
     first = create_app_backup(deployed)
     keys_before = bucket.keys()
-    running = []
+    processes = []
 
     def send_signal(request):
-        if request.method == "PUT" and request.path.endswith(".db.gz") and running:
-            running.pop().send_signal(number)
-            time.sleep(0.5)  # the request is completed anyway
+        if request.method == "PUT" and request.path.endswith(".db.gz") and processes:
+            processes.pop().send_signal(number)
+            time.sleep(0.5)  # the signal does not stop a request in progress
 
     proxy.interfere = send_signal
     process = start_cli(deployed, "backup", "create")
-    running.append(process)
+    processes.append(process)
     out, err = process.communicate(timeout=60)
-    assert not running
+    assert not processes
     if number == signal.SIGKILL:
         assert len(list_all_backups(deployed).incomplete) == 1
     else:
@@ -244,9 +246,9 @@ def test_interrupted_backup_leaves_earlier_backups(deployed, bucket, proxy, numb
 
 def test_concurrent_backups_both_succeed(deployed):
     processes = [start_cli(deployed, "backup", "create", "--timeout", "60") for _ in range(2)]
-    answers = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], answers
-    assert len({json.loads(out)["data"]["id"] for out, _ in answers}) == 2
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len({json.loads(out)["data"]["id"] for out, _ in outputs}) == 2
     assert list_codes(verify_backups(deployed)) == []
 
 
@@ -315,11 +317,11 @@ def run_drill(path, address):
             lambda _bytes: None
         ),
     )
-    return drill_times(path, address)
+    return read_drill_times(path, address)
 
 
-def drill_times(path, address):
-    """Return the recorded drill times by backup and database."""
+def read_drill_times(path, address):
+    """Return the recorded drill times, by backup and database."""
 
     def read(_app, repository):
         records = {
@@ -335,7 +337,7 @@ def drill_times(path, address):
     return call_with_repository(path, address, read)
 
 
-#: Kinds of the source and the destination.
+#: Kinds of the source and of the destination.
 DIRECTIONS = [
     ("directory", "storage"),
     ("storage", "directory"),
@@ -345,8 +347,8 @@ DIRECTIONS = [
 all_directions = pytest.mark.parametrize(("source_address", "destination_address"), DIRECTIONS, indirect=True)
 
 
-def repository_address(request, tmp_path, bucket, usual):
-    kind = getattr(request, "param", usual)
+def repository_address(request, tmp_path, bucket, default):
+    kind = getattr(request, "param", default)
     return (
         f"s3://{bucket.name}/{request.fixturename}"
         if kind == "storage"
@@ -380,43 +382,43 @@ def test_drill_records_are_copied(source_app, source_address, destination_addres
     times = run_drill(source_app, source_address)
     assert times
     copy_backups(source_app, destination_address)
-    assert drill_times(source_app, destination_address) == times
+    assert read_drill_times(source_app, destination_address) == times
     later = run_drill(source_app, source_address)
     assert later != times
-    done = copy_backups(source_app, destination_address)
-    assert (len(done.existing), done.failed) == (3, [])
-    assert drill_times(source_app, destination_address) == later
+    result = copy_backups(source_app, destination_address)
+    assert (len(result.existing), result.failed) == (3, [])
+    assert read_drill_times(source_app, destination_address) == later
 
 
-def test_only_load_failures_are_copied_to_record_of_copy(source_app, source_address, destination_address):
-    deep, shallow, _sound = (
-        backup for backup, _ in read_repository(source_app, source_address) if _ == "manifest.json"
+def test_record_of_copy_contains_only_failures_to_load(source_app, source_address, destination_address):
+    deep, shallow, _ = (
+        backup for backup, name in read_repository(source_app, source_address) if name == "manifest.json"
     )
 
-    def note(_app, repository):
+    def record_failures(_app, repository):
         for name in (deep, shallow):
             verification_record.record(repository.store, name, ["broken"], all_files=True, deep=name == deep)
 
-    call_with_repository(source_app, source_address, note)
+    call_with_repository(source_app, source_address, record_failures)
     copy_backups(source_app, destination_address)
 
-    def failed(_app, repository):
+    def list_failed(_app, repository):
         return [
             backup.id
             for backup in repository.manifests()[0]
             if verification_record.read(repository.store, backup.id).failed
         ]
 
-    assert call_with_repository(source_app, destination_address, failed) == [deep]
+    assert call_with_repository(source_app, destination_address, list_failed) == [deep]
 
 
 @all_directions
 def test_copies_are_identical_and_restorable(source_app, source_address, destination_address):
     ids = [backup.id for backup in list_all_backups(source_app).page.items]
-    done = copy_backups(source_app, destination_address)
-    assert (done.copied, done.existing, done.failed, done.exit_status) == (ids, [], [], 0)
+    result = copy_backups(source_app, destination_address)
+    assert (result.copied, result.existing, result.failed, result.exit_status) == (ids, [], [], 0)
     assert read_repository(source_app, destination_address) == read_repository(source_app, source_address)
-    assert done.copied_bytes == sum(backup.bytes for backup in list_all_backups(source_app).page.items)
+    assert result.copied_bytes == sum(backup.bytes for backup in list_all_backups(source_app).page.items)
     before = flashpoint_app.read_all_rows(source_app)
     flashpoint_app.run_statements(source_app, "delete from user_settings")
     set_repository(source_app, destination_address)
@@ -455,7 +457,7 @@ def test_only_named_backups_are_copied(source_app, destination_address):
 def modify_member(path, address, folder, change):
     """Change a file of a backup without dbctl."""
 
-    def altered(_app, repository):
+    def write_changed(_app, repository):
         store = repository.store
         (name,) = store.list_files(folder)
         content = change(b"".join(store.read(folder, name)))
@@ -464,21 +466,21 @@ def modify_member(path, address, folder, change):
         else:
             store.local_path(folder, name).write_bytes(content)
 
-    call_with_repository(path, address, altered)
+    call_with_repository(path, address, write_changed)
 
 
 @pytest.mark.parametrize(
-    "change", [lambda whole: whole[:-1], lambda whole: b"\0" + whole[1:]], ids=["cut", "flipped"]
+    "change", [lambda whole: whole[:-1], lambda whole: b"\0" + whole[1:]], ids=["truncated", "flipped"]
 )
 def test_damaged_backup_is_rejected_and_others_are_copied(
     source_app, source_address, destination_address, change
 ):
     ids = [backup.id for backup in list_all_backups(source_app).page.items]
     modify_member(source_app, source_address, ids[1], change)
-    done = copy_backups(source_app, destination_address)
-    assert (done.copied, [bad.id for bad in done.failed]) == ([ids[0], ids[2]], [ids[1]])
-    assert (done.failed[0].code, done.exit_status) == ("backup-corrupt", Exit.PARTIAL)
-    assert ids[1] in done.remarks[0]
+    result = copy_backups(source_app, destination_address)
+    assert (result.copied, [failure.id for failure in result.failed]) == ([ids[0], ids[2]], [ids[1]])
+    assert (result.failed[0].code, result.exit_status) == ("backup-corrupt", Exit.PARTIAL)
+    assert ids[1] in result.remarks[0]
     assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0], ids[2]}
     assert copy_backups(source_app, destination_address, ids[1]).exit_status == Exit.CHECK_FAILED
 
@@ -509,40 +511,40 @@ def test_remote_backup_of_same_second_is_a_conflict(source_app, destination_addr
         destination_address,
         lambda app, repository: CreateBackup(app, repository, timeout=5).apply(),
     )
-    done = copy_backups(source_app, destination_address)
-    assert [(failure.id, failure.code) for failure in done.failed] == [(ids[1], "backup-differs")]
-    assert "its manifest differs" in done.failed[0].message
+    result = copy_backups(source_app, destination_address)
+    assert [(failure.id, failure.code) for failure in result.failed] == [(ids[1], "backup-differs")]
+    assert "its manifest differs" in result.failed[0].message
 
 
 @all_directions
 def test_interrupted_copy_is_continued(source_app, source_address, destination_address):
-    class CutError(Exception):
+    class InterruptionError(Exception):
         pass
 
     ids, blocks = [backup.id for backup in list_all_backups(source_app).page.items], []
 
-    def cut(byte_count):
+    def interrupt(byte_count):
         blocks.append(byte_count)
         if len(blocks) == 2:
-            raise CutError
+            raise InterruptionError
 
-    with pytest.raises(CutError):
-        copy_backups(source_app, destination_address, advance=cut)
+    with pytest.raises(InterruptionError):
+        copy_backups(source_app, destination_address, advance=interrupt)
     assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0]}
-    # and the leftover of a killed process
+    # a process that was killed left an incomplete folder
     call_with_repository(
         source_app, destination_address, lambda _app, repository: leave_incomplete(repository.store, ids[1])
     )
-    done = copy_backups(source_app, destination_address)
-    assert (done.copied, done.existing) == (ids[1:], [ids[0]])
+    result = copy_backups(source_app, destination_address)
+    assert (result.copied, result.existing) == (ids[1:], [ids[0]])
     assert read_repository(source_app, destination_address) == read_repository(source_app, source_address)
 
 
 def leave_incomplete(store, folder):
-    """Leave a folder like a process that was killed while writing it."""
+    """Create the folder of a backup as if the process had been killed while writing it."""
     writer = store.create_folder(folder)
     opened_folder = writer.__enter__()
-    opened_folder.write("half", iter([b"x"]), 1)
+    opened_folder.write("partial", iter([b"x"]), 1)
     opened_folder.undo = lambda: None
     assert not writer.__exit__(ValueError, ValueError(), None)
     assert store.list_folders()[folder].value == "incomplete"
@@ -553,58 +555,58 @@ def test_unreadable_manifest_is_reported_and_others_are_copied(tmp_path, bucket)
     bad, good = create_app_backup(path), create_app_backup(path)
     manifest = promptvault_app.find_backup_folder(path, bad) / "manifest.json"
     manifest.write_text(manifest.read_text()[:-20])
-    done = copy_backups(path, f"s3://{bucket.name}")
-    assert (done.copied, [failure.id for failure in done.failed], done.exit_status) == (
+    result = copy_backups(path, f"s3://{bucket.name}")
+    assert (result.copied, [failure.id for failure in result.failed], result.exit_status) == (
         [good.id],
         [bad.id],
         Exit.PARTIAL,
     )
 
 
-def test_backup_deleted_during_copy_is_no_failure(tmp_path, bucket):
+def test_backup_deleted_during_copy_is_not_a_failure(tmp_path, bucket):
     path = create_app(tmp_path / "app", "deployed")
     deleted, remaining = create_app_backup(path), create_app_backup(path)
     with prepare_copy(path, f"s3://{bucket.name}") as operation:
         shutil.rmtree(promptvault_app.find_backup_folder(path, deleted))
-        done = operation.apply()
-    assert (done.copied, done.failed) == ([remaining.id], [])
+        result = operation.apply()
+    assert (result.copied, result.failed) == ([remaining.id], [])
 
 
 def test_storage_failure_reports_backups_not_attempted(tmp_path, proxy, bucket):
     path = create_app(tmp_path / "app", "deployed")
     ids = [create_app_backup(path).id for _ in range(3)][::-1]
     proxy.interfere = lambda request: (
-        refused(403, "AccessDenied") if request.method == "PUT" and ids[1] in request.path else None
+        error_response(403, "AccessDenied") if request.method == "PUT" and ids[1] in request.path else None
     )
-    done = copy_backups(path, f"s3://{bucket.name}")
-    assert (done.copied, [failure.id for failure in done.failed], done.not_attempted) == (
+    result = copy_backups(path, f"s3://{bucket.name}")
+    assert (result.copied, [failure.id for failure in result.failed], result.not_attempted) == (
         [ids[0]],
         [ids[1]],
         [ids[2]],
     )
-    assert done.exit_status == Exit.PARTIAL
-    assert ids[2] in done.remarks[-1]
-    proxy.interfere = lambda request: refused(403, "AccessDenied") if request.method == "PUT" else None
+    assert result.exit_status == Exit.PARTIAL
+    assert ids[2] in result.remarks[-1]
+    proxy.interfere = lambda request: error_response(403, "AccessDenied") if request.method == "PUT" else None
     catch_error(StorageFailedError, lambda: copy_backups(path, f"s3://{bucket.name}", ids[1]))
 
 
-def test_backups_of_concurrent_copy_are_existing(source_app, destination_address):
+def test_backups_of_concurrent_copy_are_reported_as_existing(source_app, destination_address):
     ids = [backup.id for backup in list_all_backups(source_app).page.items]
     with prepare_copy(source_app, destination_address) as operation:
         copy_backups(source_app, destination_address)
-        done = operation.apply()
-    assert (done.copied, sorted(done.existing), done.exit_status) == ([], sorted(ids), 0)
+        result = operation.apply()
+    assert (result.copied, sorted(result.existing), result.exit_status) == ([], sorted(ids), 0)
 
 
 def test_copy_waits_for_lock_of_destination(source_app, destination_address):
-    def locked(_app, repository):
+    def copy_while_locked(_app, repository):
         with repository.store.lock("backup prune", timeout=0):
             catch_error(BusyError, lambda: copy_backups(source_app, destination_address, timeout=0))
 
-    call_with_repository(source_app, destination_address, locked)
+    call_with_repository(source_app, destination_address, copy_while_locked)
 
 
-def test_copy_to_own_repository_is_refused(source_app, source_address):
+def test_copy_to_the_source_repository_is_refused(source_app, source_address):
     catch_error(UsageError, lambda: copy_backups(source_app, source_address))
 
 
@@ -613,34 +615,34 @@ def test_copy_of_one_database_is_refused(source_app, destination_address):
 
 
 def test_latest_of_merged_repository_is_the_newest(tmp_path, bucket, monkeypatch):
-    """Numbers of different repositories are comparable because they are times."""
-    path, away = create_app(tmp_path / "app", "deployed"), f"s3://{bucket.name}"
+    """Numbers of different repositories are comparable because they are derived from the time."""
+    path, address = create_app(tmp_path / "app", "deployed"), f"s3://{bucket.name}"
     for day in (1, 2, 3):
         monkeypatch.setattr(backup_create, "now", lambda day=day: datetime(2026, 5, day, tzinfo=UTC))
         call_with_repository(
-            path, away, lambda app, repository: CreateBackup(app, repository, timeout=5).apply()
+            path, address, lambda app, repository: CreateBackup(app, repository, timeout=5).apply()
         )
     monkeypatch.setattr(backup_create, "now", lambda: datetime(2026, 5, 4, tzinfo=UTC))
     newest = create_app_backup(path).id
-    copy_backups(path, away)
+    copy_backups(path, address)
 
     def check(app, repository):
         assert repository.find("latest").id == newest
         operation = PruneBackups(app, repository, Retention(last=1), timeout=5)
         assert newest not in operation.apply().deleted
 
-    call_with_repository(path, away, check)
+    call_with_repository(path, address, check)
 
 
 def test_completed_backup_is_reported_despite_later_failure(tmp_path, bucket, proxy):
     path = create_app(tmp_path / "app", "deployed")
     set_repository(path, f"s3://{bucket.name}")
-    finished = []
+    manifest_requests = []
 
     def fail(request, answer):
-        if finished:
-            return refused(503, "SlowDown")
-        finished.extend(
+        if manifest_requests:
+            return error_response(503, "SlowDown")
+        manifest_requests.extend(
             [request] if request.path.endswith("/manifest.json") and request.method == "PUT" else []
         )
         return answer

@@ -1,4 +1,4 @@
-"""Files of rows: what is written is what is read, wherever the pieces end in which it is read."""
+"""CSV and JSON Lines files: written rows are read back unchanged, with any block size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dbctl.services.data import csv_jsonl
 from dbctl.services.data.csv_jsonl import Cell, Form, RowFileError
 
-HARD = [
+SPECIAL_TEXTS = [
     "",
     "\\x00",
     "1",
@@ -28,7 +28,7 @@ HARD = [
     "\ufeff",
     " x ",
 ]
-TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(HARD))
+TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(SPECIAL_TEXTS))
 VALUES = st.one_of(
     st.none(),
     TEXTS,
@@ -38,7 +38,7 @@ VALUES = st.one_of(
 )
 
 
-def read(text: bytes, form: Form = Form.CSV) -> tuple[list[str], list[tuple[int, list[object]]]]:
+def read_rows(text: bytes, form: Form = Form.CSV) -> tuple[list[str], list[tuple[int, list[object]]]]:
     columns, lines = csv_jsonl.read_rows(io.BytesIO(text), form)
     return list(columns), [(line.number, list(line.values)) for line in lines]
 
@@ -57,40 +57,42 @@ def parse_cell(cell: Cell | None) -> object:
 @given(
     rows=st.lists(st.tuples(VALUES, VALUES), max_size=5), name=TEXTS.filter(bool), block=st.integers(1, 40)
 )
-def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
+def test_csv_rows_are_read_back_unchanged(rows, name, block):
     parts: list[bytes] = []
     assert csv_jsonl.write_csv(["a", f"b{name}"], [rows] if rows else [], parts.append) == len(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_jsonl, "BLOCK", block)
-        columns, lines = read(b"".join(parts))
+        columns, lines = read_rows(b"".join(parts))
     assert columns == ["a", f"b{name}"]
-    numbers = [[float(value) if isinstance(value, int | float) else value for value in row] for row in rows]
-    assert [[parse_cell(cell) for cell in values] for _, values in lines] == numbers
+    expected = [[float(value) if isinstance(value, int | float) else value for value in row] for row in rows]
+    assert [[parse_cell(cell) for cell in values] for _, values in lines] == expected
 
 
 @settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES), max_size=5))
-def test_an_only_column_keeps_its_nulls(rows):
+def test_nulls_of_a_single_column_are_preserved(rows):
     parts: list[bytes] = []
     csv_jsonl.write_csv(["a"], [rows] if rows else [], parts.append)
-    assert [values[0] is None for _, values in read(b"".join(parts))[1]] == [row[0] is None for row in rows]
+    assert [values[0] is None for _, values in read_rows(b"".join(parts))[1]] == [
+        row[0] is None for row in rows
+    ]
 
 
 @settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES, VALUES), max_size=5))
-def test_a_file_of_json_lines_is_read_as_it_was_written(rows):
+def test_json_lines_are_read_back_unchanged(rows):
     parts: list[bytes] = []
     assert csv_jsonl.write_jsonl(["a", "b"], [rows] if rows else [], parts.append) == len(rows)
-    _, lines = read(b"".join(parts), Form.JSONL)
+    _, lines = read_rows(b"".join(parts), Form.JSONL)
     assert len(lines) == len(rows)
     for (_, values), row in zip(lines, rows, strict=True):
-        for got, gave in zip(values, row, strict=True):
-            assert (float(got) if isinstance(gave, float) else got) == gave
+        for actual, expected in zip(values, row, strict=True):
+            assert (float(actual) if isinstance(expected, float) else actual) == expected
 
 
-def test_each_line_has_its_number():
+def test_rows_have_the_number_of_their_first_line():
     text = b'\xef\xbb\xbfa,b\r\n1,"two\r\nlines"\r\n\r\n3,\n,""\n5,x'
-    columns, lines = read(text)
+    columns, lines = read_rows(text)
     assert columns == ["a", "b"]
     assert [(number, [cell and cell.text for cell in values]) for number, values in lines] == [
         (2, ["1", "two\r\nlines"]),
@@ -113,7 +115,7 @@ def test_each_line_has_its_number():
 )
 def test_invalid_csv_error_contains_line(text, line):
     with pytest.raises(RowFileError) as raised:
-        read(text)
+        read_rows(text)
     assert raised.value.number == line
 
 
@@ -131,11 +133,11 @@ def test_invalid_csv_error_contains_line(text, line):
 )
 def test_invalid_json_lines_error_contains_line(text, line):
     with pytest.raises(RowFileError) as raised:
-        read(text, Form.JSONL)
+        read_rows(text, Form.JSONL)
     assert raised.value.number == line
 
 
-def test_a_spreadsheet_gets_nothing_that_it_would_run():
+def test_excel_safe_csv_contains_no_formulas():
     parts: list[bytes] = []
     csv_jsonl.write_csv(["a"], [[("=1+1",), (-1,), ("-x",)]], parts.append, excel_safe=True)
     assert b"".join(parts) == b"a\n'=1+1\n-1\n'-x\n"

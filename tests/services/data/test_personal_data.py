@@ -1,4 +1,4 @@
-"""All data of one user in one file: theirs alone, from every database, without secrets."""
+"""``users export-data`` writes the rows of one user in every database to a file, without secrets."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tests.shapes import chat_lancedb, promptvault, waqtor
 
 @pytest.fixture
 def export(tmp_path, monkeypatch, answer):
-    """Exports a user's data with these options; returns the content of the file, or the error."""
+    """Return a function that exports the data of a user and returns the content of the file, or the error."""
     monkeypatch.chdir(tmp_path)
 
-    def write(login, *words, status=0):
+    def export_user(login, *words, status=0):
         exported = answer(*words, "users", "export-data", login, "user.json", status=status)
         if status:
             return exported["error"]
-        written = json.loads(Path("user.json").read_text(encoding="utf-8"))
+        content = json.loads(Path("user.json").read_text(encoding="utf-8"))
         rows_in_file = {
             f"{name}/{table}": len(table_rows)
-            for name, tables in written["databases"].items()
+            for name, tables in content["databases"].items()
             for table, table_rows in tables.items()
         }
         assert exported["data"]["rows"] == rows_in_file
-        return written
+        return content
 
-    return write
+    return export_user
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_file_holds_the_rows_of_one_user_and_no_secret(tmp_path, export, shape):
+def test_export_contains_all_rows_of_the_user_and_no_secrets(tmp_path, export, shape):
     path = create_app(tmp_path / "app", shape)
     run_statements(path, "insert into activity_logs (user_id, username, action) values (1, 'root', 'x')")
     exported = export("ann", "--config", str(path.parent / "dbctl.toml"))
@@ -64,7 +64,7 @@ def test_secrets_are_exported_only_with_the_option(tmp_path, answer, monkeypatch
     assert TOKEN in Path("with.json").read_text(encoding="utf-8")
 
 
-def test_export_never_overwrites_and_requires_a_user(tmp_path, export):
+def test_existing_file_and_unknown_user_are_refused(tmp_path, export):
     path = create_app(tmp_path / "app", "document")
     config = ("--config", str(path.parent / "dbctl.toml"))
     assert export("nobody", *config, status=5)["code"] == "user-missing"
@@ -74,9 +74,9 @@ def test_export_never_overwrites_and_requires_a_user(tmp_path, export):
     assert Path("user.json").read_text() == "mine"
 
 
-def test_it_holds_rows_of_other_databases_that_name_those_of_the_user(tmp_path, export):
+def test_export_contains_related_rows_of_other_databases(tmp_path, export):
     chat_lancedb.deployed(tmp_path / "chat.db")
-    chat_lancedb.vectors(tmp_path / "lancedb")
+    chat_lancedb.create_vectors(tmp_path / "lancedb")
     exported = export(
         chat_lancedb.ANON,
         *("--profile", "chat-lancedb", "--url", f"chat={tmp_path}/chat.db"),
@@ -84,7 +84,7 @@ def test_it_holds_rows_of_other_databases_that_name_those_of_the_user(tmp_path, 
     )["databases"]
     assert {row["id"] for row in exported["chat"]["chats"]} == {chat_lancedb.PYTHON, chat_lancedb.GARDEN}
     assert {row["id"] for row in exported["chat"]["attachments"]} == {"att-1", "att-2"}, (
-        "of messages of the user"
+        "attachments of the user's messages"
     )
     assert chat_lancedb.THEIR not in {row["id"] for row in exported["chat"]["messages"]}
     (vectors,) = exported["vectors"].values()
@@ -92,7 +92,7 @@ def test_it_holds_rows_of_other_databases_that_name_those_of_the_user(tmp_path, 
     assert vectors
 
 
-def test_rows_of_others_on_what_is_theirs_are_not_in_it(tmp_path, export):
+def test_export_excludes_rows_of_other_users_that_refer_to_the_user(tmp_path, export):
     promptvault.deployed(tmp_path / "vault.db")
     with closing(sqlite3.connect(tmp_path / "vault.db")) as connection:
         (email, ident) = connection.execute(
@@ -107,12 +107,12 @@ def test_rows_of_others_on_what_is_theirs_are_not_in_it(tmp_path, export):
 
 
 @pytest.mark.parametrize("shape", ["deployed", "document"])
-def test_it_holds_what_the_keys_of_a_server_lead_to(export, shape):
+def test_export_follows_the_foreign_keys_of_postgresql(export, shape):
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
         getattr(waqtor, shape)(connection)
         exported = export("ana@waqtor.example", "--profile", "waqtor", "--url", f"main={servers.text(url)}")
         user_rows = exported["databases"]["main"]
         for table in ("messages", "campaigns", "recipients", "groups", "whatsapp_sessions"):
             assert {row["user_id"] for row in user_rows[table]} == {waqtor.ANA}, table
-        assert user_rows["recipient_groups"], "a row between two of theirs"
+        assert user_rows["recipient_groups"], "rows of a join table"
         assert not any("session_data" in row or "qr_code" in row for row in user_rows["whatsapp_sessions"])

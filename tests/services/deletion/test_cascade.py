@@ -1,4 +1,4 @@
-"""What goes along when rows are deleted is what SQLite then does, and each row counts once."""
+"""The planned cascade of a deletion matches the rows that SQLite deletes; each row is counted once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def list_affected(path: Path) -> dict[str, list[int]]:
         return counts
 
 
-def done(path: Path) -> dict[str, int]:
+def delete_person(path: Path) -> dict[str, int]:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma foreign_keys = on")
         before = {
@@ -60,22 +60,24 @@ def done(path: Path) -> dict[str, int]:
     return {table: before[table] - after[table] for table in before}
 
 
-def test_rows_that_two_keys_lead_to_are_counted_once(tmp_path):
+def test_row_with_two_foreign_keys_to_deleted_rows_is_counted_once(tmp_path):
     path = create_database(tmp_path / "a.db", "on delete cascade")
     counts = list_affected(path)
     assert (
-        {"notes": counts["notes"][0], "marks": counts["marks"][0]} == done(path) == {"notes": 2, "marks": 2}
+        {"notes": counts["notes"][0], "marks": counts["marks"][0]}
+        == delete_person(path)
+        == {"notes": 2, "marks": 2}
     )
-    assert counts["notes"][1] == 1, "the note that stays is let go; those that go are not counted twice"
+    assert counts["notes"][1] == 1, "the remaining note loses its reader; deleted notes are not counted again"
 
 
-def test_key_without_action_does_not_block_rows_deleted_by_another_path(tmp_path):
+def test_foreign_key_without_action_does_not_block_rows_deleted_by_another_key(tmp_path):
     path = create_database(tmp_path / "a.db", "")
     assert list_affected(path)["marks"] == [2]
-    assert done(path) == {"notes": 2, "marks": 2}
+    assert delete_person(path) == {"notes": 2, "marks": 2}
 
 
-def test_rows_that_neither_go_nor_let_go_refuse_the_plan(tmp_path):
+def test_remaining_row_that_refers_to_a_deleted_row_refuses_the_plan(tmp_path):
     path = create_database(tmp_path / "a.db", "")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("update marks set by = 1 where id = 3")
@@ -83,4 +85,4 @@ def test_rows_that_neither_go_nor_let_go_refuse_the_plan(tmp_path):
     with pytest.raises(ConstraintError, match="1 row of marks"):
         list_affected(path)
     with pytest.raises(sqlite3.IntegrityError):
-        done(path)
+        delete_person(path)

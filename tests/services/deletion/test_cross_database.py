@@ -1,4 +1,4 @@
-"""What goes along in another database: planned with all else, deleted with it, and finished where it was cut off."""
+"""Deletions that cascade into another database: planned and applied as one change, and completed after an interruption."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dbctl.engines.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import UnreachableError
 from tests.shapes import chat_lancedb
-from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
+from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, read_vectors
 
 Run = Callable[..., Any]
 
@@ -28,10 +28,12 @@ in_both_shapes = pytest.mark.parametrize("master", ["deployed", "document"], ind
 
 @pytest.fixture(scope="module")
 def master(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both databases, made once."""
+    """The two databases, created once."""
     home = tmp_path_factory.mktemp("chat")
     chat_lancedb.deployed(home / "data/chat.db")
-    chat_lancedb.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
+    chat_lancedb.create_vectors(
+        home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed"
+    )
     return home
 
 
@@ -50,28 +52,28 @@ def home(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: 
 def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: str, status: int = 0) -> Any:
         capsys.readouterr()
-        status_ = main([*words, "-o", "json"])
+        exit_code = main([*words, "-o", "json"])
         result = json.loads(capsys.readouterr().out)
-        assert status_ == status, result
+        assert exit_code == status, result
         return result
 
     return run
 
 
-def key() -> str:
-    names = next(iter(Path("data/lancedb").glob("*.lance")))
-    assert names.name == "chat_embeddings.lance"
+def key_column() -> str:
+    folder = next(iter(Path("data/lancedb").glob("*.lance")))
+    assert folder.name == "chat_embeddings.lance"
     import lancedb
 
     columns = lancedb.connect("data/lancedb").open_table("chat_embeddings").schema.names
     return "message_id" if "message_id" in columns else "id"
 
 
-def vectors() -> set[object]:
-    return {key_ for (key_,) in in_vectors(Path("data/lancedb"), key())}
+def list_vector_keys() -> set[object]:
+    return {key for (key,) in read_vectors(Path("data/lancedb"), key_column())}
 
 
-def chats() -> list[tuple[Any, ...]]:
+def list_chats() -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect("data/chat.db")) as connection:
         return connection.execute("select id from chats order by id").fetchall()
 
@@ -117,65 +119,65 @@ def test_deleting_a_user_deletes_all_embeddings(run: Run) -> None:
         "vectors/chat_embeddings": 5,
     }
     assert "delete 5 rows of chat_embeddings in chat-lancedb/vectors" in plan["steps"]
-    before = vectors()
+    before = list_vector_keys()
     assert run("users", "delete", ANON, "--yes")["data"]["rows"] == plan["rows"]
-    assert before - vectors() == {"msg-1", "msg-2", "msg-3", PLANTS, "msg-browser"}
+    assert before - list_vector_keys() == {"msg-1", "msg-2", "msg-3", PLANTS, "msg-browser"}
 
 
 def test_rows_before_registration_are_deleted_with_the_user(run: Run) -> None:
     assert run("users", "delete", GOOGLE, "--yes")["data"]["rows"]["vectors/chat_embeddings"] == 1
-    assert "msg-before" not in vectors()
+    assert "msg-before" not in list_vector_keys()
 
 
 @in_both_shapes
 def test_deleting_chats_and_messages_deletes_their_embeddings(run: Run) -> None:
-    before = vectors()
+    before = list_vector_keys()
     run("data", "delete", "attachments", "att-1", "--yes")
-    assert vectors() == before
+    assert list_vector_keys() == before
     rows = run("data", "delete", "messages", "msg-3", "--yes")["data"]["rows"]
     assert rows == {"messages": 1, "vectors/chat_embeddings": 1}
     run("data", "delete", "chats", PYTHON, "--yes")
-    assert before - vectors() == {"msg-1", "msg-2", "msg-3"}
+    assert before - list_vector_keys() == {"msg-1", "msg-2", "msg-3"}
 
 
-def test_an_embedding_that_names_another_user_goes_with_its_message(run: Run, home: Path) -> None:
+def test_embedding_with_wrong_user_is_deleted_with_its_message(run: Run, home: Path) -> None:
     import lancedb
 
     table = lancedb.connect("data/lancedb").open_table("chat_embeddings")
-    table.update(where=f"{key()} = '{PLANTS}'", values={"user_id": "USER-WRONG", "chat_id": "chat-wrong"})
+    table.update(
+        where=f"{key_column()} = '{PLANTS}'", values={"user_id": "USER-WRONG", "chat_id": "chat-wrong"}
+    )
     assert run("data", "delete", "chats", GARDEN, "--yes")["data"]["rows"]["vectors/chat_embeddings"] == 1
-    assert PLANTS not in vectors()
+    assert PLANTS not in list_vector_keys()
 
 
 def test_many_ids_are_queried_in_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dbctl.services.deletion.cross_database.BATCH", 1)
     rows = run("users", "delete", ANON, OLD, "--yes")["data"]["rows"]
     assert rows["vectors/chat_embeddings"] == 6
-    assert vectors() == {"msg-before", "msg-nobody", "sample"}
+    assert list_vector_keys() == {"msg-before", "msg-nobody", "sample"}
 
 
-def test_what_fails_in_the_other_database_leaves_both_as_they_were(
+def test_failed_deletion_in_the_other_database_changes_neither(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, had = vectors(), chats()
-    work = LanceWriter.delete
+    vectors_before, chats_before = list_vector_keys(), list_chats()
+    delete = LanceWriter.delete
 
     def fail(self: LanceWriter, table: str, where: Any) -> int:
-        work(self, table, where)
+        delete(self, table, where)
         raise UnreachableError(target="vectors", reason="No space left on device", hint="")
 
     with monkeypatch.context() as patched:
         patched.setattr(LanceWriter, "delete", fail)
         run("users", "delete", ANON, "--yes", status=10)
-    assert (vectors(), chats()) == (before, had)
+    assert (list_vector_keys(), list_chats()) == (vectors_before, chats_before)
     run("users", "delete", ANON, "--yes")
-    assert len(vectors()) == len(before) - 5
+    assert len(list_vector_keys()) == len(vectors_before) - 5
 
 
-def test_what_fails_at_the_commit_brings_the_embeddings_back(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, had = vectors(), chats()
+def test_failed_commit_restores_the_embeddings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors_before, chats_before = list_vector_keys(), list_chats()
     run_statement = SQLiteWriter._run
 
     def fail(self: SQLiteWriter, sql: str, *rest: Any) -> Any:
@@ -186,12 +188,12 @@ def test_what_fails_at_the_commit_brings_the_embeddings_back(
     with monkeypatch.context() as patched:
         patched.setattr(SQLiteWriter, "_run", fail)
         run("users", "delete", ANON, "--yes", status=10)
-    assert chats() == had
-    assert vectors() == before
+    assert list_chats() == chats_before
+    assert list_vector_keys() == vectors_before
 
 
-def test_what_a_crash_left_is_finished_by_the_same_command(run: Run) -> None:
-    """Killed before the commit: the embeddings are gone, and the user is there with everything else."""
+def test_repeated_command_completes_an_interrupted_deletion(run: Run) -> None:
+    """The first command was killed before its commit: it had deleted only the embeddings."""
     import lancedb
 
     lancedb.connect("data/lancedb").open_table("chat_embeddings").delete(f"user_id = '{ANON}'")
@@ -213,7 +215,7 @@ def test_unreachable_database_refuses_the_deletion_without_db_option(run: Run) -
     assert "chat-lancedb/vectors" in " ".join(result["warnings"])
     run("users", "list")
     Path("elsewhere").rename("data/lancedb")
-    assert "msg-browser" in vectors()
+    assert "msg-browser" in list_vector_keys()
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--yes"])
@@ -229,7 +231,7 @@ def test_missing_library_refuses_the_deletion_with_a_hint(
     run("data", "delete", "attachments", "att-1", "--yes")
 
 
-def test_a_row_of_users_goes_as_a_user_does(run: Run) -> None:
+def test_deleting_a_row_of_users_deletes_its_embeddings(run: Run) -> None:
     rows = run("data", "delete", "users", ANON, "--yes")["data"]["rows"]
     assert rows["vectors/chat_embeddings"] == 5
 
@@ -238,5 +240,5 @@ def test_unconfigured_and_missing_databases_do_not_refuse_the_deletion(run: Run,
     shutil.rmtree("data/lancedb")
     Path("data/lancedb").mkdir()
     assert "vectors/chat_embeddings" not in run("users", "delete", ANON, "--yes")["data"]["rows"]
-    alone = ["--profile", "chat-lancedb", "--url", "chat=data/chat.db"]
-    assert not run(*alone, "users", "delete", OLD, "--yes")["warnings"]
+    options = ["--profile", "chat-lancedb", "--url", "chat=data/chat.db"]
+    assert not run(*options, "users", "delete", OLD, "--yes")["warnings"]

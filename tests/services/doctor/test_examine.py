@@ -1,4 +1,4 @@
-"""The doctor finds problems of a deployment, each hint is a command that helps, and nothing is written."""
+"""The doctor reports problems of a deployment with commands that solve them, and writes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dbctl.files import mounts
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import run_statements
-from tests.shapes.flashpoint_web import launcher_extras_db, sixth_app_db
+from tests.shapes.flashpoint_web import larder_db, launcher_extras_db
 
 ROOT = os.geteuid() == 0
 requires_root = pytest.mark.skipif(not ROOT, reason="only root can change owners")
@@ -46,7 +46,7 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_doctor(answer):
     def run(*words):
         response = answer("doctor", *words, status=None)
         return response["data"]["findings"] if response["data"] else response["error"]
@@ -56,12 +56,12 @@ def ask(answer):
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def open_path(request, monkeypatch):
-    """The same in a folder that all users may enter, unlike those of pytest."""
+    """A deployment without problems in a folder that all users can enter, unlike the temporary folders of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)
         if not all(parent.stat().st_mode & 0o001 for parent in root.parents):
-            pytest.skip("temporary folders are closed to other users")
+            pytest.skip("other users cannot enter the temporary folder")
         monkeypatch.chdir(root)
         yield flashpoint_app.create_valid_app(root, request.param)
         monkeypatch.undo()
@@ -72,7 +72,7 @@ def list_codes(findings):
 
 
 def snapshot(folder):
-    """Content and times of every file, to show that nothing was changed."""
+    """Return the content and the times of every file."""
     return {
         path.name: (path.stat().st_mtime_ns, path.stat().st_ino, path.is_file() and path.read_bytes())
         for path in [folder, *folder.iterdir()]
@@ -112,13 +112,13 @@ def execute(path, sql):
         db.executescript(sql)
 
 
-def test_deployment_without_problems_is_not_changed(path, ask):
+def test_deployment_without_problems_is_not_changed(path, run_doctor):
     before = snapshot(path.parent)
-    assert ask() == []
+    assert run_doctor() == []
     assert snapshot(path.parent) == before
 
 
-# Each trouble, and its remedy ----------------------------------------------------------------------------------
+# Problems and their hints -------------------------------------------------------------------------------------
 
 
 def set_known_password(path):
@@ -158,25 +158,25 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_hint_command_solves_the_problem(path, ask, problem):
+def test_hint_command_solves_the_problem(path, run_doctor, problem):
     if problem == "warning leftover-files":
         execute(path, "pragma journal_mode = wal")
     PROBLEMS[problem](path)
     before = snapshot(path.parent)
-    findings = ask()
+    findings = run_doctor()
     assert list_codes(findings) == [tuple(problem.split())]
     assert findings[0]["target"] == "fp/user"
     assert snapshot(path.parent) == before
     run_shell(findings[0]["hint"])
-    assert ask() == []
+    assert run_doctor() == []
 
 
-def test_leftovers_of_killed_restore_are_reported_unless_locked(path, ask):
-    for ending in ("", "-wal"):
-        path.with_name(f".user.db.dbctl-0a1b2c3d.partial{ending}").write_bytes(bytes(2048))
+def test_leftovers_of_killed_restore_are_reported_unless_locked(path, run_doctor):
+    for suffix in ("", "-wal"):
+        path.with_name(f".user.db.dbctl-0a1b2c3d.partial{suffix}").write_bytes(bytes(2048))
     with write_lock(path, "fp/user", "test", timeout=0):
-        assert ask() == []
-    (finding,) = ask()
+        assert run_doctor() == []
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"], finding["target"]) == (
         "warning",
         "leftover-files",
@@ -184,7 +184,7 @@ def test_leftovers_of_killed_restore_are_reported_unless_locked(path, ask):
     )
     assert ".user.db.dbctl-0a1b2c3d.partial-wal (4 KiB)" in finding["message"]
     run_shell(finding["hint"])
-    assert ask() == []
+    assert run_doctor() == []
 
 
 MODES = {
@@ -196,114 +196,114 @@ MODES = {
 
 
 @pytest.mark.parametrize("problem", MODES)
-def test_open_permissions_are_reported_and_hint_closes_them(open_path, ask, problem):
+def test_open_permissions_are_reported_and_hint_closes_them(open_path, run_doctor, problem):
     name, mode = MODES[problem]
     (open_path.parent / name).chmod(mode)
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == problem
     run_shell(finding["hint"])
-    assert ask() == []
+    assert run_doctor() == []
 
 
-def test_file_in_private_directory_is_private(open_path, ask):
+def test_mode_of_file_in_private_directory_is_not_reported(open_path, run_doctor):
     open_path.chmod(0o666)
-    assert list_codes(ask()) == [("error", "writable-by-all"), ("warning", "readable-by-all")]
+    assert list_codes(run_doctor()) == [("error", "writable-by-all"), ("warning", "readable-by-all")]
     open_path.parent.chmod(0o700)
-    assert ask() == []
+    assert run_doctor() == []
 
 
-def test_sticky_directory_has_no_chmod_hint(open_path, ask):
+def test_sticky_directory_has_no_chmod_hint(open_path, run_doctor):
     open_path.parent.chmod(0o1777)
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "folder-writable-by-all")
     assert "chmod" not in finding["hint"]
 
 
-def test_readable_configuration_with_password_is_a_warning(open_path, ask):
+def test_readable_configuration_with_password_is_a_warning(open_path, run_doctor):
     file = open_path.with_name("dbctl.toml")
     file.write_text(
         file.read_text()
         + '[apps.other]\nprofile = "x"\n[apps.other.databases]\nmain = "mysql://u:s3cret@host/db"\n'
     )
     file.chmod(0o644)
-    findings = [finding for finding in ask("--app", "fp") if finding["target"] == str(file)]
+    findings = [finding for finding in run_doctor("--app", "fp") if finding["target"] == str(file)]
     assert list_codes(findings) == [("warning", "readable-by-all")]
     assert "s3cret" not in str(findings)
 
 
 @requires_root
-def test_files_owned_by_root_are_reported_with_chown(path, ask):
+def test_files_owned_by_root_are_reported_with_chown(path, run_doctor):
     os.chown(path.parent, 4711, 4711)
     path.parent.chmod(0o755)
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "other-owner")
     assert "attempt to write a readonly database" in finding["message"]
     run_shell(finding["hint"])
     assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4711)
-    assert ask() == []
+    assert run_doctor() == []
 
 
 @requires_root
-def test_unwritable_side_file_is_an_error(path, ask):
+def test_unwritable_side_file_is_an_error(path, run_doctor):
     execute(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     for owned_path in (path.parent, path, Path(f"{path}-wal")):
         os.chown(owned_path, 4711, 4711)
-    (finding,) = [owned_path for owned_path in ask() if owned_path["code"] == "other-owner"]
+    (finding,) = [finding for finding in run_doctor() if finding["code"] == "other-owner"]
     assert (finding["severity"], str(path) + "-shm" in finding["message"]) == ("error", True)
     run_shell(finding["hint"])
     assert Path(f"{path}-shm").stat().st_uid == 4711
-    assert "other-owner" not in str(ask())
+    assert "other-owner" not in str(run_doctor())
 
 
 @requires_root
-def test_unwritable_directory_is_reported(path, ask):
+def test_unwritable_directory_is_reported(path, run_doctor):
     os.chown(path, 4711, 4711)
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "folder-not-writable")
     run_shell(finding["hint"])
-    assert ask() == []
+    assert run_doctor() == []
 
 
 @requires_root
-def test_only_shared_groups_are_reported(open_path, ask):
+def test_only_shared_groups_are_reported(open_path, run_doctor):
     os.chown(open_path, -1, 1)
     open_path.chmod(0o660)
-    assert list_codes(ask()) == [("warning", "writable-by-group"), ("info", "readable-by-group")]
-    for finding in ask():
+    assert list_codes(run_doctor()) == [("warning", "writable-by-group"), ("info", "readable-by-group")]
+    for finding in run_doctor():
         run_shell(finding["hint"])
-    assert ask() == []
+    assert run_doctor() == []
     open_path.chmod(0o660)
     os.chown(open_path, -1, 0)
-    assert ask() == []
+    assert run_doctor() == []
 
 
-def test_large_wal_is_reported_with_checkpoint_command(path, ask):
+def test_large_wal_is_reported_with_checkpoint_command(path, run_doctor):
     execute(path, "pragma journal_mode = wal; pragma wal_autocheckpoint = 0")
     with open_reader(path):
         execute(path, "create table big (a); insert into big values (zeroblob(20000000))")
-        (finding,) = ask()
+        (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "wal-large")
     assert re.search(r"MiB of changes are in the -wal next to a file of \d+ KiB", finding["message"])
     run_shell(finding["hint"])
     assert not Path(f"{path}-wal").exists()
 
 
-def test_interrupted_write_is_reported_but_not_rolled_back(path, ask):
+def test_interrupted_write_is_reported_but_not_rolled_back(path, run_doctor):
     execute(path, "pragma journal_mode = delete")
     run_python(INTERRUPTED_WRITE_CODE, path)
     before = snapshot(path.parent)
-    (result,) = ask()
+    (result,) = run_doctor()
     assert result["code"] == "interrupted-write"
     assert snapshot(path.parent) == before
     run_shell(result["hint"])
-    assert [finding["code"] for finding in ask()] == ["journal-not-wal"]
+    assert [finding["code"] for finding in run_doctor()] == ["journal-not-wal"]
 
 
-# What is known of users ----------------------------------------------------------------------------------------
+# Users ---------------------------------------------------------------------------------------------------------
 
 
-def test_known_login_is_found_without_printing_password(path, capsys):
+def test_known_login_is_reported_without_the_password(path, capsys):
     run_statements(
         path, f"update users set email = 'ADMIN', password_hash = '{KNOWN_HASH}' where username = 'root'"
     )
@@ -315,67 +315,69 @@ def test_known_login_is_found_without_printing_password(path, capsys):
         assert "admin123" not in streams.out + streams.err
 
 
-def test_inactive_known_login_is_only_info(path, ask):
+def test_known_login_of_inactive_user_is_info(path, run_doctor):
     run_statements(
         path, f"update users set username = 'admin', password_hash = '{KNOWN_HASH}' where username = 'bob'"
     )
-    assert list_codes(ask()) == [("info", "known-login")]
+    assert list_codes(run_doctor()) == [("info", "known-login")]
 
 
-def test_known_name_with_other_password_is_no_finding(path, ask):
+def test_known_name_with_other_password_is_not_reported(path, run_doctor):
     run_statements(path, "update users set username = 'admin' where username = 'root'")
-    assert ask() == []
+    assert run_doctor() == []
 
 
-def test_expensive_hash_is_not_tried(path, ask):
-    endless = KNOWN_HASH.replace("$04$", "$31$")
+def test_expensive_password_hash_is_not_checked(path, run_doctor):
+    expensive_hash = KNOWN_HASH.replace("$04$", "$31$")
     run_statements(
-        path, f"update users set username = 'admin', password_hash = '{endless}' where username = 'root'"
+        path,
+        f"update users set username = 'admin', password_hash = '{expensive_hash}' where username = 'root'",
     )
-    assert list_codes(ask()) == [("warning", "not-tried")]
+    assert list_codes(run_doctor()) == [("warning", "not-tried")]
 
 
-@pytest.mark.parametrize("stored", ["", "plain", "$2b$04$short", "x" * 10_000])
-def test_invalid_hash_matches_no_password(path, ask, stored):
+@pytest.mark.parametrize("password_hash", ["", "plain", "$2b$04$short", "x" * 10_000])
+def test_invalid_hash_matches_no_password(path, run_doctor, password_hash):
     run_statements(
-        path, f"update users set username = 'admin', password_hash = '{stored}' where username = 'root'"
+        path,
+        f"update users set username = 'admin', password_hash = '{password_hash}' where username = 'root'",
     )
-    assert list_codes(ask()) == [("error", "password-not-hashed")]
+    assert list_codes(run_doctor()) == [("error", "password-not-hashed")]
 
 
-def test_app_without_users_is_a_warning(path, ask):
+def test_app_without_users_is_a_warning(path, run_doctor):
     run_statements(path, "delete from users")
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "no-admin")
     assert "users create" in finding["hint"]
 
 
-def test_missing_admin_is_an_error_with_command(path, ask):
+def test_missing_admin_is_an_error_with_command(path, run_doctor):
     run_statements(path, "update users set role_id = 2")
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("error", "no-admin")
     assert "users set-role LOGIN admin" in finding["hint"]
 
 
-def test_missing_backups_and_repository_are_reported(path, ask):
+def test_missing_backups_and_repository_are_reported(path, run_doctor):
     config = path.with_name("dbctl.toml")
     text = config.read_text()
-    config.write_text(text.replace('"backups"', '"elsewhere"'))
-    (finding,) = ask()
+    config.write_text(text.replace('"backups"', '"missing"'))
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "backup-due")
     run_shell(finding["hint"])
-    assert ask() == []
+    assert run_doctor() == []
     config.write_text(text.partition("[apps.fp.backup]")[0])
-    assert list_codes(ask()) == [("warning", "repository-not-configured")]
+    assert list_codes(run_doctor()) == [("warning", "repository-not-configured")]
 
 
-def test_unreadable_manifest_is_an_error(path, ask):
+def test_unreadable_manifest_is_an_error(path, run_doctor):
     (manifest,) = path.parent.glob("backups/*/*/manifest.json")
     manifest.write_text("{}")
-    assert list_codes(ask()) == [("error", "manifest-unreadable"), ("warning", "backup-due")]
+    assert list_codes(run_doctor()) == [("error", "manifest-unreadable"), ("warning", "backup-due")]
 
 
-# What keeps it from looking ----------------------------------------------------------------------------------------
+# Unreadable databases ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -386,7 +388,7 @@ def test_unreadable_manifest_is_an_error(path, ask):
         (None, "database-missing", 10),
     ],
 )
-def test_unreadable_database_is_reported_once(path, ask, capsys, content, code, status):
+def test_unreadable_database_is_reported_once(path, run_doctor, capsys, content, code, status):
     with path.with_name("dbctl.toml").open("a") as file:
         file.write('[apps.second]\nprofile = "quick.toml"\n[apps.second.databases]\nuser = "copy.db"\n')
     path.with_name("copy.db").write_bytes(path.read_bytes())
@@ -395,10 +397,10 @@ def test_unreadable_database_is_reported_once(path, ask, capsys, content, code, 
     if content is not None:
         path.write_bytes(content)
         path.chmod(0o600)
-    findings = ask("--app", "fp")
+    findings = run_doctor("--app", "fp")
     assert list_codes(findings) == [("error", code)]
     assert main(["doctor", "--app", "fp"]) == status
-    all_findings = ask("--all-apps")
+    all_findings = run_doctor("--all-apps")
     assert [(finding["target"], finding["code"]) for finding in all_findings][:2] == [
         ("fp/user", code),
         ("second/user", "not-writable"),
@@ -406,80 +408,80 @@ def test_unreadable_database_is_reported_once(path, ask, capsys, content, code, 
     assert main(["doctor", "--all-apps"]) == 4
 
 
-def test_broken_link_is_reported_with_target(path, ask):
+def test_broken_link_is_reported_with_target(path, run_doctor):
     path.rename(path.with_name("moved.db"))
-    path.symlink_to(path.with_name("elsewhere.db"))
-    (finding,) = ask()
+    path.symlink_to(path.with_name("missing.db"))
+    (finding,) = run_doctor()
     assert finding["code"] == "database-missing"
-    assert str(path.with_name("elsewhere.db")) in finding["message"]
+    assert str(path.with_name("missing.db")) in finding["message"]
     assert f"the link {path}" in finding["message"]
 
 
-def test_directory_instead_of_database_is_reported(path, ask):
+def test_directory_instead_of_database_is_reported(path, run_doctor):
     path.unlink()
     path.mkdir()
-    assert "unreachable" in {code for _, code in list_codes(ask())}
+    assert "unreachable" in {code for _, code in list_codes(run_doctor())}
 
 
-def test_locked_database_is_reported_with_command(path, ask):
+def test_locked_database_is_reported_with_command(path, run_doctor):
     execute(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
-        db.execute("create table held (a)")
-        (finding,) = ask("--timeout", "0")
+        db.execute("create table locked (a)")
+        (finding,) = run_doctor("--timeout", "0")
     assert finding["code"] == "busy"
     assert "stats locks" in finding["hint"]
 
 
-def test_invalid_app_does_not_hide_other_apps(path, ask):
+def test_invalid_app_does_not_hide_other_apps(path, run_doctor):
     with path.with_name("dbctl.toml").open("a") as file:
-        file.write('[apps.broken]\nprofile = "nowhere.toml"\n[apps.broken.databases]\nuser = "x.db"\n')
+        file.write('[apps.broken]\nprofile = "missing.toml"\n[apps.broken.databases]\nuser = "x.db"\n')
     path.chmod(0o400)
-    assert [(finding["target"], finding["code"]) for finding in ask("--all-apps")] == [
+    assert [(finding["target"], finding["code"]) for finding in run_doctor("--all-apps")] == [
         ("fp/user", "not-writable"),
         ("broken", "file-missing"),
     ]
-    assert ask("--app", "broken")["code"] == "file-missing"
+    assert run_doctor("--app", "broken")["code"] == "file-missing"
 
 
-def test_missing_migration_files_are_reported_by_severity(path, ask):
+def test_missing_migration_files_are_reported(path, run_doctor):
     run_statements(
         path, "insert into migrations (name, applied_at) values ('009_lost', '2026-01-01T00:00:00.000Z')"
     )
-    (finding,) = ask()
+    (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("error", "migration-files-missing")
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('user = "migrations"', ""))
-    assert list_codes(ask()) == [("warning", "migration-files-missing")]
+    assert list_codes(run_doctor()) == [("warning", "migration-files-missing")]
 
 
-# No trace ----------------------------------------------------------------------------------------------------------
+# Unchanged files --------------------------------------------------------------------------------------------------------
 
 
-def test_wal_of_killed_app_is_read_unchanged(path, ask):
+def test_wal_of_killed_app_is_read_unchanged(path, run_doctor):
     execute(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     set_known_password(path)
     run_python(KILLED_WRITER_CODE, path)
     before = snapshot(path.parent)
-    assert {finding["code"] for finding in ask()} == {"leftover-files", "known-login"}
+    assert {finding["code"] for finding in run_doctor()} == {"leftover-files", "known-login"}
     assert snapshot(path.parent) == before
 
 
-def test_database_is_not_read_if_that_creates_files(path, ask):
+def test_database_is_not_read_if_that_creates_files(path, run_doctor):
     execute(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     Path(f"{path}-shm").unlink()
     before = snapshot(path.parent)
-    assert list_codes(ask()) == [("warning", "leftover-files"), ("error", "uncheckpointed-wal")]
+    assert list_codes(run_doctor()) == [("warning", "leftover-files"), ("error", "uncheckpointed-wal")]
     assert snapshot(path.parent) == before
 
 
-def test_doctor_does_not_change_shared_memory_of_readers(path, ask):
+def test_doctor_does_not_change_shared_memory_of_readers(path, run_doctor):
     execute(path, "pragma journal_mode = wal")
     with open_reader(path):
         before = snapshot(path.parent)
-        assert ask() == []
+        assert run_doctor() == []
         assert snapshot(path.parent) == before
 
 
@@ -498,24 +500,26 @@ from dbctl.cli.main import main
 for module in pkgutil.walk_packages(dbctl.__path__, "dbctl."):
     if not any(part in module.name for part in ("lancedb", "embedders", "demo", "__main__")):
         importlib.import_module(module.name)
-with contextlib.redirect_stdout(io.StringIO()):  # what root can import, nobody perhaps cannot
+with contextlib.redirect_stdout(io.StringIO()):  # imports modules that the unprivileged user may be unable to read
     main(["doctor", "-o", "json"])
 os.setgid({UNPRIVILEGED_ID}), os.setuid({UNPRIVILEGED_ID})
 sys.exit(main(["doctor", "-o", "json"]))
 """
     before = snapshot(open_path.parent)
-    with tempfile.TemporaryDirectory() as folder:  # the clone may be below a home that others cannot enter
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # other users may be unable to enter the folder of the clone
         Path(folder).chmod(0o755)
         for name in ("dbctl", "migrations"):
             shutil.copytree(CLONE / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
         environment = {**os.environ, "PYTHONPATH": folder}
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
         )
-    response = json.loads(done.stdout)
+    response = json.loads(result.stdout)
     hints = {finding["code"]: finding["hint"] for finding in response["data"]["findings"]}
     assert set(hints) == {"known-login", "readable-by-all", "repository-failed"}, (
-        "backups are closed to others"
+        "the unprivileged user cannot read the repository"
     )
     assert shlex.split(hints["readable-by-all"])[0] == "sudo"
     assert snapshot(open_path.parent) == before
@@ -526,7 +530,7 @@ sys.exit(main(["doctor", "-o", "json"]))
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 1 MB, with the deployment on it."""
+    """A file system of 1 MB."""
     arguments = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", tmp_path]
     if not ROOT or subprocess.run(arguments, check=False, capture_output=True).returncode:
         pytest.skip("mounting is not possible")
@@ -534,60 +538,60 @@ def small_disk(tmp_path):
     subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_full_disk_is_an_error_and_hint_lists_files(small_disk, monkeypatch, ask):
+def test_full_disk_is_an_error_and_hint_lists_files(small_disk, monkeypatch, run_doctor):
     path = flashpoint_app.create_app(small_disk, "deployed")
     path.chmod(0o600)
     monkeypatch.chdir(small_disk)
-    (finding,) = [entry for entry in ask() if entry["code"] == "disk-full"]
+    (finding,) = [entry for entry in run_doctor() if entry["code"] == "disk-full"]
     assert finding["severity"] == "error"
     assert str(path) in run_shell(finding["hint"])
 
 
-def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypatch, ask):
+def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypatch, run_doctor):
     path = flashpoint_app.create_app(small_disk, "deployed")
     execute(path, "pragma journal_mode = wal")
     monkeypatch.chdir(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    findings_by_code = {finding["code"]: finding for finding in ask()}
+    findings_by_code = {finding["code"]: finding for finding in run_doctor()}
     assert findings_by_code["read-only-disk"]["severity"] == "error"
     assert "cleanup-due" in findings_by_code
     run_shell(findings_by_code["read-only-disk"]["hint"])
-    assert "read-only-disk" not in {finding["code"] for finding in ask()}
+    assert "read-only-disk" not in {finding["code"] for finding in run_doctor()}
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("wal", ["network-disk"]), ("delete", [])])
-def test_wal_mode_on_network_disk_is_an_error(path, ask, monkeypatch, mode, expected):
+def test_wal_mode_on_network_disk_is_an_error(path, run_doctor, monkeypatch, mode, expected):
     execute(path, f"pragma journal_mode = {mode}")
     table = path.with_name("mounts")
     table.write_text(f"/dev/sda1 / ext4 rw 0 0\nnas:/apps {path.parent} nfs4 rw 0 0\n")
     monkeypatch.setattr(mounts, "MOUNTS", table)
-    assert [finding["code"] for finding in ask()] == expected
+    assert [finding["code"] for finding in run_doctor()] == expected
 
 
-# Elsewhere -------------------------------------------------------------------------------------------------------------
+# Other apps and folders -----------------------------------------------------------------------------------------------------------
 
 
-def test_app_with_custom_profile_is_examined(tmp_path, ask):
-    path = sixth_app_db(tmp_path / "larder.db")
+def test_app_with_custom_profile_is_examined(tmp_path, run_doctor):
+    path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
     run_statements(path, "delete from member_logins where ends_ms < 2e12")
-    assert [(finding["severity"], finding["code"]) for finding in ask(*arguments)] == [
+    assert [(finding["severity"], finding["code"]) for finding in run_doctor(*arguments)] == [
         ("info", "journal-not-wal")
     ]
     execute(path, "pragma journal_mode = wal")
-    assert ask(*arguments) == []
+    assert run_doctor(*arguments) == []
     run_statements(
         path, f"update members set handle = 'chef', secret_hash = '{KNOWN_HASH}' where handle = 'pip'"
     )
     run_statements(path, "update members set enabled = 0 where kind = 'chief'")
-    findings = ask(*arguments)
+    findings = run_doctor(*arguments)
     assert list_codes(findings) == [("error", "no-admin"), ("info", "known-login")]
     for finding in findings:
         run_shell(finding["hint"])
-    assert ask(*arguments) == []
+    assert run_doctor(*arguments) == []
 
 
-def test_space_of_read_only_database_is_not_checked(tmp_path, ask, monkeypatch):
+def test_space_of_read_only_database_is_not_checked(tmp_path, run_doctor, monkeypatch):
     launcher_extras_db(tmp_path / "flashpoint.sqlite")
     execute(
         tmp_path / "flashpoint.sqlite",
@@ -595,24 +599,24 @@ def test_space_of_read_only_database_is_not_checked(tmp_path, ask, monkeypatch):
     )
     (tmp_path / "flashpoint.sqlite").chmod(0o400)
     arguments = ["--profile", "flashpoint-web", "--url", f"flashpoint={tmp_path / 'flashpoint.sqlite'}"]
-    assert ask(*arguments, "--db", "flashpoint") == []
-    assert list_codes(ask(*arguments)) == [("warning", "database-not-configured")]
+    assert run_doctor(*arguments, "--db", "flashpoint") == []
+    assert list_codes(run_doctor(*arguments)) == [("warning", "database-not-configured")]
 
 
-def test_hint_repeats_configuration_option(path, ask, monkeypatch, tmp_path_factory):
+def test_hint_repeats_configuration_option(path, run_doctor, monkeypatch, tmp_path_factory):
     run_statements(path, "update users set is_active = 0 where username = 'root'")
-    other_folder = tmp_path_factory.mktemp("else where")
+    other_folder = tmp_path_factory.mktemp("other folder")
     monkeypatch.chdir(other_folder)
     config = os.path.relpath(path.with_name("dbctl.toml"))
-    (finding,) = ask("--config", config)
+    (finding,) = run_doctor("--config", config)
     monkeypatch.chdir("/")
     run_shell(finding["hint"])
-    assert ask("--config", str(path.with_name("dbctl.toml"))) == []
+    assert run_doctor("--config", str(path.with_name("dbctl.toml"))) == []
 
 
 def test_hint_is_one_line_in_terminal(path):
     run_statements(path, "update users set role_id = 99 where username in ('ann', 'bob')")
-    child = pexpect.spawn(
+    terminal = pexpect.spawn(
         sys.executable,
         ["-m", "dbctl", "doctor"],
         encoding="utf-8",
@@ -620,12 +624,12 @@ def test_hint_is_one_line_in_terminal(path):
         dimensions=(30, 60),
         env={**os.environ, "TERM": "xterm"},
     )
-    child.expect(pexpect.EOF)
-    child.close()
-    (line,) = [text for text in child.before.splitlines() if "set-role" in text]
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    (line,) = [text for text in terminal.before.splitlines() if "set-role" in text]
     assert re.fullmatch(r" {4}\S*dbctl users set-role --id 2 --id 3 user --app fp\s*", line)
 
 
-def test_invalid_selections_are_refused(path, ask):
-    assert ask("--all-apps", "--profile", "flashpoint-web", "--url", "user=x")["code"] == "usage"
-    assert ask("--db", "nonsense")["code"] == "database-unknown"
+def test_invalid_selections_are_refused(path, run_doctor):
+    assert run_doctor("--all-apps", "--profile", "flashpoint-web", "--url", "user=x")["code"] == "usage"
+    assert run_doctor("--db", "nonsense")["code"] == "database-unknown"

@@ -38,20 +38,20 @@ effective_io_concurrency = 200
 
 @pytest.fixture(scope="module")
 def server():
-    with start_private("shared_preload_libraries=pg_stat_statements", "autovacuum=off") as running:
-        with closing(running.connection()) as connection:
+    with start_private("shared_preload_libraries=pg_stat_statements", "autovacuum=off") as server:
+        with closing(server.connection()) as connection:
             connection.execute("create extension pg_stat_statements")
-        yield running
+        yield server
 
 
 class Deployment:
-    """A deployment of the larder in a separate database, with a connection."""
+    """Larder in a separate database, with a connection."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
-        self.own = psycopg.connect(url, autocommit=True)
+        self.connection = psycopg.connect(url, autocommit=True)
         script = SCRIPTS["postgresql"].read_text(encoding="utf-8")
-        self.own.execute(script.replace(":password_hash", f"'{PASSWORD_HASH}'"))
+        self.connection.execute(script.replace(":password_hash", f"'{PASSWORD_HASH}'"))
         profile = PROFILE.read_text(encoding="utf-8").replace("\n[users]", RECOMMENDED + "\n[users]", 1)
         (folder / "larder.toml").write_text(profile, encoding="utf-8")
         (folder / "dbctl.toml").write_text(
@@ -59,21 +59,21 @@ class Deployment:
             encoding="utf-8",
         )
 
-    def session(self):
+    def connect(self):
         return psycopg.connect(self.url, autocommit=True)
 
     @contextmanager
-    def running(self, sql):
-        """Run a statement in another session; yields its PID and the list of results."""
-        with closing(self.session()) as other:
-            ended = []
+    def run_in_session(self, sql):
+        """Run a statement in another session; yield its PID and the list of results."""
+        with closing(self.connect()) as other:
+            results = []
 
             def run():
                 try:
                     other.execute(sql)
-                    ended.append(None)
+                    results.append(None)
                 except psycopg.Error as error:
-                    ended.append(type(error))
+                    results.append(type(error))
 
             pid = other.info.backend_pid
             thread = threading.Thread(target=run)
@@ -81,12 +81,12 @@ class Deployment:
             try:
                 deadline = time.monotonic() + 20
                 query = f"select from pg_stat_activity where pid = {pid} and state = 'active' and query_start < clock_timestamp() - interval '1 second'"
-                while not self.own.execute(query).fetchall():
+                while not self.connection.execute(query).fetchall():
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
-                yield pid, ended
+                yield pid, results
             finally:
-                self.own.execute("select pg_cancel_backend(%s)", [pid])
+                self.connection.execute("select pg_cancel_backend(%s)", [pid])
                 thread.join()
 
 
@@ -98,14 +98,14 @@ def deployment(server, tmp_path, monkeypatch):
         connection.execute("select pg_stat_statements_reset()")
         deployment = Deployment(server.url.replace("/postgres?", f"/{name}?"), tmp_path)
         monkeypatch.chdir(tmp_path)
-        with closing(deployment.own):
-            deployment.own.execute("create extension pg_stat_statements")
+        with closing(deployment.connection):
+            deployment.connection.execute("create extension pg_stat_statements")
             yield deployment
         connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
-def ask(answer):
+def run_json(answer):
     def run(command_line, status=0):
         response = answer(*command_line.split(), status=status)
         if "--columns" not in command_line:
@@ -126,9 +126,11 @@ def list_page_commands():
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(list_page_commands()))
-def test_commands_of_the_page_run(line, deployment, ask):
+def test_commands_of_the_how_to_page_run(line, deployment, run_json):
     assert len(list_page_commands()) >= 22
-    ask(line, status=None if line == "doctor" else 0)  # this server runs without fsync, which doctor minds
+    run_json(
+        line, status=None if line == "doctor" else 0
+    )  # the doctor reports that this server runs without fsync
 
 
 @pytest.mark.parametrize(
@@ -139,13 +141,13 @@ def test_server_statistics_are_printed_as_table(line, deployment, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_lock_wait_is_one_row(deployment, ask):
-    with closing(deployment.session()) as holder, holder.transaction():
+def test_lock_wait_is_listed_with_both_sessions(deployment, run_json):
+    with closing(deployment.connect()) as holder, holder.transaction():
         holder.execute("update members set mail = 'new@larder.example' where handle = 'pip'")
-        with deployment.running("delete from members where handle = 'pip'") as (pid, _):
-            (wait,) = ask("stats locks --waiting")["items"]
-            locks = {row["pid"]: row for row in ask("stats locks")["items"]}
-            connections = {row["pid"]: row for row in ask("stats connections")["items"]}
+        with deployment.run_in_session("delete from members where handle = 'pip'") as (pid, _):
+            (wait,) = run_json("stats locks --waiting")["items"]
+            locks = {row["pid"]: row for row in run_json("stats locks")["items"]}
+            connections = {row["pid"]: row for row in run_json("stats connections")["items"]}
             other = holder.info.backend_pid
     assert (wait["blocked_pid"], wait["blocking_pid"]) == (pid, other)
     assert wait["blocked_query"] == "delete from members where handle = ?"
@@ -163,20 +165,20 @@ def test_lock_wait_is_one_row(deployment, ask):
         "idle in transaction",
         "Lock",
     )
-    assert ask("stats locks --waiting")["items"] == []
+    assert run_json("stats locks --waiting")["items"] == []
 
 
-def test_slow_statements_are_sorted_by_duration(deployment, ask):
-    deployment.own.execute("select pg_sleep(0.3)")
-    deployment.own.execute("create role serverstats_x password 'secret'; drop role serverstats_x")
-    items = ask("stats slow --sort -mean_seconds --limit 50")["items"]
+def test_slow_statements_are_sorted_by_duration(deployment, run_json):
+    deployment.connection.execute("select pg_sleep(0.3)")
+    deployment.connection.execute("create role serverstats_x password 'secret'; drop role serverstats_x")
+    items = run_json("stats slow --sort -mean_seconds --limit 50")["items"]
     assert items[0]["query"] in ("select pg_sleep($1)", "select pg_sleep(?)")
     assert 0.3 <= items[0]["mean_seconds"] <= items[0]["total_seconds"]
     assert "secret" not in json.dumps(items)
 
 
-def test_unneeded_indexes_are_listed_with_replacement(deployment, ask):
-    deployment.own.execute(
+def test_unneeded_indexes_are_listed_with_replacement(deployment, run_json):
+    deployment.connection.execute(
         """alter table members add constraint members_mail_key1 unique (mail);
         create unique index members_mail on members (mail);
         create index members_handle on members (handle);
@@ -184,7 +186,7 @@ def test_unneeded_indexes_are_listed_with_replacement(deployment, ask):
         create index by_cuisine_and_title on recipes (cuisine, title);
         create index by_title on recipes (title) where cuisine is null"""
     )
-    items = ask("stats indexes")["items"]
+    items = run_json("stats indexes")["items"]
     problems = {row["index"]: (row["state"], row["covered_by"]) for row in items if row["state"]}
     assert problems == {
         "members_mail_key1": ("duplicate", "members_mail_key"),
@@ -194,13 +196,13 @@ def test_unneeded_indexes_are_listed_with_replacement(deployment, ask):
         "by_cuisine_and_title": ("unused", None),
         "by_title": ("unused", None),
     }
-    for row in ask("stats indexes --only duplicate")["items"]:
-        deployment.own.execute(row["drop"])
-    remaining = {row["index"] for row in ask("stats indexes")["items"] if row["table"] == "members"}
+    for row in run_json("stats indexes --only duplicate")["items"]:
+        deployment.connection.execute(row["drop"])
+    remaining = {row["index"] for row in run_json("stats indexes")["items"] if row["table"] == "members"}
     assert remaining == {"members_pkey", "members_mail_key", "members_handle_key"}
 
 
-def test_repeated_constraints_of_libraries_are_found(server, answer):
+def test_duplicate_constraints_of_migration_libraries_are_reported(server, answer):
     with closing(server.connection()) as admin:
         admin.execute("create database waqtor")
         try:
@@ -224,95 +226,95 @@ def test_repeated_constraints_of_libraries_are_found(server, answer):
             admin.execute("drop database waqtor with (force)")
 
 
-def test_writes_are_counted_by_table(deployment, ask):
-    deployment.own.execute(
+def test_writes_are_counted_by_table(deployment, run_json):
+    deployment.connection.execute(
         "update tallies set dishes = dishes + 1; delete from recipe_labels where label = 'soup'"
     )
-    deployment.own.execute("select pg_stat_force_next_flush()")
-    tables = {row["table"]: row for row in ask("stats tables")["items"]}
+    deployment.connection.execute("select pg_stat_force_next_flush()")
+    tables = {row["table"]: row for row in run_json("stats tables")["items"]}
     assert (tables["tallies"]["inserts"], tables["tallies"]["updates"], tables["tallies"]["rows"]) == (
         3,
         3,
         3,
     )
     assert (tables["recipe_labels"]["deletes"], tables["recipe_labels"]["dead_rows"]) == (1, 1)
-    ask("maintain vacuum --table recipe_labels")
-    tables = {row["table"]: row for row in ask("stats tables")["items"]}
+    run_json("maintain vacuum --table recipe_labels")
+    tables = {row["table"]: row for row in run_json("stats tables")["items"]}
     assert tables["recipe_labels"]["dead_rows"] == 0
     assert tables["recipe_labels"]["vacuumed_at"] is not None
-    (overview,) = ask("stats overview")["items"]
+    (overview,) = run_json("stats overview")["items"]
     assert 0 < overview["cache_hit_ratio"] <= 1
     assert overview["max_connections"] >= overview["connections"] > 0
 
 
-def test_maintenance_runs_the_planned_statements(deployment, ask):
-    plan = ask("maintain vacuum --dry-run --table order --table members")["plan"]
+def test_maintenance_runs_the_planned_statements(deployment, run_json):
+    plan = run_json("maintain vacuum --dry-run --table order --table members")["plan"]
     assert plan["steps"] == ['VACUUM (ANALYZE) "public"."members"', 'VACUUM (ANALYZE) "public"."order"']
     query = "select count(*) from pg_stat_user_tables where last_vacuum is not null"
-    assert deployment.own.execute(query).fetchone() == (0,)
-    done = ask("maintain vacuum --table order --table members")["tasks"]
-    assert [task["statement"] for task in done] == plan["steps"]
-    assert [task["error"] for task in done] == [None, None]
-    assert ask("maintain vacuum --table gone", status=2)["code"] == "schema-mismatch"
-    assert ask("maintain checkpoint")["tasks"][0]["statement"] == "CHECKPOINT"
-    assert len(ask("maintain analyze")["tasks"]) == 8
-    assert ask("maintain optimize")["tasks"] == []
+    assert deployment.connection.execute(query).fetchone() == (0,)
+    tasks = run_json("maintain vacuum --table order --table members")["tasks"]
+    assert [task["statement"] for task in tasks] == plan["steps"]
+    assert [task["error"] for task in tasks] == [None, None]
+    assert run_json("maintain vacuum --table missing", status=2)["code"] == "schema-mismatch"
+    assert run_json("maintain checkpoint")["tasks"][0]["statement"] == "CHECKPOINT"
+    assert len(run_json("maintain analyze")["tasks"]) == 8
+    assert run_json("maintain optimize")["tasks"] == []
 
 
-def test_locked_table_does_not_block_maintenance_of_others(deployment, ask, answer):
-    with closing(deployment.session()) as holder, holder.transaction():
+def test_locked_table_does_not_block_maintenance_of_others(deployment, run_json, answer):
+    with closing(deployment.connect()) as holder, holder.transaction():
         holder.execute("lock table members in access exclusive mode")
         pid = holder.info.backend_pid
         response = answer(*["maintain", "vacuum", "--timeout", "0.3"], status=12)
-        failure = ask("maintain vacuum --timeout 0 --table members", status=11)
-    failed = {task["table"]: task["error"] for task in response["data"]["tasks"] if task["error"]}
-    assert failed == {"members": "busy"}
+        failure = run_json("maintain vacuum --timeout 0 --table members", status=11)
+    errors = {task["table"]: task["error"] for task in response["data"]["tasks"] if task["error"]}
+    assert errors == {"members": "busy"}
     assert len(response["data"]["tasks"]) == 8
     assert str(pid) in failure["message"]
 
 
-def test_failed_reindex_reports_leftover_index(deployment, ask):
-    with closing(deployment.session()) as holder, holder.transaction():
+def test_failed_reindex_reports_leftover_index(deployment, run_json):
+    with closing(deployment.connect()) as holder, holder.transaction():
         holder.execute("update tallies set dishes = 1")
-        failed = ask("maintain reindex --timeout 0.3 --table tallies", status=11)
-    assert "tallies_pkey_ccnew" in failed["message"]
-    line = re.search(r"DROP INDEX CONCURRENTLY .*;", failed["message"])
-    findings = ask("integrity check", status=0)["findings"]
+        error = run_json("maintain reindex --timeout 0.3 --table tallies", status=11)
+    assert "tallies_pkey_ccnew" in error["message"]
+    line = re.search(r"DROP INDEX CONCURRENTLY .*;", error["message"])
+    findings = run_json("integrity check", status=0)["findings"]
     assert [(finding["code"], finding["hint"]) for finding in findings] == [("index-leftover", line[0])]
-    deployment.own.execute(line[0])
-    assert ask("integrity check")["findings"] == []
-    assert ask("maintain reindex --table tallies")["tasks"][0]["error"] is None
+    deployment.connection.execute(line[0])
+    assert run_json("integrity check")["findings"] == []
+    assert run_json("maintain reindex --table tallies")["tasks"][0]["error"] is None
 
 
-def test_cancel_ends_only_the_selected_statement(deployment, ask):
-    plan = ask("maintain cancel --older-than 1s --dry-run")["plan"]
+def test_cancel_ends_only_the_selected_statement(deployment, run_json):
+    plan = run_json("maintain cancel --older-than 1s --dry-run")["plan"]
     assert plan["steps"] == []
-    with deployment.running("select pg_sleep(60)") as (pid, ended):
-        (step,) = ask("maintain cancel --older-than 1s --dry-run")["plan"]["steps"]
+    with deployment.run_in_session("select pg_sleep(60)") as (pid, results):
+        (step,) = run_json("maintain cancel --older-than 1s --dry-run")["plan"]["steps"]
         assert step.startswith(f"{pid}, ")
         assert step.endswith("select pg_sleep(?)")
-        assert ask(f"maintain cancel {pid}", status=6)["code"] == "confirmation-missing"
-        assert ask("maintain cancel --older-than 1h --yes")["sessions"] == []
-        (done,) = ask(f"maintain cancel {pid} --yes")["sessions"]
-        assert (done["pid"], done["ended"]) == (pid, True)
-    assert ended == [psycopg.errors.QueryCanceled]
-    assert ask("maintain cancel 2147483647 --yes", status=5)["code"] == "session-missing"
-    assert ask("maintain cancel --yes", status=2)["code"] == "usage"
-    assert ask(f"maintain cancel {pid} --older-than 5m", status=2)["code"] == "usage"
+        assert run_json(f"maintain cancel {pid}", status=6)["code"] == "confirmation-missing"
+        assert run_json("maintain cancel --older-than 1h --yes")["sessions"] == []
+        (result,) = run_json(f"maintain cancel {pid} --yes")["sessions"]
+        assert (result["pid"], result["ended"]) == (pid, True)
+    assert results == [psycopg.errors.QueryCanceled]
+    assert run_json("maintain cancel 2147483647 --yes", status=5)["code"] == "session-missing"
+    assert run_json("maintain cancel --yes", status=2)["code"] == "usage"
+    assert run_json(f"maintain cancel {pid} --older-than 5m", status=2)["code"] == "usage"
 
 
-def test_idle_transaction_is_ended_only_by_terminate(deployment, ask):
-    with closing(deployment.session()) as idle:
+def test_idle_transaction_is_ended_only_by_terminate(deployment, run_json):
+    with closing(deployment.connect()) as idle:
         idle.execute("begin; select 1")
         time.sleep(1.1)
-        assert ask("maintain cancel --older-than 1s --yes")["sessions"] == []
-        (done,) = ask("maintain cancel --older-than 1s --terminate --yes")["sessions"]
-        assert (done["pid"], done["ended"]) == (idle.info.backend_pid, True)
+        assert run_json("maintain cancel --older-than 1s --yes")["sessions"] == []
+        (result,) = run_json("maintain cancel --older-than 1s --terminate --yes")["sessions"]
+        assert (result["pid"], result["ended"]) == (idle.info.backend_pid, True)
 
 
-def test_doctor_compares_settings_with_recommendations(deployment, ask):
+def test_doctor_compares_settings_with_recommendations(deployment, run_json):
     def find_low_settings():
-        findings = ask("doctor", status=None)["findings"]
+        findings = run_json("doctor", status=None)["findings"]
         return {
             finding["message"].split()[0]: finding
             for finding in findings
@@ -329,9 +331,9 @@ def test_doctor_compares_settings_with_recommendations(deployment, ask):
     assert "restart" in findings_by_setting["shared_buffers"]["message"]
     assert "reload" in findings_by_setting["random_page_cost"]["message"]
     for finding in findings_by_setting.values():
-        deployment.own.execute(finding["hint"])
+        deployment.connection.execute(finding["hint"])
     try:
-        deployment.own.execute("select pg_reload_conf()")
+        deployment.connection.execute("select pg_reload_conf()")
         deadline = time.monotonic() + 10
         while len(findings_by_setting) > 2 and time.monotonic() < deadline:
             findings_by_setting = find_low_settings()
@@ -339,19 +341,19 @@ def test_doctor_compares_settings_with_recommendations(deployment, ask):
         assert {finding["hint"] for finding in findings_by_setting.values()} == {""}
         assert "after a restart" in findings_by_setting["wal_buffers"]["message"]
     finally:
-        deployment.own.execute("alter system reset all")
-        deployment.own.execute("select pg_reload_conf()")
+        deployment.connection.execute("alter system reset all")
+        deployment.connection.execute("select pg_reload_conf()")
 
 
-def test_doctor_reports_exactly_the_missing_privileges(deployment, ask):
-    deployment.own.execute("create role bob login")
+def test_doctor_reports_exactly_the_missing_privileges(deployment, run_json):
+    deployment.connection.execute("create role bob login")
     try:
-        deployment.own.execute("grant select on members, options, recipes to bob")
+        deployment.connection.execute("grant select on members, options, recipes to bob")
         url = deployment.url.replace("postgres@", "bob@")
         options = f"--profile larder.toml --url pantry={url}"
         hints = [
             finding["hint"]
-            for finding in ask(f"{options} doctor", status=None)["findings"]
+            for finding in run_json(f"{options} doctor", status=None)["findings"]
             if finding["hint"].startswith("GRANT")
         ]
         assert (
@@ -359,61 +361,63 @@ def test_doctor_reports_exactly_the_missing_privileges(deployment, ask):
             in hints
         )
         for line in hints:
-            deployment.own.execute(line)
-        findings = ask(f"{options} doctor", status=None)["findings"]
+            deployment.connection.execute(line)
+        findings = run_json(f"{options} doctor", status=None)["findings"]
         assert "privilege-missing" not in [finding["code"] for finding in findings]
-        ask(f"{options} users update pip --email pip@larder.example --yes")
+        run_json(f"{options} users update pip --email pip@larder.example --yes")
     finally:
-        deployment.own.execute("drop owned by bob")
-        deployment.own.execute("drop role bob")
+        deployment.connection.execute("drop owned by bob")
+        deployment.connection.execute("drop role bob")
 
 
-def test_outdated_sequences_and_unvalidated_constraints_are_found(deployment, ask):
-    deployment.own.execute("alter table recipes drop constraint recipes_member_uuid_fkey")
-    deployment.own.execute("update recipes set member_uuid = gen_random_uuid() where cuisine = 'nordic'")
-    deployment.own.execute(
+def test_outdated_sequences_and_unvalidated_constraints_are_found(deployment, run_json):
+    deployment.connection.execute("alter table recipes drop constraint recipes_member_uuid_fkey")
+    deployment.connection.execute(
+        "update recipes set member_uuid = gen_random_uuid() where cuisine = 'nordic'"
+    )
+    deployment.connection.execute(
         "alter table recipes add constraint again foreign key (member_uuid) references members not valid"
     )
-    deployment.own.execute("select setval('member_logins_id_seq', 1)")
-    findings = {finding["code"]: finding for finding in ask("integrity check", status=4)["findings"]}
+    deployment.connection.execute("select setval('member_logins_id_seq', 1)")
+    findings = {finding["code"]: finding for finding in run_json("integrity check", status=4)["findings"]}
     assert set(findings) == {"foreign-key-orphans", "not-validated", "sequence-behind"}
-    deployment.own.execute(findings["sequence-behind"]["hint"])
-    deployment.own.execute("delete from recipes where cuisine = 'nordic'")
-    deployment.own.execute(findings["not-validated"]["hint"])
-    assert ask("integrity check")["findings"] == []
+    deployment.connection.execute(findings["sequence-behind"]["hint"])
+    deployment.connection.execute("delete from recipes where cuisine = 'nordic'")
+    deployment.connection.execute(findings["not-validated"]["hint"])
+    assert run_json("integrity check")["findings"] == []
 
 
-def test_unreadable_table_does_not_hide_other_findings(deployment, ask):
-    deployment.own.execute("create role eve login; grant select on all tables in schema public to eve")
+def test_unreadable_table_does_not_hide_other_findings(deployment, run_json):
+    deployment.connection.execute("create role eve login; grant select on all tables in schema public to eve")
     try:
-        deployment.own.execute(
+        deployment.connection.execute(
             "revoke select on history from eve; alter table recipes drop constraint recipes_member_uuid_fkey"
         )
-        deployment.own.execute(
+        deployment.connection.execute(
             "alter table recipes add constraint again foreign key (member_uuid) references members not valid"
         )
         options = f"--profile larder.toml --url pantry={deployment.url.replace('postgres@', 'eve@')}"
-        findings = ask(f"{options} integrity check", status=6)["findings"]
+        findings = run_json(f"{options} integrity check", status=6)["findings"]
         hints = {finding["code"]: finding["hint"] for finding in findings if finding["severity"] != "info"}
         assert set(hints) == {"privilege-missing", "not-validated"}
         assert 'GRANT SELECT ON "public"."history" TO "eve";' in hints["privilege-missing"]
     finally:
-        deployment.own.execute("drop owned by eve; drop role eve")
+        deployment.connection.execute("drop owned by eve; drop role eve")
 
 
-def test_old_columns_of_pg_stat_statements_are_supported(server, deployment, ask):
-    deployment.own.execute(
+def test_old_columns_of_pg_stat_statements_are_supported(server, deployment, run_json):
+    deployment.connection.execute(
         "drop extension pg_stat_statements; create extension pg_stat_statements version '1.7'"
     )
-    deployment.own.execute("select pg_sleep(0.2)")
-    deployment.own.execute("select mean_time from pg_stat_statements limit 1")
-    assert "pg_sleep" in ask("stats slow --sort -mean_seconds")["items"][0]["query"]
+    deployment.connection.execute("select pg_sleep(0.2)")
+    deployment.connection.execute("select mean_time from pg_stat_statements limit 1")
+    assert "pg_sleep" in run_json("stats slow --sort -mean_seconds")["items"][0]["query"]
 
 
-def test_corrupt_page_is_found(tmp_path, monkeypatch, ask):
+def test_corrupt_page_is_found(tmp_path, monkeypatch, run_json):
     monkeypatch.chdir(tmp_path)
     with start_private() as server:
-        with closing(Deployment(server.url, tmp_path).own) as connection:
+        with closing(Deployment(server.url, tmp_path).connection) as connection:
             (file,) = connection.execute("select pg_relation_filepath('recipes')").fetchone()
             connection.execute("checkpoint")
         server.stop()
@@ -421,8 +425,8 @@ def test_corrupt_page_is_found(tmp_path, monkeypatch, ask):
             page.seek(4000)
             page.write(b"\xff" * 16)
         server.start()
-        findings = ask("integrity check", status=4)["findings"]
-        table_findings = ask("integrity check --table members")["findings"]
+        findings = run_json("integrity check", status=4)["findings"]
+        table_findings = run_json("integrity check --table members")["findings"]
     codes = [finding["code"] for finding in findings if finding["severity"] == "error"]
     assert "checksums-failed" in codes
     assert "corrupt" in codes
@@ -430,28 +434,32 @@ def test_corrupt_page_is_found(tmp_path, monkeypatch, ask):
     assert table_findings == []
 
 
-def test_invalid_row_ages_are_found_with_amcheck(deployment, ask):
-    deployment.own.execute("create extension amcheck")
-    assert ask("integrity check")["findings"] == []
-    deployment.own.execute(
+def test_invalid_row_ages_are_found_with_amcheck(deployment, run_json):
+    deployment.connection.execute("create extension amcheck")
+    assert run_json("integrity check")["findings"] == []
+    deployment.connection.execute(
         "update pg_class set relfrozenxid = txid_current()::text::xid where relname = 'tallies'"
     )
-    (finding,) = ask("integrity check", status=4)["findings"]
+    (finding,) = run_json("integrity check", status=4)["findings"]
     assert (finding["code"], finding["message"][:8]) == ("corrupt", "tallies:")
-    assert ask("integrity check --quick")["findings"] == []
+    assert run_json("integrity check --quick")["findings"] == []
 
 
-def test_incomplete_index_is_found_with_amcheck(server, deployment, ask):
-    deployment.own.execute("create extension amcheck")
-    deployment.own.execute("create index by_title on recipes (title)")
-    assert ask("integrity check")["findings"] == []
-    # rows of the table go behind the back of the index
-    deployment.own.execute("update pg_index set indisready = false where indexrelid = 'by_title'::regclass")
-    deployment.own.execute(
+def test_incomplete_index_is_found_with_amcheck(server, deployment, run_json):
+    deployment.connection.execute("create extension amcheck")
+    deployment.connection.execute("create index by_title on recipes (title)")
+    assert run_json("integrity check")["findings"] == []
+    # PostgreSQL does not add rows to an index that is not ready.
+    deployment.connection.execute(
+        "update pg_index set indisready = false where indexrelid = 'by_title'::regclass"
+    )
+    deployment.connection.execute(
         "insert into recipes values (gen_random_uuid(), (select member_uuid from members limit 1), 'New', 'x', null, 1)"
     )
-    deployment.own.execute("update pg_index set indisready = true where indexrelid = 'by_title'::regclass")
-    (finding,) = ask("integrity check", status=4)["findings"]
+    deployment.connection.execute(
+        "update pg_index set indisready = true where indexrelid = 'by_title'::regclass"
+    )
+    (finding,) = run_json("integrity check", status=4)["findings"]
     assert (finding["code"], "by_title" in finding["message"]) == ("index", True)
-    ask("maintain reindex --table recipes")
-    assert ask("integrity check")["findings"] == []
+    run_json("maintain reindex --table recipes")
+    assert run_json("integrity check")["findings"] == []

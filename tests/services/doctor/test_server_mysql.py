@@ -18,15 +18,15 @@ from tests.services.larder_app import fill_mysql
 from tools import reference
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
-#: Commands that these servers do not support.
+#: Commands that MySQL and MariaDB do not support.
 REFUSED = ("maintain vacuum", "maintain checkpoint")
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
+def larder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server = servers.private_mysql("--performance-schema=ON")
-    with servers.mysql_database(server=server) as url, closing(MySQLShelf(url)) as shelf_:
+    with servers.mysql_database(server=server) as url, closing(MySQLShelf(url)) as database:
         with closing(servers.mysql_connection(url)) as connection, connection.cursor() as cursor:
             fill_mysql(cursor)
         recommended = (
@@ -35,15 +35,15 @@ def shelf(tmp_path, monkeypatch):
         profile = PROFILE.read_text(encoding="utf-8").replace("\n[users]", f"\n{recommended}\n[users]", 1)
         (tmp_path / "larder.toml").write_text(profile, encoding="utf-8")
         (tmp_path / "dbctl.toml").write_text(
-            f'[apps.larder]\nprofile = "larder.toml"\n[apps.larder.databases]\npantry = "{shelf_.url}"\n',
+            f'[apps.larder]\nprofile = "larder.toml"\n[apps.larder.databases]\npantry = "{database.url}"\n',
             encoding="utf-8",
         )
-        shelf_.address = url
-        yield shelf_
+        database.address = url
+        yield database
 
 
 @pytest.fixture
-def ask(answer):
+def run_json(answer):
     def run(command_line, status=0):
         response = answer(*command_line.split(), status=status)
         if "--columns" not in command_line:
@@ -54,39 +54,39 @@ def ask(answer):
     return run
 
 
-def test_commands_of_the_page_run_or_are_refused(shelf, ask):
+def test_commands_of_the_how_to_page_run_or_are_refused(larder, run_json):
     for line in dict.fromkeys(list_page_commands()):
-        response = ask(line, status=2 if line.startswith(REFUSED) else 0)
+        response = run_json(line, status=2 if line.startswith(REFUSED) else 0)
         assert "code" not in response or response["code"] == "not-supported"
 
 
-def test_lock_wait_is_reported_and_cancelled(shelf, ask):
-    with closing(servers.mysql_connection(shelf.address)) as other:
-        holder = shelf._connection
+def test_lock_wait_is_reported_and_cancelled(larder, run_json):
+    with closing(servers.mysql_connection(larder.address)) as other:
+        holder = larder._connection
         holder.begin()
-        shelf.rows("update members set mail = 'new@larder.example' where handle = 'pip'")
-        ended = []
+        larder.rows("update members set mail = 'new@larder.example' where handle = 'pip'")
+        results = []
 
         def run():
             try:
                 with other.cursor() as cursor:
                     cursor.execute("delete from members where handle = 'pip'")
-                ended.append(0)
+                results.append(0)
             except pymysql.Error as error:
-                ended.append(error.args[0])
+                results.append(error.args[0])
 
         thread = threading.Thread(target=run)
         thread.start()
         deadline = time.monotonic() + 20
-        while not (waits := ask("stats locks --waiting")["items"]) or waits[0]["waiting_seconds"] < 1:
+        while not (waits := run_json("stats locks --waiting")["items"]) or waits[0]["waiting_seconds"] < 1:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         (wait,) = waits
         assert (wait["blocked_pid"], wait["blocking_pid"]) == (other.thread_id(), holder.thread_id())
         assert wait["blocked_query"] == "delete from members where handle = ?"
         pids = {other.thread_id(), holder.thread_id()}
-        # InnoDB refreshes these views only if no session has read them in the last 0.1 s
-        while not pids <= (locks := {row["pid"]: row for row in ask("stats locks")["items"]}).keys():
+        # InnoDB refreshes these views only if no session has read them in the last 0.1 s.
+        while not pids <= (locks := {row["pid"]: row for row in run_json("stats locks")["items"]}).keys():
             assert time.monotonic() < deadline
         blocked, blocking = locks[other.thread_id()], locks[holder.thread_id()]
         assert blocked["waits_for"] == [holder.thread_id()]
@@ -94,22 +94,22 @@ def test_lock_wait_is_reported_and_cancelled(shelf, ask):
         assert any("members" in lock or lock.startswith("rows locked") for lock in blocking["locks"])
         assert blocked["query"] == "delete from members where handle = ?"
         assert blocking["transaction_seconds"] >= 1
-        (done,) = ask(f"maintain cancel {other.thread_id()} --yes")["sessions"]
-        assert (done["pid"], done["ended"]) == (other.thread_id(), True)
+        (result,) = run_json(f"maintain cancel {other.thread_id()} --yes")["sessions"]
+        assert (result["pid"], result["ended"]) == (other.thread_id(), True)
         thread.join()
-        assert ended == [1317]
+        assert results == [1317]
         holder.rollback()
 
 
-def test_duplicate_index_and_low_setting_are_reported(shelf, ask):
-    shelf.rows("alter table members add unique members_mail_key1 (mail)")
-    (index,) = ask("stats indexes --only duplicate")["items"]
+def test_duplicate_index_and_low_setting_are_reported(larder, run_json):
+    larder.rows("alter table members add unique members_mail_key1 (mail)")
+    (index,) = run_json("stats indexes --only duplicate")["items"]
     assert index["columns"] == ["mail"]
-    shelf.rows(index["drop"])
-    assert ask("stats indexes --only duplicate")["items"] == []
+    larder.rows(index["drop"])
+    assert run_json("stats indexes --only duplicate")["items"] == []
     findings_by_setting = {
         finding["message"].split()[0]: finding
-        for finding in ask("doctor")["findings"]
+        for finding in run_json("doctor")["findings"]
         if finding["code"] == "setting-below"
     }
     assert findings_by_setting["max_connections"]["hint"].endswith(" max_connections = 500;")
@@ -119,13 +119,13 @@ def test_duplicate_index_and_low_setting_are_reported(shelf, ask):
     ) == servers.mysql_server().is_mariadb
 
 
-def test_maintenance_continues_if_one_table_is_locked(shelf, ask, answer):
-    with closing(servers.mysql_connection(shelf.address)) as other, other.cursor() as cursor:
+def test_maintenance_continues_if_one_table_is_locked(larder, run_json, answer):
+    with closing(servers.mysql_connection(larder.address)) as other, other.cursor() as cursor:
         cursor.execute("lock tables members write")
         response = answer(*["maintain", "analyze", "--timeout", "1"], status=12)
     failed = {task["table"] for task in response["data"]["tasks"] if task["error"]}
-    # MySQL locks the tables too that a foreign key connects with a locked table.
+    # MySQL also locks the tables that a foreign key connects with the locked table.
     assert failed >= {"members"} if not servers.mysql_server().is_mariadb else failed == {"members"}
     assert "tallies" not in failed
-    assert ask("maintain optimize")["tasks"] == []
-    assert ask("maintain reindex --table order")["tasks"][0]["statement"] == "ALTER TABLE `order` FORCE"
+    assert run_json("maintain optimize")["tasks"] == []
+    assert run_json("maintain reindex --table order")["tasks"][0]["statement"] == "ALTER TABLE `order` FORCE"

@@ -14,8 +14,8 @@ from tests.shapes.flashpoint_web import (
     deployed_user_db,
     document_flashpoint_db,
     document_user_db,
+    larder_db,
     launcher_extras_db,
-    sixth_app_db,
 )
 
 ORPHANS = "update game_data set gameId = 'gone' where id = (select max(id) from game_data)"
@@ -36,7 +36,7 @@ def folder(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_json(answer):
     def run(*words, status=0):
         response = answer(*words, status=status)
         return response["data"] if response["data"] is not None else response["error"]
@@ -60,32 +60,32 @@ def list_codes(result):
 
 
 @contextmanager
-def lock(path):
+def lock_exclusively(path):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
-        db.execute("create table held (a)")
+        db.execute("create table locked (a)")
         yield
 
 
-def test_valid_databases_have_no_findings_and_do_not_change(folder, ask):
+def test_valid_databases_have_no_findings_and_do_not_change(folder, run_json):
     before = snapshot(folder)
     for arguments in ([], ["--quick"], ["--db", "flashpoint"]):
-        assert ask("integrity", "check", *arguments)["findings"] == []
-    assert ask("integrity", "check")["checked"] == 2
+        assert run_json("integrity", "check", *arguments)["findings"] == []
+    assert run_json("integrity", "check")["checked"] == 2
     assert snapshot(folder) == before
 
 
-def test_table_option_searches_all_databases(folder, ask):
-    assert ask("integrity", "check", "--table", "game")["checked"] == 1
-    assert ask("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-mismatch"
+def test_table_option_searches_all_databases(folder, run_json):
+    assert run_json("integrity", "check", "--table", "game")["checked"] == 1
+    assert run_json("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-mismatch"
 
 
-def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, ask):
+def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, run_json):
     execute(folder / "flashpoint.sqlite", ORPHANS)
-    result = ask("integrity", "check")
+    result = run_json("integrity", "check")
     assert set(list_codes(result)) == {("fp/flashpoint", "warning", "foreign-key-orphans")}
     execute(folder / "user.db", "insert into user_stats (user_id) values (99)")
-    result = ask("integrity", "check", status=4)
+    result = run_json("integrity", "check", status=4)
     assert ("fp/user", "error", "foreign-key-orphans") in list_codes(result)
     assert "1 row of user_stats refers to missing rows of users (user_id)" in result["findings"][0]["message"]
 
@@ -98,41 +98,41 @@ def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, ask):
         (None, "database-missing", 10),
     ],
 )
-def test_unreadable_database_does_not_prevent_other_checks(folder, ask, content, code, status):
+def test_unreadable_database_does_not_prevent_other_checks(folder, run_json, content, code, status):
     (folder / "user.db").unlink()
     if content is not None:
         (folder / "user.db").write_bytes(content)
     execute(folder / "flashpoint.sqlite", ORPHANS)
-    result = ask("integrity", "check", status=status)
+    result = run_json("integrity", "check", status=status)
     assert list_codes(result)[0] == ("fp/user", "error", code)
     assert "fp/flashpoint" in {finding["target"] for finding in result["findings"]}
 
 
-def test_truncated_file_is_corrupt(folder, ask):
+def test_truncated_file_is_corrupt(folder, run_json):
     execute(folder / "user.db", "pragma journal_mode = delete")
     os.truncate(folder / "user.db", (folder / "user.db").stat().st_size // 8192 * 4096)
-    result = ask("integrity", "check", status=4)
+    result = run_json("integrity", "check", status=4)
     assert {code for _, severity, code in list_codes(result) if severity == "error"} == {"corrupt"}
 
 
-def test_damaged_index_is_one_finding(folder, ask):
+def test_damaged_index_is_one_finding(folder, run_json):
     execute(
         folder / "user.db",
         """with recursive n(i) as (select 1 union all select i + 1 from n where i < 500)
         insert into activity_logs (action, resource) select 'action ' || i, 'resource ' || i from n;
-        create index spoilt on activity_logs (action);
+        create index actions on activity_logs (action);
         pragma writable_schema = 1;
-        update sqlite_master set sql = 'create index spoilt on activity_logs (resource)' where name = 'spoilt'""",
+        update sqlite_master set sql = 'create index actions on activity_logs (resource)' where name = 'actions'""",
     )
     messages = [
-        finding["message"] for finding in ask("integrity", "check", "--db", "user", status=4)["findings"]
+        finding["message"] for finding in run_json("integrity", "check", "--db", "user", status=4)["findings"]
     ]
     assert len(messages) == 1
-    assert "row 1 missing from index spoilt, and 99 more" in messages[0]
+    assert "row 1 missing from index actions, and 99 more" in messages[0]
     assert "rowid 10, resource: 'resource 10' in the table, 'action 10' in the index" in messages[0]
 
 
-def test_damaged_value_is_reported_with_index_value(folder, ask):
+def test_damaged_value_is_reported_with_index_value(folder, run_json):
     path = folder / "user.db"
     execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
     execute(path, "create index by_word on notes (word)")
@@ -144,7 +144,7 @@ def test_damaged_value_is_reported_with_index_value(folder, ask):
     offset = raw.index(b"second", (page - 1) * size, page * size)
     raw[offset : offset + 6] = b"secXnd"
     path.write_bytes(raw)
-    (finding,) = ask("integrity", "check", status=4)["findings"]
+    (finding,) = run_json("integrity", "check", status=4)["findings"]
     assert finding["code"] == "index"
     assert "rowid 2, word: 'secXnd' in the table, 'second' in the index" in finding["message"]
     assert "nothing is lost" not in finding["hint"]
@@ -152,7 +152,7 @@ def test_damaged_value_is_reported_with_index_value(folder, ask):
 
 
 @pytest.mark.parametrize("damage", ["a rowid out of order", "a pointer beyond the page"])
-def test_damage_is_reported_once(folder, ask, damage):
+def test_damage_is_reported_once(folder, run_json, damage):
     path = folder / "user.db"
     execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
     execute(
@@ -172,13 +172,13 @@ def test_damage_is_reported_once(folder, ask, damage):
         offset = raw.rindex(b"word 1999") - 3  # length, rowid (two bytes), header
         raw[offset - 2 : offset] = b"\x81\x00"
     path.write_bytes(raw)
-    findings = ask("integrity", "check", "--db", "user", status=4)["findings"]
+    findings = run_json("integrity", "check", "--db", "user", status=4)["findings"]
     messages = [finding["message"] for finding in findings if finding["code"] == "corrupt"]
     assert messages
     assert not [message for message in messages if "***" in message or "malformed" in message]
 
 
-def test_secret_values_in_index_differences_are_masked(folder, ask):
+def test_secret_values_in_index_differences_are_masked(folder, run_json):
     path = folder / "user.db"
     add_user(path, "eve")
     execute(path, "create index by_hash on users (password_hash)")
@@ -189,16 +189,16 @@ def test_secret_values_in_index_differences_are_masked(folder, ask):
         execute(path, f"update users set password_hash = '{after}' where username = 'eve'")
 
     restore_old_page(path, "by_hash", change)
-    (finding,) = ask("integrity", "check", status=4)["findings"]
+    (finding,) = run_json("integrity", "check", status=4)["findings"]
     assert "password_hash: *** in the table, *** in the index" in finding["message"]
     assert before not in str(finding)
     assert after not in str(finding)
 
 
-def test_locked_database_is_reported(folder, ask):
+def test_locked_database_is_reported(folder, run_json):
     execute(folder / "user.db", "pragma journal_mode = delete")
-    with lock(folder / "user.db"):
-        result = ask("integrity", "check", "--timeout", "0", status=11)
+    with lock_exclusively(folder / "user.db"):
+        result = run_json("integrity", "check", "--timeout", "0", status=11)
     assert list_codes(result) == [("fp/user", "error", "busy")]
 
 
@@ -215,7 +215,7 @@ def restore_old_page(path, index, change):
         file.write(old_page)
 
 
-def test_lost_write_of_index_page_is_found(folder, ask):
+def test_lost_write_of_index_page_is_reported(folder, run_json):
     path = folder / "user.db"
     add_user(path, "eve")
 
@@ -224,44 +224,44 @@ def test_lost_write_of_index_page_is_found(folder, ask):
             add_user(path, f"later{number}")
 
     restore_old_page(path, "idx_users_email", change)
-    (finding,) = ask("integrity", "check", status=4)["findings"]
+    (finding,) = run_json("integrity", "check", status=4)["findings"]
     assert (finding["target"], finding["severity"], finding["code"]) == ("fp/user", "error", "index")
     assert finding["message"] == (
         "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more)"
     )
     assert finding["hint"].endswith("dbctl maintain reindex")
-    assert ask("integrity", "check", "--table", "users", status=4)["findings"] == [finding]
+    assert run_json("integrity", "check", "--table", "users", status=4)["findings"] == [finding]
     for arguments in (
         ["--quick"],
         ["--quick", "--table", "users"],
         ["--table", "roles"],
         ["--db", "flashpoint"],
     ):
-        assert ask("integrity", "check", *arguments)["findings"] == []
-    ask("maintain", "reindex")
-    assert ask("integrity", "check")["findings"] == []
+        assert run_json("integrity", "check", *arguments)["findings"] == []
+    run_json("maintain", "reindex")
+    assert run_json("integrity", "check")["findings"] == []
 
 
-def test_every_damaged_index_is_reported(folder, ask):
+def test_every_damaged_index_is_reported(folder, run_json):
     path = folder / "user.db"
     tables = "".join(f"create table many{n} (a, b); create index by_{n} on many{n} (a);" for n in range(2))
     execute(path, tables)
 
-    def fill():
+    def insert_rows():
         rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 180) insert into {} select i, i from n;"
         execute(path, rows.format("many0") + rows.format("many1"))
 
-    restore_old_page(path, "by_1", lambda: restore_old_page(path, "by_0", fill))
-    findings = ask("integrity", "check", status=4)["findings"]
+    restore_old_page(path, "by_1", lambda: restore_old_page(path, "by_0", insert_rows))
+    findings = run_json("integrity", "check", status=4)["findings"]
     assert sorted(finding["message"].split(" does")[0] for finding in findings) == [
         "index by_0",
         "index by_1",
     ]
     execute(path, "reindex")
-    assert ask("integrity", "check")["findings"] == []
+    assert run_json("integrity", "check")["findings"] == []
 
 
-def test_duplicate_unique_values_have_own_hint(folder, ask):
+def test_duplicate_unique_values_have_a_separate_hint(folder, run_json):
     path = folder / "user.db"
     execute(
         path,
@@ -271,7 +271,7 @@ def test_duplicate_unique_values_have_own_hint(folder, ask):
         path,
         "pragma writable_schema = on; update sqlite_master set sql = 'create unique index by_card on cards (a)' where name = 'by_card'",
     )
-    (finding,) = ask("integrity", "check", status=4)["findings"]
+    (finding,) = run_json("integrity", "check", status=4)["findings"]
     assert (
         finding["message"]
         == "index by_card does not agree with its table (non-unique entry in index by_card)"
@@ -281,7 +281,7 @@ def test_duplicate_unique_values_have_own_hint(folder, ask):
         execute(path, "reindex by_card")
 
 
-def test_text_index_is_checked_only_in_writable_database(folder, ask):
+def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
     for name in ("user.db", "flashpoint.sqlite"):
         execute(
             folder / name,
@@ -290,37 +290,37 @@ def test_text_index_is_checked_only_in_writable_database(folder, ask):
             insert into words (words) values ('rebuild'); update notes set a = 'two'""",
         )
     before = {name: (folder / name).read_bytes() for name in ("user.db", "flashpoint.sqlite")}
-    result = ask("integrity", "check", status=4)
+    result = run_json("integrity", "check", status=4)
     assert list_codes(result) == [
         ("fp/user", "error", "text-index"),
         ("fp/flashpoint", "info", "text-index-not-checked"),
     ]
-    assert ask("integrity", "check", "--quick")["findings"] == []
+    assert run_json("integrity", "check", "--quick")["findings"] == []
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-def test_app_with_custom_profile_is_checked(tmp_path, ask):
-    path = sixth_app_db(tmp_path / "larder.db")
+def test_app_with_custom_profile_is_checked(tmp_path, run_json):
+    path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert ask("integrity", "check", *arguments) == {"checked": 1, "findings": []}
+    assert run_json("integrity", "check", *arguments) == {"checked": 1, "findings": []}
     execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
-    assert list_codes(ask("integrity", "check", *arguments, status=4)) == [
+    assert list_codes(run_json("integrity", "check", *arguments, status=4)) == [
         ("app/pantry", "error", "foreign-key-orphans")
     ]
 
 
-# Between tables, and between databases -----------------------------------------------------------------------------
+# Cross-checks ----------------------------------------------------------------------------------------------------
 
 
 def add_plays(folder, *plays):
     """Add a user with plays and statistics, as the app writes them."""
     user = add_user(folder / "user.db", "eve", 2)
     with closing(sqlite3.connect(folder / "user.db")) as db, db:
-        for number, (game, seconds, *ended) in enumerate(plays):
+        for number, (game, seconds, *end_times) in enumerate(plays):
             db.execute(
                 "insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
                 " values (?, ?, 'A game', '2024-01-01T00:00:00.000Z', ?, ?, ?)",
-                (user, game, *(ended or ["2024-01-01T01:00:00.000Z"]), seconds, f"s{number}"),
+                (user, game, *(end_times or ["2024-01-01T01:00:00.000Z"]), seconds, f"s{number}"),
             )
         db.execute(
             """insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
@@ -341,26 +341,26 @@ def game(folder):
         return db.execute("select id from game order by id").fetchone()[0]
 
 
-def test_consistent_databases_have_no_findings(folder, ask, game):
+def test_consistent_databases_have_no_findings(folder, run_json, game):
     add_plays(folder, (game, 60), (game, 30), (game, None, None))
     before = snapshot(folder)
-    result = ask("integrity", "cross-check")
+    result = run_json("integrity", "cross-check")
     assert result["findings"] == []
     assert result["checked"] >= 7
     assert snapshot(folder) == before
 
 
-def test_missing_references_are_counted_with_examples(folder, ask, game, monkeypatch):
+def test_missing_references_are_counted_with_examples(folder, run_json, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 3)
     add_plays(folder, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
-    messages = [finding["message"] for finding in ask("integrity", "cross-check")["findings"]]
+    messages = [finding["message"] for finding in run_json("integrity", "cross-check")["findings"]]
     assert messages == [
         "plays: 7 of 8 values of user_game_plays.game_id are not in flashpoint (9 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
         "statistics of games: 7 of 8 values of user_game_stats.game_id are not in flashpoint (7 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
     ]
 
 
-def test_invalid_utf8_is_reported_escaped(folder, ask, game, monkeypatch):
+def test_invalid_utf8_is_reported_escaped(folder, run_json, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 1)
     add_plays(folder, (game, 60))
     execute(
@@ -369,12 +369,12 @@ def test_invalid_utf8_is_reported_escaped(folder, ask, game, monkeypatch):
         select min(id), cast(x'ff41' as text), 'A game', 'x' from users
         union all select min(id), cast(x'ff42' as text), 'A game', 'y' from users""",
     )
-    (finding,) = ask("integrity", "cross-check")["findings"]
+    (finding,) = run_json("integrity", "cross-check")["findings"]
     assert finding["message"].startswith("plays: 2 of 3 values")
     assert finding["message"].endswith(r": \xffA, \xffB")
 
 
-def test_merged_game_is_no_missing_reference(folder, ask, game):
+def test_merged_game_is_not_a_missing_reference(folder, run_json, game):
     execute(
         folder / "flashpoint.sqlite",
         "create table if not exists game_redirect (id varchar not null, sourceId varchar not null, dateAdded datetime)",
@@ -383,7 +383,7 @@ def test_merged_game_is_no_missing_reference(folder, ask, game):
         folder / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
     )
     add_plays(folder, ("before", 60))
-    assert ask("integrity", "cross-check")["findings"] == []
+    assert run_json("integrity", "cross-check")["findings"] == []
 
 
 @pytest.mark.parametrize(
@@ -412,50 +412,52 @@ def test_merged_game_is_no_missing_reference(folder, ask, game):
         ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),
     ],
 )
-def test_statistics_are_recounted_without_times(folder, ask, game, change, messages):
+def test_statistics_are_recounted_without_times(folder, run_json, game, change, messages):
     user = add_plays(folder, (game, 60), (game, 30), (game, None, None))
     execute(folder / "user.db", change)
-    result = ask("integrity", "cross-check")
+    result = run_json("integrity", "cross-check")
     assert [finding["message"] for finding in result["findings"]] == [
         text.format(user=user, game=game) for text in messages
     ]
 
 
-def test_wrong_playlist_count_is_found(folder, ask):
+def test_wrong_playlist_count_is_reported(folder, run_json):
     user = add_user(folder / "user.db", "eve", 2)
-    if not _has_playlists(folder):
-        assert ask("integrity", "cross-check")["findings"] == []
+    if not has_playlists(folder):
+        assert run_json("integrity", "cross-check")["findings"] == []
         return
     execute(
         folder / "user.db",
-        f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Mine', 4)",
+        f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Favourites', 4)",
     )
-    (finding,) = ask("integrity", "cross-check")["findings"]
+    (finding,) = run_json("integrity", "cross-check")["findings"]
     assert finding["message"].endswith("stored 4, counted 0)")
 
 
-def _has_playlists(folder):
+def has_playlists(folder):
     with closing(sqlite3.connect(folder / "user.db")) as db:
         return bool(db.execute("select 1 from sqlite_master where name = 'user_playlists'").fetchone())
 
 
-def test_missing_database_skips_only_its_checks(folder, ask, game):
+def test_missing_database_skips_only_its_checks(folder, run_json, game):
     add_plays(folder, (game, 60))
     text = (folder / "dbctl.toml").read_text()
     (folder / "dbctl.toml").write_text(text.replace('flashpoint = "flashpoint.sqlite"', ""))
-    result = ask("integrity", "cross-check")
+    result = run_json("integrity", "cross-check")
     assert {finding["code"] for finding in result["findings"]} == {"not-checked"}
     assert result["checked"] >= 5
     (folder / "dbctl.toml").write_text(text)
     (folder / "flashpoint.sqlite").write_bytes(b"no database" * 100)
-    result = ask("integrity", "cross-check", status=4)
+    result = run_json("integrity", "cross-check", status=4)
     assert list_codes(result) == [("fp/flashpoint", "error", "not-a-database")]
 
 
-def test_custom_profile_defines_cross_checks(tmp_path, ask):
-    path = sixth_app_db(tmp_path / "larder.db")
+def test_custom_profile_defines_cross_checks(tmp_path, run_json):
+    path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert [entry["code"] for entry in ask("integrity", "cross-check", *arguments)["findings"]] == ["recount"]
+    assert [entry["code"] for entry in run_json("integrity", "cross-check", *arguments)["findings"]] == [
+        "recount"
+    ]
     execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
-    (result,) = ask("integrity", "cross-check", *arguments)["findings"]
+    (result,) = run_json("integrity", "cross-check", *arguments)["findings"]
     assert result["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"

@@ -1,4 +1,4 @@
-"""The doctor reports leftovers of killed restores on servers, with the command that removes them; never those in use."""
+"""The doctor reports unused leftover databases of killed restores, with the command that drops them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def pantry(request, tmp_path):
 
 def execute(pantry, statement):
     if pantry.engine == "postgresql":
-        with closing(servers.connection(servers.postgresql())) as central:
-            central.execute(statement.rstrip(";"))
+        with closing(servers.connection(servers.postgresql())) as connection:
+            connection.execute(statement.rstrip(";"))
     else:
-        with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
 
 
@@ -42,30 +42,30 @@ def list_leftovers(pantry):
 
 @contextmanager
 def open_trial_restore(pantry):
-    """A trial restore in progress; yields the name of its database."""
-    manifest_ = promptvault_app.create_app_backup(pantry.path)
-    (member,) = manifest_.members
+    """Start a trial restore; yield the name of its database."""
+    backup = promptvault_app.create_app_backup(pantry.path)
+    (member,) = backup.members
     with promptvault_app.open_repository(pantry.path) as (app, repository):
-        manifest = repository.find(manifest_.id)
+        manifest = repository.find(backup.id)
         with (
             reader.open_reader(repository.store, promptvault_app.create_keys(app)) as backup_reader,
             backup_reader.open_decoded(manifest, member, "larder/pantry") as path,
-            registry.trial_restore(
-                member.engine, pantry.own, path, member.dump, "larder/pantry", timeout=5
-            ) as restored,
+            registry.load_engine(member.engine).trial_restore(
+                pantry.own, path, member.dump, "larder/pantry", timeout=5
+            ) as trial,
         ):
-            yield restored.url.path
+            yield trial.url.path
 
 
 def test_doctor_reports_leftovers_and_hint_removes_them(pantry):
     assert list_leftovers(pantry) == []
     old, leftover = (f"{pantry.own.path}_dbctl_new_{number}" for number in ("0badcafe", "1badcafe"))
-    unrelated = [f"{pantry.own.path}_dbctl_new_of_mine", f"x{leftover}"]
+    unrelated = [f"{pantry.own.path}_dbctl_new_other", f"x{leftover}"]
     try:
         for name in (old, *unrelated):
             execute(pantry, f"create database {quote_name(pantry, name)}")
         with open_trial_restore(pantry) as in_use:
-            # Which has removed what was there when it began.
+            # A trial restore drops unused leftovers before it starts.
             assert in_use.startswith(f"{pantry.own.path}_dbctl_new_")
             assert old not in pantry.databases()
             execute(pantry, f"create database {quote_name(pantry, leftover)}")

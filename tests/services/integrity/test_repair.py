@@ -1,4 +1,4 @@
-"""Duplicated rows: differences are reported and repaired, and no other row changes."""
+"""Columns duplicated in another database: differences are reported and repaired, and other rows do not change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.cli.main import main
 from tests.shapes import chat_lancedb
-from tests.shapes.chat_lancedb import ANON, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
+from tests.shapes.chat_lancedb import ANON, GOOGLE, OLD, PLANTS, PYTHON, read_vectors
 
 Run = Callable[..., Any]
 FOLDER = Path("data/lancedb")
@@ -26,10 +26,12 @@ with_both_schemas = pytest.mark.parametrize("master", ["deployed", "document"], 
 
 @pytest.fixture(scope="module")
 def master(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both databases, created once."""
+    """The two databases, created once."""
     home = tmp_path_factory.mktemp("chat")
     chat_lancedb.deployed(home / "data/chat.db")
-    chat_lancedb.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
+    chat_lancedb.create_vectors(
+        home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed"
+    )
     return home
 
 
@@ -51,16 +53,16 @@ def run(
     return run
 
 
-def table() -> Any:
+def open_table() -> Any:
     return lancedb.connect(str(FOLDER)).open_table("chat_embeddings")
 
 
-def key() -> str:
-    return "message_id" if "message_id" in table().schema.names else "id"
+def key_column() -> str:
+    return "message_id" if "message_id" in open_table().schema.names else "id"
 
 
 def change_row(message: str, **values: str) -> None:
-    table().update(where=f"{key()} = '{message}'", values=values)
+    open_table().update(where=f"{key_column()} = '{message}'", values=values)
 
 
 def list_messages(run: Run) -> dict[str, list[str]]:
@@ -71,7 +73,7 @@ def list_messages(run: Run) -> dict[str, list[str]]:
     return messages
 
 
-def test_usual_differences_are_reported_without_error(run: Run) -> None:
+def test_expected_differences_are_reported_without_error(run: Run) -> None:
     messages = list_messages(run)
     assert set(messages) == {"renamed-key", "missing-reference", "placeholder", "per-user"}
     assert "USER-GONE" in messages["renamed-key"][0]
@@ -93,8 +95,8 @@ def test_differences_are_reported_by_column_and_repaired(run: Run) -> None:
     plan = run("integrity", "repair", "--dry-run")["plan"]
     assert not plan["destructive"]
     assert plan["rows"] == {"chat_embeddings": 3}
-    done = run("integrity", "repair")
-    assert (done["renamed"], done["repaired"], done["deleted"]) == (1, 2, 0)
+    result = run("integrity", "repair")
+    assert (result["renamed"], result["repaired"], result["deleted"]) == (1, 2, 0)
     remaining = list_messages(run)
     assert "renamed-key" not in remaining
     assert [message.split()[1] for message in remaining["differs"]] == ["chat_embeddings.content"]
@@ -105,7 +107,7 @@ def test_rows_of_migrated_user_get_the_new_id(run: Run) -> None:
     step = f"change user_id of 1 row of chat_embeddings from USER-GONE to {GOOGLE}"
     assert run("integrity", "repair", "--dry-run")["plan"]["steps"] == [step]
     run("integrity", "repair")
-    assert ("msg-before", GOOGLE) in in_vectors(FOLDER, key(), "user_id")
+    assert ("msg-before", GOOGLE) in read_vectors(FOLDER, key_column(), "user_id")
 
 
 def test_moved_message_is_renamed_once(run: Run) -> None:
@@ -118,8 +120,8 @@ def test_moved_message_is_renamed_once(run: Run) -> None:
 
 
 def test_zero_vectors_are_reported(run: Run) -> None:
-    spoil_vector = [0.0] * table().schema.field("vector").type.list_size
-    table().update(where=f"{key()} = 'msg-1'", values={"vector": spoil_vector})
+    zero_vector = [0.0] * open_table().schema.field("vector").type.list_size
+    open_table().update(where=f"{key_column()} = 'msg-1'", values={"vector": zero_vector})
     codes = [finding["code"] for finding in run("integrity", "check")["findings"]]
     assert "vector-zeros" in codes
 
@@ -136,29 +138,35 @@ def test_missing_table_is_reported(run: Run) -> None:
 
 
 def test_missing_rows_are_listed_and_counted(run: Run) -> None:
-    table().delete(f"{key()} in ('msg-1', '{PLANTS}')")
+    open_table().delete(f"{key_column()} in ('msg-1', '{PLANTS}')")
     messages = list_messages(run)
     assert "2 of 5 rows of messages in chat have no row of chat_embeddings" in messages["missing-rows"][0]
     assert f"{ANON} 3, not 4" in messages["per-user"][0]
-    done = run("integrity", "repair")
-    assert (done["missing"], sorted(done["keys"])) == (2, sorted(["msg-1", PLANTS]))
+    result = run("integrity", "repair")
+    assert (result["missing"], sorted(result["keys"])) == (2, sorted(["msg-1", PLANTS]))
 
 
 @with_both_schemas
 def test_orphans_are_deleted_only_on_request(run: Run) -> None:
     run("integrity", "repair", "--yes")
-    assert len(in_vectors(FOLDER, key())) == 9
+    assert len(read_vectors(FOLDER, key_column())) == 9
     plan = run("integrity", "repair", "--delete-orphans", "--dry-run")["plan"]
     assert plan["destructive"]
     assert plan["steps"] == ["delete 4 rows of chat_embeddings without an original"]
     assert run("integrity", "repair", "--delete-orphans", status=6)["code"] == "confirmation-missing"
     assert run("integrity", "repair", "--delete-orphans", "--yes")["deleted"] == 4
-    assert sorted(in_vectors(FOLDER, key())) == [("msg-1",), ("msg-2",), ("msg-3",), ("msg-4",), ("msg-5",)]
+    assert sorted(read_vectors(FOLDER, key_column())) == [
+        ("msg-1",),
+        ("msg-2",),
+        ("msg-3",),
+        ("msg-4",),
+        ("msg-5",),
+    ]
     assert set(list_messages(run)) == set()
 
 
 def test_duplicate_rows_are_reported(run: Run) -> None:
-    table().add(table().to_arrow().slice(0, 1))
+    open_table().add(open_table().to_arrow().slice(0, 1))
     assert "1 row of chat_embeddings are duplicates" in list_messages(run)["duplicate"][0]
 
 
@@ -166,14 +174,14 @@ def test_large_tables_are_compared_in_passes_with_same_result(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_row("msg-1", user_id=OLD)
-    table().delete(f"{key()} = 'msg-2'")
+    open_table().delete(f"{key_column()} = 'msg-2'")
     messages = list_messages(run)
     monkeypatch.setattr("dbctl.services.integrity.duplicated_columns.MAX_ROWS", 2)
-    messages_of_parts = list_messages(run)
-    assert {code: len(texts) for code, texts in messages_of_parts.items()} == {
+    messages_in_passes = list_messages(run)
+    assert {code: len(texts) for code, texts in messages_in_passes.items()} == {
         code: len(texts) for code, texts in messages.items()
     }
-    assert messages_of_parts["missing-rows"] == messages["missing-rows"]
+    assert messages_in_passes["missing-rows"] == messages["missing-rows"]
     assert run("integrity", "repair", "--delete-orphans", "--yes")["deleted"] == 4
 
 
@@ -191,7 +199,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("form", KEYS)
-def test_keys_of_services_are_reported_without_the_key(
+def test_exposed_keys_are_reported_without_the_key(
     run: Run, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"Use {KEYS[form]} for it"
@@ -199,14 +207,14 @@ def test_keys_of_services_are_reported_without_the_key(
         db.execute("update messages set content = ? where id = ?", (text, PLANTS))
         db.execute("update users set preferences = ? where id = ?", (json.dumps({"key": text}), ANON))
     change_row(PLANTS, content=text)
-    exposed = list_messages(run)["key-exposed"]
-    assert all(f"({form})" in message for message in exposed)
-    assert [(message.split()[3], message.split(": ")[-1]) for message in exposed] == [
+    key_messages = list_messages(run)["key-exposed"]
+    assert all(f"({form})" in message for message in key_messages)
+    assert [(message.split()[3], message.split(": ")[-1]) for message in key_messages] == [
         ("users", ANON), ("messages", PLANTS), ("chat_embeddings", PLANTS),
     ]  # fmt: skip
     main(["integrity", "cross-check"])
     streams = capsys.readouterr()
-    assert KEYS[form] not in "".join(exposed) + streams.out + streams.err
+    assert KEYS[form] not in "".join(key_messages) + streams.out + streams.err
 
 
 @pytest.mark.parametrize(

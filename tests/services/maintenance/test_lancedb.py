@@ -51,11 +51,11 @@ def create_operation(app, kind="vacuum", **options):
 
 
 def test_fragments_and_versions_are_reported_before_and_after(mini):
-    done = {task.target: task for task in create_operation(mini, "optimize").apply().tasks}
-    result = done["mini/vectors"]
+    tasks = {task.target: task for task in create_operation(mini, "optimize").apply().tasks}
+    result = tasks["mini/vectors"]
     assert (result.before.fragments, result.after.fragments) == (2, 1)
     assert result.after.versions > result.before.versions
-    assert done["mini/chat"].before is None
+    assert tasks["mini/chat"].before is None
 
 
 def test_age_option_applies_to_databases_with_versions(mini):
@@ -68,10 +68,10 @@ def test_age_option_applies_to_databases_with_versions(mini):
 def test_database_with_missing_driver_is_skipped_and_reported(mini, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     assert create_operation(mini).plan().steps[0] == "chat: VACUUM"
-    done = create_operation(mini).apply()
-    assert [task.target for task in done.tasks] == ["mini/chat"]
-    assert "lancedb" in done.failed[0]
-    assert done.exit_status == 12
+    result = create_operation(mini).apply()
+    assert [task.target for task in result.tasks] == ["mini/chat"]
+    assert "lancedb" in result.failed[0]
+    assert result.exit_status == 12
     assert mini.reader("chat").count("t") == 0
     with pytest.raises(DriverMissingError):
         mini.reader("vectors")

@@ -1,4 +1,4 @@
-"""Maintenance of SQLite files: effects, conditions and refusals; index problems and unused space."""
+"""Maintenance of SQLite files: effects, conditions and refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_json(answer):
     def run(command_line, status=0):
         response = answer(*command_line.split(), status=status)
         return response["error"] or response["data"]
@@ -65,109 +65,111 @@ def open_in_process(path, *statements):
 GROW = "create table grown (id integer primary key, a text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 4000) insert into grown select i, hex(randomblob(200)) from n;"
 
 
-def test_vacuum_shrinks_file_and_retains_rows(folder, ask):
+def test_vacuum_shrinks_file_and_retains_rows(folder, run_json):
     execute(folder / "user.db", GROW + "delete from grown where id > 100")
     before, rows = (folder / "user.db").stat().st_size, query(folder / "user.db", "select * from grown")
-    (free,) = [row for row in ask("stats bloat --db user")["items"] if row["table"] is None]
+    (free,) = [row for row in run_json("stats bloat --db user")["items"] if row["table"] is None]
     assert free["source"] == "freelist"
     assert free["wasted_bytes"] > 500_000
-    plan = ask("maintain vacuum --dry-run")["plan"]
+    plan = run_json("maintain vacuum --dry-run")["plan"]
     assert (plan["steps"], plan["target"], plan["destructive"]) == (["VACUUM"], "fp/user", False)
     assert (folder / "user.db").stat().st_size == before
-    (done,) = ask("maintain vacuum")["tasks"]
-    assert (done["target"], done["table"], done["error"]) == ("fp/user", None, None)
+    (result,) = run_json("maintain vacuum")["tasks"]
+    assert (result["target"], result["table"], result["error"]) == ("fp/user", None, None)
     execute(folder / "user.db", "pragma wal_checkpoint(truncate)")
     assert (folder / "user.db").stat().st_size < before - 500_000
     assert query(folder / "user.db", "select * from grown") == rows
-    (free,) = [row for row in ask("stats bloat --db user")["items"] if row["table"] is None]
+    (free,) = [row for row in run_json("stats bloat --db user")["items"] if row["table"] is None]
     assert free["wasted_bytes"] == 0
 
 
-def test_read_only_database_is_not_maintained(folder, ask):
+def test_read_only_database_is_not_maintained(folder, run_json):
     before = (folder / "flashpoint.sqlite").stat()
     for kind in ("vacuum", "analyze", "optimize", "reindex", "checkpoint"):
-        assert ask(f"maintain {kind} --db flashpoint", status=6)["code"] == "read-only"
-        assert ask(f"maintain {kind} --db flashpoint --dry-run", status=6)["code"] == "read-only"
+        assert run_json(f"maintain {kind} --db flashpoint", status=6)["code"] == "read-only"
+        assert run_json(f"maintain {kind} --db flashpoint --dry-run", status=6)["code"] == "read-only"
     after = (folder / "flashpoint.sqlite").stat()
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
 
 
-def test_single_table_is_analysed_or_reindexed(folder, ask):
+def test_single_table_is_analyzed_or_reindexed(folder, run_json):
     execute(folder / "user.db", 'create table "odd "" name" (a text); create index odd on "odd "" name" (a)')
-    (done,) = ask("maintain reindex --table users")["tasks"]
-    assert done["statement"] == 'REINDEX "users"'
+    (result,) = run_json("maintain reindex --table users")["tasks"]
+    assert result["statement"] == 'REINDEX "users"'
     main(["maintain", "analyze", "--table", 'odd " name'])
-    assert ask("maintain vacuum --table users", status=2)["code"] == "not-supported"
-    assert ask("maintain analyze --table gone", status=2)["code"] == "schema-mismatch"
+    assert run_json("maintain vacuum --table users", status=2)["code"] == "not-supported"
+    assert run_json("maintain analyze --table missing", status=2)["code"] == "schema-mismatch"
 
 
-def test_statistics_tables_are_no_drift(folder, ask):
-    findings = ask("migrate drift", status=None)
-    ask("maintain analyze")
+def test_statistics_tables_are_not_reported_as_drift(folder, run_json):
+    findings = run_json("migrate drift", status=None)
+    run_json("maintain analyze")
     assert query(folder / "user.db", "select count(*) from sqlite_stat1 where tbl = 'roles'") != [(0,)]
-    assert ask("migrate drift", status=None) == findings
-    ask("maintain optimize")
+    assert run_json("migrate drift", status=None) == findings
+    run_json("maintain optimize")
 
 
-def test_checkpoint_empties_the_wal(folder, ask):
+def test_checkpoint_empties_the_wal(folder, run_json):
     with open_in_process(folder / "user.db", "pragma wal_autocheckpoint = 0", "create table extra (a)"):
         assert (folder / "user.db-wal").stat().st_size > 0
-        ask("maintain checkpoint")
+        run_json("maintain checkpoint")
         assert (folder / "user.db-wal").stat().st_size == 0
 
 
-def test_blocked_checkpoint_names_the_reader(folder, ask):
+def test_error_of_blocked_checkpoint_contains_the_reader(folder, run_json):
     execute(folder / "user.db", "create table extra (a)")
     statements = ("begin", "select count(*) from extra")
     with open_in_process(folder / "user.db", *statements) as process:
         execute(folder / "user.db", "insert into extra values (1)")
-        error = ask("maintain checkpoint --timeout 0.3", status=11)
+        error = run_json("maintain checkpoint --timeout 0.3", status=11)
         assert (error["code"], f"pid {process.pid}" in error["message"]) == ("busy", True)
 
 
-def test_vacuum_waits_for_writer_until_timeout(folder, ask):
+def test_vacuum_waits_for_writer_until_timeout(folder, run_json):
     before = (folder / "user.db").read_bytes()
     with open_in_process(folder / "user.db", "begin immediate") as process:
-        error = ask("maintain vacuum --timeout 0.3", status=11)
+        error = run_json("maintain vacuum --timeout 0.3", status=11)
         assert f"pid {process.pid}" in error["message"]
     assert (folder / "user.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", ["content='notes'", "content=notes, tokenize=porter", "content=''"])
-def test_vacuum_is_refused_if_text_index_uses_unstable_rowids(folder, ask, content):
+def test_vacuum_is_refused_if_full_text_index_uses_unstable_rowids(folder, run_json, content):
     execute(folder / "user.db", "create table notes (id text primary key, body text)")
-    execute(folder / "user.db", f"create virtual table found using fts5 (body, {content})")
-    error = ask("maintain vacuum", status=6)
+    execute(folder / "user.db", f"create virtual table search using fts5 (body, {content})")
+    error = run_json("maintain vacuum", status=6)
     assert (error["code"], "notes" in error["message"] or "content=''" in content) == (
         "maintenance-unsafe",
         True,
     )
-    assert ask("maintain vacuum --dry-run", status=6)["code"] == "maintenance-unsafe"
+    assert run_json("maintain vacuum --dry-run", status=6)["code"] == "maintenance-unsafe"
 
 
-def test_vacuum_is_allowed_with_integer_primary_keys(folder, ask):
+def test_vacuum_is_allowed_with_integer_primary_keys(folder, run_json):
     execute(
         folder / "user.db",
         """create table notes (id integer primary key, body text);
-        create virtual table found using fts5 (body, content='notes', content_rowid='id');
+        create virtual table search using fts5 (body, content='notes', content_rowid='id');
         create virtual table whole using fts5 (body)""",
     )
-    assert ask("maintain vacuum")["tasks"][0]["error"] is None
+    assert run_json("maintain vacuum")["tasks"][0]["error"] is None
 
 
-def test_vacuum_without_disk_space_is_refused(folder, ask, monkeypatch):
-    class Full:
+def test_vacuum_without_disk_space_is_refused(folder, run_json, monkeypatch):
+    class FullDisk:
         f_bavail, f_frsize = 1, 4096
 
-    real = os.statvfs
-    monkeypatch.setattr(os, "statvfs", lambda path: Full if os.fspath(path) == str(folder) else real(path))
-    error = ask("maintain vacuum", status=1)
+    real_statvfs = os.statvfs
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: FullDisk if os.fspath(path) == str(folder) else real_statvfs(path)
+    )
+    error = run_json("maintain vacuum", status=1)
     assert error["code"] == "insufficient-space"
-    assert ask("maintain vacuum --dry-run", status=1)["code"] == "insufficient-space"
-    assert ask("maintain analyze")["tasks"]
+    assert run_json("maintain vacuum --dry-run", status=1)["code"] == "insufficient-space"
+    assert run_json("maintain analyze")["tasks"]
 
 
-def test_unneeded_indexes_of_file_are_listed(folder, ask):
+def test_unneeded_indexes_of_file_are_listed(folder, run_json):
     execute(
         folder / "user.db",
         """create table t (a text collate nocase, b integer, c text unique);
@@ -179,7 +181,7 @@ def test_unneeded_indexes_of_file_are_listed(folder, ask):
         create index low on t (lower(a));
         create index c on t (c)""",
     )
-    items = [row for row in ask("stats indexes --db user")["items"] if row["table"] == "t"]
+    items = [row for row in run_json("stats indexes --db user")["items"] if row["table"] == "t"]
     problems = {row["index"]: (row["state"], row["covered_by"]) for row in items if row["state"]}
     assert problems == {
         "a": ("redundant", "ab"),
@@ -191,35 +193,35 @@ def test_unneeded_indexes_of_file_are_listed(folder, ask):
     for row in items:
         if row["drop"]:
             execute(folder / "user.db", row["drop"])
-    assert ask("stats indexes --db user --only duplicate")["items"] == []
+    assert run_json("stats indexes --db user --only duplicate")["items"] == []
 
 
-def test_server_commands_are_refused_with_hint(folder, ask):
+def test_server_commands_are_refused_with_hint(folder, run_json):
     for line in ("stats connections", "stats locks --waiting", "maintain cancel 1 --yes"):
-        error = ask(line, status=2)
+        error = run_json(line, status=2)
         assert (error["code"], "stats locks" in error["hint"]) == ("not-supported", True)
-    assert "--explain" in ask("stats slow", status=2)["hint"]
+    assert "--explain" in run_json("stats slow", status=2)["hint"]
 
 
-# The journal mode ------------------------------------------------------------------------------------------------
+# Journal mode ----------------------------------------------------------------------------------------------------
 
 
 def read_journal_mode(path):
     return query(path, "pragma journal_mode")[0][0]
 
 
-def test_journal_mode_is_switched_and_rows_remain(folder, ask):
+def test_journal_mode_is_switched_and_rows_remain(folder, run_json):
     execute(folder / "user.db", "pragma journal_mode = delete")
     rows = query(folder / "user.db", "select * from users")
-    assert ask("maintain wal --dry-run")["plan"]["steps"] == ["PRAGMA journal_mode = wal"]
+    assert run_json("maintain wal --dry-run")["plan"]["steps"] == ["PRAGMA journal_mode = wal"]
     assert read_journal_mode(folder / "user.db") == "delete"
-    (done,) = ask("maintain wal")["tasks"]
-    assert (done["error"], read_journal_mode(folder / "user.db")) == (None, "wal")
-    assert ask("maintain wal")["tasks"] == []
+    (result,) = run_json("maintain wal")["tasks"]
+    assert (result["error"], read_journal_mode(folder / "user.db")) == (None, "wal")
+    assert run_json("maintain wal")["tasks"] == []
     assert query(folder / "user.db", "select * from users") == rows
-    assert ask("maintain wal --off")["tasks"][0]["error"] is None
+    assert run_json("maintain wal --off")["tasks"][0]["error"] is None
     assert read_journal_mode(folder / "user.db") == "delete"
-    assert ask("maintain wal --db flashpoint", status=6)["code"] == "read-only"
+    assert run_json("maintain wal --db flashpoint", status=6)["code"] == "read-only"
     assert read_journal_mode(folder / "flashpoint.sqlite") == "delete"
 
 
@@ -227,25 +229,25 @@ def test_journal_mode_is_switched_and_rows_remain(folder, ask):
     ("before", "statement", "option"),
     [("delete", "begin immediate", ""), ("wal", "select * from roles", " --off")],
 )
-def test_journal_mode_of_file_in_use_does_not_change(folder, ask, before, statement, option):
+def test_journal_mode_of_file_in_use_does_not_change(folder, run_json, before, statement, option):
     execute(folder / "user.db", f"pragma journal_mode = {before}")
     with open_in_process(folder / "user.db", statement):
-        assert ask(f"maintain wal{option} --timeout 0.2", status=11)["code"] == "busy"
+        assert run_json(f"maintain wal{option} --timeout 0.2", status=11)["code"] == "busy"
     assert read_journal_mode(folder / "user.db") == before
 
 
-def test_wal_mode_is_refused_on_network_disk(folder, ask, monkeypatch, tmp_path):
+def test_wal_mode_is_refused_on_network_disk(folder, run_json, monkeypatch, tmp_path):
     execute(folder / "user.db", "pragma journal_mode = delete")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"server:/share {folder} nfs4 rw 0 0\n")
     monkeypatch.setattr(volumes, "MOUNTS", mounts)
-    assert ask("maintain wal", status=6)["code"] == "maintenance-unsafe"
+    assert run_json("maintain wal", status=6)["code"] == "maintenance-unsafe"
     assert read_journal_mode(folder / "user.db") == "delete"
 
 
-def test_doctor_reports_file_without_wal_mode(folder, ask):
+def test_doctor_reports_file_without_wal_mode(folder, run_json):
     def list_findings():
-        items = ask("doctor --db user", status=None)["findings"]
+        items = run_json("doctor --db user", status=None)["findings"]
         return [
             (finding["severity"], finding["hint"])
             for finding in items
@@ -254,7 +256,7 @@ def test_doctor_reports_file_without_wal_mode(folder, ask):
 
     execute(folder / "user.db", "pragma journal_mode = delete")
     ((severity, hint),) = list_findings()
-    assert severity == "warning", "the app creates its file with one"
+    assert severity == "warning", "the app creates the file in WAL mode"
     assert "maintain wal" in hint
-    ask("maintain wal")
+    run_json("maintain wal")
     assert list_findings() == []

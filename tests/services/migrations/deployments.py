@@ -15,7 +15,7 @@ from dbctl.services.app import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.up import MigrateUp
-from tests.databases import ComparedDatabase, nothing_yet
+from tests.databases import ComparedDatabase, empty_database
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -92,7 +92,7 @@ class Desk:
 
     def dbctl(self, *words, status=0):
         """Run dbctl in a process and return the data or the error of its output."""
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
             cwd=self.folder,
             env=ENVIRONMENT,
@@ -101,8 +101,8 @@ class Desk:
             text=True,
             check=False,
         )
-        assert done.returncode == status, (done.stdout, done.stderr)
-        output = json.loads(done.stdout)
+        assert process.returncode == status, (process.stdout, process.stderr)
+        output = json.loads(process.stdout)
         return output["error"] or output["data"]
 
     def count(self, table):
@@ -116,5 +116,5 @@ class Desk:
 def create_desk(engine, folder):
     """Yield an app on ``engine``, and remove its database at the end."""
     folder.mkdir(exist_ok=True)
-    with nothing_yet(engine, folder / "desk.db") as base:
+    with empty_database(engine, folder / "desk.db") as base:
         yield Desk(folder, base)

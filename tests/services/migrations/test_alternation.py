@@ -34,14 +34,14 @@ class Runners:
         if self.desk.engine == "postgresql":
             url += f"{'&' if '?' in url else '?'}sslmode=disable"
         folder = str(self.desk.folder / "migrations")
-        done = subprocess.run(
+        process = subprocess.run(
             [self._binary, "--url", url, "--no-dump-schema", "-d", folder, command],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout
+        assert process.returncode == 0, (process.stdout, process.stderr)
+        return process.stdout
 
     def migrate_down(self) -> list[str]:
         with self.desk.open_app() as app:
@@ -56,12 +56,12 @@ class Runners:
 
     def assert_agreement(self) -> list[str]:
         """Assert that both runners report the same applied migrations, and return their names."""
-        theirs = re.findall(r"^\[X\] (.+)\.sql$", self.dbmate("status"), re.MULTILINE)
+        applied = re.findall(r"^\[X\] (.+)\.sql$", self.dbmate("status"), re.MULTILINE)
         details = self.desk.describe_states()
         assert {state for state, _ in details.values()} <= {"applied", "pending"}
-        assert [name for name, (state, _) in details.items() if state == "applied"] == theirs
-        assert self.desk.tables() - {"schema_migrations"} == {name[15:] for name in theirs}
-        return theirs
+        assert [name for name, (state, _) in details.items() if state == "applied"] == applied
+        assert self.desk.tables() - {"schema_migrations"} == {name[15:] for name in applied}
+        return applied
 
     def read_ledger(self) -> list[str]:
         return sorted(

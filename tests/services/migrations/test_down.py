@@ -49,12 +49,12 @@ def down(desk, *, confirmed=None, **selection):
 
 def test_down_reverts_the_last_migration_and_its_ledger_row(desk):
     desk.base.run("insert into books values (1, 7), (2, 8)", "insert into notes values (1)")
-    (done,) = down(desk)
-    assert (done.name, done.statements, done.rows_lost) == ("003_notes", 2, {"notes": 1})
+    (result,) = down(desk)
+    assert (result.name, result.statements, result.rows_lost) == ("003_notes", 2, {"notes": 1})
     assert desk.states() == ["applied", "applied", "pending"]
     assert (desk.count("books"), "notes" in desk.tables()) == (2, False)
     with desk.open_app() as app:
-        assert Repository(app).find(done.safety_backup).kind == "migration"
+        assert Repository(app).find(result.safety_backup).kind == "migration"
     desk.up()
     assert desk.states() == ["applied"] * 3
 
@@ -75,8 +75,8 @@ def test_up_down_and_up_again_make_the_same_schema(desk):
 def test_safety_backup_of_down_can_be_restored(desk):
     desk.base.run("insert into books values (1, 7)")
     before = desk.base.content()
-    (done, *_) = down(desk, to="001")
-    desk.dbctl("restore", "apply", done.safety_backup, "--yes")
+    (result, *_) = down(desk, to="001")
+    desk.dbctl("restore", "apply", result.safety_backup, "--yes")
     assert desk.base.content() == before
 
 
@@ -155,9 +155,9 @@ def test_ledger_dropped_by_dynamic_sql_is_rolled_back(tmp_path):
         text = "-- migrate:up\ncreate table t (id integer);\n-- migrate:down\ndo $$ begin execute 'drop table schema_' || 'migrations'; end $$;\n"
         desk.write({"001_t": text})
         desk.up()
-        with pytest.raises(MigrationFailedError, match="drops the ledger") as refused:
+        with pytest.raises(MigrationFailedError, match="drops the ledger") as caught:
             down(desk)
-        assert "rolled back completely" in refused.value.hint
+        assert "rolled back completely" in caught.value.hint
         assert desk.states() == ["applied"]
 
 

@@ -57,7 +57,7 @@ def path(tmp_path, folder):
 
 @pytest.fixture
 def own(tmp_path):
-    """The folder of the deployed app: one file that creates everything except the ledger."""
+    """Write the folder of the deployed app: one file that creates all tables except the ledger."""
     return write(
         tmp_path / "own", {"001_complete_schema": flashpoint_web.DEPLOYED.read_text(encoding="utf-8")}
     )
@@ -219,7 +219,7 @@ def test_finding_names_the_last_migration_that_changed_the_part(tmp_path):
 
 
 def test_migration_recorded_without_running_is_reported_as_missing_parts(tmp_path, own):
-    """The app records its first file in a database that has users and no ledger, and never runs it."""
+    """The app records its first file without running it if the database has users and no ledger."""
     path = flashpoint_web.deployed_user_db(tmp_path / "user.db")
     execute(
         path,
@@ -229,12 +229,12 @@ def test_migration_recorded_without_running_is_reported_as_missing_parts(tmp_pat
         "alter table user_playlists drop column share_token",
         "drop index idx_system_settings_is_public",
     )
-    maker = "; created by 001_complete_schema"
+    suffix = "; created by 001_complete_schema"
     assert list_findings(path, own) == [
-        ("error", "table-missing", f"table domains is missing: id, hostname, is_default, created_at, created_by{maker}"),
-        ("error", "column-missing", f"user_playlists.share_token is missing: TEXT{maker}"),
-        ("error", "index-missing", f"index idx_user_playlists_share_token of user_playlists is missing: unique (share_token) where share_token is not null{maker}"),
-        ("warning", "index-missing", f"index idx_system_settings_is_public of system_settings is missing: (is_public){maker}"),
+        ("error", "table-missing", f"table domains is missing: id, hostname, is_default, created_at, created_by{suffix}"),
+        ("error", "column-missing", f"user_playlists.share_token is missing: TEXT{suffix}"),
+        ("error", "index-missing", f"index idx_user_playlists_share_token of user_playlists is missing: unique (share_token) where share_token is not null{suffix}"),
+        ("warning", "index-missing", f"index idx_system_settings_is_public of system_settings is missing: (is_public){suffix}"),
     ]  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_failure_in_first_statement_stays_pending(desk):
 
 @pytest.mark.parametrize("done", [True, False])
 def test_statement_in_unknown_state_requires_a_repair(desk, done):
-    """Simulates a kill between a statement and its row in the journal."""
+    """Simulate a kill between a statement and its row in the journal."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into one values (3);")})
     statements = [sql for _, sql in find_dialect(desk).split(FIVE.format("insert into one values (3);"))]
     with desk.open_app() as app, app.writer("main", "migrate up") as db:
@@ -91,10 +91,10 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
                     db.run_statement(sql)
                 if number < 3:
                     journal.end(number)
-    with pytest.raises(MigrationStatementUnknownError) as refused:
+    with pytest.raises(MigrationStatementUnknownError) as caught:
         desk.up()
-    assert "statement 3 of 002_five" in str(refused.value)
-    assert "insert into one values (3);" in str(refused.value)
+    assert "statement 3 of 002_five" in str(caught.value)
+    assert "insert into one values (3);" in str(caught.value)
     assert "statement 3 began but did not end" in desk.describe_states()["002_five"][1]
     with desk.open_app() as app:
         assert "repair 002_five --statement" in verify.verify(app).findings[0].hint
@@ -121,7 +121,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
 
 
 def test_ledger_overrides_the_journal(desk):
-    """Simulates a migration that the user or the app completed by other means."""
+    """Simulate a migration that the user or the app completed by other means."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
     with pytest.raises(MigrationPartialError):
         desk.up()
@@ -137,7 +137,7 @@ def test_ledger_overrides_the_journal(desk):
 
 
 def find_dialect(desk):
-    return registry.script_dialect(desk.engine)
+    return registry.load_engine(desk.engine).script_dialect
 
 
 def test_session_settings_are_repeated_when_a_migration_continues(tmp_path):
@@ -160,7 +160,7 @@ def test_session_settings_are_repeated_when_a_migration_continues(tmp_path):
 
 
 def test_killed_migration_continues_after_any_statement(desk):
-    """The process exits after its nth statement has run and was recorded."""
+    """The process exits after the nth statement ran and was recorded."""
     statements = [f"create table t{number} (id integer);" for number in range(1, 5)]
     desk.write({"002_four": OUTSIDE + "\n".join(statements)})
     for number in range(1, 4):
@@ -177,10 +177,10 @@ def test_killed_migration_continues_after_any_statement(desk):
 def kill_after_statement(desk, number):
     child = os.fork()
     if child == 0:
-        plain = Journal.end
+        original_end = Journal.end
 
         def end(self, ended_number):
-            plain(self, ended_number)
+            original_end(self, ended_number)
             if ended_number == number:
                 os._exit(9)
 

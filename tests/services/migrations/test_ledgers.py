@@ -22,10 +22,10 @@ from dbctl.services.migrations.baseline import Baseline
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.up import MigrateUp
 from tests import servers
-from tests.databases import ComparedDatabase, File, nothing_yet
+from tests.databases import ComparedDatabase, File, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files
 
-#: The results of the first two exist.
+#: The migration files; the tables of the first two exist.
 FILES = {
     "001_a": "create table a (x int);",
     "002_b": "create table b (x int);\ncreate index b_x on b (x);",
@@ -33,7 +33,7 @@ FILES = {
 }
 TIME = "2026-03-01 10:00:00"
 
-#: By runner and engine: the ledger as the runner creates it.
+#: The ledger as the runner creates it, by runner and engine.
 TABLES = {
     ("dbmate", ""): "create table schema_migrations (version varchar(128) primary key)",
     (
@@ -99,7 +99,7 @@ TABLES = {
     " name varchar(255), batch int, migration_time timestamp)",
 }
 _HISTORY = "insert into flyway_schema_history (installed_rank, version, description, type, script, installed_by, execution_time, success) values"
-#: By runner: the rows after the first two migrations were applied.
+#: The rows of the ledger after the first two migrations, by runner.
 ROWS = {
     "dbmate": ["insert into schema_migrations values ('001'), ('002')"],
     "goose": [
@@ -128,8 +128,8 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database(server: str, tmp_path: Path) -> Iterator[ComparedDatabase]:
-    """An empty database."""
-    with nothing_yet(server, tmp_path / "main.db") as empty:
+    """Create an empty database."""
+    with empty_database(server, tmp_path / "main.db") as empty:
         empty.run()
         yield empty
 
@@ -140,7 +140,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def create_ledger(database: ComparedDatabase, runner: str, *statements: str) -> None:
-    """Create the results of the first two files, and the ledger that records them."""
+    """Create the tables of the first two files, and the ledger that records them."""
     schema = [sql for name in ("001_a", "002_b") for sql in FILES[name].split("\n")]
     table = TABLES.get((runner, database.engine)) or TABLES[runner, ""]
     rows = ROWS.get(runner, [])
@@ -451,15 +451,17 @@ def test_custom_folder_continues_after_shipped_migrations(
 
 def test_refused_baseline_names_each_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = File(tmp_path / "main.db")
-    many = [f"t{number}" for number in range(6)]
-    database.run(*(f"create table {name} (x text)" for name in many))
+    names = [f"t{number}" for number in range(6)]
+    database.run(*(f"create table {name} (x text)" for name in names))
     folder = write_files(
-        tmp_path / "own", {"001_all": "\n".join(f"create table {name} (x int);" for name in many)}
+        tmp_path / "own", {"001_all": "\n".join(f"create table {name} (x int);" for name in names)}
     )
     arguments = ["--url", database.url, "-o", "json", "migrate", "baseline", "--migrations", str(folder)]
     assert main(arguments) == 6
     message = json.loads(capsys.readouterr().out)["error"]["message"]
-    assert all(f"{name}.x: type TEXT in the database, type INT in the migrations" in message for name in many)
+    assert all(
+        f"{name}.x: type TEXT in the database, type INT in the migrations" in message for name in names
+    )
 
 
 def test_refused_baseline_names_an_enum_with_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -487,7 +489,7 @@ def test_baseline_works_with_an_empty_ledger(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
 
 
-def test_new_migration_is_applied_as_the_hint_of_the_refusal_states(
+def test_hints_of_a_refused_migration_are_valid_remedies(
     tmp_path: Path, answer: Callable[..., dict[str, Any]]
 ) -> None:
     (tmp_path / "old").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.registry import script_dialect
+from dbctl.engines.registry import load_engine
 from dbctl.errors import MigrationInvalidError
 from dbctl.profiles.model import Format
 from dbctl.services.migrations.files import loader
@@ -30,13 +30,13 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def cut(engine: str) -> Callable[..., Sections]:
     def cut(content: str, layout: Format = "up-down") -> Sections:
-        return parse_sections(content, layout, script_dialect(engine))
+        return parse_sections(content, layout, load_engine(engine).script_dialect)
 
     return cut
 
 
 def split_statements(text: str, engine: str) -> list[str]:
-    return [sql for _, sql in script_dialect(engine).split(text)]
+    return [sql for _, sql in load_engine(engine).script_dialect.split(text)]
 
 
 @pytest.mark.parametrize(("layout", "up", "down"), MARKERS)
@@ -48,8 +48,8 @@ def test_sections_contain_their_statements_with_line_numbers(
     for file_layout in (layout, "auto"):
         sections = cut(end.join(lines), file_layout)
         assert sections.down is not None
-        assert script_dialect(engine).split(sections.up.text) == [(3, "create table a (x int);")]
-        assert script_dialect(engine).split(sections.down.text) == [(6, "drop table a;")]
+        assert load_engine(engine).script_dialect.split(sections.up.text) == [(3, "create table a (x int);")]
+        assert load_engine(engine).script_dialect.split(sections.down.text) == [(6, "drop table a;")]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,9 @@ def test_text_similar_to_a_marker_is_no_marker(cut: Callable[..., Sections], dec
     ],
 )
 def test_a_comment_in_a_body_is_no_marker(engine: str, body: str) -> None:
-    sections = parse_sections(f"-- Up\n{body}\n-- Down\ndrop table a;\n", "up-down", script_dialect(engine))
+    sections = parse_sections(
+        f"-- Up\n{body}\n-- Down\ndrop table a;\n", "up-down", load_engine(engine).script_dialect
+    )
     assert split_statements(sections.up.text, engine) == [body]
     assert sections.down is not None
     assert split_statements(sections.down.text, engine) == ["drop table a;"]
@@ -180,11 +182,16 @@ def test_section_can_run_outside_a_transaction(
 
 def test_new_file_uses_the_markers_of_the_newest_file(engine: str) -> None:
     for layout, up, down in MARKERS:
-        markers = find_section_markers(f"{up}\nselect 1;\n{down}\n", "auto", script_dialect(engine))
+        markers = find_section_markers(
+            f"{up}\nselect 1;\n{down}\n", "auto", load_engine(engine).script_dialect
+        )
         assert [marker.lower() for marker in markers] == [up.lower(), down.lower()], layout
-    assert find_section_markers("", "auto", script_dialect(engine)) == ("-- migrate:up", "-- migrate:down")
-    assert find_section_markers("select 1;", "auto", script_dialect(engine)) == ("", "")
-    assert find_section_markers("", "numbered", script_dialect(engine)) == ("", "")
+    assert find_section_markers("", "auto", load_engine(engine).script_dialect) == (
+        "-- migrate:up",
+        "-- migrate:down",
+    )
+    assert find_section_markers("select 1;", "auto", load_engine(engine).script_dialect) == ("", "")
+    assert find_section_markers("", "numbered", load_engine(engine).script_dialect) == ("", "")
 
 
 def test_paired_and_prisma_files_have_both_directions(tmp_path: Path) -> None:
@@ -201,9 +208,9 @@ def test_paired_and_prisma_files_have_both_directions(tmp_path: Path) -> None:
         loaded = loader.read_folder(folder, is_custom=True)
         (file,) = loaded.files.values()
         assert (loaded.format, loaded.ignored, file.description) == (kind, ignored, "first")
-        down = file.parse_down(script_dialect("sqlite"))
+        down = file.parse_down(load_engine("sqlite").script_dialect)
         assert down is not None
-        assert (file.parse_up(script_dialect("sqlite")).statements, down.statements) == (
+        assert (file.parse_up(load_engine("sqlite").script_dialect).statements, down.statements) == (
             [(1, "create table a (x int);")],
             [(1, "drop table a;")],
         )
@@ -212,7 +219,7 @@ def test_paired_and_prisma_files_have_both_directions(tmp_path: Path) -> None:
 def test_down_section_without_statements_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "001_a.sql").write_text("-- Up\nselect 1;\n-- Down\n-- Nothing can be taken back.\n")
     (file,) = loader.read_folder(tmp_path, is_custom=True, format="up-down").files.values()
-    assert file.parse_down(script_dialect("sqlite")) is None
+    assert file.parse_down(load_engine("sqlite").script_dialect) is None
 
 
 def test_down_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
@@ -220,4 +227,4 @@ def test_down_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1_a.down.sql").write_bytes(b"select\n'\xff';")
     (file,) = loader.read_folder(tmp_path, is_custom=True).files.values()
     with pytest.raises(MigrationInvalidError, match=r"1_a\.down\.sql: line 2 is not UTF-8"):
-        file.parse_down(script_dialect("sqlite"))
+        file.parse_down(load_engine("sqlite").script_dialect)

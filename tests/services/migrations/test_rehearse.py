@@ -241,9 +241,9 @@ def test_missing_createdb_privilege_is_named(tmp_path):
         config = desk.folder / "dbctl.toml"
         config.write_text(config.read_text().replace("postgres@", f"{role}@"))
         try:
-            with pytest.raises(PrivilegeMissingError, match="may not create databases") as refused:
+            with pytest.raises(PrivilegeMissingError, match="may not create databases") as caught:
                 rehearse(desk)
-            assert "CREATEDB" in refused.value.hint
+            assert "CREATEDB" in caught.value.hint
             assert list_folders(desk) == []
         finally:
             desk.base.run(f"drop owned by {role}", f"drop role {role}")

@@ -10,7 +10,7 @@ import pytest
 from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
 from dbctl.services.migrations import repair as migration_repair
 from dbctl.services.migrations.up import MigrateUp
-from tests.databases import ComparedDatabase, nothing_yet
+from tests.databases import ComparedDatabase, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files
 
 FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name in enumerate("abc", 1)}
@@ -18,8 +18,8 @@ FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
-    """An empty database."""
-    with nothing_yet(request.param, tmp_path / "main.db") as empty:
+    """Create an empty database."""
+    with empty_database(request.param, tmp_path / "main.db") as empty:
         empty.run()
         yield empty
 

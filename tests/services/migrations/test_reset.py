@@ -66,8 +66,8 @@ def test_reset_drops_everything_and_runs_every_migration(desk):
     assert plan.destructive
     assert plan.rows["books"] == 6
     assert [step for step in plan.steps if step.startswith("run ")] == ["run 001_authors", "run 002_books"]
-    done = reset(desk, confirmed=plan.digest)
-    assert [migration.name for migration in done] == ["001_authors", "002_books"]
+    result = reset(desk, confirmed=plan.digest)
+    assert [migration.name for migration in result] == ["001_authors", "002_books"]
     assert desk.tables() == tables
     assert desk.states() == ["applied", "applied"]
     assert {name: rows for name, rows in desk.base.content().items() if name != "schema_migrations"} == {
@@ -93,10 +93,10 @@ def test_reset_requires_confirmation_of_the_current_plan(desk):
     assert desk.dbctl("migrate", "reset", "--dry-run")["plan"]["destructive"] is True
     assert desk.base.content() == before
     with desk.open_app() as app:
-        seen = ResetDatabase(app).plan().digest
+        confirmed = ResetDatabase(app).plan().digest
     desk.base.run("insert into books values (9, 1)")
     with pytest.raises(PlanChangedError):
-        reset(desk, confirmed=seen)
+        reset(desk, confirmed=confirmed)
 
 
 def test_a_protected_app_is_never_reset(file):
@@ -132,8 +132,8 @@ def test_reset_creates_a_missing_file(tmp_path):
     folder = deployments.write_files(tmp_path / "migrations", deployments.INITIAL_FILES)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
     with app_service.open_app(selection, timeout=5) as app:
-        done = ResetDatabase(app, folder=folder).apply().items
-    assert [migration.name for migration in done] == ["001_authors", "002_books"]
+        result = ResetDatabase(app, folder=folder).apply().items
+    assert [migration.name for migration in result] == ["001_authors", "002_books"]
 
 
 def test_reset_refuses_objects_that_another_schema_uses(tmp_path):

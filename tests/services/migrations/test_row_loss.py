@@ -24,17 +24,17 @@ LOSING = {
     "drop": "drop table books;",
     "cascade": "delete from authors where id = 3;",
 }
-#: The same in executable comments of MySQL and MariaDB; other engines find no statement in them.
+#: The same statements in executable comments of MySQL and MariaDB; other engines ignore them.
 HIDDEN = {"delete": "/*!40000 delete from books */;", "drop": "drop /*M!100000 table */ /*! books */;"}
 
 
 @pytest.mark.parametrize("kind", LOSING)
 def test_undeclared_row_loss_is_refused(desk, kind):
     desk.write({"003_less": f"create table notes (id integer);\n{LOSING[kind]}\n"})
-    with pytest.raises(RowsLostError) as refused:
+    with pytest.raises(RowsLostError) as caught:
         desk.up()
-    assert "books (5 rows" in str(refused.value) or "authors (3 rows" in str(refused.value)
-    assert "-- dbctl: allow-data-loss" in refused.value.hint
+    assert "books (5 rows" in str(caught.value) or "authors (3 rows" in str(caught.value)
+    assert "-- dbctl: allow-data-loss" in caught.value.hint
     assert (desk.count("authors"), desk.count("books")) == (3, 5)
     assert "notes" not in desk.tables()
     assert desk.states() == ["applied", "applied", "pending"]
@@ -184,7 +184,7 @@ alter table authors_new rename to authors;"""
     ],
 )
 def test_effect_of_a_statement_is_detected(engine, sql, may_delete, drops, empties):
-    effect = registry.script_dialect(engine).effect(sql)
+    effect = registry.load_engine(engine).script_dialect.effect(sql)
     assert (effect.may_delete_rows, list(effect.dropped_tables), list(effect.emptied_tables)) == (
         may_delete,
         drops,
@@ -211,4 +211,4 @@ def test_effect_of_a_statement_is_detected(engine, sql, may_delete, drops, empti
     ],
 )
 def test_destructive_statement_is_detected(sql, destroys):
-    assert registry.script_dialect("mysql").effect(sql).is_destructive is destroys
+    assert registry.load_engine("mysql").script_dialect.effect(sql).is_destructive is destroys

@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines.registry import open_for_writing
+from dbctl.engines.registry import load_engine
 from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
@@ -140,7 +140,7 @@ def test_ledger_contains_what_the_app_would_write(path: Path, folder: Path) -> N
         assert before - timedelta(seconds=1) <= datetime.fromisoformat(str(applied_at)) <= datetime.now(UTC)
 
 
-def test_a_second_run_does_nothing(path: Path, folder: Path) -> None:
+def test_second_run_does_nothing(path: Path, folder: Path) -> None:
     up(path, folder)
     before = query(path, "select * from migrations")
     assert up(path, folder) == []
@@ -216,9 +216,9 @@ def test_plan_shows_the_up_section_only(tmp_path: Path, answer: Any) -> None:
 
 
 def test_migrations_run_in_an_open_database(path: Path) -> None:
-    """Samples are created this way, without a configured app."""
+    """``dbctl demo`` creates sample databases in this way, without a configured app."""
     target = status.create_shipped_target(loader.load("flashpoint-web"), "user", "demo", "sqlite")
-    writer = open_for_writing(
+    writer = load_engine("sqlite").open_for_writing(
         Url(engine="sqlite", path=str(path)), target.name, timeout=1, pragmas={}, create={}
     )
     with closing(writer) as db:
@@ -257,7 +257,7 @@ def test_ledger_with_unknown_names_is_refused(path: Path, folder: Path) -> None:
 
 
 def test_deployed_ledger_matches_the_custom_folder(path: Path, tmp_path: Path) -> None:
-    """The file changed four times after deployments had run it; each text was published."""
+    """The file was changed four times after deployments had applied it; each text was published."""
     deployed_user_db(path)
     folder = write(
         tmp_path / "own",
@@ -276,8 +276,8 @@ def test_rows_without_checksum_are_applied(path: Path, tmp_path: Path) -> None:
     assert read_states(path, folder) == {"001_complete_schema": "applied"}
 
 
-def test_the_cost_of_a_status_is_linear_in_the_number_of_migrations(tmp_path: Path) -> None:
-    def calls(count: int) -> int:
+def test_cost_of_status_is_linear_in_the_number_of_migrations(tmp_path: Path) -> None:
+    def count_status_calls(count: int) -> int:
         names = [f"{number:04}_t{number}" for number in range(count)]
         folder = write(
             tmp_path / f"{count}-files",
@@ -287,8 +287,8 @@ def test_the_cost_of_a_status_is_linear_in_the_number_of_migrations(tmp_path: Pa
         assert up(path, folder) == names
         return count_calls(lambda: read_states(path, folder))
 
-    calls(10)
-    assert calls(400) < 4.5 * calls(100)
+    count_status_calls(10)
+    assert count_status_calls(400) < 4.5 * count_status_calls(100)
 
 
 def test_removed_files_are_retired(path: Path, tmp_path: Path) -> None:
@@ -345,8 +345,8 @@ def test_duplicate_number_is_refused_until_both_are_applied(path: Path, folder: 
 def test_tables_without_a_ledger_are_refused(path: Path) -> None:
     document_user_db(path)
     with open_app(path) as app:
-        survey = status.collect_status([app], "user")
-    assert (survey.check, survey.status, survey.unrecorded) == (4, 0, ["app/user"])
+        result = status.collect_status([app], "user")
+    assert (result.check, result.status, result.unrecorded) == (4, 0, ["app/user"])
     before = list_tables(path)
     with pytest.raises(LedgerMissingError):
         up(path, None)
@@ -430,7 +430,7 @@ def test_unreadable_file_is_an_error(path: Path, folder: Path) -> None:
         read_states(path, folder)
 
 
-def test_a_missing_folder_is_named(path: Path, tmp_path: Path) -> None:
+def test_missing_folder_is_named(path: Path, tmp_path: Path) -> None:
     with pytest.raises(MigrationsMissingError, match="nowhere"):
         read_states(path, tmp_path / "nowhere")
 
@@ -450,7 +450,7 @@ def test_database_without_migrations_is_refused(path: Path) -> None:
         status.collect_status([app], "flashpoint")
 
 
-def test_a_second_hard_link_is_refused(path: Path, folder: Path, tmp_path: Path) -> None:
+def test_second_hard_link_is_refused(path: Path, folder: Path, tmp_path: Path) -> None:
     up(path, folder, to="1")
     (tmp_path / "other.db").hardlink_to(path)
     with pytest.raises(ReadOnlyError, match="hard link"):
@@ -644,7 +644,7 @@ def test_new_migration_never_replaces_a_file(path: Path, folder: Path) -> None:
         creation.apply()
 
 
-def test_the_plan_of_a_new_migration_writes_nothing(path: Path, folder: Path) -> None:
+def test_plan_of_a_new_migration_writes_nothing(path: Path, folder: Path) -> None:
     before = sorted(folder.iterdir())
     assert create_migration(path, folder, "same").plan().steps == [f"write {folder / '004_same.sql'}"]
     assert sorted(folder.iterdir()) == before
@@ -666,11 +666,11 @@ def test_new_migration_in_the_shipped_folder_is_refused(path: Path) -> None:
 
 def test_status_of_several_apps_includes_failures(path: Path, tmp_path: Path) -> None:
     up(path, None)
-    with open_app(path) as good, open_app(tmp_path / "none.db") as missing:
-        survey = status.collect_status([good, missing])
-        assert (survey.status, survey.check, len(survey.page.items)) == (12, 12, 4)
-        assert isinstance(survey.failed[0], DatabaseMissingError)
-        both = status.collect_status([missing, missing])
-        assert (both.status, both.check) == (10, 10)
+    with open_app(path) as valid, open_app(tmp_path / "none.db") as missing:
+        result = status.collect_status([valid, missing])
+        assert (result.status, result.check, len(result.page.items)) == (12, 12, 4)
+        assert isinstance(result.failed[0], DatabaseMissingError)
+        all_missing = status.collect_status([missing, missing])
+        assert (all_missing.status, all_missing.check) == (10, 10)
         with pytest.raises(DbctlError):
             status.collect_status([missing])

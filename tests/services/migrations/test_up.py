@@ -27,7 +27,7 @@ def desk(request, tmp_path):
 
 @pytest.fixture
 def busy(tmp_path):
-    """An app on PostgreSQL with a reader that locks one of its tables; ``release`` ends the reader."""
+    """Create an app on PostgreSQL with a reader that locks a table; yield the app and a function that ends the reader."""
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})
         desk.up()
@@ -101,33 +101,33 @@ def test_steps_limits_the_number_of_migrations(tmp_path):
 def test_waiting_migration_does_not_block_readers(busy):
     desk, release = busy
     desk.write({"002_t": "create table before_it (x integer);\nalter table t add column y integer;"})
-    ended, answered = threading.Event(), []
+    finished, counts = threading.Event(), []
 
     def read():
-        waits = "select from pg_locks where relation = 't'::regclass and not granted"
+        waiting_locks = "select from pg_locks where relation = 't'::regclass and not granted"
         with closing(servers.connection(desk.base.own)) as app:
-            while not (app.execute(waits).fetchall() or ended.is_set()):
+            while not (app.execute(waiting_locks).fetchall() or finished.is_set()):
                 time.sleep(0.01)
-            answered.extend(
+            counts.extend(
                 app.execute("select count(x) from t")
             )  # waits until the migration releases its lock
         release()
 
-    reading = threading.Thread(target=read)
-    reading.start()
+    reader = threading.Thread(target=read)
+    reader.start()
     try:
         assert [migration.name for migration in desk.up(timeout=60)] == ["002_t"]
     finally:
-        ended.set()
-        reading.join()
-    assert answered
+        finished.set()
+        reader.join()
+    assert counts
 
 
 def test_lock_timeout_names_the_session_and_changes_nothing(busy):
     desk, _ = busy
     desk.write({"002_t": "create table before_it (x integer);\nalter table t add column y integer;"})
-    with pytest.raises(BusyError) as refused:
+    with pytest.raises(BusyError) as caught:
         desk.up(timeout=0.2)
-    assert "pid" in str(refused.value)
+    assert "pid" in str(caught.value)
     assert "before_it" not in desk.tables()
     assert desk.states() == ["applied", "pending"]

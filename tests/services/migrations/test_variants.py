@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.registry import open_for_reading
+from dbctl.engines.registry import load_engine
 from dbctl.profiles.model import MigrationsVariant
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.variants import match_variants
@@ -39,7 +39,11 @@ def detect(tmp_path):
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
-        with closing(open_for_reading(Url(engine="sqlite", path=str(path)), "app/main", timeout=1)) as db:
+        with closing(
+            load_engine("sqlite").open_for_reading(
+                Url(engine="sqlite", path=str(path)), "app/main", timeout=1
+            )
+        ) as db:
             return match_variants(variants, folders, db, recorded)
 
     return detect_variants
@@ -53,10 +57,10 @@ def create_record(name):
     ("sql", "recorded", "expected"),
     [
         (OLD, ["001_jars"], ["old"]),
-        (OLD, ["001_all-jars"], ["new"]),  # the ledger decides, even if the schema was changed by hand
+        (OLD, ["001_all-jars"], ["new"]),  # the ledger decides, even if the schema was changed manually
         (OLD, ["001_all-jars", "002_lids", "003_gone"], ["new"]),
         ("create table t (x)", ["001_all-jars"], ["new"]),
-        (NEW, ["002_lids"], ["new"]),  # a name in several variants decides nothing
+        (NEW, ["002_lids"], ["new"]),  # a name in several variants is ignored
         ("create table t (x)", ["002_lids"], ["old", "new"]),
         (NEW, ["009_other"], ["new"]),
         (OLD, [], ["old"]),
@@ -118,7 +122,7 @@ def test_unusable_variant_is_refused_before_anything_is_opened(
 
 
 @pytest.fixture
-def empty(answer):
+def run_command(answer):
     """Return a function that runs a command on a new, empty database and returns its data or error."""
     with servers.postgresql_schema() as url:
 
@@ -131,38 +135,42 @@ def empty(answer):
         yield run
 
 
-def test_mark_and_repair_use_the_variant_of_the_database(empty):
-    empty("migrate", "up", "--to", "1", "--variant", "document")
-    assert [migration["name"] for migration in empty("migrate", "mark", "2", "--applied")["items"]] == [
+def test_mark_and_repair_use_the_variant_of_the_database(run_command):
+    run_command("migrate", "up", "--to", "1", "--variant", "document")
+    assert [migration["name"] for migration in run_command("migrate", "mark", "2", "--applied")["items"]] == [
         "002_campaigns"
     ]
-    assert empty("migrate", "repair", "--missing", "--variant", "document")["items"] == []
-    assert [migration["name"] for migration in empty("migrate", "mark", "2", "--pending")["items"]] == [
+    assert run_command("migrate", "repair", "--missing", "--variant", "document")["items"] == []
+    assert [migration["name"] for migration in run_command("migrate", "mark", "2", "--pending")["items"]] == [
         "002_campaigns"
     ]
     for arguments in ("mark 2 --applied", "repair --missing"):
-        refused = empty("migrate", *arguments.split(), "--variant", "deployed", status=6)
-        assert refused["code"] == "migration-variant-mismatch"
+        error = run_command("migrate", *arguments.split(), "--variant", "deployed", status=6)
+        assert error["code"] == "migration-variant-mismatch"
 
 
-def test_variant_of_a_database_cannot_change(empty):
-    def states():
+def test_variant_of_a_database_cannot_change(run_command):
+    def read_states():
         return {
             migration["name"]: migration["state"]
-            for migration in empty("migrate", "status", "--check", status=None)["items"]
+            for migration in run_command("migrate", "status", "--check", status=None)["items"]
         }
 
-    assert next(iter(states())) == "001_accounts-messages-campaigns", (
-        "the first variant, while the database is empty"
+    assert next(iter(read_states())) == "001_accounts-messages-campaigns", (
+        "the first variant is the default for an empty database"
     )
-    planned = [migration["name"] for migration in empty("migrate", "plan", "--variant", "document")["items"]]
-    applied = empty("migrate", "up", "--to", "1", "--variant", "document")["items"]
+    planned = [
+        migration["name"] for migration in run_command("migrate", "plan", "--variant", "document")["items"]
+    ]
+    applied = run_command("migrate", "up", "--to", "1", "--variant", "document")["items"]
     assert [migration["name"] for migration in applied] == planned[:1]
     for arguments in ("status", "plan", "up", "up --dry-run", "verify", "drift", "baseline"):
-        refused = empty("migrate", *arguments.split(), "--variant", "deployed", status=6)
-        assert refused["code"] == "migration-variant-mismatch"
-        assert refused["message"].endswith("has the variant document, not deployed")
-    assert states() == dict.fromkeys(planned[:1], "applied") | dict.fromkeys(planned[1:], "pending")
-    assert empty("users", "list")["items"] == [], "commands detect it after its first migration"
-    assert [migration["name"] for migration in empty("migrate", "up")["items"]] == planned[1:]
-    assert set(states().values()) == {"applied"}
+        error = run_command("migrate", *arguments.split(), "--variant", "deployed", status=6)
+        assert error["code"] == "migration-variant-mismatch"
+        assert error["message"].endswith("has the variant document, not deployed")
+    assert read_states() == dict.fromkeys(planned[:1], "applied") | dict.fromkeys(planned[1:], "pending")
+    assert run_command("users", "list")["items"] == [], (
+        "commands detect the variant after its first migration"
+    )
+    assert [migration["name"] for migration in run_command("migrate", "up")["items"]] == planned[1:]
+    assert set(read_states().values()) == {"applied"}

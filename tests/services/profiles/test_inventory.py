@@ -1,4 +1,4 @@
-"""List configured apps, and check files and live databases against profiles."""
+"""``apps`` lists the configured apps, and checks files and live databases against profiles."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.shapes import flashpoint_web as shapes
 BUILT_IN = loader.path_of("flashpoint-web").read_text(encoding="utf-8")
 
 
-def check_profile(tmp_path, *replaced, **selection):
-    """Return the mistakes in Flashpoint Web's profile after replacements."""
+def check_profile(tmp_path, *replacements, **selection):
+    """Return the errors in the profile of Flashpoint Web after replacements."""
     text = BUILT_IN
-    for old, new in replaced:
+    for old, new in replacements:
         assert old in text
         text = text.replace(old, new, 1)
     path = tmp_path / "p.toml"
@@ -40,9 +40,9 @@ def test_built_in_profiles_are_valid(name):
 @pytest.mark.parametrize("variant", SHAPES)
 def test_built_in_profile_matches_both_variants(tmp_path, variant):
     with open_app(create_app(tmp_path / "app", variant)) as app:
-        answer = inventory.check_live(app)
-    assert answer.findings == []
-    assert answer.checked > 60
+        report = inventory.check_live(app)
+    assert report.findings == []
+    assert report.checked > 60
 
 
 @pytest.mark.parametrize("build", [shapes.document_flashpoint_db, shapes.launcher_flashpoint_db])
@@ -58,7 +58,7 @@ def test_every_search_key_works_on_both_schemas(tmp_path, build):
 
 
 def test_inconsistency_has_line_and_key(tmp_path):
-    fields = line_number('value = "setting_value"')  # one line above, and one was added
+    fields = line_number('value = "setting_value"')  # one line less and one line more
     assert check_profile(
         tmp_path,
         ('login = ["username", "email"]', 'login = ["nick", "email"]'),
@@ -147,7 +147,7 @@ def test_settings_of_unknown_variant_are_reported(tmp_path):
     assert "system_settings has no column data_type or value_type" in finding.message
 
 
-def test_unreadable_database_is_one_of_several_findings(tmp_path):
+def test_database_of_another_app_is_a_finding(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text(encoding="utf-8") + 'flashpoint = "user.db"\n', encoding="utf-8")
@@ -161,17 +161,17 @@ def check_configuration(tmp_path, text):
     return inventory.check_files(Selection(config=str(tmp_path / "dbctl.toml")), "")
 
 
-def test_configuration_is_checked_with_all_its_profiles(tmp_path):
+def test_configuration_is_checked_with_its_profiles(tmp_path):
     shutil.copyfile(loader.path_of("flashpoint-web"), tmp_path / "good.toml")
     (tmp_path / "bad.toml").write_text("", encoding="utf-8")
-    answer = check_configuration(
+    report = check_configuration(
         tmp_path,
         '[apps.a]\nprofile = "nix"\n[apps.b]\nprofile = "flashpoint-web"\n[apps.b.databases]\n'
         'user = "mysql://u:pw@h/x"\nnix = "y"\n[apps.b.migrations]\nnix = "z"\n[apps.c]\nprofile = "bad.toml"\n'
         '[apps.d]\nprofile = "good.toml"\n[apps.e]\nprofile = "missing.toml"\n[apps.f]\nprofile = "bad.toml"\n',
     )
     assert [
-        (finding.target.rpartition("/")[2], finding.message.partition(":")[0]) for finding in answer.findings
+        (finding.target.rpartition("/")[2], finding.message.partition(":")[0]) for finding in report.findings
     ] == [
         ("bad.toml", "line 1, schema"),
         ("bad.toml", "line 1, name"),
@@ -183,7 +183,7 @@ def test_configuration_is_checked_with_all_its_profiles(tmp_path):
         ("dbctl.toml", "line 9, apps.b.migrations.nix"),
         ("dbctl.toml", "line 15, apps.e.profile"),
     ]
-    assert "pw" not in "".join(finding.message for finding in answer.findings)
+    assert "pw" not in "".join(finding.message for finding in report.findings)
 
 
 def test_empty_configuration_is_valid(tmp_path):
@@ -233,8 +233,8 @@ def test_profile_is_shown_with_features():
 # The SQL of a profile ------------------------------------------------------------------------------------------------
 
 
-def sql_findings(folder, variant, old, new):
-    """Return the findings about SQL in Flashpoint Web's profile after a replacement, and the changed text."""
+def check_sql(folder, variant, old, new):
+    """Return the findings about SQL in the profile of Flashpoint Web after a replacement, and the changed text."""
     path = create_app(folder, variant)
     profile = folder / "quick.toml"
     text = profile.read_text(encoding="utf-8")
@@ -251,7 +251,7 @@ def sql_findings(folder, variant, old, new):
     return [(finding.severity, finding.code, finding.message) for finding in sql_errors], changed
 
 
-def line_of(text, part):
+def find_line(text, part):
     return text[: text.index(part)].count("\n") + 1
 
 
@@ -272,12 +272,12 @@ def line_of(text, part):
     ],
 )  # fmt: skip
 def test_invalid_sql_is_reported_with_line(tmp_path, variant, old, new, key, reason):
-    findings, text = sql_findings(tmp_path, variant, old, new)
-    # the line on which the statement begins, which is above the mistake
-    begins = text[: text.index(new)].rindex('= """')
-    line = text[:begins].count("\n") + 1
+    findings, text = check_sql(tmp_path, variant, old, new)
+    # the line of the start of the statement, above the error
+    start = text[: text.index(new)].rindex('= """')
+    line = text[:start].count("\n") + 1
     if key.startswith("recount") and variant == "document":
-        assert findings == [], "it has no playlists"
+        assert findings == [], "the variant has no playlists"
         return
     ((severity, code, message),) = findings
     assert (severity, code) == ("error", "sql-fails")
@@ -309,5 +309,5 @@ def test_key_without_unique_index_and_unusable_report_are_reported(tmp_path):
         ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),
         ("warning", "report-idle", "no variant of the report recent-plays fits: plays"),
     ]
-    line = line_of(text, 'key = ["user_id", "game_id"]')
+    line = find_line(text, 'key = ["user_id", "game_id"]')
     assert f"line {line}, cleanup[0].after[0].key" in findings[0].message

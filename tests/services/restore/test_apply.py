@@ -1,4 +1,4 @@
-"""``restore apply``, ``undo`` and ``preview``: verification, atomicity, safety backups and traps."""
+"""``restore apply``, ``undo`` and ``preview``: verification, atomicity, safety backups and silent data loss."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 
 from dbctl import signals
 from dbctl.config import Retention
-from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
@@ -41,7 +41,6 @@ from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
 from dbctl.services.restore import preview
 from dbctl.services.restore.apply import find_undo_backup
-from dbctl.url import Url
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, query_rows, run_statements
 from tests.services.promptvault_app import (
@@ -85,13 +84,13 @@ def test_restore_and_undo_return_every_row(path):
     before = read_content(path)
     backup = create_app_backup(path)
     change_data(path)
-    spoiled = read_content(path)
-    done = apply_restore(path)
-    assert (done.backup, done.databases[0].strategy) == (backup.id, "in place")
+    changed_content = read_content(path)
+    result = apply_restore(path)
+    assert (result.backup, result.databases[0].strategy) == (backup.id, "in place")
     assert read_content(path) == before
-    undone = undo_restore(path)
-    assert undone.backup == done.safety_backup
-    assert read_content(path) == spoiled
+    undo_result = undo_restore(path)
+    assert undo_result.backup == result.safety_backup
+    assert read_content(path) == changed_content
     undo_restore(path)
     assert read_content(path) == before
 
@@ -101,11 +100,11 @@ def test_latest_is_refused_if_a_newer_manifest_is_unreadable(tmp_path):
     backup = create_app_backup(path)
     first, last = apply_restore(path), apply_restore(path)
     promptvault_app.find_backup_folder(path, last.safety_backup).joinpath("manifest.json").write_text("{")
-    now = read_content(path)
+    content = read_content(path)
     for call in (partial(undo_restore, path), partial(apply_restore, path)):
         error = catch_error(BackupCorruptError, call)
         assert last.safety_backup in str(error)
-    assert read_content(path) == now
+    assert read_content(path) == content
     assert apply_restore(path, backup.id).backup == backup.id
     with promptvault_app.open_repository(path) as (_app, repository):
         before = repository.find(first.safety_backup).created_at
@@ -126,13 +125,13 @@ def test_restore_is_recorded_in_the_app(tmp_path):
 def test_safety_backup_is_complete_and_not_latest(deployed):
     backup = create_app_backup(deployed)
     change_data(deployed)
-    spoiled = flashpoint_app.read_all_rows(deployed)
-    done = apply_restore(deployed)
+    changed_content = flashpoint_app.read_all_rows(deployed)
+    result = apply_restore(deployed)
     with promptvault_app.open_repository(deployed) as (_app, repository):
         assert repository.find("latest").id == backup.id
-        safety = repository.find(done.safety_backup)
+        safety = repository.find(result.safety_backup)
     assert (safety.kind, safety.restored) == ("safety", backup.id)
-    assert flashpoint_app.read_all_rows(find_backup_file(deployed, safety)) == spoiled
+    assert flashpoint_app.read_all_rows(find_backup_file(deployed, safety)) == changed_content
 
 
 def test_restore_preserves_encoding_page_size_and_header_fields(tmp_path):
@@ -167,8 +166,8 @@ def test_missing_database_gets_owner_of_folder_and_private_mode(deployed):
     deployed.unlink()
     if os.geteuid() == 0:
         os.chown(deployed.parent, 1234, 1235)
-    done = apply_restore(deployed)
-    assert (done.databases[0].strategy, done.safety_backup) == ("new", None)
+    result = apply_restore(deployed)
+    assert (result.databases[0].strategy, result.safety_backup) == ("new", None)
     assert (read_content(deployed), read_journal_mode(deployed)) == (before, mode)
     file_stat, folder_stat = deployed.stat(), deployed.parent.stat()
     assert (file_stat.st_uid, file_stat.st_gid, stat.S_IMODE(file_stat.st_mode)) == (
@@ -182,11 +181,11 @@ def test_leftovers_of_a_killed_restore_are_removed_by_the_next(deployed):
     create_app_backup(deployed)
     deployed.unlink()
     for suffix in ("", "-journal", "-wal"):
-        deployed.with_name(f".user.db.dbctl-0badcafe.partial{suffix}").write_bytes(b"half")
-    others = deployed.with_name(".other.db.dbctl-0badcafe.partial")
-    others.write_bytes(b"half")
+        deployed.with_name(f".user.db.dbctl-0badcafe.partial{suffix}").write_bytes(b"partial")
+    other_file = deployed.with_name(".other.db.dbctl-0badcafe.partial")
+    other_file.write_bytes(b"partial")
     apply_restore(deployed)
-    assert list(deployed.parent.glob(".*.partial*")) == [others]
+    assert list(deployed.parent.glob(".*.partial*")) == [other_file]
 
 
 def test_damaged_file_is_backed_up_and_replaced_with_owner_and_mode(deployed):
@@ -198,13 +197,13 @@ def test_damaged_file_is_backed_up_and_replaced_with_owner_and_mode(deployed):
     if os.geteuid() == 0:
         os.chown(deployed, 1234, 1235)
     owner = deployed.stat().st_uid, deployed.stat().st_gid
-    done = apply_restore(deployed)
-    assert done.databases[0].strategy == "replaced"
+    result = apply_restore(deployed)
+    assert result.databases[0].strategy == "replaced"
     assert read_content(deployed) == before
     file_stat = deployed.stat()
     assert (file_stat.st_uid, file_stat.st_gid, stat.S_IMODE(file_stat.st_mode)) == (*owner, 0o640)
     with promptvault_app.open_repository(deployed) as (_app, repository):
-        safety = repository.find(done.safety_backup)
+        safety = repository.find(result.safety_backup)
     assert [member.form for member in safety.members] == ["raw"]
     assert find_backup_file(deployed, safety).read_bytes() == garbage
     error = catch_error(DbctlError, lambda: undo_restore(deployed))
@@ -214,21 +213,21 @@ def test_damaged_file_is_backed_up_and_replaced_with_owner_and_mode(deployed):
 def test_damaged_file_that_is_open_is_not_replaced(deployed):
     create_app_backup(deployed)
     deployed.write_bytes(b"not a database" * 1000)
-    with start_holder(deployed) as child:
+    with open_in_process(deployed) as process:
         error = catch_error(BusyError, lambda: apply_restore(deployed))
-        child.kill()
-    assert f"pid {child.pid}" in str(error)
+        process.kill()
+    assert f"pid {process.pid}" in str(error)
     assert deployed.read_bytes() == b"not a database" * 1000
 
 
-def start_holder(path):
-    child = subprocess.Popen(
+def open_in_process(path):
+    process = subprocess.Popen(
         [sys.executable, "-c", f"f = open({str(path)!r}); print(flush=True); input()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    child.stdout.readline()
-    return child
+    process.stdout.readline()
+    return process
 
 
 def test_corrupt_database_is_backed_up_and_overwritten_in_place(deployed):
@@ -239,12 +238,12 @@ def test_corrupt_database_is_backed_up_and_overwritten_in_place(deployed):
         raw[page * 4096 + 1 : page * 4096 + 8] = b"\xff" * 7
     deployed.write_bytes(raw)
     inode = deployed.stat().st_ino
-    done = apply_restore(deployed)
-    assert done.databases[0].strategy == "in place"
+    result = apply_restore(deployed)
+    assert result.databases[0].strategy == "in place"
     assert deployed.stat().st_ino == inode
     assert read_content(deployed) == before
     with promptvault_app.open_repository(deployed) as (_app, repository):
-        safety = repository.find(done.safety_backup)
+        safety = repository.find(result.safety_backup)
     assert find_backup_file(deployed, safety).read_bytes() == raw
 
 
@@ -271,24 +270,24 @@ def test_changed_backup_is_not_restored(deployed):
     change_data(deployed)
     raw = deployed.read_bytes()
     file = find_backup_file(deployed, backup)
-    whole = file.read_bytes()
-    for offset in range(0, len(whole), len(whole) // 20):
-        changed = bytearray(whole)
+    complete = file.read_bytes()
+    for offset in range(0, len(complete), len(complete) // 20):
+        changed = bytearray(complete)
         changed[offset] ^= 1 << offset % 8
         file.write_bytes(changed)
         catch_error(BackupCorruptError, lambda: apply_restore(deployed))
-    file.write_bytes(whole[:-1])
+    file.write_bytes(complete[:-1])
     catch_error(BackupCorruptError, lambda: apply_restore(deployed))
     assert deployed.read_bytes() == raw
     assert len(promptvault_app.list_all_backups(deployed).page.items) == 1
 
 
-def test_backup_pruned_since_the_plan_is_missing(deployed):
+def test_backup_pruned_after_the_plan_is_missing(deployed):
     backup = create_app_backup(deployed)
     with promptvault_app.open_repository(deployed) as (app, repository):
-        work = promptvault_app.create_restore(app, repository, "latest")
+        operation = promptvault_app.create_restore(app, repository, "latest")
         shutil.rmtree(promptvault_app.find_backup_folder(deployed, backup))
-        catch_error(BackupMissingError, work.apply)
+        catch_error(BackupMissingError, operation.apply)
 
 
 def test_undo_without_a_restore_is_refused(deployed):
@@ -299,12 +298,12 @@ def test_undo_without_a_restore_is_refused(deployed):
 def test_restore_of_a_missing_database_cannot_be_undone(deployed):
     create_app_backup(deployed)
     change_data(deployed)
-    older = apply_restore(deployed)
+    first = apply_restore(deployed)
     deployed.unlink()
     assert apply_restore(deployed).safety_backup is None
     before = read_content(deployed)
     error = catch_error(NothingToUndoError, lambda: undo_restore(deployed))
-    assert older.backup in str(error)
+    assert first.backup in str(error)
     assert read_content(deployed) == before
     change_data(deployed)
     apply_restore(deployed)
@@ -322,7 +321,7 @@ def test_failed_safety_backup_stops_the_restore(deployed, monkeypatch):
     create_app_backup(deployed)
     change_data(deployed)
     before = read_content(deployed)
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _place: 100)
+    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: 100)
     catch_error(InsufficientSpaceError, lambda: apply_restore(deployed))
     monkeypatch.undo()
     shutil.rmtree(deployed.with_name("backups"))
@@ -346,7 +345,7 @@ def test_preview_shows_differences_and_changes_nothing(path):
         for table in database.tables
         if table.current_rows != table.backup_rows
     }
-    assert differing["regrets"] == (1, None)
+    assert differing["new_table"] == (1, None)
     assert len(differing) == 2
     assert path.read_bytes() == raw
 
@@ -361,18 +360,18 @@ def test_changed_schema_is_reported(deployed):
 # Signals and locks --------------------------------------------------------------------------------------------
 
 
-def act_at_move(number, act):
-    """Return a progress callback that calls ``act`` at its nth call.
+def call_at_progress(number, function):
+    """Return a progress callback whose nth call calls ``function``.
 
-    A restore of a small database calls it three times: after verification, backup and load. The last call comes after
+    A restore of a small database calls it after the verification, after the safety backup, after the load, and after
     the engine has committed.
     """
-    moved = []
+    calls = []
 
     def advance(_bytes):
-        moved.append(1)
-        if len(moved) == number:
-            act()
+        calls.append(1)
+        if len(calls) == number:
+            function()
 
     return advance
 
@@ -388,40 +387,40 @@ def stop():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("move", [1, 2, 3, 4])
-def test_signal_leaves_old_rows_or_an_undoable_restore(deployed, stop, move):
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_signal_leaves_old_rows_or_an_undoable_restore(deployed, stop, step):
     new = read_content(deployed)
     create_app_backup(deployed)
     change_data(deployed)
     old = read_content(deployed)
     with suppress(signals.Interrupted):
-        apply_restore(deployed, advance=act_at_move(move, stop))
+        apply_restore(deployed, advance=call_at_progress(step, stop))
     assert signals._received
     signals._received.clear()
-    assert read_content(deployed) == (new if move == 4 else old)
-    if move == 4:  # after the last step
+    assert read_content(deployed) == (new if step == 4 else old)
+    if step == 4:  # after the commit
         undo_restore(deployed)
         assert read_content(deployed) == old
     else:
         catch_error(UndoMissingError, lambda: undo_restore(deployed))
 
 
-def test_lock_after_the_restore_is_no_failure(deployed):
+def test_lock_after_the_restore_is_not_a_failure(deployed):
     new = read_content(deployed)
     create_app_backup(deployed)
     change_data(deployed)
     with connect(deployed) as app:
 
-        def take():
+        def lock_database():
             app.execute("begin exclusive")
             app.execute("update users set is_active = is_active")
 
-        restored = apply_restore(deployed, timeout=0.2, advance=act_at_move(4, take))
+        result = apply_restore(deployed, timeout=0.2, advance=call_at_progress(4, lock_database))
         app.execute("rollback")
-    wal = read_journal_mode(deployed) == "wal"  # readers do not wait for a writer
-    codes = {finding.code for finding in restored.findings if finding.severity == "warning"}
+    wal = read_journal_mode(deployed) == "wal"  # in which readers do not wait for writers
+    codes = {finding.code for finding in result.findings if finding.severity == "warning"}
     assert codes == ({"not-recorded"} if wal else {"not-recorded", "not-checked"}) | {"schema-changed"}
-    assert (restored.exit_status, restored.safety_backup is None) == (0, False)
+    assert (result.exit_status, result.safety_backup is None) == (0, False)
     assert read_content(deployed) == new
 
 
@@ -458,22 +457,22 @@ def test_databases_are_restored_together_or_alone(pair):
     assert read_pair_rows(pair) == [[("one",)], [("two",)]]
 
 
-def test_undo_keeps_and_reports_a_database_that_was_missing(pair):
+def test_undo_reports_and_does_not_delete_a_database_that_was_missing(pair):
     backup = create_app_backup(pair[0])
     pair[1].unlink()
     run_statements(pair[0], "update t set x = 'changed'")
     apply_restore(pair[0])
     with promptvault_app.open_repository(pair[0]) as (app, repository):
-        work = promptvault_app.create_restore(app, repository, find_undo_backup(app, repository).id)
+        operation = promptvault_app.create_restore(app, repository, find_undo_backup(app, repository).id)
         assert (
             f"leave pair/two unchanged: it did not exist before the restore of {backup.id}"
-            in work.plan().steps[-1]
+            in operation.plan().steps[-1]
         )
-        done = work.apply()
+        result = operation.apply()
     assert read_pair_rows(pair) == [[("changed",)], [("two",)]]
-    (finding,) = [item for item in done.findings if item.code == "not-undone"]
+    (finding,) = [item for item in result.findings if item.code == "not-undone"]
     assert (finding.target, finding.severity) == ("pair/two", "warning")
-    assert any("pair/two" in remark for remark in done.remarks)
+    assert any("pair/two" in remark for remark in result.remarks)
 
 
 def test_one_database_is_listed_and_verified_but_not_pruned_alone(pair):
@@ -486,34 +485,34 @@ def test_one_database_is_listed_and_verified_but_not_pruned_alone(pair):
     catch_error(BackupMissingError, lambda: apply_restore(pair[0], latest.id, only="one"))
     (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
     with promptvault_app.open_repository(pair[0], only="one") as (app, repository):
-        checked = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
-        assert promptvault_app.list_codes(checked.findings) == []
+        verification = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
+        assert promptvault_app.list_codes(verification.findings) == []
         catch_error(UsageError, lambda: PruneBackups(app, repository, Retention(last=1), timeout=1))
     assert promptvault_app.list_codes(promptvault_app.verify_backups(pair[0])) == ["file-changed"]
 
 
-def test_restore_that_cannot_be_checked_is_no_failure(tmp_path, monkeypatch):
+def test_restore_that_cannot_be_checked_is_not_a_failure(tmp_path, monkeypatch):
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "pragma journal_mode = delete")
     create_app_backup(path)
     before = read_content(path)
     change_data(path)
-    real = registry.load
+    real_load = SQLiteRestoreTarget.load
 
     def load(*arguments, **options):
-        loaded = real(*arguments, **options)
+        verification = real_load(*arguments, **options)
         locked.enter_context(connect(path)).execute("begin exclusive")
-        return loaded
+        return verification
 
-    monkeypatch.setattr(registry, "load", load)
+    monkeypatch.setattr(SQLiteRestoreTarget, "load", load)
     with ExitStack() as locked:
-        done = apply_restore(path, timeout=0.1)
-    assert "not-recorded" in [finding.code for finding in done.findings]
+        result = apply_restore(path, timeout=0.1)
+    assert "not-recorded" in [finding.code for finding in result.findings]
     assert read_content(path) == before
 
 
 @contextmanager
-def hold_read_transaction(path):
+def open_read_transaction(path):
     """Keep a read transaction open, which blocks the replacement of the database."""
     with connect(path) as app:
         app.execute("begin")
@@ -525,7 +524,7 @@ def test_failure_of_the_second_database_reverts_the_first(pair):
     create_app_backup(pair[0])
     for path in pair:
         run_statements(path, "update t set x = 'changed'")
-    with hold_read_transaction(pair[1]) as app:
+    with open_read_transaction(pair[1]) as app:
         catch_error(BusyError, lambda: apply_restore(pair[0], timeout=0.2))
         app.execute("rollback")
     assert read_pair_rows(pair) == [[("changed",)], [("changed",)]]
@@ -536,8 +535,8 @@ def test_signal_in_the_second_database_reverts_the_first(pair, stop):
     create_app_backup(pair[0])
     for path in pair:
         run_statements(path, "update t set x = 'changed'")
-    with hold_read_transaction(pair[1]):
-        catch_error(signals.Interrupted, lambda: apply_restore(pair[0], advance=act_at_move(6, stop)))
+    with open_read_transaction(pair[1]):
+        catch_error(signals.Interrupted, lambda: apply_restore(pair[0], advance=call_at_progress(6, stop)))
     assert read_pair_rows(pair) == [[("changed",)], [("changed",)]]
     assert len(promptvault_app.list_all_backups(pair[0]).page.items) == 1
 
@@ -546,19 +545,19 @@ def test_failed_revert_is_reported_with_the_state(pair):
     create_app_backup(pair[0])
     run_statements(pair[1], "update t set x = 'changed'")
     pair[0].unlink()  # there is no previous state to restore
-    with hold_read_transaction(pair[1]) as app:
+    with open_read_transaction(pair[1]) as app:
         error = catch_error(RestorePartialError, lambda: apply_restore(pair[0], timeout=0.2))
         app.execute("rollback")
     assert error.exit_status == 12
     assert read_pair_rows(pair) == [[("one",)], [("changed",)]]
 
 
-# Traps: each was an experiment in which data was lost silently ----------------------------------------------------
+# Silent data loss --------------------------------------------------------------------------------------------------
 
 
 def leave_large_wal(path, statements):
     """Create the files of an app that was killed after its commits and before a checkpoint."""
-    temp_dir = path.with_name("aside")
+    temp_dir = path.with_name("killed")
     with connect(path) as app:
         app.execute("pragma journal_mode = wal")
         app.execute("pragma wal_autocheckpoint = 0")
@@ -575,14 +574,14 @@ def leave_large_wal(path, statements):
     assert path.with_name("user.db-wal").stat().st_size
 
 
-MANY = [
+MANY_ROWS = [
     "create table more (n integer primary key, text)",
     "with recursive n(n) as (select 1 union all select n + 1 from n where n < 3000) insert into more select n, hex(randomblob(40)) from n",
 ]
 
 
 @pytest.mark.parametrize("is_missing", [False, True])
-@pytest.mark.parametrize("statements", [["update users set email = username || '@wal.example'"], MANY])
+@pytest.mark.parametrize("statements", [["update users set email = username || '@wal.example'"], MANY_ROWS])
 def test_stale_wal_is_not_applied_to_a_restored_file(tmp_path, statements, is_missing):
     path = create_app(tmp_path / "app", "deployed")
     before = read_content(path)
@@ -591,12 +590,12 @@ def test_stale_wal_is_not_applied_to_a_restored_file(tmp_path, statements, is_mi
     wal = path.with_name("user.db-wal").read_bytes()
     if is_missing:
         path.unlink()
-    done = apply_restore(path)
+    result = apply_restore(path)
     assert read_content(path) == before
     assert query_rows(path, "pragma integrity_check") == [("ok",)]
     with promptvault_app.open_repository(path) as (_app, repository):
-        safety = repository.find(done.safety_backup)
-    if is_missing:  # the content of the -wal file is in the safety backup
+        safety = repository.find(result.safety_backup)
+    if is_missing:  # the safety backup contains the -wal file
         assert find_backup_file(path, safety).read_bytes() == wal
     else:
         assert query_rows(
@@ -609,13 +608,13 @@ def test_torn_or_foreign_wal_is_not_applied_to_a_restored_file(tmp_path, kind):
     path = create_app(tmp_path / "app", "deployed")
     before = read_content(path)
     create_app_backup(path)
-    leave_large_wal(path, MANY)
+    leave_large_wal(path, MANY_ROWS)
     wal = path.with_name("user.db-wal")
     if kind == "torn":
         wal.write_bytes(wal.read_bytes()[: wal.stat().st_size // 2 + 100])
     else:
         other = create_app(tmp_path / "other", "document")
-        leave_large_wal(other, MANY)
+        leave_large_wal(other, MANY_ROWS)
         shutil.copyfile(other.with_name("user.db-wal"), wal)
     path.with_name("user.db-shm").unlink(missing_ok=True)
     apply_restore(path)
@@ -623,17 +622,17 @@ def test_torn_or_foreign_wal_is_not_applied_to_a_restored_file(tmp_path, kind):
     assert query_rows(path, "pragma integrity_check") == [("ok",)]
 
 
-def test_restore_keeps_the_inode_for_open_connections(deployed):
+def test_restore_preserves_the_inode_for_open_connections(deployed):
     create_app_backup(deployed)
     before = read_content(deployed)
     change_data(deployed)
     inode = deployed.stat().st_ino
     with connect(deployed) as app:
-        assert app.execute("select count(*) from regrets").fetchone() == (1,)
+        assert app.execute("select count(*) from new_table").fetchone() == (1,)
         apply_restore(deployed)
         assert deployed.stat().st_ino == inode
         assert [
-            table for (table,) in app.execute("select name from sqlite_master where name = 'regrets'")
+            table for (table,) in app.execute("select name from sqlite_master where name = 'new_table'")
         ] == []
         app.execute("update users set email = 'after@example.org' where username = 'ann'")
     assert query_rows(deployed, "select email from users where username = 'ann'") == [("after@example.org",)]
@@ -663,7 +662,7 @@ def test_commit_after_a_restore_is_not_lost(deployed):
     assert query_rows(deployed, "select count(*) from user_settings") == [(0,)]
 
 
-def test_open_reader_keeps_old_rows_until_it_ends(tmp_path):
+def test_open_reader_reads_old_rows_until_it_ends(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     create_app_backup(path)
     run_statements(path, "delete from users where username = 'bob'")
@@ -677,7 +676,7 @@ def test_open_reader_keeps_old_rows_until_it_ends(tmp_path):
     assert read_journal_mode(path) == "wal"
 
 
-def test_held_lock_ends_the_restore_at_the_timeout(deployed):
+def test_lock_ends_the_restore_at_the_timeout(deployed):
     create_app_backup(deployed)
     change_data(deployed)
     before = read_content(deployed)
@@ -685,13 +684,12 @@ def test_held_lock_ends_the_restore_at_the_timeout(deployed):
         app.execute("begin immediate")
         start = time.monotonic()
         error = catch_error(BusyError, lambda: apply_restore(deployed, timeout=0.5))
-        assert time.monotonic() - start < 30  # the backup call of Python would never end
+        assert time.monotonic() - start < 30  # Connection.backup of Python would wait forever
         app.execute("rollback")
     assert f"pid {os.getpid()}" not in str(error)
     assert read_content(deployed) == before
-    assert (
-        len(promptvault_app.list_all_backups(deployed).page.items) == 1
-    )  # no safety backup: nothing was replaced
+    # No safety backup is created if nothing is replaced.
+    assert len(promptvault_app.list_all_backups(deployed).page.items) == 1
 
 
 def create_backup_with_other_page_size(folder):
@@ -725,15 +723,15 @@ def test_other_page_size_in_wal_mode_is_restored_or_reported_as_busy(tmp_path, i
     assert read_journal_mode(path) == "wal"
 
 
-def test_database_stays_locked_while_wal_mode_is_left(tmp_path):
+def test_database_stays_locked_while_the_journal_mode_changes(tmp_path):
     path = create_backup_with_other_page_size(tmp_path / "app")
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as app:
 
-        def look():
+        def assert_locked():
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 app.execute("select count(*) from users")
 
-        apply_restore(path, timeout=0.2, advance=act_at_move(3, look))
+        apply_restore(path, timeout=0.2, advance=call_at_progress(3, assert_locked))
     assert (read_journal_mode(path), query_rows(path, "pragma page_size")) == ("wal", [(8192,)])
 
 
@@ -743,7 +741,7 @@ def test_idle_connection_in_delete_mode_stays_consistent(tmp_path):
     create_app_backup(path)
     before = read_content(path)
     with connect(path) as app:
-        app.execute("select count(*) from users").fetchone()  # open, without a lock
+        app.execute("select count(*) from users").fetchone()  # the connection stays open without a lock
         change_data(path)
         apply_restore(path)
         app.execute("insert into login_attempts (username, ip_address) values ('x', 'y')")
@@ -754,26 +752,26 @@ def test_idle_connection_in_delete_mode_stays_consistent(tmp_path):
     assert after == before
 
 
-def test_symbolic_link_stays_and_its_target_is_restored(deployed, tmp_path):
-    real = tmp_path / "disk" / "real.db"
-    real.parent.mkdir()
+def test_symbolic_link_is_preserved_and_its_target_is_restored(deployed, tmp_path):
+    target = tmp_path / "disk" / "target.db"
+    target.parent.mkdir()
     mode = read_journal_mode(deployed)
-    deployed.rename(real)
-    deployed.symlink_to(real)
-    before = read_content(real)
+    deployed.rename(target)
+    deployed.symlink_to(target)
+    before = read_content(target)
     create_app_backup(deployed)
-    change_data(real)
+    change_data(target)
     apply_restore(deployed)
     assert deployed.is_symlink()
-    assert read_content(real) == before
-    real.write_bytes(b"garbage" * 100)
+    assert read_content(target) == before
+    target.write_bytes(b"garbage" * 100)
     apply_restore(deployed)
     assert deployed.is_symlink()
-    assert (read_content(real), read_journal_mode(real)) == (before, mode)
+    assert (read_content(target), read_journal_mode(target)) == (before, mode)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_restore_as_root_keeps_owner_and_mode(deployed):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change file owners")
+def test_restore_as_root_preserves_owner_and_mode(deployed):
     create_app_backup(deployed)
     os.chown(deployed.parent, 1234, 1235)
     os.chown(deployed, 1234, 1235)
@@ -785,24 +783,20 @@ def test_restore_as_root_keeps_owner_and_mode(deployed):
     assert stat.S_IMODE(deployed.stat().st_mode) == 0o660
 
 
-def test_source_that_is_the_target_is_refused(deployed):
+def test_restore_from_the_target_file_is_refused(deployed):
     link = deployed.with_name("link.db")
     link.symlink_to(deployed)
     catch_error(
         SameFileError,
-        lambda: registry.load(
-            Url(engine="sqlite", path=str(deployed)),
-            link,
-            "fp/user",
-            Dump(metadata={}, tables={}, schema=""),
-            timeout=1,
+        lambda: SQLiteRestoreTarget(deployed, "fp/user").load(
+            link, Dump(metadata={}, tables={}, schema=""), timeout=1
         ),
     )
 
 
 def test_database_file_is_not_opened_while_this_process_holds_locks(deployed):
-    """Closing a file drops all POSIX locks of the process on it, so create and apply must not open it again."""
-    spy = f"""
+    """Closing a file releases all POSIX locks of the process on it, so create and apply must not open it again."""
+    script = f"""
 import os, sqlite3, sys
 path, locked_opens = {str(deployed)!r}, []
 def list_locks():
@@ -821,11 +815,11 @@ result = list(locked_opens)
 connection = sqlite3.connect(path, isolation_level=None)
 connection.execute("begin immediate")
 open(path).close()
-assert locked_opens != result, "the hook detects no open"
+assert locked_opens != result, "the hook does not detect an open"
 print(result)
 """
-    done = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) == (0, "[]"), result.stderr
 
 
 def test_new_file_is_synced_before_rename_and_folder_after(deployed, monkeypatch):
@@ -848,19 +842,19 @@ def test_new_file_is_synced_before_rename_and_folder_after(deployed, monkeypatch
         )[1],
     )
     apply_restore(deployed)
-    renamed = next(index for index, (kind, _) in enumerate(events) if kind == "rename")
-    partial = events[renamed][1]
-    assert ("sync", partial) in events[:renamed]
-    assert ("sync", str(deployed.parent)) in events[renamed:]
+    position = next(index for index, (kind, _) in enumerate(events) if kind == "rename")
+    partial = events[position][1]
+    assert ("sync", partial) in events[:position]
+    assert ("sync", str(deployed.parent)) in events[position:]
 
 
 def test_backup_and_restore_end_with_a_concurrent_writer(deployed):
-    run_statements(deployed, *MANY, "create table ticks (n integer primary key)")
-    ended, ticks = threading.Event(), []
+    run_statements(deployed, *MANY_ROWS, "create table ticks (n integer primary key)")
+    stop_event, ticks = threading.Event(), []
 
     def write():
         with closing(sqlite3.connect(deployed, isolation_level=None, timeout=30)) as app:
-            while not ended.is_set():
+            while not stop_event.is_set():
                 app.execute("insert into ticks default values")
                 ticks.append(time.monotonic())
                 time.sleep(0.002)
@@ -873,7 +867,7 @@ def test_backup_and_restore_end_with_a_concurrent_writer(deployed):
         backup = create_app_backup(deployed, timeout=30)
         apply_restore(deployed, timeout=30)
     finally:
-        ended.set()
+        stop_event.set()
         writer.join()
     with closing(sqlite3.connect(promptvault_app.decompress_backup(deployed, backup))) as copy:
         numbers = [n for (n,) in copy.execute("select n from ticks order by n")]
@@ -881,7 +875,7 @@ def test_backup_and_restore_end_with_a_concurrent_writer(deployed):
     assert query_rows(deployed, "pragma integrity_check") == [("ok",)]
 
 
-# Members that are no regular files ---------------------------------------------------------------------------------
+# Members that are not regular files --------------------------------------------------------------------------------
 
 
 def link_to_zero(path):
@@ -892,13 +886,13 @@ def leave_missing(_path):
     pass
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link_to_zero, leave_missing])
+@pytest.mark.parametrize("create_file", [os.mkfifo, os.mkdir, link_to_zero, leave_missing])
 @pytest.mark.parametrize("compress", ["gzip", "none"])
-def test_member_that_is_no_regular_file_is_refused(deployed, answer, make, compress):
+def test_member_that_is_not_a_regular_file_is_refused(deployed, answer, create_file, compress):
     backup = create_app_backup(deployed, compress=compress)
     file = find_backup_file(deployed, backup)
     file.unlink()
-    make(file)
+    create_file(file)
     before = flashpoint_app.read_all_rows(deployed)
     config = ("--config", str(deployed.with_name("dbctl.toml")))
     for arguments in (
@@ -918,7 +912,7 @@ def test_member_that_is_no_regular_file_is_refused(deployed, answer, make, compr
 @pytest.mark.parametrize(
     ("mode", "restored"), [(0o640, 0o640), (0o600, 0o600), (0o644, 0o640), (0o777, 0o660), (0o440, 0o640)]
 )
-def test_lost_file_gets_its_mode_without_permissions_for_others(deployed, mode, restored):
+def test_restored_lost_file_has_no_permissions_for_others(deployed, mode, restored):
     deployed.chmod(mode)
     create_app_backup(deployed)
     promptvault_app.delete_database(deployed)

@@ -1,4 +1,4 @@
-"""``backup drill``: restores into a temporary location, verifies, records the result, leaves no other files."""
+"""``backup drill`` restores into a temporary location, verifies and records the result, and leaves no other files."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.services.promptvault_app import (
     open_prune,
     verify_backups,
 )
-from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
+from tests.services.restore.test_apply import pair  # noqa: F401
 
 
-@pytest.fixture(params=larder_app.PLACES)
+@pytest.fixture(params=larder_app.KINDS)
 def pantry(request, tmp_path):
-    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
-        yield created
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        yield app
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_drill_leaves_only_its_record(pantry):
     backup, before = create_app_backup(pantry.path), pantry.content()
     names = pantry.databases() if pantry.engine != "sqlite" else None
     files = {path.name for path in pantry.folder.rglob("*")}
-    done = drill(pantry.path)
-    (database,) = done.databases
-    assert (done.exit_status, database.passed, database.backup) == (Exit.OK, True, backup.id)
+    result = drill(pantry.path)
+    (database,) = result.databases
+    assert (result.exit_status, database.passed, database.backup) == (Exit.OK, True, backup.id)
     assert (database.rows, database.tables) == (
         sum(backup.members[0].rows.values()),
         len(backup.members[0].rows),
@@ -91,23 +91,23 @@ def test_result_is_recorded_next_to_the_backup(pantry):
     assert record.host
     assert record.dbctl
     assert record.at >= backup.created_at
-    (listed,) = promptvault_app.list_all_backups(pantry.path).page.items
-    assert listed.verified_at > backup.verified_at
-    assert listed.drills["pantry"] == record
+    (listed_backup,) = promptvault_app.list_all_backups(pantry.path).page.items
+    assert listed_backup.verified_at > backup.verified_at
+    assert listed_backup.drills["pantry"] == record
 
 
-def test_different_content_with_equal_row_count_fails(pantry):
-    """For dumps of servers, only a loaded database shows the difference."""
+def test_drill_fails_if_rows_differ_with_equal_row_count(pantry):
+    """A dump of a server is loaded to compare its rows."""
     backup = create_app_backup(pantry.path)
     digests = dict.fromkeys(backup.members[0].digests, "0" * 64)
     rewrite_manifest(
         pantry.path, backup, lambda member: structs.replace(member, digests={**member.digests, **digests})
     )
-    done = drill(pantry.path)
-    assert (done.exit_status, done.databases[0].passed) == (Exit.CHECK_FAILED, False)
-    assert "differ" in done.findings[0].message
+    result = drill(pantry.path)
+    assert (result.exit_status, result.databases[0].passed) == (Exit.CHECK_FAILED, False)
+    assert "differ" in result.findings[0].message
     assert not read_verification(pantry.path, backup).drills
-    assert list_codes(verify_backups(pantry.path)) == [done.findings[0].code]
+    assert list_codes(verify_backups(pantry.path)) == [result.findings[0].code]
     if pantry.engine != "sqlite":
         assert sorted(pantry.databases()) == [pantry.own.path]
 
@@ -116,14 +116,14 @@ def test_different_content_with_equal_row_count_fails(pantry):
 ODD_VALUES = {
     "postgresql": """
 create table odd (t timestamptz, d date, i interval, n numeric, r real, f float8, j jsonb, b bytea, a text[], u uuid,
-    bits bit(5), made text generated always as ('x' || n::text) stored);
+    bits bit(5), doubled text generated always as ('x' || n::text) stored);
 insert into odd values ('infinity', '-infinity', '1 mon -2 days', 'NaN', 0.1, 1e-320, '{"b": 1.10, "a": null}',
     '\\x00ff', array['a,b', null, '"'], '00000000-0000-0000-0000-000000000001', b'10101');
 insert into odd values ('2024-01-01 00:00:00.123456+05:30', '4713-01-01 BC', null, 1e40, 'NaN', '-Infinity', 'null');
 """,
     "mysql": """
 create table odd (t timestamp(6) null, d datetime(3), n decimal(30, 10), f float, g double, j json, b blob, y year,
-    h time(3), bits bit(9), e enum('a', 'b'), s set('x', 'y'), made int generated always as (year(d)) stored);
+    h time(3), bits bit(9), e enum('a', 'b'), s set('x', 'y'), doubled int generated always as (year(d)) stored);
 insert into odd (t, d, n, f, g, j, b, y, h, bits, e, s) values ('2024-06-01 00:00:00.123456', '9999-12-31 23:59:59.999',
     12345678901234567890.0000000001, 0.1, 1e-300, '{"b": 1.10}', x'00ff5c27', 1999, '-838:59:59.000', b'101010101',
     'b', 'x,y');
@@ -139,24 +139,24 @@ def test_values_of_every_type_are_restored_unchanged(pantry):
     pantry.run(*ODD_VALUES[pantry.engine].strip().removesuffix(";").split(";\n"))
     backup = create_app_backup(pantry.path)
     assert "odd" in backup.members[0].digests
-    done = drill(pantry.path)
-    assert (done.exit_status, done.databases[0].digests) == (Exit.OK, len(backup.members[0].digests)), (
-        done.findings
+    result = drill(pantry.path)
+    assert (result.exit_status, result.databases[0].digests) == (Exit.OK, len(backup.members[0].digests)), (
+        result.findings
     )
 
 
-def test_damaged_file_fails_until_it_is_repaired(deployed):
+def test_drill_of_damaged_file_fails_until_it_is_repaired(deployed):
     backup = create_app_backup(deployed)
     file = find_backup_file(deployed, backup)
-    whole = file.read_bytes()
-    file.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
-    done = drill(deployed)
-    assert (done.exit_status, [finding.code for finding in done.findings]) == (
+    complete = file.read_bytes()
+    file.write_bytes(complete[:5000] + bytes([complete[5000] ^ 1]) + complete[5001:])
+    result = drill(deployed)
+    assert (result.exit_status, [finding.code for finding in result.findings]) == (
         Exit.CHECK_FAILED,
         ["file-changed"],
     )
     assert "SHA-256" in read_verification(deployed, backup).failed.message
-    file.write_bytes(whole)
+    file.write_bytes(complete)
     assert drill(deployed).exit_status == Exit.OK
     assert read_verification(deployed, backup).failed is None
 
@@ -180,26 +180,26 @@ def test_invalid_rows_of_the_app_do_not_fail_a_drill(deployed):
         deployed, "insert into user_settings (user_id, setting_key, setting_value) values (999, 'x', 'y')"
     )
     create_app_backup(deployed)
-    done = drill(deployed)
-    assert done.exit_status == Exit.OK
-    severities = {finding.code: finding.severity for finding in done.findings}
+    result = drill(deployed)
+    assert result.exit_status == Exit.OK
+    severities = {finding.code: finding.severity for finding in result.findings}
     assert severities["foreign-key-orphans"] == "info"
 
 
-def test_newest_member_of_each_database_is_restored(pair):  # noqa: F811 - a fixture
-    both = create_app_backup(pair[0])
-    alone = create_app_backup(pair[0], only="two")
-    done = drill(pair[0])
-    assert {database.database: database.backup for database in done.databases} == {
-        "one": both.id,
-        "two": alone.id,
+def test_drill_restores_the_newest_backup_of_each_database(pair):  # noqa: F811
+    complete = create_app_backup(pair[0])
+    single = create_app_backup(pair[0], only="two")
+    result = drill(pair[0])
+    assert {database.database: database.backup for database in result.databases} == {
+        "one": complete.id,
+        "two": single.id,
     }
-    assert [database.database for database in drill(pair[0], both.id).databases] == ["one", "two"]
-    assert [database.database for database in drill(pair[0], both.id, only="one").databases] == ["one"]
-    catch_error(BackupMissingError, lambda: drill(pair[0], alone.id, only="one"))
+    assert [database.database for database in drill(pair[0], complete.id).databases] == ["one", "two"]
+    assert [database.database for database in drill(pair[0], complete.id, only="one").databases] == ["one"]
+    catch_error(BackupMissingError, lambda: drill(pair[0], single.id, only="one"))
 
 
-def test_drill_of_single_database_does_not_verify_the_backup(pair):  # noqa: F811 - a fixture
+def test_drill_of_single_database_does_not_verify_the_backup(pair):  # noqa: F811
     backup = create_app_backup(pair[0])
     drill(pair[0], only="one")
     assert (
@@ -212,7 +212,7 @@ def test_drill_of_single_database_does_not_verify_the_backup(pair):  # noqa: F81
     assert read_verification(pair[0], backup).verified_at
 
 
-def test_app_failure_does_not_stop_the_others(tmp_path, answer, monkeypatch):
+def test_failed_drill_of_one_app_does_not_stop_the_others(tmp_path, answer, monkeypatch):
     path = create_app(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
     create_app_backup(path)
@@ -220,7 +220,7 @@ def test_app_failure_does_not_stop_the_others(tmp_path, answer, monkeypatch):
     path.with_name("dbctl.toml").write_text(
         text
         + text.replace("apps.fp", "apps.none")
-        + text.replace("apps.fp", "apps.out").partition("[apps.out.backup]")[0]
+        + text.replace("apps.fp", "apps.unconfigured").partition("[apps.unconfigured.backup]")[0]
     )
     output = answer("backup", "drill", "--all-apps", status=Exit.PARTIAL)
     assert [item["app"] for item in output["data"]["databases"]] == ["fp"]
@@ -232,7 +232,7 @@ def test_app_failure_does_not_stop_the_others(tmp_path, answer, monkeypatch):
     assert not plan["destructive"]
 
 
-def test_prune_keeps_the_last_drilled_backup(deployed):
+def test_prune_retains_the_last_drilled_backup(deployed):
     first = create_app_backup(deployed)
     drill(deployed)
     second, third = create_app_backup(deployed), create_app_backup(deployed)
@@ -245,7 +245,7 @@ def test_prune_keeps_the_last_drilled_backup(deployed):
     assert [backup.id for backup in promptvault_app.list_all_backups(deployed).page.items] == [third.id]
 
 
-def test_missing_backup_is_refused(deployed):
+def test_drill_of_missing_backup_is_refused(deployed):
     catch_error(RepositoryMissingError, lambda: drill(deployed))
     create_app_backup(deployed)
     safety = apply_restore(deployed).safety_backup
@@ -263,20 +263,20 @@ def test_retained_databases_and_partial_backups_are_refused(tmp_path):
         catch_error(BackupPartialError, lambda: drill(pantry.path, partial_backup.id))
 
 
-def test_unrecorded_result_is_reported_and_is_no_failure(deployed):
+def test_unrecorded_result_is_reported_and_is_not_a_failure(deployed):
     backup = create_app_backup(deployed)
     (find_backup_folder(deployed, backup) / "verified.json").mkdir()
-    done = drill(deployed)
-    assert done.exit_status == Exit.OK
-    assert backup.id in done.remarks[0]
-    assert "cannot be recorded" in done.remarks[0]
+    result = drill(deployed)
+    assert result.exit_status == Exit.OK
+    assert backup.id in result.remarks[0]
+    assert "cannot be recorded" in result.remarks[0]
 
 
 def test_invalid_verification_record_is_ignored(deployed):
     backup = create_app_backup(deployed)
-    note = find_backup_folder(deployed, backup) / "verified.json"
+    record = find_backup_folder(deployed, backup) / "verified.json"
     for text in ("", "[]", "\xff", "[" * 100_000, '{"verified_at": "9999-12-31T23:59:59Z"}', '{"drills": 3}'):
-        note.write_text(text, encoding="latin-1")
+        record.write_text(text, encoding="latin-1")
         assert read_verification(deployed, backup) == verification_record.Verification()
     drill(deployed)
-    assert json.loads(note.read_text())["drills"]["user"]["rows"]
+    assert json.loads(record.read_text())["drills"]["user"]["rows"]

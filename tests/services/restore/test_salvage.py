@@ -1,4 +1,4 @@
-"""``restore recover``: a new file next to the damaged one, and the commands that install it."""
+"""``restore recover`` writes a new file next to the damaged one, and prints the commands that install it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path):
     return promptvault_app.create_app(tmp_path / "app", "deployed")
 
 
-def spoil(path, *, page=20):
+def damage_page(path, *, page=20):
     raw = bytearray(path.read_bytes())
     raw[page * 4096 : (page + 1) * 4096] = bytes(4096)
     path.write_bytes(raw)
@@ -46,27 +46,26 @@ def test_next_commands_install_the_new_file(path, start):
     expected = flashpoint_app.read_all_rows(path)
     root = flashpoint_app.query_rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
     flashpoint_app.run_statements(path, "pragma journal_mode = delete")
-    spoil(path, page=root - 1)
+    damage_page(path, page=root - 1)
     result = recover(path)
-    lost = {table.table for table in result.tables if not table.is_complete}
-    assert lost <= {"users"}
+    damaged_tables = {table.table for table in result.tables if not table.is_complete}
+    assert damaged_tables <= {"users"}
     for line in result.next_commands:
         arguments = shlex.split(line)
-        ended = start(
+        process = start(
             *arguments[arguments.index("dbctl") + 1 if "dbctl" in arguments else 1 :], "--yes", environment={}
         )
-        assert ended.returncode in (Exit.OK, Exit.CHECK_FAILED), ended.stderr
-    actual, ignored = (
-        flashpoint_app.read_all_rows(path),
-        {*lost, promptvault_app.AUDIT_TABLE, "sqlite_sequence"},
-    )  # where a restore is recorded
+        assert process.returncode in (Exit.OK, Exit.CHECK_FAILED), process.stderr
+    actual = flashpoint_app.read_all_rows(path)
+    # A restore adds a row to the audit table.
+    ignored = {*damaged_tables, promptvault_app.AUDIT_TABLE, "sqlite_sequence"}
     assert {name: rows for name, rows in actual.items() if name not in ignored} == {
         name: rows for name, rows in expected.items() if name not in ignored
     }
 
 
-def test_damaged_file_is_unchanged_and_new_file_is_next_to_it(path):
-    raw = spoil(path)
+def test_damaged_file_is_unchanged_and_new_file_is_in_its_folder(path):
+    raw = damage_page(path)
     result = recover(path)
     assert path.read_bytes() == raw
     assert result.path.parent == path.parent
@@ -83,7 +82,7 @@ def test_undamaged_database_creates_no_file(path):
 
 
 def test_plan_creates_nothing(path):
-    spoil(path)
+    damage_page(path)
     before = set(path.parent.iterdir())
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with app_service.open_app(selection, timeout=0) as app:
@@ -94,7 +93,7 @@ def test_plan_creates_nothing(path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes that have a file open")
 def test_open_database_is_refused_with_the_process(path):
-    spoil(path)
+    damage_page(path)
     script = f"import sqlite3, time; c = sqlite3.connect({str(path)!r}); c.execute('pragma schema_version').fetchall(); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
@@ -107,7 +106,7 @@ def test_open_database_is_refused_with_the_process(path):
 
 
 def test_source_option_reads_another_file(path, tmp_path):
-    other = tmp_path / "kept.sqlite"
+    other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as db:
         db.execute("create table t (a)")
         db.execute("insert into t values (1)")
@@ -119,9 +118,9 @@ def test_source_option_reads_another_file(path, tmp_path):
 
 
 def test_nothing_is_created_in_a_read_only_folder(path, tmp_path, monkeypatch):
-    spoil(path)
+    damage_page(path)
     before = set(path.parent.iterdir())
-    monkeypatch.setattr(os, "access", lambda where, _mode: Path(where) != path.parent)
+    monkeypatch.setattr(os, "access", lambda name, _mode: Path(name) != path.parent)
     assert recover(path, to=tmp_path / "saved.db").path.exists()
     assert set(path.parent.iterdir()) == before
 

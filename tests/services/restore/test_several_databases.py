@@ -1,4 +1,4 @@
-"""Restores of an app with databases of different engines: a failure of one reverts all."""
+"""Restores of an app with databases of different engines: a failure in one database reverts all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import servers
 from tests.caching import postgresql_database
 from tests.databases import File, MySQL, PostgreSQL
 from tests.services import promptvault_app
-from tests.services.restore.test_apply import act_at_move, stop  # noqa: F401 - a fixture
+from tests.services.restore.test_apply import call_at_progress, stop  # noqa: F401
 
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -29,7 +29,7 @@ find = ["side.db"]
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def pair(request, tmp_path, monkeypatch, answer):
-    """The two databases of an app, in the order of their restore."""
+    """The two databases of an app, in the order in which they are restored."""
     monkeypatch.chdir(tmp_path)
     Path("pair.toml").write_text(PROFILE)
     on_postgresql = request.param == "postgresql"
@@ -47,33 +47,33 @@ def test_failed_undo_can_be_repeated(pair, answer):
     answer("backup", "create")
     for database in pair:
         database.run("insert into t values (2)")
-    changed = [database.content() for database in pair]
+    changed_content = [database.content() for database in pair]
     answer("restore", "apply", "latest", "--yes")
-    restored = [database.content() for database in pair]
-    assert restored != changed
+    restored_content = [database.content() for database in pair]
+    assert restored_content != changed_content
     with closing(sqlite3.connect("side.db", isolation_level=None)) as other:
         other.execute("begin immediate")
         for _ in range(2):
-            failed = answer("restore", "undo", "--yes", "--timeout", "0", status=11)
-            assert "pair/side is locked" in failed["error"]["message"]
-            assert [database.content() for database in pair] == restored
+            result = answer("restore", "undo", "--yes", "--timeout", "0", status=11)
+            assert "pair/side is locked" in result["error"]["message"]
+            assert [database.content() for database in pair] == restored_content
     answer("restore", "undo", "--yes")
-    assert [database.content() for database in pair] == changed
+    assert [database.content() for database in pair] == changed_content
     answer("restore", "undo", "--yes")
-    assert [database.content() for database in pair] == restored
+    assert [database.content() for database in pair] == restored_content
 
 
-def test_signal_after_the_last_database_is_ignored(pair, answer, stop):  # noqa: F811 - a fixture
+def test_signal_after_the_last_database_is_ignored(pair, answer, stop):  # noqa: F811
     answer("backup", "create")
-    backed_up = [database.content() for database in pair]
-    moves = list[int]()
-    promptvault_app.apply_restore(Path("side.db"), advance=moves.append)
+    before = [database.content() for database in pair]
+    steps = list[int]()
+    promptvault_app.apply_restore(Path("side.db"), advance=steps.append)
     for database in pair:
         database.run("insert into t values (2)")
-    restored = promptvault_app.apply_restore(Path("side.db"), advance=act_at_move(len(moves), stop))
+    result = promptvault_app.apply_restore(Path("side.db"), advance=call_at_progress(len(steps), stop))
     assert signals._received
-    assert (restored.exit_status, [database.strategy for database in restored.databases]) == (
+    assert (result.exit_status, [database.strategy for database in result.databases]) == (
         0,
         ["swapped", "in place"],
     )
-    assert [database.content() for database in pair] == backed_up
+    assert [database.content() for database in pair] == before

@@ -1,4 +1,4 @@
-"""Dumps of single tables of a database without a profile do not replace its other tables."""
+"""A dump of single tables does not replace the other tables of a database without a profile."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ from tests.services.migrations import deployments
 PEOPLE, OTHERS = "people", "others"
 
 
-def write_dump(base, place, *tables):
-    """Write a dump of these tables, or of all, with the program of the engine."""
+def write_dump(base, destination, *tables):
+    """Write a dump of these tables, or of all, with the dump program of the engine."""
     if base.engine == "sqlite":
         argv, environment = ["sqlite3", base.path, " ".join([".dump", *tables])], {}
     elif base.engine == "mysql":
         url, password = base.own, base.own.password.reveal() if base.own.password else ""
         program = client_programs.PROGRAMS[servers.mysql_server().product]["dump"]
-        where = ["-h", url.host or "127.0.0.1", "-P", str(url.port or 3306), "-u", url.user]
-        argv, environment = [program, *where, url.path, *tables], {"MYSQL_PWD": password} if password else {}
+        connection_options = ["-h", url.host or "127.0.0.1", "-P", str(url.port or 3306), "-u", url.user]
+        argv, environment = (
+            [program, *connection_options, url.path, *tables],
+            {"MYSQL_PWD": password} if password else {},
+        )
     else:
-        url, form = base.own, ["-Fc"] if place.suffix == ".dump" else []
-        where = ["-h", url.host or "127.0.0.1", "-p", str(url.port or 5432), "-U", url.user]
+        url, form = base.own, ["-Fc"] if destination.suffix == ".dump" else []
+        connection_options = ["-h", url.host or "127.0.0.1", "-p", str(url.port or 5432), "-U", url.user]
         options = [word for name in tables for word in ("-t", name)]
-        argv, environment = [servers.client("pg_dump"), *where, *form, *options, url.path], {}
-    with place.open("wb") as file:
+        argv, environment = [servers.client("pg_dump"), *connection_options, *form, *options, url.path], {}
+    with destination.open("wb") as file:
         subprocess.run(argv, stdout=file, env={**os.environ, **environment}, check=True)
-    return place
+    return destination
 
 
 @pytest.fixture(params=[("sqlite", "sql"), ("postgresql", "sql"), ("postgresql", "dump"), ("mysql", "sql")])
 def desk(request, tmp_path):
     """An app with two tables, and the file extension of its dumps."""
     engine, ending = request.param
-    with deployments.create_desk(engine, tmp_path / "app") as created:
-        created.base.run(
+    with deployments.create_desk(engine, tmp_path / "app") as app:
+        app.base.run(
             f"create table {PEOPLE} (id integer not null primary key, name varchar(20))",
             f"create table {OTHERS} (id integer not null primary key)",
             f"insert into {PEOPLE} values (1, 'Ana'), (2, 'Pip')",
             f"insert into {OTHERS} values (7), (8)",
         )
-        yield created, ending
+        yield app, ending
 
 
 def test_partial_dump_does_not_replace_a_database(desk):

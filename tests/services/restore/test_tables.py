@@ -24,38 +24,38 @@ from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import create_app_backup, undo_restore
 
-EXTRA = (
+TABLE_STATEMENTS = (
     "create table shelf (id integer primary key, above integer references shelf (id), label varchar(20) not null, note text)",
-    # a child before its parent, text that differs only in case, and empty text
+    # a child row before its parent, texts that differ only in case, and an empty text
     "insert into shelf values (3, null, 'Top', null), (1, 3, 'left', ''), (2, 3, 'LEFT', 'ä')",
 )
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def pantry(request, tmp_path):
-    """The larder app on each engine."""
-    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
-        created.run(*EXTRA)
-        yield created
+    """Larder on each engine."""
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        app.run(*TABLE_STATEMENTS)
+        yield app
 
 
 @pytest.fixture
-def file(tmp_path):
-    """The larder app on SQLite, for rules that do not depend on the engine."""
-    with larder_app.open_pantry("sqlite", tmp_path / "app") as created:
-        created.run(*EXTRA)
-        yield created
+def sqlite_pantry(tmp_path):
+    """Larder on SQLite, for rules that do not depend on the engine."""
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as app:
+        app.run(*TABLE_STATEMENTS)
+        yield app
 
 
-@pytest.fixture(params=[place for place in larder_app.PLACES if place != "sqlite"])
-def served(request, tmp_path):
-    with larder_app.open_pantry(request.param, tmp_path / "app") as created:
-        created.run(*EXTRA)
-        yield created
+@pytest.fixture(params=[kind for kind in larder_app.KINDS if kind != "sqlite"])
+def server_pantry(request, tmp_path):
+    with larder_app.open_pantry(request.param, tmp_path / "app") as app:
+        app.run(*TABLE_STATEMENTS)
+        yield app
 
 
-def create_operation(app, repository, *tables, name="latest", **more):
-    selection = TableSelection(tables=tables, **more)
+def create_operation(app, repository, *tables, name="latest", **options):
+    selection = TableSelection(tables=tables, **options)
     return RestoreTables(
         app, repository, repository.find(name), selection, promptvault_app.create_keys(app), timeout=5
     )
@@ -71,8 +71,10 @@ def plan_restore(pantry, *tables, **options):
         return create_operation(app, repository, *tables, **options).plan()
 
 
-def list_counts(done):
-    return [(table.table, table.inserted, table.replaced, table.same, table.skipped) for table in done.tables]
+def list_counts(result):
+    return [
+        (table.table, table.inserted, table.replaced, table.same, table.skipped) for table in result.tables
+    ]
 
 
 def read_shelf(pantry, name="shelf"):
@@ -82,7 +84,7 @@ def read_shelf(pantry, name="shelf"):
 # Into a new table ------------------------------------------------------------------------------------------------
 
 
-def test_new_table_contains_backup_rows_and_old_table_stays(pantry):
+def test_new_table_contains_backup_rows_and_old_table_is_unchanged(pantry):
     before = read_shelf(pantry)
     create_app_backup(pantry.path)
     pantry.run("delete from shelf where id = 2", "update shelf set note = 'now'")
@@ -92,14 +94,14 @@ def test_new_table_contains_backup_rows_and_old_table_stays(pantry):
     catch_error(AlreadyExistsError, lambda: restore_tables(pantry, "shelf", new_name="Shelf_Then"))
 
 
-def test_used_name_is_refused(pantry):
+def test_existing_name_is_refused(pantry):
     create_app_backup(pantry.path)
     pantry.run("create index shelf_by_note on shelf (above)")
     names = {"shelf_by_note": "an index"}
     if pantry.engine == "postgresql":
         pantry.run("create sequence counter", "create type mood as enum ('well')")
         names |= {"counter": "a sequence", "mood": "a type"}
-    if pantry.engine == "mysql":  # there an index is its table's own
+    if pantry.engine == "mysql":  # indexes and tables have separate namespaces
         assert list_counts(restore_tables(pantry, "shelf", new_name="shelf_by_note")) == [
             ("shelf", 3, 0, 0, 0)
         ]
@@ -112,7 +114,7 @@ def test_used_name_is_refused(pantry):
             assert f"already has {kind} {name!r}" in str(error)
 
 
-def test_dropped_table_is_restored_under_its_name(pantry):
+def test_dropped_table_is_restored_with_its_name(pantry):
     before = read_shelf(pantry)
     create_app_backup(pantry.path)
     pantry.run("drop table shelf")
@@ -125,14 +127,15 @@ def test_values_of_every_type_are_restored_except_secrets(pantry):
     before = pantry.content()
     create_app_backup(pantry.path)
     for table in ("members", "recipes", "options", "tallies"):
-        done = restore_tables(pantry, table, new_name=f"{table}_then")
-        (table_result,) = done.tables
+        result = restore_tables(pantry, table, new_name=f"{table}_then")
+        (table_result,) = result.tables
         names = [name for name in list_columns(pantry, table) if name not in table_result.ignored_columns]
-        listed = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in names)
-        restored, now = (
-            sorted(map(str, pantry.rows(f"select {listed} from {name}"))) for name in (f"{table}_then", table)
+        columns = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in names)
+        restored_rows, rows = (
+            sorted(map(str, pantry.rows(f"select {columns} from {name}")))
+            for name in (f"{table}_then", table)
         )
-        assert restored == now
+        assert restored_rows == rows
         assert table_result.inserted == len(before[table])
         assert ("secret_hash" in table_result.ignored_columns) == (table == "members")
 
@@ -145,19 +148,19 @@ def list_columns(pantry, table):
 # Merge by key ----------------------------------------------------------------------------------------------------
 
 
-def test_merge_missing_keeps_existing_rows(pantry):
+def test_merge_missing_does_not_change_existing_rows(pantry):
     create_app_backup(pantry.path)
     pantry.run(
-        "update shelf set label = 'mine' where id = 2",
+        "update shelf set label = 'new' where id = 2",
         "update shelf set above = null",
         "delete from shelf where id in (1, 3)",
     )
     plan = plan_restore(pantry, "shelf", merge="missing")
     assert (plan.rows, plan.destructive) == ({"shelf": 2}, False)
     assert len(read_shelf(pantry)) == 1
-    done = restore_tables(pantry, "shelf", merge="missing")
-    assert (list_counts(done), done.safety_backup) == ([("shelf", 2, 0, 0, 1)], None)
-    assert [row[:3] for row in read_shelf(pantry)] == [(1, 3, "left"), (2, None, "mine"), (3, None, "Top")]
+    result = restore_tables(pantry, "shelf", merge="missing")
+    assert (list_counts(result), result.safety_backup) == ([("shelf", 2, 0, 0, 1)], None)
+    assert [row[:3] for row in read_shelf(pantry)] == [(1, 3, "left"), (2, None, "new"), (3, None, "Top")]
     assert list_counts(restore_tables(pantry, "shelf", merge="missing")) == [("shelf", 0, 0, 2, 1)]
 
 
@@ -173,10 +176,10 @@ def test_merge_replace_is_exact_and_can_be_undone(pantry):
     plan = plan_restore(pantry, "shelf", merge="replace")
     assert (plan.rows, plan.destructive) == ({"shelf": 2}, True)
     assert read_shelf(pantry) == now
-    done = restore_tables(pantry, "shelf", merge="replace")
-    assert list_counts(done) == [("shelf", 0, 2, 1, 0)]
+    result = restore_tables(pantry, "shelf", merge="replace")
+    assert list_counts(result) == [("shelf", 0, 2, 1, 0)]
     assert read_shelf(pantry) == [*before, (9, None, "new", None)]
-    assert undo_restore(pantry.path).backup == done.safety_backup
+    assert undo_restore(pantry.path).backup == result.safety_backup
     assert read_shelf(pantry) == now
 
 
@@ -189,7 +192,7 @@ def test_several_tables_are_restored_in_any_order(pantry):
     assert pantry.content() == before
 
 
-def test_orphaned_row_rolls_the_merge_back(pantry):
+def test_orphaned_row_rolls_back_the_merge(pantry):
     create_app_backup(pantry.path)
     pantry.run(
         "delete from recipe_labels",
@@ -206,43 +209,44 @@ def test_secrets_of_existing_rows_are_not_replaced(pantry):
     create_app_backup(pantry.path)
     before = sorted(pantry.rows("select handle, mail, secret_hash from members"))
     pantry.run(
-        "update members set mail = handle || '@spoiled.example', secret_hash = 'changed since'"
+        "update members set mail = handle || '@changed.example', secret_hash = 'changed since'"
         if pantry.engine != "mysql"
-        else "update members set mail = concat(handle, '@spoiled.example'), secret_hash = 'changed since'"
+        else "update members set mail = concat(handle, '@changed.example'), secret_hash = 'changed since'"
     )
-    done = restore_tables(pantry, "members", merge="replace")
-    assert done.tables[0].unchanged_columns == ["secret_hash"]
+    result = restore_tables(pantry, "members", merge="replace")
+    assert result.tables[0].unchanged_columns == ["secret_hash"]
     members = sorted(pantry.rows("select handle, mail, secret_hash from members"))
     assert members == [(handle, mail, "changed since") for handle, mail, _ in before]
-    assert done.notes
+    assert result.notes
 
 
-def test_sessions_are_not_restored(file):
-    create_app_backup(file.path)
-    file.run("delete from member_logins")
-    catch_error(TableNotRestoredError, lambda: restore_tables(file, "member_logins", merge="missing"))
+def test_sessions_are_not_restored(sqlite_pantry):
+    create_app_backup(sqlite_pantry.path)
+    sqlite_pantry.run("delete from member_logins")
+    catch_error(
+        TableNotRestoredError, lambda: restore_tables(sqlite_pantry, "member_logins", merge="missing")
+    )
 
 
-def test_merge_cannot_remove_the_last_admin(file):
-    file.run("update members set kind = 'guest'")
-    create_app_backup(file.path)
-    file.run("update members set kind = 'chief' where handle = 'ana'")
-    catch_error(LastAdminError, lambda: restore_tables(file, "members", merge="replace"))
-    assert (
-        promptvault_app.list_all_backups(file.path).page.total == 1
-    )  # a safety backup of what did not happen would be undone to
-    assert file.rows("select handle from members where kind = 'chief'") == [("ana",)]
+def test_merge_cannot_remove_the_last_admin(sqlite_pantry):
+    sqlite_pantry.run("update members set kind = 'guest'")
+    create_app_backup(sqlite_pantry.path)
+    sqlite_pantry.run("update members set kind = 'chief' where handle = 'ana'")
+    catch_error(LastAdminError, lambda: restore_tables(sqlite_pantry, "members", merge="replace"))
+    # A safety backup would let an undo revert to it.
+    assert promptvault_app.list_all_backups(sqlite_pantry.path).page.total == 1
+    assert sqlite_pantry.rows("select handle from members where kind = 'chief'") == [("ana",)]
 
 
-def test_changed_plan_is_refused(file):
-    create_app_backup(file.path)
-    file.run("delete from shelf where id = 2")
-    with promptvault_app.open_repository(file.path) as (app, repository):
+def test_changed_plan_is_refused(sqlite_pantry):
+    create_app_backup(sqlite_pantry.path)
+    sqlite_pantry.run("delete from shelf where id = 2")
+    with promptvault_app.open_repository(sqlite_pantry.path) as (app, repository):
         operation = create_operation(app, repository, "shelf", merge="missing")
         digest = operation.plan().digest
-        file.run("update shelf set above = null", "delete from shelf where id = 3")
+        sqlite_pantry.run("update shelf set above = null", "delete from shelf where id = 3")
         catch_error(PlanChangedError, lambda: operation.apply(digest))
-        assert len(read_shelf(file)) == 1
+        assert len(read_shelf(sqlite_pantry)) == 1
         assert list_counts(operation.apply(operation.plan().digest)) == [("shelf", 2, 0, 0, 1)]
 
 
@@ -273,15 +277,15 @@ def test_common_columns_are_restored_and_others_reported(pantry):
         "alter table shelf add column since integer",
         "update shelf set since = 7, label = 'x'",
     )
-    done = restore_tables(pantry, "shelf", merge="replace")
-    assert list_counts(done) == [("shelf", 0, 3, 0, 0)]
-    assert (done.tables[0].unchanged_columns, done.tables[0].ignored_columns) == (["since"], ["note"])
+    result = restore_tables(pantry, "shelf", merge="replace")
+    assert list_counts(result) == [("shelf", 0, 3, 0, 0)]
+    assert (result.tables[0].unchanged_columns, result.tables[0].ignored_columns) == (["since"], ["note"])
     assert sorted(pantry.rows("select id, label, since from shelf")) == [
         (1, "left", 7),
         (2, "LEFT", 7),
         (3, "Top", 7),
     ]
-    assert any("note" in note for note in done.notes)
+    assert any("note" in note for note in result.notes)
 
 
 def test_missing_required_column_is_refused(pantry):
@@ -313,57 +317,66 @@ def test_table_without_key_is_restored_only_as_new_table(pantry):
     assert len(pantry.rows("select * from loose_then")) == 3
 
 
-def test_rows_without_key_value_are_refused(file):
-    file.run(
+def test_rows_without_key_value_are_refused(sqlite_pantry):
+    sqlite_pantry.run(
         "create table loose (a text primary key, b integer)", "insert into loose values (null, 1), ('x', 2)"
     )
-    create_app_backup(file.path)
+    create_app_backup(sqlite_pantry.path)
     for merge in ("missing", "replace"):
-        error = catch_error(TableNotRestoredError, partial(restore_tables, file, "loose", merge=merge))
+        error = catch_error(
+            TableNotRestoredError, partial(restore_tables, sqlite_pantry, "loose", merge=merge)
+        )
         assert "key column a" in str(error)
-    assert file.rows("select a, b from loose") == [(None, 1), ("x", 2)]
+    assert sqlite_pantry.rows("select a, b from loose") == [(None, 1), ("x", 2)]
 
 
-def test_full_text_tables_are_not_merged(file):
-    file.run("create virtual table words using fts5 (label)", "insert into words values ('zebra')")
-    create_app_backup(file.path)
-    file.run("insert into words values ('giraffe')")
+def test_full_text_tables_are_not_merged(sqlite_pantry):
+    sqlite_pantry.run("create virtual table words using fts5 (label)", "insert into words values ('zebra')")
+    create_app_backup(sqlite_pantry.path)
+    sqlite_pantry.run("insert into words values ('giraffe')")
     for merge in ("missing", "replace"):
-        catch_error(NotSupportedError, partial(restore_tables, file, "words_data", merge=merge))
-    restore_tables(file, "words_data", new_name="seen")
-    assert file.rows("select label from words where words match 'giraffe'") == [("giraffe",)]
+        catch_error(NotSupportedError, partial(restore_tables, sqlite_pantry, "words_data", merge=merge))
+    restore_tables(sqlite_pantry, "words_data", new_name="seen")
+    assert sqlite_pantry.rows("select label from words where words match 'giraffe'") == [("giraffe",)]
 
 
-def test_table_and_mode_are_required(file):
-    create_app_backup(file.path)
-    catch_error(UsageError, lambda: restore_tables(file, "shelf"))
-    catch_error(UsageError, lambda: restore_tables(file, "shelf", new_name="x", merge="missing"))
-    catch_error(UsageError, lambda: restore_tables(file, "shelf", "recipes", new_name="x"))
-    catch_error(UsageError, lambda: restore_tables(file, "shelf", "shelf", merge="missing"))
-    catch_error(TableMissingError, lambda: restore_tables(file, "nothing", new_name="x"))
+def test_table_and_mode_are_required(sqlite_pantry):
+    create_app_backup(sqlite_pantry.path)
+    catch_error(UsageError, lambda: restore_tables(sqlite_pantry, "shelf"))
+    catch_error(UsageError, lambda: restore_tables(sqlite_pantry, "shelf", new_name="x", merge="missing"))
+    catch_error(UsageError, lambda: restore_tables(sqlite_pantry, "shelf", "recipes", new_name="x"))
+    catch_error(UsageError, lambda: restore_tables(sqlite_pantry, "shelf", "shelf", merge="missing"))
+    catch_error(TableMissingError, lambda: restore_tables(sqlite_pantry, "nothing", new_name="x"))
 
 
 # Partial backups ------------------------------------------------------------------------------------------------
 
 
-def test_partial_backup_restores_its_tables(served):
-    for form in ("custom", "plain") if served.engine == "postgresql" else ("",):
-        _assert_tables_restored(served, form)
+def test_partial_backup_restores_its_tables(server_pantry):
+    for form in ("custom", "plain") if server_pantry.engine == "postgresql" else ("",):
+        assert_tables_restored(server_pantry, form)
 
 
-def _assert_tables_restored(served, form):
-    before = read_shelf(served), sorted(map(str, served.rows("select * from members")))
-    with promptvault_app.open_repository(served.path) as (app, repository):
+def assert_tables_restored(server_pantry, form):
+    before = read_shelf(server_pantry), sorted(map(str, server_pantry.rows("select * from members")))
+    with promptvault_app.open_repository(server_pantry.path) as (app, repository):
         backup = CreateBackup(
             app, repository, timeout=5, form=form, tables=["shelf", "members", "recipes"]
         ).apply()
-    served.run("update shelf set above = null", "delete from shelf", "update members set kind = 'guest'")
-    with promptvault_app.open_repository(served.path) as (app, repository):
+    server_pantry.run(
+        "update shelf set above = null", "delete from shelf", "update members set kind = 'guest'"
+    )
+    with promptvault_app.open_repository(server_pantry.path) as (app, repository):
         manifest = repository.find(backup.id)
         catch_error(BackupPartialError, lambda: promptvault_app.create_restore(app, repository, manifest))
-    restore_tables(served, "shelf", name=backup.id, merge="missing")
-    done = restore_tables(served, "members", name=backup.id, merge="replace")
-    assert done.tables[0].replaced
-    assert (read_shelf(served), sorted(map(str, served.rows("select * from members")))) == before
-    restore_tables(served, "recipes", name=backup.id, new_name=f"then_{form}")
-    assert len(served.rows(f"select * from then_{form}")) == len(served.rows("select * from recipes"))
+    restore_tables(server_pantry, "shelf", name=backup.id, merge="missing")
+    result = restore_tables(server_pantry, "members", name=backup.id, merge="replace")
+    assert result.tables[0].replaced
+    assert (
+        read_shelf(server_pantry),
+        sorted(map(str, server_pantry.rows("select * from members"))),
+    ) == before
+    restore_tables(server_pantry, "recipes", name=backup.id, new_name=f"then_{form}")
+    assert len(server_pantry.rows(f"select * from then_{form}")) == len(
+        server_pantry.rows("select * from recipes")
+    )

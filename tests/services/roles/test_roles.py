@@ -1,4 +1,4 @@
-"""Roles and permissions, on the document's schema and on the deployed one."""
+"""Roles and permissions, on the document variant and on the deployed variant."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def create(app, name="editor", *, description="", priority=None, permissions=())
     ).apply()
 
 
-def names(path):
+def list_names(path):
     with open_app(path) as app:
         return [role.name for role in queries.list_roles(app, PageRequest()).items]
 
 
-def permissions_of(path, role):
+def list_permissions(path, role):
     with open_app(path) as app:
         return queries.show_role(app, role).permissions
 
 
-def records(path):
+def read_audit_entries(path):
     entries = query_rows(
         path,
         "select action, resource, resource_id, details, username from activity_logs where resource = 'roles'",
@@ -73,10 +73,10 @@ def records(path):
     ]
 
 
-# Looking ---------------------------------------------------------------------------------------------------------
+# Queries ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_counts_users_and_knows_permissions_and_what_is_built_in(path, shape):
+def test_list_has_users_permissions_and_built_in_flag_of_each_role(path, shape):
     with open_app(path) as app:
         page = queries.list_roles(app, PageRequest())
     roles_by_name = {
@@ -118,7 +118,7 @@ def test_list_is_paginated(path):
             queries.list_roles(app, PageRequest(sort="-colour"))
 
 
-def test_the_case_of_a_role_does_not_count(path):
+def test_role_names_are_case_insensitive(path):
     with open_app(path) as app:
         assert queries.show_role(app, "ADMIN").name == "admin"
 
@@ -130,15 +130,15 @@ def test_missing_role_error_lists_existing_roles(path, name):
     assert "admin, user, guest" in caught.value.hint
 
 
-def test_a_matrix_has_a_column_for_each_role_and_a_row_for_each_permission(path):
+def test_matrix_has_a_column_per_role_and_a_row_per_permission(path):
     with open_app(path) as app:
         matrix = queries.read_matrix(app)
-    shown = matrix.summary()
-    assert len(shown) == len(matrix.permissions) == 18
-    assert {"permission": "users.delete", "admin": True, "user": False, "guest": False} in shown
+    rows = matrix.summary()
+    assert len(rows) == len(matrix.permissions) == 18
+    assert {"permission": "users.delete", "admin": True, "user": False, "guest": False} in rows
 
 
-def test_a_permission_knows_its_roles(path):
+def test_permission_has_its_roles(path):
     with open_app(path) as app:
         page = queries.list_permissions(app, PageRequest(limit=1))
     (permission,) = page.items
@@ -152,7 +152,7 @@ def test_a_permission_knows_its_roles(path):
 
 
 @pytest.mark.parametrize(
-    ("login", "permission", "allowed", "because"),
+    ("login", "permission", "allowed", "reason"),
     [
         ("ann", "games.play", True, "role user has games.play"),
         ("ANN@example.org", "users.delete", False, "role user lacks users.delete"),
@@ -160,12 +160,12 @@ def test_a_permission_knows_its_roles(path):
         ("root", "settings.update", True, "ann"),
     ],
 )
-def test_permission_check_lists_reasons(path, login, permission, allowed, because):
+def test_permission_check_lists_reasons(path, login, permission, allowed, reason):
     with open_app(path) as app:
         check = queries.check_permission(app, login, permission, explain=True)
         assert not queries.check_permission(app, login, permission, explain=False).reasons
     assert check.allowed is allowed
-    assert because in check.reasons or because == "ann"
+    assert reason in check.reasons or reason == "ann"
 
 
 def test_user_without_existing_role_has_no_permissions(path):
@@ -176,24 +176,26 @@ def test_user_without_existing_role_has_no_permissions(path):
     assert any("does not exist" in reason for reason in check.reasons)
 
 
-def test_a_pattern_is_no_permission_to_ask_about(path):
+def test_permission_check_refuses_a_pattern(path):
     with open_app(path) as app, pytest.raises(UsageError):
         queries.check_permission(app, "ann", "games.*", explain=False)
 
 
-# Changing --------------------------------------------------------------------------------------------------------
+# Changes ---------------------------------------------------------------------------------------------------------
 
 
 def test_new_role_has_values_and_column_defaults(path, shape):
     with open_app(path) as app:
-        done = create(app, description="d", permissions=["games.*", "games.read"])
-    assert done.changed == GAMES
+        result = create(app, description="d", permissions=["games.*", "games.read"])
+    assert result.changed == GAMES
     columns = "name, description" + (", priority" if shape == "document" else "")
     expected = ("editor", "d", 0) if shape == "document" else ("editor", "d")
-    assert query_rows(path, f"select {columns} from roles where id = {done.role.id}") == [expected]
-    assert query_rows(path, f"select count(*) from role_permissions where role_id = {done.role.id}") == [(3,)]
-    assert records(path) == [
-        ("roles.create", "roles", done.role.id, {"name": "editor", "permissions": GAMES, "by": "dbctl"})
+    assert query_rows(path, f"select {columns} from roles where id = {result.role.id}") == [expected]
+    assert query_rows(path, f"select count(*) from role_permissions where role_id = {result.role.id}") == [
+        (3,)
+    ]
+    assert read_audit_entries(path) == [
+        ("roles.create", "roles", result.role.id, {"name": "editor", "permissions": GAMES, "by": "dbctl"})
     ]
 
 
@@ -204,49 +206,53 @@ def test_priority_requires_a_column(path, shape):
         else:
             with pytest.raises(NotSupportedError, match="a priority"):
                 create(app, priority=7)
-    assert ("editor" in names(path)) is (shape == "document")
+    assert ("editor" in list_names(path)) is (shape == "document")
 
 
 @pytest.mark.parametrize("name", ["Admin", "EDITOR"])
-def test_names_that_differ_only_in_case_are_one(path, name):
+def test_names_that_differ_only_in_case_are_duplicates(path, name):
     with open_app(path) as app:
         create(app, "editor")
         with pytest.raises(AlreadyExistsError):
             create(app, name)
         with pytest.raises(AlreadyExistsError):
             changes.update_role(app, "editor", {"name": "GUEST"}).apply()
-    assert names(path) == ["admin", "user", "guest", "editor"]
+    assert list_names(path) == ["admin", "user", "guest", "editor"]
 
 
 @pytest.mark.parametrize("name", ["", "ed", "x" * 51, "a\tbc", "ab\x1bc", "ab\udcff", "ab\0c"])
-def test_a_name_that_the_app_would_not_take_is_refused(path, name):
+def test_invalid_name_is_refused(path, name):
     before = read_all_rows(path)
     with open_app(path) as app, pytest.raises(ValueInvalidError):
         create(app, name)
     assert read_all_rows(path) == before
 
 
-def test_names_of_every_kind_of_text_are_only_text(path):
-    odd = ['o\'brien "x"', "[bold]red[/]", "50% _off_", "役割です", "drop table users; --"]
+def test_unusual_names_are_stored_unchanged(path):
+    unusual = ['o\'brien "x"', "[bold]red[/]", "50% _off_", "役割です", "drop table users; --"]
     with open_app(path) as app:
-        for name in odd:
+        for name in unusual:
             create(app, name)
             assert queries.show_role(app, name).name == name
-    assert names(path)[3:] == odd
+    assert list_names(path)[3:] == unusual
 
 
-def test_an_update_changes_only_what_differs(path):
+def test_update_changes_only_different_fields(path):
     with open_app(path) as app:
         create(app, description="old")
-        again = changes.update_role(app, "editor", {"description": "old"})
-        assert again.plan().is_empty
-        assert again.apply().changed == []
-        done = changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
-    assert (done.changed, done.role.name, done.role.description) == (["name", "description"], "Editor", None)
-    assert [action for action, *_ in records(path)] == ["roles.create", "roles.update"]
+        same = changes.update_role(app, "editor", {"description": "old"})
+        assert same.plan().is_empty
+        assert same.apply().changed == []
+        result = changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
+    assert (result.changed, result.role.name, result.role.description) == (
+        ["name", "description"],
+        "Editor",
+        None,
+    )
+    assert [action for action, *_ in read_audit_entries(path)] == ["roles.create", "roles.update"]
 
 
-def test_a_built_in_role_stays_as_it_is_whatever_it_is_called(path):
+def test_renamed_built_in_role_cannot_be_changed(path):
     run_statements(path, "update roles set name = 'chief' where id = 1")
     before = read_all_rows(path)
     with open_app(path) as app:
@@ -256,9 +262,9 @@ def test_a_built_in_role_stays_as_it_is_whatever_it_is_called(path):
             changes.grant(app, "user", ["users.read"]),
             changes.revoke(app, "GUEST", ["games.read"]),
         ):
-            for act in (change.plan, change.apply):
+            for action in (change.plan, change.apply):
                 with pytest.raises(BuiltInRoleError):
-                    act()
+                    action()
     assert read_all_rows(path) == before
 
 
@@ -273,7 +279,7 @@ def test_admin_role_cannot_be_renamed_or_deleted(path):
             changes.delete_role(app, "admin").apply()
 
 
-def test_a_grant_and_a_revoke_can_be_repeated(path):
+def test_grant_and_revoke_are_idempotent(path):
     with open_app(path) as app:
         create(app)
         assert changes.grant(app, "editor", ["games.*", "users.read"]).apply().changed == [
@@ -283,8 +289,12 @@ def test_a_grant_and_a_revoke_can_be_repeated(path):
         assert changes.grant(app, "editor", ["games.read"]).apply().changed == []
         assert changes.revoke(app, "editor", ["games.*", "roles.read"]).apply().changed == GAMES
         assert changes.revoke(app, "editor", ["games.*"]).apply().changed == []
-    assert permissions_of(path, "editor") == ["users.read"]
-    assert [action for action, *_ in records(path)] == ["roles.create", "roles.update", "roles.update"]
+    assert list_permissions(path, "editor") == ["users.read"]
+    assert [action for action, *_ in read_audit_entries(path)] == [
+        "roles.create",
+        "roles.update",
+        "roles.update",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -297,49 +307,49 @@ def test_unknown_permission_is_refused_with_suggestions(path, patterns, near):
         with pytest.raises(PermissionMissingError) as caught:
             changes.grant(app, "editor", ["users.read", patterns]).apply()
     assert near in caught.value.hint
-    assert permissions_of(path, "editor") == []
+    assert list_permissions(path, "editor") == []
 
 
 def test_role_with_users_is_not_deleted(path):
     with open_app(path) as app:
         role = create(app).role
         run_statements(path, f"update users set role_id = {role.id} where username = 'ann'")
-        for act in (
+        for action in (
             changes.delete_role(app, "editor").plan,
             changes.delete_role(app, "editor").apply,
         ):
             with pytest.raises(RoleInUseError, match="1"):
-                act()
-    assert "editor" in names(path)
+                action()
+    assert "editor" in list_names(path)
 
 
 def test_role_assigned_after_the_plan_is_not_deleted(path):
     with open_app(path) as app:
         role = create(app).role
         change = changes.delete_role(app, "editor")
-        seen = change.plan().digest
+        confirmed = change.plan().digest
         run_statements(path, f"update users set role_id = {role.id} where username = 'ann'")
         with pytest.raises(RoleInUseError):
-            change.apply(confirmed=seen)
-    assert "editor" in names(path)
+            change.apply(confirmed=confirmed)
+    assert "editor" in list_names(path)
 
 
-def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
+def test_outdated_plan_is_not_applied(path):
     with open_app(path) as app:
         create(app)
         change = changes.grant(app, "editor", ["games.*"])
-        seen = change.plan().digest
+        confirmed = change.plan().digest
         role = queries.show_role(app, "editor")
         run_statements(
             path,
             f"insert into role_permissions (role_id, permission_id) select {role.id}, id from permissions where name = 'games.read'",
         )
         with pytest.raises(PlanChangedError):
-            change.apply(confirmed=seen)
-    assert permissions_of(path, "editor") == ["games.read"]
+            change.apply(confirmed=confirmed)
+    assert list_permissions(path, "editor") == ["games.read"]
 
 
-def test_a_deletion_shows_and_takes_its_permissions_along(path):
+def test_deletion_of_role_deletes_its_permissions_as_planned(path):
     with open_app(path) as app:
         role = create(app, permissions=["games.*"]).role
         plan = changes.delete_role(app, "editor").plan()
@@ -349,7 +359,7 @@ def test_a_deletion_shows_and_takes_its_permissions_along(path):
     assert query_rows(path, "pragma foreign_key_check") == []
 
 
-def test_a_plan_changes_nothing(path):
+def test_plan_changes_nothing(path):
     before = read_all_rows(path)
     with open_app(path) as app:
         plan = changes.create_role(
@@ -359,22 +369,22 @@ def test_a_plan_changes_nothing(path):
     assert read_all_rows(path) == before
 
 
-# Apps with less ----------------------------------------------------------------------------------------------------
+# Apps with fewer features ----------------------------------------------------------------------------------------
 
 
-def profile(path, *cut):
-    """Take sections out of the profile of the app at ``path``: from a header to the next one that is not below it."""
+def remove_profile_sections(path, *sections):
+    """Remove sections from the profile of the app at ``path``, each up to the next header."""
     file = path.with_name("quick.toml")
     text = file.read_text(encoding="utf-8")
-    for section in cut:
+    for section in sections:
         begin = text.index(f"\n[{section}]")
         end = text.index("\n[", begin + 2)
         text = text[:begin] + text[end:]
     file.write_text(text, encoding="utf-8")
 
 
-def test_an_app_whose_roles_have_no_permissions_can_still_have_roles(path):
-    profile(path, "roles.permissions")
+def test_roles_without_permissions_are_supported(path):
+    remove_profile_sections(path, "roles.permissions")
     with open_app(path) as app:
         assert create(app).role.permissions is None
         with pytest.raises(FeatureMissingError, match="no permissions"):
@@ -384,7 +394,9 @@ def test_an_app_whose_roles_have_no_permissions_can_still_have_roles(path):
 
 
 def test_roles_without_a_profile_section_are_read_only(path):
-    profile(path, "roles.permissions", "roles.built_in.permissions", "roles.built_in", "roles")
+    remove_profile_sections(
+        path, "roles.permissions", "roles.built_in.permissions", "roles.built_in", "roles"
+    )
     with open_app(path) as app:
         assert [(role.name, role.users) for role in queries.list_roles(app, PageRequest()).items] == [
             ("admin", 1),
@@ -396,10 +408,10 @@ def test_roles_without_a_profile_section_are_read_only(path):
 
 
 @pytest.fixture
-def with_roles_in_a_column(tmp_path):
-    """Give a deployment of an app whose role is a column of a type."""
+def create_app_with_role_column(tmp_path):
+    """Return a function that creates an app whose role is a column with the given type and values."""
 
-    def build(kind, listed, values, admin):
+    def create(kind, role_names, values, admin):
         profile = f"""schema = "dbctl.profile/1"
 name = "small"
 title = "Small"
@@ -410,7 +422,7 @@ table = "people"
 id = {{ column = "id" }}
 login = ["username"]
 admin = "{admin}"
-role = {{ column = "rank", values = {json.dumps(listed)} }}
+role = {{ column = "rank", values = {json.dumps(role_names)} }}
 [users.fields]
 username = "login"
 active = "active"
@@ -419,20 +431,20 @@ active = "active"
         configuration = '[apps.small]\nprofile = "./small.toml"\n[apps.small.databases]\nmain = "small.db"\n'
         (tmp_path / "dbctl.toml").write_text(configuration)
         path = tmp_path / "small.db"
-        rows_of_people = ", ".join(f"({at}, 'user{at}', {value}, 1)" for at, value in enumerate(values))
+        people = ", ".join(f"({number}, 'user{number}', {value}, 1)" for number, value in enumerate(values))
         run_statements(
             path,
             f"create table people (id integer primary key, login text, rank {kind}, active boolean)",
-            f"insert into people values {rows_of_people}",
+            f"insert into people values {people}",
         )
         return path
 
-    return build
+    return create
 
 
-@pytest.mark.parametrize("listed", [[], ["true", "false"]])
-def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column, listed):
-    path = with_roles_in_a_column("boolean", listed, [1, 0, 1, "null"], "true")
+@pytest.mark.parametrize("role_names", [[], ["true", "false"]])
+def test_roles_of_a_boolean_column_are_true_and_false(create_app_with_role_column, role_names):
+    path = create_app_with_role_column("boolean", role_names, [1, 0, 1, "null"], "true")
     with open_app(path) as app:
         assert {role.name: role.users for role in queries.list_roles(app, PageRequest()).items} == {
             "true": 2,
@@ -455,8 +467,8 @@ def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column
     ]
 
 
-def test_roles_of_a_column_of_numbers_are_their_digits(with_roles_in_a_column):
-    path = with_roles_in_a_column("integer", ["0", "9"], [9, 0, 9], "9")
+def test_roles_of_an_integer_column_are_numbers(create_app_with_role_column):
+    path = create_app_with_role_column("integer", ["0", "9"], [9, 0, 9], "9")
     with open_app(path) as app:
         assert {role.name: role.users for role in queries.list_roles(app, PageRequest()).items} == {
             "0": 1,

@@ -16,13 +16,13 @@ from dbctl.services.schedule.crontab import quote
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import query_rows, run_statements
-from tests.shapes.flashpoint_web import sixth_app_db
+from tests.shapes.flashpoint_web import larder_db
 
 RANGES = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 
 
 def parse_field(text, minimum, maximum):
-    """Return the numbers of a field of a schedule; fails for invalid fields."""
+    """Return the numbers of a field of a schedule; fail if it is invalid."""
     numbers = set()
     for part in text.split(","):
         span, _, step = part.partition("/")
@@ -52,7 +52,7 @@ def unescape(text):
 
 
 def parse_crontab(text, *, with_user=False):
-    """Return schedule, user and command of every line of a crontab."""
+    """Return the schedule, user and command of each line of a crontab."""
     assert text.endswith("\n")
     entries = []
     for line in text.splitlines():
@@ -82,7 +82,7 @@ def run_as_cron(command):
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def folder(request, tmp_path, monkeypatch):
-    """Two apps, with names and a directory that need quoting for shells and cron."""
+    """Create two apps whose names and directory need quoting in shells and crontabs."""
     folder = tmp_path / "a 'b' \"c\" %d \\%e $HOME `x`; #f"
     path = flashpoint_app.create_valid_app(folder, request.param)
     config = (folder / "dbctl.toml").read_text().partition("[apps.fp.backup]")[0]
@@ -101,13 +101,13 @@ def folder(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def crontab(capsys):
-    def ask(*words, status=0):
+    def run(*words, status=0):
         capsys.readouterr()
         assert main(["schedule", "cron", *words]) == status
         streams = capsys.readouterr()
         return streams.out if status == 0 else streams.err
 
-    return ask
+    return run
 
 
 def test_every_crontab_line_runs_without_output(folder, crontab):
@@ -118,8 +118,8 @@ def test_every_crontab_line_runs_without_output(folder, crontab):
         "insert into login_attempts (username, ip_address, attempted_at) values ('x', 'y', '2024-01-01')",
     )
     for _numbers, _user, command in entries:
-        done = run_as_cron(command)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), command
+        process = run_as_cron(command)
+        assert (process.returncode, process.stdout, process.stderr) == (0, "", ""), command
     assert query_rows(
         folder / "second.db", "select count(*) from login_attempts where attempted_at < '2025'"
     ) == [(0,)]
@@ -129,12 +129,12 @@ def test_every_crontab_line_runs_without_output(folder, crontab):
 def test_errors_are_printed_for_cron_mail(folder, crontab):
     (folder / "second.db").write_bytes(b"no database at all" * 100)
     for line in parse_crontab(crontab("--app", "second")):
-        done = run_as_cron(line[2])
+        process = run_as_cron(line[2])
         if split_arguments(line)[1] in ("prune", "verify"):
             continue  # these commands read only backups, and none exist
         is_drill = split_arguments(line)[1] == "drill"
-        assert (done.returncode, done.stdout) == (10 if is_drill else 4, ""), line
-        assert ("directory not found" if is_drill else "is not a SQLite database") in done.stderr
+        assert (process.returncode, process.stdout) == (10 if is_drill else 4, ""), line
+        assert ("directory not found" if is_drill else "is not a SQLite database") in process.stderr
 
 
 def test_jobs_of_apps_start_at_different_times(folder, crontab):
@@ -214,7 +214,7 @@ def test_json_contains_shell_commands(folder, crontab):
 
 
 def test_jobs_of_app_without_configuration_use_options(tmp_path, monkeypatch, crontab):
-    sixth_app_db(tmp_path / "larder.db")
+    larder_db(tmp_path / "larder.db")
     monkeypatch.chdir(tmp_path)
     entries = parse_crontab(crontab("--profile", str(PROFILE), "--url", "pantry=larder.db"))
     assert [split_arguments(line)[:2] for line in entries] == [["sessions", "cleanup"], ["status", "--check"]]
@@ -279,13 +279,13 @@ def test_vectors_are_optimized_monthly(tmp_path, monkeypatch, crontab):
         job for job in parse_crontab(crontab()) if split_arguments(job)[:2] == ["maintain", "optimize"]
     )
     assert [len(numbers) for numbers in line[0][:4]] == [1, 1, 1, 12]
-    done = run_as_cron(line[2])
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    process = run_as_cron(line[2])
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 @pytest.fixture
 def scheduled(tmp_path, monkeypatch, capsys):
-    """A function that returns the schedules of an app with these lines under ``[apps.fp.schedule]``, or the failure."""
+    """Return a function that returns the schedules of an app for lines of ``[apps.fp.schedule]``, or the error."""
 
     def run_with(lines, status=0):
         folder = tmp_path / "scheduled"

@@ -34,14 +34,14 @@ TABLES = [
     "insert into members values (1, 'Ida Needle', 'needle-1', 3), (2, 'Bo', 'x', 4), (10, 'NEEDLEs and pins', 'y', 5)",
     "create table notes (a integer, b varchar(9), body text, primary key (a, b))",
     "insert into notes values (7, 'k', 'a haystack')",
-    "create view seen as select name from members",
+    "create view names as select name from members",
 ]
 LONG = timedelta(seconds=30)
 
 
 @pytest.fixture(scope="module")
 def larder(tmp_path_factory):
-    """The selection of an app with three similar databases, and one that is not configured."""
+    """Yield the selection of an app with three similar databases, and one that is not configured."""
     tmp_path = tmp_path_factory.mktemp("larder")
     (tmp_path / "larder.toml").write_text(PROFILE)
     file = tmp_path / "one.db"
@@ -59,7 +59,7 @@ def larder(tmp_path_factory):
         with closing(servers.connection(postgresql)) as session:
             for sql in TABLES:
                 session.execute(sql)
-            session.execute("create table more (id uuid primary key, told jsonb, raw bytea, tags text[])")
+            session.execute("create table more (id uuid primary key, document jsonb, raw bytea, tags text[])")
             session.execute(
                 "insert into more values ('00000000-0000-4000-8000-000000000001', '{\"a\": \"needle\"}', 'needle', '{needle}')"
             )
@@ -93,7 +93,7 @@ def test_word_is_found_in_every_database_with_row_key(larder):
     assert ("one", "keys", "label", ["***"], "the [needle] key") in matches
     assert ("one", "own", "body", [], "[needle]work") in matches
     texts = {match[2]: match[4] for match in matches if match[1] == "more"}
-    assert texts == {"told": '{"a": "[needle]"}', "tags": "{[needle]}"}
+    assert texts == {"document": '{"a": "[needle]"}', "tags": "{[needle]}"}
     assert report.status == Exit.OK
     assert report.result.tables == 9
 
@@ -118,7 +118,7 @@ def test_skipped_columns_are_reported(larder):
     }
     assert skipped[("one", "members", "no-text")] == ["id", "age"]
     assert skipped[("two", "more", "no-text")] == ["raw"]
-    assert ("three", "seen", "view") in skipped
+    assert ("three", "names", "view") in skipped
     assert ("four", None, "not-configured") in skipped
     assert "2 secret columns (--secrets)" in report.result.note
     assert "3 views" in report.result.note

@@ -87,7 +87,7 @@ def test_single_hyphen_is_a_word() -> None:
         ('"#Puzzle"', create_word("#Puzzle")),
     ],
 )
-def test_prefix_means_its_key(text: str, term: Term) -> None:
+def test_prefix_is_an_abbreviation_of_its_key(text: str, term: Term) -> None:
     assert parse(text) == (term,)
 
 
@@ -131,7 +131,7 @@ def test_first_operator_separates_key_and_value(text: str, term: Term) -> None:
         ('"title:dog"', create_word("title:dog")),
     ],
 )
-def test_unknown_key_makes_a_word(text: str, term: Term) -> None:
+def test_term_with_unknown_key_is_a_word(text: str, term: Term) -> None:
     assert parse(text) == (term,)
 
 
@@ -309,5 +309,5 @@ def test_any_unquoted_text_is_a_word_or_value(text: str) -> None:
 )
 def test_numbers_survive_round_trip(number: float) -> None:
     term = Term("size", "<", round(number, 6))
-    (again,) = parse(write_query([term]))
-    assert again == term
+    (parsed,) = parse(write_query([term]))
+    assert parsed == term

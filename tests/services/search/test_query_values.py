@@ -1,4 +1,4 @@
-"""Values of searches: moments and spans of time, and what is refused."""
+"""Values of searches: times and ranges of time, and values that are refused."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_invalid_times_are_refused(text: str) -> None:
         parse_time_range("when", text, NOW)
 
 
-@given(st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
-def test_written_time_is_in_its_range(time: datetime) -> None:
+@given(st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001 - the time zone is a separate argument
+def test_formatted_time_is_in_its_range(time: datetime) -> None:
     for text in (
         f"{time:%Y-%m-%dT%H:%M:%S}".zfill(19),
         time.isoformat(timespec="milliseconds"),

@@ -1,4 +1,4 @@
-"""Searches return the same rows as plain Python, for every schema of the games."""
+"""Searches return the same rows as a filter in Python, for every schema of the games."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def open_app(path, profile="flashpoint-web", database="flashpoint"):
 
 @pytest.fixture(scope="module", params=SCHEMAS)
 def games(request, paths):
-    """An app, and all its games with their related rows, read by plain SQL."""
+    """Yield an app and all its games with their related rows, which plain SQL reads."""
     with open_app(paths[request.param]) as app:
         yield app, read_rows(paths[request.param], request.param)
 
@@ -108,7 +108,7 @@ def split_list(text):
 
 
 def fold_ascii(text):
-    """Ignore case as SQLite does: ASCII only."""
+    """Convert ASCII letters to lower case, as SQLite does to compare text."""
     return "".join(character.lower() if character.isascii() else character for character in text or "")
 
 
@@ -184,7 +184,7 @@ def matches_nothing(_row):
     return False
 
 
-# Filters ---------------------------------------------------------------------------------------------------------
+# Filters -------------------------------------------------------------------------------------------------------
 
 FILTERS = [
     (["platform=Flash"], lambda row: is_in(row["platforms"], "Flash")),
@@ -283,7 +283,7 @@ def test_flash_game_without_swf_is_not_playable(tmp_path):
     with open_app(path) as app:
         assert find_ids(app, filters=["playable=no"]) == [
             flashpoint_web.game_id(1)
-        ]  # the other starts .swf files of its data
+        ]  # the other game starts an .swf file of its data
         assert flashpoint_web.game_id(1) not in find_ids(app, filters=["playable=yes"])
 
 
@@ -324,7 +324,7 @@ def test_times_are_compared_in_all_stored_forms(tmp_path):
         assert len(find_ids(app, filters=["da=2024-05-01"], show_hidden=["all"])) == 4
 
 
-# What differs between the schemas -----------------------------------------------------------------------------
+# Differences between the schemas -------------------------------------------------------------------------------
 
 
 def test_playlist_filter_keeps_playlist_order(document):
@@ -381,9 +381,9 @@ def test_launcher_counts_and_play_times_are_filtered(extras, paths):
 
 
 def test_merged_id_finds_its_game(extras, paths):
-    moved = [row for row in read_rows(paths["extras"], "extras") if row["was"]]
-    assert moved
-    for row in moved:
+    rows = [row for row in read_rows(paths["extras"], "extras") if row["was"]]
+    assert rows
+    for row in rows:
         for old in row["was"]:
             assert find_ids(extras, query=f"id={old}", show_hidden=["all"]) == [row["id"]]
             assert read_detail(extras, "games", old).extra["id"] == row["id"]
@@ -411,9 +411,9 @@ def test_ids_are_case_sensitive(launcher):
 
 
 def test_broken_and_extreme_games_are_hidden_by_default(document):
-    broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
+    broken, extreme, broken_and_extreme = (flashpoint_web.game_id(number) for number in (3, 4, 5))
     plain = set(find_ids(document))
-    assert plain & {broken, extreme, both} == set()
+    assert plain & {broken, extreme, broken_and_extreme} == set()
     assert flashpoint_web.game_id(6) in plain  # both columns are NULL
     assert set(find_ids(document, show_hidden=["broken"])) - plain == {broken}
     assert set(find_ids(document, show_hidden=["extreme"])) - plain == {extreme}
@@ -424,10 +424,10 @@ def test_broken_and_extreme_games_are_hidden_by_default(document):
 
 
 def test_filter_on_hidden_key_shows_its_rows(document):
-    broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
+    broken, extreme, broken_and_extreme = (flashpoint_web.game_id(number) for number in (3, 4, 5))
     assert set(find_ids(document, filters=["broken=yes"])) == {broken}
     assert set(find_ids(document, query="extreme:yes")) == {extreme}
-    assert set(find_ids(document, filters=["broken=yes", "extreme=yes"])) == {both}
+    assert set(find_ids(document, filters=["broken=yes", "extreme=yes"])) == {broken_and_extreme}
     assert len(find_ids(document, query="broken:no")) == 45
 
 
@@ -602,7 +602,7 @@ def test_any_table_column_can_be_requested(launcher):
         search.find(launcher, "games", SearchRequest(), PageRequest(limit=1), columns=["titel"])
 
 
-# One row --------------------------------------------------------------------------------------------------------
+# One row -------------------------------------------------------------------------------------------------------
 
 
 def test_game_data_is_sorted_by_presence_then_date(document):
@@ -663,7 +663,7 @@ def test_unknown_id_is_not_found(games, key):
         read_detail(games[0], "games", key)
 
 
-# Words that are wrong, or hostile ---------------------------------------------------------------------------------
+# Invalid queries -----------------------------------------------------------------------------------------------
 
 
 def test_unknown_key_lists_known_keys(launcher):
@@ -758,7 +758,7 @@ def test_invalid_utf8_is_searched_and_returned(tmp_path):
         assert read_detail(app, "games", flashpoint_web.game_id(1)).extra["developer"] == "\udcffA"
 
 
-# How it is found --------------------------------------------------------------------------------------------------
+# Query plans and files -----------------------------------------------------------------------------------------
 
 
 def test_explain_returns_sql_parameters_plan_and_full_scans(launcher):
@@ -797,7 +797,7 @@ def test_search_changes_no_file(tmp_path):
         ) == before
 
 
-# Profiles ---------------------------------------------------------------------------------------------------------
+# Profiles ------------------------------------------------------------------------------------------------------
 
 LARDER = """
 schema = "dbctl.profile/1"
@@ -835,7 +835,7 @@ detail = [{ name = "labels", path = ["recipe_uuid -> recipe_labels.recipe_uuid"]
 def larder(tmp_path):
     profile = tmp_path / "larder.toml"
     profile.write_text(LARDER, encoding="utf-8")
-    with open_app(flashpoint_web.sixth_app_db(tmp_path / "larder.db"), profile, "pantry") as app:
+    with open_app(flashpoint_web.larder_db(tmp_path / "larder.db"), profile, "pantry") as app:
         yield app
 
 

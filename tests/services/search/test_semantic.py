@@ -1,4 +1,4 @@
-"""Semantic search ranks rows as plain arithmetic does, for both schemas; invalid requests are refused."""
+"""Semantic search ranks rows by cosine similarity, in both variants; invalid requests are refused."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def rank(vector, numbers=NUMBERS):
     return sorted(similarities.items(), key=lambda item: -item[1])
 
 
-# What is found -----------------------------------------------------------------------------------------------------
+# Results ------------------------------------------------------------------------------------------------------------
 
 
 def test_neighbours_of_a_row_are_ranked_without_the_row(chat):
@@ -210,8 +210,8 @@ def test_unreadable_database_does_not_hide_neighbours(deployed, tmp_path):
 
 def test_vectors_are_searched_without_the_other_database(deployed):
     urls = [f"vectors=lancedb:{deployed}/lancedb"]
-    both = [f"chat={deployed}/chat.db", *urls]
-    for configured, only, note_count in ((urls, "", 1), (both, "vectors", 0)):
+    all_urls = [f"chat={deployed}/chat.db", *urls]
+    for configured, only, note_count in ((urls, "", 1), (all_urls, "vectors", 0)):
         with app_service.open_app(
             Selection(profile="chat-lancedb", urls=configured), timeout=1, only=only
         ) as app:
@@ -236,7 +236,7 @@ def test_long_text_is_shortened_in_summary(tmp_path):
     assert full_text == "a\nb " * 500
 
 
-# What is none ------------------------------------------------------------------------------------------------------
+# Invalid vectors and requests ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -340,15 +340,15 @@ def test_invalid_text_is_refused_before_embedding(deployed, text, kind):
 
 
 @pytest.mark.parametrize(
-    ("printed", "kind"),
+    ("output", "kind"),
     [
         ("[1.0] * 384", VectorInvalidError),
         (f"[0.0] * {SIZE}", VectorInvalidError),
         ("'<html>'", EmbedderFailedError),
     ],
 )
-def test_unusable_embedder_output_is_refused(deployed, printed, kind):
-    embedder = Embedder(kind="command", command=[sys.executable, "-c", f"print({printed})"])
+def test_unusable_embedder_output_is_refused(deployed, output, kind):
+    embedder = Embedder(kind="command", command=[sys.executable, "-c", f"print({output})"])
     with pytest.raises(kind):
         search(deployed, embedder, text="cats")
 
@@ -425,12 +425,12 @@ def test_unconfigured_vectors_are_refused(deployed):
         assert isinstance(caught.value, kind)
 
 
-# What is known without asking ----------------------------------------------------------------------------------------
+# Doctor -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def open_folder():
-    """A folder that all users may enter, unlike those of pytest."""
+    """Create a folder that other users can search; those of pytest are private."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         if not all(above.stat().st_mode & 0o001 for above in Path(folder).parents):

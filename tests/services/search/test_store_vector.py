@@ -20,7 +20,7 @@ from tests.shapes.chat_lancedb import ANON, ANSWER, OLD, PLANTS, PYTHON, THEIR
 PROGRAM = f"""\
 import json, sys
 text = sys.stdin.read()
-with open("asked", "a") as file:
+with open("requests", "a") as file:
     print(text, file=file)
 if "no vector" in text:
     sys.exit("that text is too long")
@@ -34,13 +34,13 @@ def master(request, tmp_path_factory):
     home = tmp_path_factory.mktemp(request.param)
     deployed = request.param == "deployed"
     (chat_lancedb.deployed if deployed else chat_lancedb.document)(home / "data/chat.db")
-    chat_lancedb.vectors(home / "data/lancedb", deployed=deployed)
+    chat_lancedb.create_vectors(home / "data/lancedb", deployed=deployed)
     return home
 
 
 @pytest.fixture
 def chat(master, tmp_path, monkeypatch, answer):
-    """A function that runs a command in a copy of the deployment, with a program as embedder."""
+    """Return a function that runs a command in a copy of the deployment, with a program as embedder."""
     shutil.copytree(master / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     answer("init", "chat-lancedb")
@@ -56,21 +56,21 @@ def chat(master, tmp_path, monkeypatch, answer):
     return run
 
 
-def table():
+def open_table():
     return lancedb.connect("data/lancedb").open_table(lance.TABLE)
 
 
-def key():
-    return "message_id" if "message_id" in table().schema.names else "id"
+def key_column():
+    return "message_id" if "message_id" in open_table().schema.names else "id"
 
 
-def rows():
-    return {row[key()]: row for row in table().to_arrow().to_pylist()}
+def read_rows():
+    return {row[key_column()]: row for row in open_table().to_arrow().to_pylist()}
 
 
 def delete_vectors(*messages):
     for message in messages:
-        table().delete(f"{key()} = '{message}'")
+        open_table().delete(f"{key_column()} = '{message}'")
 
 
 def execute_sql(sql):
@@ -78,34 +78,34 @@ def execute_sql(sql):
         db.execute(sql)
 
 
-def vector_file(numbers):
+def write_vector_file(numbers):
     Path("vector.json").write_text(json.dumps(numbers), encoding="utf-8")
     return "vector.json"
 
 
 def test_stored_vector_replaces_existing_vector_after_confirmation(chat):
-    words = ["search", "vectors", "store", PLANTS, vector_file(VECTOR)]
-    before = rows()
+    words = ["search", "vectors", "store", PLANTS, write_vector_file(VECTOR)]
+    before = read_rows()
     plan = chat(*words, "--dry-run")["plan"]
     assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 1}, True)
     assert chat(*words, status=6)["code"] == "confirmation-missing"
-    assert rows() == before
-    done = chat(*words, "--yes")
-    assert (done["replaced"], done["added"]) == (1, 0)
+    assert read_rows() == before
+    result = chat(*words, "--yes")
+    assert (result["replaced"], result["added"]) == (1, 0)
     column = "vector" if "vector" in before[PLANTS] else "embedding"
-    after = rows()
+    after = read_rows()
     assert after.pop(PLANTS) == {**before.pop(PLANTS), column: VECTOR}
     assert after == before
 
 
 def test_vector_of_new_message_is_stored_as_the_app_does(chat):
     delete_vectors(PLANTS)
-    done = chat("search", "vectors", "store", PLANTS, vector_file(VECTOR))
-    assert (done["replaced"], done["added"], done["dimension"]) == (0, 1, lance.SIZE)
-    row = rows()[PLANTS]
+    result = chat("search", "vectors", "store", PLANTS, write_vector_file(VECTOR))
+    assert (result["replaced"], result["added"], result["dimension"]) == (0, 1, lance.SIZE)
+    row = read_rows()[PLANTS]
     assert (row["chat_id"], row["user_id"], row["role"]) == (chat_lancedb.GARDEN, ANON, "user")
     assert (row["content"], row["timestamp"]) == ("Which plants like shade?", 1_760_954_400_000.0)
-    deployed = key() == "message_id"
+    deployed = key_column() == "message_id"
     assert row["metadata"] == ("{}" if deployed else {"model": None, "language": None})
     assert row["vector" if deployed else "embedding"] == VECTOR
     if deployed:
@@ -125,22 +125,22 @@ def test_vector_of_new_message_is_stored_as_the_app_does(chat):
     ],
 )
 def test_invalid_vector_or_message_is_refused(chat, message, numbers, code):
-    before = rows()
-    words = ["search", "vectors", "store", message, vector_file(numbers), "--yes"]
+    before = read_rows()
+    words = ["search", "vectors", "store", message, write_vector_file(numbers), "--yes"]
     assert chat(*words, status=None)["code"] == code
-    assert rows() == before
+    assert read_rows() == before
 
 
 def test_missing_vectors_are_created_once(chat, tmp_path):
     delete_vectors(ANSWER, PLANTS, THEIR)
     plan = chat("search", "vectors", "make", "--dry-run")["plan"]
     assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 3}, False)
-    assert not (tmp_path / "asked").exists(), "a plan sends no request"
-    done = chat("search", "vectors", "make")
-    assert (done["created"], done["remaining"], done["failed"]) == (3, 0, [])
-    requests = (tmp_path / "asked").read_text().splitlines()
+    assert not (tmp_path / "requests").exists(), "a plan sends no request"
+    result = chat("search", "vectors", "make")
+    assert (result["created"], result["remaining"], result["failed"]) == (3, 0, [])
+    requests = (tmp_path / "requests").read_text().splitlines()
     assert sorted(requests) == ["Is Python fast?", "What is Python?", "Which plants like shade?"]
-    row = rows()[THEIR]
+    row = read_rows()[THEIR]
     assert (row["user_id"], row["content"]) == (OLD, "Is Python fast?")
     assert (row.get("vector") or row["embedding"])[0] == len("Is Python fast?")
     assert chat("search", "vectors", "make")["created"] == 0
@@ -152,18 +152,23 @@ def test_filters_and_limit_restrict_created_vectors(chat):
     assert chat("search", "vectors", "make", "--user", OLD)["created"] == 1
     assert chat("search", "vectors", "make", "--chat", PYTHON)["created"] == 1
     delete_vectors(ANSWER)
-    done = chat("search", "vectors", "make", "--limit", "1")
-    assert (done["created"], done["remaining"]) == (1, 1)
+    result = chat("search", "vectors", "make", "--limit", "1")
+    assert (result["created"], result["remaining"]) == (1, 1)
 
 
 def test_failed_text_does_not_stop_the_others(chat):
     delete_vectors(ANSWER, PLANTS, THEIR)
     execute_sql(f"update messages set content = 'no vector of this' where id = '{ANSWER}'")
     execute_sql(f"update messages set content = '  ' where id = '{THEIR}'")
-    done = chat("search", "vectors", "make", status=12)
-    assert (done["created"], done["remaining"], done["without_text"], done["failed"]) == (1, 1, 1, [ANSWER])
-    assert PLANTS in rows()
-    assert ANSWER not in rows()
+    result = chat("search", "vectors", "make", status=12)
+    assert (result["created"], result["remaining"], result["without_text"], result["failed"]) == (
+        1,
+        1,
+        1,
+        [ANSWER],
+    )
+    assert PLANTS in read_rows()
+    assert ANSWER not in read_rows()
 
 
 def test_failing_embedder_ends_the_work(chat, tmp_path):

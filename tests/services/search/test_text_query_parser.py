@@ -1,4 +1,4 @@
-"""The language of words means the same rows on every engine, with every kind of index and without one."""
+"""A text query returns the same rows on every engine, with each kind of index and without an index."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ NOTES = {
     "20": ("'; drop table notes; --", "column:value ^start"),
     "21": ("supercalifragilisticexpialidocious", "x" * 300),
 }
-EVERY = frozenset(NOTES)
-#: What is asked, and what it means.
+ALL = frozenset(NOTES)
+#: Queries, and the keys of the rows that they match.
 QUERIES = {
     "term": {"01", "02", "03", "18"},
     "TERM": {"01", "02", "03", "18"},
@@ -92,8 +92,8 @@ QUERIES = {
     "*erm*": {"01", "02", "03", "04", "18"},
     "(term OR foo) -search": {"07", "08", "18"},
     "term OR foo bar": {"01", "02", "03", "07", "08", "18"},
-    "NOT (term OR foo)": EVERY - {"01", "02", "03", "07", "08", "18"},
-    "NOT term": EVERY - {"01", "02", "03", "18"},
+    "NOT (term OR foo)": ALL - {"01", "02", "03", "07", "08", "18"},
+    "NOT term": ALL - {"01", "02", "03", "18"},
     "NOT NOT term": {"01", "02", "03", "18"},
     "=term": {"01", "02", "03", "18"},
     "C++": {"05"},
@@ -174,21 +174,21 @@ QUERIES = {
     "nothing": set(),
     "zork OR NOT": {"14"},
     "*": set(),
-    "": EVERY,
-    " ": EVERY,
-    '""': EVERY,
+    "": ALL,
+    " ": ALL,
+    '""': ALL,
 }
-#: The same texts as some apps keep them: a JSON array of blocks, or the text itself.
+#: Kinds of databases that store texts as a JSON array of blocks, as some apps do.
 BLOCKS = {"json"}
 
 
-def _columns(kind: str) -> str:
+def _define_columns(kind: str) -> str:
     return {
         "mysql": "id varchar(20) primary key, title text character set utf8mb4 not null, body text character set utf8mb4 not null",
     }.get(kind, "id text primary key, title text not null, body text not null")
 
 
-def _stored(kind: str) -> list[tuple[str, str, str]]:
+def _create_rows(kind: str) -> list[tuple[str, str, str]]:
     import json
 
     if kind != "json":
@@ -200,36 +200,36 @@ def _stored(kind: str) -> list[tuple[str, str, str]]:
 
 
 @contextmanager
-def _database(kind: str, folder: Path) -> Iterator[str]:
-    """Give the address of a database with the notes."""
+def _create_database(kind: str, folder: Path) -> Iterator[str]:
+    """Create a database with the notes and yield its URL."""
     if kind == "lancedb":
         import lancedb
 
-        rows = [{"id": key, "title": title, "body": body} for key, title, body in _stored(kind)]
+        rows = [{"id": key, "title": title, "body": body} for key, title, body in _create_rows(kind)]
         lancedb.connect(str(folder / "notes.lance")).create_table("notes", rows)
         yield f"lancedb:{folder}/notes.lance"
     elif kind.startswith("postgresql"):
         with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
-            connection.execute(f"create table notes ({_columns(kind)})")
+            connection.execute(f"create table notes ({_define_columns(kind)})")
             with connection.cursor() as cursor:
-                cursor.executemany("insert into notes values (%s, %s, %s)", _stored(kind))
+                cursor.executemany("insert into notes values (%s, %s, %s)", _create_rows(kind))
             yield servers.text(url)
     elif kind.startswith("mysql"):
         with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as mysql:
             with mysql.cursor() as cursor:
-                cursor.execute(f"create table notes ({_columns('mysql')})")
-                cursor.executemany("insert into notes values (%s, %s, %s)", _stored(kind))
+                cursor.execute(f"create table notes ({_define_columns('mysql')})")
+                cursor.executemany("insert into notes values (%s, %s, %s)", _create_rows(kind))
             mysql.commit()
             yield servers.text(url)
     else:
         path = folder / "notes.db"
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(f"create table notes ({_columns(kind)})")
-            connection.executemany("insert into notes values (?, ?, ?)", _stored(kind))
+            connection.execute(f"create table notes ({_define_columns(kind)})")
+            connection.executemany("insert into notes values (?, ?, ?)", _create_rows(kind))
         yield str(path)
 
 
-#: Kinds of databases: by the tokenizer of the index, the engine, and read-only access.
+#: Kinds of databases: tokenizer of the index, engine, or read-only access.
 KINDS = (
     "unicode61",
     "porter",
@@ -256,7 +256,7 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     plain = read_only or kind == "lancedb"
     mode = 'mode = "read-only"\nowner = "another program"' if read_only else ""
     profile.write_text(PROFILE.format(mode=mode, text="" if plain else text), encoding="utf-8")
-    with _database(kind, folder) as url:
+    with _create_database(kind, folder) as url:
         selection = Selection(profile=str(profile), urls=[f"notes={url}"])
         with app_service.open_app(selection, timeout=5) as app:
             if kind not in ("no index", "read-only", "lancedb") and "no index" not in kind:
@@ -326,7 +326,7 @@ def test_words_of_json_keys_are_not_found(notebook: App) -> None:
     assert search_keys(notebook, "type") == set()
 
 
-# The language itself -----------------------------------------------------------------------------------------------
+# Query language -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inside_words", [False, True])
@@ -345,10 +345,10 @@ def test_deeply_nested_parentheses_are_refused() -> None:
 
 
 def test_fts5_returns_every_row_that_the_matcher_accepts() -> None:
-    """Every Unicode character next to and between two words: the index must return all rows that the matcher accepts."""
+    """Test every Unicode character next to two words and between them."""
     import unicodedata
 
-    signs = [
+    characters = [
         chr(number)
         for number in range(1, sys.maxunicode + 1)
         if unicodedata.category(chr(number)) not in ("Cn", "Cs", "Co")
@@ -357,11 +357,11 @@ def test_fts5_returns_every_row_that_the_matcher_accepts() -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("create virtual table f using fts5(t)")
         for prefix, between, suffix in (("{}", " ", ""), ("", " ", "{}"), ("", "{}", ""), ("", " {} ", "")):
-            texts = [f"{prefix}foo{between}bar{suffix}".format(sign) for sign in signs]
+            texts = [f"{prefix}foo{between}bar{suffix}".format(character) for character in characters]
             connection.execute("delete from f")
             connection.executemany("insert into f (t) values (?)", ((text,) for text in texts))
             matched = {row[0] for row in connection.execute("select t from f where f match '\"foo bar\"'")}
-            matcher = TextMatcher(parse_text('"foo bar"'))  # type: ignore[arg-type]  # never None here
+            matcher = TextMatcher(parse_text('"foo bar"'))  # type: ignore[arg-type]  # not None
             assert [text for text in texts if matcher.matches([text]) and text not in matched] == []
 
 

@@ -40,7 +40,7 @@ def ago(form="iso", **age):
     return timestamp.strftime(FORMS[form].format(ms=timestamp.microsecond // 1000))
 
 
-def play(path, session, started, *, user=2, game="g1", ended="null", duration="null"):
+def add_play(path, session, started, *, user=2, game="g1", ended="null", duration="null"):
     run_statements(
         path,
         f"insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
@@ -48,7 +48,7 @@ def play(path, session, started, *, user=2, game="g1", ended="null", duration="n
     )
 
 
-def many_plays(path, count):
+def add_many_plays(path, count):
     """Add open plays of both users and several games, with both time formats."""
     run_statements(
         path,
@@ -64,19 +64,19 @@ def clean(path, *names, **options):
         return {result.rule: result for result in CleanUp(app, names, **options).apply().rules}
 
 
-def agrees(path):
+def statistics_are_correct(path):
     return all(query_rows(path, STATISTICS[kind]) == query_rows(path, RECOUNT[kind]) for kind in STATISTICS)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_plays_older_than_a_day_are_closed_in_both_time_formats(path, at_once):
     for form in FORMS:
-        play(path, f"old {form}", ago(form, hours=24, seconds=2))
-        play(path, f"young {form}", ago(form, hours=23, minutes=59))
-    play(path, "ended", ago(days=9), ended="'2020-01-01T00:00:00.000Z'", duration="60")
-    done = clean(path, "abandoned-plays", at_once=at_once)["abandoned-plays"]
-    assert (done.matched, done.changed, done.batches) == (2, 2, 1)
-    assert done.longest_lock > timedelta()
+        add_play(path, f"old {form}", ago(form, hours=24, seconds=2))
+        add_play(path, f"young {form}", ago(form, hours=23, minutes=59))
+    add_play(path, "ended", ago(days=9), ended="'2020-01-01T00:00:00.000Z'", duration="60")
+    result = clean(path, "abandoned-plays", at_once=at_once)["abandoned-plays"]
+    assert (result.matched, result.changed, result.batches) == (2, 2, 1)
+    assert result.longest_lock > timedelta()
     closed = query_rows(
         path, "select session_id, duration_seconds from user_game_plays where ended_at is not null order by 1"
     )
@@ -92,14 +92,14 @@ def test_plays_older_than_a_day_are_closed_in_both_time_formats(path, at_once):
         ("2024-06-01T10:00:00.001+02:00", "2024-06-01T12:00:00.001Z"),
     ],
 )
-def test_a_play_ends_four_hours_after_it_began_to_the_millisecond(path, started, ended):
-    play(path, "one", started)
+def test_closed_play_ends_exactly_four_hours_after_its_start(path, started, ended):
+    add_play(path, "one", started)
     clean(path)
     assert query_rows(path, "select ended_at from user_game_plays") == [(ended,)]
 
 
-def test_statistics_are_brought_up_as_the_app_does_it(path):
-    play(path, "before", "2024-01-01T00:00:00.000Z", ended="'2024-01-01T00:10:00.000Z'", duration="600")
+def test_cleanup_updates_statistics_like_the_app(path):
+    add_play(path, "before", "2024-01-01T00:00:00.000Z", ended="'2024-01-01T00:10:00.000Z'", duration="600")
     run_statements(
         path,
         "insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)"
@@ -107,31 +107,31 @@ def test_statistics_are_brought_up_as_the_app_does_it(path):
         "insert into user_stats (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at)"
         " values (2, 1, 600, 1, '2024-01-01T00:10:00.000Z', '2024-01-01T00:10:00.000Z')",
     )
-    play(path, "again", ago(days=2))
-    play(path, "other", ago(days=3), game="g2")
+    add_play(path, "again", ago(days=2))
+    add_play(path, "other", ago(days=3), game="g2")
     started_at = ago()
     clean(path, "abandoned-plays")
     (first, second) = query_rows(path, "select * from user_game_stats order by game_id")
     assert first[1:7] == (2, "g1", "Old title", 2, 15_000, "2024-01-01T00:10:00.000Z")
     assert second[1:6] == (2, "g2", "Title of g2", 1, 14_400)
-    assert started_at <= second[6] == second[7] == first[7] <= ago()  # the moment of the job, as in the app
-    (whole,) = query_rows(path, "select * from user_stats")
-    assert whole[:5] == (2, 2, 29_400, 3, "2024-01-01T00:10:00.000Z")
-    assert whole[5] == whole[6] == first[7]
-    assert agrees(path)
+    assert started_at <= second[6] == second[7] == first[7] <= ago()  # the time of the job, as in the app
+    (user_row,) = query_rows(path, "select * from user_stats")
+    assert user_row[:5] == (2, 2, 29_400, 3, "2024-01-01T00:10:00.000Z")
+    assert user_row[5] == user_row[6] == first[7]
+    assert statistics_are_correct(path)
 
 
 def test_batches_close_all_plays_and_a_second_run_changes_nothing(path):
-    many_plays(path, 3000)
-    play(path, "active", ago(hours=3))
-    done = clean(path, "abandoned-plays")["abandoned-plays"]
-    assert (done.matched, done.changed) == (3000, 3000)
-    assert done.batches > 1
-    assert agrees(path)
+    add_many_plays(path, 3000)
+    add_play(path, "active", ago(hours=3))
+    result = clean(path, "abandoned-plays")["abandoned-plays"]
+    assert (result.matched, result.changed) == (3000, 3000)
+    assert result.batches > 1
+    assert statistics_are_correct(path)
     assert query_rows(path, "select session_id from user_game_plays where ended_at is null") == [("active",)]
     before = read_all_rows(path)
-    again = clean(path)["abandoned-plays"]
-    assert (again.matched, again.changed, again.batches) == (0, 0, 0)
+    second_run = clean(path)["abandoned-plays"]
+    assert (second_run.matched, second_run.changed, second_run.batches) == (0, 0, 0)
     clean(path)
     after = read_all_rows(path)
     assert before["user_game_plays"] == after["user_game_plays"]
@@ -140,7 +140,7 @@ def test_batches_close_all_plays_and_a_second_run_changes_nothing(path):
 
 
 def test_batches_and_one_transaction_lead_to_the_same_rows(path, tmp_path):
-    many_plays(path, 700)
+    add_many_plays(path, 700)
     other = tmp_path / "other" / "user.db"
     other.parent.mkdir()
     other.write_bytes(path.read_bytes())
@@ -151,19 +151,21 @@ def test_batches_and_one_transaction_lead_to_the_same_rows(path, tmp_path):
         assert query_rows(path, sql) == query_rows(other, sql)
 
 
-def test_a_play_that_the_app_ends_meanwhile_is_left_as_it_is(path):
-    many_plays(path, 300)
+def test_play_that_the_app_ends_during_the_cleanup_is_not_changed(path):
+    add_many_plays(path, 300)
     with open_app(path) as app:
         work = CleanUp(app, ["abandoned-plays"])
-        sold = query_rows(path, "select id from user_game_plays order by id desc limit 1")[0][0]
-        run_statements(path, f"create trigger app after update of ended_at on user_game_plays when new.id <> {sold} and old.ended_at is null"
-            f" begin update user_game_plays set ended_at = '2024-01-01T00:00:00.000Z', duration_seconds = 7 where id = {sold} and ended_at is null; end")  # fmt: skip
+        ended_by_app = query_rows(path, "select id from user_game_plays order by id desc limit 1")[0][0]
+        run_statements(path, f"create trigger app after update of ended_at on user_game_plays when new.id <> {ended_by_app} and old.ended_at is null"
+            f" begin update user_game_plays set ended_at = '2024-01-01T00:00:00.000Z', duration_seconds = 7 where id = {ended_by_app} and ended_at is null; end")  # fmt: skip
         run_statements(
-            path, f"update user_game_plays set user_id = 3 where id = {sold}"
-        )  # the last batch has it
-        done = work.apply().rules[0]
-    assert (done.matched, done.changed) == (300, 299)
-    assert query_rows(path, f"select duration_seconds from user_game_plays where id = {sold}") == [(7,)]
+            path, f"update user_game_plays set user_id = 3 where id = {ended_by_app}"
+        )  # in the last batch
+        result = work.apply().rules[0]
+    assert (result.matched, result.changed) == (300, 299)
+    assert query_rows(path, f"select duration_seconds from user_game_plays where id = {ended_by_app}") == [
+        (7,)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,8 +176,8 @@ def test_a_play_that_the_app_ends_meanwhile_is_left_as_it_is(path):
     ],
 )
 def test_attempts_and_logs_are_deleted_by_age_in_both_time_formats(path, rule, table, remaining):
-    at = {"login_attempts": "attempted_at", "activity_logs": "created_at"}[table]
-    rest = {"login_attempts": "ip_address", "activity_logs": "action"}[table]
+    time_column = {"login_attempts": "attempted_at", "activity_logs": "created_at"}[table]
+    text_column = {"login_attempts": "ip_address", "activity_logs": "action"}[table]
     run_statements(path, f"delete from {table}")
     for form in FORMS:
         for word, age in (
@@ -184,15 +186,18 @@ def test_attempts_and_logs_are_deleted_by_age_in_both_time_formats(path, rule, t
         ):
             run_statements(
                 path,
-                f"insert into {table} (username, {rest}, {at}) values ('{word}', 'x', '{ago(form, seconds=age.total_seconds())}')",
+                f"insert into {table} (username, {text_column}, {time_column}) values ('{word}', 'x', '{ago(form, seconds=age.total_seconds())}')",
             )
     assert clean(path, rule)[rule].changed == 2
-    assert query_rows(path, f"select username from {table} where {rest} = 'x'") == [("young",), ("young",)]
+    assert query_rows(path, f"select username from {table} where {text_column} = 'x'") == [
+        ("young",),
+        ("young",),
+    ]
 
 
-def test_expired_and_revoked_tokens_go_and_valid_ones_stay(path):
-    done = clean(path, "expired-tokens", "revoked-tokens")
-    assert [result.changed for result in done.values()] == [1, 1]
+def test_expired_and_revoked_tokens_are_deleted_and_valid_tokens_remain(path):
+    results = clean(path, "expired-tokens", "revoked-tokens")
+    assert [result.changed for result in results.values()] == [1, 1]
     assert query_rows(
         path, "select count(*) from refresh_tokens where expires_at > '2090' and revoked_at is null"
     ) == [(2,)]
@@ -200,14 +205,14 @@ def test_expired_and_revoked_tokens_go_and_valid_ones_stay(path):
 
 
 def test_rule_without_table_is_skipped_unless_named(path):
-    has = bool(query_rows(path, "select 1 from sqlite_master where name = 'job_execution_logs'"))
-    assert ("job-logs" in clean(path)) == has
-    if not has:
+    table_exists = bool(query_rows(path, "select 1 from sqlite_master where name = 'job_execution_logs'"))
+    assert ("job-logs" in clean(path)) == table_exists
+    if not table_exists:
         assert "job_execution_logs" in str(catch_error(SchemaMismatchError, lambda: clean(path, "job-logs")))
 
 
 def test_other_age_requires_a_named_rule(path):
-    play(path, "one", ago(hours=30))
+    add_play(path, "one", ago(hours=30))
     assert clean(path, "abandoned-plays", older_than=timedelta(hours=36))["abandoned-plays"].changed == 0
     catch_error(UsageError, lambda: clean(path, older_than=timedelta(hours=36)))
     catch_error(UsageError, lambda: clean(path, "abandoned-plays", older_than=timedelta(hours=3)))
@@ -217,7 +222,7 @@ def test_other_age_requires_a_named_rule(path):
 
 
 def test_due_rows_are_counted_without_writing(path):
-    many_plays(path, 20)
+    add_many_plays(path, 20)
     before = read_all_rows(path)
     with open_app(path) as app:
         work = CleanUp(app)
@@ -228,7 +233,7 @@ def test_due_rows_are_counted_without_writing(path):
 
 
 def test_each_effective_rule_writes_one_audit_entry(path):
-    many_plays(path, 500)
+    add_many_plays(path, 500)
     clean(path)
     entries = query_rows(
         path, "select resource_id from activity_logs where action = 'sessions.cleanup' order by 1"
@@ -237,7 +242,7 @@ def test_each_effective_rule_writes_one_audit_entry(path):
 
 
 def test_locked_database_ends_the_cleanup_after_the_timeout(path):
-    many_plays(path, 10)
+    add_many_plays(path, 10)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin immediate")
     try:
@@ -250,17 +255,17 @@ def test_locked_database_ends_the_cleanup_after_the_timeout(path):
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 10
 
 
-def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
+def test_cleanup_processes_more_rows_than_one_page_of_keys(path, monkeypatch):
     monkeypatch.setattr("dbctl.services.sessions.cleanup_rule.KEYS_PER_PAGE", 40)
     assert KEYS_PER_PAGE > 40
-    many_plays(path, 130)
+    add_many_plays(path, 130)
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 130
-    assert agrees(path)
+    assert statistics_are_correct(path)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_progress_covers_all_rows_even_if_the_app_is_faster(path, at_once):
-    many_plays(path, 250)
+def test_progress_includes_rows_that_the_app_ends_during_the_cleanup(path, at_once):
+    add_many_plays(path, 250)
     progress = []
 
     def advance(number):
@@ -279,38 +284,38 @@ def test_progress_covers_all_rows_even_if_the_app_is_faster(path, at_once):
         assert sum(progress) == work.matched == 250
 
 
-# The size of a batch --------------------------------------------------------------------------------------------
+# Batch size -----------------------------------------------------------------------------------------------------
 
 
-def next_size(batches, rows, seconds):
+def adapt_size(batches, rows, seconds):
     batches._adapt(rows, seconds)
     return batches.size
 
 
-def test_batches_grow_while_they_are_short_and_shrink_while_they_are_long():
+def test_batch_size_adapts_to_the_target_duration():
     batches = BatchSizer(at_once=False)
-    sizes = [next_size(batches, batches.size, batches.size / 50_000) for _ in range(20)]
+    sizes = [adapt_size(batches, batches.size, batches.size / 50_000) for _ in range(20)]
     assert sizes[-1] == pytest.approx(50_000 * TARGET_SECONDS, rel=0.1)
-    sizes = [next_size(batches, batches.size, batches.size / 30_000) for _ in range(20)]
+    sizes = [adapt_size(batches, batches.size, batches.size / 30_000) for _ in range(20)]
     assert sizes[-1] == pytest.approx(30_000 * TARGET_SECONDS, rel=0.1)
 
 
-def test_batches_stop_shrinking_where_fewer_rows_only_make_each_dearer():
+def test_batch_size_stays_above_minimum_if_the_overhead_dominates():
     batches = BatchSizer(at_once=False)
     for _ in range(30):
-        next_size(batches, batches.size, 0.05 + batches.size / 100_000)
+        adapt_size(batches, batches.size, 0.05 + batches.size / 100_000)
     assert batches.size > MIN_SIZE
 
 
-def test_batches_stay_within_their_limits():
+def test_batch_size_does_not_exceed_the_maximum():
     batches = BatchSizer(at_once=False)
     for seconds in [1e-6] * 30:
-        next_size(batches, batches.size, seconds)
+        adapt_size(batches, batches.size, seconds)
     assert batches.size == MAX_SIZE
 
 
 def test_failure_after_a_committed_rule_names_the_rule(path):
-    many_plays(path, 30)
+    add_many_plays(path, 30)
     run_statements(
         path,
         "insert into refresh_tokens (user_id, token, expires_at) values (1, 'x', '2020-01-01 00:00:00')",
@@ -322,7 +327,7 @@ def test_failure_after_a_committed_rule_names_the_rule(path):
     assert query_rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
 
 
-def test_a_rule_that_does_nothing_is_refused_before_anything_is_done(path):
+def test_rule_without_effect_is_refused_before_the_cleanup(path):
     with open_app(path) as app:
         rules = [structs.replace(rule, set={}, delete=False, variant=()) for rule in app.profile.cleanup]
         app.profile = structs.replace(app.profile, cleanup=rules)

@@ -1,4 +1,4 @@
-"""``sessions cleanup`` compared with the job of the app: the same plays, times and statistics."""
+"""``sessions cleanup`` and the job of the app write the same plays, times and statistics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dbctl.services.sessions import batching, cleanup_rule
 from dbctl.services.sessions.cleanup import CleanUp
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import open_app, query_rows, read_all_rows, run_statements
-from tests.services.sessions.test_cleanup import agrees
+from tests.services.sessions.test_cleanup import statistics_are_correct
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 
-# What the app does at its start and every six hours: each play by itself, with its statistics. It compares whole
-# seconds, since datetime() gives no others, and its own "now" is what it writes into the statistics.
+# The job that the app runs at its start and every six hours: it closes each play and updates the statistics. It compares
+# whole seconds, because datetime() returns no fractions, and writes the time of the job into the statistics.
 ABANDONED = """select id, user_id, game_id, game_title from user_game_plays
 where ended_at is null and datetime(started_at) < datetime(:now, '-24 hours') order by id"""
 CLOSE = """update user_game_plays
@@ -51,9 +51,9 @@ JOB_STATEMENTS = {
 }
 
 
-def app_job(path, timestamp):
+def run_app_job(path, timestamp):
     with closing(sqlite3.connect(path)) as app, app:
-        now = written(timestamp)
+        now = format_time(timestamp)
         for key, user, game, title in app.execute(ABANDONED, {"now": now}).fetchall():
             ((lasted,),) = app.execute(CLOSE, {"now": now, "id": key}).fetchall()
             parameters = {"now": now, "user": user, "game": game, "title": title, "lasted": lasted}
@@ -61,13 +61,13 @@ def app_job(path, timestamp):
             app.execute(COUNT_USER, parameters)
 
 
-def written(timestamp, form="%Y-%m-%dT%H:%M:%S.{:03d}Z"):
+def format_time(timestamp, form="%Y-%m-%dT%H:%M:%S.{:03d}Z"):
     return timestamp.strftime(form).format(timestamp.microsecond // 1000)
 
 
 @contextmanager
-def at(timestamp, *, batch=0):
-    """Set the clock of dbctl, and with ``batch`` the maximum rows per transaction."""
+def set_clock(timestamp, *, batch=0):
+    """Set the clock of dbctl and, if ``batch`` is not 0, the number of rows per transaction."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (model, cleanup_rule):
             patch.setattr(module, "now", lambda: timestamp)
@@ -89,11 +89,11 @@ def clean(path, *names, trust_clock=False, **options):
 
 
 @contextmanager
-def twins(shape, plays, *statements):
-    """Give two equal databases: one for dbctl, one for the app."""
+def create_databases(shape, plays, *statements):
+    """Create two equal databases, for dbctl and for the app."""
     with TemporaryDirectory() as folder:
-        both = [flashpoint_app.create_app(Path(folder) / name, shape) for name in ("dbctl", "app")]
-        for path in both:
+        paths = [flashpoint_app.create_app(Path(folder) / name, shape) for name in ("dbctl", "app")]
+        for path in paths:
             run_statements(
                 path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
             )
@@ -104,17 +104,17 @@ def twins(shape, plays, *statements):
                     [(*play, f"session {number}") for number, play in enumerate(plays)],
                 )
             run_statements(path, *statements)
-        yield both
+        yield paths
 
 
-def everything(path):
+def read_job_rows(path):
     return {name: query_rows(path, sql) for name, sql in JOB_STATEMENTS.items()}
 
 
 # Any plays ----------------------------------------------------------------------------------------------------------
 
-#: As the app writes times, as SQLite and other programs do; all of them are read by both.
-WRITTEN = (
+#: Time formats of the app, of SQLite and of other programs; the app and dbctl read all of them.
+TIME_FORMATS = (
     "%Y-%m-%dT%H:%M:%S.{:03d}Z",
     "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%dT%H:%M:%SZ",
@@ -123,13 +123,13 @@ WRITTEN = (
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%d",
 )
-NEAR = st.integers(-3000, 3000).map(lambda number: timedelta(hours=24, milliseconds=number))
+NEAR_LIMIT = st.integers(-3000, 3000).map(lambda number: timedelta(hours=24, milliseconds=number))
 ANY_AGE = st.timedeltas(timedelta(days=-4000), timedelta(days=9000)).map(
     lambda age: age - timedelta(microseconds=age.microseconds % 1000)
 )
-AGES = st.one_of(NEAR, st.sampled_from([timedelta(), timedelta(hours=24)]), ANY_AGE)
-TIMES = st.builds(lambda age, form: written(NOW - age, form), AGES, st.sampled_from(WRITTEN))
-NO_TIMES = st.one_of(
+AGES = st.one_of(NEAR_LIMIT, st.sampled_from([timedelta(), timedelta(hours=24)]), ANY_AGE)
+VALID_TIMES = st.builds(lambda age, form: format_time(NOW - age, form), AGES, st.sampled_from(TIME_FORMATS))
+INVALID_TIMES = st.one_of(
     st.sampled_from(
         ["", " ", "null", "yesterday", "2026-02-30T", "2025-13-01 10:00:00", "2025-01-01T25:00:00Z"]
     ),
@@ -143,7 +143,7 @@ PLAYS = st.lists(
         lambda user, game, began, ended: (user, game, began, *ended),
         st.integers(1, 3),
         st.sampled_from(["g1", "g2", "g3"]),
-        st.one_of(TIMES, TIMES, NO_TIMES),
+        st.one_of(VALID_TIMES, VALID_TIMES, INVALID_TIMES),
         ENDED,
     ),
     max_size=25,
@@ -155,13 +155,13 @@ PLAYS = st.lists(
 @given(plays=PLAYS, batch=st.integers(1, 6))
 @settings(max_examples=40)
 def test_cleanup_leaves_the_same_rows_as_the_app(shape, at_once, plays, batch):
-    with twins(shape, plays) as (ours, theirs), at(NOW, batch=batch):
-        before = query_rows(ours, "select id from user_game_plays where ended_at is null")
-        done = clean(ours, "abandoned-plays", at_once=at_once, trust_clock=True)["abandoned-plays"]
-        app_job(theirs, NOW)
-        assert everything(ours) == everything(theirs)
-        left = query_rows(ours, "select id from user_game_plays where ended_at is null")
-        assert done.matched == done.changed == len(before) - len(left)
+    with create_databases(shape, plays) as (dbctl_path, app_path), set_clock(NOW, batch=batch):
+        before = query_rows(dbctl_path, "select id from user_game_plays where ended_at is null")
+        result = clean(dbctl_path, "abandoned-plays", at_once=at_once, trust_clock=True)["abandoned-plays"]
+        run_app_job(app_path, NOW)
+        assert read_job_rows(dbctl_path) == read_job_rows(app_path)
+        remaining = query_rows(dbctl_path, "select id from user_game_plays where ended_at is null")
+        assert result.matched == result.changed == len(before) - len(remaining)
 
 
 # Statistics ---------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ OLD_PLAYS = [
     (
         1 + number % 3,
         f"g{number % 5}",
-        written(NOW - timedelta(hours=20 + number), WRITTEN[number % 4]),
+        format_time(NOW - timedelta(hours=20 + number), TIME_FORMATS[number % 4]),
         None,
         None,
     )
@@ -181,53 +181,56 @@ OLD_PLAYS = [
 @pytest.mark.parametrize("batch", [1, 7, 100])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_correct_statistics_stay_correct(shape, batch):
-    with twins(shape, OLD_PLAYS) as (ours, theirs), at(NOW, batch=batch):
-        assert clean(ours, "abandoned-plays")["abandoned-plays"].batches == -(-55 // batch)
-        app_job(theirs, NOW)
-        assert agrees(ours)
-        assert agrees(theirs)
-        assert everything(ours) == everything(theirs)
+    with create_databases(shape, OLD_PLAYS) as (dbctl_path, app_path), set_clock(NOW, batch=batch):
+        assert clean(dbctl_path, "abandoned-plays")["abandoned-plays"].batches == -(-55 // batch)
+        run_app_job(app_path, NOW)
+        assert statistics_are_correct(dbctl_path)
+        assert statistics_are_correct(app_path)
+        assert read_job_rows(dbctl_path) == read_job_rows(app_path)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_recounted_statistics_are_corrected_and_added_ones_stay(shape, batch):
-    wrong = [
+def test_counted_statistics_are_corrected_and_summed_statistics_are_not(shape, batch):
+    invalid = [
         """insert into user_stats (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at)
         values (1, 99, 5, 1000, '2020-01-01T00:00:00.000Z', null), (2, null, null, null, null, null)""",
         """insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
         values (1, 'g0', 'Old title', 40, 4), (1, 'other', null, 1, 1)""",
     ]
-    # Nothing is added to NULL in the app; for dbctl it is 0.
-    filled = "update user_stats set total_playtime_seconds = 0 where total_playtime_seconds is null"
-    with twins(shape, OLD_PLAYS, *wrong, filled) as (ours, theirs), at(NOW, batch=batch):
-        clean(ours, "abandoned-plays")
-        app_job(theirs, NOW)
-        assert everything(ours) == everything(theirs)
-        sessions = dict(query_rows(ours, "select user_id, total_sessions from user_stats"))
+    # in the app NULL plus a number is NULL; dbctl treats NULL as 0
+    set_zero = "update user_stats set total_playtime_seconds = 0 where total_playtime_seconds is null"
+    with (
+        create_databases(shape, OLD_PLAYS, *invalid, set_zero) as (dbctl_path, app_path),
+        set_clock(NOW, batch=batch),
+    ):
+        clean(dbctl_path, "abandoned-plays")
+        run_app_job(app_path, NOW)
+        assert read_job_rows(dbctl_path) == read_job_rows(app_path)
+        sessions = dict(query_rows(dbctl_path, "select user_id, total_sessions from user_stats"))
         assert sessions == dict(
-            query_rows(ours, "select user_id, count(ended_at) from user_game_plays group by 1")
+            query_rows(dbctl_path, "select user_id, count(ended_at) from user_game_plays group by 1")
         )
 
 
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_a_second_run_changes_nothing_at_all(shape):
-    with twins(shape, OLD_PLAYS) as (ours, _), at(NOW, batch=9):
-        clean(ours)
-        before = read_all_rows(ours)
-        assert {result.changed for result in clean(ours).values()} == {0}
-        assert read_all_rows(ours) == before
+def test_second_run_changes_no_row(shape):
+    with create_databases(shape, OLD_PLAYS) as (dbctl_path, _), set_clock(NOW, batch=9):
+        clean(dbctl_path)
+        before = read_all_rows(dbctl_path)
+        assert {result.changed for result in clean(dbctl_path).values()} == {0}
+        assert read_all_rows(dbctl_path) == before
 
 
 @pytest.mark.parametrize("counts_before", [0, 6, 1000])
 def test_row_updated_by_the_app_is_not_corrected_twice(counts_before):
-    """Six plays have ended; the app ends a seventh between the recount of dbctl and its transaction."""
-    started_at, ended = written(NOW - timedelta(hours=3)), ("2026-02-01T00:00:00.000Z", 60)
+    """Six plays have ended; the app ends the seventh between the count of dbctl and its transaction."""
+    started_at, ended = format_time(NOW - timedelta(hours=3)), ("2026-02-01T00:00:00.000Z", 60)
     plays = [(1, "g1", started_at, *ended)] * 6 + [(1, "g1", started_at, None, None)] + OLD_PLAYS
-    wrong = f"insert into user_stats (user_id, total_sessions, total_playtime_seconds) values (1, {counts_before}, 0)"
+    invalid = f"insert into user_stats (user_id, total_sessions, total_playtime_seconds) values (1, {counts_before}, 0)"
 
-    def the_app_ends_one(path):
-        parameters = {"now": written(NOW), "user": 1, "game": "g1", "title": "T", "lasted": 60}
+    def end_play_like_the_app(path):
+        parameters = {"now": format_time(NOW), "user": 1, "game": "g1", "title": "T", "lasted": 60}
         with closing(sqlite3.connect(path)) as app, app:
             app.execute(
                 "update user_game_plays set ended_at = ?, duration_seconds = 60 where id = 7",
@@ -237,8 +240,8 @@ def test_row_updated_by_the_app_is_not_corrected_twice(counts_before):
             app.execute(COUNT_USER, parameters)
 
     with (
-        twins("deployed", plays, wrong) as (ours, _),
-        at(NOW, batch=50),
+        create_databases("deployed", plays, invalid) as (dbctl_path, _),
+        set_clock(NOW, batch=50),
         pytest.MonkeyPatch.context() as patch,
     ):
         find_corrections = cleanup_rule.RuleRun._find_corrections
@@ -246,56 +249,59 @@ def test_row_updated_by_the_app_is_not_corrected_twice(counts_before):
         def end_play_after_recount(run, rows):
             corrections = find_corrections(run, rows)
             if not run.changed:
-                the_app_ends_one(ours)
+                end_play_like_the_app(dbctl_path)
             return corrections
 
         patch.setattr(cleanup_rule.RuleRun, "_find_corrections", end_play_after_recount)
-        clean(ours, "abandoned-plays")
+        clean(dbctl_path, "abandoned-plays")
         query = "select total_sessions, (select count(ended_at) from user_game_plays where user_id = 1) from user_stats where user_id = 1"
-        ((sessions, counted),) = query_rows(ours, query)
-        assert sessions == counted
+        ((sessions, ended_plays),) = query_rows(dbctl_path, query)
+        assert sessions == ended_plays
 
 
-# What only one of the two takes for a time ----------------------------------------------------------------------------
+# Times that only SQLite accepts ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("began", ["2004", "10:00", "2460000.5", "-0500-01-01 00:00:00"])
-def test_what_only_sqlite_takes_for_a_time_stays_open(began):
-    """It reads a number as a Julian day and a time without a date as one of the year 2000: no app writes them."""
-    with twins("deployed", [(1, "g1", began, None, None)]) as (ours, theirs), at(NOW):
-        assert clean(ours, "abandoned-plays")["abandoned-plays"].matched == 0
-        app_job(theirs, NOW)
-        assert query_rows(theirs, "select count(ended_at) from user_game_plays") == [(1,)]
+@pytest.mark.parametrize("started_at", ["2004", "10:00", "2460000.5", "-0500-01-01 00:00:00"])
+def test_play_with_a_time_that_only_sqlite_accepts_is_not_closed(started_at):
+    """SQLite reads a number as a Julian day and a time without a date as a time of 2000-01-01; no app writes them."""
+    with (
+        create_databases("deployed", [(1, "g1", started_at, None, None)]) as (dbctl_path, app_path),
+        set_clock(NOW),
+    ):
+        assert clean(dbctl_path, "abandoned-plays")["abandoned-plays"].matched == 0
+        run_app_job(app_path, NOW)
+        assert query_rows(app_path, "select count(ended_at) from user_game_plays") == [(1,)]
 
 
-# A clock that is wrong -------------------------------------------------------------------------------------------------
+# Wrong clock --------------------------------------------------------------------------------------------------------
 
-OPEN = [
-    (1, "g1", written(NOW - timedelta(days=days), form), None, None)
+OPEN_PLAYS = [
+    (1, "g1", format_time(NOW - timedelta(days=days), form), None, None)
     for days in (-400, -1, 0, 2, 400)
-    for form in WRITTEN
+    for form in TIME_FORMATS
 ]
 
 
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_clock_set_back_makes_no_row_due(shape):
-    with twins(shape, OPEN) as (ours, _), at(NOW - timedelta(days=3650)):
-        run_statements(ours, "update refresh_tokens set revoked_at = null")
-        before = read_all_rows(ours)
-        assert {result.matched for result in clean(ours).values()} == {0}
-        assert read_all_rows(ours) == before
+def test_no_row_is_due_if_the_clock_is_set_back(shape):
+    with create_databases(shape, OPEN_PLAYS) as (dbctl_path, _), set_clock(NOW - timedelta(days=3650)):
+        run_statements(dbctl_path, "update refresh_tokens set revoked_at = null")
+        before = read_all_rows(dbctl_path)
+        assert {result.matched for result in clean(dbctl_path).values()} == {0}
+        assert read_all_rows(dbctl_path) == before
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=300), timedelta(days=3650)])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
-def test_clock_ahead_closes_the_same_plays_as_the_app(shape, ahead):
-    with twins(shape, OPEN) as (ours, theirs), at(NOW + ahead):
-        clean(ours, "abandoned-plays", trust_clock=True)
-        app_job(theirs, NOW + ahead)
-        assert everything(ours) == everything(theirs)
+def test_cleanup_with_a_clock_ahead_closes_the_same_plays_as_the_app(shape, ahead):
+    with create_databases(shape, OPEN_PLAYS) as (dbctl_path, app_path), set_clock(NOW + ahead):
+        clean(dbctl_path, "abandoned-plays", trust_clock=True)
+        run_app_job(app_path, NOW + ahead)
+        assert read_job_rows(dbctl_path) == read_job_rows(app_path)
         lasted = "julianday(ended_at) - julianday(started_at)"
         closed = (
             f"select min(duration_seconds), min({lasted}) > 0 from user_game_plays where ended_at is not null"
         )
-        assert query_rows(ours, closed) == [(14400, 1)]
-        assert agrees(ours)
+        assert query_rows(dbctl_path, closed) == [(14400, 1)]
+        assert statistics_are_correct(dbctl_path)

@@ -10,7 +10,7 @@ import pytest
 from dbctl.services.sessions.cleanup import CleanUp
 from tests.profiles.test_larder import PROFILE
 from tests.services.flashpoint_app import open_app, query_rows, run_statements
-from tests.shapes.flashpoint_web import sixth_app_db
+from tests.shapes.flashpoint_web import larder_db
 
 DAY = 86_400_000
 TABLES = (
@@ -49,7 +49,7 @@ from cookings c where c."cooking id" in :picked group by c.member_uuid
 
 @pytest.fixture
 def pantry(tmp_path):
-    path = sixth_app_db(tmp_path / "larder.db")
+    path = larder_db(tmp_path / "larder.db")
     run_statements(path, *TABLES)
     shutil.copy(PROFILE, tmp_path / "larder.toml")
     with (tmp_path / "larder.toml").open("a", encoding="utf-8") as profile:
@@ -60,29 +60,29 @@ def pantry(tmp_path):
     return path
 
 
-def test_rows_are_closed_and_counted_in_the_apps_own_words(pantry):
+def test_rows_are_closed_and_counted_in_tables_of_another_app(pantry):
     now = time.time_ns() // 1_000_000
     members = [key for (key,) in query_rows(pantry, "select member_uuid from members order by 1")]
     for number in range(300):
-        began = now - 2 * DAY - 60_000 - number if number % 3 else now - 2 * DAY + 60_000
-        ended = f"{began + 5_000}, 5" if number % 5 == 0 else "null, null"
+        started_at = now - 2 * DAY - 60_000 - number if number % 3 else now - 2 * DAY + 60_000
+        end_values = f"{started_at + 5_000}, 5" if number % 5 == 0 else "null, null"
         run_statements(
             pantry,
-            f"insert into cookings values ('key {number} ''\"', '{members[number % 2]}', {began}, {ended})",
+            f"insert into cookings values ('key {number} ''\"', '{members[number % 2]}', {started_at}, {end_values})",
         )
-    run_statements(pantry, f"insert into tally values ('{members[0]}', 1000, 7, 12345)")  # which is wrong
+    run_statements(pantry, f"insert into tally values ('{members[0]}', 1000, 7, 12345)")  # a wrong count
     with open_app(pantry) as app:
-        (done,) = CleanUp(app, ["left on the stove"]).apply().rules
+        (result,) = CleanUp(app, ["left on the stove"]).apply().rules
     due = [number for number in range(300) if number % 3 and number % 5]
-    assert (done.matched, done.changed) == (len(due), len(due)) == (160, 160)
+    assert (result.matched, result.changed) == (len(due), len(due)) == (160, 160)
     assert query_rows(
         pantry, 'select distinct "end" - "began at", "how long" from cookings where "how long" = 90'
     ) == [(90_000, 90)]
-    counted = {
-        member: sum(number % 2 == at and (number in due or number % 5 == 0) for number in range(300))
-        for at, member in enumerate(members[:2])
+    counts = {
+        member: sum(number % 2 == position and (number in due or number % 5 == 0) for number in range(300))
+        for position, member in enumerate(members[:2])
     }
-    assert dict(query_rows(pantry, 'select member_uuid, "all of them" from tally')) == counted
+    assert dict(query_rows(pantry, 'select member_uuid, "all of them" from tally')) == counts
     assert query_rows(pantry, "select seconds, first from tally where first = 12345") == [
         (7 + 90 * 80, 12345)
     ]
@@ -97,7 +97,7 @@ def test_rows_are_closed_and_counted_in_the_apps_own_words(pantry):
     assert entry_count == 1
 
 
-#: Rules over one table: what the first deletes, closes or moves on, the others find otherwise.
+#: Rules for one table: the first deletes or changes rows that the others select.
 OVERLAP = """
 [[cleanup]]
 name = "first"
@@ -135,14 +135,14 @@ def test_plan_counts_overlapping_rules_in_order(pantry, first, second):
         for end in ("null", now - 1000, now + DAY):
             for long in ("null", 90):
                 number += 1
-                began = int(now - days * DAY)
+                started_at = int(now - days * DAY)
                 run_statements(
-                    pantry, f"insert into cookings values ('k{number}', 'm', {began}, {end}, {long})"
+                    pantry, f"insert into cookings values ('k{number}', 'm', {started_at}, {end}, {long})"
                 )
     with open_app(pantry) as app:
         names = ["first", "second", "third"]
         planned = CleanUp(app, names).plan()
-        done = CleanUp(app, names).apply().rules
-    assert planned.rows == {"cookings": sum(rule.changed for rule in done)}
+        results = CleanUp(app, names).apply().rules
+    assert planned.rows == {"cookings": sum(rule.changed for rule in results)}
     steps = {step.partition(":")[0]: int(step.split()[2]) for step in planned.steps}
-    assert steps == {rule.rule: rule.changed for rule in done if rule.changed}
+    assert steps == {rule.rule: rule.changed for rule in results if rule.changed}

@@ -24,14 +24,14 @@ from dbctl.services.integrity import cross_database
 from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
-from tests.services.sessions.test_cleanup import RECOUNT, STATISTICS, play
+from tests.services.sessions.test_cleanup import RECOUNT, STATISTICS, add_play
 
 ENDED = "'2024-01-01T10:01:40.000Z'"
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    """Ann has played g1 twice and g2 once, and is at g3; root has played g1; statistics agree, with times of the app."""
+    """Ann has played g1 twice and g2 once, and is playing g3; root has played g1. Statistics are correct."""
     path = flashpoint_app.create_app(tmp_path, request.param)
     run_statements(
         path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"
@@ -42,7 +42,7 @@ def path(request, tmp_path):
         ("c", 2, "g2", 5),
         ("d", 1, "g1", 7),
     ):
-        play(
+        add_play(
             path,
             session,
             f"2024-01-01 10:00:0{ord(session) - 97}",
@@ -51,7 +51,7 @@ def path(request, tmp_path):
             ended=ENDED,
             duration=seconds,
         )
-    play(path, "open", "2024-02-01T10:00:00.000Z", game="g3")
+    add_play(path, "open", "2024-02-01T10:00:00.000Z", game="g3")
     run_statements(
         path,
         """insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)
@@ -86,14 +86,14 @@ def find_differences(path):
         ]
 
 
-def recounts(path):
+def compare_with_recount(path):
     return [
         sorted(query_rows(path, STATISTICS[word])) == sorted(query_rows(path, RECOUNT[word]))
         for word in STATISTICS
     ]
 
 
-def test_what_agrees_is_not_touched_and_not_recorded(path):
+def test_correct_statistics_are_not_changed_and_not_audited(path):
     before = read_all_rows(path)
     assert plan(path).steps == []
     assert rebuild(path) == {"user_game_stats": (0, 0, 0), "user_stats": (0, 0, 0)}
@@ -168,14 +168,14 @@ def test_row_without_sessions_gets_zero_counts(path):
     rebuild(path)
     row = "select total_plays, total_playtime_seconds, game_title, first_played_at from user_game_stats where game_id = 'g2'"
     assert query_rows(path, row) == [(0, 0, "As the app wrote it", "first")]
-    # as the app itself counts it when a session ends: the rows there are
+    # the app counts the rows at the end of a session in the same way
     assert query_rows(
         path, "select total_games_played, total_sessions from user_stats where user_id = 2"
     ) == [(2, 2)]
     assert find_differences(path) == []
 
 
-def test_one_user_alone(path):
+def test_rebuild_is_limited_to_one_user(path):
     run_statements(
         path, "update user_game_stats set total_plays = 0", "update user_stats set total_sessions = 0"
     )
@@ -208,7 +208,7 @@ def test_failure_in_the_second_table_rolls_back_the_first(path, body):
 
 
 def test_rows_of_deleted_users_do_not_prevent_the_rebuild(path):
-    with closing(sqlite3.connect(path)) as db, db:  # without foreign keys, as tools at hand are
+    with closing(sqlite3.connect(path)) as db, db:  # without foreign keys, as in other tools
         db.execute("update user_game_plays set user_id = 77 where session_id = 'a'")
         db.execute("insert into user_stats (user_id, total_sessions) values (78, 3)")
     rebuild(path)
@@ -273,9 +273,9 @@ def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
 def test_missing_statistics_are_refused(tmp_path, path):
     with open_app(path) as app:
         assert "statistics" in app.profile.list_features()
-    bare = flashpoint_app.LARDER
+    profile_text = flashpoint_app.LARDER
     profile = tmp_path / "bare.toml"
-    profile.write_text(bare, encoding="utf-8")
+    profile.write_text(profile_text, encoding="utf-8")
     with (
         app_service.open_app(Selection(profile=str(profile), urls=[f"main={path}"]), timeout=1) as app,
         pytest.raises(FeatureMissingError, match="no statistics"),
@@ -285,7 +285,7 @@ def test_missing_statistics_are_refused(tmp_path, path):
     assert "table user_game_stats" in str(catch_error(SchemaMismatchError, lambda: plan(path)))
 
 
-def test_a_column_that_is_not_there_is_refused_and_never_read_as_a_text(path):
+def test_missing_column_is_refused_and_not_read_as_a_string_literal(path):
     run_statements(path, "alter table user_stats rename column total_sessions to sessions")
     assert "user_stats.total_sessions" in str(catch_error(SchemaMismatchError, lambda: rebuild(path)))
     with open_app(path) as app:

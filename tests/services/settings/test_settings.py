@@ -1,4 +1,4 @@
-"""Settings, on the document's schema (category and key) and on the deployed one (a dotted key)."""
+"""Settings, on the document variant (category and key) and on the deployed variant (a dotted key)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.services.flashpoint_app import (
 )
 from tests.shapes import flashpoint_web
 
-WORDS = {
+KEYS = {
     "document": {
         "site": "app.siteName",
         "closed": "app.maintenanceMode",
@@ -63,42 +63,42 @@ def path(tmp_path, shape):
 
 @pytest.fixture
 def key(shape):
-    return WORDS[shape]
+    return KEYS[shape]
 
 
-def stored(path, shape, key):
+def read_stored_value(path, shape, key):
     where = "key = ?" if shape == "deployed" else "category || '.' || key = ?"
     ((value,),) = query_rows(path, f"select value from system_settings where {where}", key)
     return value
 
 
-def put(path, shape, key, column, value):
+def store_column(path, shape, key, column, value):
     where = "key = ?" if shape == "deployed" else "category || '.' || key = ?"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"update system_settings set {column} = ? where {where}", (value, key))
 
 
-def give(path, key, text, **more):
+def change_setting(path, key, text, **options):
     with open_app(path) as app:
-        return set_setting(app, key, text, **more).apply()
+        return set_setting(app, key, text, **options).apply()
 
 
-def value(path, key, **more):
+def get_value(path, key, **options):
     with open_app(path) as app:
-        return queries.get_setting(app, key, **more).value
+        return queries.get_setting(app, key, **options).value
 
 
-def records(path):
+def read_audit_entries(path):
     entries = query_rows(
         path, "select action, resource_id, details from activity_logs where resource = 'settings'"
     )
     return [(action, key, json.loads(details)) for action, key, details in entries]
 
 
-# Looking ---------------------------------------------------------------------------------------------------------
+# Queries ---------------------------------------------------------------------------------------------------------
 
 
-def test_values_are_typed_and_defaults_known_in_both_shapes(path, key):
+def test_values_and_defaults_are_typed_in_both_variants(path, key):
     with open_app(path) as app:
         settings = {word: queries.get_setting(app, name) for word, name in key.items()}
     assert {word: (setting.value, setting.default) for word, setting in settings.items()} == {
@@ -113,38 +113,38 @@ def test_values_are_typed_and_defaults_known_in_both_shapes(path, key):
     assert settings["site"].category == "app"
 
 
-def test_a_list_is_filtered_sorted_and_cut(path, shape):
+def test_list_is_filtered_sorted_and_paginated(path, shape):
     with open_app(path) as app:
         page = queries.list_settings(app, PageRequest(limit=2), category="auth")
         public = queries.list_settings(app, PageRequest(), public=True)
         hidden = queries.list_settings(app, PageRequest(), public=False)
         last = queries.list_settings(app, PageRequest(sort="-key", limit=1))
-        everything = queries.list_settings(app, PageRequest())
+        all_settings = queries.list_settings(app, PageRequest())
         with pytest.raises(UsageError, match="known: key"):
             queries.list_settings(app, PageRequest(sort="colour"))
     assert [setting.category for setting in page.items] == ["auth", "auth"]
     assert page.has_more
     assert page.total == (6 if shape == "deployed" else 4)
-    assert public.total + hidden.total == everything.total == (28 if shape == "deployed" else 21)
-    assert last.items[0].key == max(setting.key for setting in everything.items)
+    assert public.total + hidden.total == all_settings.total == (28 if shape == "deployed" else 21)
+    assert last.items[0].key == max(setting.key for setting in all_settings.items)
 
 
 @pytest.mark.parametrize(
     "name", ["nix", "", "app", "app.", ".", "app.site_name ", "a'b", "\udcff", "x\ny", "%"]
 )
-def test_a_setting_that_is_not_there_is_not_found(path, name):
+def test_missing_setting_is_not_found(path, name):
     with open_app(path) as app, pytest.raises(SettingMissingError):
         queries.get_setting(app, name)
 
 
-def test_a_setting_in_another_case_is_not_the_same_but_near(path, key):
+def test_setting_in_another_case_is_not_found_but_suggested(path, key):
     with open_app(path) as app, pytest.raises(SettingMissingError) as caught:
         queries.get_setting(app, key["site"].upper())
     assert key["site"] in caught.value.hint
 
 
 def test_setting_contains_login_of_last_change(path, shape, key):
-    put(path, shape, key["site"], "updated_by", 2)
+    store_column(path, shape, key["site"], "updated_by", 2)
     with open_app(path) as app:
         assert queries.get_setting(app, key["site"]).updated_by == "ann"
     run_statements(path, "pragma foreign_keys = off", "delete from users where id = 2")
@@ -152,11 +152,11 @@ def test_setting_contains_login_of_last_change(path, shape, key):
         assert queries.get_setting(app, key["site"]).updated_by == "(unknown: 2)"
 
 
-# Setting ---------------------------------------------------------------------------------------------------------
+# Changes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("word", "text", "typed_value", "written"),
+    ("word", "text", "typed_value", "stored_text"),
     [
         ("site", "-x value", "-x value", "-x value"),
         ("site", "Ünï [bold] 'x' \"y\" %_", "Ünï [bold] 'x' \"y\" %_", "Ünï [bold] 'x' \"y\" %_"),
@@ -169,11 +169,11 @@ def test_setting_contains_login_of_last_change(path, shape, key):
         ("theme", "system", "system", "system"),
     ],
 )
-def test_a_value_is_stored_as_the_app_writes_it(path, shape, key, word, text, typed_value, written):
-    done = give(path, key[word], text)
-    assert (done.changed, done.setting.value) == (True, typed_value)
-    assert stored(path, shape, key[word]) == written
-    assert type(value(path, key[word])) is type(typed_value)
+def test_value_is_stored_in_the_format_of_the_app(path, shape, key, word, text, typed_value, stored_text):
+    result = change_setting(path, key[word], text)
+    assert (result.changed, result.setting.value) == (True, typed_value)
+    assert read_stored_value(path, shape, key[word]) == stored_text
+    assert type(get_value(path, key[word])) is type(typed_value)
 
 
 @pytest.mark.parametrize(
@@ -198,32 +198,32 @@ def test_a_value_is_stored_as_the_app_writes_it(path, shape, key, word, text, ty
         ("theme", "Dark", "one of"),
     ],
 )
-def test_a_value_that_type_or_schema_refuse_changes_nothing(path, key, word, text, reason):
+def test_value_of_wrong_type_or_against_schema_is_refused(path, key, word, text, reason):
     before = read_all_rows(path)
     with open_app(path) as app:
         change = set_setting(app, key[word], text)
-        for act in (change.plan, change.apply):
+        for action in (change.plan, change.apply):
             with pytest.raises(ValueInvalidError, match=reason) as caught:
-                act()
+                action()
             assert len(str(caught.value)) < 400
     assert read_all_rows(path) == before
 
 
-def test_a_whole_number_is_one_however_it_is_written(path, shape):
+def test_integer_in_exponent_notation_is_accepted(path, shape):
     if shape == "document":
-        give(path, "auth.maxLoginAttempts", "1e1")
-        assert stored(path, shape, "auth.maxLoginAttempts") == "10"
+        change_setting(path, "auth.maxLoginAttempts", "1e1")
+        assert read_stored_value(path, shape, "auth.maxLoginAttempts") == "10"
         with open_app(path) as app, pytest.raises(ValueInvalidError):
             set_setting(app, "auth.maxLoginAttempts", "1e999").plan()
 
 
 def test_change_has_timestamp_and_audit_entry_without_user(path, shape, key):
-    put(path, shape, key["site"], "updated_by", 2)
-    put(path, shape, key["site"], "updated_at", "2020-01-01T00:00:00.000Z")
-    done = give(path, key["site"], "New")
-    assert done.setting.updated_by is None
-    assert done.setting.updated_at.year > 2020
-    assert records(path) == [
+    store_column(path, shape, key["site"], "updated_by", 2)
+    store_column(path, shape, key["site"], "updated_at", "2020-01-01T00:00:00.000Z")
+    result = change_setting(path, key["site"], "New")
+    assert result.setting.updated_by is None
+    assert result.setting.updated_at.year > 2020
+    assert read_audit_entries(path) == [
         (
             "settings.update",
             key["site"],
@@ -232,20 +232,20 @@ def test_change_has_timestamp_and_audit_entry_without_user(path, shape, key):
     ]
 
 
-def test_the_same_value_again_touches_nothing(path, key):
+def test_setting_the_same_value_changes_nothing(path, key):
     before = read_all_rows(path)
-    assert give(path, key["site"], "Flashpoint Web").changed is False
+    assert change_setting(path, key["site"], "Flashpoint Web").changed is False
     assert read_all_rows(path) == before
 
 
-def test_reset_gives_the_default_back_from_the_table_or_the_profile(path, key):
-    give(path, key["tries"], "9")
+def test_reset_restores_the_default_of_the_table_or_the_profile(path, key):
+    change_setting(path, key["tries"], "9")
     with open_app(path) as app:
-        done = reset_setting(app, key["tries"]).apply()
-    assert (done.before, done.setting.value) == (9, 5)
+        result = reset_setting(app, key["tries"]).apply()
+    assert (result.before, result.setting.value) == (9, 5)
 
 
-def test_reset_of_a_setting_without_a_known_default_is_refused(path, shape):
+def test_reset_of_a_setting_without_a_default_is_refused(path, shape):
     columns = "category, key, value, value_type" if shape == "document" else "category, key, value, data_type"
     name = "extra" if shape == "document" else "app.extra"
     run_statements(path, f"insert into system_settings ({columns}) values ('app', '{name}', 'x', 'string')")
@@ -253,7 +253,7 @@ def test_reset_of_a_setting_without_a_known_default_is_refused(path, shape):
         reset_setting(app, "app.extra").plan()
 
 
-# Schemas as they come --------------------------------------------------------------------------------------------
+# Schemas of settings ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_reset_of_a_setting_without_a_known_default_is_refused(path, shape):
     ],
 )
 def test_unusable_schema_refuses_each_value_without_network_access(path, shape, key, schema, reason):
-    put(path, shape, key["site"], "validation_schema", schema)
+    store_column(path, shape, key["site"], "validation_schema", schema)
     with open_app(path) as app:
         with pytest.raises(ValueInvalidError, match=reason):
             set_setting(app, key["site"], "New").apply()
@@ -281,29 +281,29 @@ def test_unusable_schema_refuses_each_value_without_network_access(path, shape, 
     assert key["site"] in finding.message
 
 
-def test_a_huge_schema_is_a_schema(path, shape, key):
+def test_large_schema_is_supported(path, shape, key):
     words = [f"word-{number}" for number in range(50_000)]
-    put(path, shape, key["site"], "validation_schema", json.dumps({"enum": words}))
-    assert give(path, key["site"], "word-49999").changed
+    store_column(path, shape, key["site"], "validation_schema", json.dumps({"enum": words}))
+    assert change_setting(path, key["site"], "word-49999").changed
 
 
 @pytest.mark.parametrize("schema", ["{}", "true"])
-def test_a_setting_whose_schema_allows_all_takes_what_its_type_takes(path, shape, key, schema):
-    put(path, shape, key["tries"], "validation_schema", schema)
-    assert give(path, key["tries"], "4000").setting.value == 4000
+def test_permissive_schema_accepts_any_value_of_the_type(path, shape, key, schema):
+    store_column(path, shape, key["tries"], "validation_schema", schema)
+    assert change_setting(path, key["tries"], "4000").setting.value == 4000
 
 
 @pytest.mark.parametrize("schema", [None, ""])
-def test_a_setting_without_a_schema_has_the_one_that_the_app_comes_with(path, shape, key, schema):
-    put(path, shape, key["tries"], "validation_schema", schema)
+def test_setting_without_a_schema_is_validated_by_the_schema_of_the_profile(path, shape, key, schema):
+    store_column(path, shape, key["tries"], "validation_schema", schema)
     with pytest.raises(ValueInvalidError, match="4000"):
-        give(path, key["tries"], "4000")
+        change_setting(path, key["tries"], "4000")
 
 
-# Validating ------------------------------------------------------------------------------------------------------
+# Validation ------------------------------------------------------------------------------------------------------
 
 
-def test_settings_as_they_were_made_are_valid(path, shape):
+def test_initial_settings_are_valid(path, shape):
     with open_app(path) as app:
         answer = queries.validate(app)
     assert (answer.checked, answer.findings) == (28 if shape == "deployed" else 21, [])
@@ -311,8 +311,8 @@ def test_settings_as_they_were_made_are_valid(path, shape):
 
 def test_stored_value_is_parsed_as_by_the_app(path, shape, key):
     for word, text in (("closed", "yes"), ("tries", "1_0"), ("theme", "pink")):
-        put(path, shape, key[word], "value", text)
-    assert (value(path, key["closed"]), value(path, key["tries"])) == ("yes", "1_0")
+        store_column(path, shape, key[word], "value", text)
+    assert (get_value(path, key["closed"]), get_value(path, key["tries"])) == ("yes", "1_0")
     with open_app(path) as app:
         answer = queries.validate(app)
     assert answer.has_errors
@@ -322,17 +322,17 @@ def test_stored_value_is_parsed_as_by_the_app(path, shape, key):
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", True), ("0", False), ("true", True), ("false", False)])
-def test_both_ways_in_which_apps_write_booleans_are_read(path, shape, key, text, expected):
-    put(path, shape, key["closed"], "value", text)
-    assert value(path, key["closed"]) is expected
+def test_booleans_are_read_in_both_formats(path, shape, key, text, expected):
+    store_column(path, shape, key["closed"], "value", text)
+    assert get_value(path, key["closed"]) is expected
 
 
-def test_json_settings_hold_json(path, shape, key):
-    put(path, shape, key["site"], "value_type" if shape == "document" else "data_type", "json")
-    put(path, shape, key["site"], "validation_schema", '{"type": ["array", "object", "null"]}')
-    assert give(path, key["site"], '["a", {"b": 1.5}]').setting.value == ["a", {"b": 1.5}]
-    assert json.loads(stored(path, shape, key["site"])) == ["a", {"b": 1.5}]
-    assert give(path, key["site"], "null").setting.value is None
+def test_json_settings_accept_only_valid_json(path, shape, key):
+    store_column(path, shape, key["site"], "value_type" if shape == "document" else "data_type", "json")
+    store_column(path, shape, key["site"], "validation_schema", '{"type": ["array", "object", "null"]}')
+    assert change_setting(path, key["site"], '["a", {"b": 1.5}]').setting.value == ["a", {"b": 1.5}]
+    assert json.loads(read_stored_value(path, shape, key["site"])) == ["a", {"b": 1.5}]
+    assert change_setting(path, key["site"], "null").setting.value is None
     for text in ("{", '{"a": 1, "a": 2}', "[NaN]", "[1e999]", "[" * 100_000, '["\\ud800"]', '"text"'):
         with open_app(path) as app, pytest.raises(ValueInvalidError):
             set_setting(app, key["site"], text).plan()
@@ -342,9 +342,9 @@ def test_json_settings_hold_json(path, shape, key):
 
 
 @pytest.mark.parametrize("mode", ["create-only", "merge", "exact"])
-def test_what_was_exported_changes_nothing_when_it_is_applied(path, shape, key, mode):
-    put(path, shape, key["closed"], "value", "yes")  # also what is invalid comes back as it was
-    put(path, shape, key["tries"], "value", "12")
+def test_applying_an_export_changes_nothing(path, shape, key, mode):
+    store_column(path, shape, key["closed"], "value", "yes")  # invalid values are exported unchanged
+    store_column(path, shape, key["tries"], "value", "12")
     with open_app(path) as app:
         exported = json.loads(json.dumps(queries.export(app)))
         assert files.diff(app, exported).items == []
@@ -359,9 +359,9 @@ def test_modes_add_change_and_remove(path, key):
     file_settings = {key["site"]: "New", "app.extra": 5, key["tries"]: 5}
     with open_app(path) as app:
         total = queries.list_settings(app, PageRequest()).total
-        with pytest.raises(SettingMissingError) as refused:
+        with pytest.raises(SettingMissingError) as caught:
             files.apply(app, file_settings, "create-only").plan()
-        assert "--new-keys" in refused.value.hint
+        assert "--new-keys" in caught.value.hint
         created = files.apply(app, file_settings, "create-only", new_keys=True).apply()
         assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
         assert not files.apply(app, file_settings, "merge").plan().destructive
@@ -375,7 +375,7 @@ def test_modes_add_change_and_remove(path, key):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "invalid",
     [
         {"tries": 101},
         {"tries": "5"},
@@ -387,21 +387,21 @@ def test_modes_add_change_and_remove(path, key):
         {"site": "\ud800"},
     ],
 )
-def test_one_value_that_does_not_fit_refuses_the_whole_file(path, key, bad):
-    ((word, wrong),) = bad.items()
+def test_file_with_an_invalid_value_is_refused(path, key, invalid):
+    ((word, value),) = invalid.items()
     before = read_all_rows(path)
     with open_app(path) as app, pytest.raises(ValueInvalidError, match=key[word]):
-        files.apply(app, {key["theme"]: "light", key[word]: wrong}, "merge").apply()
+        files.apply(app, {key["theme"]: "light", key[word]: value}, "merge").apply()
     assert read_all_rows(path) == before
 
 
-def test_a_file_that_changed_things_meanwhile_shows_as_another_plan(path, key):
+def test_outdated_plan_of_apply_is_refused(path, key):
     with open_app(path) as app:
         change = files.apply(app, {key["site"]: "New"}, "exact")
-        seen = change.plan().digest
+        confirmed = change.plan().digest
         run_statements(path, "delete from system_settings where category = 'metadata'")
         with pytest.raises(PlanChangedError):
-            change.apply(confirmed=seen)
+            change.apply(confirmed=confirmed)
 
 
 @pytest.mark.parametrize(
@@ -443,45 +443,45 @@ def test_file_without_settings_is_refused(name, text, reason):
     assert name in str(caught.value)
 
 
-def test_a_file_in_another_encoding_is_refused():
+def test_file_that_is_not_utf_8_is_refused():
     with pytest.raises(UsageError, match="utf-8"):
         files.read_settings_file(b'{"a": "\xff"}', "f.json")
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda some: st.lists(some) | st.dictionaries(st.text(), some),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
 )
 
 
 @given(JSON)
-def test_a_value_is_the_same_as_itself_after_a_journey_through_json(value):
+def test_value_equals_its_json_round_trip(value):
     assert is_equal(value, json.loads(json.dumps(value)))
 
 
 @pytest.mark.parametrize(
-    ("left", "right"),
+    ("first", "second"),
     [(1, True), (0, False), ([1], [True]), ({"a": 0}, {"a": False}), ("1", 1), (None, False), ([1], [1, 1])],
 )
-def test_different_values_are_not_equal(left, right):
-    assert not is_equal(left, right)
-    assert not is_equal(right, left)
+def test_different_values_are_not_equal(first, second):
+    assert not is_equal(first, second)
+    assert not is_equal(second, first)
 
 
-# Of one user -----------------------------------------------------------------------------------------------------
+# User settings ---------------------------------------------------------------------------------------------------
 
 
-def test_a_user_may_get_a_setting_they_did_not_have(path):
-    assert give(path, "card_size", "large", login="ANN").changed
+def test_missing_user_setting_is_added(path):
+    assert change_setting(path, "card_size", "large", login="ANN").changed
     with open_app(path) as app:
         assert queries.export(app, login="ann") == {"theme_mode": "light", "card_size": "large"}
         assert queries.export(app, login="root") == {}
-    assert records(path) == [
+    assert read_audit_entries(path) == [
         ("settings.update", "card_size", {"user": "ann", "key": "card_size", "to": "large", "by": "dbctl"})
     ]
 
 
-def test_a_reset_takes_a_user_s_own_setting_away(path):
+def test_reset_deletes_a_user_setting(path):
     with open_app(path) as app:
         reset_setting(app, "theme_mode", login="ann").apply()
         assert queries.export(app, login="ann") == {}
@@ -501,16 +501,16 @@ def test_a_reset_takes_a_user_s_own_setting_away(path):
         ("k", "line\nline\ttab", True),
     ],
 )
-def test_the_app_s_own_limits_hold_for_a_user_s_settings(path, key, text, is_accepted):
+def test_user_settings_are_limited_as_in_the_app(path, key, text, is_accepted):
     if is_accepted:
-        give(path, key, text, login="ann")
-        assert value(path, key, login="ann") == text
+        change_setting(path, key, text, login="ann")
+        assert get_value(path, key, login="ann") == text
     else:
         with open_app(path) as app, pytest.raises(ValueInvalidError):
             set_setting(app, key, text, login="ann").plan()
 
 
-def test_settings_of_a_user_can_be_exported_and_applied_to_another(path):
+def test_exported_user_settings_are_applied_to_another_user(path):
     with open_app(path) as app:
         exported = queries.export(app, login="ann")
         files.apply(app, exported, "exact", login="root").apply()
@@ -519,12 +519,12 @@ def test_settings_of_a_user_can_be_exported_and_applied_to_another(path):
             queries.export(app, login="nobody")
 
 
-# Databases with less ---------------------------------------------------------------------------------------------
+# Partially migrated databases ------------------------------------------------------------------------------------
 
 
 @contextmanager
-def half(tmp_path, migrations, profile="flashpoint-web"):
-    """Give an app whose database has only so many of the document's migrations."""
+def open_partially_migrated_app(tmp_path, migrations, profile="flashpoint-web"):
+    """Yield an app to whose database the first ``migrations`` of the document were applied."""
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
         for file in sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))[:migrations]:
             connection.executescript(file.read_text(encoding="utf-8"))
@@ -536,21 +536,21 @@ def half(tmp_path, migrations, profile="flashpoint-web"):
 
 
 def test_missing_settings_table_is_reported(tmp_path):
-    with half(tmp_path, 2) as app:
-        for act in (
+    with open_partially_migrated_app(tmp_path, 2) as app:
+        for action in (
             lambda: queries.list_settings(app, PageRequest()),
             set_setting(app, "app.siteName", "x").plan,
             set_setting(app, "app.siteName", "x").apply,
             lambda: queries.export(app),
         ):
             with pytest.raises(SchemaMismatchError, match="table system_settings") as caught:
-                act()
+                action()
             assert "dbctl migrate status" in caught.value.hint
         assert queries.export(app, login="root") == {}
 
 
-def test_before_the_migration_that_brings_schemas_only_types_are_checked(tmp_path):
-    with half(tmp_path, 3) as app:
+def test_only_types_are_checked_without_a_schema_column(tmp_path):
+    with open_partially_migrated_app(tmp_path, 3) as app:
         assert set_setting(app, "auth.maxLoginAttempts", "4000").apply().setting.schema is None
         with pytest.raises(ValueInvalidError):
             set_setting(app, "auth.maxLoginAttempts", "many").plan()
@@ -561,7 +561,7 @@ def test_missing_user_settings_are_reported(tmp_path):
     text = app_service.loader.path_of("flashpoint-web").read_text(encoding="utf-8")
     begin = text.index('[[settings]]\nscope = "user"')
     (tmp_path / "less.toml").write_text(text[:begin] + text[text.index("[audit]") :], encoding="utf-8")
-    with half(tmp_path, 4, str(tmp_path / "less.toml")) as app:
+    with open_partially_migrated_app(tmp_path, 4, str(tmp_path / "less.toml")) as app:
         with pytest.raises(FeatureMissingError, match="no user settings"):
             queries.export(app, login="root")
         assert queries.get_setting(app, "app.siteName").value == "Flashpoint Web"

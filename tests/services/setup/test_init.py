@@ -24,7 +24,7 @@ from dbctl.errors import (
 from dbctl.services.setup.init import InitConfig
 from tests.services.flashpoint_app import template
 from tests.shapes import waqtor
-from tests.shapes.flashpoint_web import document_flashpoint_db, sixth_app_db
+from tests.shapes.flashpoint_web import document_flashpoint_db, larder_db
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_databases_and_migrations_are_written_as_relative_paths(folder):
     document_flashpoint_db(folder / "web/Data/flashpoint.sqlite", games=1)
     (folder / "web/backend/src/migrations").mkdir(parents=True)
     (folder / "etc").mkdir()
-    done = create_operation("web", file="etc/x.toml", app="fp", protected=True).apply()
+    result = create_operation("web", file="etc/x.toml", app="fp", protected=True).apply()
     assert read_config("etc/x.toml") == {
         "fp": {
             "profile": "flashpoint-web",
@@ -82,7 +82,7 @@ def test_databases_and_migrations_are_written_as_relative_paths(folder):
             "backup": BACKUP,
         }
     }
-    assert (done.app, list(done.missing)) == ("fp", [])
+    assert (result.app, list(result.missing)) == ("fp", [])
     app = loader.find_app(model.Selection(config="etc/x.toml"))
     assert Path(app.databases["user"].path).samefile("web/backend/user.db")
     assert Path("etc/x.toml").stat().st_mode & 0o777 == 0o600
@@ -90,8 +90,8 @@ def test_databases_and_migrations_are_written_as_relative_paths(folder):
 
 def test_nested_database_is_found_and_optional_one_may_be_missing():
     copy_template("a/b/c/user.db")
-    done = create_operation().apply()
-    assert (done.databases, list(done.missing)) == ({"user": "a/b/c/user.db"}, ["flashpoint"])
+    result = create_operation().apply()
+    assert (result.databases, list(result.missing)) == ({"user": "a/b/c/user.db"}, ["flashpoint"])
 
 
 def test_a_plan_writes_nothing(folder):
@@ -173,7 +173,7 @@ def test_missing_database_is_reported_with_file_names(folder):
 
 
 def test_other_files_with_the_name_are_reported_with_reason(folder):
-    sixth_app_db(folder / "a/user.db")
+    larder_db(folder / "a/user.db")
     (folder / "b").mkdir()
     (folder / "b/user.db").write_bytes(b"garbage" * 100)
     (folder / "c").mkdir()
@@ -248,7 +248,7 @@ def test_missing_directory_profile_and_folder_are_reported():
 
 
 def test_custom_profile_is_written_as_path(folder):
-    sixth_app_db(folder / "var/larder.db")
+    larder_db(folder / "var/larder.db")
     shutil.copyfile(Path(__file__).parents[2] / "profiles" / "larder.toml", folder / "larder.toml")
     create_operation(profile="larder.toml").apply()
     assert read_config()["larder"] == {
@@ -258,13 +258,13 @@ def test_custom_profile_is_written_as_path(folder):
     }
 
 
-# The app's own file of settings ---------------------------------------------------------------------------------------
+# Environment file of the app ---------------------------------------------------------------------------------------
 
 
 def init_server_app(text, **options):
     Path(".env").write_text(text, encoding="utf-8")
-    done = create_operation(profile="waqtor", **options).apply()
-    return done.databases["main"]
+    result = create_operation(profile="waqtor", **options).apply()
+    return result.databases["main"]
 
 
 def test_url_is_built_from_variables_without_password(folder):

@@ -53,7 +53,7 @@ def folder(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(answer):
+def run_stats(answer):
     def run(*words, status=0):
         response = answer(*words, status=status)
         return response["data"] if status == 0 else response["error"]
@@ -79,7 +79,7 @@ def snapshot(folder):
 
 @contextmanager
 def open_in_process(path, *statements):
-    """Run statements in another process, which keeps the database open."""
+    """Run statements in another process that does not close the database."""
     code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s).fetchall()\nprint('ready', flush=True)\nsys.stdin.read()"
     command = [sys.executable, "-c", code, str(path), *statements]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -88,18 +88,18 @@ def open_in_process(path, *statements):
         process.stdin.close()
 
 
-def test_statistics_change_no_file(folder, ask):
+def test_statistics_change_no_file(folder, run_stats):
     before = snapshot(folder)
     for arguments in (["overview"], ["tables"], ["locks"], ["user", "eve"], ["activity"], ["reports"]):
-        ask("stats", *arguments)
+        run_stats("stats", *arguments)
     for name in REPORTS:
-        ask("stats", "run", name)
-        ask("stats", "run", name, "--explain")
+        run_stats("stats", "run", name)
+        run_stats("stats", "run", name, "--explain")
     assert snapshot(folder) == before
 
 
-def test_database_size_is_file_size(folder, ask):
-    user, games = ask("stats", "overview")["items"]
+def test_database_size_is_file_size(folder, run_stats):
+    user, games = run_stats("stats", "overview")["items"]
     assert (user["target"], user["journal_mode"], user["wal_bytes"], user["wal_pages"]) == (
         "fp/user",
         "wal",
@@ -109,10 +109,10 @@ def test_database_size_is_file_size(folder, ask):
     assert games["target"] == "fp/flashpoint"
     for result, name in ((user, "user.db"), (games, "flashpoint.sqlite")):
         assert result["bytes"] == result["page_size"] * result["page_count"] == (folder / name).stat().st_size
-    assert ask("stats", "overview", "--db", "flashpoint")["items"] == [games]
+    assert run_stats("stats", "overview", "--db", "flashpoint")["items"] == [games]
 
 
-def test_wal_size_is_reported_without_checkpoint(folder, ask):
+def test_wal_size_is_reported_without_checkpoint(folder, run_stats):
     grow = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) insert into extra select hex(randomblob(200)) from n"
     with open_in_process(
         folder / "user.db",
@@ -123,7 +123,7 @@ def test_wal_size_is_reported_without_checkpoint(folder, ask):
     ):
         wal = folder / "user.db-wal"
         before = (folder / "user.db").read_bytes(), wal.read_bytes()
-        result = ask("stats", "overview", "--db", "user")["items"][0]
+        result = run_stats("stats", "overview", "--db", "user")["items"][0]
         assert result["wal_bytes"] == wal.stat().st_size > 100_000
         assert 24 < result["wal_pages"] <= result["wal_bytes"] // 4120
         assert result["freelist_pages"] > 10
@@ -131,32 +131,32 @@ def test_wal_size_is_reported_without_checkpoint(folder, ask):
         assert ((folder / "user.db").read_bytes(), wal.read_bytes()) == before
 
 
-def test_tables_have_rows_sizes_and_indexes(folder, ask):
-    items = ask("stats", "tables")["items"]
+def test_tables_have_rows_sizes_and_indexes(folder, run_stats):
+    items = run_stats("stats", "tables")["items"]
     tables = {(row_["target"], row_["table"]): row_ for row_ in items}
     for (target, table), row_ in tables.items():
         path = folder / ("user.db" if target == "fp/user" else "flashpoint.sqlite")
         assert row_["rows"] == query(path, f'select count(*) from "{table}"')[0][0]
         assert row_["bytes"] is None or (row_["bytes"] > 0 and row_["bytes"] % 4096 == 0)
     assert any(row_["indexes"] for row_ in items)
-    sorted_ = ask("stats", "tables", "--sort", "-rows")["items"]
+    sorted_ = run_stats("stats", "tables", "--sort", "-rows")["items"]
     assert [row_["rows"] for row_ in sorted_] == sorted((row_["rows"] for row_ in items), reverse=True)
 
 
-def test_rows_of_user_are_counted_in_referencing_tables(folder, ask):
+def test_rows_of_user_are_counted_in_referencing_tables(folder, run_stats):
     (user_id,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
     execute(
         folder / "user.db",
         f"""insert into user_game_plays (user_id, game_id, game_title, session_id) values ({user_id}, 'x', 'X', 's');
         insert into user_stats (user_id, total_sessions) values ({user_id}, 7)""",
     )
-    result = ask("stats", "user", "EVE")
+    result = run_stats("stats", "user", "EVE")
     assert (result["login"], result["statistics"]["total_sessions"]) == ("eve", 7)
     assert (result["rows"]["user_game_plays"], result["rows"]["user_settings"]) == (1, 0)
-    assert ask("stats", "user", "nobody", status=5)["code"] == "user-missing"
+    assert run_stats("stats", "user", "nobody", status=5)["code"] == "user-missing"
 
 
-def test_activity_is_filtered_by_user_action_resource_and_time(folder, ask):
+def test_activity_is_filtered_by_user_action_resource_and_time(folder, run_stats):
     execute(
         folder / "user.db",
         """insert into activity_logs (username, action, resource, created_at) values
@@ -168,7 +168,8 @@ def test_activity_is_filtered_by_user_action_resource_and_time(folder, ask):
 
     def list_entries(*arguments):
         return [
-            (entry["username"], entry["action"]) for entry in ask("stats", "activity", *arguments)["items"]
+            (entry["username"], entry["action"])
+            for entry in run_stats("stats", "activity", *arguments)["items"]
         ]
 
     assert list_entries() == [
@@ -182,17 +183,17 @@ def test_activity_is_filtered_by_user_action_resource_and_time(folder, ask):
     assert list_entries("--action", "games.*") == [("EVE", "games.play"), ("bob", "games.view")]
     assert list_entries("--action", "login", "--since", "1w") == [("eve", "login")]
     assert list_entries("--resource", "games", "--limit", "1", "--offset", "1") == [("bob", "games.view")]
-    assert ask("stats", "activity", "--limit", "1")["total"] == 4
+    assert run_stats("stats", "activity", "--limit", "1")["total"] == 4
 
 
-def test_actions_of_dbctl_are_listed_without_empty_columns(folder, ask, capsys):
+def test_actions_of_dbctl_are_listed_without_empty_columns(folder, run_stats, capsys):
     execute(folder / "user.db", "delete from activity_logs")
     execute(
         folder / "user.db",
         "insert into refresh_tokens (user_id, token, expires_at) values (2, 'x', '2020-01-01')",
     )
-    assert ask("sessions", "cleanup", "--rule", "expired-tokens")["rules"][0]["changed"] == 1
-    (entry,) = ask("stats", "activity", "--user", "dbctl*")["items"]
+    assert run_stats("sessions", "cleanup", "--rule", "expired-tokens")["rules"][0]["changed"] == 1
+    (entry,) = run_stats("stats", "activity", "--user", "dbctl*")["items"]
     assert (entry["action"], entry["user"]) == ("sessions.cleanup", None)
     assert main(["stats", "activity", "--user", "dbctl*"]) == 0
     assert capsys.readouterr().out.split()[:3] == ["at", "username", "action"]
@@ -207,33 +208,33 @@ def test_actions_of_dbctl_are_listed_without_empty_columns(folder, ask, capsys):
         (["pragma schema_version"], "open"),
     ],
 )
-def test_lock_holder_of_unopenable_file_is_listed(folder, ask, statements, mode):
+def test_lock_holder_of_unopenable_file_is_listed(folder, run_stats, statements, mode):
     execute(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
-    assert ask("stats", "locks")["items"] == []
+    assert run_stats("stats", "locks")["items"] == []
     with open_in_process(folder / "flashpoint.sqlite", *statements) as process:
-        (holder,) = ask("stats", "locks")["items"]
+        (holder,) = run_stats("stats", "locks")["items"]
     assert (holder["target"], holder["pid"], holder["mode"]) == ("fp/flashpoint", process.pid, mode)
     assert holder["command"].startswith("python")
     assert holder["owner"] == subprocess.check_output(["id", "-un"], text=True).strip()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes that have a file open")
-def test_lock_holder_of_wal_database_is_listed(folder, ask):
+def test_lock_holder_of_wal_database_is_listed(folder, run_stats):
     with open_in_process(folder / "user.db", "select * from users") as process:
-        assert [(row["pid"], row["mode"]) for row in ask("stats", "locks")["items"]] == [
+        assert [(row["pid"], row["mode"]) for row in run_stats("stats", "locks")["items"]] == [
             (process.pid, "read")
         ]
 
 
 @pytest.mark.parametrize("arguments", [["overview"], ["tables"], ["locks"]])
-def test_missing_database_is_an_error(folder, ask, arguments):
+def test_missing_database_is_an_error(folder, run_stats, arguments):
     (folder / "flashpoint.sqlite").unlink()
-    assert ask("stats", *arguments, "--db", "flashpoint", status=10)["code"] == "database-missing"
-    assert ask("stats", *arguments, "--db", "user") is not None
+    assert run_stats("stats", *arguments, "--db", "flashpoint", status=10)["code"] == "database-missing"
+    assert run_stats("stats", *arguments, "--db", "user") is not None
 
 
 @pytest.mark.parametrize("arguments", [["overview"], ["tables"], ["locks"]])
-def test_missing_database_does_not_hide_others(folder, ask, arguments, capsys):
+def test_missing_database_does_not_hide_others(folder, run_stats, arguments, capsys):
     (folder / "flashpoint.sqlite").unlink()
     with open_in_process(folder / "user.db", "begin immediate"):
         assert main(["stats", *arguments, "-o", "json"]) == 12
@@ -243,44 +244,44 @@ def test_missing_database_does_not_hide_others(folder, ask, arguments, capsys):
     assert main(["stats", *arguments]) == 12
     assert "fp/flashpoint: file not found" in capsys.readouterr().err
     (folder / "user.db").unlink()
-    assert ask("stats", *arguments, status=10)["code"] == "database-missing"
+    assert run_stats("stats", *arguments, status=10)["code"] == "database-missing"
 
 
-def test_locked_or_damaged_database_is_an_error(folder, ask):
+def test_locked_or_damaged_database_is_an_error(folder, run_stats):
     execute(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
     only = ("--db", "flashpoint")
     with open_in_process(folder / "flashpoint.sqlite", "begin exclusive", "create table held (a)"):
-        assert ask("stats", "overview", *only, "--timeout", "0", status=11)["code"] == "busy"
+        assert run_stats("stats", "overview", *only, "--timeout", "0", status=11)["code"] == "busy"
     (folder / "flashpoint.sqlite").write_bytes(b"no database" * 1000)
-    assert ask("stats", "tables", *only, status=4)["code"] == "not-a-database"
+    assert run_stats("stats", "tables", *only, status=4)["code"] == "not-a-database"
     os.truncate(folder / "flashpoint.sqlite", 0)
-    assert ask("stats", "run", "games-per-tag", status=2)["code"] == "wrong-app"
+    assert run_stats("stats", "run", "games-per-tag", status=2)["code"] == "wrong-app"
 
 
 # Reports -----------------------------------------------------------------------------------------------------------
 
 
-def test_all_reports_are_listed_and_run(folder, ask):
-    reports = ask("stats", "reports")["items"]
+def test_all_reports_are_listed_and_run(folder, run_stats):
+    reports = run_stats("stats", "reports")["items"]
     assert [report["name"] for report in reports] == REPORTS
     for report in reports:
-        page = ask("stats", "run", report["name"])
+        page = run_stats("stats", "run", report["name"])
         assert all(list(row) == report["columns"] for row in page["items"])
-    assert ask("stats", "run", "nosuch", status=5)["code"] == "report-missing"
-    assert ask("stats", "run", "most-played", "--set", "x=1", status=2)["code"] == "usage"
+    assert run_stats("stats", "run", "nosuch", status=5)["code"] == "report-missing"
+    assert run_stats("stats", "run", "most-played", "--set", "x=1", status=2)["code"] == "usage"
 
 
-def test_game_counts_match_the_tables(folder, ask):
+def test_game_counts_match_the_tables(folder, run_stats):
     games = query(folder / "flashpoint.sqlite", "select count(*) from game")[0][0]
-    assert sum(row["games"] for row in ask("stats", "run", "games-per-library")["items"]) == games
+    assert sum(row["games"] for row in run_stats("stats", "run", "games-per-library")["items"]) == games
     tagged = query(folder / "flashpoint.sqlite", "select count(*) from game_tags_tag")[0][0]
-    assert sum(row["games"] for row in ask("stats", "run", "games-per-tag")["items"]) == tagged > 0
+    assert sum(row["games"] for row in run_stats("stats", "run", "games-per-tag")["items"]) == tagged > 0
     for name in ("games-per-platform", "games-per-category"):
-        counts = [row["games"] for row in ask("stats", "run", name)["items"]]
+        counts = [row["games"] for row in run_stats("stats", "run", name)["items"]]
         assert counts == sorted(counts, reverse=True) != []
 
 
-def test_plays_are_ranked_and_paged(folder, ask):
+def test_plays_are_ranked_and_paged(folder, run_stats):
     (user_id,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
     execute(
         folder / "user.db",
@@ -288,14 +289,14 @@ def test_plays_are_ranked_and_paged(folder, ask):
         values ({user_id}, 'a', 'A', 2, 20), ({user_id}, 'b', 'B', 5, 50), ({user_id}, 'c', 'C', 1, 10);
         insert into user_game_plays (user_id, game_id, game_title, session_id) values ({user_id}, 'a', 'A', 's')""",
     )
-    page = ask("stats", "run", "most-played", "--limit", "1", "--offset", "1")
+    page = run_stats("stats", "run", "most-played", "--limit", "1", "--offset", "1")
     assert page["items"] == [{"game_id": "a", "title": "A", "plays": 2, "seconds": 20, "players": 1}]
     assert (page["total"], page["has_more"]) == (3, True)
-    (play,) = ask("stats", "run", "recent-plays")["items"]
+    (play,) = run_stats("stats", "run", "recent-plays")["items"]
     assert (play["username"], play["game_id"], play["ended_at"]) == ("eve", "a", None)
 
 
-def test_plays_are_reported_per_user_and_game(folder, ask):
+def test_plays_are_reported_per_user_and_game(folder, run_stats):
     (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
     ana = add_user(folder / "user.db", "ana")
     execute(
@@ -307,18 +308,18 @@ def test_plays_are_reported_per_user_and_game(folder, ask):
     )
 
     def list_plays(*arguments):
-        page = ask("stats", "run", "plays-per-user", *arguments)
+        page = run_stats("stats", "run", "plays-per-user", *arguments)
         return [(row["username"], row["game_id"], row["plays"], row["seconds"]) for row in page["items"]]
 
     assert list_plays() == [("ana", "a", 1, 7), ("eve", "b", 5, 50), ("eve", "a", 2, 20)]
     assert list_plays("--set", "user=eve") == [("eve", "b", 5, 50), ("eve", "a", 2, 20)]
     assert list_plays("--set", "user=ana", "--set", "game=a") == [("ana", "a", 1, 7)]
-    last = [row["last_played_at"] for row in ask("stats", "run", "plays-per-user")["items"]]
+    last = [row["last_played_at"] for row in run_stats("stats", "run", "plays-per-user")["items"]]
     assert last == [None, "2026-03-02T11:00:00.000Z", "2026-03-01T10:00:00.000Z"]
 
 
-def test_explained_report_has_sql_plan_and_full_scans(folder, ask, capsys):
-    result = ask("stats", "run", "recent-plays", "--explain")
+def test_explained_report_has_sql_plan_and_full_scans(folder, run_stats, capsys):
+    result = run_stats("stats", "run", "recent-plays", "--explain")
     assert result["sql"].startswith("select")
     assert result["parameters"] == {"limit": 50, "offset": 0}
     assert result["full_scans"] == ["user_game_plays"]

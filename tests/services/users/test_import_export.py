@@ -1,4 +1,4 @@
-"""Import and export of users: all or nothing, exact round trips, and mistakes with their position."""
+"""Import and export of users: atomic imports, exact round trips, and errors with their position."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def as_lines(items):
 
 
 @pytest.mark.parametrize(
-    ("name", "written"),
+    ("name", "write_file"),
     [
         ("u.csv", as_csv),
         ("-", as_csv),
@@ -104,25 +104,27 @@ def as_lines(items):
     ],
 )
 @pytest.mark.parametrize("to", flashpoint_app.SHAPES)
-def test_import_into_other_app_exports_identically(path, tmp_path, to, name, written):
-    for odd in ('O\'Brien "x"', "a,b;c\\d", "日本語", "=1+1", "line\u2028sep"):
-        if odd.isprintable():
-            add_user(path, odd, email=f"user{len(odd)}-{ord(odd[-1])}@example.org", active=False)
+def test_import_into_other_app_exports_identically(path, tmp_path, to, name, write_file):
+    for username in ('O\'Brien "x"', "a,b;c\\d", "日本語", "=1+1", "line\u2028sep"):
+        if username.isprintable():
+            add_user(
+                path, username, email=f"user{len(username)}-{ord(username[-1])}@example.org", active=False
+            )
     run_statements(
         path, "delete from users where username = 'bob'", "update users set last_login_at = null where id = 1"
     )
-    target = flashpoint_app.create_app(tmp_path / "there", to)
+    target = flashpoint_app.create_app(tmp_path / "target", to)
     run_statements(target, "delete from users")
     items = export(path)
     assert len(items) == 6
-    assert import_file(target, written(items), name).added == 6
+    assert import_file(target, write_file(items), name).added == 6
     assert export(target) == items
 
 
 def test_app_with_text_keys_exports_identically(tmp_path):
     source, target = (
-        flashpoint_app.create_larder(tmp_path / "here"),
-        flashpoint_app.create_larder(tmp_path / "there"),
+        flashpoint_app.create_larder(tmp_path / "source"),
+        flashpoint_app.create_larder(tmp_path / "target"),
     )
     run_statements(target, "delete from members")
     items = export(source)
@@ -136,7 +138,7 @@ def test_app_with_text_keys_exports_identically(tmp_path):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    people_there=st.lists(
+    existing_users=st.lists(
         st.tuples(
             st.text(st.characters(exclude_categories=["C", "Z"]), min_size=3, max_size=20),
             st.booleans(),
@@ -146,9 +148,9 @@ def test_app_with_text_keys_exports_identically(tmp_path):
         unique_by=lambda user: user[0].lower(),
         max_size=5,
     ),
-    written=st.sampled_from([("x.csv", as_csv), ("x.json", as_json), ("x.jsonl", as_lines)]),
+    file_format=st.sampled_from([("x.csv", as_csv), ("x.json", as_json), ("x.jsonl", as_lines)]),
 )
-def test_any_valid_user_round_trips(tmp_path_factory, people_there, written):
+def test_any_valid_user_round_trips(tmp_path_factory, existing_users, file_format):
     folder = tmp_path_factory.mktemp("any")
     first, second = (
         flashpoint_app.create_app(folder / "1", "deployed"),
@@ -156,13 +158,13 @@ def test_any_valid_user_round_trips(tmp_path_factory, people_there, written):
     )
     run_statements(second, "delete from users")
     users_to_add = [
-        {"username": name, "email": f"u{at}@example.org", "active": active, "role": role, "last_login_at": seen, "password_hash": HASH}
-        for at, (name, active, role, seen) in enumerate(people_there)
+        {"username": name, "email": f"u{number}@example.org", "active": active, "role": role, "last_login_at": last_login_at, "password_hash": HASH}
+        for number, (name, active, role, last_login_at) in enumerate(existing_users)
     ]  # fmt: skip
     existing = {"root", "ann", "bob"}
     users_to_add = [user for user in users_to_add if user["username"].lower() not in existing]
     assert import_file(first, as_json(users_to_add), "x.json").added == len(users_to_add)
-    import_file(second, written[1](export(first)), written[0])
+    import_file(second, file_format[1](export(first)), file_format[0])
     assert export(first) == export(second)
 
 
@@ -176,8 +178,8 @@ def test_exported_list_is_imported_with_generated_passwords(path, tmp_path):
     target = flashpoint_app.create_app(tmp_path / "there", "deployed")
     run_statements(target, "delete from users")
     with open_app(path) as app:
-        listed = as_output(list(users.list_users(app, UserFilter(), PageRequest()).items))
-    result = import_file(target, listed, "-", generate=True)
+        items = as_output(list(users.list_users(app, UserFilter(), PageRequest()).items))
+    result = import_file(target, items, "-", generate=True)
     assert [generated.login for generated in result.generated] == ["root", "ann", "bob"]
     for generated in result.generated:
         with open_app(target) as app:
@@ -380,11 +382,11 @@ def test_one_invalid_line_refuses_import_before_hashing(path):
 
 def test_plan_hashes_nothing(path):
     with open_app(path) as app:
-        counted = []
+        progress = []
         lines = read_lines(b"username,email,password\nzoe,zoe@example.org,123456\n", "u.csv")
-        prepared = import_export.import_users(app, lines, file="u.csv", advance=counted.append)
+        prepared = import_export.import_users(app, lines, file="u.csv", advance=progress.append)
         assert prepared.plan().rows == {"users": 1}
-        assert counted == []
+        assert progress == []
 
 
 def test_user_added_during_hashing_is_detected(path):
@@ -462,11 +464,11 @@ def test_import_time_is_linear(tmp_path):
 def test_signal_interrupts_hashing(path):
     text = "username,email,password\n" + "".join(f"user{n},user{n}@example.org,123456\n" for n in range(2000))
     before = read_all_rows(path)
-    seen = []
+    calls = []
 
     def advance(_done):
-        seen.append(1)
-        if len(seen) == 5:
+        calls.append(1)
+        if len(calls) == 5:
             signals._received.append(signal.SIGTERM)
 
     try:
@@ -477,7 +479,7 @@ def test_signal_interrupts_hashing(path):
             catch_error(signals.Interrupted, prepared.apply)
     finally:
         signals._received.clear()
-    assert len(seen) < 500
+    assert len(calls) < 500
     assert read_all_rows(path) == before
 
 

@@ -1,4 +1,4 @@
-"""Locked users, by the rules of the app, and ``users unlock``, which unlocks exactly these."""
+"""Users are locked as in the app; ``users unlock`` unlocks the listed users."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_lock_below_limit_or_after_window(path):
 def test_login_is_locked_per_spelling(path):
     add_attempts(path, "ann", "10.0.0.1", 4)
     add_attempts(path, "ANN", "10.0.0.2", 1)
-    assert list_locked_logins(path)[0] == [], "the app counts each spelling for itself"
+    assert list_locked_logins(path)[0] == [], "the app counts each spelling separately"
     add_attempts(path, "ann", "10.0.0.3", 1)
     names, result = list_locked_logins(path)
     assert names == ["ann"]
@@ -84,7 +84,7 @@ def test_time_misread_by_app_counts_for_whole_day(path):
 
 def test_limit_is_read_from_settings(path):
     deployed = "data_type" in {row[1] for row in query_rows(path, "pragma table_info(system_settings)")}
-    if deployed:  # stored, and never read as a number by the app
+    if deployed:  # the app does not read the stored text as a number
         run_statements(path, "update system_settings set value = '3' where key = 'auth.max_login_attempts'")
     else:
         run_statements(

@@ -227,9 +227,9 @@ def check_password(path, login, password):
 
 def test_password_is_checked_against_stored_hash(path):
     assert check_password(path, "Ann", flashpoint_app.PASSWORD)
-    for wrong in ("correct horse ", "", "x" * 5000, "\udcff", "a\x00b"):
+    for password in ("correct horse ", "", "x" * 5000, "\udcff", "a\x00b"):
         assert "ann" in str(
-            catch_error(PasswordWrongError, lambda wrong=wrong: check_password(path, "ann", wrong))
+            catch_error(PasswordWrongError, lambda password=password: check_password(path, "ann", password))
         )
 
 
@@ -239,8 +239,8 @@ def test_node_hashes_are_verified_and_invalid_ones_never_match(path):
         f"update users set password_hash = '{PASSWORD_HASH.replace('$2b$', '$2a$')}' where id = 2",
     )
     assert check_password(path, "ann", flashpoint_app.PASSWORD)
-    for stored in ("", "$2b$", "md5:abc", "$2b$99$" + "a" * 53):
-        run_statements(path, f"update users set password_hash = '{stored}' where id = 2")
+    for invalid_hash in ("", "$2b$", "md5:abc", "$2b$99$" + "a" * 53):
+        run_statements(path, f"update users set password_hash = '{invalid_hash}' where id = 2")
         catch_error(PasswordWrongError, lambda: check_password(path, "ann", flashpoint_app.PASSWORD))
 
 

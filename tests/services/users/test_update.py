@@ -49,14 +49,14 @@ def path(request, tmp_path):
     return flashpoint_app.create_app(tmp_path, request.param)
 
 
-def create(word="a password", *, with_settings=False, **fields):
-    def prepared(app):
-        hashed = hash_password(app, Secret(word))
+def create(text="a password", *, with_settings=False, **fields):
+    def prepare(app):
+        hashed = hash_password(app, Secret(text))
         return create_user(
             app, NewUser(fields=NEW | fields, password_hash=hashed, with_settings=with_settings)
         )
 
-    return prepared
+    return prepare
 
 
 def ensure(hashed="", **fields):
@@ -87,15 +87,15 @@ def audit_rows(path):
 
 
 def assert_refused(path, error, prepare):
-    """Assert that plan and change are refused with the same message, and that nothing changed."""
+    """Assert that the plan and the change are refused with the same message and change no row."""
     before = read_all_rows(path)
     message = str(catch_error(error, lambda: plan_change(path, prepare)))
 
-    def deed():
+    def apply_without_plan():
         with open_app(path) as app:
             prepare(app).apply()
 
-    assert str(catch_error(error, deed)) == message
+    assert str(catch_error(error, apply_without_plan)) == message
     assert read_all_rows(path) == before
     assert message.isprintable()
     return message
@@ -113,11 +113,11 @@ def test_new_user_is_stored_as_by_app(path):
         "user",
         True,
     )
-    ((name, email, hashed, role, active, created, updated, seen),) = query_rows(
+    ((name, email, hashed, role, active, created, updated, last_login),) = query_rows(
         path,
         "select username, email, password_hash, role_id, is_active, created_at, updated_at, last_login_at from users where id = 4",
     )
-    assert (name, email, role, active, seen) == ("Carl", "carl@example.org", 2, 1, None)
+    assert (name, email, role, active, last_login) == ("Carl", "carl@example.org", 2, 1, None)
     assert hashed.startswith("$2b$04$")
     assert created == updated
     creation_time = datetime.strptime(created, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
@@ -144,8 +144,10 @@ def test_default_settings_are_added_on_request(path):
     run_statements(path, f"update system_settings set value = 'light' where {theme[0]} = '{theme[1]}'")
     result = apply_change(path, create(with_settings=True))
     stored = dict(query_rows(path, "select setting_key, setting_value from user_settings where user_id = 4"))
-    further = {"card_size": "medium", "view_mode": "grid", "sidebar_collapsed": "false"} if document else {}
-    expected = {"theme_mode": "light", "primary_color": "blue", **further}
+    other_settings = (
+        {"card_size": "medium", "view_mode": "grid", "sidebar_collapsed": "false"} if document else {}
+    )
+    expected = {"theme_mode": "light", "primary_color": "blue", **other_settings}
     assert (stored, list(result.default_settings)) == (expected, list(expected))
 
 
@@ -377,7 +379,7 @@ def test_update_stores_values_as_by_app(path):
     assert query_rows(path, "select last_login_at from users where id = 3") == [(None,)]
 
 
-def test_two_users_cannot_get_same_login(path):
+def test_two_users_cannot_have_the_same_login(path):
     assert_refused(path, UsageError, update(UserSelector(logins=["ann", "bob"]), email="x@example.org"))
     assert (
         apply_change(path, update(UserSelector(logins=["ann", "bob"]), last_login_at="2025-01-01")).changed
@@ -429,17 +431,17 @@ def test_tokens_are_deleted_without_revoked_at(tmp_path):
 
 
 def test_activation_is_idempotent(path):
-    def off(app):
+    def deactivate(app):
         return user_update.set_active(app, UserSelector(logins=["ann", "bob"]), active=False)
 
-    result = apply_change(path, off)
+    result = apply_change(path, deactivate)
     assert (result.changed, result.ended_sessions, [user.active for user in result.users]) == (
         1,
         2,
         [False, False],
     )
     before = read_all_rows(path)
-    assert apply_change(path, off).changed == 0
+    assert apply_change(path, deactivate).changed == 0
     assert read_all_rows(path) == before
     assert (
         apply_change(path, lambda app: user_update.set_active(app, UserSelector(logins=["bob"]), active=True))
@@ -542,13 +544,13 @@ def test_admin_with_null_active_flag_is_inactive(path):
 def test_concurrent_demotions_leave_one_admin(path):
     add_user(path, "queen", 1)
     outcomes = []
-    gate = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
     def demote(name):
         with open_app(path) as app:
             prepared = user_update.set_role(app, UserSelector(logins=[name]), "user")
             prepared.plan()
-            gate.wait()
+            barrier.wait()
             try:
                 prepared.apply()
                 outcomes.append("done")
@@ -654,12 +656,12 @@ def test_deleting_inactive_users_retains_active_ones(path):
 def test_outdated_plan_is_not_applied(path):
     with open_app(path) as app:
         prepared = delete_users(app, UserSelector(logins=["ann"]))
-        seen = prepared.plan().digest
+        confirmed = prepared.plan().digest
         run_statements(
             path, "insert into user_game_plays (user_id, game_id, session_id) values (2, 'g3', 's3')"
         )
         before = read_all_rows(path)
-        catch_error(PlanChangedError, lambda: prepared.apply(confirmed=seen))
+        catch_error(PlanChangedError, lambda: prepared.apply(confirmed=confirmed))
     assert read_all_rows(path) == before
 
 
@@ -681,11 +683,11 @@ def test_change_without_audit_row_is_rolled_back(path, change):
     )
     before = read_all_rows(path)
 
-    def deed():
+    def apply_without_plan():
         with open_app(path) as app:
             change(app).apply()
 
-    assert "no more records" in str(catch_error(DbctlError, deed))
+    assert "no more records" in str(catch_error(DbctlError, apply_without_plan))
     assert read_all_rows(path) == before
 
 
@@ -780,10 +782,10 @@ def test_duplicate_key_of_two_users_is_transferred_once(tmp_path):
     run_statements(
         path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (3, 'g1'), (3, 'g2')"
     )
-    (leaving,) = query_rows(path, "select group_concat(username) from users where id in (2, 3)")
+    (usernames,) = query_rows(path, "select group_concat(username) from users where id in (2, 3)")
 
-    def delete(app, **more):
-        return delete_users(app, UserSelector(logins=leaving[0].split(",")), new_owner="root", **more)
+    def delete(app, **options):
+        return delete_users(app, UserSelector(logins=usernames[0].split(",")), new_owner="root", **options)
 
     catch_error(DuplicateRowsError, lambda: apply_change(path, delete))
     result = apply_change(path, lambda app: delete(app, delete_duplicates=True))

@@ -1,1 +1,1 @@
-"""Schemas that the real applications create, as normalized descriptions; README.md describes how they are recorded."""
+"""Normalized descriptions of the schemas that the real applications create; see README.md."""

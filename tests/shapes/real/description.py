@@ -1,4 +1,4 @@
-"""A compact description of a live schema; run as a module, it prints that of the database at a URL."""
+"""Describe a live schema compactly; ``python -m tests.shapes.real.description URL`` prints the description."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dbctl.engines.contract import Readable
 from dbctl.services.migrations.drift import read_schema
 from dbctl.services.migrations.schema_diff import describe_index, describe_part, describe_reference
 
-#: Tables that record migrations; they are no part of an application's schema.
+#: Tables that record migrations; they do not belong to the schema of an application.
 LEDGERS = {"migrations", "schema_migrations", "_prisma_migrations", "_migrations"}
 Description = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def describe(database: Readable) -> Description:
-    """Return what the database reports of each table, view and trigger, in words that are the same for equal schemas."""
+    """Describe each table, view and trigger; equal schemas have equal descriptions."""
     schema = read_schema(database)
     description: dict[str, dict[str, Sequence[str]]] = {}
     for table in schema.tables:
@@ -42,12 +42,13 @@ def describe(database: Readable) -> Description:
     return description
 
 
-def recorded(name: str) -> Description:
-    """Return the description that is kept of a real schema."""
+def read_record(name: str) -> Description:
+    """Return the recorded description of a real schema."""
     text = (Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 if __name__ == "__main__":
-    with closing(registry.open_for_reading(url.parse_url(sys.argv[1]), "real", timeout=5)) as opened:
+    address = url.parse_url(sys.argv[1])
+    with closing(registry.load_engine(address.engine).open_for_reading(address, "real", timeout=5)) as opened:
         print(json.dumps(describe(opened), indent=1, sort_keys=True))

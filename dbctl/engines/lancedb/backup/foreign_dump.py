@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbctl.engines.file_type import ImportedDump
+from dbctl.engines.contract import ImportedDump
 from dbctl.engines.lancedb.backup import archive, load, snapshot
 from dbctl.errors import ArchiveUnsafeError, CorruptError, FileInvalidError
 from dbctl.files import create_file

@@ -1,4 +1,4 @@
-"""A folder of LanceDB tables as a restore sees it: it may be missing or damaged, and its writers cannot be blocked.
+"""A folder of LanceDB tables as the target of a restore: it may be missing or damaged, and its writers cannot be blocked.
 
 LanceDB has no locks, so a restore does not copy the folder first. It retains the folder next to the new one, with all
 writes until the swap. The archive is extracted, read and compared in advance, so the swap itself is one step.
@@ -39,7 +39,7 @@ from dbctl.errors import (
     RestoreFailedError,
     RetainedDatabaseMissingError,
 )
-from dbctl.files import Progress, is_full, release_nothing, tar, temp
+from dbctl.files import Progress, is_full, no_progress, release_nothing, tar, temp
 from dbctl.url import Url
 
 UNCHANGED = "The database was not changed."
@@ -239,9 +239,9 @@ class LanceRestoreTarget:
         dump: Dump,
         *,
         timeout: float,
-        retained: Mapping[str, str],
-        progress: Progress,
-        release_locks: Callable[[], None],
+        retained: Mapping[str, str] = {},
+        progress: Progress = no_progress,
+        release_locks: Callable[[], None] = release_nothing,
         can_consume: bool = False,
     ) -> LoadResult:
         del release_locks, can_consume  # no writer is blocked, and the archive is retained
@@ -262,7 +262,7 @@ class LanceRestoreTarget:
 
     @contextmanager
     def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
-        """Give a temporary folder with the content of an archive, next to the database."""
+        """Yield a temporary folder with the content of an archive, next to the database."""
         del timeout
         with (
             translate_errors(self._root),
@@ -287,7 +287,7 @@ class LanceRestoreTarget:
 
     @contextmanager
     def _extract(self, root: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
-        """Extract an archive into a new folder next to ``root``, with its owner; give the folder and its verification."""
+        """Extract an archive into a new folder next to ``root``, with its owner; yield the folder and its verification."""
         with temp.folder(root.parent, swap.temp_prefix(root)) as temporary:
             tar.extract(path, temporary / "archive", name=path.name, max_bytes=path.stat().st_size)
             extracted = temporary / "archive" / TOP_FOLDER

@@ -301,7 +301,7 @@ class Snapshot:
 
 @contextmanager
 def open_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Iterator[Snapshot]:
-    """Give a snapshot, and close it at the end; raises as ``create_snapshot``."""
+    """Yield a snapshot, and close it at the end; raises as ``create_snapshot``."""
     snapshot = create_snapshot(root, target, allow_older=allow_older)
     try:
         yield snapshot

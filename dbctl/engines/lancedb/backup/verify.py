@@ -88,7 +88,7 @@ def _fingerprint(folder: Path) -> str:
 
 @contextmanager
 def _link_files(snapshot: Snapshot, parent: Path) -> Iterator[Path]:
-    """Give a temporary folder with links to the open files of a snapshot."""
+    """Yield a temporary folder with links to the open files of a snapshot."""
     try:
         with temp.folder(parent, VIEW_PREFIX) as folder:
             for file in snapshot.files:

@@ -88,7 +88,7 @@ class LanceVectors(LanceConnection):
         return self._sort_neighbours(neighbours, columns, self.key_columns(table))[:limit]
 
     def _include_ties(self, query: LanceQueryBuilder, limit: int) -> pa.Table:
-        """Return the nearest rows and all rows as far as the last one, because the library returns any of them."""
+        """Return the nearest rows and all rows at the distance of the last one, because the library returns any of them."""
         fetch_count = limit
         while True:
             signals.raise_if_interrupted()

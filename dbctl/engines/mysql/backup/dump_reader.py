@@ -20,7 +20,7 @@ _QUOTED = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
 
 
 class DumpScanner:
-    """Scans a dump block by block; blocks may end anywhere.
+    """Scanner of a dump, block by block; blocks may end anywhere.
 
     Line breaks in values are escaped, so lines separate statements and rows. Some programs write one row per line, others all
     rows of a statement on one line.

@@ -77,7 +77,7 @@ def start_relay(session: Session, exact: ExactColumns) -> Iterator[Relay]:
 
 
 class Relay(threading.Thread):
-    """Relays queries and results while the program runs."""
+    """Relay of queries and results while the program runs."""
 
     def __init__(self, path: Path, listening: socket.socket, session: Session, exact: ExactColumns) -> None:
         super().__init__(daemon=True)

@@ -208,9 +208,9 @@ class MySQLRestoreTarget:
         dump: Dump,
         *,
         timeout: float,
-        retained: Mapping[str, str],
-        progress: Progress,
-        release_locks: Callable[[], None],
+        retained: Mapping[str, str] = {},
+        progress: Progress = no_progress,
+        release_locks: Callable[[], None] = release_nothing,
         can_consume: bool = False,
     ) -> LoadResult:
         del release_locks, can_consume  # no session is blocked, and the dump is only read

@@ -253,7 +253,7 @@ def follow_dump(reader: client_programs.Tool | None, target: str) -> Iterator[Fo
 
 
 class FollowingReader:
-    """Scans a dump while it is written."""
+    """Scanner of a dump while it is written."""
 
     def __init__(self, client: subprocesses.ClientProgram | None) -> None:
         self.scanner, self._client, self._ended_early = DumpScanner(), client, False

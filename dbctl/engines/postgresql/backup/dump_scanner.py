@@ -19,7 +19,7 @@ LOOK_BACK, LONGEST_LINE = 4096, 1 << 20
 
 
 class DumpScanner:
-    """Scans a dump block by block; blocks may end anywhere."""
+    """Scanner of a dump, block by block; blocks may end anywhere."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], int] = {}  #: by schema and table

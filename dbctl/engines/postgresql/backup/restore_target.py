@@ -294,9 +294,9 @@ class PostgreSQLRestoreTarget:
         dump: Dump,
         *,
         timeout: float,
-        retained: Mapping[str, str],
-        progress: Progress,
-        release_locks: Callable[[], None],
+        retained: Mapping[str, str] = {},
+        progress: Progress = no_progress,
+        release_locks: Callable[[], None] = release_nothing,
         can_consume: bool = False,
     ) -> LoadResult:
         del can_consume  # the dump is only read

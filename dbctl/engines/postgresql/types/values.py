@@ -157,7 +157,7 @@ UNDECLARED = "SQL_ASCII"
 
 
 class NumberLoader(Loader):
-    """Loads a number: as int if it is whole, otherwise as float."""
+    """Loader of a number: as int if it is whole, otherwise as float."""
 
     def load(self, data: Buffer) -> object:
         text = bytes(data)
@@ -169,7 +169,7 @@ class NumberLoader(Loader):
 
 
 class ExactNumberLoader(Loader):
-    """Loads a number with all of its digits."""
+    """Loader of a number with all of its digits."""
 
     def load(self, data: Buffer) -> object:
         number = Decimal(bytes(data).decode())
@@ -177,7 +177,7 @@ class ExactNumberLoader(Loader):
 
 
 class _TimeLoader(Loader):
-    """Loads a time with or without zone; the zone of the session is UTC."""
+    """Loader of a time with or without zone; the zone of the session is UTC."""
 
     def load(self, data: Buffer) -> object:
         text = bytes(data).decode()
@@ -188,7 +188,7 @@ class _TimeLoader(Loader):
 
 
 class _LenientTextLoader(Loader):
-    """Loads text of a database that declares no encoding."""
+    """Loader of text from a database that declares no encoding."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "surrogateescape")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.file_type import Content, ImportedDump
+from dbctl.engines.contract import Content, ImportedDump
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, quote_for_uri
 from dbctl.errors import CorruptError

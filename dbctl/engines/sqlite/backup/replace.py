@@ -308,7 +308,7 @@ def _read_mode(metadata: Mapping[str, str]) -> int:
 
 
 class _ChangeDetector:
-    """Detects changes of a database after its writers were unblocked and before its lock was taken."""
+    """Detector of changes of a database after its writers were unblocked and before its lock was taken."""
 
     def __init__(
         self, observer: sqlite3.Connection, context: ErrorContext, release_locks: Callable[[], None]

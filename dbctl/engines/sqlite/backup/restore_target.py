@@ -106,9 +106,9 @@ class SQLiteRestoreTarget:
         dump: Dump,
         *,
         timeout: float,
-        retained: Mapping[str, str],
-        progress: Progress,
-        release_locks: Callable[[], None],
+        retained: Mapping[str, str] = {},
+        progress: Progress = no_progress,
+        release_locks: Callable[[], None] = release_nothing,
         can_consume: bool = False,
     ) -> LoadResult:
         del retained

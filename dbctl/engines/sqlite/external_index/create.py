@@ -82,7 +82,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def seal(partial: Path, database: Path, timestamp: int) -> None:
-    """Give a complete file the readers of ``database`` and the time that marks it as complete, and sync it.
+    """Make a complete file readable by the readers of ``database``, set the time that marks it as complete, and sync it.
 
     Raises:
         FileFailedError: one of these steps failed.

@@ -14,7 +14,7 @@ _ESCAPES = ("", "n", "t", "r", "b", "f")
 
 
 class FTS5Query:
-    """Writes expressions for one index."""
+    """Builder of query expressions for one index."""
 
     def __init__(self, spec: TextIndexSpec) -> None:
         self._splits_words = re.fullmatch(_WORD_TOKENIZERS, spec.tokenizer.strip()) is not None

@@ -90,7 +90,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         return self._difference_reason(spec, definitions)
 
     def _is_usable(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
-        """Whether it still finds every row: it has one entry per row, and changes that it does not follow fail."""
+        """Whether the index still finds every row: it has one entry per row, and changes that it cannot follow fail."""
         if spec.joined_texts or not self._has_expected_columns(spec, definitions):
             return False
         expected, bodies = self._plain_trigger_bodies(spec), self._read_trigger_bodies(spec, definitions)
@@ -110,7 +110,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         )
 
     def _has_plain_triggers(self, spec: TextIndexSpec, definitions: Mapping[str, str]) -> bool:
-        """Whether its triggers are simple handwritten ones: correct, but slow."""
+        """Whether the triggers of the index are simple handwritten ones: correct, but slow."""
         if spec.joined_texts or not self._has_expected_columns(spec, definitions):
             return False
         expected = self._plain_trigger_bodies(spec)
@@ -119,7 +119,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         )
 
     def _plain_trigger_bodies(self, spec: TextIndexSpec) -> dict[str, str]:
-        """Return the bodies of such triggers by event."""
+        """Return the bodies of simple handwritten triggers by event."""
         table, names = spec.index_table.lower(), self._list_columns(spec)
         values = ", ".join(f"new.{spec.id if name == spec.key else name}" for name in names)
         insert = f"insert into {table} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run

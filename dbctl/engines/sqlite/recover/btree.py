@@ -58,7 +58,7 @@ RowTest = Callable[[int, list[object]], bool]
 
 
 class Trees:
-    """Reads the trees of one image; a page belongs to the first tree that claims it."""
+    """Reader of the trees of one image; a page belongs to the first tree that claims it."""
 
     def __init__(self, image: Image) -> None:
         self._image = image

@@ -41,7 +41,7 @@ class TableSalvage:
 
 
 class RowCopier:
-    """Fills the tables of the new file."""
+    """Writer of the rows of all tables of the new file."""
 
     def __init__(
         self, db: sqlite3.Connection, image: Image, trees: Trees, rejected: RejectedRows, progress: Progress

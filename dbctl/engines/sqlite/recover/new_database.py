@@ -193,7 +193,7 @@ def _is_text(declared: str) -> bool:
 
 
 class Inserter:
-    """Inserts rows into one table, and returns the rejected ones."""
+    """Writer of the rows of one table, which returns rejected rows."""
 
     def __init__(
         self, db: sqlite3.Connection, table: str, columns: Sequence[str], *, schema: str = "main"

@@ -49,7 +49,7 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 class Decoder:
-    """Decodes the records of one file."""
+    """Decoder of the records of one file."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding

@@ -84,7 +84,7 @@ def _is_entry(fields: list[object]) -> bool:
 def correct_name(entry: Entry) -> Entry:
     """Return a table whose declaration has the name of its entry.
 
-    Of the three names of a table (its own, that of ``tbl_name`` and that in the text) the one that occurs twice is used,
+    Of the three names of a table (``name``, ``tbl_name`` and the name in the text), the one that occurs twice is used,
     otherwise the first.
 
     Raises:

@@ -36,7 +36,7 @@ def time_form_sql(value: str) -> str:
 
 
 class SQLiteTimes(SQLiteDialect):
-    """ReportsTimeForms."""
+    """Forms of stored times, as declared by ``TimeForms``."""
 
     def clock_columns(self, table: str) -> Sequence[str]:
         defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"

@@ -19,16 +19,14 @@ from msgspec import structs
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.contract import Dump, Dumps, DumpVerification, list_dump_tables
+from dbctl.engines.contract import Content, Dump, Dumps, DumpVerification, ImportedDump, list_dump_tables
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import (
     ENGINES,
     HINTS,
     TITLES,
     TOC_FILE,
-    Content,
     FileType,
-    ImportedDump,
     detect_file_type,
 )
 from dbctl.errors import (
@@ -121,7 +119,7 @@ def stage_backup(
         DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
     """
     status, set_paths = stat_file(path), file_sets.find_set(app, path)
-    if stat.S_ISDIR(status.st_mode) and set_paths == [path] and not registry.is_table_folder(path):
+    if stat.S_ISDIR(status.st_mode) and set_paths == [path] and registry.find_folder_engine(path) is None:
         manifest, remarks = _read_backup_folder(app, path)
         backup = StagedBackup(manifest=manifest, description="a backup created by dbctl", remarks=remarks)
         yield backup, repository.overlay(manifest.id, path.resolve())
@@ -193,7 +191,7 @@ def _refuse_live(app: App, path: Path) -> None:
     for url in app.configured.databases.values():
         if url.is_folder and path.resolve() == Path(url.path).resolve():
             raise SameFileError(path=path)
-        database_files = registry.database_files(url)
+        database_files = registry.load_engine(url.engine).database_files(url)
         for live_file in (database_files.file, *database_files.side_files) if database_files else ():
             with suppress(OSError):
                 if path.samefile(live_file):
@@ -286,7 +284,7 @@ class _ForeignFile:
             raise FileFailedError(path=self._path, reason=error.strerror or str(error)) from error
         with self._translate_errors():
             limit = max(MIN_DECOMPRESSION_LIMIT, MAX_COMPRESSION_RATIO * decompressed.plain_bytes)
-            imported = registry.import_dump(
+            imported = registry.load_engine(file_type.engine).import_dump(
                 file_type.content, plain, destination, self._name, max_bytes=limit
             )
             verification = self._verify_import(file_type.engine, destination, imported)
@@ -327,8 +325,8 @@ class _ForeignFile:
             CorruptError: the dump has a problem.
         """
         dump = Dump(metadata=imported.metadata, tables={}, schema="")
-        verification = registry.verify_dump(
-            engine, destination, dump, self._name, quick=False, make_temp_dir=self._make_temp_dir
+        verification = registry.load_engine(engine).verify_dump(
+            destination, dump, self._name, quick=False, make_temp_dir=self._make_temp_dir
         )
         if verification.problems:
             raise CorruptError(target=self._name, reason=verification.problems[0])
@@ -439,8 +437,8 @@ class _ForeignFile:
         server = self._app.url(member.database) if member.only else trial_server(self._app, member)
         timeout = self._app.timeout
         try:
-            with registry.trial_restore(
-                member.engine, server, file, member.dump, self._name, timeout=timeout
+            with registry.load_engine(member.engine).trial_restore(
+                server, file, member.dump, self._name, timeout=timeout
             ) as trial:
                 verification, remarks = trial.verification, trial.remarks
         except ForeignDumpRefusedError:
@@ -508,7 +506,9 @@ class _ForeignFolder(_ForeignFile):
         destination, before = folder / f"{_shorten_name(self._path.name)}.tar", self._path.stat()
         file_type = FileType(content="lancedb", compress="none")
         with self._translate_errors():
-            imported = registry.import_folder(self._path, destination, self._name)
+            imported = registry.load_engine(file_type.engine).import_folder(
+                self._path, destination, self._name
+            )
             verification = self._verify_import(file_type.engine, destination, imported)
         database = detect_database(self._app, file_type.engine, verification.tables, self._path)
         stored = hash_blocks(atomic.read_blocks(destination))

@@ -137,7 +137,7 @@ def _folders_to_scan(app: App, repository: Repository) -> Iterator[tuple[Path, b
             yield app_dir / expand_home(location), True
     yield app_dir, False
     for url in app.configured.databases.values():
-        if database_files := registry.database_files(url):
+        if database_files := registry.load_engine(url.engine).database_files(url):
             yield database_files.file.parent, False
 
 
@@ -150,7 +150,7 @@ def _match_pattern(app: App, path: Path) -> ForeignFiles | None:
         if _name_pattern(member_file_name(app, name, "{time}")).fullmatch(path.name):
             return ForeignFiles(name="{time}", database=name)
     for name, url in app.configured.databases.items():
-        database_files = registry.database_files(url)
+        database_files = registry.load_engine(url.engine).database_files(url)
         if database_files and name in app.profile.databases and _is_copy(path.name, database_files.file):
             return ForeignFiles(name=database_files.file.name, database=name)
     return None
@@ -212,7 +212,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _database_identities(app: App) -> set[tuple[int, int] | None]:
     """Return the identities of the app's database files, which must not be opened here."""
     all_files = [
-        files for url in app.configured.databases.values() if (files := registry.database_files(url))
+        files
+        for url in app.configured.databases.values()
+        if (files := registry.load_engine(url.engine).database_files(url))
     ]
     return {_identity(path.resolve()) for entry in all_files for path in (entry.file, *entry.side_files)} - {
         None

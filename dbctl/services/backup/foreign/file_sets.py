@@ -25,7 +25,7 @@ def find_set(app: App, path: Path) -> Sequence[Path]:
     only the path itself.
     """
     if path.is_dir():
-        if os.path.lexists(path / MANIFEST) or registry.is_table_folder(path):
+        if os.path.lexists(path / MANIFEST) or registry.find_folder_engine(path) is not None:
             return [path]
         return list(find_in_folder(app, path).values()) or [path]
     paths = dict(_find_same_time(app, path))
@@ -91,7 +91,7 @@ def find_in_folder(app: App, folder: Path) -> Mapping[str, Path]:
         names = [Path(url.path).name] if url and url.is_local else []
         names += [Path(file_name).name for file_name in database.find]
         for path in (folder / file_name for file_name in dict.fromkeys(names)):
-            if not path.is_symlink() and (is_regular(path) or registry.is_table_folder(path)):
+            if not path.is_symlink() and (is_regular(path) or registry.find_folder_engine(path) is not None):
                 paths[name] = path
                 break
     return paths

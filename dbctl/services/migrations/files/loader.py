@@ -1,4 +1,4 @@
-"""Reads the folder of a database's migrations: file names, layouts, statements, checksums."""
+"""Read the folder of a database's migrations: file names, layouts, statements, checksums."""
 
 from __future__ import annotations
 

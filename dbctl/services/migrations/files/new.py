@@ -45,7 +45,7 @@ class CreatedFile(Struct, frozen=True, kw_only=True):
 
 
 class CreateMigration:
-    """Creates a migration file: the next number or the current time, a safe name, and a header."""
+    """Create a migration file: the next number or the current time, a safe name, and a header."""
 
     def __init__(self, app: App, targets: Sequence[MigrationTarget], purpose: str) -> None:
         """Find the next number and a safe name.
@@ -76,7 +76,7 @@ class CreateMigration:
             self._name = f"{self._version}{_detect_separator(names)}{_create_safe_name(purpose, names)}"
         self._path = build_file_path(folder, self._name)
         self._down_path = build_down_path(folder, self._name)
-        language = registry.script_dialect(targets[0].engine)
+        language = registry.load_engine(targets[0].engine).script_dialect
         self._markers = find_section_markers(newest.decode() if newest else "", folder.format, language)
 
     def plan(self) -> Plan:

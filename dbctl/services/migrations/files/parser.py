@@ -1,4 +1,4 @@
-"""Parses a migration file: its sections up and down, and its directives for dbctl."""
+"""Parse a migration file: its up and down sections, and its directives for dbctl."""
 
 from __future__ import annotations
 

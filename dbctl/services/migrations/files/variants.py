@@ -1,4 +1,4 @@
-"""Finds the variant of a database, among those for which dbctl ships migrations."""
+"""Find the variant of a database, among those for which dbctl ships migrations."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Condition, Migrates, Order, Readable, Where, Writable
+from dbctl.engines.contract import Condition, Order, Readable, ScriptRunner, Where, Writable
 from dbctl.errors import MigrationStepMissingError
 from dbctl.model import Struct, now
 from dbctl.services.app import ledger_detection
@@ -106,7 +106,7 @@ class Journal:
 
     def open(self, *, reset: bool = True) -> None:
         """Create the table if it is missing; ``reset`` deletes old rows. The caller is ``outside_transaction``."""
-        if TABLE not in self._db.tables() and isinstance(self._db, Migrates):
+        if TABLE not in self._db.tables() and isinstance(self._db, ScriptRunner):
             self._db.run_statement(CREATE)
         if reset:
             with self._db.transaction():
@@ -145,7 +145,7 @@ class Journal:
 
 def drop_if_empty(db: Writable) -> None:
     """Drop the table if it is empty, because apps may verify their schema."""
-    if isinstance(db, Migrates) and TABLE in db.tables() and not db.count(TABLE):
+    if isinstance(db, ScriptRunner) and TABLE in db.tables() and not db.count(TABLE):
         with db.outside_transaction():
             db.run_statement(f"drop table {TABLE};")
 

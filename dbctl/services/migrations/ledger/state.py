@@ -251,7 +251,7 @@ def _mark_partial(
 
 def _count_statements(target: MigrationTarget, partial: PartialMigration) -> int:
     """Return the number of statements in the direction of a partial migration; 0 if the file is missing or invalid."""
-    file, language = target.folder.files.get(partial.name), registry.script_dialect(target.engine)
+    file, language = target.folder.files.get(partial.name), registry.load_engine(target.engine).script_dialect
     try:
         steps = file and (file.parse_up(language) if partial.direction == "up" else file.parse_down(language))
     except MigrationInvalidError:

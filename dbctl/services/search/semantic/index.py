@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import ManagesVectorIndexes, Readable, VectorIndex, VectorIndexSpec
+from dbctl.engines.contract import Readable, VectorIndex, VectorIndexes, VectorIndexSpec
 from dbctl.errors import AlreadyExistsError, NotSupportedError, PlanChangedError
 from dbctl.model import Finding, Plan, Severity, format_count
 from dbctl.services.app import App
@@ -139,7 +139,7 @@ class VectorIndexChange:
             VISIBILITY_STEP,
         ]
 
-    def _run(self, db: ManagesVectorIndexes, search: SemanticSearch, index: VectorIndex | None) -> str:
+    def _run(self, db: VectorIndexes, search: SemanticSearch, index: VectorIndex | None) -> str:
         if self._action == "drop" and index:
             db.drop_vector_index(search.section.table, index.name)
             return index.name
@@ -176,7 +176,7 @@ def _describe_new_rows(index: VectorIndex) -> str:
     )
 
 
-def _require_index_writer(db: Readable) -> ManagesVectorIndexes:
-    if isinstance(db, ManagesVectorIndexes):
+def _require_index_writer(db: Readable) -> VectorIndexes:
+    if isinstance(db, VectorIndexes):
         return db
     raise NotSupportedError(feature="a vector index", subject=db.target, hint="Its engine has none.")

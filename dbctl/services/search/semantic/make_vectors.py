@@ -51,7 +51,7 @@ class MissingVectors(Struct, frozen=True, kw_only=True):
 
 
 class MakeVectors:
-    """Creates missing vectors; writes a few in each transaction."""
+    """Create missing vectors; write a few in each transaction."""
 
     def __init__(
         self,

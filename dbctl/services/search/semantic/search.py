@@ -12,8 +12,8 @@ from dbctl.engines.contract import (
     Checks,
     Condition,
     Readable,
-    SearchesVectors,
     VectorColumn,
+    VectorSearch,
     Where,
 )
 from dbctl.errors import (
@@ -68,7 +68,7 @@ class SemanticResult(Struct, frozen=True, kw_only=True):
     problems: Sequence[str] = ()  #: errors of other databases, whose fields are missing in the rows
 
 
-class VectorReader(Readable, SearchesVectors, Protocol):
+class VectorReader(Readable, VectorSearch, Protocol):
     """A database that searches vectors."""
 
 
@@ -400,7 +400,7 @@ def _format_value(section: Semantic, name: str, value: object, *, summary: bool)
 
 
 def _require_vectors(db: Readable) -> VectorReader:
-    if Capability.VECTORS in db.capabilities and isinstance(db, SearchesVectors):
+    if Capability.VECTORS in db.capabilities and isinstance(db, VectorSearch):
         return db
     raise NotSupportedError(
         feature="search semantic", subject=db.target, hint="Its engine cannot search vectors."

@@ -27,7 +27,7 @@ class VectorStored(ChangeResult, frozen=True, kw_only=True):
 
 
 class VectorSource:
-    """Reads the rows that should have a vector, and builds the vector rows for them."""
+    """Reader of the rows that should have a vector, and builder of their vector rows."""
 
     def __init__(self, search: SemanticSearch) -> None:
         """Find tables and columns in the live schemas.

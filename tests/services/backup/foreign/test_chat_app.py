@@ -1,4 +1,4 @@
-"""Sets of files that an app's script created from two databases: listed, verified, adopted and restored."""
+"""Backup files of two databases that the script of an app created: listed, verified, adopted and restored as one set."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from dbctl.errors import AlreadyAdoptedError, SameFileError
 from dbctl.services.backup.foreign import detect
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app
-from tests.services.backup.foreign.test_files import adopt, apply, verify_files
-from tests.services.backup.foreign.test_files import find_backups as foreign
+from tests.services.backup.foreign.test_files import adopt, apply, find_backups, verify_files
 from tests.services.flashpoint_app import catch_error
 
-STAMP = "20250119_140530"
-#: The backup script of the app, and the safety copy of its restore.
+TIMESTAMP = "20250119_140530"
+#: The commands of the app's backup script, and those of its restore script that copy the live databases.
 SCRIPT = f"""
 set -e
-sqlite3 chat.db ".backup left/chat_{STAMP}.db" && gzip left/chat_{STAMP}.db
-tar -czf left/lancedb_{STAMP}.tar.gz lancedb
-mkdir left/pre_restore_{STAMP}
-cp chat.db left/pre_restore_{STAMP}/chat.db
-cp -r lancedb left/pre_restore_{STAMP}/lancedb
+sqlite3 chat.db ".backup foreign/chat_{TIMESTAMP}.db" && gzip foreign/chat_{TIMESTAMP}.db
+tar -czf foreign/lancedb_{TIMESTAMP}.tar.gz lancedb
+mkdir foreign/pre_restore_{TIMESTAMP}
+cp chat.db foreign/pre_restore_{TIMESTAMP}/chat.db
+cp -r lancedb foreign/pre_restore_{TIMESTAMP}/lancedb
 """
 
 
@@ -33,9 +32,9 @@ cp -r lancedb left/pre_restore_{STAMP}/lancedb
 def path(tmp_path, monkeypatch):
     monkeypatch.setenv("TZ", "UTC-2")
     path = chat_app.create_app(tmp_path / "app")
-    (path.parent / "left").mkdir()
+    (path.parent / "foreign").mkdir()
     subprocess.run(["sh", "-c", SCRIPT], cwd=path.parent, check=True)
-    for entry in (path.parent / "left").rglob("*"):
+    for entry in (path.parent / "foreign").rglob("*"):
         entry.chmod(entry.stat().st_mode & ~0o022)
     chat_app.add_messages(path, range(100, 110))
     chat_app.delete_message(path, 3)
@@ -43,17 +42,21 @@ def path(tmp_path, monkeypatch):
 
 
 def foreign_file(path, name):
-    return path.parent / "left" / name
+    return path.parent / "foreign" / name
 
 
-CHAT, VECTORS, BEFORE = f"chat_{STAMP}.db.gz", f"lancedb_{STAMP}.tar.gz", f"pre_restore_{STAMP}"
+CHAT, VECTORS, SAFETY_COPY = (
+    f"chat_{TIMESTAMP}.db.gz",
+    f"lancedb_{TIMESTAMP}.tar.gz",
+    f"pre_restore_{TIMESTAMP}",
+)
 
 
-@pytest.mark.parametrize("name", [CHAT, VECTORS, BEFORE])
+@pytest.mark.parametrize("name", [CHAT, VECTORS, SAFETY_COPY])
 def test_any_file_of_a_set_restores_both_databases(path, name):
     after = chat_app.read_keys(path)
-    done = apply(path, foreign_file(path, name))
-    assert [(database.database, database.rows) for database in done.databases] == [
+    result = apply(path, foreign_file(path, name))
+    assert [(database.database, database.rows) for database in result.databases] == [
         ("chat", 30),
         ("vectors", 30),
     ]
@@ -92,7 +95,7 @@ def test_a_set_is_verified_and_adopted_as_one_backup(path):
 
 
 def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
-    folder = foreign_file(path, BEFORE)
+    folder = foreign_file(path, SAFETY_COPY)
     table = lancedb.connect(folder / "lancedb").open_table(lance.TABLE)
     table.add([lance.create_row(50)])
     data = folder / "lancedb" / f"{lance.TABLE}.lance" / "data"
@@ -105,14 +108,14 @@ def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
         assert any("is incomplete" in remark for remark in staged.remarks)
 
 
-def test_live_folder_is_rejected(path):
+def test_live_vector_folder_is_rejected(path):
     catch_error(SameFileError, lambda: apply(path, chat_app.vector_folder(path)))
 
 
 def test_files_of_a_set_are_listed_with_their_databases(path):
-    shutil.copytree(path.parent / "left", path.parent / "backups", dirs_exist_ok=True)
-    databases = {os.path.basename(backup.path): list(backup.databases) for backup in foreign(path)}  # noqa: PTH119 - a name
+    shutil.copytree(path.parent / "foreign", path.parent / "backups", dirs_exist_ok=True)
+    databases = {os.path.basename(backup.path): list(backup.databases) for backup in find_backups(path)}  # noqa: PTH119
     assert databases[CHAT] == ["chat"]
     assert databases[VECTORS] == ["vectors"]
-    assert databases[BEFORE] == ["chat", "vectors"]
+    assert databases[SAFETY_COPY] == ["chat", "vectors"]
     assert chat_app.vector_folder(path).name not in databases

@@ -1,4 +1,4 @@
-"""Files that the apps' own scripts or hands left: known by what they hold, verified, adopted, and restored."""
+"""Foreign backup files, which dbctl did not create: detected by content, verified, adopted and restored."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.services.promptvault_app import (
     undo_restore,
 )
 
-FIFTH_OF_JANUARY = datetime(2026, 1, 5, 2, tzinfo=UTC)
+BACKUP_TIME = datetime(2026, 1, 5, 2, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +69,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def foreign_dir(tmp_path):
-    """A folder for foreign files."""
-    (tmp_path / "left").mkdir()
-    return tmp_path / "left"
+    (tmp_path / "foreign").mkdir()
+    return tmp_path / "foreign"
 
 
 def copy_database(path, destination):
@@ -91,22 +90,22 @@ def gzip_data(data):
     return gzip.compress(data, mtime=0)
 
 
-def compress_file(place, *command):
-    subprocess.run([*command, "-k", place], check=True)
-    return place
+def compress_file(file, *command):
+    subprocess.run([*command, "-k", file], check=True)
+    return file
 
 
-def write_all_formats(path, left):
+def write_all_formats(path, folder):
     """Write a copy of the database in every supported format."""
-    plain = copy_database(path, left / "backup_20260105_030000.db")
-    text = dump_database(path, left / "backup_20260105_030000.sql")
+    plain = copy_database(path, folder / "backup_20260105_030000.db")
+    text = dump_database(path, folder / "backup_20260105_030000.sql")
     for dump_file in (plain, text):
         compress_file(dump_file, "gzip")
         compress_file(dump_file, "zstd", "-q")
-    joined = left / "parts_20260105_030000.db.gz"
+    joined = folder / "parts_20260105_030000.db.gz"
     half = plain.stat().st_size // 2
     joined.write_bytes(gzip_data(plain.read_bytes()[:half]) + gzip_data(plain.read_bytes()[half:]))
-    return sorted(left.iterdir())
+    return sorted(folder.iterdir())
 
 
 @contextmanager
@@ -118,9 +117,9 @@ def stage_file(path, file, **options):
         yield app, overlay, staged
 
 
-def apply(path, file, *, replace=True, **more):
-    """Restore a file; ``replace``: allow dropping tables that it lacks."""
-    with stage_file(path, file, **more) as (app, overlay, staged):
+def apply(path, file, *, replace=True, **options):
+    """Restore a file; ``replace``: drop tables that the file does not contain."""
+    with stage_file(path, file, **options) as (app, overlay, staged):
         keys = promptvault_app.create_keys(app)
         return ApplyRestore(app, overlay, staged.manifest, keys, timeout=5, replace=replace).apply()
 
@@ -153,29 +152,29 @@ def test_every_format_is_restored_and_undone(path, foreign_dir):
     for file in files:
         original = file.read_bytes(), file.stat().st_mtime_ns
         change_data(path)
-        spoiled = read_content(path)
-        done = apply(path, file)
-        assert (done.backup, done.databases[0].strategy) == (str(file), "in place")
+        changed_content = read_content(path)
+        result = apply(path, file)
+        assert (result.backup, result.databases[0].strategy) == (str(file), "in place")
         assert read_content(path) == before, file.name
         assert (file.read_bytes(), file.stat().st_mtime_ns) == original
     undo_restore(path)
-    assert read_content(path) == spoiled
+    assert read_content(path) == changed_content
     assert sorted(foreign_dir.iterdir()) == files, "no other files are created"
 
 
 def test_preview_of_file_changes_nothing(path, foreign_dir):
     file = copy_database(path, foreign_dir / "backup.db")
     change_data(path)
-    spoiled = read_content(path)
+    changed_content = read_content(path)
     with stage_file(path, file) as (app, overlay, staged):
         comparison = preview.preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
-    lost = {
+    differences = {
         table.table: (table.current_rows, table.backup_rows)
         for table in comparison.databases[0].tables
         if table.current_rows != table.backup_rows
     }
-    assert lost["user_game_plays"][0] == 0 < lost["user_game_plays"][1]
-    assert read_content(path) == spoiled
+    assert differences["user_game_plays"][0] == 0 < differences["user_game_plays"][1]
+    assert read_content(path) == changed_content
     assert not path.with_name("backups").exists() or not list_all_backups(path).page.items
 
 
@@ -214,20 +213,20 @@ def test_wal_next_to_file_is_included_with_remark(path, foreign_dir):
 def test_folder_of_other_repository_is_restored_and_adopted(path, foreign_dir):
     before = read_content(path)
     backup = create_app_backup(path)
-    away = foreign_dir / "from-elsewhere"
-    shutil.move(promptvault_app.find_backup_folder(path, backup), away)
+    folder = foreign_dir / "other-repository"
+    shutil.move(promptvault_app.find_backup_folder(path, backup), folder)
     change_data(path)
-    apply(path, away)
+    apply(path, folder)
     assert read_content(path) == before
-    adopted = adopt(path, away).adopted[0]
+    adopted = adopt(path, folder).adopted[0]
     assert adopted.created_at == backup.created_at
     assert [member.sha256 for member in adopted.members] == [member.sha256 for member in backup.members]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     with pytest.raises(AlreadyAdoptedError):
-        adopt(path, away)
+        adopt(path, folder)
 
 
-def test_backup_of_own_repository_is_not_adopted_again(path, foreign_dir):
+def test_copy_of_existing_backup_is_not_adopted(path, foreign_dir):
     backup = create_app_backup(path)
     shutil.copytree(promptvault_app.find_backup_folder(path, backup), foreign_dir / "copy")
     assert backup.id in str(catch_error(AlreadyAdoptedError, lambda: adopt(path, foreign_dir / "copy")))
@@ -235,17 +234,17 @@ def test_backup_of_own_repository_is_not_adopted_again(path, foreign_dir):
 
 def test_folder_with_modified_file_is_rejected(path, foreign_dir):
     backup = create_app_backup(path)
-    away = foreign_dir / "from-elsewhere"
-    shutil.move(promptvault_app.find_backup_folder(path, backup), away)
-    file = next(away.glob("*.db.gz"))
+    folder = foreign_dir / "other-repository"
+    shutil.move(promptvault_app.find_backup_folder(path, backup), folder)
+    file = next(folder.glob("*.db.gz"))
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     before = read_content(path)
     with pytest.raises(BackupCorruptError, match="SHA-256"):
-        apply(path, away)
+        apply(path, folder)
     with pytest.raises(BackupCorruptError, match="SHA-256"):
-        adopt(path, away)
+        adopt(path, folder)
     assert read_content(path) == before
-    assert "file-changed" in [finding.code for finding in verify_files(path, away)]
+    assert "file-changed" in [finding.code for finding in verify_files(path, folder)]
 
 
 def test_dbctl_file_without_manifest_has_utc_time(path, foreign_dir):
@@ -279,8 +278,8 @@ def write_file(destination, data):
         (b"", FileInvalidError, "empty"),
         (gzip_data(b""), FileInvalidError, "empty"),
         (b"\x1f\x8b", FileInvalidError, "its end is missing"),
-        (b"\x1f\x8bnonsense that was never packed", FileInvalidError, ""),
-        (b"nothing that anybody knows", FileNotRestorableError, "unknown type"),
+        (b"\x1f\x8bnot gzip data", FileInvalidError, ""),
+        (b"any other content", FileNotRestorableError, "unknown type"),
         (b'{"users": []}', FileNotRestorableError, "JSON"),
         (gzip_data(b"[" * 100_000), FileNotRestorableError, "JSON"),
         (b"age-encryption.org/v1\n", FileNotRestorableError, "encrypted"),
@@ -292,9 +291,9 @@ def write_file(destination, data):
     ids=[str(number) for number in range(12)],
 )
 def test_invalid_content_is_rejected_with_its_type(path, foreign_dir, data, expected, text):
-    refused = assert_rejected(path, write_file(foreign_dir / "backup_20260105.db", data))
-    assert isinstance(refused, expected)
-    assert text in str(refused)
+    error = assert_rejected(path, write_file(foreign_dir / "backup_20260105.db", data))
+    assert isinstance(error, expected)
+    assert text in str(error)
 
 
 def test_damaged_or_extended_file_is_rejected(path, foreign_dir):
@@ -324,7 +323,7 @@ def test_gzip_bomb_is_limited_and_leaves_no_files(path, foreign_dir, monkeypatch
     assert not list(path.parent.rglob(".dbctl-unpacked-*"))
 
 
-def test_special_and_missing_files_have_different_errors(path, foreign_dir):
+def test_special_and_missing_files_are_rejected(path, foreign_dir):
     (foreign_dir / "folder").mkdir()
     os.mkfifo(foreign_dir / "pipe", 0o600)
     (foreign_dir / "dangling").symlink_to("nowhere")
@@ -406,14 +405,14 @@ HOSTILE = {
     "attaches another file": "ATTACH DATABASE '{evil}' AS e;",
     "vacuums into another file": "VACUUM INTO '{evil}';",
     "sets a pragma": "PRAGMA temp_store_directory = '/tmp';",
-    "opens the schema": "PRAGMA writable_schema=ON; ATTACH '{evil}' AS e;",
+    "makes the schema writable": "PRAGMA writable_schema=ON; ATTACH '{evil}' AS e;",
     "loads code": "SELECT load_extension('{evil}');",
-    "makes a temporary trigger": "CREATE TEMP TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",
-    "makes a virtual table of another kind": "CREATE VIRTUAL TABLE v USING csv(filename='/etc/passwd');",
-    "enters such a one": "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','v','v',0,"
+    "creates a temporary trigger": "CREATE TEMP TRIGGER t AFTER INSERT ON users BEGIN SELECT 1; END;",
+    "creates a virtual table of an extension": "CREATE VIRTUAL TABLE v USING csv(filename='/etc/passwd');",
+    "inserts a virtual table into the schema": "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','v','v',0,"
     "'CREATE VIRTUAL TABLE v USING zipfile(''/etc/passwd'')');",
-    "writes the schema": "UPDATE sqlite_master SET sql = 'x';",
-    "is a command of the shell": ".open {evil}",
+    "updates the schema": "UPDATE sqlite_master SET sql = 'x';",
+    "runs a shell command": ".open {evil}",
     "rolls back": "ROLLBACK;",
 }
 
@@ -438,21 +437,23 @@ def test_dump_marked_as_incomplete_is_rejected(path, foreign_dir):
 
 def test_truncated_dump_is_rejected(path, foreign_dir):
     text = dump_database(path, foreign_dir / "good.sql").read_bytes().rstrip()
-    for share in range(5, 100, 10):
-        cut = write_file(foreign_dir / "cut.sql", text[: len(text) * share // 100])
-        assert isinstance(catch_error(DbctlError, lambda cut=cut: apply(path, cut)), FileInvalidError), share
+    for percentage in range(5, 100, 10):
+        cut = write_file(foreign_dir / "cut.sql", text[: len(text) * percentage // 100])
+        assert isinstance(catch_error(DbctlError, lambda cut=cut: apply(path, cut)), FileInvalidError), (
+            percentage
+        )
 
 
 # Adoption -----------------------------------------------------------------------------------------------------------
 
 
-def test_adopted_file_becomes_backup_with_its_own_time(path, foreign_dir):
+def test_adopted_file_becomes_backup_with_the_time_in_its_name(path, foreign_dir):
     before = read_content(path)
     file = copy_database(path, foreign_dir / "backup_20260105_030000.db")
     original = file.read_bytes()
     newest = create_app_backup(path)
     (adopted,) = adopt(path, file).adopted
-    assert (adopted.id, adopted.kind, adopted.created_at) == ("20260105_020000", "backup", FIFTH_OF_JANUARY)
+    assert (adopted.id, adopted.kind, adopted.created_at) == ("20260105_020000", "backup", BACKUP_TIME)
     assert adopted.time.startswith("its name, read as local time, CET")
     assert file.read_bytes() == original
     file.unlink()
@@ -475,13 +476,13 @@ def test_adoption_creates_missing_repository(path, foreign_dir):
             app, repository, [file], promptvault_app.create_keys(app), created_at=None, timeout=5
         )
         assert len(operation.plan().steps) == 1
-        assert not folder.parent.exists(), "a plan creates nothing"
+        assert not folder.parent.exists(), "the plan creates nothing"
         (adopted,) = operation.apply().adopted
     assert [backup.id for backup in list_all_backups(path).page.items] == [adopted.id]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
 
 
-def test_latest_is_newest_by_time_not_by_adoption(path, foreign_dir):
+def test_latest_is_determined_by_backup_time_not_by_adoption(path, foreign_dir):
     old = copy_database(path, foreign_dir / "backup_20250105.db")
     change_data(path)
     middle = copy_database(path, foreign_dir / "backup_20250301.db")
@@ -506,10 +507,10 @@ def test_same_content_is_adopted_only_once(path, foreign_dir):
 
 def test_option_at_sets_time_of_one_file(path, foreign_dir):
     file = copy_database(path, foreign_dir / "user.db.bak")
-    (adopted,) = adopt(path, file, at=FIFTH_OF_JANUARY).adopted
+    (adopted,) = adopt(path, file, at=BACKUP_TIME).adopted
     assert (adopted.id, adopted.time) == ("20260105_020000", "--at")
     with pytest.raises(UsageError):
-        adopt(path, file, path, at=FIFTH_OF_JANUARY)
+        adopt(path, file, path, at=BACKUP_TIME)
 
 
 def test_failed_adoption_leaves_no_incomplete_backup(path, foreign_dir):
@@ -548,7 +549,7 @@ def test_foreign_files_are_listed_by_content(path):
         "foreign",
         False,
         None,
-        FIFTH_OF_JANUARY,
+        BACKUP_TIME,
         ["user"],
     )
     assert backup.note.startswith("a SQLite database, compressed with gzip")
@@ -578,7 +579,7 @@ FILE_HEADERS = {
     "json": b'{"users": []}',
     "tar": bytes(257) + b"ustar",
 }
-#: Documented names of backups by profile, with their kind and databases.
+#: Backup files that the documentation of an app names: profile, databases, file, file type, databases in the file.
 DOCUMENTED_NAMES = [
     ("flashpoint-web", {"user": "user.db"}, "backups/backup_20260105.db.gz", "sqlite", ["user"]),
     ("flashpoint-web", {"user": "user.db"}, "backend/backups/backup_20260105_030000.sql", "sqlite", ["user"]),
@@ -630,9 +631,9 @@ def test_documented_backup_names_are_found(tmp_path, profile, databases, file, k
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     urls = "\n".join(f'{name} = "{url}"' for name, url in databases.items())
     (tmp_path / "dbctl.toml").write_text(
-        f'[apps.a]\nprofile = "{profile}"\n[apps.a.databases]\n{urls}\n[apps.a.backup]\nrepository = "elsewhere"\n'
+        f'[apps.a]\nprofile = "{profile}"\n[apps.a.databases]\n{urls}\n[apps.a.backup]\nrepository = "repository"\n'
     )
-    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "repository").mkdir()
     data = FILE_HEADERS[kind]
     (tmp_path / file).write_bytes(gzip_data(data) if file.endswith(".gz") else data)
     (backup,) = find_backups(tmp_path / "x")
@@ -656,7 +657,7 @@ def test_unreadable_files_are_skipped(path):
 @pytest.mark.parametrize(
     ("name", "timestamp", "description"),
     [
-        ("backup_20260105_030000.db.gz", FIFTH_OF_JANUARY, "its name, read as local time, CET"),
+        ("backup_20260105_030000.db.gz", BACKUP_TIME, "its name, read as local time, CET"),
         (
             "backup_20260705_040000.sql",
             datetime(2026, 7, 5, 2, tzinfo=UTC),
@@ -667,8 +668,8 @@ def test_unreadable_files_are_skipped(path):
             datetime(2026, 1, 4, 23, tzinfo=UTC),
             "its name, read as local time, CET, without time of day",
         ),
-        ("chat_2026-01-05T02-00-00-000Z.sqlite", FIFTH_OF_JANUARY, "its name, read as UTC"),
-        ("flashpoint.sqlite.backup-1767578400000", FIFTH_OF_JANUARY, "its name, read as UTC"),
+        ("chat_2026-01-05T02-00-00-000Z.sqlite", BACKUP_TIME, "its name, read as UTC"),
+        ("flashpoint.sqlite.backup-1767578400000", BACKUP_TIME, "its name, read as UTC"),
         ("backup_20261399.db", None, "its modification time"),
         ("backup_99990101.db", None, "its modification time"),
         ("backup_00000000.db", None, "its modification time"),
@@ -683,7 +684,7 @@ def test_time_in_name_is_local_by_default(name, timestamp, description):
 
 
 def test_time_in_dbctl_name_is_utc():
-    assert detect_time("user_20260105_020000.db.gz", 0, is_utc=True).timestamp == FIFTH_OF_JANUARY
+    assert detect_time("user_20260105_020000.db.gz", 0, is_utc=True).timestamp == BACKUP_TIME
 
 
 @pytest.mark.parametrize("content", sorted(set(file_type.TITLES) - set(file_type.ENGINES)))

@@ -1,4 +1,4 @@
-"""Hostile dumps: they change nothing outside the scratch database."""
+"""Verifying or restoring a hostile dump changes nothing outside the scratch database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import hostile
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, stage_file, verify_files
 
-#: Runs a statement and hides the error if it is not permitted.
+#: A function that runs a statement and ignores errors.
 QUIETLY = """create function public.quietly(text) returns int language plpgsql as $$
 begin execute $1; return 1; exception when others then return 0; end $$;
 """
@@ -25,16 +25,16 @@ POSTGRESQL = {
     "create-role-in-a-block": "do $$ begin execute 'create role evil superuser'; end $$;",
     "create-role-quietly": f"{QUIETLY} select public.quietly('create role evil superuser');",
     "alter-superuser": "alter role postgres password 'evil';",
-    "alter-itself": "alter role current_user superuser;",
-    "change-its-password": "alter role current_user password 'evil';",
+    "alter-own-role": "alter role current_user superuser;",
+    "change-own-password": "alter role current_user password 'evil';",
     "grant-a-role-of-the-server": "do $$ begin execute 'grant pg_read_server_files to ' || current_user; end $$;",
-    "grant-itself": "do $$ begin execute format('grant %I to larder_app', current_user); end $$;",
+    "grant-own-role": "do $$ begin execute format('grant %I to larder_app', current_user); end $$;",
     "create-database": "commit; create database evil;",
     "drop-database": "commit; drop database neighbour;",
     "rename-database": "commit; alter database neighbour rename to evil;",
     "set-for-a-database": "alter database neighbour set search_path = evil;",
-    "template-of-its-own": "do $$ begin execute format('alter database %I is_template true', current_database()); end $$;",
-    "set-for-its-own": "do $$ begin execute format('alter database %I set search_path = evil', current_database()); end $$;",
+    "make-own-database-a-template": "do $$ begin execute format('alter database %I is_template true', current_database()); end $$;",
+    "set-for-own-database": "do $$ begin execute format('alter database %I set search_path = evil', current_database()); end $$;",
     "alter-system": "commit; alter system set log_statement = 'all'; select pg_reload_conf();",
     "copy-to-program": "copy (select 1) to program 'touch {canary}/evil';",
     "copy-to-file": "copy (select 1) to '{canary}/evil';",
@@ -61,14 +61,14 @@ POSTGRESQL = {
     "event-trigger-on-login": "create function public.evil() returns event_trigger language plpgsql as $$ begin end $$;"
     " do $$ begin execute 'create event trigger evil on login execute function public.evil()'; end $$;",
     "publication-of-all-tables": "do $$ begin execute 'create publication evil for all tables'; end $$;",
-    "grant-with-its-options": "do $$ begin execute 'grant postgres to ' || current_user || ' with inherit true, set true'; end $$;",
+    "grant-with-options": "do $$ begin execute 'grant postgres to ' || current_user || ' with inherit true, set true'; end $$;",
     "grant-for-a-parameter": "do $$ begin execute 'grant set, alter system on parameter log_statement to public'; end $$;",
     "set-role-of-the-server": "set role pg_read_all_data;",
     "set-role-of-the-administrator": f"{QUIETLY} select public.quietly('set role keeper'), public.quietly('create role evil');",
     "set-for-all-roles": "alter role all set search_path = evil;",
-    "load-a-library-at-its-start": "do $$ begin execute 'alter role current_user set session_preload_libraries = auto_explain'; end $$;",
-    "limit-of-its-own": "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;",
-    "close-its-own": "do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$;",
+    "load-a-library-at-session-start": "do $$ begin execute 'alter role current_user set session_preload_libraries = auto_explain'; end $$;",
+    "limit-connections-of-own-database": "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;",
+    "close-own-database": "do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$;",
     "revoke-from-the-administrator": "do $$ begin execute format('revoke all on database %I from public', current_database()); end $$;",
     "maintain-the-server": f"{QUIETLY} select public.quietly('alter table pg_catalog.pg_authid owner to ' || current_user),"
     " public.quietly('reindex table pg_catalog.pg_authid'), public.quietly('grant pg_maintain to public');",
@@ -81,25 +81,25 @@ POSTGRESQL = {
     "subscription": "do $$ begin execute 'create subscription evil connection ''dbname=neighbour'' publication evil with (connect = false)'; end $$;",
     "slot": "select pg_create_physical_replication_slot('evil');",
     "replica-settings": "set session_replication_role = replica;",
-    "catalogue": "update pg_catalog.pg_authid set rolsuper = true;",
+    "catalog": "update pg_catalog.pg_authid set rolsuper = true;",
     "comment-on-a-role": "comment on role postgres is 'evil';",
     "comment-on-a-database": "comment on database neighbour is 'evil';",
-    "check-that-acts-later": f"{QUIETLY} alter table public.members add check (public.quietly('create role evil superuser') >= 0);",
-    "index-that-acts-later": f"{QUIETLY} create function public.acts(text) returns int language sql immutable"
+    "delayed-check": f"{QUIETLY} alter table public.members add check (public.quietly('create role evil superuser') >= 0);",
+    "delayed-index": f"{QUIETLY} create function public.acts(text) returns int language sql immutable"
     " as $$ select public.quietly('create role evil superuser') $$; create index on public.members (public.acts(handle));",
-    "policy-that-acts-later": f"{QUIETLY} alter table public.members enable row level security, force row level security;"
+    "delayed-policy": f"{QUIETLY} alter table public.members enable row level security, force row level security;"
     " create policy evil on public.members using (public.quietly('create role evil superuser') >= 0);",
-    "operator-that-acts-later": f"{QUIETLY} create function public.equal(name, text) returns bool language sql as"
+    "delayed-operator": f"{QUIETLY} create function public.equal(name, text) returns bool language sql as"
     " $$ select public.quietly('create role evil superuser') = 0 $$;"
     " create operator public.= (leftarg = name, rightarg = text, function = public.equal);"
     " create function public.count(int) returns int language sql as $$ select public.quietly('create role evil superuser') $$;",
-    "column-that-acts-later": f"{QUIETLY} alter table public.members add column evil int default public.quietly('create role evil superuser');",
+    "delayed-column-default": f"{QUIETLY} alter table public.members add column evil int default public.quietly('create role evil superuser');",
     "restart": "select pg_promote(); select pg_switch_wal();",
     "shell": "\\! touch {canary}/evil",
     "copy-of-the-client": "\\copy public.members to '{canary}/evil'",
     "connect": "\\connect neighbour\ndelete from keep;",
     "output-of-the-client": "\\o {canary}/evil\nselect 1;",
-    "wait-then-end": "commit; begin; create table public.more (id int); rollback; create table public.more (id int);",
+    "second-transaction": "commit; begin; create table public.more (id int); rollback; create table public.more (id int);",
 }
 MYSQL = {
     "drop-table": "drop table neighbour.keep;",
@@ -113,10 +113,10 @@ MYSQL = {
     "create-database": "create database evil;",
     "create-user": "create user evil@'%' identified by 'evil';",
     "grant": "grant all on *.* to larder_app@localhost;",
-    "grant-itself": "grant all on *.* to current_user();",
+    "grant-own-role": "grant all on *.* to current_user();",
     "create-role": "create role evil;",
     "set-password": "set password for root@localhost = password('evil');",
-    "change-its-password": "set password = password('evil');",
+    "change-own-password": "set password = password('evil');",
     "set-global": "set global max_connections = 7;",
     "set-global-in-a-comment": "/*!50000 set @@global.max_connections = 7 */;",
     "outfile": "select 1 into outfile '{canary}/evil';",
@@ -151,14 +151,14 @@ MYSQL = {
     "write-a-system-table": "insert into mysql.func values ('evil', 0, 'evil.so', 'function');",
     "delimiter": "delimiter //\ndrop table neighbour.keep//\ndelimiter ;",
     "shell": "\\! touch {canary}/evil",
-    "shell-behind-a-statement": "select 1; \\! touch {canary}/evil",
+    "shell-after-a-statement": "select 1; \\! touch {canary}/evil",
     "system": "system touch {canary}/evil",
     "tee": "tee {canary}/evil",
     "source": "source {canary}/here",
     "sandbox": "/*M!999999\\- enable the sandbox mode */\n\\! touch {canary}/evil",
 }
 
-#: Each of these statements comes after the tables of a dump of ``sqlite3``; ``{other}`` is another database.
+#: Statements appended to a dump of ``sqlite3``; ``{other}`` is the path of another database.
 SQLITE = {
     "attach": "ATTACH '{other}' AS other; DELETE FROM other.keep;",
     "attach-by-uri": "ATTACH 'file:{other}?mode=rwc' AS other; DELETE FROM other.keep;",
@@ -167,11 +167,11 @@ SQLITE = {
     "write-a-file": "SELECT writefile('{canary}/evil', 'evil');",
     "read-a-file": "CREATE TABLE got AS SELECT readfile('{canary}/here') AS text;",
     "edit": "SELECT edit('x', 'touch {canary}/evil');",
-    "schema-by-hand": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'evil'; PRAGMA writable_schema=OFF;",
+    "write-the-schema": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'evil'; PRAGMA writable_schema=OFF;",
     "temporary-folder": "PRAGMA temp_store_directory = '{canary}';",
-    "trigger-that-acts-later": "CREATE TRIGGER evil AFTER INSERT ON members BEGIN SELECT load_extension('evil'); END;",
-    "view-that-acts-later": "CREATE VIEW evil AS SELECT writefile('{canary}/evil', 'evil');",
-    "check-that-acts-later": "CREATE TABLE evil (x CHECK (load_extension('evil')));",
+    "delayed-trigger": "CREATE TRIGGER evil AFTER INSERT ON members BEGIN SELECT load_extension('evil'); END;",
+    "delayed-view": "CREATE VIEW evil AS SELECT writefile('{canary}/evil', 'evil');",
+    "delayed-check": "CREATE TABLE evil (x CHECK (load_extension('evil')));",
     "file-as-a-table": "CREATE VIRTUAL TABLE evil USING csv(filename='/etc/passwd');",
     "shell": ".shell touch {canary}/evil",
     "output": ".output {canary}/evil",
@@ -185,10 +185,10 @@ def private_temp_dir(tmp_path, monkeypatch):
 
 
 def try_dump(engine, tmp_path, statements):
-    """Verify a harmless dump with these statements added; return the codes of the findings."""
+    """Add statements to a harmless dump, and verify it; return the codes of the findings."""
     victim = hostile.victim(engine)
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", statements)
-    before = victim.outside()
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", statements)
+    before = victim.read_state()
     codes = [finding.code for finding in verify_files(victim.pantry.path, file)]
     hostile.assert_unchanged(victim, before)
     return codes
@@ -203,7 +203,7 @@ def test_harmless_dump_is_loaded_for_trial(engine, tmp_path):
 def test_hint_of_rejected_dump_mentions_dumps(engine, statements, tmp_path):
     victim = hostile.victim(engine)
     name = "create-role" if engine == "postgresql" else "drop-table"
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", statements[name])
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", statements[name])
     (finding,) = verify_files(victim.pantry.path, file)
     assert finding.code == "file-invalid"
     assert "recover" not in finding.hint
@@ -232,7 +232,7 @@ def test_hostile_mysql_dump_changes_only_scratch_database(name, tmp_path):
 def test_hostile_sqlite_dump_changes_only_scratch_database(name, tmp_path):
     other, canary, dump = tmp_path / "other.db", tmp_path / "canary", tmp_path / "dump.sql"
     canary.mkdir()
-    (canary / "here").write_text("untouched")
+    (canary / "here").write_text("unchanged")
     with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry:
         with closing(sqlite3.connect(other)) as connection, connection:
             connection.execute("create table keep (id)")
@@ -251,9 +251,9 @@ def test_hostile_sqlite_dump_changes_only_scratch_database(name, tmp_path):
     assert [path.name for path in canary.iterdir()] == ["here"]
 
 
-#: Statements that act later, when another role reads the scratch database.
+#: Statements whose effect is delayed until another role reads the scratch database.
 DELAYED_CASES = {
-    "postgresql": "check-that-acts-later policy-that-acts-later operator-that-acts-later column-that-acts-later",
+    "postgresql": "delayed-check delayed-policy delayed-operator delayed-column-default",
     "mysql": "event event-of-root",
 }
 
@@ -265,8 +265,8 @@ def test_hostile_dump_is_harmless_on_every_load_path(engine, tmp_path):
     statements = list(dict.fromkeys(cases[name] for name in DELAYED_CASES[engine].split()))
     text = "\n".join(statement.replace(QUIETLY, "") for statement in statements)
     text = QUIETLY + text if engine == "postgresql" else statements[0]
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
-    before = victim.outside()
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", text)
+    before = victim.read_state()
     with stage_file(victim.pantry.path, file) as (app, scratch, backup):
         keys = promptvault_app.create_keys(app)
         preview.preview(app, scratch, backup.manifest, keys, deep=True)

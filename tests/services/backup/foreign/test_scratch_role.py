@@ -1,4 +1,4 @@
-"""The scratch role that loads a foreign dump: its objects, their later owners, and its removal."""
+"""Foreign dumps are loaded with a scratch role; its objects get the owners of the live database, and the role is dropped."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def run(victim, *statements, database=""):
     """Run statements as the administrator; return the rows of the last one."""
     url = structs.replace(victim.server, path=database or victim.server.path)
     if victim.engine == "postgresql":
-        with closing(servers.connection(url)) as own:
+        with closing(servers.connection(url)) as connection:
             for statement in statements:
-                done = own.execute(statement)
-            return done.fetchall() if done.description else []
-    with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
+                result = connection.execute(statement)
+            return result.fetchall() if result.description else []
+    with closing(servers.mysql_connection(url)) as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
         return list(cursor.fetchall())
@@ -68,7 +68,7 @@ def run(victim, *statements, database=""):
 
 @contextmanager
 def configure_url(victim, **parts):
-    """Change parts of the URL in the configuration."""
+    """Change parts of the configured URL for the duration of the context."""
     url = servers.text(structs.replace(victim.pantry.own, **parts))
     larder_app.configure(victim.pantry.folder, url)
     try:
@@ -92,32 +92,32 @@ def verify_codes(victim, file):
 HARMLESS = {
     "postgresql": "create extension if not exists citext with schema public;\n"
     "comment on extension citext is 'text without case';\ncomment on schema public is 'standard public schema';\n"
-    "alter table public.members owner to nobody_here;\ngrant select on table public.members to nobody_here;\n"
+    "alter table public.members owner to missing_role;\ngrant select on table public.members to missing_role;\n"
     "revoke all on table public.members from public;\n"
-    "alter default privileges for role nobody_here grant select on tables to public;\n"
-    "set session authorization nobody_here;\nreset session authorization;\n"
+    "alter default privileges for role missing_role grant select on tables to public;\n"
+    "set session authorization missing_role;\nreset session authorization;\n"
     "create publication all_members for table public.members;\nset default_tablespace = fast_disks;\n",
     "mysql": "SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '202fa3f7-e54f-11f1-abfb-02fc00000001:1-2';\n"
     "LOCK TABLES `members` WRITE;\nUNLOCK TABLES;\nDELIMITER ;;\n"
-    "/*!50003 CREATE*/ /*!50017 DEFINER=`nobody`@`here`*/ /*!50003 TRIGGER honest BEFORE INSERT ON members\n"
+    "/*!50003 CREATE*/ /*!50017 DEFINER=`missing`@`localhost`*/ /*!50003 TRIGGER harmless BEFORE INSERT ON members\n"
     "FOR EACH ROW BEGIN SET NEW.handle = TRIM(NEW.handle); END */;;\n"
-    "CREATE DEFINER=`nobody`@`%` PROCEDURE `honest`()\nBEGIN SELECT 1; END ;;\nDELIMITER ;\n"
-    "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`nobody`@`here` SQL SECURITY DEFINER */\n"
-    "/*!50001 VIEW `honest` AS SELECT `handle` FROM `members` */;\n",
+    "CREATE DEFINER=`missing`@`%` PROCEDURE `harmless`()\nBEGIN SELECT 1; END ;;\nDELIMITER ;\n"
+    "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`missing`@`localhost` SQL SECURITY DEFINER */\n"
+    "/*!50001 VIEW `harmless` AS SELECT `handle` FROM `members` */;\n",
 }
 
 
 def test_dump_with_unknown_roles_is_loaded_adopted_and_restored(victim, tmp_path):
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", HARMLESS[victim.engine])
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", HARMLESS[victim.engine])
     before = victim.pantry.content()
     assert verify_codes(victim, file) == ["file-valid"]
     (adopted,) = adopt(victim.pantry.path, file).adopted
-    victim.pantry.spoil()
+    victim.pantry.change_data()
     promptvault_app.apply_restore(victim.pantry.path, adopted.id)
     assert victim.pantry.content() == before
     hostile.assert_nothing_left(victim)
-    if victim.engine == "mysql":  # an account with fewer privileges could not create them again
-        victim.pantry.run("drop view honest", "drop procedure honest", "drop trigger honest")
+    if victim.engine == "mysql":  # the tests of less privileged accounts could not restore these objects
+        victim.pantry.run("drop view harmless", "drop procedure harmless", "drop trigger harmless")
 
 
 def test_restored_owners_and_grants_match_live_database(postgresql, tmp_path):
@@ -141,7 +141,7 @@ def test_restored_owners_and_grants_match_live_database(postgresql, tmp_path):
         "create function public.shown() returns int language sql as 'select 1';"
         "grant all on table public.members to larder_app; grant select on table public.tallies to public;"
     )
-    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", evil)
+    file = hostile.write_dump(postgresql, tmp_path / "dump.sql", evil)
     apply(pantry.path, file)
     assert pantry.rows(query) == before
     assert pantry.rows("select datdba::regrole::text from pg_database where datname = 'larder'") == [
@@ -150,7 +150,7 @@ def test_restored_owners_and_grants_match_live_database(postgresql, tmp_path):
     pantry.run("drop function shown()")
 
 
-#: Objects of a dump that only superusers create, and others of the same kinds.
+#: Objects that only a superuser can create, and others of the same kinds.
 SUPERUSER_OBJECTS = """create function public.audit() returns event_trigger language plpgsql as $$ begin end $$;
 create event trigger audit on ddl_command_end execute function public.audit();
 alter event trigger audit disable;
@@ -159,9 +159,9 @@ create publication everything for all tables with (publish = 'insert');
 comment on publication everything is 'of the dump';
 create publication of_members for table public.members;
 comment on publication of_members is 'of the dump';
-create subscription elsewhere connection 'dbname=neighbour' publication everything with (connect = false);
-alter subscription elsewhere enable;
-comment on subscription elsewhere is 'of the dump';
+create subscription remote connection 'dbname=neighbour' publication everything with (connect = false);
+alter subscription remote enable;
+comment on subscription remote is 'of the dump';
 """
 OBJECTS = (
     "select 'event trigger', evtname from pg_event_trigger union all select 'publication', pubname from pg_publication"
@@ -170,30 +170,28 @@ OBJECTS = (
 
 
 def test_superuser_only_objects_are_omitted_and_reported(postgresql, tmp_path):
-    pantry, text = postgresql.pantry, SUPERUSER_OBJECTS
+    pantry, script = postgresql.pantry, SUPERUSER_OBJECTS
     publications = {"of_members"}
     if int(run(postgresql, "show server_version_num")[0][0]) >= 150_000:
         publications.add("of_schema")
-        text += "create publication of_schema;\nalter publication of_schema add tables in schema public;\n"
-    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", text)
+        script += "create publication of_schema;\nalter publication of_schema add tables in schema public;\n"
+    file = hostile.write_dump(postgresql, tmp_path / "dump.sql", script)
     before = pantry.content()
     findings = verify_files(pantry.path, file)
     assert {finding.code for finding in findings} == {"maintenance", "file-valid"}
     adopted = adopt(pantry.path, file)
     restored = apply(pantry.path, file)
     for remarks in ([finding.message for finding in findings], adopted.remarks, restored.remarks):
-        left_out = "\n".join(remarks)
-        for name in ("event trigger audit", "publication everything", "subscription elsewhere"):
-            assert name in left_out
-        assert ("of_schema" in left_out) is ("of_schema" in publications)
-        assert "of_members" not in left_out
+        text = "\n".join(remarks)
+        for name in ("event trigger audit", "publication everything", "subscription remote"):
+            assert name in text
+        assert ("of_schema" in text) is ("of_schema" in publications)
+        assert "of_members" not in text
     assert {name for _, name in pantry.rows(OBJECTS)} == publications
     assert pantry.content() == before
-    pantry.spoil()
-    restored_again = promptvault_app.apply_restore(
-        pantry.path, adopted.adopted[0].id
-    )  # a verified backup can be restored
-    assert any("event trigger audit" in remark for remark in restored_again.remarks)
+    pantry.change_data()
+    restored = promptvault_app.apply_restore(pantry.path, adopted.adopted[0].id)
+    assert any("event trigger audit" in remark for remark in restored.remarks)
     assert pantry.content() == before
     pantry.run("drop publication of_members", "drop publication if exists of_schema", "drop function audit()")
 
@@ -201,15 +199,15 @@ def test_superuser_only_objects_are_omitted_and_reported(postgresql, tmp_path):
 #: Dumps whose effect depends on the privileges of the administrator.
 ADMINISTRATOR_CASES = (
     "create-role",
-    "alter-itself",
+    "alter-own-role",
     "grant-a-role-of-the-server",
-    "grant-itself",
+    "grant-own-role",
     "set-role-of-the-administrator",
-    "template-of-its-own",
-    "limit-of-its-own",
+    "make-own-database-a-template",
+    "limit-connections-of-own-database",
     "revoke-from-the-administrator",
-    "set-for-its-own",
-    "operator-that-acts-later",
+    "set-for-own-database",
+    "delayed-operator",
 )
 
 
@@ -220,20 +218,20 @@ def test_non_superuser_administrator_loads_adopts_and_restores(postgresql, tmp_p
     for table in pantry.tables():
         pantry.run(f'alter table "{table}" owner to larder_app')
     pantry.run("alter schema public owner to larder_app")
-    content, honest = pantry.content(), hostile.with_statements(postgresql, tmp_path / "honest.sql", "")
+    content, harmless_file = pantry.content(), hostile.write_dump(postgresql, tmp_path / "harmless.sql", "")
     with configure_url(postgresql, user="keeper"):
-        before = postgresql.outside()
-        assert verify_codes(postgresql, honest) == ["file-valid"]
+        before = postgresql.read_state()
+        assert verify_codes(postgresql, harmless_file) == ["file-valid"]
         for name in ADMINISTRATOR_CASES:
-            file = hostile.with_statements(postgresql, tmp_path / f"{name}.sql", POSTGRESQL[name])
+            file = hostile.write_dump(postgresql, tmp_path / f"{name}.sql", POSTGRESQL[name])
             assert verify_codes(postgresql, file)[-1] in ("file-invalid", "file-valid"), name
             hostile.assert_unchanged(postgresql, before)
-        (adopted,) = adopt(pantry.path, honest).adopted
+        (adopted,) = adopt(pantry.path, harmless_file).adopted
         for restore in (
-            lambda: apply(pantry.path, honest),
+            lambda: apply(pantry.path, harmless_file),
             lambda: promptvault_app.apply_restore(pantry.path, adopted.id),
         ):
-            pantry.spoil()
+            pantry.change_data()
             assert restore().databases[0].strategy == "swapped"
             assert pantry.content() == content
     hostile.assert_nothing_left(postgresql)
@@ -253,7 +251,7 @@ def test_functions_of_dump_never_run_as_superuser(postgresql, tmp_path):
     for table in pantry.tables():
         pantry.run(f'alter table "{table}" owner to postgres')
     text = f"{QUIETLY} alter function public.quietly(text) security definer;"
-    restored = apply(pantry.path, hostile.with_statements(postgresql, tmp_path / "dump.sql", text))
+    restored = apply(pantry.path, hostile.write_dump(postgresql, tmp_path / "dump.sql", text))
     assert any("SECURITY INVOKER" in remark for remark in restored.remarks)
     with closing(servers.connection(structs.replace(pantry.own, user="larder_app"))) as app:
         assert app.execute("select public.quietly('create role evil superuser')").fetchall() == [(0,)]
@@ -266,7 +264,7 @@ def test_settings_of_dump_are_dropped_with_scratch_role(postgresql, tmp_path):
         " execute format('alter database %I is_template true', current_database()); end $$;"
     )
     before = run(postgresql, "select * from pg_db_role_setting")
-    apply(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "dump.sql", text))
+    apply(postgresql.pantry.path, hostile.write_dump(postgresql, tmp_path / "dump.sql", text))
     assert run(postgresql, "select * from pg_db_role_setting") == before
     assert run(postgresql, "select datistemplate from pg_database where datname = 'larder'") == [(False,)]
 
@@ -280,8 +278,8 @@ def test_definer_is_always_the_account_of_the_app(mysql, tmp_path):
         "create definer=root@localhost view z_evil as select handle from members;"
         "create definer=root@localhost view a_evil as select * from z_evil;"
     )
-    before, pantry = mysql.outside()["neighbour"], mysql.pantry
-    apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+    before, pantry = mysql.read_state()["neighbour"], mysql.pantry
+    apply(pantry.path, hostile.write_dump(mysql, tmp_path / "dump.sql", text))
     assert set(
         pantry.rows(
             "select definer from information_schema.triggers where trigger_schema = database()"
@@ -290,18 +288,18 @@ def test_definer_is_always_the_account_of_the_app(mysql, tmp_path):
             " union all select definer from information_schema.views where table_schema = database()"
         )
     ) == {("larder_app@localhost",)}
-    time.sleep(1.5)  # the event has run
-    assert mysql.outside()["neighbour"] == before
+    time.sleep(1.5)  # an enabled event would run every second
+    assert mysql.read_state()["neighbour"] == before
     pantry.run("drop trigger evil", "drop procedure evil", "drop function evil_too", "drop event evil")
     pantry.run("drop view a_evil, z_evil")
 
 
-def test_folder_of_another_machine_is_always_foreign(victim, tmp_path):
+def test_backup_folder_of_another_host_is_loaded_as_foreign_dump(victim, tmp_path):
     backup = promptvault_app.create_app_backup(victim.pantry.path)
     folder = promptvault_app.find_backup_folder(victim.pantry.path, backup)
     manifest = backup_manifest.parse((folder / "manifest.json").read_bytes())
     (member,) = manifest.members
-    text = f"{victim.good().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
+    text = f"{victim.honest_dump().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
     (folder / member.file).unlink()
     (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
     from dbctl.stores.base import hash_blocks
@@ -327,7 +325,7 @@ def test_folder_of_another_machine_is_always_foreign(victim, tmp_path):
     (other_folder / "manifest.json").write_text(
         backup_manifest.serialize(structs.replace(manifest, members=[evil]))
     )
-    before = victim.outside()
+    before = victim.read_state()
     codes = [finding.code for finding in verify_files(victim.pantry.path, other_folder)]
     assert "file-valid" not in codes
     hostile.assert_unchanged(victim, before)
@@ -336,18 +334,18 @@ def test_folder_of_another_machine_is_always_foreign(victim, tmp_path):
 # Rejected dumps -----------------------------------------------------------------------------------------------------
 
 
-def test_dump_is_not_loaded_without_right_to_create_role(victim, tmp_path):
-    file = hostile.with_statements(victim, tmp_path / "dump.sql", "")
+def test_dump_is_refused_without_privilege_to_create_roles(victim, tmp_path):
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", "")
     if victim.engine == "postgresql":
         run(victim, "drop role if exists limited", "create role limited login createdb in role larder_app")
     else:
         run(victim, "drop user if exists limited@localhost", "create user limited@localhost")
         run(victim, "grant all on larder.* to limited@localhost")
         run(victim, r'grant all on "larder\_dbctl\_%".* to limited@localhost')
-    before = victim.outside()
+    before = victim.read_state()
     with configure_url(victim, user="limited"):
-        for act in (verify_files, adopt, apply):
-            error = catch_error(DbctlError, lambda act=act: act(victim.pantry.path, file))
+        for operation in (verify_files, adopt, apply):
+            error = catch_error(DbctlError, lambda operation=operation: operation(victim.pantry.path, file))
             assert isinstance(error, ForeignDumpRefusedError), error
             assert error.exit_status is Exit.REFUSED
             assert "limited" in error.hint
@@ -356,9 +354,9 @@ def test_dump_is_not_loaded_without_right_to_create_role(victim, tmp_path):
 
 
 def test_foreign_dump_is_never_loaded_into_live_database(postgresql, tmp_path):
-    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", "")
+    file = hostile.write_dump(postgresql, tmp_path / "dump.sql", "")
     postgresql.pantry.run("create schema of_another_app", "create table of_another_app.its (id int)")
-    before = postgresql.outside()
+    before = postgresql.read_state()
     options = f"{postgresql.pantry.own.options}&schema=public"
     with configure_url(postgresql, options=options):
         error = catch_error(DbctlError, lambda: apply(postgresql.pantry.path, file))
@@ -367,28 +365,28 @@ def test_foreign_dump_is_never_loaded_into_live_database(postgresql, tmp_path):
     postgresql.pantry.run("drop schema of_another_app cascade")
 
 
-def test_functions_rejected_by_binary_log_name_the_setting(mysql, tmp_path):
+def test_hint_for_rejected_function_contains_the_binary_log_setting(mysql, tmp_path):
     text = "create function evil() returns int deterministic return 1;"
-    file = hostile.with_statements(mysql, tmp_path / "dump.sql", text)
+    file = hostile.write_dump(mysql, tmp_path / "dump.sql", text)
     ((is_logging,),) = run(mysql, "select @@log_bin")
-    ((trusting,),) = run(mysql, "select @@log_bin_trust_function_creators")
+    ((is_trusting,),) = run(mysql, "select @@log_bin_trust_function_creators")
     run(mysql, "set global log_bin_trust_function_creators = 0")
     try:
-        before = mysql.outside()
+        before = mysql.read_state()
         (finding,) = verify_files(mysql.pantry.path, file)
         assert finding.code == ("file-invalid" if is_logging else "file-valid")
         assert ("log_bin_trust_function_creators" in finding.hint) == bool(is_logging)
         hostile.assert_unchanged(mysql, before)
     finally:
-        run(mysql, f"set global log_bin_trust_function_creators = {trusting}")
+        run(mysql, f"set global log_bin_trust_function_creators = {is_trusting}")
 
 
-def test_foreign_extensions_replace_live_extensions(mysql, tmp_path):
+def test_libraries_of_dump_replace_live_libraries(mysql, tmp_path):
     pantry = mysql.pantry
     if not servers.server_at(mysql.server).has_libraries:
         text = "create function inner_one() returns int deterministic return 1;"
         text += "create function outer_one() returns int deterministic return inner_one();"
-        apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+        apply(pantry.path, hostile.write_dump(mysql, tmp_path / "dump.sql", text))
         assert pantry.rows("select outer_one()") == [(1,)]
         pantry.run("drop function inner_one", "drop function outer_one")
         return
@@ -397,16 +395,16 @@ def test_foreign_extensions_replace_live_extensions(mysql, tmp_path):
         "create library `its` language javascript\nas $$ export const x = 'DEFINER=`a`@`b`' $$;"
         "create function uses(n int) returns int deterministic language javascript using (its as i) as $$ return n $$;"
     )
-    apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+    apply(pantry.path, hostile.write_dump(mysql, tmp_path / "dump.sql", text))
     assert pantry.rows(
         "select library_name, library_definition from information_schema.libraries where library_schema = database()"
     ) == [("its", " export const x = 'DEFINER=`a`@`b`' ")]
-    used = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
-    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    query = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
+    assert pantry.rows(query) == [(pantry.own.path, "its")]
     backup = promptvault_app.create_app_backup(pantry.path)
     pantry.run("drop function uses", "drop library its")
     promptvault_app.apply_restore(pantry.path, backup.id)
-    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    assert pantry.rows(query) == [(pantry.own.path, "its")]
     pantry.run("drop function uses", "drop library its")
 
 
@@ -414,36 +412,36 @@ def test_foreign_extensions_replace_live_extensions(mysql, tmp_path):
 
 
 def test_leftovers_of_killed_load_are_reported_and_removed(victim, tmp_path):
-    file = hostile.with_statements(victim, tmp_path / "slow.sql", SLEEP[victim.engine])
+    file = hostile.write_dump(victim, tmp_path / "slow.sql", SLEEP[victim.engine])
     configuration = victim.pantry.path.with_name("dbctl.toml")
     command = [sys.executable, "-m", "dbctl", "--config", configuration, "backup", "verify", file]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as loading:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 30
-            while not is_asleep(victim):
-                assert loading.poll() is None
+            while not list_sleeping_sessions(victim):
+                assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            assert find_leftovers(victim) == []  # in use
+            assert find_leftovers(victim) == []  # the database is in use
         finally:
-            os.kill(loading.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while not (findings := find_leftovers(victim)):
-        assert time.monotonic() < deadline  # the server has not ended the session yet
+        assert time.monotonic() < deadline  # the server ends the session with a delay
         time.sleep(0.05)
-    assert victim.left()
+    assert victim.list_leftovers()
     selection = Selection(config=str(configuration))
     report = status.collect_status([selection], timeout=5)
     assert report.check is Exit.ACTION_NEEDED
     for finding in findings:
         assert any(finding.message in problem for problem in report.problems)
-    assert verify_codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-valid"]
+    assert verify_codes(victim, hostile.write_dump(victim, tmp_path / "good.sql", "")) == ["file-valid"]
     hostile.assert_nothing_left(victim)
     assert find_leftovers(victim) == []
 
 
-def is_asleep(victim):
-    """Whether the scratch role runs the sleep statement."""
+def list_sleeping_sessions(victim):
+    """Return the sessions of the scratch role that run the sleep statement."""
     if victim.engine == "postgresql":
         return run(
             victim, "select 1 from pg_stat_activity where usename ~ 'dbctl_new' and query ~ 'pg_sleep'"
@@ -462,7 +460,7 @@ def test_role_without_database_is_reported_and_removed(victim, tmp_path):
     )
     (finding,) = find_leftovers(victim)
     assert name in finding.message
-    assert verify_codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-valid"]
+    assert verify_codes(victim, hostile.write_dump(victim, tmp_path / "good.sql", "")) == ["file-valid"]
     hostile.assert_nothing_left(victim)
 
 
@@ -475,9 +473,7 @@ def test_role_owning_other_objects_is_removed_with_them(postgresql, tmp_path):
         f"grant select on keep to {LEFTOVER}",
         database="neighbour",
     )
-    findings = verify_files(
-        postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", "")
-    )
+    findings = verify_files(postgresql.pantry.path, hostile.write_dump(postgresql, tmp_path / "good.sql", ""))
     assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
     assert "neighbour" in findings[0].message
     hostile.assert_nothing_left(postgresql)
@@ -488,12 +484,10 @@ def test_undroppable_role_is_reported(postgresql, tmp_path):
     run(postgresql, f"create role {LEFTOVER} login", "create database closed")
     run(postgresql, f"create table its (id int); alter table its owner to {LEFTOVER}", database="closed")
     run(postgresql, "alter database closed allow_connections false")
-    findings = verify_files(
-        postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", "")
-    )
+    findings = verify_files(postgresql.pantry.path, hostile.write_dump(postgresql, tmp_path / "good.sql", ""))
     assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
     assert LEFTOVER in findings[0].message
-    assert LEFTOVER in postgresql.left()
+    assert LEFTOVER in postgresql.list_leftovers()
     run(postgresql, "drop database closed", f"drop role {LEFTOVER}")
 
 
@@ -501,23 +495,23 @@ def test_undroppable_user_is_reported(mysql, tmp_path):
     run(
         mysql,
         "create user keeper@localhost",
-        "grant select, insert on mysql.* to keeper@localhost",  # enough to create users, too little to drop them
+        "grant select, insert on mysql.* to keeper@localhost",  # sufficient to create users, but not to drop them
         "grant all on larder.* to keeper@localhost",
         r'grant all on "larder\_dbctl\_%".* to keeper@localhost with grant option',
     )
-    file = hostile.with_statements(mysql, tmp_path / "good.sql", "")
+    file = hostile.write_dump(mysql, tmp_path / "good.sql", "")
     with configure_url(mysql, user="keeper"):
         findings = verify_files(mysql.pantry.path, file)
     assert [finding.code for finding in findings] == ["maintenance", "file-valid"]
-    (user,) = mysql.left()
+    (user,) = mysql.list_leftovers()
     assert user in findings[0].message
     run(mysql, "drop user keeper@localhost")
-    assert verify_codes(mysql, file) == ["file-valid"]  # an account with the privilege has dropped it
+    assert verify_codes(mysql, file) == ["file-valid"]  # an account with the privilege drops it
     hostile.assert_nothing_left(mysql)
 
 
 def test_endless_line_is_rejected_before_memory_is_full(mysql, tmp_path, monkeypatch):
     monkeypatch.setattr("dbctl.engines.mysql.backup.foreign.stored_code.MAX_LINE_BYTES", 1 << 20)
-    file = hostile.with_statements(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))
+    file = hostile.write_dump(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))
     error = catch_error(DbctlError, lambda: apply(mysql.pantry.path, Path(file)))
     assert isinstance(error, FileInvalidError)

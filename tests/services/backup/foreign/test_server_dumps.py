@@ -1,4 +1,4 @@
-"""Foreign dumps of PostgreSQL and MySQL: restored like backups, without running client or server commands."""
+"""Foreign dumps of PostgreSQL and MySQL are restored like backups; client commands in them are rejected."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def private_temp_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def foreign_dir(tmp_path):
-    (tmp_path / "left").mkdir()
-    return tmp_path / "left"
+    (tmp_path / "foreign").mkdir()
+    return tmp_path / "foreign"
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
@@ -52,67 +52,67 @@ def pantry(request, tmp_path):
 
 
 @pytest.fixture
-def shelf(tmp_path):
+def postgresql_pantry(tmp_path):
     with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
         yield app
 
 
 @pytest.fixture
-def cupboard(tmp_path):
+def mysql_pantry(tmp_path):
     with larder_app.open_pantry("mysql", tmp_path / "app") as app:
         yield app
 
 
 def pg_dump(pantry, destination, *options):
-    own = pantry.own
-    server = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
-    subprocess.run([servers.client("pg_dump"), *server, *options, "-f", destination, own.path], check=True)
+    url = pantry.own
+    server = ["-h", url.host or "127.0.0.1", "-p", str(url.port or 5432), "-U", url.user]
+    subprocess.run([servers.client("pg_dump"), *server, *options, "-f", destination, url.path], check=True)
     return destination
 
 
 def mysqldump(pantry, destination, *options):
-    own = pantry.own
-    password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
+    url = pantry.own
+    password = {"MYSQL_PWD": url.password.reveal()} if url.password else {}
     argv = [
         client_programs.PROGRAMS[servers.mysql_server().product]["dump"],
         "-h",
-        own.host or "127.0.0.1",
+        url.host or "127.0.0.1",
         "-P",
-        str(own.port or 3306),
+        str(url.port or 3306),
         "-u",
-        own.user,
+        url.user,
         "--routines",
         *options,
-        own.path,
+        url.path,
     ]
     with destination.open("wb") as file:
         subprocess.run(argv, stdout=file, env={**os.environ, **password}, check=True)
     return destination
 
 
-def write_all_formats(pantry, left):
+def write_all_formats(pantry, folder):
     """Write a dump in every supported format."""
     if pantry.engine == "mysql":
-        plain = mysqldump(pantry, left / "backup_20260105_030000.sql")
-        mysqldump(pantry, left / "databases_20260105.sql", "--databases")
+        plain = mysqldump(pantry, folder / "backup_20260105_030000.sql")
+        mysqldump(pantry, folder / "databases_20260105.sql", "--databases")
     else:
-        plain = pg_dump(pantry, left / "backup_20260105_030000.sql")
-        pg_dump(pantry, left / "pantry.dump", "-Fc")
-        pg_dump(pantry, left / "pantry.tar", "-Ft")
+        plain = pg_dump(pantry, folder / "backup_20260105_030000.sql")
+        pg_dump(pantry, folder / "pantry.dump", "-Fc")
+        pg_dump(pantry, folder / "pantry.tar", "-Ft")
     subprocess.run(["gzip", "-k", plain], check=True)
     subprocess.run(["zstd", "-qk", plain], check=True)
-    return sorted(left.iterdir())
+    return sorted(folder.iterdir())
 
 
 def test_dump_of_every_format_is_restored_and_undone(pantry, foreign_dir):
     before = pantry.content()
     for file in write_all_formats(pantry, foreign_dir):
-        pantry.spoil()
-        spoiled = pantry.content()
+        pantry.change_data()
+        changed_content = pantry.content()
         assert apply(pantry.path, file).databases[0].strategy == "swapped"
         assert pantry.content() == before, file.name
     promptvault_app.undo_restore(pantry.path)
-    assert pantry.content() == spoiled
+    assert pantry.content() == changed_content
 
 
 def test_dump_is_loaded_for_trial_and_adopted(pantry, foreign_dir):
@@ -126,47 +126,47 @@ def test_dump_is_loaded_for_trial_and_adopted(pantry, foreign_dir):
     assert adopted.members[0].schema
     assert promptvault_app.list_codes(promptvault_app.verify_backups(pantry.path)) == []
     file.unlink()
-    pantry.spoil()
+    pantry.change_data()
     promptvault_app.apply_restore(pantry.path, adopted.id)
     assert pantry.content() == before
 
 
-def test_directory_dump_is_rejected_with_conversion_command(shelf, foreign_dir):
-    before, folder = shelf.content(), pg_dump(shelf, foreign_dir / "pantry", "-Fd")
+def test_directory_dump_is_rejected_with_conversion_command(postgresql_pantry, foreign_dir):
+    before, folder = postgresql_pantry.content(), pg_dump(postgresql_pantry, foreign_dir / "pantry", "-Fd")
     for path in (folder, folder / "toc.dat"):
-        error = catch_error(DbctlError, lambda path=path: adopt(shelf.path, path))
+        error = catch_error(DbctlError, lambda path=path: adopt(postgresql_pantry.path, path))
         assert isinstance(error, FileNotRestorableError)
         assert "pg_restore --file=" in error.hint
     text = foreign_dir / "dump.sql"
     subprocess.run([servers.client("pg_restore"), f"--file={text}", folder], check=True)
     text.chmod(0o600)
-    shelf.spoil()
-    apply(shelf.path, text)
-    assert shelf.content() == before
+    postgresql_pantry.change_data()
+    apply(postgresql_pantry.path, text)
+    assert postgresql_pantry.content() == before
 
 
-def test_large_objects_of_archive_are_restored(shelf, foreign_dir):
-    shelf.run("select lo_from_bytea(4242, 'first'), lo_from_bytea(4243, 'second')")
+def test_large_objects_of_archive_are_restored(postgresql_pantry, foreign_dir):
+    postgresql_pantry.run("select lo_from_bytea(4242, 'first'), lo_from_bytea(4243, 'second')")
     for form in ("-Fc", "-Ft"):
-        file = pg_dump(shelf, foreign_dir / f"pantry{form}", form)
-        shelf.run("select lo_unlink(4242), lo_put(4243, 0, 'other!')")
-        (finding,) = verify_files(shelf.path, file)
+        file = pg_dump(postgresql_pantry, foreign_dir / f"pantry{form}", form)
+        postgresql_pantry.run("select lo_unlink(4242), lo_put(4243, 0, 'other!')")
+        (finding,) = verify_files(postgresql_pantry.path, file)
         assert finding.code == "file-valid"
-        apply(shelf.path, file)
-        assert shelf.rows("select lo_get(4242), lo_get(4243)") == [(b"first", b"second")]
+        apply(postgresql_pantry.path, file)
+        assert postgresql_pantry.rows("select lo_get(4242), lo_get(4243)") == [(b"first", b"second")]
 
 
-def test_truncated_archive_is_rejected(shelf, foreign_dir):
-    before = shelf.content()
+def test_truncated_archive_is_rejected(postgresql_pantry, foreign_dir):
+    before = postgresql_pantry.content()
     for form in ("-Fc", "-Ft"):
-        complete = pg_dump(shelf, foreign_dir / f"pantry{form}", form).read_bytes()
+        complete = pg_dump(postgresql_pantry, foreign_dir / f"pantry{form}", form).read_bytes()
         for end in (600, len(complete) // 2, len(complete) * 9 // 10):
             cut = foreign_dir / "cut"
             cut.write_bytes(complete[:end])
             assert isinstance(
-                catch_error(DbctlError, lambda cut=cut: apply(shelf.path, cut)), FileInvalidError
+                catch_error(DbctlError, lambda cut=cut: apply(postgresql_pantry.path, cut)), FileInvalidError
             )
-    assert shelf.content() == before
+    assert postgresql_pantry.content() == before
 
 
 def test_dumps_are_listed_with_their_database(pantry):
@@ -182,7 +182,7 @@ def test_truncated_dump_is_rejected(pantry, foreign_dir):
     text = write_all_formats(pantry, foreign_dir)[0].read_bytes().rstrip()
     before = pantry.content()
     in_a_string = text.index(b"'") + 2
-    for end in (in_a_string, *(len(text) * share // 100 for share in (30, 60, 90, 99))):
+    for end in (in_a_string, *(len(text) * percentage // 100 for percentage in (30, 60, 90, 99))):
         cut = foreign_dir / "cut.sql"
         cut.write_bytes(text[:end])
         assert isinstance(
@@ -205,7 +205,7 @@ def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
     assert f"--file {file} --table" in error.hint
     (finding,) = verify_files(pantry.path, file)
     assert (finding.code, finding.message.endswith("; loaded for trial")) == ("file-valid", True)
-    pantry.run("update members set mail = handle || '@spoiled.example'")
+    pantry.run("update members set mail = handle || '@changed.example'")
     selection = TableSelection(tables=["members"], merge="replace")
     with stage_file(pantry.path, file) as (app, overlay, staged):
         RestoreTables(
@@ -214,7 +214,7 @@ def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
     assert pantry.content()["members"] == before["members"]
     (adopted,) = adopt(pantry.path, file).adopted
     assert (adopted.kind, adopted.databases) == ("partial", ["pantry"])
-    pantry.run("update members set mail = handle || '@spoiled.example'")
+    pantry.run("update members set mail = handle || '@changed.example'")
     with promptvault_app.open_repository(pantry.path) as (app, repository):
         manifest = repository.find(adopted.id)
         RestoreTables(
@@ -223,10 +223,10 @@ def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
     assert pantry.content()["members"] == before["members"]
 
 
-def test_dump_of_unknown_tables_is_of_another_app(pantry, foreign_dir):
-    pantry.run("create table stranger (id int primary key)", "insert into stranger values (1)")
-    file = dump_some_tables(pantry, foreign_dir / "some.sql", "options", ["stranger"])
-    pantry.run("drop table stranger")
+def test_dump_of_unknown_tables_is_rejected(pantry, foreign_dir):
+    pantry.run("create table unrelated (id int primary key)", "insert into unrelated values (1)")
+    file = dump_some_tables(pantry, foreign_dir / "some.sql", "options", ["unrelated"])
+    pantry.run("drop table unrelated")
     assert isinstance(catch_error(DbctlError, lambda: apply(pantry.path, file)), WrongAppError)
 
 
@@ -236,15 +236,15 @@ def test_schema_of_foreign_dump_is_compared_after_restore(pantry, foreign_dir):
         comparison = preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
         assert [database.schema for database in comparison.databases] == ["unknown"]
     assert "schema-changed" not in [finding.code for finding in apply(pantry.path, file).findings]
-    pantry.run("create table regrets (id int primary key)")
+    pantry.run("create table new_table (id int primary key)")
     assert "schema-changed" in [finding.code for finding in apply(pantry.path, file).findings]
 
 
-def test_foreign_dump_is_copied_to_new_database(shelf, foreign_dir):
-    before = shelf.content()
-    file = write_all_formats(shelf, foreign_dir)[0]
-    url = structs.replace(shelf.own, path=f"{shelf.own.path}_copy")
-    with stage_file(shelf.path, file) as (app, overlay, staged):
+def test_foreign_dump_is_copied_to_new_database(postgresql_pantry, foreign_dir):
+    before = postgresql_pantry.content()
+    file = write_all_formats(postgresql_pantry, foreign_dir)[0]
+    url = structs.replace(postgresql_pantry.own, path=f"{postgresql_pantry.own.path}_copy")
+    with stage_file(postgresql_pantry.path, file) as (app, overlay, staged):
         for replace in (False, True):
             operation = CopyRestore(
                 app,
@@ -256,23 +256,23 @@ def test_foreign_dump_is_copied_to_new_database(shelf, foreign_dir):
                 timeout=5,
             )
             assert operation.apply().databases[0].tables == len(before)
-    with closing(servers.connection(servers.postgresql())) as own:
-        own.execute(f"drop database {ident(url.path)}")
+    with closing(servers.connection(servers.postgresql())) as connection:
+        connection.execute(f"drop database {ident(url.path)}")
 
 
 @pytest.mark.parametrize(
     "rows", ["copy options from stdin;\n\\.\n", "COPY public.options FROM stdin;\n\\.\n"]
 )
-def test_copy_format_of_other_programs_is_rejected(shelf, foreign_dir, rows):
+def test_copy_format_of_other_programs_is_rejected(postgresql_pantry, foreign_dir, rows):
     file = foreign_dir / "pre8.sql"
     file.write_text(
         f"--\n-- PostgreSQL database dump\n--\n\n{rows}\n--\n-- PostgreSQL database dump complete\n--\n\n"
     )
-    error = catch_error(DbctlError, lambda: apply(shelf.path, file))
+    error = catch_error(DbctlError, lambda: apply(postgresql_pantry.path, file))
     assert isinstance(error, FileNotRestorableError)
 
 
-def test_dump_lacking_a_live_table_has_a_remark(pantry, foreign_dir):
+def test_dump_without_a_live_table_has_a_remark(pantry, foreign_dir):
     file = dump_some_tables(
         pantry, foreign_dir / "some.sql", "tallies", sorted({*pantry.tables()} - {"tallies"})
     )
@@ -280,8 +280,8 @@ def test_dump_lacking_a_live_table_has_a_remark(pantry, foreign_dir):
         assert staged.remarks == [f"{file} lacks tables of larder/pantry: tallies"]
 
 
-def test_dump_of_another_engine_is_rejected(shelf, foreign_dir, tmp_path_factory):
-    file = pg_dump(shelf, foreign_dir / "backup.sql")
+def test_dump_of_another_engine_is_rejected(postgresql_pantry, foreign_dir, tmp_path_factory):
+    file = pg_dump(postgresql_pantry, foreign_dir / "backup.sql")
     folder = tmp_path_factory.mktemp("other") / "app"
     with larder_app.open_pantry("sqlite", folder) as other:
         error = catch_error(DbctlError, lambda: apply(other.path, file))
@@ -289,15 +289,15 @@ def test_dump_of_another_engine_is_rejected(shelf, foreign_dir, tmp_path_factory
     assert "its engine is PostgreSQL" in str(error)
 
 
-def test_dump_with_create_or_inserts_is_rejected_with_hint(shelf, foreign_dir):
+def test_dump_with_create_or_inserts_is_rejected_with_hint(postgresql_pantry, foreign_dir):
     for options in (["--create"], ["--inserts"]):
-        file = pg_dump(shelf, foreign_dir / "backup.sql", *options)
-        error = catch_error(DbctlError, lambda file=file: apply(shelf.path, file))
+        file = pg_dump(postgresql_pantry, foreign_dir / "backup.sql", *options)
+        error = catch_error(DbctlError, lambda file=file: apply(postgresql_pantry.path, file))
         assert isinstance(error, FileNotRestorableError)
         assert "pg_dump -Fc" in error.hint
 
 
-#: Commands that psql would run itself, hidden from a careless parser.
+#: psql commands, hidden from simple parsers.
 HOSTILE = [
     "\\! touch {evil}",
     "\\copy members to '{evil}'",
@@ -315,39 +315,39 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
-def test_psql_commands_in_dump_are_rejected(shelf, foreign_dir, hostile):
+def test_psql_commands_in_dump_are_rejected(postgresql_pantry, foreign_dir, hostile):
     evil = foreign_dir / "evil"
-    text = pg_dump(shelf, foreign_dir / "good.sql").read_text()
+    text = pg_dump(postgresql_pantry, foreign_dir / "good.sql").read_text()
     position = text.index("CREATE TABLE")
     file = foreign_dir / "backup.sql"
     file.write_text(f"{text[:position]}{hostile.format(evil=evil)}\n{text[position:]}")
-    error = catch_error(DbctlError, lambda: apply(shelf.path, file))
+    error = catch_error(DbctlError, lambda: apply(postgresql_pantry.path, file))
     assert isinstance(error, FileNotRestorableError), error
     assert not evil.exists()
 
 
-def test_any_characters_in_rows_and_functions_are_restored(shelf, foreign_dir):
-    shelf.run(
+def test_special_characters_in_rows_and_functions_are_restored(postgresql_pantry, foreign_dir):
+    postgresql_pantry.run(
         "create table odd (text text)",
         r"""insert into odd values (E'\\! ls'), (E'a\tb\nc\\d\re\b\f\v'), (''''), ('$$'), ('\.'), (null), ('--'), (';(')""",
         r"create function pattern() returns text language sql as $body$ select '^\d+\s\w \! ls' $body$",
         r"alter table odd add check (text !~ '^\d{40}$')",
         r"comment on table odd is E'it''s \\ odd; COPY odd FROM stdin;'",
-        r"create view shown as select E'a\'b' as text",
+        r"create view displayed as select E'a\'b' as text",
     )
-    before = shelf.rows("select * from odd order by 1")
+    before = postgresql_pantry.rows("select * from odd order by 1")
     for file in (
-        pg_dump(shelf, foreign_dir / "plain.sql"),
-        pg_dump(shelf, foreign_dir / "custom.dump", "-Fc"),
+        pg_dump(postgresql_pantry, foreign_dir / "plain.sql"),
+        pg_dump(postgresql_pantry, foreign_dir / "custom.dump", "-Fc"),
     ):
-        shelf.run("delete from odd")
-        apply(shelf.path, file)
-        assert shelf.rows("select * from odd order by 1") == before
+        postgresql_pantry.run("delete from odd")
+        apply(postgresql_pantry.path, file)
+        assert postgresql_pantry.rows("select * from odd order by 1") == before
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
-def test_scanner_result_is_independent_of_block_boundaries(shelf, foreign_dir, size):
-    text = pg_dump(shelf, foreign_dir / "good.sql").read_bytes()[: 20_000 if size > 7 else 6_000]
+def test_scanner_result_is_independent_of_block_boundaries(postgresql_pantry, foreign_dir, size):
+    text = pg_dump(postgresql_pantry, foreign_dir / "good.sql").read_bytes()[: 20_000 if size > 7 else 6_000]
     text = re.sub(rb"^\\(un)?restrict.*\n", b"", text, flags=re.MULTILINE)
     for tail, is_hostile in ((b"", False), (b"\n\\.\n;\n\\! ls\n", True)):
         scanner = PsqlScanner()
@@ -360,18 +360,18 @@ def test_scanner_result_is_independent_of_block_boundaries(shelf, foreign_dir, s
         assert is_refused is is_hostile
 
 
-def test_dump_of_several_databases_is_rejected(cupboard, foreign_dir):
-    text = mysqldump(cupboard, foreign_dir / "good.sql", "--databases").read_text()
+def test_dump_of_several_databases_is_rejected(mysql_pantry, foreign_dir):
+    text = mysqldump(mysql_pantry, foreign_dir / "good.sql", "--databases").read_text()
     (foreign_dir / "two.sql").write_text(
         text.replace("-- Dump completed", "USE `mysql`;\nDROP TABLE IF EXISTS `nothing`;\n-- Dump completed")
     )
-    error = catch_error(DbctlError, lambda: apply(cupboard.path, foreign_dir / "two.sql"))
+    error = catch_error(DbctlError, lambda: apply(mysql_pantry.path, foreign_dir / "two.sql"))
     assert isinstance(error, FileNotRestorableError)
     assert "several databases" in str(error)
 
 
 #: Statements that mysqldump writes for a server with GTIDs, and with --source-data.
-SERVER_STATEMENTS = """SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;
+REPLICATION_STATEMENTS = """SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;
 SET @@SESSION.SQL_LOG_BIN= 0;
 SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '202fa3f7-e54f-11f1-abfb-02fc00000001:1-21708,
 36b06734-e551-11f1-8c4a-02fc00000001:1-5:7';
@@ -379,48 +379,48 @@ CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='binlog.000002', SOURCE_LOG_POS=157
 """
 
 
-def test_server_statements_of_dump_are_removed(cupboard, foreign_dir):
-    before, text = cupboard.content(), mysqldump(cupboard, foreign_dir / "good.sql").read_text()
+def test_replication_statements_of_dump_are_removed(mysql_pantry, foreign_dir):
+    before, text = mysql_pantry.content(), mysqldump(mysql_pantry, foreign_dir / "good.sql").read_text()
     position = text.index("DROP TABLE")
     end = "SET @@SESSION.SQL_LOG_BIN = @MYSQLDUMP_TEMP_LOG_BIN;\n-- Dump completed"
     (foreign_dir / "gtids.sql").write_text(
-        text[:position] + SERVER_STATEMENTS + text[position:].replace("-- Dump completed", end)
+        text[:position] + REPLICATION_STATEMENTS + text[position:].replace("-- Dump completed", end)
     )
-    cupboard.spoil()
-    apply(cupboard.path, foreign_dir / "gtids.sql")
-    assert cupboard.content() == before
-    import_dump(foreign_dir / "gtids.sql", foreign_dir / "taken.sql.gz", "larder/pantry")
-    loaded = gzip.decompress((foreign_dir / "taken.sql.gz").read_bytes())
+    mysql_pantry.change_data()
+    apply(mysql_pantry.path, foreign_dir / "gtids.sql")
+    assert mysql_pantry.content() == before
+    import_dump(foreign_dir / "gtids.sql", foreign_dir / "imported.sql.gz", "larder/pantry")
+    loaded = gzip.decompress((foreign_dir / "imported.sql.gz").read_bytes())
     assert b"INSERT INTO" in loaded
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)
 
 
 @pytest.mark.mariadb
-def test_default_naming_own_database_is_restored(cupboard, foreign_dir):
-    cupboard.run(
+def test_default_with_qualified_sequence_is_restored(mysql_pantry, foreign_dir):
+    mysql_pantry.run(
         "create sequence counter start with 5",
         "create table numbered (id int default nextval(counter), x int)",
         "insert into numbered (x) values (1)",
     )
-    before = cupboard.rows("select id, x from numbered")
-    mysqldump(cupboard, foreign_dir / "good.sql")
-    cupboard.run("delete from numbered")
-    apply(cupboard.path, foreign_dir / "good.sql")
-    assert cupboard.rows("select id, x from numbered") == before
-    assert f"nextval(`{cupboard.own.path}`.`counter`)" in str(
-        cupboard.rows("show create table numbered")
+    before = mysql_pantry.rows("select id, x from numbered")
+    mysqldump(mysql_pantry, foreign_dir / "good.sql")
+    mysql_pantry.run("delete from numbered")
+    apply(mysql_pantry.path, foreign_dir / "good.sql")
+    assert mysql_pantry.rows("select id, x from numbered") == before
+    assert f"nextval(`{mysql_pantry.own.path}`.`counter`)" in str(
+        mysql_pantry.rows("show create table numbered")
     ).replace('"', "`")
-    cupboard.run("insert into numbered (x) values (2)")
-    assert cupboard.rows("select count(distinct id) from numbered") == [(2,)]
+    mysql_pantry.run("insert into numbered (x) values (2)")
+    assert mysql_pantry.rows("select count(distinct id) from numbered") == [(2,)]
 
 
-def test_client_commands_in_mysql_dump_are_rejected(cupboard, foreign_dir):
+def test_client_commands_in_mysql_dump_are_rejected(mysql_pantry, foreign_dir):
     evil = foreign_dir / "evil"
-    text = mysqldump(cupboard, foreign_dir / "good.sql").read_text()
+    text = mysqldump(mysql_pantry, foreign_dir / "good.sql").read_text()
     for hostile in (f"\\! touch {evil}", f"system touch {evil}", f"tee {evil}"):
         (foreign_dir / "bad.sql").write_text(text.replace("DROP TABLE", f"{hostile}\nDROP TABLE", 1))
         assert isinstance(
-            catch_error(DbctlError, lambda: apply(cupboard.path, foreign_dir / "bad.sql")),
+            catch_error(DbctlError, lambda: apply(mysql_pantry.path, foreign_dir / "bad.sql")),
             FileNotRestorableError,
         )
         assert not evil.exists()

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.file_type import ImportedDump
+from dbctl.engines.contract import ImportedDump
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.foreign.stored_code import split_lines
 from dbctl.errors import CorruptError, FileNotRestorableError

@@ -7,7 +7,7 @@ import re
 import tarfile
 from pathlib import Path
 
-from dbctl.engines.file_type import Content, ImportedDump
+from dbctl.engines.contract import Content, ImportedDump
 from dbctl.engines.postgresql.backup.dump_scanner import END, DumpScanner
 from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
 from dbctl.engines.postgresql.backup.load import open_text

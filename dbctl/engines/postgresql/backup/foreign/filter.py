@@ -45,7 +45,7 @@ _SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + _NAME + rb")\s*;", re.IGNORECASE)
 
 
 class _StatementFilter(PsqlScanner):
-    """Filters the text of a dump, statement by statement."""
+    """Filter of the text of a dump, statement by statement."""
 
     def __init__(self) -> None:
         self._pending, self._finished_text = list[bytes](), b""

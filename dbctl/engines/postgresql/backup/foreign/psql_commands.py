@@ -48,7 +48,7 @@ class PsqlCommandError(ValueError):
 
 
 class PsqlScanner:
-    """Scans text block by block; blocks may end anywhere."""
+    """Scanner of text, block by block; blocks may end anywhere."""
 
     def __init__(self) -> None:
         self._text, self._position = b"", 0

@@ -1,4 +1,4 @@
-"""Answers in every output format."""
+"""Results in every output format."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def page(*items):
     return Page(items=items, total=len(items))
 
 
-def show(capfd, result, form, **look):
+def show(capfd, result, form, **display):
     result_output.show(
-        result_output.CommandOutput(command=["x"], result=result), OutputOptions(format=form, **look)
+        result_output.CommandOutput(command=["x"], result=result), OutputOptions(format=form, **display)
     )
     sys.stdout.flush()
     return capfd.readouterr().out
@@ -44,7 +44,7 @@ def test_columns_are_aligned_without_truncation():
     ]
 
 
-def test_wide_characters_have_width_two_and_combining_ones_zero():
+def test_wide_characters_have_width_two_and_combining_characters_zero():
     assert (cell_width("日本"), cell_width("e\u0301"), cell_width("ab")) == (4, 1, 2)
     first, second = lines(page({"a": "日本", "b": "x"}, {"a": "abcd", "b": "x"}))[1:]
     assert first.index("x") + 2 == second.index("x")
@@ -55,14 +55,14 @@ def test_columns_are_union_of_all_items():
 
 
 def test_single_result_lists_names_values_and_nested_values():
-    thing = {
+    result = {
         "id": 1,
         "roles": ["a", "b"],
         "settings": [{"key": "k", "value": None}],
         "more": {"x": True},
         "none": [],
     }
-    assert lines(thing) == [
+    assert lines(result) == [
         "id     1",
         "roles  a, b",
         "none   -",

@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.cli.main import main
 from tests.shapes import chat_lancedb
-from tests.shapes.chat_lancedb import ANON, in_vectors
+from tests.shapes.chat_lancedb import ANON, read_vectors
 
 #: Runs a deletion that is killed before or after a given statement, counted over both databases.
 KILLED_DELETION = """
@@ -48,7 +48,7 @@ print(main(["users", "delete", sys.argv[2], "--yes"]), seen)
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("chat")
     chat_lancedb.deployed(home / "data/chat.db")
-    chat_lancedb.vectors(home / "data/lancedb")
+    chat_lancedb.create_vectors(home / "data/lancedb")
     return home
 
 
@@ -56,7 +56,7 @@ def count_messages_and_vectors(home: Path) -> tuple[int, int]:
     """Return the number of messages and vectors of the user."""
     with closing(sqlite3.connect(home / "data/chat.db")) as connection:
         ((messages,),) = connection.execute("select count(*) from messages where user_id = ?", [ANON])
-    return messages, sum(user == ANON for (user,) in in_vectors(home / "data/lancedb", "user_id"))
+    return messages, sum(user == ANON for (user,) in read_vectors(home / "data/lancedb", "user_id"))
 
 
 def test_killed_deletion_is_completed_by_same_command(

@@ -1,0 +1,270 @@
+"""Contract: an engine, which opens its databases and processes their dumps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract.reader import FillRow, Readable, fill_no_columns
+from dbctl.errors import DriverMissingError, NotSupportedError
+from dbctl.files import Progress, no_progress
+
+if TYPE_CHECKING:  # most commands only read a database
+    from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
+    from dbctl.engines.contract.dumps import (
+        Content,
+        Dump,
+        Dumps,
+        DumpVerification,
+        ImportedDump,
+        RestoreTarget,
+        TrialRestore,
+    )
+    from dbctl.engines.contract.migrations import ScriptDialect
+    from dbctl.engines.contract.recovery import SalvageRequest, SalvageResult
+    from dbctl.engines.contract.writer import Writable
+    from dbctl.url import Url
+
+#: Provides a private folder with free space for a number of bytes.
+TempDirFactory = Callable[[int], AbstractContextManager[Path]]
+#: What to do without a server for a trial restore.
+TRIAL_HINT = "Set scratch in [apps.NAME.backup] of the configuration, or verify without --deep."
+
+
+@contextmanager
+def temp_dir(_required_bytes: int) -> Iterator[Path]:
+    """Provide a private folder in the system's folder for temporary files."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="dbctl-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def require_driver(target: str, *, driver: str, extra: str) -> Iterator[None]:
+    """Translate a failed import of ``driver`` into an error with the ``extra`` of dbctl that installs it.
+
+    Raises:
+        DriverMissingError: the import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
+
+
+class Engine(ABC):
+    """One engine. Each package of an engine has one instance, ``ENGINE``; it loads modules and drivers when it uses them.
+
+    ``url`` is always an address of this engine, and ``target`` is ``app/database``, for messages. Every method that
+    opens a database raises ``DriverMissingError`` if the driver is not installed.
+    """
+
+    name: str  #: as in ``dbctl.url.SCHEMES``
+    title: str  #: for messages
+    #: what an admin can do with damaged files of a database
+    damage_hint = "Restore a backup: dbctl restore apply"
+    #: whether writes create files that only maintenance merges
+    creates_fragments = False
+
+    @abstractmethod
+    def open_for_reading(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        traceless: bool = False,
+        use_external_indexes: bool = False,
+        keys: Mapping[str, Sequence[str]] = {},
+    ) -> Readable:
+        """Open a database read-only.
+
+        Args:
+            url: the address.
+            target: ``app/database``.
+            timeout: seconds to wait for a lock.
+            traceless: fail instead of changing a file or leaving one next to the database.
+            use_external_indexes: use external indexes for text searches, if the engine supports them.
+            keys: for tables of an engine without primary keys: the first existing one of these columns identifies a row.
+        """
+
+    @abstractmethod
+    def open_for_writing(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        pragmas: Mapping[str, str] = {},
+        create: Mapping[str, str] | None = None,
+        keys: Mapping[str, Sequence[str]] = {},
+        fill: FillRow = fill_no_columns,
+    ) -> Writable:
+        """Open a database for writing.
+
+        Args:
+            url: the address.
+            target: ``app/database``.
+            timeout: seconds to wait for a lock.
+            pragmas: settings of an engine with pragmas.
+            create: the pragmas of a file that is created if missing; databases on a server are not created.
+            keys: as for reading.
+            fill: completes new rows if the engine has no type for times.
+        """
+
+    @abstractmethod
+    def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
+        """Return the processes that have a database open; a file itself is not opened.
+
+        Raises:
+            DatabaseMissingError: it does not exist.
+        """
+
+    @abstractmethod
+    def restore_target(self, url: Url, target: str) -> RestoreTarget:
+        """Return a database as backups and restores use it: it may be missing, or not be a database."""
+
+    def trial_restore(
+        self, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
+    ) -> AbstractContextManager[TrialRestore]:
+        """Provide a temporary database with a loaded dump; it is dropped at the end.
+
+        Args:
+            url: a database of a server that can create another one, or a file that does not exist.
+            path: a file that ``Dumps.dump`` created.
+            dump: its description.
+            target: ``app/database``.
+            timeout: seconds to wait for a server.
+
+        Raises:
+            NotSupportedError: no server is configured for it.
+            PrivilegeMissingError: the user may not create databases on the server.
+            RestoreFailedError, CorruptError: it cannot be loaded.
+        """
+        if url is None or url.engine != self.name:
+            raise NotSupportedError(
+                feature=f"a trial restore of {target}",
+                subject="a configuration without a server",
+                hint=TRIAL_HINT,
+            )
+        return self.restore_target(url, target).trial_restore(path, dump, timeout=timeout)
+
+    @abstractmethod
+    def verify_dump(
+        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+    ) -> DumpVerification:
+        """Verify a dump that ``Dumps.dump`` of this engine created, without changing it.
+
+        Args:
+            path: the file.
+            dump: its description.
+            target: ``app/database``.
+            quick: skip slow checks: the comparison of indexes with tables, or decompression.
+            make_temp_dir: provides a private folder with free space for the size of the file, for decompression.
+
+        Raises:
+            NotADatabaseError, CorruptError: it cannot be opened.
+        """
+
+    @abstractmethod
+    def import_dump(
+        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+    ) -> ImportedDump:
+        """Convert a file of another program to the format of ``Dumps.dump``.
+
+        Args:
+            content: its type.
+            source: a private uncompressed copy, which is consumed.
+            destination: the new file.
+            target: the name of the file.
+            max_bytes: maximum bytes of the result.
+
+        Raises:
+            CorruptError: it is incomplete.
+            FileInvalidError: it contains more than a dump.
+            DiskFullError: there is not enough free space.
+        """
+
+    @property
+    def script_dialect(self) -> ScriptDialect:
+        """The SQL dialect of scripts.
+
+        Raises:
+            NotSupportedError: the engine has no scripts.
+        """
+        raise self._unsupported("SQL scripts", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
+
+    def open_scratch(self, url: Url, target: str) -> Writable:  # noqa: ARG002 - used by overrides
+        """Open an empty private database next to the one at ``url``, which is not read; it is dropped when it is closed.
+
+        Raises:
+            NotSupportedError: the engine has none.
+        """
+        raise self._unsupported(
+            f"a scratch database for {target}", "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
+        )
+
+    def no_backup_reason(self, url: Url) -> str:  # noqa: ARG002 - used by overrides
+        """Return why a database cannot be backed up; empty: it can."""
+        return ""
+
+    def has_unfinished_restore(self, url: Url) -> bool:  # noqa: ARG002 - used by overrides
+        """Whether a restore was interrupted before it replaced the database, or is running."""
+        return False
+
+    def database_files(self, url: Url) -> DatabaseFiles | None:  # noqa: ARG002 - used by overrides
+        """Return the files of a database; None on a server. No file is opened."""
+        return None
+
+    def find_leftovers(self, url: Url) -> Sequence[Path]:  # noqa: ARG002 - used by overrides
+        """Return the files that a killed dbctl process left next to a database; empty while a process is writing."""
+        return ()
+
+    def open_copier(self, url: Url, target: str) -> Dumps | None:  # noqa: ARG002 - used by overrides
+        """Return an object that dumps a database as files, without its driver; None if the engine has none."""
+        return None
+
+    def is_table_folder(self, folder: Path) -> bool:  # noqa: ARG002 - used by overrides
+        """Whether a folder contains tables of this engine, each of which is a folder."""
+        return False
+
+    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:  # noqa: ARG002 - used by overrides
+        """Convert a folder for which ``is_table_folder`` is true as ``import_dump`` does; the folder is not changed.
+
+        Raises:
+            As ``import_dump``.
+            NotSupportedError: the engine has no such folders.
+        """
+        raise self._unsupported(f"importing the folder {folder}", "Import a file.")
+
+    def require_salvageable(self, target: str) -> None:
+        """Check that ``salvage`` is supported.
+
+        Raises:
+            NotSupportedError: it is not.
+        """
+        raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
+
+    def salvage(
+        self,
+        request: SalvageRequest,  # noqa: ARG002 - used by overrides
+        target: str,
+        *,
+        progress: Progress = no_progress,  # noqa: ARG002 - used by overrides
+    ) -> SalvageResult:
+        """Salvage a damaged database into a new one; the damaged one is only read.
+
+        The caller holds ``RestoreTarget.lock``, and has checked that no program has the database open.
+
+        Raises:
+            As ``require_salvageable``, and the errors of the engine.
+        """
+        raise self._unsupported(f"salvaging {target} from its files", self.damage_hint)
+
+    def _unsupported(self, feature: str, hint: str) -> NotSupportedError:
+        return NotSupportedError(feature=feature, subject=self.title, hint=hint)

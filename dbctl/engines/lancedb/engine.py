@@ -1,0 +1,139 @@
+"""The engine of LanceDB."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import Engine, TempDirFactory, fill_no_columns, temp_dir
+from dbctl.errors import FolderMissingError
+
+if TYPE_CHECKING:  # most commands only read a database
+    from dbctl.engines.contract import (
+        Content,
+        Dump,
+        Dumps,
+        DumpVerification,
+        FillRow,
+        ImportedDump,
+        LockHolder,
+        Readable,
+        RestoreTarget,
+        Writable,
+    )
+    from dbctl.url import Url
+
+#: Why remote storage cannot be backed up.
+REMOTE_REASON = "they are in remote storage; enable the versioning of its bucket instead"
+
+
+class LanceEngine(Engine):
+    """Databases in local folders or buckets."""
+
+    name, title = "lancedb", "LanceDB"
+    creates_fragments = True
+
+    def open_for_reading(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        traceless: bool = False,
+        use_external_indexes: bool = False,
+        keys: Mapping[str, Sequence[str]] = {},
+    ) -> Readable:
+        del traceless, use_external_indexes
+        from dbctl.engines.lancedb.reader import LanceReader
+
+        return LanceReader(url, target, timeout=timeout, keys=keys)
+
+    def open_for_writing(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        pragmas: Mapping[str, str] = {},
+        create: Mapping[str, str] | None = None,
+        keys: Mapping[str, Sequence[str]] = {},
+        fill: FillRow = fill_no_columns,
+    ) -> Writable:
+        del pragmas, create, fill
+        from dbctl.engines.lancedb.writer import LanceWriter
+
+        return LanceWriter(url, target, timeout=timeout, keys=keys)
+
+    def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
+        if not url.is_folder:
+            raise self._unsupported(f"listing the processes that use {target}", "It is in remote storage.")
+        from dbctl.engines import file_locks
+
+        path = Path(os.path.realpath(url.path))
+        if not os.path.lexists(path):
+            raise FolderMissingError(target=target, path=path)
+        return file_locks.list_folder_users(path)
+
+    def restore_target(self, url: Url, target: str) -> RestoreTarget:
+        from dbctl.engines.lancedb.backup import LanceRestoreTarget
+
+        return LanceRestoreTarget(url, target)
+
+    def no_backup_reason(self, url: Url) -> str:
+        return "" if url.is_folder else REMOTE_REASON
+
+    def has_unfinished_restore(self, url: Url) -> bool:
+        if not url.is_folder:
+            return False
+        from dbctl.engines.lancedb.backup import swap
+
+        return swap.is_unfinished(Path(os.path.realpath(url.path)))
+
+    def find_leftovers(self, url: Url) -> Sequence[Path]:
+        if not url.is_folder:
+            return ()
+        from dbctl.engines import file_locks
+        from dbctl.engines.lancedb.backup import swap
+
+        path = Path(os.path.realpath(url.path))
+        return () if file_locks.is_write_locked(path) else swap.list_abandoned(path)
+
+    def open_copier(self, url: Url, target: str) -> Dumps | None:
+        if not url.is_folder:
+            return None
+        from dbctl.engines.lancedb.backup import FolderDumps
+
+        return FolderDumps(Path(os.path.realpath(url.path)), target)
+
+    def verify_dump(
+        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+    ) -> DumpVerification:
+        del dump
+        from dbctl.engines.lancedb.backup import load
+
+        return (
+            load.read_manifests(path, target) if quick else load.verify_archive(path, target, make_temp_dir)
+        )
+
+    def import_dump(
+        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+    ) -> ImportedDump:
+        del content, max_bytes
+        from dbctl.engines.lancedb.backup import foreign_dump
+
+        return foreign_dump.import_dump(source, destination, target)
+
+    def is_table_folder(self, folder: Path) -> bool:
+        from dbctl.engines.lancedb.backup import snapshot
+
+        return snapshot.contains_tables(folder)
+
+    def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
+        from dbctl.engines.lancedb.backup import foreign_dump
+
+        return foreign_dump.import_folder(folder, destination, target)
+
+
+ENGINE = LanceEngine()

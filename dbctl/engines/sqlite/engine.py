@@ -1,0 +1,141 @@
+"""The engine of SQLite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import Engine, TempDirFactory, fill_no_columns, temp_dir
+from dbctl.errors import DatabaseMissingError, FolderMissingError
+from dbctl.files import Progress, no_progress
+
+if TYPE_CHECKING:  # most commands only read a database
+    from dbctl.engines.contract import (
+        Content,
+        DatabaseFiles,
+        Dump,
+        DumpVerification,
+        FillRow,
+        ImportedDump,
+        LockHolder,
+        Readable,
+        RestoreTarget,
+        SalvageRequest,
+        SalvageResult,
+        ScriptDialect,
+        Writable,
+    )
+    from dbctl.url import Url
+
+
+class SQLiteEngine(Engine):
+    """Databases in local files."""
+
+    name, title = "sqlite", "SQLite"
+
+    def open_for_reading(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        traceless: bool = False,
+        use_external_indexes: bool = False,
+        keys: Mapping[str, Sequence[str]] = {},
+    ) -> Readable:
+        del keys
+        if use_external_indexes:
+            from dbctl.engines.sqlite.external_index import SQLiteExternalIndexes
+
+            return SQLiteExternalIndexes(Path(url.path), target, timeout=timeout, traceless=traceless)
+        from dbctl.engines.sqlite.reader import SQLiteReader
+
+        return SQLiteReader(Path(url.path), target, timeout=timeout, traceless=traceless)
+
+    def open_for_writing(
+        self,
+        url: Url,
+        target: str,
+        *,
+        timeout: float,
+        pragmas: Mapping[str, str] = {},
+        create: Mapping[str, str] | None = None,
+        keys: Mapping[str, Sequence[str]] = {},
+        fill: FillRow = fill_no_columns,
+    ) -> Writable:
+        del keys
+        from dbctl.engines.sqlite.writer import SQLiteWriter
+
+        path = Path(url.path)
+        if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
+            raise FolderMissingError(target=target, path=path.parent)
+        return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create, fill=fill)
+
+    def open_scratch(self, url: Url, target: str) -> Writable:
+        del url
+        from dbctl.engines.sqlite.writer import SQLiteScratch
+
+        return SQLiteScratch(target)
+
+    def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
+        from dbctl.engines import file_locks
+
+        path = Path(os.path.realpath(url.path))
+        if not os.path.lexists(path):
+            raise DatabaseMissingError(target=target, path=path)
+        return file_locks.list_lock_holders(path)
+
+    def restore_target(self, url: Url, target: str) -> RestoreTarget:
+        from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
+
+        return SQLiteRestoreTarget(Path(url.path), target)
+
+    def database_files(self, url: Url) -> DatabaseFiles:
+        from dbctl.engines.sqlite import files
+
+        return files.find_files(Path(url.path))
+
+    def find_leftovers(self, url: Url) -> Sequence[Path]:
+        from dbctl.engines import file_locks
+        from dbctl.engines.sqlite import files
+
+        path = Path(os.path.realpath(url.path))
+        return () if file_locks.is_write_locked(path) else files.list_partial_files(path)
+
+    def verify_dump(
+        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+    ) -> DumpVerification:
+        del dump, make_temp_dir
+        from dbctl.engines.sqlite.reader import SQLiteReader
+
+        with closing(SQLiteReader(path, target, timeout=0)) as reader:
+            return reader.verify_dump(quick=quick)
+
+    def import_dump(
+        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+    ) -> ImportedDump:
+        from dbctl.engines.sqlite.backup import foreign_dump
+
+        return foreign_dump.import_dump(source, destination, content, target, max_bytes=max_bytes)
+
+    @property
+    def script_dialect(self) -> ScriptDialect:
+        from dbctl.engines.sqlite.sql import script
+
+        return script
+
+    def require_salvageable(self, target: str) -> None:
+        """Do nothing: each file can be salvaged."""
+
+    def salvage(
+        self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
+    ) -> SalvageResult:
+        from dbctl.engines.sqlite import recover
+
+        return recover.recover(request, target, progress)
+
+
+ENGINE = SQLiteEngine()
