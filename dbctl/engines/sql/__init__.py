@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         StagingTables,
         declare_columns,
     )
-    from dbctl.engines.sql.table_digest import StreamingDatabase, digest_tables, find_differences
+    from dbctl.engines.sql.table_digest import digest_tables, find_differences
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -43,6 +43,6 @@ else:
             ),
             "recount": "Recount",
             "staging": "SqlStagedRows SqlStaging StagedCounts StagedRows StagingTables declare_columns",
-            "table_digest": "StreamingDatabase digest_tables find_differences",
+            "table_digest": "digest_tables find_differences",
         },
     )
