@@ -34,13 +34,13 @@ from dbctl.engines.mysql.session import Server, Session, lock_wait_seconds, open
 from dbctl.engines.mysql.sql import find_rejection
 from dbctl.engines.mysql.stream import MySQLStreaming
 from dbctl.engines.mysql.types import bind_parameters
-from dbctl.engines.servers import ServerConnection
+from dbctl.engines.servers import MixinConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 
 class MySQLConnection(
-    ServerConnection[Session],
+    MixinConnection[Session],
     MySQLAdvice,
     MySQLChecks,
     MySQLSchemaReader,

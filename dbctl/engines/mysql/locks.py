@@ -20,7 +20,7 @@ import pymysql
 
 from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import ServerWriter
+from dbctl.engines.servers import MixinWriter
 from dbctl.engines.sql import Row
 from dbctl.errors import DbctlError
 from dbctl.url import Url
@@ -79,7 +79,7 @@ def decode_holder(row: Sequence[object]) -> tuple[object, str]:
     return holder, description.rstrip(b"\0").decode(errors="replace")
 
 
-class MySQLLocks(ServerWriter[Session]):
+class MySQLLocks(MixinWriter[Session]):
     """A session that can lock the database against other dbctl processes."""
 
     @contextmanager

@@ -10,7 +10,7 @@ from dbctl.engines.contract import Capability, LockHolder
 from dbctl.engines.mysql.backup import MySQLDumper
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.session import Session, own_sessions
-from dbctl.engines.servers import BASE_CAPABILITIES, ServerReader
+from dbctl.engines.servers import BASE_CAPABILITIES, MixinReader
 from dbctl.url import Url
 
 #: Seconds for a query that waits for no lock.
@@ -20,7 +20,7 @@ SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from informat
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(ServerReader[Session], MySQLConnection, MySQLDumper):
+class MySQLReader(MixinReader[Session], MySQLConnection, MySQLDumper):
     """A session whose transactions are read-only, enforced by the server."""
 
     capabilities = BASE_CAPABILITIES | {Capability.DUMP}

@@ -9,7 +9,7 @@ from typing import cast
 
 from dbctl.engines.contract import IndexDamage, OrphanedRows
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.servers import ServerChecks
+from dbctl.engines.servers import MixinChecks
 from dbctl.engines.sql import ident
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
@@ -23,7 +23,7 @@ INDEX_LINE = re.compile(
 )
 
 
-class MySQLChecks(ServerChecks, MySQLDialect):
+class MySQLChecks(MixinChecks, MySQLDialect):
     """Capability.CHECK."""
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
