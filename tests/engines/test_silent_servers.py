@@ -113,7 +113,7 @@ def test_long_statement_is_not_interrupted(database, url):
 def test_statement_is_not_interrupted_if_the_server_refuses_new_connections(database, url):
     with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         other = structs.replace(url, user="no-such-user", password=None)
-        session = db._session
+        session = db.connection.session
         if database.url.engine == "mysql":
             session.url = other
         else:

@@ -56,7 +56,7 @@ class PostgreSQLWriter(ServerWriter):
     def _encode(self, column: Column, value: object) -> object:
         return encode_for_column(column, value)
 
-    def _require_writable(self, table: str) -> None:
+    def require_writable(self, table: str) -> None:
         del table  # every table can be rolled back
         self.transactions.require()
 

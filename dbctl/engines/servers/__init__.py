@@ -8,13 +8,6 @@ if TYPE_CHECKING:
     from dbctl.engines.servers.checks import ServerChecks
     from dbctl.engines.servers.connection import ServerConnection
     from dbctl.engines.servers.locks import wait_for_lock
-    from dbctl.engines.servers.mixins import (
-        BASE_CAPABILITIES,
-        MixinChecks,
-        MixinConnection,
-        MixinReader,
-        MixinWriter,
-    )
     from dbctl.engines.servers.scripts import ServerScripts
     from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions
     from dbctl.engines.servers.values import (
@@ -36,7 +29,6 @@ else:
             "checks": "ServerChecks",
             "connection": "ServerConnection",
             "locks": "wait_for_lock",
-            "mixins": "BASE_CAPABILITIES MixinChecks MixinConnection MixinReader MixinWriter",
             "scripts": "ServerScripts",
             "transactions": "ServerTransactions TRANSACTION_ENDED",
             "values": (

@@ -36,7 +36,7 @@ class ServerWriter(SqlDatabase, ABC):
         """Return a value in the form that a parameter for ``column`` needs."""
 
     @abstractmethod
-    def _require_writable(self, table: str) -> None:
+    def require_writable(self, table: str) -> None:
         """Refuse to write to a table outside of a transaction, or without the possibility to roll back."""
 
     @abstractmethod
@@ -59,19 +59,19 @@ class ServerWriter(SqlDatabase, ABC):
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         described = [self.catalog.require_column(table, name) for name in columns]
-        self._require_writable(table)
+        self.require_writable(table)
         return self._insert_rows(table, described, rows)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
         sql = self._update_statement(statement, table, values, where)
-        self._require_writable(table)
+        self.require_writable(table)
         return self.connection.execute_write(sql, statement.parameters)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement(table)
         sql = self._delete_statement(statement, table, where)
-        self._require_writable(table)
+        self.require_writable(table)
         return self.connection.execute_write(sql, statement.parameters)
 
     def _value(self, statement: Statement, table: str, name: str, value: object) -> str:

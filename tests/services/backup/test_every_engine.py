@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from dbctl.engines.mysql.session import own_sessions
+from dbctl.engines.mysql.connection import own_sessions
 from dbctl.engines.postgresql.connection import own_backends
 from dbctl.errors import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
 from dbctl.services.backup.create import create_backup
