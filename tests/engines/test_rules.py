@@ -26,7 +26,7 @@ OPENERS = {
     "engines/file_locks.py": "files under /proc",
     "engines/mysql/backup/foreign/dump.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
-    "engines/mysql/backup/restore_target.py": "the script in a safety backup",
+    "engines/mysql/backup/table_swap.py": "the script in a safety backup",
     "files/parallel_gzip.py": "dumps of servers",
     "engines/postgresql/backup/foreign/dump.py": "private copies of dumps",
     "engines/sqlite/backup/dumper.py": "the copy that it creates (O_EXCL), before it connects to it",
@@ -49,6 +49,7 @@ OPENERS = {
 CONNECTORS = {
     "engines/lancedb/location.py": "every folder of tables",
     "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
+    "engines/mysql/connection/opening.py": "the socket of a server, to test whether it has a listener",
     "engines/mysql/connection/session.py": "every database on a server",
     "engines/postgresql/backup/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
     "engines/postgresql/connection/probe.py": "the server, for the state of a session with a silent connection",
