@@ -21,7 +21,7 @@ OPENERS = {
     "files/compression.py": "copies that a backup created, and files of backups",
     "engines/lancedb/location.py": "files of LanceDB, which are never locked",
     "engines/lancedb/ownership.py": "files of LanceDB that root created, whose owner it changes by descriptor",
-    "engines/lancedb/backup/snapshot.py": "files of LanceDB tables, which are never locked",
+    "engines/lancedb/backup/open_files.py": "files of LanceDB tables, which are never locked",
     "engines/lancedb/backup/load.py": "archives of backups",
     "engines/file_locks.py": "files under /proc",
     "engines/mysql/backup/foreign/dump.py": "private copies of dumps",

@@ -121,9 +121,9 @@ class LanceEngine(Engine):
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb.backup import foreign_dump
+        from dbctl.engines.lancedb.backup import extract
 
-        return foreign_dump.import_dump(source, destination, target)
+        return extract.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
         from dbctl.engines.lancedb.backup import snapshot
@@ -131,9 +131,9 @@ class LanceEngine(Engine):
         return snapshot.contains_tables(folder)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb.backup import foreign_dump
+        from dbctl.engines.lancedb.backup import extract
 
-        return foreign_dump.import_folder(folder, destination, target)
+        return extract.import_folder(folder, destination, target)
 
 
 ENGINE = LanceEngine()

@@ -8,22 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from dbctl import signals
 from dbctl.config import s3
+from dbctl.engines.lancedb.storage import MAX_MANIFEST_BYTES
 from dbctl.errors import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
 from dbctl.files import read_whole
-from dbctl.model import Struct
 from dbctl.url import Url
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
     from pyarrow.fs import FileSystem
-
-
-#: Bytes; a manifest of ten thousand fragments takes 2 MB.
-MAX_MANIFEST_BYTES = 256 << 20
 
 
 class File(NamedTuple):
@@ -131,25 +125,8 @@ class Files:
 LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
 #: The end of a table's folder name.
 SUFFIX = ".lance"
-#: The folder with the manifests of a table.
-VERSIONS_FOLDER = "_versions"
-#: A file in it with the number of the newest version at the last write.
-HINT_FILE = "latest_version_hint.json"
 #: Tables per request.
 PAGE_SIZE = 1000
-
-
-class _Hint(Struct, frozen=True):
-    version: int
-
-
-def parse_hint(content: bytes) -> int:
-    """Return the version in a hint file, or 0."""
-    try:
-        hint = msgspec.json.decode(content, type=_Hint)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return 0
-    return hint.version
 
 
 class Location:

@@ -1,15 +1,17 @@
-"""Convert Arrow schemas to tables and columns of the contract."""
+"""The schema of a LanceDB: Arrow schemas as tables and columns of the contract."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Column, Table, VectorColumn
+from dbctl.engines.contract import Column, Schema, SchemaColumn, SchemaTable, Table, VectorColumn, fingerprint
 from dbctl.engines.lancedb.values import Family, decoded_type, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from dbctl.engines.lancedb.reader import LanceReader
 
 #: The start of the metadata key that marks key columns.
 KEY_METADATA = b"lance-schema:unenforced-primary-key"
@@ -54,3 +56,42 @@ def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
         for field in schema
         if type_family(field.type) == "vector"
     ]
+
+
+class LanceSchema:
+    """``SchemaReader``, without indexes, because they only affect the speed of searches."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog = db.catalog
+
+    def schema(self) -> Schema:
+        return Schema(
+            tables=[self._describe_table(name) for name in sorted(self._catalog.tables())], codes=[]
+        )
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        self._catalog.require_table(table)
+        return {}  # LanceDB has no comments
+
+    def _describe_table(self, table: str) -> SchemaTable:
+        fields = list(self._catalog.arrow_schema(table))
+        return SchemaTable(
+            name=table,
+            columns=[
+                SchemaColumn(
+                    name=field.name,
+                    type=str(field.type).upper(),
+                    storage=str(field.type).lower(),
+                    nullable=field.nullable,
+                )
+                for field in fields
+            ],
+            key=[field.name for field in fields if is_key(field)],  # not the key of the profile
+            indexes=[],
+            references=[],
+            checks=[],
+            options=[],
+        )

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
+from dbctl.config import paths
 from dbctl.engines.contract import MergeRule, Where
-from dbctl.engines.lancedb import maintenance, write_values
-from dbctl.engines.lancedb.connection import sql_error
-from dbctl.engines.lancedb.transaction import LanceTransactions
+from dbctl.engines.file_locks import write_lock
+from dbctl.engines.lancedb import write_values
+from dbctl.engines.lancedb.location import Location
+from dbctl.engines.lancedb.reader import LanceReader, sql_error
+from dbctl.engines.lancedb.transaction import Transactions
 from dbctl.engines.lancedb.values import Row, to_rows
-from dbctl.errors import ConstraintError, DbctlError
+from dbctl.errors import ConstraintError, DbctlError, UnreachableError
+from dbctl.files import lock as file_lock
+from dbctl.url import Url
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-T = TypeVar("T")
 
-
-class LanceWriter(LanceTransactions):
+class LanceWriter(LanceReader):
     """A LanceDB opened for writing.
 
     The library has no transactions of several statements. Each statement is atomic: it creates one version of one table,
@@ -29,9 +34,22 @@ class LanceWriter(LanceTransactions):
     rows, the statement is not undone, and PartialWriteError is raised. If dbctl is killed, executed statements remain.
     """
 
+    PARTS: ClassVar[Mapping[str, str]] = {
+        **LanceReader.PARTS,
+        "VectorIndexes": "dbctl.engines.lancedb.admin.vector_indexes:LanceVectorIndexes",
+    }
+
     read_only = False
 
-    # Statements --------------------------------------------------------------------------------------------
+    def __init__(
+        self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
+    ) -> None:
+        """Check that the database exists, as ``LanceReader`` does."""
+        super().__init__(url, target, timeout=timeout, keys=keys)
+        self._transactions = Transactions(self.rows)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self._transactions.begin()
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         self._insert(table, list(values), [list(values.values())])
@@ -41,10 +59,9 @@ class LanceWriter(LanceTransactions):
         return self._insert(table, columns, rows)
 
     def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        for column in columns:
-            self._require_column(table, column)
-        self._require_transaction()
-        schema, counter, keys = self._arrow_schema(table), write_values.RowCounter(rows), list[Row]()
+        self.catalog.require_columns(table, columns)
+        self._transactions.require_open()
+        schema, counter, keys = self.catalog.arrow_schema(table), write_values.RowCounter(rows), list[Row]()
         captured = write_values.CapturedErrors(
             self._refuse_duplicates(
                 table, write_values.to_batches(schema, columns, counter, self.target), keys
@@ -54,7 +71,9 @@ class LanceWriter(LanceTransactions):
         if first_batch is not None:
             try:
                 batches = write_values.create_reader(schema, chain([first_batch], captured))
-                self._write(table, lambda handle: handle.add(batches), self._undo_insert(keys))
+                self._transactions.write(
+                    table, lambda handle: handle.add(batches), self._transactions.undo_insert(keys)
+                )
             except DbctlError as error:
                 raise captured.error or error from error
         return counter.count
@@ -72,10 +91,10 @@ class LanceWriter(LanceTransactions):
         Raises:
             ConstraintError: a key exists already, or occurs twice.
         """
-        key, yielded, row_offset = self.key_columns(table), set[Row](), 0
+        key, yielded, row_offset = self.catalog.key_columns(table), set[Row](), 0
         for batch in batches:
             keys = to_rows(batch, key) if key else []
-            existing_keys = self._existing_keys(table, key, keys) if keys else set()
+            existing_keys = self._transactions.existing_keys(table, key, keys) if keys else set()
             for number, row in enumerate(keys, row_offset + 1):
                 if row in yielded or row in existing_keys:
                     reason = f"duplicate {', '.join(key)} in {table}"
@@ -86,30 +105,33 @@ class LanceWriter(LanceTransactions):
             yield batch
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        for column in values:
-            self._require_column(table, column)
-        schema, predicate = self._arrow_schema(table), self.predicate(table, where)
+        self.catalog.require_columns(table, list(values))
+        schema, predicate = self.catalog.arrow_schema(table), self.rows.predicate(table, where)
         expressions = {
             name: write_values.set_expression(schema.field(name), value, self.target)
             for name, value in values.items()
         }
-        self._require_transaction()
+        self._transactions.require_open()
         row_count = self.count(table, where)
         if row_count and expressions:
             undo = (
-                self._restore_version
-                if set(values) & set(self.key_columns(table))
-                else self._undo_update(predicate)
+                self._transactions.restore_version
+                if set(values) & set(self.catalog.key_columns(table))
+                else self._transactions.undo_update(predicate)
             )
-            self._write(table, lambda handle: handle.update(where=predicate, values_sql=expressions), undo)
+            self._transactions.write(
+                table, lambda handle: handle.update(where=predicate, values_sql=expressions), undo
+            )
         return row_count
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        predicate = self.predicate(table, where) or "true"
-        self._require_transaction()
+        predicate = self.rows.predicate(table, where) or "true"
+        self._transactions.require_open()
         row_count = self.count(table, where)
         if row_count:  # otherwise the library would create an empty version
-            self._write(table, lambda handle: handle.delete(predicate), self._undo_delete(predicate))
+            self._transactions.write(
+                table, lambda handle: handle.delete(predicate), self._transactions.undo_delete(predicate)
+            )
         return row_count
 
     def merge(
@@ -122,11 +144,38 @@ class LanceWriter(LanceTransactions):
         columns: Mapping[str, MergeRule],
     ) -> int:
         del select, parameters, key, columns
-        self._require_table(table)
+        self.catalog.require_table(table)
         raise sql_error(self.target)
 
     def advance_sequences(self, table: str) -> None:
-        self._require_table(table)  # the database generates no keys
+        self.catalog.require_table(table)  # the database generates no keys
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
-        return maintenance.lock(self._location, purpose)
+        return acquire_lock(self.location, purpose)
+
+
+def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
+    """Acquire the lock of dbctl writers, a file next to the folder.
+
+    A bucket has no locks: its lock covers this user on this machine. If two machines write concurrently, the library lets
+    only one of them create each version.
+
+    Raises:
+        BusyError: another dbctl process held the lock until the timeout.
+    """
+    if location.folder is not None:
+        return write_lock(location.folder, location.target, purpose, timeout=location.timeout)
+    return _hold_local_lock(location, purpose)
+
+
+@contextmanager
+def _hold_local_lock(location: Location, purpose: str) -> Iterator[None]:
+    name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
+    file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
+    try:
+        with file_lock.exclusive(file, location.target, purpose, timeout=location.timeout):
+            yield
+    except file_lock.CannotLockError as error:
+        raise UnreachableError(
+            target=location.target, reason=f"its lock {file}: {error}", hint="Nothing was changed."
+        ) from error

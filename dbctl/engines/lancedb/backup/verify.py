@@ -13,7 +13,7 @@ from dbctl import signals
 from dbctl.engines.contract import DumpVerification
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.engines.lancedb.errors import extract_reason
-from dbctl.engines.lancedb.location import VERSIONS_FOLDER
+from dbctl.engines.lancedb.storage import VERSIONS_FOLDER
 from dbctl.errors import DiskFullError, FileFailedError
 from dbctl.files import atomic, temp
 from dbctl.url import Url
@@ -80,10 +80,11 @@ def verify_folder(folder: Path, rows: Mapping[str, int]) -> DumpVerification:
 
 
 def _fingerprint(folder: Path) -> str:
-    from dbctl.engines.lancedb.catalog import LanceCatalog
+    from dbctl.engines.lancedb.reader import LanceReader
+    from dbctl.engines.lancedb.schema import LanceSchema
 
-    with closing(LanceCatalog(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
-        return db.fingerprint()
+    with closing(LanceReader(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
+        return LanceSchema(db).fingerprint()
 
 
 @contextmanager
