@@ -20,7 +20,7 @@ OPENERS = {
     "files/subprocesses.py": "dumps of servers that it creates (O_EXCL), and option files for client programs (O_EXCL)",
     "files/compression.py": "copies that a backup created, and files of backups",
     "engines/lancedb/location.py": "files of LanceDB, which are never locked",
-    "engines/lancedb/ownership.py": "files of LanceDB that root created, whose owner it changes by descriptor",
+    "engines/lancedb/write_access.py": "files of LanceDB that root created, whose owner it changes by descriptor",
     "engines/lancedb/backup/open_files.py": "files of LanceDB tables, which are never locked",
     "engines/lancedb/backup/load.py": "archives of backups",
     "engines/file_locks.py": "files under /proc",

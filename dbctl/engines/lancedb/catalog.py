@@ -10,7 +10,7 @@ from dbctl import signals
 from dbctl.engines.contract import Column, Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
-from dbctl.engines.lancedb.location import Files, Location
+from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.storage import History
 from dbctl.engines.lancedb.values import quote_name
 from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, SchemaMismatchError
@@ -124,7 +124,7 @@ class Catalog:
     def _open_error(self, name: str, error: Exception) -> DbctlError:
         """Return the error for a table that cannot be opened, with the table and its newest readable version."""
         failure = translate_error(error, self.location)
-        history = History(Files(self.location), name)
+        history = History(self.location.files, name)
         versions = history.versions() if isinstance(failure, CorruptError) else {}
         if versions and (reason := history.describe_unreadable(versions)):
             return CorruptError(target=self.target, reason=f"{name}: {reason}")
@@ -145,9 +145,8 @@ class Catalog:
 
     def _is_pruned(self) -> bool:
         """Whether the version of an open table was removed."""
-        files = Files(self.location)
         return any(
-            handle.version not in History(files, name).versions()
+            handle.version not in History(self.location.files, name).versions()
             for name, handle in (self._handles or {}).items()
         )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
 from dbctl.config import s3
+from dbctl.engines.contract import require_driver
 from dbctl.engines.lancedb.storage import MAX_MANIFEST_BYTES
-from dbctl.errors import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError
 from dbctl.files import read_whole
 from dbctl.url import Url
 
@@ -95,15 +97,9 @@ class Files:
 
     @cached_property
     def _storage(self) -> FileSystem:
-        try:
-            with signals.defer_signals():
-                from pyarrow.fs import S3FileSystem
-        except ImportError as error:
-            reason = str(error).splitlines()[0]
-            raise DriverMissingError(
-                target=self._location.target, driver="lancedb", extra="lancedb", reason=reason
-            ) from error
-        access = s3.resolve_access(s3.parse_address(self._location.url.path))
+        with _require_driver(self._location.target):
+            from pyarrow.fs import S3FileSystem
+        access = self._location.access
         keys = {}
         if access.keys is not None:
             keys = {"access_key": access.keys.key, "secret_key": access.keys.secret.reveal()}
@@ -137,11 +133,6 @@ class Location:
         self.url, self.target, self.timeout = url, target, timeout
         self.folder = Path(os.path.realpath(url.path)) if url.is_folder else None
 
-    @property
-    def display_name(self) -> str:
-        """The location for messages."""
-        return str(self.folder or self.url.path)
-
     @cached_property
     def connection(self) -> DBConnection:
         """The library's connection to the database.
@@ -151,14 +142,8 @@ class Location:
         """
         for name, value in LIBRARY_SETTINGS.items():
             os.environ.setdefault(name, value)
-        try:
-            with signals.defer_signals():  # the import starts threads and does not handle signals
-                import lancedb
-        except ImportError as error:
-            reason = str(error).splitlines()[0]
-            raise DriverMissingError(
-                target=self.target, driver="lancedb", extra="lancedb", reason=reason
-            ) from error
+        with _require_driver(self.target):
+            import lancedb
         signals.raise_if_interrupted()
         return lancedb.connect(self.address, storage_options=dict(self.options) or None)
 
@@ -171,6 +156,16 @@ class Location:
         return f"s3://{address.bucket}/{address.prefix}".rstrip("/")
 
     @cached_property
+    def files(self) -> Files:
+        """The files of the database."""
+        return Files(self)
+
+    @cached_property
+    def access(self) -> s3.Access:
+        """Endpoint, region and keys of the storage; raises as ``options``."""
+        return s3.resolve_access(s3.parse_address(self.url.path))
+
+    @cached_property
     def options(self) -> Mapping[str, str]:
         """The library's options for the storage; empty for a local folder.
 
@@ -179,17 +174,15 @@ class Location:
         """
         if self.folder is not None:
             return {}
-        access = s3.resolve_access(s3.parse_address(self.url.path))
+        access = self.access
         options = {"region": access.region, **_timeout_options(self.timeout)}
         if access.endpoint:
             options |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
             if access.endpoint.startswith("http://"):
                 options["allow_http"] = "true"
         if access.keys is not None:
-            options |= {
-                "access_key_id": access.keys.key,
-                "secret_access_key": access.keys.secret.reveal(),
-            }
+            options["access_key_id"] = access.keys.key
+            options["secret_access_key"] = access.keys.secret.reveal()
             if access.keys.token:
                 options["session_token"] = access.keys.token.reveal()
         return options
@@ -241,6 +234,13 @@ class Location:
             else "Check the address, AWS_ENDPOINT_URL and the keys, or run dbctl doctor."
         )
         return UnreachableError(target=self.target, reason=reason, hint=hint)
+
+
+@contextmanager
+def _require_driver(target: str) -> Iterator[None]:
+    """Import the library: it starts threads and does not handle signals; raises as ``require_driver``."""
+    with require_driver(target, driver="lancedb", extra="lancedb"), signals.defer_signals():
+        yield
 
 
 def _timeout_options(timeout: float) -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract import AnyOf, Condition, Where
-from dbctl.engines.lancedb.ownership import match_owner
 from dbctl.engines.lancedb.query import RowReader, matches_row
-from dbctl.engines.lancedb.values import Row, to_rows
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
+from dbctl.engines.lancedb.write_access import match_owner
 from dbctl.errors import ConcurrentChangeError, DbctlError, PartialWriteError
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 #: Keys per query.
 KEYS_PER_QUERY = 5000
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
 
 
 class Step(NamedTuple):
@@ -196,7 +194,7 @@ class Transactions:
     def _insert_rows(self, table: str, source: LanceTable, where: str) -> None:
         """Insert rows of an earlier version."""
         with self._catalog.translate_errors():
-            batches = source.search(None).where(where).to_batches(BATCH_ROWS)
+            batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         self._write_latest(table, lambda handle: handle.add(batches))
 
     def _delete(self, table: str, where: str) -> None:
@@ -239,6 +237,6 @@ def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
 def _sorted_rows(table: LanceTable, where: str) -> list[str]:
     return sorted(
         repr(row)
-        for batch in table.search(None).where(where).to_batches(BATCH_ROWS)
+        for batch in table.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         for row in batch.to_pylist()
     )

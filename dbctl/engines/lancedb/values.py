@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Row = tuple[object, ...]
 
+#: Rows per batch, with vectors.
+VECTOR_BATCH_ROWS = 1024
+
 
 def to_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Row]:
     """Return rows with these columns in this order; columns may repeat."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
-from dbctl.config import paths
 from dbctl.engines.contract import MergeRule, Where
-from dbctl.engines.file_locks import write_lock
 from dbctl.engines.lancedb import write_values
-from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.transaction import Transactions
 from dbctl.engines.lancedb.values import Row, to_rows
-from dbctl.errors import ConstraintError, DbctlError, UnreachableError
-from dbctl.files import lock as file_lock
+from dbctl.engines.lancedb.write_access import acquire_lock
+from dbctl.errors import ConstraintError, DbctlError
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -152,30 +147,3 @@ class LanceWriter(LanceReader):
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return acquire_lock(self.location, purpose)
-
-
-def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
-    """Acquire the lock of dbctl writers, a file next to the folder.
-
-    A bucket has no locks: its lock covers this user on this machine. If two machines write concurrently, the library lets
-    only one of them create each version.
-
-    Raises:
-        BusyError: another dbctl process held the lock until the timeout.
-    """
-    if location.folder is not None:
-        return write_lock(location.folder, location.target, purpose, timeout=location.timeout)
-    return _hold_local_lock(location, purpose)
-
-
-@contextmanager
-def _hold_local_lock(location: Location, purpose: str) -> Iterator[None]:
-    name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
-    file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
-    try:
-        with file_lock.exclusive(file, location.target, purpose, timeout=location.timeout):
-            yield
-    except file_lock.CannotLockError as error:
-        raise UnreachableError(
-            target=location.target, reason=f"its lock {file}: {error}", hint="Nothing was changed."
-        ) from error

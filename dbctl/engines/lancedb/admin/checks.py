@@ -15,6 +15,7 @@ from dbctl.engines.lancedb.errors import extract_reason, translate_error, transl
 from dbctl.engines.lancedb.location import Files
 from dbctl.engines.lancedb.query import MAX_PARTITIONS
 from dbctl.engines.lancedb.storage import MAGIC, Fragment, History, Manifest
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from dbctl.engines.lancedb.reader import LanceReader
 
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
 #: The start of a line about an index.
 INDEX_PREFIX = "index "
 
@@ -33,7 +32,7 @@ class LanceChecks:
 
     def __init__(self, db: LanceReader) -> None:
         self._catalog, self._location, self._target = db.catalog, db.location, db.target
-        self._files = Files(db.location)
+        self._files = db.location.files
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         names = self._location.list_tables()
@@ -169,7 +168,7 @@ class LanceChecks:
                 query = handle.search(None)
                 if limit is not None:
                     query = query.limit(limit).offset(offset)
-                for _ in query.to_batches(BATCH_ROWS):
+                for _ in query.to_batches(VECTOR_BATCH_ROWS):
                     signals.raise_if_interrupted()
         except DbctlError:
             raise

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Bloat, Storage, TableSize
-from dbctl.engines.lancedb.location import Files
 from dbctl.engines.lancedb.storage import History, Manifest, ManifestError
 from dbctl.errors import CorruptError
 
@@ -19,7 +18,7 @@ class LanceSizes:
 
     def __init__(self, db: LanceReader) -> None:
         self._catalog, self._target = db.catalog, db.target
-        self._files = Files(db.location)
+        self._files = db.location.files
 
     def measure_storage(self) -> Storage:
         stored_bytes = sum(file.bytes for file in self._files.walk())

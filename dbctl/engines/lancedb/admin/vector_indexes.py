@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.ownership import match_owner
 from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.write_access import match_owner
 from dbctl.errors import BusyError, ConcurrentChangeError, SchemaMismatchError, VectorIndexUnsuitableError
 
 if TYPE_CHECKING:
@@ -62,41 +62,33 @@ class LanceVectorIndexes:
         Raises:
             VectorIndexUnsuitableError: there are too few vectors, or they cannot be indexed.
         """
-        name = f"{spec.table}.{spec.column}"
         if column.dimension is None:
-            raise VectorIndexUnsuitableError(
-                target=self._target,
-                name=name,
-                reason="its vectors have no fixed length",
-                hint="Let the app recreate the column with a fixed length.",
+            raise self._unsuitable(
+                spec,
+                "its vectors have no fixed length",
+                "Let the app recreate the column with a fixed length.",
             )
         faults = {
             fault.kind: fault.count for fault in self._vectors.find_vector_faults(spec.table, spec.column, ())
         }
         rows = self._db.count(spec.table) - sum(faults.values())
+        max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
         if faults.get("not-finite"):
             reason = f"{faults['not-finite']} of its vectors contain NaN or infinity"
-            raise VectorIndexUnsuitableError(
-                target=self._target,
-                name=name,
-                reason=reason,
-                hint="Delete these rows, or let the app recreate their vectors.",
-            )
-        max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
-        if rows < MIN_VECTORS:
+            hint = "Delete these rows, or let the app recreate their vectors."
+        elif rows < MIN_VECTORS:
             reason = f"it has {rows} vectors, fewer than {MIN_VECTORS}"
-            raise VectorIndexUnsuitableError(
-                target=self._target,
-                name=name,
-                reason=reason,
-                hint="Without an index, each search scans all rows, which is as fast.",
-            )
-        if (spec.partitions or 1) > max_partitions:
+            hint = "Without an index, each search scans all rows, which is as fast."
+        elif (spec.partitions or 1) > max_partitions:
             reason = f"{spec.partitions} partitions are too many for {rows} vectors"
-            raise VectorIndexUnsuitableError(
-                target=self._target, name=name, reason=reason, hint=f"Use at most {max_partitions}."
-            )
-        return spec.partitions or max(1, min(isqrt(rows), max_partitions))
+            hint = f"Use at most {max_partitions}."
+        else:
+            return spec.partitions or max(1, min(isqrt(rows), max_partitions))
+        raise self._unsuitable(spec, reason, hint)
+
+    def _unsuitable(self, spec: VectorIndexSpec, reason: str, hint: str) -> VectorIndexUnsuitableError:
+        name = f"{spec.table}.{spec.column}"
+        return VectorIndexUnsuitableError(target=self._target, name=name, reason=reason, hint=hint)
 
     def rebuild(self, table: str, index: VectorIndex) -> None:
         """Build an existing index again."""

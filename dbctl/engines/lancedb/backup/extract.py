@@ -14,7 +14,7 @@ from dbctl import signals
 from dbctl.engines.contract import Dump, DumpVerification, ImportedDump
 from dbctl.engines.lancedb.backup import archive, snapshot
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
-from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
+from dbctl.engines.lancedb.backup.verify import verify_folder
 from dbctl.engines.lancedb.storage import ManifestError
 from dbctl.engines.sql import find_differences
 from dbctl.errors import ArchiveUnsafeError, CorruptError, DbctlError, FileInvalidError, RestoreFailedError
@@ -76,11 +76,7 @@ def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
     try:
         with snapshot.open_snapshot(folder, target) as source:
             rows = source.rows
-        verification = (
-            verify_folder(folder, rows)
-            if is_readable()
-            else DumpVerification(tables=rows, schema="", problems=())
-        )
+        verification = verify_folder(folder, rows)
     except (DbctlError, ManifestError) as error:
         raise RestoreFailedError(target=target, reason=f"unpacked, {error}", hint=UNCHANGED) from error
     problems = list(verification.problems)

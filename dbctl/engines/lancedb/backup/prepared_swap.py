@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract import LoadResult
 from dbctl.engines.lancedb.backup import swap
-from dbctl.errors import DiskFullError, FileFailedError
-from dbctl.files import is_full
+from dbctl.engines.lancedb.errors import translate_file_errors
 
 #: The remark about processes with open files.
 OPEN_FILES = "{names} had open files during the swap: restart these processes"
-
-
-@contextmanager
-def translate_errors(root: Path) -> Iterator[None]:
-    """Raise errors of the operating system as errors of dbctl."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise DiskFullError(target=str(root.parent)) from error
-        raise FileFailedError(path=error.filename or root, reason=error.strerror or str(error)) from error
 
 
 class UnchangedSwap:
@@ -64,7 +52,7 @@ class FolderSwap:
     def write_marker(self, retained: Mapping[str, str]) -> None:
         """Rename the new folder, durably, to the name that the replaced folder will get."""
         name = retained.get("kept") or swap.sibling_path(self._root, secrets.token_hex(4)).name
-        with translate_errors(self._root):
+        with translate_file_errors(self._root.parent):
             self._prepared = swap.mark_prepared(self._folder, self._root.with_name(name))
 
     def remove_marker(self) -> None:
@@ -81,7 +69,7 @@ class FolderSwap:
         remarks = []
         if os.path.lexists(self._root) and (names := self._describe_holders()):
             remarks.append(OPEN_FILES.format(names=names))
-        with translate_errors(self._root), signals.block_signals():
+        with translate_file_errors(self._root.parent), signals.block_signals():
             replaced = swap.exchange(self._prepared, self._root)
             prepared, self._prepared = self._prepared, None
             try:  # errors after the swap are only remarks

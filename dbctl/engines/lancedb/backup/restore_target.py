@@ -26,7 +26,8 @@ from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb.backup import swap
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
 from dbctl.engines.lancedb.backup.extract import copy_ownership, verify_extracted
-from dbctl.engines.lancedb.backup.prepared_swap import FolderSwap, UnchangedSwap, translate_errors
+from dbctl.engines.lancedb.backup.prepared_swap import FolderSwap, UnchangedSwap
+from dbctl.engines.lancedb.errors import translate_file_errors
 from dbctl.errors import (
     FileFailedError,
     InsufficientSpaceError,
@@ -211,7 +212,7 @@ class LanceRestoreTarget:
             DiskFullError, FileFailedError: it cannot be extracted.
         """
         del timeout
-        with translate_errors(self._root):
+        with translate_file_errors(self._root.parent):
             swap.complete_interrupted(self._root)
             swap.remove_leftovers(self._root)
             if dump.form == "kept":
@@ -258,7 +259,7 @@ class LanceRestoreTarget:
         """Yield a temporary folder with the content of an archive, next to the database."""
         del timeout
         with (
-            translate_errors(self._root),
+            translate_file_errors(self._root.parent),
             self._extract(self._root, path, dump) as (extracted, verification),
         ):
             yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)

@@ -24,7 +24,7 @@ from dbctl.engines.contract import (
 from dbctl.engines.lancedb import schema, values
 from dbctl.engines.lancedb.query import vector_checks
 from dbctl.engines.lancedb.query.rows import ROW_ID
-from dbctl.engines.lancedb.values import decoded_type
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, decoded_type
 from dbctl.errors import RowNotFoundError, SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: The library's name of the distance column.
 DISTANCE = "_distance"
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
 #: The index returns this multiple of ``limit``, which is sorted again by the stored vectors, because an index may quantize.
 REFINE_FACTOR = 10
 #: The factor by which the number of fetched rows grows while the last ones have equal distances.
@@ -75,21 +73,30 @@ class LanceVectors:
         refuse_vector(vector, description, metric)
         if limit < 1:
             return []
-        predicate = self._rows.predicate(table, where)
+        predicate, key = self._rows.predicate(table, where), self._catalog.key_columns(table)
         with self._catalog.translate_errors():
-            query = self._catalog.open_table(table).search(
-                _normalize(vector, metric), vector_column_name=column
-            )
-            query = query.distance_type(metric)
+            exact = exact or not self._has_index(table, column, metric)
+            query = self._search(table, column, vector, metric, [*columns, *key, DISTANCE], exact=exact)
             if predicate:
                 query = query.where(predicate, prefilter=True)
-            if exact or not self._has_index(table, column, metric):
-                query = query.bypass_vector_index()
-            else:
-                query = query.refine_factor(REFINE_FACTOR)
-            query = query.select(list(dict.fromkeys([*columns, *self._catalog.key_columns(table), DISTANCE])))
-            neighbours = self._include_ties(query.with_row_id(True), limit)  # noqa: FBT003 - the library's
-        return self._sort_neighbours(neighbours, columns, self._catalog.key_columns(table))[:limit]
+            neighbours = self._include_ties(query, limit)
+        return self._sort_neighbours(neighbours, columns, key)[:limit]
+
+    def _search(
+        self,
+        table: str,
+        column: str,
+        vector: Sequence[float],
+        metric: Metric,
+        columns: Sequence[str],
+        *,
+        exact: bool,
+    ) -> LanceQueryBuilder:
+        """Return the query of the nearest rows, with row IDs."""
+        table_search = self._catalog.open_table(table).search
+        query = table_search(_normalize(vector, metric), vector_column_name=column).distance_type(metric)
+        query = query.bypass_vector_index() if exact else query.refine_factor(REFINE_FACTOR)
+        return query.select(list(dict.fromkeys(columns))).with_row_id(True)  # noqa: FBT003 - the library's
 
     def _include_ties(self, query: LanceQueryBuilder, limit: int) -> pa.Table:
         """Return the nearest rows and all rows at the distance of the last one, because the library returns any of them."""
@@ -147,7 +154,9 @@ class LanceVectors:
         self.require_vector_column(table, column)
         self._catalog.require_columns(table, key)
         with self._catalog.translate_errors():
-            batches = self._rows.scan(table, list(dict.fromkeys([*key, column])), batch_rows=BATCH_ROWS)
+            batches = self._rows.scan(
+                table, list(dict.fromkeys([*key, column])), batch_rows=VECTOR_BATCH_ROWS
+            )
             return vector_checks.find_faults(_interruptible(batches), column, key)
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
@@ -214,28 +223,18 @@ class LanceVectors:
     def _sample_vectors(self, table: str, column: str, count: int, metric: Metric) -> list[array[float]]:
         """Return valid query vectors of rows that are spread evenly over the table."""
         with self._catalog.translate_errors():
-            row_ids = (
-                self._rows.scan(table, {"c": "1"}, [Condition(column, "!=", None)])
-                .read_all()
-                .column(ROW_ID)
-                .to_pylist()
-            )
+            rows = self._rows.scan(table, {"c": "1"}, [Condition(column, "!=", None)]).read_all()
+            row_ids = rows.column(ROW_ID).to_pylist()
             sampled_ids = row_ids[:: max(1, len(row_ids) // max(1, count))][:count]
             if not sampled_ids:
                 return []
-            sampled = (
-                self._catalog.open_table(table)
-                .take_row_ids(sampled_ids)
-                .select([column])
-                .to_arrow()
-                .column(column)
-            )
-        vectors = [
+            sampled = self._catalog.open_table(table).take_row_ids(sampled_ids).select([column]).to_arrow()
+        vectors = to_arrays(sampled.column(column).combine_chunks())
+        return [
             vector
-            for vector in to_arrays(sampled.combine_chunks())
-            if vector is not None and all(map(math.isfinite, vector))
+            for vector in vectors
+            if vector is not None and all(map(math.isfinite, vector)) and (metric != "cosine" or any(vector))
         ]
-        return [vector for vector in vectors if metric != "cosine" or any(vector)]
 
     def _search_row_ids(
         self, table: str, column: str, vector: array[float], limit: int, metric: Metric, *, exact: bool
@@ -243,11 +242,7 @@ class LanceVectors:
         """Return the IDs of the nearest rows and the seconds of the query; an exact result includes ties of the last row."""
         started = time.perf_counter()
         with self._catalog.translate_errors():
-            query = self._catalog.open_table(table).search(
-                _normalize(vector, metric), vector_column_name=column
-            )
-            query = query.distance_type(metric).select([DISTANCE]).with_row_id(True)  # noqa: FBT003 - the library's
-            query = query.bypass_vector_index() if exact else query.refine_factor(REFINE_FACTOR)
+            query = self._search(table, column, vector, metric, [DISTANCE], exact=exact)
             batch = query.limit(limit).to_arrow()
             seconds = time.perf_counter() - started
             if exact:

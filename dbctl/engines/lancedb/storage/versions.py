@@ -59,23 +59,15 @@ class History:
 
     def describe_unreadable(self, versions: Mapping[int, str]) -> str:
         """Return why the newest version cannot be read, and the newest readable one; empty if it can be read."""
-        newest = next(iter(versions))
-        try:
-            self.read_manifest(versions[newest])
-        except ManifestError as error:
-            readable = self._find_readable(versions)
-            older = f"version {readable} can be read" if readable else "no older version can be read"
-            return f"its newest version, {newest}, cannot be read: {error}; {older}"
-        return ""
-
-    def _find_readable(self, versions: Mapping[int, str]) -> int | None:
+        newest, reason = next(iter(versions)), ""
         for version, path in versions.items():
             try:
                 self.read_manifest(path)
-            except ManifestError:
-                continue
-            return version
-        return None
+            except ManifestError as error:
+                reason = reason or f"its newest version, {newest}, cannot be read: {error}"
+            else:
+                return reason and f"{reason}; version {version} can be read"
+        return f"{reason}; no older version can be read"
 
     def file_sizes(self, below: str = "") -> Mapping[str, int]:
         """Return the size of every file below a path of the table folder, by its path relative to the table."""
