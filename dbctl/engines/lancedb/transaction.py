@@ -6,7 +6,7 @@ are restarted. It is only used for tables without a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -116,11 +116,11 @@ class Transactions:
 
     # Rollback ------------------------------------------------------------------------------------------------
 
-    def undo_insert(self, keys: Sequence[Row]) -> Callable[[Step], None]:
-        """Return a function that deletes the inserted rows."""
+    def undo_insert(self, keys: Collection[Row]) -> Callable[[Step], None]:
+        """Return a function that deletes the inserted rows; ``keys`` may grow until it is called."""
 
         def undo(step: Step) -> None:
-            for key_batch in _key_batches(keys):
+            for key_batch in _key_batches(list(keys)):
                 self._delete(step.table, self._key_predicate(step.table, key_batch))
 
         return undo
@@ -129,19 +129,11 @@ class Transactions:
         """Return a function that inserts the deleted rows again."""
 
         def undo(step: Step) -> None:
-            key, previous = (
-                self._catalog.key_columns(step.table),
-                self._catalog.open_version(step.table, step.version - 1),
-            )
-            remaining = set(
-                self._read_keys(self._catalog.open_version(step.table, step.version), key, predicate)
-            )
-            deleted = [
-                row_key for row_key in self._read_keys(previous, key, predicate) if row_key not in remaining
-            ]
+            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
+            remaining = set(self._read_keys(after, key, predicate))
+            deleted = [row for row in self._read_keys(previous, key, predicate) if row not in remaining]
             for key_batch in _key_batches(deleted):
-                existing_keys = self.existing_keys(step.table, key, key_batch)
-                if existing_keys:
+                if self.existing_keys(step.table, key, key_batch):
                     raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
                 where = self._key_predicate(step.table, key_batch)
                 self._insert_rows(
@@ -154,11 +146,7 @@ class Transactions:
         """Return a function that restores the previous values of updated rows."""
 
         def undo(step: Step) -> None:
-            key, previous = (
-                self._catalog.key_columns(step.table),
-                self._catalog.open_version(step.table, step.version - 1),
-            )
-            after = self._catalog.open_version(step.table, step.version)
+            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
             for key_batch in _key_batches(list(dict.fromkeys(self._read_keys(previous, key, predicate)))):
                 where = self._key_predicate(step.table, key_batch)
                 self._require_unchanged(step.table, after, where)
@@ -178,6 +166,13 @@ class Transactions:
                 handle.restore(step.version - 1)
             handle.checkout_latest()
             self._last_versions[step.table] = handle.version
+
+    def _open_around(self, step: Step) -> tuple[LanceTable, LanceTable]:
+        """Return the versions of a table before and after a statement."""
+        before, after = (
+            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
+        )
+        return before, after
 
     def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
         """Check that rows are unchanged since a statement.

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from dbctl.engines.contract import MergeRule, Where
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.transaction import Transactions
-from dbctl.engines.lancedb.values import Row, to_rows
 from dbctl.engines.lancedb.write_access import acquire_lock
-from dbctl.errors import ConstraintError, DbctlError
+from dbctl.errors import DbctlError
 from dbctl.url import Url
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class LanceWriter(LanceReader):
@@ -47,57 +44,25 @@ class LanceWriter(LanceReader):
         return self._transactions.begin()
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        self._insert(table, list(values), [list(values.values())])
+        self.insert_many(table, list(values), [list(values.values())])
         return values.get(returning) if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        return self._insert(table, columns, rows)
-
-    def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         self.catalog.require_columns(table, columns)
         self._transactions.require_open()
-        schema, counter, keys = self.catalog.arrow_schema(table), write_values.RowCounter(rows), list[Row]()
-        captured = write_values.CapturedErrors(
-            self._refuse_duplicates(
-                table, write_values.to_batches(schema, columns, counter, self.target), keys
-            )
-        )
-        first_batch = next(iter(captured), None)
+        schema, key = self.catalog.arrow_schema(table), self.catalog.key_columns(table)
+        batches = write_values.to_batches(schema, columns, rows, self.target)
+        find_existing = partial(self._transactions.existing_keys, table, key)
+        checked = write_values.CheckedBatches(batches, table, key, find_existing, self.target)
+        first_batch = next(checked, None)
         if first_batch is not None:
             try:
-                batches = write_values.create_reader(schema, chain([first_batch], captured))
-                self._transactions.write(
-                    table, lambda handle: handle.add(batches), self._transactions.undo_insert(keys)
-                )
+                reader = write_values.create_reader(schema, chain([first_batch], checked))
+                undo = self._transactions.undo_insert(checked.keys)
+                self._transactions.write(table, lambda handle: handle.add(reader), undo)
             except DbctlError as error:
-                raise captured.error or error from error
-        return counter.count
-
-    def _refuse_duplicates(
-        self, table: str, batches: Iterator[pa.RecordBatch], seen_keys: list[Row]
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, and refuse duplicate keys, which the library would accept.
-
-        Args:
-            table: the name of the table.
-            batches: the rows to insert.
-            seen_keys: receives the keys of the yielded rows.
-
-        Raises:
-            ConstraintError: a key exists already, or occurs twice.
-        """
-        key, yielded, row_offset = self.catalog.key_columns(table), set[Row](), 0
-        for batch in batches:
-            keys = to_rows(batch, key) if key else []
-            existing_keys = self._transactions.existing_keys(table, key, keys) if keys else set()
-            for number, row in enumerate(keys, row_offset + 1):
-                if row in yielded or row in existing_keys:
-                    reason = f"duplicate {', '.join(key)} in {table}"
-                    raise ConstraintError(target=self.target, reason=reason, row=number)
-                yielded.add(row)
-            seen_keys += keys
-            row_offset += batch.num_rows
-            yield batch
+                raise checked.error or error from error
+        return checked.row_count
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         self.catalog.require_columns(table, list(values))
@@ -109,9 +74,10 @@ class LanceWriter(LanceReader):
         self._transactions.require_open()
         row_count = self.count(table, where)
         if row_count and expressions:
+            changes_key = set(values) & set(self.catalog.key_columns(table))
             undo = (
                 self._transactions.restore_version
-                if set(values) & set(self.catalog.key_columns(table))
+                if changes_key
                 else self._transactions.undo_update(predicate)
             )
             self._transactions.write(

@@ -482,11 +482,12 @@ def test_archive_with_unsafe_path_creates_nothing(root, tmp_path, name):
     assert not [*tmp_path.rglob("evil"), *Path("/").glob("evil-of-a-test")]
 
 
-def test_manifest_with_outside_path_is_refused(root):
+@pytest.mark.parametrize("folder", ["data", "_transactions"])
+def test_manifest_with_outside_path_is_refused(root, folder):
     (path,) = (root / f"{TABLE}.lance" / "_versions").glob("*.manifest")
-    (data,) = (root / f"{TABLE}.lance" / "data").iterdir()
-    content = path.read_bytes()
-    name = data.name.encode()
+    (file,) = (root / f"{TABLE}.lance" / folder).iterdir()
+    content, name = path.read_bytes(), file.name.encode()
+    assert name in content
     path.write_bytes(content.replace(name, b"../../../" + name[9:]))
     with pytest.raises(CorruptError, match="outside of its table"):
         snapshot.create_snapshot(root, TARGET)
