@@ -1,17 +1,20 @@
-"""Write access to a LanceDB: the lock of dbctl writers, and the owner of new files."""
+"""Write access to a LanceDB: the lock of dbctl writers, the owner of new files, and free space."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from dbctl.config import paths
 from dbctl.engines.file_locks import write_lock
+from dbctl.engines.lancedb.errors import translate_file_errors
 from dbctl.engines.lancedb.location import SUFFIX, Location
-from dbctl.errors import UnreachableError
+from dbctl.errors import InsufficientSpaceError, UnreachableError
 from dbctl.files import lock as file_lock
 
 
@@ -40,6 +43,19 @@ def _hold_local_lock(location: Location, purpose: str) -> Iterator[None]:
         raise UnreachableError(
             target=location.target, reason=f"its lock {file}: {error}", hint="Nothing was changed."
         ) from error
+
+
+def require_space(folder: Path, required_bytes: int) -> None:
+    """Check that ``required_bytes`` fit.
+
+    Raises:
+        InsufficientSpaceError: there is not enough free space.
+        FileFailedError: the folder does not exist.
+    """
+    with translate_file_errors(folder):
+        free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < required_bytes:
+        raise InsufficientSpaceError(place=folder, required=required_bytes, free=free_bytes)
 
 
 @contextmanager

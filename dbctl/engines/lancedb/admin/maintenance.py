@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTa
 from dbctl.engines.lancedb.admin.sizes import LanceSizes
 from dbctl.engines.lancedb.admin.vector_indexes import LanceVectorIndexes, change_table
 from dbctl.engines.lancedb.query import LanceVectors
-from dbctl.errors import InsufficientSpaceError, MaintenanceUnsafeError, NotSupportedError
+from dbctl.engines.lancedb.write_access import require_space
+from dbctl.errors import MaintenanceUnsafeError, NotSupportedError
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
@@ -81,7 +81,8 @@ class LanceMaintenance:
 
     def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
         sizes = [size for size in self._sizes.measure_tables() if size.table in tables]
-        self._require_space(sizes)
+        if self._folder is not None:  # for new fragments next to the old ones
+            require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))
         return sizes
 
     def maintain(self, task: MaintenanceTask) -> None:
@@ -97,19 +98,6 @@ class LanceMaintenance:
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
         return []
-
-    def _require_space(self, sizes: Sequence[TableSize]) -> None:
-        """Require free space for new fragments next to the old ones.
-
-        Raises:
-            InsufficientSpaceError: there is not enough free space.
-        """
-        if self._folder is None:
-            return
-        required_bytes = sum(size.table_bytes or 0 for size in sizes)
-        free_bytes = shutil.disk_usage(self._folder).free
-        if free_bytes < required_bytes:
-            raise InsufficientSpaceError(place=self._folder, required=required_bytes, free=free_bytes)
 
 
 def _describe_size(size: TableSize) -> str:

@@ -27,11 +27,13 @@ class SnapshotFile(Struct, frozen=True, kw_only=True):
 
     name: str  #: relative to the folder of the tables
     path: Path
-    size: int
-    mode: int
-    owner: tuple[int, int]
-    modified: int  #: seconds since 1970
+    stat: os.stat_result
     descriptor: int | None  #: None: the limit of open files is reached, so it is opened when it is read
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stat.st_size
 
 
 class FileRemovedError(Exception):
@@ -83,17 +85,7 @@ class OpenFiles:
         reserved = _reserve_descriptor(descriptor, len(self._descriptors))
         if reserved is not None:
             self._descriptors.append(reserved)
-        self.files.append(
-            SnapshotFile(
-                name=name,
-                path=path,
-                size=file_stat.st_size,
-                mode=stat.S_IMODE(file_stat.st_mode),
-                owner=(file_stat.st_uid, file_stat.st_gid),
-                modified=int(file_stat.st_mtime),
-                descriptor=reserved,
-            )
-        )
+        self.files.append(SnapshotFile(name=name, path=path, stat=file_stat, descriptor=reserved))
 
     def remove_from(self, first: int) -> None:
         """Close and remove the files from index ``first`` on."""

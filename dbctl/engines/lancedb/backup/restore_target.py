@@ -28,9 +28,8 @@ from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
 from dbctl.engines.lancedb.backup.extract import copy_ownership, verify_extracted
 from dbctl.engines.lancedb.backup.prepared_swap import FolderSwap, UnchangedSwap
 from dbctl.engines.lancedb.errors import translate_file_errors
+from dbctl.engines.lancedb.write_access import require_space
 from dbctl.errors import (
-    FileFailedError,
-    InsufficientSpaceError,
     NotADatabaseError,
     NotSupportedError,
     RestoreFailedError,
@@ -94,16 +93,7 @@ class LanceRestoreTarget:
         return write_lock(self._root, self._target, purpose, timeout=timeout)
 
     def require_space(self, required_bytes: int) -> None:
-        try:
-            file_system = os.statvfs(self._root.parent)
-        except OSError as error:
-            raise FileFailedError(path=self._root.parent, reason=error.strerror or str(error)) from error
-        if file_system.f_bavail * file_system.f_frsize < required_bytes:
-            raise InsufficientSpaceError(
-                place=self._root.parent,
-                required=required_bytes,
-                free=file_system.f_bavail * file_system.f_frsize,
-            )
+        require_space(self._root.parent, required_bytes)
 
     def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block no writers: the replaced folder is retained with all writes."""
@@ -122,8 +112,8 @@ class LanceRestoreTarget:
         else:
             last_step = "swap the two" if exists else "rename it"
             steps = [f"extract it next to {self._root}, read it completely, and {last_step}"]
-        if exists:
-            steps += self._describe_open_files()
+        if exists and (names := self._describe_holders()):
+            steps.append(f"warning: {names} has open files: stop the app, or restart it after the restore")
         return RestoreStrategy(
             method="swapped" if exists else "new", retains_previous=exists, steps=steps, location="next to it"
         )
@@ -188,11 +178,6 @@ class LanceRestoreTarget:
                 hint="Run it as that user, or as root.",
             )
 
-    def _describe_open_files(self) -> list[str]:
-        if names := self._describe_holders():
-            return [f"warning: {names} has open files: stop the app, or restart it after the restore"]
-        return []
-
     def _describe_holders(self) -> str:
         """Return the processes with open files in the folder, as far as visible; may be empty."""
         try:
@@ -223,7 +208,7 @@ class LanceRestoreTarget:
                 swap.raise_versions(retained, self._root, self._target)
                 yield FolderSwap(self._root, retained, self._describe_holders)
                 return
-            with self._extract(self._root, path, dump) as (extracted, _):
+            with self._extract(path, dump) as (extracted, _):
                 swap.raise_versions(extracted, self._root, self._target)
                 yield FolderSwap(self._root, extracted, self._describe_holders)
 
@@ -260,28 +245,26 @@ class LanceRestoreTarget:
         del timeout
         with (
             translate_file_errors(self._root.parent),
-            self._extract(self._root, path, dump) as (extracted, verification),
+            self._extract(path, dump) as (extracted, verification),
         ):
             yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         remarks = []
         for folder in swap.list_siblings(self._root):
-            if folder.name != retained.get("kept") and not folder.name.startswith(
-                swap.temp_prefix(self._root)
-            ):
-                try:
-                    swap.remove(folder)
-                except OSError as error:
-                    reason = error.strerror or error
-                    remarks.append(
-                        f"{folder}, retained by an earlier restore, could not be removed: {reason}"
-                    )
+            if folder.name == retained.get("kept") or folder.name.startswith(swap.temp_prefix(self._root)):
+                continue
+            try:
+                swap.remove(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                remarks.append(f"{folder}, retained by an earlier restore, could not be removed: {reason}")
         return remarks
 
     @contextmanager
-    def _extract(self, root: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
-        """Extract an archive into a new folder next to ``root``, with its owner; yield the folder and its verification."""
+    def _extract(self, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
+        """Extract an archive into a new folder next to the database, with its owner; yield the folder and its verification."""
+        root = self._root
         with temp.folder(root.parent, swap.temp_prefix(root)) as temporary:
             tar.extract(path, temporary / "archive", name=path.name, max_bytes=path.stat().st_size)
             extracted = temporary / "archive" / TOP_FOLDER
