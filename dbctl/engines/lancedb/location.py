@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbctl import signals
 from dbctl.config import s3
 from dbctl.engines.contract import require_driver
-from dbctl.engines.lancedb.storage import MAX_MANIFEST_BYTES
 from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError
 from dbctl.files import read_whole
 from dbctl.url import Url
@@ -20,6 +19,16 @@ from dbctl.url import Url
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
     from pyarrow.fs import FileSystem
+
+
+#: The end of a table's folder name.
+SUFFIX = ".lance"
+#: A manifest with a hundred thousand files has a tenth of it.
+MAX_MANIFEST_BYTES = 256 << 20
+#: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
+LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
+#: Tables per request.
+PAGE_SIZE = 1000
 
 
 class File(NamedTuple):
@@ -115,14 +124,6 @@ class Files:
             **keys,
             **endpoint_options,
         )
-
-
-#: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
-LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
-#: The end of a table's folder name.
-SUFFIX = ".lance"
-#: Tables per request.
-PAGE_SIZE = 1000
 
 
 class Location:

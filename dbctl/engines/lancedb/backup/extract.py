@@ -78,7 +78,7 @@ def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
             rows = source.rows
         verification = verify_folder(folder, rows)
     except (DbctlError, ManifestError) as error:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {error}", hint=UNCHANGED) from error
+        raise RestoreFailedError(target=target, reason=f"extracted, {error}", hint=UNCHANGED) from error
     problems = list(verification.problems)
     if verification.tables != dict(dump.tables) and dump.tables:
         names = sorted(
@@ -90,7 +90,7 @@ def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
     if changed_tables := find_differences(verification.digests, dump.digests):
         problems.append(f"the content differs in {', '.join(changed_tables)}")
     if problems:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {problems[0]}", hint=UNCHANGED)
+        raise RestoreFailedError(target=target, reason=f"extracted, {problems[0]}", hint=UNCHANGED)
     return verification
 
 

@@ -12,8 +12,8 @@ from dbctl.engines.contract import DumpVerification
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
 from dbctl.engines.lancedb.backup.extract import extract
 from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
-from dbctl.engines.lancedb.location import SUFFIX
-from dbctl.engines.lancedb.storage import MAX_MANIFEST_BYTES, VERSIONS_FOLDER, ManifestError, manifest
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
+from dbctl.engines.lancedb.storage import VERSIONS_FOLDER, ManifestError, manifest
 from dbctl.errors import CorruptError
 
 #: Gives an empty private folder with free space for a number of bytes.

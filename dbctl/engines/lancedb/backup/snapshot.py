@@ -22,11 +22,9 @@ from dbctl.engines.lancedb.backup.open_files import (
     SnapshotFile,
     pruned_error,
 )
-from dbctl.engines.lancedb.location import SUFFIX
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.engines.lancedb.storage import (
     HINT_FILE,
-    MAX_HINT_BYTES,
-    MAX_MANIFEST_BYTES,
     VERSIONS_FOLDER,
     DataFile,
     Manifest,
@@ -37,6 +35,7 @@ from dbctl.errors import CorruptError, FolderMissingError, NotSupportedError
 from dbctl.files import atomic
 from dbctl.model import Struct, now
 
+MAX_HINT_BYTES = 1 << 12
 TAGS_FOLDER = "_refs/tags"
 BRANCHES_FOLDER = "tree"
 EXTERNAL_FILES = "some of its files belong to another table"

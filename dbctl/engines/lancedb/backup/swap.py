@@ -16,13 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl.engines.lancedb.backup.snapshot import is_table
-from dbctl.engines.lancedb.storage import (
-    HINT_FILE,
-    MAX_MANIFEST_BYTES,
-    VERSIONS_FOLDER,
-    ManifestError,
-    manifest,
-)
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES
+from dbctl.engines.lancedb.storage import HINT_FILE, VERSIONS_FOLDER, ManifestError, manifest
 from dbctl.errors import CorruptError
 from dbctl.files import atomic, is_held
 

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
         HINT_FILE,
         LEGACY_FORMAT,
         MAGIC,
-        MAX_HINT_BYTES,
-        MAX_MANIFEST_BYTES,
         VERSIONS_FOLDER,
         DataFile,
         Fragment,
@@ -22,10 +20,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "manifest": (
-                "DataFile Fragment HINT_FILE LEGACY_FORMAT MAGIC MAX_HINT_BYTES MAX_MANIFEST_BYTES Manifest "
-                "ManifestError VERSIONS_FOLDER"
-            ),
+            "manifest": "DataFile Fragment HINT_FILE LEGACY_FORMAT MAGIC Manifest ManifestError VERSIONS_FOLDER",
             "versions": "History",
         },
     )

@@ -21,8 +21,6 @@ MAGIC = b"LANC"
 VERSIONS_FOLDER = "_versions"
 #: A file in it with the number of the newest version at the last write.
 HINT_FILE = "latest_version_hint.json"
-#: Limits in bytes; a manifest with a hundred thousand files has a tenth of it.
-MAX_MANIFEST_BYTES, MAX_HINT_BYTES = 256 << 20, 1 << 12
 
 _NAME = re.compile(r"([0-9]{1,20})\.manifest")
 #: Newer tables name a manifest by this number minus the version, so that the newest is listed first.
