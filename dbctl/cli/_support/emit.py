@@ -141,9 +141,14 @@ def collected_warnings(ctx: Context | None) -> Sequence[str]:
 
 
 def run_change(
-    ctx: typer.Context, operation: Operation, *, target: str | None = None, notes: Sequence[str] = ()
+    ctx: typer.Context,
+    operation: Operation,
+    *,
+    dry_run: bool,
+    target: str | None = None,
+    notes: Sequence[str] = (),
 ) -> int:
-    """Apply an operation, or show its plan with ``--dry-run``; the user first confirms a plan that destroys data.
+    """Apply an operation, or show its plan for a dry run; the user first confirms a plan that destroys data.
 
     ``target`` is ``app/database`` for the output; default: the target of the operation, if any. ``notes`` are written
     if the operation changed anything.
@@ -155,7 +160,7 @@ def run_change(
         Abort: the input ended before an answer.
     """
     target = target or getattr(operation, "target", None)
-    if ctx.params.get("dry_run"):
+    if dry_run:
         return emit(ctx, DryRunResult(plan=operation.plan()), target=target)
     digest = _confirm(ctx, operation)
     with signals.critical_result():
