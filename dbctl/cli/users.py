@@ -137,7 +137,7 @@ def create(
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = user_create.NewUser(fields=values, with_settings=with_settings)
-        user_create.create_user(app, new).plan()  # report other errors before prompting for a password
+        plan = user_create.create_user(app, new).plan()  # report errors before prompting for a password
         new = _add_password(
             ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
         )
@@ -145,8 +145,13 @@ def create(
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
-        operation = user_create.create_user(app, new)
-        return run_change(ctx, operation, notes=notes if has_new_user_settings else (), dry_run=dry_run)
+        return run_change(
+            ctx,
+            user_create.create_user(app, new),
+            dry_run=dry_run,
+            plan=plan,
+            notes=notes if has_new_user_settings else (),
+        )
 
 
 @app.command()
@@ -174,12 +179,12 @@ def ensure(
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = user_create.NewUser(fields=values)
-        user_create.ensure_user(app, new).plan()
+        plan = user_create.ensure_user(app, new).plan()
         if user_create.needs_password(app, new):
             new = _add_password(
                 ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
             )
-        return run_change(ctx, user_create.ensure_user(app, new), dry_run=dry_run)
+        return run_change(ctx, user_create.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
 @app.command()
@@ -261,7 +266,7 @@ def set_password(
 
     with open_app(ctx) as app:
         selector = select_users(login, ids)
-        user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
+        plan = user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
         new = _add_password(
             ctx,
             app,
@@ -270,7 +275,7 @@ def set_password(
             dry_run=dry_run,
         )
         operation = user_update.set_password(app, selector, new.password_hash, new.generated_password)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(ctx, operation, dry_run=dry_run, plan=plan)
 
 
 @app.command("set-role")
