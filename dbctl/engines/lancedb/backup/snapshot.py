@@ -33,19 +33,13 @@ from dbctl.engines.lancedb.storage import (
 )
 from dbctl.errors import CorruptError, FolderMissingError, NotSupportedError
 from dbctl.files import atomic
-from dbctl.model import Struct, now
+from dbctl.model import now
 
+#: Bytes of a file with the number of a version.
 MAX_HINT_BYTES = 1 << 12
 TAGS_FOLDER = "_refs/tags"
 BRANCHES_FOLDER = "tree"
 EXTERNAL_FILES = "some of its files belong to another table"
-
-
-class SnapshotTable(Struct, frozen=True, kw_only=True):
-    """One table of a snapshot."""
-
-    name: str
-    manifest: Manifest
 
 
 class Snapshot:
@@ -55,7 +49,8 @@ class Snapshot:
         """Open no file yet; ``target`` is ``app/database``, for messages."""
         self.root, self._target = root, target
         self.taken_at = now()
-        self.tables, self.folders, self.remarks = list[SnapshotTable](), list[str](), list[str]()
+        self.tables = dict[str, Manifest]()  #: the copied version of each table
+        self.folders, self.remarks = list[str](), list[str]()
         self._open_files = OpenFiles(root, target)
 
     @property
@@ -66,12 +61,12 @@ class Snapshot:
     @property
     def rows(self) -> dict[str, int]:
         """Rows by table."""
-        return {table.name: table.manifest.rows for table in self.tables}
+        return {name: version.rows for name, version in self.tables.items()}
 
     @property
     def versions(self) -> dict[str, str]:
         """The version of each table, as metadata of a dump."""
-        return {f"version of {table.name}": str(table.manifest.version) for table in self.tables}
+        return {f"version of {name}": str(version.version) for name, version in self.tables.items()}
 
     def close(self) -> None:
         """Close all files; may be called repeatedly."""
@@ -135,7 +130,7 @@ class Snapshot:
                 continue
             if failed:
                 self.remarks.append(f"{failed}; version {version.version} is used")
-            self.tables.append(SnapshotTable(name=folder.removesuffix(SUFFIX), manifest=version))
+            self.tables[folder.removesuffix(SUFFIX)] = version
             self._add_tags(folder, manifests, version.version)
             if (self.root / folder / BRANCHES_FOLDER).is_dir():
                 self.remarks.append(f"{folder}: its branches were skipped")
