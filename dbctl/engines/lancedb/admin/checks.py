@@ -13,32 +13,36 @@ from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import extract_reason, translate_error, translate_panics
 from dbctl.engines.lancedb.location import Files
-from dbctl.engines.lancedb.query import MAX_PARTITIONS, LanceVectors
+from dbctl.engines.lancedb.query import MAX_PARTITIONS
 from dbctl.engines.lancedb.storage import MAGIC, Fragment, History, Manifest
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder
 
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
+    from dbctl.engines.lancedb.reader import LanceReader
+
 #: The start of a line about an index.
 INDEX_PREFIX = "index "
 
 
-class LanceChecks(LanceVectors):
-    """Capability.CHECK."""
+class LanceChecks:
+    """``Checks``."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog, self._location, self._target = db.catalog, db.location, db.target
+        self._files = db.location.files
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         names = self._location.list_tables()
         if table and table not in names:
-            self._require_table(table)
-        files = Files(self._location)
+            self._catalog.require_table(table)
         return [
             line
             for name in names
             if table in ("", name)
-            for line in self._table_damage(name, History(files, name), quick=quick)
+            for line in self._table_damage(name, History(self._files, name), quick=quick)
         ]
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
@@ -47,7 +51,7 @@ class LanceChecks(LanceVectors):
 
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         if table:
-            self._require_table(table)
+            self._catalog.require_table(table)
         return []
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
@@ -62,7 +66,7 @@ class LanceChecks(LanceVectors):
 
     def check_text_index(self, name: str) -> str:
         raise NotSupportedError(
-            feature=f"checking {name}", subject=self.target, hint="It is not a text index."
+            feature=f"checking {name}", subject=self._target, hint="It is not a text index."
         )
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
@@ -88,22 +92,20 @@ class LanceChecks(LanceVectors):
     def _file_damage(self, table: str, history: History, manifest: Manifest) -> Iterator[str]:
         """Compare the files of a version with its manifest."""
         sizes = history.file_sizes()
-        files = Files(self._location)
         for fragment in manifest.fragments:
             for file in fragment.files:
-                path, rows = f"data/{file.path}", fragment.rows - fragment.deleted
+                path, rows = file.path, fragment.rows - fragment.deleted
                 if path not in sizes:
                     yield f"{table}: {path} is missing, with {rows} rows"
                 elif file.bytes is not None and sizes[path] != file.bytes:
                     yield f"{table}: {path}, with {rows} rows, has {sizes[path]} bytes instead of {file.bytes}"
-                elif not _has_magic(files, f"{history.folder}/{path}"):
+                elif not _has_magic(self._files, f"{history.folder}/{path}"):
                     yield f"{table}: {path}, with {rows} rows, does not end with {MAGIC.decode()}"
             if fragment.deletions and fragment.deletions not in sizes:
                 yield f"{table}: {fragment.deletions} is missing, which restores {fragment.deleted} deleted rows"
         for index in manifest.indexes:
-            folder = f"_indices/{index.uuid}/"
-            if not any(path.startswith(folder) and size for path, size in sizes.items()):
-                yield f"{INDEX_PREFIX}{index.name}: its files are missing ({table}.lance/{folder})"
+            if not any(path.startswith(f"{index.folder}/") and size for path, size in sizes.items()):
+                yield f"{INDEX_PREFIX}{index.name}: its files are missing ({history.folder}/{index.folder}/)"
 
     def _row_damage(self, table: str, manifest: Manifest) -> Iterator[str]:
         """Read all rows; if that fails, read each fragment separately to find the damaged ones."""
@@ -151,7 +153,7 @@ class LanceChecks(LanceVectors):
             if rows:
                 self._read_rows(table, rows, offset)
         except CorruptError as error:
-            names = ", ".join(f"data/{file.path}" for file in fragment.files)
+            names = ", ".join(file.path for file in fragment.files)
             yield f"{table}: {names}, with {rows} rows, cannot be read: {error.context['reason']}"
 
     def _read_rows(self, table: str, limit: int | None, offset: int) -> None:
@@ -166,13 +168,13 @@ class LanceChecks(LanceVectors):
                 query = handle.search(None)
                 if limit is not None:
                     query = query.limit(limit).offset(offset)
-                for _ in query.to_batches(BATCH_ROWS):
+                for _ in query.to_batches(VECTOR_BATCH_ROWS):
                     signals.raise_if_interrupted()
         except DbctlError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             failure = translate_error(error, self._location)
-            raise CorruptError(target=self.target, reason=extract_reason(error)) from failure
+            raise CorruptError(target=self._target, reason=extract_reason(error)) from failure
 
 
 def _has_magic(files: Files, path: str) -> bool:
