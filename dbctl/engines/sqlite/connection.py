@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, Capability, RowStream
@@ -31,9 +31,6 @@ from dbctl.engines.sqlite.monitoring import SQLiteMaintenance
 from dbctl.engines.sqlite.stream import SQLiteStreaming
 from dbctl.engines.sqlite.types import SQLiteTimes
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 T = TypeVar("T")
 
@@ -79,15 +76,6 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf  #: when the current statement is interrupted
-
-    @property
-    def utils(self) -> Database:
-        """The open connection as a ``Database`` of sqlite-utils."""
-        import sqlite_utils
-
-        return sqlite_utils.Database(
-            self._require_connection(), recursive_triggers=False, execute_plugins=False
-        )
 
     def close(self) -> None:
         if self._connection is not None:

@@ -8,14 +8,11 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from dbctl.engines.contract import Column, Explanation, Reference, ShiftedTime, Table, TimeForm, Where
 from dbctl.engines.sql import PlanReader, Row, Statement, escape_like, ident, is_storable
 from dbctl.errors import QueryFailedError, ValueInvalidError
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 T = TypeVar("T")
 
@@ -27,6 +24,13 @@ from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'vi
 _INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
 where l.schema = 'main' and l.name = :table
 and (l.type = 'shadow' or (l.type = 'virtual' and replace(m.sql, ' ', '') like '%content=%'))"""
+#: The foreign keys of some tables that refer to a table, one row for each column.
+_REFERENCES = """select m.name, f.id, f."from", f."to", f.on_delete
+from sqlite_master m join pragma_foreign_key_list(m.name) f
+where m.type = 'table' and m.name in (select value from json_each(:tables)) and f."table" = :table collate nocase
+order by m.rowid, f.id, f.seq"""
+#: The columns of a primary key in the order of its declaration.
+_KEY_COLUMNS = "select name from pragma_table_info(:table) where pk order by pk"
 #: Up to this number of unknown tables, each is read with a separate query.
 MAX_SINGLE_READS = 3
 
@@ -45,11 +49,6 @@ class SQLiteDialect(PlanReader):
     native_types: frozenset[str] = frozenset()
     _tables: dict[str, Table] | None = None
     _known_tables: Mapping[Row, Table] = {}  #: by their row of ``sqlite_master``
-
-    @property
-    @abstractmethod
-    def utils(self) -> Database:
-        """The open connection as a ``Database`` of sqlite-utils."""
 
     @abstractmethod
     def _retry_if_changed(self, read: Callable[[], T]) -> T:
@@ -77,23 +76,27 @@ class SQLiteDialect(PlanReader):
         )
 
     def references(self, table: str) -> Sequence[Reference]:
-        live = self.tables()
+        # By pragmas, because reading commands also need the references, and must not wait for the import of sqlite-utils.
+        import json
 
-        def read() -> list[Reference]:
-            return [
-                Reference(
-                    table=name,
-                    columns=_resolve_spelling(live[name], key.columns),
-                    to=_resolve_spelling(self._require_table(table), key.other_columns),
-                    on_delete=cast("Literal['CASCADE']", key.on_delete),
+        definition, live = self._require_table(table), self.tables()
+        names = json.dumps([name for name, entry in live.items() if not entry.is_view])
+        key_by_id = defaultdict[tuple[str, object], list[Row]](list)
+        for name, *key in self._fetch(_REFERENCES, {"tables": names, "table": table}):
+            key_by_id[str(name), key[0]].append(tuple(key))
+        return [
+            Reference(
+                table=name,
+                columns=_resolve_spelling(live[name], [str(column) for _, column, *_ in key]),
+                # a foreign key without columns refers to the primary key
+                to=_resolve_spelling(
+                    definition, [str(column) for _, _, column, _ in key if column is not None]
                 )
-                for name in live
-                if not live[name].is_view
-                for key in self.utils.table(name).foreign_keys
-                if key.other_table.lower() == table.lower()
-            ]
-
-        return self._retry_if_changed(read)
+                or [str(column) for (column,) in self._fetch(_KEY_COLUMNS, {"table": table})],
+                on_delete=cast("Literal['CASCADE']", key[0][3]),
+            )
+            for (name, _), key in key_by_id.items()
+        ]
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         try:
@@ -287,7 +290,6 @@ def _is_json_safe(value: object) -> bool:
 
 
 def _resolve_spelling(table: Table, columns: Sequence[str]) -> list[str]:
-    """Return ``columns`` in the spelling of their table; the primary key if the table lacks them all."""
+    """Return those of ``columns`` that the table has, in its spelling."""
     spelling = {name.lower(): name for name in table.columns}
-    resolved = [spelling[column.lower()] for column in columns if column.lower() in spelling]
-    return resolved or [column.name for column in table.columns.values() if column.is_primary_key]
+    return [spelling[column.lower()] for column in columns if column.lower() in spelling]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dbctl.engines.contract import (
     Capability,
@@ -27,8 +27,11 @@ from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
 from dbctl.engines.sqlite.staging import SQLiteStaging
 from dbctl.engines.sqlite.types import time_form_sql
 from dbctl.engines.sqlite.wal import may_reappear
-from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.errors import CommitUnsyncedError, DbctlError, NotADatabaseError, QueryFailedError
 from dbctl.files import sync_directory
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.row_writer import RowWriter
 
 T = TypeVar("T")
 
@@ -69,6 +72,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
         """
         super().__init__(path, target, timeout=timeout)
         self._fill = fill
+        self._open_row_writer: RowWriter | None = None
         try:
             self._open(create, pragmas)
             self._require_database()
@@ -179,18 +183,32 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
     def _fill_values(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
         return self._fill(self, table, columns)
 
+    @property
+    def _row_writer(self) -> RowWriter:
+        """The writer of rows through sqlite-utils, which only commands that write wait for."""
+        if self._open_row_writer is None:
+            from dbctl.engines.sqlite.row_writer import RowWriter
+
+            self._open_row_writer = RowWriter(self._require_connection())
+        return self._open_row_writer
+
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
-        statement = Statement()
         values = {**values, **self._fill(self, table, values)}
-        sql = f"insert into {self._quote_table(table)} default values"
+        for name in values:
+            self._require_column(table, name)
+        name = self._require_table(table).name
+        if returning is None:
+            return self._write(lambda: self._row_writer.insert(name, values))
+        # sqlite-utils would read the new row by its rowid, which a table WITHOUT ROWID lacks, and which is that of another
+        # row if a trigger ignores the new one.
+        statement = Statement()
+        source = "default values"
         if values:
-            names = ", ".join(self._quote_column(table, name, "") for name in values)
-            placeholders = ", ".join(statement.bind(value) for value in values.values())
-            sql = f"insert into {self._quote_table(table)} ({names}) values ({placeholders})"  # noqa: S608 - names are checked and quoted
-        if returning:
-            sql += f" returning {self._quote_column(table, returning, '')}"
+            names = ", ".join(self._quote_column(table, column, "") for column in values)
+            source = f"({names}) values ({', '.join(statement.bind(value) for value in values.values())})"
+        sql = f"insert into {self._quote_table(table)} {source} returning {self._quote_column(table, returning, '')}"
         # Fetch all rows, because an unfinished statement would stay open.
-        rows = self._write(lambda: self._require_connection().execute(sql, statement.parameters).fetchall())
+        rows = self._write(lambda: self._row_writer.execute(sql, statement.parameters).fetchall())
         return rows[0][0] if rows else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
@@ -198,36 +216,13 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
         if filled:
             source_rows, constants = rows, tuple(filled.values())
             columns, rows = [*columns, *filled], ((*row, *constants) for row in source_rows)
-        names = ", ".join(self._quote_column(table, name, "") for name in columns)
-        into = f"insert into {self._quote_table(table)} ({names})"
-        keys = self._run(f"pragma foreign_key_list({self._quote_table(table)})", {})
-        if any(str(key[2]).lower() == table.lower() for key in keys):
-            self._set_pragma("defer_foreign_keys", "1")  # a row may refer to a later row
-        return self._write(lambda: self._insert_all(into, len(columns), rows))
-
-    def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows from an iterator; return their number. Only rows with text that is not UTF-8 need a cast."""
-        from dbctl.engines.sqlite.types import RawText
-
-        remaining, raw, inserted = iter(rows), list[Sequence[object]](), 0
-        placeholders = ", ".join("?" * columns)
-
-        def valid() -> Iterator[Sequence[object]]:
-            for row in remaining:
-                if RawText in map(type, row):
-                    raw.append(row)
-                    return
-                yield row
-
-        while True:
-            inserted += (
-                self._require_connection().executemany(f"{into} values ({placeholders})", valid()).rowcount
-            )
-            if not raw:
-                return inserted
-            row = raw.pop()
-            casts = ", ".join("cast(? as text)" if type(value) is RawText else "?" for value in row)
-            inserted += self._require_connection().execute(f"{into} values ({casts})", row).rowcount
+        names = [self._require_column(table, name).name for name in columns]
+        try:
+            return self._write(lambda: self._row_writer.insert_all(table, names, rows))
+        except DbctlError as error:
+            if self._row_writer.refused_row is not None:
+                error.context["row"] = self._row_writer.refused_row
+            raise
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
@@ -236,8 +231,9 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
             for name, value in values.items()
         )
         condition = self._where_clause(statement, table, where, "t0")
+        # sqlite-utils updates one row by its key, after reading it; this updates the rows that meet conditions.
         sql = f"update {self._quote_table(table)} as t0 set {sets}{condition}"  # noqa: S608 - names are quoted
-        return self._write(lambda: self._require_connection().execute(sql, statement.parameters).rowcount)
+        return self._write(lambda: self._row_writer.execute(sql, statement.parameters).rowcount)
 
     def _value_sql(self, table: str, value: object, statement: Statement) -> str:
         if isinstance(value, ShiftedTime):
@@ -264,11 +260,12 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
         bound_values |= {f"filled_{index}": value for index, value in enumerate(filled.values())}
         selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
         sql = (
+            # upsert of sqlite-utils takes rows of Python, and replaces each column; these rows stay in SQLite.
             # WHERE TRUE, because otherwise SQLite would read ON as part of the join
             f"insert into {self._quote_table(table)} as t0 ({', '.join(into)}) select {selected} from ({source}) where true"  # noqa: S608 - names are checked and quoted
             f" on conflict ({', '.join(names[name] for name in key)}) do {conflict_clause(names, columns)}"
         )
-        return self._write(lambda: self._require_connection().execute(sql, bound_values).rowcount)
+        return self._write(lambda: self._row_writer.execute(sql, bound_values).rowcount)
 
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
         self._require_connection().create_function(
@@ -282,10 +279,11 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteStaging):
         return self._write(lambda: self._require_connection().execute(sql, {"form": form}).rowcount)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        statement = Statement(table)
-        condition = self._where_clause(statement, table, where, "t0")
-        sql = f"delete from {self._quote_table(table)} as t0{condition}"  # noqa: S608 - names are quoted
-        return self._write(lambda: self._require_connection().execute(sql, statement.parameters).rowcount)
+        statement, name = Statement(table), self._require_table(table).name
+        condition = " and ".join(
+            self._build_condition(statement, table, test, self._quote_table(table)) for test in where
+        )
+        return self._write(lambda: self._row_writer.delete_where(name, condition, statement.parameters))
 
     def advance_sequences(self, table: str) -> None:
         self._require_table(table)  # SQLite advances its sequences itself
