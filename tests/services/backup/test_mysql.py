@@ -24,7 +24,7 @@ from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ClientFailedError,

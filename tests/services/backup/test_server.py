@@ -28,7 +28,7 @@ from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import END, adapt_to_server
 from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
 from dbctl.engines.postgresql.session import open_session
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BackupPartialError,
     BusyError,

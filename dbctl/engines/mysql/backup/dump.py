@@ -10,7 +10,7 @@ from typing import cast
 
 import pymysql
 
-from dbctl.engines.contract import DumpResult, DumpVerification, Table
+from dbctl.engines.contract import DumpResult, DumpVerification, Readable, Table
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.views import list_unrestorable_views
@@ -25,7 +25,7 @@ from dbctl.engines.mysql.errors import (
 )
 from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.mysql.types import MySQLColumn
-from dbctl.engines.sql import StreamingDatabase, digest_tables, table_digest
+from dbctl.engines.sql import digest_tables, table_digest
 from dbctl.errors import (
     ClientFailedError,
     ConcurrentChangeError,
@@ -146,7 +146,7 @@ class MySQLDumper(MySQLSchemaReader):
         """Dump, and try again if the schema changed during the dump."""
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
             taken_at, schema, creation_times = now(), self.fingerprint(), self._fetch(CREATION_TIMES, {})
-            before = digest_tables(cast("StreamingDatabase", self), self._count_small_tables(tables))
+            before = digest_tables(cast("Readable", self), self._count_small_tables(tables))
             scanner, version, sha256 = self._write(destination, tables, progress)
             rows = scanner.rows
             try:
@@ -161,7 +161,7 @@ class MySQLDumper(MySQLSchemaReader):
             ):
                 # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
                 after = digest_tables(
-                    cast("StreamingDatabase", self), {name: rows[name] for name in before if name in rows}
+                    cast("Readable", self), {name: rows[name] for name in before if name in rows}
                 )
                 content = {name: digest for name, digest in after.items() if before[name] == digest}
                 break

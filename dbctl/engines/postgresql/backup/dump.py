@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from dbctl import signals
-from dbctl.engines.contract import DumpResult, DumpVerification
+from dbctl.engines.contract import DumpResult, DumpVerification, Readable
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
@@ -23,7 +23,7 @@ from dbctl.engines.postgresql.describe import PostgreSQLSchemaReader
 from dbctl.engines.postgresql.schema import read_scope
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.types import UNDECLARED
-from dbctl.engines.sql import StreamingDatabase, digest_tables, ident
+from dbctl.engines.sql import digest_tables, ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
 from dbctl.files import LEVEL, Progress, no_progress, open_parallel_gzip, subprocesses
 from dbctl.model import now
@@ -169,7 +169,7 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
                 rows = index_by_app_name(follower.scanner.rows, metadata["path"])
                 inheriting = {name for (name,) in self._fetch(INHERITING, {})}
                 countable = {name: count for name, count in rows.items() if name not in inheriting}
-                content = digest_tables(cast("StreamingDatabase", self), countable)
+                content = digest_tables(cast("Readable", self), countable)
         progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
         return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
