@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl.engines.contract import (
-    Capability,
     Maintenance,
     MaintenanceKind,
     MaintenanceTask,
     Readable,
     SizeMonitor,
     Versions,
+    require_part,
 )
 from dbctl.errors import (
     DatabaseNotConfiguredError,
@@ -209,19 +209,12 @@ class RunMaintenance:
     def _list_tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if self._older_than is None:
             return _require_maintenance(db).maintenance_tasks(self._kind, tables)
-        if Capability.VERSIONS not in db.capabilities or not isinstance(db, Versions):
-            raise NotSupportedError(
-                feature="--older-than", subject=db.target, hint="Its engine has no versions."
-            )
-        return db.prune_tasks(tables, self._older_than)
+        versions = require_part(db, Versions, "--older-than", "Its engine has no versions.")
+        return versions.prune_tasks(tables, self._older_than)
 
 
 def _require_maintenance(db: Readable) -> Maintenance:
-    if Capability.MAINTAIN not in db.capabilities or not isinstance(db, Maintenance):
-        raise NotSupportedError(
-            feature="maintenance", subject=db.target, hint="Its engine needs no maintenance."
-        )
-    return db
+    return require_part(db, Maintenance, "maintenance", "Its engine needs no maintenance.")
 
 
 def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import structs
 
 from dbctl.engines.contract import (
-    Capability,
     Explainer,
+    ExternalIndexes,
+    FullText,
     Order,
     Readable,
     TextNot,
@@ -17,10 +18,10 @@ from dbctl.engines.contract import (
     TextTerm,
     Where,
     join_queries,
+    require_part,
 )
 from dbctl.errors import (
     ExternalIndexInvalidError,
-    NotSupportedError,
     SchemaMismatchError,
     SearchMissingError,
     UsageError,
@@ -34,7 +35,6 @@ from dbctl.services.search.compiler import QueryCompiler, list_missing, select_e
 from dbctl.services.search.external_index import ExternalQuery
 from dbctl.services.search.fulltext import (
     IndexQuery,
-    as_ranked_reader,
     describe_index_problem,
     prepare_index_query,
 )
@@ -311,7 +311,7 @@ def _select_rows(
 ) -> list[tuple[object, ...]]:
     """Return the rows that the engine selects; ranked rows have their score as last value."""
     db, table = query.compiler.db, query.compiler.search.table
-    ranked_reader, external_indexes = as_ranked_reader(db), external_index.as_external_indexes(db)
+    fulltext, external_indexes = db.part(FullText), db.part(ExternalIndexes)
     if query.lookup and external_indexes:
         lookup = query.lookup
         return external_indexes.search_external(
@@ -323,11 +323,9 @@ def _select_rows(
             limit=page_request.limit,
             offset=page_request.offset,
         )
-    if query.ranked and ranked_reader:
+    if query.ranked and fulltext:
         ranked = query.ranked
-        return ranked_reader.select_ranked(
-            ranked.index, ranked.query, columns, query.where, order_by=query.order
-        )
+        return fulltext.select_ranked(ranked.index, ranked.query, columns, query.where, order_by=query.order)
     return db.select(
         table,
         columns,
@@ -341,7 +339,7 @@ def _select_rows(
 def _count_rows(query: _PreparedQuery) -> int:
     if not query.exact:
         return len(_find_hits(query).keys)
-    external_indexes = external_index.as_external_indexes(query.compiler.db)
+    external_indexes = query.compiler.db.part(ExternalIndexes)
     if query.lookup and external_indexes:
         return external_indexes.count_external(query.lookup.index, query.lookup.words, query.where)
     return query.compiler.db.count(query.compiler.search.table, query.where)
@@ -371,13 +369,10 @@ def explain(app: App, name: str, request: SearchRequest, page_request: PageReque
 
 def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
     search, db = query.compiler.search, query.compiler.db
-    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explainer):
-        raise NotSupportedError(
-            feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
-        )
+    explainer = require_part(db, Explainer, "--explain", "Its engine cannot explain queries.")
     columns = _select_columns(search, db, (), summary=False) if query.exact else [search.id]
-    page_request, ranked_reader = page_request if query.exact else PageRequest(), as_ranked_reader(db)
-    external_indexes = external_index.as_external_indexes(db)
+    page_request, fulltext = page_request if query.exact else PageRequest(), db.part(FullText)
+    external_indexes = db.part(ExternalIndexes)
     if query.lookup and external_indexes:
         plan = external_indexes.explain_external(
             query.lookup.index,
@@ -388,13 +383,11 @@ def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
             limit=page_request.limit,
             offset=page_request.offset,
         )
-    elif query.ranked and ranked_reader:
+    elif query.ranked and fulltext:
         ranked = query.ranked
-        plan = ranked_reader.explain_ranked(
-            ranked.index, ranked.query, columns, query.where, order_by=query.order
-        )
+        plan = fulltext.explain_ranked(ranked.index, ranked.query, columns, query.where, order_by=query.order)
     else:
-        plan = db.explain(
+        plan = explainer.explain(
             search.table,
             columns,
             query.where,

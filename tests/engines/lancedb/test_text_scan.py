@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
 from tests.engines import lance
 from tests.engines.lance import TABLE
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from dbctl.embedders import registry
 from dbctl.engines.contract import (
-    Capability,
     Checks,
     Condition,
-    Readable,
     VectorColumn,
     VectorSearch,
     Where,
+    require_part,
 )
 from dbctl.errors import (
     CorruptError,
@@ -68,10 +67,6 @@ class SemanticResult(Struct, frozen=True, kw_only=True):
     problems: Sequence[str] = ()  #: errors of other databases, whose fields are missing in the rows
 
 
-class VectorReader(Readable, VectorSearch, Protocol):
-    """A database that searches vectors."""
-
-
 class SemanticSearch:
     """The semantic search of one app, on its live databases."""
 
@@ -85,7 +80,10 @@ class SemanticSearch:
             CorruptError: the files of the table exist, but are damaged.
         """
         self.app, self.section = app, app.require_section(app.profile.semantic, "semantic search")
-        self.db = _require_vectors(app.reader(self.section.database))
+        self.db = app.reader(self.section.database)
+        self.vectors = require_part(
+            self.db, VectorSearch, "search semantic", "Its engine cannot search vectors."
+        )
         self.id_column, self.vector_column = (
             self._require_column(self.section.id),
             self._require_column(self.section.vector),
@@ -124,12 +122,12 @@ class SemanticSearch:
         Raises:
             CorruptError: the database is damaged.
         """
-        if Capability.CHECK in self.db.capabilities and isinstance(self.db, Checks):
-            for line in self.db.find_damage(quick=True):
+        if checks := self.db.part(Checks):
+            for line in checks.find_damage(quick=True):
                 raise CorruptError(target=self.db.target, reason=line)
 
     def _find_column_info(self) -> VectorColumn:
-        for column in self.db.vector_columns(self.section.table):
+        for column in self.vectors.vector_columns(self.section.table):
             if column.column == self.vector_column:
                 return column
         raise SchemaMismatchError(
@@ -157,7 +155,7 @@ class SemanticSearch:
         """
         label = f"the vector of {self.section.row_name} {key!r}"
         try:
-            values = self.db.read_vector(self.section.table, {self.id_column: key}, self.vector_column)
+            values = self.vectors.read_vector(self.section.table, {self.id_column: key}, self.vector_column)
         except RowNotFoundError as error:
             raise self._missing_error(key) from error
         if values is None:
@@ -228,7 +226,7 @@ class SemanticSearch:
         )
         row_limit = request.limit + len(excluded)
         while True:
-            rows = self.db.find_nearest(
+            rows = self.vectors.find_nearest(
                 self.section.table,
                 vector,
                 columns,
@@ -397,11 +395,3 @@ def _format_value(section: Semantic, name: str, value: object, *, summary: bool)
         line = " ".join(value.split())
         return line if len(line) <= SHORT_TEXT else f"{line[:SHORT_TEXT]} …"
     return value
-
-
-def _require_vectors(db: Readable) -> VectorReader:
-    if Capability.VECTORS in db.capabilities and isinstance(db, VectorSearch):
-        return db
-    raise NotSupportedError(
-        feature="search semantic", subject=db.target, hint="Its engine cannot search vectors."
-    )
