@@ -42,7 +42,7 @@ from dbctl.services.backup import (
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.foreign import AdoptBackup, detect, discovery
+from dbctl.services.backup.foreign import AdoptBackup, discovery, staging
 from dbctl.services.backup.foreign import verify as foreign_verify
 from dbctl.services.restore import RunDrills
 
@@ -290,7 +290,7 @@ def adopt(
     """
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
-        with show_byte_progress(ctx, "Adopting", detect.count_bytes(paths)) as advance:
+        with show_byte_progress(ctx, "Adopting", staging.count_bytes(paths)) as advance:
             operation = AdoptBackup(
                 app,
                 repository,

@@ -26,7 +26,7 @@ from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
-from dbctl.services.backup.foreign import detect, verify
+from dbctl.services.backup.foreign import staging, verify
 from dbctl.services.restore import (
     ApplyRestore,
     MergeMode,
@@ -279,9 +279,10 @@ def _open_backup(
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
     with ExitStack() as stack:
-        with show_byte_progress(ctx, "Reading", detect.count_bytes([file])) as advance:
-            staging = detect.stage_backup(app, repository, file, trial=False, advance=advance)
-            staged_backup, overlay = stack.enter_context(staging)
+        with show_byte_progress(ctx, "Reading", staging.count_bytes([file])) as advance:
+            staged_backup, overlay = stack.enter_context(
+                staging.stage_backup(app, repository, file, trial=False, advance=advance)
+            )
         for message in staged_backup.remarks:
             warn(ctx, message)
         created_at = staged_backup.manifest.created_at

@@ -42,8 +42,8 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.doctor import examine
 from dbctl.services.migrations import safety_backup
-from dbctl.services.restore.apply import find_undo_backup
-from dbctl.services.restore.restore_test import RunDrills
+from dbctl.services.restore.drill import RunDrills
+from dbctl.services.restore.undo import find_undo_backup
 from dbctl.services.schedule import crontab
 from dbctl.stores import local
 from dbctl.stores.base import TEMP_PREFIX
