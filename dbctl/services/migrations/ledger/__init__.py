@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         SchemaState,
         State,
         classify,
+        create_empty_state,
         read_state,
     )
 else:
@@ -22,6 +23,6 @@ else:
         {
             "journal": "Direction Journal PartialMigration",
             "ledger": "Ledger MigrationTarget Record read_records",
-            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify read_state",
+            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify create_empty_state read_state",
         },
     )
