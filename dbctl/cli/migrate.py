@@ -23,7 +23,6 @@ from dbctl.services.migrations import (
     SafetyBackup,
     StatementOutcome,
 )
-from dbctl.services.migrations import repair as migration_repair
 from dbctl.services.migrations import status as migration_status
 
 app = typer.Typer(name="migrate", help="Schema migrations.", no_args_is_help=True, rich_markup_mode=None)
@@ -230,6 +229,8 @@ def mark(
 
     Example: dbctl migrate mark 004 --applied
     """
+    from dbctl.services.migrations import repair as migration_repair
+
     if applied == pending:
         raise UsageError(detail="pass either --applied or --pending")
     with open_app(ctx) as app:
@@ -271,6 +272,8 @@ def repair(
 
     Example: dbctl migrate repair --checksums --dry-run
     """
+    from dbctl.services.migrations import repair as migration_repair
+
     requested = {"checksums": checksums, "failed": failed, "missing": missing}
     with open_app(ctx) as app:
         repairs = [word for word, is_requested in requested.items() if is_requested]

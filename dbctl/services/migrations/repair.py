@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from dbctl.services.migrations.ledger import (
     Migration,
     MigrationTarget,
     State,
+    StatementOutcome,
     journal,
     read_state,
 )
@@ -37,13 +37,6 @@ REPAIRS: Mapping[str, tuple[frozenset[State], str]] = {
     "failed": (frozenset({"failed"}), "remove the failed attempt of {name}"),
     "missing": (frozenset({"missing-file", "ahead"}), "remove {name}, which has no file"),
 }
-
-
-class StatementOutcome(StrEnum):
-    """What the user reports about the statement at which a run was killed: whether it has run."""
-
-    DONE = "done"
-    UNDONE = "undone"
 
 
 class LedgerRepair(Struct, frozen=True, kw_only=True):
