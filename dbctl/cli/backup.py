@@ -15,16 +15,23 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     parse_time,
-    require_address,
     select_backup,
     show_byte_progress,
     split_ids_and_paths,
 )
 from dbctl.cli._support.emit import emit, note, run_change, warn
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
+from dbctl.cli._support.options import (
+    DryRun,
+    Limit,
+    Offset,
+    RepositoryAddress,
+    Sort,
+    read_options,
+    requested_page,
+    require_address,
+)
 from dbctl.config import Retention
 from dbctl.model import Compression
 from dbctl.services.backup import (

@@ -15,13 +15,12 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     select_backup,
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
-from dbctl.cli._support.options import DryRun, read_options
+from dbctl.cli._support.options import DryRun, RepositoryAddress, read_options
 from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
