@@ -128,8 +128,8 @@ def _share(name: str, start: Callable[[], _Running]) -> str:
         return url
 
 
-def _data_folder() -> str:
-    """Return the parent of the data folders; its path is short, because the length of socket paths is limited."""
+def data_folder() -> str:
+    """Return the parent of temporary folders, in memory if possible; its path is short, because the length of socket paths is limited."""
     has_space = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
     return str(MEMORY) if has_space else "/tmp"  # noqa: S108 - a private folder is created in it
 
@@ -211,7 +211,7 @@ def _start(
     folder = _postgresql_binaries() or skip_or_fail(
         f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); set DBCTL_TEST_POSTGRESQL to use another server"
     )
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=_data_folder()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=data_folder()))
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "postgres", "postgres")
@@ -416,7 +416,7 @@ def _start_mysql(
 ) -> _Running:
     is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
     server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_data_folder()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=data_folder()))
     as_user = []
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "mysql", "mysql")
