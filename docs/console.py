@@ -159,7 +159,8 @@ def _replace_volatile(output: str) -> str:
         return output.replace("\r\n", "\n")
     screen = pyte.Screen(max(map(len, output.splitlines())), output.count("\n") + 2)
     pyte.Stream(screen).feed(output)
-    return "\n".join(line.rstrip() for line in screen.display).rstrip("\n") + "\n"
+    text = "\n".join(line.rstrip() for line in screen.display).rstrip("\n")
+    return f"{text}\n" if text else ""  # of a command that prints only a bar, nothing remains
 
 
 def _read(descriptor: int) -> Iterator[bytes]:
