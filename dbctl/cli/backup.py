@@ -109,7 +109,7 @@ def create(
                 rate=bytes_per_second or 0,
                 advance=advance,
             )
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command("list")
@@ -260,7 +260,7 @@ def copy_(
         with show_byte_progress(ctx, "Copying", selected.bytes) as advance:
             timeout = read_options(ctx).timeout
             operation = CopyBackups(app, source, destination, selected, timeout=timeout, advance=advance)
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -300,7 +300,7 @@ def adopt(
                 timeout=read_options(ctx).timeout,
                 advance=advance,
             )
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -368,7 +368,7 @@ def drill(
             name=backup,
         )
         operation.advance = stack.enter_context(show_byte_progress(ctx, "Restoring", operation.size()))
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -411,7 +411,7 @@ def prune(
     )
     with open_app(ctx) as app:
         operation = PruneBackups(app, Repository(app, repository), keep, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -429,4 +429,4 @@ def delete(
     """
     with open_app(ctx) as app:
         operation = DeleteBackups(app, Repository(app, repository), names, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)

@@ -138,7 +138,7 @@ def up(
             allow_data_loss=allow_data_loss or (),
             safety_backup=safety_backup,
         )
-        return run_change(ctx, upgrade)
+        return run_change(ctx, upgrade, dry_run=dry_run)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def down(
             variant=variant,
             safety_backup=safety_backup,
         )
-        return run_change(ctx, downgrade)
+        return run_change(ctx, downgrade, dry_run=dry_run)
 
 
 @app.command()
@@ -202,7 +202,7 @@ def reset(
         operation = ResetDatabase(
             app, read_options(ctx).db, migrations, variant=variant, safety_backup=safety_backup
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -218,7 +218,7 @@ def baseline(
     """
     with open_app(ctx) as app:
         operation = Baseline(app, read_options(ctx).db, migrations, variant=variant)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -242,7 +242,7 @@ def mark(
         operation = migration_repair.mark(
             app, names, state, read_options(ctx).db, migrations, variant=variant
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -288,7 +288,7 @@ def repair(
             outcome=statement,
             variant=variant,
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -306,7 +306,7 @@ def new(
         operation = CreateMigration(
             app, migration_status.find_targets(app, read_options(ctx).db, migrations), name
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()

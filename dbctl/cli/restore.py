@@ -150,11 +150,11 @@ def apply(
     ):
         keys = load_keys(ctx, app, identity, passphrase_file)
         if to:
-            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace)
+            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace, dry_run=dry_run)
         if table:
             selection = TableSelection(tables=table, new_name=new_table, merge=merge)
-            return _restore_tables(ctx, app, repository, manifest, selection, keys)
-        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace)
+            return _restore_tables(ctx, app, repository, manifest, selection, keys, dry_run=dry_run)
+        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace, dry_run=dry_run)
 
 
 @app.command()
@@ -172,7 +172,9 @@ def undo(
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
         keys = load_keys(ctx, app, identity, passphrase_file)
-        return _restore_databases(ctx, app, repository, find_undo_backup(app, repository), keys)
+        return _restore_databases(
+            ctx, app, repository, find_undo_backup(app, repository), keys, dry_run=dry_run
+        )
 
 
 @app.command()
@@ -206,7 +208,7 @@ def files(
         )
         keys = load_keys(ctx, app, identity, passphrase_file)
         operation = RestoreFiles(app, repository, file or repository.find(backup), to, keys)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -256,7 +258,7 @@ def recover(
             force=force,
             advance=lambda share: advance(100 * share),
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @contextmanager
@@ -313,6 +315,8 @@ def _restore_tables(
     manifest: Manifest,
     selection: TableSelection,
     keys: DecryptionKeys,
+    *,
+    dry_run: bool,
 ) -> int:
     keys.prepare(repository.store, manifest)
     with show_byte_progress(
@@ -321,7 +325,7 @@ def _restore_tables(
         operation = RestoreTables(
             app, repository, manifest, selection, keys, timeout=read_options(ctx).timeout, advance=advance
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 def _restore_copy(
@@ -333,6 +337,7 @@ def _restore_copy(
     keys: DecryptionKeys,
     *,
     replace: bool,
+    dry_run: bool,
 ) -> int:
     targets = loader.parse_urls(to, Path.cwd(), option="--to")
     keys.prepare(repository.store, manifest)
@@ -349,7 +354,7 @@ def _restore_copy(
             timeout=read_options(ctx).timeout,
             advance=advance,
         )
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 def _restore_databases(
@@ -359,6 +364,7 @@ def _restore_databases(
     manifest: Manifest,
     keys: DecryptionKeys,
     *,
+    dry_run: bool,
     replace: bool = False,
 ) -> int:
     keys.prepare(repository.store, manifest)
@@ -374,4 +380,4 @@ def _restore_databases(
             replace=replace,
             advance=advance,
         )
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines.contract import Advisor, Capability, DatabaseFiles, SizeMonitor
+from dbctl.engines.contract import Advisor, DatabaseFiles, SizeMonitor
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, worst_status
 from dbctl.files import read_volume
 from dbctl.model import Page, Row, Struct, format_count
@@ -137,14 +137,10 @@ class _StatusCollector:
         )
         try:
             db = app.reader(name)
-            if (
-                database_files is None
-                and Capability.MEASURE in db.capabilities
-                and isinstance(db, SizeMonitor)
-            ):
-                row = structs.replace(row, bytes=db.measure_storage().bytes)
-            if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
-                for concern in db.find_abandoned():
+            if database_files is None and (sizes := db.part(SizeMonitor)):
+                row = structs.replace(row, bytes=sizes.measure_storage().bytes)
+            if advisor := db.part(Advisor):
+                for concern in advisor.find_abandoned():
                     self._add_problem(
                         Exit.ACTION_NEEDED, app.target(name), f"{concern.message}. {concern.hint}"
                     )

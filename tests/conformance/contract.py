@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from dbctl.engines.contract import (
     AllOf,
     AnyOf,
-    Capability,
     Checks,
     Condition,
     Explainer,
@@ -39,7 +38,7 @@ from dbctl.engines.contract import (
     Where,
     Writable,
 )
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ConstraintError,
@@ -115,11 +114,10 @@ def first_values(rows: Sequence[Sequence[object]]) -> list[object]:
     return [row[0] for row in rows]
 
 
-def check_capability(opened: Readable, capability: Capability, protocol: type) -> bool:
-    """Return whether a database has a capability; assert that this matches the protocol."""
-    has_capability = capability in opened.capabilities
-    assert has_capability == isinstance(opened, protocol)
-    return has_capability
+def read_fingerprint(db: Readable) -> str:
+    schema_reader = db.part(SchemaReader)
+    assert schema_reader is not None
+    return schema_reader.fingerprint()
 
 
 class EngineContract(StreamingContract, FullTextContract, TextScanContract):
@@ -413,10 +411,10 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert find_mismatches(reader) == []
 
     def test_explain_names_fully_scanned_tables(self, reader):
-        if Capability.EXPLAIN not in reader.capabilities:
-            assert not isinstance(reader, Explainer)
+        explainer = reader.part(Explainer)
+        if explainer is None:
             return
-        explanation = reader.explain(
+        explanation = explainer.explain(
             "people",
             ["id"],
             [Condition("note", "contains", "x"), ReferenceCount("id", "tags", "person", ">", 0)],
@@ -424,7 +422,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert explanation.full_scans == ["people"]
         assert "%x%" in explanation.parameters
         assert explanation.plan
-        assert reader.explain("people", ["id"], [Condition("id", "=", 1)]).full_scans == []
+        assert explainer.explain("people", ["id"], [Condition("id", "=", 1)]).full_scans == []
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -442,7 +440,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             "step_by_step",
         }
         assert not [name for name in write_methods if hasattr(reader, name)]
-        assert not isinstance(reader, ScriptRunner)
+        assert reader.part(ScriptRunner) is None
 
     def test_insert_returns_generated_value(self, writer):
         with writer.transaction():
@@ -631,29 +629,32 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_checks_of_valid_database_report_nothing(self, filled):
         for opened in (filled.reader(), filled.writer()):
-            if not check_capability(opened, Capability.CHECK, Checks):
+            checks = opened.part(Checks)
+            if checks is None:
                 continue
             for quick in (False, True):
-                assert list(opened.find_damage(quick=quick)) == []
-                assert list(opened.find_damage(quick=quick, table="people")) == []
-            assert list(opened.find_orphaned_rows()) == list(opened.find_orphaned_rows("tags")) == []
+                assert list(checks.find_damage(quick=quick)) == []
+                assert list(checks.find_damage(quick=quick, table="people")) == []
+            assert list(checks.find_orphaned_rows()) == list(checks.find_orphaned_rows("tags")) == []
 
     def test_check_of_unknown_table_is_refused(self, reader):
-        if not check_capability(reader, Capability.CHECK, Checks):
+        checks = reader.part(Checks)
+        if checks is None:
             return
-        for check in (reader.find_damage, reader.find_orphaned_rows):
+        for check in (checks.find_damage, checks.find_orphaned_rows):
             with pytest.raises(SchemaMismatchError):
                 check(table='people") ; drop table people --')
         assert reader.count("people") == 5
 
     def test_database_and_table_sizes_are_reported(self, filled):
         for opened in (filled.reader(), filled.writer()):
-            if not check_capability(opened, Capability.MEASURE, SizeMonitor):
+            monitor = opened.part(SizeMonitor)
+            if monitor is None:
                 continue
-            storage = opened.measure_storage()
+            storage = monitor.measure_storage()
             assert storage.tables == len(SCHEMA)
             assert storage.page_count is None or storage.bytes == storage.page_count * storage.page_size
-            sizes = {size.table: size for size in opened.measure_tables()}
+            sizes = {size.table: size for size in monitor.measure_tables()}
             assert {name: size.rows for name, size in sizes.items()} == {
                 **{name: len(rows) for name, (_, rows) in ROWS.items()},
                 "empty_": 0,
@@ -663,29 +664,31 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_schema_is_complete_and_fingerprint_ignores_rows(self, filled):
         opened = filled.reader()
-        if not check_capability(opened, Capability.SCHEMA, SchemaReader):
+        schema_reader = opened.part(SchemaReader)
+        if schema_reader is None:
             return
-        tables = {item.name: item for item in opened.schema().tables}
+        tables = {item.name: item for item in schema_reader.schema().tables}
         assert set(tables) == set(opened.tables())
         assert [item.name for item in tables["people"].columns] == list(opened.tables()["people"].columns)
         assert list(tables["groups_"].key) == ["a", "b"]
         keys = {(*key.columns, key.table, key.on_delete) for key in tables["people"].references}
         assert keys == {("group_a", "group_b", "groups_", "CASCADE"), ("boss", "people", "SET NULL")}
-        before = opened.fingerprint()
+        before = schema_reader.fingerprint()
         writer = filled.writer()
         with writer.transaction():
             writer.delete("tags", [])
-        assert writer.fingerprint() == filled.reader().fingerprint() == before
+        assert read_fingerprint(writer) == read_fingerprint(filled.reader()) == before
         filled.execute("alter table tags add column spare text")
-        assert filled.reader().fingerprint() != before
+        assert read_fingerprint(filled.reader()) != before
 
     def test_explain_query_reports_full_scans(self, reader):
-        if not check_capability(reader, Capability.EXPLAIN, Explainer):
+        explainer = reader.part(Explainer)
+        if explainer is None:
             return
-        explanation = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
+        explanation = explainer.explain_query("select count(*) from people where note > :text", {"text": "a"})
         assert (explanation.full_scans, list(explanation.parameters)) == (["people"], ["a"])
-        assert reader.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
-        assert not reader.explain_query(
+        assert explainer.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
+        assert not explainer.explain_query(
             "select name from people where id in :some", {"some": [1, 2]}
         ).full_scans
 
@@ -700,9 +703,9 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_invalid_query_is_not_explained(self, reader, sql):
-        if check_capability(reader, Capability.EXPLAIN, Explainer):
+        if explainer := reader.part(Explainer):
             with pytest.raises(QueryFailedError):
-                reader.explain_query(sql)
+                explainer.explain_query(sql)
 
     @pytest.mark.parametrize(
         "sql",
@@ -713,8 +716,8 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         ],
     )
     def test_quoted_alias_is_resolved_as_name(self, reader, sql):
-        if check_capability(reader, Capability.EXPLAIN, Explainer):
-            reader.explain_query(sql)
+        if explainer := reader.part(Explainer):
+            explainer.explain_query(sql)
 
     # Shifted times and merged rows ------------------------------------------------------------------
 
@@ -794,56 +797,59 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
 
     def test_failed_schema_transaction_matches_transactional_ddl(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
+        scripts = writer.part(ScriptRunner)
+        if scripts is None:
             return
         script = "create table made (id integer primary key); insert into made values (1);"
-        with pytest.raises(LookupError), writer.schema_transaction():
-            for _, sql in writer.script_dialect.split(script):
-                writer.run_statement(sql)
+        with pytest.raises(LookupError), scripts.schema_transaction():
+            for _, sql in scripts.script_dialect.split(script):
+                scripts.run_statement(sql)
             writer.insert("made", {"id": 2})
             writer.delete("tags", [])
             raise LookupError
-        assert ("made" not in writer.tables()) == writer.transactional_ddl
-        assert writer.transactional_ddl or first_values(writer.select("made", ["id"])) == [1]
+        assert ("made" not in writer.tables()) == scripts.transactional_ddl
+        assert scripts.transactional_ddl or first_values(writer.select("made", ["id"])) == [1]
         assert writer.count("tags") == 4
 
     def test_schema_transaction_commits_schema_and_rows(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
+        scripts = writer.part(ScriptRunner)
+        if scripts is None:
             return
-        with writer.schema_transaction():
-            writer.run_statement("create table made (id integer primary key)")
+        with scripts.schema_transaction():
+            scripts.run_statement("create table made (id integer primary key)")
             writer.insert("made", {"id": 2})
         assert first_values(filled.reader().select("made", ["id"])) == [2]
 
     def test_statements_outside_transaction_are_committed_separately(self, filled):
         writer = filled.writer()
-        if not check_capability(writer, Capability.MIGRATE, ScriptRunner):
+        scripts = writer.part(ScriptRunner)
+        if scripts is None:
             return
-        with pytest.raises(LookupError), writer.outside_transaction():
-            writer.run_statement("create table made (id integer primary key)")
+        with pytest.raises(LookupError), scripts.outside_transaction():
+            scripts.run_statement("create table made (id integer primary key)")
             with writer.transaction():
                 writer.insert("made", {"id": 2})
-            writer.run_statement("insert into made values (3)")
-            assert writer.cleanup_statements("insert into made values (4)") == ()
+            scripts.run_statement("insert into made values (3)")
+            assert scripts.cleanup_statements("insert into made values (4)") == ()
             raise LookupError
         assert first_values(filled.reader().select("made", ["id"])) == [2, 3]
         with pytest.raises(RuntimeError):
             writer.insert("made", {"id": 4})
-        with writer.transaction(), pytest.raises(RuntimeError), writer.outside_transaction():
+        with writer.transaction(), pytest.raises(RuntimeError), scripts.outside_transaction():
             pass
 
     @pytest.mark.parametrize("sql", ["begin", "commit", "rollback"])
     def test_transaction_control_is_refused_outside_transaction(self, writer, sql):
-        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
-            with pytest.raises(QueryFailedError), writer.outside_transaction():
-                writer.run_statement(sql)
+        if scripts := writer.part(ScriptRunner):
+            with pytest.raises(QueryFailedError), scripts.outside_transaction():
+                scripts.run_statement(sql)
             with pytest.raises(ValueError, match="line 1"):
-                writer.script_dialect.split(sql, outside_transaction=True)
+                scripts.script_dialect.split(sql, outside_transaction=True)
 
     def test_statement_effect_is_detected_from_text(self, writer):
-        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
-            effect = writer.script_dialect.effect
+        if scripts := writer.part(ScriptRunner):
+            effect = scripts.script_dialect.effect
             assert not effect("create table made (id integer)").may_delete_rows
             assert effect("drop table people, tags").dropped_tables == ["people", "tags"]
             assert effect("delete from people where name = 'drop table tags'").emptied_tables == ["people"]
@@ -852,9 +858,9 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]
     )
     def test_truncated_script_or_transaction_end_is_refused(self, writer, text):
-        if check_capability(writer, Capability.MIGRATE, ScriptRunner):
+        if scripts := writer.part(ScriptRunner):
             with pytest.raises(ValueError, match=r"ends inside|line 1"):
-                writer.script_dialect.split(text)
+                scripts.script_dialect.split(text)
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import AnyOf, Capability, Condition, Order, Readable, ScriptRunner, Writable
+from dbctl.engines.contract import AnyOf, Condition, Order, Readable, ScriptRunner, Writable
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
@@ -19,6 +19,7 @@ from dbctl.engines.contract.fulltext import (
 )
 from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
 from dbctl.errors import SchemaMismatchError
+from tests.parts import find_part
 
 if TYPE_CHECKING:
     from tests.conformance.contract import DatabaseFactory
@@ -45,37 +46,20 @@ ROWS = [
 GARDENS = [Condition("id", "in", [11, 12])]
 
 
-class FullTextReader(Readable, FullText, Protocol):
-    """A reader of an engine with full-text indexes."""
+def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
+    scripts, indexes = find_part(writer, ScriptRunner), find_part(writer, TextIndexes)
+    with scripts.schema_transaction():
+        for sql in indexes.text_index_create_statements(index).values():
+            scripts.run_statement(sql)
+        indexes.mark_text_index(index)
+        indexes.probe_text_index(index)
 
 
-class FullTextWriter(Writable, FullText, TextIndexes, ScriptRunner, Protocol):
-    """A writer of an engine with full-text indexes."""
-
-
-def as_full_text_reader(opened: Readable) -> FullTextReader:
-    assert isinstance(opened, FullText)
-    return opened  # type: ignore[return-value]
-
-
-def as_full_text_writer(opened: Writable) -> FullTextWriter:
-    assert isinstance(opened, TextIndexes)
-    assert isinstance(opened, ScriptRunner)
-    return opened  # type: ignore[return-value]
-
-
-def create_index(writer: FullTextWriter, index: TextIndexSpec = INDEX) -> None:
-    with writer.schema_transaction():
-        for sql in writer.text_index_create_statements(index).values():
-            writer.run_statement(sql)
-        writer.mark_text_index(index)
-        writer.probe_text_index(index)
-
-
-def drop_index(writer: FullTextWriter, index: TextIndexSpec = INDEX) -> None:
-    with writer.schema_transaction():
-        for sql in writer.text_index_drop_statements(index).values():
-            writer.run_statement(sql)
+def drop_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
+    scripts = find_part(writer, ScriptRunner)
+    with scripts.schema_transaction():
+        for sql in find_part(writer, TextIndexes).text_index_drop_statements(index).values():
+            scripts.run_statement(sql)
 
 
 def build_query(*words: str) -> TextQuery:
@@ -84,7 +68,7 @@ def build_query(*words: str) -> TextQuery:
 
 def search(opened: Readable, *words: str) -> set[object]:
     """Return the ids of rows that the index finds; if it only ranks, of rows that contain the words."""
-    reader = as_full_text_reader(opened)
+    reader = find_part(opened, FullText)
     where = []
     if reader.text_index_use(INDEX, build_query(*words)) == "rank":
         where = [AnyOf([Condition(name, "contains", word) for name in INDEX.columns]) for word in words]
@@ -97,40 +81,46 @@ class FullTextContract:
         opened = filled.writer()
         with opened.transaction():
             opened.insert_many("people", ["id", "name", "note"], ROWS)
-        if Capability.FULL_TEXT not in opened.capabilities:
+        if opened.part(FullText) is None:
             pytest.skip("the engine has no full-text indexes")
-        create_index(as_full_text_writer(opened))
+        create_index(opened)
         opened.close()
         return filled
 
-    def test_full_text_capability_matches_protocols(self, filled: DatabaseFactory) -> None:
-        for opened in (filled.reader(), filled.writer()):
-            assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, FullText)
-        assert (Capability.FULL_TEXT in opened.capabilities) == isinstance(opened, TextIndexes)
+    def test_writer_of_searchable_engine_creates_indexes(self, filled: DatabaseFactory) -> None:
+        reader, writer = filled.reader(), filled.writer()
+        assert (
+            (reader.part(FullText) is None)
+            == (writer.part(FullText) is None)
+            == (writer.part(TextIndexes) is None)
+        )
 
     def test_index_is_created_and_dropped(self, indexed: DatabaseFactory) -> None:
-        writer = as_full_text_writer(indexed.writer())
-        assert writer.text_index_state(INDEX).state == "valid"
-        assert as_full_text_reader(indexed.reader()).text_index_state(INDEX) == writer.text_index_state(INDEX)
+        writer = indexed.writer()
+        fulltext, indexes = find_part(writer, FullText), find_part(writer, TextIndexes)
+        assert fulltext.text_index_state(INDEX).state == "valid"
+        assert find_part(indexed.reader(), FullText).text_index_state(INDEX) == fulltext.text_index_state(
+            INDEX
+        )
         drop_index(writer)
-        assert writer.text_index_state(INDEX).state == "missing"
-        assert writer.text_index_drop_statements(INDEX) == {}
+        assert fulltext.text_index_state(INDEX).state == "missing"
+        assert indexes.text_index_drop_statements(INDEX) == {}
         create_index(writer)
-        assert writer.text_index_state(INDEX).state == "valid"
-        assert not writer.find_text_index_faults(INDEX)
+        assert fulltext.text_index_state(INDEX).state == "valid"
+        assert not fulltext.find_text_index_faults(INDEX)
         assert writer.count("people") == 9
 
     def test_index_of_other_columns_is_broken(self, indexed: DatabaseFactory) -> None:
         other = structs.replace(INDEX, columns=["name"])
-        opened = as_full_text_reader(indexed.reader())
+        opened = find_part(indexed.reader(), FullText)
         assert opened.text_index_state(other).state == "broken"
         assert opened.text_index_state(other).reason
 
     def test_probe_is_rolled_back(self, indexed: DatabaseFactory) -> None:
-        writer = as_full_text_writer(indexed.writer())
+        writer = indexed.writer()
         before = writer.select("people", list(writer.tables()["people"].columns))
-        with writer.schema_transaction():
-            writer.probe_text_index(INDEX)
+        with find_part(writer, ScriptRunner).schema_transaction():
+            find_part(writer, TextIndexes).probe_text_index(INDEX)
         assert writer.select("people", list(writer.tables()["people"].columns)) == before
         assert search(writer, "garden") == {11, 12}
 
@@ -152,7 +142,7 @@ class FullTextContract:
         assert search(indexed.reader(), *words) == ids
 
     def test_rows_are_ordered_by_score(self, indexed: DatabaseFactory) -> None:
-        opened = as_full_text_reader(indexed.reader())
+        opened = find_part(indexed.reader(), FullText)
         (first, first_score), (second, second_score) = opened.select_ranked(
             INDEX, build_query("garden"), ["id"], GARDENS
         )
@@ -160,7 +150,7 @@ class FullTextContract:
         assert float(str(first_score)) > float(str(second_score)) > 0
 
     def test_ranked_select_supports_conditions_and_orders(self, indexed: DatabaseFactory) -> None:
-        opened = as_full_text_reader(indexed.reader())
+        opened = find_part(indexed.reader(), FullText)
         descending = [Order(["id"], descending=True)]
         rows = opened.select_ranked(
             INDEX, build_query("garden"), ["id", "name"], GARDENS, order_by=descending
@@ -174,7 +164,7 @@ class FullTextContract:
             opened.select_ranked(INDEX, build_query("garden"), ["nope"])
 
     def test_ranked_select_is_explained(self, indexed: DatabaseFactory) -> None:
-        opened = as_full_text_reader(indexed.reader())
+        opened = find_part(indexed.reader(), FullText)
         explanation = opened.explain_ranked(INDEX, build_query("garden"), ["id"])
         assert "people" in explanation.sql
         assert explanation.plan
@@ -192,7 +182,7 @@ class FullTextContract:
         with writer.transaction():
             writer.update("people", {"id": 16}, [Condition("id", "=", 15)])
         assert search(writer, "meadow") == {16}
-        assert not as_full_text_reader(writer).find_text_index_faults(INDEX)
+        assert not find_part(writer, FullText).find_text_index_faults(INDEX)
 
     def test_index_follows_rollback(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
@@ -206,11 +196,11 @@ class FullTextContract:
         "word", ["*", '"', "'", "''", "\\", "-", "(", "a\0b", "\ud800", "%", "C++", "\U0001f40d", "x" * 300, "@5", "~"]
     )  # fmt: skip
     def test_punctuation_is_searched_without_error(self, indexed: DatabaseFactory, word: str) -> None:
-        opened = as_full_text_reader(indexed.reader())
+        opened = find_part(indexed.reader(), FullText)
         if opened.text_index_use(INDEX, build_query(word)) == "find":
-            assert search(opened, word) == set()
-        assert search(opened, "pond") == {11, 13}
+            assert search(indexed.reader(), word) == set()
+        assert search(indexed.reader(), "pond") == {11, 13}
 
     @pytest.mark.parametrize("word", ["O'Hara", "garden", "lilies", "behind"])
     def test_word_with_apostrophe_or_common_word_is_found(self, indexed: DatabaseFactory, word: str) -> None:
-        assert search(as_full_text_reader(indexed.reader()), word)
+        assert search(indexed.reader(), word)

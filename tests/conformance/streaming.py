@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract import Capability, Condition, Readable, Writable
+from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams
 from dbctl.engines.sql import table_digest
 from dbctl.errors import (
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(milliseconds=200)
 
 
+def find_streams(opened: Readable) -> RowStreams:
+    streams = opened.part(RowStreams)
+    assert streams is not None
+    return streams
+
+
 def stream_rows(opened: Readable, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
-    assert isinstance(opened, RowStreams)
-    with opened.stream(table, columns) as result:
+    with find_streams(opened).stream(table, columns) as result:
         assert list(result.columns) == list(columns)
         return [row for batch in result.batches for row in batch]
 
@@ -38,8 +43,7 @@ def stream_rows(opened: Readable, table: str, columns: Sequence[str]) -> list[tu
 def run_query(
     opened: Readable, sql: str, *, hidden: dict[str, list[str]] | None = None, **parameters: object
 ) -> object:
-    assert isinstance(opened, RowStreams)
-    with opened.query_read_only(sql, parameters, hidden=hidden or {}) as result:
+    with find_streams(opened).query_read_only(sql, parameters, hidden=hidden or {}) as result:
         return list(result.columns), [row for batch in result.batches for row in batch]
 
 
@@ -54,11 +58,6 @@ class StreamingContract:
         writer.close()
         return filled
 
-    def test_stream_capability_matches_protocols(self, reader: Readable) -> None:
-        assert Capability.STREAM in reader.capabilities
-        assert isinstance(reader, RowStreams)
-        assert (Capability.CSV in reader.capabilities) == isinstance(reader, CsvWriter)
-
     def test_stream_contains_every_row_of_large_table(self, large: DatabaseFactory) -> None:
         opened = large.reader()
         rows = stream_rows(opened, "groups_", ["a", "title"])
@@ -69,7 +68,7 @@ class StreamingContract:
     def test_digest_of_small_table_ignores_row_order(self, filled: DatabaseFactory) -> None:
         def read_digests() -> dict[str, str]:
             opened = filled.reader()
-            digests = table_digest.digest_tables(opened, dict.fromkeys([*opened.tables(), "nope"], 1))  # type: ignore[arg-type]
+            digests = table_digest.digest_tables(opened, dict.fromkeys([*opened.tables(), "nope"], 1))
             opened.close()
             return digests
 
@@ -89,11 +88,11 @@ class StreamingContract:
         opened = large.reader()
         rows = {name: opened.count(name) for name in ("groups_", "people")}
         monkeypatch.setattr(table_digest, "MAX_ROWS", 3 * BATCH_ROWS)
-        assert set(table_digest.digest_tables(opened, rows)) == {"groups_", "people"}  # type: ignore[arg-type]
+        assert set(table_digest.digest_tables(opened, rows)) == {"groups_", "people"}
         monkeypatch.setattr(table_digest, "MAX_ROWS", BATCH_ROWS)
-        assert set(table_digest.digest_tables(opened, rows)) == {"people"}  # type: ignore[arg-type]
+        assert set(table_digest.digest_tables(opened, rows)) == {"people"}
         monkeypatch.setattr(table_digest, "MAX_BYTES", 10)
-        assert table_digest.digest_tables(opened, rows) == {}  # type: ignore[arg-type]
+        assert table_digest.digest_tables(opened, rows) == {}
         assert opened.count("people") == 5
 
     def test_stream_of_unknown_table_or_column_is_refused(self, reader: Readable) -> None:
@@ -104,20 +103,20 @@ class StreamingContract:
 
     def test_unfinished_stream_can_be_closed(self, large: DatabaseFactory) -> None:
         opened = large.reader()
-        assert isinstance(opened, RowStreams)
-        with opened.stream("groups_", ["a"]) as result:
+        streams = find_streams(opened)
+        with streams.stream("groups_", ["a"]) as result:
             assert len(next(result.batches)) == BATCH_ROWS
-        with opened.query_read_only("select a from groups_", timeout=timedelta(minutes=1)) as result:
+        with streams.query_read_only("select a from groups_", timeout=timedelta(minutes=1)) as result:
             assert len(next(result.batches)) <= BATCH_ROWS
         assert opened.count("people") == 5
 
     def test_csv_and_json_values_are_inserted_unchanged(self, filled: DatabaseFactory) -> None:
         opened, columns = filled.writer(), ["id", "name", "size"]
-        assert isinstance(opened, RowStreams)
-        csv_parsers = [opened.csv_parser("people", column) for column in columns]
+        streams = find_streams(opened)
+        csv_parsers = [streams.csv_parser("people", column) for column in columns]
         cells = [("70", True), ("1e5", False), ("-9223372036854775808", True)]
         row = [parse(*cell) for parse, cell in zip(csv_parsers, cells, strict=True)]
-        json_parsers = [opened.json_parser("people", column) for column in columns]
+        json_parsers = [streams.json_parser("people", column) for column in columns]
         json_row = [
             parse(value) for parse, value in zip(json_parsers, (71, "007", (1 << 63) - 1), strict=True)
         ]
@@ -132,8 +131,8 @@ class StreamingContract:
         fresh.execute("create table sums (id integer primary key, sum decimal(30, 10))")
         fresh.execute("insert into sums values (1, 12345678901234567.1234567890), (2, 0.5)")
         opened = fresh.reader()
-        assert isinstance(opened, RowStreams)
-        with opened.exact_numbers():
+        streams = find_streams(opened)
+        with streams.exact_numbers():
             exact = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
         approximate = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
         assert exact[1] == approximate[1] == 0.5
@@ -142,10 +141,11 @@ class StreamingContract:
 
     def test_engine_csv_distinguishes_null_and_empty_text(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        if not isinstance(opened, CsvWriter):
+        csv_writer = opened.part(CsvWriter)
+        if csv_writer is None:
             return
         parts: list[bytes] = []
-        assert opened.write_csv("people", ["id", "note"], lambda data: parts.append(bytes(data))) == 5
+        assert csv_writer.write_csv("people", ["id", "note"], lambda data: parts.append(bytes(data))) == 5
         assert b"".join(parts).decode().splitlines() == [
             "id,note",
             "1,",
@@ -157,14 +157,15 @@ class StreamingContract:
 
     def test_failing_csv_callback_ends_export(self, filled: DatabaseFactory) -> None:
         opened = filled.reader()
-        if not isinstance(opened, CsvWriter):
+        csv_writer = opened.part(CsvWriter)
+        if csv_writer is None:
             return
 
         def raise_disk_full(_data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
         with pytest.raises(OSError, match="No space"):
-            opened.write_csv("people", ["id"], raise_disk_full)
+            csv_writer.write_csv("people", ["id"], raise_disk_full)
         assert opened.count("people") == 5
 
     def test_generated_keys_continue_after_imported_keys(self, filled: DatabaseFactory) -> None:
@@ -258,11 +259,11 @@ class StreamingContract:
 
     def test_query_is_cancelled_after_timeout(self, large: DatabaseFactory) -> None:
         opened = large.reader()
-        assert isinstance(opened, RowStreams)
+        streams = find_streams(opened)
         sql = "select count(*) from groups_ a, groups_ b, groups_ c where a.title < b.title and b.title < c.title"
-        with pytest.raises(QueryTimeoutError), opened.query_read_only(sql, timeout=TIMEOUT) as result:
+        with pytest.raises(QueryTimeoutError), streams.query_read_only(sql, timeout=TIMEOUT) as result:
             list(result.batches)
-        with opened.query_read_only("select 1", timeout=TIMEOUT) as result:
+        with streams.query_read_only("select 1", timeout=TIMEOUT) as result:
             assert [row for batch in result.batches for row in batch] == [(1,)]
         assert opened.count("people") == 5
 

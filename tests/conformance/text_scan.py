@@ -1,20 +1,19 @@
-"""Tests for scans of all texts, for engines with ``Capability.TEXT_SCAN``."""
+"""Tests for scans of all texts, for engines with the part ``TextScanner``."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from dbctl.engines.contract import Capability
-from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
+from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextScanner
 
 TIMEOUT = timedelta(seconds=20)
 
 
 def open_scanner(fresh):
     db = fresh.reader()
-    assert Capability.TEXT_SCAN in db.capabilities
-    assert isinstance(db, TextScanner)
-    return db
+    scanner = db.part(TextScanner)
+    assert scanner is not None
+    return scanner
 
 
 class TextScanContract:

@@ -366,7 +366,7 @@ def test_trap_backup_under_concurrent_writers_is_consistent(path, turn):
             slowest = max(slowest, duration)
             time.sleep(max(0.0, choose_count(0, 1) - duration))
         print(
-            f"{len(backups)} backups beside {sum(writers.committed_counts())} commits, the slowest {writers.slowest_commit():.3f} s"
+            f"{len(backups)} backups during {sum(writers.committed_counts())} commits, the slowest {writers.slowest_commit():.3f} s"
         )
         print(f"the slowest backup {slowest:.3f} s")  # not asserted, because machines differ
     for backup, before, after in backups:

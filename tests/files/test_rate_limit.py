@@ -3,8 +3,8 @@
 import pytest
 
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.files import rate_limit
-from dbctl.files.rate_limit import CATCH_UP_SECONDS, RateLimiter
+from dbctl.files import progress
+from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter
 from tests.services.flashpoint_app import create_app, run_statements
 
 
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     fake_clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", fake_clock)
+    monkeypatch.setattr(progress, "time", fake_clock)
     return fake_clock
 
 

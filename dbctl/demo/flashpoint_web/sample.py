@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
-from dbctl.engines.contract import ScriptRunner, Writable
+from dbctl.engines.contract import ScriptRunner, Writable, require_part
 from dbctl.model import Struct
 from dbctl.profiles import TIMES
 
@@ -27,7 +26,7 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 def run_scripts(db: Writable, *scripts: str) -> None:
     """Run scripts, each in a separate transaction."""
-    engine = cast("ScriptRunner", db)
+    engine = require_part(db, ScriptRunner, "the demo", "Its engine runs no scripts.")
     for script in scripts:
         with engine.schema_transaction():
             for _line, sql in engine.script_dialect.split(script):

@@ -15,7 +15,7 @@ from dbctl.demo.places import create_directories, require_empty
 from dbctl.demo.promptvault.rows import Sample, fill
 from dbctl.demo.promptvault.users import ACCOUNTS, COMMON_PASSWORD
 from dbctl.demo.random import Progress
-from dbctl.engines.contract import Capability, SizeMonitor, Writable
+from dbctl.engines.contract import SizeMonitor, Writable
 from dbctl.engines.registry import load_engine
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
@@ -105,5 +105,5 @@ def _fill_database(url: Url, sample: Sample, progress: Progress | None) -> tuple
 
 
 def _database_bytes(db: Writable) -> int:
-    able = Capability.MEASURE in db.capabilities and isinstance(db, SizeMonitor)
-    return db.measure_storage().bytes if able and isinstance(db, SizeMonitor) else 0
+    sizes = db.part(SizeMonitor)
+    return sizes.measure_storage().bytes if sizes else 0

@@ -46,10 +46,11 @@ if TYPE_CHECKING:
         count_dump_rows,
         list_dump_tables,
     )
-    from dbctl.engines.contract.effects import StatementEffect
     from dbctl.engines.contract.engine import Engine, TempDirFactory, require_driver, temp_dir
     from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
     from dbctl.engines.contract.fulltext import (
+        CHARACTERS_AFTER,
+        CHARACTERS_BEFORE,
         FullText,
         IndexFault,
         IndexMarker,
@@ -59,8 +60,16 @@ if TYPE_CHECKING:
         Link,
         TextIndexes,
         TextIndexSpec,
+        TextMatch,
+        TextScanner,
     )
-    from dbctl.engines.contract.migrations import LintFinding, Script, ScriptDialect, ScriptRunner
+    from dbctl.engines.contract.migrations import (
+        LintFinding,
+        Script,
+        ScriptDialect,
+        ScriptRunner,
+        StatementEffect,
+    )
     from dbctl.engines.contract.monitoring import (
         Advisor,
         Bloat,
@@ -121,7 +130,6 @@ if TYPE_CHECKING:
         join_queries,
         positive_terms,
     )
-    from dbctl.engines.contract.text_scan import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch, TextScanner
     from dbctl.engines.contract.vectors import (
         Metric,
         Recall,
@@ -156,11 +164,13 @@ else:
                 "Content Dump DumpResult DumpVerification Dumps ImportedDump LoadResult PreparedSwap RestoreStrategy "
                 "RestoreTarget RetainedDatabase SnapshotPin TrialRestore count_dump_rows list_dump_tables"
             ),
-            "effects": "StatementEffect",
             "engine": "Engine TempDirFactory require_driver temp_dir",
             "external_index": "ExternalIndexSpec ExternalIndexState ExternalIndexes",
-            "fulltext": "FullText IndexFault IndexMarker IndexState IndexUse JoinedText Link TextIndexSpec TextIndexes",
-            "migrations": "LintFinding Script ScriptDialect ScriptRunner",
+            "fulltext": (
+                "CHARACTERS_AFTER CHARACTERS_BEFORE FullText IndexFault IndexMarker IndexState IndexUse JoinedText "
+                "Link TextIndexSpec TextIndexes TextMatch TextScanner"
+            ),
+            "migrations": "LintFinding Script ScriptDialect ScriptRunner StatementEffect",
             "monitoring": (
                 "Advisor Bloat BloatMonitor EngineFinding FindingQuery Index IndexMonitor LockWait Maintenance "
                 "MaintenanceKind MaintenanceTask Session SessionMonitor SettingComparison SlowQuery SlowQueryMonitor "
@@ -175,7 +185,6 @@ else:
             ),
             "streaming": "BATCH_ROWS CsvWriter RowStream RowStreams",
             "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
-            "text_scan": "CHARACTERS_AFTER CHARACTERS_BEFORE TextMatch TextScanner",
             "vectors": (
                 "Metric Recall Row VectorColumn VectorFault VectorIndex VectorIndexKind VectorIndexSpec VectorIndexes "
                 "VectorSearch"

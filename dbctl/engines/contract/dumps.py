@@ -199,15 +199,15 @@ class DumpRowCounter(Protocol):
 
 def list_dump_tables(db: Readable) -> Collection[str]:
     """Return the tables that a dump of an open database contains, with the names that its verification uses."""
-    if isinstance(db, DumpRowCounter):
-        return db.list_dump_tables()
+    if counter := db.part(DumpRowCounter):
+        return counter.list_dump_tables()
     return [name for name, table in db.tables().items() if not table.is_view]
 
 
 def count_dump_rows(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
     """Return the row count of each table of an open database as the verification of a dump would count now."""
-    if isinstance(db, DumpRowCounter):
-        return db.count_dump_rows(extra)
+    if counter := db.part(DumpRowCounter):
+        return counter.count_dump_rows(extra)
     return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}
 
 

@@ -1,9 +1,10 @@
-"""Contract: full-text indexes, for readers and writers."""
+"""Contract: search of words in texts: full-text indexes, and scans of all texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.contract.conditions import Order, Where
 from dbctl.engines.contract.reader import Explanation
@@ -11,6 +12,9 @@ from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.text_query import TextQuery
+
+#: Characters of an excerpt: before the match, and from its beginning.
+CHARACTERS_BEFORE, CHARACTERS_AFTER = 60, 160
 
 #: ``find``: it finds every row that matches a query, and perhaps others. ``rank``: it only ranks rows.
 IndexUse: TypeAlias = Literal["find", "rank", "none"]
@@ -146,5 +150,30 @@ class TextIndexes(Protocol):
 
         Raises:
             QueryFailedError, ConstraintError: the index or one of its triggers rejects a change.
+        """
+        ...
+
+
+class TextMatch(NamedTuple):
+    """A row that contains the word."""
+
+    key: Sequence[object]  #: its primary key; empty without one
+    excerpts: Mapping[str, str]  #: the text around the first match, for each matching column
+
+
+@runtime_checkable
+class TextScanner(Protocol):
+    """Capability.TEXT_SCAN."""
+
+    def text_columns(self, table: str) -> Sequence[str]:
+        """Return the columns of a table that may contain text; empty if another table has the same content."""
+        ...
+
+    def scan_text(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
+    ) -> Sequence[TextMatch] | None:
+        """Return rows where one of ``columns`` contains ``word``, in no order; None after ``timeout``.
+
+        The word is matched literally, ignoring the case of ASCII letters.
         """
         ...

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from dbctl.model import Struct
-
-if TYPE_CHECKING:
-    from dbctl.engines.contract.effects import StatementEffect
 
 
 class Script(Struct, frozen=True, kw_only=True):
@@ -25,6 +22,16 @@ class LintFinding(Struct, frozen=True):
     line: int  #: the first line of the statement; 0: the script as a whole
     code: str
     message: str
+
+
+class StatementEffect(Struct, frozen=True, kw_only=True):
+    """The tables and rows that one statement may delete."""
+
+    may_delete_rows: bool  #: it may delete rows
+    is_destructive: bool = False  #: it deletes rows, or drops a table, a column or another object with data
+    dropped_tables: Sequence[str] = ()  #: the tables that it drops, without schema
+    emptied_tables: Sequence[str] = ()  #: the tables from which it deletes rows
+    session_only: bool = False  #: it only changes a setting of the session
 
 
 class ScriptDialect(Hashable, Protocol):

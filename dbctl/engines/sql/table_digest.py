@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
-from dbctl.engines.contract import Readable, RowStreams, Table
+from dbctl.engines.contract import Readable, RowStreams, Table, require_part
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
 #: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.
 MAX_ROWS, MAX_BYTES = 2_000, 1 << 20
 
 
-class StreamingDatabase(Readable, RowStreams, Protocol):
-    """A database that streams its tables."""
-
-
-def digest_tables(db: StreamingDatabase, rows: Mapping[str, int]) -> dict[str, str]:
+def digest_tables(db: Readable, rows: Mapping[str, int]) -> dict[str, str]:
     """Return the digest of each table that is small.
 
     Args:
@@ -34,7 +29,7 @@ def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> 
     return sorted(name for name, digest in expected.items() if actual.get(name, digest) != digest)
 
 
-def _try_digest(db: StreamingDatabase, table: Table) -> str:
+def _try_digest(db: Readable, table: Table) -> str:
     """Return the digest of a table; empty if it cannot be read."""
     try:
         return _digest(db, table)
@@ -42,7 +37,7 @@ def _try_digest(db: StreamingDatabase, table: Table) -> str:
         return ""
 
 
-def _digest(db: StreamingDatabase, table: Table) -> str:
+def _digest(db: Readable, table: Table) -> str:
     """Return the digest of a table; empty if it is too large."""
     from hashlib import sha256
 
@@ -51,7 +46,8 @@ def _digest(db: StreamingDatabase, table: Table) -> str:
     columns = [name for name, column in table.columns.items() if not column.is_generated] or list(
         table.columns
     )
-    with db.stream(table.name, columns) as stream:
+    streams = require_part(db, RowStreams, "a digest", "Its engine cannot stream rows.")
+    with streams.stream(table.name, columns) as stream:
         for batch in stream.batches:  # read all, because stopping would end the session on a server
             for row in batch if size <= MAX_BYTES else ():
                 text = ascii(tuple(row)).encode()  # exact and unambiguous in every version of Python

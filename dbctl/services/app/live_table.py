@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Capability, Condition, Readable, RowStreams, Table, TimeForms
-from dbctl.errors import NotSupportedError, SchemaMismatchError
+from dbctl.engines.contract import Condition, Readable, RowStreams, Table, TimeForms, require_part
+from dbctl.errors import SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
 from dbctl.profiles.model import ColumnNames, Profile
@@ -44,9 +44,10 @@ def default_times(
     The default may write another time format than the app; the returned values have the format of the column, so it stays
     sortable.
     """
-    if not isinstance(db, TimeForms) or table not in db.tables():
+    times = db.part(TimeForms)
+    if times is None or table not in db.tables():
         return {}
-    clocks = [column for column in db.clock_columns(table) if column not in provided_columns]
+    clocks = [column for column in times.clock_columns(table) if column not in provided_columns]
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
@@ -103,9 +104,8 @@ class LiveTable:
         mixed formats would break the sort order of the column.
         """
         if column not in self._time_forms:
-            stored_forms = (
-                self.db.newest_time_forms(self.name, column) if isinstance(self.db, TimeForms) else ()
-            )
+            times = self.db.part(TimeForms)
+            stored_forms = times.newest_time_forms(self.name, column) if times else ()
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
@@ -165,6 +165,4 @@ def require_streams(db: Readable) -> RowStreams:
     Raises:
         NotSupportedError: its engine cannot.
     """
-    if Capability.STREAM not in db.capabilities or not isinstance(db, RowStreams):
-        raise NotSupportedError(feature="this", subject=db.target, hint="Its engine has no tables with rows.")
-    return db
+    return require_part(db, RowStreams, "this", "Its engine has no tables with rows.")

@@ -117,16 +117,17 @@ def _is_secret_value(value: object) -> bool:
 def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the columns of views that depend on secret columns of tables."""
     tables = db.tables()
-    if not (
-        secret_columns and isinstance(db, RowStreams) and any(table.is_view for table in tables.values())
-    ):
+    streams = db.part(RowStreams)
+    if not (secret_columns and streams and any(table.is_view for table in tables.values())):
         return {}
-    queries = lineage.find_dependent_views(db.view_queries(), secret_columns)
+    queries = lineage.find_dependent_views(streams.view_queries(), secret_columns)
     secret = {
         (table.lower(), column.lower()) for table, columns in secret_columns.items() for column in columns
     }
     views = dict[str, list[str]]()
-    for view, columns in lineage.trace_sources(queries, tables, db.sql_dialect).items() if queries else ():
+    for view, columns in (
+        lineage.trace_sources(queries, tables, streams.sql_dialect).items() if queries else ()
+    ):
         derived = [
             column for column, sources in columns.items() if sources is None or not secret.isdisjoint(sources)
         ]

@@ -41,5 +41,6 @@ def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:
         if kind.table.removesuffix("?") == live.name:
             names += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
     names += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
-    clocks = live.db.clock_columns(live.name) if isinstance(live.db, TimeForms) else ()
+    times = live.db.part(TimeForms)
+    clocks = times.clock_columns(live.name) if times else ()
     return frozenset(column for name in names if (column := find_column(live.table, name))).union(clocks)

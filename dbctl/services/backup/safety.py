@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, Dump, Dumps, Readable, SchemaReader, count_dump_rows
+from dbctl.engines.contract import Dump, Dumps, Readable, SchemaReader, count_dump_rows
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
@@ -33,7 +33,8 @@ UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, Que
 
 def schema_fingerprint(db: Readable) -> str:
     """Return the fingerprint of a live schema; empty if the engine has none."""
-    return db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, SchemaReader) else ""
+    schema_reader = db.part(SchemaReader)
+    return schema_reader.fingerprint() if schema_reader else ""
 
 
 class SafetyBackupSource(Source):
@@ -62,7 +63,7 @@ class SafetyBackupSource(Source):
             if not self._is_retained:  # a retained database is not read
                 raise
             return False
-        return Capability.DUMP in db.capabilities and isinstance(db, Dumps)
+        return db.part(Dumps) is not None
 
     def block_writers(self, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block other writers with the restore target; an unreadable database is not locked."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import (
-    Capability,
     Dump,
     DumpResult,
     Dumps,
     DumpVerification,
     Readable,
     SnapshotPin,
+    require_part,
 )
 from dbctl.errors import (
     BackupFailedError,
@@ -241,14 +241,13 @@ def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]
             raise SchemaMismatchError(target=app.name, missing=missing_tables, purpose="this backup")
         if len(matches) > 1:
             raise UsageError(detail=f"--table: select one database (--db {' or --db '.join(matches)})")
-    _check_tables(open_dumps(app, matches[0]), tables)
+    _check_tables(app.reader(matches[0]), tables)
     return matches[0]
 
 
-def _check_tables(db: Dumps, tables: Sequence[str]) -> None:
-    live = cast("Readable", db)
+def _check_tables(live: Readable, tables: Sequence[str]) -> None:
     tables_of_database = live.tables()
-    if not db.supports_partial:
+    if not _require_dumps(live).supports_partial:
         raise NotSupportedError(
             feature="a backup of some tables",
             subject=live.target,
@@ -323,9 +322,11 @@ def open_dumps(
         if (files := app.engine(database).open_copier(app.url(database), app.target(database))) is None:
             raise
         return files
-    if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
-        raise NotSupportedError(feature="a backup", subject=db.target, hint="Its engine cannot be copied.")
-    return db
+    return _require_dumps(db)
+
+
+def _require_dumps(db: Readable) -> Dumps:
+    return require_part(db, Dumps, "a backup", "Its engine cannot be copied.")
 
 
 def call_both(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T], None]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from dbctl.engines.contract import (
-    Capability,
     IndexMonitor,
     Readable,
     Schema,
@@ -16,8 +15,8 @@ from dbctl.engines.contract import (
     SchemaReference,
     SizeMonitor,
     VectorSearch,
+    require_part,
 )
-from dbctl.errors import NotSupportedError
 from dbctl.model import Row, Struct
 from dbctl.services.app import App
 from dbctl.services.data.table import DataTable, selected_database
@@ -105,14 +104,12 @@ def describe_table(app: App, name: str) -> TableDescription:
     database = selected_database(app)
     db = app.reader(database)
     table = DataTable(app, db, name)
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, SchemaReader):
-        raise NotSupportedError(
-            feature="describing a table", subject=db.target, hint="The engine cannot describe its schema."
-        )
-    schema = db.schema()
+    hint = "The engine cannot describe its schema."
+    schema_reader = require_part(db, SchemaReader, "describing a table", hint)
+    schema = schema_reader.schema()
     definition = next((candidate for candidate in schema.tables if candidate.name == name), None)
     declared = {column.name: column for column in definition.columns} if definition else {}
-    comments = db.comments(name)
+    comments = schema_reader.comments(name)
     rows, estimated = _count_rows(db, table)
     return TableDescription(
         table=name,
@@ -159,7 +156,7 @@ def _columns(
 
 def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[DescribedIndex]:
     """Return the indexes of a table, including that of the primary key."""
-    if Capability.INDEXES in db.capabilities and isinstance(db, IndexMonitor):
+    if indexes := db.part(IndexMonitor):
         return [
             DescribedIndex(
                 name=index.name,
@@ -168,13 +165,13 @@ def _indexes(db: Readable, table: str, declared: Sequence[SchemaIndex]) -> list[
                 method=index.method,
                 where=index.where,
             )
-            for index in db.list_indexes()
+            for index in indexes.list_indexes()
             if index.table == table
         ]
-    if Capability.VECTORS in db.capabilities and isinstance(db, VectorSearch):
+    if vectors := db.part(VectorSearch):
         return [
             DescribedIndex(name=index.name, columns=[index.column], unique=False, method=index.kind, where="")
-            for index in db.vector_indexes(table)
+            for index in vectors.vector_indexes(table)
         ]
     return [
         DescribedIndex(
@@ -206,9 +203,10 @@ def _count_rows(db: Readable, table: DataTable) -> tuple[int | None, bool]:
     """Return the number of rows, None for a view, and whether it is an estimate."""
     if table.live.table.is_view:
         return None, False
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
+    sizes = db.part(SizeMonitor)
+    if sizes is None:
         return db.count(table.name), False
-    (measured,) = db.measure_tables(exact=False, table=table.name)
+    (measured,) = sizes.measure_tables(exact=False, table=table.name)
     return measured.rows, measured.estimated
 
 

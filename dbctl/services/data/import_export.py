@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import IO
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, CsvWriter, Readable, Writable
+from dbctl.engines.contract import CsvWriter, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -93,13 +93,8 @@ def export_table(
     if not selected:
         raise UsageError(detail=f"all columns of {name} are secret; export them with --secrets")
     sink = CountingWriter(write)
-    if (
-        form is Form.CSV
-        and not excel_safe
-        and Capability.CSV in db.capabilities
-        and isinstance(db, CsvWriter)
-    ):
-        rows = db.write_csv(name, selected, sink)
+    if form is Form.CSV and not excel_safe and (csv_writer := db.part(CsvWriter)):
+        rows = csv_writer.write_csv(name, selected, sink)
     else:
         with require_streams(db).stream(name, selected) as stream:
             rows = _write_rows(form, selected, stream.batches, sink, excel_safe=excel_safe)

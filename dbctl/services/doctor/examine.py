@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines.contract import Advisor, Capability, IndexMonitor, SizeMonitor
+from dbctl.engines.contract import Advisor, IndexMonitor, SizeMonitor
 from dbctl.errors import (
     BusyError,
     DatabaseNotConfiguredError,
@@ -155,13 +155,14 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
     except DbctlError as error:
         examination.add_failure(target, error, _find_hint(context, error))
         return False
-    if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
-        examination.add_findings(target, doctor_server.check_server(context, db))
-    if Capability.INDEXES in db.capabilities and isinstance(db, IndexMonitor):
-        examination.add_findings(target, server.check_constraints(context, db))
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
-        return True
-    return examination.add_findings(target, disk_space.check_storage(context, db, database_files))
+    if advisor := db.part(Advisor):
+        examination.add_findings(target, doctor_server.check_server(context, advisor))
+    if indexes := db.part(IndexMonitor):
+        examination.add_findings(target, server.check_constraints(context, indexes))
+    sizes = db.part(SizeMonitor)
+    return not sizes or examination.add_findings(
+        target, disk_space.check_storage(context, sizes, database_files)
+    )
 
 
 def _find_hint(context: CheckContext, error: DbctlError) -> str:

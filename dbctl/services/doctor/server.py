@@ -60,8 +60,8 @@ def check_scratch(app: App) -> Iterator[Finding]:
     if url is None:
         return
     with closing(registry.load_engine(url.engine).open_for_reading(url, app.name, timeout=app.timeout)) as db:
-        if isinstance(db, Advisor):
-            for warning in db.find_abandoned():
+        if advisor := db.part(Advisor):
+            for warning in advisor.find_abandoned():
                 yield create_finding(app.name, warning)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import (
     Advisor,
-    Capability,
     Checks,
     Condition,
     EngineFinding,
@@ -16,6 +15,7 @@ from dbctl.engines.contract import (
     Not,
     OrphanedRows,
     Readable,
+    require_part,
 )
 from dbctl.errors import (
     CorruptError,
@@ -111,13 +111,14 @@ def _check_database(
 
 def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
     target = app.target(name)
-    if Capability.CHECK not in db.capabilities or not isinstance(db, Checks):
+    checks = db.part(Checks)
+    if checks is None:
         message = "its engine has no integrity check"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    damage = list(_check_damage(app, name, db, db.find_damage(quick=quick, table=table)))
+    damage = list(_check_damage(app, name, checks, checks.find_damage(quick=quick, table=table)))
     yield from damage
-    if not (quick or table) and (lost_commits := db.count_lost_commits()):
+    if not (quick or table) and (lost_commits := checks.count_lost_commits()):
         yield Finding(
             target=target,
             severity="warning",
@@ -127,7 +128,7 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
         )
     damaged = any(finding.code == CorruptError.code for finding in damage)
     try:
-        yield from _check_foreign_keys(app, name, db, table)
+        yield from _check_foreign_keys(app, name, checks, table)
         yield from _check_owned_rows(app, name, db, table)
     except (QueryFailedError, CorruptError) as error:
         if not (damaged and isinstance(error, CorruptError)):  # already reported, with its location
@@ -137,14 +138,14 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
     if not (quick or damage):  # rows of a damaged table are not reliable
         yield from find_stored_violations(app, name, db, table)
         yield from find_mixed_times(app, name, db, table)
-    if Capability.ADVISE in db.capabilities and isinstance(db, Advisor):
+    if advisor := db.part(Advisor):
         app_keys = {
             f"{settings.table}.{settings.row.key}" for settings in app.profile.settings if settings.row
         }
-        for warning in db.schema_findings(table):
+        for warning in advisor.schema_findings(table):
             if warning.column not in app_keys:  # the app sets that key, without a sequence
                 yield create_finding(target, warning)
-    indexes = [index for index in db.list_text_indexes() if not quick and table in ("", index)]
+    indexes = [index for index in checks.list_text_indexes() if not quick and table in ("", index)]
     if indexes:
         yield from check_text_indexes(app, name, indexes)
 
@@ -160,14 +161,14 @@ def create_finding(target: str, warning: EngineFinding) -> Finding:
     )
 
 
-def _check_damage(app: App, database: str, db: Checks, lines: Sequence[str]) -> Iterator[Finding]:
+def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
     """Yield damage as reported by the engine; one finding per damaged index."""
     target = app.target(database)
     indexes: dict[str, list[str]] = {}
     duplicated: set[str] = set()
     other_lines: list[str] = []
     for line in lines:
-        index_damage = db.parse_index_damage(line)
+        index_damage = checks.parse_index_damage(line)
         if index_damage is None:
             other_lines.append(line)
             continue
@@ -178,7 +179,7 @@ def _check_damage(app: App, database: str, db: Checks, lines: Sequence[str]) -> 
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
-        differences = db.find_index_differences(name, LISTED_DIFFERENCES)
+        differences = checks.find_index_differences(name, LISTED_DIFFERENCES)
         if differences:
             message += f": {'; '.join(_list_values(app, database, differences))}"
         hint = (
@@ -216,7 +217,7 @@ def _describe_lost_commits(count: int) -> str:
     return f"{format_count(count, 'commit')} in the -wal cannot be read: the data before them is damaged"
 
 
-def _check_foreign_keys(app: App, name: str, db: Checks, table: str) -> Iterator[Finding]:
+def _check_foreign_keys(app: App, name: str, checks: Checks, table: str) -> Iterator[Finding]:
     section = app.database(name)
     severity: Severity = "error" if section.foreign_keys else "warning"
     owner = section.owner or "the program that writes it"
@@ -225,7 +226,7 @@ def _check_foreign_keys(app: App, name: str, db: Checks, table: str) -> Iterator
         if section.foreign_keys
         else f"{owner[:1].upper()}{owner[1:]} does not enforce foreign keys."
     )
-    for orphans in db.find_orphaned_rows(table):
+    for orphans in checks.find_orphaned_rows(table):
         yield Finding(
             target=app.target(name),
             severity=severity,
@@ -285,8 +286,11 @@ def check_text_indexes(
     target = app.target(name)
     try:
         with app.writer(name, operation) as db:
+            checks = require_part(
+                db, Checks, "checking full-text indexes", "Its engine has no integrity check."
+            )
             for index in indexes:
-                if isinstance(db, Checks) and (reason := db.check_text_index(index)):
+                if reason := checks.check_text_index(index):
                     message = f"{index}, a full-text index, differs from its rows: {reason}"
                     yield Finding(
                         target=target, severity="error", code="text-index", message=message, hint=hint

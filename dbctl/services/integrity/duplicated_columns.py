@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Readable, RowStreams
-from dbctl.errors import NotSupportedError
+from dbctl.engines.contract import Readable, RowStreams, VectorSearch, require_part
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, LiveTable
-
-if TYPE_CHECKING:
-    from dbctl.engines.contract import VectorSearch
 
 #: Rows of one side in memory; larger tables are compared in several passes.
 MAX_ROWS = 250_000
@@ -128,12 +123,9 @@ def stream_batches(
     Raises:
         NotSupportedError: the engine cannot stream rows.
     """
-    if Capability.VECTORS in db.capabilities:
-        yield cast("VectorSearch", db).stream_vectors(table, columns, batch_size=BATCH)
-    elif Capability.STREAM in db.capabilities and isinstance(db, RowStreams):
-        with db.stream(table, columns) as stream:
-            yield stream.batches
-    else:
-        raise NotSupportedError(
-            feature="comparing its rows", subject=db.target, hint="Its engine cannot stream rows."
-        )
+    if vectors := db.part(VectorSearch):
+        yield vectors.stream_vectors(table, columns, batch_size=BATCH)
+        return
+    streams = require_part(db, RowStreams, "comparing its rows", "Its engine cannot stream rows.")
+    with streams.stream(table, columns) as stream:
+        yield stream.batches

@@ -67,7 +67,8 @@ def list_mixed_columns(
     app: App, database: str, db: Readable, table: str = ""
 ) -> Iterator[tuple[LiveTable, str, Sequence[TimeFormCount]]]:
     """Yield the columns with times in several forms, and the forms."""
-    if not isinstance(db, TimeForms):
+    time_forms = db.part(TimeForms)
+    if time_forms is None:
         return
     for entry in db.tables().values():
         if entry.is_view or table not in ("", entry.name):
@@ -77,7 +78,7 @@ def list_mixed_columns(
         for column in entry.columns.values():
             if is_time(db, column, time_names):
                 signals.raise_if_interrupted()
-                forms = db.count_time_forms(entry.name, column.name)
+                forms = time_forms.count_time_forms(entry.name, column.name)
                 if len(forms) > 1:
                     yield live_table, column.name, forms
 
@@ -254,8 +255,6 @@ class _StoredRowChecks:
 
     def check_times(self) -> Iterator[Finding]:
         """Yield columns with times in several forms, which sort in a wrong order."""
-        if not isinstance(self._db, TimeForms):
-            return
         for live_table, column, forms in list_mixed_columns(self._app, self._database, self._db, self._table):
             yield self._create_times_finding(live_table, column, forms)
 

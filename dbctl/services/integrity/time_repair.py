@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import Readable, TimeFormCount, TimeRewriter, Writable
+from dbctl.engines.contract import Readable, TimeFormCount, TimeRewriter, Writable, require_part
 from dbctl.errors import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
 from dbctl.profiles import TIMES, TimeCodec, read_time
@@ -97,12 +97,12 @@ class _TimeRepair:
         """
         if not self._columns:
             return RepairResult(renamed=0, repaired=0, deleted=0, missing=0)
-        if not isinstance(db, TimeRewriter):
-            raise TypeError(f"{db.target} has a native type for times")
+        hint = "Its engine has a native type for times."
+        rewriter = require_part(db, TimeRewriter, "rewriting times", hint)
         for table, column, rows in self._columns:
-            require_row_count(db.rewrite_times(table, column, self._form, self._rewrite), rows, db)
+            require_row_count(rewriter.rewrite_times(table, column, self._form, self._rewrite), rows, db)
         for table, column, _ in self._columns:
-            for times in db.count_time_forms(table, column):
+            for times in rewriter.count_time_forms(table, column):
                 if times.form != self._form:
                     key = ", ".join(map(str, times.key.values()))
                     raise ValueInvalidError(

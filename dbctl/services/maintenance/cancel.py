@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Session, SessionMonitor
+from dbctl.engines.contract import Session, SessionMonitor
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
 from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
 from dbctl.services.app import App, selected_databases
@@ -176,7 +176,7 @@ def _select_database(app: App) -> str:
     for name in selected_databases(app):
         if app.only or app.database(name).mode == "read-write":
             app.require_writable(name)
-            if Capability.SESSIONS in app.reader(name).capabilities:
+            if app.reader(name).part(SessionMonitor):
                 return name
     raise NotSupportedError(feature="cancelling statements", subject=app.name, hint=NO_SERVER_HINT)
 

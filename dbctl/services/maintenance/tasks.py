@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl.engines.contract import (
-    Capability,
     Maintenance,
     MaintenanceKind,
     MaintenanceTask,
     Readable,
     SizeMonitor,
     Versions,
+    require_part,
 )
 from dbctl.errors import (
     DatabaseNotConfiguredError,
@@ -157,7 +157,7 @@ class RunMaintenance:
             with self._app.writer(name, f"maintain {self._kind}") as db:
                 maintainer = _require_maintenance(db)
                 for task in tasks:
-                    result, error = _run_task(maintainer, db.target, task)
+                    result, error = _run_task(db, maintainer, task)
                     results.append(result)
                     errors += [error] if error else []
                     self._advance(1)
@@ -209,29 +209,24 @@ class RunMaintenance:
     def _list_tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         if self._older_than is None:
             return _require_maintenance(db).maintenance_tasks(self._kind, tables)
-        if Capability.VERSIONS not in db.capabilities or not isinstance(db, Versions):
-            raise NotSupportedError(
-                feature="--older-than", subject=db.target, hint="Its engine has no versions."
-            )
-        return db.prune_tasks(tables, self._older_than)
+        versions = require_part(db, Versions, "--older-than", "Its engine has no versions.")
+        return versions.prune_tasks(tables, self._older_than)
 
 
 def _require_maintenance(db: Readable) -> Maintenance:
-    if Capability.MAINTAIN not in db.capabilities or not isinstance(db, Maintenance):
-        raise NotSupportedError(
-            feature="maintenance", subject=db.target, hint="Its engine needs no maintenance."
-        )
-    return db
+    return require_part(db, Maintenance, "maintenance", "Its engine needs no maintenance.")
 
 
-def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
+def _run_task(
+    db: Readable, maintainer: Maintenance, task: MaintenanceTask
+) -> tuple[TaskResult, DbctlError | None]:
     before, start, failure = _measure(db, task), time.monotonic(), None
     try:
-        db.maintain(task)
+        maintainer.maintain(task)
     except DbctlError as error:
         failure = error
     result = TaskResult(
-        target=target,
+        target=db.target,
         table=task.table or None,
         statement=task.statement,
         seconds=round(time.monotonic() - start, 3),
@@ -242,11 +237,10 @@ def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[Task
     return result, failure
 
 
-def _measure(db: Maintenance, task: MaintenanceTask) -> VersionedSize | None:
+def _measure(db: Readable, task: MaintenanceTask) -> VersionedSize | None:
     # Other engines have no versions, and measuring could wait for the lock that blocks the task.
-    if not (task.table and isinstance(db, Versions) and isinstance(db, SizeMonitor)):
-        return None
-    for size in db.measure_tables(exact=False):
+    sizes = db.part(SizeMonitor) if task.table and db.part(Versions) is not None else None
+    for size in sizes.measure_tables(exact=False) if sizes else ():
         if size.table == task.table and size.fragments is not None and size.versions is not None:
             return VersionedSize(fragments=size.fragments, versions=size.versions, bytes=size.bytes or 0)
     return None

@@ -14,7 +14,7 @@ from dbctl.errors import MigrationsMismatchError, PlanChangedError
 from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.drift import read_schema
-from dbctl.services.migrations.executor import as_migratable
+from dbctl.services.migrations.executor import require_script_runner
 from dbctl.services.migrations.files import MigrationFile, rank_variants
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_records, read_state
 from dbctl.services.migrations.schema_diff import (
@@ -117,7 +117,7 @@ class Baseline:
         for target, match in self._match_targets():
             with (
                 self._open_app.writer(target.database, "migrate baseline") as db,
-                as_migratable(db).schema_transaction(),
+                require_script_runner(db).schema_transaction(),
             ):
                 if target.ledger.table in db.tables() and read_records(target, db):
                     raise PlanChangedError(target=target.name)

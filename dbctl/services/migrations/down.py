@@ -22,7 +22,6 @@ from dbctl.services.app import App
 from dbctl.services.migrations import row_loss
 from dbctl.services.migrations.executor import (
     MigrationExecutor,
-    as_migratable,
     join_names,
     refuse_unknown_progress,
 )
@@ -145,7 +144,7 @@ class MigrateDown:
                 self._safety.protect(configured, names) as backup,
                 self._open_app.writer(configured.database, "migrate down", create=True) as db,
             ):
-                migratable, state = as_migratable(db), read_state(configured, db)
+                state = read_state(configured, db)
                 target = state.target
                 selected = _select_applied(state, self._selection)
                 if [file.name for file, _ in selected] != names:
@@ -155,7 +154,7 @@ class MigrateDown:
                     for index, (file, steps) in enumerate(selected):
                         executor = MigrationExecutor(
                             target,
-                            migratable,
+                            db,
                             ledger,
                             file,
                             steps,
@@ -167,7 +166,7 @@ class MigrateDown:
                         if result := executor.run():
                             done.append(RevertedMigration.from_result(target, file, steps, result, backup))
                 finally:
-                    journal.drop_if_empty(migratable)
+                    journal.drop_if_empty(db)
         field_names = RevertedMigration.__struct_fields__
         return Page(items=done, total=len(done), column_names=field_names, empty_message=NOTHING_APPLIED)
 

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl.engines.contract import Capability, Readable, Schema, SchemaReader
-from dbctl.errors import NotSupportedError
+from dbctl.engines.contract import Readable, Schema, SchemaReader, require_part
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.files import MigrationFile
@@ -160,13 +159,8 @@ def read_schema(db: Readable) -> Schema:
     Raises:
         NotSupportedError: the engine cannot describe it.
     """
-    if Capability.SCHEMA not in db.capabilities or not isinstance(db, SchemaReader):
-        raise NotSupportedError(
-            feature="comparing schemas",
-            subject=db.target,
-            hint="The engine cannot describe its whole schema.",
-        )
-    return db.schema()
+    hint = "The engine cannot describe its whole schema."
+    return require_part(db, SchemaReader, "comparing schemas", hint).schema()
 
 
 def _find_limitations(target: MigrationTarget, database_state: DatabaseState) -> Iterator[Finding]:

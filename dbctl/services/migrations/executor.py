@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Protocol, cast
 
-from dbctl.engines.contract import Capability, ScriptRunner, Writable
+from dbctl.engines.contract import ScriptRunner, Writable, require_part
 from dbctl.errors import (
     IN_DOUBT,
     BusyError,
@@ -18,7 +17,6 @@ from dbctl.errors import (
     MigrationPartialError,
     MigrationStatementUnknownError,
     MigrationStepsChangedError,
-    NotSupportedError,
     QueryFailedError,
     RowsLostError,
     SchemaMismatchError,
@@ -50,10 +48,6 @@ LOCK_RETRY_PAUSE = 0.2
 MAX_SQL_LENGTH = 80
 
 
-class MigratableDatabase(Writable, ScriptRunner, Protocol):
-    """A writable database that runs scripts."""
-
-
 class ExecutionResult(Struct, frozen=True, kw_only=True):
     """Result of running one migration."""
 
@@ -61,15 +55,13 @@ class ExecutionResult(Struct, frozen=True, kw_only=True):
     rows_lost: Mapping[str, int]  #: number of deleted rows by table, if they were counted
 
 
-def as_migratable(db: Writable) -> MigratableDatabase:
-    """Return the database, typed as one that runs scripts.
+def require_script_runner(db: Writable) -> ScriptRunner:
+    """Return the part of a database that runs scripts.
 
     Raises:
         NotSupportedError: the engine cannot run migrations.
     """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, ScriptRunner):
-        raise NotSupportedError(feature="running migrations", subject=db.target, hint="Nothing was changed.")
-    return cast("MigratableDatabase", db)
+    return require_part(db, ScriptRunner, "running migrations", "Nothing was changed.")
 
 
 def join_names(names: Sequence[str]) -> str:
@@ -108,7 +100,7 @@ class MigrationExecutor:
     def __init__(
         self,
         target: MigrationTarget,
-        db: MigratableDatabase,
+        db: Writable,
         ledger: Ledger,
         file: MigrationFile,
         steps: Steps,
@@ -138,6 +130,7 @@ class MigrationExecutor:
             pending_names: names of the migrations that this run has not applied yet.
         """
         self._target, self._db, self._ledger, self._file = target, db, ledger, file
+        self._scripts = require_script_runner(db)
         self._statements, self._steps, self._direction = steps.statements, steps, direction
         self._guards_rows = guards_rows and direction == "up"
         self._may_lose_rows = steps.section.allows_data_loss or may_lose_rows
@@ -149,7 +142,7 @@ class MigrationExecutor:
         self._partial = partial
         self._applied_names, self._pending_names = applied_names, pending_names
         self._is_stepwise = (
-            not db.transactional_ddl or steps.section.outside_transaction or partial is not None
+            not self._scripts.transactional_ddl or steps.section.outside_transaction or partial is not None
         )
         self._position = ""  #: for messages: the statement or phase in which an error occurs
         #: number of statements that are committed already
@@ -183,15 +176,15 @@ class MigrationExecutor:
 
     def _run_in_transaction(self) -> ExecutionResult | None:
         start = time.monotonic()
-        for attempt in range(self._db.lock_attempts, 0, -1):
+        for attempt in range(self._scripts.lock_attempts, 0, -1):
             try:
-                with self._db.schema_transaction(short_waits=True):
+                with self._scripts.schema_transaction(short_waits=True):
                     return self._run_statements()
             except BusyError as error:
                 if attempt == 1:
                     waited = (
                         f"{max(time.monotonic() - start, 0):.1f}"
-                        if self._db.lock_attempts > 1
+                        if self._scripts.lock_attempts > 1
                         else error.context["waited"]
                     )
                     raise BusyError(
@@ -207,7 +200,7 @@ class MigrationExecutor:
         before = self._count_rows()
         for number, (line, sql) in enumerate(self._statements, 1):
             self._position = f" in statement {number} (line {line})"
-            self._db.run_statement(sql)
+            self._scripts.run_statement(sql)
         losses = self._count_losses(before)
         if losses and self._guards_rows and not self._may_lose_rows:
             raise self._create_row_loss_error(losses, "It was rolled back.")
@@ -233,7 +226,7 @@ class MigrationExecutor:
 
     def _run_stepwise(self) -> ExecutionResult | None:
         start = time.monotonic()
-        with self._db.outside_transaction():
+        with self._scripts.outside_transaction():
             if self._is_recorded():
                 return None
             self._refuse_row_loss()
@@ -245,7 +238,7 @@ class MigrationExecutor:
                 if self._partial is None or number > self._partial.ended_count:
                     self._run_step(number, sql)
                 elif self._effects[number - 1].session_only:
-                    self._db.run_statement(sql)  # its effect ended with the session
+                    self._scripts.run_statement(sql)  # its effect ended with the session
             losses = self._count_losses(before)
             with self._db.transaction():
                 return self._record(start, losses)
@@ -254,12 +247,12 @@ class MigrationExecutor:
         again = self._partial is not None and any(
             step.failed and step.number == number for step in self._partial.steps
         )
-        for cleanup in self._db.cleanup_statements(sql) if again else ():
-            self._db.run_statement(cleanup)
+        for cleanup in self._scripts.cleanup_statements(sql) if again else ():
+            self._scripts.run_statement(cleanup)
         if self._journal:
             self._journal.begin(number, sql, again=again)
         try:
-            self._db.run_statement(sql)
+            self._scripts.run_statement(sql)
         except (*STATEMENT_ERRORS, BusyError):  # the server reported the error, so the statement did nothing
             if self._journal:
                 self._journal.fail(number)
@@ -293,7 +286,7 @@ class MigrationExecutor:
         losses = row_loss.find_losses(before, self._count_rows())
         if self._is_stepwise:  # each statement was one transaction
             return losses
-        return [loss for loss in losses if loss.after is None or self._db.may_have_deleted(loss.table)]
+        return [loss for loss in losses if loss.after is None or self._scripts.may_have_deleted(loss.table)]
 
     def _create_row_loss_error(self, losses: Sequence[RowLoss], undone: str) -> RowsLostError:
         return RowsLostError(
@@ -348,7 +341,7 @@ class MigrationExecutor:
             return ""
         if journal.TABLE not in self._db.tables():
             return ""
-        cleanup = self._db.cleanup_statements(self._statements[number - 1][1])
+        cleanup = self._scripts.cleanup_statements(self._statements[number - 1][1])
         if not (self._committed_count or cleanup):
             with self._db.transaction():
                 journal.delete_steps(self._db, self._file.name)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Checks, Dump, Dumps, OrphanedRows, Writable
+from dbctl.engines.contract import Checks, Dump, Dumps, OrphanedRows, Writable, require_part
 from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
@@ -17,7 +17,6 @@ from dbctl.errors import (
     FileFailedError,
     InsufficientSpaceError,
     MigrationFailedError,
-    NotSupportedError,
     RehearsalFailedError,
     RehearsalRefusedError,
     RowsLostError,
@@ -191,18 +190,17 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
     import shutil
 
     source = app.reader(target.database, allow_empty=True)
-    if Capability.DUMP not in source.capabilities or not isinstance(source, Dumps):
-        raise NotSupportedError(feature="rehearsing", subject=name, hint="The engine cannot copy a database.")
+    dumps = require_part(source, Dumps, "rehearsing", "The engine cannot copy a database.")
     parent = _select_parent_folder(app)
     need, free_space = (
-        source.estimate_dump_size() * (GROWTH_FACTOR if url.is_file else 1),
+        dumps.estimate_dump_size() * (GROWTH_FACTOR if url.is_file else 1),
         shutil.disk_usage(parent).free,
     )
     if free_space < need:
         raise InsufficientSpaceError(place=parent, required=need, free=free_space)
     with _create_folder(parent) as folder:
         path = folder / "copy"
-        dump_result = source.dump(path)
+        dump_result = dumps.dump(path)
         unverified_dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
         verification = dump_result.verification or registry.load_engine(target.engine).verify_dump(
             path, unverified_dump, name, quick=True
@@ -319,9 +317,9 @@ DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-los
 
 
 def _count_orphans(db: Writable) -> Mapping[tuple[str, ...], OrphanedRows]:
-    if Capability.CHECK not in db.capabilities or not isinstance(db, Checks):
-        return {}
-    return {(orphans.table, *orphans.columns): orphans for orphans in db.find_orphaned_rows()}
+    checks = db.part(Checks)
+    orphaned = checks.find_orphaned_rows() if checks else ()
+    return {(orphans.table, *orphans.columns): orphans for orphans in orphaned}
 
 
 def _describe_change(before: object, after: object) -> str:

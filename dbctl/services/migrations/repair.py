@@ -13,7 +13,7 @@ from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
 from dbctl.model import ChangeResult, Plan, Struct
 from dbctl.services.app import App, Change, PreparedChange, audit, require_row_count
-from dbctl.services.migrations.executor import as_migratable
+from dbctl.services.migrations.executor import require_script_runner
 from dbctl.services.migrations.ledger import (
     DatabaseState,
     Ledger,
@@ -94,7 +94,7 @@ class LedgerChange(Change[RepairResult]):
         return self._prepare_change(db).plan
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
-        return as_migratable(database).schema_transaction()
+        return require_script_runner(database).schema_transaction()
 
     def _prepare_change(self, db: Readable) -> PreparedChange[RepairResult]:
         target = self._target

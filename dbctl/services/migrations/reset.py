@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Capability, Readable, SizeMonitor
+from dbctl.engines.contract import Readable, SizeMonitor
 from dbctl.errors import (
     DatabaseMissingError,
     LedgerForeignError,
@@ -16,7 +16,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Page, Plan, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.executor import as_migratable
+from dbctl.services.migrations.executor import require_script_runner
 from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import DatabaseState, classify
 from dbctl.services.migrations.safety_backup import SafetyBackup
@@ -99,10 +99,10 @@ class ResetDatabase:
             self._safety.protect(target, [PURPOSE] if self._count_rows() else []) as backup,
             self._open_app.writer(target.database, PURPOSE, create=True) as db,
         ):
-            migratable = as_migratable(db)
-            with migratable.schema_transaction():
-                for sql in migratable.drop_statements():
-                    migratable.run_statement(sql)
+            scripts = require_script_runner(db)
+            with scripts.schema_transaction():
+                for sql in scripts.drop_statements():
+                    scripts.run_statement(sql)
             apply_all(target, db, done=done, safety_backup=backup)
         return Page(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
 
@@ -138,6 +138,6 @@ class ResetDatabase:
 
 
 def _count(db: Readable) -> dict[str, int]:
-    if Capability.MEASURE in db.capabilities and isinstance(db, SizeMonitor):
-        return {size.table: size.rows for size in db.measure_tables(exact=False)}
+    if sizes := db.part(SizeMonitor):
+        return {size.table: size.rows for size in sizes.measure_tables(exact=False)}
     return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}

@@ -31,11 +31,10 @@ from dbctl.model import Page, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.executor import (
     ExecutionResult,
-    MigratableDatabase,
     MigrationExecutor,
-    as_migratable,
     join_names,
     refuse_unknown_progress,
+    require_script_runner,
 )
 from dbctl.services.migrations.files import Folder, MigrationFile, Steps, order_key_of
 from dbctl.services.migrations.ledger import (
@@ -277,16 +276,16 @@ def apply_all(
         MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
     """
     done = [] if done is None else done
-    migratable, state = as_migratable(db), read_state(target, db)
+    state = read_state(target, db)
     planned = plan_pending(state, to=to, steps=steps)
     lossy_names = _resolve_names(state.target, allow_data_loss)
     target = state.target
-    ledger = _open_ledger(target, migratable)
+    ledger = _open_ledger(target, db)
     try:
         for index, (file, script) in enumerate(planned):
             executor = MigrationExecutor(
                 target,
-                migratable,
+                db,
                 ledger,
                 file,
                 script,
@@ -299,7 +298,7 @@ def apply_all(
             if result := executor.run():
                 done.append(AppliedMigration.from_result(target, file, script, result, safety_backup))
     finally:
-        journal.drop_if_empty(migratable)
+        journal.drop_if_empty(db)
     return done
 
 
@@ -350,8 +349,7 @@ def replay(
         MigrationInvalidError: a file cannot be run.
         ReplayFailedError: a migration failed in the empty database.
     """
-    migratable = as_migratable(db)
-    ledger = _open_ledger(target, migratable)
+    scripts, ledger = require_script_runner(db), _open_ledger(target, db)
     texts = {name: target.section.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
     by_name = {file.name: file for file in files}
     removed = [name for name, sql in texts.items() if sql and name in target.section.retired]
@@ -360,10 +358,10 @@ def replay(
             try:
                 MigrationExecutor(
                     target,
-                    migratable,
+                    db,
                     ledger,
                     file,
-                    file.parse_up(migratable.script_dialect),
+                    file.parse_up(scripts.script_dialect),
                     guards_rows=False,
                     uses_journal=False,
                 ).run()
@@ -371,9 +369,9 @@ def replay(
                 context = {name: error.context[name] for name in ("target", "name", "place", "reason")}
                 raise ReplayFailedError(**context) from error
         if sql := texts.get(name):
-            with migratable.schema_transaction():
-                for _, statement in migratable.script_dialect.split(sql):
-                    migratable.run_statement(statement)
+            with scripts.schema_transaction():
+                for _, statement in scripts.script_dialect.split(sql):
+                    scripts.run_statement(statement)
         yield name
 
 
@@ -453,18 +451,22 @@ def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
 
 def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:
     """Return the ledger; create it if it is missing, inside the ``schema_transaction`` of the caller."""
-    migratable, script = as_migratable(db), target.ledger.create
+    scripts, script = require_script_runner(db), target.ledger.create
     if target.ledger.table not in db.tables():
-        for _, sql in migratable.script_dialect.split(
+        for _, sql in scripts.script_dialect.split(
             script if isinstance(script, str) else script[target.engine]
         ):
-            migratable.run_statement(sql)
+            scripts.run_statement(sql)
     ledger = Ledger(target, db)
     ledger.refuse_unknown_columns()
     return ledger
 
 
-def _open_ledger(target: MigrationTarget, db: MigratableDatabase) -> Ledger:
+def _open_ledger(target: MigrationTarget, db: Writable) -> Ledger:
     """Return the ledger; create it in one transaction if it is missing."""
-    with db.schema_transaction() if target.ledger.table not in db.tables() else nullcontext():
+    with (
+        require_script_runner(db).schema_transaction()
+        if target.ledger.table not in db.tables()
+        else nullcontext()
+    ):
         return create_missing_ledger(target, db)

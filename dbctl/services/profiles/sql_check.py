@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import (
-    Capability,
     Explainer,
     Readable,
     SchemaReader,
@@ -33,11 +32,12 @@ class Statement(Struct, frozen=True, kw_only=True):
 
 def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the statements that the database rejects, with the reason."""
-    if Capability.EXPLAIN not in live.capabilities or not isinstance(live, Explainer):
+    explainer = live.part(Explainer)
+    if explainer is None:
         return
     for statement in _statements(app, database, live):
         try:
-            live.explain_query(statement.sql, statement.parameters)
+            explainer.explain_query(statement.sql, statement.parameters)
         except (QueryFailedError, ValueInvalidError) as error:
             yield statement.key, str(error.context["reason"])
 
@@ -109,7 +109,8 @@ def _join_needs(report: Report) -> str:
 
 def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the keys without a unique index, which merging into existing rows requires."""
-    if Capability.SCHEMA not in live.capabilities or not isinstance(live, SchemaReader):
+    schema_reader = live.part(SchemaReader)
+    if schema_reader is None:
         return
     main, profile = app.main(), app.profile
     keys: list[tuple[Sequence[str | int], str, Sequence[str]]] = [
@@ -122,7 +123,7 @@ def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator
         keys += [
             (("rebuild", index, "key"), entry.table, entry.key) for index, entry in enumerate(profile.rebuild)
         ]
-    tables = {entry.name: entry for entry in live.schema().tables} if keys else {}
+    tables = {entry.name: entry for entry in schema_reader.schema().tables} if keys else {}
     for section_key, table_name, key in keys:
         table = tables.get(table_name.removesuffix("?"))
         if table and not _has_unique_index(table, key):

@@ -8,12 +8,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, Condition, Readable, Table, Writable
+from dbctl.engines.contract import Condition, Readable, Table, Writable, require_part
 from dbctl.engines.sql import StagedCounts, StagedRows, StagingTables
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
-    NotSupportedError,
     TableMissingError,
     TableNotRestoredError,
     UsageError,
@@ -254,11 +253,11 @@ class Rows:
     """Rows of a table in the backup, converted for a table of the live database."""
 
     def __init__(self, source: Readable, db: Readable, name: str, into: str, columns: Sequence[str]) -> None:
-        self._source, self._name, self._columns, self.count = require_streams(source), name, columns, 0
+        self._streams, self._name, self._columns, self.count = require_streams(source), name, columns, 0
         self._decoders = [require_streams(db).json_parser(into, column) for column in columns]
 
     def __iter__(self) -> Iterator[Sequence[object]]:
-        with self._source.stream(self._name, self._columns) as answer:
+        with self._streams.stream(self._name, self._columns) as answer:
             for batch in answer.batches:
                 signals.raise_if_interrupted()
                 for row in batch:
@@ -339,10 +338,5 @@ def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
 
 
 def require_staging(db: Writable) -> StagingTables:
-    if Capability.STAGING not in db.capabilities or not isinstance(db, StagingTables):
-        raise NotSupportedError(
-            feature="restoring single tables",
-            subject=db.target,
-            hint="Restore all with dbctl restore apply, or restore a copy (--to) and export and import its rows.",
-        )
-    return db
+    hint = "Restore all with dbctl restore apply, or restore a copy (--to) and export and import its rows."
+    return require_part(db, StagingTables, "restoring single tables", hint)

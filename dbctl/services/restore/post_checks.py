@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Capability, Checks
+from dbctl.engines.contract import Checks
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, Struct, format_count
 from dbctl.services.app import App, audit
@@ -41,7 +41,7 @@ def check_restored(app: App, member: Member, before: StateBefore) -> Iterator[Fi
     try:
         live = app.reader(member.database)
         schema = schema_fingerprint(live)
-        checks = live if Capability.CHECK in live.capabilities and isinstance(live, Checks) else None
+        checks = live.part(Checks)
         damage = checks.find_damage(quick=True) if checks else []
     except DbctlError as error:
         message = f"it was restored but could not be checked: {error}"

@@ -346,7 +346,8 @@ class _DrillRun:
         try:
             findings = check.check(copy, quick=True).findings.findings
             db = copy.reader(name)
-            indexes = db.list_text_indexes() if isinstance(db, Checks) else ()
+            checks = db.part(Checks)
+            indexes = checks.list_text_indexes() if checks else ()
             if indexes:
                 findings = [*findings, *check.check_text_indexes(copy, name, indexes)]
             self._original_problems += [

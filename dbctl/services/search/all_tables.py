@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Capability, Readable, TextMatch, TextScanner, TextTerm
+from dbctl.engines.contract import Readable, TextMatch, TextScanner, TextTerm, require_part
 from dbctl.errors import (
     DatabaseNotConfiguredError,
     DbctlError,
     Exit,
-    NotSupportedError,
     UsageError,
     worst_status,
 )
@@ -248,13 +247,7 @@ class _Scan:
 
 
 def _require_scanner(db: Readable) -> TextScanner:
-    if Capability.TEXT_SCAN in db.capabilities and isinstance(db, TextScanner):
-        return db
-    raise NotSupportedError(
-        feature="search all",
-        subject=db.target,
-        hint="Its engine cannot scan all texts.",
-    )
+    return require_part(db, TextScanner, "search all", "Its engine cannot scan all texts.")
 
 
 def _list_matches(task: _Task, hit: TextMatch, matcher: TextMatcher, marks: Marks) -> Iterable[Match]:

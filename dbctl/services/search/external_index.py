@@ -9,15 +9,14 @@ from typing import Literal, TypeAlias
 
 from dbctl.config import paths
 from dbctl.engines.contract import (
-    Capability,
     ExternalIndexes,
     ExternalIndexSpec,
     ExternalIndexState,
     Order,
-    Readable,
     Where,
+    require_part,
 )
-from dbctl.errors import NotSupportedError, PlanChangedError, UsageError
+from dbctl.errors import PlanChangedError, UsageError
 from dbctl.model import ChangeResult, Finding, Plan, Row, Struct, format_count
 from dbctl.profiles.model import Profile, Search
 from dbctl.services.app import App
@@ -58,14 +57,8 @@ class ExternalIndex:
             NotSupportedError: its engine has no external indexes.
         """
         reader = app.reader(search.database)
-        db = as_external_indexes(reader)
-        if db is None:
-            raise NotSupportedError(
-                feature=f"an external index for {search.name}",
-                subject=reader.target,
-                hint="Its engine has none.",
-            )
-        self.db: ExternalIndexes = db
+        feature = f"an external index for {search.name}"
+        self.db = db = require_part(reader, ExternalIndexes, feature, "Its engine has none.")
         self.search, self.target = search, reader.target
         self.index: ExternalIndexSpec = define_index(QueryCompiler(app.profile, search, reader))
         self._reader = reader
@@ -122,7 +115,7 @@ def list_external_indexes(app: App, database: str) -> Iterator[ExternalIndex]:
     reader = app.reader(database)
     for search in app.profile.search:
         is_external = search.database == database and has_external_index(search, app.profile)
-        if is_external and as_external_indexes(reader) and search.table in reader.tables():
+        if is_external and reader.part(ExternalIndexes) is not None and search.table in reader.tables():
             yield ExternalIndex(app, search)
 
 
@@ -228,11 +221,6 @@ def has_external_index(search: Search, profile: Profile) -> bool:
     return search.text is None and read_only and not search.optional
 
 
-def as_external_indexes(db: Readable) -> ExternalIndexes | None:
-    """Return the database if its engine has external indexes, otherwise None."""
-    return db if Capability.EXTERNAL_INDEX in db.capabilities and isinstance(db, ExternalIndexes) else None
-
-
 def define_index(compiler: QueryCompiler) -> ExternalIndexSpec:
     """Return the definition of a search's index: in the default order, without hidden rows."""
     search = compiler.search
@@ -267,7 +255,7 @@ def prepare_lookup(
         where: further conditions, which the engine checks.
         order: the order of the rows.
     """
-    db, search = as_external_indexes(compiler.db), compiler.search
+    db, search = compiler.db.part(ExternalIndexes), compiler.search
     if db is None or not has_external_index(search, app.profile):
         return ExternalLookup(None)
     words = [word for word in words if db.can_find_word(word)]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from dbctl.engines.contract import (
-    Capability,
     FullText,
     IndexMarker,
     IndexState,
@@ -29,10 +27,6 @@ USABLE_ONLY = "the index {name} still finds rows, but is broken ({reason}); dbct
 NOT_USED = "{name} {problem}: every row was read, without ranking{remedy}"
 
 
-class RankedReader(Readable, FullText, Protocol):
-    """A database with full-text indexes."""
-
-
 class IndexQuery(Struct, frozen=True):
     """A query of a full-text index."""
 
@@ -44,7 +38,7 @@ class IndexQuery(Struct, frozen=True):
 def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
     """Return the definition of a search's index in a database, or None if it cannot have one."""
     section = search.text
-    if section is None or Capability.FULL_TEXT not in db.capabilities:
+    if section is None or db.part(FullText) is None:
         return None
     tables = db.tables()
     required = [*section.columns, *section.unindexed]
@@ -91,26 +85,21 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
     )
 
 
-def as_ranked_reader(db: Readable) -> RankedReader | None:
-    """Return the database if its engine has full-text indexes, otherwise None."""
-    return db if isinstance(db, FullText) and Capability.FULL_TEXT in db.capabilities else None
-
-
 def prepare_index_query(search: Search, db: Readable, query: TextQuery) -> IndexQuery | None:
     """Return the query of a search's index, or None without a usable index."""
-    index, reader = define_index(search, db), as_ranked_reader(db)
-    if index is None or reader is None or not _is_usable(reader.text_index_state(index)):
+    index, fulltext = define_index(search, db), db.part(FullText)
+    if index is None or fulltext is None or not _is_usable(fulltext.text_index_state(index)):
         return None
-    use = reader.text_index_use(index, query)
+    use = fulltext.text_index_use(index, query)
     return None if use == "none" else IndexQuery(index, query, use == "find")
 
 
 def describe_index_problem(search: Search, db: Readable) -> str:
     """Return why the index of a search is not used or broken; empty for a valid index."""
-    index, reader = define_index(search, db), as_ranked_reader(db)
-    if index is None or reader is None:
+    index, fulltext = define_index(search, db), db.part(FullText)
+    if index is None or fulltext is None:
         return ""
-    state: IndexState = reader.text_index_state(index)
+    state = fulltext.text_index_state(index)
     if state.state == "valid":
         return ""
     if state.usable:
@@ -151,8 +140,10 @@ def add_repair_hint(searches: Sequence[Search], table: str, db: Readable) -> Ite
 
 
 def _is_broken(search: Search, db: Readable) -> bool:
-    index, reader = define_index(search, db), as_ranked_reader(db)
+    index, fulltext = define_index(search, db), db.part(FullText)
     try:
-        return index is not None and reader is not None and reader.text_index_state(index).state == "broken"
+        return (
+            index is not None and fulltext is not None and fulltext.text_index_state(index).state == "broken"
+        )
     except DbctlError:  # after an error, a server executes nothing until the transaction ends
         return False

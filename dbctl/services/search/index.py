@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 from msgspec import structs
 
 from dbctl.engines.contract import (
-    Capability,
     Checks,
     FullText,
     IndexFault,
@@ -20,6 +19,7 @@ from dbctl.engines.contract import (
     TextIndexes,
     TextIndexSpec,
     Writable,
+    require_part,
 )
 from dbctl.errors import (
     AlreadyExistsError,
@@ -41,7 +41,7 @@ from dbctl.services.search.external_index import (
     IndexChangeResult,
     has_external_index,
 )
-from dbctl.services.search.fulltext import RankedReader, as_ranked_reader, define_index
+from dbctl.services.search.fulltext import define_index
 
 FAULTS = {
     "missing": "of {table} are missing in it",
@@ -74,8 +74,55 @@ class IndexStatus(Struct, frozen=True, kw_only=True):
         return {name: value for name, value in fields.items() if name != "path"}
 
 
-class IndexWriter(Writable, FullText, TextIndexes, ScriptRunner, Protocol):
-    """A writable database whose engine builds full-text indexes."""
+P = TypeVar("P")
+
+
+class _IndexBuilder:
+    """Builds full-text indexes in a writable database."""
+
+    def __init__(self, db: Writable) -> None:
+        """Find the parts of the database.
+
+        Raises:
+            NotSupportedError: its engine builds no full-text indexes.
+        """
+        self.db = db
+        self.fulltext = _require_part(db, FullText)
+        self._indexes, self._scripts = _require_part(db, TextIndexes), _require_part(db, ScriptRunner)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Begin a transaction that may change the schema."""
+        return self._scripts.schema_transaction()
+
+    def drop(self, index: TextIndexSpec) -> list[str]:
+        """Drop the index, if any; return the steps as text."""
+        return self._run(self._indexes.text_index_drop_statements(index))
+
+    def build(self, index: TextIndexSpec) -> list[str]:
+        """Build the index and verify it; return the steps as text.
+
+        Raises:
+            TextIndexInvalidError: the new index is not valid.
+        """
+        steps = self._run(self._indexes.text_index_create_statements(index))
+        self._indexes.mark_text_index(index)
+        self._indexes.probe_text_index(index)
+        state, faults = self.fulltext.text_index_state(index), self.fulltext.find_text_index_faults(index)
+        if state.state != "valid" or faults:
+            reason = (
+                state.reason or ", ".join(_describe_fault(fault, index) for fault in faults) or state.state
+            )
+            raise TextIndexInvalidError(target=self.db.target, name=state.name, reason=reason)
+        return steps
+
+    def _run(self, statements: Mapping[str, str]) -> list[str]:
+        for sql in statements.values():
+            self._scripts.run_statement(sql)
+        return list(statements)
+
+
+def _require_part(db: Writable, kind: type[P]) -> P:
+    return require_part(db, kind, "a full-text index", "Its engine has none.")
 
 
 def read_statuses(app: App, name: str = "") -> Page[IndexStatus]:
@@ -85,8 +132,8 @@ def read_statuses(app: App, name: str = "") -> Page[IndexStatus]:
         if has_external_index(search, app.profile):
             items.append(_read_external_status(app, search))
             continue
-        index, db = _open_index(app, search)
-        state = db.text_index_state(index)
+        index, _, fulltext = _open_index(app, search)
+        state = fulltext.text_index_state(index)
         items.append(
             IndexStatus(
                 search=search.name,
@@ -124,9 +171,9 @@ def check(app: App, name: str = "", *, full: bool = False) -> Findings:
         if has_external_index(search, app.profile):
             findings += ExternalIndex(app, search).check(full=full)
             continue
-        index, db = _open_index(app, search)
-        index_findings = list(_check_index(app.target(search.database), index, db))
-        if not index_findings and (name := db.text_index_state(index).name) in _list_damageable(db):
+        index, db, fulltext = _open_index(app, search)
+        index_findings = list(_check_index(app.target(search.database), index, fulltext))
+        if not index_findings and (name := fulltext.text_index_state(index).name) in _list_damageable(db):
             index_findings = list(
                 check_text_indexes(app, search.database, [name], "search index check", REBUILD_HINT)
             )
@@ -136,21 +183,22 @@ def check(app: App, name: str = "", *, full: bool = False) -> Findings:
 
 def _list_damageable(db: Readable) -> Sequence[str]:
     """Return the indexes that are stored as separate tables and can be damaged."""
-    return db.list_text_indexes() if Capability.CHECK in db.capabilities and isinstance(db, Checks) else ()
+    checks = db.part(Checks)
+    return checks.list_text_indexes() if checks else ()
 
 
 def find_broken(app: App, database: str) -> Iterator[tuple[Search, IndexState, str]]:
     """Yield searches with a broken index, its state and the reason; compares only definitions."""
     db = app.reader(database)
-    reader = as_ranked_reader(db)
+    fulltext = db.part(FullText)
     for search in app.profile.search:
         index = define_index(search, db) if search.database == database else None
-        if index and reader and (state := reader.text_index_state(index)).state == "broken":
+        if index and fulltext and (state := fulltext.text_index_state(index)).state == "broken":
             yield search, state, _describe_problem(state)
 
 
-def _check_index(target: str, index: TextIndexSpec, db: RankedReader) -> Iterator[Finding]:
-    state = db.text_index_state(index)
+def _check_index(target: str, index: TextIndexSpec, fulltext: FullText) -> Iterator[Finding]:
+    state = fulltext.text_index_state(index)
     if state.state == "missing":
         message = f"{state.name} does not exist: searches of {index.table} read every row"
         hint = "Build it with: dbctl search index build"
@@ -162,7 +210,7 @@ def _check_index(target: str, index: TextIndexSpec, db: RankedReader) -> Iterato
         hint = RENAME_HINT if state.is_foreign else REPLACE_HINT
         yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
     else:
-        for fault in db.find_text_index_faults(index):
+        for fault in fulltext.find_text_index_faults(index):
             message = f"{state.name}: {_describe_fault(fault, index)}"
             code = f"text-index-{fault.kind}"
             yield Finding(target=target, severity="error", code=code, message=message, hint=REBUILD_HINT)
@@ -214,12 +262,12 @@ class IndexChange:
 
     def plan(self) -> Plan:
         """Return the plan; writes nothing, and needs no write privileges."""
-        index, db = _open_index(self._app, self._search)
-        state, faults = self._inspect(index, db)
+        index, db, fulltext = _open_index(self._app, self._search)
+        state, faults = self._inspect(index, fulltext)
         if self._may_be_damaged(state, faults, db):
             with suppress(DbctlError), self._app.writer(self._search.database, PLAN_OPERATION) as writer:
                 state = _detect_damage(state, writer)
-            _, db = _open_index(self._app, self._search)  # the writer has closed the reader
+            _, db, _ = _open_index(self._app, self._search)  # the writer has closed the reader
         verb = {"build": "Build", "repair": "Rebuild", "drop": "Drop"}[self._action]
         steps: Sequence[str] = []
         if self._is_due(state, faults):
@@ -238,20 +286,22 @@ class IndexChange:
         if confirmed is not None and self.plan().digest != confirmed:
             raise PlanChangedError(target=self.target)
         with self._app.writer(self._search.database, f"search index {self._action}") as writer:
-            db = _require_index_writer(writer)
+            builder = _IndexBuilder(writer)
             index = _require_definition(self._search, writer)
-            state, faults = self._inspect(index, db)
-            if self._may_be_damaged(state, faults, db):
-                state = _detect_damage(state, db)
+            state, faults = self._inspect(index, builder.fulltext)
+            if self._may_be_damaged(state, faults, writer):
+                state = _detect_damage(state, writer)
             unchanged = IndexChangeResult(search=self._search.name, index=state.name, changed=False, steps=[])
             if not self._is_due(state, faults):
                 return unchanged
-            with db.schema_transaction():
-                steps = self._replace(db, index)
+            with builder.transaction():
+                steps = builder.drop(index)
+                if self._action != "drop":
+                    steps += builder.build(index)
             return IndexChangeResult(search=self._search.name, index=state.name, changed=True, steps=steps)
 
-    def _inspect(self, index: TextIndexSpec, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
-        state = db.text_index_state(index)
+    def _inspect(self, index: TextIndexSpec, fulltext: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
+        state = fulltext.text_index_state(index)
         if state.is_foreign:
             raise TextIndexForeignError(target=self.target, name=state.name)
         if self._action == "build" and state.state == "broken":
@@ -262,7 +312,7 @@ class IndexChange:
                 hint=f"{_describe_problem(state)}. dbctl search index repair replaces it.",
             )
         is_comparison_needed = self._action == "repair" and state.state == "valid"
-        return state, db.find_text_index_faults(index) if is_comparison_needed else ()
+        return state, fulltext.find_text_index_faults(index) if is_comparison_needed else ()
 
     def _may_be_damaged(self, state: IndexState, faults: Sequence[IndexFault], db: Readable) -> bool:
         """Whether the definition and the rows are valid, so that the stored index must be checked for damage."""
@@ -277,7 +327,7 @@ class IndexChange:
             return current.state != "missing"
         return current.state != "valid" or bool(faults)
 
-    def _list_steps(self, index: TextIndexSpec, db: RankedReader, current: IndexState) -> list[str]:
+    def _list_steps(self, index: TextIndexSpec, db: Readable, current: IndexState) -> list[str]:
         """Return the steps as text; a reader cannot list the statements."""
         drops = [f"drop {current.name} and its triggers"] if current.state != "missing" else []
         if self._action == "drop":
@@ -289,15 +339,11 @@ class IndexChange:
             "verify it with changes that are rolled back",
         ]
 
-    def _replace(self, db: IndexWriter, index: TextIndexSpec) -> list[str]:
-        work: Mapping[str, str] = db.text_index_drop_statements(index)
-        _run_statements(db, work)
-        return list(work) if self._action == "drop" else [*work, *_build(db, index)]
-
 
 def _detect_damage(state: IndexState, db: Writable) -> IndexState:
     """Check the stored data of an index with a valid definition; return its state."""
-    reason = db.check_text_index(state.name) if isinstance(db, Checks) else ""
+    checks = db.part(Checks)
+    reason = checks.check_text_index(state.name) if checks else ""
     return structs.replace(state, state="broken", reason=reason) if reason else state
 
 
@@ -306,10 +352,10 @@ def build_index(search: Search, writer: Writable) -> None:
     index = define_index(search, writer)
     if index is None:
         return
-    db = _require_index_writer(writer)
-    if db.text_index_state(index).state == "missing":
-        with db.schema_transaction():
-            _build(db, index)
+    builder = _IndexBuilder(writer)
+    if builder.fulltext.text_index_state(index).state == "missing":
+        with builder.transaction():
+            builder.build(index)
 
 
 def rebuild_index(search: Search, writer: Writable) -> None:
@@ -317,29 +363,11 @@ def rebuild_index(search: Search, writer: Writable) -> None:
     index = define_index(search, writer)
     if index is None:
         return
-    db = _require_index_writer(writer)
-    if not db.text_index_state(index).is_foreign:
-        with db.schema_transaction():
-            _run_statements(db, db.text_index_drop_statements(index))
-            _build(db, index)
-
-
-def _build(db: IndexWriter, index: TextIndexSpec) -> list[str]:
-    """Build an index and verify it; return the steps as text."""
-    work = db.text_index_create_statements(index)
-    _run_statements(db, work)
-    db.mark_text_index(index)
-    db.probe_text_index(index)
-    state, faults = db.text_index_state(index), db.find_text_index_faults(index)
-    if state.state != "valid" or faults:
-        reason = state.reason or ", ".join(_describe_fault(fault, index) for fault in faults) or state.state
-        raise TextIndexInvalidError(target=db.target, name=state.name, reason=reason)
-    return list(work)
-
-
-def _run_statements(db: IndexWriter, work: Mapping[str, str]) -> None:
-    for sql in work.values():
-        db.run_statement(sql)
+    builder = _IndexBuilder(writer)
+    if not builder.fulltext.text_index_state(index).is_foreign:
+        with builder.transaction():
+            builder.drop(index)
+            builder.build(index)
 
 
 def _list_reasons(state: IndexState, faults: Sequence[IndexFault], index: TextIndexSpec) -> list[str]:
@@ -364,16 +392,16 @@ def _select_searches(app: App, name: str) -> list[Search]:
     )
 
 
-def _open_index(app: App, search: Search) -> tuple[TextIndexSpec, RankedReader]:
+def _open_index(app: App, search: Search) -> tuple[TextIndexSpec, Readable, FullText]:
     db = app.reader(search.database)
-    index, reader = define_index(search, db), as_ranked_reader(db)
-    if index is None or reader is None:
+    index, fulltext = define_index(search, db), db.part(FullText)
+    if index is None or fulltext is None:
         raise NotSupportedError(
             feature=f"a full-text index for {search.name}",
             subject=db.target,
             hint="Its engine has none, or the columns for it are missing.",
         )
-    return index, reader
+    return index, db, fulltext
 
 
 def _require_definition(search: Search, db: Writable) -> TextIndexSpec:
@@ -381,20 +409,3 @@ def _require_definition(search: Search, db: Writable) -> TextIndexSpec:
     if index is None:  # its columns existed when the plan was created
         raise PlanChangedError(target=db.target)
     return index
-
-
-def _require_index_writer(db: Writable) -> IndexWriter:
-    """Return the writer if its engine builds full-text indexes.
-
-    Raises:
-        NotSupportedError: the engine has none.
-    """
-    is_capable = Capability.FULL_TEXT in db.capabilities and Capability.MIGRATE in db.capabilities
-    if (
-        is_capable
-        and isinstance(db, FullText)
-        and isinstance(db, TextIndexes)
-        and isinstance(db, ScriptRunner)
-    ):
-        return db
-    raise NotSupportedError(feature="a full-text index", subject=db.target, hint="Its engine has none.")

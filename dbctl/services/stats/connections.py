@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, SessionMonitor, SlowQueryMonitor
-from dbctl.errors import NotSupportedError
+from dbctl.engines.contract import SessionMonitor, SlowQueryMonitor, require_part
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app import App, DatabaseResults, collect_results
 
@@ -67,10 +66,7 @@ def require_sessions(app: App, name: str, feature: str) -> SessionMonitor:
     Raises:
         NotSupportedError: the engine has no sessions.
     """
-    db = app.reader(name)
-    if Capability.SESSIONS not in db.capabilities or not isinstance(db, SessionMonitor):
-        raise NotSupportedError(feature=feature, subject=db.target, hint=NO_SERVER_HINT)
-    return db
+    return require_part(app.reader(name), SessionMonitor, feature, NO_SERVER_HINT)
 
 
 def list_connections(app: App, page_request: PageRequest) -> DatabaseResults[Connection]:
@@ -129,12 +125,10 @@ def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults
 
     def read_database(name: str) -> list[SlowStatement]:
         db = app.reader(name)
-        if Capability.SLOW_QUERIES not in db.capabilities or not isinstance(db, SlowQueryMonitor):
-            hint = "Its engine records none; stats run and search have --explain."
-            raise NotSupportedError(feature="listing slow statements", subject=db.target, hint=hint)
-        statements = db.list_slow_queries()
-        if isinstance(db, SessionMonitor):
-            notes.append(db.visibility_limits())
+        hint = "Its engine records none; stats run and search have --explain."
+        statements = require_part(db, SlowQueryMonitor, "listing slow statements", hint).list_slow_queries()
+        if sessions := db.part(SessionMonitor):
+            notes.append(sessions.visibility_limits())
         return [
             SlowStatement(target=app.target(name), **structs.asdict(statement)) for statement in statements
         ]

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from msgspec import structs
 
-from dbctl.engines.contract import Bloat, BloatMonitor, Capability, Index, IndexMonitor
-from dbctl.errors import NotSupportedError
+from dbctl.engines.contract import Bloat, BloatMonitor, Index, IndexMonitor, require_part
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app import App, DatabaseResults, collect_results
 
@@ -72,15 +71,14 @@ def list_indexes(
 
     def read_database(name: str) -> list[IndexStats]:
         db = app.reader(name)
-        if Capability.INDEXES not in db.capabilities or not isinstance(db, IndexMonitor):
-            raise NotSupportedError(
-                feature="listing indexes", subject=db.target, hint="Its engine does not report them."
-            )
+        indexes = require_part(db, IndexMonitor, "listing indexes", "Its engine does not report them.")
         results = [
-            index for index in classify_indexes(db.target, db.list_indexes()) if only in (None, index.state)
+            index
+            for index in classify_indexes(db.target, indexes.list_indexes())
+            if only in (None, index.state)
         ]
         if any(index.scans is not None for index in results):
-            start = db.scans_counted_since()
+            start = indexes.scans_counted_since()
             since_text = f"since {start:%Y-%m-%d %H:%M} UTC" if start else "since the statistics began"
             notes.append(
                 f"{db.target}: scans are counted {since_text}, only on this server; a standby has its own counts"
@@ -97,11 +95,8 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
 
     def read_database(name: str) -> list[TableBloat]:
         db = app.reader(name)
-        if Capability.BLOAT not in db.capabilities or not isinstance(db, BloatMonitor):
-            raise NotSupportedError(
-                feature="measuring bloat", subject=db.target, hint="Its engine does not report it."
-            )
-        entries = db.measure_bloat()
+        bloat = require_part(db, BloatMonitor, "measuring bloat", "Its engine does not report it.")
+        entries = bloat.measure_bloat()
         if any(entry.estimated for entry in entries):
             notes.append(f"{db.target}: figures from {_join_sources(entries)} are estimates")
         return [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Capability, Explainer, Readable
+from dbctl.engines.contract import Explainer, Readable, require_part
 from dbctl.engines.sql import NO_LIMIT
-from dbctl.errors import NotSupportedError, ReportMissingError, SchemaMismatchError, UsageError
+from dbctl.errors import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, parse_duration, time_before
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Profile, RelativeTime, Report, ReportVariant
@@ -103,11 +103,8 @@ def explain(app: App, name: str, values: Mapping[str, str], page_request: PageRe
         NotSupportedError: the engine cannot explain queries.
     """
     _, db, sql, parameters = _prepare(app, name, values, page_request)
-    if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explainer):
-        raise NotSupportedError(
-            feature="--explain", subject=db.target, hint="Its engine cannot explain queries."
-        )
-    plan = db.explain_query(sql, parameters)
+    explainer = require_part(db, Explainer, "--explain", "Its engine cannot explain queries.")
+    plan = explainer.explain_query(sql, parameters)
     return ReportPlan(
         sql=sql,
         parameters=parameters,

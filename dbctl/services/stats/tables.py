@@ -8,13 +8,19 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.contract import Capability, Condition, Order, SessionMonitor, SizeMonitor, Where
+from dbctl.engines.contract import (
+    Condition,
+    Order,
+    SessionMonitor,
+    SizeMonitor,
+    Where,
+    require_part,
+)
 from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     DriverMissingError,
     NotADatabaseError,
-    NotSupportedError,
     SchemaMismatchError,
     UnreachableError,
 )
@@ -141,10 +147,9 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
     """Return the size of each configured database, without a checkpoint of the ``-wal``."""
 
     def read_database(name: str) -> list[DatabaseStats]:
-        db = _require_measures(app, name)
-        fields = structs.asdict(db.measure_storage())
-        if isinstance(db, SessionMonitor):
-            fields |= structs.asdict(db.read_traffic())
+        fields = structs.asdict(_require_sizes(app, name).measure_storage())
+        if sessions := app.reader(name).part(SessionMonitor):
+            fields |= structs.asdict(sessions.read_traffic())
         values = {field: fields[field] for field in DatabaseStats.__struct_fields__ if field in fields}
         return [DatabaseStats(target=app.target(name), **values)]
 
@@ -163,7 +168,7 @@ def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> 
     def read_database(name: str) -> list[TableStats]:
         return [
             TableStats(target=app.target(name), **structs.asdict(size))
-            for size in _require_measures(app, name).measure_tables(exact=exact)
+            for size in _require_sizes(app, name).measure_tables(exact=exact)
         ]
 
     return collect_results(app, TableStats, page_request, read_database)
@@ -320,8 +325,5 @@ def _create_entry(values: Mapping[str, object]) -> AuditEntry:
     )
 
 
-def _require_measures(app: App, name: str) -> SizeMonitor:
-    db = app.reader(name)
-    if Capability.MEASURE not in db.capabilities or not isinstance(db, SizeMonitor):
-        raise NotSupportedError(feature="measuring", subject=db.target, hint="Its engine reports no sizes.")
-    return db
+def _require_sizes(app: App, name: str) -> SizeMonitor:
+    return require_part(app.reader(name), SizeMonitor, "measuring", "Its engine reports no sizes.")

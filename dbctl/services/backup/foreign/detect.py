@@ -610,7 +610,8 @@ def _find_partial_match(app: App, engine: str, tables: Mapping[str, int]) -> str
         if tables and app.only in ("", name):
             with suppress(DbctlError):  # an unreadable database does not match
                 live = app.reader(name)
-                if app.url(name).engine == engine and isinstance(live, Dumps) and live.supports_partial:
+                dumps = live.part(Dumps)
+                if app.url(name).engine == engine and dumps and dumps.supports_partial:
                     matches += [name] if live.tables().keys() >= tables.keys() else []
     return matches[0] if len(matches) == 1 else ""
 

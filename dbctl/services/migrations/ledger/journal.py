@@ -106,8 +106,8 @@ class Journal:
 
     def open(self, *, reset: bool = True) -> None:
         """Create the table if it is missing; ``reset`` deletes old rows. The caller is ``outside_transaction``."""
-        if TABLE not in self._db.tables() and isinstance(self._db, ScriptRunner):
-            self._db.run_statement(CREATE)
+        if TABLE not in self._db.tables() and (scripts := self._db.part(ScriptRunner)):
+            scripts.run_statement(CREATE)
         if reset:
             with self._db.transaction():
                 delete_steps(self._db, self._name)
@@ -145,9 +145,10 @@ class Journal:
 
 def drop_if_empty(db: Writable) -> None:
     """Drop the table if it is empty, because apps may verify their schema."""
-    if isinstance(db, ScriptRunner) and TABLE in db.tables() and not db.count(TABLE):
-        with db.outside_transaction():
-            db.run_statement(f"drop table {TABLE};")
+    scripts = db.part(ScriptRunner)
+    if scripts and TABLE in db.tables() and not db.count(TABLE):
+        with scripts.outside_transaction():
+            scripts.run_statement(f"drop table {TABLE};")
 
 
 def delete_steps(db: Writable, name: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Readable, VectorIndex, VectorIndexes, VectorIndexSpec
-from dbctl.errors import AlreadyExistsError, NotSupportedError, PlanChangedError
+from dbctl.engines.contract import Readable, VectorIndex, VectorIndexes, VectorIndexSpec, require_part
+from dbctl.errors import AlreadyExistsError, PlanChangedError
 from dbctl.model import Finding, Plan, Severity, format_count
 from dbctl.services.app import App
 from dbctl.services.search.external_index import IndexAction, IndexChangeResult
@@ -57,7 +57,7 @@ def check(app: App) -> Iterator[Finding]:
         return
     if index.unindexed_rows > MAX_NEW_SHARE * (index.rows + index.unindexed_rows):
         yield finding("warning", "behind", f"{index.name}: {_describe_new_rows(index)}", REBUILD_HINT)
-    recall = search.db.measure_recall(
+    recall = search.vectors.measure_recall(
         search.section.table,
         search.vector_column,
         query_count=SAMPLE_ROWS,
@@ -153,7 +153,7 @@ def _find_index(search: SemanticSearch) -> VectorIndex | None:
     """Return an index of the searched column, preferably one with the metric of the search."""
     indexes = [
         index
-        for index in search.db.vector_indexes(search.section.table)
+        for index in search.vectors.vector_indexes(search.section.table)
         if index.column == search.vector_column
     ]
     return min(indexes, key=lambda index: index.metric != search.section.metric, default=None)
@@ -177,6 +177,4 @@ def _describe_new_rows(index: VectorIndex) -> str:
 
 
 def _require_index_writer(db: Readable) -> VectorIndexes:
-    if isinstance(db, VectorIndexes):
-        return db
-    raise NotSupportedError(feature="a vector index", subject=db.target, hint="Its engine has none.")
+    return require_part(db, VectorIndexes, "a vector index", "Its engine has none.")

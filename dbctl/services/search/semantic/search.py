@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from dbctl.embedders import registry
 from dbctl.engines.contract import (
-    Capability,
     Checks,
     Condition,
-    Readable,
     VectorColumn,
     VectorSearch,
     Where,
+    require_part,
 )
 from dbctl.errors import (
     CorruptError,
-    DatabaseNotConfiguredError,
     DbctlError,
     Exit,
     NoMatchError,
@@ -34,6 +32,7 @@ from dbctl.profiles.model import FIXED_FIELDS, Semantic
 from dbctl.services.app import App, find_column, is_optional
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
+from dbctl.services.search.semantic.related_rows import add_related
 
 #: The highest limit of a request, and characters of a text in a table.
 MAX_ROWS, SHORT_TEXT = 10_000, 160
@@ -68,10 +67,6 @@ class SemanticResult(Struct, frozen=True, kw_only=True):
     problems: Sequence[str] = ()  #: errors of other databases, whose fields are missing in the rows
 
 
-class VectorReader(Readable, VectorSearch, Protocol):
-    """A database that searches vectors."""
-
-
 class SemanticSearch:
     """The semantic search of one app, on its live databases."""
 
@@ -85,7 +80,10 @@ class SemanticSearch:
             CorruptError: the files of the table exist, but are damaged.
         """
         self.app, self.section = app, app.require_section(app.profile.semantic, "semantic search")
-        self.db = _require_vectors(app.reader(self.section.database))
+        self.db = app.reader(self.section.database)
+        self.vectors = require_part(
+            self.db, VectorSearch, "search semantic", "Its engine cannot search vectors."
+        )
         self.id_column, self.vector_column = (
             self._require_column(self.section.id),
             self._require_column(self.section.vector),
@@ -124,12 +122,12 @@ class SemanticSearch:
         Raises:
             CorruptError: the database is damaged.
         """
-        if Capability.CHECK in self.db.capabilities and isinstance(self.db, Checks):
-            for line in self.db.find_damage(quick=True):
+        if checks := self.db.part(Checks):
+            for line in checks.find_damage(quick=True):
                 raise CorruptError(target=self.db.target, reason=line)
 
     def _find_column_info(self) -> VectorColumn:
-        for column in self.db.vector_columns(self.section.table):
+        for column in self.vectors.vector_columns(self.section.table):
             if column.column == self.vector_column:
                 return column
         raise SchemaMismatchError(
@@ -157,7 +155,7 @@ class SemanticSearch:
         """
         label = f"the vector of {self.section.row_name} {key!r}"
         try:
-            values = self.db.read_vector(self.section.table, {self.id_column: key}, self.vector_column)
+            values = self.vectors.read_vector(self.section.table, {self.id_column: key}, self.vector_column)
         except RowNotFoundError as error:
             raise self._missing_error(key) from error
         if values is None:
@@ -183,8 +181,6 @@ class SemanticSearch:
             return bool(table in db.tables() and db.count(table, [Condition(column, "=", value)]))
         except DbctlError:  # an unreadable database is treated as if it had no such row
             return False
-
-    # Search --------------------------------------------------------------------------------------------------
 
     def build_conditions(self, filters: Mapping[str, str]) -> list[Where]:
         """Return the conditions of filters.
@@ -228,7 +224,7 @@ class SemanticSearch:
         )
         row_limit = request.limit + len(excluded)
         while True:
-            rows = self.db.find_nearest(
+            rows = self.vectors.find_nearest(
                 self.section.table,
                 vector,
                 columns,
@@ -257,50 +253,6 @@ class SemanticSearch:
         }
         return {"id": values[self.id_column], "similarity": round(1 - distance, 6), **fields}
 
-    # Related rows ---------------------------------------------------------------------------------------------
-
-    def add_related(self, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
-        """Return rows with the fields of other databases, notes about databases without URL, and errors of the others."""
-        result, notes, problems = list(rows), list[str](), list[str]()
-        for related in self.section.related:
-            ids = list(dict.fromkeys(str(row[related.by]) for row in rows if row.get(related.by) is not None))
-            related_rows: Mapping[str, Row] | None = {}
-            try:
-                related_rows = self._read_related(
-                    related.database, related.table, related.key, ids, related.fields
-                )
-            except DatabaseNotConfiguredError as error:
-                related_rows = None
-                notes.append(f"{error}; its fields are missing")
-            except DbctlError as error:
-                related_rows = None
-                problems.append(str(error).partition("\n")[0])
-            for index, row in enumerate(result):
-                related_row = related_rows.get(str(row.get(related.by))) if related_rows is not None else None
-                result[index] = {
-                    **row,
-                    **(related_row or {}),
-                    related.name: None if related_rows is None else related_row is not None,
-                }
-        return result, list(dict.fromkeys(notes)), list(dict.fromkeys(problems))
-
-    def _read_related(
-        self, database: str, table: str, key: str, ids: Sequence[str], fields: Mapping[str, str | list[str]]
-    ) -> dict[str, Row] | None:
-        if self.app.only not in ("", database):
-            return None
-        db = self.app.reader(database)
-        related_table = db.tables().get(table)
-        if not ids or related_table is None:
-            return {}
-        columns = {
-            name: column
-            for name, candidates in fields.items()
-            if (column := find_column(related_table, candidates))
-        }
-        rows = db.select(table, [key, *columns.values()], [Condition(key, "in", ids)])
-        return {str(row[0]): dict(zip(columns, row[1:], strict=True)) for row in rows}
-
 
 def find(
     app: App, request: SemanticRequest, *, columns: Sequence[str] = (), summary: bool = False
@@ -326,7 +278,7 @@ def find(
     rows = search.find_nearest(vector, request)
     if not rows:
         search.require_known_filters(request.filters)
-    related_rows, database_notes, problems = search.add_related(rows)
+    related_rows, database_notes, problems = add_related(app, search.section, rows)
     names = _select_columns(search.section, summary=summary and not columns)
     items = [
         {name: _format_value(search.section, name, row.get(name), summary=summary) for name in names}
@@ -397,11 +349,3 @@ def _format_value(section: Semantic, name: str, value: object, *, summary: bool)
         line = " ".join(value.split())
         return line if len(line) <= SHORT_TEXT else f"{line[:SHORT_TEXT]} …"
     return value
-
-
-def _require_vectors(db: Readable) -> VectorReader:
-    if Capability.VECTORS in db.capabilities and isinstance(db, VectorSearch):
-        return db
-    raise NotSupportedError(
-        feature="search semantic", subject=db.target, hint="Its engine cannot search vectors."
-    )
