@@ -38,7 +38,7 @@ from dbctl.engines.contract import (
     Where,
     Writable,
 )
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ConstraintError,

@@ -49,10 +49,10 @@ OPENERS = {
 CONNECTORS = {
     "engines/lancedb/location.py": "every folder of tables",
     "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
-    "engines/mysql/session.py": "every database on a server",
+    "engines/mysql/connection/session.py": "every database on a server",
     "engines/postgresql/backup/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
-    "engines/postgresql/probe.py": "the server, for the state of a session with a silent connection",
-    "engines/postgresql/session.py": "every database on a server",
+    "engines/postgresql/connection/probe.py": "the server, for the state of a session with a silent connection",
+    "engines/postgresql/connection/session.py": "every database on a server",
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/backup/dumper.py": "the copy of a backup",

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from msgspec import structs
 
 from dbctl.engines.contract import (
-    Explainer,
-    ExternalIndexes,
-    FullText,
     Order,
     Readable,
     TextNot,
     TextQuery,
     TextTerm,
-    Where,
     join_queries,
-    require_part,
 )
 from dbctl.errors import (
     ExternalIndexInvalidError,
@@ -30,22 +25,16 @@ from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Search
 from dbctl.services.app import App, suggest_question
-from dbctl.services.search import external_index
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
-from dbctl.services.search.external_index import ExternalQuery
-from dbctl.services.search.fulltext import (
-    IndexQuery,
-    describe_index_problem,
-    prepare_index_query,
-)
-from dbctl.services.search.narrowing import CandidateQuery, TextColumns, filter_keys, narrow, read_rows_by_key
 from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
 from dbctl.services.search.snippets import Marks, create_snippet
+from dbctl.services.search.strategy import (
+    Conditions,
+    Strategy,
+    choose_strategy,
+    list_text_columns,
+)
 from dbctl.services.search.text_query_parser import parse_text, write_text
-
-if TYPE_CHECKING:
-    from dbctl.services.search.links import LinkedColumns
-    from dbctl.services.search.text_match import TextMatcher
 
 T = TypeVar("T")
 
@@ -99,32 +88,13 @@ class SearchPlan(Struct, frozen=True, kw_only=True):
 
 
 class _PreparedQuery(Struct, frozen=True):
-    """A request as conditions for the engine."""
+    """A compiled request."""
 
     compiler: QueryCompiler
-    query: str
+    query: str  #: words, filters and query as one text
     text: TextQuery | None  #: condition on the texts of a row
-    where: Sequence[Where]
-    order: Sequence[Order]  #: empty: by the rank of the full-text index
-    ranked: IndexQuery | None  #: the query of the full-text index
-    lookup: ExternalQuery | None  #: the query of the external index
-    exact: bool  #: whether the conditions of the engine need no further comparison
+    strategy: Strategy
     note: str  #: the reason why no index is used
-
-    @property
-    def texts(self) -> TextColumns:
-        """The columns with the texts of a row."""
-        search = self.compiler.search
-        columns = select_existing(self.compiler.tables, search.table, search.words)
-        blocks = search.text.blocks if search.text else ()
-        return TextColumns(table=search.table, id=search.id, columns=columns, blocks=blocks)
-
-
-class _Hits(Struct, frozen=True):
-    """The keys of matching rows, in order, and the scores of ranked rows by key."""
-
-    keys: Sequence[object]
-    scores: Mapping[object, object]
 
 
 class SearchResult(Page[Row], frozen=True, kw_only=True):
@@ -211,32 +181,42 @@ def _read_page(
 ) -> SearchResult:
     search, db = query.compiler.search, query.compiler.db
     rank_columns = RANK_COLUMNS if search.text and query.text else ()
-    links = _open_links(search, db) if search.linked else None
+    links = None
+    if search.linked:
+        from dbctl.services.search.links import LinkedColumns
+
+        links = LinkedColumns(search, db)
     link_names = links.names if links else []
     extra = [*link_names, *(RANK_COLUMNS if search.text else ())]
     selected = _select_columns(search, db, columns, extra=extra, summary=summary)
     names = list(dict.fromkeys(columns)) or [*selected, *([] if summary else link_names), *rank_columns]
-    text_columns = query.texts.columns if "snippet" in names and query.text else []
+    texts = list_text_columns(query.compiler)
+    text_columns = texts.columns if "snippet" in names and query.text else []
     stored_columns = list(
         dict.fromkeys([*selected, *text_columns, *(links.list_source_columns(names) if links else ())])
     )
-    if query.exact:
-        rows: list[Row] = [
-            dict(zip(stored_columns, row, strict=True))
-            for row in _select_rows(query, stored_columns, page_request)
-        ]
-        is_last_page = (rows or not page_request.offset) and (
-            page_request.limit is None or len(rows) < page_request.limit
-        )
-        total = page_request.offset + len(rows) if is_last_page else _count_rows(query)
-    else:
-        hits = _find_hits(query)
-        total = len(hits.keys)
-        rows = _read_hits(query, hits, stored_columns, page_request)
+    read_names = [*stored_columns, *query.strategy.extra_columns]
+    rows: list[Row] = [
+        dict(zip(read_names, row, strict=True)) for row in query.strategy.rows(stored_columns, page_request)
+    ]
+    is_last_page = (rows or not page_request.offset) and (
+        page_request.limit is None or len(rows) < page_request.limit
+    )
+    total = page_request.offset + len(rows) if is_last_page else query.strategy.count()
     rows = links.add_columns(rows, names) if links else rows
     if text_columns and query.text:
-        matcher = _create_matcher(query.text)
-        rows = [{**row, "snippet": create_snippet(_select_texts(query, row), matcher, marks)} for row in rows]
+        from dbctl.services.search.text_match import TextMatcher
+
+        matcher = TextMatcher(query.text)
+        rows = [
+            {
+                **row,
+                "snippet": create_snippet(
+                    texts.select_texts([row[name] for name in texts.columns]), matcher, marks
+                ),
+            }
+            for row in rows
+        ]
     return SearchResult(
         items=[decode_row(search, {name: row.get(name) for name in names}) for row in rows],
         total=total,
@@ -245,48 +225,6 @@ def _read_page(
         column_names=names,
         note=query.note,
     )
-
-
-def _find_hits(query: _PreparedQuery) -> _Hits:
-    """Return all matching rows of a query whose candidates must be compared with the text."""
-    db, text, texts = query.compiler.db, query.text, query.texts
-    rows = _select_rows(query, [texts.id], PageRequest())
-    scores = {row[0]: row[1] for row in rows} if query.ranked else {}
-    keys = [row[0] for row in rows]
-    return _Hits(list(filter_keys(db, texts, _create_matcher(text), keys)) if text else keys, scores)
-
-
-def _read_hits(
-    query: _PreparedQuery, hits: _Hits, columns: Sequence[str], page_request: PageRequest
-) -> list[Row]:
-    """Return one page of the matching rows, with rounded scores."""
-    end = None if page_request.limit is None else page_request.offset + page_request.limit
-    keys = hits.keys[page_request.offset : end]
-    rows = read_rows_by_key(query.compiler.db, query.texts, columns, keys)
-    page: list[Row] = []
-    for key in keys:
-        if key in rows:
-            score = hits.scores.get(key)
-            score = round(score, 4) if isinstance(score, float) else score
-            page.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
-    return page
-
-
-def _open_links(search: Search, db: Readable) -> LinkedColumns:
-    from dbctl.services.search.links import LinkedColumns
-
-    return LinkedColumns(search, db)
-
-
-def _create_matcher(query: TextQuery) -> TextMatcher:
-    from dbctl.services.search.text_match import TextMatcher
-
-    return TextMatcher(query)
-
-
-def _select_texts(query: _PreparedQuery, row: Row) -> list[str]:
-    texts = query.texts
-    return texts.select_texts([row[name] for name in texts.columns])
 
 
 def decode_row(search: Search, row: Row) -> Row:
@@ -306,50 +244,11 @@ def _decode_time(value: object) -> object:
     return value if timestamp is None else timestamp
 
 
-def _select_rows(
-    query: _PreparedQuery, columns: Sequence[str], page_request: PageRequest
-) -> list[tuple[object, ...]]:
-    """Return the rows that the engine selects; ranked rows have their score as last value."""
-    db, table = query.compiler.db, query.compiler.search.table
-    fulltext, external_indexes = db.part(FullText), db.part(ExternalIndexes)
-    if query.lookup and external_indexes:
-        lookup = query.lookup
-        return external_indexes.search_external(
-            lookup.index,
-            lookup.words,
-            columns,
-            query.where,
-            order_by=query.order,
-            limit=page_request.limit,
-            offset=page_request.offset,
-        )
-    if query.ranked and fulltext:
-        ranked = query.ranked
-        return fulltext.select_ranked(ranked.index, ranked.query, columns, query.where, order_by=query.order)
-    return db.select(
-        table,
-        columns,
-        query.where,
-        order_by=query.order,
-        limit=page_request.limit,
-        offset=page_request.offset,
-    )
-
-
-def _count_rows(query: _PreparedQuery) -> int:
-    if not query.exact:
-        return len(_find_hits(query).keys)
-    external_indexes = query.compiler.db.part(ExternalIndexes)
-    if query.lookup and external_indexes:
-        return external_indexes.count_external(query.lookup.index, query.lookup.words, query.where)
-    return query.compiler.db.count(query.compiler.search.table, query.where)
-
-
 def count(app: App, name: str, request: SearchRequest) -> CountResult:
     """Return the number of rows that match the request."""
 
     def read_count(query: _PreparedQuery) -> CountResult:
-        return CountResult(count=SearchCount(total=_count_rows(query)), note=query.note)
+        return CountResult(count=SearchCount(total=query.strategy.count()), note=query.note)
 
     return _run_with_fallback(app, name, request, PageRequest(), read_count)
 
@@ -369,32 +268,7 @@ def explain(app: App, name: str, request: SearchRequest, page_request: PageReque
 
 def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
     search, db = query.compiler.search, query.compiler.db
-    explainer = require_part(db, Explainer, "--explain", "Its engine cannot explain queries.")
-    columns = _select_columns(search, db, (), summary=False) if query.exact else [search.id]
-    page_request, fulltext = page_request if query.exact else PageRequest(), db.part(FullText)
-    external_indexes = db.part(ExternalIndexes)
-    if query.lookup and external_indexes:
-        plan = external_indexes.explain_external(
-            query.lookup.index,
-            query.lookup.words,
-            columns,
-            query.where,
-            order_by=query.order,
-            limit=page_request.limit,
-            offset=page_request.offset,
-        )
-    elif query.ranked and fulltext:
-        ranked = query.ranked
-        plan = fulltext.explain_ranked(ranked.index, ranked.query, columns, query.where, order_by=query.order)
-    else:
-        plan = explainer.explain(
-            search.table,
-            columns,
-            query.where,
-            order_by=query.order,
-            limit=page_request.limit,
-            offset=page_request.offset,
-        )
+    plan = query.strategy.explain(_select_columns(search, db, (), summary=False), page_request)
     return SearchPlan(
         query=query.query,
         sql=plan.sql,
@@ -432,44 +306,28 @@ def _prepare_query(
     keyed, texts = _parse_request(compiler, request, inside_words=inside_words)
     terms = check_term_count([*filters, *keyed])
     text = join_queries(texts)
-    candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
     used_keys = frozenset(term.key for term in terms if term.key) | _select_hidden_keys(
         search, request.show_hidden
     )
-    ranked = prepare_index_query(search, compiler.db, text) if text else None
-    order = [] if ranked and not page_request.sort else _select_order(compiler, filters, page_request.sort)
-    conditions = [
-        *compiler.compile_terms(keyed),
-        *compiler.compile_filters(filters),
-        *compiler.exclude_hidden(used_keys),
-    ]
-    if ranked and ranked.finds_rows:
-        candidates = CandidateQuery((), (), exact=False)
-    conditions = [*candidates.where, *conditions]
-    if index_error is None:
-        external = external_index.prepare_lookup(app, compiler, candidates.words, conditions, order)
-    else:
-        external = external_index.ExternalLookup(
-            None, f"{index_error}; every row was read; {index_error.hint}"
-        )
-    words = external_index.list_remaining_words(external.query, candidates.words)
-    if not (terms or text or external.query):
-        order = _use_index_order(search, order)
-    index_note = describe_index_problem(search, compiler.db) if text else ""
+    conditions = Conditions(
+        text=text,
+        where=[
+            *compiler.compile_terms(keyed),
+            *compiler.compile_filters(filters),
+            *compiler.exclude_hidden(used_keys),
+        ],
+        order=_select_order(compiler, filters, page_request.sort),
+        sorted=bool(page_request.sort),
+        all_rows=not (terms or text),
+    )
+    choice = choose_strategy(app, compiler, conditions, index_error)
+    query_texts = (write_text(text, inside_words=inside_words), write_query(terms, compiler.prefixes))
     return _PreparedQuery(
         compiler=compiler,
-        query=" ".join(
-            part
-            for part in (write_text(text, inside_words=inside_words), write_query(terms, compiler.prefixes))
-            if part
-        ),
+        query=" ".join(part for part in query_texts if part),
         text=text,
-        where=[*map(compiler.contains, words), *conditions],
-        order=order,
-        ranked=ranked,
-        lookup=external.query,
-        exact=candidates.exact and not ranked and not (search.text and search.text.blocks and text),
-        note=index_note or external.note,
+        strategy=choice.strategy,
+        note=choice.note,
     )
 
 
@@ -517,19 +375,6 @@ def _select_order(compiler: QueryCompiler, filters: Sequence[Term], sort: str) -
     raise UsageError(
         detail=f"no order {name!r}{suggest_question(name, option_names)}; known: {', '.join(option_names)}"
     )
-
-
-def _use_index_order(search: Search, order: Sequence[Order]) -> list[Order]:
-    """Return the order of all rows; the default order in a form for which an engine can use an index."""
-    last, first = order[-1], search.sort[0]
-    if (
-        not first.lowercase
-        or last.descending
-        or not last.columns[1:]
-        or any(entry != last for entry in order)
-    ):
-        return list(order)
-    return [Order(last.columns, nocase=True, indexed=True)]
 
 
 def _select_columns(

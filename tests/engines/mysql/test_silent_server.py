@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.mysql import session
+from dbctl.engines.mysql.connection import session
 from dbctl.errors import UnreachableError
 from dbctl.url import parse_url
 

@@ -17,7 +17,6 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import (
     CorruptError,
-    DatabaseNotConfiguredError,
     DbctlError,
     Exit,
     NoMatchError,
@@ -33,6 +32,7 @@ from dbctl.profiles.model import FIXED_FIELDS, Semantic
 from dbctl.services.app import App, find_column, is_optional
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
+from dbctl.services.search.semantic.related_rows import add_related
 
 #: The highest limit of a request, and characters of a text in a table.
 MAX_ROWS, SHORT_TEXT = 10_000, 160
@@ -182,8 +182,6 @@ class SemanticSearch:
         except DbctlError:  # an unreadable database is treated as if it had no such row
             return False
 
-    # Search --------------------------------------------------------------------------------------------------
-
     def build_conditions(self, filters: Mapping[str, str]) -> list[Where]:
         """Return the conditions of filters.
 
@@ -255,50 +253,6 @@ class SemanticSearch:
         }
         return {"id": values[self.id_column], "similarity": round(1 - distance, 6), **fields}
 
-    # Related rows ---------------------------------------------------------------------------------------------
-
-    def add_related(self, rows: Sequence[Row]) -> tuple[list[Row], list[str], list[str]]:
-        """Return rows with the fields of other databases, notes about databases without URL, and errors of the others."""
-        result, notes, problems = list(rows), list[str](), list[str]()
-        for related in self.section.related:
-            ids = list(dict.fromkeys(str(row[related.by]) for row in rows if row.get(related.by) is not None))
-            related_rows: Mapping[str, Row] | None = {}
-            try:
-                related_rows = self._read_related(
-                    related.database, related.table, related.key, ids, related.fields
-                )
-            except DatabaseNotConfiguredError as error:
-                related_rows = None
-                notes.append(f"{error}; its fields are missing")
-            except DbctlError as error:
-                related_rows = None
-                problems.append(str(error).partition("\n")[0])
-            for index, row in enumerate(result):
-                related_row = related_rows.get(str(row.get(related.by))) if related_rows is not None else None
-                result[index] = {
-                    **row,
-                    **(related_row or {}),
-                    related.name: None if related_rows is None else related_row is not None,
-                }
-        return result, list(dict.fromkeys(notes)), list(dict.fromkeys(problems))
-
-    def _read_related(
-        self, database: str, table: str, key: str, ids: Sequence[str], fields: Mapping[str, str | list[str]]
-    ) -> dict[str, Row] | None:
-        if self.app.only not in ("", database):
-            return None
-        db = self.app.reader(database)
-        related_table = db.tables().get(table)
-        if not ids or related_table is None:
-            return {}
-        columns = {
-            name: column
-            for name, candidates in fields.items()
-            if (column := find_column(related_table, candidates))
-        }
-        rows = db.select(table, [key, *columns.values()], [Condition(key, "in", ids)])
-        return {str(row[0]): dict(zip(columns, row[1:], strict=True)) for row in rows}
-
 
 def find(
     app: App, request: SemanticRequest, *, columns: Sequence[str] = (), summary: bool = False
@@ -324,7 +278,7 @@ def find(
     rows = search.find_nearest(vector, request)
     if not rows:
         search.require_known_filters(request.filters)
-    related_rows, database_notes, problems = search.add_related(rows)
+    related_rows, database_notes, problems = add_related(app, search.section, rows)
     names = _select_columns(search.section, summary=summary and not columns)
     items = [
         {name: _format_value(search.section, name, row.get(name), summary=summary) for name in names}

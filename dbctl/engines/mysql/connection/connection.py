@@ -1,4 +1,4 @@
-"""The common part of readers and writers: one session, the conversion of its errors, and its queries."""
+"""A session on a server, its transactions for queries, and the conversion of its errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import cast
 import pymysql
 
 from dbctl import signals
-from dbctl.engines.mysql.describe import MySQLSchemaReader
+from dbctl.engines.mysql.connection.blockers import describe_blockers
+from dbctl.engines.mysql.connection.opening import lock_wait_seconds, open_session
+from dbctl.engines.mysql.connection.server import Server
+from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import (
     ROLLED_BACK,
     TIMEOUT_ERRORS,
@@ -19,66 +22,38 @@ from dbctl.engines.mysql.errors import (
     translate_error,
     unreachable_error,
 )
-from dbctl.engines.mysql.fulltext import MySQLFullText
-from dbctl.engines.mysql.locks import describe_blockers
-from dbctl.engines.mysql.monitoring import (
-    MySQLAdvice,
-    MySQLChecks,
-    MySQLIndexes,
-    MySQLMaintenance,
-    MySQLSessions,
-    MySQLSizes,
-    MySQLSlowQueries,
-)
-from dbctl.engines.mysql.session import Server, Session, lock_wait_seconds, open_session
 from dbctl.engines.mysql.sql import find_rejection
-from dbctl.engines.mysql.stream import MySQLStreaming
 from dbctl.engines.mysql.types import bind_parameters
 from dbctl.engines.servers import ServerConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 
-class MySQLConnection(
-    ServerConnection[Session],
-    MySQLAdvice,
-    MySQLChecks,
-    MySQLSchemaReader,
-    MySQLIndexes,
-    MySQLSizes,
-    MySQLFullText,
-    MySQLSessions,
-    MySQLSlowQueries,
-    MySQLStreaming,
-    MySQLMaintenance,
-):
+class MySQLConnection(ServerConnection[Session]):
     """One session on a server."""
 
-    _ending_error = ""  #: the error number that ended the open transaction
-    _has_failed = False  #: whether a statement of the open transaction failed
+    ending_error = ""  #: the error number that ended the open transaction
+    has_failed = False  #: whether a statement of the open transaction failed
 
-    def _open(self) -> None:
-        self._tables = None
+    def _connect(self) -> Session:
         try:
-            self._session = open_session(
-                self._url, self.target, timeout=self._timeout, read_only=self.read_only
-            )
+            return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
         except pymysql.Error as error:
             raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
 
+    def _disconnect(self, session: Session) -> None:
+        session.drop()
+
     @property
     def server(self) -> Server:
-        return self._require_session().server
+        """The product and the version of the server."""
+        return self.session.server
 
-    def close(self) -> None:
-        if self._session is not None:
-            self._session.drop()
-            self._session = None
-
-    def _is_broken(self) -> bool:
+    @property
+    def is_broken(self) -> bool:
         return self._session is not None and not self._session.open
 
-    def _fetch_within(
+    def fetch_within(
         self, sql: str, parameters: Mapping[str, object], timeout: timedelta
     ) -> list[Row] | None:
         milliseconds = timeout // timedelta(milliseconds=1)
@@ -90,22 +65,23 @@ class MySQLConnection(
             else sql.replace("select", f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */", 1)
         )
         try:
-            return self._rows(limited, parameters)
+            return self.fetch(limited, parameters)
         except QueryFailedError as error:
             if error_number(error.__cause__) in TIMEOUT_ERRORS:
                 return None
             raise
 
-    def _rows_by_column(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
-        with self._execute(sql, parameters, writing=False) as cursor:
+    def fetch_by_column(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
+        """Return the rows of a reading statement, each by column name."""
+        with self.execute(sql, parameters, writing=False) as cursor:
             names = [str(description[0]) for description in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cast("list[Row]", cursor.fetchall())]
 
     @contextmanager
-    def _execute(
+    def execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[pymysql.cursors.Cursor]:
-        session = self._require_session()
+        session = self.session
         try:
             text = bind_parameters(sql, parameters, escapes=session.server.backslash_escapes)
         except KeyError as error:
@@ -116,77 +92,80 @@ class MySQLConnection(
             if "\0" in text:
                 raise QueryFailedError(target=self.target, reason="it contains a NUL")
             raise ValueInvalidError(name="statement", value="given", reason="it is not valid UTF-8")
-        with self._translate_errors(sql, writing=writing), session.cursor() as cursor:
+        with self.translate_errors(sql, writing=writing), session.cursor() as cursor:
             cursor.execute(text)
             yield cursor
 
     @contextmanager
-    def _translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
-        """Convert driver errors to dbctl errors."""
-        session = self._require_session()
+    def translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        session = self.session
         try:
             yield
         except pymysql.Error as error:
             signals.raise_if_interrupted()  # a driver error is expected after a signal
-            self._has_failed = self._has_failed or writing
+            self.has_failed = self.has_failed or writing
             if error_number(error) in ROLLED_BACK:
-                self._ending_error = str(error_number(error))
+                self.ending_error = str(error_number(error))
             raise translate_error(
-                error, self._error_context(session), sql, writing=writing, broken=self._is_broken()
+                error, self.error_context(session), sql, writing=writing, broken=self.is_broken
             ) from error
         except UnicodeDecodeError as error:
-            self._abandon(session)
+            self.abandon(session)
             reason = "the result contains text that is not valid Unicode (half of a surrogate pair)"
             raise QueryFailedError(target=self.target, reason=reason) from error
         except BaseException:  # a signal anywhere in the driver
-            if session.in_flight or self._is_broken():
-                self._abandon(session)
+            if session.in_flight or self.is_broken:
+                self.abandon(session)
             raise
 
-    def _abandon(self, session: Session) -> None:
+    def abandon(self, session: Session) -> None:
         """Make the server stop a statement, which would otherwise continue and keep its locks."""
         session.drop()
         with suppress(pymysql.Error, DbctlError):
-            other = open_session(self._url, self.target, timeout=1, read_only=True)
+            other = open_session(self.url, self.target, timeout=1, read_only=True)
             try:
                 other.run(f"kill {session.connection_id}")
             finally:
                 other.drop()
 
-    def _error_context(self, session: Session) -> ErrorContext:
+    def error_context(self, session: Session) -> ErrorContext:
+        """Return the context for messages about errors of ``session``."""
         return ErrorContext(
             target=self.target,
-            timeout=lock_wait_seconds(self._timeout, session.server),
+            timeout=lock_wait_seconds(self.timeout, session.server),
             account=session.account,
             database=session.database,
-            blockers=lambda: describe_blockers(self._url, self.target, session),
+            blockers=lambda: describe_blockers(self.url, self.target, session),
         )
 
-    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one statement of a profile or a user in a read-only transaction."""
+    def require_query(self, sql: str) -> None:
         if reason := find_rejection(sql):
             raise QueryFailedError(target=self.target, reason=reason)
-        with self._read_transaction():
-            return self._rows(sql, parameters)
+
+    def execute_text(self, sql: str) -> int:
+        """Run a writing statement without parameters; return the number of affected rows."""
+        with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.rowcount
 
     @contextmanager
-    def _read_transaction(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """Begin a transaction that cannot write, and roll it back at the end.
 
         Inside a writing transaction, a server cannot forbid writes temporarily; they are rolled back to a savepoint.
         """
-        in_transaction, had_failed = self._require_session().in_transaction, self._has_failed
+        in_transaction, had_failed = self.session.in_transaction, self.has_failed
         begin, end = (
             ("savepoint question", "rollback to savepoint question")
             if in_transaction
             else ("start transaction with consistent snapshot, read only", "rollback")
         )
-        self._control_transaction(begin)
+        self.run(begin)
         self._has_query_transaction = True
         try:
             yield
         finally:
             self._has_query_transaction = False
-            if self._session is not None and not self._is_broken() and not self._ending_error:
-                self._control_transaction(end)
-                self._has_failed = had_failed
+            if self.is_usable and not self.ending_error:
+                self.run(end)
+                self.has_failed = had_failed

@@ -10,7 +10,7 @@ import psycopg
 from dbctl.files import liveness
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.session import Session
+    from dbctl.engines.postgresql.connection.session import Session
 
 #: A session that waits for its client, while the client waits for it, never ends. Without track_activities, and for the
 #: session of another user, the server does not show the state.

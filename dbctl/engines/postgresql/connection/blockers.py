@@ -1,64 +1,17 @@
-"""The lock between dbctl processes on a server, and the holders of locks."""
+"""The sessions that hold the locks for which another session waits."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 import psycopg
 
-from dbctl.engines.postgresql.session import Session, application_name, open_session
-from dbctl.engines.servers import ServerWriter
+from dbctl.engines.postgresql.connection.session import open_session
 from dbctl.engines.sql import Row
-from dbctl.errors import DbctlError
 from dbctl.url import Url
-
-HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
-from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
-
-
-def lock_key(name: str) -> int:
-    """Return the key of the advisory lock for a name."""
-    digest = hashlib.sha256(f"dbctl/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # not negative, since pg_locks shows two unsigned halves
-
-
-class PostgreSQLLocks(ServerWriter[Session]):
-    """A session that can lock the database against other dbctl processes."""
-
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        key = self._lock_key()
-        self._require_session().settings["application_name"] = application_name(f"dbctl {purpose}")
-        self._apply_settings()
-        query = "select pg_try_advisory_lock(:key)"
-        self._wait_for_lock(
-            lambda: self._rows(query, {"key": key}) == [(True,)], lambda: self._describe_holder(key)
-        )
-        try:
-            yield
-        finally:  # the lock ends with the session at the latest
-            with suppress(DbctlError, RuntimeError):
-                self._rows("select pg_advisory_unlock(:key)", {"key": key})
-
-    def _lock_key(self) -> int:
-        """Return the key that all dbctl processes use: the server separates such locks by database, and the key by schema."""
-        (row,) = self._rows("select current_database() || '/' || coalesce(current_schema(), '')", {})
-        return lock_key(str(row[0]))
-
-    def _describe_holder(self, key: int) -> str:
-        rows = self._rows(HOLDER, {"key": key})
-        if not rows:
-            return " by another dbctl"
-        name, pid, host, since = rows[0]
-        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"
-
 
 #: Sessions with more than a reader's lock in this database, oldest first. The server does not report the holder of a row
 #: lock, but the holder has a lock on the table, too.

@@ -1,0 +1,254 @@
+"""How the rows of a search are found: by the external index, by the ranked full-text index, or by a plain select."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from dbctl.engines.contract import (
+    Explainer,
+    Explanation,
+    ExternalIndexes,
+    FullText,
+    Order,
+    Readable,
+    TextQuery,
+    Where,
+    require_part,
+)
+from dbctl.errors import ExternalIndexInvalidError
+from dbctl.model import PageRequest, Struct
+from dbctl.profiles.model import Search
+from dbctl.services.app import App
+from dbctl.services.search import external_index
+from dbctl.services.search.compiler import QueryCompiler, select_existing
+from dbctl.services.search.external_index import ExternalLookup, ExternalQuery
+from dbctl.services.search.fulltext import IndexQuery, describe_index_problem, prepare_index_query
+from dbctl.services.search.narrowing import CandidateQuery, TextColumns, filter_keys, narrow, read_rows_by_key
+
+
+class RowSource(Protocol):
+    """Rows that the engine selects; ``rows`` returns the values of the columns, then those of ``extra_columns``."""
+
+    extra_columns: Sequence[str]
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
+        """Return one page of rows, in the order of the source."""
+        ...
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
+        """Return how the engine would run ``rows``, without running it.
+
+        Raises:
+            NotSupportedError: the engine cannot explain queries.
+        """
+        ...
+
+
+class Strategy(RowSource, Protocol):
+    """A source whose rows all match the request."""
+
+    def count(self) -> int:
+        """Return the number of all matching rows."""
+        ...
+
+
+class PlainSelect:
+    """A select with conditions: the engine reads every row, or uses indexes of its own."""
+
+    extra_columns: Sequence[str] = ()
+
+    def __init__(self, db: Readable, table: str, where: Sequence[Where], order: Sequence[Order]) -> None:
+        self._db, self._table, self._where, self._order = db, table, where, order
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
+        return self._db.select(
+            self._table, columns, self._where, order_by=self._order, limit=page.limit, offset=page.offset
+        )
+
+    def count(self) -> int:
+        return self._db.count(self._table, self._where)
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
+        return require_part(self._db, Explainer, "--explain", "Its engine cannot explain queries.").explain(
+            self._table, columns, self._where, order_by=self._order, limit=page.limit, offset=page.offset
+        )
+
+
+class ExternalIndexSelect:
+    """A query of the external index, which stores the keys of rows by the words in them."""
+
+    extra_columns: Sequence[str] = ()
+
+    def __init__(
+        self,
+        indexes: ExternalIndexes,
+        query: ExternalQuery,
+        where: Sequence[Where],
+        order: Sequence[Order],
+    ) -> None:
+        self._indexes, self._query, self._where, self._order = indexes, query, where, order
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
+        return self._indexes.search_external(
+            self._query.index,
+            self._query.words,
+            columns,
+            self._where,
+            order_by=self._order,
+            limit=page.limit,
+            offset=page.offset,
+        )
+
+    def count(self) -> int:
+        return self._indexes.count_external(self._query.index, self._query.words, self._where)
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
+        return self._indexes.explain_external(
+            self._query.index,
+            self._query.words,
+            columns,
+            self._where,
+            order_by=self._order,
+            limit=page.limit,
+            offset=page.offset,
+        )
+
+
+class RankedSelect:
+    """A query of the full-text index of the database. Without ``order``, rows are sorted by their score.
+
+    The index returns candidates without a limit: their texts must be compared with the query.
+    """
+
+    extra_columns: Sequence[str] = ("score",)
+
+    def __init__(
+        self, fulltext: FullText, query: IndexQuery, where: Sequence[Where], order: Sequence[Order]
+    ) -> None:
+        self._fulltext, self._query, self._where, self._order = fulltext, query, where, order
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:  # noqa: ARG002 - always all
+        return self._fulltext.select_ranked(
+            self._query.index, self._query.query, columns, self._where, order_by=self._order
+        )
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:  # noqa: ARG002 - always all
+        return self._fulltext.explain_ranked(
+            self._query.index, self._query.query, columns, self._where, order_by=self._order
+        )
+
+
+class ComparedRows:
+    """The rows of a source whose texts match a query, because the conditions of the source are not exact."""
+
+    def __init__(self, candidates: RowSource, db: Readable, texts: TextColumns, query: TextQuery) -> None:
+        self._candidates, self._db, self._texts, self._query = candidates, db, texts, query
+        self.extra_columns = candidates.extra_columns
+
+    @cached_property
+    def _matches(self) -> tuple[list[object], dict[object, Sequence[object]]]:
+        """The keys of the matching rows, in order, and the extra values of candidates by key."""
+        from dbctl.services.search.text_match import TextMatcher
+
+        rows = self._candidates.rows([self._texts.id], PageRequest())
+        extra: dict[object, Sequence[object]] = (
+            {row[0]: row[1:] for row in rows} if self.extra_columns else {}
+        )
+        keys = [row[0] for row in rows]
+        return list(filter_keys(self._db, self._texts, TextMatcher(self._query), keys)), extra
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
+        """Return one page of the matching rows, with rounded scores."""
+        matching_keys, extra = self._matches
+        end = None if page.limit is None else page.offset + page.limit
+        keys = matching_keys[page.offset : end]
+        rows = read_rows_by_key(self._db, self._texts, columns, keys)
+        return [(*rows[key], *map(_round, extra.get(key, ()))) for key in keys if key in rows]
+
+    def count(self) -> int:
+        return len(self._matches[0])
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:  # noqa: ARG002 - the keys of all candidates
+        return self._candidates.explain([self._texts.id], PageRequest())
+
+
+def _round(score: object) -> object:
+    return round(score, 4) if isinstance(score, float) else score
+
+
+class Conditions(Struct, frozen=True, kw_only=True):
+    """A compiled request, before a strategy is chosen for it."""
+
+    text: TextQuery | None  #: condition on the texts of a row
+    where: Sequence[Where]  #: the other conditions
+    order: Sequence[Order]
+    sorted: bool  #: whether the request has an order, which then applies to ranked rows
+    all_rows: bool  #: whether the request has neither text nor terms
+
+
+class StrategyChoice(Struct, frozen=True):
+    """The strategy of a search, with the reason why no index is used."""
+
+    strategy: Strategy
+    note: str
+
+
+def choose_strategy(
+    app: App,
+    compiler: QueryCompiler,
+    conditions: Conditions,
+    index_error: ExternalIndexInvalidError | None = None,
+) -> StrategyChoice:
+    """Return how to find the rows of a request; with ``index_error``, the external index is not used."""
+    search, db, text = compiler.search, compiler.db, conditions.text
+    candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
+    fulltext, ranked = db.part(FullText), prepare_index_query(search, db, text) if text else None
+    if text and ranked and fulltext:
+        order = conditions.order if conditions.sorted else []
+        where = [*map(compiler.contains, candidates.words), *candidates.where]
+        where = [*([] if ranked.finds_rows else where), *conditions.where]
+        strategy: Strategy = ComparedRows(
+            RankedSelect(fulltext, ranked, where, order), db, list_text_columns(compiler), text
+        )
+        return StrategyChoice(strategy, describe_index_problem(search, db))
+    where, order = [*candidates.where, *conditions.where], conditions.order
+    if index_error is None:
+        lookup = external_index.prepare_lookup(app, compiler, candidates.words, where, order)
+    else:
+        lookup = ExternalLookup(None, f"{index_error}; every row was read; {index_error.hint}")
+    words = external_index.list_remaining_words(lookup.query, candidates.words)
+    where = [*map(compiler.contains, words), *where]
+    indexes = db.part(ExternalIndexes)
+    source: Strategy
+    if lookup.query and indexes:
+        source = ExternalIndexSelect(indexes, lookup.query, where, order)
+    else:
+        order = _use_index_order(search, order) if conditions.all_rows else order
+        source = PlainSelect(db, search.table, where, order)
+    note = (describe_index_problem(search, db) if text else "") or lookup.note
+    if text and (not candidates.exact or (search.text and search.text.blocks)):
+        return StrategyChoice(ComparedRows(source, db, list_text_columns(compiler), text), note)
+    return StrategyChoice(source, note)
+
+
+def list_text_columns(compiler: QueryCompiler) -> TextColumns:
+    """Return the columns with the texts of a row."""
+    search = compiler.search
+    columns = select_existing(compiler.tables, search.table, search.words)
+    blocks = search.text.blocks if search.text else ()
+    return TextColumns(table=search.table, id=search.id, columns=columns, blocks=blocks)
+
+
+def _use_index_order(search: Search, order: Sequence[Order]) -> list[Order]:
+    """Return the order of all rows; the default order in a form for which an engine can use an index."""
+    last, first = order[-1], search.sort[0]
+    if (
+        not first.lowercase
+        or last.descending
+        or not last.columns[1:]
+        or any(entry != last for entry in order)
+    ):
+        return list(order)
+    return [Order(last.columns, nocase=True, indexed=True)]
