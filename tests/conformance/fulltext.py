@@ -196,10 +196,10 @@ class FullTextContract:
         "word", ["*", '"', "'", "''", "\\", "-", "(", "a\0b", "\ud800", "%", "C++", "\U0001f40d", "x" * 300, "@5", "~"]
     )  # fmt: skip
     def test_punctuation_is_searched_without_error(self, indexed: DatabaseFactory, word: str) -> None:
-        opened = find_part(indexed.reader(), FullText)
-        if opened.text_index_use(INDEX, build_query(word)) == "find":
-            assert search(indexed.reader(), word) == set()
-        assert search(indexed.reader(), "pond") == {11, 13}
+        opened = indexed.reader()
+        if find_part(opened, FullText).text_index_use(INDEX, build_query(word)) == "find":
+            assert search(opened, word) == set()
+        assert search(opened, "pond") == {11, 13}
 
     @pytest.mark.parametrize("word", ["O'Hara", "garden", "lilies", "behind"])
     def test_word_with_apostrophe_or_common_word_is_found(self, indexed: DatabaseFactory, word: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dbctl.engines.contract import Dumps
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.files import progress
 from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter
@@ -75,7 +76,7 @@ def test_copy_blocks_writers_in_delete_mode_only(tmp_path, mode, waits):
     run_statements(path, f"pragma journal_mode = {mode}")
     db = SQLiteReader(path, "app/user", timeout=1)
     try:
-        assert db.blocks_writers() is waits
+        assert db.part(Dumps).blocks_writers() is waits
     finally:
         db.close()
 

@@ -16,7 +16,7 @@ _MONITORING = "dbctl.engines.mysql.monitoring"
 #: Parts of readers and writers.
 PARTS: Mapping[str, str] = {
     "Advisor": f"{_MONITORING}.advice:MySQLAdvice",
-    "BloatMonitor": f"{_MONITORING}.bloat:MySQLBloat",
+    "BloatMonitor": f"{_MONITORING}.sizes:MySQLBloat",
     "Checks": f"{_MONITORING}.checks:MySQLChecks",
     "Explainer": "dbctl.engines.mysql.explain:MySQLExplainer",
     "FullText": "dbctl.engines.mysql.fulltext:MySQLFullText",

@@ -47,5 +47,5 @@ WRITER_PARTS: Mapping[str, str] = {
 #: A scratch schema.
 SCRATCH_PARTS: Mapping[str, str] = {
     **WRITER_PARTS,
-    "ScriptRunner": "dbctl.engines.postgresql.scripts:PostgreSQLScratchScripts",
+    "ScriptRunner": "dbctl.engines.postgresql.scratch:PostgreSQLScratchScripts",
 }

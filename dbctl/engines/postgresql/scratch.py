@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dbctl.engines.postgresql.database import SCRATCH_PARTS
+from dbctl.engines.postgresql.scripts import PostgreSQLScripts
+from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.sql import ident
 from dbctl.url import Url
@@ -30,3 +35,16 @@ class PostgreSQLScratch(PostgreSQLWriter):
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
+
+
+class PostgreSQLScratchScripts(PostgreSQLScripts):
+    """The part ``ScriptRunner`` of a scratch schema, which no other session uses."""
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        with self.schema_transaction():  # no other session is affected
+            yield
+
+    def run_statement(self, sql: str) -> None:
+        if plain := script.remove_concurrently(sql):
+            super().run_statement(plain)

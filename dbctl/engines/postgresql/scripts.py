@@ -87,16 +87,3 @@ class PostgreSQLScripts(ServerScripts):
         finally:
             self._connection.running_statement = ""
             self._catalog.forget()
-
-
-class PostgreSQLScratchScripts(PostgreSQLScripts):
-    """The part ``ScriptRunner`` of a scratch schema, which no other session uses."""
-
-    @contextmanager
-    def outside_transaction(self) -> Iterator[None]:
-        with self.schema_transaction():  # no other session is affected
-            yield
-
-    def run_statement(self, sql: str) -> None:
-        if plain := script.remove_concurrently(sql):
-            super().run_statement(plain)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.connection import MAX_NAME_BYTES, PostgreSQLConnection
-from dbctl.engines.postgresql.copy_rows import copy_rows
 from dbctl.engines.postgresql.types import base_type
 from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ValueInvalidError
@@ -40,7 +39,7 @@ class PostgreSQLStaging(SqlStagingTables):
         select = f"select {names} from {self._catalog.quote_table(table)} with no data"  # noqa: S608 - names are checked and quoted
         self._connection.fetch(f"create temporary table {ident(name)} as {select}", writing=True)
         described = [self._catalog.require_column(table, column) for column in columns]
-        copy_rows(self._connection, staging_table, described, rows)
+        self._connection.copy_rows(staging_table, described, rows)
         self._connection.fetch(f"analyze {staging_table}", writing=True)
         return staging_table
 

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from dbctl.engines.contract import Column, MergeRule, Where
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, PostgreSQLTransactions
-from dbctl.engines.postgresql.copy_rows import copy_rows
 from dbctl.engines.postgresql.database import WRITER_PARTS
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.types import base_type, encode_for_column
@@ -77,7 +76,7 @@ class PostgreSQLWriter(ServerWriter):
 
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         if not self.catalog.require_table(table).is_view:
-            return copy_rows(self.connection, self.catalog.quote_table(table), columns, rows)
+            return self.connection.copy_rows(self.catalog.quote_table(table), columns, rows)
         names, count = [column.name for column in columns], 0
         for row in rows:
             self.insert(table, dict(zip(names, row, strict=True)))

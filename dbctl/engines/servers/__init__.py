@@ -7,9 +7,8 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.engines.servers.checks import ServerChecks
     from dbctl.engines.servers.connection import ServerConnection
-    from dbctl.engines.servers.locks import wait_for_lock
     from dbctl.engines.servers.scripts import ServerScripts
-    from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions
+    from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
     from dbctl.engines.servers.values import (
         LARGEST,
         MILLISECOND,
@@ -28,9 +27,8 @@ else:
         {
             "checks": "ServerChecks",
             "connection": "ServerConnection",
-            "locks": "wait_for_lock",
             "scripts": "ServerScripts",
-            "transactions": "ServerTransactions TRANSACTION_ENDED",
+            "transactions": "ServerTransactions TRANSACTION_ENDED wait_for_lock",
             "values": (
                 "Formatters LARGEST MILLISECOND SMALLEST compare_time format_integer format_value lower_ascii "
                 "roughly_before"

@@ -1,14 +1,19 @@
-"""Nested transactions of a session that writes."""
+"""Nested transactions of a session that writes, and the wait for the lock of dbctl."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from dbctl import signals
 from dbctl.engines.servers.connection import ServerConnection
+from dbctl.errors import BusyError
 
+#: Seconds between two tries; short, so that signals are handled.
+RETRY_SECONDS = 0.05
 TRANSACTION_ENDED = "an earlier error ended the transaction"
 
 
@@ -52,3 +57,20 @@ class ServerTransactions(ABC):
             raise
         finally:
             self.depth = nested
+
+
+def wait_for_lock(
+    connection: ServerConnection[Any], try_lock: Callable[[], bool], describe_holder: Callable[[], str]
+) -> None:
+    """Call ``try_lock`` until it succeeds; ``describe_holder`` returns the holder as `` by …``.
+
+    Raises:
+        BusyError: another process held the lock until the timeout of the connection.
+    """
+    timeout = connection.timeout
+    deadline = time.monotonic() + timeout
+    while not try_lock():
+        signals.raise_if_interrupted()
+        if time.monotonic() >= deadline:
+            raise BusyError(target=connection.target, holder=describe_holder(), waited=f"{timeout:g}")
+        time.sleep(RETRY_SECONDS)

@@ -8,14 +8,12 @@ if TYPE_CHECKING:
     from dbctl.engines.sql.catalog import Catalog
     from dbctl.engines.sql.database import Connection, SqlDatabase
     from dbctl.engines.sql.dialect import Dialect
-    from dbctl.engines.sql.explain import PlanReader, SqlExplainer
-    from dbctl.engines.sql.fulltext import RankedReader, RankedSearch, Ranking
+    from dbctl.engines.sql.explain import SqlExplainer
+    from dbctl.engines.sql.fulltext import RankedSearch, Ranking
     from dbctl.engines.sql.query_builder import QueryBuilder
-    from dbctl.engines.sql.reader import SqlReader
     from dbctl.engines.sql.recount import Recount
     from dbctl.engines.sql.staging import (
         SqlStagedRows,
-        SqlStaging,
         SqlStagingTables,
         StagedCounts,
         StagedRows,
@@ -44,12 +42,11 @@ else:
             "catalog": "Catalog",
             "database": "Connection SqlDatabase",
             "dialect": "Dialect",
-            "explain": "PlanReader SqlExplainer",
-            "fulltext": "RankedReader RankedSearch Ranking",
+            "explain": "SqlExplainer",
+            "fulltext": "RankedSearch Ranking",
             "query_builder": "QueryBuilder",
-            "reader": "SqlReader",
             "recount": "Recount",
-            "staging": "SqlStagedRows SqlStaging SqlStagingTables StagedCounts StagedRows StagingTables declare_columns",
+            "staging": "SqlStagedRows SqlStagingTables StagedCounts StagedRows StagingTables declare_columns",
             "statement": (
                 "NO_LIMIT Row Statement conflict_clause escape_like ident is_storable merge_expressions quote_literal "
                 "require_column_count select_all_from"

@@ -7,32 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Explanation, Order, Where
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.reader import SqlReader
 from dbctl.engines.sql.statement import Statement
-
-
-class PlanReader(SqlReader):
-    """Capability.EXPLAIN, except for statements of profiles and users."""
-
-    @abstractmethod
-    def _explain_statement(
-        self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
-    ) -> Explanation:
-        """Return the plan of a statement, in which ``aliases`` stand for tables."""
-
-    def explain(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(table)
-        sql = self._build_select(statement, table, columns, where, order_by, limit, offset)
-        return self._explain_statement(sql, statement.parameters, statement.aliases)
 
 
 class SqlExplainer(ABC):

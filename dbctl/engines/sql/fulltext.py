@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Explanation, Order, TextIndexSpec, Where
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.explain import PlanReader, SqlExplainer
+from dbctl.engines.sql.explain import SqlExplainer
 from dbctl.engines.sql.statement import Row, Statement
 from dbctl.model import Struct
 
@@ -22,63 +22,6 @@ class Ranking(Struct, frozen=True):
     source: str  #: the FROM clause
     test: str  #: the condition; empty if the index does not select rows
     score: str
-
-
-class RankedReader(PlanReader):
-    """The search part of Capability.FULL_TEXT."""
-
-    @abstractmethod
-    def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking: ...
-
-    def select_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> list[Row]:
-        statement = Statement(spec.table)
-        sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
-        return self._fetch(sql, statement.parameters)
-
-    def explain_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> Explanation:
-        statement = Statement(spec.table)
-        sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
-        return self._explain_statement(sql, statement.parameters, statement.aliases)
-
-    def _build_ranked_select(
-        self,
-        statement: Statement,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where],
-        order_by: Sequence[Order],
-    ) -> str:
-        ranking = self._build_ranking(statement, spec, query)
-        names = [self._quote_column(spec.table, column, "t0") for column in columns]
-        tests = [ranking.test] if ranking.test else []
-        tests += [self._build_condition(statement, spec.table, condition, "t0") for condition in where]
-        terms = [term for order in order_by for term in self._build_order(statement, spec.table, order, "t0")]
-        key = self._quote_column(spec.table, spec.id, "t0")
-        terms = terms or [f"{ranking.score} desc"]
-        ordered = ", ".join(
-            dict.fromkeys([*terms, self._sort_expression(key, self._require_column(spec.table, spec.id))])
-        )
-        narrowed = f" where {' and '.join(tests)}" if tests else ""
-        return (
-            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed} order by {ordered}"  # noqa: S608 - names are checked and quoted
-        )
 
 
 class RankedSearch(ABC):

@@ -119,7 +119,7 @@ class QueryBuilder:
             case Not():
                 return f"({self.condition(statement, table, where.condition, alias)}) is not true"
             case KeysetCursor():
-                return self.condition(statement, table, expand_keyset(where), alias)
+                return self.condition(statement, table, _expand_keyset(where), alias)
 
     def _subquery(self, statement: Statement, table: str, where: InSubquery, alias: str) -> str:
         inner = statement.add_alias(where.table)
@@ -207,7 +207,7 @@ class QueryBuilder:
         yield f"{value}{' desc' if order.descending else ''}"
 
 
-def expand_keyset(where: KeysetCursor) -> Where:
+def _expand_keyset(where: KeysetCursor) -> Where:
     """Return comparisons for a keyset cursor; the outermost lets an index find the first row."""
     column, value = where.key[0], where.values[0]
     larger = Condition(column, ">", value)

@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from dbctl.engines.contract import Column
 from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.reader import SqlReader
 from dbctl.engines.sql.statement import Row, ident
 
 
@@ -87,7 +86,7 @@ class SqlStagedRows:
 
     def __init__(
         self,
-        db: SqlStaging | SqlStagingTables,
+        db: SqlStagingTables,
         table: str,
         key: Sequence[str],
         columns: Sequence[str],
@@ -124,48 +123,6 @@ class SqlStagedRows:
     def _same_values(self, columns: Sequence[str]) -> str:
         tests = [self._db.same_value(self._table, name) for name in columns]
         return "(" + (" and ".join(tests) or "1 = 1") + ")"
-
-
-class SqlStaging(SqlReader):
-    """Capability.STAGING in SQL; each engine adds comparisons and table creation."""
-
-    _staged_count = 0  #: number of staging tables
-
-    def stage(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> SqlStagedRows:
-        for name in (*key, *columns):
-            self._require_column(table, name)
-        name, self._staged_count = f"dbctl_staging_{self._staged_count}", self._staged_count + 1
-        return SqlStagedRows(
-            self, table, key, columns, self._create_staging_table(name, table, columns, rows)
-        )
-
-    @abstractmethod
-    def _create_staging_table(
-        self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> str:
-        """Write rows into a new temporary table with the columns of ``table``; return its name in SQL."""
-
-    @abstractmethod
-    def same_key(self, own: str, other: str) -> str:
-        """Return SQL for equality of a key column and a value, as the key's index compares them."""
-
-    @abstractmethod
-    def same_value(self, table: str, column: str) -> str:
-        """Return SQL, never NULL, for identical values of ``column`` in ``t0`` and ``s``; NULLs are identical."""
-
-    @abstractmethod
-    def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        """Insert the rows of a SELECT into ``columns``, like ``insert_many``; return their number."""
-
-    @abstractmethod
-    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
-        """Update ``columns`` of the rows ``t0`` from the staged rows ``s`` that match ``where``; return their number."""
-
-    def fetch(self, sql: str) -> list[Row]:
-        """Return the rows of a reading statement."""
-        return self._fetch(sql, {})
 
 
 class SqlStagingTables(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from math import isnan
 
 from dbctl.engines.contract import MergeRule
@@ -87,7 +88,8 @@ class Statement:
         return f":{name}"
 
     def add_alias(self, table: str) -> str:
-        """Return a new alias for ``table``."""
-        name = f"t{len(self.aliases)}"
+        """Return a new alias for ``table``, which is not the name of the main table either."""
+        used = {*self.aliases, self.aliases["t0"].lower()}
+        name = next(name for number in count(1) if (name := f"t{number}") not in used)
         self.aliases[name] = table
         return name

@@ -7,19 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import pymysql
-
 from dbctl.engines.contract import DumpResult, DumpVerification, Table
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
+from dbctl.engines.mysql.backup.table_locks import NO_BACKUP, TableLocks, open_dump_session
 from dbctl.engines.mysql.backup.views import list_unrestorable_views
-from dbctl.engines.mysql.connection import Session, open_session
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import (
-    error_number,
-    format_reason,
     quote,
-    translate_error,
-    unreachable_error,
 )
 from dbctl.engines.mysql.schema import MySQLSchemaReader
 from dbctl.engines.mysql.types import MySQLColumn
@@ -27,9 +22,7 @@ from dbctl.engines.sql import digest_tables, table_digest
 from dbctl.errors import (
     ClientFailedError,
     ConcurrentChangeError,
-    DbctlError,
     NotSupportedError,
-    PrivilegeMissingError,
 )
 from dbctl.files import Progress, no_progress, open_parallel_gzip, subprocesses
 from dbctl.model import now
@@ -38,7 +31,6 @@ if TYPE_CHECKING:
     from dbctl.engines.mysql.reader import MySQLReader
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
-NO_BACKUP = "No backup was created; existing backups are unchanged."
 #: Maximum number of attempts at a dump while the schema changes.
 MAX_ATTEMPTS = 2
 #: Rows shrink to about a quarter; indexes are not in a dump.
@@ -48,13 +40,6 @@ where table_schema = database() and table_type <> 'VIEW'"""
 #: Small base tables. Sequences and system-versioned tables are excluded: values and history differ after a load.
 SMALL_TABLES = """select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'
 and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes order by 1"""
-#: Tables of engines without snapshots, which cannot be read consistently while others write.
-TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()
-and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
-#: Engines whose rows the program dumps completely, and whose tables a read lock keeps unchanged.
-LOCKED_ENGINES = frozenset({"MyISAM", "Aria", "MEMORY", "CSV", "ARCHIVE"})
-#: The longest idle timeout that every server accepts, in seconds.
-LONGEST_IDLE = 2_147_483
 #: When each table was created or renamed. A rename changes no schema, and does not wait for a transaction that has not
 #: used the table yet: afterwards another table may have the name.
 CREATION_TIMES = """select table_name, create_time from information_schema.tables where table_schema = database()
@@ -73,8 +58,6 @@ HISTORY_VERSION = (10, 11)
 EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
 #: Character sets that allow half of a surrogate pair.
 SURROGATE_CHARSETS = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
-#: Error numbers: the user may not lock a whole database, or a table.
-DENIED = frozenset({1044, 1142})
 SERVER_INFO = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 OPTIONS = (
     "--single-transaction",
@@ -108,13 +91,13 @@ class MySQLDumper:
 
     def __init__(self, db: MySQLReader) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
-        self._schema = MySQLSchemaReader(db)
+        self._schema, self._locks = MySQLSchemaReader(db), TableLocks(db.connection)
 
     def estimate_dump_size(self) -> int:
         return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
 
     def blocks_writers(self) -> bool:
-        return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
+        return self._locks.are_required()
 
     def dump(
         self,
@@ -126,7 +109,7 @@ class MySQLDumper:
     ) -> DumpResult:
         del form  # there is only one form
         self._refuse_unwritable(tables)
-        with self._lock_tables(self._find_lockable(tables)) as check_lock:
+        with self._locks.acquire(self._locks.find(tables)) as check_lock:
             return self._dump_with_retry(destination, tables, progress, check_lock)
 
     def _dump_with_retry(
@@ -197,71 +180,6 @@ class MySQLDumper:
                     subject=f"mysqldump, since all columns of the table in {self._connection.target} are generated",
                     hint=f"Nothing was created. Add a regular column: ALTER TABLE {quote(name)} ADD id int;",
                 )
-
-    def _find_lockable(self, tables: Sequence[str]) -> list[str]:
-        """Return the tables that need a lock for a consistent dump, because their engines have no snapshots.
-
-        Raises:
-            NotSupportedError: the dump program omits the rows of a table, or no lock keeps it unchanged.
-        """
-        engines = [
-            (str(name), str(engine))
-            for name, engine in self._connection.fetch(TABLES_WITHOUT_SNAPSHOT)
-            if not tables or name in tables
-        ]
-        others = [(name, engine) for name, engine in engines if engine not in LOCKED_ENGINES]
-        if others:
-            raise NotSupportedError(
-                feature=f"a consistent dump of {', '.join(name for name, _ in others)}",
-                subject=f"{self._connection.target}: tables of engine {others[0][1]} cannot be locked, or the dump program omits their rows",
-                hint=f"Nothing was created. With the app stopped: ALTER TABLE {quote(others[0][0])} ENGINE=InnoDB;"
-                " a table that only shows rows of other tables can be dropped, and created again after the backup.",
-            )
-        return [name for name, _ in engines]
-
-    @contextmanager
-    def _lock_tables(self, tables: Sequence[str]) -> Iterator[Callable[[], None]]:
-        """Lock ``tables`` against writes while the program reads them; yield a function that fails if the lock was lost.
-
-        The lock begins before the program starts and ends after it, so these tables are the same at the time of its snapshot.
-
-        Raises:
-            BusyError: another session wrote to one of them for the whole timeout.
-            PrivilegeMissingError: this user may not lock tables.
-        """
-        if not tables:
-            yield lambda: None
-            return
-        session = self._new_session()
-        sql = f"lock tables {', '.join(f'{quote(name)} read' for name in tables)}"
-        try:
-            try:
-                session.run(f"set session wait_timeout = {LONGEST_IDLE}")
-                session.run(sql)
-            except pymysql.Error as error:
-                raise self._lock_error(error, session, sql) from error
-
-            def check() -> None:
-                try:
-                    session.run("do 0")
-                except pymysql.Error as error:
-                    raise self._lock_error(error, session, sql) from error
-
-            yield check
-        finally:
-            session.drop()
-
-    def _lock_error(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
-        if error_number(error) in DENIED:
-            grant = f"GRANT LOCK TABLES ON {quote(session.database)}.* TO {session.account};"
-            return PrivilegeMissingError(
-                target=self._connection.target,
-                reason=format_reason(error),
-                hint=f"{NO_BACKUP} As an administrator: {grant}",
-            )
-        return translate_error(
-            error, self._connection.error_context(session), sql, writing=False, broken=not session.open
-        )
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
@@ -342,26 +260,10 @@ class MySQLDumper:
         from dbctl.engines.mysql.backup.relay import start_relay
 
         with (
-            start_relay(self._new_session(), exact) as relay,
+            start_relay(open_dump_session(self._connection), exact) as relay,
             client_programs.write_socket_files(relay.path, server) as connection,
         ):
             yield connection, relay.missing
-
-    def _new_session(self) -> Session:
-        """Return a session for the dump program."""
-        try:
-            session = open_session(
-                self._connection.url,
-                self._connection.target,
-                timeout=self._connection.timeout,
-                read_only=True,
-            )
-        except pymysql.Error as error:
-            raise unreachable_error(error, self._connection.target) from None
-        session.run("set names utf8mb4")
-        # In a read-only transaction, the server does not show views with a sequence.
-        session.run("set session transaction read write")
-        return session
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""

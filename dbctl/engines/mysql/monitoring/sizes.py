@@ -1,11 +1,11 @@
-"""Sizes of a database on a server and of its tables, as the server estimates them."""
+"""Sizes of a database on a server and of its tables, and their unused space, as the server estimates them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import Storage, TableSize
+from dbctl.engines.contract import Bloat, Storage, TableSize
 from dbctl.errors import PrivilegeMissingError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ TABLE_PARTS = """select table_name, table_rows, data_length, index_length from i
 where table_schema = database() and table_type <> 'VIEW'"""
 WRITE_COUNTS = """select object_name, count_insert, count_update, count_delete
 from performance_schema.table_io_waits_summary_by_table where object_schema = database()"""
+BLOAT = """select table_name, coalesce(data_length, 0) + coalesce(index_length, 0) + coalesce(data_free, 0), data_free, table_rows, engine
+from information_schema.tables where table_schema = database() and table_type <> 'VIEW' order by table_name"""
 #: Rows of tables above this size, in bytes, are estimated unless an exact count is requested.
 LARGE = 16 << 20
 
@@ -80,3 +82,24 @@ class MySQLSizes:
 
     def _table_sizes(self) -> dict[str, int]:
         return dict(cast("list[tuple[str, int]]", self._connection.fetch(TABLE_SIZES)))
+
+
+class MySQLBloat:
+    """The part ``BloatMonitor``."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection = db.connection
+
+    def measure_bloat(self) -> Sequence[Bloat]:
+        return [
+            Bloat(
+                table=str(name),
+                bytes=int(str(size)),
+                wasted_bytes=None if free is None else int(str(free)),
+                dead_rows=None,
+                rows=None if rows is None else int(str(rows)),
+                estimated=True,
+                source=f"data_free of {engine}",
+            )
+            for name, size, free, rows, engine in self._connection.fetch(BLOAT)
+        ]

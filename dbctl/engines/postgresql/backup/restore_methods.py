@@ -43,7 +43,7 @@ class InPlaceRestore:
         self, path: Path, dump: Dump, timeout: float, progress: Progress, within: Psql | None
     ) -> LoadResult:
         """Replace the content of the database in one transaction: the one that blocks writers, if any."""
-        with self._server.connect(self._server.url, timeout=timeout) as session:
+        with self._server.open_session(self._server.url, timeout=timeout) as session:
             refuse_newer(dump, session, self._server.target)
             schema = read_scope(session)
             load_dump(

@@ -57,11 +57,11 @@ class RestoreServer:
     def central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
         """Connect to such a database."""
         url = self.central_url() or self.sibling_url(CENTRAL[0])
-        with self.connect(url, timeout=timeout) as session:
+        with self.open_session(url, timeout=timeout) as session:
             yield session
 
     @contextmanager
-    def connect(self, url: Url, *, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
+    def open_session(self, url: Url, *, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
         """Connect to ``url`` for writing, without a limit for statements."""
         with closing(open_session(url, self.target, timeout=timeout, read_only=False)) as session:
             # Settings of the database or role are meant for the app.
@@ -71,12 +71,12 @@ class RestoreServer:
     @contextmanager
     def open_catalog_first(self, name: str) -> Iterator[Session]:
         """Connect with ``pg_catalog`` first in the search path, since a dump may define objects with built-in names."""
-        with self.connect(scratch_role.catalog_first_url(self.sibling_url(name))) as session:
+        with self.open_session(scratch_role.catalog_first_url(self.sibling_url(name))) as session:
             yield session
 
     def read_scope(self, central: Session) -> str:
         """Return the schema of the app; check that both sessions are on the same server."""
-        with self.connect(self.url) as session:
+        with self.open_session(self.url) as session:
             server, central_server = (
                 database_properties.describe_server(session),
                 database_properties.describe_server(central),

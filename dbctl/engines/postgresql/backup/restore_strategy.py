@@ -49,7 +49,7 @@ class StrategySelector:
             central_url = self._server.central_url()
             if central_url is None:
                 return self._in_place_strategy(dump, "no other database of the server accepts connections")
-            with self._server.connect(central_url) as central:
+            with self._server.open_session(central_url) as central:
                 return self._select(central, dump)
 
     def require_creation(self, central: Session, dump: Dump) -> None:
@@ -101,7 +101,7 @@ class StrategySelector:
                 reason=f"a foreign dump needs a separate database: {reason}",
                 hint="Load it with restore apply --to NEW-DATABASE, or copy rows with --table NAME --merge missing.",
             )
-        with self._server.connect(self._server.url) as session:
+        with self._server.open_session(self._server.url) as session:
             refuse_newer(dump, session, self._server.target)
             location, notes = (
                 _describe_location(session, self._server.name),

@@ -94,7 +94,7 @@ class PostgreSQLRestoreTarget:
         url = self._server.sibling_url(
             self._server.name
         )  # the whole database, not only the schema of the URL
-        with self._server.translate_errors(), self._server.connect(url) as session:
+        with self._server.translate_errors(), self._server.open_session(url) as session:
             return session.execute(HAS_OBJECTS.encode()).fetchall() == [(True,)]
 
     def files(self) -> Sequence[Path]:
@@ -111,7 +111,9 @@ class PostgreSQLRestoreTarget:
             release: Callable[[], None] = release_nothing
             with self._server.translate_errors():
                 if self.strategy(dump).method == "in place":
-                    session = stack.enter_context(self._server.connect(self._server.url, timeout=timeout))
+                    session = stack.enter_context(
+                        self._server.open_session(self._server.url, timeout=timeout)
+                    )
                     tables = [
                         str(table) for (table,) in session.execute(TABLES, [read_scope(session)]).fetchall()
                     ]
@@ -185,7 +187,7 @@ class PostgreSQLRestoreTarget:
 
     def markers(self) -> Mapping[str, str]:
         schema = unquote(self._server.schema)
-        with self._server.translate_errors(), self._server.connect(self._server.url) as session:
+        with self._server.translate_errors(), self._server.open_session(self._server.url) as session:
             ((database, table),) = session.execute(MARKERS.encode(), [schema]).fetchall()
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
@@ -235,7 +237,7 @@ class PostgreSQLRestoreTarget:
                 copy_settings(central, scratch_name, properties)
                 head = ""
                 if dump.is_partial:
-                    with self._server.connect(self._server.url) as live:
+                    with self._server.open_session(self._server.url) as live:
                         head = partial.format_type_statements(live)
                 verification = self._scratch_databases.load(
                     central, url, path, dump, timeout, no_progress, remarks, head=head

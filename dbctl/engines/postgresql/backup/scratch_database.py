@@ -123,7 +123,9 @@ class ScratchDatabases:
         change = partial.remove_tail if dump.is_partial else iter
         with ExitStack() as stack:
             session = (
-                stack.enter_context(self._server.connect(url, timeout=timeout)) if dump.foreign else central
+                stack.enter_context(self._server.open_session(url, timeout=timeout))
+                if dump.foreign
+                else central
             )
             load_dump(
                 path,

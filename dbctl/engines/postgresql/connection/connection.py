@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -10,13 +10,19 @@ import psycopg
 from psycopg import pq
 
 from dbctl import signals
+from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.connection.blockers import describe_blockers
 from dbctl.engines.postgresql.connection.session import Session, open_session
 from dbctl.engines.postgresql.errors import ErrorContext, translate_error, unreachable_error
 from dbctl.engines.postgresql.sql import read_only
-from dbctl.engines.postgresql.types import UNUSED_PARAMETER, bind_parameters, encode_statement
+from dbctl.engines.postgresql.types import (
+    UNUSED_PARAMETER,
+    bind_parameters,
+    encode_for_column,
+    encode_statement,
+)
 from dbctl.engines.servers import ServerConnection
-from dbctl.engines.sql import Row
+from dbctl.engines.sql import Row, ident
 from dbctl.errors import QueryFailedError
 
 
@@ -92,6 +98,23 @@ class PostgreSQLConnection(ServerConnection[Session]):
         if "\0" in sql:
             raise QueryFailedError(target=self.target, reason="it contains a NUL")
         return text, values
+
+    def copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert many rows by COPY and return their number; an error of the iterator is raised unchanged.
+
+        Args:
+            table: the name of the table in SQL.
+            columns: the column of each value of a row.
+            rows: the values.
+        """
+        sql = f"copy {table} ({', '.join(ident(column.name) for column in columns)}) from stdin"
+        with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
+            with cursor.copy(sql.encode()) as copy:
+                for row in rows:
+                    copy.write_row(
+                        [encode_for_column(column, value) for column, value in zip(columns, row, strict=True)]
+                    )
+            return cursor.rowcount
 
     @contextmanager
     def translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:

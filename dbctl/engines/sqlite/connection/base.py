@@ -7,17 +7,17 @@ import os
 import sqlite3
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH_ROWS, Capability, RowStream
+from dbctl.engines.contract import BATCH_ROWS, RowStream
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.errors import (
     ErrorContext,
     build_unreachable_error,
@@ -26,14 +26,7 @@ from dbctl.engines.sqlite.errors import (
     translate_error,
 )
 from dbctl.engines.sqlite.files import quote_for_uri
-from dbctl.engines.sqlite.fulltext import SQLiteFullText
-from dbctl.engines.sqlite.monitoring import SQLiteMaintenance
-from dbctl.engines.sqlite.stream import SQLiteStreaming
-from dbctl.engines.sqlite.types import SQLiteTimes
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 T = TypeVar("T")
 
@@ -42,22 +35,6 @@ WAIT_SECONDS = 0.1
 #: Virtual-machine steps between two checks for signals, about a millisecond of work.
 STEPS_BETWEEN_CHECKS = 20_000
 
-#: Capabilities of readers and writers.
-BASE_CAPABILITIES = frozenset(
-    {
-        Capability.BLOAT,
-        Capability.CHECK,
-        Capability.EXPLAIN,
-        Capability.FULL_TEXT,
-        Capability.INDEXES,
-        Capability.TEXT_SCAN,
-        Capability.MAINTAIN,
-        Capability.MEASURE,
-        Capability.SCHEMA,
-        Capability.STREAM,
-    }
-)
-
 #: Start of the message of Python's driver; this failure has no error code.
 UNDECODABLE = "Could not decode to UTF-8"
 
@@ -65,42 +42,64 @@ UNDECODABLE = "Could not decode to UTF-8"
 decode_leniently = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, SQLiteTimes, SQLiteFullText):
-    """The common base of readers and writers."""
+class SQLiteConnection(ABC):
+    """One connection to a SQLite file, which waits for locks, ends at signals, and raises translated errors."""
 
     read_only = True
 
     def __init__(self, path: Path, target: str, *, timeout: float) -> None:
-        self.target = target
+        self.target = target  #: ``app/database``, for messages
         try:  # side files are next to the real file, not next to a link to it
             self.path = Path(os.path.realpath(path))
         except ValueError:
             raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
-        self._timeout = timeout
+        self.timeout = timeout  #: seconds to wait for a lock
+        self.on_change: list[
+            Callable[[], None]
+        ] = []  #: called when the tables of the connection may have changed
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf  #: when the current statement is interrupted
 
-    @property
-    def utils(self) -> Database:
-        """The open connection as a ``Database`` of sqlite-utils."""
-        import sqlite_utils
+    @abstractmethod
+    def retry_if_changed(self, read: Callable[[], T]) -> T:
+        """Return the result of ``read`` from one state of the file; read again if the file changed."""
 
-        return sqlite_utils.Database(
-            self._require_connection(), recursive_triggers=False, execute_plugins=False
-        )
+    @abstractmethod
+    def query_only(self) -> AbstractContextManager[None]:
+        """Refuse changes of the database inside the block."""
+
+    @abstractmethod
+    def prepare_stream(self) -> None:
+        """Prepare the connection for a result that is returned in batches."""
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _require_connection(self) -> sqlite3.Connection:
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection can be used; a failed rollback closes it."""
+        return self._connection is not None
+
+    @property
+    def driver(self) -> sqlite3.Connection:
+        """The connection of Python's driver, for what the methods here do not cover; its errors are not translated."""
         if self._connection is None:
             raise RuntimeError(f"{self.target} is closed")
         return self._connection
 
+    def accept_invalid_text(self) -> None:
+        """Decode text that is not valid UTF-8 from now on, as lone surrogates."""
+        self.driver.text_factory = decode_leniently
+
+    def notify_change(self) -> None:
+        """Report that the tables of the connection may have changed."""
+        for callback in self.on_change:
+            callback()
+
     def _connect(self, parameters: str) -> None:
-        wait = min(WAIT_SECONDS, self._timeout)
+        wait = min(WAIT_SECONDS, self.timeout)
         try:
             self._connection = sqlite3.connect(
                 f"file://{quote_for_uri(self.path)}?{parameters}",
@@ -109,7 +108,7 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
                 timeout=wait,
             )
         except sqlite3.Error as error:
-            raise self._translate(error) from error
+            raise self.translate(error) from error
         self._connection.set_progress_handler(self._must_interrupt, STEPS_BETWEEN_CHECKS)
 
     def _must_interrupt(self) -> bool:
@@ -117,7 +116,7 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
 
     def _require_database(self) -> None:
         """Read once, because opening alone does not read the file and would accept any file."""
-        self._fetch("select count(*) from sqlite_master", {})
+        self.fetch("select count(*) from sqlite_master")
 
     def _read_file_state(self) -> tuple[int, int, int, int]:
         """Return device, inode, size and modification time of the file that is at the path now."""
@@ -132,25 +131,33 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
             raise self._unreachable_error(f"{self.path} is {kind}")
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _read_journal_mode(self) -> str:
-        return str(self._run("pragma journal_mode", {})[0][0])
+    def read_journal_mode(self) -> str:
+        """Return the journal mode in lower case."""
+        return str(self.run("pragma journal_mode")[0][0])
 
-    def _set_pragma(self, name: str, value: str) -> None:
+    def set_pragma(self, name: str, value: str) -> None:
+        """Set a pragma.
+
+        Raises:
+            ValueInvalidError: the name or the value is not a word.
+        """
         if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by hand
             raise ValueInvalidError(
                 name="pragma", value=f"{name} = {value}", reason="a pragma must be a name and a word"
             )
-        self._run(f"pragma {name} = {value}", {})
+        self.run(f"pragma {name} = {value}")
 
-    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._retry_if_changed(lambda: self._rows(sql, parameters))
+    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement and return its rows, from one state of the file."""
+        return self.retry_if_changed(lambda: self.rows(sql, parameters))
 
-    def _fetch_within(
+    def fetch_within(
         self, sql: str, parameters: Mapping[str, object], timeout: timedelta
     ) -> list[Row] | None:
+        """Run ``fetch``, or return None after a time limit."""
         try:
-            with self._with_deadline(timeout):
-                return self._fetch(sql, parameters)
+            with self.limit_time(timeout):
+                return self.fetch(sql, parameters)
         except QueryFailedError as error:
             if (
                 isinstance(error.__cause__, sqlite3.Error)
@@ -159,8 +166,9 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
                 return None
             raise
 
-    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        connection = self._require_connection()
+    def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement once and return its rows; its errors are those of the driver."""
+        connection = self.driver
         try:
             return connection.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
@@ -170,8 +178,9 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
         return connection.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def _stream_rows(self, sql: str, parameters: Mapping[str, object]) -> Iterator[RowStream]:
-        connection = self._require_connection()
+    def stream_rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Iterator[RowStream]:
+        """Run one reading statement and stream its rows."""
+        connection = self.driver
         text_factory = connection.text_factory
         connection.text_factory = decode_leniently  # rows that were already returned cannot be decoded again
         cursor = self._retry_while_locked(lambda: connection.execute(sql, parameters))
@@ -188,30 +197,31 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
             yield rows
 
     @contextmanager
-    def _with_deadline(self, timeout: timedelta | None) -> Iterator[None]:
+    def limit_time(self, timeout: timedelta | None) -> Iterator[None]:
+        """Interrupt statements inside the block after a time."""
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout.total_seconds()
         try:
             yield
         finally:
             self._deadline = math.inf
 
-    def _set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
-        self._require_connection().set_authorizer(authorizer)
+    def set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
+        """Let ``authorizer`` decide what a statement may do; None: the default of the connection."""
+        self.driver.set_authorizer(authorizer)
 
-    def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._retry_while_locked(
-            lambda: self._require_connection().execute(sql, parameters).fetchall()
-        )
+    def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one statement, waiting for locks, and return its rows."""
+        return self._retry_while_locked(lambda: self.driver.execute(sql, parameters).fetchall())
 
     def _retry_while_locked(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``; retry until the timeout while another connection holds a lock."""
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         while True:
             try:
                 return self._call_once(call)
             except sqlite3.Error as error:
                 if time.monotonic() >= deadline:
-                    raise self._translate(error) from error
+                    raise self.translate(error) from error
 
     def _call_once(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``; lock conflicts remain ``sqlite3.Error``; all other errors are translated."""
@@ -221,11 +231,12 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
             signals.raise_if_interrupted()
             if is_busy(error):
                 raise
-            raise self._translate(error) from error
+            raise self.translate(error) from error
         except (OverflowError, UnicodeError) as error:
             raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 
-    def _translate(self, error: sqlite3.Error) -> DbctlError:
+    def translate(self, error: sqlite3.Error) -> DbctlError:
+        """Return the error to raise for an error of the driver."""
         return translate_error(error, self._error_context())
 
     def _unreachable_error(self, reason: str) -> DbctlError:
@@ -233,5 +244,5 @@ class SQLiteConnection(SQLiteStreaming, SQLiteMaintenance, SQLiteSchemaReader, S
 
     def _error_context(self) -> ErrorContext:
         return ErrorContext(
-            target=self.target, path=self.path, timeout=self._timeout, read_only=self.read_only
+            target=self.target, path=self.path, timeout=self.timeout, read_only=self.read_only
         )
