@@ -38,9 +38,9 @@ from dbctl.errors import (
 from dbctl.url import parse_url, resolve_engine
 from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
+from tests.parts import find_part
 
 VARIANTS = pytest.mark.parametrize("deployed", [True, False], ids=["deployed", "document"])
 
