@@ -15,16 +15,23 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     parse_time,
-    require_address,
     select_backup,
     show_byte_progress,
     split_ids_and_paths,
 )
 from dbctl.cli._support.emit import emit, note, run_change, warn
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
+from dbctl.cli._support.options import (
+    DryRun,
+    Limit,
+    Offset,
+    RepositoryAddress,
+    Sort,
+    read_options,
+    requested_page,
+    require_address,
+)
 from dbctl.config import Retention
 from dbctl.model import Compression
 from dbctl.services.backup import (
@@ -42,7 +49,7 @@ from dbctl.services.backup import (
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.foreign import AdoptBackup, detect, discovery
+from dbctl.services.backup.foreign import AdoptBackup, discovery, staging
 from dbctl.services.backup.foreign import verify as foreign_verify
 from dbctl.services.restore import RunDrills
 
@@ -109,7 +116,7 @@ def create(
                 rate=bytes_per_second or 0,
                 advance=advance,
             )
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command("list")
@@ -260,7 +267,7 @@ def copy_(
         with show_byte_progress(ctx, "Copying", selected.bytes) as advance:
             timeout = read_options(ctx).timeout
             operation = CopyBackups(app, source, destination, selected, timeout=timeout, advance=advance)
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -290,7 +297,7 @@ def adopt(
     """
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
-        with show_byte_progress(ctx, "Adopting", detect.count_bytes(paths)) as advance:
+        with show_byte_progress(ctx, "Adopting", staging.count_bytes(paths)) as advance:
             operation = AdoptBackup(
                 app,
                 repository,
@@ -300,7 +307,7 @@ def adopt(
                 timeout=read_options(ctx).timeout,
                 advance=advance,
             )
-            return run_change(ctx, operation, target=app.name)
+            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -368,7 +375,7 @@ def drill(
             name=backup,
         )
         operation.advance = stack.enter_context(show_byte_progress(ctx, "Restoring", operation.size()))
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -411,7 +418,7 @@ def prune(
     )
     with open_app(ctx) as app:
         operation = PruneBackups(app, Repository(app, repository), keep, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -429,4 +436,4 @@ def delete(
     """
     with open_app(ctx) as app:
         operation = DeleteBackups(app, Repository(app, repository), names, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)

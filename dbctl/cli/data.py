@@ -238,13 +238,15 @@ def set_(
             if secret_column:
                 raise UsageError(detail="--secret changes one row: pass its key instead of filters")
             values = parse_key_values(arguments, "new values:")
-            return run_change(ctx, set_rows(app, table, selection, values, null or (), limit=limit))
+            return run_change(
+                ctx, set_rows(app, table, selection, values, null or (), limit=limit), dry_run=dry_run
+            )
         size = queries.count_key_columns(app, table)
         if len(arguments) <= size and not (null or secret_column):
             raise UsageError(detail="pass the key of a row, or --filter, and then COLUMN=VALUE")
         key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
         secrets = {secret_column: _read_secret(ctx)} if secret_column else {}
-        return run_change(ctx, set_row(app, table, key, values, null or (), secrets=secrets))
+        return run_change(ctx, set_row(app, table, key, values, null or (), secrets=secrets), dry_run=dry_run)
 
 
 def _read_secret(ctx: typer.Context) -> Secret:
@@ -272,7 +274,7 @@ def add(
 
     with open_app(ctx) as app:
         values = parse_key_values(arguments or [], "new row:")
-        return run_change(ctx, add_row(app, table, values, null or ()))
+        return run_change(ctx, add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
 @app.command()
@@ -301,10 +303,10 @@ def delete(
         raise UsageError(detail="pass either the key of one row, or --filter")
     with open_app(ctx) as app:
         if key:
-            return run_change(ctx, delete_row(app, table, key))
+            return run_change(ctx, delete_row(app, table, key), dry_run=dry_run)
         from dbctl.services.data import delete_rows
 
-        return run_change(ctx, delete_rows(app, table, selection, limit=limit))
+        return run_change(ctx, delete_rows(app, table, selection, limit=limit), dry_run=dry_run)
 
 
 @app.command()
@@ -432,6 +434,7 @@ def import_(
         return run_change(
             ctx,
             import_rows(app, table, source, file=str(file), form=file_format or _detect_format(str(file))),
+            dry_run=dry_run,
         )
 
 

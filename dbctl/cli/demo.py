@@ -95,4 +95,4 @@ def demo(
             seed=seed,
             advance=advance,
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)

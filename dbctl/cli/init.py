@@ -62,4 +62,5 @@ def init(
             protected=protected,
             settings=env_file,
         ),
+        dry_run=dry_run,
     )

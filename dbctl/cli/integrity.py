@@ -84,5 +84,5 @@ def repair(
         raise UsageError(detail="--table requires --times")
     with open_app(ctx) as app:
         if repair_times:
-            return run_change(ctx, time_repair.repair_times(app, table=table))
-        return run_change(ctx, integrity_repair.repair(app, delete_orphans=delete_orphans))
+            return run_change(ctx, time_repair.repair_times(app, table=table), dry_run=dry_run)
+        return run_change(ctx, integrity_repair.repair(app, delete_orphans=delete_orphans), dry_run=dry_run)

@@ -24,11 +24,16 @@ Tables: TypeAlias = Annotated[
 
 
 def _run_maintenance(
-    ctx: typer.Context, kind: TaskKind, tables: list[str] | None, older_than: timedelta | None = None
+    ctx: typer.Context,
+    kind: TaskKind,
+    tables: list[str] | None,
+    *,
+    dry_run: bool,
+    older_than: timedelta | None = None,
 ) -> int:
     with open_app(ctx) as app, show_progress(ctx, f"maintain {kind}", lambda: operation.total) as advance:
         operation = RunMaintenance(app, kind, tables or (), older_than=older_than, advance=advance)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -53,7 +58,7 @@ def vacuum(
 
     Example: dbctl maintain vacuum --dry-run
     """
-    return _run_maintenance(ctx, "vacuum", tables, older_than)
+    return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
 
 @app.command()
@@ -62,7 +67,7 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
 
     Example: dbctl maintain analyze
     """
-    return _run_maintenance(ctx, "analyze", tables)
+    return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
 
 
 @app.command()
@@ -71,7 +76,7 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
 
     Example: dbctl maintain optimize --dry-run
     """
-    return _run_maintenance(ctx, "optimize", tables)
+    return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
 
 
 @app.command()
@@ -80,7 +85,7 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
 
     Example: dbctl maintain reindex --table users
     """
-    return _run_maintenance(ctx, "reindex", tables)
+    return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
 
 
 @app.command()
@@ -89,7 +94,7 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
 
     Example: dbctl maintain checkpoint --db user
     """
-    return _run_maintenance(ctx, "checkpoint", None)
+    return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
 
 
 @app.command()
@@ -104,7 +109,7 @@ def wal(
 
     Example: dbctl maintain wal --db user
     """
-    return _run_maintenance(ctx, "rollback-journal" if off else "wal", None)
+    return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
 def _parse_pid(text: str) -> int:
@@ -146,4 +151,4 @@ def cancel(
     """
     with open_app(ctx) as app:
         operation = CancelSessions(app, pids or (), older_than=older_than, terminate=terminate)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)

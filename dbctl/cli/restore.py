@@ -15,18 +15,17 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     select_backup,
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
-from dbctl.cli._support.options import DryRun, read_options
+from dbctl.cli._support.options import DryRun, RepositoryAddress, read_options
 from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
-from dbctl.services.backup.foreign import detect, verify
+from dbctl.services.backup.foreign import staging, verify
 from dbctl.services.restore import (
     ApplyRestore,
     MergeMode,
@@ -150,11 +149,11 @@ def apply(
     ):
         keys = load_keys(ctx, app, identity, passphrase_file)
         if to:
-            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace)
+            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace, dry_run=dry_run)
         if table:
             selection = TableSelection(tables=table, new_name=new_table, merge=merge)
-            return _restore_tables(ctx, app, repository, manifest, selection, keys)
-        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace)
+            return _restore_tables(ctx, app, repository, manifest, selection, keys, dry_run=dry_run)
+        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace, dry_run=dry_run)
 
 
 @app.command()
@@ -172,7 +171,9 @@ def undo(
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
         keys = load_keys(ctx, app, identity, passphrase_file)
-        return _restore_databases(ctx, app, repository, find_undo_backup(app, repository), keys)
+        return _restore_databases(
+            ctx, app, repository, find_undo_backup(app, repository), keys, dry_run=dry_run
+        )
 
 
 @app.command()
@@ -206,7 +207,7 @@ def files(
         )
         keys = load_keys(ctx, app, identity, passphrase_file)
         operation = RestoreFiles(app, repository, file or repository.find(backup), to, keys)
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 @app.command()
@@ -256,7 +257,7 @@ def recover(
             force=force,
             advance=lambda share: advance(100 * share),
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @contextmanager
@@ -277,9 +278,10 @@ def _open_backup(
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
     with ExitStack() as stack:
-        with show_byte_progress(ctx, "Reading", detect.count_bytes([file])) as advance:
-            staging = detect.stage_backup(app, repository, file, trial=False, advance=advance)
-            staged_backup, overlay = stack.enter_context(staging)
+        with show_byte_progress(ctx, "Reading", staging.count_bytes([file])) as advance:
+            staged_backup, overlay = stack.enter_context(
+                staging.stage_backup(app, repository, file, trial=False, advance=advance)
+            )
         for message in staged_backup.remarks:
             warn(ctx, message)
         created_at = staged_backup.manifest.created_at
@@ -313,6 +315,8 @@ def _restore_tables(
     manifest: Manifest,
     selection: TableSelection,
     keys: DecryptionKeys,
+    *,
+    dry_run: bool,
 ) -> int:
     keys.prepare(repository.store, manifest)
     with show_byte_progress(
@@ -321,7 +325,7 @@ def _restore_tables(
         operation = RestoreTables(
             app, repository, manifest, selection, keys, timeout=read_options(ctx).timeout, advance=advance
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 def _restore_copy(
@@ -333,6 +337,7 @@ def _restore_copy(
     keys: DecryptionKeys,
     *,
     replace: bool,
+    dry_run: bool,
 ) -> int:
     targets = loader.parse_urls(to, Path.cwd(), option="--to")
     keys.prepare(repository.store, manifest)
@@ -349,7 +354,7 @@ def _restore_copy(
             timeout=read_options(ctx).timeout,
             advance=advance,
         )
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
 
 
 def _restore_databases(
@@ -359,6 +364,7 @@ def _restore_databases(
     manifest: Manifest,
     keys: DecryptionKeys,
     *,
+    dry_run: bool,
     replace: bool = False,
 ) -> int:
     keys.prepare(repository.store, manifest)
@@ -374,4 +380,4 @@ def _restore_databases(
             replace=replace,
             advance=advance,
         )
-        return run_change(ctx, operation, target=app.name)
+        return run_change(ctx, operation, target=app.name, dry_run=dry_run)

@@ -85,7 +85,7 @@ def create(
         operation = changes.create_role(
             app, role, description=description, priority=priority, permissions=permissions or ()
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def update(
     if not fields:
         raise UsageError(detail="pass at least one of --name, --description and --priority")
     with open_app(ctx) as app:
-        return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields))
+        return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
     Example: dbctl roles delete editor --dry-run
     """
     with open_app(ctx) as app:
-        return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)))
+        return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
 
 
 @app.command()
@@ -130,7 +130,7 @@ def grant(
     """
     with open_app(ctx) as app:
         operation = changes.grant(app, *_role_and_permissions(arguments or (), ident))
-        return run_change(ctx, operation, notes=_cache_notes(app))
+        return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
 @app.command()
@@ -143,7 +143,7 @@ def revoke(
     """
     with open_app(ctx) as app:
         operation = changes.revoke(app, *_role_and_permissions(arguments or (), ident))
-        return run_change(ctx, operation, notes=_cache_notes(app))
+        return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
 @app.command()

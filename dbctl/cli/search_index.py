@@ -81,7 +81,7 @@ def build(
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "build", cache=cache)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -92,7 +92,7 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "repair")
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -103,4 +103,4 @@ def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> 
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "drop")
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)

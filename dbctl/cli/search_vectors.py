@@ -41,7 +41,7 @@ def store(
     """
     vector_bytes = read_file(vector, "vector", limit=MAX_BYTES)
     with open_app(ctx) as app:
-        return run_change(ctx, store_vector.store_vector(app, key, vector_bytes))
+        return run_change(ctx, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
 @app.command()
@@ -70,4 +70,4 @@ def make(
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with open_app(ctx) as app, show_progress(ctx, "Computing vectors", lambda: operation.total) as advance:
         operation = MakeVectors(app, filters=filters, limit=limit, advance=advance)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)

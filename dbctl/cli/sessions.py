@@ -65,7 +65,7 @@ def revoke(
     Example: dbctl sessions revoke alice --dry-run
     """
     with open_app(ctx) as app:
-        return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)))
+        return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
 
 
 @app.command()
@@ -106,7 +106,7 @@ def cleanup(
     with open_app(ctx) as app, show_progress(ctx, "Cleaning up", lambda: operation.matched) as advance:
         operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast, advance=advance)
         if not check:
-            return run_change(ctx, operation)
+            return run_change(ctx, operation, dry_run=dry_run)
         due = operation.count_due()
         status = Exit.ACTION_NEEDED if any(rule.matched for rule in due.items) else Exit.OK
         return emit(ctx, due, status=status, target=operation.target)
@@ -126,4 +126,4 @@ def rebuild_stats(
     Example: dbctl sessions rebuild-stats --user alice --dry-run
     """
     with open_app(ctx) as app:
-        return run_change(ctx, RebuildStatistics(app, login=user))
+        return run_change(ctx, RebuildStatistics(app, login=user), dry_run=dry_run)

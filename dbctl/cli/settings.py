@@ -108,7 +108,9 @@ def set_(
     """
     with open_app(ctx) as app:
         operation = set_setting(app, key, value, login=name_or_id(user, ident))
-        return run_change(ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)))
+        return run_change(
+            ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)), dry_run=dry_run
+        )
 
 
 @app.command()
@@ -122,6 +124,7 @@ def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry
             ctx,
             reset_setting(app, key, login=name_or_id(user, ident)),
             notes=_cache_notes(app, of_user=bool(user or ident)),
+            dry_run=dry_run,
         )
 
 
@@ -189,7 +192,9 @@ def apply(
     settings = files.read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
         operation = files.apply(app, settings, mode.value, login=name_or_id(user, ident), new_keys=new_keys)
-        return run_change(ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)))
+        return run_change(
+            ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)), dry_run=dry_run
+        )
 
 
 def _cache_notes(app: App, *, of_user: bool) -> list[str]:

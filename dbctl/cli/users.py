@@ -137,14 +137,21 @@ def create(
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = user_create.NewUser(fields=values, with_settings=with_settings)
-        user_create.create_user(app, new).plan()  # report other errors before prompting for a password
-        new = _add_password(ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate))
+        plan = user_create.create_user(app, new).plan()  # report errors before prompting for a password
+        new = _add_password(
+            ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
+        )
         has_new_user_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
-        operation = user_create.create_user(app, new)
-        return run_change(ctx, operation, notes=notes if has_new_user_settings else ())
+        return run_change(
+            ctx,
+            user_create.create_user(app, new),
+            dry_run=dry_run,
+            plan=plan,
+            notes=notes if has_new_user_settings else (),
+        )
 
 
 @app.command()
@@ -172,10 +179,12 @@ def ensure(
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = user_create.NewUser(fields=values)
-        user_create.ensure_user(app, new).plan()
+        plan = user_create.ensure_user(app, new).plan()
         if user_create.needs_password(app, new):
-            new = _add_password(ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate))
-        return run_change(ctx, user_create.ensure_user(app, new))
+            new = _add_password(
+                ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
+            )
+        return run_change(ctx, user_create.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
 @app.command()
@@ -199,7 +208,7 @@ def update(
         raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
     with open_app(ctx) as app:
         operation = user_update.update_user(app, select_users(logins, ids), values)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -235,7 +244,7 @@ def delete(
         operation = delete_users(
             app, select_users(logins, ids, inactive), new_owner=new_owner, delete_duplicates=delete_duplicates
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command("set-password")
@@ -257,15 +266,16 @@ def set_password(
 
     with open_app(ctx) as app:
         selector = select_users(login, ids)
-        user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
+        plan = user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
         new = _add_password(
             ctx,
             app,
             user_create.NewUser(fields={}),
             _PasswordSource(stdin=stdin, file=file, generate=generate),
+            dry_run=dry_run,
         )
         operation = user_update.set_password(app, selector, new.password_hash, new.generated_password)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run, plan=plan)
 
 
 @app.command("set-role")
@@ -286,7 +296,7 @@ def set_role(
 
     with open_app(ctx) as app:
         operation = user_update.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -305,7 +315,7 @@ def activate(
 
     with open_app(ctx) as app:
         operation = user_update.set_active(app, select_users(logins, ids, inactive), active=True)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -324,7 +334,7 @@ def deactivate(
 
     with open_app(ctx) as app:
         operation = user_update.set_active(app, select_users(logins, ids, inactive), active=False)
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -349,7 +359,9 @@ def unlock(
     from dbctl.services.users import update as user_update
 
     with open_app(ctx) as app:
-        return run_change(ctx, user_update.unlock(app, select_users(logins, ids), addresses or ()))
+        return run_change(
+            ctx, user_update.unlock(app, select_users(logins, ids), addresses or ()), dry_run=dry_run
+        )
 
 
 @app.command("check-password")
@@ -396,7 +408,7 @@ def import_(
         operation = import_users(
             app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
-        return run_change(ctx, operation)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -474,11 +486,12 @@ def _user_fields(
     return {login: username} | values
 
 
-def _add_password(ctx: typer.Context, app: App, new: "NewUser", source: _PasswordSource) -> "NewUser":
+def _add_password(
+    ctx: typer.Context, app: App, new: "NewUser", source: _PasswordSource, *, dry_run: bool
+) -> "NewUser":
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
     from dbctl.services.users import create as user_create
 
-    dry_run = bool(ctx.params.get("dry_run"))
     has_source = source.stdin or source.file is not None or source.generate
     is_without_passwords = app.profile.users is None or app.profile.users.password is None
     if (dry_run or is_without_passwords) and not has_source:

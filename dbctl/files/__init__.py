@@ -19,13 +19,13 @@ if TYPE_CHECKING:
         sync_file,
         write_atomically,
     )
-    from dbctl.files.compression import SUFFIXES, DecompressedImport, Encrypt
+    from dbctl.files.codecs import SUFFIXES
+    from dbctl.files.compression import DecompressedImport, Encrypt
     from dbctl.files.concurrency import run_in_parallel
     from dbctl.files.lock import is_held
     from dbctl.files.mounts import Volume, read_volume
     from dbctl.files.parallel_gzip import LEVEL, open_parallel_gzip, read_gzip
-    from dbctl.files.progress import Progress, no_progress, release_nothing
-    from dbctl.files.rate_limit import RateLimiter
+    from dbctl.files.progress import Progress, RateLimiter, no_progress, release_nothing
     from dbctl.files.subprocesses import BLOCK, POLL_SECONDS, SECRETS_PREFIX, create_file
 else:
     __getattr__ = lazy_exports(
@@ -36,13 +36,13 @@ else:
                 "check_settings expand_home is_full is_regular make_folder read_settings read_whole "
                 "rename_exclusively sync_directory sync_file write_atomically"
             ),
-            "compression": "DecompressedImport Encrypt SUFFIXES",
+            "codecs": "SUFFIXES",
+            "compression": "DecompressedImport Encrypt",
             "concurrency": "run_in_parallel",
             "lock": "is_held",
             "mounts": "Volume read_volume",
             "parallel_gzip": "LEVEL open_parallel_gzip read_gzip",
-            "progress": "Progress no_progress release_nothing",
-            "rate_limit": "RateLimiter",
+            "progress": "Progress RateLimiter no_progress release_nothing",
             "subprocesses": "BLOCK POLL_SECONDS SECRETS_PREFIX create_file",
         },
     )

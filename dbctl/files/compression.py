@@ -1,41 +1,24 @@
-"""Compression of whole files in blocks, compatible with ``gunzip`` and ``zstd -d``."""
+"""Compression and decompression of whole files in blocks."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import IO, TypeAlias
 
 from dbctl import signals
 from dbctl.errors import CorruptError, DecompressionLimitError, FileFailedError
 from dbctl.files import atomic
-from dbctl.files.parallel_gzip import GZIP, RAW_DEFLATE, THREADS, open_parallel_gzip
+from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, Decompressor, decompress_block
 from dbctl.files.progress import Progress, no_progress
 from dbctl.files.subprocesses import BLOCK, create_file
 from dbctl.model import Compression, Struct
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-#: Suffixes of compressed files.
-SUFFIXES: Mapping[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-#: The first bytes of compressed files.
-MAGIC: Mapping[Compression, bytes] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
-#: For gzip: the ratio of ``gzip -1`` for databases; the next level is half as fast, and its output is 1 % smaller.
-GZIP_LEVEL, ZLIB_LEVEL = 2, 1
-#: For zstd: the ratio of gzip's default; the default level of zstd takes twice as long, and its output is 12 % smaller.
-ZSTD_LEVEL = 1
-
-
-#: Bytes of one decompressed block: larger ones are slower, because the system allocates their memory each time.
-CHUNK = 1 << 18
 #: Blocks that may wait to be hashed or written, so that decompression does not wait for a slow block.
 MAX_PENDING = 4
 
@@ -69,41 +52,6 @@ class DecompressedImport(Struct, frozen=True, kw_only=True):
 
     sha256: str  #: of the decompressed content, hexadecimal
     plain_bytes: int
-
-
-class Compressor(Protocol):
-    """Compressor of blocks into one stream."""
-
-    def feed(self, block: bytes) -> bytes:
-        """Compress the next block; return the available output, which may be empty."""
-        ...
-
-    def finish(self) -> bytes:
-        """Return the remaining output up to the end of the stream."""
-        ...
-
-
-class Decompressor(Protocol):
-    """Decompressor of one stream, with the interface of the decompressors in the standard library."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the end of the stream was reached."""
-        ...
-
-    @property
-    def needs_input(self) -> bool:
-        """Whether more output requires more input."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """The bytes after the end of the stream."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Return up to ``max_length`` decompressed bytes."""
-        ...
 
 
 def compress_file(
@@ -174,7 +122,7 @@ def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[byt
     if compression == "none":
         yield from blocks
         return
-    with _COMPRESSORS[compression]() as compressor:
+    with COMPRESSORS[compression]() as compressor:
         for block in blocks:
             yield compressor.feed(block)
         yield compressor.finish()
@@ -322,7 +270,7 @@ def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:
     )
     if compression == "none":
         return compression, head
-    decompressor, failure = _DECOMPRESSORS[compression]()
+    decompressor, failure = DECOMPRESSORS[compression]()
     try:
         return compression, decompressor.decompress(head, max_bytes)
     except failure:
@@ -340,10 +288,10 @@ class _StreamDecompressor:
     def feed(self, block: bytes) -> Iterator[bytes]:
         while block:
             if self._decompressor is None:
-                self._decompressor, self._failure = _DECOMPRESSORS[self._compression]()
+                self._decompressor, self._failure = DECOMPRESSORS[self._compression]()
                 self._has_output = False
             try:
-                for chunk in _decompress(self._decompressor, block):
+                for chunk in decompress_block(self._decompressor, block):
                     self._has_output = self._has_output or bool(chunk)
                     yield chunk
             except self._failure as error:
@@ -398,7 +346,7 @@ class _SizedDecompressor:
         target: str,
         name: str,
     ) -> None:
-        self._decompressor, self._failure = _DECOMPRESSORS[compression]()
+        self._decompressor, self._failure = DECOMPRESSORS[compression]()
         self._write, self._written, self._expected_bytes = write, 0, expected_bytes
         self._target, self._name, self._has_end = target, name, compression != "none"
 
@@ -406,7 +354,7 @@ class _SizedDecompressor:
         if self._decompressor.eof:
             raise self._corrupt("it has data after its end")
         try:
-            for chunk in _decompress(self._decompressor, block):
+            for chunk in decompress_block(self._decompressor, block):
                 self._written += len(chunk)
                 if self._written > self._expected_bytes:
                     raise self._corrupt(
@@ -436,111 +384,3 @@ def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:
     except OSError as error:
         reason = f"{source.name}: {error.strerror or error}"
         raise CorruptError(target=target, reason=reason) from error
-
-
-def _decompress(decompressor: Decompressor, block: bytes) -> Iterator[bytes]:
-    yield decompressor.decompress(block, CHUNK)
-    while not (decompressor.eof or decompressor.needs_input):
-        signals.raise_if_interrupted()
-        yield decompressor.decompress(b"", CHUNK)
-
-
-def _isal_or_zlib() -> ModuleType:
-    """Return the fastest available gzip library."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib
-    return isal_zlib
-
-
-def _zstd() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
-
-
-def _gzip_compressor() -> AbstractContextManager[Compressor]:
-    gzip_library = _isal_or_zlib()
-    level = ZLIB_LEVEL if gzip_library is zlib else GZIP_LEVEL
-
-    def deflate(chunk: bytes, dictionary: bytes) -> bytes:
-        compressor = gzip_library.compressobj(level, gzip_library.DEFLATED, RAW_DEFLATE, zdict=dictionary)
-        compressed: bytes = compressor.compress(chunk) + compressor.flush(gzip_library.Z_SYNC_FLUSH)
-        return compressed
-
-    return open_parallel_gzip(deflate)
-
-
-class _ZstdCompressor:
-    def __init__(self) -> None:
-        zstd = _zstd()
-        parameter = zstd.CompressionParameter
-        self._compressor = zstd.ZstdCompressor(
-            options={
-                parameter.compression_level: ZSTD_LEVEL,
-                parameter.checksum_flag: 1,
-                parameter.nb_workers: min(THREADS, parameter.nb_workers.bounds()[1]),
-            }
-        )
-
-    def feed(self, block: bytes) -> bytes:
-        compressed: bytes = self._compressor.compress(block)
-        return compressed
-
-    def finish(self) -> bytes:
-        compressed: bytes = self._compressor.flush()
-        return compressed
-
-
-@contextmanager
-def _zstd_compressor() -> Iterator[Compressor]:
-    yield _ZstdCompressor()
-
-
-class _GzipDecompressor:
-    """The decompressor of gzip with the interface ``Decompressor``."""
-
-    eof, needs_input, unused_data = False, True, b""
-
-    def __init__(self, decompressor: Any) -> None:
-        self._decompressor = decompressor
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        chunk: bytes = self._decompressor.decompress(self._decompressor.unconsumed_tail + data, max_length)
-        self.eof, self.unused_data = self._decompressor.eof, self._decompressor.unused_data
-        # If the block is full, the input may produce further output.
-        self.needs_input = not self._decompressor.unconsumed_tail and len(chunk) < max_length
-        return chunk
-
-
-class _PassThrough:
-    """The decompressor of an uncompressed file."""
-
-    eof, needs_input, unused_data = False, True, b""
-
-    def decompress(self, data: bytes, _max_length: int) -> bytes:
-        return data
-
-
-def _gzip_decompressor() -> tuple[Decompressor, type[Exception]]:
-    gzip_library = _isal_or_zlib()
-    return _GzipDecompressor(gzip_library.decompressobj(GZIP)), gzip_library.error
-
-
-def _zstd_decompressor() -> tuple[Decompressor, type[Exception]]:
-    zstd = _zstd()
-    return zstd.ZstdDecompressor(), zstd.ZstdError
-
-
-_COMPRESSORS: Mapping[Compression, Callable[[], AbstractContextManager[Compressor]]] = {
-    "gzip": _gzip_compressor,
-    "zstd": _zstd_compressor,
-}
-_DECOMPRESSORS: Mapping[Compression, Callable[[], tuple[Decompressor, type[Exception]]]] = {
-    "none": lambda: (_PassThrough(), zlib.error),
-    "gzip": _gzip_decompressor,
-    "zstd": _zstd_decompressor,
-}

@@ -57,7 +57,7 @@ def wipe(
     dry_run: DryRun = False,
 ) -> int:
     """Delete everything."""
-    return run_change(ctx, Wipe(step or []), target="shop/main")
+    return run_change(ctx, Wipe(step or []), dry_run=dry_run, target="shop/main")
 
 
 @app.command("list")

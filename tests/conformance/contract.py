@@ -38,7 +38,7 @@ from dbctl.engines.contract import (
     Where,
     Writable,
 )
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ConstraintError,
@@ -407,7 +407,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             assert opened.count("people", [Condition("size", "=", 20)]) == 2
             assert opened.count("tags") == 4
 
-    def test_capabilities_match_protocols(self, reader):
+    def test_parts_match_protocols(self, reader):
         assert find_mismatches(reader) == []
 
     def test_explain_names_fully_scanned_tables(self, reader):

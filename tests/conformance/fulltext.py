@@ -1,9 +1,9 @@
-"""Tests for full-text indexes, for every engine with that capability."""
+"""Tests for full-text indexes, for every engine with that part."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import structs
@@ -19,6 +19,7 @@ from dbctl.engines.contract.fulltext import (
 )
 from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
 from dbctl.errors import SchemaMismatchError
+from tests.parts import find_part
 
 if TYPE_CHECKING:
     from tests.conformance.contract import DatabaseFactory
@@ -43,15 +44,6 @@ ROWS = [
 ]
 #: Selects the rows that contain "garden", for an index that only ranks.
 GARDENS = [Condition("id", "in", [11, 12])]
-
-
-P = TypeVar("P")
-
-
-def find_part(opened: Readable, kind: type[P]) -> P:
-    part = opened.part(kind)
-    assert part is not None
-    return part
 
 
 def create_index(writer: Writable, index: TextIndexSpec = INDEX) -> None:
@@ -190,7 +182,7 @@ class FullTextContract:
         with writer.transaction():
             writer.update("people", {"id": 16}, [Condition("id", "=", 15)])
         assert search(writer, "meadow") == {16}
-        assert not find_part(writer).find_text_index_faults(INDEX, FullText)
+        assert not find_part(writer, FullText).find_text_index_faults(INDEX)
 
     def test_index_follows_rollback(self, indexed: DatabaseFactory) -> None:
         writer = indexed.writer()
@@ -204,11 +196,11 @@ class FullTextContract:
         "word", ["*", '"', "'", "''", "\\", "-", "(", "a\0b", "\ud800", "%", "C++", "\U0001f40d", "x" * 300, "@5", "~"]
     )  # fmt: skip
     def test_punctuation_is_searched_without_error(self, indexed: DatabaseFactory, word: str) -> None:
-        opened = find_part(indexed.reader(), FullText)
-        if opened.text_index_use(INDEX, build_query(word)) == "find":
+        opened = indexed.reader()
+        if find_part(opened, FullText).text_index_use(INDEX, build_query(word)) == "find":
             assert search(opened, word) == set()
         assert search(opened, "pond") == {11, 13}
 
     @pytest.mark.parametrize("word", ["O'Hara", "garden", "lilies", "behind"])
     def test_word_with_apostrophe_or_common_word_is_found(self, indexed: DatabaseFactory, word: str) -> None:
-        assert search(find_part(indexed.reader(), FullText), word)
+        assert search(indexed.reader(), word)

@@ -22,7 +22,7 @@ KILLED_DELETION = """
 import os, signal, sys
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.connection import WriteConnection
 at, seen = int(sys.argv[1]), 0
 def counting(work):
     def counted(*words, **more):
@@ -36,10 +36,10 @@ def counting(work):
         return told
     return counted
 LanceWriter.delete = counting(LanceWriter.delete)
-run = SQLiteWriter._run
+run = WriteConnection.run
 def statement(self, sql, *rest):
     return (counting(run) if sql.lower().startswith("commit") else run)(self, sql, *rest)
-SQLiteWriter._run = statement
+WriteConnection.run = statement
 print(main(["users", "delete", sys.argv[2], "--yes"]), seen)
 """
 

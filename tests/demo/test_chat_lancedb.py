@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from dbctl import demo
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors import FileExistsAlreadyError, MigrationVariantUnknownError
+from tests.conformance.fulltext import find_part
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
@@ -86,7 +87,7 @@ def test_sample_of_each_variant_passes_all_checks(
 def test_nearest_vectors_have_the_same_topic_and_unit_length(variant: str, tmp_path: Path) -> None:
     built = build(tmp_path / "new", variant=variant)
     with closing(lance.open_reader(built.databases["vectors"])) as reader:
-        searcher, column, key = cast("VectorSearch", reader), VECTOR_COLUMN[variant], KEY_COLUMN[variant]
+        searcher, column, key = find_part(reader, VectorSearch), VECTOR_COLUMN[variant], KEY_COLUMN[variant]
         with closing(sqlite3.connect(built.databases["chat"])) as connection:
             topics = {
                 chat_id: title.partition(" ")[0]

@@ -1,7 +1,7 @@
 """Rules for the source code; violations lose locks or data without an error."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,25 +20,25 @@ OPENERS = {
     "files/subprocesses.py": "dumps of servers that it creates (O_EXCL), and option files for client programs (O_EXCL)",
     "files/compression.py": "copies that a backup created, and files of backups",
     "engines/lancedb/location.py": "files of LanceDB, which are never locked",
-    "engines/lancedb/ownership.py": "files of LanceDB that root created, whose owner it changes by descriptor",
-    "engines/lancedb/backup/snapshot.py": "files of LanceDB tables, which are never locked",
+    "engines/lancedb/write_access.py": "files of LanceDB that root created, whose owner it changes by descriptor",
+    "engines/lancedb/backup/open_files.py": "files of LanceDB tables, which are never locked",
     "engines/lancedb/backup/load.py": "archives of backups",
     "engines/file_locks.py": "files under /proc",
     "engines/mysql/backup/foreign/dump.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
-    "engines/mysql/backup/restore_target.py": "the script in a safety backup",
+    "engines/mysql/backup/table_swap.py": "the script in a safety backup",
     "files/parallel_gzip.py": "dumps of servers",
     "engines/postgresql/backup/foreign/dump.py": "private copies of dumps",
     "engines/sqlite/backup/dumper.py": "the copy that it creates (O_EXCL), before it connects to it",
     "engines/sqlite/backup/replace.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "engines/sqlite/backup/foreign_dump.py": "private copies of dumps",
-    "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/connection/read.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/recover/image.py": "private copies of damaged files, and a reference file, without open connections to them",
     "engines/sqlite/recover/new_database.py": "the new file that it creates (O_EXCL), before it connects to it",
     "engines/sqlite/external_index/state.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
     "engines/sqlite/external_index/create.py": "the external index while it is created (O_EXCL), and its folder",
     "engines/sqlite/wal.py": "-wal files, which are never locked",
-    "engines/sqlite/writer.py": "a database that it creates (O_EXCL), before it connects to it",
+    "engines/sqlite/connection/write.py": "a database that it creates (O_EXCL), before it connects to it",
     "files/lock.py": "lock files",
     "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",
@@ -49,12 +49,13 @@ OPENERS = {
 CONNECTORS = {
     "engines/lancedb/location.py": "every folder of tables",
     "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
-    "engines/mysql/session.py": "every database on a server",
+    "engines/mysql/connection/opening.py": "the socket of a server, to test whether it has a listener",
+    "engines/mysql/connection/session.py": "every database on a server",
     "engines/postgresql/backup/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
-    "engines/postgresql/probe.py": "the server, for the state of a session with a silent connection",
-    "engines/postgresql/session.py": "every database on a server",
+    "engines/postgresql/connection/probe.py": "the server, for the state of a session with a silent connection",
+    "engines/postgresql/connection/session.py": "every database on a server",
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
-    "engines/sqlite/connection.py": "the database of an app",
+    "engines/sqlite/connection/base.py": "the database of an app",
     "engines/sqlite/backup/dumper.py": "the copy of a backup",
     "engines/sqlite/backup/replace.py": "the target of a restore, and the dump",
     "engines/sqlite/backup/foreign_dump.py": "private copies of foreign files, and the file that it creates from a dump",
@@ -69,18 +70,26 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 
 
-def find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            function = node.func
-            yield function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""), node
+@cache
+def walk_file(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@cache
+def find_calls(file: Path) -> list[tuple[str, ast.Call]]:
+    """Return the calls of a file, with the name of the function or method."""
+    calls = [node for node in walk_file(file) if isinstance(node, ast.Call)]
+    return [
+        (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", ""), call)
+        for call in calls
+    ]
 
 
 def find_callers(name: str) -> list[str]:
     return [
         str(file.relative_to(SOURCE))
         for file in FILES
-        for called_name, _ in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, _ in find_calls(file)
         if called_name == name
     ]
 
@@ -90,7 +99,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     importers = {
         str(file.relative_to(SOURCE))
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in walk_file(file)
         if (isinstance(node, ast.Import) and any(alias.name.startswith(DRIVERS) for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
@@ -107,7 +116,7 @@ def test_sqlite_backup_always_has_a_callback():
     backup_calls = [
         (str(file.relative_to(SOURCE)), {keyword.arg for keyword in node.keywords})
         for file in FILES
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name == "backup"
     ]
     assert {file for file, _ in backup_calls} == {
@@ -122,7 +131,7 @@ def test_no_connection_is_a_context_manager():
     violations = [
         f"{file.relative_to(SOURCE)}:{item.context_expr.lineno}"
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in walk_file(file)
         if isinstance(node, ast.With)
         for item in node.items
         if isinstance(item.context_expr, ast.Name | ast.Attribute)
@@ -136,7 +145,7 @@ def test_engines_open_files_only_in_listed_modules():
         str(file.relative_to(SOURCE))
         for file in FILES
         if file.is_relative_to(SOURCE / "engines")
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name in OPENING and not ast.unparse(node.func).startswith("self._")
     }
     assert openers <= set(OPENERS)
@@ -146,7 +155,7 @@ def test_os_open_is_called_only_in_listed_modules():
     openers = {
         str(file.relative_to(SOURCE))
         for file in FILES
-        for _, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for _, node in find_calls(file)
         if ast.unparse(node.func) == "os.open"
     }
     assert openers <= set(OPENERS)
@@ -157,7 +166,7 @@ def test_no_file_is_copied_or_hashed_by_path(name):
     violations = [
         f"{file.relative_to(SOURCE)}:{node.lineno}"
         for file in FILES
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
     ]
     assert violations == []

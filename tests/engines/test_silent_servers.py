@@ -13,10 +13,12 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
+from dbctl.engines.contract import Dumps
 from dbctl.engines.contract.dumps import Dump
 from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
 from tests import servers
+from tests.parts import find_part
 from tests.relay import open_relay
 from tests.shapes import flashpoint_web
 
@@ -111,7 +113,7 @@ def test_long_statement_is_not_interrupted(database, url):
 def test_statement_is_not_interrupted_if_the_server_refuses_new_connections(database, url):
     with closing(registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=1)) as db:
         other = structs.replace(url, user="no-such-user", password=None)
-        session = db._session
+        session = db.connection.session
         if database.url.engine == "mysql":
             session.url = other
         else:
@@ -133,7 +135,7 @@ def test_silence_ends_a_dump(database, relay, url, tmp_path):
         db.tables()
         relay.bytes_until_silence = 3_000_000
         with pytest.raises(UnreachableError):
-            db.dump(tmp_path / "dump", tables=["pieces"])
+            find_part(db, Dumps).dump(tmp_path / "dump", tables=["pieces"])
     assert not (tmp_path / "dump").exists()
 
 
@@ -143,7 +145,7 @@ def test_silence_ends_a_restore_and_the_next_restore_succeeds(database, relay, u
     with closing(
         registry.load_engine(database.url.engine).open_for_reading(database.url, "app/main", timeout=1)
     ) as db:
-        result = db.dump(path)
+        result = find_part(db, Dumps).dump(path)
     dump = Dump(
         metadata=result.metadata, tables=result.verification.tables, schema=result.verification.schema
     )

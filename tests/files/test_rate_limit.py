@@ -2,9 +2,10 @@
 
 import pytest
 
+from dbctl.engines.contract import Dumps
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.files import rate_limit
-from dbctl.files.rate_limit import CATCH_UP_SECONDS, RateLimiter
+from dbctl.files import progress
+from dbctl.files.progress import CATCH_UP_SECONDS, RateLimiter
 from tests.services.flashpoint_app import create_app, run_statements
 
 
@@ -21,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     fake_clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", fake_clock)
+    monkeypatch.setattr(progress, "time", fake_clock)
     return fake_clock
 
 
@@ -75,7 +76,7 @@ def test_copy_blocks_writers_in_delete_mode_only(tmp_path, mode, waits):
     run_statements(path, f"pragma journal_mode = {mode}")
     db = SQLiteReader(path, "app/user", timeout=1)
     try:
-        assert db.blocks_writers() is waits
+        assert db.part(Dumps).blocks_writers() is waits
     finally:
         db.close()
 

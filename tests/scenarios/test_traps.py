@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from dbctl.engines.contract import Checks
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.backup.dumper import dump
 from dbctl.engines.sqlite.reader import SQLiteReader
@@ -141,7 +142,7 @@ def test_trap_full_text_check_without_rank_ignores_rows_so_dbctl_compares_them(d
         connection.rollback()
     assert query_rows(deployed, "pragma integrity_check") == [("ok",)], "trap no longer exists"
     with closing(SQLiteWriter(deployed, "app/user")) as writer:
-        assert "malformed" in writer.check_text_index("found")
+        assert "malformed" in writer.part(Checks).check_text_index("found")
 
 
 def test_trap_empty_file_passes_integrity_check_so_empty_and_missing_files_are_errors(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -325,13 +324,6 @@ def larder_db(path: Path, *, journal: str = "delete") -> Path:
 
 
 # Helpers -------------------------------------------------------------------------------------------------------
-
-
-def names_in(sql: str, kind: Literal["table", "index", "trigger"]) -> set[str]:
-    """Return the names of the objects that a script creates."""
-    return set(
-        re.findall(rf"^CREATE (?:UNIQUE )?{kind}(?: IF NOT EXISTS)? (\w+)", sql, re.IGNORECASE | re.MULTILINE)
-    )
 
 
 @contextmanager

@@ -141,11 +141,17 @@ def collected_warnings(ctx: Context | None) -> Sequence[str]:
 
 
 def run_change(
-    ctx: typer.Context, operation: Operation, *, target: str | None = None, notes: Sequence[str] = ()
+    ctx: typer.Context,
+    operation: Operation,
+    *,
+    dry_run: bool,
+    plan: Plan | None = None,
+    target: str | None = None,
+    notes: Sequence[str] = (),
 ) -> int:
-    """Apply an operation, or show its plan with ``--dry-run``; the user first confirms a plan that destroys data.
+    """Apply an operation, or show its plan for a dry run; the user first confirms a plan that destroys data.
 
-    ``target`` is ``app/database`` for the output; default: the target of the operation, if any. ``notes`` are written
+    ``plan`` is the plan of the operation, if the command has computed it already. ``target`` is ``app/database`` for the output; default: the target of the operation, if any. ``notes`` are written
     if the operation changed anything.
 
     Raises:
@@ -155,21 +161,21 @@ def run_change(
         Abort: the input ended before an answer.
     """
     target = target or getattr(operation, "target", None)
-    if ctx.params.get("dry_run"):
-        return emit(ctx, DryRunResult(plan=operation.plan()), target=target)
-    digest = _confirm(ctx, operation)
+    if dry_run:
+        return emit(ctx, DryRunResult(plan=plan or operation.plan()), target=target)
+    digest = _confirm(ctx, operation, plan)
     with signals.critical_result():
         return _emit_result(ctx, operation.apply(digest), target=target, notes=notes)
 
 
-def _confirm(ctx: typer.Context, operation: Operation) -> str | None:
+def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str | None:
     """Return the digest of the plan that the user confirmed; None if no confirmation was required."""
     options = read_options(ctx)
     if options.confirm and options.confirm != operation.app:
         raise ConfirmationWrongError(value=options.confirm, app=operation.app)
     if options.confirm or (options.yes and not operation.protected):
         return None
-    plan = operation.plan()
+    plan = plan or operation.plan()
     if not plan.destructive or plan.is_empty:
         return None
     _ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")

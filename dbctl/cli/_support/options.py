@@ -24,25 +24,105 @@ _DIGITS = len(str(_LARGEST))
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
 
 
-class CommonOptions(Struct, frozen=True, kw_only=True):
-    """Values of the options that every command accepts."""
+def _parse_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise typer.BadParameter(
+            f"{text!r} is not a timeout; write seconds, such as 5 or 0.5 (0 fails immediately)"
+        )
+    return seconds
 
-    config: str
-    app: str
-    db: str
-    profile: str
-    url: Sequence[str]
-    output: Format
-    columns: str  #: comma-separated names
-    excel_safe: bool
-    quiet: bool
-    verbose: bool
-    no_color: bool
-    yes: bool
-    confirm: str
-    trust_clock: bool
-    acting_as: str  #: login of the user who is recorded as author of changes
-    timeout: float  #: seconds to wait for a lock or a server; 0 fails immediately
+
+class CommonOptions(Struct, frozen=True, kw_only=True):
+    """The options that every command accepts: their declarations, and in an instance their values."""
+
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            envvar="DBCTL_CONFIG",
+            help="Read this configuration (default: ./dbctl.toml, then the user's, then the system's).",
+        ),
+    ] = ""
+    app: Annotated[
+        str,
+        typer.Option(
+            "--app",
+            metavar="NAME",
+            envvar="DBCTL_APP",
+            help="Select an app; required if several are configured.",
+        ),
+    ] = ""
+    db: Annotated[
+        str, typer.Option("--db", metavar="NAME", help="Select a database by its name in the profile.")
+    ] = ""
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile", metavar="NAME", help="Use this profile with --url, without a configuration."
+        ),
+    ] = ""
+    url: Annotated[
+        list[str] | None,
+        typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
+    ] = None
+    output: Annotated[
+        Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Select the output format.")
+    ] = Format.TABLE
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="A,B", help="Show only these columns, in this order.")
+    ] = ""
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="Prefix text that a spreadsheet would execute with ' (csv and tsv)."
+        ),
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Omit notes and progress on standard error.")
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an internal error.")
+    ] = False
+    no_color: Annotated[
+        bool,
+        typer.Option("--no-color", help="Disable colors and bold text, like NO_COLOR in the environment."),
+    ] = False
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Confirm a destructive command without a prompt.")
+    ] = False
+    confirm: Annotated[
+        str,
+        typer.Option("--confirm", metavar="NAME", help="Confirm it for a protected app, by the app's name."),
+    ] = ""
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock",
+            help="Delete by age even if rows, backups or files contradict the clock.",
+        ),
+    ] = False
+    acting_as: Annotated[
+        str,
+        typer.Option(
+            "--acting-as",
+            metavar="LOGIN",
+            help="Record this user of the app as author of changes, instead of dbctl.",
+        ),
+    ] = ""
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            parser=_parse_seconds,
+            metavar="SECONDS",
+            help="Wait this long for a lock or a server; 0 fails immediately.",
+        ),
+    ] = 5.0
 
     @property
     def color(self) -> bool:
@@ -70,18 +150,6 @@ def read_options(ctx: typer.Context) -> CommonOptions:
     )
 
 
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise typer.BadParameter(
-            f"{text!r} is not a timeout; write seconds, such as 5 or 0.5 (0 fails immediately)"
-        )
-    return seconds
-
-
 def parse_count(text: str, minimum: int) -> int:
     """Parse a whole number of at least ``minimum``."""
     digits = str(text)
@@ -99,93 +167,16 @@ def _parse_offset(text: str) -> int:
     return parse_count(text, 0)
 
 
-def _options(  # one parameter per option
-    config: Annotated[
-        str,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            envvar="DBCTL_CONFIG",
-            help="Read this configuration (default: ./dbctl.toml, then the user's, then the system's).",
-        ),
-    ] = "",
-    app: Annotated[
-        str,
-        typer.Option(
-            "--app",
-            metavar="NAME",
-            envvar="DBCTL_APP",
-            help="Select an app; required if several are configured.",
-        ),
-    ] = "",
-    db: Annotated[
-        str, typer.Option("--db", metavar="NAME", help="Select a database by its name in the profile.")
-    ] = "",
-    profile: Annotated[
-        str,
-        typer.Option(
-            "--profile", metavar="NAME", help="Use this profile with --url, without a configuration."
-        ),
-    ] = "",
-    url: Annotated[
-        list[str],
-        typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
-    ] = [],  # noqa: B006 - never called
-    output: Annotated[
-        Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Select the output format.")
-    ] = Format.TABLE,
-    columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B", help="Show only these columns, in this order.")
-    ] = "",
-    excel_safe: Annotated[
-        bool,
-        typer.Option(
-            "--excel-safe", help="Prefix text that a spreadsheet would execute with ' (csv and tsv)."
-        ),
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Omit notes and progress on standard error.")
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the traceback of an internal error.")
-    ] = False,
-    no_color: Annotated[
-        bool,
-        typer.Option("--no-color", help="Disable colors and bold text, like NO_COLOR in the environment."),
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Confirm a destructive command without a prompt.")
-    ] = False,
-    confirm: Annotated[
-        str,
-        typer.Option("--confirm", metavar="NAME", help="Confirm it for a protected app, by the app's name."),
-    ] = "",
-    trust_clock: Annotated[
-        bool,
-        typer.Option(
-            "--trust-clock",
-            help="Delete by age even if rows, backups or files contradict the clock.",
-        ),
-    ] = False,
-    acting_as: Annotated[
-        str,
-        typer.Option(
-            "--acting-as",
-            metavar="LOGIN",
-            help="Record this user of the app as author of changes, instead of dbctl.",
-        ),
-    ] = "",
-    timeout: Annotated[
-        float,
-        typer.Option(
-            "--timeout",
-            parser=_parse_seconds,
-            metavar="SECONDS",
-            help="Wait this long for a lock or a server; 0 fails immediately.",
-        ),
-    ] = 5.0,
-) -> None:
-    """Declare the common parameters for ``add_common_options``; never called."""
+def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
+
+    Raises:
+        BadParameter: the address is empty.
+    """
+    source = ctx.get_parameter_source(str(parameter.name))
+    if not value.strip() and source is not None and source.name != "DEFAULT":
+        raise typer.BadParameter("the address is empty")
+    return value
 
 
 DryRun: TypeAlias = Annotated[
@@ -198,6 +189,15 @@ Variant: TypeAlias = Annotated[
         "--variant",
         metavar="NAME",
         help="Select the variant of the schema for an empty database, if the app has several.",
+    ),
+]
+RepositoryAddress: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--repository",
+        callback=require_address,
+        metavar="ADDRESS",
+        help="Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX.",
     ),
 ]
 Limit: TypeAlias = Annotated[
@@ -258,7 +258,7 @@ def _common_parameters(*, hidden: bool) -> Sequence["Parameter"]:
 @cache
 def _parameters() -> Sequence["TyperArgument | TyperOption"]:
     """Create the common parameters once, because parsing their annotations takes as long as a query."""
-    params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
+    params, _, _ = get_params_convertors_ctx_param_name_from_function(CommonOptions)
     return params
 
 
@@ -274,8 +274,8 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     is_explicit = source is not None and source.name == "COMMANDLINE"
-    if name == "url" and isinstance(value, (list, tuple)):
-        values[name] = (*values.get(name, ()), *value)
+    if name == "url":
+        values[name] = [*values.get(name, ()), *(value if isinstance(value, (list, tuple)) else ())]
     elif is_explicit or name not in values:
         values[name] = value
     return value

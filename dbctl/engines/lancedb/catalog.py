@@ -1,44 +1,199 @@
-"""The schema of a LanceDB."""
+"""The tables of an open LanceDB, with their columns and keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import Schema, SchemaColumn, SchemaIndex, SchemaTable, fingerprint
-from dbctl.engines.lancedb.connection import LanceConnection
-from dbctl.engines.lancedb.schema import is_key
+from dbctl import signals
+from dbctl.engines.contract import Column, Table
+from dbctl.engines.lancedb import schema
+from dbctl.engines.lancedb.errors import translate_error, translate_errors
+from dbctl.engines.lancedb.location import Location
+from dbctl.engines.lancedb.storage import History
+from dbctl.engines.lancedb.values import quote_name
+from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, SchemaMismatchError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb.table import LanceTable
+
+#: Attempts to open a table that is pruned concurrently.
+MAX_TRIES = 10
 
 
-class LanceCatalog(LanceConnection):
-    """Capability.SCHEMA, without indexes, because they only affect the speed of searches."""
+class Catalog:
+    """The tables of a database, each opened once."""
 
-    def schema(self) -> Schema:
-        return Schema(tables=[self._describe_table(name) for name in sorted(self.tables())], codes=[])
+    def __init__(self, location: Location, *, read_only: bool, keys: Mapping[str, Sequence[str]]) -> None:
+        """Store the location; nothing is opened.
 
-    def fingerprint(self) -> str:
-        return fingerprint(self.schema())
+        Args:
+            location: the location of the database.
+            read_only: whether each table is pinned to the version that is the newest when it is opened.
+            keys: for tables without a declared key: candidate columns, of which the first existing one is the key.
+        """
+        self.location, self.target, self.read_only = location, location.target, read_only
+        self._keys = keys
+        self._handles: dict[str, LanceTable] | None = None
+        self._tables: dict[str, Table] | None = None
+        self._schemas: dict[str, pa.Schema] = {}
+        self._closed = False
 
-    def comments(self, table: str) -> Mapping[str, str]:
-        self._require_table(table)
-        return {}  # LanceDB has no comments
+    def close(self) -> None:
+        """Close all tables."""
+        self._handles, self._closed = None, True
 
-    def _describe_table(self, table: str) -> SchemaTable:
-        columns = [
-            SchemaColumn(
-                name=field.name,
-                type=str(field.type).upper(),
-                storage=str(field.type).lower(),
-                nullable=field.nullable,
-            )
-            for field in self._arrow_schema(table)
-        ]
-        return SchemaTable(
-            name=table,
-            columns=columns,
-            # Only the key that the table declares, not the key of the profile.
-            key=[field.name for field in self._arrow_schema(table) if is_key(field)],
-            indexes=list[SchemaIndex](),
-            references=[],
-            checks=[],
-            options=[],
+    # Tables ------------------------------------------------------------------------------------------------
+
+    def tables(self) -> Mapping[str, Table]:
+        """Return all tables; read once, and again after ``forget_columns``."""
+        if self._tables is None:
+            with self.translate_errors():
+                self._schemas = {name: handle.schema for name, handle in self._open_all().items()}
+            self._tables = {
+                name: schema.describe_table(name, arrow_schema, self._keys.get(name, ()))
+                for name, arrow_schema in self._schemas.items()
+            }
+        return self._tables
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the version at which each table is open."""
+        with self.translate_errors():
+            return {name: handle.version for name, handle in self._open_all().items()}
+
+    def open_table(self, table: str) -> LanceTable:
+        """Return the library's object of a table.
+
+        Raises:
+            SchemaMismatchError: it does not exist.
+        """
+        return self._open_all()[self.require_table(table).name]
+
+    def open_version(self, table: str, version: int) -> LanceTable:
+        """Return a further object of the library, for an earlier version of a table."""
+        with self.translate_errors():
+            handle = cast("LanceTable", self.location.connection.open_table(table))
+            handle.checkout(version)
+        return handle
+
+    def reopen(self) -> None:
+        """Read the newest versions of all tables."""
+        with self.translate_errors():
+            for handle in self._open_all().values():
+                handle.checkout_latest()
+        self.forget_columns()
+
+    def forget_columns(self) -> None:
+        """Read the columns again when they are needed."""
+        self._tables = None
+
+    def _open_all(self) -> dict[str, LanceTable]:
+        """Return all tables, opened on first use at their newest versions."""
+        if self._handles is None:
+            signals.raise_if_interrupted()
+            with self.translate_errors():
+                self._handles = {
+                    name: handle
+                    for name in self.location.list_tables()
+                    if (handle := self._open(name)) is not None
+                }
+        return self._handles
+
+    def _open(self, name: str) -> LanceTable | None:
+        """Return a table at its newest version, or None if it has no version yet.
+
+        Retries, because a concurrent compaction and pruning may remove the version that was the newest.
+        """
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                handle = cast("LanceTable", self.location.connection.open_table(name))
+                if self.read_only:
+                    handle.checkout(handle.version)
+            except (ValueError, FileNotFoundError, RuntimeError) as error:
+                if "was not found" in str(error):
+                    return None
+                if not tries_left:
+                    raise self._open_error(name, error) from error
+                signals.raise_if_interrupted()
+            else:
+                return handle
+        raise RuntimeError("MAX_TRIES is 0")
+
+    def _open_error(self, name: str, error: Exception) -> DbctlError:
+        """Return the error for a table that cannot be opened, with the table and its newest readable version."""
+        failure = translate_error(error, self.location)
+        history = History(self.location.files, name)
+        versions = history.versions() if isinstance(failure, CorruptError) else {}
+        if versions and (reason := history.describe_unreadable(versions)):
+            return CorruptError(target=self.target, reason=f"{name}: {reason}")
+        return failure
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Raise errors of the library as errors of dbctl; missing files may belong to a pruned version."""
+        if self._closed:
+            raise RuntimeError(f"{self.target} is closed")
+        try:
+            with translate_errors(self.location):
+                yield
+        except CorruptError as error:
+            if self._is_pruned():
+                raise ChangedWhileReadError(target=self.target) from error
+            raise
+
+    def _is_pruned(self) -> bool:
+        """Whether the version of an open table was removed."""
+        return any(
+            handle.version not in History(self.location.files, name).versions()
+            for name, handle in (self._handles or {}).items()
         )
+
+    # Columns -----------------------------------------------------------------------------------------------
+
+    def require_table(self, table: str) -> Table:
+        """Return a table.
+
+        Raises:
+            SchemaMismatchError: it does not exist.
+        """
+        live_table = self.tables().get(table)
+        if live_table is None:
+            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
+        return live_table
+
+    def require_column(self, table: str, column: str) -> Column:
+        """Return a column; raises as ``require_columns``."""
+        description = self.require_table(table).columns.get(column)
+        if description is None:
+            raise SchemaMismatchError(
+                target=self.target, missing=f"column {table}.{column}", purpose="this command"
+            )
+        return description
+
+    def require_columns(self, table: str, columns: Sequence[str]) -> None:
+        """Check that columns exist.
+
+        Raises:
+            SchemaMismatchError: a column does not exist.
+        """
+        for column in columns:
+            self.require_column(table, column)
+
+    def arrow_schema(self, table: str) -> pa.Schema:
+        """Return the Arrow schema of a table."""
+        self.require_table(table)
+        return self._schemas[table]
+
+    def column_expression(self, table: str, column: str) -> str:
+        """Return a column as an expression of the library."""
+        return quote_name(self.require_column(table, column).name)
+
+    def column_type(self, table: str, column: str) -> pa.DataType:
+        """Return the Arrow type of a column."""
+        return self.arrow_schema(table).field(self.require_column(table, column).name).type
+
+    def key_columns(self, table: str) -> list[str]:
+        """Return the names of the key columns; may be empty."""
+        return [column.name for column in self.require_table(table).columns.values() if column.is_primary_key]

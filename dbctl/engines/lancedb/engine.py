@@ -67,14 +67,14 @@ class LanceEngine(Engine):
         return LanceWriter(url, target, timeout=timeout, keys=keys)
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
-        if not url.is_folder:
+        folder = _find_folder(url)
+        if folder is None:
             raise self._unsupported(f"listing the processes that use {target}", "It is in remote storage.")
         from dbctl.engines import file_locks
 
-        path = Path(os.path.realpath(url.path))
-        if not os.path.lexists(path):
-            raise FolderMissingError(target=target, path=path)
-        return file_locks.list_folder_users(path)
+        if not os.path.lexists(folder):
+            raise FolderMissingError(target=target, path=folder)
+        return file_locks.list_folder_users(folder)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
         from dbctl.engines.lancedb.backup import LanceRestoreTarget
@@ -85,27 +85,23 @@ class LanceEngine(Engine):
         return "" if url.is_folder else REMOTE_REASON
 
     def has_unfinished_restore(self, url: Url) -> bool:
-        if not url.is_folder:
-            return False
         from dbctl.engines.lancedb.backup import swap
 
-        return swap.is_unfinished(Path(os.path.realpath(url.path)))
+        folder = _find_folder(url)
+        return folder is not None and swap.is_unfinished(folder)
 
     def find_leftovers(self, url: Url) -> Sequence[Path]:
-        if not url.is_folder:
-            return ()
         from dbctl.engines import file_locks
         from dbctl.engines.lancedb.backup import swap
 
-        path = Path(os.path.realpath(url.path))
-        return () if file_locks.is_write_locked(path) else swap.list_abandoned(path)
+        folder = _find_folder(url)
+        return () if folder is None or file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
 
     def open_copier(self, url: Url, target: str) -> Dumps | None:
-        if not url.is_folder:
-            return None
         from dbctl.engines.lancedb.backup import FolderDumps
 
-        return FolderDumps(Path(os.path.realpath(url.path)), target)
+        folder = _find_folder(url)
+        return None if folder is None else FolderDumps(folder, target)
 
     def verify_dump(
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
@@ -121,9 +117,9 @@ class LanceEngine(Engine):
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb.backup import foreign_dump
+        from dbctl.engines.lancedb.backup import extract
 
-        return foreign_dump.import_dump(source, destination, target)
+        return extract.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
         from dbctl.engines.lancedb.backup import snapshot
@@ -131,9 +127,14 @@ class LanceEngine(Engine):
         return snapshot.contains_tables(folder)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb.backup import foreign_dump
+        from dbctl.engines.lancedb.backup import extract
 
-        return foreign_dump.import_folder(folder, destination, target)
+        return extract.import_folder(folder, destination, target)
+
+
+def _find_folder(url: Url) -> Path | None:
+    """Return the folder of a local database; None for a bucket."""
+    return Path(os.path.realpath(url.path)) if url.is_folder else None
 
 
 ENGINE = LanceEngine()

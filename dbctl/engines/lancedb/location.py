@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from dbctl import signals
 from dbctl.config import s3
-from dbctl.errors import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.engines.contract import require_driver
+from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError
 from dbctl.files import read_whole
-from dbctl.model import Struct
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -22,8 +21,14 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 
-#: Bytes; a manifest of ten thousand fragments takes 2 MB.
+#: The end of a table's folder name.
+SUFFIX = ".lance"
+#: A manifest with a hundred thousand files has a tenth of it.
 MAX_MANIFEST_BYTES = 256 << 20
+#: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
+LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
+#: Tables per request.
+PAGE_SIZE = 1000
 
 
 class File(NamedTuple):
@@ -101,15 +106,9 @@ class Files:
 
     @cached_property
     def _storage(self) -> FileSystem:
-        try:
-            with signals.defer_signals():
-                from pyarrow.fs import S3FileSystem
-        except ImportError as error:
-            reason = str(error).splitlines()[0]
-            raise DriverMissingError(
-                target=self._location.target, driver="lancedb", extra="lancedb", reason=reason
-            ) from error
-        access = s3.resolve_access(s3.parse_address(self._location.url.path))
+        with _require_driver(self._location.target):
+            from pyarrow.fs import S3FileSystem
+        access = self._location.access
         keys = {}
         if access.keys is not None:
             keys = {"access_key": access.keys.key, "secret_key": access.keys.secret.reveal()}
@@ -127,31 +126,6 @@ class Files:
         )
 
 
-#: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
-LIBRARY_SETTINGS = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
-#: The end of a table's folder name.
-SUFFIX = ".lance"
-#: The folder with the manifests of a table.
-VERSIONS_FOLDER = "_versions"
-#: A file in it with the number of the newest version at the last write.
-HINT_FILE = "latest_version_hint.json"
-#: Tables per request.
-PAGE_SIZE = 1000
-
-
-class _Hint(Struct, frozen=True):
-    version: int
-
-
-def parse_hint(content: bytes) -> int:
-    """Return the version in a hint file, or 0."""
-    try:
-        hint = msgspec.json.decode(content, type=_Hint)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return 0
-    return hint.version
-
-
 class Location:
     """The location of one database: a local folder or a bucket."""
 
@@ -159,11 +133,6 @@ class Location:
         """Store the URL; nothing is opened."""
         self.url, self.target, self.timeout = url, target, timeout
         self.folder = Path(os.path.realpath(url.path)) if url.is_folder else None
-
-    @property
-    def display_name(self) -> str:
-        """The location for messages."""
-        return str(self.folder or self.url.path)
 
     @cached_property
     def connection(self) -> DBConnection:
@@ -174,14 +143,8 @@ class Location:
         """
         for name, value in LIBRARY_SETTINGS.items():
             os.environ.setdefault(name, value)
-        try:
-            with signals.defer_signals():  # the import starts threads and does not handle signals
-                import lancedb
-        except ImportError as error:
-            reason = str(error).splitlines()[0]
-            raise DriverMissingError(
-                target=self.target, driver="lancedb", extra="lancedb", reason=reason
-            ) from error
+        with _require_driver(self.target):
+            import lancedb
         signals.raise_if_interrupted()
         return lancedb.connect(self.address, storage_options=dict(self.options) or None)
 
@@ -194,6 +157,16 @@ class Location:
         return f"s3://{address.bucket}/{address.prefix}".rstrip("/")
 
     @cached_property
+    def files(self) -> Files:
+        """The files of the database."""
+        return Files(self)
+
+    @cached_property
+    def access(self) -> s3.Access:
+        """Endpoint, region and keys of the storage; raises as ``options``."""
+        return s3.resolve_access(s3.parse_address(self.url.path))
+
+    @cached_property
     def options(self) -> Mapping[str, str]:
         """The library's options for the storage; empty for a local folder.
 
@@ -202,17 +175,15 @@ class Location:
         """
         if self.folder is not None:
             return {}
-        access = s3.resolve_access(s3.parse_address(self.url.path))
+        access = self.access
         options = {"region": access.region, **_timeout_options(self.timeout)}
         if access.endpoint:
             options |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
             if access.endpoint.startswith("http://"):
                 options["allow_http"] = "true"
         if access.keys is not None:
-            options |= {
-                "access_key_id": access.keys.key,
-                "secret_access_key": access.keys.secret.reveal(),
-            }
+            options["access_key_id"] = access.keys.key
+            options["secret_access_key"] = access.keys.secret.reveal()
             if access.keys.token:
                 options["session_token"] = access.keys.token.reveal()
         return options
@@ -264,6 +235,13 @@ class Location:
             else "Check the address, AWS_ENDPOINT_URL and the keys, or run dbctl doctor."
         )
         return UnreachableError(target=self.target, reason=reason, hint=hint)
+
+
+@contextmanager
+def _require_driver(target: str) -> Iterator[None]:
+    """Import the library: it starts threads and does not handle signals; raises as ``require_driver``."""
+    with require_driver(target, driver="lancedb", extra="lancedb"), signals.defer_signals():
+        yield
 
 
 def _timeout_options(timeout: float) -> dict[str, str]:

@@ -3,60 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import ClassVar
 
-from dbctl.engines.contract import Capability
-from dbctl.engines.lancedb.admin import LanceAdvice, LanceTasks
-from dbctl.engines.lancedb.backup import LanceDumps
-from dbctl.engines.lancedb.catalog import LanceCatalog
-from dbctl.engines.lancedb.checks import LanceChecks
-from dbctl.engines.lancedb.query import LanceTextScan
-from dbctl.engines.lancedb.stream import LanceStreams
-from dbctl.errors import NotSupportedError
+from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
+from dbctl.engines.lancedb.catalog import Catalog
+from dbctl.engines.lancedb.location import Location
+from dbctl.engines.lancedb.query import RowOrder, RowReader
+from dbctl.engines.lancedb.values import Row, to_rows
+from dbctl.errors import NotSupportedError, QueryFailedError
 from dbctl.url import Url
 
-#: The capabilities of readers and writers.
-CAPABILITIES = frozenset(
-    {
-        Capability.ADVISE,
-        Capability.BLOAT,
-        Capability.CHECK,
-        Capability.TEXT_SCAN,
-        Capability.MAINTAIN,
-        Capability.MEASURE,
-        Capability.SCHEMA,
-        Capability.STREAM,
-        Capability.VECTORS,
-        Capability.VERSIONS,
-    }
-)
+#: The start of the library's message after a timeout.
+TIMEOUT_MESSAGE = "Query timeout"
 
 
-class LanceReader(
-    LanceDumps, LanceAdvice, LanceTasks, LanceChecks, LanceCatalog, LanceStreams, LanceTextScan
-):
+class LanceReader(PartOwner):
     """A LanceDB opened for reading, with one version of each table.
 
     Writes of other processes are neither visible nor blocked. After another process pruned the version, reads raise
     ChangedWhileReadError.
     """
 
+    PARTS: ClassVar[Mapping[str, str]] = {
+        "Advisor": "dbctl.engines.lancedb.admin.advice:LanceAdvisor",
+        "BloatMonitor": "dbctl.engines.lancedb.admin.sizes:LanceSizes",
+        "Checks": "dbctl.engines.lancedb.admin.checks:LanceChecks",
+        "Dumps": "dbctl.engines.lancedb.backup.dump:create_dumps",
+        "Maintenance": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
+        "RowStreams": "dbctl.engines.lancedb.stream:LanceStreams",
+        "SchemaReader": "dbctl.engines.lancedb.schema:LanceSchema",
+        "SizeMonitor": "dbctl.engines.lancedb.admin.sizes:LanceSizes",
+        "TextScanner": "dbctl.engines.lancedb.query.text_scan:LanceTextScanner",
+        "VectorSearch": "dbctl.engines.lancedb.query.vectors:LanceVectors",
+        "Versions": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
+    }
+
+    native_types = frozenset({"boolean", "time"})
+    read_only = True
+
     def __init__(
         self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
     ) -> None:
-        """Check that the database exists, as ``LanceConnection`` does. Databases in a bucket have no dumps."""
-        super().__init__(url, target, timeout=timeout, keys=keys)
-        self.capabilities = CAPABILITIES | {Capability.DUMP} if self._location.folder else CAPABILITIES
+        """Check that the database exists; nothing is created.
+
+        Args:
+            url: its folder, on this machine or in storage.
+            target: ``app/database``, for messages.
+            timeout: seconds to wait for locks and for responses of the storage.
+            keys: for tables without a declared key: candidate columns, of which the first existing one is the key.
+
+        Raises:
+            DatabaseMissingError, NotADatabaseError, UnreachableError: it is missing, not a LanceDB, or not reachable.
+            StorageKeysMissingError, StorageSettingInvalidError: the configuration of the storage is incomplete.
+        """
+        self.target = target
+        self.location = Location(url, target, timeout=timeout)
+        self.catalog = Catalog(self.location, read_only=self.read_only, keys=keys)
+        self.rows = RowReader(self.catalog)
+        #: Releases what parts have open; runs when the database is closed.
+        self.cleanup = ExitStack()
+        self.location.require_database()
 
     def close(self) -> None:
-        self.unpin()
-        super().close()
+        self.cleanup.close()
+        self.catalog.close()
 
-    def _root(self) -> Path:
-        if self._location.folder is None:
-            raise NotSupportedError(
-                feature="a backup",
-                subject=self.target,
-                hint="It is in a bucket; enable the versioning of the bucket.",
-            )
-        return self._location.folder
+    def tables(self) -> Mapping[str, Table]:
+        return self.catalog.tables()
+
+    def references(self, table: str) -> Sequence[Reference]:
+        self.catalog.require_table(table)
+        return []
+
+    def select(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        for_update: bool = False,
+    ) -> list[Row]:
+        del for_update  # LanceDB has no row locks; a write compares the version with the one that was read
+        self.catalog.require_columns(table, columns)
+        row_ids = RowOrder(self.rows, table, order_by).read_row_ids(where)
+        return self.rows.read_by_id(
+            table, columns, row_ids[offset : None if limit is None else offset + limit]
+        )
+
+    def count(self, table: str, where: Sequence[Where] = ()) -> int:
+        predicate = self.rows.predicate(table, where)
+        with self.catalog.translate_errors():
+            return int(self.catalog.open_table(table).count_rows(predicate))
+
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
+        try:
+            with self.catalog.translate_errors():
+                batches = self.rows.scan(table, {"c": "1"}, where, limit=1, time_limit=timeout)
+                return any(batch.num_rows for batch in batches)
+        except QueryFailedError as error:
+            if TIMEOUT_MESSAGE in str(error):
+                return None
+            raise
+
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        self.catalog.require_column(table, column)
+        counts: dict[object, int] = {}
+        with self.catalog.translate_errors():
+            for batch in self.rows.scan(table, [column], where):
+                for (value,) in to_rows(batch, [column]):
+                    counts[value] = counts.get(value, 0) + 1
+        return counts
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        del sql, parameters
+        raise sql_error(self.target)
+
+
+def sql_error(target: str) -> NotSupportedError:
+    """Return the error for an SQL statement."""
+    return NotSupportedError(
+        feature="an SQL statement",
+        subject=f"{target}, a LanceDB",
+        hint="LanceDB supports conditions on one table: dbctl data rows --filter.",
+    )

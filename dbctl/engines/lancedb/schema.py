@@ -1,15 +1,21 @@
-"""Convert Arrow schemas to tables and columns of the contract."""
+"""The schema of a LanceDB: Arrow schemas as tables and columns of the contract, and new tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Column, Table, VectorColumn
+from dbctl.engines.contract import Column, Schema, SchemaColumn, SchemaTable, Table, VectorColumn, fingerprint
+from dbctl.engines.lancedb.errors import translate_errors
+from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.values import Family, decoded_type, type_family
+from dbctl.url import Url
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from dbctl.engines.lancedb.reader import LanceReader
 
 #: The start of the metadata key that marks key columns.
 KEY_METADATA = b"lance-schema:unenforced-primary-key"
@@ -54,3 +60,79 @@ def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
         for field in schema
         if type_family(field.type) == "vector"
     ]
+
+
+class LanceSchema:
+    """``SchemaReader``, without indexes, because they only affect the speed of searches."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog = db.catalog
+
+    def schema(self) -> Schema:
+        return Schema(
+            tables=[self._describe_table(name) for name in sorted(self._catalog.tables())], codes=[]
+        )
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        self._catalog.require_table(table)
+        return {}  # LanceDB has no comments
+
+    def _describe_table(self, table: str) -> SchemaTable:
+        fields = list(self._catalog.arrow_schema(table))
+        return SchemaTable(
+            name=table,
+            columns=[
+                SchemaColumn(
+                    name=field.name,
+                    type=str(field.type).upper(),
+                    storage=str(field.type).lower(),
+                    nullable=field.nullable,
+                )
+                for field in fields
+            ],
+            key=[field.name for field in fields if is_key(field)],  # not the key of the profile
+            indexes=[],
+            references=[],
+            checks=[],
+            options=[],
+        )
+
+
+def create_table(url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float) -> None:
+    """Create an empty table in an existing folder, for sample databases.
+
+    Args:
+        url: the URL of the database.
+        target: ``app/database``, for messages.
+        table: the name of the table.
+        columns: the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
+        timeout: seconds, as for a reader.
+
+    Raises:
+        DriverMissingError: the library is not installed.
+    """
+    location = Location(url, target, timeout=timeout)
+    location.require_database()
+    connection = location.connection
+    import pyarrow as pa
+
+    with translate_errors(location):
+        connection.create_table(
+            table, schema=pa.schema([(name, _arrow_type(type_name)) for name, type_name in columns.items()])
+        )
+
+
+def _arrow_type(type_name: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if type_name in ("text", "number"):
+        return pa.string() if type_name == "text" else pa.float64()
+    match = re.fullmatch(r"(vector|object)\((.+)\)", type_name)
+    if match is None:
+        raise ValueError(type_name)
+    if match[1] == "vector":
+        return pa.list_(pa.float32(), int(match[2]))
+    return pa.struct([(name.strip(), pa.string()) for name in match[2].split(",")])

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from dbctl.engines.contract import BATCH_ROWS, Column, Row, RowStream
-from dbctl.engines.lancedb.connection import LanceConnection, sql_error
+from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.values import to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
 from dbctl.engines.sql import text_values
@@ -18,22 +18,24 @@ TRUE_WORDS = frozenset({"true", "t", "yes", "1"})
 BOOLEAN_WORDS = TRUE_WORDS | {"false", "f", "no", "0"}
 
 
-class LanceStreams(LanceConnection):
-    """Capability.STREAM."""
+class LanceStreams:
+    """``RowStreams``."""
 
     sql_dialect = ""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog, self._rows, self._target = db.catalog, db.rows, db.target
 
     def view_queries(self) -> Mapping[str, str]:
         return {}
 
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
-        for column in columns:
-            self._require_column(table, column)
+        self._catalog.require_columns(table, columns)
 
         def batches() -> Iterator[Sequence[Row]]:
-            with self._translate_errors():
-                for batch in self._scan(table, list(dict.fromkeys(columns)), batch_rows=BATCH_ROWS):
+            with self._catalog.translate_errors():
+                for batch in self._rows.scan(table, list(dict.fromkeys(columns)), batch_rows=BATCH_ROWS):
                     yield to_rows(batch, columns)
 
         yield RowStream(list(columns), batches())
@@ -46,17 +48,20 @@ class LanceStreams(LanceConnection):
         return lambda text, _bare: parse(text)
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        description = self._require_column(table, column)
-        column_family = type_family(self.column_type(table, column))
+        description = self._catalog.require_column(table, column)
+        column_family = type_family(self._catalog.column_type(table, column))
         encode = partial(_encode_value, json=column_family in {"text", "vector", "nested"})
         return text_values.json_value_parser(
             description, self._cell_parser(table, column), takes_bytes=column_family == "bytes", encode=encode
         )
 
     def _cell_parser(self, table: str, column: str) -> text_values.Parser:
-        description, field = self._require_column(table, column), self._arrow_schema(table).field(column)
+        description, field = (
+            self._catalog.require_column(table, column),
+            self._catalog.arrow_schema(table).field(column),
+        )
         parse = _PARSERS.get(type_family(field.type), partial(text_values.text_parser, nul=True))(description)
-        return lambda text: convert(field, parse(text), self.target)
+        return lambda text: convert(field, parse(text), self._target)
 
     def query_read_only(
         self,
@@ -67,7 +72,7 @@ class LanceStreams(LanceConnection):
         hidden: Mapping[str, Collection[str]] = {},
     ) -> AbstractContextManager[RowStream]:
         del sql, parameters, timeout, hidden
-        raise sql_error(self.target)
+        raise sql_error(self._target)
 
 
 def _encode_value(value: object, *, json: bool) -> str | None:

@@ -6,16 +6,15 @@ are restarted. It is only used for tables without a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract import AnyOf, Condition, Where
-from dbctl.engines.lancedb.maintenance import LanceMaintenance
-from dbctl.engines.lancedb.ownership import match_owner
-from dbctl.engines.lancedb.query import matches_row
-from dbctl.engines.lancedb.values import Row, to_rows
+from dbctl.engines.lancedb.query import RowReader, matches_row
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
+from dbctl.engines.lancedb.write_access import match_owner
 from dbctl.errors import ConcurrentChangeError, DbctlError, PartialWriteError
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ T = TypeVar("T")
 
 #: Keys per query.
 KEYS_PER_QUERY = 5000
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
 
 
 class Step(NamedTuple):
@@ -37,19 +34,29 @@ class Step(NamedTuple):
     undo: Callable[[Step], None]
 
 
-class LanceTransactions(LanceMaintenance):
+class Transactions:
     """Transactions of the contract, composed of statements that create one version each."""
 
-    _steps: list[Step] | None = None  #: executed statements; None outside of a transaction
-    _last_versions: dict[str, int]  #: the version of each table that this transaction created last
-    _mixed_tables: set[str]  #: tables that another process wrote between two statements
+    def __init__(self, rows: RowReader) -> None:
+        """Store the rows of the tables that are written."""
+        self._rows, self._catalog, self._target = rows, rows.catalog, rows.catalog.target
+        self._steps: list[Step] | None = None  #: executed statements; None outside of a transaction
+        self._last_versions = dict[
+            str, int
+        ]()  #: the version of each table that this transaction created last
+        self._mixed_tables = set[str]()  #: tables that another process wrote between two statements
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def begin(self) -> Iterator[None]:
+        """Begin a transaction, and roll it back on any exception; nested, it is a savepoint.
+
+        Raises:
+            PartialWriteError: a statement could not be undone.
+        """
         if self._steps is not None:
             yield from self._run_nested(self._steps)
             return
-        self._reopen_tables()
+        self._catalog.reopen()
         self._steps, self._last_versions, self._mixed_tables = [], {}, set()
         try:
             yield from self._run_nested(self._steps)
@@ -81,63 +88,53 @@ class LanceTransactions(LanceMaintenance):
                 failures[step.table] = str(undo_error)
         if failures:
             partial_write = PartialWriteError(
-                target=self.target, tables=", ".join(failures), reason=str(error) or type(error).__name__
+                target=self._target, tables=", ".join(failures), reason=str(error) or type(error).__name__
             )
             partial_write.details = list(failures.values())
             raise partial_write from error
 
-    def _reopen_tables(self) -> None:
-        """Read the newest versions of all tables."""
-        with self._translate_errors():
-            for handle in self._handles().values():
-                handle.checkout_latest()
-        self._tables = None
-
-    def _require_transaction(self) -> None:
+    def require_open(self) -> list[Step]:
+        """Return the executed statements; a write outside of a transaction is a bug."""
         if self._steps is None:
             raise RuntimeError("nothing is written outside a transaction")
+        return self._steps
 
-    def _write(self, table: str, write: Callable[[LanceTable], T], undo: Callable[[Step], None]) -> T:
+    def write(self, table: str, write: Callable[[LanceTable], T], undo: Callable[[Step], None]) -> T:
         """Execute one statement and record how to undo it.
 
         The library merges it with concurrent writes of other processes, or raises a conflict.
         """
-        if self._steps is None:
-            raise RuntimeError("nothing is written outside a transaction")
-        handle = self._handle(table)
-        with self._translate_errors(), match_owner(self._location, table):
+        steps, handle = self.require_open(), self._catalog.open_table(table)
+        with self._catalog.translate_errors(), match_owner(self._catalog.location, table):
             result = write(handle)
             version = handle.version
         if version - 1 != self._last_versions.setdefault(table, version - 1):
             self._mixed_tables.add(table)
         self._last_versions[table] = version
-        self._steps.append(Step(table, version, undo if self.key_columns(table) else self._restore_version))
+        steps.append(Step(table, version, undo if self._catalog.key_columns(table) else self.restore_version))
         return result
 
     # Rollback ------------------------------------------------------------------------------------------------
 
-    def _undo_insert(self, keys: Sequence[Row]) -> Callable[[Step], None]:
-        """Return a function that deletes the inserted rows."""
+    def undo_insert(self, keys: Collection[Row]) -> Callable[[Step], None]:
+        """Return a function that deletes the inserted rows; ``keys`` may grow until it is called."""
 
         def undo(step: Step) -> None:
-            for key_batch in _key_batches(keys):
+            for key_batch in _key_batches(list(keys)):
                 self._delete(step.table, self._key_predicate(step.table, key_batch))
 
         return undo
 
-    def _undo_delete(self, predicate: str | None) -> Callable[[Step], None]:
+    def undo_delete(self, predicate: str | None) -> Callable[[Step], None]:
         """Return a function that inserts the deleted rows again."""
 
         def undo(step: Step) -> None:
-            key, previous = self.key_columns(step.table), self._open_version(step.table, step.version - 1)
-            remaining = set(self._read_keys(self._open_version(step.table, step.version), key, predicate))
-            deleted = [
-                row_key for row_key in self._read_keys(previous, key, predicate) if row_key not in remaining
-            ]
+            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
+            remaining = set(self._read_keys(after, key, predicate))
+            deleted = [row for row in self._read_keys(previous, key, predicate) if row not in remaining]
             for key_batch in _key_batches(deleted):
-                existing_keys = self._existing_keys(step.table, key, key_batch)
-                if existing_keys:
-                    raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
+                if self.existing_keys(step.table, key, key_batch):
+                    raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
                 where = self._key_predicate(step.table, key_batch)
                 self._insert_rows(
                     step.table, previous, f"({where}) and ({predicate})" if predicate else where
@@ -145,12 +142,11 @@ class LanceTransactions(LanceMaintenance):
 
         return undo
 
-    def _undo_update(self, predicate: str | None) -> Callable[[Step], None]:
+    def undo_update(self, predicate: str | None) -> Callable[[Step], None]:
         """Return a function that restores the previous values of updated rows."""
 
         def undo(step: Step) -> None:
-            key, previous = self.key_columns(step.table), self._open_version(step.table, step.version - 1)
-            after = self._open_version(step.table, step.version)
+            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
             for key_batch in _key_batches(list(dict.fromkeys(self._read_keys(previous, key, predicate)))):
                 where = self._key_predicate(step.table, key_batch)
                 self._require_unchanged(step.table, after, where)
@@ -159,17 +155,24 @@ class LanceTransactions(LanceMaintenance):
 
         return undo
 
-    def _restore_version(self, step: Step) -> None:
+    def restore_version(self, step: Step) -> None:
         """Restore the version before a statement, unless another process wrote since then."""
-        handle = self._handle(step.table)
-        with self._translate_errors():
+        handle = self._catalog.open_table(step.table)
+        with self._catalog.translate_errors():
             handle.checkout_latest()
             if step.table in self._mixed_tables or handle.version != self._last_versions[step.table]:
-                raise ConcurrentChangeError(target=f"{self.target}: {step.table}")
-            with match_owner(self._location, step.table):
+                raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
+            with match_owner(self._catalog.location, step.table):
                 handle.restore(step.version - 1)
             handle.checkout_latest()
             self._last_versions[step.table] = handle.version
+
+    def _open_around(self, step: Step) -> tuple[LanceTable, LanceTable]:
+        """Return the versions of a table before and after a statement."""
+        before, after = (
+            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
+        )
+        return before, after
 
     def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
         """Check that rows are unchanged since a statement.
@@ -177,47 +180,41 @@ class LanceTransactions(LanceMaintenance):
         Raises:
             ConcurrentChangeError: another process changed them.
         """
-        handle = self._handle(table)
-        with self._translate_errors():
+        handle = self._catalog.open_table(table)
+        with self._catalog.translate_errors():
             handle.checkout_latest()
             if handle.version != after.version and _sorted_rows(handle, where) != _sorted_rows(after, where):
-                raise ConcurrentChangeError(target=f"{self.target}: {table}")
+                raise ConcurrentChangeError(target=f"{self._target}: {table}")
 
     def _insert_rows(self, table: str, source: LanceTable, where: str) -> None:
         """Insert rows of an earlier version."""
-        with self._translate_errors():
-            batches = source.search(None).where(where).to_batches(BATCH_ROWS)
+        with self._catalog.translate_errors():
+            batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         self._write_latest(table, lambda handle: handle.add(batches))
 
     def _delete(self, table: str, where: str) -> None:
         self._write_latest(table, lambda handle: handle.delete(where))
 
     def _write_latest(self, table: str, change: Callable[[LanceTable], object]) -> None:
-        handle = self._handle(table)
-        with self._translate_errors():
+        handle = self._catalog.open_table(table)
+        with self._catalog.translate_errors():
             handle.checkout_latest()
-            with match_owner(self._location, table):
+            with match_owner(self._catalog.location, table):
                 change(handle)
             self._last_versions[table] = handle.version
 
-    def _open_version(self, table: str, version: int) -> LanceTable:
-        with self._translate_errors():
-            handle = cast("LanceTable", self._location.connection.open_table(table))
-            handle.checkout(version)
-        return handle
-
     def _read_keys(self, source: LanceTable, key: Sequence[str], predicate: str | None) -> list[Row]:
-        with self._translate_errors():
+        with self._catalog.translate_errors():
             query = source.search(None).select(list(key))
             batches = (query.where(predicate) if predicate else query).to_batches()
             return [row for batch in batches for row in to_rows(batch, key)]
 
-    def _existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
+    def existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
         """Return the keys that exist in the table."""
-        return set(self._read(table, key, [_key_condition(key, keys)]))
+        return set(self._rows.read(table, key, [_key_condition(key, keys)]))
 
     def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
-        return self.predicate(table, [_key_condition(self.key_columns(table), keys)]) or ""
+        return self._rows.predicate(table, [_key_condition(self._catalog.key_columns(table), keys)]) or ""
 
 
 def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
@@ -235,6 +232,6 @@ def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
 def _sorted_rows(table: LanceTable, where: str) -> list[str]:
     return sorted(
         repr(row)
-        for batch in table.search(None).where(where).to_batches(BATCH_ROWS)
+        for batch in table.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
         for row in batch.to_pylist()
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Row = tuple[object, ...]
 
+#: Rows per batch, with vectors.
+VECTOR_BATCH_ROWS = 1024
+
 
 def to_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Row]:
     """Return rows with these columns in this order; columns may repeat."""
@@ -263,16 +266,15 @@ def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
 
 def _time_literal(value: object, arrow_type: pa.DataType) -> str | None:
     if isinstance(value, datetime):
-        timestamp = value if value.tzinfo else value.replace(tzinfo=UTC)
+        timestamp = value
     elif isinstance(value, date):
-        timestamp = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        timestamp = _date_to_datetime(value)
     else:
         try:
             timestamp = datetime.fromisoformat(str(value).strip())
         except ValueError:
             return None
-        timestamp = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
-    text = timestamp.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    text = _to_utc(timestamp).replace(tzinfo=None).isoformat(sep=" ")
     return f"cast('{text}' as {'date' if str(arrow_type).startswith('date') else 'timestamp'})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import ShiftedTime
 from dbctl.engines.lancedb.query import MIN_MILLISECONDS
-from dbctl.engines.lancedb.values import Family, quote_name, refuse_unstorable, to_literal, type_family
+from dbctl.engines.lancedb.values import (
+    Family,
+    Row,
+    quote_name,
+    refuse_unstorable,
+    to_literal,
+    to_rows,
+    type_family,
+)
 from dbctl.errors import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -23,29 +31,40 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1000
 
 
-class RowCounter:
-    """Iterator that counts rows while they are read."""
+class CheckedBatches:
+    """Batches of rows to insert, without duplicate keys, which the library would accept."""
 
-    def __init__(self, rows: Iterable[Sequence[object]]) -> None:
-        self._rows, self.count = iter(rows), 0
+    def __init__(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        table: str,
+        key: Sequence[str],
+        find_existing: Callable[[Sequence[Row]], Collection[Row]],
+        target: str,
+    ) -> None:
+        """Read no batch yet.
 
-    def __iter__(self) -> Iterator[Sequence[object]]:
-        for row in self._rows:
-            self.count += 1
-            yield row
-
-
-class CapturedErrors:
-    """Batches that record the original error of their iterator, which the library replaces by its own."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self.error: BaseException | None = None
+        Args:
+            batches: the rows.
+            table: the name of their table.
+            key: its key columns; may be empty.
+            find_existing: returns those of some keys that the table contains.
+            target: ``app/database``, for messages.
+        """
+        self.keys, self.row_count = dict[Row, None](), 0  #: of the batches that were read
+        self.error: BaseException | None = None  #: the original error, which the library replaces by its own
+        self._table, self._key, self._find_existing, self._target = table, key, find_existing, target
+        self._batches = (self._check(batch) for batch in batches)  # ends at the first error
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self
 
     def __next__(self) -> pa.RecordBatch:
+        """Return the next batch.
+
+        Raises:
+            ConstraintError: a key exists already, or occurs twice.
+        """
         try:
             return next(self._batches)
         except StopIteration:
@@ -53,6 +72,17 @@ class CapturedErrors:
         except BaseException as error:
             self.error = error
             raise
+
+    def _check(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        keys = to_rows(batch, self._key) if self._key else []
+        existing_keys = self._find_existing(keys) if keys else ()
+        for number, row in enumerate(keys, self.row_count + 1):
+            if row in self.keys or row in existing_keys:
+                reason = f"duplicate {', '.join(self._key)} in {self._table}"
+                raise ConstraintError(target=self._target, reason=reason, row=number)
+            self.keys[row] = None
+        self.row_count += batch.num_rows
+        return batch
 
 
 def to_batches(

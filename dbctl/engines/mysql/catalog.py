@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from dbctl.engines.contract import Reference, Table
 from dbctl.engines.mysql.types import (
@@ -16,7 +16,10 @@ from dbctl.engines.mysql.types import (
     normalize_type,
     parse_labels,
 )
-from dbctl.engines.sql import SqlReader
+from dbctl.engines.sql import Catalog
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.connection import MySQLConnection
 
 TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
 from information_schema.tables t left join information_schema.engines e on e.engine = t.engine
@@ -34,34 +37,34 @@ order by k.table_name, k.constraint_name, k.ordinal_position"""
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 
 
-class MySQLCatalog(SqlReader):
+class MySQLCatalog(Catalog):
     """The live schema."""
 
-    _tables: dict[str, Table] | None = None
+    def __init__(self, connection: MySQLConnection) -> None:
+        super().__init__(connection.target)
+        self._connection = connection
+        connection.on_reconnect(self.forget)
 
-    def tables(self) -> Mapping[str, Table]:
-        if self._tables is None:
-            columns: dict[str, dict[str, MySQLColumn]] = {}
-            for row in self._fetch(COLUMNS, {}):
-                table, *fields = row
-                columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
-            self._tables = {
-                str(name): MySQLTable(
-                    name=str(name),
-                    columns=columns.get(str(name), {}),
-                    is_view=kind == "VIEW",
-                    storage_engine=str(engine or ""),
-                    transactional=kind == "VIEW" or bool(transactional),
-                )
-                for name, kind, engine, transactional in sorted(
-                    self._fetch(TABLES, {}), key=lambda row: str(row[0])
-                )
-            }
-        return self._tables
+    def _read_tables(self) -> Mapping[str, Table]:
+        columns: dict[str, dict[str, MySQLColumn]] = {}
+        for row in self._connection.fetch(COLUMNS):
+            table, *fields = row
+            columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
+        rows = sorted(self._connection.fetch(TABLES), key=lambda row: str(row[0]))
+        return {
+            str(name): MySQLTable(
+                name=str(name),
+                columns=columns.get(str(name), {}),
+                is_view=kind == "VIEW",
+                storage_engine=str(engine or ""),
+                transactional=kind == "VIEW" or bool(transactional),
+            )
+            for name, kind, engine, transactional in rows
+        }
 
     def references(self, table: str) -> Sequence[Reference]:
-        name = self._require_table(table).name
-        rows = [row for row in self._fetch(KEYS, {"table": name}) if row[5] == name]
+        name = self.require_table(table).name
+        rows = [row for row in self._connection.fetch(KEYS, {"table": name}) if row[5] == name]
         keys = [list(group) for _, group in groupby(rows, key=lambda row: row[:2])]
         return [
             Reference(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
-from dbctl.engines.mysql.catalog import MySQLCatalog
-from dbctl.engines.mysql.session import Server
+from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.types import (
     TIMES,
     UNICODE_CHARSETS,
@@ -19,7 +17,7 @@ from dbctl.engines.mysql.types import (
     kind_of,
 )
 from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
-from dbctl.engines.sql import Statement, escape_like
+from dbctl.engines.sql import Dialect, Statement, escape_like
 
 NO_ROW = "1 = 0"
 
@@ -74,30 +72,29 @@ _OF_NUMBER = (
 _OF_TIME = "cast(floor(timestampdiff(microsecond, timestamp '1970-01-01 00:00:00', {0}) / 1000) as signed)"
 
 
-class MySQLDialect(MySQLCatalog):
-    """Builder of the expressions and conditions of queries, for any connection."""
+class MySQLDialect(Dialect):
+    """The SQL of MySQL and MariaDB for values of columns."""
 
     native_types = frozenset({"time", "uuid", "enum"})
     random = "rand()"
 
-    @property
-    @abstractmethod
-    def server(self) -> Server:
-        """The product and the version of the server."""
+    def __init__(self, get_server: Callable[[], Server]) -> None:
+        """Create the dialect of the server that ``get_server`` returns for each statement."""
+        self._get_server = get_server
 
     # Comparisons -----------------------------------------------------------------------------------------------
 
-    def _exact_text(self, value: str) -> str:
+    def exact_text(self, value: str) -> str:
         """Return SQL for ``value`` as text that compares, sorts and groups by code points, including trailing spaces.
 
         By default, servers use collations in which ``é`` equals ``E``, and ``a`` equals ``a`` with a trailing space.
         """
-        return f"convert({value} using utf8mb4) collate {self.server.exact_collation}"
+        return f"convert({value} using utf8mb4) collate {self._get_server().exact_collation}"
 
-    def _comparison(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
+    def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
         kind = kind_of(column)
         if isinstance(operand, datetime) and kind not in TIMES:
-            return super()._comparison(value, column, op, statement, operand)
+            return super().compare(value, column, op, statement, operand)
         comparable = comparable_value(column, operand)
         if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
@@ -107,38 +104,36 @@ class MySQLDialect(MySQLCatalog):
             )
         placeholder = statement.bind(comparable)
         if kind in ("text", "other"):
-            exact = f"{self._exact_text(value)} {op} {placeholder}"
+            exact = f"{self.exact_text(value)} {op} {placeholder}"
             return (
                 f"({value} = {placeholder} and {exact})"
                 if op == "=" and _is_indexable(column, comparable)
                 else exact
             )
         if kind == "enum" and op not in ("=", "!="):
-            return f"{self._exact_text(value)} {op} {placeholder}"
+            return f"{self.exact_text(value)} {op} {placeholder}"
         return f"{value} {op} {placeholder}"
 
-    def _is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
+    def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)
         comparables = [
             comparable for item in values if (comparable := comparable_value(column, item)) is not None
         ]
         if kind in TIMES:
-            tests = [
-                self._comparison(value, column, "=", statement, comparable) for comparable in comparables
-            ]
+            tests = [self.compare(value, column, "=", statement, comparable) for comparable in comparables]
             return f"({' or '.join(tests)})" if tests else NO_ROW
         if not comparables:
             return NO_ROW
         placeholder = statement.bind(comparables)
         if kind not in ("text", "other"):
             return f"{value} in {placeholder}"
-        exact = f"{self._exact_text(value)} in {placeholder}"
+        exact = f"{self.exact_text(value)} in {placeholder}"
         is_indexable = all(_is_indexable(column, comparable) for comparable in comparables)
         return f"({value} in {placeholder} and {exact})" if is_indexable else exact
 
-    def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
+    def text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         low = lower_ascii(encode_value(text) or "")
-        folded = self._fold_case(value, column)
+        folded = self.fold_case(value, column)
         if op == "same":
             exact = f"{folded} = cast({statement.bind(low)} as binary)"
             if not (_is_indexable(column, low) and _is_case_insensitive(column)):
@@ -148,52 +143,50 @@ class MySQLDialect(MySQLCatalog):
         place = statement.bind(f"{pattern}%" if op == "starts" else f"%{pattern}%")
         return f"{folded} like cast({place} as binary) escape '!'"
 
-    def _is_text(self, column: Column) -> bool:
+    def is_text(self, column: Column) -> bool:
         return (
             kind_of(column) in ("text", "enum", "uuid") or bool(charset_of(column)) or column.type == "JSON"
         )
 
-    def _text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+    def text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
         # Positions in the folded text count bytes.
-        folded, low = self._fold_case(value, column), statement.bind(lower_ascii(encode_value(text) or ""))
+        folded, low = self.fold_case(value, column), statement.bind(lower_ascii(encode_value(text) or ""))
         before = f"left({folded}, locate(cast({low} as binary), {folded}) - 1)"
         return f"(char_length(convert({before} using utf8mb4)) + 1)"
 
-    def _equal_operands(
-        self, value: str, column: Column, other: str, other_column: Column
-    ) -> tuple[str, str]:
+    def equal_operands(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
         numbers = kinds <= {"integer", "number"}
         if numbers or (
             len(kinds) == 1 and "other" not in kinds and _collation(column) == _collation(other_column)
         ):
             return value, other  # also text: foreign keys of the server compare it in this way
-        return self._exact_text(value), self._exact_text(other)
+        return self.exact_text(value), self.exact_text(other)
 
-    def _group_expression(self, value: str, column: Column) -> str:
-        return self._exact_text(value) if kind_of(column) in ("text", "other") else value
+    def group_expression(self, value: str, column: Column) -> str:
+        return self.exact_text(value) if kind_of(column) in ("text", "other") else value
 
-    def _as_text(self, value: str, column: Column) -> str:
+    def as_text(self, value: str, column: Column) -> str:
         return value if kind_of(column) == "text" else f"convert({value} using utf8mb4)"
 
-    def _fold_case(self, value: str, column: Column) -> str:
+    def fold_case(self, value: str, column: Column) -> str:
         """Return SQL that folds ASCII letters only: the Hebrew character set accepts any bytes, and has no other letter cases."""
         raw = value if kind_of(column) == "bytes" else f"cast(convert({value} using utf8mb4) as binary)"
         return f"cast(lower(convert({raw} using hebrew)) as binary)"
 
-    def _sort_expression(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in ("integer", "number", "bytes", *TIMES) else self._exact_text(value)
+    def sort_expression(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in ("integer", "number", "bytes", *TIMES) else self.exact_text(value)
 
-    def _min_operand(self, value: str, column: Column) -> str:
-        return self._sort_expression(value, column)
+    def min_operand(self, value: str, column: Column) -> str:
+        return self.sort_expression(value, column)
 
-    def _first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
-        texts = ", ".join(f"nullif({self._exact_text(value)}, '')" for value, _ in operands)
+    def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        texts = ", ".join(f"nullif({self.exact_text(value)}, '')" for value, _ in operands)
         return f"coalesce({texts})"
 
     # Times -----------------------------------------------------------------------------------------------------
 
-    def _to_milliseconds(self, value: str, column: Column) -> str:
+    def to_milliseconds(self, value: str, column: Column) -> str:
         match kind_of(column):
             case "time" | "date":
                 return _OF_TIME.format(value)
@@ -204,20 +197,19 @@ class MySQLDialect(MySQLCatalog):
             case "bytes":
                 return "null"
             case _:
-                return _OF_TEXT.replace("{0}", self._exact_text(value))
+                return _OF_TEXT.replace("{0}", self.exact_text(value))
 
-    def _roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
         return roughly_before(value, kind_of(column), timestamp, statement)
 
-    def _sort_time(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super()._sort_time(value, column)
+    def sort_time(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in TIMES else super().sort_time(value, column)
 
-    def _add_milliseconds(self, value: str, column: Column, shifted: ShiftedTime, target: Column) -> str:
-        """Return SQL for a time plus an offset, in the form that ``target`` stores."""
-        milliseconds = f"{self._to_milliseconds(value, column)} + {shifted.offset // MILLISECOND}"
+    def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:
+        milliseconds = f"{self.to_milliseconds(value, column)} + {shift.offset // MILLISECOND}"
         if kind_of(target) in TIMES:
             return _TIMESTAMP.format(milliseconds)
-        return TIME_FORMATS[shifted.form].replace("{0}", milliseconds)
+        return TIME_FORMATS[shift.form].replace("{0}", milliseconds)
 
 
 def _collation(column: Column) -> str:

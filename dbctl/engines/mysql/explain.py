@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Explanation
-from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.mysql.sql import find_rejection, tokenize
-from dbctl.engines.sql import PlanReader
-from dbctl.errors import QueryFailedError
+from dbctl.engines.mysql.sql import tokenize
+from dbctl.engines.sql import SqlExplainer
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "Extra")
 
 
-class MySQLExplainer(PlanReader, MySQLDialect):
-    """Capability.EXPLAIN."""
+class MySQLExplainer(SqlExplainer):
+    """The part ``Explainer``."""
 
-    @abstractmethod
-    def _read_transaction(self) -> AbstractContextManager[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
-
-    @abstractmethod
-    def _rows_by_column(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
-        """Return the rows of a reading statement, each by column name."""
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
+        self._connection, self._catalog = db.connection, db.catalog
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        if reason := find_rejection(sql):
-            raise QueryFailedError(target=self.target, reason=reason)
-        return self._explain_statement(sql, parameters, self._find_aliases(sql))
+        self._connection.require_query(sql)
+        return self.explain_statement(sql, parameters, self._find_aliases(sql))
 
-    def _explain_statement(
+    def explain_statement(
         self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
     ) -> Explanation:
-        with self._read_transaction():
+        with self._connection.read_transaction():
             # Another format may be the default.
-            rows = self._rows_by_column(f"explain format=traditional {sql}", parameters)
+            rows = self._connection.fetch_by_column(f"explain format=traditional {sql}", parameters)
         scanned = [str(row["table"]) for row in rows if row["type"] in ("ALL", "index")]
         names = [aliases.get(name, name) for name in scanned]
         return Explanation(
@@ -46,7 +41,7 @@ class MySQLExplainer(PlanReader, MySQLDialect):
                 ", ".join(f"{name}: {row[name]}" for name in PLAN_COLUMNS if row.get(name) not in (None, ""))
                 for row in rows
             ],
-            full_scans=list(dict.fromkeys(name for name in names if name in self.tables())),
+            full_scans=list(dict.fromkeys(name for name in names if name in self._catalog.tables())),
         )
 
     def _find_aliases(self, sql: str) -> dict[str, str]:
@@ -60,6 +55,6 @@ class MySQLExplainer(PlanReader, MySQLDialect):
                 if texts[position + 1].lower() == "as" and position + 2 < len(texts)
                 else position + 1
             )
-            if name in self.tables() and significant[alias_position].kind in ("word", "name"):
+            if name in self._catalog.tables() and significant[alias_position].kind in ("word", "name"):
                 aliases.setdefault(texts[alias_position], name)
         return aliases

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.mysql.explain import MySQLExplainer
-from dbctl.engines.sql import RankedReader, Ranking, Statement, ident
+from dbctl.engines.sql import Connection, RankedSearch, Ranking, Statement, ident
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
 where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""
 
 
-class MySQLFullText(RankedReader, MySQLExplainer):
-    """Capability.FULL_TEXT, for readers and writers."""
+class MySQLFullText(RankedSearch):
+    """The part ``FullText``."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db, MySQLExplainer(db))
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
-        indexes = self._indexes(spec)
+        indexes = _list_indexes(self._connection, self._catalog.require_table(spec.table).name)
         expected = [name.lower() for name in spec.columns]
         for name, (kind, columns) in indexes.items():
             if kind == "FULLTEXT" and [column.lower() for column in columns] == expected:
@@ -25,12 +32,6 @@ class MySQLFullText(RankedReader, MySQLExplainer):
         if spec.index_name in indexes:
             return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
         return IndexState(name=spec.index_name, state="missing")
-
-    def _indexes(self, spec: TextIndexSpec) -> dict[str, tuple[str, list[str]]]:
-        indexes: dict[str, tuple[str, list[str]]] = {}
-        for name, kind, column in self._fetch(INDEXES, {"table": self._require_table(spec.table).name}):
-            indexes.setdefault(str(name), (str(kind), []))[1].append(str(column))
-        return indexes
 
     def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
         return ()  # the server updates index and row together
@@ -40,28 +41,33 @@ class MySQLFullText(RankedReader, MySQLExplainer):
         return "rank"
 
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
-        names = [self._quote_column(spec.table, name, "t0") for name in spec.columns]
+        names = [self._catalog.quote_column(spec.table, name, "t0") for name in spec.columns]
         words = [word for term in positive_terms(query) for word in re.findall(r"\w+", " ".join(term.words))]
         placeholder = statement.bind(" ".join(words))
         score = f"match({', '.join(names)}) against ({placeholder} in natural language mode)"
-        return Ranking(source=f"{self._quote_table(spec.table)} t0", test="", score=score)
+        return Ranking(source=f"{self._catalog.quote_table(spec.table)} t0", test="", score=score)
 
 
-class MySQLTextWriter(MySQLFullText):
-    """Capability.FULL_TEXT of a writer; the server maintains the index."""
+class MySQLTextIndexes:
+    """The part ``TextIndexes``; the server maintains the index."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
-        names = [name for name in self._indexes(spec) if name == spec.index_name]
+        names = [
+            name
+            for name in _list_indexes(self._connection, self._catalog.require_table(spec.table).name)
+            if name == spec.index_name
+        ]
         return {
-            f"drop index {name}": f"drop index {ident(name)} on {self._quote_table(spec.table)}"
+            f"drop index {name}": f"drop index {ident(name)} on {self._catalog.quote_table(spec.table)}"
             for name in names
         }
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
-        columns = ", ".join(self._quote_column(spec.table, name, "") for name in spec.columns)
-        statement = (
-            f"create fulltext index {ident(spec.index_name)} on {self._quote_table(spec.table)} ({columns})"
-        )
+        columns = ", ".join(self._catalog.quote_column(spec.table, name, "") for name in spec.columns)
+        statement = f"create fulltext index {ident(spec.index_name)} on {self._catalog.quote_table(spec.table)} ({columns})"
         return {
             f"create index {spec.index_name} (FULLTEXT) on {spec.table}; this blocks writes to the table": statement
         }
@@ -71,3 +77,11 @@ class MySQLTextWriter(MySQLFullText):
 
     def probe_text_index(self, spec: TextIndexSpec) -> None:
         """Do nothing: the server updates index and row together."""
+
+
+def _list_indexes(connection: Connection, table: str) -> dict[str, tuple[str, list[str]]]:
+    """Return the kind and the columns of each index of a table, by name."""
+    indexes: dict[str, tuple[str, list[str]]] = {}
+    for name, kind, column in connection.fetch(INDEXES, {"table": table}):
+        indexes.setdefault(str(name), (str(kind), []))[1].append(str(column))
+    return indexes

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import cast
 
-from dbctl.engines.contract import Capability, LockHolder
-from dbctl.engines.mysql.backup import MySQLDumper
-from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.session import Session, own_sessions
-from dbctl.engines.servers import BASE_CAPABILITIES, ServerReader
+from dbctl.engines.contract import LockHolder
+from dbctl.engines.mysql.catalog import MySQLCatalog
+from dbctl.engines.mysql.connection import MySQLConnection, own_sessions
+from dbctl.engines.mysql.database import READER_PARTS
+from dbctl.engines.mysql.dialect import MySQLDialect
+from dbctl.engines.servers import ServerReader
 from dbctl.url import Url
 
 #: Seconds for a query that waits for no lock.
@@ -20,18 +21,34 @@ SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from informat
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(ServerReader[Session], MySQLConnection, MySQLDumper):
-    """A session whose transactions are read-only, enforced by the server."""
+class MySQLReader(ServerReader):
+    """A database whose transactions are read-only, enforced by the server."""
 
-    capabilities = BASE_CAPABILITIES | {Capability.DUMP}
+    PARTS = READER_PARTS
+    connection: MySQLConnection
+    catalog: MySQLCatalog
+    dialect: MySQLDialect
+
+    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
+        """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+
+        Raises:
+            UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
+        """
+        connection = MySQLConnection(url, target, timeout=timeout, read_only=True)
+        dialect = MySQLDialect(lambda: connection.server)
+        super().__init__(connection, MySQLCatalog(connection), dialect)
 
 
 def holders_of(url: Url, target: str) -> Sequence[LockHolder]:
     """Return the sessions of other processes in the database at ``url``, as far as this user may see them."""
+    from dbctl.engines.mysql.monitoring import MySQLSessions
+
     with closing(MySQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
         rows = cast("list[tuple[int, str, str, str | None]]", reader.query(SESSIONS))
-        waits, locks = reader.list_lock_waits(), reader.locks()
-        sessions = {session.pid: session for session in reader.list_sessions()}
+        monitor = MySQLSessions(reader)
+        waits, locks = monitor.list_lock_waits(), monitor.locks()
+        sessions = {session.pid: session for session in monitor.list_sessions()}
     return [
         LockHolder(
             pid=pid,

@@ -1,9 +1,10 @@
-"""Build the description of a whole schema from the catalog."""
+"""Read the whole schema of a database in one snapshot, and describe it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import (
     Schema,
@@ -13,11 +14,15 @@ from dbctl.engines.contract import (
     SchemaReference,
     SchemaTable,
     collapse_spaces,
+    fingerprint,
     group_by_table,
 )
-from dbctl.engines.mysql.session import Server
+from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.types import normalize_type
 from dbctl.engines.sql import Row
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 TABLES = """select table_name, engine, table_collation, create_options from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
@@ -47,6 +52,33 @@ def queries(server: Server) -> Sequence[str]:
     else:
         indexes, checks = INDEXES.format("expression"), CHECKS.format("")
     return (TABLES, COLUMNS, indexes, REFERENCES, checks, VIEWS, TRIGGERS)
+
+
+COMMENTS = """select '' as name, table_comment from information_schema.tables
+where table_schema = database() and table_name = :table and table_type <> 'VIEW' and table_comment <> ''
+union all select column_name, column_comment from information_schema.columns
+where table_schema = database() and table_name = :table and column_comment <> ''"""
+
+
+class MySQLSchemaReader:
+    """The part ``SchemaReader``."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    def schema(self) -> Schema:
+        with self._connection.read_transaction():
+            ((name,),) = self._connection.fetch("select database()")
+            return SchemaBuilder(
+                str(name), *(self._connection.fetch(sql) for sql in queries(self._connection.server))
+            ).build()
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        rows = self._connection.fetch(COMMENTS, {"table": self._catalog.require_table(table).name})
+        return {str(column): str(comment) for column, comment in rows}
 
 
 class SchemaBuilder:

@@ -29,16 +29,17 @@ class MySQLScratch(MySQLWriter):
 
     def __init__(self, url: Url, target: str) -> None:
         super().__init__(url, target)
-        account = self._require_session().account
+        connection = self.connection
+        account = connection.session.account
         name = f"{PREFIX}{secrets.token_hex(6)}"
         try:
-            ((charset, collation),) = self._rows(CHARSET, {})
+            ((charset, collation),) = connection.fetch(CHARSET)
             statement = f"create database {ident(name)} character set {charset} collate {collation}"
-            self._rows(statement, {}, writing=True)
+            connection.fetch(statement, writing=True)
             self._scratch = name
-            self._rows(f"use {ident(name)}", {})
-            self._require_session().database = name
-            self._tables = None
+            connection.fetch(f"use {ident(name)}")
+            connection.session.database = name
+            self.catalog.forget()
         except PrivilegeMissingError as error:
             self.close()
             grant = f"GRANT ALL ON `{NAME_PATTERN}`.* TO {account};"
@@ -52,9 +53,9 @@ class MySQLScratch(MySQLWriter):
             raise
 
     def close(self) -> None:
-        if self._scratch and self._session is not None and not self._is_broken():
+        if self._scratch and self.connection.is_usable:
             with suppress(pymysql.Error):
-                self._session.run("rollback")
-                self._session.run(f"drop database if exists {ident(self._scratch)}")
+                self.connection.session.run("rollback")
+                self.connection.session.run(f"drop database if exists {ident(self._scratch)}")
         self._scratch = ""
         super().close()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import Column, Reference, Table
+from dbctl.engines.contract import Column
+from dbctl.engines.mysql.connection import MySQLConnection, RowInserter
 from dbctl.engines.mysql.types import MySQLColumn, format_literal, kind_of
-from dbctl.engines.sql import SqlStaging, declare_columns, ident
+from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ConstraintError, DbctlError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.writer import MySQLWriter
 
 #: Kinds for which ``<=>`` compares exactly.
 EXACT = frozenset({"integer", "number", "time", "date"})
@@ -21,71 +25,57 @@ from information_schema.key_column_usage where table_schema = database() and tab
 and referenced_table_schema = database() order by constraint_name, ordinal_position"""
 
 
-class MySQLStaging(SqlStaging):
-    """Capability.STAGING."""
+class MySQLStaging(SqlStagingTables):
+    """The part ``StagingTables``."""
 
-    _tables: dict[str, Table] | None
+    _connection: MySQLConnection
 
-    @abstractmethod
-    def transaction(self) -> AbstractContextManager[None]: ...
-
-    @abstractmethod
-    def _require_transaction(self, table: str = "") -> None: ...
-
-    @abstractmethod
-    def references(self, table: str) -> Sequence[Reference]: ...
-
-    @abstractmethod
-    def _execute_text(self, sql: str) -> int: ...
-
-    @abstractmethod
-    def _execute_write(self, sql: str, parameters: Mapping[str, object]) -> int: ...
-
-    @abstractmethod
-    def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows into a table, many in one statement."""
+    def __init__(self, db: MySQLWriter) -> None:
+        super().__init__(db)
+        self._db, self._rows = db, RowInserter(db.connection)
 
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
         staging_table, names = ident(name), ", ".join(ident(column) for column in columns)
-        select = f"select {names} from {self._quote_table(table)} where false"  # noqa: S608 - names are checked and quoted
-        self._execute_text(f"create temporary table {staging_table} engine = InnoDB as {select}")
-        with self.transaction():
-            self._insert_rows(
-                staging_table, [self._require_column(table, column) for column in columns], rows
-            )
+        select = f"select {names} from {self._catalog.quote_table(table)} where false"  # noqa: S608 - names are checked and quoted
+        self._connection.execute_text(f"create temporary table {staging_table} engine = InnoDB as {select}")
+        with self._db.transaction():
+            described = [self._catalog.require_column(table, column) for column in columns]
+            self._rows.insert(staging_table, described, rows)
         return staging_table
 
     def same_key(self, own: str, other: str) -> str:
         return f"{own} = {other}"
 
     def same_value(self, table: str, column: str) -> str:
-        name = self._quote_column(table, column, "")
-        if kind_of(self._require_column(table, column)) in EXACT:
+        name = self._catalog.quote_column(table, column, "")
+        if kind_of(self._catalog.require_column(table, column)) in EXACT:
             return f"(t0.{name} <=> s.{name})"
         return f"(cast(t0.{name} as binary) <=> cast(s.{name} as binary))"  # as text, the comparison ignores case
 
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        self._require_transaction(table)
+        self._db.require_writable(table)
         names = ", ".join(ident(name) for name in columns)
-        sql = f"insert into {self._quote_table(table)} ({names}) {select}"
-        self_references = [reference for reference in self.references(table) if reference.table == table]
+        sql = f"insert into {self._catalog.quote_table(table)} ({names}) {select}"
+        self_references = [
+            reference for reference in self._catalog.references(table) if reference.table == table
+        ]
         if not self_references:
-            return self._execute_write(sql, {})
+            return self._connection.execute_write(sql)
         # A server checks each row immediately, but the row that it refers to may be inserted later.
-        self._execute_text("set session foreign_key_checks = 0")
+        self._connection.execute_text("set session foreign_key_checks = 0")
         try:
-            row_count = self._execute_write(sql, {})
+            row_count = self._connection.execute_write(sql)
         finally:
-            self._execute_text("set session foreign_key_checks = 1")
+            self._connection.execute_text("set session foreign_key_checks = 1")
         for key in self._foreign_keys(table):
             self._require_parents(table, key)
         return row_count
 
     def _foreign_keys(self, table: str) -> Iterator[tuple[Sequence[str], str, Sequence[str]]]:
         """Yield the foreign keys of a table: its columns, the referenced table, and the referenced columns."""
-        rows = [row for row in self._fetch(KEYS, {"table": table}) if row[0] == table]
+        rows = [row for row in self._connection.fetch(KEYS, {"table": table}) if row[0] == table]
         for (_, referenced), group in groupby(rows, key=lambda row: row[1:3]):
             pairs = [(str(row[3]), str(row[4])) for row in group]
             yield [column for column, _ in pairs], str(referenced), [to for _, to in pairs]
@@ -97,19 +87,18 @@ class MySQLStaging(SqlStaging):
         )
         is_complete = " and ".join(f"t0.{ident(column)} is not null" for column in columns)
         sql = (
-            f"select count(*) from {self._quote_table(table)} t0 where {is_complete}"  # noqa: S608 - names are checked and quoted
-            f" and not exists (select 1 from {self._quote_table(referenced)} p where {link})"
+            f"select count(*) from {self._catalog.quote_table(table)} t0 where {is_complete}"  # noqa: S608 - names are checked and quoted
+            f" and not exists (select 1 from {self._catalog.quote_table(referenced)} p where {link})"
         )
         if (count := int(str(self.fetch(sql)[0][0]))) > 0:
             reason = f"{count} rows of {table} would refer to no row of {referenced} ({', '.join(columns)})"
-            raise ConstraintError(target=self.target, reason=reason)
+            raise ConstraintError(target=self._connection.target, reason=reason)
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
-        self._require_transaction(table)
+        self._db.require_writable(table)
         sets = ", ".join(f"t0.{ident(name)} = s.{ident(name)}" for name in columns)
-        return self._execute_write(
-            f"update {self._quote_table(table)} t0 join {staging_table} s on {where} set {sets}",  # noqa: S608 - names are checked and quoted
-            {},
+        return self._connection.execute_write(
+            f"update {self._catalog.quote_table(table)} t0 join {staging_table} s on {where} set {sets}",  # noqa: S608 - names are checked and quoted
         )
 
     def find_name_conflict(self, name: str) -> str:
@@ -119,17 +108,19 @@ class MySQLStaging(SqlStaging):
     @contextmanager
     def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:
         definitions = declare_columns([(column, _declare_type(column)) for column in columns], key)
-        self._execute_text(f"create table {ident(name)} ({definitions}) engine = InnoDB")  # this commits
-        self._tables = None
+        self._connection.execute_text(
+            f"create table {ident(name)} ({definitions}) engine = InnoDB"
+        )  # this commits
+        self._catalog.forget()
         try:
-            with self.transaction():
+            with self._db.transaction():
                 yield
         except BaseException:  # also on a signal: an empty table must not remain
             with signals.block_signals(), suppress(DbctlError):
-                self._execute_text(f"drop table {ident(name)}")
+                self._connection.execute_text(f"drop table {ident(name)}")
             raise
         finally:
-            self._tables = None
+            self._catalog.forget()
 
 
 def _declare_type(column: Column) -> str:

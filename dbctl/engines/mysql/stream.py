@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, Column, RowStream
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
-from dbctl.engines.mysql.explain import MySQLExplainer
-from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.sql import find_external_call, find_rejection, find_secret
+from dbctl.engines.mysql.sql import find_external_call, find_secret
 from dbctl.engines.mysql.types import TIMES, bind_parameters, csv_parser, json_parser, kind_of
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295
@@ -30,39 +31,29 @@ VIEWS = """select table_name, view_definition from information_schema.views
 where table_schema = database() order by 1"""
 
 
-class MySQLStreaming(MySQLExplainer):
-    """Capability.STREAM."""
+class MySQLStreams:
+    """The part ``RowStreams``."""
 
     sql_dialect = "mysql"
 
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
     def view_queries(self) -> Mapping[str, str]:
-        return {str(name): str(query or "") for name, query in self._fetch(VIEWS, {})}
-
-    @abstractmethod
-    def _require_session(self) -> Session: ...
-
-    @abstractmethod
-    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Convert driver errors to dbctl errors."""
-
-    @abstractmethod
-    def _read_transaction(self) -> AbstractContextManager[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
-
-    @abstractmethod
-    def _abandon(self, session: Session) -> None:
-        """Make the server stop a statement whose result is no longer needed."""
+        return {str(name): str(query or "") for name, query in self._connection.fetch(VIEWS)}
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         names = ", ".join(
-            _exact_expression(self._require_column(table, column), self._quote_column(table, column, ""))
+            _exact_expression(
+                self._catalog.require_column(table, column), self._catalog.quote_column(table, column, "")
+            )
             for column in columns
         )
-        return self._stream_rows(f"select {names} from {self._quote_table(table)}", columns)  # noqa: S608 - names are checked and quoted
+        return self._stream_rows(f"select {names} from {self._catalog.quote_table(table)}", columns)  # noqa: S608 - names are checked and quoted
 
     @contextmanager
     def exact_numbers(self) -> Iterator[None]:
-        session = self._require_session()
+        session = self._connection.session
         decoders = session.decoders
         session.decoders = {**decoders, **EXACT}
         try:
@@ -71,10 +62,10 @@ class MySQLStreaming(MySQLExplainer):
             session.decoders = decoders
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return csv_parser(self._require_column(table, column))
+        return csv_parser(self._catalog.require_column(table, column))
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        return json_parser(self._require_column(table, column))
+        return json_parser(self._catalog.require_column(table, column))
 
     @contextmanager
     def query_read_only(
@@ -85,25 +76,28 @@ class MySQLStreaming(MySQLExplainer):
         timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[RowStream]:
-        if reason := find_rejection(sql):
-            raise QueryFailedError(target=self.target, reason=reason)
+        self._connection.require_query(sql)
         if name := find_external_call(sql):
             reason = f"{name} does more than read, and a rollback does not undo it"
-            raise QueryFailedError(target=self.target, reason=reason)
+            raise QueryFailedError(target=self._connection.target, reason=reason)
         if secret := find_secret(sql, hidden):
-            raise SecretColumnError(target=self.target, column=secret)
+            raise SecretColumnError(target=self._connection.target, column=secret)
         try:
-            text = bind_parameters(sql, parameters, escapes=self._require_session().server.backslash_escapes)
+            text = bind_parameters(sql, parameters, escapes=self._connection.session.server.backslash_escapes)
         except KeyError as error:
             raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} has no value"
+                target=self._connection.target, reason=f"parameter :{error.args[0]} has no value"
             ) from None
-        with self._read_transaction(), self._limit_time(timeout), self._stream_rows(text) as answer:
+        with (
+            self._connection.read_transaction(),
+            self._limit_time(timeout),
+            self._stream_rows(text) as answer,
+        ):
             yield answer
 
     @contextmanager
     def _limit_time(self, within: timedelta | None) -> Iterator[None]:
-        session = self._require_session()
+        session = self._connection.session
         limits: dict[str, object] = {}
         if session.server.is_mariadb:
             limits["max_recursive_iterations"] = MAX_ITERATIONS
@@ -113,7 +107,7 @@ class MySQLStreaming(MySQLExplainer):
                 limits["max_statement_time"] = duration / timedelta(seconds=1)
             else:
                 limits["max_execution_time"] = duration // timedelta(milliseconds=1)
-        with self._translate_errors("set"):
+        with self._connection.translate_errors("set"):
             for name, value in limits.items():
                 session.run(f"set session {name} = {value}")
         try:
@@ -122,17 +116,19 @@ class MySQLStreaming(MySQLExplainer):
             if within is None or error_number(error.__cause__) not in TIMEOUT_ERRORS:
                 raise
             limit = f"{within.total_seconds():g} s"
-            raise QueryTimeoutError(target=self.target, limit=limit, hint="Increase --within.") from error
+            raise QueryTimeoutError(
+                target=self._connection.target, limit=limit, hint="Increase --within."
+            ) from error
         finally:
             if session.open:
-                with self._translate_errors("set"):
+                with self._connection.translate_errors("set"):
                     for name in limits:
                         session.run(f"set session {name} = default")
 
     @contextmanager
     def _stream_rows(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[RowStream]:
-        session = self._require_session()
-        with self.exact_numbers(), self._translate_errors(sql):
+        session = self._connection.session
+        with self.exact_numbers(), self._connection.translate_errors(sql):
             cursor = session.cursor(SSCursor)
             try:
                 cursor.execute(sql)
@@ -146,7 +142,7 @@ class MySQLStreaming(MySQLExplainer):
         result = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver has no public attribute for it
         if result is not None and result.unbuffered_active:
             if session.open:
-                self._abandon(session)
+                self._connection.abandon(session)
                 session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public method
             result.unbuffered_active, result.connection = False, None
             cursor.connection = None  # type: ignore[assignment]

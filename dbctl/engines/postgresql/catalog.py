@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from dbctl.engines.contract import Reference, Table
 from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
-from dbctl.engines.sql import SqlReader, ident
+from dbctl.engines.sql import Catalog, ident
 from dbctl.errors import PrivilegeMissingError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 #: Tables, views and foreign tables, without partitions and objects of extensions. A domain is resolved to its base type.
 VISIBLE = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
@@ -57,31 +60,30 @@ where n.nspname = any(string_to_array(translate(current_setting('search_path'), 
   and not has_schema_privilege(n.oid, 'USAGE')"""
 
 
-class PostgreSQLCatalog(SqlReader):
+class PostgreSQLCatalog(Catalog):
     """The live schema."""
 
-    target: str
-    _tables: dict[str, Table] | None = None
+    def __init__(self, connection: PostgreSQLConnection) -> None:
+        super().__init__(connection.target)
+        self._connection = connection
+        connection.on_reconnect(self.forget)
 
-    def tables(self) -> Mapping[str, Table]:
-        if self._tables is None:
-            columns: dict[str, dict[str, PostgreSQLColumn]] = {}
-            views: dict[str, bool] = {}
-            for row in self._fetch(COLUMNS, {}):
-                table, view, *fields = row
-                columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
-                views[str(table)] = bool(view)
-            if not columns:
-                self._require_access()
-            self._tables = {
-                name: Table(name=name, columns=columns, is_view=views[name])
-                for name, columns in columns.items()
-            }
-        return self._tables
+    def _read_tables(self) -> Mapping[str, Table]:
+        columns: dict[str, dict[str, PostgreSQLColumn]] = {}
+        views: dict[str, bool] = {}
+        for row in self._connection.fetch(COLUMNS):
+            table, view, *fields = row
+            columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
+            views[str(table)] = bool(view)
+        if not columns:
+            self._require_access()
+        return {
+            name: Table(name=name, columns=columns, is_view=views[name]) for name, columns in columns.items()
+        }
 
     def _require_access(self) -> None:
         """Refuse to report an empty database when this role may not use its schema."""
-        for schema, user in self._fetch(INACCESSIBLE_SCHEMAS, {}):
+        for schema, user in self._connection.fetch(INACCESSIBLE_SCHEMAS):
             raise PrivilegeMissingError(
                 target=self.target,
                 reason=f"role {user} may not use schema {schema}",
@@ -89,7 +91,7 @@ class PostgreSQLCatalog(SqlReader):
             )
 
     def references(self, table: str) -> Sequence[Reference]:
-        rows = self._fetch(KEYS, {"table": ident(self._require_table(table).name)})
+        rows = self._connection.fetch(KEYS, {"table": self.quote_table(table)})
         return [
             Reference(
                 table=str(name),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
-from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
 from dbctl.engines.postgresql.types import (
     CASTS,
     TIMES,
@@ -17,7 +16,7 @@ from dbctl.engines.postgresql.types import (
     kind_of,
 )
 from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
-from dbctl.engines.sql import Statement, escape_like, is_storable
+from dbctl.engines.sql import Dialect, Statement, escape_like, is_storable
 
 NO_ROW = "1 = 0"
 
@@ -54,17 +53,17 @@ _OF_NUMBER = (
 )
 
 
-class PostgreSQLDialect(PostgreSQLCatalog):
-    """Builder of the expressions and conditions of queries, for any connection."""
+class PostgreSQLDialect(Dialect):
+    """The SQL of PostgreSQL for values of columns."""
 
     native_types = frozenset({"time", "boolean", "uuid", "enum"})
 
     # Comparisons -----------------------------------------------------------------------------------------------
 
-    def _comparison(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
+    def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
         kind = kind_of(column)
         if isinstance(operand, datetime) and kind not in TIMES:
-            return super()._comparison(value, column, op, statement, operand)
+            return super().compare(value, column, op, statement, operand)
         comparable = comparable_value(column, operand)
         if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
@@ -78,17 +77,17 @@ class PostgreSQLDialect(PostgreSQLCatalog):
             )
         placeholder = f"cast({statement.bind(comparable.text)} as {comparable.type})"
         if op in ("=", "!="):
-            return f"{value if kind != 'other' else self._as_text(value, column)} {op} {placeholder}"
+            return f"{value if kind != 'other' else self.as_text(value, column)} {op} {placeholder}"
         if kind in ("enum", "other", "text"):
-            return f"{self._sort_expression(value, column)} {op} {statement.bind(comparable.text)}"
+            return f"{self.sort_expression(value, column)} {op} {statement.bind(comparable.text)}"
         return f"{value} {op} {placeholder}"
 
-    def _is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
+    def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)
         comparables = [comparable for item in values if (comparable := comparable_value(column, item))]
         if kind in TIMES:
             timestamps = [datetime.fromisoformat(comparable.text) for comparable in comparables]
-            tests = [self._comparison(value, column, "=", statement, timestamp) for timestamp in timestamps]
+            tests = [self.compare(value, column, "=", statement, timestamp) for timestamp in timestamps]
             return f"({' or '.join(tests)})" if tests else NO_ROW
         texts = [
             comparable.text for comparable in comparables if kind != "integer" or comparable.type == "int8"
@@ -100,14 +99,14 @@ class PostgreSQLDialect(PostgreSQLCatalog):
         )
         if kind == "bytes":
             array_type = "bytea"
-        left = self._as_text(value, column) if kind == "other" else value
+        left = self.as_text(value, column) if kind == "other" else value
         return f"{left} = any(cast({statement.bind(format_array(texts))} as {array_type}[]))"
 
-    def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
+    def text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         if "\0" in text and is_storable(text.replace("\0", "")):
             return NO_ROW
         low = lower_ascii(encode_value(text) or "")
-        folded = self._fold_case(value, column)
+        folded = self.fold_case(value, column)
         if op == "same":
             return f"{folded} = {statement.bind(low)}"
         pattern = escape_like(low)
@@ -115,47 +114,45 @@ class PostgreSQLDialect(PostgreSQLCatalog):
             f"{folded} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')} escape '!'"
         )
 
-    def _is_text(self, column: Column) -> bool:
+    def is_text(self, column: Column) -> bool:
         return kind_of(column) in ("text", "enum", "uuid", "other")
 
-    def _text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        return f"strpos({self._fold_case(value, column)}, {statement.bind(lower_ascii(encode_value(text) or ''))})"
+    def text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        return f"strpos({self.fold_case(value, column)}, {statement.bind(lower_ascii(encode_value(text) or ''))})"
 
-    def _equal_operands(
-        self, value: str, column: Column, other: str, other_column: Column
-    ) -> tuple[str, str]:
+    def equal_operands(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
         bases = {operand.base for operand in (column, other_column) if isinstance(operand, PostgreSQLColumn)}
         if len(bases) == 1 or kinds <= {"integer", "number"} or kinds == {"text"}:
             return value, other
-        return self._as_text(value, column), self._as_text(other, other_column)
+        return self.as_text(value, column), self.as_text(other, other_column)
 
-    def _group_expression(self, value: str, column: Column) -> str:
-        return self._as_text(value, column) if kind_of(column) == "other" else value
+    def group_expression(self, value: str, column: Column) -> str:
+        return self.as_text(value, column) if kind_of(column) == "other" else value
 
-    def _as_text(self, value: str, column: Column) -> str:
+    def as_text(self, value: str, column: Column) -> str:
         return value if kind_of(column) == "text" else f"{value}::text"
 
-    def _fold_case(self, value: str, column: Column) -> str:
-        return f'lower({self._as_text(value, column)} collate "C")'  # only ASCII letters
+    def fold_case(self, value: str, column: Column) -> str:
+        return f'lower({self.as_text(value, column)} collate "C")'  # only ASCII letters
 
-    def _sort_expression(self, value: str, column: Column) -> str:
+    def sort_expression(self, value: str, column: Column) -> str:
         if kind_of(column) in ("integer", "number", "boolean", "uuid", *TIMES):
             return value
-        return f'{self._as_text(value, column)} collate "C"'
+        return f'{self.as_text(value, column)} collate "C"'
 
-    def _min_operand(self, value: str, column: Column) -> str:
+    def min_operand(self, value: str, column: Column) -> str:
         if kind_of(column) in ("boolean", "uuid"):  # these types have no min()
-            return self._as_text(value, column)
-        return self._sort_expression(value, column)
+            return self.as_text(value, column)
+        return self.sort_expression(value, column)
 
-    def _first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
-        texts = ", ".join(f"""nullif({self._as_text(*operand)} collate "C", '')""" for operand in operands)
+    def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
+        texts = ", ".join(f"""nullif({self.as_text(*operand)} collate "C", '')""" for operand in operands)
         return f"coalesce({texts})"
 
     # Times -----------------------------------------------------------------------------------------------------
 
-    def _to_milliseconds(self, value: str, column: Column) -> str:
+    def to_milliseconds(self, value: str, column: Column) -> str:
         match kind_of(column):
             case "timestamptz" | "timestamp" | "date":
                 return f"case when isfinite({value}) then floor(extract(epoch from {value}) * 1000)::int8 end"
@@ -164,20 +161,19 @@ class PostgreSQLDialect(PostgreSQLCatalog):
             case "number":
                 return _OF_NUMBER.format(value)
             case _:
-                return _OF_TEXT.format(self._as_text(value, column))
+                return _OF_TEXT.format(self.as_text(value, column))
 
-    def _roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
+    def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
         return roughly_before(value, kind_of(column), timestamp, statement)
 
-    def _sort_time(self, value: str, column: Column) -> str:
-        return value if kind_of(column) in TIMES else super()._sort_time(value, column)
+    def sort_time(self, value: str, column: Column) -> str:
+        return value if kind_of(column) in TIMES else super().sort_time(value, column)
 
-    def _add_milliseconds(self, value: str, column: Column, shifted: ShiftedTime, target: Column) -> str:
-        """Return SQL for a time plus an offset, in the form that ``target`` stores."""
-        milliseconds = f"{self._to_milliseconds(value, column)} + {shifted.offset // MILLISECOND}"
+    def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:
+        milliseconds = f"{self.to_milliseconds(value, column)} + {shift.offset // MILLISECOND}"
         timestamp = f"(timestamp 'epoch' + ({milliseconds}) * interval '1 millisecond')"
         if kind_of(target) == "timestamptz":
             return f"{timestamp} at time zone 'UTC'"
         if kind_of(target) in TIMES:
             return timestamp
-        return TIME_FORMATS[shifted.form].format(timestamp, milliseconds)
+        return TIME_FORMATS[shift.form].format(timestamp, milliseconds)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from dbctl.engines.contract import Explanation
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql import PlanReader
+from dbctl.engines.sql import SqlExplainer
 from dbctl.errors import QueryFailedError
 
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
-class PostgreSQLExplainer(PlanReader, PostgreSQLDialect):
-    """Capability.EXPLAIN."""
 
-    @abstractmethod
-    def _read_transaction(self) -> AbstractContextManager[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
+class PostgreSQLExplainer(SqlExplainer):
+    """The part ``Explainer``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db)
+        self._connection = db.connection
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:
-            return self._explain_statement(sql, parameters, {})
+            return self.explain_statement(sql, parameters, {})
         except QueryFailedError as error:
             if not (error.__cause__ and str(getattr(error.__cause__, "sqlstate", "")).startswith("22")):
                 raise
@@ -33,18 +34,18 @@ class PostgreSQLExplainer(PlanReader, PostgreSQLDialect):
             name: [] if isinstance(value, list) else None for name, value in parameters.items()
         }
         return structs.replace(
-            self._explain_statement(sql, nothing, {}), parameters=tuple(parameters.values())
+            self.explain_statement(sql, nothing, {}), parameters=tuple(parameters.values())
         )
 
-    def _explain_statement(
+    def explain_statement(
         self,
         sql: str,
         parameters: Mapping[str, object],
         aliases: Mapping[str, str],  # noqa: ARG002 - plans contain the names of tables
     ) -> Explanation:
-        with self._read_transaction():
-            lines = self._fetch(f"explain {sql}", parameters)
-            ((plan,),) = self._fetch(f"explain (format json) {sql}", parameters)
+        with self._connection.read_transaction():
+            lines = self._connection.fetch(f"explain {sql}", parameters)
+            ((plan,),) = self._connection.fetch(f"explain (format json) {sql}", parameters)
         scanned = [
             name for (document,) in [json.loads(str(plan))] for name in _find_full_scans(document["Plan"])
         ]

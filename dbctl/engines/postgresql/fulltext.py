@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.postgresql.explain import PostgreSQLExplainer
-from dbctl.engines.sql import RankedReader, Ranking, Statement, ident
+from dbctl.engines.sql import Catalog, RankedSearch, Ranking, Statement, ident
 from dbctl.errors import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 INDEXES = """select i.relname, x.indisvalid and x.indisready, m.amname::text,
   coalesce(pg_catalog.pg_get_expr(x.indexprs, x.indrelid), ''), x.indpred is not null
@@ -19,12 +23,15 @@ where x.indrelid = cast(:table as regclass) order by i.relname"""
 _SERVER_ADDITIONS = re.compile(r"::(?:regconfig|text)|[()\s\"]")
 
 
-class PostgreSQLFullText(RankedReader, PostgreSQLExplainer):
-    """Capability.FULL_TEXT, for readers and writers."""
+class PostgreSQLFullText(RankedSearch):
+    """The part ``FullText``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db, PostgreSQLExplainer(db))
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
-        rows = self._fetch(INDEXES, {"table": self._quote_table(spec.table)})
-        expected = _normalize(self._tsvector(spec, ""))
+        rows = self._connection.fetch(INDEXES, {"table": self._catalog.quote_table(spec.table)})
+        expected = _normalize(_tsvector(self._catalog, spec, ""))
         for name, valid, method, expression, partial in rows:
             if method == "gin" and valid and not partial and _normalize(str(expression)) == expected:
                 return IndexState(name=str(name), state="valid")
@@ -48,34 +55,25 @@ class PostgreSQLFullText(RankedReader, PostgreSQLExplainer):
         queries = [f"phraseto_tsquery({configuration}, {statement.bind(text)})" for text in terms]
         words = f"({' || '.join(queries)})" if queries else "''::tsquery"
         return Ranking(
-            source=f"{self._quote_table(spec.table)} t0",
+            source=f"{self._catalog.quote_table(spec.table)} t0",
             test="",
-            score=f"ts_rank({self._tsvector(spec, 't0.')}, {words})::float8",
-        )
-
-    def _tsvector(self, spec: TextIndexSpec, prefix: str) -> str:
-        return f"to_tsvector({_configuration(spec)}, {self._indexed_text(spec, prefix)})"
-
-    def _indexed_text(self, spec: TextIndexSpec, prefix: str) -> str:
-        columns = [self._require_column(spec.table, name) for name in spec.columns]
-        names = [f"{prefix}{ident(column.name)}" for column in columns]
-        # An index over a nullable column must still cover the other columns.
-        return " || ' ' || ".join(
-            f"coalesce({name}, '')" if column.nullable else name
-            for name, column in zip(names, columns, strict=True)
+            score=f"ts_rank({_tsvector(self._catalog, spec, 't0.')}, {words})::float8",
         )
 
 
-class PostgreSQLTextWriter(PostgreSQLFullText):
-    """Capability.FULL_TEXT of a writer; the server maintains the index."""
+class PostgreSQLTextIndexes:
+    """The part ``TextIndexes``; the server maintains the index."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
-        rows = self._fetch(INDEXES, {"table": self._quote_table(spec.table)})
+        rows = self._connection.fetch(INDEXES, {"table": self._catalog.quote_table(spec.table)})
         names = [str(row[0]) for row in rows if row[0] == spec.index_name]
         return {f"drop index {name}": f"drop index {ident(name)}" for name in names}
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
-        statement = f"create index {ident(spec.index_name)} on {self._quote_table(spec.table)} using gin ({self._tsvector(spec, '')})"
+        statement = f"create index {ident(spec.index_name)} on {self._catalog.quote_table(spec.table)} using gin ({_tsvector(self._catalog, spec, '')})"
         return {
             f"create index {spec.index_name} (GIN) on {spec.table}; this blocks writes to the table": statement
         }
@@ -97,3 +95,18 @@ def _configuration(spec: TextIndexSpec) -> str:
     if not (spec.language.isidentifier() and spec.language.isascii()):
         raise ValueInvalidError(name="language", value=repr(spec.language), reason="it must be one word")
     return f"'{spec.language}'"
+
+
+def _tsvector(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
+    """Return SQL for the tsvector that the index contains; ``prefix`` qualifies the columns."""
+    return f"to_tsvector({_configuration(spec)}, {_indexed_text(catalog, spec, prefix)})"
+
+
+def _indexed_text(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
+    columns = [catalog.require_column(spec.table, name) for name in spec.columns]
+    names = [f"{prefix}{ident(column.name)}" for column in columns]
+    # An index over a nullable column must still cover the other columns.
+    return " || ' ' || ".join(
+        f"coalesce({name}, '')" if column.nullable else name
+        for name, column in zip(names, columns, strict=True)
+    )

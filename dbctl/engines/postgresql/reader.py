@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Literal, cast
 
-from dbctl.engines.contract import Capability, LockHolder, group_locks
-from dbctl.engines.postgresql.backup import PostgreSQLDumper
-from dbctl.engines.postgresql.connection import CAPABILITIES, PostgreSQLConnection
-from dbctl.engines.postgresql.session import Session, own_backends
+from dbctl.engines.contract import LockHolder, group_locks
+from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
+from dbctl.engines.postgresql.connection import PostgreSQLConnection, own_backends
+from dbctl.engines.postgresql.database import READER_PARTS
+from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.servers import ServerReader
 from dbctl.url import Url
 
@@ -30,18 +31,31 @@ where l.pid is not null and l.locktype <> 'virtualxid' and coalesce(c.relkind, '
 order by l.granted, 2"""
 
 
-class PostgreSQLReader(ServerReader[Session], PostgreSQLConnection, PostgreSQLDumper):
-    """A session whose transactions are read-only by default."""
+class PostgreSQLReader(ServerReader):
+    """A database whose transactions are read-only by default."""
 
-    capabilities = CAPABILITIES | {Capability.DUMP}
+    PARTS = READER_PARTS
+    connection: PostgreSQLConnection
+    catalog: PostgreSQLCatalog
+
+    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
+        """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
+
+        Raises:
+            UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
+        """
+        connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=True)
+        super().__init__(connection, PostgreSQLCatalog(connection), PostgreSQLDialect())
 
 
 def holders_of(url: Url, target: str) -> Sequence[LockHolder]:
     """Return the sessions of other processes that are connected to the database at ``url``."""
+    from dbctl.engines.postgresql.monitoring import PostgreSQLSessions
+
     with closing(PostgreSQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
         rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", reader.query(SESSIONS))
         locks = group_locks(reader.query(LOCKS))
-        sessions = {session.pid: session for session in reader.list_sessions()}
+        sessions = {session.pid: session for session in PostgreSQLSessions(reader).list_sessions()}
     return [
         LockHolder(
             pid=pid,

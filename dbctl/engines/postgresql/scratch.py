@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dbctl.engines.postgresql.database import SCRATCH_PARTS
+from dbctl.engines.postgresql.scripts import PostgreSQLScripts
 from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.sql import ident
@@ -18,19 +20,25 @@ class PostgreSQLScratch(PostgreSQLWriter):
     and the rollback includes it.
     """
 
+    PARTS = SCRATCH_PARTS
+
     def __init__(self, url: Url, target: str) -> None:
         super().__init__(url, target)
-        session = self._require_session()
+        connection, session = self.connection, self.connection.session
         name = f"dbctl_scratch_{session.pgconn.backend_pid}"
         try:
-            self._control_transaction("begin isolation level read committed read write")
-            self._depth = self._base_depth = 1
-            self._rows(f"create schema {ident(name)}", {}, writing=True)
+            connection.run("begin isolation level read committed read write")
+            self.transactions.depth = self.transactions.base_depth = 1
+            connection.fetch(f"create schema {ident(name)}", writing=True)
             session.settings["search_path"] = ident(name)
-            self._apply_settings()
+            connection.apply_settings()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
+
+
+class PostgreSQLScratchScripts(PostgreSQLScripts):
+    """The part ``ScriptRunner`` of a scratch schema, which no other session uses."""
 
     @contextmanager
     def outside_transaction(self) -> Iterator[None]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Column, Table
-from dbctl.engines.postgresql.session import MAX_NAME_BYTES
+from dbctl.engines.contract import Column
+from dbctl.engines.postgresql.connection import MAX_NAME_BYTES, PostgreSQLConnection
 from dbctl.engines.postgresql.types import base_type
-from dbctl.engines.sql import Row, SqlStaging, declare_columns, ident
+from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.writer import PostgreSQLWriter
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.
 NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
@@ -20,65 +23,53 @@ union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and 
   and t.typnamespace = current_schema()::regnamespace"""
 
 
-class PostgreSQLStaging(SqlStaging):
-    """Capability.STAGING."""
+class PostgreSQLStaging(SqlStagingTables):
+    """The part ``StagingTables``."""
 
-    _tables: dict[str, Table] | None
+    _connection: PostgreSQLConnection
 
-    @abstractmethod
-    def transaction(self) -> AbstractContextManager[None]: ...
-
-    @abstractmethod
-    def _require_transaction(self) -> None: ...
-
-    @abstractmethod
-    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]: ...
-
-    @abstractmethod
-    def _execute_write(self, sql: str, parameters: Mapping[str, object]) -> int: ...
-
-    @abstractmethod
-    def _copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows into a table by COPY."""
+    def __init__(self, db: PostgreSQLWriter) -> None:
+        super().__init__(db)
+        self._transactions = db.transactions
 
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
         staging_table, names = f"pg_temp.{ident(name)}", ", ".join(ident(column) for column in columns)
-        select = f"select {names} from {self._quote_table(table)} with no data"  # noqa: S608 - names are checked and quoted
-        self._rows(f"create temporary table {ident(name)} as {select}", {}, writing=True)
-        self._copy_rows(staging_table, [self._require_column(table, column) for column in columns], rows)
-        self._rows(f"analyze {staging_table}", {}, writing=True)
+        select = f"select {names} from {self._catalog.quote_table(table)} with no data"  # noqa: S608 - names are checked and quoted
+        self._connection.fetch(f"create temporary table {ident(name)} as {select}", writing=True)
+        described = [self._catalog.require_column(table, column) for column in columns]
+        self._connection.copy_rows(staging_table, described, rows)
+        self._connection.fetch(f"analyze {staging_table}", writing=True)
         return staging_table
 
     def same_key(self, own: str, other: str) -> str:
         return f"{own} = {other}"
 
     def same_value(self, table: str, column: str) -> str:
-        name = self._quote_column(table, column, "")
+        name = self._catalog.quote_column(table, column, "")
         # As text: not every type has an equality operator, and 1.0 is not 1.00.
         return (
             f'(cast(t0.{name} as text) collate "C" is not distinct from cast(s.{name} as text) collate "C")'
         )
 
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        self._require_transaction()
+        self._transactions.require()
         names = ", ".join(ident(name) for name in columns)
         # With OVERRIDING, a GENERATED ALWAYS column accepts a value.
-        return self._execute_write(
-            f"insert into {self._quote_table(table)} ({names}) overriding system value {select}", {}
+        return self._connection.execute_write(
+            f"insert into {self._catalog.quote_table(table)} ({names}) overriding system value {select}"
         )
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
-        self._require_transaction()
+        self._transactions.require()
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
-        return self._execute_write(
-            f"update {self._quote_table(table)} t0 set {sets} from {staging_table} s where {where}",  # noqa: S608 - names are checked and quoted
-            {},
+        return self._connection.execute_write(
+            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}",  # noqa: S608 - names are checked and quoted
         )
 
     def find_name_conflict(self, name: str) -> str:
-        rows = self._rows(NAME_CONFLICTS, {"name": name})
+        rows = self._connection.fetch(NAME_CONFLICTS, {"name": name})
         return str(rows[0][0]) if rows else ""
 
     @contextmanager
@@ -89,9 +80,9 @@ class PostgreSQLStaging(SqlStaging):
             )
         definitions = declare_columns([(column, base_type(column)) for column in columns], key)
         try:
-            with self.transaction():
-                self._rows(f"create table {ident(name)} ({definitions})", {}, writing=True)
-                self._tables = None
+            with self._transactions.transaction():
+                self._connection.fetch(f"create table {ident(name)} ({definitions})", writing=True)
+                self._catalog.forget()
                 yield
         finally:
-            self._tables = None
+            self._catalog.forget()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl.engines.contract import BATCH_ROWS, Row, RowStream
-from dbctl.engines.postgresql.explain import PostgreSQLExplainer
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.sql import ReadOnlyQueries
 from dbctl.engines.postgresql.types import (
     ExactNumberLoader,
     Kind,
@@ -23,6 +23,10 @@ from dbctl.engines.postgresql.types import (
     json_parser,
     kind_of,
 )
+from dbctl.engines.sql import Catalog
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: Bytes of one write.
 BLOCK = 1 << 18
@@ -32,23 +36,37 @@ class _StopStreamError(Exception):
     """The consumer needs no more rows."""
 
 
-class PostgreSQLStreaming(PostgreSQLExplainer):
-    """Capability.STREAM without its queries, and Capability.CSV."""
+class PostgreSQLStreams:
+    """The part ``RowStreams``."""
 
-    @abstractmethod
-    def _require_session(self) -> Session: ...
+    sql_dialect = "postgres"
 
-    @abstractmethod
-    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Convert driver errors to dbctl errors."""
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+        self._queries = ReadOnlyQueries(db.connection)
+
+    def view_queries(self) -> Mapping[str, str]:
+        from dbctl.engines.postgresql.schema import VIEWS
+
+        return {str(name): str(query) for name, query in self._connection.fetch(VIEWS)}
+
+    def query_read_only(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] = {},
+        *,
+        timeout: timedelta | None = None,
+        hidden: Mapping[str, Collection[str]] = {},
+    ) -> AbstractContextManager[RowStream]:
+        return self._queries.run(sql, parameters, timeout=timeout, hidden=hidden)
 
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
-        readers = [_create_reader(kind_of(self._require_column(table, column))) for column in columns]
-        sql = f"copy ({self._select_columns(table, columns)}) to stdout"
-        session = self._require_session()
+        readers = [_create_reader(kind_of(self._catalog.require_column(table, column))) for column in columns]
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
+        session = self._connection.session
         with (
-            self._translate_errors(sql),
+            self._connection.translate_errors(sql),
             session.cursor() as cursor,
             suppress(_StopStreamError),
             cursor.copy(sql.encode()) as copy,
@@ -57,24 +75,9 @@ class PostgreSQLStreaming(PostgreSQLExplainer):
             if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 raise _StopStreamError  # the driver stops COPY only on an exception
 
-    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
-        sql = f"copy ({self._select_columns(table, columns)}) to stdout (format csv, header)"
-        session = self._require_session()
-        with self._translate_errors(sql), session.lock:
-            try:
-                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
-            except BaseException:  # also on a signal: the server must not continue
-                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                    session.pgconn.finish()
-                raise
-
-    def _select_columns(self, table: str, columns: Sequence[str]) -> str:
-        names = ", ".join(self._quote_column(table, column, "") for column in columns)
-        return f"select {names} from {self._quote_table(table)}"  # noqa: S608 - names are checked and quoted
-
     @contextmanager
     def exact_numbers(self) -> Iterator[None]:
-        adapters = self._require_session().adapters
+        adapters = self._connection.session.adapters
         adapters.register_loader("numeric", ExactNumberLoader)
         try:
             yield
@@ -82,10 +85,33 @@ class PostgreSQLStreaming(PostgreSQLExplainer):
             adapters.register_loader("numeric", NumberLoader)
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return csv_parser(self._require_column(table, column))
+        return csv_parser(self._catalog.require_column(table, column))
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        return json_parser(self._require_column(table, column))
+        return json_parser(self._catalog.require_column(table, column))
+
+
+class PostgreSQLCsvWriter:
+    """The part ``CsvWriter``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
+        sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
+        session = self._connection.session
+        with self._connection.translate_errors(sql), session.lock:
+            try:
+                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+            except BaseException:  # also on a signal: the server must not continue
+                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                    session.pgconn.finish()
+                raise
+
+
+def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(catalog.quote_column(table, column, "") for column in columns)
+    return f"select {names} from {catalog.quote_table(table)}"  # noqa: S608 - names are checked and quoted
 
 
 def _batches(

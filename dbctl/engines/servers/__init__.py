@@ -6,7 +6,9 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.engines.servers.checks import ServerChecks
-    from dbctl.engines.servers.connection import BASE_CAPABILITIES, ServerConnection, ServerReader
+    from dbctl.engines.servers.connection import ServerConnection
+    from dbctl.engines.servers.scripts import ServerScripts
+    from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
     from dbctl.engines.servers.values import (
         LARGEST,
         MILLISECOND,
@@ -18,17 +20,19 @@ if TYPE_CHECKING:
         lower_ascii,
         roughly_before,
     )
-    from dbctl.engines.servers.writer import TRANSACTION_ENDED, ServerWriter
+    from dbctl.engines.servers.writer import ServerReader, ServerWriter
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "checks": "ServerChecks",
-            "connection": "BASE_CAPABILITIES ServerConnection ServerReader",
+            "connection": "ServerConnection",
+            "scripts": "ServerScripts",
+            "transactions": "ServerTransactions TRANSACTION_ENDED wait_for_lock",
             "values": (
                 "Formatters LARGEST MILLISECOND SMALLEST compare_time format_integer format_value lower_ascii "
                 "roughly_before"
             ),
-            "writer": "ServerWriter TRANSACTION_ENDED",
+            "writer": "ServerReader ServerWriter",
         },
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import cast
 
 from dbctl.engines.contract import IndexDifference, OrphanedRows
-from dbctl.engines.sql import SqlReader, ident
+from dbctl.engines.sql import SqlDatabase, ident
 from dbctl.errors import NotSupportedError
 
 
-class ServerChecks(SqlReader):
-    """Capability.CHECK, except ``find_damage``, which each engine implements."""
+class ServerChecks(ABC):
+    """The part ``Checks``, except ``find_damage``, which each engine implements."""
+
+    def __init__(self, db: SqlDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     @abstractmethod
     def _row_label(self, key: Sequence[str]) -> str:
@@ -20,8 +23,8 @@ class ServerChecks(SqlReader):
 
     def _select_tables(self, table: str) -> list[str]:
         if table:
-            return [self._require_table(table).name]
-        return [name for name, definition in self.tables().items() if not definition.is_view]
+            return [self._catalog.require_table(table).name]
+        return self._catalog.base_tables()
 
     def _find_orphans(
         self, child: str, schema: str, parent: str, columns: Sequence[str], to: Sequence[str]
@@ -31,12 +34,12 @@ class ServerChecks(SqlReader):
             f"p.{ident(target)} = c.{ident(source)}" for source, target in zip(columns, to, strict=True)
         )
         has_key = " and ".join(f"c.{ident(column)} is not null" for column in columns)
-        key = self._primary_key(child)
+        key = self._catalog.primary_key(child)
         sql = (
             f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"  # noqa: S608 - names are quoted
             f" and not exists (select 1 from {ident(schema)}.{ident(parent)} p where {link})"
         )
-        ((count, first_label),) = cast("list[tuple[int, str | None]]", self._fetch(sql, {}))
+        ((count, first_label),) = cast("list[tuple[int, str | None]]", self._connection.fetch(sql))
         if count:
             example = f"{', '.join(key)} {first_label}" if key else None
             yield OrphanedRows(
@@ -55,5 +58,5 @@ class ServerChecks(SqlReader):
 
     def check_text_index(self, name: str) -> str:
         raise NotSupportedError(
-            feature=f"checking {name}", subject=self.target, hint="It is not a full-text index."
+            feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
         )

@@ -1,91 +1,85 @@
-"""Write on a server: nested transactions, and the lock against other dbctl processes."""
+"""Databases on servers: what readers and writers of all servers share."""
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
-from dbctl import signals
-from dbctl.engines.servers.connection import S, ServerConnection
-from dbctl.errors import BusyError
-
-#: Seconds between two tries for the lock of dbctl; short, so that signals are handled.
-RETRY_SECONDS = 0.05
-TRANSACTION_ENDED = "an earlier error ended the transaction"
+from dbctl.engines.contract import Column, ShiftedTime, Where
+from dbctl.engines.servers.connection import ServerConnection
+from dbctl.engines.servers.transactions import ServerTransactions
+from dbctl.engines.sql import Row, SqlDatabase, Statement
 
 
-class ServerWriter(ServerConnection[S]):
-    """A session that may write."""
+class ServerReader(SqlDatabase):
+    """A database that is only read."""
 
-    read_only = False
-    _depth = 0  #: number of nested transactions
-    _in_step_mode = False  #: whether statements may run outside a transaction
+    connection: ServerConnection[Any]
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.connection.query(sql, parameters)
+
+
+class ServerWriter(SqlDatabase, ABC):
+    """A database that may be written."""
+
+    connection: ServerConnection[Any]
+    transactions: ServerTransactions
 
     @abstractmethod
-    def _require_transaction(self) -> None:
-        """Refuse to write without an open transaction."""
+    def lock(self, purpose: str) -> AbstractContextManager[None]: ...
 
     @abstractmethod
-    def _roll_back(self, sql: str) -> None:
-        """Roll back with ``sql``, or close the session; never raise."""
+    def _encode(self, column: Column, value: object) -> object:
+        """Return a value in the form that a parameter for ``column`` needs."""
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[None]:
-        """Run a transaction that starts with ``begin``, or a savepoint inside another transaction."""
-        nested = self._depth
-        begin, commit, rollback = (
-            (f"savepoint s{nested}", f"release savepoint s{nested}", f"rollback to savepoint s{nested}")
-            if nested
-            else (begin, "commit", "rollback")
-        )
-        try:
-            self._control_transaction(begin)
-            self._depth += 1
-            yield
-            self._require_transaction()  # a server would commit a part, or nothing, without an error
-            self._control_transaction(commit)
-        except BaseException:  # also on a signal: an incomplete change must be rolled back
-            self._roll_back(rollback)
-            raise
-        finally:
-            self._depth = nested
+    @abstractmethod
+    def require_writable(self, table: str) -> None:
+        """Refuse to write to a table outside of a transaction, or without the possibility to roll back."""
 
-    def _apply_settings(self) -> None:
-        with self._translate_errors("set"):
-            self._require_session().apply_settings()
+    @abstractmethod
+    def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert many rows; return their number."""
 
-    @contextmanager
-    def _restore_settings(self) -> Iterator[None]:
-        """Let scripts change tables and settings; restore the settings of the session afterwards."""
-        try:
-            yield
-        finally:
-            self._tables = None
-            if self._session is not None and not self._is_broken():
-                self._apply_settings()
+    @abstractmethod
+    def _update_statement(
+        self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
+    ) -> str: ...
 
-    @contextmanager
-    def outside_transaction(self) -> Iterator[None]:
-        if self._depth:
-            raise RuntimeError("step mode inside a transaction")
-        self._in_step_mode = True
-        try:
-            with self._restore_settings():
-                yield
-        finally:
-            self._in_step_mode = False
+    @abstractmethod
+    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str: ...
 
-    def _wait_for_lock(self, try_lock: Callable[[], bool], describe_holder: Callable[[], str]) -> None:
-        """Call ``try_lock`` until it succeeds; ``describe_holder`` returns the holder as `` by …``.
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.connection.query(sql, parameters)
 
-        Raises:
-            BusyError: another process held the lock until the timeout.
-        """
-        deadline = time.monotonic() + self._timeout
-        while not try_lock():
-            signals.raise_if_interrupted()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=self.target, holder=describe_holder(), waited=f"{self._timeout:g}")
-            time.sleep(RETRY_SECONDS)
+    def transaction(self) -> AbstractContextManager[None]:
+        return self.transactions.transaction()
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        described = [self.catalog.require_column(table, name) for name in columns]
+        self.require_writable(table)
+        return self._insert_rows(table, described, rows)
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sql = self._update_statement(statement, table, values, where)
+        self.require_writable(table)
+        return self.connection.execute_write(sql, statement.parameters)
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sql = self._delete_statement(statement, table, where)
+        self.require_writable(table)
+        return self.connection.execute_write(sql, statement.parameters)
+
+    def _value(self, statement: Statement, table: str, name: str, value: object) -> str:
+        """Return SQL for the new value of a column."""
+        column = self.catalog.require_column(table, name)
+        if isinstance(value, ShiftedTime):
+            source = self.catalog.require_column(table, value.column)
+            return self.dialect.shift_time(
+                self.catalog.quote_column(table, value.column, "t0"), source, value, column
+            )
+        return statement.bind(self._encode(column, value))

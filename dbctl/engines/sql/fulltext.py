@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Explanation, Order, TextIndexSpec, Where
-from dbctl.engines.sql.explain import PlanReader
-from dbctl.engines.sql.query_builder import Row, Statement
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.explain import SqlExplainer
+from dbctl.engines.sql.statement import Row, Statement
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
@@ -23,11 +24,16 @@ class Ranking(Struct, frozen=True):
     score: str
 
 
-class RankedReader(PlanReader):
-    """The search part of Capability.FULL_TEXT."""
+class RankedSearch(ABC):
+    """The queries of the part ``FullText``."""
+
+    def __init__(self, db: SqlDatabase, explainer: SqlExplainer) -> None:
+        self._connection, self._catalog, self._dialect = db.connection, db.catalog, db.dialect
+        self._builder, self._explainer = db.builder, explainer
 
     @abstractmethod
-    def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking: ...
+    def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
+        """Return the SQL that ranks the rows of ``spec.table`` by a query."""
 
     def select_ranked(
         self,
@@ -40,7 +46,7 @@ class RankedReader(PlanReader):
     ) -> list[Row]:
         statement = Statement(spec.table)
         sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
-        return self._fetch(sql, statement.parameters)
+        return self._connection.fetch(sql, statement.parameters)
 
     def explain_ranked(
         self,
@@ -53,7 +59,7 @@ class RankedReader(PlanReader):
     ) -> Explanation:
         statement = Statement(spec.table)
         sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
-        return self._explain_statement(sql, statement.parameters, statement.aliases)
+        return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
 
     def _build_ranked_select(
         self,
@@ -65,14 +71,19 @@ class RankedReader(PlanReader):
         order_by: Sequence[Order],
     ) -> str:
         ranking = self._build_ranking(statement, spec, query)
-        names = [self._quote_column(spec.table, column, "t0") for column in columns]
+        names = [self._catalog.quote_column(spec.table, column, "t0") for column in columns]
         tests = [ranking.test] if ranking.test else []
-        tests += [self._build_condition(statement, spec.table, condition, "t0") for condition in where]
-        terms = [term for order in order_by for term in self._build_order(statement, spec.table, order, "t0")]
-        key = self._quote_column(spec.table, spec.id, "t0")
+        tests += [self._builder.condition(statement, spec.table, condition) for condition in where]
+        terms = self._builder.sort_terms(statement, spec.table, order_by)
+        key = self._catalog.quote_column(spec.table, spec.id, "t0")
         terms = terms or [f"{ranking.score} desc"]
         ordered = ", ".join(
-            dict.fromkeys([*terms, self._sort_expression(key, self._require_column(spec.table, spec.id))])
+            dict.fromkeys(
+                [
+                    *terms,
+                    self._dialect.sort_expression(key, self._catalog.require_column(spec.table, spec.id)),
+                ]
+            )
         )
         narrowed = f" where {' and '.join(tests)}" if tests else ""
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql.statement import ident
 from dbctl.model import Struct
 
 

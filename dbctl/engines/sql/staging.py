@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from dbctl.engines.contract import Column
-from dbctl.engines.sql.query_builder import Row, SqlReader, ident
+from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.statement import Row, ident
 
 
 class StagedCounts(NamedTuple):
@@ -41,7 +42,7 @@ class StagedRows(Protocol):
 
 @runtime_checkable
 class StagingTables(Protocol):
-    """Capability.STAGING, of a writer."""
+    """The part of a writer that compares staged rows with a table and merges them."""
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -84,7 +85,12 @@ class SqlStagedRows:
     """Rows in a temporary table."""
 
     def __init__(
-        self, db: SqlStaging, table: str, key: Sequence[str], columns: Sequence[str], staging_table: str
+        self,
+        db: SqlStagingTables,
+        table: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        staging_table: str,
     ) -> None:
         self._db, self._table, self._staging_table = db, table, staging_table
         self._columns = columns
@@ -119,16 +125,18 @@ class SqlStagedRows:
         return "(" + (" and ".join(tests) or "1 = 1") + ")"
 
 
-class SqlStaging(SqlReader):
-    """Capability.STAGING in SQL; each engine adds comparisons and table creation."""
+class SqlStagingTables(ABC):
+    """The part ``StagingTables``; each engine adds comparisons and table creation."""
 
-    _staged_count = 0  #: number of staging tables
+    def __init__(self, db: SqlDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+        self._staged_count = 0  #: number of staging tables
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> SqlStagedRows:
         for name in (*key, *columns):
-            self._require_column(table, name)
+            self._catalog.require_column(table, name)
         name, self._staged_count = f"dbctl_staging_{self._staged_count}", self._staged_count + 1
         return SqlStagedRows(
             self, table, key, columns, self._create_staging_table(name, table, columns, rows)
@@ -158,7 +166,7 @@ class SqlStaging(SqlReader):
 
     def fetch(self, sql: str) -> list[Row]:
         """Return the rows of a reading statement."""
-        return self._fetch(sql, {})
+        return self._connection.fetch(sql)
 
 
 def declare_columns(columns: Sequence[tuple[Column, str]], key: Sequence[str]) -> str:

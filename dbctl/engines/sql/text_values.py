@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from dbctl.engines.contract import Column
-from dbctl.engines.sql.query_builder import is_storable
+from dbctl.engines.sql.statement import is_storable
 from dbctl.errors import ValueInvalidError
 
 #: Checks a text and returns the value that the engine expects.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql import Row, ident
-from dbctl.engines.sqlite.dialect import SQLiteDialect
 from dbctl.errors import CorruptError, NotSupportedError, QueryFailedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
@@ -44,24 +45,21 @@ def _build_difference(table: str, columns: Sequence[str], row: Row) -> IndexDiff
     )
 
 
-class SQLiteChecks(SQLiteDialect):
-    """Capability.CHECK."""
+class SQLiteChecks:
+    """The part ``Checks``."""
 
-    path: Path
-
-    @abstractmethod
-    def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement, waiting for locks, and return its rows."""
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         pragma = "quick_check" if quick else "integrity_check"
         if table:
-            return self._read_damage(pragma, ident(self._require_table(table).name))
+            return self._read_damage(pragma, ident(self._catalog.require_table(table).name))
         lines = self._read_damage(pragma, str(MAX_LINES))
         if len(lines) < MAX_LINES:
             return lines
         # One damaged index fills the list; checking each table separately finds the others.
-        table_names = [name for name, definition in self.tables().items() if not definition.is_view]
+        table_names = [name for name, definition in self._catalog.tables().items() if not definition.is_view]
         return list(
             dict.fromkeys(
                 [*lines, *(line for name in table_names for line in self._read_damage(pragma, ident(name)))]
@@ -70,7 +68,7 @@ class SQLiteChecks(SQLiteDialect):
 
     def _read_damage(self, pragma: str, argument: str) -> list[str]:
         try:
-            reports = [str(row[0]) for row in self._fetch(f"pragma {pragma}({argument})", {})]
+            reports = [str(row[0]) for row in self._connection.fetch(f"pragma {pragma}({argument})")]
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
         lines = [
@@ -90,10 +88,10 @@ class SQLiteChecks(SQLiteDialect):
         )
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
-        rows = self._fetch(
+        rows = self._connection.fetch(
             "select tbl_name from sqlite_master where type = 'index' and name = :name", {"name": index}
         )
-        keys = self._fetch(f"pragma index_xinfo({ident(index)})", {})
+        keys = self._connection.fetch(f"pragma index_xinfo({ident(index)})")
         columns = [str(name) for _, position, name, *_, is_key in keys if is_key and position >= 0]  # type: ignore[operator]
         if not rows or not columns:  # an index with expressions only
             return ()
@@ -101,7 +99,7 @@ class SQLiteChecks(SQLiteDialect):
         differs = " or ".join(f"t.{ident(name)} is not e.{ident(name)}" for name in columns)
         selected = ", ".join(f"{side}.{ident(name)}" for side in "te" for name in columns)
         try:
-            differing = self._fetch(
+            differing = self._connection.fetch(
                 f"with entries as materialized (select rowid as row, {names} from {ident(table)} indexed by {ident(index)})"  # noqa: S608 - names are quoted
                 f" select e.row, {selected} from entries e join (select rowid as row, {names} from {ident(table)} not indexed) t"
                 f" on t.row = e.row where {differs} limit {limit}",
@@ -113,10 +111,12 @@ class SQLiteChecks(SQLiteDialect):
 
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         call = "(:table)" if table else ""
-        parameters = {"table": self._require_table(table).name} if table else {}
+        parameters = {"table": self._catalog.require_table(table).name} if table else {}
         result = []
-        for child, parent, key, count, first_rowid in self._fetch(ORPHANS_SQL.format(call), parameters):
-            keys = self._fetch(f"pragma foreign_key_list({ident(str(child))})", {})
+        for child, parent, key, count, first_rowid in self._connection.fetch(
+            ORPHANS_SQL.format(call), parameters
+        ):
+            keys = self._connection.fetch(f"pragma foreign_key_list({ident(str(child))})")
             result.append(
                 OrphanedRows(
                     table=str(child),
@@ -131,18 +131,20 @@ class SQLiteChecks(SQLiteDialect):
     def count_lost_commits(self) -> int:
         from dbctl.engines.sqlite import wal
 
-        return wal.count_lost_commits(Path(f"{self.path}-wal"))
+        return wal.count_lost_commits(Path(f"{self._connection.path}-wal"))
 
     def list_text_indexes(self) -> Sequence[str]:
-        rows = self._fetch("select name, sql from sqlite_master where type = 'table' order by name", {})
+        rows = self._connection.fetch(
+            "select name, sql from sqlite_master where type = 'table' order by name"
+        )
         return [str(name) for name, sql in rows if re.match(TEXT_INDEX_SQL, str(sql))]
 
     def check_text_index(self, name: str) -> str:
-        rows = self._fetch("select sql from sqlite_master where name = :name", {"name": name})
+        rows = self._connection.fetch("select sql from sqlite_master where name = :name", {"name": name})
         match = re.match(TEXT_INDEX_SQL, str(rows[0][0])) if rows else None
         if match is None:
             raise NotSupportedError(
-                feature=f"checking {name}", subject=self.target, hint="It is not a full-text index."
+                feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
             )
         table = ident(name)
         # Rank 1 also compares the index with its rows; FTS3 and FTS4 always do.
@@ -151,11 +153,11 @@ class SQLiteChecks(SQLiteDialect):
             if match[1].lower() == "fts5"
             else (table, "'integrity-check'")
         )
-        self._run("begin immediate", {})
+        self._connection.run("begin immediate")
         try:
-            self._run(f"insert into {table} ({columns}) values ({values})", {})  # noqa: S608 - the name is quoted
+            self._connection.run(f"insert into {table} ({columns}) values ({values})")  # noqa: S608 - the name is quoted
         except CorruptError as error:
             return str(error.context["reason"])
         finally:
-            self._run("rollback", {})
+            self._connection.run("rollback")
         return ""

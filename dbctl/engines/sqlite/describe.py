@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dbctl.engines.sql import Row, is_storable
-from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 if TYPE_CHECKING:
     from dbctl.engines.contract import Schema
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 VIRTUAL = r"(?i)create\s+virtual\b"
 
@@ -30,17 +29,16 @@ _INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.col
 )
 
 
-class SQLiteSchemaReader(SQLiteDialect):
-    """Capability.SCHEMA."""
+class SQLiteSchemaReader:
+    """The part ``SchemaReader``."""
 
-    @abstractmethod
-    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one reading statement once and return its rows."""
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def schema(self) -> Schema:
         from dbctl.engines.sqlite.schema import SchemaBuilder
 
-        return SchemaBuilder(*self._retry_if_changed(self._read_catalog)).build()
+        return SchemaBuilder(*self._connection.retry_if_changed(self._read_catalog)).build()
 
     def fingerprint(self) -> str:
         from dbctl.engines.contract import fingerprint
@@ -48,7 +46,7 @@ class SQLiteSchemaReader(SQLiteDialect):
         return fingerprint(self.schema())
 
     def comments(self, table: str) -> Mapping[str, str]:
-        self._require_table(table)
+        self._catalog.require_table(table)
         return {}  # SQLite stores comments only in the text of statements
 
     def _read_catalog(self) -> list[list[Row]]:
@@ -56,15 +54,15 @@ class SQLiteSchemaReader(SQLiteDialect):
         import json
 
         while True:
-            version = self._rows("pragma schema_version", {})
-            entries = self._rows(_ENTRIES, {})
+            version = self._connection.rows("pragma schema_version")
+            entries = self._connection.rows(_ENTRIES)
             parameters = {
                 "tables": json.dumps(
                     [name for kind, name, _, sql in entries if _has_pragmas(str(kind), str(name), str(sql))]
                 )
             }
-            details = [self._rows(sql, parameters) for sql in (_COLUMNS, _KEYS, _INDEXES)]
-            if self._rows("pragma schema_version", {}) == version:
+            details = [self._connection.rows(sql, parameters) for sql in (_COLUMNS, _KEYS, _INDEXES)]
+            if self._connection.rows("pragma schema_version") == version:
                 return [entries, *details]
 
 

@@ -48,9 +48,9 @@ class SQLiteEngine(Engine):
     ) -> Readable:
         del keys
         if use_external_indexes:
-            from dbctl.engines.sqlite.external_index import SQLiteExternalIndexes
+            from dbctl.engines.sqlite.external_index import SQLiteExternalReader
 
-            return SQLiteExternalIndexes(Path(url.path), target, timeout=timeout, traceless=traceless)
+            return SQLiteExternalReader(Path(url.path), target, timeout=timeout, traceless=traceless)
         from dbctl.engines.sqlite.reader import SQLiteReader
 
         return SQLiteReader(Path(url.path), target, timeout=timeout, traceless=traceless)
@@ -109,10 +109,11 @@ class SQLiteEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump, make_temp_dir
+        from dbctl.engines.sqlite.backup import SQLiteDumps
         from dbctl.engines.sqlite.reader import SQLiteReader
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
-            return reader.verify_dump(quick=quick)
+            return SQLiteDumps(reader).verify_dump(quick=quick)
 
     def import_dump(
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import RowStream
 from dbctl.engines.sql import Row, ident
-from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.errors import DbctlError, QueryFailedError, QueryTimeoutError, SecretColumnError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 #: Pragmas that return a setting, and change it if they have a value.
 SETTING_PRAGMAS = frozenset(
@@ -77,44 +76,26 @@ MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in RE
 UNNAMED = r"Binding \d+ has no name"
 
 
-class SQLiteStreaming(SQLiteChecks):
-    """Capability.STREAM."""
+class SQLiteStreams:
+    """The part ``RowStreams``."""
 
     sql_dialect = "sqlite"
-    read_only: bool
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def view_queries(self) -> Mapping[str, str]:
-        rows = self._fetch("select name, sql from sqlite_master where type = 'view'", {})
+        rows = self._connection.fetch("select name, sql from sqlite_master where type = 'view'")
         return {str(name): str(sql) for name, sql in rows}
 
-    @abstractmethod
-    def _stream_rows(self, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[RowStream]:
-        """Run one reading statement and stream its rows."""
-
-    @abstractmethod
-    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one reading statement once and return its rows."""
-
-    @abstractmethod
-    def _with_deadline(self, timeout: timedelta | None) -> AbstractContextManager[None]:
-        """Interrupt statements inside the block after a time."""
-
-    @abstractmethod
-    def _require_connection(self) -> sqlite3.Connection: ...
-
-    @abstractmethod
-    def _set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
-        """Let ``authorizer`` decide what a statement may do; None: the default of the connection."""
-
-    def _prepare_stream(self) -> None:
-        """Prepare the connection for a result that is returned in batches."""
-
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
-        self._prepare_stream()
-        names = ", ".join(self._quote_column(table, column, "") for column in columns)
+        self._connection.prepare_stream()
+        names = ", ".join(self._catalog.quote_column(table, column, "") for column in columns)
         # read in the order of the table, which is that of its keys; an index may have another order
-        index_hint = "" if self._require_table(table).is_view else " not indexed"
-        return self._stream_rows(f"select {names} from {self._quote_table(table)}{index_hint}", {})  # noqa: S608 - names are checked and quoted
+        index_hint = "" if self._catalog.require_table(table).is_view else " not indexed"
+        return self._connection.stream_rows(
+            f"select {names} from {self._catalog.quote_table(table)}{index_hint}"  # noqa: S608 - names are checked and quoted
+        )
 
     @contextmanager
     def query_read_only(
@@ -127,19 +108,23 @@ class SQLiteStreaming(SQLiteChecks):
     ) -> Iterator[RowStream]:
         from dbctl.engines.sqlite.types import values
 
-        self._prepare_stream()
+        self._connection.prepare_stream()
         # a common table expression may have the name of a view, and SQLite reports both in the same way
         has_expressions = re.search(r"\bwith\b", sql, re.IGNORECASE)
-        views = () if has_expressions else [table.name for table in self.tables().values() if table.is_view]
+        views = (
+            ()
+            if has_expressions
+            else [table.name for table in self._catalog.tables().values() if table.is_view]
+        )
         authorizer = Authorizer(hidden, views)
         bound_values = {name: values.parse_parameter(value) for name, value in parameters.items()}
-        with ExitStack() as stack:
+        with self._connection.query_only(), ExitStack() as stack:
             self._load_modules(sql)
-            stack.callback(self._set_authorizer, None)
-            self._set_authorizer(authorizer)
-            stack.enter_context(self._with_deadline(timeout))
+            stack.callback(self._connection.set_authorizer, None)
+            self._connection.set_authorizer(authorizer)
+            stack.enter_context(self._connection.limit_time(timeout))
             try:
-                stream = stack.enter_context(self._stream_rows(sql, bound_values))
+                stream = stack.enter_context(self._connection.stream_rows(sql, bound_values))
             except QueryFailedError as error:
                 raise self._explain_failure(error, authorizer, timeout) from error
             yield RowStream(
@@ -148,11 +133,11 @@ class SQLiteStreaming(SQLiteChecks):
 
     def _load_modules(self, sql: str) -> None:
         """Make SQLite create its table-valued functions, which the authorizer would report as changes."""
-        tables = self._rows("select name, sql from sqlite_master where type = 'table'", {})
+        tables = self._connection.rows("select name, sql from sqlite_master where type = 'table'")
         names = {str(name).lower() for name, text in tables if re.match(VIRTUAL, str(text))} | MODULES
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
             with suppress(QueryFailedError):  # the query itself reports the error
-                self._rows(f"explain select 1 from {ident(name)}", {})  # noqa: S608 - the name is quoted
+                self._connection.rows(f"explain select 1 from {ident(name)}")  # noqa: S608 - the name is quoted
 
     def _translate_stream_errors(
         self, batches: Iterator[Sequence[Row]], authorizer: Authorizer, timeout: timedelta | None
@@ -167,17 +152,19 @@ class SQLiteStreaming(SQLiteChecks):
     ) -> DbctlError:
         """Return the error that ended a result: a denied action, the time limit, or the error itself."""
         if authorizer.secret_column:
-            return SecretColumnError(target=self.target, column=authorizer.secret_column)
+            return SecretColumnError(target=self._catalog.target, column=authorizer.secret_column)
         if authorizer.denied_action:
             return QueryFailedError(
-                target=self.target, reason=f"{authorizer.denied_action} does more than read"
+                target=self._catalog.target, reason=f"{authorizer.denied_action} does more than read"
             )
         cause = error.__cause__
         if isinstance(cause, sqlite3.Error) and re.match(UNNAMED, str(cause)):
-            return QueryFailedError(target=self.target, reason="parameters need a name, for example :name")
+            return QueryFailedError(
+                target=self._catalog.target, reason="parameters need a name, for example :name"
+            )
         if timeout and isinstance(cause, sqlite3.Error) and get_error_name(cause) == "SQLITE_INTERRUPT":
             return QueryTimeoutError(
-                target=self.target,
+                target=self._catalog.target,
                 limit=f"{timeout.total_seconds():g} s",
                 hint="Raise the limit with --within.",
             )
@@ -189,12 +176,12 @@ class SQLiteStreaming(SQLiteChecks):
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         from dbctl.engines.sqlite.types import values
 
-        return values.csv_parser(column, self._require_column(table, column).type)
+        return values.csv_parser(column, self._catalog.require_column(table, column).type)
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         from dbctl.engines.sqlite.types import values
 
-        self._require_column(table, column)
+        self._catalog.require_column(table, column)
         return values.json_parser(column)
 
 

@@ -157,7 +157,7 @@ class RunMaintenance:
             with self._app.writer(name, f"maintain {self._kind}") as db:
                 maintainer = _require_maintenance(db)
                 for task in tasks:
-                    result, error = _run_task(maintainer, db.target, task)
+                    result, error = _run_task(db, maintainer, task)
                     results.append(result)
                     errors += [error] if error else []
                     self._advance(1)
@@ -217,14 +217,16 @@ def _require_maintenance(db: Readable) -> Maintenance:
     return require_part(db, Maintenance, "maintenance", "Its engine needs no maintenance.")
 
 
-def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[TaskResult, DbctlError | None]:
+def _run_task(
+    db: Readable, maintainer: Maintenance, task: MaintenanceTask
+) -> tuple[TaskResult, DbctlError | None]:
     before, start, failure = _measure(db, task), time.monotonic(), None
     try:
-        db.maintain(task)
+        maintainer.maintain(task)
     except DbctlError as error:
         failure = error
     result = TaskResult(
-        target=target,
+        target=db.target,
         table=task.table or None,
         statement=task.statement,
         seconds=round(time.monotonic() - start, 3),
@@ -235,11 +237,10 @@ def _run_task(db: Maintenance, target: str, task: MaintenanceTask) -> tuple[Task
     return result, failure
 
 
-def _measure(db: Maintenance, task: MaintenanceTask) -> VersionedSize | None:
+def _measure(db: Readable, task: MaintenanceTask) -> VersionedSize | None:
     # Other engines have no versions, and measuring could wait for the lock that blocks the task.
-    if not (task.table and isinstance(db, Versions) and isinstance(db, SizeMonitor)):
-        return None
-    for size in db.measure_tables(exact=False):
+    sizes = db.part(SizeMonitor) if task.table and db.part(Versions) is not None else None
+    for size in sizes.measure_tables(exact=False) if sizes else ():
         if size.table == task.table and size.fragments is not None and size.versions is not None:
             return VersionedSize(fragments=size.fragments, versions=size.versions, bytes=size.bytes or 0)
     return None

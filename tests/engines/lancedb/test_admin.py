@@ -10,12 +10,22 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import (
+    Advisor,
+    BloatMonitor,
+    Checks,
+    Condition,
+    Maintenance,
+    RowStreams,
+    SizeMonitor,
+    VectorIndexes,
+    VectorSearch,
+    Versions,
+)
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.engines.lancedb.query.vector_checks import find_faults
-from dbctl.engines.lancedb.storage import manifest
-from dbctl.engines.lancedb.storage.manifest import ManifestUnreadableError
+from dbctl.engines.lancedb.storage import ManifestError, manifest
 from dbctl.errors import (
     ChangedWhileReadError,
     CorruptError,
@@ -26,6 +36,7 @@ from dbctl.errors import (
     VectorIndexUnsuitableError,
     VersionsTaggedError,
 )
+from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 
@@ -41,11 +52,11 @@ def two_fragments(tmp_path):
     reader = lance.open_reader(tmp_path)
     newest = manifest.parse(find_newest_manifest(tmp_path).read_bytes())
     files = [
-        tmp_path / f"{TABLE}.lance/data" / data_file.path
+        tmp_path / f"{TABLE}.lance" / data_file.path
         for fragment in newest.fragments
         for data_file in fragment.files
     ]
-    assert reader.find_damage() == []
+    assert find_part(reader, Checks).find_damage() == []
     return tmp_path, files
 
 
@@ -63,16 +74,19 @@ def test_manifest_matches_the_library(two_fragments):
     assert len(parsed.fragments) == int(metadata["total_fragments"]) == 2
     assert parsed.bytes == int(metadata["total_files_size"])
     assert manifest.version_number(find_newest_manifest(folder).name) == parsed.version
-    assert all((folder / f"{TABLE}.lance" / path).is_file() for path in parsed.paths())
+    assert all((folder / f"{TABLE}.lance" / file.path).is_file() for file in parsed.files())
 
 
 def test_library_panic_is_reported_as_damage(two_fragments):
     folder, files = two_fragments
     content = files[0].read_bytes()
     files[0].write_bytes(content[:-36] + b"\xff" + content[-35:])  # in the offset of the columns
-    assert any("panic" in line and files[0].name in line for line in lance.open_reader(folder).find_damage())
+    assert any(
+        "panic" in line and files[0].name in line
+        for line in find_part(lance.open_reader(folder), Checks).find_damage()
+    )
     with pytest.raises(CorruptError):
-        lance.open_reader(folder).find_nearest(
+        find_part(lance.open_reader(folder), VectorSearch).find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5
         )
     files[0].write_bytes(content)
@@ -82,17 +96,19 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     )
     with pytest.raises(CorruptError, match="panic"):
         lance.open_reader(folder).tables()
-    assert any("cannot be read" in line for line in lance.open_reader(folder).find_damage())
+    assert any(
+        "cannot be read" in line for line in find_part(lance.open_reader(folder), Checks).find_damage()
+    )
 
 
 def test_truncated_manifest_is_refused(two_fragments):
     folder, _ = two_fragments
     content = find_newest_manifest(folder).read_bytes()
     for length in range(0, len(content), 7):
-        with pytest.raises(ManifestUnreadableError):
+        with pytest.raises(ManifestError):
             manifest.parse(content[:length])
     for index in range(0, len(content), 3):  # a changed byte is either accepted or refused
-        with suppress(ManifestUnreadableError):
+        with suppress(ManifestError):
             manifest.parse(content[:index] + bytes([content[index] ^ 0xFF]) + content[index + 1 :])
 
 
@@ -101,10 +117,10 @@ def test_missing_or_truncated_file_is_reported_with_row_count(two_fragments):
     content = second.read_bytes()
     for quick in (True, False):
         second.write_bytes(content[: len(content) // 2])
-        (line,) = lance.open_reader(folder).find_damage(quick=quick)
+        (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=quick)
         assert f"{second.name}, with 50 rows, has {len(content) // 2} bytes instead of" in line
         second.unlink()
-        (line,) = lance.open_reader(folder).find_damage(quick=quick)
+        (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=quick)
         assert f"{second.name} is missing, with 50 rows" in line
     with pytest.raises(CorruptError):
         lance.open_reader(folder).select(TABLE, ["content"])
@@ -115,7 +131,7 @@ def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
     content = bytearray(second.read_bytes())
     content[-45] ^= 0xFF
     second.write_bytes(content)
-    (line,) = lance.open_reader(folder).find_damage()
+    (line,) = find_part(lance.open_reader(folder), Checks).find_damage()
     assert second.name in line
     assert "50 rows" in line
 
@@ -124,7 +140,7 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
     folder, _ = two_fragments
     newest = find_newest_manifest(folder)
     newest.write_bytes(newest.read_bytes()[:50])
-    (line,) = lance.open_reader(folder).find_damage()
+    (line,) = find_part(lance.open_reader(folder), Checks).find_damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
     with pytest.raises(
@@ -136,7 +152,7 @@ def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments)
 def test_missing_newest_version_is_reported(two_fragments):
     folder, _ = two_fragments
     find_newest_manifest(folder).unlink()
-    (line,) = lance.open_reader(folder).find_damage(quick=True)
+    (line,) = find_part(lance.open_reader(folder), Checks).find_damage(quick=True)
     assert "version 2 is missing: all changes since version 1 are lost" in line
 
 
@@ -146,10 +162,10 @@ def test_table_without_version_is_reported(two_fragments):
     (folder / "half.lance/data/x.lance").write_bytes(b"cut")
     reader = lance.open_reader(folder)
     assert list(reader.tables()) == [TABLE]
-    (line,) = reader.find_damage()
+    (line,) = find_part(reader, Checks).find_damage()
     assert line.startswith("half: not a table")
     with pytest.raises(SchemaMismatchError):
-        reader.find_damage(table="nosuch")
+        find_part(reader, Checks).find_damage(table="nosuch")
 
 
 def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
@@ -162,13 +178,13 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
     )
     table.add([lance.create_row(5), lance.create_row(5)])
     reader = lance.open_reader(tmp_path)
-    messages = {finding.code: finding.message for finding in reader.schema_findings()}
+    messages = {finding.code: finding.message for finding in find_part(reader, Advisor).schema_findings()}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
     assert messages["vector-zeros"].startswith("1 rows")
     assert "msg-00102" in messages["vector-zeros"]
     assert messages["duplicate-keys"].startswith("2 rows")
     assert "msg-00005" in messages["duplicate-keys"]
-    assert reader.find_damage() == []
+    assert find_part(reader, Checks).find_damage() == []
 
 
 def test_vectors_of_different_length_are_reported():
@@ -182,7 +198,7 @@ def test_size_and_bloat_are_measured(two_fragments):
     folder, _ = two_fragments
     lancedb.connect(folder).open_table(TABLE).delete("role = 'user'")
     reader = lance.open_reader(folder)
-    (size,) = reader.measure_tables()
+    (size,) = find_part(reader, SizeMonitor).measure_tables()
     total_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert (size.rows, size.dead_rows, size.fragments, size.versions, size.bytes) == (
         75,
@@ -191,8 +207,8 @@ def test_size_and_bloat_are_measured(two_fragments):
         3,
         total_bytes,
     )
-    assert reader.measure_storage().bytes == total_bytes
-    assert 0 < reader.measure_bloat()[0].wasted_bytes < total_bytes
+    assert find_part(reader, SizeMonitor).measure_storage().bytes == total_bytes
+    assert 0 < find_part(reader, BloatMonitor).measure_bloat()[0].wasted_bytes < total_bytes
 
 
 def test_compaction_preserves_rows_and_format(tmp_path):
@@ -203,34 +219,34 @@ def test_compaction_preserves_rows_and_format(tmp_path):
     table.delete("role = 'user'")
     before = sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"]))
     writer = lance.open_writer(tmp_path)
-    (task,) = writer.maintenance_tasks("optimize", [])
+    (task,) = find_part(writer, Maintenance).maintenance_tasks("optimize", [])
     assert "6 fragments, 30 deleted rows" in task.statement
     assert "older Lance" in task.statement
-    writer.maintain(task)
-    (size,) = writer.measure_tables()
+    find_part(writer, Maintenance).maintain(task)
+    (size,) = find_part(writer, SizeMonitor).measure_tables()
     assert (size.fragments, size.dead_rows, size.format) == (1, 0, "2.0")
     assert size.versions > 12, "no version is removed"
     assert sorted(lance.open_reader(tmp_path).select(TABLE, ["message_id", "vector"])) == before
     with pytest.raises(NotSupportedError):
-        writer.maintenance_tasks("checkpoint", [])
+        find_part(writer, Maintenance).maintenance_tasks("checkpoint", [])
 
 
 def test_pruning_preserves_recent_and_tagged_versions(two_fragments):
     folder, _ = two_fragments
     writer = lance.open_writer(folder)
-    (task,) = writer.maintenance_tasks("vacuum", [])
+    (task,) = find_part(writer, Maintenance).maintenance_tasks("vacuum", [])
     assert "older than 7 days" in task.statement
-    writer.maintain(task)
-    assert writer.measure_tables()[0].versions >= 2
+    find_part(writer, Maintenance).maintain(task)
+    assert find_part(writer, SizeMonitor).measure_tables()[0].versions >= 2
     with pytest.raises(MaintenanceUnsafeError):
-        writer.prune_tasks([], timedelta(minutes=9))
+        find_part(writer, Versions).prune_tasks([], timedelta(minutes=9))
     table = lancedb.connect(folder).open_table(TABLE)
     table.tags.create("backup-of-today", 1)
     with pytest.raises(VersionsTaggedError, match="backup-of-today"):
-        writer.maintain(PRUNE)
+        find_part(writer, Maintenance).maintain(PRUNE)
     table.tags.delete("backup-of-today")
-    writer.maintain(PRUNE)
-    assert writer.measure_tables()[0].versions == 1
+    find_part(writer, Maintenance).maintain(PRUNE)
+    assert find_part(writer, SizeMonitor).measure_tables()[0].versions == 1
     assert lance.open_reader(folder).count(TABLE) == 150
 
 
@@ -240,11 +256,11 @@ def test_version_pruned_while_read_is_reported(two_fragments):
     assert reader.count(TABLE) == 150
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
-    lance.open_writer(folder).maintain(PRUNE)
+    find_part(lance.open_writer(folder), Maintenance).maintain(PRUNE)
     for query in (
         lambda: reader.select(TABLE, ["content", "vector"]),
-        reader.measure_tables,
-        reader.measure_bloat,
+        find_part(reader, SizeMonitor).measure_tables,
+        find_part(reader, BloatMonitor).measure_bloat,
     ):
         with pytest.raises(ChangedWhileReadError):
             query()
@@ -255,21 +271,23 @@ def test_version_pruned_while_read_is_reported(two_fragments):
 def test_index_is_created_and_finds_neighbours(tmp_path, kind):
     lance.create_table(tmp_path, range(1100))
     writer = lance.open_writer(tmp_path)
-    index = writer.create_vector_index(VectorIndexSpec(table=TABLE, column="vector", kind=kind, partitions=4))
+    index = find_part(writer, VectorIndexes).create_vector_index(
+        VectorIndexSpec(table=TABLE, column="vector", kind=kind, partitions=4)
+    )
     assert (index.metric, index.rows, index.unindexed_rows, index.partitions) == ("cosine", 1100, 0, 4)
     reader = lance.open_reader(tmp_path)
-    neighbours = reader.find_nearest(
+    neighbours = find_part(reader, VectorSearch).find_nearest(
         TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=5, exact=False
     )
     assert neighbours[0][0] == "msg-00007"
     assert neighbours[0][1] == pytest.approx(0, abs=1e-6)
-    recall = reader.measure_recall(TABLE, "vector", query_count=10, limit=5)
+    recall = find_part(reader, VectorSearch).measure_recall(TABLE, "vector", query_count=10, limit=5)
     assert recall.queries == 10
     assert 0.5 < recall.share <= 1
     with pytest.raises(SchemaMismatchError):
-        reader.measure_recall(TABLE, "vector", metric="l2")
-    writer.drop_vector_index(TABLE, index.name)
-    assert writer.vector_indexes(TABLE) == []
+        find_part(reader, VectorSearch).measure_recall(TABLE, "vector", metric="l2")
+    find_part(writer, VectorIndexes).drop_vector_index(TABLE, index.name)
+    assert find_part(writer, VectorSearch).vector_indexes(TABLE) == []
 
 
 def test_recall_counts_ties_as_hits(tmp_path):
@@ -281,45 +299,50 @@ def test_recall_counts_ties_as_hits(tmp_path):
         ]
         table.add(rows[::-1])
     spec = VectorIndexSpec(table=TABLE, column="vector", partitions=2)
-    lance.open_writer(tmp_path).create_vector_index(spec)
-    assert lance.open_reader(tmp_path).measure_recall(TABLE, "vector", query_count=51, limit=10).share > 0.99
+    find_part(lance.open_writer(tmp_path), VectorIndexes).create_vector_index(spec)
+    assert (
+        find_part(lance.open_reader(tmp_path), VectorSearch)
+        .measure_recall(TABLE, "vector", query_count=51, limit=10)
+        .share
+        > 0.99
+    )
 
 
 def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     lance.create_table(tmp_path, range(300))
     writer = lance.open_writer(tmp_path)
-    writer.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
+    find_part(writer, VectorIndexes).create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     files = list((tmp_path / f"{TABLE}.lance/_indices").glob("*/*.idx"))
     for damage in (lambda path: path.write_bytes(b"x" * path.stat().st_size), lambda path: path.unlink()):
         for file in files:
             damage(file)
-        (line,) = lance.open_reader(tmp_path).find_damage()
-        assert lance.open_reader(tmp_path).parse_index_damage(line).index == "vector_idx"
-    (task,) = writer.maintenance_tasks("reindex", [])
-    writer.maintain(task)
-    assert lance.open_reader(tmp_path).find_damage() == []
+        (line,) = find_part(lance.open_reader(tmp_path), Checks).find_damage()
+        assert find_part(lance.open_reader(tmp_path), Checks).parse_index_damage(line).index == "vector_idx"
+    (task,) = find_part(writer, Maintenance).maintenance_tasks("reindex", [])
+    find_part(writer, Maintenance).maintain(task)
+    assert find_part(lance.open_reader(tmp_path), Checks).find_damage() == []
 
 
 def test_unsuitable_index_is_refused(tmp_path):
     table = lance.create_table(tmp_path, range(200))
     writer = lance.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="200 vectors"):
-        writer.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
+        find_part(writer, VectorIndexes).create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
     table.add([lance.create_row(number) for number in range(200, 1000)])
     writer = lance.open_writer(tmp_path)
     with pytest.raises(VectorIndexUnsuitableError, match="64 partitions") as caught:
-        writer.create_vector_index(
+        find_part(writer, VectorIndexes).create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", kind="ivf-pq", partitions=64)
         )
     assert "at most 3" in caught.value.hint
-    assert writer.vector_indexes(TABLE) == []
+    assert find_part(writer, VectorSearch).vector_indexes(TABLE) == []
 
 
 def test_file_cells_are_converted_to_column_types(tmp_path):
     lance.create_table(tmp_path, deployed=False)
     writer = lance.open_writer(tmp_path)
     columns = ["id", "timestamp", "embedding", "metadata"]
-    parsers = [writer.csv_parser(TABLE, name) for name in columns]
+    parsers = [find_part(writer, RowStreams).csv_parser(TABLE, name) for name in columns]
     numbers = [0.1, *[0.5] * (SIZE - 1)]
     cells = ["new", "1700000000000", json.dumps(numbers), '{"model": "x", "language": null}']
     with writer.transaction():
@@ -332,6 +355,6 @@ def test_file_cells_are_converted_to_column_types(tmp_path):
     assert json.loads(row[3]) == {"model": "x", "language": None}
     for name, cell in (("timestamp", "soon"), ("embedding", "[1, 2"), ("metadata", "x")):
         with pytest.raises(ValueInvalidError):
-            writer.csv_parser(TABLE, name)(cell, True)
-    with writer.stream(TABLE, ["id", "embedding"]) as result:
+            find_part(writer, RowStreams).csv_parser(TABLE, name)(cell, True)
+    with find_part(writer, RowStreams).stream(TABLE, ["id", "embedding"]) as result:
         assert sum(map(len, result.batches)) == 21

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
+from dbctl.engines.contract import Checks
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
+from dbctl.engines.lancedb.backup import archive, open_files, snapshot, swap, verify
 from dbctl.engines.lancedb.backup.dump import FolderDumps
 from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
-from dbctl.engines.lancedb.storage import fragments
+from dbctl.engines.lancedb.storage import ManifestError, manifest
 from dbctl.errors import (
     ArchiveUnsafeError,
     BusyError,
@@ -31,6 +32,7 @@ from dbctl.errors import (
 )
 from dbctl.files.progress import no_progress, release_nothing
 from dbctl.url import Url
+from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import TABLE
 
@@ -99,15 +101,15 @@ def test_manifests_match_the_library(root):
     table.delete("message_id > 'msg-00200'")
     row_counts = {}
     for path in (root / f"{TABLE}.lance" / "_versions").glob("*.manifest"):
-        version = fragments.parse_version(path.read_bytes())
-        assert version.number == fragments.version_number(path.name)
-        row_counts[version.number] = version.rows
-        for data_file in version.files:
-            file_path = root / f"{TABLE}.lance" / data_file.name
-            assert file_path.stat().st_size == (data_file.size or file_path.stat().st_size)
-        renumbered = fragments.parse_version(fragments.renumber(path.read_bytes(), 5_000_000_000))
-        assert renumbered.number == 5_000_000_000
-        assert (renumbered.rows, renumbered.files) == (version.rows, version.files)
+        version = manifest.parse(path.read_bytes())
+        assert version.version == manifest.version_number(path.name)
+        row_counts[version.version] = version.rows
+        for data_file in version.files():
+            file_path = root / f"{TABLE}.lance" / data_file.path
+            assert file_path.stat().st_size == (data_file.bytes or file_path.stat().st_size)
+        renumbered = manifest.parse(manifest.renumber(path.read_bytes(), 5_000_000_000))
+        assert renumbered.version == 5_000_000_000
+        assert (renumbered.rows, list(renumbered.files())) == (version.rows, list(version.files()))
     expected = {}
     for version_info in table.list_versions():
         table.checkout(version_info["version"])
@@ -120,12 +122,13 @@ def test_manifests_match_the_library(root):
 def test_random_bytes_are_not_a_manifest(content, offset):
     for candidate in (content, content + offset.to_bytes(9, "little")[:8] + bytes(4) + b"LANC"):
         try:
-            version = fragments.parse_version(candidate)
-        except fragments.ManifestError:
+            version = manifest.parse(candidate)
+        except ManifestError:
             continue
-        assert version.number
+        assert version.version
         assert not any(
-            data_file.name.startswith("/") or ".." in data_file.name.split("/") for data_file in version.files
+            data_file.path.startswith("/") or ".." in data_file.path.split("/")
+            for data_file in version.files()
         )
 
 
@@ -185,17 +188,17 @@ def test_missing_newest_version_is_reported(root):
     open_table(root).add([lance.create_row(90)])
     with snapshot.open_snapshot(root, TARGET) as source:
         assert source.remarks == []
-    (newest, name), (previous, _) = snapshot._list_manifests(root / f"{TABLE}.lance")[:2]
+    (newest, name), (previous, _) = list(snapshot._list_manifests(root / f"{TABLE}.lance").items())
     (root / f"{TABLE}.lance" / "_versions" / name).unlink()
     with snapshot.open_snapshot(root, TARGET) as source:
         assert source.remarks == [
             f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
         ]
-    (line,) = lance.open_reader(root).find_damage()
+    (line,) = find_part(lance.open_reader(root), Checks).find_damage()
     assert line.startswith(f"{TABLE}: version {newest} is missing")
-    (line,) = lance.open_reader(root).find_damage(quick=True)
+    (line,) = find_part(lance.open_reader(root), Checks).find_damage(quick=True)
     open_table(root).add([lance.create_row(91)])  # reuses the number, so the loss can no longer be detected
-    assert lance.open_reader(root).find_damage() == []
+    assert find_part(lance.open_reader(root), Checks).find_damage() == []
 
 
 def test_truncated_file_is_damage(root):
@@ -206,7 +209,7 @@ def test_truncated_file_is_damage(root):
 
 
 def test_removed_file_is_reported_without_open_descriptors(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(snapshot, "MAX_DESCRIPTORS", 0)
+    monkeypatch.setattr(open_files, "MAX_DESCRIPTORS", 0)
     _, dump = create_dump(root, tmp_path / "backup.tar")
     assert dump.tables == {TABLE: 20}
     with snapshot.open_snapshot(root, TARGET) as source:
@@ -479,11 +482,12 @@ def test_archive_with_unsafe_path_creates_nothing(root, tmp_path, name):
     assert not [*tmp_path.rglob("evil"), *Path("/").glob("evil-of-a-test")]
 
 
-def test_manifest_with_outside_path_is_refused(root):
-    (manifest,) = (root / f"{TABLE}.lance" / "_versions").glob("*.manifest")
-    (data,) = (root / f"{TABLE}.lance" / "data").iterdir()
-    content = manifest.read_bytes()
-    name = data.name.encode()
-    manifest.write_bytes(content.replace(name, b"../../../" + name[9:]))
+@pytest.mark.parametrize("folder", ["data", "_transactions"])
+def test_manifest_with_outside_path_is_refused(root, folder):
+    (path,) = (root / f"{TABLE}.lance" / "_versions").glob("*.manifest")
+    (file,) = (root / f"{TABLE}.lance" / folder).iterdir()
+    content, name = path.read_bytes(), file.name.encode()
+    assert name in content
+    path.write_bytes(content.replace(name, b"../../../" + name[9:]))
     with pytest.raises(CorruptError, match="outside of its table"):
         snapshot.create_snapshot(root, TARGET)

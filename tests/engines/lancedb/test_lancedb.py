@@ -12,7 +12,15 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import (
+    Checks,
+    Condition,
+    Maintenance,
+    SizeMonitor,
+    TextScanner,
+    VectorIndexes,
+    VectorSearch,
+)
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.errors import (
@@ -30,6 +38,7 @@ from dbctl.errors import (
 from dbctl.url import parse_url, resolve_engine
 from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
+from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 
@@ -48,7 +57,7 @@ def test_columns_have_arrow_types(tmp_path, deployed):
     assert [name for name, description in columns.items() if description.is_primary_key] == [key]
     assert (columns[key].type, columns["timestamp"].type) == ("STRING", "DOUBLE")
     assert columns[vector].type == f"FIXED_SIZE_LIST<ITEM: FLOAT>[{SIZE}]"
-    (column,) = lance.open_reader(tmp_path).vector_columns(TABLE)
+    (column,) = find_part(lance.open_reader(tmp_path), VectorSearch).vector_columns(TABLE)
     assert (column.column, column.dimension) == (vector, SIZE)
 
 
@@ -93,10 +102,10 @@ def test_files_written_by_root_get_owner_and_mode_of_folder(tmp_path):
         with pytest.raises(RuntimeError, match="rolled back"), writer.transaction():
             writer.delete(TABLE, [Condition("role", "=", "user")])
             raise RuntimeError("rolled back")
-        writer.create_vector_index(
+        find_part(writer, VectorIndexes).create_vector_index(
             VectorIndexSpec(table=TABLE, column="vector", metric="cosine", kind="ivf-flat")
         )
-        writer.maintain(MaintenanceTask(table=TABLE, statement="compact"))
+        find_part(writer, Maintenance).maintain(MaintenanceTask(table=TABLE, statement="compact"))
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
@@ -123,12 +132,16 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     condition = [Condition("user_id", "in", ["USER-1"])]
     assert reader.count(TABLE, condition) == 7
     assert reader.select(TABLE, ["message_id"], condition, limit=2) == [("msg-00001",), ("msg-00004",)]
-    neighbours = reader.find_nearest(
+    neighbours = find_part(reader, VectorSearch).find_nearest(
         TABLE, lance.create_vector(4), ["message_id"], column="vector", limit=2, where=condition
     )
     assert neighbours[0][0] == "msg-00004"
-    (match,) = reader.scan_text(
-        TABLE, reader.text_columns(TABLE), "msg-00007", limit=5, timeout=timedelta(minutes=1)
+    (match,) = find_part(reader, TextScanner).scan_text(
+        TABLE,
+        find_part(reader, TextScanner).text_columns(TABLE),
+        "msg-00007",
+        limit=5,
+        timeout=timedelta(minutes=1),
     )
     assert match.key == ("msg-00007",)
     with writer.transaction():
@@ -137,7 +150,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     assert lance.open_reader(tmp_path).count(TABLE) == 13
 
 
-def test_capabilities_match_protocols(tmp_path):
+def test_parts_match_protocols(tmp_path):
     lance.create_table(tmp_path)
     assert find_mismatches(lance.open_reader(tmp_path)) == []
 
@@ -171,7 +184,7 @@ def test_each_statement_creates_one_version(tmp_path):
         assert writer.update(TABLE, {"content": "it's new"}, [Condition("message_id", "=", "new")]) == 1
         assert writer.delete(TABLE, [Condition("role", "=", "user")]) == 10
         assert writer.delete(TABLE, [Condition("role", "=", "nobody")]) == 0
-    assert writer.table_versions() == {TABLE: 4}
+    assert writer.catalog.versions() == {TABLE: 4}
     assert lance.open_reader(tmp_path).select(TABLE, ["content"], [Condition("message_id", "=", "new")]) == [
         ("it's new",)
     ]
@@ -262,7 +275,7 @@ def test_invalid_row_is_refused_without_change(tmp_path, values):
     writer = lance.open_writer(tmp_path)
     with pytest.raises((ConstraintError, ValueInvalidError)), writer.transaction():
         writer.insert(TABLE, values)
-    assert writer.table_versions() == {TABLE: 1}
+    assert writer.catalog.versions() == {TABLE: 1}
 
 
 def test_sql_query_is_refused(tmp_path):
@@ -275,19 +288,24 @@ def test_sql_query_is_refused(tmp_path):
 def test_nearest_rows_come_first(tmp_path, deployed):
     lance.create_table(tmp_path, range(200), deployed=deployed)
     reader, (key, vector) = lance.open_reader(tmp_path), key_and_vector_columns(deployed)
-    neighbours = reader.find_nearest(TABLE, lance.create_vector(7), [key], column=vector, limit=3)
+    neighbours = find_part(reader, VectorSearch).find_nearest(
+        TABLE, lance.create_vector(7), [key], column=vector, limit=3
+    )
     assert neighbours[0][0] == "msg-00007"
     assert neighbours[0][1] == pytest.approx(0, abs=1e-6)
     assert [row[1] for row in neighbours] == sorted(row[1] for row in neighbours)
-    filtered = reader.find_nearest(
+    filtered = find_part(reader, VectorSearch).find_nearest(
         TABLE, lance.create_vector(7), [key], column=vector, limit=5, where=[Condition("role", "=", "user")]
     )
     assert len(filtered) == 5
     assert all(int(row[0][4:]) % 2 == 0 for row in filtered)
-    assert list(reader.read_vector(TABLE, {key: "msg-00007"}, vector)) == pytest.approx(
-        lance.create_vector(7), rel=1e-6
+    assert list(
+        find_part(reader, VectorSearch).read_vector(TABLE, {key: "msg-00007"}, vector)
+    ) == pytest.approx(lance.create_vector(7), rel=1e-6)
+    assert (
+        sum(map(len, find_part(reader, VectorSearch).stream_vectors(TABLE, [key, vector], batch_size=50)))
+        == 200
     )
-    assert sum(map(len, reader.stream_vectors(TABLE, [key, vector], batch_size=50))) == 200
 
 
 def test_equally_near_rows_are_sorted_by_key(tmp_path):
@@ -299,7 +317,7 @@ def test_equally_near_rows_are_sorted_by_key(tmp_path):
         table.add(duplicates[start : start + (100 if start == 50 else 50)][::-1])
     expected = ["msg-00007", *(row["message_id"] for row in duplicates)]
     for limit in (1, 2, 3, 20, 200, 201):
-        neighbours = lance.open_reader(tmp_path).find_nearest(
+        neighbours = find_part(lance.open_reader(tmp_path), VectorSearch).find_nearest(
             TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=limit
         )
         assert [row[0] for row in neighbours] == expected[:limit]
@@ -310,7 +328,7 @@ def test_cosine_ignores_length_of_vector(tmp_path, length):
     lance.create_table(tmp_path, range(50))
     reader = lance.open_reader(tmp_path)
     unscaled, scaled = (
-        reader.find_nearest(TABLE, vector, ["message_id"], column="vector", limit=50)
+        find_part(reader, VectorSearch).find_nearest(TABLE, vector, ["message_id"], column="vector", limit=50)
         for vector in (lance.create_vector(7), [component * length for component in lance.create_vector(7)])
     )
     assert [row[0] for row in scaled] == [row[0] for row in unscaled]
@@ -329,7 +347,7 @@ def test_cosine_ignores_length_of_vector(tmp_path, length):
 def test_unsuitable_query_vector_is_refused(tmp_path, vector, metric, word):
     lance.create_table(tmp_path)
     with pytest.raises(ValueInvalidError, match=word):
-        lance.open_reader(tmp_path).find_nearest(
+        find_part(lance.open_reader(tmp_path), VectorSearch).find_nearest(
             TABLE, vector, ["role"], column="vector", limit=1, metric=metric
         )
 
@@ -351,7 +369,9 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
     reader = lance.open_reader(url)
     assert reader.count(TABLE) == 10
     assert (
-        reader.find_nearest(TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1)[0][0]
+        find_part(reader, VectorSearch).find_nearest(
+            TABLE, lance.create_vector(7), ["message_id"], column="vector", limit=1
+        )[0][0]
         == "msg-00007"
     )
     assert lance.open_reader(f"s3://{bucket.name}/nosuch").tables() == {}
@@ -375,12 +395,12 @@ def test_table_in_bucket_is_checked_and_measured(monkeypatch, tmp_path):
     options = {"endpoint": storage.endpoint(), "region": "us-east-1", "allow_http": "true"}
     lance.create_table(url, options={**options, "access_key_id": "other", "secret_access_key": "other"})
     reader = lance.open_reader(url)
-    (size,) = reader.measure_tables()
+    (size,) = find_part(reader, SizeMonitor).measure_tables()
     assert size.bytes == sum(len(bucket.get(key)) for key in bucket.keys("lancedb"))
-    assert reader.find_damage() == []
+    assert find_part(reader, Checks).find_damage() == []
     (file,) = bucket.keys(f"lancedb/{TABLE}.lance/data")
     bucket.put(file, bucket.get(file)[:-20])
-    (line,) = lance.open_reader(url).find_damage(quick=True)
+    (line,) = find_part(lance.open_reader(url), Checks).find_damage(quick=True)
     assert "instead of" in line
 
 

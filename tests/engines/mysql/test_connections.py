@@ -17,12 +17,12 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Advisor, Condition, RowStreams, ScriptRunner
 from dbctl.engines.mysql import ENGINE
 from dbctl.engines.mysql.backup import client_programs
+from dbctl.engines.mysql.connection import Session, parse_server
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
 from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.mysql.session import Session, parse_server
 from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.errors import (
     BusyError,
@@ -42,6 +42,7 @@ from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from dbctl.url import parse_url
 from tests import servers
+from tests.parts import find_part
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_query_inside_transaction_sees_its_changes(table):
 
 
 def test_server_rejects_writes_of_a_reader(table):
-    session = table.reader()._session
+    session = table.reader().connection.session
     for sql in ("insert into t values (9, 9)", "create table u (a integer)", "drop table t"):
         with pytest.raises(Exception, match="READ ONLY"):
             session.run(sql)
@@ -168,7 +169,7 @@ def test_server_rejects_writes_of_a_reader(table):
 
 def test_session_rejects_multiple_statements(table):
     with pytest.raises(Exception, match="syntax"):
-        table.writer()._session.run("select 1; select 2")
+        table.writer().connection.session.run("select 1; select 2")
 
 
 # Locks -------------------------------------------------------------------------------------------------------------
@@ -215,10 +216,10 @@ def test_concurrent_change_is_not_overwritten(table, isolation):
     writer = table.writer()
     if isolation == "serializable":
         if servers.mysql_server().is_mariadb:
-            writer._session.run("set session innodb_snapshot_isolation = 0")
-            writer._session.isolation = isolation
-            writer._session.apply_settings()
-        assert writer._session.isolation == isolation
+            writer.connection.session.run("set session innodb_snapshot_isolation = 0")
+            writer.connection.session.isolation = isolation
+            writer.connection.session.apply_settings()
+        assert writer.connection.session.isolation == isolation
         table.execute("set innodb_lock_wait_timeout = 1")
     try:
         with writer.transaction():
@@ -317,7 +318,7 @@ def test_quotes_in_values_are_escaped_in_derived_tables(table, text):
 def test_backslash_in_a_statement_is_a_plain_character(table, sql, expected):
     reader = table.reader()
     assert reader.query(sql) == [(expected,)]
-    with reader.query_read_only(sql) as result:
+    with find_part(reader, RowStreams).query_read_only(sql) as result:
         assert [tuple(row) for batch in result.batches for row in batch] == [(expected,)]
 
 
@@ -348,8 +349,8 @@ def test_lock_names_its_holder_and_ends_with_the_session(table):
             pass
         message = str(caught.value)
         assert f"by dbctl users delete (pid {os.getpid()} on " in message
-        assert f"session {first._session.connection_id} of the server" in message
-        table.execute(f"kill {first._session.connection_id}")
+        assert f"session {first.connection.session.connection_id} of the server" in message
+        table.execute(f"kill {first.connection.session.connection_id}")
         with second.lock("roles create"):
             pass
 
@@ -365,7 +366,7 @@ def test_lock_covers_one_database_only(table):
 
 
 def test_holders_are_sessions_of_other_processes(table):
-    own_id = table.writer()._session.connection_id
+    own_id = table.writer().connection.session.connection_id
     with closing(servers.mysql_connection(table.url)) as other:
         owners = {
             holder.pid: holder.owner
@@ -384,12 +385,12 @@ def test_only_readers_reconnect_after_a_killed_session(table):
         assert session.count("t") == 5
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        table.execute(f"kill {writer._session.connection_id}")
+        table.execute(f"kill {writer.connection.session.connection_id}")
         writer.update("t", {"n": 0}, [])
     assert "rolled back" in caught.value.hint
     with pytest.raises((UnreachableError, RuntimeError)):
         writer.count("t")
-    table.execute(f"kill {reader._session.connection_id}")
+    table.execute(f"kill {reader.connection.session.connection_id}")
     assert reader.count("t") == 5
 
 
@@ -397,7 +398,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        connection_id = writer._session.connection_id
+        connection_id = writer.connection.session.connection_id
         table.execute(f"kill {connection_id}")
         while table.rows(f"select id from information_schema.processlist where id = {connection_id}"):
             time.sleep(0.01)
@@ -445,7 +446,7 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
 def test_signal_before_a_result_ends_the_session(table):
     """Otherwise the next query would receive that result."""
     writer = table.writer()
-    session = writer._session
+    session = writer.connection.session
 
     def interrupt(**_):
         raise Interrupted(signal.SIGTERM)
@@ -653,8 +654,8 @@ def test_lower_case_table_names_are_read_as_stored():
         servers.mysql_database(server=server) as url,
         closing(MySQLWriter(url, "app/user", timeout=1)) as writer,
     ):
-        with writer.schema_transaction():
-            writer.run_statement(
+        with find_part(writer, ScriptRunner).schema_transaction():
+            find_part(writer, ScriptRunner).run_statement(
                 'create table "User" (id integer primary key, boss integer, foreign key (boss) references "User" (id))'
             )
         assert list(writer.tables()) == ["user"]
@@ -827,8 +828,12 @@ def test_server_certificate_is_verified(tmp_path):
         MySQLReader(structs.replace(server, options=f"{socket_option}&ssl=true"), "app/user", timeout=1)
     ) as reader:
         for options, code in (("ssl=true", ["server-not-verified"]), ("ssl-mode=VERIFY_IDENTITY", [])):
-            reader._url = structs.replace(server, host="db.example", options=options)
-            assert [finding.code for finding in reader._check_encryption()] == code
+            reader.connection.url = structs.replace(server, host="db.example", options=options)
+            assert [
+                finding.code
+                for finding in find_part(reader, Advisor).server_findings(writing=False)
+                if finding.code in ("not-encrypted", "server-not-verified")
+            ] == code
     for options, reason in (
         (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/other_authority", "certificate verify failed"),
         (

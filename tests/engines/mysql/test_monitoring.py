@@ -9,9 +9,19 @@ from contextlib import closing, contextmanager
 import pymysql
 import pytest
 
+from dbctl.engines.contract import (
+    Advisor,
+    BloatMonitor,
+    IndexMonitor,
+    Maintenance,
+    SessionMonitor,
+    SizeMonitor,
+    SlowQueryMonitor,
+)
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import MySQLFixture
+from tests.parts import find_part
 
 
 @pytest.fixture
@@ -77,33 +87,47 @@ def test_lock_waits_are_listed_and_cancelled(mysql):
         holder.begin()
         cursor.execute("update t set a = 'secret' where id = 1")
         with run_statement(mysql, "update t set a = 'secret' where id = 1") as (connection_id, results):
-            (wait,) = reader.list_lock_waits()
+            (wait,) = find_part(reader, SessionMonitor).list_lock_waits()
             assert (wait.blocked.pid, wait.blocking.pid) == (connection_id, holder.thread_id())
             assert wait.blocked.query == "update t set a = ? where id = ?"
             assert wait.blocking.state == "idle in transaction"
             assert wait.seconds >= 1
             assert wait.blocked.can_cancel
-            statements = {session.pid: session.statement_id for session in reader.list_sessions()}
+            statements = {
+                session.pid: session.statement_id
+                for session in find_part(reader, SessionMonitor).list_sessions()
+            }
             assert statements[connection_id] == wait.blocked.statement_id
-            assert reader.cancel(connection_id, terminate=False)
+            assert find_part(reader, SessionMonitor).cancel(connection_id, terminate=False)
             while not results:
                 time.sleep(0.02)
         assert results == [1317]
         holder.rollback()
-    assert list(reader.list_lock_waits()) == []
-    assert not reader.cancel(2**31, terminate=True)
+    assert list(find_part(reader, SessionMonitor).list_lock_waits()) == []
+    assert not find_part(reader, SessionMonitor).cancel(2**31, terminate=True)
 
 
 def test_account_without_rights_sees_and_cancels_nothing(mysql):
     with create_account(mysql, f"select on {mysql.url.path}.*") as (name, grantee):
         reader = mysql.reader(user=name, password=None)
-        assert reader.visibility_limits().endswith(f"GRANT PROCESS ON *.* TO {grantee};")
-        assert list(reader.list_sessions()) == list(reader.list_lock_waits()) == []
+        assert (
+            find_part(reader, SessionMonitor)
+            .visibility_limits()
+            .endswith(f"GRANT PROCESS ON *.* TO {grantee};")
+        )
+        assert (
+            list(find_part(reader, SessionMonitor).list_sessions())
+            == list(find_part(reader, SessionMonitor).list_lock_waits())
+            == []
+        )
         with pytest.raises((PrivilegeMissingError, QueryFailedError)):
-            reader.cancel(mysql.connection.thread_id(), terminate=False)
-        hints = {finding.code: finding.hint for finding in reader.server_findings(writing=False)}
+            find_part(reader, SessionMonitor).cancel(mysql.connection.thread_id(), terminate=False)
+        hints = {
+            finding.code: finding.hint
+            for finding in find_part(reader, Advisor).server_findings(writing=False)
+        }
         assert hints["transactions-hidden"] == f"GRANT PROCESS ON *.* TO {grantee};"
-    assert mysql.reader().visibility_limits() == ""
+    assert find_part(mysql.reader(), SessionMonitor).visibility_limits() == ""
 
 
 def test_indexes_are_listed_with_their_references(mysql):
@@ -114,7 +138,9 @@ def test_indexes_are_listed_with_their_references(mysql):
     mysql.execute(
         "create table `chi ld` (p integer, q integer, key lone (p), key both_ (p, q), foreign key (p) references parent (id))"
     )
-    indexes = {(index.table, index.name): index for index in mysql.reader().list_indexes()}
+    indexes = {
+        (index.table, index.name): index for index in find_part(mysql.reader(), IndexMonitor).list_indexes()
+    }
     assert indexes["parent", "PRIMARY"].is_referenced
     assert list(indexes["parent", "email"].columns) == list(indexes["parent", "email_key1"].columns) == ["a"]
     assert list(indexes["parent", "part"].columns) == ["a(10)"]
@@ -125,7 +151,9 @@ def test_indexes_are_listed_with_their_references(mysql):
         "select @@performance_schema"
     ) == [(1,)]
     mysql.execute(indexes["chi ld", "lone"].drop_statement)
-    (remaining,) = [index for index in mysql.reader().list_indexes() if index.table == "chi ld"]
+    (remaining,) = [
+        index for index in find_part(mysql.reader(), IndexMonitor).list_indexes() if index.table == "chi ld"
+    ]
     assert (remaining.name, remaining.is_referenced) == ("both_", True)
 
 
@@ -136,14 +164,16 @@ def test_server_counters_are_reported(database_with_counters):
     database_with_counters.execute("delete from t where id = 2")
     database_with_counters.execute("do sleep(0.3)")
     reader = database_with_counters.reader()
-    (size,) = reader.measure_tables()
+    (size,) = find_part(reader, SizeMonitor).measure_tables()
     assert (size.rows, size.inserts, size.updates, size.deletes) == (1, 2, 1, 1)
-    query = reader.list_slow_queries()[0]
+    query = find_part(reader, SlowQueryMonitor).list_slow_queries()[0]
     assert query.total_seconds >= 0.3
     assert query.query.lower().replace(" ", "").replace("`", "") == "dosleep(?)"
-    assert "secret" not in str(reader.list_slow_queries())
-    assert {index.name: index.scans for index in reader.list_indexes()}["PRIMARY"] is not None
-    traffic = reader.read_traffic()
+    assert "secret" not in str(find_part(reader, SlowQueryMonitor).list_slow_queries())
+    assert {index.name: index.scans for index in find_part(reader, IndexMonitor).list_indexes()}[
+        "PRIMARY"
+    ] is not None
+    traffic = find_part(reader, SessionMonitor).read_traffic()
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1
     assert traffic.since is not None
@@ -153,7 +183,7 @@ def test_slow_queries_have_an_enabling_hint(mysql):
     if mysql.rows("select @@performance_schema") == [(1,)]:
         pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
-        mysql.reader().list_slow_queries()
+        find_part(mysql.reader(), SlowQueryMonitor).list_slow_queries()
     assert "performance_schema = ON" in caught.value.hint
     assert "slow_query_log" in caught.value.hint
 
@@ -161,12 +191,15 @@ def test_slow_queries_have_an_enabling_hint(mysql):
 def test_hints_about_unsafe_tables_resolve_them(mysql):
     mysql.execute("create table `not ours` (a varchar(3)) engine=MyISAM character set utf8mb3")
     mysql.execute("create table ours (a varchar(3)) engine=InnoDB character set utf8mb4")
-    hints = {finding.code: finding.hint for finding in mysql.reader().server_findings(writing=True)}
+    hints = {
+        finding.code: finding.hint
+        for finding in find_part(mysql.reader(), Advisor).server_findings(writing=True)
+    }
     assert hints["not-transactional"] == "ALTER TABLE `not ours` ENGINE=InnoDB;"
     assert hints["charset-limited"] == "ALTER TABLE `not ours` CONVERT TO CHARACTER SET utf8mb4;"
     for code in ("not-transactional", "charset-limited"):
         mysql.execute(hints[code])
-    codes = {finding.code for finding in mysql.reader().server_findings(writing=True)}
+    codes = {finding.code for finding in find_part(mysql.reader(), Advisor).server_findings(writing=True)}
     assert not codes & {"not-transactional", "charset-limited"}
 
 
@@ -181,10 +214,14 @@ def test_non_strict_mode_is_reported():
             try:
                 with closing(database.reader()) as reader:
                     (finding,) = [
-                        item for item in reader.server_findings(writing=True) if item.code == "not-strict"
+                        item
+                        for item in find_part(reader, Advisor).server_findings(writing=True)
+                        if item.code == "not-strict"
                     ]
                     cursor.execute(finding.hint)
-                    assert "not-strict" not in {item.code for item in reader.server_findings(writing=True)}
+                    assert "not-strict" not in {
+                        item.code for item in find_part(reader, Advisor).server_findings(writing=True)
+                    }
             finally:
                 cursor.execute("set global sql_mode = %s", [before])
 
@@ -197,7 +234,7 @@ def test_missing_rights_have_grant_hints(mysql):
         reader = mysql.reader(user=name, password=None)
 
         def find_grants(*, writing):
-            findings = reader.server_findings(writing=writing)
+            findings = find_part(reader, Advisor).server_findings(writing=writing)
             return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
         # A server hides tables from accounts without rights on them.
@@ -207,7 +244,7 @@ def test_missing_rights_have_grant_hints(mysql):
         new_reader = mysql.reader(user=name, password=None)
         (remaining,) = [
             finding.hint
-            for finding in new_reader.server_findings(writing=True)
+            for finding in find_part(new_reader, Advisor).server_findings(writing=True)
             if finding.code == "privilege-missing"
         ]
         assert remaining == f"GRANT SELECT ON {database}.`b b` TO {grantee};"
@@ -221,14 +258,17 @@ def test_settings_are_compared_by_value(mysql):
         "character_set_server": "UTF8MB4",
         "no_such_setting": "1",
     }
-    comparisons = {comparison.name: comparison for comparison in mysql.reader().compare_settings(required)}
+    comparisons = {
+        comparison.name: comparison
+        for comparison in find_part(mysql.reader(), Advisor).compare_settings(required)
+    }
     assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "innodb_buffer_pool_size",
         "character_set_server",
     }
     assert comparisons["max_connections"].statement.endswith("max_connections = 100000;")
     assert comparisons["no_such_setting"].actual is None
-    if mysql.reader().server.is_mariadb:
+    if mysql.reader().connection.server.is_mariadb:
         assert comparisons["innodb_page_size"].requires_restart
         assert not comparisons["max_connections"].requires_restart
 
@@ -238,24 +278,26 @@ def test_maintenance_tasks_run(mysql):
     mysql.execute("insert into `us er` values (1, 'x')")
     mysql.execute("create view v as select 1 as one")
     writer = mysql.writer()
-    assert [item.statement for item in writer.maintenance_tasks("analyze", [])] == ["ANALYZE TABLE `us er`"]
-    assert [item.statement for item in writer.maintenance_tasks("optimize", ["us er"])] == [
-        "OPTIMIZE TABLE `us er`"
+    assert [item.statement for item in find_part(writer, Maintenance).maintenance_tasks("analyze", [])] == [
+        "ANALYZE TABLE `us er`"
     ]
-    assert [item.statement for item in writer.maintenance_tasks("reindex", [])] == [
+    assert [
+        item.statement for item in find_part(writer, Maintenance).maintenance_tasks("optimize", ["us er"])
+    ] == ["OPTIMIZE TABLE `us er`"]
+    assert [item.statement for item in find_part(writer, Maintenance).maintenance_tasks("reindex", [])] == [
         "ALTER TABLE `us er` FORCE"
     ]
-    assert list(writer.maintenance_tasks("optimize", [])) == []
+    assert list(find_part(writer, Maintenance).maintenance_tasks("optimize", [])) == []
     for kind in ("vacuum", "checkpoint"):
         with pytest.raises(NotSupportedError):
-            writer.maintenance_tasks(kind, [])
+            find_part(writer, Maintenance).maintenance_tasks(kind, [])
     with pytest.raises(SchemaMismatchError):
-        writer.maintenance_tasks("analyze", ["gone"])
+        find_part(writer, Maintenance).maintenance_tasks("analyze", ["gone"])
     for kind in ("analyze", "optimize", "reindex"):
-        (task,) = writer.maintenance_tasks(kind, ["us er"])
-        writer.maintain(task)
+        (task,) = find_part(writer, Maintenance).maintenance_tasks(kind, ["us er"])
+        find_part(writer, Maintenance).maintain(task)
     assert writer.count("us er") == 1
-    (bloat,) = mysql.reader().measure_bloat()
+    (bloat,) = find_part(mysql.reader(), BloatMonitor).measure_bloat()
     assert (bloat.table, bloat.estimated, bloat.wasted_bytes) == ("us er", True, 0)
     with pytest.raises(RuntimeError):
-        mysql.reader().maintain(task)
+        find_part(mysql.reader(), Maintenance).maintain(task)

@@ -9,12 +9,13 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Checks, Condition, SchemaReader, ScriptRunner
 from dbctl.engines.mysql.sql.script import split
 from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
 from tests.engines.conftest import MySQLFixture
+from tests.parts import find_part
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_fingerprint_is_independent_of_creation_order(mysql, other_database):
     for database, order in ((mysql, range(6)), (other_database, [0, 1, 5, 4, 3, 2])):
         for index in order:
             database.execute(STATEMENTS[index])
-    schema = mysql.reader().schema()
-    assert schema == other_database.reader().schema()
+    schema = find_part(mysql.reader(), SchemaReader).schema()
+    assert schema == find_part(other_database.reader(), SchemaReader).schema()
     table = next(item for item in schema.tables if item.name == "t")
     assert [(item.name, list(item.columns)) for item in table.indexes] == [
         ("own", ["p"]),
@@ -146,10 +147,10 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
         mysql.execute(sql)
     if "engine" in change or "convert" in change:
         mysql.execute("alter table t drop foreign key own")
-    before = mysql.reader().fingerprint()
+    before = find_part(mysql.reader(), SchemaReader).fingerprint()
     for sql in change.split("; "):
         mysql.execute(sql)
-    assert mysql.reader().fingerprint() != before
+    assert find_part(mysql.reader(), SchemaReader).fingerprint() != before
 
 
 # Scripts -------------------------------------------------------------------------------------------------------------
@@ -190,9 +191,9 @@ def test_trigger_body_is_one_statement(mysql):
     assert [line for line, _ in statements] == [1, 7, 8, 9]
     mysql.execute("create table t (a varchar(9), b integer)")
     writer = mysql.writer()
-    with writer.schema_transaction():
+    with find_part(writer, ScriptRunner).schema_transaction():
         for _, sql in statements[:3]:
-            writer.run_statement(sql)
+            find_part(writer, ScriptRunner).run_statement(sql)
     with writer.transaction():
         writer.insert("t", {"a": None})
     assert writer.select("t", ["a", "b"]) == [("x", 1)]
@@ -223,21 +224,21 @@ def test_invalid_scripts_are_refused_with_line(text, reason):
 
 def test_failed_statement_keeps_earlier_ones_and_resets_session(mysql):
     writer = mysql.writer()
-    with pytest.raises(QueryFailedError), writer.schema_transaction():
-        writer.run_statement("create table a (id integer primary key);")
-        writer.run_statement("insert into a values (1);")
-        writer.run_statement("set foreign_key_checks = 0;")
-        writer.run_statement("nonsense;")
+    with pytest.raises(QueryFailedError), find_part(writer, ScriptRunner).schema_transaction():
+        find_part(writer, ScriptRunner).run_statement("create table a (id integer primary key);")
+        find_part(writer, ScriptRunner).run_statement("insert into a values (1);")
+        find_part(writer, ScriptRunner).run_statement("set foreign_key_checks = 0;")
+        find_part(writer, ScriptRunner).run_statement("nonsense;")
     assert list(writer.tables()) == ["a"]
     assert (writer.count("a"), writer.query("select @@foreign_key_checks")) == (1, [(1,)])
     with (
         pytest.raises(RuntimeError, match="inside another"),
         writer.transaction(),
-        writer.schema_transaction(),
+        find_part(writer, ScriptRunner).schema_transaction(),
     ):
         pass
-    with pytest.raises(QueryFailedError), writer.schema_transaction():
-        writer.run_statement("commit")
+    with pytest.raises(QueryFailedError), find_part(writer, ScriptRunner).schema_transaction():
+        find_part(writer, ScriptRunner).run_statement("commit")
 
 
 # Scratch databases ----------------------------------------------------------------------------------------------------------
@@ -252,9 +253,9 @@ def test_scratch_database_is_dropped_and_has_same_collation(mysql):
     mysql.execute("create table t (a varchar(9))")
     with closing(registry.load_engine(mysql.url.engine).open_scratch(mysql.url, "app/user")) as scratch:
         assert scratch.tables() == {}
-        with scratch.schema_transaction():
-            scratch.run_statement("create table t (a varchar(9))")
-        assert scratch.schema() == mysql.reader().schema()
+        with find_part(scratch, ScriptRunner).schema_transaction():
+            find_part(scratch, ScriptRunner).run_statement("create table t (a varchar(9))")
+        assert find_part(scratch, SchemaReader).schema() == find_part(mysql.reader(), SchemaReader).schema()
         with scratch.transaction():
             scratch.insert("t", {"a": "x"})
         name = scratch._scratch
@@ -293,10 +294,10 @@ def test_orphaned_rows_are_found(mysql):
     reader = mysql.reader()
     orphans = [
         (orphan.table, list(orphan.columns), orphan.referenced_table, orphan.count, orphan.example)
-        for orphan in reader.find_orphaned_rows()
+        for orphan in find_part(reader, Checks).find_orphaned_rows()
     ]
     assert orphans == [("c", ["a", "b"], "p", 2, "id 1"), ("n", ["a", "b"], "p", 1, None)]
-    assert [orphan.table for orphan in reader.find_orphaned_rows("n")] == ["n"]
+    assert [orphan.table for orphan in find_part(reader, Checks).find_orphaned_rows("n")] == ["n"]
 
 
 def test_corrupt_table_is_found():
@@ -317,10 +318,10 @@ def test_corrupt_table_is_found():
             content[8192 + 100 : 8192 + 4000] = b"\xff" * 3900
             file.write_bytes(content)
             reader = database.reader()
-            damage = reader.find_damage()
+            damage = find_part(reader, Checks).find_damage()
             assert damage
             assert all(line.startswith("t: ") for line in damage)
-            assert reader.find_damage(table="fine") == []
+            assert find_part(reader, Checks).find_damage(table="fine") == []
             reader.close()
 
 
@@ -335,7 +336,7 @@ def test_corrupt_table_is_found():
     ],
 )
 def test_index_names_in_check_output_are_parsed(mysql, line, index):
-    damage = mysql.reader().parse_index_damage(line)
+    damage = find_part(mysql.reader(), Checks).parse_index_damage(line)
     assert (damage.index if damage else None) == index
 
 
@@ -343,6 +344,6 @@ def test_check_inside_transaction_is_an_internal_error(mysql):
     mysql.execute("create table t (id integer primary key)")
     writer = mysql.writer()
     with pytest.raises(RuntimeError), writer.transaction():
-        writer.find_damage()
+        find_part(writer, Checks).find_damage()
     with pytest.raises(SchemaMismatchError):
-        writer.find_damage(table="nosuch")
+        find_part(writer, Checks).find_damage(table="nosuch")

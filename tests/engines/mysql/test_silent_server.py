@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.mysql import session
+from dbctl.engines.mysql.connection import opening
 from dbctl.errors import UnreachableError
 from dbctl.url import parse_url
 
@@ -106,7 +106,7 @@ def test_opening_a_faulty_server_ends_within_the_time_limit(serve):
 
 @pytest.mark.parametrize(("timeout", "limit"), [(1, 2), (3, 3)])
 def test_error_names_the_time_limit(monkeypatch, timeout, limit):
-    monkeypatch.setattr(session, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(opening, "CONNECT_SECONDS", 2)
     with run_server(send_nothing) as port, pytest.raises(UnreachableError) as failure:
         registry.load_engine("mysql").open_for_reading(
             parse_url(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import Condition, InSubquery, Not, Order, ReferenceCount, ShiftedTime
+from dbctl.engines.contract import Condition, Explainer, InSubquery, Not, Order, ReferenceCount, ShiftedTime
 from dbctl.engines.mysql.types.values import format_literal
 from dbctl.errors import (
     ConstraintError,
@@ -18,6 +18,7 @@ from dbctl.errors import (
     SchemaMismatchError,
     ValueInvalidError,
 )
+from tests.parts import find_part
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
@@ -185,11 +186,17 @@ def test_text_comparison_uses_the_index(mysql):
     mysql.execute("analyze table t")
     reader = mysql.reader()
     for op, value in (("=", "user 7"), ("in", ["user 7", "user 8"]), ("same", "USER 7")):
-        assert reader.explain("t", ["id"], [Condition("a", op, value)]).full_scans == [], op
-    assert not reader.explain(
-        "t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]
-    ).full_scans
-    assert reader.explain("t", ["id"], [Condition("a", "contains", "7")]).full_scans == ["t"]
+        assert (
+            find_part(reader, Explainer).explain("t", ["id"], [Condition("a", op, value)]).full_scans == []
+        ), op
+    assert (
+        not find_part(reader, Explainer)
+        .explain("t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
+        .full_scans
+    )
+    assert find_part(reader, Explainer).explain(
+        "t", ["id"], [Condition("a", "contains", "7")]
+    ).full_scans == ["t"]
 
 
 ODD_LABEL = "a\\b\\\\\nc'"

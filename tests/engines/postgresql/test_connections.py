@@ -19,7 +19,7 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Condition, RowStreams
 from dbctl.engines.postgresql import ENGINE
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
@@ -38,6 +38,7 @@ from dbctl.errors import (
 from dbctl.model import Secret
 from dbctl.url import parse_url
 from tests import servers
+from tests.parts import find_part
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_deadlock_ends_both_transactions(table):
 
 
 def test_holders_are_sessions_of_other_processes(table):
-    own_pid = table.writer()._require_session().pgconn.backend_pid
+    own_pid = table.writer().connection.session.pgconn.backend_pid
     with closing(servers.connection(table.url)) as other:
         other.execute("begin")
         other.execute("delete from t")
@@ -228,12 +229,12 @@ def test_only_readers_reconnect_after_a_killed_session(table):
         assert session.count("t") == 5
     with pytest.raises(UnreachableError, match="terminat") as caught, writer.transaction():
         writer.delete("t", [])
-        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        table.execute(f"select pg_terminate_backend({writer.connection.session.pgconn.backend_pid}, 5000)")
         writer.update("t", {"n": 0}, [])
     assert "rolled back" in caught.value.hint
     with pytest.raises((UnreachableError, RuntimeError)):
         writer.count("t")
-    table.execute(f"select pg_terminate_backend({reader._session.pgconn.backend_pid}, 5000)")
+    table.execute(f"select pg_terminate_backend({reader.connection.session.pgconn.backend_pid}, 5000)")
     assert reader.count("t") == 5
 
 
@@ -244,7 +245,7 @@ def test_killed_copy_is_reported_once_and_not_logged(table, monkeypatch):
 
     def rows():
         yield (100,)
-        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        table.execute(f"select pg_terminate_backend({writer.connection.session.pgconn.backend_pid}, 5000)")
         yield from ((number,) for number in range(101, 200_000))
 
     with pytest.raises(UnreachableError), writer.transaction():
@@ -256,7 +257,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        table.execute(f"select pg_terminate_backend({writer.connection.session.pgconn.backend_pid}, 5000)")
     assert "check whether the change was made" in caught.value.hint
     assert table.rows("select count(*) from t") == [(5,)]
 
@@ -274,7 +275,7 @@ try:
         print("deleted", flush=True)
         writer.query("select pg_sleep(600)")
 except signals.Interrupted as error:
-    print(writer._session is not None and writer.count("t"), flush=True)
+    print(writer.connection.is_open and writer.count("t"), flush=True)
     sys.exit(error.exit_status)
 """
 
@@ -557,18 +558,18 @@ def test_driver_errors_become_dbctl_errors(table):
 def test_query_with_external_effects_is_refused(postgresql, sql):
     with (
         pytest.raises(QueryFailedError, match="does more than read"),
-        postgresql.reader().query_read_only(sql),
+        find_part(postgresql.reader(), RowStreams).query_read_only(sql),
     ):
         pass
 
 
 def test_harmless_volatile_functions_are_allowed(postgresql):
     sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
-    with postgresql.reader().query_read_only(sql) as result:
+    with find_part(postgresql.reader(), RowStreams).query_read_only(sql) as result:
         assert [row for batch in result.batches for row in batch] == [(True, True, True)]
 
 
 @pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
 def test_statements_that_are_not_queries_are_refused(postgresql, sql):
-    with pytest.raises(DbctlError), postgresql.reader().query_read_only(sql):
+    with pytest.raises(DbctlError), find_part(postgresql.reader(), RowStreams).query_read_only(sql):
         pass

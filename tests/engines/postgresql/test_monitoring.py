@@ -10,6 +10,16 @@ import psycopg
 import pytest
 from msgspec import structs
 
+from dbctl.engines.contract import (
+    Advisor,
+    BloatMonitor,
+    Checks,
+    IndexMonitor,
+    Maintenance,
+    SessionMonitor,
+    SizeMonitor,
+    SlowQueryMonitor,
+)
 from dbctl.engines.postgresql.monitoring.advice import check_encryption
 from dbctl.errors import (
     BusyError,
@@ -20,6 +30,7 @@ from dbctl.errors import (
 )
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
+from tests.parts import find_part
 
 
 @contextmanager
@@ -77,13 +88,13 @@ def run_blocked(postgresql, sql):
 def test_lock_waits_are_listed_with_both_statements(postgresql):
     postgresql.execute("create table t (id integer primary key, a text); insert into t values (1, 'x')")
     reader = postgresql.reader()
-    assert list(reader.list_lock_waits()) == []
+    assert list(find_part(reader, SessionMonitor).list_lock_waits()) == []
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("update t set a = 'secret' where id = 1")
         with run_blocked(postgresql, "update t set a = 'other' where id = 1") as (pid, _):
-            (wait,) = reader.list_lock_waits()
+            (wait,) = find_part(reader, SessionMonitor).list_lock_waits()
             holder_pid = holder.info.backend_pid
-            sessions = {session.pid: session for session in reader.list_sessions()}
+            sessions = {session.pid: session for session in find_part(reader, SessionMonitor).list_sessions()}
     assert (wait.blocked.pid, wait.blocking.pid) == (pid, holder_pid)
     assert wait.blocked.query == wait.blocking.query == "update t set a = ? where id = ?"
     assert wait.blocking.state == "idle in transaction"
@@ -104,24 +115,28 @@ def test_sessions_are_cancelled_or_terminated(postgresql):
         with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
             holder.execute("lock table t in access exclusive mode")
             with run_blocked(postgresql, "select * from t") as (pid, errors):
-                assert reader.cancel(pid, terminate=terminate)
+                assert find_part(reader, SessionMonitor).cancel(pid, terminate=terminate)
                 while not errors:
                     time.sleep(0.02)
             kind = psycopg.errors.AdminShutdown if terminate else psycopg.errors.QueryCanceled
             assert isinstance(errors[0], kind)
-    assert not reader.cancel(2**30, terminate=False)
+    assert not find_part(reader, SessionMonitor).cancel(2**30, terminate=False)
 
 
 def test_role_without_rights_sees_less_and_cancels_nothing(postgresql):
     with create_role(postgresql) as name:
         reader = postgresql.reader(user=name, password=None)
-        assert reader.visibility_limits().endswith(f'GRANT pg_read_all_stats TO "{name}";')
+        assert (
+            find_part(reader, SessionMonitor)
+            .visibility_limits()
+            .endswith(f'GRANT pg_read_all_stats TO "{name}";')
+        )
         pid = postgresql.connection.info.backend_pid
-        (session,) = [item for item in reader.list_sessions() if item.pid == pid]
+        (session,) = [item for item in find_part(reader, SessionMonitor).list_sessions() if item.pid == pid]
         assert (session.can_cancel, session.query_seconds) == (False, None)
         with pytest.raises(PrivilegeMissingError):
-            reader.cancel(pid, terminate=False)
-    assert postgresql.reader().visibility_limits() == ""
+            find_part(reader, SessionMonitor).cancel(pid, terminate=False)
+    assert find_part(postgresql.reader(), SessionMonitor).visibility_limits() == ""
 
 
 def test_indexes_are_listed_with_their_terms(postgresql):
@@ -133,7 +148,7 @@ def test_indexes_are_listed_with_their_terms(postgresql):
         create index on "Us er" (a nulls first, email collate "C");
         create table child (u integer references "Us er")"""
     )
-    indexes = {index.name: index for index in postgresql.reader().list_indexes()}
+    indexes = {index.name: index for index in find_part(postgresql.reader(), IndexMonitor).list_indexes()}
     assert [index.table for index in indexes.values()] == ["Us er"] * 6
     assert indexes["Us er_pkey"].primary
     assert indexes["Us er_pkey"].is_referenced
@@ -160,15 +175,15 @@ def test_row_counts_of_large_tables_are_estimated(postgresql):
     )
     postgresql.execute("delete from large where id <= 100")
     reader = postgresql.reader()
-    estimates = {size.table: size for size in reader.measure_tables(exact=False)}
-    counts = {size.table: size for size in reader.measure_tables()}
+    estimates = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables(exact=False)}
+    counts = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables()}
     assert (estimates["small"].rows, estimates["small"].estimated) == (2, False)
     assert estimates["large"].estimated
     assert estimates["large"].rows == pytest.approx(20000, rel=0.05)
     assert (counts["large"].rows, counts["large"].estimated) == (19900, False)
     assert counts["large"].bytes >= counts["large"].table_bytes > 20_000_000
     while counts["large"].analyzed_at is None:  # before version 15 the statistics are updated later
-        counts = {size.table: size for size in reader.measure_tables()}
+        counts = {size.table: size for size in find_part(reader, SizeMonitor).measure_tables()}
 
 
 def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
@@ -178,7 +193,7 @@ def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     postgresql.execute("insert into t select n, repeat('x', 200) from generate_series(1, 5000) n")
     postgresql.execute("delete from t where id > 1000")
     postgresql.execute("vacuum (analyze, truncate off) t")
-    estimates = {bloat.table: bloat for bloat in postgresql.reader().measure_bloat()}
+    estimates = {bloat.table: bloat for bloat in find_part(postgresql.reader(), BloatMonitor).measure_bloat()}
     assert (estimates["unknown"].wasted_bytes, estimates["unknown"].source[:4]) == (None, "none")
     assert estimates["t"].estimated
     assert estimates["t"].wasted_bytes == pytest.approx(estimates["t"].bytes * 0.8, rel=0.1)
@@ -186,7 +201,9 @@ def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     if not postgresql.rows("select from pg_available_extensions where name = 'pgstattuple'"):
         return
     postgresql.execute("create extension if not exists pgstattuple")
-    measured = {bloat.table: bloat for bloat in postgresql.reader().measure_bloat()}["t"]
+    measured = {bloat.table: bloat for bloat in find_part(postgresql.reader(), BloatMonitor).measure_bloat()}[
+        "t"
+    ]
     assert measured.source == "pgstattuple"
     assert measured.rows == 1000
     assert measured.wasted_bytes == pytest.approx(estimates["t"].wasted_bytes, rel=0.1)
@@ -209,7 +226,9 @@ def test_settings_are_compared_by_value(postgresql):
         "no_such_setting": "1",
         "track_counts": "yes",
     }
-    comparisons = {comparison.name: comparison for comparison in reader.compare_settings(required)}
+    comparisons = {
+        comparison.name: comparison for comparison in find_part(reader, Advisor).compare_settings(required)
+    }
     assert {name for name, comparison in comparisons.items() if comparison.is_sufficient} == {
         "work_mem",
         "temp_buffers",
@@ -232,7 +251,7 @@ def test_missing_rights_have_grant_hints(postgresql):
         reader = postgresql.reader(user=name, password=None)
 
         def find_grants(*, writing):
-            findings = reader.server_findings(writing=writing)
+            findings = find_part(reader, Advisor).server_findings(writing=writing)
             return [finding.hint for finding in findings if finding.code == "privilege-missing"]
 
         schema = f'"{postgresql.schema}"'
@@ -288,7 +307,7 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     )
     findings = {
         (finding.code, finding.hint): finding.severity
-        for finding in postgresql.reader().server_findings(writing=True)
+        for finding in find_part(postgresql.reader(), Advisor).server_findings(writing=True)
     }
     schema = postgresql.schema
     assert findings["unlogged", f"ALTER TABLE {schema}.u SET LOGGED;"] == "warning"
@@ -297,7 +316,9 @@ def test_hints_of_server_findings_resolve_them(postgresql):
     for code, hint in findings:
         if code in ("unlogged", "index-invalid"):
             postgresql.execute(hint)
-    codes = {finding.code for finding in postgresql.reader().server_findings(writing=True)}
+    codes = {
+        finding.code for finding in find_part(postgresql.reader(), Advisor).server_findings(writing=True)
+    }
     assert not codes & {"unlogged", "index-invalid"}
 
 
@@ -311,19 +332,27 @@ def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
         alter table child add constraint above check (n > 0) not valid"""
     )
     reader = postgresql.reader()
-    findings = {finding.code: finding for finding in reader.schema_findings()}
+    findings = {finding.code: finding for finding in find_part(reader, Advisor).schema_findings()}
     sequence = findings["sequence-behind"]
     assert (sequence.severity, "has reached 42" in sequence.message) == ("error", True)
-    assert [finding.code for finding in reader.schema_findings("child")] == ["not-validated", "not-validated"]
+    assert [finding.code for finding in find_part(reader, Advisor).schema_findings("child")] == [
+        "not-validated",
+        "not-validated",
+    ]
     postgresql.execute(sequence.hint)
     postgresql.execute('insert into "Pa rent" default values')
-    assert [finding.code for finding in reader.schema_findings()] == ["not-validated", "not-validated"]
-    hints = {finding.message.split()[-0]: finding.hint for finding in reader.schema_findings()}
+    assert [finding.code for finding in find_part(reader, Advisor).schema_findings()] == [
+        "not-validated",
+        "not-validated",
+    ]
+    hints = {
+        finding.message.split()[-0]: finding.hint for finding in find_part(reader, Advisor).schema_findings()
+    }
     assert len(hints) == 2
     postgresql.execute("update child set n = 1")
     for hint in hints.values():
         postgresql.execute(hint)
-    assert list(reader.schema_findings()) == []
+    assert list(find_part(reader, Advisor).schema_findings()) == []
 
 
 def test_descending_and_shared_sequences_are_checked(postgresql):
@@ -332,14 +361,14 @@ def test_descending_and_shared_sequences_are_checked(postgresql):
         create table t (a integer default nextval('down'), b integer default nextval('shared'), c uuid);
         insert into t (a, b) values (-5, 7)"""
     )
-    messages = [finding.message for finding in postgresql.reader().schema_findings()]
+    messages = [finding.message for finding in find_part(postgresql.reader(), Advisor).schema_findings()]
     assert len(messages) == 2
     assert "sequence down returns -1 next, but t.a has reached -5" in messages[0]
-    for finding in postgresql.reader().schema_findings():
+    for finding in find_part(postgresql.reader(), Advisor).schema_findings():
         postgresql.execute(finding.hint)
     postgresql.execute("insert into t default values")
     assert postgresql.rows("select a, b from t order by b desc limit 1") == [(-6, 8)]
-    assert list(postgresql.reader().schema_findings()) == []
+    assert list(find_part(postgresql.reader(), Advisor).schema_findings()) == []
 
 
 def test_maintenance_tasks_run(private_database):
@@ -353,7 +382,7 @@ def test_maintenance_tasks_run(private_database):
     writer = postgresql.writer()
     schema = f'"{postgresql.schema}"'
     statements = {
-        kind: [item.statement for item in writer.maintenance_tasks(kind, [])]
+        kind: [item.statement for item in find_part(writer, Maintenance).maintenance_tasks(kind, [])]
         for kind in ("vacuum", "analyze", "reindex")
     }
     assert statements["vacuum"] == [
@@ -366,20 +395,25 @@ def test_maintenance_tasks_run(private_database):
         'REINDEX INDEX CONCURRENTLY S."Us er_pkey"',
         'REINDEX INDEX S."other_during_excl"',
     ]
-    assert [item.table for item in writer.maintenance_tasks("optimize", [])] == ["Us er", "other"]
+    assert [item.table for item in find_part(writer, Maintenance).maintenance_tasks("optimize", [])] == [
+        "Us er",
+        "other",
+    ]
     with pytest.raises(SchemaMismatchError):
-        writer.maintenance_tasks("vacuum", ["gone"])
+        find_part(writer, Maintenance).maintenance_tasks("vacuum", ["gone"])
     with pytest.raises(NotSupportedError):
-        writer.maintenance_tasks("checkpoint", ["other"])
+        find_part(writer, Maintenance).maintenance_tasks("checkpoint", ["other"])
     for kind in ("vacuum", "reindex", "checkpoint"):
-        for item in writer.maintenance_tasks(kind, []):
-            writer.maintain(item)
+        for item in find_part(writer, Maintenance).maintenance_tasks(kind, []):
+            find_part(writer, Maintenance).maintain(item)
     assert writer.count("Us er") == 200
-    assert list(writer.maintenance_tasks("optimize", [])) == []
+    assert list(find_part(writer, Maintenance).maintenance_tasks("optimize", [])) == []
     with writer.transaction():  # the maintenance has restored the settings of the session
         writer.delete("other", [])
     with pytest.raises(RuntimeError):
-        postgresql.reader().maintain(writer.maintenance_tasks("analyze", ["other"])[0])
+        find_part(postgresql.reader(), Maintenance).maintain(
+            find_part(writer, Maintenance).maintenance_tasks("analyze", ["other"])[0]
+        )
 
 
 def test_failed_reindex_reports_its_leftover(private_database):
@@ -389,14 +423,19 @@ def test_failed_reindex_reports_its_leftover(private_database):
     with closing(servers.connection(postgresql.url)) as holder, holder.transaction():
         holder.execute("insert into t values (1)")
         with pytest.raises(BusyError):
-            writer.maintain(writer.maintenance_tasks("reindex", [])[0])
-        (leftover,) = writer.find_leftovers()
+            find_part(writer, Maintenance).maintain(
+                find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
+            )
+        (leftover,) = find_part(writer, Maintenance).find_leftovers()
     assert leftover.hint == f'DROP INDEX CONCURRENTLY "{postgresql.schema}"."i_ccnew";'
-    assert [item.statement.rpartition(".")[2] for item in writer.maintenance_tasks("reindex", [])] == ['"i"']
-    assert [item.code for item in writer.schema_findings()] == ["index-leftover"]
-    assert list(writer.find_damage()) == []
+    assert [
+        item.statement.rpartition(".")[2]
+        for item in find_part(writer, Maintenance).maintenance_tasks("reindex", [])
+    ] == ['"i"']
+    assert [item.code for item in find_part(writer, Advisor).schema_findings()] == ["index-leftover"]
+    assert list(find_part(writer, Checks).find_damage()) == []
     postgresql.execute(leftover.hint)
-    assert list(writer.find_leftovers()) == []
+    assert list(find_part(writer, Maintenance).find_leftovers()) == []
 
 
 def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
@@ -407,9 +446,13 @@ def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
     with closing(servers.connection(private_database.url)) as holder, holder.transaction():
         holder.execute("set transaction isolation level repeatable read; select * from other")
         with pytest.raises(BusyError, match=rf"pid {holder.info.backend_pid}, .*whose transaction is older"):
-            writer.maintain(writer.maintenance_tasks("reindex", [])[0])
-        assert list(writer.find_leftovers()) == []
-    writer.maintain(writer.maintenance_tasks("reindex", [])[0])
+            find_part(writer, Maintenance).maintain(
+                find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
+            )
+        assert list(find_part(writer, Maintenance).find_leftovers()) == []
+    find_part(writer, Maintenance).maintain(
+        find_part(writer, Maintenance).maintenance_tasks("reindex", [])[0]
+    )
 
 
 def test_maintenance_requires_table_ownership(postgresql):
@@ -418,28 +461,28 @@ def test_maintenance_requires_table_ownership(postgresql):
         writer = postgresql.writer(user=name, password=None)
         for kind in ("vacuum", "analyze", "reindex"):
             with pytest.raises(PrivilegeMissingError, match="only the owner of t"):
-                writer.maintenance_tasks(kind, [])
-        (task,) = postgresql.reader().maintenance_tasks("vacuum", [])
+                find_part(writer, Maintenance).maintenance_tasks(kind, [])
+        (task,) = find_part(postgresql.reader(), Maintenance).maintenance_tasks("vacuum", [])
         with pytest.raises(QueryFailedError):  # the server only warns
-            writer.maintain(task)
+            find_part(writer, Maintenance).maintain(task)
         if postgresql.connection.info.server_version >= 170000:
             postgresql.execute(f"grant maintain on {postgresql.schema}.t to {name}")
             for kind in ("vacuum", "analyze", "reindex"):
-                for task in writer.maintenance_tasks(kind, []):
-                    writer.maintain(task)
+                for task in find_part(writer, Maintenance).maintenance_tasks(kind, []):
+                    find_part(writer, Maintenance).maintain(task)
 
 
 def test_slow_queries_have_an_enabling_hint(postgresql):
     if postgresql.rows("select from pg_extension where extname = 'pg_stat_statements'"):
         pytest.skip("this server records slow queries")
     with pytest.raises(NotSupportedError) as caught:
-        postgresql.reader().list_slow_queries()
+        find_part(postgresql.reader(), SlowQueryMonitor).list_slow_queries()
     assert "CREATE EXTENSION pg_stat_statements;" in caught.value.hint
     assert "log_min_duration_statement" in caught.value.hint
 
 
 def test_server_counters_are_reported(postgresql):
-    traffic = postgresql.reader().read_traffic()
+    traffic = find_part(postgresql.reader(), SessionMonitor).read_traffic()
     assert traffic.version[:2].isdigit()
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1

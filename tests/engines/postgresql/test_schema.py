@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Checks, Condition, Explainer, SchemaReader, ScriptRunner, SizeMonitor
 from dbctl.engines.postgresql.sql.script import split
 from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
+from tests.parts import find_part
 
 
 @pytest.fixture
@@ -51,8 +52,8 @@ def test_partitions_belong_to_their_parent_table(postgresql):
         writer.insert("p", {"id": 1})
         assert writer.insert_many("t", ["id", "p", "at"], [(1, 1, "2024-05-05"), (2, 1, "2030-01-01")]) == 2
         assert writer.delete("t", [Condition("at", "<", "2025-01-01")]) == 1
-    assert writer.explain("t", ["id"], [Condition("p", "=", 1)]).full_scans
-    sizes = {item.table: item for item in writer.measure_tables()}
+    assert find_part(writer, Explainer).explain("t", ["id"], [Condition("p", "=", 1)]).full_scans
+    sizes = {item.table: item for item in find_part(writer, SizeMonitor).measure_tables()}
     assert sizes["t"].rows == 1
     assert sizes["t"].bytes > 0
 
@@ -116,8 +117,8 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
     for schema, order in ((postgresql, range(8)), (other_schema, [0, 1, 2, 4, 3, 6, 7, 5])):
         for index in order:
             schema.execute(STATEMENTS[index])
-    description = postgresql.reader().schema()
-    assert description == other_schema.reader().schema()
+    description = find_part(postgresql.reader(), SchemaReader).schema()
+    assert description == find_part(other_schema.reader(), SchemaReader).schema()
     table = next(item for item in description.tables if item.name == "t")
     assert [(item.name, list(item.columns), item.where) for item in table.indexes] == [
         ("t_a", ["a desc", "lower(b)"], "(p IS NOT NULL)"),
@@ -147,9 +148,9 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
 def test_schema_changes_change_the_fingerprint(postgresql, change):
     for sql in STATEMENTS:
         postgresql.execute(sql)
-    before = postgresql.reader().fingerprint()
+    before = find_part(postgresql.reader(), SchemaReader).fingerprint()
     postgresql.execute(change)
-    assert postgresql.reader().fingerprint() != before
+    assert find_part(postgresql.reader(), SchemaReader).fingerprint() != before
 
 
 # Scripts -------------------------------------------------------------------------------------------------------------
@@ -178,9 +179,9 @@ def test_script_is_split_into_the_statements_of_the_server(postgresql):
         (11, ["select", "1"]),
     ]
     writer = postgresql.writer()
-    with writer.schema_transaction():
-        for _, sql in writer.script_dialect.split(SCRIPT):
-            writer.run_statement(sql)
+    with find_part(writer, ScriptRunner).schema_transaction():
+        for _, sql in find_part(writer, ScriptRunner).script_dialect.split(SCRIPT):
+            find_part(writer, ScriptRunner).run_statement(sql)
     assert writer.select("t", ["a"]) == [("';",), ('"',)]
     assert writer.query("select f(), g(1)") == [("a;;", 3)]
 
@@ -212,17 +213,22 @@ def test_non_transactional_scripts_are_refused_with_line(script, reason):
 
 def test_failed_script_leaves_no_objects_or_settings(postgresql):
     writer = postgresql.writer()
-    with pytest.raises(ConstraintError), writer.schema_transaction():
-        writer.run_statement("set search_path to pg_catalog")
-        writer.run_statement(f"create table {postgresql.schema}.t (id integer primary key)")
-        writer.run_statement(f"insert into {postgresql.schema}.t values (1), (1)")
-    with writer.schema_transaction():
-        writer.run_statement("set search_path to pg_catalog")
+    with pytest.raises(ConstraintError), find_part(writer, ScriptRunner).schema_transaction():
+        find_part(writer, ScriptRunner).run_statement("set search_path to pg_catalog")
+        find_part(writer, ScriptRunner).run_statement(
+            f"create table {postgresql.schema}.t (id integer primary key)"
+        )
+        find_part(writer, ScriptRunner).run_statement(f"insert into {postgresql.schema}.t values (1), (1)")
+    with find_part(writer, ScriptRunner).schema_transaction():
+        find_part(writer, ScriptRunner).run_statement("set search_path to pg_catalog")
     assert writer.query("select current_schema()") == [(postgresql.schema,)]
     assert writer.tables() == {}
-    with pytest.raises(QueryFailedError, match="COMMIT would"), writer.schema_transaction():
-        writer.run_statement("create table t (id integer)")
-        writer.run_statement("commit")
+    with (
+        pytest.raises(QueryFailedError, match="COMMIT would"),
+        find_part(writer, ScriptRunner).schema_transaction(),
+    ):
+        find_part(writer, ScriptRunner).run_statement("create table t (id integer)")
+        find_part(writer, ScriptRunner).run_statement("commit")
     assert writer.tables() == {}
 
 
@@ -236,10 +242,10 @@ def test_orphaned_rows_are_found_with_example(postgresql):
     )
     postgresql.execute("alter table c disable trigger all")
     postgresql.execute("insert into c values (1, null, 'x'), (5, 9, 'x'), (6, 9, 'y')")
-    (orphans,) = postgresql.reader().find_orphaned_rows()
+    (orphans,) = find_part(postgresql.reader(), Checks).find_orphaned_rows()
     assert (orphans.table, list(orphans.columns), orphans.referenced_table) == ("c", ["a", "b"], "p")
     assert (orphans.count, orphans.example) == (2, "id 5")
-    assert postgresql.reader().find_orphaned_rows("p") == []
+    assert find_part(postgresql.reader(), Checks).find_orphaned_rows("p") == []
 
 
 def test_unfinished_index_is_found(postgresql):
@@ -249,12 +255,12 @@ def test_unfinished_index_is_found(postgresql):
         postgresql.execute('create unique index concurrently "i of: x" on t (id)')
     reader = postgresql.reader()
     for quick in (True, False):
-        (line,) = reader.find_damage(quick=quick)
+        (line,) = find_part(reader, Checks).find_damage(quick=quick)
         assert line == "index i of: x of t is invalid"
-        assert reader.parse_index_damage(line).index == "i of: x"
-    assert reader.parse_index_damage("t: invalid page in block 0") is None
+        assert find_part(reader, Checks).parse_index_damage(line).index == "i of: x"
+    assert find_part(reader, Checks).parse_index_damage("t: invalid page in block 0") is None
     with pytest.raises(SchemaMismatchError):
-        reader.find_damage(table="nosuch")
+        find_part(reader, Checks).find_damage(table="nosuch")
 
 
 # Scratch schemas -----------------------------------------------------------------------------------------
@@ -266,18 +272,18 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
         registry.load_engine(postgresql.url.engine).open_scratch(postgresql.url, "app/user")
     ) as scratch:
         assert scratch.tables() == {}
-        with scratch.schema_transaction():
+        with find_part(scratch, ScriptRunner).schema_transaction():
             for sql in STATEMENTS:
-                scratch.run_statement(sql)
-        with pytest.raises(ConstraintError), scratch.schema_transaction():
-            scratch.run_statement("insert into p values (1), (1)")
+                find_part(scratch, ScriptRunner).run_statement(sql)
+        with pytest.raises(ConstraintError), find_part(scratch, ScriptRunner).schema_transaction():
+            find_part(scratch, ScriptRunner).run_statement("insert into p values (1), (1)")
         assert set(scratch.tables()) == {"p", "t", "v"}
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
-        expected = scratch.schema()
+        expected = find_part(scratch, SchemaReader).schema()
     assert postgresql.rows("select count(*) from pg_namespace where nspname like 'dbctl%'") == [(0,)]
     postgresql.execute("drop table t")
     for sql in STATEMENTS:
         postgresql.execute(sql)
-    assert postgresql.reader().schema() == expected
+    assert find_part(postgresql.reader(), SchemaReader).schema() == expected

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.engines.contract import Condition, InSubquery, Not, Order, ReferenceCount, ShiftedTime
+from dbctl.engines.contract import Condition, Explainer, InSubquery, Not, Order, ReferenceCount, ShiftedTime
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.errors import (
     ConstraintError,
@@ -17,6 +17,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from tests import servers
+from tests.parts import find_part
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
@@ -198,7 +199,7 @@ def test_native_time_comparison_uses_the_index(postgresql):
         "insert into t select now() - make_interval(secs => n), n from generate_series(1, 5000) n"
     )
     postgresql.execute("analyze t")
-    explanation = postgresql.reader().explain(
+    explanation = find_part(postgresql.reader(), Explainer).explain(
         "t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]
     )
     assert explanation.full_scans == []

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbctl.engines.contract import ScriptRunner
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sql.script import split
 from dbctl.engines.sqlite.writer import SQLiteWriter
@@ -32,15 +33,15 @@ def db(tmp_path: Path) -> Iterator[SQLiteWriter]:
 
 
 def run(db: SQLiteWriter, script: str) -> None:
-    with db.schema_transaction():
-        for _, sql in db.script_dialect.split(script):
-            db.run_statement(sql)
+    with db.part(ScriptRunner).schema_transaction():
+        for _, sql in db.part(ScriptRunner).script_dialect.split(script):
+            db.part(ScriptRunner).run_statement(sql)
 
 
 def run_unsplit(db: SQLiteWriter, *statements: str) -> None:
-    with db.schema_transaction():
+    with db.part(ScriptRunner).schema_transaction():
         for sql in statements:
-            db.run_statement(sql)
+            db.part(ScriptRunner).run_statement(sql)
 
 
 def run_in_other_connection(folder: Path, script: str) -> None:
@@ -323,7 +324,7 @@ def test_schema_changes_of_other_programs_are_detected(tmp_path: Path, db: SQLit
     run(db, "create table a (x);")
     assert set(db.tables()) == {"a"}
     run_in_other_connection(tmp_path, "alter table a add column y; create table b (x);")
-    with db.schema_transaction():
+    with db.part(ScriptRunner).schema_transaction():
         assert {name: list(table.columns) for name, table in db.tables().items()} == {
             "a": ["x", "y"],
             "b": ["x"],
@@ -332,8 +333,8 @@ def test_schema_changes_of_other_programs_are_detected(tmp_path: Path, db: SQLit
 
 def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
-    with pytest.raises(LookupError), db.schema_transaction():
-        db.run_statement("create table mine (x)")
+    with pytest.raises(LookupError), db.part(ScriptRunner).schema_transaction():
+        db.part(ScriptRunner).run_statement("create table mine (x)")
         assert "mine" in db.tables()
         raise LookupError
     run_in_other_connection(
@@ -344,13 +345,13 @@ def test_rolled_back_table_is_not_confused_with_another(tmp_path: Path, db: SQLi
 
 
 def test_schema_transaction_cannot_be_nested(db: SQLiteWriter) -> None:
-    with pytest.raises(RuntimeError), db.transaction(), db.schema_transaction():
+    with pytest.raises(RuntimeError), db.transaction(), db.part(ScriptRunner).schema_transaction():
         pass
 
 
 def test_statement_outside_a_transaction_is_refused(db: SQLiteWriter) -> None:
     with pytest.raises(RuntimeError):
-        db.run_statement("create table a (x)")
+        db.part(ScriptRunner).run_statement("create table a (x)")
 
 
 # Files ------------------------------------------------------------------------------------------------------------
@@ -386,8 +387,11 @@ def test_table_definition_is_stored_as_written(db: SQLiteWriter) -> None:
 
 def test_reader_sees_schema_changes_only_after_the_commit(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
-    with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader, db.schema_transaction():
-        db.run_statement("create table b (x)")
+    with (
+        closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader,
+        db.part(ScriptRunner).schema_transaction(),
+    ):
+        db.part(ScriptRunner).run_statement("create table b (x)")
         assert set(reader.tables()) == {"a"}
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:
         assert set(reader.tables()) == {"a", "b"}

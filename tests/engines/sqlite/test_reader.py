@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract import Condition
-from dbctl.engines.sqlite.reader import CLOCK_TICK_NS, SQLiteReader
+from dbctl.engines.sqlite.connection.read import CLOCK_TICK_NS
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import (
     BusyError,

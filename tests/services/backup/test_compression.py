@@ -22,7 +22,7 @@ from dbctl.errors import (
     InsufficientSpaceError,
     NotSupportedError,
 )
-from dbctl.files import compression
+from dbctl.files import codecs, compression
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import reader
 from dbctl.stores.directory import TEMP_PREFIX
@@ -322,4 +322,4 @@ def test_server_dumps_are_not_compressed_again(monkeypatch, deployed):
 
 
 def test_every_configurable_compression_is_tested():
-    assert set(compression.SUFFIXES) == set(SUFFIXES)
+    assert set(codecs.SUFFIXES) == set(SUFFIXES)

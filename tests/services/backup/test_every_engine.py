@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from dbctl.engines.mysql.session import own_sessions
-from dbctl.engines.postgresql.session import own_backends
+from dbctl.engines.mysql.connection import own_sessions
+from dbctl.engines.postgresql.connection import own_backends
 from dbctl.errors import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import EncryptionPolicy

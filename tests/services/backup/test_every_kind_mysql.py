@@ -14,9 +14,9 @@ from contextlib import closing
 import pymysql
 import pytest
 
+from dbctl.engines.mysql.connection import parse_server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.options import connection_arguments
-from dbctl.engines.mysql.session import parse_server
 from dbctl.errors import NotSupportedError
 from tests import servers
 from tests.services import mysql_samples

@@ -19,12 +19,13 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
+from dbctl.engines.contract import Dumps
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ClientFailedError,
@@ -39,6 +40,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Secret
 from tests import servers
+from tests.parts import find_part
 from tests.services import larder_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -218,7 +220,7 @@ def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
         calls.append(path)
 
     with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
-        reader.dump(path, progress=rename_tables)
+        find_part(reader, Dumps).dump(path, progress=rename_tables)
     text = gzip.decompress(path.read_bytes())
     for name in (b"one", b"two"):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
@@ -281,8 +283,8 @@ def test_non_transactional_tables_are_locked_and_restored(pantry):
 
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
-        assert db.blocks_writers()
-        dump = db.dump(pantry.path.with_name("heap.sql.gz"), progress=write)
+        assert find_part(db, Dumps).blocks_writers()
+        dump = find_part(db, Dumps).dump(pantry.path.with_name("heap.sql.gz"), progress=write)
     assert error_codes == [1205, 1205]
     assert (dump.verification.tables["heap"], dump.verification.tables["memory_rows"]) == (2, 3)
 
@@ -316,8 +318,8 @@ def test_unlockable_table_leaves_no_backup(pantry):
     destination = pantry.path.with_name("heap.sql.gz")
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
-        ((reader,),) = db._fetch("select connection_id()", {})
-        catch_error(UnreachableError, lambda: db.dump(destination, progress=end_lock))
+        ((reader,),) = db.connection.fetch("select connection_id()")
+        catch_error(UnreachableError, lambda: find_part(db, Dumps).dump(destination, progress=end_lock))
     assert not destination.exists()
 
 

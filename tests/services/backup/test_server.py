@@ -23,12 +23,13 @@ from msgspec import structs
 
 from dbctl.config import Selection
 from dbctl.engines import registry
+from dbctl.engines.contract import SchemaReader
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import END, adapt_to_server
 from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
-from dbctl.engines.postgresql.session import open_session
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.postgresql.connection import open_session
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BackupPartialError,
     BusyError,
@@ -54,6 +55,7 @@ from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
 from tests import servers
 from tests.caching import postgresql_database
+from tests.parts import find_part
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -1004,7 +1006,7 @@ def test_objects_of_every_kind_are_restored(kind, tmp_path):
         assert pantry.rows("select nextval('lone'), n from counted") == [(8, 2)]
         assert pantry.rows("insert into one (v) values ('b') returning id") == [(3,)]
         with promptvault_app.open_repository(pantry.path) as (app, _repository):
-            assert app.reader("pantry").fingerprint() == first.members[0].schema
+            assert find_part(app.reader("pantry"), SchemaReader).fingerprint() == first.members[0].schema
 
 
 # Row counts --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
-from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.engines.sqlite.connection import WriteConnection
 from dbctl.errors import UnreachableError
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, read_vectors
@@ -178,15 +178,15 @@ def test_failed_deletion_in_the_other_database_changes_neither(
 
 def test_failed_commit_restores_the_embeddings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors_before, chats_before = list_vector_keys(), list_chats()
-    run_statement = SQLiteWriter._run
+    run_statement = WriteConnection.run
 
-    def fail(self: SQLiteWriter, sql: str, *rest: Any) -> Any:
+    def fail(self: WriteConnection, sql: str, *rest: Any) -> Any:
         if sql.lower().startswith("commit"):
             raise UnreachableError(target="chat", reason="No space left on device", hint="")
         return run_statement(self, sql, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(SQLiteWriter, "_run", fail)
+        patched.setattr(WriteConnection, "run", fail)
         run("users", "delete", ANON, "--yes", status=10)
     assert list_chats() == chats_before
     assert list_vector_keys() == vectors_before

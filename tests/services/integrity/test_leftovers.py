@@ -8,7 +8,7 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.services.backup import reader
 from dbctl.services.doctor import examine
 from tests import servers

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from dbctl.engines import registry
+from dbctl.engines.contract import ScriptRunner
 from dbctl.errors import (
     MigrationFailedError,
     MigrationInvalidError,
@@ -16,6 +17,7 @@ from dbctl.errors import (
 from dbctl.services.migrations import drift, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
+from tests.parts import find_part
 from tests.services.migrations import deployments
 
 OUTSIDE = "-- dbctl: no-transaction\n"
@@ -83,12 +85,13 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
     statements = [sql for _, sql in find_dialect(desk).split(FIVE.format("insert into one values (3);"))]
     with desk.open_app() as app, app.writer("main", "migrate up") as db:
         journal = Journal(db, "002_five", "up")
-        with db.outside_transaction():
+        scripts = find_part(db, ScriptRunner)
+        with scripts.outside_transaction():
             journal.open()
             for number, sql in enumerate(statements[:3], 1):
                 journal.begin(number, sql)
                 if number < 3 or done:
-                    db.run_statement(sql)
+                    scripts.run_statement(sql)
                 if number < 3:
                     journal.end(number)
     with pytest.raises(MigrationStatementUnknownError) as caught:

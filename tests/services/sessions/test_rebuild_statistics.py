@@ -24,7 +24,7 @@ from dbctl.services.integrity import cross_database
 from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
-from tests.services.sessions.test_cleanup import RECOUNT, STATISTICS, add_play
+from tests.services.sessions.test_cleanup import add_play
 
 ENDED = "'2024-01-01T10:01:40.000Z'"
 
@@ -84,13 +84,6 @@ def find_differences(path):
             for finding in cross_database.cross_check(app).findings.findings
             if finding.code == "recount"
         ]
-
-
-def compare_with_recount(path):
-    return [
-        sorted(query_rows(path, STATISTICS[word])) == sorted(query_rows(path, RECOUNT[word]))
-        for word in STATISTICS
-    ]
 
 
 def test_correct_statistics_are_not_changed_and_not_audited(path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from dbctl.engines.lancedb.backup.snapshot import Snapshot, SnapshotFile
+from dbctl.engines.lancedb.backup.snapshot import Snapshot
 
 #: The folder that contains all files, with the name that the app's scripts use.
 TOP_FOLDER = "lancedb"
@@ -33,24 +34,17 @@ def blocks(snapshot: Snapshot) -> Iterator[bytes]:
 def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
     root_stat = snapshot.root.stat()
     for name in (TOP_FOLDER, *(f"{TOP_FOLDER}/{folder}" for folder in _folders(snapshot))):
-        header = tarfile.TarInfo(name)
-        header.type, header.mode = tarfile.DIRTYPE, root_stat.st_mode & 0o777
-        header.uid, header.gid, header.mtime = root_stat.st_uid, root_stat.st_gid, int(root_stat.st_mtime)
-        yield _header(header)
+        yield _header(name, root_stat, tarfile.DIRTYPE, 0)
     for file in snapshot.files:
-        yield _header(_tar_entry(file))
+        yield _header(f"{TOP_FOLDER}/{file.name}", file.stat, tarfile.REGTYPE, file.size)
         yield from snapshot.blocks(file)
         yield bytes(_padding(file.size))
 
 
-def _tar_entry(file: SnapshotFile) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(f"{TOP_FOLDER}/{file.name}")
-    header.size, header.mode, header.mtime = file.size, file.mode & 0o777, max(0, file.modified)
-    header.uid, header.gid = file.owner
-    return header
-
-
-def _header(header: tarfile.TarInfo) -> bytes:
+def _header(name: str, stat: os.stat_result, entry_type: bytes, size: int) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.type, header.size, header.mode = entry_type, size, stat.st_mode & 0o777
+    header.uid, header.gid, header.mtime = stat.st_uid, stat.st_gid, max(0, int(stat.st_mtime))
     return header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 

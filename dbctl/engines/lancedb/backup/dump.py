@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, DumpResult
+from dbctl.engines.contract import DumpResult
 from dbctl.engines.lancedb.backup import archive, snapshot, verify
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.files import Progress, create_file, no_progress
 
+if TYPE_CHECKING:
+    from dbctl.engines.lancedb.reader import LanceReader
 
-class LanceDumps:
-    """Capability.DUMP of a local folder."""
+
+class FolderDumps:
+    """``Dumps`` and ``SnapshotPin`` of a local folder, also without the lancedb package."""
 
     forms: Mapping[str, str] = {"lance": ".tar"}
     supports_partial = False
     is_compressed = False
 
-    target: str
-    _pinned: Snapshot | None = None
+    def __init__(self, root: Path, target: str) -> None:
+        """Open nothing yet.
 
-    @abstractmethod
-    def _root(self) -> Path:
-        """Return the folder of the tables."""
+        Args:
+            root: the folder of the tables.
+            target: ``app/database``, for messages.
+        """
+        self._root, self._target = root, target
+        self._pinned: Snapshot | None = None
 
     def blocks_writers(self) -> bool:
         return False
@@ -34,7 +40,7 @@ class LanceDumps:
     def pin_snapshot(self) -> None:
         """Open the files of the current versions for the next ``dump``."""
         self.unpin()
-        self._pinned = snapshot.create_snapshot(self._root(), self.target)
+        self._pinned = snapshot.create_snapshot(self._root, self._target)
 
     def unpin(self) -> None:
         """Release the pinned snapshot, if any."""
@@ -45,7 +51,7 @@ class LanceDumps:
     def estimate_dump_size(self) -> int:
         if self._pinned is not None:
             return archive.archive_size(self._pinned)
-        with snapshot.open_snapshot(self._root(), self.target) as pinned:
+        with snapshot.open_snapshot(self._root, self._target) as pinned:
             return archive.archive_size(pinned)
 
     def dump(
@@ -62,7 +68,7 @@ class LanceDumps:
             As ``snapshot.create_snapshot``.
         """
         del form, tables  # there is one form, which contains all tables
-        pinned = self._pinned or snapshot.create_snapshot(self._root(), self.target)
+        pinned = self._pinned or snapshot.create_snapshot(self._root, self._target)
         try:
             return _write_archive(pinned, destination, progress)
         finally:
@@ -70,19 +76,13 @@ class LanceDumps:
             self._pinned = None
 
 
-class FolderDumps(LanceDumps):
-    """Dumps of a local folder, without the lancedb package."""
-
-    capabilities = frozenset({Capability.DUMP})
-
-    def __init__(self, root: Path, target: str) -> None:
-        self._path, self.target = root, target
-
-    def _root(self) -> Path:
-        return self._path
-
-    def close(self) -> None:
-        self.unpin()
+def create_dumps(db: LanceReader) -> FolderDumps | None:
+    """Return the dumps of an open database, which ends their snapshot when it is closed; None for a bucket."""
+    if db.location.folder is None:
+        return None
+    dumps = FolderDumps(db.location.folder, db.target)
+    db.cleanup.callback(dumps.unpin)
+    return dumps
 
 
 def _write_archive(pinned: Snapshot, destination: Path, progress: Progress) -> DumpResult:
@@ -94,9 +94,8 @@ def _write_archive(pinned: Snapshot, destination: Path, progress: Progress) -> D
             written_bytes += file.write(block)
             progress(min(1.0, written_bytes / total_bytes))
         verification = future.result()
-    versions = {f"version of {table.name}": str(table.version.number) for table in pinned.tables}
     remarks = [*pinned.remarks, *([] if verify.is_readable() else [verify.NOT_READ])]
-    metadata = {"format": "lance", **versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
+    metadata = {"format": "lance", **pinned.versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
     return DumpResult(
         taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.sha256
     )

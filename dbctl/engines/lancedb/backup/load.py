@@ -1,8 +1,7 @@
-"""Read and extract an archive of LanceDB tables: manifests, file names, and all rows."""
+"""Verify an archive of LanceDB tables: manifests, sizes of files, and all rows."""
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -10,13 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from dbctl import signals
 from dbctl.engines.contract import DumpVerification
-from dbctl.engines.lancedb.backup import snapshot
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
+from dbctl.engines.lancedb.backup.extract import extract
 from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
-from dbctl.engines.lancedb.location import SUFFIX, VERSIONS_FOLDER
-from dbctl.engines.lancedb.storage import ManifestError, fragments
-from dbctl.errors import CorruptError, DbctlError
-from dbctl.files import tar
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
+from dbctl.engines.lancedb.storage import VERSIONS_FOLDER, ManifestError, manifest
+from dbctl.errors import CorruptError
 
 #: Gives an empty private folder with free space for a number of bytes.
 CreateFolder = Callable[[int], AbstractContextManager[Path]]
@@ -33,20 +31,20 @@ def read_manifests(path: Path, target: str) -> DumpVerification:
     for table, manifest_names in manifests.items():
         newest = max(manifest_names)
         try:
-            version = fragments.parse_version(
+            version = manifest.parse(
                 _read_at(path, *files[f"{table}/{VERSIONS_FOLDER}/{manifest_names[newest]}"])
             )
         except ManifestError as error:
             problems.append(f"{table}: {manifest_names[newest]}: {error}")
             continue
         rows[table.removesuffix(SUFFIX)] = version.rows
-        for data_file in version.files:
-            size = files.get(f"{table}/{data_file.name}")
+        for data_file in version.files():
+            size = files.get(f"{table}/{data_file.path}")
             if size is None:
-                problems.append(f"{table}: {data_file.name} is missing")
-            elif data_file.size and size[1] != data_file.size:
+                problems.append(f"{table}: {data_file.path} is missing")
+            elif data_file.bytes is not None and size[1] != data_file.bytes:
                 problems.append(
-                    f"{table}: {data_file.name} has {size[1]:,} bytes and should have {data_file.size:,}"
+                    f"{table}: {data_file.path} has {size[1]:,} bytes and should have {data_file.bytes:,}"
                 )
     return DumpVerification(tables=rows, schema="", problems=problems)
 
@@ -66,23 +64,6 @@ def verify_archive(path: Path, target: str, create_folder: CreateFolder) -> Dump
         return verify_folder(folder, verification.tables)
 
 
-def extract(path: Path, destination: Path, name: str) -> Path:
-    """Extract an archive into the new folder ``destination``; return the folder of the tables, which may be nested.
-
-    Raises:
-        CorruptError: it contains no tables.
-        As ``tar.extract``.
-    """
-    tar.extract(path, destination, name=name, max_bytes=path.stat().st_size)
-    if (destination / TOP_FOLDER).is_dir():
-        return destination / TOP_FOLDER
-    for folder, names, _ in os.walk(destination):
-        signals.raise_if_interrupted()
-        if any(snapshot.is_table(Path(folder, folder_name)) for folder_name in names):
-            return Path(folder)
-    raise CorruptError(target=name, reason="it contains no LanceDB table")
-
-
 def _list_entries(
     path: Path, target: str
 ) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, dict[int, str]]]:
@@ -98,9 +79,9 @@ def _list_entries(
                     continue
                 files[name] = (entry.offset_data, entry.size)
                 table, _, subpath = name.partition("/")
-                folder, _, manifest = subpath.partition("/")
-                if folder == VERSIONS_FOLDER and (number := fragments.version_number(manifest)) is not None:
-                    manifests.setdefault(table, {})[number] = manifest
+                folder, _, file_name = subpath.partition("/")
+                if folder == VERSIONS_FOLDER and (number := manifest.version_number(file_name)) is not None:
+                    manifests.setdefault(table, {})[number] = file_name
             archive.fileobj.seek(archive.offset)
             end_block = archive.fileobj.read(tarfile.BLOCKSIZE)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
@@ -111,13 +92,8 @@ def _list_entries(
 
 
 def _read_at(path: Path, offset: int, size: int) -> bytes:
-    if size > snapshot.MAX_MANIFEST_BYTES:
+    if size > MAX_MANIFEST_BYTES:
         raise ManifestError("manifest too large")
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         return file.read(size)
-
-
-def failure_reason(error: DbctlError) -> str:
-    """Return the reason of an error without its target."""
-    return str(error.context.get("reason", error))

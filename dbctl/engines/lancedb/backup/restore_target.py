@@ -7,10 +7,9 @@ writes until the swap. The archive is extracted, read and compared in advance, s
 from __future__ import annotations
 
 import os
-import secrets
-import stat
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dbctl import signals
@@ -24,27 +23,21 @@ from dbctl.engines.contract import (
     TrialRestore,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
-from dbctl.engines.lancedb.backup import snapshot, swap
+from dbctl.engines.lancedb.backup import swap
 from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
-from dbctl.engines.lancedb.backup.verify import is_readable, verify_folder
-from dbctl.engines.lancedb.storage import ManifestError
-from dbctl.engines.sql import find_differences
+from dbctl.engines.lancedb.backup.extract import copy_ownership, verify_extracted
+from dbctl.engines.lancedb.backup.prepared_swap import FolderSwap, UnchangedSwap
+from dbctl.engines.lancedb.errors import translate_file_errors
+from dbctl.engines.lancedb.write_access import require_space
 from dbctl.errors import (
-    DbctlError,
-    DiskFullError,
-    FileFailedError,
-    InsufficientSpaceError,
     NotADatabaseError,
     NotSupportedError,
     RestoreFailedError,
     RetainedDatabaseMissingError,
 )
-from dbctl.files import Progress, is_full, no_progress, release_nothing, tar, temp
+from dbctl.files import Progress, no_progress, release_nothing, tar, temp
 from dbctl.url import Url
 
-UNCHANGED = "The database was not changed."
-#: The remark about processes with open files.
-OPEN_FILES = "{names} had open files during the swap: restart these processes"
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
 
 
@@ -100,16 +93,7 @@ class LanceRestoreTarget:
         return write_lock(self._root, self._target, purpose, timeout=timeout)
 
     def require_space(self, required_bytes: int) -> None:
-        try:
-            file_system = os.statvfs(self._root.parent)
-        except OSError as error:
-            raise FileFailedError(path=self._root.parent, reason=error.strerror or str(error)) from error
-        if file_system.f_bavail * file_system.f_frsize < required_bytes:
-            raise InsufficientSpaceError(
-                place=self._root.parent,
-                required=required_bytes,
-                free=file_system.f_bavail * file_system.f_frsize,
-            )
+        require_space(self._root.parent, required_bytes)
 
     def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block no writers: the replaced folder is retained with all writes."""
@@ -128,15 +112,15 @@ class LanceRestoreTarget:
         else:
             last_step = "swap the two" if exists else "rename it"
             steps = [f"extract it next to {self._root}, read it completely, and {last_step}"]
-        if exists:
-            steps += self._describe_open_files()
+        if exists and (names := self._describe_holders()):
+            steps.append(f"warning: {names} has open files: stop the app, or restart it after the restore")
         return RestoreStrategy(
             method="swapped" if exists else "new", retains_previous=exists, steps=steps, location="next to it"
         )
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         root, retained = self._root, swap.free_sibling_path(self._root, f"{swap.RETAINED}{stamp}")
-        quoted_root, quoted_retained = (_quote(path) for path in (root, retained))
+        quoted_root, quoted_retained = (shlex.quote(str(path)) for path in (root, retained))
         script = (
             f"# A restore retained the previous state of {self._target} in\n# {retained}\n"
             "# until the next restore. dbctl restore undo restores it; manually, while the app is stopped:\n"
@@ -194,11 +178,6 @@ class LanceRestoreTarget:
                 hint="Run it as that user, or as root.",
             )
 
-    def _describe_open_files(self) -> list[str]:
-        if names := self._describe_holders():
-            return [f"warning: {names} has open files: stop the app, or restart it after the restore"]
-        return []
-
     def _describe_holders(self) -> str:
         """Return the processes with open files in the folder, as far as visible; may be empty."""
         try:
@@ -218,20 +197,20 @@ class LanceRestoreTarget:
             DiskFullError, FileFailedError: it cannot be extracted.
         """
         del timeout
-        with translate_errors(self._root):
+        with translate_file_errors(self._root.parent):
             swap.complete_interrupted(self._root)
             swap.remove_leftovers(self._root)
             if dump.form == "kept":
                 retained = self._find_retained(dump)
                 if retained is None:
-                    yield _UnchangedSwap(self._root, self._root.with_name(dump.metadata["kept"]))
+                    yield UnchangedSwap(self._root, self._root.with_name(dump.metadata["kept"]))
                     return
                 swap.raise_versions(retained, self._root, self._target)
-                yield _FolderSwap(self._root, retained, self._describe_holders)
+                yield FolderSwap(self._root, retained, self._describe_holders)
                 return
-            with self._extract(self._root, path, dump) as (extracted, _):
+            with self._extract(path, dump) as (extracted, _):
                 swap.raise_versions(extracted, self._root, self._target)
-                yield _FolderSwap(self._root, extracted, self._describe_holders)
+                yield FolderSwap(self._root, extracted, self._describe_holders)
 
     def load(
         self,
@@ -265,158 +244,30 @@ class LanceRestoreTarget:
         """Yield a temporary folder with the content of an archive, next to the database."""
         del timeout
         with (
-            translate_errors(self._root),
-            self._extract(self._root, path, dump) as (extracted, verification),
+            translate_file_errors(self._root.parent),
+            self._extract(path, dump) as (extracted, verification),
         ):
             yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         remarks = []
         for folder in swap.list_siblings(self._root):
-            if folder.name != retained.get("kept") and not folder.name.startswith(
-                swap.temp_prefix(self._root)
-            ):
-                try:
-                    swap.remove(folder)
-                except OSError as error:
-                    reason = error.strerror or error
-                    remarks.append(
-                        f"{folder}, retained by an earlier restore, could not be removed: {reason}"
-                    )
+            if folder.name == retained.get("kept") or folder.name.startswith(swap.temp_prefix(self._root)):
+                continue
+            try:
+                swap.remove(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                remarks.append(f"{folder}, retained by an earlier restore, could not be removed: {reason}")
         return remarks
 
     @contextmanager
-    def _extract(self, root: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
-        """Extract an archive into a new folder next to ``root``, with its owner; yield the folder and its verification."""
+    def _extract(self, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
+        """Extract an archive into a new folder next to the database, with its owner; yield the folder and its verification."""
+        root = self._root
         with temp.folder(root.parent, swap.temp_prefix(root)) as temporary:
             tar.extract(path, temporary / "archive", name=path.name, max_bytes=path.stat().st_size)
             extracted = temporary / "archive" / TOP_FOLDER
             verification = verify_extracted(extracted, dump, self._target)
-            _copy_ownership(extracted, root if root.is_dir() else root.parent)
+            copy_ownership(extracted, root if root.is_dir() else root.parent)
             yield extracted, verification
-
-
-@contextmanager
-def translate_errors(root: Path) -> Iterator[None]:
-    """Raise errors of the operating system as errors of dbctl."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise DiskFullError(target=str(root.parent)) from error
-        raise FileFailedError(path=error.filename or root, reason=error.strerror or str(error)) from error
-
-
-class _UnchangedSwap:
-    """A swap without work: an interrupted restore did not replace this database."""
-
-    def __init__(self, root: Path, prepared: Path) -> None:
-        self._root, self._prepared = root, prepared
-
-    def write_marker(self, retained: Mapping[str, str]) -> None:
-        """Do nothing: the prepared folder already is a marker."""
-
-    def remove_marker(self) -> None:
-        """Do nothing: the prepared folder remains the marker."""
-
-    def swap(self, retained: Mapping[str, str]) -> LoadResult:
-        """Remove the prepared folder: all databases of the app are in their previous state."""
-        del retained
-        remarks = []
-        try:
-            swap.drop_prepared(self._prepared, self._root)
-        except OSError as error:
-            remarks.append(
-                f"{self._prepared}, the prepared folder, could not be removed: {error.strerror or error}"
-            )
-        return LoadResult(method="in place", remarks=remarks)
-
-
-class _FolderSwap:
-    """Swap the database folder with an extracted and verified, or a retained, folder."""
-
-    def __init__(self, root: Path, folder: Path, describe_holders: Callable[[], str]) -> None:
-        self._root, self._folder, self._describe_holders = root, folder, describe_holders
-        self._prepared: Path | None = None
-
-    def write_marker(self, retained: Mapping[str, str]) -> None:
-        """Rename the new folder, durably, to the name that the replaced folder will get."""
-        name = retained.get("kept") or swap.sibling_path(self._root, secrets.token_hex(4)).name
-        with translate_errors(self._root):
-            self._prepared = swap.mark_prepared(self._folder, self._root.with_name(name))
-
-    def remove_marker(self) -> None:
-        """Restore the previous name of the new folder."""
-        if self._prepared is not None:
-            with suppress(OSError):  # a remaining folder is reported
-                swap.cancel_prepared(self._prepared, self._folder)
-            self._prepared = None
-
-    def swap(self, retained: Mapping[str, str]) -> LoadResult:
-        """Swap the folders in one step."""
-        if self._prepared is None:
-            raise RuntimeError("write_marker was not called")
-        remarks = []
-        if os.path.lexists(self._root) and (names := self._describe_holders()):
-            remarks.append(OPEN_FILES.format(names=names))
-        with translate_errors(self._root), signals.block_signals():
-            replaced = swap.exchange(self._prepared, self._root)
-            prepared, self._prepared = self._prepared, None
-            try:  # errors after the swap are only remarks
-                swap.make_durable(self._root)
-                if replaced and not retained.get("kept"):
-                    swap.remove(prepared)
-            except OSError as error:
-                remarks.append(f"{error.filename or self._root.parent}: {error.strerror or error}")
-        return LoadResult(method="swapped" if replaced else "new", remarks=remarks)
-
-
-def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
-    """Read an extracted folder and compare it with the row counts and digests of its dump.
-
-    Raises:
-        RestoreFailedError: the content differs.
-    """
-    try:
-        with snapshot.open_snapshot(folder, target) as source:
-            rows = source.rows
-        verification = (
-            verify_folder(folder, rows)
-            if is_readable()
-            else DumpVerification(tables=rows, schema="", problems=())
-        )
-    except (DbctlError, ManifestError) as error:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {error}", hint=UNCHANGED) from error
-    problems = list(verification.problems)
-    if verification.tables != dict(dump.tables) and dump.tables:
-        names = sorted(
-            name
-            for name in {*verification.tables, *dump.tables}
-            if verification.tables.get(name) != dump.tables.get(name)
-        )
-        problems.append(f"the row count differs in {', '.join(names)}")
-    if changed_tables := find_differences(verification.digests, dump.digests):
-        problems.append(f"the content differs in {', '.join(changed_tables)}")
-    if problems:
-        raise RestoreFailedError(target=target, reason=f"unpacked, {problems[0]}", hint=UNCHANGED)
-    return verification
-
-
-def _copy_ownership(folder: Path, reference: Path) -> None:
-    """Give all files of a folder the owner and mode of ``reference``."""
-    reference_stat = reference.stat()
-    folder_mode = stat.S_IMODE(reference_stat.st_mode) & 0o777
-    for parent, _, files in os.walk(folder):
-        for path, mode in (
-            (parent, folder_mode),
-            *((os.path.join(parent, name), folder_mode & 0o666) for name in files),  # noqa: PTH118
-        ):
-            if os.geteuid() == 0:
-                os.chown(path, reference_stat.st_uid, reference_stat.st_gid, follow_symlinks=False)
-            os.chmod(path, mode)  # noqa: PTH101 - the paths are texts
-
-
-def _quote(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

@@ -7,161 +7,74 @@ there is a newer version, and the attempt is repeated. A snapshot writes nothing
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import resource
-import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.lancedb.location import HINT_FILE, SUFFIX, VERSIONS_FOLDER, parse_hint
-from dbctl.engines.lancedb.storage import DataFile, ManifestError, Version, fragments
-from dbctl.errors import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
+from dbctl.engines.lancedb.backup.open_files import (
+    TIMEOUT,
+    FileRemovedError,
+    OpenFiles,
+    SnapshotFile,
+    pruned_error,
+)
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
+from dbctl.engines.lancedb.storage import (
+    HINT_FILE,
+    VERSIONS_FOLDER,
+    DataFile,
+    Manifest,
+    ManifestError,
+    manifest,
+)
+from dbctl.errors import CorruptError, FolderMissingError, NotSupportedError
 from dbctl.files import atomic
-from dbctl.model import Struct, now
+from dbctl.model import now
 
-#: Limits in bytes; a manifest with a hundred thousand files has a tenth of it.
-MAX_MANIFEST_BYTES, MAX_HINT_BYTES = 256 << 20, 1 << 12
-#: The first descriptor of a snapshot (``select`` does not support higher ones), the number reserved for others, and the limit.
-FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MAX_DESCRIPTORS = 1024, 200, 1 << 20
-#: Seconds after which repeated attempts end.
-TIMEOUT = 30.0
+#: Bytes of a file with the number of a version.
+MAX_HINT_BYTES = 1 << 12
 TAGS_FOLDER = "_refs/tags"
 BRANCHES_FOLDER = "tree"
 EXTERNAL_FILES = "some of its files belong to another table"
-
-
-class SnapshotFile(Struct, frozen=True, kw_only=True):
-    """One file of a snapshot."""
-
-    name: str  #: relative to the folder of the tables
-    path: Path
-    size: int
-    mode: int
-    owner: tuple[int, int]
-    modified: int  #: seconds since 1970
-    descriptor: int | None  #: None: the limit of open files is reached, so it is opened when it is read
-
-
-class SnapshotTable(Struct, frozen=True, kw_only=True):
-    """One table of a snapshot."""
-
-    name: str
-    version: Version
-
-
-class _FileRemovedError(Exception):
-    """A file of a version is missing, or its size is wrong."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} {reason}")
 
 
 class Snapshot:
     """The open files of the tables, with the manifest of each table last. The caller closes it."""
 
     def __init__(self, root: Path, target: str) -> None:
+        """Open no file yet; ``target`` is ``app/database``, for messages."""
         self.root, self._target = root, target
         self.taken_at = now()
-        self.tables, self.files, self.folders = list[SnapshotTable](), list[SnapshotFile](), list[str]()
-        self.remarks = list[str]()
-        self._descriptors = list[int]()
+        self.tables = dict[str, Manifest]()  #: the copied version of each table
+        self.folders, self.remarks = list[str](), list[str]()
+        self._open_files = OpenFiles(root, target)
+
+    @property
+    def files(self) -> list[SnapshotFile]:
+        """All files, in the order in which they are copied."""
+        return self._open_files.files
 
     @property
     def rows(self) -> dict[str, int]:
         """Rows by table."""
-        return {table.name: table.version.rows for table in self.tables}
+        return {name: version.rows for name, version in self.tables.items()}
 
     @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
+    def versions(self) -> dict[str, str]:
+        """The version of each table, as metadata of a dump."""
+        return {f"version of {name}": str(version.version) for name, version in self.tables.items()}
 
     def close(self) -> None:
         """Close all files; may be called repeatedly."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
-
-    def add_file(self, name: str, expected_size: int = 0) -> None:
-        """Open a file and add it; ``expected_size`` in bytes, 0 if it is unknown."""
-        path = self.root / name
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise _FileRemovedError(name, "is missing") from error
-            raise self._read_error(path, error) from error
-        file_stat = os.fstat(descriptor)
-        if not stat.S_ISREG(file_stat.st_mode):
-            os.close(descriptor)
-            raise _FileRemovedError(name, "is not a file")
-        if expected_size and file_stat.st_size != expected_size:
-            os.close(descriptor)
-            raise _FileRemovedError(
-                name, f"has {file_stat.st_size:,} bytes and should have {expected_size:,}"
-            )
-        reserved = _reserve_descriptor(descriptor, len(self._descriptors))
-        if reserved is not None:
-            self._descriptors.append(reserved)
-        self.files.append(
-            SnapshotFile(
-                name=name,
-                path=path,
-                size=file_stat.st_size,
-                mode=stat.S_IMODE(file_stat.st_mode),
-                owner=(file_stat.st_uid, file_stat.st_gid),
-                modified=int(file_stat.st_mtime),
-                descriptor=reserved,
-            )
-        )
+        self._open_files.close()
 
     def blocks(self, file: SnapshotFile) -> Iterator[bytes]:
-        """Yield the content of a file.
-
-        Raises:
-            CorruptError: the file was truncated.
-            BusyError: the file was not open and was removed.
-        """
-        descriptor, offset = file.descriptor, 0
-        if descriptor is None:
-            try:
-                descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW)
-            except OSError as error:
-                raise self._pruned_error() from error
-        try:
-            while offset < file.size:
-                signals.raise_if_interrupted()
-                block = os.pread(descriptor, min(atomic.BLOCK, file.size - offset), offset)
-                if not block:
-                    raise CorruptError(target=self._target, reason=f"{file.name} was truncated")
-                offset += len(block)
-                yield block
-        except OSError as error:
-            raise self._read_error(file.path, error) from error
-        finally:
-            if file.descriptor is None:
-                os.close(descriptor)
-
-    def _read_error(self, path: Path, error: OSError) -> UnreachableError:
-        return UnreachableError(
-            target=self._target,
-            reason=f"{path}: {error.strerror or error}",
-            hint="Run dbctl as a user who may read all files of the database.",
-        )
-
-    def _pruned_error(self) -> BusyError:
-        return BusyError(
-            target=self._target,
-            holder=": versions are removed faster than they are read",
-            waited=f"{TIMEOUT:g}",
-        )
-
-    # Adding files --------------------------------------------------------------------------------------------------
+        """Yield the content of a file; raises as ``OpenFiles.blocks``."""
+        return self._open_files.blocks(file)
 
     def add_all(self, *, allow_older: bool) -> None:
         """Add all files; ``allow_older``: use an older version of a table if the newest is incomplete."""
@@ -172,8 +85,8 @@ class Snapshot:
             elif path.is_dir() and not path.is_symlink():
                 self._add_folder(name)
             elif atomic.is_regular(path) and not path.is_symlink():
-                with suppress(_FileRemovedError):
-                    self.add_file(name)
+                with suppress(FileRemovedError):
+                    self._open_files.add(name)
 
     def _add_folder(self, folder: str) -> None:
         """Add all files of a folder that is not a table."""
@@ -186,50 +99,55 @@ class Snapshot:
             if path.is_dir():
                 self._add_folder(child)
             else:
-                with suppress(_FileRemovedError):
-                    self.add_file(child)
+                with suppress(FileRemovedError):
+                    self._open_files.add(child)
 
     def _add_table(self, folder: str, *, allow_older: bool) -> None:
+        """Add the newest version of a table, and its tags."""
         hint = _read_hint(self.root / folder)  # before the manifests, because the app may add versions
         manifests = _list_manifests(self.root / folder)
-        if manifests and hint > manifests[0][0]:
+        newest = next(iter(manifests), 0)
+        if manifests and hint > newest:
             self.remarks.append(
-                f"{folder}: version {hint} is missing; {manifests[0][0]} is the newest remaining version"
+                f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
             )
         if not manifests:  # being created or removed; LanceDB cannot open it either
             self.remarks.append(f"{folder} has no version and was skipped")
             return
-        failed: _FileRemovedError | None = None
-        for number, manifest in manifests:
+        failed: FileRemovedError | None = None
+        for number, name in manifests.items():
             first_file = len(self.files)
             try:
-                version = self._add_version(folder, manifest)
-            except (_FileRemovedError, ManifestError) as error:
+                version = self._add_version(folder, name)
+            except (FileRemovedError, ManifestError) as error:
                 if not allow_older:
                     raise
-                self._remove_files(first_file)
-                reason = error if isinstance(error, _FileRemovedError) else f"{manifest}: {error}"
-                failed = failed or _FileRemovedError(
+                self._open_files.remove_from(first_file)
+                reason = error if isinstance(error, FileRemovedError) else f"{name}: {error}"
+                failed = failed or FileRemovedError(
                     f"version {number} of {folder}", f"is incomplete: {reason}"
                 )
                 continue
             if failed:
-                self.remarks.append(f"{failed}; version {version.number} is used")
-            self.tables.append(SnapshotTable(name=folder.removesuffix(SUFFIX), version=version))
-            self._add_tags(folder, dict(manifests), version.number)
+                self.remarks.append(f"{failed}; version {version.version} is used")
+            self.tables[folder.removesuffix(SUFFIX)] = version
+            self._add_tags(folder, manifests, version.version)
             if (self.root / folder / BRANCHES_FOLDER).is_dir():
                 self.remarks.append(f"{folder}: its branches were skipped")
             return
-        raise failed or _FileRemovedError(folder, "has no version")
+        raise failed or FileRemovedError(folder, "has no version")
 
-    def _add_version(self, folder: str, manifest: str) -> Version:
-        name = f"{folder}/{VERSIONS_FOLDER}/{manifest}"
+    def _add_version(self, folder: str, manifest_name: str) -> Manifest:
+        """Add all files of a version, and its manifest last."""
+        name = f"{folder}/{VERSIONS_FOLDER}/{manifest_name}"
         index = len(self.files)
-        self.add_file(name)
+        self._open_files.add(name)
         content = b"".join(self.blocks(self.files[index]))
         if len(content) > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest too large")
-        version = fragments.parse_version(content)
+        version = manifest.parse(content)
+        if version.is_branch:
+            raise ManifestError("manifest of a branch")
         if version.is_external:
             raise NotSupportedError(
                 feature=f"copying {self._target}",
@@ -238,48 +156,44 @@ class Snapshot:
             )
         file_names = {file.name for file in self.files}
         for data_file in self._version_files(folder, version):
-            file_name = f"{folder}/{data_file.name}"
+            file_name = f"{folder}/{data_file.path}"
             if file_name not in file_names:
                 file_names.add(file_name)
-                self.add_file(file_name, data_file.size)
+                self._open_files.add(file_name, data_file.bytes)
         if version.transaction:
-            with suppress(_FileRemovedError):
-                self.add_file(f"{folder}/{version.transaction}")
+            with suppress(FileRemovedError):
+                self._open_files.add(f"{folder}/{version.transaction}")
         self.files.append(self.files.pop(index))  # last, in the order in which a table is written
         return version
 
-    def _version_files(self, folder: str, version: Version) -> Iterator[DataFile]:
-        """Yield the files of a version, including the files of its folders."""
-        yield from version.files
-        blob_folders = [
-            data_file.name.removesuffix(SUFFIX)
-            for data_file in version.files
-            if data_file.name.startswith("data/")
-        ]
-        for subfolder in (*version.folders, *blob_folders):
+    def _version_files(self, folder: str, version: Manifest) -> Iterator[DataFile]:
+        """Yield the files of a version, including those that only their folder identifies: of indexes, and of blobs."""
+        listed = list(version.files())
+        yield from listed
+        blob_folders = [file.path.removesuffix(SUFFIX) for file in listed if file.path.startswith("data/")]
+        required = {index.folder for index in version.indexes if not index.files}
+        for subfolder in (*(index.folder for index in version.indexes), *blob_folders):
             path = self.root / folder / subfolder
             try:
                 names = sorted(os.listdir(path))  # noqa: PTH208 - names are enough
             except (FileNotFoundError, NotADirectoryError):
-                if subfolder in version.folders and not any(
-                    data_file.name.startswith(f"{subfolder}/") for data_file in version.files
-                ):
-                    raise _FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
+                if subfolder in required:
+                    raise FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
                 continue
             for name in names:
                 if not os.path.isdir(path / name):  # noqa: PTH112 - pathlib's version raises PermissionError
                     yield DataFile(f"{subfolder}/{name}")
 
-    def _add_tags(self, folder: str, manifests: dict[int, str], current_number: int) -> None:
+    def _add_tags(self, folder: str, manifests: Mapping[int, str], current_number: int) -> None:
         for name in _list_names(self.root / folder / TAGS_FOLDER, missing=True):
             first_file = len(self.files)
             try:
                 number, branch = _read_tag(self.root / folder / TAGS_FOLDER / name)
                 if number != current_number:
                     self._add_version(folder, "" if branch else manifests[number])
-                self.add_file(f"{folder}/{TAGS_FOLDER}/{name}")
+                self._open_files.add(f"{folder}/{TAGS_FOLDER}/{name}")
             except (
-                _FileRemovedError,
+                FileRemovedError,
                 ManifestError,
                 LookupError,
                 TypeError,
@@ -287,16 +201,8 @@ class Snapshot:
                 AttributeError,
                 OSError,
             ):
-                self._remove_files(first_file)
+                self._open_files.remove_from(first_file)
                 self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
-
-    def _remove_files(self, first: int) -> None:
-        """Close and remove the files from index ``first`` on."""
-        for file in self.files[first:]:
-            if file.descriptor is not None:
-                self._descriptors.remove(file.descriptor)
-                os.close(file.descriptor)
-        del self.files[first:]
 
 
 @contextmanager
@@ -333,14 +239,14 @@ def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Sn
         state = _folder_state(root)
         try:
             snapshot.add_all(allow_older=allow_older)
-        except (_FileRemovedError, ManifestError) as error:
+        except (FileRemovedError, ManifestError) as error:
             snapshot.close()
             reason = str(error)
             # no process writes, and the file is still missing
             if reason == last_reason and state == _folder_state(root):
                 raise CorruptError(target=target, reason=reason) from error
             if time.monotonic() >= deadline:
-                raise snapshot._pruned_error() from error  # noqa: SLF001 - same module
+                raise pruned_error(target) from error
             last_reason = reason
         except BaseException:
             snapshot.close()
@@ -362,7 +268,7 @@ def is_table(path: Path) -> bool:
     return not path.is_symlink() and os.path.isdir(path / VERSIONS_FOLDER)  # noqa: PTH112 - pathlib's version raises PermissionError
 
 
-def _folder_state(root: Path) -> Sequence[tuple[str, list[tuple[int, str]]]]:
+def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:
     return [(name, _list_manifests(root / name)) for name in _list_names(root) if is_table(root / name)]
 
 
@@ -372,49 +278,22 @@ def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:
     except (FileNotFoundError, NotADirectoryError):
         if missing:
             return ()
-        raise _FileRemovedError(folder.name, "is missing") from None
+        raise FileRemovedError(folder.name, "is missing") from None
 
 
 def _read_hint(table: Path) -> int:
     try:
-        return parse_hint(atomic.read_whole(table / VERSIONS_FOLDER / HINT_FILE, MAX_HINT_BYTES))
+        return manifest.parse_hint(atomic.read_whole(table / VERSIONS_FOLDER / HINT_FILE, MAX_HINT_BYTES))
     except OSError:
         return 0
 
 
-def _list_manifests(table: Path) -> list[tuple[int, str]]:
-    """Return the versions of a table with their manifests, the newest first."""
-    manifests = [
-        (number, name)
-        for name in _list_names(table / VERSIONS_FOLDER, missing=True)
-        if (number := fragments.version_number(name)) is not None
-    ]
-    return sorted(manifests, reverse=True)
+def _list_manifests(table: Path) -> Mapping[int, str]:
+    """Return the manifests of a table by version, the newest first."""
+    return manifest.list_manifests(_list_names(table / VERSIONS_FOLDER, missing=True))
 
 
 def _read_tag(path: Path) -> tuple[int, bool]:
     """Return the version of a tag, and whether it belongs to a branch."""
     tag = json.loads(atomic.read_whole(path, 1 << 16))
     return int(tag["version"]), bool(tag.get("branch"))
-
-
-def _reserve_descriptor(descriptor: int, open_count: int) -> int | None:
-    """Move a descriptor above those that ``select`` can use; return None and close it if the limit is reached.
-
-    Raises the soft limit of this process to its hard limit.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    limit = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
-    first = FIRST_DESCRIPTOR if limit >= 4 * FIRST_DESCRIPTOR else 0
-    try:
-        if open_count < limit - first - SPARE_DESCRIPTORS:
-            return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, first)
-    except OSError:  # the limit of the whole system
-        pass
-    finally:
-        os.close(descriptor)
-    return None

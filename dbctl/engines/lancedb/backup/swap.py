@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.engines.lancedb.backup.snapshot import MAX_MANIFEST_BYTES, is_table
-from dbctl.engines.lancedb.location import HINT_FILE, VERSIONS_FOLDER
-from dbctl.engines.lancedb.storage import ManifestError, fragments
+from dbctl.engines.lancedb.backup.snapshot import is_table
+from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES
+from dbctl.engines.lancedb.storage import HINT_FILE, VERSIONS_FOLDER, ManifestError, manifest
 from dbctl.errors import CorruptError
 from dbctl.files import atomic, is_held
 
@@ -239,23 +239,23 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
             continue
         newest = max(restored)
         number = max(newest, *existing, 0) + VERSION_GAP
-        manifest = table / VERSIONS_FOLDER / restored[newest]
+        path = table / VERSIONS_FOLDER / restored[newest]
         try:
-            content = fragments.renumber(atomic.read_whole(manifest, MAX_MANIFEST_BYTES), number)
+            content = manifest.renumber(atomic.read_whole(path, MAX_MANIFEST_BYTES), number)
         except ManifestError as error:
-            raise CorruptError(target=target, reason=f"{table.name}: {manifest.name}: {error}") from error
+            raise CorruptError(target=target, reason=f"{table.name}: {path.name}: {error}") from error
         with suppress(FileNotFoundError):  # it contains the old number
-            (manifest.parent / HINT_FILE).unlink()
+            (path.parent / HINT_FILE).unlink()
         # A partial manifest with the final name would make the table unreadable.
         partial = folder / PARTIAL_MANIFEST
         partial.unlink(missing_ok=True)
         atomic.write_blocks(partial, [content])
-        manifest_stat = manifest.stat()
+        file_stat = path.stat()
         if os.geteuid() == 0:
-            os.chown(partial, manifest_stat.st_uid, manifest_stat.st_gid)
-        partial.chmod(manifest_stat.st_mode & 0o777)
-        partial.rename(manifest.with_name(fragments.manifest_name(manifest.name, number)))
-        atomic.sync_directory(manifest.parent)
+            os.chown(partial, file_stat.st_uid, file_stat.st_gid)
+        partial.chmod(file_stat.st_mode & 0o777)
+        partial.rename(path.with_name(manifest.manifest_name(path.name, number)))
+        atomic.sync_directory(path.parent)
 
 
 def _list_versions(table: Path) -> dict[int, str]:
@@ -263,4 +263,4 @@ def _list_versions(table: Path) -> dict[int, str]:
         names = os.listdir(table / VERSIONS_FOLDER)  # noqa: PTH208 - names are enough
     except OSError:
         return {}
-    return {number: name for name in names if (number := fragments.version_number(name)) is not None}
+    return manifest.list_manifests(names)

@@ -6,18 +6,16 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import InSubquery, Order
+from dbctl.engines.contract import Condition, InSubquery, Order, Where
+from dbctl.engines.lancedb.catalog import Catalog
+from dbctl.engines.lancedb.query.predicates import MIN_MILLISECONDS, fold_case
+from dbctl.engines.lancedb.query.rows import ROW_ID, RowReader
 from dbctl.engines.lancedb.values import decoded_type, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dbctl.engines.lancedb.query.predicates import PredicateCompiler
-
     Column: TypeAlias = pa.Array | pa.ChunkedArray
-
-#: The library's name of the row ID.
-ROW_ID = "_rowid"
 
 
 class Term(NamedTuple):
@@ -31,27 +29,28 @@ class Term(NamedTuple):
 class RowOrder:
     """One ordering of one table; equal rows are sorted by key, then in stored order."""
 
-    def __init__(self, reader: PredicateCompiler, table: str, order_by: Sequence[Order]) -> None:
-        """Resolve the columns.
+    def __init__(self, rows: RowReader, table: str, order_by: Sequence[Order]) -> None:
+        """Resolve the columns, and read the values of linked rows.
 
         Raises:
             SchemaMismatchError: a column does not exist.
         """
-        key = [Order([name]) for name in reader.key_columns(table)]
-        self._terms = [_term(reader, table, order) for order in (*order_by, *key)]
-        self.columns = [order.columns[0] for order in order_by if len(order.columns) == 1]
+        self._rows, self._table = rows, table
+        key = [Order([name]) for name in rows.catalog.key_columns(table)]
+        self._terms = [_term(rows, table, order) for order in (*order_by, *key)]
         self._random = any(order.random for order in order_by)
 
-    def projection(self) -> dict[str, str]:
-        """Return the expressions to select for each row, by a unique name."""
-        return {
+    def read_row_ids(self, where: Sequence[Where]) -> list[int]:
+        """Return the sorted IDs of the rows that meet all conditions."""
+        expressions = {
             f"c{index}_{part}": expression
             for index, term in enumerate(self._terms)
             for part, expression in enumerate(term.expressions)
-        } or {"c": "1"}
+        }
+        with self._rows.catalog.translate_errors():
+            return self._sort(self._rows.scan(self._table, expressions or {"c": "1"}, where).read_all())
 
-    def sort_row_ids(self, batch: pa.Table) -> list[int]:
-        """Return the sorted row IDs; ``batch`` has the columns of ``projection``."""
+    def _sort(self, batch: pa.Table) -> list[int]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -75,12 +74,12 @@ class RowOrder:
         return list(table.column(ROW_ID).take(order).to_pylist())
 
 
-def _term(reader: PredicateCompiler, table: str, order: Order) -> Term:
+def _term(rows: RowReader, table: str, order: Order) -> Term:
     if order.random:
         return Term([], lambda _parts: None)
     if order.through:
-        return _linked_term(reader, table, order, order.through)
-    parts = [_column_term(reader, table, name, order) for name in order.columns]
+        return _linked_term(rows, table, order, order.through)
+    parts = [_column_term(rows.catalog, table, name, order) for name in order.columns]
 
     def sort_values(columns: Sequence[Column]) -> Column:
         import pyarrow.compute as pc
@@ -94,13 +93,9 @@ def _term(reader: PredicateCompiler, table: str, order: Order) -> Term:
     )
 
 
-def _column_term(reader: PredicateCompiler, table: str, name: str, order: Order) -> Term:
-    from dbctl.engines.lancedb.query.predicates import fold_case
-
-    column, column_family = (
-        reader.column_expression(table, name),
-        type_family(reader.column_type(table, name)),
-    )
+def _column_term(catalog: Catalog, table: str, name: str, order: Order) -> Term:
+    column = catalog.column_expression(table, name)
+    column_family = type_family(catalog.column_type(table, name))
     if order.time and column_family == "text":
         expressions = [f"try_cast({column} as timestamp)", f"try_cast({column} as bigint)", column]
         return Term(expressions, _parse_times)
@@ -146,8 +141,6 @@ def _numeric_times(parts: Sequence[Column]) -> Column:
 def _to_milliseconds(numbers: Column) -> Column:
     import pyarrow.compute as pc
 
-    from dbctl.engines.lancedb.query.predicates import MIN_MILLISECONDS
-
     return pc.if_else(pc.less(pc.abs(numbers), MIN_MILLISECONDS), pc.multiply(numbers, 1000), numbers)
 
 
@@ -158,13 +151,13 @@ def _empty_to_null(values: Column) -> Column:
     return pc.if_else(pc.equal(values, ""), None, values) if pa.types.is_string(values.type) else values
 
 
-def _linked_term(reader: PredicateCompiler, table: str, order: Order, link: InSubquery) -> Term:
-    """Return the term that sorts rows by the smallest value among their linked rows."""
-    linked_order = RowOrder(reader, link.table, [Order(order.columns, time=order.time, nocase=order.nocase)])
+def _linked_term(rows: RowReader, table: str, order: Order, link: InSubquery) -> Term:
+    """Return the term that sorts rows by the smallest value among their linked rows, without null."""
+    linked_order = RowOrder(rows, link.table, [Order(order.columns, time=order.time, nocase=order.nocase)])
+    conditions = [Condition(name, "!=", None) for name in order.columns] if len(order.columns) == 1 else []
+    row_ids = linked_order.read_row_ids([*link.where, *conditions])
     ranks: dict[object, int] = {}
-    for rank, key in enumerate(
-        reader.sorted_values(link.table, linked_order, link.target_columns[0], link.where)
-    ):
+    for rank, (key,) in enumerate(rows.read_by_id(link.table, [link.target_columns[0]], row_ids)):
         ranks.setdefault(key, rank)
 
     def sort_values(parts: Sequence[Column]) -> Column:
@@ -172,4 +165,4 @@ def _linked_term(reader: PredicateCompiler, table: str, order: Order, link: InSu
 
         return pa.array([ranks.get(value) for value in parts[0].to_pylist()], pa.int64())
 
-    return Term([reader.column_expression(table, link.columns[0])], sort_values, order.descending)
+    return Term([rows.catalog.column_expression(table, link.columns[0])], sort_values, order.descending)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
@@ -13,32 +12,26 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract import (
     AllOf,
     AnyOf,
-    Column,
     Condition,
     InSubquery,
     KeysetCursor,
     Not,
     ReferenceCount,
-    Table,
     Where,
 )
+from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.values import (
     MATCH_ALL,
     MATCH_NONE,
-    quote_name,
+    Row,
     quote_text,
     refuse_unstorable,
     to_literal,
     type_family,
 )
-from dbctl.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from dbctl.engines.lancedb.query.ordering import RowOrder
-
-Row = tuple[object, ...]
 
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 #: Smaller numbers are seconds: as milliseconds they would be before March 1973.
@@ -46,54 +39,18 @@ MIN_MILLISECONDS = 100_000_000_000
 
 
 class PredicateCompiler:
-    """Columns, keys and predicates of the tables of a database."""
+    """Compiles conditions on the tables of a catalog."""
 
-    target: str
+    def __init__(
+        self, catalog: Catalog, read_rows: Callable[[str, Sequence[str], Sequence[Where]], list[Row]]
+    ) -> None:
+        """Store the catalog.
 
-    @abstractmethod
-    def tables(self) -> Mapping[str, Table]: ...
-
-    @abstractmethod
-    def _arrow_schema(self, table: str) -> pa.Schema:
-        """Return the Arrow schema of a table."""
-
-    @abstractmethod
-    def _read(self, table: str, columns: Sequence[str], where: Sequence[Where]) -> list[Row]:
-        """Return rows in any order."""
-
-    def _require_table(self, table: str) -> Table:
-        live_table = self.tables().get(table)
-        if live_table is None:
-            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
-        return live_table
-
-    def _require_column(self, table: str, column: str) -> Column:
-        description = self._require_table(table).columns.get(column)
-        if description is None:
-            raise SchemaMismatchError(
-                target=self.target, missing=f"column {table}.{column}", purpose="this command"
-            )
-        return description
-
-    @abstractmethod
-    def sorted_values(
-        self, table: str, sorting: RowOrder, column: str, where: Sequence[Where]
-    ) -> list[object]:
-        """Return the values of a column in the order of ``sorting``, without rows whose sort value is null."""
-
-    def column_expression(self, table: str, column: str) -> str:
-        """Return a column as an expression."""
-        return quote_name(self._require_column(table, column).name)
-
-    def column_type(self, table: str, column: str) -> pa.DataType:
-        """Return the type of a column."""
-        return self._arrow_schema(table).field(self._require_column(table, column).name).type
-
-    def key_columns(self, table: str) -> list[str]:
-        """Return the names of the key columns; may be empty."""
-        return [
-            column.name for column in self._require_table(table).columns.values() if column.is_primary_key
-        ]
+        Args:
+            catalog: the tables.
+            read_rows: returns the values of columns of a table, of the rows that meet all conditions, for subqueries.
+        """
+        self._catalog, self._read_rows = catalog, read_rows
 
     def predicate(self, table: str, where: Sequence[Where]) -> str | None:
         """Return the conjunction of the conditions, or None without conditions."""
@@ -122,7 +79,7 @@ class PredicateCompiler:
                 return self._compile(table, _after_cursor(where))
 
     def _compare(self, table: str, where: Condition) -> str:
-        name, column_type = self.column_expression(table, where.column), self.column_type(table, where.column)
+        name, column_type = self._resolve(table, where.column)
         op, value = where.op, where.value
         if op == "in":
             if not isinstance(value, Sequence) or isinstance(value, str):
@@ -136,19 +93,19 @@ class PredicateCompiler:
             return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
         return _compare_value(name, column_type, op, value)
 
+    def _resolve(self, table: str, column: str) -> tuple[str, pa.DataType]:
+        """Return a column as an expression, and its type."""
+        return self._catalog.column_expression(table, column), self._catalog.column_type(table, column)
+
     def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
         literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
         return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
 
     def _in_subquery(self, table: str, where: InSubquery) -> str:
-        rows = dict.fromkeys(self._read(where.table, where.target_columns, where.where))
+        rows = dict.fromkeys(self._read_rows(where.table, where.target_columns, where.where))
         if len(where.columns) == 1:
-            column = where.columns[0]
-            return self._in_list(
-                self.column_expression(table, column),
-                self.column_type(table, column),
-                [value for (value,) in rows if value is not None],
-            )
+            name, column_type = self._resolve(table, where.columns[0])
+            return self._in_list(name, column_type, [value for (value,) in rows if value is not None])
         return self._compile(
             table,
             AnyOf([matches_row(where.columns, row) for row in rows if None not in row]),
@@ -156,10 +113,12 @@ class PredicateCompiler:
 
     def _reference_count(self, table: str, where: ReferenceCount) -> str:
         counts = Counter(
-            value for (value,) in self._read(where.table, [where.referring_column], ()) if value is not None
+            value
+            for (value,) in self._read_rows(where.table, [where.referring_column], ())
+            if value is not None
         )
         is_match = OPERATORS[where.op]
-        name, column_type = self.column_expression(table, where.column), self.column_type(table, where.column)
+        name, column_type = self._resolve(table, where.column)
         if not is_match(0, where.count):
             return self._in_list(
                 name, column_type, [key for key, count in counts.items() if is_match(count, where.count)]

@@ -10,31 +10,35 @@ from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.engines.contract import CHARACTERS_AFTER, CHARACTERS_BEFORE, TextMatch
-from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.values import decoded_type, to_rows, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from dbctl.engines.lancedb.reader import LanceReader
 
-class LanceTextScan(LanceConnection):
-    """Capability.TEXT_SCAN."""
+
+class LanceTextScanner:
+    """``TextScanner``."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog, self._rows = db.catalog, db.rows
 
     def text_columns(self, table: str) -> Sequence[str]:
         return [
             name
-            for name in self._require_table(table).columns
-            if type_family(self.column_type(table, name)) == "text"
+            for name in self._catalog.require_table(table).columns
+            if type_family(self._catalog.column_type(table, name)) == "text"
         ]
 
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
     ) -> Sequence[TextMatch] | None:
-        deadline, key = time.monotonic() + timeout.total_seconds(), self.key_columns(table)
+        deadline, key = time.monotonic() + timeout.total_seconds(), self._catalog.key_columns(table)
         pattern, matches = re.compile(re.escape(word), re.IGNORECASE | re.ASCII), list[TextMatch]()
         selected = list(dict.fromkeys([*key, *columns]))
-        with self._translate_errors():
-            for batch in self._scan(table, selected):
+        with self._catalog.translate_errors():
+            for batch in self._rows.scan(table, selected):
                 signals.raise_if_interrupted()
                 for row in to_rows(_matching_rows(batch, columns, word), [*key, *columns]):
                     excerpts = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,25 +20,20 @@ KINDS = ("empty", "zeros", "not-finite", "length")
 
 def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[str]) -> list[VectorFault]:
     """Return the faults of all vectors; ``batches`` have the vector column and the columns of ``key``."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, list[Row]] = {kind: [] for kind in KINDS}
-    lengths: Counter[int] = Counter()
-    examples_by_length: dict[int, list[Row]] = {}
+    counts: Counter[str | int] = Counter()  # by kind, or by length
+    examples: defaultdict[str | int, list[Row]] = defaultdict(list)
     for batch in batches:
-        for kind, indexes in _classify_vectors(batch.column(column)):
+        vectors = batch.column(column)
+        for kind, indexes in (*_classify_vectors(vectors), *_group_by_length(vectors)):
             counts[kind] += len(indexes)
             sampled = indexes[: MAX_EXAMPLES - len(examples[kind])]
             examples[kind] += to_rows(batch.take(sampled), key) if sampled else []
-        for length, indexes in _group_by_length(batch.column(column)):
-            lengths[length] += len(indexes)
-            length_examples = examples_by_length.setdefault(length, [])
-            sampled = indexes[: MAX_EXAMPLES - len(length_examples)]
-            length_examples += to_rows(batch.take(sampled), key) if sampled else []
-    usual_length = max(lengths, key=lengths.__getitem__, default=0)
-    for length, count in lengths.items():
+    lengths = [length for length in counts if isinstance(length, int)]
+    usual_length = max(lengths, key=counts.__getitem__, default=0)
+    for length in lengths:
         if length != usual_length:
-            counts["length"] += count
-            examples["length"] += examples_by_length[length][: MAX_EXAMPLES - len(examples["length"])]
+            counts["length"] += counts[length]
+            examples["length"] += examples[length][: MAX_EXAMPLES - len(examples["length"])]
     return [
         VectorFault(kind=kind, count=counts[kind], examples=examples[kind])  # type: ignore[arg-type]
         for kind in KINDS
@@ -46,7 +41,7 @@ def find_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[st
     ]
 
 
-def _classify_vectors(column: pa.Array) -> Iterator[tuple[str, list[int]]]:
+def _classify_vectors(column: pa.Array) -> Iterator[tuple[str | int, list[int]]]:
     import numpy as np
     import pyarrow.compute as pc
 
@@ -77,12 +72,14 @@ def _check_vectors(column: pa.Array, row_count: int) -> tuple[np.ndarray, np.nda
     return is_finite, is_zero
 
 
-def _group_by_length(column: pa.Array) -> Iterator[tuple[int, list[int]]]:
+def _group_by_length(column: pa.Array) -> Iterator[tuple[str | int, list[int]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_fixed_size_list(column.type):
         return
-    lengths = pc.list_value_length(column).to_pylist()
-    for length in {length_ for length_ in lengths if length_ is not None}:
-        yield length, [index for index, length_ in enumerate(lengths) if length_ == length]
+    indexes_by_length: defaultdict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(pc.list_value_length(column).to_pylist()):
+        if length is not None:
+            indexes_by_length[length].append(index)
+    yield from indexes_by_length.items()

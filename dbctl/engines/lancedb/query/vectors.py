@@ -6,7 +6,6 @@ import math
 import re
 import time
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -23,10 +22,9 @@ from dbctl.engines.contract import (
     Where,
 )
 from dbctl.engines.lancedb import schema, values
-from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.query import vector_checks
-from dbctl.engines.lancedb.query.ordering import ROW_ID
-from dbctl.engines.lancedb.values import decoded_type
+from dbctl.engines.lancedb.query.rows import ROW_ID
+from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS, decoded_type
 from dbctl.errors import RowNotFoundError, SchemaMismatchError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -35,10 +33,10 @@ if TYPE_CHECKING:
     from lancedb.query import LanceQueryBuilder
     from lancedb.table import IndexStatistics
 
+    from dbctl.engines.lancedb.reader import LanceReader
+
 #: The library's name of the distance column.
 DISTANCE = "_distance"
-#: Rows per batch, with vectors.
-BATCH_ROWS = 1024
 #: The index returns this multiple of ``limit``, which is sorted again by the stored vectors, because an index may quantize.
 REFINE_FACTOR = 10
 #: The factor by which the number of fetched rows grows while the last ones have equal distances.
@@ -49,11 +47,14 @@ MAX_PARTITIONS = 1 << 20
 PARTITION_COUNT = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
 
 
-class LanceVectors(LanceConnection):
-    """Capability.VECTORS."""
+class LanceVectors:
+    """``VectorSearch``."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog, self._rows, self._target = db.catalog, db.rows, db.target
 
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
-        return schema.vector_columns(table, self._arrow_schema(table))
+        return schema.vector_columns(table, self._catalog.arrow_schema(table))
 
     def find_nearest(
         self,
@@ -67,25 +68,35 @@ class LanceVectors(LanceConnection):
         metric: Metric = "cosine",
         exact: bool = True,
     ) -> list[Row]:
-        description = self._require_vector_column(table, column)
-        for name in columns:
-            self._require_column(table, name)
+        description = self.require_vector_column(table, column)
+        self._catalog.require_columns(table, columns)
         refuse_vector(vector, description, metric)
         if limit < 1:
             return []
-        predicate = self.predicate(table, where)
-        with self._translate_errors():
-            query = self._handle(table).search(_normalize(vector, metric), vector_column_name=column)
-            query = query.distance_type(metric)
+        predicate, key = self._rows.predicate(table, where), self._catalog.key_columns(table)
+        with self._catalog.translate_errors():
+            exact = exact or not self._has_index(table, column, metric)
+            query = self._search(table, column, vector, metric, [*columns, *key, DISTANCE], exact=exact)
             if predicate:
                 query = query.where(predicate, prefilter=True)
-            if exact or not self._has_index(table, column, metric):
-                query = query.bypass_vector_index()
-            else:
-                query = query.refine_factor(REFINE_FACTOR)
-            query = query.select(list(dict.fromkeys([*columns, *self.key_columns(table), DISTANCE])))
-            neighbours = self._include_ties(query.with_row_id(True), limit)  # noqa: FBT003 - the library's
-        return self._sort_neighbours(neighbours, columns, self.key_columns(table))[:limit]
+            neighbours = self._include_ties(query, limit)
+        return self._sort_neighbours(neighbours, columns, key)[:limit]
+
+    def _search(
+        self,
+        table: str,
+        column: str,
+        vector: Sequence[float],
+        metric: Metric,
+        columns: Sequence[str],
+        *,
+        exact: bool,
+    ) -> LanceQueryBuilder:
+        """Return the query of the nearest rows, with row IDs."""
+        table_search = self._catalog.open_table(table).search
+        query = table_search(_normalize(vector, metric), vector_column_name=column).distance_type(metric)
+        query = query.bypass_vector_index() if exact else query.refine_factor(REFINE_FACTOR)
+        return query.select(list(dict.fromkeys(columns))).with_row_id(True)  # noqa: FBT003 - the library's
 
     def _include_ties(self, query: LanceQueryBuilder, limit: int) -> pa.Table:
         """Return the nearest rows and all rows at the distance of the last one, because the library returns any of them."""
@@ -109,30 +120,29 @@ class LanceVectors(LanceConnection):
 
     def _has_index(self, table: str, column: str, metric: Metric) -> bool:
         """Whether a column has an index for this metric; an index always uses its own metric."""
-        for index in self._handle(table).list_indices():
+        for index in self._catalog.open_table(table).list_indices():
             if list(index.columns) == [column]:
-                statistics = self._handle(table).index_stats(index.name)
+                statistics = self._catalog.open_table(table).index_stats(index.name)
                 return statistics is not None and (statistics.distance_type or "").lower() == metric
         return False
 
     def read_vector(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
-        self._require_vector_column(table, column)
+        self.require_vector_column(table, column)
         conditions = [Condition(name, "=", value) for name, value in key.items()]
-        with self._translate_errors():
-            batch = self._scan(table, [column], conditions, limit=1).read_all()
+        with self._catalog.translate_errors():
+            batch = self._rows.scan(table, [column], conditions, limit=1).read_all()
         if not batch.num_rows:
             key_text = " ".join(str(value) for value in key.values())
-            raise RowNotFoundError(table=table, target=self.target, key=ascii(key_text))
+            raise RowNotFoundError(table=table, target=self._target, key=ascii(key_text))
         return next(iter(to_arrays(batch.column(column).combine_chunks())))
 
     def stream_vectors(
         self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
     ) -> Iterator[list[Row]]:
-        for name in columns:
-            self._require_column(table, name)
+        self._catalog.require_columns(table, columns)
         vectors = {column.column for column in self.vector_columns(table)}
-        with self._translate_errors():
-            for batch in self._scan(table, list(columns), where, batch_rows=batch_size):
+        with self._catalog.translate_errors():
+            for batch in self._rows.scan(table, list(columns), where, batch_rows=batch_size):
                 signals.raise_if_interrupted()
                 column_values = [
                     to_arrays(batch.column(name)) if name in vectors else values.to_python(batch.column(name))
@@ -141,34 +151,25 @@ class LanceVectors(LanceConnection):
                 yield list(zip(*column_values, strict=True))
 
     def find_vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
-        self._require_vector_column(table, column)
-        for name in key:
-            self._require_column(table, name)
-        with self._translate_errors():
-            batches = self._scan(table, list(dict.fromkeys([*key, column])), batch_rows=BATCH_ROWS)
+        self.require_vector_column(table, column)
+        self._catalog.require_columns(table, key)
+        with self._catalog.translate_errors():
+            batches = self._rows.scan(
+                table, list(dict.fromkeys([*key, column])), batch_rows=VECTOR_BATCH_ROWS
+            )
             return vector_checks.find_faults(_interruptible(batches), column, key)
-
-    def count_duplicates(self, table: str, key: Sequence[str]) -> tuple[int, str]:
-        """Return the number of rows whose key an earlier row has, and one such key."""
-        counts: Counter[Row] = Counter()
-        with self._translate_errors():
-            for batch in self._scan(table, list(key)):
-                counts.update(values.to_rows(batch, key))
-        duplicates = [key for key, count in counts.items() if count > 1]
-        first = " ".join(str(value) for value in duplicates[0]) if duplicates else ""
-        return sum(counts[key] - 1 for key in duplicates), first
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
         vectors = {column.column for column in self.vector_columns(table)}
-        with self._translate_errors():
+        with self._catalog.translate_errors():
             return [
                 self._describe_index(table, index)
-                for index in self._handle(table).list_indices()
+                for index in self._catalog.open_table(table).list_indices()
                 if len(index.columns) == 1 and index.columns[0] in vectors
             ]
 
     def _describe_index(self, table: str, index: IndexConfig) -> VectorIndex:
-        statistics = self._handle(table).index_stats(index.name)
+        statistics = self._catalog.open_table(table).index_stats(index.name)
         return VectorIndex(
             name=index.name,
             column=index.columns[0],
@@ -189,7 +190,7 @@ class LanceVectors(LanceConnection):
         )
         if not (dimension and statistics.num_indexed_rows):
             return None
-        query = self._handle(table).search([1.0] * dimension, vector_column_name=column)
+        query = self._catalog.open_table(table).search([1.0] * dimension, vector_column_name=column)
         query = query.distance_type(statistics.distance_type or "l2").nprobes(MAX_PARTITIONS).limit(1)
         counts = PARTITION_COUNT.findall(query.analyze_plan())
         return max(map(int, counts)) if counts else None
@@ -197,10 +198,10 @@ class LanceVectors(LanceConnection):
     def measure_recall(
         self, table: str, column: str, *, query_count: int = 100, limit: int = 10, metric: Metric = "cosine"
     ) -> Recall:
-        self._require_vector_column(table, column)
+        self.require_vector_column(table, column)
         if not self._has_index(table, column, metric):
             raise SchemaMismatchError(
-                target=self.target, missing=f"an index of {table}.{column} for {metric}", purpose="comparing"
+                target=self._target, missing=f"an index of {table}.{column} for {metric}", purpose="comparing"
             )
         exact_s, index_s, hits, expected = list[float](), list[float](), 0, 0
         vectors = self._sample_vectors(table, column, query_count, metric)
@@ -221,51 +222,45 @@ class LanceVectors(LanceConnection):
 
     def _sample_vectors(self, table: str, column: str, count: int, metric: Metric) -> list[array[float]]:
         """Return valid query vectors of rows that are spread evenly over the table."""
-        with self._translate_errors():
-            row_ids = (
-                self._scan(table, {"c": "1"}, [Condition(column, "!=", None)])
-                .read_all()
-                .column(ROW_ID)
-                .to_pylist()
-            )
+        with self._catalog.translate_errors():
+            rows = self._rows.scan(table, {"c": "1"}, [Condition(column, "!=", None)]).read_all()
+            row_ids = rows.column(ROW_ID).to_pylist()
             sampled_ids = row_ids[:: max(1, len(row_ids) // max(1, count))][:count]
             if not sampled_ids:
                 return []
-            sampled = self._handle(table).take_row_ids(sampled_ids).select([column]).to_arrow().column(column)
-        vectors = [
+            sampled = self._catalog.open_table(table).take_row_ids(sampled_ids).select([column]).to_arrow()
+        vectors = to_arrays(sampled.column(column).combine_chunks())
+        return [
             vector
-            for vector in to_arrays(sampled.combine_chunks())
-            if vector is not None and all(map(math.isfinite, vector))
+            for vector in vectors
+            if vector is not None and all(map(math.isfinite, vector)) and (metric != "cosine" or any(vector))
         ]
-        return [vector for vector in vectors if metric != "cosine" or any(vector)]
 
     def _search_row_ids(
         self, table: str, column: str, vector: array[float], limit: int, metric: Metric, *, exact: bool
     ) -> tuple[set[int], float]:
         """Return the IDs of the nearest rows and the seconds of the query; an exact result includes ties of the last row."""
         started = time.perf_counter()
-        with self._translate_errors():
-            query = self._handle(table).search(_normalize(vector, metric), vector_column_name=column)
-            query = query.distance_type(metric).select([DISTANCE]).with_row_id(True)  # noqa: FBT003 - the library's
-            query = query.bypass_vector_index() if exact else query.refine_factor(REFINE_FACTOR)
+        with self._catalog.translate_errors():
+            query = self._search(table, column, vector, metric, [DISTANCE], exact=exact)
             batch = query.limit(limit).to_arrow()
             seconds = time.perf_counter() - started
             if exact:
                 batch = self._include_ties(query, limit)
         return set(batch.column(ROW_ID).to_pylist()), seconds
 
-    def _require_vector_column(self, table: str, column: str) -> VectorColumn:
+    def require_vector_column(self, table: str, column: str) -> VectorColumn:
         """Return the description of a vector column.
 
         Raises:
             SchemaMismatchError: the column has no vectors.
         """
-        self._require_column(table, column)
+        self._catalog.require_column(table, column)
         for description in self.vector_columns(table):
             if description.column == column:
                 return description
         raise SchemaMismatchError(
-            target=self.target, missing=f"vectors in {table}.{column}", purpose="a vector search"
+            target=self._target, missing=f"vectors in {table}.{column}", purpose="a vector search"
         )
 
 

@@ -5,15 +5,22 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.lancedb.storage.fragments import DataFile, ManifestError, Version
-    from dbctl.engines.lancedb.storage.manifest import MAGIC, Fragment, Manifest, ManifestUnreadableError
+    from dbctl.engines.lancedb.storage.manifest import (
+        HINT_FILE,
+        LEGACY_FORMAT,
+        MAGIC,
+        VERSIONS_FOLDER,
+        DataFile,
+        Fragment,
+        Manifest,
+        ManifestError,
+    )
     from dbctl.engines.lancedb.storage.versions import History
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "fragments": "DataFile ManifestError Version",
-            "manifest": "Fragment MAGIC Manifest ManifestUnreadableError",
+            "manifest": "DataFile Fragment HINT_FILE LEGACY_FORMAT MAGIC Manifest ManifestError VERSIONS_FOLDER",
             "versions": "History",
         },
     )

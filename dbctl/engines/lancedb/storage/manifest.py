@@ -1,72 +1,94 @@
-"""Parse the manifest of a version, a protobuf message, without the lancedb package.
+"""Parse manifests without the lancedb package: which files a version of a table has, and how many rows.
 
-So files can be counted and compared without the library. Unknown fields of newer formats are ignored.
+A manifest is a protobuf message, followed by a footer. Unknown fields of newer formats are ignored.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
+import msgspec
+
+from dbctl.engines.lancedb.storage.protobuf import Message, encode_number, iterate_fields
 from dbctl.model import Struct
 
+#: The end of a manifest and of a data file.
 MAGIC = b"LANC"
-#: After the message: its offset, two version numbers of the format, and the magic.
-FOOTER = struct.Struct("<QHH4s")
-#: File names have this number minus the version, so that the newest is listed first; older tables have the version.
-MAX_VERSION = (1 << 64) - 1
-SUFFIX = ".manifest"
-#: Larger numbers in file names are inverted versions.
-MAX_ASCENDING = 1 << 62
+#: The folder with the manifests of a table.
+VERSIONS_FOLDER = "_versions"
+#: A file in it with the number of the newest version at the last write.
+HINT_FILE = "latest_version_hint.json"
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-SHIFT, MASK, CONTINUATION = 7, 0x7F, 0x80
-#: Field numbers: of the manifest, and of a fragment (deletions and files).
-VERSION, FRAGMENT, INDEXES, DELETIONS, FILE = 3, 2, 6, 3, 2
+_NAME = re.compile(r"([0-9]{1,20})\.manifest")
+#: Newer tables name a manifest by this number minus the version, so that the newest is listed first.
+_MAX_VERSION = (1 << 64) - 1
+_MIN_INVERTED = 1 << 63
+#: Before the message: its length. After it: its offset, two version numbers of the format, and the magic.
+_LENGTH = struct.Struct("<I")
+_FOOTER = struct.Struct("<QHH4s")
+#: Field numbers: of the manifest,
+_FRAGMENT, _VERSION, _INDEXES, _TRANSACTION, _DATA_FORMAT, _BRANCH = 2, 3, 6, 12, 15, 20
+#: of its data format, of a fragment (with the files of sequences of row IDs and versions),
+_FORMAT_VERSION, _FRAGMENT_ID, _FILE, _DELETIONS, _ROWS, _SEQUENCES = 2, 1, 2, 3, 4, (6, 8, 10)
+#: of a data file and of the file of deleted rows,
+_PATH, _FILE_BYTES, _DELETION_TYPE, _READ_VERSION, _DELETION_ID, _DELETED_ROWS, _FILE_BASE = (
+    1,
+    6,
+    1,
+    2,
+    3,
+    4,
+    7,
+)
+#: of an index, and of its files. A base is the folder of another table, which contains the file.
+_INDEX, _UUID, _INDEX_NAME, _INDEX_BASE, _INDEX_FILE, _INDEX_FILE_BYTES = 1, 1, 3, 9, 10, 2
+#: The format of files before Lance 2.0, which is not in the manifest.
+LEGACY_FORMAT = "0.1"
 
 
-class ManifestUnreadableError(Exception):
-    """A manifest is truncated or invalid; the text is the reason."""
+class ManifestError(ValueError):
+    """A manifest cannot be read; the text is the reason."""
 
 
 class DataFile(Struct, frozen=True):
-    """A file of columns."""
+    """A file of a version."""
 
-    path: str  #: relative to ``data`` of its table
-    bytes: int | None  #: None: written by an older library without sizes
-    format: str  #: for example ``2.0``
+    path: str  #: relative to the folder of the table
+    bytes: int | None = None  #: None: the manifest does not contain it
 
 
-class Fragment(Struct, frozen=True):
+class Fragment(Struct, frozen=True, kw_only=True):
     """Rows with the same data files."""
 
-    id: int
     rows: int  #: with deleted rows
     deleted: int
-    files: Sequence[DataFile]
-    deletions: str  #: the file with the deleted rows, relative to its table; empty: no deleted rows
+    files: Sequence[DataFile]  #: with the values of the rows
+    deletions: str  #: the file with the deleted rows, relative to the table; empty: no deleted rows
+    sequences: Sequence[DataFile]  #: separate files with row IDs and versions
+    is_external: bool  #: whether some files belong to another table
 
 
-class IndexFiles(Struct, frozen=True):
-    """The folder of an index."""
+class IndexFiles(Struct, frozen=True, kw_only=True):
+    """The files of an index."""
 
     name: str
-    uuid: str  #: the name of its folder in ``_indices`` of its table
-    version: int  #: the version of the table when it was created
+    folder: str  #: relative to the table
+    files: Sequence[DataFile]  #: empty: written by an older library, which does not list them
+    is_external: bool
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """One version of one table."""
 
     version: int
-    created_at: datetime
-    writer: str  #: the library and its version; may be empty
-    format: str  #: of new files, for example ``2.0``; ``0.1``: before 2.0
+    format: str  #: of new files, for example ``2.0``
     fragments: Sequence[Fragment]
     indexes: Sequence[IndexFiles]
-    transaction: str  #: a file in ``_transactions``; may be empty
+    transaction: str  #: the file of the transaction that created it, not required for reading; may be empty
+    is_branch: bool  #: whether it belongs to a branch of the table
 
     @property
     def rows(self) -> int:
@@ -83,161 +105,171 @@ class Manifest(Struct, frozen=True, kw_only=True):
         """The size of the data files, as far as the manifest contains it."""
         return sum(file.bytes or 0 for fragment in self.fragments for file in fragment.files)
 
-    def paths(self) -> Iterator[str]:
-        """Yield the files with rows and deletions, relative to the table."""
+    @property
+    def is_external(self) -> bool:
+        """Whether some files belong to another table."""
+        return any(fragment.is_external for fragment in self.fragments) or any(
+            index.is_external for index in self.indexes
+        )
+
+    def files(self) -> Iterator[DataFile]:
+        """Yield all files that are required for reading, as far as the manifest lists them."""
         for fragment in self.fragments:
-            yield from (f"data/{file.path}" for file in fragment.files)
+            yield from fragment.files
+            yield from fragment.sequences
             if fragment.deletions:
-                yield fragment.deletions
+                yield DataFile(fragment.deletions)
+        for index in self.indexes:
+            yield from index.files
+
+
+# Parsing -----------------------------------------------------------------------------------------------------------
+
+
+def parse(content: bytes) -> Manifest:
+    """Parse a manifest.
+
+    Raises:
+        ManifestError: it is not a manifest, is truncated, or names a file outside of its table.
+    """
+    try:
+        return _parse(content)
+    except ManifestError:
+        raise
+    except (ValueError, struct.error, OverflowError) as error:
+        raise ManifestError(f"invalid or truncated manifest: {error}") from error
+
+
+def _parse(content: bytes) -> Manifest:
+    offset, _, _, magic = _FOOTER.unpack(content[-_FOOTER.size :])
+    if magic != MAGIC:
+        raise ManifestError("not a manifest: wrong footer")
+    message = Message(_section(content, offset))
+    if not message.number(_VERSION):
+        raise ManifestError("manifest without a version")
+    transaction = message.text(_TRANSACTION)
+    indexes = Message(_section(content, message.number(_INDEXES))) if _INDEXES in message else None
+    return Manifest(
+        version=message.number(_VERSION),
+        format=message.message(_DATA_FORMAT).text(_FORMAT_VERSION) or LEGACY_FORMAT,
+        fragments=[_parse_fragment(fragment) for fragment in message.messages(_FRAGMENT)],
+        indexes=[_parse_index(index) for index in indexes.messages(_INDEX)] if indexes else [],
+        transaction=_require_inside(f"_transactions/{transaction}") if transaction else "",
+        is_branch=_BRANCH in message,
+    )
+
+
+def _section(content: bytes, offset: int) -> bytes:
+    """Return the bytes of the message at an offset."""
+    (length,) = _LENGTH.unpack_from(content, offset)
+    start = offset + _LENGTH.size
+    if start + length > len(content) - _FOOTER.size:
+        raise ManifestError("truncated manifest")
+    return content[start : start + length]
+
+
+def _parse_fragment(fragment: Message) -> Fragment:
+    files, deletion, deletions = fragment.messages(_FILE), fragment.message(_DELETIONS), ""
+    if fragment.data(_DELETIONS):
+        numbers = (
+            fragment.number(_FRAGMENT_ID),
+            deletion.number(_READ_VERSION),
+            deletion.number(_DELETION_ID),
+        )
+        ending = "bin" if deletion.number(_DELETION_TYPE) else "arrow"
+        deletions = f"_deletions/{'-'.join(map(str, numbers))}.{ending}"
+    return Fragment(
+        rows=fragment.number(_ROWS),
+        deleted=deletion.number(_DELETED_ROWS),
+        files=[_parse_file("data/", file, _FILE_BYTES) for file in files],
+        deletions=deletions,
+        sequences=[
+            DataFile(_require_inside(file.text(_PATH)))
+            for field in _SEQUENCES
+            for file in fragment.messages(field)
+        ],
+        is_external=any(_FILE_BASE in file for file in (*files, deletion)),
+    )
+
+
+def _parse_index(index: Message) -> IndexFiles:
+    folder = f"_indices/{UUID(bytes=index.message(_UUID).data(1))}"
+    return IndexFiles(
+        name=index.text(_INDEX_NAME),
+        folder=folder,
+        files=[_parse_file(f"{folder}/", file, _INDEX_FILE_BYTES) for file in index.messages(_INDEX_FILE)],
+        is_external=_INDEX_BASE in index,
+    )
+
+
+def _parse_file(folder: str, file: Message, size_field: int) -> DataFile:
+    return DataFile(_require_inside(folder + file.text(_PATH)), file.number(size_field) or None)
+
+
+def _require_inside(path: str) -> str:
+    """Return a path inside the folder of the table; the manifest may come from an untrusted source."""
+    if not path or path.startswith("/") or path.endswith("/") or "\0" in path or ".." in path.split("/"):
+        raise ManifestError(f"{path!r} is outside of its table")
+    return path
+
+
+# Versions ----------------------------------------------------------------------------------------------------------
 
 
 def version_number(name: str) -> int | None:
     """Return the version of a manifest with this file name, or None if the name is not one of a manifest."""
-    stem = name.removesuffix(SUFFIX)
-    if stem == name or not (stem.isascii() and stem.isdigit()):
+    if not (match := _NAME.fullmatch(name)):
         return None
-    number = int(stem)
-    return MAX_VERSION - number if number > MAX_ASCENDING else number
+    number = int(match[1])
+    return _MAX_VERSION - number if number >= _MIN_INVERTED else number
 
 
-def parse(data: bytes) -> Manifest:
-    """Parse a manifest.
+def list_manifests(names: Iterable[str]) -> dict[int, str]:
+    """Return the manifests among file names by version, the newest first."""
+    manifests = {number: name for name in names if (number := version_number(name)) is not None}
+    return dict(sorted(manifests.items(), reverse=True))
+
+
+def parse_hint(content: bytes) -> int:
+    """Return the version in a hint file, or 0."""
+    try:
+        return msgspec.json.decode(content, type=_Hint).version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+
+
+class _Hint(Struct, frozen=True):
+    version: int
+
+
+def renumber(content: bytes, number: int) -> bytes:
+    """Return a manifest with the same files and another version number.
 
     Raises:
-        ManifestUnreadableError: it is not a manifest, or truncated.
+        ManifestError: as ``parse``, or there is data between its message and its footer.
     """
-    try:
-        return _parse(data)
-    except (LookupError, struct.error, ValueError, OverflowError, TypeError) as error:
-        raise ManifestUnreadableError(f"invalid or truncated manifest ({type(error).__name__})") from error
-
-
-def _parse(data: bytes) -> Manifest:
-    offset, _major, _minor, magic = FOOTER.unpack(data[-FOOTER.size :])
-    if magic != MAGIC:
-        raise ValueError
-    fields = list(_fields(_message(data, offset)))
-    numbers = {number: value for number, value in fields if isinstance(value, int)}
-    messages = {number: value for number, value in fields if isinstance(value, bytes)}
-    if VERSION not in numbers:
-        raise ValueError
-    time_fields = dict(_fields(messages.get(7, b"")))
-    writer = dict(_fields(messages.get(13, b"")))
-    writer_fields = dict(_fields(messages.get(15, b"")))
-    return Manifest(
-        version=numbers[VERSION],
-        created_at=datetime.fromtimestamp(_int_field(time_fields, 1), UTC)
-        + timedelta(microseconds=_int_field(time_fields, 2) // 1000),
-        writer=" ".join(filter(None, (_text_field(writer, 1), _text_field(writer, 2)))),
-        format=_text_field(writer_fields, 2) or "0.1",
-        fragments=[
-            _fragment(value) for number, value in fields if number == FRAGMENT and isinstance(value, bytes)
-        ],
-        indexes=_indexes(_message(data, numbers[INDEXES])) if INDEXES in numbers else [],
-        transaction=messages.get(12, b"").decode(),
+    if parse(content).is_branch:
+        raise ManifestError("manifest of a branch")
+    offset, major, minor, magic = _FOOTER.unpack(content[-_FOOTER.size :])
+    message = _section(content, offset)
+    if offset + _LENGTH.size + len(message) + _FOOTER.size != len(content):
+        raise ManifestError("unexpected data after the manifest")
+    new_message, start = bytearray(), 0
+    for field, _, end in iterate_fields(message):
+        new_message += encode_number(_VERSION, number) if field == _VERSION else message[start:end]
+        start = end
+    result = (
+        content[:offset]
+        + _LENGTH.pack(len(new_message))
+        + bytes(new_message)
+        + _FOOTER.pack(offset, major, minor, magic)
     )
+    if parse(result).version != number:
+        raise ManifestError("the version cannot be changed")
+    return result
 
 
-def _message(data: bytes, offset: int) -> bytes:
-    (length,) = struct.unpack_from("<I", data, offset)
-    start = offset + 4
-    if start + length > len(data) - FOOTER.size:
-        raise ValueError
-    return data[start : start + length]
-
-
-def _fragment(message: bytes) -> Fragment:
-    fields = list(_fields(message))
-    numbers = {number: value for number, value in fields if isinstance(value, int)}
-    deletion_file = next(
-        (
-            dict(_fields(value))
-            for number, value in fields
-            if number == DELETIONS and isinstance(value, bytes)
-        ),
-        {},
-    )
-    fragment = numbers.get(1, 0)
-    deletions = ""
-    if deletion_file:
-        ending = "bin" if _int_field(deletion_file, 1) else "arrow"
-        deletions = (
-            f"_deletions/{fragment}-{_int_field(deletion_file, 2)}-{_int_field(deletion_file, 3)}.{ending}"
-        )
-    return Fragment(
-        id=fragment,
-        rows=numbers.get(4, 0),
-        deleted=_int_field(deletion_file, 4),
-        files=[_file(value) for number, value in fields if number == FILE and isinstance(value, bytes)],
-        deletions=deletions,
-    )
-
-
-def _file(message: bytes) -> DataFile:
-    fields = dict(_fields(message))
-    return DataFile(
-        path=_text_field(fields, 1),
-        bytes=_int_field(fields, 6) or None,
-        format=f"{_int_field(fields, 4)}.{_int_field(fields, 5)}",
-    )
-
-
-def _indexes(message: bytes) -> list[IndexFiles]:
-    indexes = []
-    for _, value in _fields(message):
-        if isinstance(value, bytes):
-            fields = dict(_fields(value))
-            uuid = next(
-                (
-                    field_value
-                    for _, field_value in _fields(bytes(fields.get(1, b"")))
-                    if isinstance(field_value, bytes)
-                ),
-                b"",
-            )
-            indexes.append(
-                IndexFiles(
-                    name=_text_field(fields, 3), uuid=str(UUID(bytes=uuid)), version=_int_field(fields, 4)
-                )
-            )
-    return indexes
-
-
-def _int_field(fields: dict[int, int | bytes], number: int) -> int:
-    value = fields.get(number, 0)
-    return value if isinstance(value, int) else 0
-
-
-def _text_field(fields: dict[int, int | bytes], number: int) -> str:
-    value = fields.get(number, b"")
-    return value.decode() if isinstance(value, bytes) else ""
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of each field of a message."""
-    offset = 0
-    while offset < len(message):
-        tag, offset = _varint(message, offset)
-        wire_type = tag & 7
-        if wire_type == VARINT:
-            value, offset = _varint(message, offset)
-            yield tag >> 3, value
-            continue
-        length, offset = (
-            _varint(message, offset) if wire_type == BYTES else ({FIXED64: 8, FIXED32: 4}[wire_type], offset)
-        )
-        if offset + length > len(message):
-            raise ValueError
-        yield tag >> 3, message[offset : offset + length]
-        offset += length
-
-
-def _varint(message: bytes, offset: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[offset]
-        offset += 1
-        value |= (byte & MASK) << shift
-        if byte < CONTINUATION:
-            return value, offset
-        shift += SHIFT
+def manifest_name(name: str, number: int) -> str:
+    """Return the file name of the manifest of a version, in the naming scheme of ``name``."""
+    inverted = int(name.partition(".")[0]) >= _MIN_INVERTED
+    return f"{_MAX_VERSION - number:020d}.manifest" if inverted else f"{number}.manifest"

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.lancedb.location import HINT_FILE, SUFFIX, VERSIONS_FOLDER, Files, parse_hint
-from dbctl.engines.lancedb.storage.manifest import Manifest, ManifestUnreadableError, parse, version_number
+from dbctl.engines.lancedb.location import SUFFIX, Files
+from dbctl.engines.lancedb.storage.manifest import (
+    HINT_FILE,
+    VERSIONS_FOLDER,
+    Manifest,
+    ManifestError,
+    list_manifests,
+    parse,
+    parse_hint,
+)
 
 
 class History:
@@ -17,12 +25,9 @@ class History:
 
     def versions(self) -> dict[int, str]:
         """Return the manifests of all versions, the newest first."""
-        manifests = {
-            version: file.path
-            for file in self._files.walk(f"{self.folder}/{VERSIONS_FOLDER}")
-            if (version := version_number(file.path.rpartition("/")[2])) is not None
-        }
-        return dict(sorted(manifests.items(), reverse=True))
+        folder = f"{self.folder}/{VERSIONS_FOLDER}"
+        names = [file.path.removeprefix(f"{folder}/") for file in self._files.walk(folder)]
+        return {version: f"{folder}/{name}" for version, name in list_manifests(names).items()}
 
     def read_hint(self) -> int:
         """Return the newest version at the last write, or 0 if it is unknown.
@@ -38,11 +43,11 @@ class History:
         """Return the manifest of a version.
 
         Raises:
-            ManifestUnreadableError: it is missing, truncated or damaged.
+            ManifestError: it is missing, truncated or damaged.
         """
         path = self.versions().get(version)
         if path is None:
-            raise ManifestUnreadableError("it is missing")
+            raise ManifestError("it is missing")
         return self.read_manifest(path)
 
     def read_manifest(self, path: str) -> Manifest:
@@ -50,27 +55,19 @@ class History:
         try:
             return parse(self._files.read(path))
         except OSError as error:
-            raise ManifestUnreadableError(error.strerror or str(error)) from error
+            raise ManifestError(error.strerror or str(error)) from error
 
     def describe_unreadable(self, versions: Mapping[int, str]) -> str:
         """Return why the newest version cannot be read, and the newest readable one; empty if it can be read."""
-        newest = next(iter(versions))
-        try:
-            self.read_manifest(versions[newest])
-        except ManifestUnreadableError as error:
-            readable = self._find_readable(versions)
-            older = f"version {readable} can be read" if readable else "no older version can be read"
-            return f"its newest version, {newest}, cannot be read: {error}; {older}"
-        return ""
-
-    def _find_readable(self, versions: Mapping[int, str]) -> int | None:
+        newest, reason = next(iter(versions)), ""
         for version, path in versions.items():
             try:
                 self.read_manifest(path)
-            except ManifestUnreadableError:
-                continue
-            return version
-        return None
+            except ManifestError as error:
+                reason = reason or f"its newest version, {newest}, cannot be read: {error}"
+            else:
+                return reason and f"{reason}; version {version} can be read"
+        return f"{reason}; no older version can be read"
 
     def file_sizes(self, below: str = "") -> Mapping[str, int]:
         """Return the size of every file below a path of the table folder, by its path relative to the table."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from dbctl.engines.mysql.connection import Server, probe_program, server_address
 from dbctl.engines.mysql.options import Encryption, connection_arguments, read_encryption
-from dbctl.engines.mysql.session import Server, probe_program, server_address
 from dbctl.errors import (
     BusyError,
     ClientFailedError,

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import pymysql
-
-from dbctl.engines.contract import DumpResult, DumpVerification, Readable, Table
+from dbctl.engines.contract import DumpResult, DumpVerification, Table
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
+from dbctl.engines.mysql.backup.table_locks import NO_BACKUP, TableLocks, open_dump_session
 from dbctl.engines.mysql.backup.views import list_unrestorable_views
-from dbctl.engines.mysql.describe import MySQLSchemaReader
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import (
-    ErrorContext,
-    error_number,
-    format_reason,
     quote,
-    translate_error,
-    unreachable_error,
 )
-from dbctl.engines.mysql.session import Session, open_session
+from dbctl.engines.mysql.schema import MySQLSchemaReader
 from dbctl.engines.mysql.types import MySQLColumn
 from dbctl.engines.sql import digest_tables, table_digest
 from dbctl.errors import (
     ClientFailedError,
     ConcurrentChangeError,
-    DbctlError,
     NotSupportedError,
-    PrivilegeMissingError,
 )
 from dbctl.files import Progress, no_progress, open_parallel_gzip, subprocesses
 from dbctl.model import now
-from dbctl.url import Url
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.reader import MySQLReader
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
-NO_BACKUP = "No backup was created; existing backups are unchanged."
 #: Maximum number of attempts at a dump while the schema changes.
 MAX_ATTEMPTS = 2
 #: Rows shrink to about a quarter; indexes are not in a dump.
@@ -48,13 +40,6 @@ where table_schema = database() and table_type <> 'VIEW'"""
 #: Small base tables. Sequences and system-versioned tables are excluded: values and history differ after a load.
 SMALL_TABLES = """select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'
 and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes order by 1"""
-#: Tables of engines without snapshots, which cannot be read consistently while others write.
-TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()
-and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
-#: Engines whose rows the program dumps completely, and whose tables a read lock keeps unchanged.
-LOCKED_ENGINES = frozenset({"MyISAM", "Aria", "MEMORY", "CSV", "ARCHIVE"})
-#: The longest idle timeout that every server accepts, in seconds.
-LONGEST_IDLE = 2_147_483
 #: When each table was created or renamed. A rename changes no schema, and does not wait for a transaction that has not
 #: used the table yet: afterwards another table may have the name.
 CREATION_TIMES = """select table_name, create_time from information_schema.tables where table_schema = database()
@@ -73,8 +58,6 @@ HISTORY_VERSION = (10, 11)
 EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
 #: Character sets that allow half of a surrogate pair.
 SURROGATE_CHARSETS = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
-#: Error numbers: the user may not lock a whole database, or a table.
-DENIED = frozenset({1044, 1142})
 SERVER_INFO = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 OPTIONS = (
     "--single-transaction",
@@ -99,29 +82,22 @@ PRODUCT_OPTIONS = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-poli
 HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
-class MySQLDumper(MySQLSchemaReader):
-    """Capability.DUMP."""
+class MySQLDumper:
+    """The part ``Dumps``."""
 
     forms = FORMS
     supports_partial = True
     is_compressed = True
-    target: str
-    _timeout: float
-    _url: Url
 
-    @abstractmethod
-    def _require_session(self) -> Session:
-        """Return the session."""
-
-    @abstractmethod
-    def _error_context(self, session: Session) -> ErrorContext:
-        """Return the context for error messages."""
+    def __init__(self, db: MySQLReader) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._schema, self._locks = MySQLSchemaReader(db), TableLocks(db.connection)
 
     def estimate_dump_size(self) -> int:
-        return int(str(self._fetch(SIZE, {})[0][0])) // COMPRESSION_RATIO
+        return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
 
     def blocks_writers(self) -> bool:
-        return bool(self._fetch(TABLES_WITHOUT_SNAPSHOT, {}))
+        return self._locks.are_required()
 
     def dump(
         self,
@@ -133,7 +109,7 @@ class MySQLDumper(MySQLSchemaReader):
     ) -> DumpResult:
         del form  # there is only one form
         self._refuse_unwritable(tables)
-        with self._lock_tables(self._find_lockable(tables)) as check_lock:
+        with self._locks.acquire(self._locks.find(tables)) as check_lock:
             return self._dump_with_retry(destination, tables, progress, check_lock)
 
     def _dump_with_retry(
@@ -145,8 +121,12 @@ class MySQLDumper(MySQLSchemaReader):
     ) -> DumpResult:
         """Dump, and try again if the schema changed during the dump."""
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
-            taken_at, schema, creation_times = now(), self.fingerprint(), self._fetch(CREATION_TIMES, {})
-            before = digest_tables(cast("Readable", self), self._count_small_tables(tables))
+            taken_at, schema, creation_times = (
+                now(),
+                self._schema.fingerprint(),
+                self._connection.fetch(CREATION_TIMES),
+            )
+            before = digest_tables(self._db, self._count_small_tables(tables))
             scanner, version, sha256 = self._write(destination, tables, progress)
             rows = scanner.rows
             try:
@@ -156,18 +136,16 @@ class MySQLDumper(MySQLSchemaReader):
                 raise
             is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
             if is_complete and (schema, creation_times) == (
-                self.fingerprint(),
-                self._fetch(CREATION_TIMES, {}),
+                self._schema.fingerprint(),
+                self._connection.fetch(CREATION_TIMES),
             ):
                 # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
-                after = digest_tables(
-                    cast("Readable", self), {name: rows[name] for name in before if name in rows}
-                )
+                after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
                 content = {name: digest for name, digest in after.items() if before[name] == digest}
                 break
             destination.unlink()
             if not attempts_left:
-                raise ConcurrentChangeError(target=self.target)
+                raise ConcurrentChangeError(target=self._connection.target)
         progress(1.0)
         history = self._find_lost_history(tables)
         verification = DumpVerification(
@@ -179,7 +157,7 @@ class MySQLDumper(MySQLSchemaReader):
             remarks.append(
                 f"the backup lacks earlier versions of rows of {', '.join(history)}: {HISTORY_REASON}"
             )
-        if views := list_unrestorable_views(self._require_session()):
+        if views := list_unrestorable_views(self._connection.session):
             remarks.append(f"a restore omits {', '.join(views)}: {DEFINER_REASON}")
         remarks += _describe_tablespaces(scanner.tablespaces)
         if remarks:
@@ -192,89 +170,24 @@ class MySQLDumper(MySQLSchemaReader):
         Raises:
             NotSupportedError: a table has rows, and all its columns are generated.
         """
-        if self._require_session().server.is_mariadb:
+        if self._connection.session.server.is_mariadb:
             return
-        for name, table in self.tables().items():
+        for name, table in self._catalog.tables().items():
             is_computed = not table.is_view and all(column.is_generated for column in table.columns.values())
-            if is_computed and (not tables or name in tables) and self.count(name):
+            if is_computed and (not tables or name in tables) and self._db.count(name):
                 raise NotSupportedError(
                     feature=f"a dump of {name}",
-                    subject=f"mysqldump, since all columns of the table in {self.target} are generated",
+                    subject=f"mysqldump, since all columns of the table in {self._connection.target} are generated",
                     hint=f"Nothing was created. Add a regular column: ALTER TABLE {quote(name)} ADD id int;",
                 )
-
-    def _find_lockable(self, tables: Sequence[str]) -> list[str]:
-        """Return the tables that need a lock for a consistent dump, because their engines have no snapshots.
-
-        Raises:
-            NotSupportedError: the dump program omits the rows of a table, or no lock keeps it unchanged.
-        """
-        engines = [
-            (str(name), str(engine))
-            for name, engine in self._fetch(TABLES_WITHOUT_SNAPSHOT, {})
-            if not tables or name in tables
-        ]
-        others = [(name, engine) for name, engine in engines if engine not in LOCKED_ENGINES]
-        if others:
-            raise NotSupportedError(
-                feature=f"a consistent dump of {', '.join(name for name, _ in others)}",
-                subject=f"{self.target}: tables of engine {others[0][1]} cannot be locked, or the dump program omits their rows",
-                hint=f"Nothing was created. With the app stopped: ALTER TABLE {quote(others[0][0])} ENGINE=InnoDB;"
-                " a table that only shows rows of other tables can be dropped, and created again after the backup.",
-            )
-        return [name for name, _ in engines]
-
-    @contextmanager
-    def _lock_tables(self, tables: Sequence[str]) -> Iterator[Callable[[], None]]:
-        """Lock ``tables`` against writes while the program reads them; yield a function that fails if the lock was lost.
-
-        The lock begins before the program starts and ends after it, so these tables are the same at the time of its snapshot.
-
-        Raises:
-            BusyError: another session wrote to one of them for the whole timeout.
-            PrivilegeMissingError: this user may not lock tables.
-        """
-        if not tables:
-            yield lambda: None
-            return
-        session = self._new_session()
-        sql = f"lock tables {', '.join(f'{quote(name)} read' for name in tables)}"
-        try:
-            try:
-                session.run(f"set session wait_timeout = {LONGEST_IDLE}")
-                session.run(sql)
-            except pymysql.Error as error:
-                raise self._lock_error(error, session, sql) from error
-
-            def check() -> None:
-                try:
-                    session.run("do 0")
-                except pymysql.Error as error:
-                    raise self._lock_error(error, session, sql) from error
-
-            yield check
-        finally:
-            session.drop()
-
-    def _lock_error(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
-        if error_number(error) in DENIED:
-            grant = f"GRANT LOCK TABLES ON {quote(session.database)}.* TO {session.account};"
-            return PrivilegeMissingError(
-                target=self.target,
-                reason=format_reason(error),
-                hint=f"{NO_BACKUP} As an administrator: {grant}",
-            )
-        return translate_error(
-            error, self._error_context(session), sql, writing=False, broken=not session.open
-        )
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
     ) -> tuple[DumpScanner, str, str]:
         """Return the scanner of the dump, the version of the program, and the SHA-256 of the file."""
-        session = self._require_session()
+        session = self._connection.session
         tool, expected = (
-            client_programs.find_program("dump", session.server, self.target),
+            client_programs.find_program("dump", session.server, self._connection.target),
             max(1, self.estimate_dump_size()),
         )
         scanner, written = DumpScanner(), 0
@@ -298,7 +211,11 @@ class MySQLDumper(MySQLSchemaReader):
                 ],
                 {},
                 watch=client_programs.create_watch(
-                    self._url, session.database, self.target, NO_BACKUP, timeout=self._timeout
+                    self._connection.url,
+                    session.database,
+                    self._connection.target,
+                    NO_BACKUP,
+                    timeout=self._connection.timeout,
                 ),
                 writes=True,
             ) as client,
@@ -311,10 +228,15 @@ class MySQLDumper(MySQLSchemaReader):
             scanner.finish()
             file.write(compressor.finish())
             if client.finish():
-                raise client_programs.to_error(client, self.target, timeout=self._timeout, instead=NO_BACKUP)
+                raise client_programs.to_error(
+                    client, self._connection.target, timeout=self._connection.timeout, instead=NO_BACKUP
+                )
             if scanner.problem:
                 raise ClientFailedError(
-                    target=self.target, program=client.name, reason=scanner.problem, hint=NO_BACKUP
+                    target=self._connection.target,
+                    program=client.name,
+                    reason=scanner.problem,
+                    hint=NO_BACKUP,
                 )
             if inexact := sorted(
                 name for name, rows in scanner.rows.items() if rows and quote(name) in rounded
@@ -323,41 +245,30 @@ class MySQLDumper(MySQLSchemaReader):
                     f"it read {', '.join(inexact)} without exact expressions, so values lose digits or bytes"
                 )
                 raise ClientFailedError(
-                    target=self.target, program=client.name, reason=reason, hint=NO_BACKUP
+                    target=self._connection.target, program=client.name, reason=reason, hint=NO_BACKUP
                 )
         return scanner, tool.version, file.sha256
 
     @contextmanager
     def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
         """Yield the connection option of the program, and a set of tables whose values it has not read exactly so far."""
-        server, exact = self._require_session().server, self._find_exact_columns(tables)
+        server, exact = self._connection.session.server, self._find_exact_columns(tables)
         if not exact:
-            with client_programs.write_connection_files(self._url, server) as connection:
+            with client_programs.write_connection_files(self._connection.url, server) as connection:
                 yield connection, ()
             return
         from dbctl.engines.mysql.backup.relay import start_relay
 
         with (
-            start_relay(self._new_session(), exact) as relay,
+            start_relay(open_dump_session(self._connection), exact) as relay,
             client_programs.write_socket_files(relay.path, server) as connection,
         ):
             yield connection, relay.missing
 
-    def _new_session(self) -> Session:
-        """Return a session for the dump program."""
-        try:
-            session = open_session(self._url, self.target, timeout=self._timeout, read_only=True)
-        except pymysql.Error as error:
-            raise unreachable_error(error, self.target) from None
-        session.run("set names utf8mb4")
-        # In a read-only transaction, the server does not show views with a sequence.
-        session.run("set session transaction read write")
-        return session
-
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""
-        inexact, server = {}, self._require_session().server
-        for name, table in self.tables().items():
+        inexact, server = {}, self._connection.session.server
+        for name, table in self._catalog.tables().items():
             columns = cast("Mapping[str, MySQLColumn]", table.columns)
             expressions = {
                 quote(column.name): exact_expression(column, is_mariadb=server.is_mariadb)
@@ -373,9 +284,9 @@ class MySQLDumper(MySQLSchemaReader):
 
     def _find_versioned(self, tables: Sequence[str]) -> dict[str, bool]:
         """Return the tables that store earlier versions of their rows, and whether by transactions."""
-        if not self._require_session().server.is_mariadb:
+        if not self._connection.session.server.is_mariadb:
             return {}
-        rows = self._fetch(VERSIONED, {})
+        rows = self._connection.fetch(VERSIONED)
         return {
             str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables
         }
@@ -383,24 +294,24 @@ class MySQLDumper(MySQLSchemaReader):
     def _find_lost_history(self, tables: Sequence[str]) -> list[str]:
         """Return the tables whose history the program cannot dump; it dumps the history of all tables or of none."""
         versioned = self._find_versioned(tables)
-        is_lost = self._require_session().server.version[:2] < HISTORY_VERSION or any(versioned.values())
+        is_lost = self._connection.session.server.version[:2] < HISTORY_VERSION or any(versioned.values())
         return list(versioned) if is_lost else []
 
     def _count_small_tables(self, tables: Sequence[str]) -> dict[str, int]:
         """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all."""
         limits = {"rows": 2 * table_digest.MAX_ROWS, "bytes": 4 * table_digest.MAX_BYTES}
-        live_tables = self.tables()
-        names = [str(name) for (name,) in self._fetch(SMALL_TABLES, limits)]
+        live_tables = self._catalog.tables()
+        names = [str(name) for (name,) in self._connection.fetch(SMALL_TABLES, limits)]
         names = [
             name for name in names if name in live_tables and not _may_hold_invalid_text(live_tables[name])
         ]
-        return {name: self.count(name) for name in names if not tables or name in tables}
+        return {name: self._db.count(name) for name in names if not tables or name in tables}
 
     def _metadata(self) -> dict[str, str]:
-        ((charset, collation),) = cast("list[tuple[str, str]]", self._fetch(CHARSET, {}))
+        ((charset, collation),) = cast("list[tuple[str, str]]", self._connection.fetch(CHARSET))
         return {
-            **describe_server(self._require_session()),
-            "database": self._require_session().database,
+            **describe_server(self._connection.session),
+            "database": self._connection.session.database,
             "charset": charset,
             "collation": collation,
             "format": "plain",

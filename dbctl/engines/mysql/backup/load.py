@@ -10,7 +10,7 @@ from dbctl import signals
 from dbctl.engines.contract import DumpVerification
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
-from dbctl.engines.mysql.session import Server
+from dbctl.engines.mysql.connection import Server
 from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.files import Progress, no_progress, read_gzip, subprocesses
 from dbctl.url import Url

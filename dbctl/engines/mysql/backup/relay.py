@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
-from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.connection import Session
 from dbctl.files import BLOCK, POLL_SECONDS, SECRETS_PREFIX, temp
 
 #: Capabilities that the program may request; none changes the format of results.

@@ -14,9 +14,9 @@ from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump import PRODUCT_OPTIONS
 from dbctl.engines.mysql.backup.load import FINAL_VIEWS, UNCHANGED, remove_database_name
 from dbctl.engines.mysql.backup.views import VIEW_BROKEN, VIEWS
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.reader import SHORT_TIMEOUT
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pymysql
 
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.sql import ident
 

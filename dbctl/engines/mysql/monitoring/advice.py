@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import (
     EngineFinding,
@@ -12,14 +12,15 @@ from dbctl.engines.contract import (
     leftover_finding,
     row_findings,
 )
-from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.types import format_literal
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
-from dbctl.url import Url
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+
 
 SERVER_CHECKS = (
     FindingQuery(
@@ -93,26 +94,21 @@ UNENFORCED = """select table_name, constraint_name from information_schema.table
 where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO' order by 1, 2"""
 
 
-class MySQLAdvice(MySQLDialect):
-    """Capability.ADVISE."""
+class MySQLAdvice:
+    """The part ``Advisor``."""
 
-    @abstractmethod
-    def _require_session(self) -> Session: ...
-
-    @property
-    @abstractmethod
-    def url(self) -> Url:
-        """The URL of the database."""
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = [*self._check_encryption(), *self._check_rights(writing=writing), *self.find_abandoned()]
         for check in SERVER_CHECKS:
-            findings += row_findings(check, self._fetch(check.sql, {}))
+            findings += row_findings(check, self._connection.fetch(check.sql))
         try:
-            findings += row_findings(IDLE_CHECK, self._fetch(IDLE_CHECK.sql, {}))
+            findings += row_findings(IDLE_CHECK, self._connection.fetch(IDLE_CHECK.sql))
         except PrivilegeMissingError:
             message = "open transactions are not visible to this account"
-            hint = f"GRANT PROCESS ON *.* TO {self._require_session().account};"
+            hint = f"GRANT PROCESS ON *.* TO {self._connection.session.account};"
             findings.append(
                 EngineFinding(severity="info", code="transactions-hidden", message=message, hint=hint)
             )
@@ -123,26 +119,28 @@ class MySQLAdvice(MySQLDialect):
         from dbctl.engines.mysql.backup import names
         from dbctl.engines.mysql.backup.foreign import scratch_role
 
-        pattern = names.scratch_name_pattern(self.url.path)
+        pattern = names.scratch_name_pattern(self._connection.url.path)
         databases = [
             leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
-            for (name,) in self._fetch(names.DATABASES, {})
+            for (name,) in self._connection.fetch(names.DATABASES)
             if pattern.fullmatch(str(name))
-            and self._fetch(f"select is_free_lock({format_literal(locks.lock_name(str(name)))})", {})
+            and self._connection.fetch(
+                f"select is_free_lock({format_literal(locks.lock_name(str(name)))})", {}
+            )
             == [(1,)]
         ]
-        users = scratch_role.list_abandoned(self._require_session())
+        users = scratch_role.list_abandoned(self._connection.session)
         return [*databases, *(leftover_finding(user, f"DROP USER {user};", kind="user") for user in users)]
 
     def _check_encryption(self) -> Iterator[EngineFinding]:
-        ((_, cipher),) = self._fetch(CIPHER, {})
-        if self.url.host in LOCAL_HOSTS or self.url.host.startswith("/"):
+        ((_, cipher),) = self._connection.fetch(CIPHER)
+        if self._connection.url.host in LOCAL_HOSTS or self._connection.url.host.startswith("/"):
             return
         if not cipher:
             message = "the connection to another machine is not encrypted: rows and credentials can be read in transit"
             hint = "Enable ssl on the server, and add ?ssl-mode=verify_identity to the URL"
             yield EngineFinding(severity="error", code="not-encrypted", message=message, hint=hint)
-        elif read_encryption(self.url).mode != "verify_identity":
+        elif read_encryption(self._connection.url).mode != "verify_identity":
             message = "the connection is encrypted, but the server's identity is not verified"
             hint = "Add ?ssl-mode=verify_identity&ssl-ca=FILE to the URL"
             yield EngineFinding(severity="warning", code="server-not-verified", message=message, hint=hint)
@@ -152,12 +150,13 @@ class MySQLAdvice(MySQLDialect):
         if self._has_role():
             return
         needed = {"SELECT", "INSERT", "UPDATE", "DELETE"} if writing else {"SELECT"}
-        session = self._require_session()
+        session = self._connection.session
         rights = [
-            (str(right), str(table)) for right, table in self._fetch(RIGHTS, {"account": session.account})
+            (str(right), str(table))
+            for right, table in self._connection.fetch(RIGHTS, {"account": session.account})
         ]
         lacking: dict[tuple[str, ...], list[str]] = {}
-        tables = [name for name, live in self.tables().items() if not live.is_view]
+        tables = self._catalog.base_tables()
         for table in tables:
             granted = {right for right, scope in rights if scope in ("", table)}
             if missing := tuple(sorted(needed - granted)):
@@ -175,12 +174,12 @@ class MySQLAdvice(MySQLDialect):
 
     def _has_role(self) -> bool:
         try:
-            return self._fetch(ROLE, {}) not in ([(None,)], [("NONE",)])
+            return self._connection.fetch(ROLE) not in ([(None,)], [("NONE",)])
         except QueryFailedError:
             return False
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        if self._require_session().server.is_mariadb:
+        if self._connection.session.server.is_mariadb:
             return []  # MariaDB enforces all constraints
         return [
             EngineFinding(
@@ -189,7 +188,7 @@ class MySQLAdvice(MySQLDialect):
                 message=f"check {rule} of {name} is not enforced",
                 hint=f"ALTER TABLE {quote(str(name))} ALTER CHECK {quote(str(rule))} ENFORCED;",
             )
-            for name, rule in self._fetch(UNENFORCED, {})
+            for name, rule in self._connection.fetch(UNENFORCED)
             if table in ("", name)
         ]
 
@@ -197,9 +196,15 @@ class MySQLAdvice(MySQLDialect):
         if not required:
             return []
         names = [name.lower() for name in required]
-        actual = {str(name): str(value) for name, value in self._fetch(VARIABLES, {"names": names})}
-        mariadb = self._require_session().server.is_mariadb
-        read_only = {str(name) for (name,) in self._fetch(READ_ONLY, {"names": names})} if mariadb else set()
+        actual = {
+            str(name): str(value) for name, value in self._connection.fetch(VARIABLES, {"names": names})
+        }
+        mariadb = self._connection.session.server.is_mariadb
+        read_only = (
+            {str(name) for (name,) in self._connection.fetch(READ_ONLY, {"names": names})}
+            if mariadb
+            else set()
+        )
         return [
             SettingComparison(
                 name=name,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import IndexDamage, OrphanedRows
-from dbctl.engines.mysql.dialect import MySQLDialect
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.servers import ServerChecks
 from dbctl.engines.sql import ident
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
   referenced_column_name
@@ -23,22 +26,26 @@ INDEX_LINE = re.compile(
 )
 
 
-class MySQLChecks(ServerChecks, MySQLDialect):
-    """Capability.CHECK."""
+class MySQLChecks(ServerChecks):
+    """The part ``Checks``."""
+
+    _connection: MySQLConnection
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
+        self._dialect = db.dialect
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        if self._in_transaction():
+        if self._connection.session.in_transaction:
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")
         return [
             f"{name}: {text}"
             for name in self._select_tables(table)
-            for _, _, kind, text in self._fetch(f"check table {ident(name)}{' quick' if quick else ''}", {})
+            for _, _, kind, text in self._connection.fetch(
+                f"check table {ident(name)}{' quick' if quick else ''}"
+            )
             if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
         ]
-
-    def _in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return False
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         match = INDEX_LINE.search(line.partition(": ")[2])
@@ -46,7 +53,7 @@ class MySQLChecks(ServerChecks, MySQLDialect):
         return IndexDamage(index=match["quoted"] or match["plain"], has_duplicates=False) if match else None
 
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
-        columns = self._fetch(REFERENCES, {"tables": self._select_tables(table)})
+        columns = self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
         orphans: list[OrphanedRows] = []
         for _, rows in groupby(columns, key=lambda row: row[:2]):
             key = cast("list[tuple[str, ...]]", list(rows))
@@ -57,5 +64,5 @@ class MySQLChecks(ServerChecks, MySQLDialect):
         return orphans
 
     def _row_label(self, key: Sequence[str]) -> str:
-        values = ", ', ', ".join(self._exact_text(f"c.{ident(name)}") for name in key)
+        values = ", ', ', ".join(self._dialect.exact_text(f"c.{ident(name)}") for name in key)
         return f"concat({values})"

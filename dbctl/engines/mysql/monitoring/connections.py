@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import LockWait, Session, Traffic, group_locks
-from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.session import Session as Connection
 from dbctl.engines.mysql.sql import tokenize
 from dbctl.engines.parsing import redact_statement
 from dbctl.engines.sql import Row
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+
 
 #: Only MariaDB numbers statements; on MySQL the text distinguishes them.
 SESSIONS = """select p.id, p.user, p.host, p.command, coalesce(p.state, ''), coalesce(p.info, ''), p.time, {}
@@ -61,26 +63,23 @@ CANCEL_PRIVILEGES = frozenset({"SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"})
 NO_SUCH_THREAD = 1094
 
 
-class MySQLSessions(MySQLDialect):
-    """Capability.SESSIONS."""
+class MySQLSessions:
+    """The part ``SessionMonitor``."""
 
-    @abstractmethod
-    def _require_session(self) -> Connection: ...
-
-    @abstractmethod
-    def _control_transaction(self, sql: str) -> None: ...
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection = db.connection
 
     def list_sessions(self) -> Sequence[Session]:
         rights = self._rights()
-        own_user = self._require_session().account.partition("@")[0].strip("'")
+        own_user = self._connection.session.account.partition("@")[0].strip("'")
         transaction_seconds = {int(str(row[0])): float(str(row[1])) for row in self._transactions()}
         can_cancel = bool(rights & CANCEL_PRIVILEGES)
         query = SESSIONS.format(
-            "p.query_id" if self._require_session().server.is_mariadb else "sha2(p.info, 256)"
+            "p.query_id" if self._connection.session.server.is_mariadb else "sha2(p.info, 256)"
         )
         return [
             _create_session(row, transaction_seconds, can_cancel=can_cancel or row[1] == own_user)
-            for row in self._fetch(query, {})
+            for row in self._connection.fetch(query)
         ]
 
     def list_lock_waits(self) -> Sequence[LockWait]:
@@ -88,7 +87,9 @@ class MySQLSessions(MySQLDialect):
         wait_seconds = {int(str(row[0])): float(str(row[2])) for row in self._transactions()}
         waits = {}
         with suppress(PrivilegeMissingError):
-            for blocked, blocking, lock in self._fetch(WAITS[self._require_session().server.is_mariadb], {}):
+            for blocked, blocking, lock in self._connection.fetch(
+                WAITS[self._connection.session.server.is_mariadb]
+            ):
                 pair = int(str(blocked)), int(str(blocking))
                 if pair[0] in sessions and pair[1] in sessions:
                     waits[pair] = LockWait(
@@ -103,19 +104,19 @@ class MySQLSessions(MySQLDialect):
         """Return the locks of each session, by connection id, as far as this account and the server's settings allow."""
         rows: list[Row] = [(session.pid, session.wait) for session in self.list_sessions() if session.wait]
         with suppress(PrivilegeMissingError):
-            rows += self._fetch(LOCKS[self._require_session().server.is_mariadb], {})
-        ((has_performance_schema,),) = self._fetch("select @@performance_schema", {})
+            rows += self._connection.fetch(LOCKS[self._connection.session.server.is_mariadb])
+        ((has_performance_schema,),) = self._connection.fetch("select @@performance_schema")
         if has_performance_schema:
             with suppress(PrivilegeMissingError):
-                rows += self._fetch(METADATA_LOCKS, {})
+                rows += self._connection.fetch(METADATA_LOCKS)
         return group_locks(rows)
 
     def read_traffic(self) -> Traffic:
-        status = {str(name).lower(): int(str(value)) for name, value in self._fetch(STATUS, {})}
-        ((limit,),) = self._fetch("select @@max_connections", {})
+        status = {str(name).lower(): int(str(value)) for name, value in self._connection.fetch(STATUS)}
+        ((limit,),) = self._connection.fetch("select @@max_connections")
         requests, disk_reads = status["innodb_buffer_pool_read_requests"], status["innodb_buffer_pool_reads"]
         return Traffic(
-            version=".".join(map(str, self._require_session().server.version)),
+            version=".".join(map(str, self._connection.session.server.version)),
             connections=status["threads_connected"],
             max_connections=int(str(limit)),
             commits=status["com_commit"],
@@ -129,11 +130,11 @@ class MySQLSessions(MySQLDialect):
     def visibility_limits(self) -> str:
         if "PROCESS" in self._rights():
             return ""
-        return f"statements of other accounts are not visible to this one; as an administrator: GRANT PROCESS ON *.* TO {self._require_session().account};"
+        return f"statements of other accounts are not visible to this one; as an administrator: GRANT PROCESS ON *.* TO {self._connection.session.account};"
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         try:
-            self._control_transaction(f"kill {'' if terminate else 'query '}{pid:d}")
+            self._connection.run(f"kill {'' if terminate else 'query '}{pid:d}")
         except QueryFailedError as error:
             if error_number(error.__cause__) == NO_SUCH_THREAD:
                 return False
@@ -143,12 +144,12 @@ class MySQLSessions(MySQLDialect):
     def _transactions(self) -> Sequence[Row]:
         """Return the open transactions; none if they are not visible to this account."""
         try:
-            return self._fetch(TRANSACTIONS, {})
+            return self._connection.fetch(TRANSACTIONS)
         except PrivilegeMissingError:
             return []
 
     def _rights(self) -> frozenset[str]:
-        rows = self._fetch(RIGHTS, {"account": self._require_session().account})
+        rows = self._connection.fetch(RIGHTS, {"account": self._connection.session.account})
         return frozenset(str(right) for (right,) in rows)
 
 

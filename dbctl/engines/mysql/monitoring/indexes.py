@@ -1,19 +1,20 @@
-"""Indexes of a database on a server with their size and use, and unused space in tables."""
+"""Indexes of a database on a server with their size and use."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import Bloat, Index
-from dbctl.engines.mysql.catalog import MySQLCatalog
+from dbctl.engines.contract import Index
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.sql import Row
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+
 
 #: Only MySQL has indexes over expressions.
 INDEXES = """select table_name, index_name, non_unique, column_name, sub_part, collation, lower(index_type), {}
@@ -27,19 +28,17 @@ BYTES = """select table_name, index_name, stat_value * @@innodb_page_size from m
 where database_name = database() and stat_name = 'size'"""
 SCANS = """select object_name, index_name, count_read from performance_schema.table_io_waits_summary_by_index_usage
 where object_schema = database() and index_name is not null"""
-BLOAT = """select table_name, coalesce(data_length, 0) + coalesce(index_length, 0) + coalesce(data_free, 0), data_free, table_rows, engine
-from information_schema.tables where table_schema = database() and table_type <> 'VIEW' order by table_name"""
 
 
-class MySQLIndexes(MySQLCatalog):
-    """Capability.INDEXES and Capability.BLOAT."""
+class MySQLIndexes:
+    """The part ``IndexMonitor``."""
 
-    @abstractmethod
-    def _require_session(self) -> Session: ...
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection = db.connection
 
     def list_indexes(self) -> Sequence[Index]:
-        expression = "null" if self._require_session().server.is_mariadb else "expression"
-        rows = self._fetch(INDEXES.format(expression), {})
+        expression = "null" if self._connection.session.server.is_mariadb else "expression"
+        rows = self._connection.fetch(INDEXES.format(expression))
         sizes, scans = self._by_index(BYTES), self._count_scans()
         keys = self._foreign_key_columns()
         terms_by_index = [
@@ -74,32 +73,18 @@ class MySQLIndexes(MySQLCatalog):
     def scans_counted_since(self) -> datetime | None:
         return None  # since the server start
 
-    def measure_bloat(self) -> Sequence[Bloat]:
-        return [
-            Bloat(
-                table=str(name),
-                bytes=int(str(size)),
-                wasted_bytes=None if free is None else int(str(free)),
-                dead_rows=None,
-                rows=None if rows is None else int(str(rows)),
-                estimated=True,
-                source=f"data_free of {engine}",
-            )
-            for name, size, free, rows, engine in self._fetch(BLOAT, {})
-        ]
-
     def _foreign_key_columns(self) -> Mapping[str, list[list[str]]]:
         """Return the columns for which foreign keys need an index, at either end, by table."""
         columns: dict[str, list[list[str]]] = {}
         for query in (KEYS, REFERENCED_KEYS):
-            for _, rows in groupby(self._fetch(query, {}), key=lambda row: (row[0], *row[2:])):
+            for _, rows in groupby(self._connection.fetch(query), key=lambda row: (row[0], *row[2:])):
                 key = list(rows)
                 columns.setdefault(str(key[0][0]), []).append([str(row[1]) for row in key])
         return columns
 
     def _by_index(self, query: str) -> dict[tuple[str, str], int]:
         try:
-            rows = self._fetch(query, {})
+            rows = self._connection.fetch(query)
         except (PrivilegeMissingError, QueryFailedError):
             # The table may be hidden or missing.
             return {}
@@ -107,7 +92,7 @@ class MySQLIndexes(MySQLCatalog):
 
     def _count_scans(self) -> dict[tuple[str, str], int] | None:
         """Return how often each index was read; None if the server does not count."""
-        if self._fetch("select @@performance_schema", {}) != [(1,)]:
+        if self._connection.fetch("select @@performance_schema") != [(1,)]:
             return None
         return self._by_index(SCANS) or None
 

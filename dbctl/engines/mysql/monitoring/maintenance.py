@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
-from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import quote
 from dbctl.errors import NotSupportedError, QueryFailedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 STATEMENTS: Mapping[MaintenanceKind, str] = {
     "analyze": "ANALYZE TABLE {}",
@@ -26,29 +29,30 @@ DUE = """select table_name from information_schema.tables where table_schema = d
   and data_free > 4194304 and data_free > (data_length + index_length) / 4 order by table_name"""
 
 
-class MySQLMaintenance(MySQLDialect):
-    """Capability.MAINTAIN."""
+class MySQLMaintenance:
+    """The part ``Maintenance``."""
 
-    read_only: bool
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:
-            self._require_table(name)
+            self._catalog.require_table(name)
         if kind in INSTEAD:
-            raise NotSupportedError(feature=kind, subject=self.target, hint=INSTEAD[kind])
-        selected = list(tables) or [name for name, table in self.tables().items() if not table.is_view]
+            raise NotSupportedError(feature=kind, subject=self._connection.target, hint=INSTEAD[kind])
+        selected = list(tables) or self._catalog.base_tables()
         if kind == "optimize" and not tables:
-            selected = [str(name) for (name,) in self._fetch(DUE, {})]
+            selected = [str(name) for (name,) in self._connection.fetch(DUE)]
         return [
             MaintenanceTask(table=name, statement=STATEMENTS[kind].format(quote(name))) for name in selected
         ]
 
     def maintain(self, task: MaintenanceTask) -> None:
-        if self.read_only:
+        if self._connection.read_only:
             raise RuntimeError("maintenance on a read-only connection")
-        for row in self._fetch(task.statement, {}):
+        for row in self._connection.fetch(task.statement):
             if str(row[2]).lower() == "error":  # the server returns errors as rows
-                raise QueryFailedError(target=self.target, reason=str(row[3]))
+                raise QueryFailedError(target=self._connection.target, reason=str(row[3]))
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
         return ()  # the server removes unfinished tables

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import SlowQuery
-from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.sql import tokenize
 from dbctl.engines.parsing import redact_statement
 from dbctl.errors import NotSupportedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+
 
 #: Timers count picoseconds.
 STATEMENTS = """select digest_text, count_star, sum_timer_wait / 1e12, avg_timer_wait / 1e12, max_timer_wait / 1e12, sum_rows_sent
@@ -21,14 +25,17 @@ INSTRUCTIONS = (
 )
 
 
-class MySQLSlowQueries(MySQLDialect):
-    """Capability.SLOW_QUERIES."""
+class MySQLSlowQueries:
+    """The part ``SlowQueryMonitor``."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._connection = db.connection
 
     def list_slow_queries(self) -> Sequence[SlowQuery]:
-        if self._fetch("select @@performance_schema", {}) != [(1,)]:
+        if self._connection.fetch("select @@performance_schema") != [(1,)]:
             raise NotSupportedError(
                 feature="listing slow statements",
-                subject=f"{self.target} with its current settings",
+                subject=f"{self._connection.target} with its current settings",
                 hint=INSTRUCTIONS,
             )
         return [
@@ -42,5 +49,5 @@ class MySQLSlowQueries(MySQLDialect):
                 rows=int(str(rows)),
                 cache_hit_ratio=None,
             )
-            for query, calls, total_time, mean_time, max_time, rows in self._fetch(STATEMENTS, {})
+            for query, calls, total_time, mean_time, max_time, rows in self._connection.fetch(STATEMENTS)
         ]

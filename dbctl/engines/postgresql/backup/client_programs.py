@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psycopg
 
+from dbctl.engines.postgresql.connection import Session, probe_program
 from dbctl.engines.postgresql.errors import grant_hint
-from dbctl.engines.postgresql.probe import probe_program
-from dbctl.engines.postgresql.session import Session
 from dbctl.errors import (
     BusyError,
     ClientFailedError,

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import json
 import threading
-from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import DumpResult, DumpVerification, Readable
+from dbctl.engines.contract import DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
-from dbctl.engines.postgresql.describe import PostgreSQLSchemaReader
-from dbctl.engines.postgresql.schema import read_scope
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.types import UNDECLARED
 from dbctl.engines.sql import digest_tables, ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
 from dbctl.files import LEVEL, Progress, no_progress, open_parallel_gzip, subprocesses
 from dbctl.model import now
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.reader import PostgreSQLReader
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
@@ -56,33 +57,20 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
 
 
-class PostgreSQLDumper(PostgreSQLSchemaReader):
-    """Capability.DUMP."""
+class PostgreSQLDumper:
+    """The part ``Dumps``."""
 
     forms = FORMS
     supports_partial = True
     is_compressed = True
-    target: str
-    _timeout: float
 
-    @abstractmethod
-    def _require_session(self) -> Session:
-        """Return the session."""
-
-    @abstractmethod
-    def _describe_blockers(self, message: str, pid: int) -> str:
-        """Return the holders of the lock for which this session waited."""
-
-    @abstractmethod
-    def _translate_errors(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
-        """Convert driver errors to dbctl errors."""
-
-    @abstractmethod
-    def _read_transaction(self) -> AbstractContextManager[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
+    def __init__(self, db: PostgreSQLReader) -> None:
+        self._db, self._connection, self._schema = db, db.connection, PostgreSQLSchemaReader(db)
 
     def estimate_dump_size(self) -> int:
-        rows = self._fetch(SIZE, {"scope": read_scope(self._require_session()), "empty": EMPTY_SIZE})
+        rows = self._connection.fetch(
+            SIZE, {"scope": read_scope(self._connection.session), "empty": EMPTY_SIZE}
+        )
         return cast("int", rows[0][0]) // COMPRESSION_RATIO
 
     def blocks_writers(self) -> bool:
@@ -96,28 +84,28 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
         tables: Sequence[str] = (),
         progress: Progress = no_progress,
     ) -> DumpResult:
-        form, session = form or "custom", self._require_session()
+        form, session = form or "custom", self._connection.session
         server = session.info.server_version // 10000
-        tool = client_programs.find_program("pg_dump", self.target, min_version=server)
+        tool = client_programs.find_program("pg_dump", self._connection.target, min_version=server)
         decoder = (
-            client_programs.find_program("pg_restore", self.target, min_version=server)
+            client_programs.find_program("pg_restore", self._connection.target, min_version=server)
             if form == "custom"
             else None
         )
         expected = max(1, self.estimate_dump_size())
-        with self._read_transaction():
-            ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
+        with self._connection.read_transaction():
+            ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
             taken_at, scope = now(), read_scope(session)
-            with self._translate_errors(""):
-                losses = [] if tables else describe_losses(session, scope, self.target)
-            if form == "plain" and self._fetch(LARGE_OBJECTS, {}) == [(True,)]:
+            with self._connection.translate_errors(""):
+                losses = [] if tables else describe_losses(session, scope, self._connection.target)
+            if form == "plain" and self._connection.fetch(LARGE_OBJECTS) == [(True,)]:
                 raise NotSupportedError(
                     feature="a plain dump of large objects",
-                    subject=self.target,
+                    subject=self._connection.target,
                     hint="Nothing was created. Use --format custom.",
                 )
             arguments = [
-                f"--lock-wait-timeout={max(1, round(self._timeout * 1000))}",
+                f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
                 f"--snapshot={snapshot}",
                 f"--format={form}",
                 f"--compress={LEVEL if form == 'custom' else 0}",
@@ -138,15 +126,19 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
                 subprocesses.run_program(
                     [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
                     environment,
-                    watch=client_programs.create_watch(session, environment, self.target, NO_BACKUP),
+                    watch=client_programs.create_watch(
+                        session, environment, self._connection.target, NO_BACKUP
+                    ),
                     writes=True,
                 ) as client,
-                follow_dump(decoder, self.target) as follower,
+                follow_dump(decoder, self._connection.target) as follower,
                 open_parallel_gzip() if form == "plain" else nullcontext() as compressor,
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
-                schema = "" if tables else self.fingerprint()
-                with self._translate_errors(SEARCH_PATH.decode()):  # the server may end this session
+                schema = "" if tables else self._schema.fingerprint()
+                with self._connection.translate_errors(
+                    SEARCH_PATH.decode()
+                ):  # the server may end this session
                     metadata = self._metadata(session, scope)
                 metadata |= {"client": client_programs.read_version(tool.path), "format": form}
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
@@ -159,56 +151,30 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
                     file.write(compressor.finish())
                 if client.finish():
                     error = client_programs.to_error(
-                        client, session, self.target, timeout=self._timeout, instead=NO_BACKUP
+                        client,
+                        session,
+                        self._connection.target,
+                        timeout=self._connection.timeout,
+                        instead=NO_BACKUP,
                     )
                     raise self._add_holder(error, session)
                 if problem := follower.find_problem():
                     raise ClientFailedError(
-                        target=self.target, program=tool.path.name, reason=problem, hint=NO_BACKUP
+                        target=self._connection.target, program=tool.path.name, reason=problem, hint=NO_BACKUP
                     )
                 rows = index_by_app_name(follower.scanner.rows, metadata["path"])
-                inheriting = {name for (name,) in self._fetch(INHERITING, {})}
+                inheriting = {name for (name,) in self._connection.fetch(INHERITING)}
                 countable = {name: count for name, count in rows.items() if name not in inheriting}
-                content = digest_tables(cast("Readable", self), countable)
+                content = digest_tables(self._db, countable)
         progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
         return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
 
-    def list_dump_tables(self) -> Collection[str]:
-        with self._read_transaction():
-            return index_by_app_name(dict.fromkeys(self._row_conditions(), 0), self._search_path())
-
-    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
-        with self._read_transaction():
-            rows = dict[tuple[str, str], int]()
-            for (schema, table), condition in self._row_conditions(extra).items():
-                # Child tables store their own rows.
-                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - the condition is from the extension
-                with self._translate_errors(sql):
-                    ((count,),) = self._require_session().execute(sql.encode()).fetchall()
-                rows[schema, table] = cast("int", count)
-            return index_by_app_name(rows, path or self._search_path())
-
-    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
-        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
-        tables = cast(
-            "list[tuple[str, str, bool, str]]",
-            self._fetch(TABLES, {"scope": read_scope(self._require_session())}),
-        )
-        return {
-            (schema, table): condition
-            for schema, table, of_extension, condition in tables
-            if not of_extension or f"{schema}.{table}" in extra or table in extra
-        }
-
-    def _search_path(self) -> str:
-        return json.dumps(self._require_session().execute(SEARCH_PATH).fetchall()[0][0])
-
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with their partitions, each with its schema."""
-        schema, names = self._require_session().schema, list[tuple[str, str]]()
+        schema, names = self._connection.session.schema, list[tuple[str, str]]()
         for name in tables:
-            rows = self._fetch(PARTITIONS, {"table": f"{ident(schema)}.{ident(name)}"})
+            rows = self._connection.fetch(PARTITIONS, {"table": f"{ident(schema)}.{ident(name)}"})
             names += [(schema, name), *cast("list[tuple[str, str]]", rows)]
         return names
 
@@ -216,8 +182,10 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
         """Add the lock holders to the error."""
         if not isinstance(error, BusyError):
             return error
-        holder = self._describe_blockers("", session.pgconn.backend_pid)
-        return BusyError(target=self.target, holder=holder, waited=f"{self._timeout:g}")
+        holder = self._connection.describe_blockers("", session.pgconn.backend_pid)
+        return BusyError(
+            target=self._connection.target, holder=holder, waited=f"{self._connection.timeout:g}"
+        )
 
     def _metadata(self, session: Session, scope: str) -> dict[str, str]:
         properties = database_properties.read_properties(session, session.info.dbname)
@@ -226,8 +194,48 @@ class PostgreSQLDumper(PostgreSQLSchemaReader):
             **database_properties.describe_server(session),
             "extensions": database_properties.describe_extensions(session),
             "schema": scope,
-            "path": self._search_path(),
+            "path": _read_search_path(self._connection),
         }
+
+
+class PostgreSQLRowCounter:
+    """The part ``DumpRowCounter``."""
+
+    def __init__(self, db: PostgreSQLReader) -> None:
+        self._connection = db.connection
+
+    def list_dump_tables(self) -> Collection[str]:
+        with self._connection.read_transaction():
+            return index_by_app_name(
+                dict.fromkeys(self._row_conditions(), 0), _read_search_path(self._connection)
+            )
+
+    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._connection.read_transaction():
+            rows = dict[tuple[str, str], int]()
+            for (schema, table), condition in self._row_conditions(extra).items():
+                # Child tables store their own rows.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - the condition is from the extension
+                with self._connection.translate_errors(sql):
+                    ((count,),) = self._connection.session.execute(sql.encode()).fetchall()
+                rows[schema, table] = cast("int", count)
+            return index_by_app_name(rows, path or _read_search_path(self._connection))
+
+    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
+        tables = cast(
+            "list[tuple[str, str, bool, str]]",
+            self._connection.fetch(TABLES, {"scope": read_scope(self._connection.session)}),
+        )
+        return {
+            (schema, table): condition
+            for schema, table, of_extension, condition in tables
+            if not of_extension or f"{schema}.{table}" in extra or table in extra
+        }
+
+
+def _read_search_path(connection: PostgreSQLConnection) -> str:
+    return json.dumps(connection.session.execute(SEARCH_PATH).fetchall()[0][0])
 
 
 def _quote_pattern(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.connection import Session
 from dbctl.engines.sql import ident
 from dbctl.errors import BackupUnloadableError
 

@@ -12,7 +12,7 @@ from dbctl.engines.contract import DumpVerification
 from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, adapt_to_server, index_by_app_name
 from dbctl.engines.postgresql.backup.rename_swap import list_sessions
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.connection import Session
 from dbctl.errors import (
     BusyError,
     CorruptError,

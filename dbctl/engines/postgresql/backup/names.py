@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from dbctl.engines.postgresql.session import MAX_NAME_BYTES
+from dbctl.engines.postgresql.connection import MAX_NAME_BYTES
 
 RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
 

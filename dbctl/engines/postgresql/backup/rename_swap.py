@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from dbctl import signals
-from dbctl.engines.postgresql.locks import lock_key
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.connection import Session, lock_key
 from dbctl.engines.sql import ident
 from dbctl.errors import BusyError, RestoreUnfinishedError
 

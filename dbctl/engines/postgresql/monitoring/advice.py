@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from dbctl.engines.contract import EngineFinding, FindingQuery, leftover_finding, row_findings
+from dbctl.engines.contract import (
+    EngineFinding,
+    FindingQuery,
+    SettingComparison,
+    leftover_finding,
+    row_findings,
+)
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
-from dbctl.engines.postgresql.monitoring.checks import PostgreSQLSchemaAdvice
-from dbctl.engines.postgresql.monitoring.settings import PostgreSQLSettings
+from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
+from dbctl.engines.postgresql.monitoring.settings import compare_settings
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, format_count
-from dbctl.url import Url
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: The oldest and the newest version that dbctl is tested with.
 OLDEST, NEWEST = 14, 18
@@ -149,13 +157,17 @@ where locktype = 'advisory' and objsubid = 1 and granted"""
 VERIFYING_MODES = ("verify-full", "verify-ca")
 
 
-class PostgreSQLAdvice(PostgreSQLSchemaAdvice, PostgreSQLSettings):
-    """Capability.ADVISE: the server and this role."""
+class PostgreSQLAdvice:
+    """The part ``Advisor``."""
 
-    @property
-    @abstractmethod
-    def url(self) -> Url:
-        """The URL of the database."""
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection, self._schema_advice = db.connection, SchemaAdvice(db.connection, db.catalog)
+
+    def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
+        return self._schema_advice.find(table)
+
+    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
+        return compare_settings(self._connection, required)
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         return [
@@ -167,20 +179,20 @@ class PostgreSQLAdvice(PostgreSQLSchemaAdvice, PostgreSQLSettings):
             *(
                 finding
                 for check in SERVER_CHECKS
-                for finding in row_findings(check, self._fetch(check.sql, {}))
+                for finding in row_findings(check, self._connection.fetch(check.sql))
             ),
         ]
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.postgresql import locks
         from dbctl.engines.postgresql.backup import scratch_name_pattern
+        from dbctl.engines.postgresql.connection import lock_key
 
-        rows = self._fetch(SCRATCH_NAMES, {"pattern": scratch_name_pattern(self.url.path)})
-        locked_keys = {row[0] for row in self._fetch(LOCKED, {})} if rows else set()
+        rows = self._connection.fetch(
+            SCRATCH_NAMES, {"pattern": scratch_name_pattern(self._connection.url.path)}
+        )
+        locked_keys = {row[0] for row in self._connection.fetch(LOCKED)} if rows else set()
         abandoned = [
-            (str(name), bool(database))
-            for name, database in rows
-            if locks.lock_key(str(name)) not in locked_keys
+            (str(name), bool(database)) for name, database in rows if lock_key(str(name)) not in locked_keys
         ]
         return [
             leftover_finding(name, f"DROP DATABASE {ident(name)} WITH (FORCE);")
@@ -190,7 +202,7 @@ class PostgreSQLAdvice(PostgreSQLSchemaAdvice, PostgreSQLSettings):
         ]
 
     def _check_version(self) -> Iterator[EngineFinding]:
-        ((major, version),) = self._fetch(VERSION, {})
+        ((major, version),) = self._connection.fetch(VERSION)
         if int(str(major)) < OLDEST:
             message = f"PostgreSQL {version} no longer gets updates, including security fixes"
             hint = "Upgrade with pg_upgrade, or restore a dump on a newer server."
@@ -200,22 +212,22 @@ class PostgreSQLAdvice(PostgreSQLSchemaAdvice, PostgreSQLSettings):
             yield EngineFinding(severity="info", code="version-new", message=message)
 
     def _check_encryption(self) -> Iterator[EngineFinding]:
-        ((encrypted, is_remote),) = self._fetch(ENCRYPTED, {})
+        ((encrypted, is_remote),) = self._connection.fetch(ENCRYPTED)
         if is_remote:
-            ssl_mode = parse_qs(self.url.options).get("sslmode", [""])[0]
+            ssl_mode = parse_qs(self._connection.url.options).get("sslmode", [""])[0]
             yield from check_encryption(ssl_mode, encrypted=bool(encrypted))
 
     def _check_standby(self) -> Iterator[EngineFinding]:
-        if self._fetch(STANDBY, {}):
+        if self._connection.fetch(STANDBY):
             message = "this server is a standby and rejects writes"
             hint = "Use the URL of the primary, or name both hosts and add ?target_session_attrs=read-write"
             yield EngineFinding(severity="warning", code="standby", message=message, hint=hint)
 
     def _check_rights(self, *, writing: bool) -> Iterator[EngineFinding]:
-        rows = self._fetch(RIGHTS, {"writing": writing})
+        rows = self._connection.fetch(RIGHTS, {"writing": writing})
         yield from _describe_missing("TABLE", [row for row in rows if row[2]], table_count=len(rows))
         if writing:
-            sequences = self._fetch(SEQUENCES, {})
+            sequences = self._connection.fetch(SEQUENCES)
             yield from _describe_missing("SEQUENCE", sequences, table_count=0)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import LockWait, Session, Traffic
 from dbctl.engines.parsing import redact_statement
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.sql import tokenize
 from dbctl.engines.sql import Row, ident
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 _COLUMNS = """{0}.pid, coalesce({0}.usename, ''), coalesce(nullif({0}.application_name, ''), {0}.backend_type),
   host({0}.client_addr), coalesce({0}.state, ''), coalesce({0}.query, ''),
@@ -38,15 +40,18 @@ SEES_ALL = "select pg_has_role('pg_read_all_stats', 'USAGE'), current_user"
 SESSION_COLUMNS = 11  #: columns of one session
 
 
-class PostgreSQLSessions(PostgreSQLDialect):
-    """Capability.SESSIONS."""
+class PostgreSQLSessions:
+    """The part ``SessionMonitor``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection = db.connection
 
     def list_sessions(self) -> Sequence[Session]:
-        return [_create_session(row) for row in self._fetch(SESSIONS, {})]
+        return [_create_session(row) for row in self._connection.fetch(SESSIONS)]
 
     def list_lock_waits(self) -> Sequence[LockWait]:
         waits = []
-        for row in self._fetch(WAITS, {}):
+        for row in self._connection.fetch(WAITS):
             is_prepared, lock, seconds = row[2 * SESSION_COLUMNS :]
             waits.append(
                 LockWait(
@@ -61,7 +66,7 @@ class PostgreSQLSessions(PostgreSQLDialect):
         return waits
 
     def read_traffic(self) -> Traffic:
-        (row,) = self._fetch(TRAFFIC, {})
+        (row,) = self._connection.fetch(TRAFFIC)
         version, connections, limit, commits, rollbacks, deadlocks, temporary, hits, since = row
         return Traffic(
             version=str(version).split()[0],
@@ -76,14 +81,14 @@ class PostgreSQLSessions(PostgreSQLDialect):
         )
 
     def visibility_limits(self) -> str:
-        ((is_allowed, user),) = self._fetch(SEES_ALL, {})
+        ((is_allowed, user),) = self._connection.fetch(SEES_ALL)
         if is_allowed:
             return ""
         return f"statements of other users are not visible to this role; as a superuser: GRANT pg_read_all_stats TO {ident(str(user))};"
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         function = "pg_terminate_backend" if terminate else "pg_cancel_backend"
-        return self._fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
+        return self._connection.fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
 
 
 #: A prepared transaction that blocks others; it has no session.

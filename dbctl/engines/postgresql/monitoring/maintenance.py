@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from dbctl.engines.contract import MaintenanceKind, MaintenanceTask
+from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.monitoring.checks import LEFTOVERS
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.monitoring.schema_advice import find_leftover_indexes, list_leftover_indexes
 from dbctl.engines.sql import Row, ident
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: The server only warns if a role may not maintain a table, so the privilege is checked first. A table is due if more than
 #: 50 rows plus a tenth of its rows are dead, or have changed since they were analysed: half of autovacuum's thresholds.
@@ -38,32 +39,29 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
 where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""  # noqa: S608 - no value is in it
 
 
-class PostgreSQLMaintenance(PostgreSQLDialect):
-    """Capability.MAINTAIN."""
+class PostgreSQLMaintenance:
+    """The part ``Maintenance``."""
 
-    read_only: bool
-
-    @abstractmethod
-    def _require_session(self) -> Session: ...
-
-    @abstractmethod
-    def _control_transaction(self, sql: str) -> None: ...
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:
-            self._require_table(name)
+            self._catalog.require_table(name)
         if kind in ("wal", "rollback-journal"):
             raise NotSupportedError(
-                feature="another journal", subject=self.target, hint="The server always writes a log."
+                feature="another journal",
+                subject=self._connection.target,
+                hint="The server always writes a log.",
             )
         if kind == "checkpoint":
             if tables:
                 raise NotSupportedError(
-                    feature="a checkpoint of one table", subject=self.target, hint="Omit --table."
+                    feature="a checkpoint of one table", subject=self._connection.target, hint="Omit --table."
                 )
             return [MaintenanceTask(table="", statement="CHECKPOINT")]
-        selected = list(tables) or [name for name, table in self.tables().items() if not table.is_view]
-        rows = self._fetch(TABLES, {"tables": selected})
+        selected = list(tables) or self._catalog.base_tables()
+        rows = self._connection.fetch(TABLES, {"tables": selected})
         self._require_owner(rows)
         if kind == "reindex":
             return list(self._reindex_tasks(selected))
@@ -74,22 +72,24 @@ class PostgreSQLMaintenance(PostgreSQLDialect):
         refused = {str(name): str(owner) for _, name, is_allowed, _, _, owner in rows if not is_allowed}
         if refused:
             raise PrivilegeMissingError(
-                target=self.target,
+                target=self._connection.target,
                 reason=f"only the owner of {', '.join(refused)} may maintain it",
                 hint=f"Nothing was changed. Sign in as {', '.join(sorted(set(refused.values())))}, or as a superuser.",
             )
 
     def _reindex_tasks(self, tables: Sequence[str]) -> Iterator[MaintenanceTask]:
-        for schema, name, exclusive, is_leftover, table in self._fetch(INDEXES, {"tables": list(tables)}):
+        for schema, name, exclusive, is_leftover, table in self._connection.fetch(
+            INDEXES, {"tables": list(tables)}
+        ):
             if not is_leftover:
                 option = "" if exclusive else "CONCURRENTLY "  # not supported for exclusion constraints
                 index = f"{ident(str(schema))}.{ident(str(name))}"
                 yield MaintenanceTask(table=str(table), statement=f"REINDEX INDEX {option}{index}")
 
     def maintain(self, task: MaintenanceTask) -> None:
-        if self.read_only:
+        if self._connection.read_only:
             raise RuntimeError("maintenance on a read-only connection")
-        session = self._require_session()
+        session = self._connection.session
         warned: list[str] = []
 
         def record_warning(diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -100,8 +100,8 @@ class PostgreSQLMaintenance(PostgreSQLDialect):
         unfinished = self._find_unfinished()
         try:
             # In a stricter isolation level, a concurrent build would wait for itself.
-            self._control_transaction("set default_transaction_isolation to 'read committed'")
-            self._control_transaction(task.statement)
+            self._connection.run("set default_transaction_isolation to 'read committed'")
+            self._connection.run(task.statement)
         except DbctlError as error:
             self._drop_indexes(self._find_unfinished() - unfinished)
             if isinstance(error, BusyError) and not error.context["holder"]:
@@ -113,24 +113,27 @@ class PostgreSQLMaintenance(PostgreSQLDialect):
             if not session.closed:
                 session.apply_settings()
         if warned:  # the server skipped the table and only warned
-            raise QueryFailedError(target=self.target, reason=warned[0])
+            raise QueryFailedError(target=self._connection.target, reason=warned[0])
 
     def _find_unfinished(self) -> set[str]:
         """Return the indexes that an interrupted REINDEX left, quoted, with their schema."""
-        tables = [name for name, table in self.tables().items() if not table.is_view]
-        rows = self._fetch(LEFTOVERS, {"tables": tables})
+        rows = list_leftover_indexes(self._connection, self._catalog.base_tables())
         return {f"{ident(str(schema))}.{ident(str(name))}" for schema, name, _ in rows}
+
+    def find_leftovers(self) -> Sequence[EngineFinding]:
+        return list(find_leftover_indexes(self._connection, self._catalog.base_tables()))
 
     def _drop_indexes(self, indexes: set[str]) -> None:
         """Drop the leftovers of a failed statement; ``find_leftovers`` reports those that cannot be dropped now."""
         for index in sorted(indexes):
             with suppress(DbctlError):
-                self._control_transaction(f"drop index concurrently {index}")
+                self._connection.run(f"drop index concurrently {index}")
 
     def _describe_older(self) -> str:
         """Return the sessions with older transactions: a concurrent build waits for all of them at its end."""
         sessions = [
-            f"{name} (pid {pid}, user {user})" for pid, name, user in self._fetch(OLDER_TRANSACTIONS, {})
+            f"{name} (pid {pid}, user {user})"
+            for pid, name, user in self._connection.fetch(OLDER_TRANSACTIONS)
         ]
         return f" by {', '.join(sessions)}, whose transaction is older" if sessions else ""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import SettingComparison
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.sql import quote_literal
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 SETTINGS = """select name, setting, coalesce(unit, ''), vartype, context, pending_restart, current_setting(name)
 from pg_catalog.pg_settings where name = any(:names)"""
@@ -19,27 +21,27 @@ _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _YES, _NO = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 
 
-class PostgreSQLSettings(PostgreSQLDialect):
-    """Capability.ADVISE: server settings."""
-
-    def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
-        rows = {str(row[0]): row for row in self._fetch(SETTINGS, {"names": list(required)})}
-        comparisons = []
-        for name, required_value in required.items():
-            _, setting, unit, kind, context, is_pending, current = rows.get(name, (None,) * 7)
-            comparisons.append(
-                SettingComparison(
-                    name=name,
-                    required=required_value,
-                    actual=cast("str | None", current),
-                    is_sufficient=name in rows
-                    and _is_satisfied(str(setting), str(unit), str(kind), required_value),
-                    is_pending=bool(is_pending),
-                    requires_restart=context == "postmaster",
-                    statement=f"ALTER SYSTEM SET {name} = {quote_literal(required_value)};",
-                )
+def compare_settings(
+    connection: PostgreSQLConnection, required: Mapping[str, str]
+) -> Sequence[SettingComparison]:
+    """Compare settings of the server with required values, as ``Advisor.compare_settings`` describes."""
+    rows = {str(row[0]): row for row in connection.fetch(SETTINGS, {"names": list(required)})}
+    comparisons = []
+    for name, required_value in required.items():
+        _, setting, unit, kind, context, is_pending, current = rows.get(name, (None,) * 7)
+        comparisons.append(
+            SettingComparison(
+                name=name,
+                required=required_value,
+                actual=cast("str | None", current),
+                is_sufficient=name in rows
+                and _is_satisfied(str(setting), str(unit), str(kind), required_value),
+                is_pending=bool(is_pending),
+                requires_restart=context == "postmaster",
+                statement=f"ALTER SYSTEM SET {name} = {quote_literal(required_value)};",
             )
-        return comparisons
+        )
+    return comparisons
 
 
 def _is_satisfied(setting: str, unit: str, kind: str, required: str) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import Storage, TableSize
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 DATABASE_SIZE = "select pg_database_size(current_database()), current_setting('block_size')::int8"
 #: Rows of tables above this size, in bytes, are estimated unless an exact count is requested.
@@ -36,22 +38,29 @@ from unnest(cast(:tables as text[])) q (name)
 group by q.name order by q.name"""
 
 
-class PostgreSQLSizes(PostgreSQLDialect):
-    """Capability.MEASURE."""
+class PostgreSQLSizes:
+    """The part ``SizeMonitor``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
 
     def measure_storage(self) -> Storage:
-        ((size, page_size),) = cast("list[tuple[int, int]]", self._fetch(DATABASE_SIZE, {}))
-        tables = sum(not table.is_view for table in self.tables().values())
+        ((size, page_size),) = cast("list[tuple[int, int]]", self._connection.fetch(DATABASE_SIZE))
+        tables = len(self._catalog.base_tables())
         return Storage(bytes=size, page_size=page_size, tables=tables)
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
-        tables = [name for name, live in self.tables().items() if not live.is_view and table in ("", name)]
-        statistics = {str(name): row for name, *row in self._fetch(TABLE_SIZES, {"tables": tables})}
+        tables = [
+            name for name, live in self._catalog.tables().items() if not live.is_view and table in ("", name)
+        ]
+        statistics = {
+            str(name): row for name, *row in self._connection.fetch(TABLE_SIZES, {"tables": tables})
+        }
         measured = []
         for name in tables:
             row = statistics[name]
             estimated = not exact and cast("int", row[1]) > LARGE
-            rows = cast("int", row[4]) if estimated else self.count(name)
+            rows = cast("int", row[4]) if estimated else self._db.count(name)
             measured.append(_create_row(name, rows, row, estimated=estimated))
         return measured
 

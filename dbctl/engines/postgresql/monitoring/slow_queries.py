@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import SlowQuery
 from dbctl.engines.parsing import redact_statement
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.sql import tokenize
 from dbctl.engines.sql import ident, quote_literal
 from dbctl.errors import NotSupportedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
     where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
@@ -29,19 +31,22 @@ LOGGED = (
 )
 
 
-class PostgreSQLSlowQueries(PostgreSQLDialect):
-    """Capability.SLOW_QUERIES."""
+class PostgreSQLSlowQueries:
+    """The part ``SlowQueryMonitor``."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._connection = db.connection
 
     def list_slow_queries(self) -> Sequence[SlowQuery]:
-        extension = self._fetch(EXTENSION, {})
-        ((loaded, database, libraries),) = self._fetch(LOADED, {})
+        extension = self._connection.fetch(EXTENSION)
+        ((loaded, database, libraries),) = self._connection.fetch(LOADED)
         if not (extension and loaded):
             lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
             if not loaded:
                 lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
             raise NotSupportedError(
                 feature="listing slow statements",
-                subject=f"{self.target} with its current settings",
+                subject=f"{self._connection.target} with its current settings",
                 hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
             )
         ((schema, has_new_columns),) = extension
@@ -60,7 +65,7 @@ where dbid = (select oid from pg_catalog.pg_database where datname = current_dat
                 rows=cast("int", rows),
                 cache_hit_ratio=None if hits is None else round(cast("float", hits), 4),
             )
-            for query, calls, total_time, mean_time, max_time, rows, hits in self._fetch(sql, {})
+            for query, calls, total_time, mean_time, max_time, rows, hits in self._connection.fetch(sql)
         ]
 
 

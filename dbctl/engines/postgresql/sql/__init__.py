@@ -6,12 +6,12 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.sql.lexer import tokenize
-    from dbctl.engines.postgresql.sql.query_check import PostgreSQLQueries
+    from dbctl.engines.postgresql.sql.query_check import ReadOnlyQueries
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "lexer": "tokenize",
-            "query_check": "PostgreSQLQueries",
+            "query_check": "ReadOnlyQueries",
         },
     )

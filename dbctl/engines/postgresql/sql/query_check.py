@@ -2,61 +2,37 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from itertools import chain, islice
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import psycopg
-from psycopg import capabilities, pq
+from psycopg import capabilities
 
 from dbctl.engines.contract import BATCH_ROWS, RowStream
-from dbctl.engines.postgresql.explain import PostgreSQLExplainer
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.connection import Session
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
-from dbctl.engines.servers import ServerConnection
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 #: Rows in one chunk; before version 17, libpq returns single rows.
 CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1
 
 
-class PostgreSQLQueries(ServerConnection[Session], PostgreSQLExplainer):
-    """The queries of Capability.STREAM, and those of profiles."""
+class ReadOnlyQueries:
+    """Runs statements of users, whose effects a rollback must undo."""
 
-    sql_dialect = "postgres"
-
-    def view_queries(self) -> Mapping[str, str]:
-        from dbctl.engines.postgresql.schema import VIEWS
-
-        return {str(name): str(query) for name, query in self._fetch(VIEWS, {})}
-
-    @abstractmethod
-    def _bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
-        """Return a statement with server parameters, and their values."""
-
-    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one statement of a profile or a user in a read-only transaction.
-
-        The rollback at the end also reverts settings that it changed.
-        """
-        self._require_query(sql)
-        with self._read_transaction():
-            return self._rows(sql, parameters)
-
-    def _require_query(self, sql: str) -> None:
-        first = read_only.read_first_word(sql)
-        if first not in read_only.QUERY_WORDS:
-            raise QueryFailedError(
-                target=self.target, reason=f"{first.upper() or 'an empty statement'} is not a query"
-            )
+    def __init__(self, connection: PostgreSQLConnection) -> None:
+        self._connection = connection
 
     @contextmanager
-    def query_read_only(
+    def run(
         self,
         sql: str,
         parameters: Mapping[str, object] = {},
@@ -64,18 +40,25 @@ class PostgreSQLQueries(ServerConnection[Session], PostgreSQLExplainer):
         timeout: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[RowStream]:
-        self._require_query(sql)
-        session = self._require_session()
-        with self._read_transaction():
+        """Run one statement of a user read-only, as ``RowStreams.query_read_only`` describes."""
+        self._connection.require_query(sql)
+        session = self._connection.session
+        with self._connection.read_transaction():
             self._refuse_side_effects(sql)
             if hidden:
                 self._refuse_secrets(sql, parameters, hidden)
             if timeout is not None:
                 limit = f"{max(1, timeout // timedelta(milliseconds=1))}ms"
-                self._rows("select set_config('statement_timeout', :limit, true)", {"limit": limit})
-            with self._translate_timeout(timeout), self._translate_errors(sql), session.cursor() as cursor:
+                self._connection.fetch(
+                    "select set_config('statement_timeout', :limit, true)", {"limit": limit}
+                )
+            with (
+                self._translate_timeout(timeout),
+                self._connection.translate_errors(sql),
+                session.cursor() as cursor,
+            ):
                 cursor.adapters.register_loader("numeric", ExactNumberLoader)
-                text, values = self._bind_parameters(sql, parameters)
+                text, values = self._connection.bind_parameters(sql, parameters)
                 rows = cursor.stream(encode_statement(text), values or [UNUSED_PARAMETER], size=CHUNK_ROWS)
                 with closing(cast("Generator[Row]", rows)):
                     first_row = next(rows, None)
@@ -93,7 +76,9 @@ class PostgreSQLQueries(ServerConnection[Session], PostgreSQLExplainer):
             if within is None or not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise
             limit = f"{within.total_seconds():g} s"
-            raise QueryTimeoutError(target=self.target, limit=limit, hint="Increase --within.") from error
+            raise QueryTimeoutError(
+                target=self._connection.target, limit=limit, hint="Increase --within."
+            ) from error
 
     def _refuse_secrets(
         self, sql: str, parameters: Mapping[str, object], hidden: Mapping[str, Collection[str]]
@@ -102,56 +87,37 @@ class PostgreSQLQueries(ServerConnection[Session], PostgreSQLExplainer):
         first = read_only.read_first_word(statement)
         if first not in read_only.EXPLAINED_WORDS:
             if statement != sql and first not in read_only.DML_WORDS:
-                raise QueryFailedError(target=self.target, reason=f"EXPLAIN {first.upper()} is not a query")
+                raise QueryFailedError(
+                    target=self._connection.target, reason=f"EXPLAIN {first.upper()} is not a query"
+                )
             return
         hidden = self._with_child_tables(hidden)
         secret = read_only.find_renamed_columns(statement, hidden)
         if not secret:
-            ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {statement}", parameters)
+            ((plan,),) = self._connection.fetch(
+                f"explain (verbose, costs off, format json) {statement}", parameters
+            )
             secret = read_only.find_secret(str(plan), hidden)
         if secret:
-            raise SecretColumnError(target=self.target, column=secret)
+            raise SecretColumnError(target=self._connection.target, column=secret)
 
     def _with_child_tables(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
         """Return hidden columns, including those of partitions and other tables that inherit them."""
-        rows = self._rows(read_only.CHILD_TABLES, {"names": list(hidden)})
+        rows = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(hidden)})
         return {**hidden, **{str(child): hidden[str(table)] for child, table in rows if child not in hidden}}
 
     def _refuse_side_effects(self, sql: str) -> None:
         names, has_hidden_names = read_only.find_called_functions(sql)
         if has_hidden_names:
             raise QueryFailedError(
-                target=self.target, reason="it contains a U& name, which hides what it calls"
+                target=self._connection.target, reason="it contains a U& name, which hides what it calls"
             )
-        rows = self._rows(read_only.VOLATILE, {"names": names}) if names else []
+        rows = self._connection.fetch(read_only.VOLATILE, {"names": names}) if names else []
         functions = [name for name in names if read_only.RUNS_SQL.fullmatch(name)]
         functions += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
         if functions:
             reason = f"{functions[0]} does more than read, and a rollback does not undo it"
-            raise QueryFailedError(target=self.target, reason=reason)
-
-    @contextmanager
-    def _read_transaction(self) -> Iterator[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
-        in_transaction = self._require_session().pgconn.transaction_status == pq.TransactionStatus.INTRANS
-        begin, end = (
-            (
-                ("savepoint question", "set transaction read only"),
-                ("rollback to question", "release question"),
-            )
-            if in_transaction
-            else (("begin isolation level repeatable read read only",), ("rollback",))
-        )
-        for sql in begin:
-            self._control_transaction(sql)
-        self._has_query_transaction = True
-        try:
-            yield
-        finally:
-            self._has_query_transaction = False
-            if self._session is not None and not self._is_broken():
-                for sql in end:
-                    self._control_transaction(sql)
+            raise QueryFailedError(target=self._connection.target, reason=reason)
 
 
 def _describe_columns(session: Session, sql: str) -> list[str]:

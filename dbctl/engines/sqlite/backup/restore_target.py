@@ -10,6 +10,7 @@ from pathlib import Path
 from dbctl.engines.contract import Dump, LoadResult, RestoreStrategy, RetainedDatabase, TrialRestore
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.sqlite.backup import block_writers, replace
+from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import DbctlError, FileFailedError, InsufficientSpaceError, NotSupportedError
 from dbctl.files import Progress, is_regular, no_progress, release_nothing
@@ -135,7 +136,7 @@ class SQLiteRestoreTarget:
             path, dump, timeout=timeout, retained={}, progress=no_progress, release_locks=release_nothing
         )
         with closing(SQLiteReader(self._path, self._target, timeout=timeout)) as reader:
-            verification = reader.verify_dump(quick=False)
+            verification = SQLiteDumps(reader).verify_dump(quick=False)
         yield TrialRestore(url=Url(engine="sqlite", path=str(self._path)), verification=verification)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:

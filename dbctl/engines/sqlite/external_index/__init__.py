@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.external_index.build import SQLiteExternalIndexes
+    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "build": "SQLiteExternalIndexes",
+            "reader": "SQLiteExternalReader",
         },
     )

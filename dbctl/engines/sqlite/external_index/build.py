@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dbctl import signals
-from dbctl.engines.contract import Capability, ExternalIndexSpec, ExternalIndexState
+from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sql import Statement
-from dbctl.engines.sqlite.external_index.search import MIN_LENGTH, SQLiteExternalSearch
-from dbctl.engines.sqlite.external_index.state import META, PLACES, SCHEMA_NAME, TEXTS
-from dbctl.engines.sqlite.index_order import SQLiteIndexOrder
-from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
+from dbctl.engines.sqlite.external_index.search import MIN_LENGTH, ExternalSearch
+from dbctl.engines.sqlite.external_index.state import index_path
 from dbctl.errors import ChangedWhileReadError, ExternalIndexInvalidError, NotSupportedError
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.contract import IndexFault
+    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
 #: Number of rows that a new index must find before it replaces the old one.
 VERIFIED_ROWS = 200
@@ -36,77 +36,91 @@ class _FaultQuery(Struct, frozen=True):
     parameters: Mapping[str, object] = {}
 
 
-class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
-    """Capability.EXTERNAL_INDEX."""
+class SQLiteExternalIndexes(ExternalSearch):
+    """The part ``ExternalIndexes``."""
 
-    capabilities = SQLiteReader.capabilities | {Capability.EXTERNAL_INDEX}
+    def __init__(self, db: SQLiteExternalReader) -> None:
+        super().__init__(db)
+        self._count = db.count
+
+    def external_index_path(self, folder: Path | None, name: str) -> Path:
+        return index_path(self._connection.path, folder, name)
+
+    def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
+        return self._file.open(spec, paths)
 
     # Creation -------------------------------------------------------------------------------------------------
 
     def create_external_index(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
         from dbctl.engines.sqlite.external_index import create
 
-        self._fetch("select 1", {})
-        reason = self._unsupported_reason(spec) or self._unstable_reason()
+        self._connection.fetch("select 1")
+        reason = self._file.define(spec).unsupported_reason() or self._file.unstable_reason()
         if reason:
             hint = "Nothing was created. Stop the app that writes the database, then run this again." * (
-                not self._unlocked
+                not self._connection.is_unlocked
             )
             raise NotSupportedError(
-                feature=f"a search index of {spec.table}", subject=f"{self.target}: {reason}", hint=hint
+                feature=f"a search index of {spec.table}",
+                subject=f"{self._catalog.target}: {reason}",
+                hint=hint,
             )
-        with create.create_partial(path, self.target, timeout=self._timeout) as new_path:
-            create.seal(new_path, self.path, self._fill_index(spec, new_path))
-            state = self._inspect(spec, new_path)
+        with create.create_partial(path, self._catalog.target, timeout=self._connection.timeout) as new_path:
+            create.seal(new_path, self._connection.path, self._fill_index(spec, new_path))
+            state = self._file.inspect(spec, new_path)
             is_incomplete = state.state == "fresh" and (
-                self.count_external(spec, ()) != self.count(spec.table)
+                self.count_external(spec, ()) != self._count(spec.table)
                 or self._find_faults([self._build_text_query(spec, VERIFIED_ROWS)])
             )
-            self._detach()
+            self._file.detach()
             if state.state != "fresh" or is_incomplete:
                 reason = state.reason or "it does not find every row"
-                raise ExternalIndexInvalidError(target=self.target, path=path, reason=reason)
+                raise ExternalIndexInvalidError(target=self._catalog.target, path=path, reason=reason)
             create.install(new_path, path)
-        return self._inspect(spec, path)
+        return self._file.inspect(spec, path)
 
     def _fill_index(self, spec: ExternalIndexSpec, path: Path) -> int:
         """Fill an empty file; return the even second that marks it as complete, which every file system can store."""
+        definition = self._file.define(spec)
         self._wait_for_distinct_mtime()
-        initial_state, created_at = self._opened_state, int(datetime.now(UTC).timestamp())
+        initial_state, created_at = self._connection.opened_state, int(datetime.now(UTC).timestamp())
         metadata = {
-            "definition": self._describe_definition(spec),
+            "definition": definition.describe(),
             "created_at": created_at,
             "sealed": created_at - created_at % 2,
-            **self._read_database_state(),
+            **self._file.read_database_state(),
         }
-        self._attach(path, "mode=rw")
+        self._file.attach(path, "mode=rw")
         try:
-            self._require_connection().set_authorizer(None)
+            self._connection.driver.set_authorizer(None)
             for pragma in (
                 "query_only = 0",
                 f"{SCHEMA_NAME}.journal_mode = off",
                 f"{SCHEMA_NAME}.synchronous = off",
             ):
-                self._run(f"pragma {pragma}", {})
-            self._run("begin", {})
-            for name, sql in self._table_definitions(spec).items():
-                self._run(sql.replace(f" TABLE {name}", f" TABLE {SCHEMA_NAME}.{name}", 1), {})
-            for sql, parameters in self._fill_statements(spec):
-                self._run(sql, parameters)
+                self._connection.run(f"pragma {pragma}")
+            self._connection.run("begin")
+            for name, sql in definition.table_definitions().items():
+                self._connection.run(sql.replace(f" TABLE {name}", f" TABLE {SCHEMA_NAME}.{name}", 1))
+            for sql, parameters in definition.fill_statements():
+                self._connection.run(sql, parameters)
             for key, value in metadata.items():
-                self._run(f"insert into {META} values (:key, :value)", {"key": key, "value": value})  # noqa: S608 - a constant name
-            self._run("commit", {})
+                self._connection.run(
+                    f"insert into {META} values (:key, :value)",  # noqa: S608 - a constant name
+                    {"key": key, "value": value},
+                )
+            self._connection.run("commit")
         finally:
-            self._open(unlocked=self._has_no_journal())
-        if self._opened_state != initial_state or not self._unlocked:
-            raise ChangedWhileReadError(target=self.target)
+            self._connection.open()
+        if self._connection.opened_state != initial_state or not self._connection.is_unlocked:
+            raise ChangedWhileReadError(target=self._catalog.target)
         return created_at - created_at % 2
 
     def _wait_for_distinct_mtime(self) -> None:
         """Wait until later changes get another file time, on file systems with a resolution of two seconds."""
         while (
-            self._opened_state[3] % 10**9 == 0
-            and 0 <= time.time() - self._opened_state[3] // 10**9 <= COARSE_SECONDS
+            self._connection.opened_state[3] % 10**9 == 0
+            and 0 <= time.time() - self._connection.opened_state[3] // 10**9 <= COARSE_SECONDS
         ):
             signals.raise_if_interrupted()
             time.sleep(RETRY_SECONDS)
@@ -114,7 +128,7 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
     def drop_external_index(self, path: Path) -> None:
         from dbctl.engines.sqlite.external_index import create
 
-        self._detach()
+        self._file.detach()
         create.remove(path)
 
     # Verification ---------------------------------------------------------------------------------------------
@@ -127,18 +141,16 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
 
         from dbctl.files import temp
 
-        if self._attached_file is None:
-            raise self._invalid_error("it is not in use")
-        path = self._attached_file.path
-        current_digest = self._read_attached(self._digest_content)
+        path = self._file.attached_path
+        current_digest = self._file.read_attached(self._digest_content)
         with temp.folder(Path(tempfile.gettempdir()), ".dbctl-search-") as folder:
             rebuilt = folder / path.name
             rebuilt.touch(mode=0o600)
             self._fill_index(spec, rebuilt)
-            self._attach(rebuilt, "mode=ro&immutable=1")
+            self._file.attach(rebuilt, "mode=ro&immutable=1")
             rebuilt_digest = self._digest_content()
-            self._detach()
-        return current_digest != rebuilt_digest or self._inspect(spec, path).state != "fresh"
+            self._file.detach()
+        return current_digest != rebuilt_digest or self._file.inspect(spec, path).state != "fresh"
 
     def _digest_content(self) -> str:
         """Return a digest of the content of the attached file."""
@@ -146,7 +158,7 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
 
         digest = hashlib.sha256()
         for table in (PLACES, f"{SCHEMA_NAME}.texts_data", f"{SCHEMA_NAME}.texts_idx"):
-            for row in self._require_connection().execute(f"select * from {table} order by 1, 2"):  # noqa: S608 - a constant name
+            for row in self._connection.driver.execute(f"select * from {table} order by 1, 2"):  # noqa: S608 - a constant name
                 digest.update(repr(row).encode())
         return digest.hexdigest()
 
@@ -156,7 +168,9 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
         faults = []
         for query in queries:
             sql = f"select count(*), min(q.i) from ({query.sql}) q"  # noqa: S608 - constant names
-            ((count, example),) = self._read_attached(partial(self._rows, sql, query.parameters))
+            ((count, example),) = self._file.read_attached(
+                partial(self._connection.rows, sql, query.parameters)
+            )
             if count:
                 faults.append(IndexFault(kind=query.kind, count=int(str(count)), example=str(example)))
         return faults
@@ -164,13 +178,13 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
     def _build_fault_queries(self, spec: ExternalIndexSpec) -> Iterator[_FaultQuery]:
         """Yield queries for rows that are missing, stray, duplicate, out of order, or have wrong conditions."""
         table, rowid, row_name = (
-            self._quote_table(spec.table),
-            self._rowid_name(spec.table),
+            self._catalog.quote_table(spec.table),
+            self._file.define(spec).rowid_name(),
             self._row_name_sql(spec),
         )
         statement = Statement(spec.table)
         differences = [
-            f"p.k{position} is not (({self._build_condition(statement, spec.table, condition, 't0')}) is true)"
+            f"p.k{position} is not (({self._builder.condition(statement, spec.table, condition, 't0')}) is true)"
             for position, condition in enumerate(spec.stored_conditions)
         ]
         unknown = f"t0.{rowid} not in (select number from {PLACES})"  # noqa: S608 - a constant name
@@ -185,15 +199,15 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
             sql = f"select {row_name} as i from {self._join_sql(spec)} where {' or '.join(differences)}"  # noqa: S608 - names are quoted
             yield _FaultQuery("stale", sql, statement.parameters)
         statement = Statement(spec.table)
-        order = ", ".join([*self._order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
+        order = ", ".join([*self._builder.order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
         moved = f"select {row_name} as i, p.place as a, row_number() over (order by {order}) as b from {self._join_sql(spec)}"  # noqa: S608 - names are quoted
         yield _FaultQuery("stale", f"select i from ({moved}) where a <> b", statement.parameters)  # noqa: S608 - names are quoted
 
     def _build_text_query(self, spec: ExternalIndexSpec, rows: int) -> _FaultQuery:
         """Return a query for rows whose text is not found, among about ``rows`` evenly selected rows."""
-        step = max(1, self.count(spec.table) // rows)
+        step = max(1, self._count(spec.table) // rows)
         terms = []
-        for position, text in enumerate(self._text_expressions(spec)):
+        for position, text in enumerate(self._file.define(spec).text_expressions()):
             phrase = f"'c{position} : \"' || replace({text}, '\"', '\"\"') || '\" '"
             terms.append(f"case when length({text}) >= {MIN_LENGTH} then {phrase} else '' end")
         match = f"select 1 from {TEXTS} x where x.texts match q.phrase and x.rowid = q.place"  # noqa: S608 - names are quoted
@@ -202,8 +216,12 @@ class SQLiteExternalIndexes(SQLiteIndexOrder, SQLiteExternalSearch):
         return _FaultQuery("stale", sql, {"step": step})
 
     def _join_sql(self, spec: ExternalIndexSpec) -> str:
-        return f"{PLACES} p join {self._quote_table(spec.table)} t0 on t0.{self._rowid_name(spec.table)} = p.number"
+        return f"{PLACES} p join {self._catalog.quote_table(spec.table)} t0 on t0.{self._file.define(spec).rowid_name()} = p.number"
 
     def _row_name_sql(self, spec: ExternalIndexSpec) -> str:
-        key = self._primary_key(spec.table)
-        return self._quote_column(spec.table, key[0], "t0") if key else f"t0.{self._rowid_name(spec.table)}"
+        key = self._catalog.primary_key(spec.table)
+        return (
+            self._catalog.quote_column(spec.table, key[0], "t0")
+            if key
+            else f"t0.{self._file.define(spec).rowid_name()}"
+        )

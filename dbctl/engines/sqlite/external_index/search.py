@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import AnyOf, Condition, Explanation, ExternalIndexSpec, Order, Where
 from dbctl.engines.sql import Row, Statement, is_storable
-from dbctl.engines.sqlite.external_index.state import PLACES, TEXTS, SQLiteExternalIndexState
+from dbctl.engines.sqlite.external_index.definition import PLACES, TEXTS
+from dbctl.engines.sqlite.external_index.state import ExternalIndexFile
+from dbctl.engines.sqlite.queries import SQLiteExplainer
 from dbctl.errors import DbctlError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
 #: A trigram index cannot find shorter words.
 MIN_LENGTH = 3
@@ -16,8 +22,12 @@ MAX_LENGTH = 5_000
 _TO_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
 
 
-class SQLiteExternalSearch(SQLiteExternalIndexState):
+class ExternalSearch:
     """Search through an external index."""
+
+    def __init__(self, db: SQLiteExternalReader) -> None:
+        self._connection, self._catalog, self._builder = db.connection, db.catalog, db.builder
+        self._file, self._explainer = ExternalIndexFile(db), SQLiteExplainer(db)
 
     def can_find_word(self, word: str) -> bool:
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH
@@ -35,9 +45,9 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
     ) -> list[Row]:
         statement = Statement(spec.table)
         sql = self._build_search(statement, spec, words, columns, where, order_by, limit, offset)
-        rows = self._read_attached(lambda: self._rows(sql, statement.parameters))
+        rows = self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))
         if not all(row[-1] for row in rows):
-            raise self._invalid_error("it returns rows without the words")
+            raise self._file.invalid_error("it returns rows without the words")
         return [row[:-1] for row in rows]
 
     def count_external(
@@ -47,7 +57,9 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
         other_conditions = [condition for condition in where if condition not in spec.stored_conditions]
         source = self._from_clause(spec, words, rows=bool(other_conditions))
         sql = f"select count(*) from {source}{self._index_conditions(statement, spec, words, where)}"  # noqa: S608 - names are checked and quoted
-        return int(str(self._read_attached(lambda: self._rows(sql, statement.parameters))[0][0]))
+        return int(
+            str(self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))[0][0])
+        )
 
     def explain_external(
         self,
@@ -63,9 +75,9 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
         statement = Statement(spec.table)
         sql = self._build_search(statement, spec, words, columns, where, order_by, limit, offset)
         try:
-            return self._explain_statement(sql, statement.parameters, statement.aliases)
+            return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
         except DbctlError as error:
-            raise self._invalid_error(str(error)) from error
+            raise self._file.invalid_error(str(error)) from error
 
     def _build_search(
         self,
@@ -78,9 +90,9 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
         limit: int | None,
         offset: int,
     ) -> str:
-        names = [self._quote_column(spec.table, column, "t0") for column in columns]
+        names = [self._catalog.quote_column(spec.table, column, "t0") for column in columns]
         tests = [
-            self._build_condition(
+            self._builder.condition(
                 statement, spec.table, AnyOf([Condition(c, "contains", word) for c in spec.columns]), "t0"
             )
             for word in words
@@ -90,15 +102,17 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
         if list(dict.fromkeys(order_by)) == list(spec.order):
             order_terms = ["x.rowid" if words else "p.place"]
         else:
-            order_terms = self._order_terms(statement, spec.table, order_by)
+            order_terms = self._builder.order_terms(statement, spec.table, order_by)
         sql = f"select {', '.join(names)} from {self._from_clause(spec, words, rows=True)}{conditions}"  # noqa: S608 - names are quoted
-        return f"{sql} order by {', '.join(order_terms)}{self._limit_clause(statement, limit, offset)}"
+        return (
+            f"{sql} order by {', '.join(order_terms)}{self._builder.limit_clause(statement, limit, offset)}"
+        )
 
     def _from_clause(self, spec: ExternalIndexSpec, words: Sequence[str], *, rows: bool) -> str:
         """Return the FROM clause; CROSS JOIN makes SQLite read the index first and then each matching row."""
         source = f"{TEXTS} x cross join {PLACES} p on p.place = x.rowid" if words else f"{PLACES} p"
         if rows:
-            table, rowid = self._quote_table(spec.table), self._rowid_name(spec.table)
+            table, rowid = self._catalog.quote_table(spec.table), self._file.define(spec).rowid_name()
             source += f" cross join {table} t0 on t0.{rowid} = p.number"
         return source
 
@@ -114,6 +128,6 @@ class SQLiteExternalSearch(SQLiteExternalIndexState):
             tests.append(
                 f"p.k{list(spec.stored_conditions).index(condition)} = 1"
                 if is_stored
-                else self._build_condition(statement, spec.table, condition, "t0")
+                else self._builder.condition(statement, spec.table, condition, "t0")
             )
         return f" where {' and '.join(tests)}" if tests else ""

@@ -1,21 +1,23 @@
-"""Location, definition and validity of the external index of a SQLite file."""
+"""Location and validity of the external index of a SQLite file."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from zlib import crc32
 
 from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
-from dbctl.engines.sql import Statement
+from dbctl.engines.sqlite.external_index.definition import META, SCHEMA_NAME, ExternalIndexDefinition
 from dbctl.engines.sqlite.files import quote_for_uri
-from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import DbctlError, ExternalIndexInvalidError
 from dbctl.model import Struct
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
 
 SUFFIX = ".dbctl-search-{name}"
 MAGIC, HEADER = b"SQLite format 3\0", 100
@@ -91,16 +93,7 @@ def _damage_reason(path: Path, byte_count: int) -> str:
 
 T = TypeVar("T")
 
-#: Schema name of the attached file, and its tables: metadata, one position per row, the texts.
-SCHEMA_NAME = "dbctl_external_index"
-META, PLACES, TEXTS = (f"{SCHEMA_NAME}.{name}" for name in ("meta", "places", "texts"))
-#: Version of the content of the file.
-FORMAT = 2
-#: Names of the rowid, unless a column has the same name.
-ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _SHADOWS = frozenset({"texts_config", "texts_data", "texts_idx"})
-#: Whether LIKE matches BLOBs, and folds non-ASCII letters, as does lower(): depends on the build of SQLite.
-_BUILD_OPTIONS = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É') = 'É'"
 
 
 class _AttachedFile(Struct, frozen=True):
@@ -110,47 +103,63 @@ class _AttachedFile(Struct, frozen=True):
     state: FileState
 
 
-class SQLiteExternalIndexState(SQLiteReader):
-    """State and definition of the external index, for search and creation."""
+class ExternalIndexFile:
+    """The file of an external index, attached to the connection of a reader while it is valid."""
 
-    _attached_file: _AttachedFile | None = None  #: None after the connection was closed
+    def __init__(self, db: SQLiteExternalReader) -> None:
+        self._db, self._connection = db, db.connection
+        self._attached_file: _AttachedFile | None = None  #: None after the connection was closed
+        self._connection.on_change.append(self._forget)
 
-    def _open(self, *, unlocked: bool) -> None:
+    def _forget(self) -> None:
         self._attached_file = None
-        super()._open(unlocked=unlocked)
 
-    # State ----------------------------------------------------------------------------------------------------
+    @property
+    def attached_path(self) -> Path:
+        """The path of the attached file.
 
-    def external_index_path(self, folder: Path | None, name: str) -> Path:
-        return index_path(self.path, folder, name)
+        Raises:
+            ExternalIndexInvalidError: no file is attached.
+        """
+        if self._attached_file is None:
+            raise self.invalid_error("it is not in use")
+        return self._attached_file.path
 
-    def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
+    def define(self, spec: ExternalIndexSpec) -> ExternalIndexDefinition:
+        """Return the definition of an index of this database."""
+        return ExternalIndexDefinition(self._db, spec)
+
+    def open(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
+        """Use the first fresh index of some files, as ``ExternalIndexes.open_external_index`` does."""
         states = []
         for path in paths:
-            state = self._inspect(spec, path)
+            state = self.inspect(spec, path)
             if state.state == "fresh":
                 return state
             states.append(state)
         return next((candidate for candidate in states if candidate.state != "missing"), states[0])
 
-    def _inspect(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
-        file_state = inspect_file(path, self.path.stat().st_uid)
-        self._fetch("select 1", {})  # opens the database again if it was replaced
+    def inspect(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
+        """Use the file if it is a valid index, and return its state."""
+        file_state = inspect_file(path, self._connection.path.stat().st_uid)
+        self._connection.fetch("select 1")  # opens the database again if it was replaced
         if file_state is None:
-            return ExternalIndexState(path=path, state="missing", reason=self._unsupported_reason(spec))
+            return ExternalIndexState(
+                path=path, state="missing", reason=self.define(spec).unsupported_reason()
+            )
         if file_state.reason:
             return ExternalIndexState(
                 path=path, state="broken", reason=file_state.reason, bytes=file_state.bytes
             )
-        if reason := self._unstable_reason():
+        if reason := self.unstable_reason():
             return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
-        opened_state = self._opened_state
+        opened_state = self._connection.opened_state
         try:
             return self._attach_and_check(spec, path, file_state)
         except (DbctlError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
-            self._detach()
-            if self._opened_state != opened_state:  # opened again, without the attached file
-                reason = f"{self.path.name} has changed since then"
+            self.detach()
+            if self._connection.opened_state != opened_state:  # opened again, without the attached file
+                reason = f"{self._connection.path.name} has changed since then"
                 return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
             reason = f"it cannot be read: {error}"
             return ExternalIndexState(path=path, state="broken", reason=reason, bytes=file_state.bytes)
@@ -159,169 +168,114 @@ class SQLiteExternalIndexState(SQLiteReader):
         self, spec: ExternalIndexSpec, path: Path, file_state: FileState
     ) -> ExternalIndexState:
         """Attach a file and compare it with the expected definition."""
-        self._attach(path, "mode=ro&immutable=1")
+        self.attach(path, "mode=ro&immutable=1")
         self._attached_file = _AttachedFile(path, file_state)
 
         def build_state(
             kind: Literal["fresh", "stale", "broken"], reason: str, created_at: datetime | None = None
         ) -> ExternalIndexState:
             if kind != "fresh":
-                self._detach()
+                self.detach()
             return ExternalIndexState(
                 path=path, state=kind, reason=reason, bytes=file_state.bytes, created_at=created_at
             )
 
-        definitions, entries = self._table_definitions(spec), self._fetch(_catalog_sql(SCHEMA_NAME), {})
+        definition = self.define(spec)
+        definitions, entries = (
+            definition.table_definitions(),
+            self._connection.fetch(_catalog_sql(SCHEMA_NAME)),
+        )
         tables = {str(name): str(sql) for kind, name, sql in entries if kind == "table"}
         if len(tables) != len(entries) or tables.keys() != definitions.keys() | _SHADOWS:
             return build_state("broken", "it is a different kind of SQLite file")
-        metadata = {str(key): value for key, value in self._fetch(f"select key, value from {META}", {})}  # noqa: S608 - constant names
+        metadata = {
+            str(key): value
+            for key, value in self._connection.fetch(f"select key, value from {META}")  # noqa: S608 - a constant name
+        }
         created_at = datetime.fromtimestamp(int(str(metadata["created_at"])), UTC)
         if int(str(metadata["sealed"])) * 10**9 != file_state.modified_ns:
             return build_state("broken", "it was modified after it was created", created_at)
-        if metadata["definition"] != self._describe_definition(spec) or any(
+        if metadata["definition"] != definition.describe() or any(
             tables[name] != sql for name, sql in definitions.items()
         ):
             return build_state(
                 "stale", "it was created by another version of dbctl, or for another profile", created_at
             )
-        now = self._read_database_state()
+        now = self.read_database_state()
         if any(metadata[name] != now[name] for name in now):
-            return build_state("stale", f"{self.path.name} was changed since it was created", created_at)
+            return build_state(
+                "stale", f"{self._connection.path.name} was changed since it was created", created_at
+            )
         return build_state("fresh", "", created_at)
 
-    def _attach(self, path: Path, parameters: str) -> None:
-        self._detach()
-        self._require_connection().set_authorizer(None)
+    def attach(self, path: Path, parameters: str) -> None:
+        """Attach a file to the connection instead of the attached one."""
+        self.detach()
+        self._connection.driver.set_authorizer(None)
         try:
-            self._run(
+            self._connection.run(
                 f"attach :file as {SCHEMA_NAME}", {"file": f"file://{quote_for_uri(path)}?{parameters}"}
             )
         finally:
-            self._set_authorizer(None)
+            self._connection.set_authorizer(None)
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """Detach the attached file, if any."""
         self._attached_file = None
-        self._require_connection().set_authorizer(None)
+        self._connection.driver.set_authorizer(None)
         try:
-            if any(name == SCHEMA_NAME for _, name, _ in self._run("pragma database_list", {})):
-                self._run(f"detach {SCHEMA_NAME}", {})
+            if any(name == SCHEMA_NAME for _, name, _ in self._connection.run("pragma database_list")):
+                self._connection.run(f"detach {SCHEMA_NAME}")
         finally:
-            self._set_authorizer(None)
+            self._connection.set_authorizer(None)
 
-    def _unstable_reason(self) -> str:
+    def unstable_reason(self) -> str:
         """Return why the state of the database is not in its file alone; empty if it is."""
-        return "" if self._unlocked else f"changes of the app are not yet in {self.path.name} itself"
-
-    def _unsupported_reason(self, spec: ExternalIndexSpec) -> str:
-        """Return why the table cannot have an external index; empty if it can."""
-        query = "select 1 from pragma_table_list where schema = 'main' and type = 'table' and not wr and name = :name"
-        if not self._fetch(query, {"name": spec.table}) or not self._rowid_name(spec.table):
-            return f"{spec.table} has no rowids"
-        ((_, folds_unicode, lower_keeps_unicode),) = self._fetch(_BUILD_OPTIONS, {})
         return (
             ""
-            if lower_keeps_unicode and not folds_unicode
-            else "this build of SQLite folds non-ASCII letters"
+            if self._connection.is_unlocked
+            else f"changes of the app are not yet in {self._connection.path.name} itself"
         )
 
-    def _rowid_name(self, table: str) -> str:
-        column_names = {name.lower() for name in self._require_table(table).columns}
-        return next((name for name in ROWID_NAMES if name not in column_names), "")
-
-    def _read_database_state(self) -> dict[str, object]:
+    def read_database_state(self) -> dict[str, object]:
         """Return values that differ after any change of the database, and between databases."""
-        schema = repr(self._fetch(_catalog_sql("main"), {}))
-        with self.path.open("rb") as file:  # unlocked, so closing the file drops no locks
+        schema = repr(self._connection.fetch(_catalog_sql("main")))
+        with self._connection.path.open("rb") as file:  # unlocked, so closing the file drops no locks
             counter = int.from_bytes(file.read(100)[24:28], "big")
         return {
-            "size": self._opened_state[2],
-            "mtime_ns": self._opened_state[3],
+            "size": self._connection.opened_state[2],
+            "mtime_ns": self._connection.opened_state[3],
             "counter": counter,
             "schema": schema,
         }
 
-    # Definition -----------------------------------------------------------------------------------------------
-
-    def _table_definitions(self, spec: ExternalIndexSpec) -> dict[str, str]:
-        """Return the tables of the file, each with the statement that SQLite stores for it."""
-        condition_columns = "".join(
-            f", k{position} integer" for position in range(len(spec.stored_conditions))
-        )
-        texts = ", ".join(f"c{position}" for position in range(len(spec.columns)))
-        options = "content='', columnsize=0, tokenize='trigram case_sensitive 1'"
-        return {
-            "meta": "CREATE TABLE meta (key text, value)",
-            "places": f"CREATE TABLE places (place integer primary key, number integer not null{condition_columns})",
-            "texts": f"CREATE VIRTUAL TABLE texts using fts5({texts}, {options})",
-        }
-
-    def _fill_statements(self, spec: ExternalIndexSpec) -> list[tuple[str, Mapping[str, object]]]:
-        """Return the statements that fill the tables."""
-        statement = Statement(spec.table)
-        table, rowid = self._quote_table(spec.table), self._rowid_name(spec.table)
-        tests = [
-            f"(({self._build_condition(statement, spec.table, condition, 't0')}) is true)"
-            for condition in spec.stored_conditions
-        ]
-        names = ", ".join(["number", *(f"k{position}" for position in range(len(tests)))])
-        order = ", ".join([*self._order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
-        rows = f"select {', '.join([f't0.{rowid}', *tests])} from {table} t0 order by {order}"  # noqa: S608 - names are checked and quoted
-        names_of_texts = ", ".join(f"c{position}" for position in range(len(spec.columns)))
-        values = ", ".join(self._text_expressions(spec))
-        source = f"{PLACES} p cross join {table} t0 on t0.{rowid} = p.number"
-        texts = f"select p.place, {values} from {source} order by p.place"  # noqa: S608 - names are quoted
-        return [
-            (f"insert into {PLACES} ({names}) {rows}", statement.parameters),
-            (f"insert into {TEXTS} (rowid, {names_of_texts}) {texts}", {}),
-            (f"insert into {TEXTS} (texts) values ('optimize')", {}),  # noqa: S608 - names are quoted
-        ]
-
-    def _text_expressions(self, spec: ExternalIndexSpec) -> Iterator[str]:
-        """Yield SQL for the text of each column of ``t0`` that LIKE compares, up to a NUL, in lower case."""
-        ((blobs, _, _),) = self._fetch(_BUILD_OPTIONS, {})
-        by_bytes = self._fetch("pragma encoding", {}) == [("UTF-8",)]  # text may contain invalid UTF-8
-        for column in spec.columns:
-            name = self._quote_column(spec.table, column, "t0")
-            text = f"cast({name} as text)"
-            if by_bytes:
-                raw = f"cast({name if blobs else text} as blob)"
-                cut = f"cast(substr({raw}, 1, instr({raw}, x'00') - 1) as text)"
-            else:
-                cut = f"substr({text}, 1, instr({text}, char(0)) - 1)"
-            text_sql = f"lower(case when instr({text}, char(0)) then {cut} else {text} end)"
-            yield text_sql if blobs else f"case when typeof({name}) <> 'blob' then {text_sql} end"
-
-    def _describe_definition(self, spec: ExternalIndexSpec) -> str:
-        return repr([FORMAT, self._table_definitions(spec), self._fill_statements(spec)])
-
-    # Queries --------------------------------------------------------------------------------------------------
-
-    def _read_attached(self, read: Callable[[], T]) -> T:
+    def read_attached(self, read: Callable[[], T]) -> T:
         """Return the result of ``read``, if neither the attached file nor the database changed during the call."""
 
         def read_if_attached() -> T:
             if self._attached_file is None:
-                raise self._invalid_error(f"{self.path.name} has changed since then")
+                raise self.invalid_error(f"{self._connection.path.name} has changed since then")
             return read()
 
         try:
-            result = self._retry_if_changed(read_if_attached)
+            result = self._connection.retry_if_changed(read_if_attached)
         except ExternalIndexInvalidError:
             raise
         except DbctlError as error:
-            raise self._invalid_error(str(error)) from error
+            raise self.invalid_error(str(error)) from error
 
         if (
             self._attached_file is None
-            or inspect_file(self._attached_file.path, self.path.stat().st_uid) != self._attached_file.state
+            or inspect_file(self._attached_file.path, self._connection.path.stat().st_uid)
+            != self._attached_file.state
         ):
-            raise self._invalid_error("it has changed since then")
+            raise self.invalid_error("it has changed since then")
         return result
 
-    def _invalid_error(self, reason: str) -> ExternalIndexInvalidError:
-        path = self._attached_file.path if self._attached_file else f"next to {self.path.name}"
-        return ExternalIndexInvalidError(target=self.target, path=path, reason=reason)
+    def invalid_error(self, reason: str) -> ExternalIndexInvalidError:
+        """Return the error for an index that cannot be used."""
+        path = self._attached_file.path if self._attached_file else f"next to {self._connection.path.name}"
+        return ExternalIndexInvalidError(target=self._connection.target, path=path, reason=reason)
 
 
 def _catalog_sql(schema: str) -> str:

@@ -6,12 +6,12 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.fulltext.search import SQLiteFullText
-    from dbctl.engines.sqlite.fulltext.writer import SQLiteTextWriter
+    from dbctl.engines.sqlite.fulltext.writer import SQLiteTextIndexes
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "search": "SQLiteFullText",
-            "writer": "SQLiteTextWriter",
+            "writer": "SQLiteTextIndexes",
         },
     )

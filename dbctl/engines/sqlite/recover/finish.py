@@ -11,6 +11,7 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.engines.contract import EngineFinding
 from dbctl.engines.sql import ident
+from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.writer import SQLiteWriter
@@ -54,17 +55,18 @@ def create_objects(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator
 def verify_and_repair(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[EngineFinding]:
     """Rebuild full-text indexes that differ from their rows; yield the problems of the new file."""
     with closing(SQLiteWriter(path, target)) as db:
-        names = list(db.list_text_indexes())
+        names = list(SQLiteChecks(db).list_text_indexes())
     for name in names:
         yield from _repair_text_index(path, target, next(entry for entry in entries if entry.name == name))
     with closing(SQLiteWriter(path, target)) as db:
-        for orphans in db.find_orphaned_rows():
+        checks = SQLiteChecks(db)
+        for orphans in checks.find_orphaned_rows():
             yield EngineFinding(
                 severity="warning",
                 code="foreign-key-orphans",
                 message=f"{format_count(orphans.count, 'row')} of {orphans.table} ({', '.join(orphans.columns)}) refer to missing rows of {orphans.referenced_table}",
             )
-        for line in db.find_damage():
+        for line in checks.find_damage():
             yield EngineFinding(
                 severity="error", code="corrupt-after-rebuild", message=f"the new file: {line}"
             )
@@ -98,7 +100,7 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
 def _read_damage(path: Path, target: str, name: str) -> str:
     try:
         with closing(SQLiteWriter(path, target)) as db:
-            return db.check_text_index(name)
+            return SQLiteChecks(db).check_text_index(name)
     except DbctlError as error:
         return str(error)
 

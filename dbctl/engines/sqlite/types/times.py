@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import TimeFormCount
 from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.dialect import SQLiteDialect
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.writer import SQLiteWriter
 
 #: Defaults that write the current UTC time with seconds, in lower case and without blanks.
 _CLOCK_DEFAULT = (
@@ -30,28 +34,26 @@ when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
 end"""
 
 
-def time_form_sql(value: str) -> str:
-    """Return SQL for the form of a value; NULL if it is not a time."""
-    return _FORM.format(value)
+class SQLiteTimes:
+    """The part ``TimeForms``."""
 
-
-class SQLiteTimes(SQLiteDialect):
-    """Forms of stored times, as declared by ``TimeForms``."""
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
 
     def clock_columns(self, table: str) -> Sequence[str]:
         defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"
         return [
             str(name)
-            for name, default in self._fetch(defaults, {"table": table})
+            for name, default in self._connection.fetch(defaults, {"table": table})
             if re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))
         ]
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
-        definition = self._require_table(table)
+        definition = self._catalog.require_table(table)
         key = [
             name for name, column_definition in definition.columns.items() if column_definition.is_primary_key
         ]
-        value = self._quote_column(table, column, "")
+        value = self._catalog.quote_column(table, column, "")
         key_columns = "".join(f", {ident(name)}" for name in key)
         # With min(), SQLite takes the other columns from the row with the smallest value.
         sql = (
@@ -62,15 +64,34 @@ class SQLiteTimes(SQLiteDialect):
             TimeFormCount(
                 form=str(form), rows=int(str(rows)), example=smallest, key=dict(zip(key, values, strict=True))
             )
-            for form, rows, smallest, *values in self._fetch(sql, {})
+            for form, rows, smallest, *values in self._connection.fetch(sql)
         ]
 
     def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
         query = "select 1 from pragma_table_list where schema = 'main' and name = :table and (wr or type != 'table')"
-        order = "" if self._fetch(query, {"table": table}) else " order by _rowid_ desc"
-        value = self._quote_column(table, column, "")
+        order = "" if self._connection.fetch(query, {"table": table}) else " order by _rowid_ desc"
+        value = self._catalog.quote_column(table, column, "")
         sql = (
             f"select distinct {_FORM.format('held')} as form from"  # noqa: S608 - names are checked and quoted
             f" (select {value} as held from {ident(table)}{order} limit {NEWEST_ROWS}) where form is not null"
         )
-        return [str(form) for (form,) in self._fetch(sql, {})]
+        return [str(form) for (form,) in self._connection.fetch(sql)]
+
+
+class SQLiteTimeRewriter(SQLiteTimes):
+    """The part ``TimeRewriter``."""
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        super().__init__(db)
+        self._writer = db.connection
+
+    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        self._writer.driver.create_function(
+            "dbctl_time", 1, cast("Callable[..., str | int]", convert), deterministic=True
+        )
+        name = self._catalog.quote_column(table, column, "")
+        sql = (
+            f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"  # noqa: S608 - names are quoted
+            f" where {_FORM.format(name)} <> :form"
+        )
+        return self._writer.write(lambda: self._writer.row_writer.execute(sql, {"form": form}).rowcount)

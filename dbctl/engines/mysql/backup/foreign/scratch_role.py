@@ -11,8 +11,8 @@ import pymysql
 from msgspec import structs
 
 from dbctl.engines.mysql import locks
+from dbctl.engines.mysql.connection import Session, open_session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.sql import ident
 from dbctl.errors import ForeignDumpRefusedError

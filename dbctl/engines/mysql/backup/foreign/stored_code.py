@@ -15,8 +15,8 @@ from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.load import remove_database_name
 from dbctl.engines.mysql.backup.views import VIEWS
+from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.types import format_literal
 from dbctl.errors import CorruptError
 from dbctl.model import Struct

@@ -14,7 +14,7 @@ import psycopg
 from msgspec import structs
 
 from dbctl.engines.postgresql.backup.database_properties import quote_literal
-from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.postgresql.connection import Session, open_session
 from dbctl.engines.sql import ident
 from dbctl.errors import DbctlError, ForeignDumpRefusedError
 from dbctl.model import Secret, format_count

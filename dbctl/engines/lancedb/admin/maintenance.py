@@ -1,0 +1,112 @@
+"""Maintenance of a LanceDB: compact tables, prune versions, rebuild vector indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask, TableSize
+from dbctl.engines.lancedb.admin.sizes import LanceSizes
+from dbctl.engines.lancedb.admin.vector_indexes import LanceVectorIndexes, change_table
+from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.write_access import require_space
+from dbctl.errors import MaintenanceUnsafeError, NotSupportedError
+
+if TYPE_CHECKING:
+    from dbctl.engines.lancedb.reader import LanceReader
+
+#: ``vacuum`` removes versions that are older; a reader of a removed version fails.
+DEFAULT_AGE = timedelta(days=7)
+#: The minimum for every request; no query runs longer.
+MIN_AGE = timedelta(minutes=10)
+#: An age greater than that of any version.
+KEEP_ALL = timedelta(days=36500)
+
+UNSUPPORTED_HINTS = {
+    "analyze": "LanceDB has no planner statistics.",
+    "checkpoint": "LanceDB has no write-ahead log.",
+    "wal": "LanceDB has no write-ahead log.",
+    "rollback-journal": "LanceDB has no journal.",
+}
+
+
+class LanceMaintenance:
+    """``Maintenance`` and ``Versions``: tasks run outside of transactions and change no rows."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._db, self._catalog, self._target, self._folder = db, db.catalog, db.target, db.location.folder
+        self._sizes, self._vectors = LanceSizes(db), LanceVectors(db)
+
+    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
+        if kind in UNSUPPORTED_HINTS:
+            raise NotSupportedError(feature=kind, subject=self._target, hint=UNSUPPORTED_HINTS[kind])
+        selected = self._select_tables(tables)
+        if kind == "reindex":
+            return [
+                MaintenanceTask(
+                    table=name,
+                    statement=f"reindex {name}.{index.column}: {index.name}, {index.kind}, {index.metric}",
+                )
+                for name in selected
+                for index in self._vectors.vector_indexes(name)
+            ]
+        if kind == "vacuum":
+            return self.prune_tasks(tables, DEFAULT_AGE)
+        return [
+            MaintenanceTask(table=size.table, statement=f"compact {_describe_size(size)}")
+            for size in self._select_sizes(selected)
+        ]
+
+    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
+        if older_than < MIN_AGE:
+            raise MaintenanceUnsafeError(
+                operation="pruning versions",
+                target=self._target,
+                reason=f"readers of versions younger than {_format_age(MIN_AGE)} would fail",
+                hint=f"The minimum is --older-than {MIN_AGE // timedelta(minutes=1)}m.",
+            )
+        selected = self._select_tables(tables)
+        return [
+            MaintenanceTask(
+                table=size.table,
+                statement=f"prune versions older than {_format_age(older_than)}, after compacting {_describe_size(size)}",
+                older_than=older_than,
+            )
+            for size in self._select_sizes(selected)
+        ]
+
+    def _select_tables(self, tables: Sequence[str]) -> Sequence[str]:
+        return [self._catalog.require_table(name).name for name in tables] or list(self._catalog.tables())
+
+    def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
+        sizes = [size for size in self._sizes.measure_tables() if size.table in tables]
+        if self._folder is not None:  # for new fragments next to the old ones
+            require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))
+        return sizes
+
+    def maintain(self, task: MaintenanceTask) -> None:
+        if self._catalog.read_only:
+            raise RuntimeError(f"a reader cannot {task.statement}")
+        if task.statement.startswith("reindex "):
+            for index in self._vectors.vector_indexes(task.table):
+                LanceVectorIndexes(self._db).rebuild(task.table, index)
+            return
+        # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
+        age = KEEP_ALL if task.older_than is None else task.older_than
+        change_table(self._catalog, task.table, lambda handle: handle.optimize(cleanup_older_than=age))
+
+    def find_leftovers(self) -> Sequence[EngineFinding]:
+        return []
+
+
+def _describe_size(size: TableSize) -> str:
+    """Describe the current files of a table and the format after the compaction."""
+    return (
+        f"{size.table}: {size.fragments} fragments, {size.dead_rows} deleted rows, {size.versions} versions, {size.bytes} bytes;"
+        f" the format remains {size.format}, but a much older Lance library may not read the new files"
+    )
+
+
+def _format_age(age: timedelta) -> str:
+    return f"{age.days} days" if age >= timedelta(days=2) else f"{age.total_seconds() / 60:g} minutes"

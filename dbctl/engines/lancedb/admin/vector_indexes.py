@@ -1,0 +1,135 @@
+"""Create and drop vector indexes."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from math import isqrt
+from typing import TYPE_CHECKING
+
+from dbctl import signals
+from dbctl.engines.contract import Metric, VectorColumn, VectorIndex, VectorIndexKind, VectorIndexSpec
+from dbctl.engines.lancedb.catalog import Catalog
+from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.write_access import match_owner
+from dbctl.errors import BusyError, ConcurrentChangeError, SchemaMismatchError, VectorIndexUnsuitableError
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
+    from dbctl.engines.lancedb.reader import LanceReader
+
+#: The minimum number of vectors for an index; product quantization fails with fewer.
+MIN_VECTORS = 256
+#: The minimum number of vectors per partition; the library silently creates fewer partitions for IVF-PQ otherwise.
+ROWS_PER_PARTITION: dict[VectorIndexKind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
+
+
+class LanceVectorIndexes:
+    """``VectorIndexes`` of a writer."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._db, self._catalog, self._target = db, db.catalog, db.target
+        self._vectors = LanceVectors(db)
+
+    def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
+        from lancedb import index
+
+        column = self._vectors.require_vector_column(spec.table, spec.column)
+        partitions = self._require_valid_index(spec, column)
+        kinds = {"ivf-flat": index.IvfFlat, "ivf-sq": index.IvfSq, "ivf-pq": index.IvfPq}
+        config = kinds[spec.kind](distance_type=spec.metric, num_partitions=partitions)
+        change_table(
+            self._catalog,
+            spec.table,
+            lambda handle: handle.create_index(spec.column, config=config, replace=True),
+        )
+        return next(
+            index for index in self._vectors.vector_indexes(spec.table) if index.column == spec.column
+        )
+
+    def drop_vector_index(self, table: str, name: str) -> None:
+        if name not in {index.name for index in self._vectors.vector_indexes(table)}:
+            raise SchemaMismatchError(
+                target=self._target, missing=f"index {name} of {table}", purpose="dropping it"
+            )
+        change_table(self._catalog, table, lambda handle: handle.drop_index(name))
+
+    def _require_valid_index(self, spec: VectorIndexSpec, column: VectorColumn) -> int:
+        """Return the number of partitions of a new index.
+
+        Raises:
+            VectorIndexUnsuitableError: there are too few vectors, or they cannot be indexed.
+        """
+        if column.dimension is None:
+            raise self._unsuitable(
+                spec,
+                "its vectors have no fixed length",
+                "Let the app recreate the column with a fixed length.",
+            )
+        faults = {
+            fault.kind: fault.count for fault in self._vectors.find_vector_faults(spec.table, spec.column, ())
+        }
+        rows = self._db.count(spec.table) - sum(faults.values())
+        max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
+        if faults.get("not-finite"):
+            reason = f"{faults['not-finite']} of its vectors contain NaN or infinity"
+            hint = "Delete these rows, or let the app recreate their vectors."
+        elif rows < MIN_VECTORS:
+            reason = f"it has {rows} vectors, fewer than {MIN_VECTORS}"
+            hint = "Without an index, each search scans all rows, which is as fast."
+        elif (spec.partitions or 1) > max_partitions:
+            reason = f"{spec.partitions} partitions are too many for {rows} vectors"
+            hint = f"Use at most {max_partitions}."
+        else:
+            return spec.partitions or max(1, min(isqrt(rows), max_partitions))
+        raise self._unsuitable(spec, reason, hint)
+
+    def _unsuitable(self, spec: VectorIndexSpec, reason: str, hint: str) -> VectorIndexUnsuitableError:
+        name = f"{spec.table}.{spec.column}"
+        return VectorIndexUnsuitableError(target=self._target, name=name, reason=reason, hint=hint)
+
+    def rebuild(self, table: str, index: VectorIndex) -> None:
+        """Build an existing index again."""
+        self.create_vector_index(_to_spec(table, index))
+
+
+def _to_spec(table: str, index: VectorIndex) -> VectorIndexSpec:
+    """Return the specification of an existing index."""
+    kinds: dict[str, VectorIndexKind] = {"IVF_SQ": "ivf-sq", "IVF_PQ": "ivf-pq"}
+    metrics: dict[str, Metric] = {"l2": "l2", "dot": "dot"}
+    return VectorIndexSpec(
+        table=table,
+        column=index.column,
+        metric=metrics.get(index.metric, "cosine"),
+        kind=kinds.get(index.kind, "ivf-flat"),
+    )
+
+
+def change_table(catalog: Catalog, table: str, change: Callable[[LanceTable], object]) -> None:
+    """Change a table outside of a transaction; repeat it after a conflict with another writer until the timeout.
+
+    Raises:
+        BusyError: there was a conflict each time.
+        VersionsTaggedError: versions to be pruned have a tag.
+    """
+    timeout = catalog.location.timeout
+    deadline = time.monotonic() + timeout
+    while True:
+        handle = catalog.open_table(table)
+        try:
+            with catalog.translate_errors(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                handle.checkout_latest()
+                with match_owner(catalog.location, table):
+                    change(handle)
+                handle.checkout_latest()
+        except ConcurrentChangeError as error:
+            if time.monotonic() > deadline:
+                reason = " by another process that writes continuously"
+                raise BusyError(target=catalog.target, holder=reason, waited=f"{timeout:g}") from error
+            signals.raise_if_interrupted()
+            continue
+        catalog.forget_columns()
+        return

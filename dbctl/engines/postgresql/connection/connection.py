@@ -1,0 +1,169 @@
+"""A session on a server, its transactions for queries, and the conversion of its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+from psycopg import pq
+
+from dbctl import signals
+from dbctl.engines.contract import Column
+from dbctl.engines.postgresql.connection.blockers import describe_blockers
+from dbctl.engines.postgresql.connection.session import Session, open_session
+from dbctl.engines.postgresql.errors import ErrorContext, translate_error, unreachable_error
+from dbctl.engines.postgresql.sql import read_only
+from dbctl.engines.postgresql.types import (
+    UNUSED_PARAMETER,
+    bind_parameters,
+    encode_for_column,
+    encode_statement,
+)
+from dbctl.engines.servers import ServerConnection
+from dbctl.engines.sql import Row, ident
+from dbctl.errors import QueryFailedError
+
+
+class PostgreSQLConnection(ServerConnection[Session]):
+    """One session on a server."""
+
+    running_statement = ""  #: the running statement of a script, to find the sessions that block it
+
+    def _connect(self) -> Session:
+        try:
+            return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
+        except psycopg.Error as error:
+            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
+
+    def _disconnect(self, session: Session) -> None:
+        session.close()
+
+    @property
+    def is_broken(self) -> bool:
+        return self._session is not None and self._session.pgconn.status != pq.ConnStatus.OK
+
+    @property
+    def transaction_status(self) -> pq.TransactionStatus:
+        """The state of the session's transaction."""
+        return pq.TransactionStatus(self.session.pgconn.transaction_status)
+
+    def fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        milliseconds = timeout // timedelta(milliseconds=1)
+        if milliseconds <= 0:  # 0 would mean no limit
+            return None
+        try:
+            with self.read_transaction():
+                self.fetch(
+                    "select set_config('statement_timeout', :limit, true)", {"limit": f"{milliseconds}ms"}
+                )
+                return self.fetch(sql, parameters)
+        except QueryFailedError as error:
+            if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                return None
+            raise
+
+    def require_query(self, sql: str) -> None:
+        first = read_only.read_first_word(sql)
+        if first not in read_only.QUERY_WORDS:
+            raise QueryFailedError(
+                target=self.target, reason=f"{first.upper() or 'an empty statement'} is not a query"
+            )
+
+    @contextmanager
+    def execute(
+        self, sql: str, parameters: Mapping[str, object], *, writing: bool
+    ) -> Iterator[psycopg.Cursor[Row]]:
+        session = self.session
+        text, values = self.bind_parameters(sql, parameters)
+        with self.translate_errors(text, writing=writing), session.cursor() as cursor:
+            cursor.execute(encode_statement(text), values or [UNUSED_PARAMETER])
+            yield cursor
+
+    def bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
+        """Return a statement with the parameters of the server, and their values.
+
+        Raises:
+            QueryFailedError: a parameter has no value, or the statement contains a NUL.
+        """
+        try:
+            text, values = bind_parameters(sql, parameters)
+        except KeyError as error:
+            raise QueryFailedError(
+                target=self.target, reason=f"parameter :{error.args[0]} has no value"
+            ) from None
+        if "\0" in sql:
+            raise QueryFailedError(target=self.target, reason="it contains a NUL")
+        return text, values
+
+    def copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        """Insert many rows by COPY and return their number; an error of the iterator is raised unchanged.
+
+        Args:
+            table: the name of the table in SQL.
+            columns: the column of each value of a row.
+            rows: the values.
+        """
+        sql = f"copy {table} ({', '.join(ident(column.name) for column in columns)}) from stdin"
+        with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
+            with cursor.copy(sql.encode()) as copy:
+                for row in rows:
+                    copy.write_row(
+                        [encode_for_column(column, value) for column, value in zip(columns, row, strict=True)]
+                    )
+            return cursor.rowcount
+
+    @contextmanager
+    def translate_errors(self, sql: str, *, writing: bool = False) -> Iterator[None]:
+        session = self.session
+        try:
+            yield
+        except psycopg.Error as error:
+            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            context = self._error_context(session)
+            raise translate_error(error, context, sql, writing=writing, broken=self.is_broken) from error
+
+    def _error_context(self, session: Session) -> ErrorContext:
+        return ErrorContext(
+            target=self.target,
+            timeout=self.timeout,
+            user="" if self.is_broken else session.info.user,
+            schema=session.schema,
+            blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
+        )
+
+    def describe_blockers(self, message: str, pid: int) -> str:
+        """Return the holders of the lock for which the session ``pid`` waited, from the server's message about it."""
+        return describe_blockers(self.url, self.target, message, pid, self._statement_names())
+
+    def _statement_names(self) -> Sequence[str]:
+        """Return the names in the running statement, if it may change tables."""
+        from dbctl.engines.postgresql.sql import script
+
+        significant = script.significant_tokens(self.running_statement)
+        words = [token.text.lower() for token in significant if token.kind == "word"]
+        return words + [token.text[1:-1].replace('""', '"') for token in significant if token.kind == "name"]
+
+    @contextmanager
+    def read_transaction(self) -> Iterator[None]:
+        begin, end = (
+            (
+                ("savepoint question", "set transaction read only"),
+                ("rollback to question", "release question"),
+            )
+            if self.transaction_status == pq.TransactionStatus.INTRANS
+            else (("begin isolation level repeatable read read only",), ("rollback",))
+        )
+        for sql in begin:
+            self.run(sql)
+        self._has_query_transaction = True
+        try:
+            yield
+        finally:
+            self._has_query_transaction = False
+            if self.is_usable:
+                for sql in end:
+                    self.run(sql)

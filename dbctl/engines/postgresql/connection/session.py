@@ -1,0 +1,353 @@
+"""A connection to a server: how it opens, how a signal cancels its statement, and its settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from math import ceil
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import psycopg
+from psycopg import pq
+
+from dbctl.config import has_home, read_set_variables
+from dbctl.engines.postgresql.connection.probe import probe_session
+from dbctl.engines.postgresql.types import UNDECLARED, register_plain_types
+from dbctl.engines.sql import Row, ident, is_storable
+from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
+from dbctl.files import check_settings, expand_home, liveness
+from dbctl.signals import Interrupted
+from dbctl.url import Url
+
+T = TypeVar("T")
+
+#: The option for poolers that keep one session for each client, in PgBouncer's terms.
+POOL_MODE, SESSION = "pool_mode", "session"
+#: Minimum seconds for a server to answer; a higher --timeout extends them.
+CONNECT_SECONDS = 5
+#: The driver's limit without ``connect_timeout``, in seconds.
+DRIVER_SECONDS = 130
+#: The files that libpq reads: environment variables, and the options of a URL.
+FILES = {
+    "PGPASSFILE": "passfile",
+    "PGSERVICEFILE": "servicefile",
+    "PGSSLCERT": "sslcert",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLKEY": "sslkey",
+    "PGSSLROOTCERT": "sslrootcert",
+}
+#: Seconds for a server to stop a statement, and seconds between two checks for a signal.
+CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
+#: The maximum length of an application_name, in bytes.
+MAX_NAME_BYTES = 63
+#: Options of ORMs that libpq does not support; they are ignored.
+IGNORED_OPTIONS = frozenset(
+    {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
+)
+
+
+#: The pids of the server processes for sessions of this process: they do not block this process.
+own_backends = set[int]()
+
+
+# The driver also logs what it raises; without a handler the log would go to standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+
+class Session(psycopg.Connection[Row]):
+    """A connection on which a signal cancels the statement, also on the server, and on which silence is limited."""
+
+    parameters: Mapping[str, str]  #: of libpq
+    opening_seconds: float  #: time limit until the session is ready
+    pooled = False  #: whether a pooler is between this process and the server
+    _deadline: float | None = None  #: until the session is ready
+    url_schema = ""  #: from the URL
+    schema = ""  #: the current schema, in which unqualified names are created
+    settings: dict[str, str]
+
+    def apply_settings(self) -> None:
+        """Set all settings that dbctl relies on."""
+        self.execute(b"reset all")
+        sets = ", ".join(
+            f"set_config('{name}', ${position}, false)" for position, name in enumerate(self.settings, 1)
+        )
+        self.execute(f"select {sets}".encode(), list(self.settings.values()))
+        (row,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
+        self.schema = str(row[0])
+
+    def run(self, sql: str) -> None:
+        """Run one statement without parameters, unmodified."""
+        self.execute(sql.encode())
+
+    def wait(
+        self,
+        gen: Generator[pq.abc.PGconn, object, T],  # type: ignore[override]
+        *arguments: float,
+        **named: float | None,
+    ) -> T:
+        try:
+            if named.get("timeout") is not None:
+                return super().wait(gen, *arguments, **named)  # type: ignore[arg-type]
+            if self._deadline is not None:
+                return self._wait_for_opening(gen)
+            return self._wait_while_alive(gen)
+        except Interrupted:
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self._abandon(gen)
+            raise
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of the server; for a socket, its path and 0."""
+        host, port = self.pgconn.hostaddr.decode() or self.pgconn.host.decode(), int(self.pgconn.port)
+        return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
+
+    @property
+    def server_address(self) -> str:
+        """The address of the server, the same in all sessions with it."""
+        return ":".join(map(str, self.address))
+
+    def limit_opening(self, seconds: float) -> None:
+        """Limit the time of all following steps until ``end_opening``, in seconds."""
+        self._deadline = time.monotonic() + seconds
+
+    def end_opening(self) -> None:
+        """Remove the time limit; from now on only silence is limited."""
+        self._deadline = None
+
+    def _wait_for_opening(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        try:
+            return super().wait(gen, timeout=max(0.0, (self._deadline or 0) - time.monotonic()))  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            self.pgconn.finish()
+            reason = f"the server did not let a session begin within {self.opening_seconds:g} seconds"
+            raise psycopg.errors.ConnectionTimeout(reason) from None
+
+    def _wait_while_alive(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        """Wait while data arrives, or while the server works for this session.
+
+        Raises:
+            psycopg.OperationalError: neither is the case; the connection is closed.
+        """
+        try:
+            return super().wait(gen, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            return self._wait_with_probes(gen)
+
+    def _wait_with_probes(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        alive = liveness.Liveness(lambda: probe_session(self), self.server_address)
+        has_arrived = False  # the first wait was not observed, and one silent period is tolerated
+
+        def observe() -> Generator[pq.abc.PGconn, object, T]:
+            nonlocal has_arrived
+            try:
+                request = next(gen)
+                while True:
+                    ready = yield request
+                    has_arrived = has_arrived or bool(ready)
+                    request = gen.send(ready)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+
+        observed = observe()
+        while True:
+            if has_arrived:
+                alive.note_progress()
+            elif reason := alive.find_fault():
+                self.pgconn.finish()
+                raise psycopg.OperationalError(reason)
+            has_arrived = False
+            with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
+                return super().wait(observed, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+
+    def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
+        """Stop the statement on the server and read the remaining messages; close the connection if that fails."""
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+            with suppress(psycopg.errors.QueryCanceled):
+                super().wait(gen, timeout=CANCEL_SECONDS)  # type: ignore[arg-type]
+        except (psycopg.Error, RuntimeError, StopIteration):
+            self.pgconn.finish()
+
+
+def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_new: bool = False) -> Session:
+    """Connect to the database at ``url``; with ``is_new``, a read-only setting does not prevent writing.
+
+    Raises:
+        PoolerError: a pooler that may change sessions is between this process and the server.
+        ReadOnlyError: ``read_only`` is false, but a setting makes such sessions read-only.
+        UrlInvalidError: it contains an option that libpq does not support, or names no database.
+        psycopg.Error: the server refused the connection, or is not reachable.
+    """
+    _check_files(url)
+    parameters, schema = _parse_url(url)
+    pooled = parameters.pop(POOL_MODE, "")
+    parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
+    parameters["client_encoding"] = "UTF8"
+    seconds = connect_seconds(parameters["connect_timeout"])
+    parameters |= _resolve_host(parameters, seconds)
+    session = Session.connect(
+        **parameters,  # type: ignore[arg-type]
+        autocommit=True,
+        cursor_factory=psycopg.RawCursor,
+        prepare_threshold=None,  # a pooler between here and the server may change servers
+    )
+    own_backends.add(session.pgconn.backend_pid)
+    try:
+        session.parameters, session.opening_seconds = parameters, seconds
+        session.limit_opening(seconds)
+        session.pooled, session.url_schema = bool(pooled), schema
+        if pooled != SESSION:
+            _refuse_pooler(session, target)
+        session.settings = {
+            "application_name": "dbctl",
+            "TimeZone": "UTC",
+            "DateStyle": "ISO, YMD",
+            "IntervalStyle": "postgres",
+            "bytea_output": "hex",
+            "extra_float_digits": "1",
+            "standard_conforming_strings": "on",
+            "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
+            # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
+            "jit": "off",
+            # 0 would mean no limit
+            "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
+            "default_transaction_read_only": "on" if read_only else "off",
+            "default_transaction_isolation": "repeatable read",
+            **({"search_path": ident(schema)} if schema else {}),
+        }
+        if session.info.parameter_status("server_encoding") == UNDECLARED:
+            session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
+        if not (read_only or is_new):
+            _refuse_read_only(session, target)
+        session.apply_settings()
+        register_plain_types(session)
+        session.end_opening()
+    except BaseException:  # an open connection must not outlive the failure
+        session.close()
+        raise
+    return session
+
+
+def connect_seconds(text: str) -> float:
+    """Return ``connect_timeout`` in seconds: at least two; 0 is the driver's limit."""
+    seconds = int(text) if text.strip().isdigit() else 0
+    return float(max(2, seconds) if seconds else DRIVER_SECONDS)
+
+
+def _resolve_host(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """Resolve the host within a time limit, which libpq does not have; return its address as a parameter.
+
+    If there are several addresses, libpq resolves the name again and chooses one.
+
+    Raises:
+        psycopg.OperationalError: the name was not resolved, or not in time.
+    """
+    host = parameters.get("host", "")
+    if (
+        not host
+        or host.startswith(("/", "@"))
+        or "," in host
+        or "hostaddr" in parameters
+        or _is_address(host)
+    ):
+        return {}
+    try:
+        addresses = liveness.resolve(host, 0, seconds)
+    except OSError as error:
+        raise psycopg.OperationalError(error.strerror or str(error)) from None
+    return {"hostaddr": addresses[0]} if len(addresses) == 1 else {}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_read_only(session: Session, target: str) -> None:
+    """Refuse to write if a setting makes sessions read-only, although any session could override it."""
+    ((value,),) = session.execute(b"show default_transaction_read_only").fetchall()
+    if value == "on":
+        raise ReadOnlyError(
+            target=target,
+            reason="default_transaction_read_only is on",
+            hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
+            " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
+        )
+
+
+def _refuse_pooler(session: Session, target: str) -> None:
+    """Refuse a pooled session, which may change from one statement to the next.
+
+    Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
+    its own keys to clients, so the pid of the server process differs from the one at the start.
+    """
+    ((pid,),) = session.execute(b"select pg_backend_pid()").fetchall()
+    if pid != session.pgconn.backend_pid:
+        raise PoolerError(target=target)
+
+
+def _check_files(url: Url) -> None:
+    """Refuse files that would block libpq, or that are endless.
+
+    Raises:
+        FileFailedError: a file is not a regular file, or too large.
+    """
+    named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
+    home = expand_home("~") if has_home() else None
+    files = {
+        **(
+            {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
+        ),
+        **read_set_variables(FILES),
+        **named,
+    }
+    for path in map(Path, filter(None, files.values())):
+        try:
+            check_settings(path)
+        except OSError as error:
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _parse_url(url: Url) -> tuple[dict[str, str], str]:
+    """Return the parameters for libpq, and the schema that the URL names in Prisma's form."""
+    supported = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {POOL_MODE}
+    parameters = dict(parse_qsl(url.options, keep_blank_values=True))
+    schema = parameters.pop("schema", "")
+    if parameters.pop("ssl", "").lower() in ("true", "1"):
+        parameters.setdefault("sslmode", "require")
+    for name in IGNORED_OPTIONS:
+        parameters.pop(name, None)
+    unknown = sorted(set(parameters) - supported)
+    if unknown:
+        raise UrlInvalidError(reason=f"PostgreSQL has no option {unknown[0]!r}")
+    server = {
+        "host": url.host.removeprefix("[").removesuffix("]"),
+        "port": str(url.port or ""),
+        "user": url.user,
+        "password": url.password.reveal() if url.password else "",
+        "dbname": url.path,
+    }
+    parameters |= {name: text for name, text in server.items() if text}
+    if not parameters.get("dbname"):
+        raise UrlInvalidError(reason="it names no database")
+    for kind, name in (("database", parameters["dbname"]), ("schema", schema)):
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES:  # the server would truncate it silently
+            raise UrlInvalidError(reason=f"the name of the {kind} is longer than {MAX_NAME_BYTES} bytes")
+    if not all(map(is_storable, [schema, *parameters.values()])):
+        raise UrlInvalidError(reason="it is not valid UTF-8")
+    return parameters, schema
+
+
+def application_name(text: str) -> str:
+    """Return an application name, truncated as the server does."""
+    return text.encode("ascii", "replace")[:MAX_NAME_BYTES].decode()

@@ -1,0 +1,157 @@
+"""Findings about the definition of tables: leftovers, constraints, sequences, collations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import EngineFinding
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog
+from dbctl.engines.sql import Row, ident, quote_literal
+from dbctl.errors import CorruptError, PrivilegeMissingError
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.connection import PostgreSQLConnection
+
+_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+NOT_VALIDATED = f"""select n.nspname, c.relname, f.conname, f.contype = 'f' {_FROM}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
+where {VISIBLE} and c.relname = any(:tables) order by 2, 3"""
+LEFTOVERS = f"""select s.nspname, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
+where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2"""
+#: The sequences of columns: of their default, or of an identity column.
+SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.relname, z.seqincrement,
+  case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  left join pg_catalog.pg_attrdef v on v.adrelid = c.oid and v.adnum = a.attnum
+  join pg_catalog.pg_depend e on
+    (e.classid = 'pg_catalog.pg_attrdef'::regclass and e.objid = v.oid and e.refclassid = 'pg_catalog.pg_class'::regclass)
+    or (e.classid = 'pg_catalog.pg_class'::regclass and e.refclassid = 'pg_catalog.pg_class'::regclass
+      and e.refobjid = c.oid and e.refobjsubid = a.attnum and e.deptype = 'i')
+  join pg_catalog.pg_class q on q.relkind = 'S'
+    and q.oid = case when e.deptype = 'i' and e.refobjid = c.oid then e.objid else e.refobjid end
+  join pg_catalog.pg_sequence z on z.seqrelid = q.oid join pg_catalog.pg_namespace s on s.oid = q.relnamespace
+where {VISIBLE} and c.relkind in ('r', 'p') and c.relname = any(:tables) and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+order by 2, 3"""
+#: Only collations of the app's columns; built-in collations have no version.
+COLLATIONS = f"""select distinct s.nspname, l.collname, l.collversion, pg_collation_actual_version(l.oid), current_database() {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+where {VISIBLE} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2"""
+#: The collation of the database has a version since PostgreSQL 15.
+_VERSIONED = "select count(*) from pg_catalog.pg_attribute where attrelid = 'pg_catalog.pg_database'::regclass and attname = 'datcollversion'"
+OWN_COLLATION = """select datname, datcollversion, pg_database_collation_actual_version(oid) from pg_catalog.pg_database
+where datname = current_database() and datcollversion <> pg_database_collation_actual_version(oid)"""
+CHECKSUMS = """select checksum_failures, checksum_last_failure::text from pg_catalog.pg_stat_database
+where datname = current_database() and checksum_failures > 0"""
+
+
+def list_leftover_indexes(connection: PostgreSQLConnection, tables: Sequence[str]) -> list[Row]:
+    """Return schema, name and table of the indexes that an interrupted REINDEX left."""
+    return connection.fetch(LEFTOVERS, {"tables": list(tables)})
+
+
+def find_leftover_indexes(connection: PostgreSQLConnection, tables: Sequence[str]) -> Iterator[EngineFinding]:
+    """Yield a finding for each index that an interrupted REINDEX left."""
+    for schema, name, table in list_leftover_indexes(connection, tables):
+        yield EngineFinding(
+            severity="warning",
+            code="index-leftover",
+            message=f"index {name} of {table} is a leftover of an interrupted REINDEX: it is updated but not used",
+            hint=f"DROP INDEX CONCURRENTLY {ident(str(schema))}.{ident(str(name))};",
+        )
+
+
+class SchemaAdvice:
+    """Findings about constraints, sequences, collations and checksums."""
+
+    def __init__(self, connection: PostgreSQLConnection, catalog: PostgreSQLCatalog) -> None:
+        self._connection, self._catalog = connection, catalog
+
+    def find(self, table: str = "") -> Sequence[EngineFinding]:
+        """Return the findings about a table, or about the whole database."""
+        tables = [self._catalog.require_table(table).name] if table else self._catalog.base_tables()
+        findings = [
+            *find_leftover_indexes(self._connection, tables),
+            *self._find_not_validated(tables),
+            *self._find_lagging_sequences(tables),
+            *self._find_changed_collations(tables),
+        ]
+        return findings if table else [*findings, *self._check_database()]
+
+    def _find_not_validated(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
+        for schema, table, name, key in self._connection.fetch(NOT_VALIDATED, {"tables": tables}):
+            kind = "foreign key" if key else "check"
+            yield EngineFinding(
+                severity="warning",
+                code="not-validated",
+                message=f"{kind} {name} of {table} is not validated for rows that are older than it",
+                hint=f"ALTER TABLE {ident(str(schema))}.{ident(str(table))} VALIDATE CONSTRAINT {ident(str(name))};",
+            )
+
+    def _find_lagging_sequences(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
+        for table_schema, table, column, schema, name, step, readable, cycles in self._connection.fetch(
+            SEQUENCES, {"tables": tables}
+        ):
+            qualified = f"{ident(str(table_schema))}.{ident(str(table))}"
+            sequence = f"{ident(str(schema))}.{ident(str(name))}"
+            if not readable:
+                yield EngineFinding(
+                    severity="info",
+                    code="sequence-not-checked",
+                    message=f"sequence {name} of {table}.{column} was not checked: this role may not read it",
+                    hint=f"GRANT SELECT ON SEQUENCE {sequence} TO {self._quote_role()};",
+                )
+            elif not cycles:
+                yield from self._compare_sequence(
+                    qualified, str(table), str(column), sequence, str(name), int(str(step))
+                )
+
+    def _compare_sequence(
+        self, qualified: str, table: str, column: str, sequence: str, name: str, step: int
+    ) -> Iterator[EngineFinding]:
+        aggregate = "max" if step > 0 else "min"
+        sql = f"""select s.last_value + case when s.is_called then {step} else 0 end, m.furthest
+from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualified}) m"""  # noqa: S608 - names are quoted
+        try:
+            ((following, furthest),) = self._connection.fetch(sql)
+        except (CorruptError, PrivilegeMissingError):  # other checks report it
+            return
+        if isinstance(furthest, int) and isinstance(following, int) and (furthest - following) * step >= 0:
+            yield EngineFinding(
+                severity="error",
+                code="sequence-behind",
+                message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
+                hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",  # noqa: S608 - names are quoted
+                column=f"{table}.{column}",
+            )
+
+    def _find_changed_collations(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
+        for schema, name, old, new, database in self._connection.fetch(COLLATIONS, {"tables": tables}):
+            yield EngineFinding(
+                severity="warning",
+                code="collation-changed",
+                message=f"collation {name} changed from version {old} to {new}: indexes over text may have the wrong order",
+                hint=f"REINDEX DATABASE CONCURRENTLY {ident(str(database))}; ALTER COLLATION {ident(str(schema))}.{ident(str(name))} REFRESH VERSION;",
+            )
+
+    def _check_database(self) -> Iterator[EngineFinding]:
+        if self._connection.fetch(_VERSIONED) == [(1,)]:
+            for name, old, new in self._connection.fetch(OWN_COLLATION):
+                yield EngineFinding(
+                    severity="warning",
+                    code="collation-changed",
+                    message=f"the collation of the database changed from version {old} to {new}: indexes over text may have the wrong order",
+                    hint=f"REINDEX DATABASE CONCURRENTLY {ident(str(name))}; ALTER DATABASE {ident(str(name))} REFRESH COLLATION VERSION;",
+                )
+        for failures, last in self._connection.fetch(CHECKSUMS):
+            yield EngineFinding(
+                severity="error",
+                code="checksums-failed",
+                message=f"{failures} pages failed their checksum, the last one at {last}",
+                hint="Disk or memory is faulty. Stop the app, copy all files as they are, and restore a backup on another disk.",
+            )
+
+    def _quote_role(self) -> str:
+        return ident(str(self._connection.fetch("select current_user")[0][0]))

@@ -1,0 +1,77 @@
+"""The live tables of a database, and their names in SQL."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from dbctl.engines.contract import Column, Reference, Table
+from dbctl.engines.sql.statement import ident
+from dbctl.errors import SchemaMismatchError
+
+
+class Catalog(ABC):
+    """The live tables of a database, read on first use."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target  #: ``app/database``, for messages
+        self._tables: Mapping[str, Table] | None = None
+
+    @abstractmethod
+    def _read_tables(self) -> Mapping[str, Table]:
+        """Read the tables and views of the database."""
+
+    @abstractmethod
+    def references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys that refer to ``table``."""
+
+    def tables(self) -> Mapping[str, Table]:
+        """Return the live tables and views by name."""
+        if self._tables is None:
+            self._tables = self._read_tables()
+        return self._tables
+
+    def base_tables(self) -> list[str]:
+        """Return the names of the tables that are not views."""
+        return [name for name, table in self.tables().items() if not table.is_view]
+
+    def forget(self) -> None:
+        """Read the tables again on next use, because a statement or another session may have changed them."""
+        self._tables = None
+
+    def primary_key(self, table: str) -> list[str]:
+        """Return the columns of the primary key, in the order of the table; empty without one."""
+        return [column.name for column in self.require_table(table).columns.values() if column.is_primary_key]
+
+    def require_table(self, table: str) -> Table:
+        """Return a live table.
+
+        Raises:
+            SchemaMismatchError: it does not exist.
+        """
+        result = self.tables().get(table)
+        if result is None:
+            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
+        return result
+
+    def quote_table(self, table: str) -> str:
+        """Return the name of a live table in SQL."""
+        return ident(self.require_table(table).name)
+
+    def require_column(self, table: str, column: str) -> Column:
+        """Return a column of a live table.
+
+        Raises:
+            SchemaMismatchError: it does not exist.
+        """
+        result = self.require_table(table).columns.get(column)
+        if result is None:
+            raise SchemaMismatchError(
+                target=self.target, missing=f"column {table}.{column}", purpose="this command"
+            )
+        return result
+
+    def quote_column(self, table: str, column: str, alias: str) -> str:
+        """Return the name of a live column in SQL, after ``alias`` and a point unless it is empty."""
+        name = ident(self.require_column(table, column).name)
+        return f"{alias}.{name}" if alias else name

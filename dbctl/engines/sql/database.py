@@ -1,0 +1,91 @@
+"""An open SQL database: reading its rows over a connection, a catalog and a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
+from dbctl.engines.sql.catalog import Catalog
+from dbctl.engines.sql.dialect import Dialect
+from dbctl.engines.sql.query_builder import QueryBuilder
+from dbctl.engines.sql.statement import Row, Statement
+
+
+class Connection(Protocol):
+    """Runs the statements of a database, and translates the errors of its driver."""
+
+    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement and return all its rows."""
+        ...
+
+    def fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        """Run ``fetch``, or return None after a time limit."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; further calls do nothing."""
+        ...
+
+
+class SqlDatabase(PartOwner):
+    """The ``Readable`` contract; everything beyond it is a part."""
+
+    def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
+        self.target = catalog.target
+        self.connection, self.catalog, self.dialect = connection, catalog, dialect
+        self.builder = QueryBuilder(catalog, dialect)
+        self.native_types = dialect.native_types
+
+    def tables(self) -> Mapping[str, Table]:
+        return self.catalog.tables()
+
+    def references(self, table: str) -> Sequence[Reference]:
+        return self.catalog.references(table)
+
+    def select(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        for_update: bool = False,
+    ) -> list[Row]:
+        statement = Statement(table)
+        sql = self.builder.select(statement, table, columns, where, order_by, limit, offset)
+        if for_update:
+            sql += self._lock_clause(table)
+        return self.connection.fetch(sql, statement.parameters)
+
+    def _lock_clause(self, table: str) -> str:  # noqa: ARG002 - used by writers
+        """Return the clause that locks the rows of ``t0``; empty if the transaction locks them anyway."""
+        return ""
+
+    def count(self, table: str, where: Sequence[Where] = ()) -> int:
+        statement = Statement(table)
+        sql = self.builder.count(statement, table, where)
+        return int(str(self.connection.fetch(sql, statement.parameters)[0][0]))
+
+    def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
+        statement = Statement(table)
+        sql = self.builder.exists(statement, table, where)
+        rows = self.connection.fetch_within(sql, statement.parameters, timeout)
+        return None if rows is None else bool(rows)
+
+    def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        statement = Statement(table)
+        sql = self.builder.count_by(statement, table, column, where)
+        rows = self.connection.fetch(sql, statement.parameters)
+        return {value: int(str(count)) for value, count in rows}
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.connection.fetch(sql, parameters)
+
+    def close(self) -> None:
+        self.connection.close()

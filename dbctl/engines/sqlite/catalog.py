@@ -1,0 +1,123 @@
+"""The live tables and views of a SQLite file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+from dbctl.engines.contract import Column, Reference, Table
+from dbctl.engines.sql import Catalog, Row, ident
+from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.errors import QueryFailedError, ValueInvalidError
+
+_ALL_TABLES = """select name, type, sql from sqlite_master
+where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""
+_ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
+from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
+#: The foreign keys of some tables that refer to a table, one row for each column.
+_REFERENCES = """select m.name, f.id, f."from", f."to", f.on_delete
+from sqlite_master m join pragma_foreign_key_list(m.name) f
+where m.type = 'table' and m.name in (select value from json_each(:tables)) and f."table" = :table collate nocase
+order by m.rowid, f.id, f.seq"""
+#: The columns of a primary key in the order of its declaration.
+_KEY_COLUMNS = "select name from pragma_table_info(:table) where pk order by pk"
+#: Up to this number of unknown tables, each is read with a separate query.
+MAX_SINGLE_READS = 3
+
+
+class SQLiteCatalog(Catalog):
+    """The tables and views, read by pragmas.
+
+    sqlite-utils is not used here: reading commands must not wait for its import, and it reports neither generated columns
+    nor names that are not valid UTF-8.
+    """
+
+    def __init__(self, connection: SQLiteConnection) -> None:
+        super().__init__(connection.target)
+        self._connection = connection
+        self._known_tables: Mapping[Row, Table] = {}  #: by their row of ``sqlite_master``
+        connection.on_change.append(self.forget)
+
+    def _read_tables(self) -> Mapping[str, Table]:
+        rows = self._connection.fetch(_ALL_TABLES)
+        columns_by_table = (
+            self._read_all_columns() if len(rows) > len(self._known_tables) + MAX_SINGLE_READS else {}
+        )
+        # Scripts read the tables again after each change of the schema; a table with the same text is unchanged.
+        tables_by_row = {
+            row: self._known_tables.get(row) or self._build_table(row, columns_by_table) for row in rows
+        }
+        # the columns of a view depend on other tables
+        self._known_tables = {row: table for row, table in tables_by_row.items() if not table.is_view}
+        return {table.name: table for table in tables_by_row.values() if table.columns}
+
+    def _build_table(self, row: Row, columns_by_table: Mapping[str, Sequence[Row]]) -> Table:
+        name, kind = str(row[0]), row[1]
+        return Table(
+            name=name, columns=self._read_columns(name, columns_by_table.get(name)), is_view=kind == "view"
+        )
+
+    def references(self, table: str) -> Sequence[Reference]:
+        import json
+
+        definition, live = self.require_table(table), self.tables()
+        names = json.dumps(self.base_tables())
+        key_by_id = defaultdict[tuple[str, object], list[Row]](list)
+        for name, *key in self._connection.fetch(_REFERENCES, {"tables": names, "table": table}):
+            key_by_id[str(name), key[0]].append(tuple(key))
+        return [
+            Reference(
+                table=name,
+                columns=_resolve_spelling(live[name], [str(column) for _, column, *_ in key]),
+                # a foreign key without columns refers to the primary key
+                to=_resolve_spelling(
+                    definition, [str(column) for _, _, column, _ in key if column is not None]
+                )
+                or [str(column) for (column,) in self._connection.fetch(_KEY_COLUMNS, {"table": table})],
+                on_delete=cast("Literal['CASCADE']", key[0][3]),
+            )
+            for (name, _), key in key_by_id.items()
+        ]
+
+    def _read_all_columns(self) -> Mapping[str, Sequence[Row]]:
+        """Return the rows of ``table_xinfo`` by table or view; empty if one of them cannot be read."""
+        columns_by_table = defaultdict[str, list[Row]](list)
+        try:
+            for name, *row in self._connection.fetch(_ALL_COLUMNS):
+                columns_by_table[str(name)].append(tuple(row))
+        except (QueryFailedError, ValueInvalidError):
+            return {}
+        return columns_by_table
+
+    def _read_columns(self, table: str, known_rows: Sequence[Row] | None = None) -> dict[str, Column]:
+        """Return the columns of a table, empty if it cannot be read, so that it is treated as missing.
+
+        Unreadable are views over missing tables, virtual tables of extensions that only the app loads, and names that
+        are not valid UTF-8.
+        """
+        try:
+            rows = known_rows or self._connection.fetch(f"pragma table_xinfo({ident(table)})")
+        except (QueryFailedError, ValueInvalidError):
+            return {}
+        has_single_key = sum(1 for row in rows if row[5]) == 1
+        columns = {}
+        for _position, name, declared, not_null, default, key, hidden in rows:
+            declared_type = str(declared or "").upper()
+            is_rowid = bool(key) and has_single_key and declared_type == "INTEGER"
+            if hidden != 1:
+                columns[str(name)] = Column(
+                    name=str(name),
+                    type=declared_type,
+                    nullable=not (not_null or is_rowid),
+                    required=bool(not_null) and default is None and not is_rowid and hidden == 0,
+                    is_primary_key=bool(key),
+                    is_generated=hidden in (2, 3),
+                )
+        return columns
+
+
+def _resolve_spelling(table: Table, columns: Sequence[str]) -> list[str]:
+    """Return those of ``columns`` that the table has, in its spelling."""
+    spelling = {name.lower(): name for name in table.columns}
+    return [spelling[column.lower()] for column in columns if column.lower() in spelling]

@@ -1,0 +1,248 @@
+"""One connection to a SQLite file: opening, waiting for locks, interruption and translated errors."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import stat
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from dbctl import signals
+from dbctl.engines.contract import BATCH_ROWS, RowStream
+from dbctl.engines.sql import Row
+from dbctl.engines.sqlite.errors import (
+    ErrorContext,
+    build_unreachable_error,
+    get_error_name,
+    is_busy,
+    translate_error,
+)
+from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
+
+T = TypeVar("T")
+
+#: Longest wait inside SQLite for a lock; signals and the deadline are checked between two waits.
+WAIT_SECONDS = 0.1
+#: Virtual-machine steps between two checks for signals, about a millisecond of work.
+STEPS_BETWEEN_CHECKS = 20_000
+
+#: Start of the message of Python's driver; this failure has no error code.
+UNDECODABLE = "Could not decode to UTF-8"
+
+#: Decodes any text, but takes nearly twice as long; a connection uses it only after it has read invalid text.
+decode_leniently = partial(str, encoding="utf-8", errors="surrogateescape")
+
+
+class SQLiteConnection(ABC):
+    """One connection to a SQLite file, which waits for locks, ends at signals, and raises translated errors."""
+
+    read_only = True
+
+    def __init__(self, path: Path, target: str, *, timeout: float) -> None:
+        self.target = target  #: ``app/database``, for messages
+        try:  # side files are next to the real file, not next to a link to it
+            self.path = Path(os.path.realpath(path))
+        except ValueError:
+            raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
+        self.timeout = timeout  #: seconds to wait for a lock
+        self.on_change: list[
+            Callable[[], None]
+        ] = []  #: called when the tables of the connection may have changed
+        self._connection: sqlite3.Connection | None = None
+        self._deadline = math.inf  #: when the current statement is interrupted
+
+    @abstractmethod
+    def retry_if_changed(self, read: Callable[[], T]) -> T:
+        """Return the result of ``read`` from one state of the file; read again if the file changed."""
+
+    @abstractmethod
+    def query_only(self) -> AbstractContextManager[None]:
+        """Refuse changes of the database inside the block."""
+
+    @abstractmethod
+    def prepare_stream(self) -> None:
+        """Prepare the connection for a result that is returned in batches."""
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection can be used; a failed rollback closes it."""
+        return self._connection is not None
+
+    @property
+    def driver(self) -> sqlite3.Connection:
+        """The connection of Python's driver, for what the methods here do not cover; its errors are not translated."""
+        if self._connection is None:
+            raise RuntimeError(f"{self.target} is closed")
+        return self._connection
+
+    def accept_invalid_text(self) -> None:
+        """Decode text that is not valid UTF-8 from now on, as lone surrogates."""
+        self.driver.text_factory = decode_leniently
+
+    def notify_change(self) -> None:
+        """Report that the tables of the connection may have changed."""
+        for callback in self.on_change:
+            callback()
+
+    def _connect(self, parameters: str) -> None:
+        wait = min(WAIT_SECONDS, self.timeout)
+        try:
+            self._connection = sqlite3.connect(
+                f"file://{quote_for_uri(self.path)}?{parameters}",
+                uri=True,
+                isolation_level=None,
+                timeout=wait,
+            )
+        except sqlite3.Error as error:
+            raise self.translate(error) from error
+        self._connection.set_progress_handler(self._must_interrupt, STEPS_BETWEEN_CHECKS)
+
+    def _must_interrupt(self) -> bool:
+        return signals.received_signal() is not None or time.monotonic() > self._deadline
+
+    def _require_database(self) -> None:
+        """Read once, because opening alone does not read the file and would accept any file."""
+        self.fetch("select count(*) from sqlite_master")
+
+    def _read_file_state(self) -> tuple[int, int, int, int]:
+        """Return device, inode, size and modification time of the file that is at the path now."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            raise DatabaseMissingError(target=self.target, path=self.path) from None
+        except OSError as error:
+            raise self._unreachable_error(error.strerror or str(error)) from error
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise self._unreachable_error(f"{self.path} is {kind}")
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def read_journal_mode(self) -> str:
+        """Return the journal mode in lower case."""
+        return str(self.run("pragma journal_mode")[0][0])
+
+    def set_pragma(self, name: str, value: str) -> None:
+        """Set a pragma.
+
+        Raises:
+            ValueInvalidError: the name or the value is not a word.
+        """
+        if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by hand
+            raise ValueInvalidError(
+                name="pragma", value=f"{name} = {value}", reason="a pragma must be a name and a word"
+            )
+        self.run(f"pragma {name} = {value}")
+
+    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement and return its rows, from one state of the file."""
+        return self.retry_if_changed(lambda: self.rows(sql, parameters))
+
+    def fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        """Run ``fetch``, or return None after a time limit."""
+        try:
+            with self.limit_time(timeout):
+                return self.fetch(sql, parameters)
+        except QueryFailedError as error:
+            if (
+                isinstance(error.__cause__, sqlite3.Error)
+                and get_error_name(error.__cause__) == "SQLITE_INTERRUPT"
+            ):
+                return None
+            raise
+
+    def rows(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement once and return its rows; its errors are those of the driver."""
+        connection = self.driver
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if connection.text_factory is decode_leniently or not str(error).startswith(UNDECODABLE):
+                raise
+        connection.text_factory = decode_leniently
+        return connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def stream_rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Iterator[RowStream]:
+        """Run one reading statement and stream its rows."""
+        connection = self.driver
+        text_factory = connection.text_factory
+        connection.text_factory = decode_leniently  # rows that were already returned cannot be decoded again
+        cursor = self._retry_while_locked(lambda: connection.execute(sql, parameters))
+        try:
+            if cursor.description is None:
+                raise QueryFailedError(target=self.target, reason="the statement returns no rows")
+            yield RowStream([str(column[0]) for column in cursor.description], self._batches(cursor))
+        finally:
+            cursor.close()
+            connection.text_factory = text_factory
+
+    def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+        while rows := self._retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
+            yield rows
+
+    @contextmanager
+    def limit_time(self, timeout: timedelta | None) -> Iterator[None]:
+        """Interrupt statements inside the block after a time."""
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout.total_seconds()
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
+
+    def set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
+        """Let ``authorizer`` decide what a statement may do; None: the default of the connection."""
+        self.driver.set_authorizer(authorizer)
+
+    def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one statement, waiting for locks, and return its rows."""
+        return self._retry_while_locked(lambda: self.driver.execute(sql, parameters).fetchall())
+
+    def _retry_while_locked(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``; retry until the timeout while another connection holds a lock."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return self._call_once(call)
+            except sqlite3.Error as error:
+                if time.monotonic() >= deadline:
+                    raise self.translate(error) from error
+
+    def _call_once(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``; lock conflicts remain ``sqlite3.Error``; all other errors are translated."""
+        try:
+            return call()
+        except sqlite3.Error as error:
+            signals.raise_if_interrupted()
+            if is_busy(error):
+                raise
+            raise self.translate(error) from error
+        except (OverflowError, UnicodeError) as error:
+            raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
+
+    def translate(self, error: sqlite3.Error) -> DbctlError:
+        """Return the error to raise for an error of the driver."""
+        return translate_error(error, self._error_context())
+
+    def _unreachable_error(self, reason: str) -> DbctlError:
+        return build_unreachable_error(self._error_context(), reason)
+
+    def _error_context(self) -> ErrorContext:
+        return ErrorContext(
+            target=self.target, path=self.path, timeout=self.timeout, read_only=self.read_only
+        )

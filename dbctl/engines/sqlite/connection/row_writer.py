@@ -1,0 +1,124 @@
+"""Write rows with sqlite-utils, on a connection that is already in a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isnan
+from types import NoneType
+
+from sqlite_utils import Database
+from sqlite_utils.db import SQLITE_MAX_VARS, Table
+
+from dbctl.engines.sqlite.types import RawText
+from dbctl.errors import ValueInvalidError
+
+#: Maximum number of rows in a statement, and about the bytes of their values, because SQLite copies each value that it binds.
+BATCH_ROWS, BATCH_BYTES = 100, 1 << 20
+#: Errors of a single row.
+REFUSALS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeError,
+    ValueInvalidError,
+)
+#: Types that SQLite stores; sqlite-utils would write others as JSON or text.
+STORABLE = (int, float, str, bytes, bytearray, memoryview, NoneType)
+
+
+class RowWriter:
+    """Rows written through the ``Database`` of sqlite-utils.
+
+    Every method runs inside the transaction of the caller, and sqlite-utils adds a savepoint to it. Its errors are those of
+    ``sqlite3``, which the caller translates.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        # Recursive triggers would change what the app's triggers do; a plugin of another program may do anything.
+        self.database = Database(connection, recursive_triggers=False, execute_plugins=False)
+        self.refused_row: int | None = None  #: number of the row, from 1, with which ``insert_all`` failed
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        """Insert one row; without values, a row of defaults."""
+        _require_storable(values, values.values())
+        self._table(table).insert(dict(values))
+
+    def insert_all(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        """Insert rows from an iterator, in bounded memory; return their number.
+
+        A row may refer to a later row of the same table. After an error, ``refused_row`` is the number of the row that
+        caused it.
+        """
+        writer, inserted, before = self._table(table), 0, 0
+        if any(key.other_table.lower() == table.lower() for key in writer.foreign_keys):
+            self.database.execute("pragma defer_foreign_keys = 1")
+        for batch in _split(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
+            try:
+                inserted += self._insert_batch(writer, columns, batch)
+            except REFUSALS:
+                if not self.database.conn.in_transaction:  # each row would be a transaction
+                    raise
+                for self.refused_row, row in enumerate(batch, before + 1):
+                    inserted += self._insert_batch(writer, columns, [row])
+                self.refused_row = None
+            before += len(batch)
+        return inserted
+
+    def _insert_batch(self, table: Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        for row in rows:
+            _require_storable(columns, row)
+        # a column of any type would store bytes as a BLOB
+        casts = {
+            name: "cast(? as text)"
+            for name, value in zip(columns, rows[0], strict=True)
+            if type(value) is RawText
+        }
+        table.insert_all([columns, *rows], conversions=casts, batch_size=len(rows))
+        return self._count_changes()
+
+    def delete_where(self, table: str, where: str, parameters: Mapping[str, object]) -> int:
+        """Delete the rows that meet a condition, in which the name of the table qualifies its columns; return their number."""
+        self._table(table).delete_where(where or None, dict(parameters))
+        return self._count_changes()
+
+    def execute(self, sql: str, parameters: Mapping[str, object]) -> sqlite3.Cursor:
+        """Run a statement that sqlite-utils has no method for."""
+        return self.database.execute(sql, dict(parameters))
+
+    def _table(self, name: str) -> Table:
+        """Return an existing table: sqlite-utils creates a missing table for an insert, and deletes nothing from it."""
+        table = Table(self.database, name)
+        if not table.exists():
+            raise sqlite3.OperationalError(f"no such table, or a view: {name}")
+        return table
+
+    def _count_changes(self) -> int:
+        """Return the number of rows of the last statement, without those that triggers and foreign keys changed."""
+        return int(self.database.execute("select changes()").fetchone()[0])
+
+
+def _split(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
+    """Yield batches of rows; a row with text that is not UTF-8 is a batch of its own."""
+    batch, size = list[Sequence[object]](), 0
+    for row in rows:
+        is_raw = RawText in map(type, row)
+        if batch and (is_raw or size > BATCH_BYTES or len(batch) == limit):
+            yield batch
+            batch, size = [], 0
+        if is_raw:
+            yield [row]
+        else:
+            batch.append(row)
+            size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+    if batch:
+        yield batch
+
+
+def _require_storable(columns: Iterable[str], values: Iterable[object]) -> None:
+    for name, value in zip(columns, values, strict=True):
+        if not isinstance(value, STORABLE):
+            raise sqlite3.ProgrammingError(f"{name}: the type {type(value).__name__} is not supported")
+        if isinstance(value, float) and isnan(value):
+            raise ValueInvalidError(name=name, value="NaN", reason="SQLite would store it as NULL")

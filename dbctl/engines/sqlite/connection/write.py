@@ -1,0 +1,188 @@
+"""Open a SQLite file, or a private database in memory, for writing; transactions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dbctl.engines.sqlite.connection.base import SQLiteConnection
+from dbctl.engines.sqlite.files import refuse_unsafe
+from dbctl.engines.sqlite.wal import may_reappear
+from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.files import sync_directory
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.connection.row_writer import RowWriter
+
+T = TypeVar("T")
+
+#: Page cache in kibibytes, which SQLite expects as a negative number: 64 MB halve the time of a large DELETE. Readers
+#: use SQLite's default of 2 MB: filling a larger cache takes longer than reading from the kernel's cache. Files are
+#: not memory-mapped: a process that truncates a mapped file kills its readers with SIGBUS.
+CACHE_PRAGMA = ("cache_size", "-64000")
+#: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
+#: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
+DURABLE_PRAGMA = ("synchronous", "extra")
+
+
+class WriteConnection(SQLiteConnection):
+    """A SQLite file opened for reading and writing; its ``journal_mode`` is not changed."""
+
+    read_only = False
+
+    def __init__(
+        self,
+        path: Path,
+        target: str,
+        *,
+        timeout: float,
+        create: Mapping[str, str] | None,
+        pragmas: Mapping[str, str],
+    ) -> None:
+        """Open ``path`` for writing.
+
+        Args:
+            path: the file.
+            target: ``app/database``, for messages.
+            timeout: seconds to wait for each lock.
+            create: pragmas for a new file if it is missing; None: the file must exist.
+            pragmas: for the connection; foreign keys are always on.
+        """
+        super().__init__(path, target, timeout=timeout)
+        self.depth = 0  #: number of nested transactions
+        self._row_writer: RowWriter | None = None
+        try:
+            self._open(create, pragmas)
+            self._require_database()
+        except BaseException:  # an open connection must not outlive the failure
+            self.close()
+            raise
+
+    def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
+        if create is not None and not os.path.lexists(self.path):
+            self._create_empty()
+        size = self._read_file_state()[2]
+        if size == 1:  # SQLite would treat it as a new file and overwrite it
+            raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
+        refuse_unsafe(self.path, self.target)
+        self._connect("mode=rw")
+        if create and size == 0:  # new, or left empty by a killed process
+            for name, value in create.items():
+                self.set_pragma(name, value)
+        for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
+            self.set_pragma(name, value)
+        if self.run("pragma foreign_keys") != [(1,)]:
+            raise QueryFailedError(
+                target=self.target, reason="this build of SQLite does not enforce foreign keys"
+            )
+
+    def _create_empty(self) -> None:
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            try:
+                if os.geteuid() == 0:  # the app, which owns the directory, must be able to open the file
+                    folder = self.path.parent.stat()
+                    os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            finally:
+                os.close(descriptor)
+            sync_directory(self.path.parent)
+        except FileExistsError:  # another process created it first
+            return
+        except OSError as error:
+            raise self._unreachable_error(error.strerror or str(error)) from error
+
+    @property
+    def row_writer(self) -> RowWriter:
+        """The ``Database`` of sqlite-utils on this connection, which only commands that write have to import."""
+        if self._row_writer is None:
+            from dbctl.engines.sqlite.connection.row_writer import RowWriter
+
+            self._row_writer = RowWriter(self.driver)
+        return self._row_writer
+
+    def retry_if_changed(self, read: Callable[[], T]) -> T:
+        return self._retry_while_locked(read)  # with locks, the file does not change while it is read
+
+    def prepare_stream(self) -> None:
+        """Do nothing, because a connection with locks reads a file that does not change."""
+
+    @contextmanager
+    def query_only(self) -> Iterator[None]:
+        self.set_pragma("query_only", "1")
+        try:
+            yield
+        finally:
+            self.set_pragma("query_only", "0")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Begin a transaction, commit at the end, roll back on any exception; nested, it is a savepoint."""
+        nested = self.depth
+        begin, commit, rollback = (
+            (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
+            if nested
+            else ("begin immediate", "commit", "rollback")
+        )
+        try:
+            self.run(begin)
+            self.depth += 1
+            yield
+            self.run(commit)
+        except BaseException as error:  # also on a signal: an incomplete change must be rolled back
+            self._roll_back(rollback)
+            if not nested:
+                self._raise_if_unsynced(error.__cause__)
+            raise
+        finally:
+            self.depth = nested
+
+    def _roll_back(self, sql: str) -> None:
+        self.notify_change()  # changes of the schema may be rolled back, too
+        if self._connection is None or not self._connection.in_transaction:
+            return  # some errors end the transaction
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error:
+            self.close()  # closing rolls back; the first error is the one to report
+
+    def _raise_if_unsynced(self, error: BaseException | None) -> None:
+        """Raise CommitUnsyncedError if a failed change may reappear and cannot be removed from the -wal."""
+        if not may_reappear(error, self.path):
+            return
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # a reader may still use other frames
+                self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        if may_reappear(error, self.path):
+            raise CommitUnsyncedError(target=self.target, path=self.path, reason=error) from error
+
+    def write(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``, without a retry: the transaction has the lock, and an iterator yields once."""
+        if not self.depth:
+            raise RuntimeError("write outside a transaction")
+        if not self.driver.in_transaction:
+            raise QueryFailedError(target=self.target, reason="an earlier error ended the transaction")
+        return self.call_once(call)
+
+    def call_once(self, call: Callable[[], T]) -> T:
+        """Return the result of ``call``, which uses the driver, without a retry, and with translated errors."""
+        try:
+            return self._call_once(call)
+        except sqlite3.Error as error:
+            raise self.translate(error) from error
+
+
+class ScratchConnection(WriteConnection):
+    """An empty database in memory, which leaves no files and needs no disk space."""
+
+    def __init__(self, target: str) -> None:
+        # SQLite requires a name; no file is created
+        super().__init__(Path("/scratch"), target, timeout=5.0, create=None, pragmas={})
+
+    def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
+        del create, pragmas  # there is no file to create or configure
+        self._connect("mode=memory")
+        self.set_pragma("foreign_keys", "1")

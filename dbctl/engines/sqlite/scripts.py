@@ -1,0 +1,157 @@
+"""Run scripts that change the schema of a SQLite file, in one transaction without new orphaned rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import ScriptDialect
+from dbctl.engines.sql import Row, ident
+from dbctl.engines.sqlite.sql import script
+from dbctl.errors import ConstraintError, QueryFailedError
+from dbctl.model import format_count
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.writer import SQLiteWriter
+
+
+class SQLiteScriptRunner:
+    """The part ``ScriptRunner``."""
+
+    script_dialect: ScriptDialect = script
+    transactional_ddl = True
+    lock_attempts = 1  # the transaction locks the file when it begins
+
+    def __init__(self, db: SQLiteWriter) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+        self._in_step_mode = False  #: whether statements may run outside a transaction
+        self._schema_version: Sequence[Row] | None = None  #: the oldest version that the catalog may describe
+        self._connection.on_change.append(self._forget_schema_version)
+
+    def _forget_schema_version(self) -> None:
+        self._schema_version = None
+
+    @contextmanager
+    def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
+        del short_waits  # no process queues for the lock on a file
+        if self._connection.depth:
+            raise RuntimeError("schema transaction inside another transaction")
+        self._connection.accept_invalid_text()  # a script may read text that is not UTF-8
+        # A rebuilt table would fire ON DELETE CASCADE, and inside a transaction this pragma does nothing.
+        self._connection.set_pragma("foreign_keys", "0")
+        try:
+            with self._connection.transaction():
+                self._refresh_schema()
+                initial_orphans = self._count_initial_orphans()
+                self._connection.set_authorizer(_deny_nontransactional)
+                try:
+                    yield
+                finally:
+                    self._connection.set_authorizer(None)
+                self._refuse_new_orphans(initial_orphans)
+        finally:
+            if self._connection.is_open:
+                self._connection.set_pragma("foreign_keys", "1")
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        if self._connection.depth:
+            raise RuntimeError("step mode inside a transaction")
+        self._connection.accept_invalid_text()  # a script may read text that is not UTF-8
+        self._in_step_mode = True
+        try:
+            yield
+        finally:
+            self._in_step_mode = False
+            self._catalog.forget()
+            if self._connection.is_open:
+                self._connection.set_pragma("foreign_keys", "1")
+
+    def may_have_deleted(self, table: str) -> bool:
+        del table  # no other process can write during the transaction
+        return True
+
+    def cleanup_statements(self, sql: str) -> Sequence[str]:
+        del sql  # a failed transaction is rolled back completely
+        return ()
+
+    def _run_step(self, sql: str) -> None:
+        if reason := script.unsupported_reason(sql):
+            raise QueryFailedError(target=self._catalog.target, reason=reason)
+        connection = self._connection.driver
+        if not sql.lower().startswith("vacuum"):  # VACUUM attaches a temporary file
+            connection.set_authorizer(_deny_other_files)
+        try:
+            self._connection.retry_if_changed(lambda: deque(connection.execute(sql), maxlen=0))
+        finally:
+            connection.set_authorizer(None)
+            self._catalog.forget()
+
+    def drop_statements(self) -> Sequence[str]:
+        return self._connection.call_once(self._list_drop_statements)
+
+    def _list_drop_statements(self) -> list[str]:
+        database = self._connection.row_writer.database
+        tables = [table for table in database.tables if not table.name.startswith("sqlite_")]
+        # virtual tables first, because they drop their shadow tables
+        tables.sort(key=lambda table: (table.virtual_table_using is None, table.name))
+        return [
+            *(f"drop view if exists {ident(name)}" for name in sorted(database.view_names())),
+            *(f"drop table if exists {ident(table.name)}" for table in tables),
+        ]
+
+    def run_statement(self, sql: str) -> None:
+        if self._in_step_mode and not self._connection.depth:
+            self._run_step(sql)
+            return
+        # Read all rows: an unfinished SELECT would hide its errors and lock its tables against DROP.
+        self._connection.write(lambda: deque(self._connection.driver.execute(sql), maxlen=0))
+        self._refresh_schema()
+        if not self._connection.driver.in_transaction:
+            raise QueryFailedError(target=self._catalog.target, reason="the statement ended its transaction")
+
+    def _refresh_schema(self) -> None:
+        """Forget the cached tables if the schema version changed, which counts the changes of all connections."""
+        schema = self._connection.run("pragma schema_version")
+        if schema != self._schema_version:
+            self._catalog.forget()
+            self._schema_version = schema
+
+    def _count_initial_orphans(self) -> Counter[tuple[object, object]]:
+        try:
+            return self._count_orphans()
+        except QueryFailedError:  # foreign keys without a unique target; the check at the end refuses them
+            return Counter()
+
+    def _count_orphans(self) -> Counter[tuple[object, object]]:
+        """Count orphaned rows by their table and the table to which they refer."""
+        return Counter(
+            (table, parent) for table, _, parent, _ in self._connection.run("pragma foreign_key_check")
+        )
+
+    def _refuse_new_orphans(self, initial: Counter[tuple[object, object]]) -> None:
+        """Refuse a change that creates orphaned rows; earlier orphaned rows are ignored."""
+        new_orphans = self._count_orphans() - initial
+        if new_orphans:
+            (table, parent), count = new_orphans.most_common(1)[0]
+            reason = f"{format_count(count, 'row')} of {table} would refer to missing rows of {parent}"
+            raise ConstraintError(target=self._catalog.target, reason=reason)
+
+
+def _deny_other_files(action: int, *_what: str | None) -> int:
+    """Deny transaction statements and access to other files."""
+    refused = action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+
+
+def _deny_nontransactional(action: int, first: str | None, value: str | None, *_rest: str | None) -> int:
+    """Deny transaction statements, access to other files, and pragmas without effect inside a transaction."""
+    if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in script.ALLOWED_PRAGMAS:
+        # dbctl reads it; setting it is denied
+        return sqlite3.SQLITE_OK if (first, value) == ("schema_version", None) else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
