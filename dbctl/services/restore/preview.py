@@ -15,7 +15,7 @@ from dbctl.services.backup import DecryptionKeys, Manifest, Member, Repository, 
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
 from dbctl.services.restore.source import open_content, select_members
-from dbctl.services.settings import SettingTable, find_section, settings_database
+from dbctl.services.settings import SettingCollection, find_section, settings_database
 from dbctl.services.settings import queries as settings
 
 #: States of a migration that has run.
@@ -116,8 +116,8 @@ def _compare_settings(app: App, live: Readable, backup: Readable) -> Iterator[Se
             )
 
 
-def _read_values(table: SettingTable) -> dict[str, object]:
-    return {setting.key: setting.value for setting in table.read()}
+def _read_values(collection: SettingCollection) -> dict[str, object]:
+    return {setting.key: setting.value for setting in collection.store.read()}
 
 
 READABLE = "readable"

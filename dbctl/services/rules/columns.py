@@ -23,7 +23,7 @@ from dbctl.services.app import (
     truncate,
     value_problem,
 )
-from dbctl.services.settings import SettingTable, find_text_violation, load_json
+from dbctl.services.settings import SettingRows, find_text_violation, load_json
 
 Row = Mapping[str, object]
 
@@ -203,19 +203,19 @@ def known_states(section: States) -> list[str]:
 class SystemSetting(RowRule):
     """A system setting in a row: checks its key, its type, its stored schema and the schema of the profile."""
 
-    def __init__(self, table: SettingTable) -> None:
-        self._table = table
+    def __init__(self, rows: SettingRows) -> None:
+        self._rows = rows
 
     @property
     def columns(self) -> Collection[str]:
-        return self._table.checked_columns
+        return self._rows.checked_columns
 
     def check_added(self, row: Row) -> None:
-        self._table.check_row(row)
+        self._rows.check_row(row)
 
     def check_changed(self, before: Row, after: Row) -> None:
-        if set(after) & self._table.checked_columns:
-            self._table.check_row({**before, **after})
+        if set(after) & self._rows.checked_columns:
+            self._rows.check_row({**before, **after})
 
 
 class UserSetting(RowRule):

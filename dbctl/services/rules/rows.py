@@ -29,7 +29,7 @@ from dbctl.services.rules.columns import (
     UserText,
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
-from dbctl.services.settings import SettingTable
+from dbctl.services.settings import SettingRows
 from dbctl.services.users import last_admin
 
 
@@ -175,7 +175,7 @@ def _find_setting_rules(app: App, live: LiveTable, settings: Settings) -> Iterat
         yield UserSetting(live, settings)
     else:
         with suppress(SchemaMismatchError):  # an unknown variant of the table has no rules
-            yield SystemSetting(SettingTable(app, live.db))
+            yield SystemSetting(SettingRows(app, live.db, settings))
 
 
 def _find_user_rules(app: App, live: LiveTable, users: Users) -> Iterator[RowRule]:

@@ -6,8 +6,9 @@ from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
 from dbctl.model import ChangeResult, KeyText, Plan, Row
 from dbctl.services.app import App, Change, PreparedChange, audit
+from dbctl.services.settings.collection import SettingCollection
 from dbctl.services.settings.queries import open_for_login
-from dbctl.services.settings.table import Setting, SettingTable, settings_database
+from dbctl.services.settings.store import Setting, settings_database
 from dbctl.services.settings.values import is_equal, to_json
 
 
@@ -34,15 +35,15 @@ def set_setting(app: App, key: str, text: str, *, login: str | KeyText = "") -> 
     """
 
     def draft(db: Readable) -> PreparedChange[SettingChanged]:
-        table = open_for_login(app, db, login)
+        collection = open_for_login(app, db, login)
         try:
-            setting = table.find(key)
+            setting = collection.find(key)
         except SettingMissingError:
-            if not (login or table.accepts_new(key)):
+            if not (login or collection.accepts_new(key)):
                 raise
-            return _plan_add(table, key, table.parse_new(key, text))
-        value = table.parse(key, text, setting.type)
-        return _plan_set(table, setting, value, f"Set {setting.key}", "settings.set")
+            return _plan_add(collection, key, collection.parse_new(key, text))
+        value = collection.parse(key, text, setting.type)
+        return _plan_set(collection, setting, value, f"Set {setting.key}", "settings.set")
 
     return Change(app, settings_database(app, "user" if login else "system"), "settings set", draft)
 
@@ -58,91 +59,98 @@ def reset_setting(app: App, key: str, *, login: str | KeyText = "") -> Change[Se
     """
 
     def draft(db: Readable) -> PreparedChange[SettingChanged]:
-        table = open_for_login(app, db, login)
+        collection = open_for_login(app, db, login)
         try:
-            setting = table.find(key)
+            setting = collection.find(key)
         except SettingMissingError:
-            standard = table.find_standard(key)
+            standard = collection.store.standard.get(key)
             if login or standard is None:
                 raise
-            return _plan_add(table, key, standard.value, "Reset", "settings.reset")
-        if login or (setting.default is None and table.section.open):
-            return _plan_remove(table, setting)
+            return _plan_add(collection, key, standard.value, "Reset", "settings.reset")
+        if login or (setting.default is None and collection.store.section.open):
+            return _plan_remove(collection, setting)
         if setting.default is None:
             raise ValueInvalidError(
                 name="reset of", value=key, reason="neither the database nor the profile has a default"
             )
-        return _plan_set(table, setting, setting.default, f"Reset {setting.key}", "settings.reset")
+        return _plan_set(collection, setting, setting.default, f"Reset {setting.key}", "settings.reset")
 
     return Change(app, settings_database(app, "user" if login else "system"), "settings reset", draft)
 
 
 def _plan_set(
-    table: SettingTable, setting: Setting, value: object, title: str, action: str
+    collection: SettingCollection, setting: Setting, value: object, title: str, action: str
 ) -> PreparedChange[SettingChanged]:
-    table.check(setting, value)
+    collection.check(setting, value)
     differs = not is_equal(setting.value, value)
 
     def work(db: Writable) -> SettingChanged:
         if differs:
-            table.write(db, setting, value)
+            collection.store.write(db, setting, value)
             details = {
-                **table.audit_details(),
+                **collection.audit_details(),
                 "key": setting.key,
-                "from": table.mask_value(setting.key, setting.value),
-                "to": table.mask_value(setting.key, value),
+                "from": collection.mask_value(setting.key, setting.value),
+                "to": collection.mask_value(setting.key, value),
             }
-            audit.record(table.app, db, action, "settings", setting.key, details)
-        return _create_result(table, setting.key, setting.value, changed=differs)
+            audit.record(collection.app, db, action, "settings", setting.key, details)
+        return _create_result(collection, setting.key, setting.value, changed=differs)
 
     before, after = (
-        to_json(table.mask_value(setting.key, state_value)) for state_value in (setting.value, value)
+        to_json(collection.mask_value(setting.key, state_value)) for state_value in (setting.value, value)
     )
     steps = [f"change {setting.key} from {before} to {after}"] if differs else []
-    rows = {table.live.name: 1} if differs else {}
-    return PreparedChange(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
+    rows = {collection.store.live.name: 1} if differs else {}
+    return PreparedChange(Plan(title=title, target=collection.store.db.target, steps=steps, rows=rows), work)
 
 
-def _create_result(table: SettingTable, key: str, before: object, *, changed: bool) -> SettingChanged:
+def _create_result(
+    collection: SettingCollection, key: str, before: object, *, changed: bool
+) -> SettingChanged:
     """Return the result with masked secrets."""
-    now = table.mask_setting(table.find(key))
-    return SettingChanged(setting=now, before=table.mask_value(key, before), changed=changed)
+    now = collection.mask_setting(collection.find(key))
+    return SettingChanged(setting=now, before=collection.mask_value(key, before), changed=changed)
 
 
 def _plan_add(
-    table: SettingTable, key: str, value: object, verb: str = "Set", action: str = "settings.set"
+    collection: SettingCollection, key: str, value: object, verb: str = "Set", action: str = "settings.set"
 ) -> PreparedChange[SettingChanged]:
-    table.check_new(key, value)
+    collection.check_new(key, value)
 
     def work(db: Writable) -> SettingChanged:
-        table.add(db, key, value)
-        details = {**table.audit_details(), "key": key, "to": table.mask_value(key, value)}
-        audit.record(table.app, db, action, "settings", key, details)
-        return _create_result(table, key, None, changed=True)
+        collection.store.add(db, key, value)
+        details = {**collection.audit_details(), "key": key, "to": collection.mask_value(key, value)}
+        audit.record(collection.app, db, action, "settings", key, details)
+        return _create_result(collection, key, None, changed=True)
 
     plan = Plan(
         title=f"{verb} {key}",
-        target=table.db.target,
-        steps=[f"add {key} = {to_json(table.mask_value(key, value))}"],
-        rows={table.live.name: 1},
+        target=collection.store.db.target,
+        steps=[f"add {key} = {to_json(collection.mask_value(key, value))}"],
+        rows={collection.store.live.name: 1},
     )
     return PreparedChange(plan, work)
 
 
-def _plan_remove(table: SettingTable, setting: Setting) -> PreparedChange[SettingChanged]:
+def _plan_remove(collection: SettingCollection, setting: Setting) -> PreparedChange[SettingChanged]:
     def work(db: Writable) -> SettingChanged:
-        table.remove(db, setting.key)
+        collection.store.remove(db, setting.key)
         details = {
-            **table.audit_details(),
+            **collection.audit_details(),
             "key": setting.key,
-            "from": table.mask_value(setting.key, setting.value),
+            "from": collection.mask_value(setting.key, setting.value),
         }
-        audit.record(table.app, db, "settings.reset", "settings", setting.key, details)
-        masked = table.mask_setting(setting)
+        audit.record(collection.app, db, "settings.reset", "settings", setting.key, details)
+        masked = collection.mask_setting(setting)
         return SettingChanged(setting=masked, before=masked.value, changed=True)
 
-    steps = [f"remove {setting.key} (it is {to_json(table.mask_value(setting.key, setting.value))})"]
+    steps = [f"remove {setting.key} (it is {to_json(collection.mask_value(setting.key, setting.value))})"]
     return PreparedChange(
-        Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}),
+        Plan(
+            title=f"Reset {setting.key}",
+            target=collection.store.db.target,
+            steps=steps,
+            rows={collection.store.live.name: 1},
+        ),
         work,
     )

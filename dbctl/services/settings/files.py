@@ -21,8 +21,9 @@ from dbctl.services.app import (
     suggest_sentence,
     truncate,
 )
+from dbctl.services.settings.collection import SettingCollection
 from dbctl.services.settings.queries import open_for_login, open_reader
-from dbctl.services.settings.table import SettingTable, settings_database
+from dbctl.services.settings.store import settings_database
 from dbctl.services.settings.values import is_equal, load_json, to_json
 
 Mode = Literal["create-only", "merge", "exact"]
@@ -48,14 +49,14 @@ class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
 
 def diff(app: App, file_settings: Mapping[str, object], *, login: str | KeyText = "") -> Page[Difference]:
     """Return the differences between a file and the app."""
-    table = open_for_login(app, open_reader(app, login), login)
+    collection = open_for_login(app, open_reader(app, login), login)
     differing = [
         structs.replace(
             difference,
-            live=table.mask_value(difference.key, difference.live),
-            file=table.mask_value(difference.key, difference.file),
+            live=collection.mask_value(difference.key, difference.live),
+            file=collection.mask_value(difference.key, difference.file),
         )
-        for difference in _find_differences(table, file_settings)
+        for difference in _find_differences(collection, file_settings)
     ]
     names = Difference.__struct_fields__
     return Page(items=differing, total=len(differing), column_names=names, empty_message="no difference")
@@ -87,27 +88,29 @@ def apply(
     """
 
     def draft(db: Readable) -> PreparedChange[SettingsApplied]:
-        table = open_for_login(app, db, login)
-        live = {setting.key: setting for setting in table.read()}
+        collection = open_for_login(app, db, login)
+        live = {setting.key: setting for setting in collection.store.read()}
         by_state: dict[str, list[Difference]] = {"add": [], "change": [], "only-live": []}
-        for difference in _find_differences(table, file_settings):
+        for difference in _find_differences(collection, file_settings):
             by_state[difference.state].append(difference)
         added = by_state["add"]
         changed = by_state["change"] if mode != "create-only" else []
         only_live = by_state["only-live"] if mode == "exact" else []
         removed = [
-            difference for difference in only_live if not is_secret_setting(table.section, difference.key)
+            difference
+            for difference in only_live
+            if not is_secret_setting(collection.store.section, difference.key)
         ]
         for difference in added:
-            _check_new(table, difference, live, any_key=bool(login or new_keys))
+            _check_new(collection, difference, live, any_key=bool(login or new_keys))
         for difference in changed:
-            table.check(live[difference.key], difference.file)
+            collection.check(live[difference.key], difference.file)
         file_values = {
-            difference.key: to_json(table.mask_value(difference.key, difference.file))
+            difference.key: to_json(collection.mask_value(difference.key, difference.file))
             for difference in [*added, *changed]
         }
         live_values = {
-            difference.key: to_json(table.mask_value(difference.key, difference.live))
+            difference.key: to_json(collection.mask_value(difference.key, difference.live))
             for difference in [*changed, *removed]
         }
         steps = [f"add {difference.key} = {file_values[difference.key]}" for difference in added]
@@ -119,11 +122,11 @@ def apply(
 
         def work(db: Writable) -> SettingsApplied:
             for difference in added:
-                table.add(db, difference.key, difference.file)
+                collection.store.add(db, difference.key, difference.file)
             for difference in changed:
-                table.write(db, live[difference.key], difference.file)
+                collection.store.write(db, live[difference.key], difference.file)
             for difference in removed:
-                table.remove(db, difference.key)
+                collection.store.remove(db, difference.key)
             result = SettingsApplied(
                 added=[difference.key for difference in added],
                 changed=[difference.key for difference in changed],
@@ -131,13 +134,18 @@ def apply(
             )
             if steps:
                 details = {"added": result.added, "changed": result.changed, "removed": result.removed}
-                login_name = table.user.login if table.user else ""
+                login_name = collection.store.user.login if collection.store.user else ""
                 audit.record(
-                    app, db, "settings.apply", "settings", login_name, {**table.audit_details(), **details}
+                    app,
+                    db,
+                    "settings.apply",
+                    "settings",
+                    login_name,
+                    {**collection.audit_details(), **details},
                 )
             return result
 
-        rows = {table.live.name: len(steps)} if steps else {}
+        rows = {collection.store.live.name: len(steps)} if steps else {}
         title = f"Apply settings of a file ({mode})"
         return PreparedChange(
             Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=bool(removed)), work
@@ -146,12 +154,16 @@ def apply(
     return Change(app, settings_database(app, "user" if login else "system"), "settings apply", draft)
 
 
-def _check_new(table: SettingTable, new: Difference, live: Mapping[str, object], *, any_key: bool) -> None:
-    table.check_new(new.key, new.file)
-    if not (any_key or table.accepts_new(new.key)):
-        suggestion = suggest_sentence(new.key, [*live, *(table.variant.standard if table.variant else ())])
+def _check_new(
+    collection: SettingCollection, new: Difference, live: Mapping[str, object], *, any_key: bool
+) -> None:
+    collection.check_new(new.key, new.file)
+    if not (any_key or collection.accepts_new(new.key)):
+        suggestion = suggest_sentence(new.key, [*live, *collection.store.standard])
         raise SettingMissingError(
-            key=truncate(new.key), target=table.db.target, suggestion=f"{suggestion} {NEW_KEYS_HINT}"
+            key=truncate(new.key),
+            target=collection.store.db.target,
+            suggestion=f"{suggestion} {NEW_KEYS_HINT}",
         )
 
 
@@ -187,8 +199,8 @@ def read_settings_file(raw: bytes, name: str) -> dict[str, object]:
     return settings
 
 
-def _find_differences(table: SettingTable, file_settings: Mapping[str, object]) -> list[Difference]:
-    live = {setting.key: setting.value for setting in table.read()}
+def _find_differences(collection: SettingCollection, file_settings: Mapping[str, object]) -> list[Difference]:
+    live = {setting.key: setting.value for setting in collection.store.read()}
     differences = []
     for key in sorted({**live, **file_settings}):
         if key not in file_settings:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from dbctl.engines.contract import Readable, Where, Writable
-from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.profiles.model import Settings, SettingsVariant
-from dbctl.services.app import MASK, App, LiveTable, User, require_row_count, suggest_sentence, truncate
-from dbctl.services.settings.table import Setting, SettingTable
+from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.errors import ValueInvalidError
+from dbctl.profiles.model import Settings, SettingsVariant, StandardSetting
+from dbctl.services.app import MASK, App, LiveTable, User, check_rule, require_row_count, truncate
+from dbctl.services.settings.store import Setting, mask_values
 from dbctl.services.settings.values import SettingTypes, is_encodable, load_json
 
 #: The types of JSON values; the app declares none.
@@ -20,43 +20,30 @@ KINDS = SettingsVariant(
 )
 
 
-class JsonSettings(SettingTable):
+class JsonSettings:
     """The settings of one user in a JSON object; any key and any value is valid."""
 
     def __init__(self, app: App, db: Readable, user: User, section: Settings) -> None:
         self.app, self.db, self.user, self.section = app, db, user, section
         self.live = LiveTable(app.profile, db, section.table, "settings of users")
-        self.variant, self.type, self.keys, self.fields = None, None, [], {}
-        self.value = self.live.column(section.fields["value"])
+        self.standard: Mapping[str, StandardSetting] = {}
+        self._value = self.live.column(section.fields["value"])
         self.types = SettingTypes(section, KINDS)
 
-    def read(self, where: Sequence[Where] = ()) -> list[Setting]:
-        del where  # a user has exactly one row
-        settings = self._read_object()
+    def read(self, key: str | None = None) -> list[Setting]:
         return [
-            Setting(key=key, value=value, type=self.types.type_for(value))
-            for key, value in sorted(settings.items())
+            Setting(key=name, value=value, type=self.types.type_for(value))
+            for name, value in sorted(self._read_object().items())
+            if key in (None, name)
         ]
 
     def values(self) -> dict[str, object]:
         try:
-            return super().values()
+            return mask_values(self.section, self.read())
         except ValueInvalidError:  # the rest of the user is shown nevertheless
-            return {self.value: MASK if self.section.secret else self._read_stored()}
+            return {self._value: MASK if self.section.secret else self._read_stored()}
 
-    def find(self, key: str) -> Setting:
-        known = self.read()
-        for setting in known:
-            if setting.key == key:
-                return setting
-        raise SettingMissingError(
-            key=truncate(key),
-            target=self.db.target,
-            suggestion=suggest_sentence(key, [other.key for other in known]),
-        )
-
-    def parse_new(self, key: str, text: str) -> object:
-        del key  # the app declares no keys
+    def parse_untyped(self, text: str) -> object:
         try:
             return load_json(text)
         except ValueError:  # a bare word is text, without JSON quotes
@@ -66,8 +53,11 @@ class JsonSettings(SettingTable):
         del setting  # the app accepts any value
         return "" if is_encodable(value) else "it contains an unpaired surrogate and cannot be stored"
 
-    def split_key(self, key: str) -> list[str]:
-        return [key]
+    def create_setting(self, key: str, value: object) -> Setting:
+        check_rule("key", key, self.section.rules.get("key"))
+        if not key:
+            raise ValueInvalidError(name="the key", value=repr(key), reason="it is empty")
+        return Setting(key=key, value=value, type=self.types.type_for(value) or "string")
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         self._store(db, {**self._read_object(), setting.key: value})
@@ -95,14 +85,17 @@ class JsonSettings(SettingTable):
             raise self._create_error(stored, "it is not a JSON object")
         return value
 
+    def _owner_conditions(self) -> list[Where]:
+        return [Condition(self.live.column(self.section.user), "=", self.user.id)]
+
     def _read_stored(self) -> object:
-        rows = self.db.select(self.live.name, [self.value], self.owner_conditions())
+        rows = self.db.select(self.live.name, [self._value], self._owner_conditions())
         return rows[0][0] if rows else None
 
     def _create_error(self, stored: object, reason: str) -> ValueInvalidError:
-        subject = f"{self.live.name}.{self.value} of {self.user.login if self.user else ''}:"
+        subject = f"{self.live.name}.{self._value} of {self.user.login}:"
         return ValueInvalidError(name=subject, value=ascii(truncate(str(stored))), reason=reason)
 
     def _store(self, db: Writable, settings: dict[str, object]) -> None:
         text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))  # the format of the app
-        require_row_count(db.update(self.live.name, {self.value: text}, self.owner_conditions()), 1, db)
+        require_row_count(db.update(self.live.name, {self._value: text}, self._owner_conditions()), 1, db)

@@ -9,16 +9,24 @@ from msgspec import structs
 from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import CategoryMissingError, UsageError
 from dbctl.model import Finding, Findings, KeyText, Page, PageRequest
+from dbctl.profiles.model import Settings
 from dbctl.services.app import App, User, UserTable, is_secret_setting, open_users, paginate, truncate
-from dbctl.services.settings.single_row import SingleRowSettings
-from dbctl.services.settings.table import (
+from dbctl.services.settings.collection import SettingCollection
+from dbctl.services.settings.rows import SettingRows
+from dbctl.services.settings.store import (
     Setting,
     SettingDetail,
-    SettingTable,
+    SettingStore,
     find_section,
     settings_database,
 )
 from dbctl.services.settings.values import to_json
+
+#: Hints for an app that has settings only in the other scope.
+SCOPE_HINTS = {
+    "system": "It has settings of the app: omit --user.",
+    "user": "It has settings of users: add --user NAME.",
+}
 
 
 def list_settings(
@@ -35,53 +43,53 @@ def list_settings(
     Raises:
         CategoryMissingError: no setting has this category.
     """
-    table = open_for_login(app, open_reader(app, login), login)
-    settings = table.read()
+    collection = open_for_login(app, open_reader(app, login), login)
+    settings = collection.store.read()
     items = [
-        table.mask_setting(setting, secrets=secrets)
+        collection.mask_setting(setting, secrets=secrets)
         for setting in settings
         if (not category or setting.category == category)
         and (public is None or bool(setting.public) is public)
     ]
     if category and category not in {setting.category for setting in settings}:
         known = ", ".join(sorted({setting.category for setting in settings if setting.category}))
-        raise CategoryMissingError(name=category, target=table.db.target, names=known or "none")
+        raise CategoryMissingError(name=category, target=collection.store.db.target, names=known or "none")
     return paginate(items, Setting, page_request)
 
 
 def get_setting(app: App, key: str, *, login: str | KeyText = "", secrets: bool = False) -> SettingDetail:
     """Return one setting; a secret value is masked without ``secrets``."""
-    table = open_for_login(app, open_reader(app, login), login)
-    return SettingDetail(**structs.asdict(table.mask_setting(table.find(key), secrets=secrets)))
+    collection = open_for_login(app, open_reader(app, login), login)
+    return SettingDetail(**structs.asdict(collection.mask_setting(collection.find(key), secrets=secrets)))
 
 
 def validate(app: App, *, login: str | KeyText = "") -> Findings:
     """Check each stored value against its type and schema."""
-    table = open_for_login(app, open_reader(app, login), login)
-    return Findings(checked=len(table.read()), findings=list(find_invalid(table)))
+    collection = open_for_login(app, open_reader(app, login), login)
+    return Findings(checked=len(collection.store.read()), findings=list(find_invalid(collection)))
 
 
-def find_invalid(table: SettingTable) -> Iterator[Finding]:
+def find_invalid(collection: SettingCollection) -> Iterator[Finding]:
     """Yield a finding for each value that violates its type, its schema or a rule of the app."""
-    for setting in table.read():
-        reason = table.find_violation(setting, setting.value) if setting.value is not None else ""
+    for setting in collection.store.read():
+        reason = collection.store.find_violation(setting, setting.value) if setting.value is not None else ""
         if reason:
             yield Finding(
-                target=table.db.target,
+                target=collection.store.db.target,
                 severity="error",
                 code="setting-invalid",
-                message=f"{setting.key} = {truncate(to_json(table.mask_value(setting.key, setting.value)))}: {reason}",
+                message=f"{setting.key} = {truncate(to_json(collection.mask_value(setting.key, setting.value)))}: {reason}",
                 hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
             )
 
 
 def export(app: App, *, login: str | KeyText = "", secrets: bool = False) -> Mapping[str, object]:
     """Return the typed values by key, in the form that ``apply`` accepts; secrets are omitted without ``secrets``."""
-    table = open_for_login(app, open_reader(app, login), login)
+    collection = open_for_login(app, open_reader(app, login), login)
     return {
         setting.key: setting.value
-        for setting in table.read()
-        if secrets or not is_secret_setting(table.section, setting.key)
+        for setting in collection.store.read()
+        if secrets or not is_secret_setting(collection.store.section, setting.key)
     }
 
 
@@ -90,24 +98,38 @@ def open_reader(app: App, login: str | KeyText) -> Readable:
     return app.reader(settings_database(app, "user" if login else "system"))
 
 
-def open_for_login(app: App, db: Readable, login: str | KeyText) -> SettingTable:
+def open_for_login(app: App, db: Readable, login: str | KeyText) -> SettingCollection:
     """Open the settings of the app, or of the user with this login."""
     user = open_users(app, db).find_by_login(login) if login else None
     return open_settings(app, db, user)
 
 
-def open_settings(app: App, db: Readable, user: User | None = None) -> SettingTable:
-    """Open the settings of the app or of a user, in rows, in one row, or in a JSON object."""
-    settings_section = find_section(app, "user" if user else "system")
-    if user and settings_section and settings_section.object:
+def open_settings(app: App, db: Readable, user: User | None = None) -> SettingCollection:
+    """Open the settings of the app or of a user.
+
+    Raises:
+        FeatureMissingError: the app has no such settings.
+        SchemaMismatchError: the live schema lacks a table or column of the settings.
+    """
+    return SettingCollection(_open_store(app, db, user))
+
+
+def _open_store(app: App, db: Readable, user: User | None) -> SettingStore:
+    """Return the settings in rows, in the columns of one row, or in a JSON object."""
+    scope, purpose, other_scope = (
+        ("user", "user settings", "system") if user else ("system", "settings", "user")
+    )
+    alternative = SCOPE_HINTS[other_scope] if find_section(app, other_scope) else ""
+    section: Settings = app.require_section(find_section(app, scope), purpose, alternative=alternative)
+    if user and section.object:
         from dbctl.services.settings.json_object import JsonSettings
 
-        return JsonSettings(app, db, user, settings_section)
-    return (
-        SingleRowSettings(app, db, settings_section, settings_section.row)
-        if settings_section and settings_section.row
-        else SettingTable(app, db, user)
-    )
+        return JsonSettings(app, db, user, section)
+    if section.row:
+        from dbctl.services.settings.single_row import SingleRowSettings
+
+        return SingleRowSettings(app, db, section, section.row)
+    return SettingRows(app, db, section, user)
 
 
 # Settings of users, for the users services -------------------------------------------------------------------------------------
@@ -115,7 +137,7 @@ def open_settings(app: App, db: Readable, user: User | None = None) -> SettingTa
 
 def user_setting_values(app: App, db: Readable, user: User) -> dict[str, object]:
     """Return the settings of a user by key."""
-    return open_settings(app, db, user).values()
+    return open_settings(app, db, user).store.values()
 
 
 def defaults_for_new_user(app: App, db: Readable) -> dict[str, str]:
@@ -124,7 +146,7 @@ def defaults_for_new_user(app: App, db: Readable) -> dict[str, str]:
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} has no settings for new users")
     live = (
-        {setting.key: setting for setting in open_settings(app, db).read()}
+        {setting.key: setting for setting in open_settings(app, db).store.read()}
         if find_section(app, "system")
         else {}
     )
@@ -143,10 +165,10 @@ def add_for_user(app: App, db: Writable, user: object, values: Mapping[str, str]
     if values:
         users = UserTable(app, db)
         owner = users.read([Condition(users.id, "=", user)])[0]
-        table = open_settings(app, db, owner)
+        collection = open_settings(app, db, owner)
         for key, value in values.items():
-            table.check_new(key, value)
-            table.add(db, key, value)
+            collection.check_new(key, value)
+            collection.store.add(db, key, value)
 
 
 def settings_table_name(app: App, scope: str) -> str:

@@ -155,7 +155,9 @@ def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | No
 def _read_number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
     if source.from_ and find_section(users.app, "system"):
-        values = {setting.key: setting.value for setting in queries.open_settings(users.app, users.db).read()}
+        values = {
+            setting.key: setting.value for setting in queries.open_settings(users.app, users.db).store.read()
+        }
         value = values.get(source.from_)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
