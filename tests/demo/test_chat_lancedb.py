@@ -14,8 +14,8 @@ import pytest
 from dbctl import demo
 from dbctl.engines.contract.vectors import VectorSearch
 from dbctl.errors import FileExistsAlreadyError, MigrationVariantUnknownError
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
+from tests.parts import find_part
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 COUNTS = {"users": 6, "chats": 24, "messages": 200}

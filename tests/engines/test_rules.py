@@ -1,12 +1,17 @@
 """Rules for the source code; violations lose locks or data without an error."""
 
 import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 import dbctl
+import dbctl.engines
+from dbctl.url import ENGINES
 
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -170,3 +175,46 @@ def test_no_file_is_copied_or_hashed_by_path(name):
         if called_name == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
     ]
     assert violations == []
+
+
+# Composition ---------------------------------------------------------------------------------------------------------
+
+#: Bases of a class in ``dbctl.engines`` with the class itself, and its methods with inherited ones.
+MAX_CLASSES, MAX_METHODS = 5, 60
+#: Names of engines; ``url.py`` has the table of engines.
+ENGINE_NAMES = frozenset(ENGINES)
+
+
+def import_engine_classes() -> Iterator[type]:
+    for module in pkgutil.walk_packages(dbctl.engines.__path__, "dbctl.engines."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and value.__module__ == module.name:
+                yield value
+
+
+def test_database_is_composed_of_parts_instead_of_inheriting_them():
+    for cls in import_engine_classes():
+        bases = [base for base in cls.__mro__ if base.__module__.startswith("dbctl.engines")]
+        methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
+        assert len(bases) <= MAX_CLASSES, cls
+        assert len(methods) <= MAX_METHODS, cls
+
+
+def compares_engine(node):
+    """Whether a comparison is between the attribute or variable ``engine`` and the name of an engine."""
+    operands = [node.left, *node.comparators]
+    names = {getattr(operand, "attr", getattr(operand, "id", "")) for operand in operands}
+    return "engine" in names and any(
+        isinstance(part, ast.Constant) and part.value in ENGINE_NAMES
+        for operand in operands
+        for part in ast.walk(operand)
+    )
+
+
+def test_no_code_compares_the_name_of_an_engine():
+    assert not [
+        f"{file.relative_to(SOURCE)}: {ast.unparse(node)}"
+        for file in FILES
+        for node in walk_file(file)
+        if isinstance(node, ast.Compare) and compares_engine(node)
+    ]

@@ -85,23 +85,26 @@ class LanceEngine(Engine):
         return "" if url.is_folder else REMOTE_REASON
 
     def has_unfinished_restore(self, url: Url) -> bool:
+        if (folder := _find_folder(url)) is None:
+            return False
         from dbctl.engines.lancedb.backup import swap
 
-        folder = _find_folder(url)
-        return folder is not None and swap.is_unfinished(folder)
+        return swap.is_unfinished(folder)
 
     def find_leftovers(self, url: Url) -> Sequence[Path]:
+        if (folder := _find_folder(url)) is None:
+            return ()
         from dbctl.engines import file_locks
         from dbctl.engines.lancedb.backup import swap
 
-        folder = _find_folder(url)
-        return () if folder is None or file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
+        return () if file_locks.is_write_locked(folder) else swap.list_abandoned(folder)
 
     def open_copier(self, url: Url, target: str) -> Dumps | None:
+        if (folder := _find_folder(url)) is None:
+            return None
         from dbctl.engines.lancedb.backup import FolderDumps
 
-        folder = _find_folder(url)
-        return None if folder is None else FolderDumps(folder, target)
+        return FolderDumps(folder, target)
 
     def verify_dump(
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir

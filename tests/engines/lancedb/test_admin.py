@@ -36,9 +36,9 @@ from dbctl.errors import (
     VectorIndexUnsuitableError,
     VersionsTaggedError,
 )
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
+from tests.parts import find_part
 
 #: Prunes all versions, which commands do not allow.
 PRUNE = MaintenanceTask(table=TABLE, statement="prune it", older_than=timedelta(0))

@@ -19,9 +19,10 @@ from dbctl.errors import (
     SchemaMismatchError,
 )
 from tests.conformance.contract import HOSTILE_NAMES, ROWS, EngineContract, first_values
-from tests.conformance.fulltext import FullTextContract, find_part
+from tests.conformance.fulltext import FullTextContract
 from tests.conformance.text_scan import TextScanContract
 from tests.engines import lance
+from tests.parts import find_part
 
 STRING, INTEGER = pa.string(), pa.int64()
 SCHEMAS = {

@@ -32,9 +32,9 @@ from dbctl.errors import (
 )
 from dbctl.files.progress import no_progress, release_nothing
 from dbctl.url import Url
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.parts import find_part
 
 TARGET = "chat/vectors"
 

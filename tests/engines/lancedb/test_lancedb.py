@@ -38,9 +38,9 @@ from dbctl.errors import (
 from dbctl.url import parse_url, resolve_engine
 from tests import servers, storage
 from tests.conformance.abilities import find_mismatches
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
+from tests.parts import find_part
 
 VARIANTS = pytest.mark.parametrize("deployed", [True, False], ids=["deployed", "document"])
 
@@ -150,7 +150,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     assert lance.open_reader(tmp_path).count(TABLE) == 13
 
 
-def test_capabilities_match_protocols(tmp_path):
+def test_parts_match_protocols(tmp_path):
     lance.create_table(tmp_path)
     assert find_mismatches(lance.open_reader(tmp_path)) == []
 

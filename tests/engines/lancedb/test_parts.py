@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract import Dumps, FullText, Maintenance, MaintenanceTask, SnapshotPin, VectorIndexes
 from dbctl.engines.lancedb.storage.protobuf import Message, MessageError, encode_number
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.parts import find_part
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 FIELDS = st.integers(1, (1 << 29) - 1)

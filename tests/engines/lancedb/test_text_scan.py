@@ -8,9 +8,9 @@ import pytest
 
 from dbctl.engines.contract import TextScanner
 from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE
-from tests.conformance.fulltext import find_part
 from tests.engines import lance
 from tests.engines.lance import TABLE
+from tests.parts import find_part
 
 TIMEOUT = timedelta(seconds=20)
 

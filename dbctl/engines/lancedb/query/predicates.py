@@ -54,8 +54,10 @@ class PredicateCompiler:
 
     def predicate(self, table: str, where: Sequence[Where]) -> str | None:
         """Return the conjunction of the conditions, or None without conditions."""
-        parts = [self._compile(table, condition) for condition in where]
-        return " and ".join(f"({part})" for part in parts) or None
+        return self._join(table, where, " and ") or None
+
+    def _join(self, table: str, conditions: Sequence[Where], operator: str) -> str:
+        return operator.join(f"({self._compile(table, condition)})" for condition in conditions)
 
     def _compile(self, table: str, where: Where) -> str:
         match where:
@@ -66,13 +68,9 @@ class PredicateCompiler:
             case ReferenceCount():
                 return self._reference_count(table, where)
             case AnyOf() | AllOf():
-                operator, empty_result = (
-                    (" or ", MATCH_NONE) if isinstance(where, AnyOf) else (" and ", MATCH_ALL)
-                )
-                return (
-                    operator.join(f"({self._compile(table, condition)})" for condition in where.conditions)
-                    or empty_result
-                )
+                is_any = isinstance(where, AnyOf)
+                joined = self._join(table, where.conditions, " or " if is_any else " and ")
+                return joined or (MATCH_NONE if is_any else MATCH_ALL)
             case Not():
                 return f"({self._compile(table, where.condition)}) is not true"
             case KeysetCursor():
@@ -86,9 +84,8 @@ class PredicateCompiler:
                 raise TypeError("op 'in' takes a sequence")
             return self._in_list(name, column_type, value)
         if op in ("same", "contains", "starts", "element"):
-            return _text_test(
-                name if type_family(column_type) == "text" else f"cast({name} as string)", op, str(value)
-            )
+            text = name if type_family(column_type) == "text" else f"cast({name} as string)"
+            return _text_test(text, op, str(value))
         if value is None:
             return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
         return _compare_value(name, column_type, op, value)
@@ -106,27 +103,17 @@ class PredicateCompiler:
         if len(where.columns) == 1:
             name, column_type = self._resolve(table, where.columns[0])
             return self._in_list(name, column_type, [value for (value,) in rows if value is not None])
-        return self._compile(
-            table,
-            AnyOf([matches_row(where.columns, row) for row in rows if None not in row]),
-        )
+        alternatives = [matches_row(where.columns, row) for row in rows if None not in row]
+        return self._compile(table, AnyOf(alternatives))
 
     def _reference_count(self, table: str, where: ReferenceCount) -> str:
-        counts = Counter(
-            value
-            for (value,) in self._read_rows(where.table, [where.referring_column], ())
-            if value is not None
-        )
+        rows = self._read_rows(where.table, [where.referring_column], ())
+        counts = Counter(value for (value,) in rows if value is not None)
         is_match = OPERATORS[where.op]
-        name, column_type = self._resolve(table, where.column)
-        if not is_match(0, where.count):
-            return self._in_list(
-                name, column_type, [key for key, count in counts.items() if is_match(count, where.count)]
-            )
-        non_matching = self._in_list(
-            name, column_type, [key for key, count in counts.items() if not is_match(count, where.count)]
-        )
-        return f"({non_matching}) is not true"
+        includes_zero = is_match(0, where.count)  # rows without references match, too: list the others
+        listed = [key for key, count in counts.items() if is_match(count, where.count) != includes_zero]
+        predicate = self._in_list(*self._resolve(table, where.column), listed)
+        return f"({predicate}) is not true" if includes_zero else predicate
 
 
 def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object) -> str:

@@ -77,12 +77,12 @@ class RowReader:
         """Return the rows with these row IDs, in this order."""
         result: list[Row] = []
         selected = list(dict.fromkeys(columns))
-        for start in range(0, len(row_ids), ROWS_PER_READ):
-            signals.raise_if_interrupted()
-            batch_ids = list(row_ids[start : start + ROWS_PER_READ])
-            with self.catalog.translate_errors():
+        with self.catalog.translate_errors():
+            for start in range(0, len(row_ids), ROWS_PER_READ):
+                signals.raise_if_interrupted()
+                batch_ids = list(row_ids[start : start + ROWS_PER_READ])
                 query = self.catalog.open_table(table).take_row_ids(batch_ids)
                 batch = query.select(selected).with_row_id().to_arrow()
-            rows_by_id = dict(zip(batch.column(ROW_ID).to_pylist(), to_rows(batch, columns), strict=True))
-            result += [rows_by_id[row_id] for row_id in batch_ids]
+                rows_by_id = dict(zip(batch.column(ROW_ID).to_pylist(), to_rows(batch, columns), strict=True))
+                result += [rows_by_id[row_id] for row_id in batch_ids]
         return result

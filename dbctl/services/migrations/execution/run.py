@@ -38,7 +38,7 @@ class CompletedMigration(NamedTuple):
 def run_plans(
     session: MigrationSession, plans: Sequence[ExecutionPlan], *, done_names: Sequence[str] = ()
 ) -> list[CompletedMigration]:
-    """Run migrations in order; one that another process has run meanwhile is omitted.
+    """Run migrations in order; one that another process has run since the plan is omitted.
 
     Args:
         session: the open database.
