@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -83,6 +84,31 @@ def test_reading_command_imports_only_modules_of_its_query(sample, words):
     modules = list_imports(RUN, *words.split(), cwd=sample)
     assert find_unneeded(modules - {f"dbctl.cli.{words.split()[0]}"}) == []
     assert len([name for name in modules if name.startswith("dbctl")]) <= BUDGET[words]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "users list", "users show morgan", "users delete morgan --dry-run", "search games wizard", "data rows users",
+        "data describe users", "data export users {place}/users.csv", "stats tables", "stats bloat", "integrity check", "migrate status",
+        "sessions cleanup --dry-run", "maintain vacuum --dry-run", "backup create --repository {place}/backups",
+    ],
+)  # fmt: skip
+def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path, words):
+    assert "sqlite_utils" not in list_imports(RUN, *words.format(place=tmp_path).split(), cwd=sample)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "users deactivate morgan --yes", "data set users 3 username=renamed --yes", "sessions cleanup --yes",
+        "maintain vacuum --yes", "maintain analyze --yes",
+    ],
+)  # fmt: skip
+def test_command_that_writes_rows_uses_sqlite_utils(sample, tmp_path, words):
+    home = tmp_path / "home"
+    shutil.copytree(sample, home)
+    assert "sqlite_utils" in list_imports(RUN, *words.split(), cwd=home)
 
 
 @pytest.mark.parametrize("words", ["users list", "search games wizard"])

@@ -186,7 +186,7 @@ class SQLiteStreams:
 
 
 class Authorizer:
-    """SQLite authorizer of a user's statement, which records a denied action."""
+    """SQLite authorizer of a user's statement, which records a denied action; sqlite-utils has none."""
 
     def __init__(self, hidden: Mapping[str, Collection[str]], views: Collection[str] = ()) -> None:
         """Set the columns to hide; columns that one of ``views`` reads are not hidden."""

@@ -60,11 +60,11 @@ class SQLiteWriter(SQLiteDatabase):
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         values = {**values, **self.fill_values(table, values)}
+        self.catalog.require_table(table)
         for name in values:
             self.catalog.require_column(table, name)
-        name = self.catalog.require_table(table).name
         if returning is None:
-            return self.connection.write(lambda: self.connection.row_writer.insert(name, values))
+            return self.connection.write(lambda: self.connection.row_writer.insert(table, values))
         # sqlite-utils would read the new row by its rowid, which a table WITHOUT ROWID lacks, and which is that of another
         # row if a trigger ignores the new one.
         statement = Statement()
@@ -139,12 +139,14 @@ class SQLiteWriter(SQLiteDatabase):
         return self.connection.write(lambda: self.connection.row_writer.execute(sql, bound_values).rowcount)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        statement, name = Statement(table), self.catalog.require_table(table).name
+        self.catalog.require_table(table)
+        statement = Statement(table)
+        # the name of the table stands for ``t0``, because sqlite-utils gives the table no alias
         condition = " and ".join(
             self.builder.condition(statement, table, test, self.catalog.quote_table(table)) for test in where
         )
         return self.connection.write(
-            lambda: self.connection.row_writer.delete_where(name, condition, statement.parameters)
+            lambda: self.connection.row_writer.delete_where(table, condition, statement.parameters)
         )
 
     def advance_sequences(self, table: str) -> None:

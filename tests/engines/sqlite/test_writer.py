@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Condition, InSubquery, ReferenceCount
 from dbctl.engines.registry import load_engine
+from dbctl.engines.sqlite.connection.row_writer import BATCH_BYTES, split_batches
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import (
@@ -520,3 +521,66 @@ def test_every_sqlite_error_is_translated(tmp_path):
         with pytest.raises(ConstraintError), writer.transaction():
             writer.insert_many("many", ["a", "b"], [(1, None), (2, 1), (3, 9)])
         assert writer.count("many") == 0
+
+
+# Rows written with sqlite-utils ----------------------------------------------------------------------------------------------
+
+
+def test_delete_from_table_with_the_name_of_an_alias(tmp_path):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "create table T1 (id integer primary key); create table child (parent integer);"
+            "insert into T1 values (1), (2), (3); insert into child values (1), (1), (3);"
+        )
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
+        unused = ReferenceCount("id", "child", "parent", "=", 0)
+        assert writer.delete("T1", [unused]) == 1
+        assert writer.select("T1", ["id"]) == [(1,), (3,)]
+        used = InSubquery(["id"], "child", ["parent"])
+        assert writer.delete("T1", [used]) == 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda writer: writer.insert("t", {"a": "x"}),
+        lambda writer: writer.insert_many("t", ["a"], [("x",)]),
+        lambda writer: writer.delete("t", []),
+    ],
+    ids=["insert", "insert_many", "delete"],
+)
+def test_table_that_another_program_dropped_is_not_created_again(tmp_path, write):
+    path = build(tmp_path / "app.db")
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        assert "t" in writer.tables()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("drop table t")
+        with pytest.raises(QueryFailedError), writer.transaction():
+            write(writer)
+    assert query_value(path, "select count(*) from sqlite_master where name = 't'") == 0
+
+
+def test_row_that_a_trigger_ignores_is_not_counted(tmp_path):
+    path = build(tmp_path / "app.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "create trigger odd before insert on t when new.a = 'odd' begin select raise(ignore); end"
+        )
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
+        assert writer.insert_many("t", ["a"], [("odd",), ("even",), ("odd",)]) == 1
+        assert writer.insert("t", {"a": "odd"}, returning="id") is None
+
+
+def test_row_of_wrong_length_is_refused(tmp_path):
+    path = build(tmp_path / "app.db")
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        with pytest.raises(QueryFailedError), writer.transaction():
+            writer.insert_many("t", ["id", "a"], [(10, "x"), (11,)])
+        assert writer.count("t") == 3
+
+
+def test_batch_of_large_rows_is_limited_in_bytes():
+    rows = [("x" * (BATCH_BYTES // 2),)] * 10
+    assert [len(batch) for batch in split_batches(rows, 100)] == [3, 3, 3, 1]
+    assert [len(batch) for batch in split_batches([("a",)] * 250, 100)] == [100, 100, 50]

@@ -2,7 +2,7 @@
 
 Copying the bytes of a file during a write gives an inconsistent copy, sometimes one that passes every check. So the copy
 uses SQLite's backup interface inside a read transaction: without one, the backup restarts at each commit of another
-process, and never ends while a busy process writes.
+process, and never ends while a busy process writes. sqlite-utils has neither the interface nor a pinned snapshot.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class SQLiteConnection(ABC):
             callback()
 
     def _connect(self, parameters: str) -> None:
+        # sqlite-utils would open the path without these parameters, and begin transactions itself; it gets this connection
         wait = min(WAIT_SECONDS, self.timeout)
         try:
             self._connection = sqlite3.connect(

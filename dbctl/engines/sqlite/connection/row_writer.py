@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isnan
 from types import NoneType
 
 from sqlite_utils import Database
 from sqlite_utils.db import SQLITE_MAX_VARS, Table
 
+from dbctl import signals
 from dbctl.engines.sqlite.types import RawText
 from dbctl.errors import ValueInvalidError
 
@@ -26,6 +27,8 @@ REFUSALS = (
 )
 #: Types that SQLite stores; sqlite-utils would write others as JSON or text.
 STORABLE = (int, float, str, bytes, bytearray, memoryview, NoneType)
+#: Those of which each value can be stored.
+PLAIN = frozenset({int, bool, str, bytes, NoneType})
 
 
 class RowWriter:
@@ -51,10 +54,12 @@ class RowWriter:
         A row may refer to a later row of the same table. After an error, ``refused_row`` is the number of the row that
         caused it.
         """
+        self.refused_row = None
         writer, inserted, before = self._table(table), 0, 0
         if any(key.other_table.lower() == table.lower() for key in writer.foreign_keys):
             self.database.execute("pragma defer_foreign_keys = 1")
-        for batch in _split(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
+        for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
+            signals.raise_if_interrupted()
             try:
                 inserted += self._insert_batch(writer, columns, batch)
             except REFUSALS:
@@ -68,6 +73,8 @@ class RowWriter:
 
     def _insert_batch(self, table: Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
         for row in rows:
+            if len(row) != len(columns):  # sqlite-utils would fill or cut the row
+                raise sqlite3.ProgrammingError(f"a row has {len(row)} values for {len(columns)} columns")
             _require_storable(columns, row)
         # a column of any type would store bytes as a BLOB
         casts = {
@@ -99,7 +106,7 @@ class RowWriter:
         return int(self.database.execute("select changes()").fetchone()[0])
 
 
-def _split(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
+def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
     """Yield batches of rows; a row with text that is not UTF-8 is a batch of its own."""
     batch, size = list[Sequence[object]](), 0
     for row in rows:
@@ -111,12 +118,14 @@ def _split(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequen
             yield [row]
         else:
             batch.append(row)
-            size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+            size += sum([len(value) for value in row if type(value) is str or type(value) is bytes])
     if batch:
         yield batch
 
 
-def _require_storable(columns: Iterable[str], values: Iterable[object]) -> None:
+def _require_storable(columns: Iterable[str], values: Collection[object]) -> None:
+    if PLAIN.issuperset(map(type, values)):
+        return
     for name, value in zip(columns, values, strict=True):
         if not isinstance(value, STORABLE):
             raise sqlite3.ProgrammingError(f"{name}: the type {type(value).__name__} is not supported")
