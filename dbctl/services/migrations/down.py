@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from dbctl.services.migrations.execution import (
 )
 from dbctl.services.migrations.ledger import Ledger, MigrationTarget, read_state
 from dbctl.services.migrations.safety_backup import SafetyBackup
-from dbctl.services.migrations.status import find_targets, retry_after_running_migration
+from dbctl.services.migrations.status import find_targets, open_for_reading, retry_after_running_migration
 from dbctl.services.migrations.up import AppliedMigration
 
 NOTHING_APPLIED = "nothing to do: no migration is applied"
@@ -139,8 +138,7 @@ class MigrateDown:
 
     def _plan_before_lock(self, *, counts_rows: bool) -> list[_DatabasePlan]:
         def read(target: MigrationTarget) -> _DatabasePlan:
-            engine, url = self._open_app.engine(target.database), self._open_app.url(target.database)
-            with closing(engine.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+            with open_for_reading(self._open_app, target) as db:
                 return self._plan_target(target, db, counts_rows=counts_rows)
 
         return [

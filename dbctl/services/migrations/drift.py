@@ -15,7 +15,7 @@ from dbctl.services.migrations.execution import refuse_mismatch, replay
 from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_state
 from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compare, split_schema
-from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.status import find_targets, open_for_reading
 
 MISSING_HINT = "The migration is recorded, but this part is missing. Back up the database, then run the statement of that file by hand."
 CHANGED_HINT = "It was changed by hand, or created by an older version of the file. Back up the database before you correct it."
@@ -40,10 +40,7 @@ def drift(app: App, database: str = "", folder: Path | None = None, *, variant: 
     findings: list[Finding] = []
     checked = 0
     for configured in find_targets(app, database, folder, variant=variant):
-        reader = app.engine(configured.database).open_for_reading(
-            app.url(configured.database), configured.name, timeout=app.timeout
-        )
-        with closing(reader) as db:
+        with open_for_reading(app, configured) as db:
             state = read_state(configured, db)
             target = state.target
             refuse_mismatch(state)

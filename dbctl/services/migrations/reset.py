@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 
-from dbctl.engines import registry
 from dbctl.engines.contract import Readable, SizeMonitor
 from dbctl.errors import (
     DatabaseMissingError,
@@ -20,7 +18,7 @@ from dbctl.services.migrations.execution import plan_up, refuse_foreign, require
 from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import create_empty_state
 from dbctl.services.migrations.safety_backup import SafetyBackup
-from dbctl.services.migrations.status import find_targets, load_state, require_single_target
+from dbctl.services.migrations.status import find_targets, load_state, open_for_reading, require_single_target
 from dbctl.services.migrations.up import AppliedMigration, apply_all
 
 #: The purpose of the safety backup in messages.
@@ -126,14 +124,8 @@ class ResetDatabase:
 
     def _count_rows(self) -> dict[str, int]:
         """Return the approximate number of rows of each table; none if the database does not exist."""
-        target = self._target
         try:
-            url = self._open_app.url(target.database)
-            with closing(
-                registry.load_engine(url.engine).open_for_reading(
-                    url, target.name, timeout=self._open_app.timeout
-                )
-            ) as db:
+            with open_for_reading(self._open_app, self._target) as db:
                 return _count(db)
         except DatabaseMissingError:
             return {}

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from dbctl.engines.contract import Readable
 from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
@@ -308,11 +309,14 @@ def load_state(app: App, target: MigrationTarget) -> DatabaseState:
         WrongAppError: it is a database of another app.
         DatabaseMissingError: the file does not exist.
     """
-    reader = app.engine(target.database).open_for_reading(
-        app.url(target.database), target.name, timeout=app.timeout
-    )
-    with closing(reader) as db:
+    with open_for_reading(app, target) as db:
         return read_state(target, db)
+
+
+def open_for_reading(app: App, target: MigrationTarget) -> closing[Readable]:
+    """Open a database read-only, without a check of the app's tables."""
+    url, engine = app.url(target.database), app.engine(target.database)
+    return closing(engine.open_for_reading(url, target.name, timeout=app.timeout))
 
 
 def load_state_or_empty(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]:

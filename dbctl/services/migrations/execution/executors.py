@@ -104,19 +104,26 @@ class StepwiseExecutor:
             RowsLostError: it would delete rows, and its file does not allow that; nothing was run.
             DbctlError: it failed, and its first statements remain; the next run continues after them.
         """
+        try:
+            return self._run_steps(plan)
+        except STATEMENT_ERRORS:
+            self._describe_leftovers(plan)
+            raise
+
+    def _run_steps(self, plan: ExecutionPlan) -> ExecutionResult | None:
         start, session, progress = time.monotonic(), self._session, self._progress
         with session.scripts.outside_transaction():
             if session.is_recorded(plan):
                 return None
             self._refuse_row_loss(plan)
             before = session.count_rows(plan)
-            journal = Journal(session.db, plan.file.name, plan.direction) if plan.records_steps else None
-            if journal:
-                journal.open(reset=plan.resumes_from is None)
+            steps = Journal(session.db, plan.file.name, plan.direction) if plan.records_steps else None
+            if steps:
+                steps.open(reset=plan.resumes_from is None)
             for number, (line, sql) in enumerate(plan.steps.statements, 1):
                 progress.begin_statement(number, line)
                 if number > plan.completed_count:
-                    self._run_step(plan, journal, number, sql)
+                    self._run_step(plan, steps, number, sql)
                 elif plan.steps.effects[number - 1].session_only:
                     session.scripts.run_statement(sql)  # its effect ended with the session
             losses = session.find_losses(before)
@@ -128,45 +135,45 @@ class StepwiseExecutor:
 
     def _refuse_row_loss(self, plan: ExecutionPlan) -> None:
         """Refuse statements that would delete rows; the statements are examined, not run."""
+        if plan.row_loss != "refuse":
+            return
         remaining = plan.steps.effects[plan.completed_count :]
-        if plan.row_loss == "refuse" and (losses := row_loss.find_rows_at_risk(self._session.db, remaining)):
+        if losses := row_loss.find_rows_at_risk(self._session.db, remaining):
             undone = "Nothing was run." if plan.completed_count else "None of its statements was run."
             raise _create_row_loss_error(self._session, plan, losses, undone)
 
-    def _run_step(self, plan: ExecutionPlan, journal: Journal | None, number: int, sql: str) -> None:
+    def _run_step(self, plan: ExecutionPlan, steps: Journal | None, number: int, sql: str) -> None:
         scripts = self._session.scripts
         again = plan.resumes_from is not None and any(
             step.failed and step.number == number for step in plan.resumes_from.steps
         )
         for cleanup in scripts.cleanup_statements(sql) if again else ():
             scripts.run_statement(cleanup)
-        if journal:
-            journal.begin(number, sql, again=again)
+        if steps:
+            steps.begin(number, sql, again=again)
         try:
             scripts.run_statement(sql)
-        except (
-            *STATEMENT_ERRORS,
-            BusyError,
-        ) as error:  # the server reported it, so the statement did nothing
-            if journal:
-                journal.fail(number)
-                if isinstance(error, STATEMENT_ERRORS):
-                    self._describe_leftovers(plan, sql)
+        except (*STATEMENT_ERRORS, BusyError):  # the server reported the error, so the statement did nothing
+            if steps:
+                steps.fail(number)
             raise
         self._progress.committed_count = number
-        if journal:
-            journal.end(number)
+        if steps:
+            steps.end(number)
 
-    def _describe_leftovers(self, plan: ExecutionPlan, sql: str) -> None:
-        """Describe the cleanup for a failed statement; delete the steps if no statement has had an effect."""
-        cleanup = self._session.scripts.cleanup_statements(sql)
-        if cleanup:
+    def _describe_leftovers(self, plan: ExecutionPlan) -> None:
+        """Describe the cleanup for the next statement, which failed; delete the steps if none has had an effect."""
+        db, number = self._session.db, self._progress.committed_count + 1
+        if not plan.records_steps or number > len(plan.steps.statements) or journal.TABLE not in db.tables():
+            return
+        _, sql = plan.steps.statements[number - 1]
+        if cleanup := self._session.scripts.cleanup_statements(sql):
             self._progress.leftovers = (
                 f" Remains of the failed statement are removed first: {' '.join(cleanup)}"
             )
         elif not self._progress.committed_count:
-            with self._session.db.transaction():
-                journal.delete_steps(self._session.db, plan.file.name)
+            with db.transaction():
+                journal.delete_steps(db, plan.file.name)
 
 
 def create_executor(
